@@ -1,0 +1,301 @@
+#include "lib/base/file.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <fstream>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "lib/base/hash.h"
+
+namespace qwb {
+namespace fs = std::filesystem;
+
+namespace {
+
+// An open descriptor that closes itself.
+struct Descriptor {
+  int fd;
+  explicit Descriptor(int value) : fd(value) {}
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+};
+
+void write_all(int fd, int64_t offset, Bytes content, const Path& path) {
+  while (!content.empty()) {
+    const ssize_t done = ::pwrite(fd, content.data(), std::min<size_t>(content.size(), size_t{1} << 30), offset);
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) throw system_error("cannot write", path.string(), errno);
+    content = content.subspan(static_cast<size_t>(done));
+    offset += done;
+  }
+}
+
+void sync_or_throw(int fd, const Path& path) {
+  if (::fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP) throw system_error("cannot flush to disk", path.string(), errno);
+}
+
+}  // namespace
+
+struct MappedFile::Mapping {
+  Path path;
+  void* data = nullptr;
+  size_t size = 0;
+  ~Mapping() {
+    if (data != nullptr) ::munmap(data, size);
+  }
+};
+
+MappedFile MappedFile::open(const Path& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.fd < 0) throw system_error("cannot open", path.string(), errno);
+  struct stat status {};
+  if (::fstat(file.fd, &status) != 0) throw system_error("cannot stat", path.string(), errno);
+  if (!S_ISREG(status.st_mode)) throw Error(ErrorKind::failed, "not a regular file", path.string());
+  auto mapping = std::make_shared<Mapping>();
+  mapping->path = path;
+  mapping->size = static_cast<size_t>(status.st_size);
+  if (mapping->size > 0) {
+    void* data = ::mmap(nullptr, mapping->size, PROT_READ, MAP_SHARED, file.fd, 0);
+    if (data == MAP_FAILED) throw system_error("cannot map", path.string(), errno);
+    mapping->data = data;
+  }
+  MappedFile result;
+  result.mapping_ = std::move(mapping);
+  return result;
+}
+
+Bytes MappedFile::bytes() const {
+  if (!mapping_) return {};
+  return {static_cast<const std::byte*>(mapping_->data), mapping_->size};
+}
+
+const Path& MappedFile::path() const {
+  static const Path none;
+  return mapping_ ? mapping_->path : none;
+}
+
+namespace {
+
+// Whole pages that touch (prefetch) or lie inside (drop) the part.
+void advise(Bytes part, int advice, bool inside) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  auto begin = reinterpret_cast<uintptr_t>(part.data());
+  uintptr_t end = begin + part.size();
+  begin = inside ? (begin + page - 1) / page * page : begin / page * page;
+  end = inside ? end / page * page : (end + page - 1) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);  // NOLINT(performance-no-int-to-ptr)
+}
+
+}  // namespace
+
+void MappedFile::prefetch(Bytes part) const { advise(part, MADV_WILLNEED, false); }
+void MappedFile::drop(Bytes part) const { advise(part, MADV_DONTNEED, true); }
+
+std::string read_text(const Path& path, int64_t max_bytes) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.fd < 0) throw system_error("cannot open", path.string(), errno);
+  struct stat status {};
+  if (::fstat(file.fd, &status) == 0 && S_ISDIR(status.st_mode)) throw Error(ErrorKind::failed, "is a folder", path.string());
+  std::string text;
+  std::vector<char> buffer(1 << 16);
+  for (;;) {
+    const ssize_t done = ::read(file.fd, buffer.data(), buffer.size());
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) throw system_error("cannot read", path.string(), errno);
+    if (done == 0) return text;
+    text.append(buffer.data(), static_cast<size_t>(done));
+    if (static_cast<int64_t>(text.size()) > max_bytes) {
+      throw Error(ErrorKind::failed, "larger than the " + std::to_string(max_bytes) + " bytes allowed here", path.string());
+    }
+  }
+}
+
+void write_file_atomically(const Path& path, Bytes content) {
+  const Path temporary = temporary_sibling(path);
+  try {
+    {
+      const Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+      if (file.fd < 0) throw system_error("cannot create", temporary.string(), errno);
+      write_all(file.fd, 0, content, path);
+      sync_or_throw(file.fd, path);
+    }
+    if (::rename(temporary.c_str(), path.c_str()) != 0) throw system_error("cannot rename to", path.string(), errno);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  sync_folder(path.parent_path().empty() ? Path(".") : path.parent_path());
+}
+
+OutputFile OutputFile::create(const Path& path, int64_t size) {
+  OutputFile file;
+  file.path_ = path;
+  file.fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (file.fd_ < 0) throw system_error("cannot create", path.string(), errno);
+  if (size > 0) {
+    const int status = ::posix_fallocate(file.fd_, 0, size);
+    if (status == ENOSPC || status == EDQUOT || status == EFBIG) {
+      throw system_error("cannot reserve " + std::to_string(size) + " bytes", path.string(), status);
+    }
+    if (status != 0 && ::ftruncate(file.fd_, size) != 0) throw system_error("cannot size", path.string(), errno);
+  }
+  return file;
+}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+OutputFile::~OutputFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void OutputFile::write(int64_t offset, Bytes content) { write_all(fd_, offset, content, path_); }
+
+void OutputFile::finish() {
+  if (fd_ < 0) return;
+  sync_or_throw(fd_, path_);
+  if (::close(std::exchange(fd_, -1)) != 0) throw system_error("cannot close", path_.string(), errno);
+}
+
+void sync_folder(const Path& folder) {
+  const Descriptor handle(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (handle.fd >= 0) ::fsync(handle.fd);
+}
+
+namespace {
+
+constexpr char kMarker[] = ".qwb-tmp-";
+
+// Tells machines, boots and containers apart: process ids mean something only within one of these.
+const std::string& process_space() {
+  static const std::string id = [] {
+    Hasher hasher;
+    std::error_code ignored;
+    std::ifstream boot("/proc/sys/kernel/random/boot_id");
+    std::string line;
+    std::getline(boot, line);
+    hasher.field(line).field(fs::read_symlink("/proc/self/ns/pid", ignored).string());
+    return hasher.hex().substr(0, 12);
+  }();
+  return id;
+}
+
+// When the process began, in clock ticks since boot: a process id used again has another one. Empty if there is no such process.
+std::string process_start(const std::string& pid) {
+  std::ifstream file("/proc/" + pid + "/stat");
+  std::string text;
+  std::getline(file, text);
+  const size_t name_end = text.rfind(')');
+  if (name_end == std::string::npos) return {};
+  size_t at = name_end + 1;
+  for (int field = 0; field < 20 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
+  if (at == std::string::npos) return {};
+  return text.substr(at + 1, text.find(' ', at + 1) - at - 1);
+}
+
+bool is_stale(const Path& path) {
+  const std::string name = path.filename().string();
+  const std::string tail = name.substr(name.rfind(kMarker) + sizeof(kMarker) - 1);
+  const size_t first = tail.find('-');
+  const size_t second = tail.find('-', first + 1);
+  const size_t third = tail.find('-', second + 1);
+  if (third == std::string::npos) return false;
+  if (tail.substr(0, first) == process_space()) {
+    return process_start(tail.substr(first + 1, second - first - 1)) != tail.substr(second + 1, third - second - 1);
+  }
+  std::error_code error;
+  const auto written = fs::last_write_time(path, error);
+  return !error && fs::file_time_type::clock::now() - written > std::chrono::hours(24 * 7);
+}
+
+}  // namespace
+
+bool is_temporary_name(const std::string& file_name) { return file_name.find(kMarker) != std::string::npos; }
+
+Path temporary_sibling(const Path& target) {
+  static thread_local std::random_device device;
+  const std::string pid = std::to_string(::getpid());
+  const Path name = target.has_filename() ? target.filename() : target.parent_path().filename();
+  const Path folder = target.has_filename() ? target.parent_path() : target.parent_path().parent_path();
+  return folder / ("." + name.string().substr(0, 100) + kMarker + process_space() + "-" + pid + "-" + process_start(pid) + "-" +
+                   std::to_string(device()));
+}
+
+void remove_stale_temporaries(const Path& folder) noexcept {
+  try {
+    std::error_code error;
+    std::vector<Path> stale;
+    for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+      if (is_temporary_name(it->path().filename().string()) && is_stale(it->path())) stale.push_back(it->path());
+    }
+    for (const Path& path : stale) fs::remove_all(path, error);
+  } catch (...) {  // cleaning is a courtesy
+    return;
+  }
+}
+
+PendingFolder::PendingFolder(const Path& target)
+    : target_(target.has_filename() ? target : target.parent_path()), path_(temporary_sibling(target_)) {
+  std::error_code error;
+  if (target_.has_parent_path()) fs::create_directories(target_.parent_path(), error);
+  if (!error) fs::create_directory(path_, error);
+  if (error) throw system_error("cannot create folder", path_.string(), error.value());
+}
+
+PendingFolder::~PendingFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+bool PendingFolder::commit(bool replace) {
+  for (const auto& entry : fs::recursive_directory_iterator(path_)) {
+    if (entry.is_directory()) {
+      sync_folder(entry.path());
+    } else if (entry.is_regular_file()) {
+      const Descriptor file(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC));
+      if (file.fd < 0) throw system_error("cannot open", entry.path().string(), errno);
+      sync_or_throw(file.fd, entry.path());
+    }
+  }
+  sync_folder(path_);
+  bool renamed = ::rename(path_.c_str(), target_.c_str()) == 0;
+  const int reason = errno;
+  if (!renamed && (reason == EEXIST || reason == ENOTEMPTY || reason == ENOTDIR)) {
+    if (!replace) return false;
+    const Path old = temporary_sibling(target_);
+    if (::rename(target_.c_str(), old.c_str()) != 0 && errno != ENOENT) throw system_error("cannot move away", target_.string(), errno);
+    renamed = ::rename(path_.c_str(), target_.c_str()) == 0;
+    std::error_code ignored;
+    fs::remove_all(old, ignored);
+    if (!renamed) return false;  // another process put its own result there meanwhile
+  }
+  if (!renamed) throw system_error("cannot rename to", target_.string(), reason);
+  sync_folder(target_.parent_path().empty() ? Path(".") : target_.parent_path());
+  return true;
+}
+
+int64_t free_disk_space(const Path& path) {
+  Path at = fs::absolute(path);
+  std::error_code error;
+  while (!fs::exists(at, error) && at.has_parent_path() && at != at.parent_path()) at = at.parent_path();
+  struct statvfs status {};
+  if (::statvfs(at.c_str(), &status) != 0) throw system_error("cannot ask for free space", at.string(), errno);
+  return static_cast<int64_t>(status.f_bavail) * static_cast<int64_t>(status.f_frsize);
+}
+
+}  // namespace qwb

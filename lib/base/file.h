@@ -1,0 +1,89 @@
+// Files: read whole or mapped, written so that nobody ever sees half of one.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "lib/base/bytes.h"
+
+namespace qwb {
+
+using Path = std::filesystem::path;
+
+// A whole file mapped read-only. Copies share the mapping. An empty file has no bytes.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  // Throws not_found or failed.
+  static MappedFile open(const Path& path);
+  Bytes bytes() const;
+  const Path& path() const;
+  // Hints: the pages are needed soon, or no longer (they leave this process's resident memory; a later access maps them again).
+  void prefetch(Bytes part) const;
+  void drop(Bytes part) const;
+
+ private:
+  struct Mapping;
+  std::shared_ptr<const Mapping> mapping_;
+};
+
+// The whole file as text. Throws not_found, failed, or `failed` if it is larger than max_bytes.
+std::string read_text(const Path& path, int64_t max_bytes = int64_t{1} << 30);
+
+// Replaces or creates `path` atomically: private temporary sibling, fsync, rename, fsync of the folder.
+void write_file_atomically(const Path& path, Bytes content);
+
+// A file being written at known offsets. Errors (disk full, say) throw with the path.
+class OutputFile {
+ public:
+  OutputFile() = default;
+  // Creates the file (it must not exist) and reserves `size` bytes on disk, so that a full disk shows before the work.
+  static OutputFile create(const Path& path, int64_t size);
+  OutputFile(OutputFile&& other) noexcept;
+  OutputFile& operator=(OutputFile&& other) noexcept;
+  ~OutputFile();
+  // Thread-safe for disjoint ranges.
+  void write(int64_t offset, Bytes content);
+  // Flushes to the disk and closes. Without it the destructor just closes.
+  void finish();
+
+ private:
+  int fd_ = -1;
+  Path path_;
+};
+
+// Flushes a folder's entries to the disk (best effort where the file system cannot).
+void sync_folder(const Path& folder);
+
+// A private temporary name beside `target`, on the same file system. The name tells machine, boot and process, so that what a killed
+// process left behind can be told from what a living one is writing.
+Path temporary_sibling(const Path& target);
+// Removes the temporaries in `folder` (files or folders, of any target) whose process no longer lives on this machine, or which belong
+// to another machine and are older than a week. Never throws.
+void remove_stale_temporaries(const Path& folder) noexcept;
+bool is_temporary_name(const std::string& file_name);
+
+// A folder that appears complete or not at all: filled at path(), then commit() renames it to the target. Removed if not committed.
+class PendingFolder {
+ public:
+  explicit PendingFolder(const Path& target);
+  ~PendingFolder();
+  PendingFolder(const PendingFolder&) = delete;
+  PendingFolder& operator=(const PendingFolder&) = delete;
+  const Path& path() const { return path_; }
+  // Syncs every file and folder inside, then renames. False if the target exists already and is kept; with `replace` the old one makes room.
+  bool commit(bool replace = false);
+
+ private:
+  Path target_;
+  Path path_;
+};
+
+// Free bytes on the file system that holds `path` (or its nearest existing parent).
+int64_t free_disk_space(const Path& path);
+
+}  // namespace qwb

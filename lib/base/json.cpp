@@ -1,0 +1,99 @@
+#include "lib/base/json.h"
+
+#include <cmath>
+#include <set>
+
+#include "lib/base/error.h"
+
+namespace qwb {
+namespace {
+
+constexpr int kMaxDepth = 256;
+
+const Json& member(const Json& object, const std::string& key, const std::string& where) {
+  if (!object.is_object()) throw Error(ErrorKind::failed, "expected a JSON object holding '" + key + "'", where);
+  const auto it = object.find(key);
+  if (it == object.end() || it->is_null()) throw Error(ErrorKind::failed, "'" + key + "' is missing", where);
+  return *it;
+}
+
+[[noreturn]] void wrong_type(const std::string& key, const char* expected, const Json& value, const std::string& where) {
+  throw Error(ErrorKind::failed, "'" + key + "' must be " + expected + ", not " + value.type_name(), where);
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& where) {
+  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (depth > kMaxDepth) throw Error(ErrorKind::failed, "JSON is nested too deeply", where);
+    if (event == Json::parse_event_t::object_start) keys.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys.pop_back();
+    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
+      throw Error(ErrorKind::failed, "JSON key '" + parsed.get<std::string>() + "' appears twice", where);
+    }
+    return true;
+  };
+  try {
+    return Json::parse(text, watch);
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(ErrorKind::failed, std::string("not valid JSON: ") + error.what(), where, "the file is damaged or incomplete");
+  }
+}
+
+int64_t json_int(const Json& object, const std::string& key, const std::string& where) {
+  const Json& value = member(object, key, where);
+  if (value.is_number_unsigned()) {
+    const auto number = value.get<uint64_t>();
+    if (number <= static_cast<uint64_t>(INT64_MAX)) return static_cast<int64_t>(number);
+  } else if (value.is_number_integer()) {
+    return value.get<int64_t>();
+  } else if (value.is_number_float()) {
+    const auto number = value.get<double>();
+    if (number == std::floor(number) && std::abs(number) < 9e15) return static_cast<int64_t>(number);
+  }
+  wrong_type(key, "an integer", value, where);
+}
+
+double json_number(const Json& object, const std::string& key, const std::string& where) {
+  const Json& value = member(object, key, where);
+  if (!value.is_number()) wrong_type(key, "a number", value, where);
+  return value.get<double>();
+}
+
+bool json_bool(const Json& object, const std::string& key, const std::string& where) {
+  const Json& value = member(object, key, where);
+  if (!value.is_boolean()) wrong_type(key, "true or false", value, where);
+  return value.get<bool>();
+}
+
+std::string json_string(const Json& object, const std::string& key, const std::string& where) {
+  const Json& value = member(object, key, where);
+  if (!value.is_string()) wrong_type(key, "a string", value, where);
+  return value.get<std::string>();
+}
+
+bool json_has(const Json& object, const std::string& key) {
+  if (!object.is_object()) return false;
+  const auto it = object.find(key);
+  return it != object.end() && !it->is_null();
+}
+
+int64_t json_int(const Json& object, const std::string& key, const std::string& where, int64_t fallback) {
+  return json_has(object, key) ? json_int(object, key, where) : fallback;
+}
+double json_number(const Json& object, const std::string& key, const std::string& where, double fallback) {
+  return json_has(object, key) ? json_number(object, key, where) : fallback;
+}
+bool json_bool(const Json& object, const std::string& key, const std::string& where, bool fallback) {
+  return json_has(object, key) ? json_bool(object, key, where) : fallback;
+}
+std::string json_string(const Json& object, const std::string& key, const std::string& where, const std::string& fallback) {
+  return json_has(object, key) ? json_string(object, key, where) : fallback;
+}
+
+std::string json_text(const Json& value) {
+  return value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace qwb

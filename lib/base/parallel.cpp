@@ -1,0 +1,84 @@
+#include "lib/base/parallel.h"
+
+#include <omp.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <limits>
+#include <mutex>
+#include <string>
+
+#include "lib/base/bytes.h"
+#include "lib/base/error.h"
+#include "lib/base/interrupt.h"
+
+namespace qwb {
+namespace {
+
+// Keeps the exception of the lowest failing item.
+class FirstFailure {
+ public:
+  void keep(int64_t item) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (item < item_) {
+      item_ = item;
+      exception_ = std::current_exception();
+    }
+    failed_.store(true, std::memory_order_relaxed);
+  }
+  bool failed() const { return failed_.load(std::memory_order_relaxed); }
+  void rethrow() const {
+    if (exception_) std::rethrow_exception(exception_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::exception_ptr exception_;
+  int64_t item_ = std::numeric_limits<int64_t>::max();
+  std::atomic<bool> failed_{false};
+};
+
+}  // namespace
+
+int available_processors() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, omp_get_num_procs());
+}
+
+void set_threads(int count) {
+  if (count < 1) throw Error(ErrorKind::usage, "the number of threads must be at least 1, not " + std::to_string(count));
+  omp_set_num_threads(count);
+}
+
+int threads() { return omp_get_max_threads(); }
+
+void parallel_for(int64_t count, const std::function<void(int64_t)>& body) {
+  if (count <= 0) return;
+  if (count == 1 || omp_in_parallel() != 0) {
+    for (int64_t i = 0; i < count; ++i) body(i);
+    return;
+  }
+  FirstFailure failure;
+  const int team = static_cast<int>(std::min<int64_t>(count, threads()));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
+  for (int64_t i = 0; i < count; ++i) {
+    if (failure.failed() || interrupt_requested()) continue;
+    try {
+      body(i);
+    } catch (...) {
+      failure.keep(i);
+    }
+  }
+  failure.rethrow();
+  check_interrupt();
+}
+
+void parallel_ranges(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
+  parallel_for(ceil_div(count, grain),
+               [&](int64_t i) { body(i * grain, std::min(count, (i + 1) * grain)); });
+}
+
+}  // namespace qwb

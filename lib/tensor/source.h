@@ -1,0 +1,25 @@
+// Where tensors come from, by name: a checkpoint, an artifact, a test's map.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/tensor/tensor.h"
+
+namespace qwb {
+
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  // The tensor of that exact name, or nothing. The view lives as long as the source.
+  virtual std::optional<TensorView> find(const std::string& name) const = 0;
+  // All names, in a fixed order.
+  virtual std::vector<std::string> names() const = 0;
+  // The bytes of this tensor are not needed for a while: a mapped file may drop its pages from memory.
+  virtual void release(const TensorView& /*view*/) const {}
+  // The bytes are needed soon.
+  virtual void prefetch(const TensorView& /*view*/) const {}
+};
+
+}  // namespace qwb

@@ -1,0 +1,188 @@
+#include "lib/tensor/weight.h"
+
+#include <algorithm>
+
+namespace qwb {
+namespace {
+
+[[noreturn]] void damaged(const std::string& what, const std::string& where) {
+  throw Error(ErrorKind::failed, what, where, "the artifact is damaged or was written by something else");
+}
+
+void expect(const TensorView& view, const PartSpec& spec, const std::string& where) {
+  if (view.dtype != spec.dtype || view.shape != spec.shape) {
+    damaged(spec.name + " is " + std::string(dtype_name(view.dtype)) + " " + shape_text(view.shape) + ", expected " +
+                std::string(dtype_name(spec.dtype)) + " " + shape_text(spec.shape),
+            where);
+  }
+  if (static_cast<int64_t>(view.bytes.size()) != checked_mul(element_count(spec.shape, where), dtype_size(spec.dtype), where)) {
+    damaged(spec.name + " has " + std::to_string(view.bytes.size()) + " bytes, not what its shape says", where);
+  }
+}
+
+void check(const DenseWeight& dense, const Weight& weight, const std::string& where) {
+  if (!dtype_is_float(dense.values.dtype)) {
+    throw Error(ErrorKind::unsupported, "weight is " + std::string(dtype_name(dense.values.dtype)) + ", not a float type", where);
+  }
+  const bool straight = weight.orientation == Orientation::out_in;
+  expect(dense.values,
+         {"weight", dense.values.dtype, straight ? Shape{weight.out, weight.in} : Shape{weight.in, weight.out}}, where);
+}
+
+void check(const IntegerGrid& grid, const Weight& weight, const std::string& where) {
+  if (grid.bits < 2 || grid.bits > 8) damaged("bits must be 2 to 8, not " + std::to_string(grid.bits), where);
+  if (grid.group_size < 1 || grid.group_size > weight.in) damaged("group size " + std::to_string(grid.group_size) + " is not within the row", where);
+  if (weight.orientation != Orientation::out_in) damaged("an integer grid is stored [out, in]", where);
+  const DType scale = grid.scales.dtype;
+  if (scale != DType::f16 && scale != DType::bf16 && scale != DType::f32) damaged("scales must be F16, BF16 or F32", where);
+  const auto specs = integer_grid_parts(weight.out, weight.in, grid.bits, grid.group_size, grid.zeros.empty(), scale);
+  expect(grid.codes, specs[0], where);
+  expect(grid.scales, specs[1], where);
+  if (!grid.zeros.empty()) expect(grid.zeros, specs[2], where);
+}
+
+void check(const Int8Rows& rows, const Weight& weight, const std::string& where) {
+  if (weight.orientation != Orientation::out_in) damaged("int8 rows are stored [out, in]", where);
+  const auto specs = int8_rows_parts(weight.out, weight.in);
+  expect(rows.codes, specs[0], where);
+  expect(rows.absmax, specs[1], where);
+}
+
+void check(const FloatBlocks& blocks, const Weight& weight, const std::string& where) {
+  if (blocks.block_size < 1 || blocks.nested_block < 1) damaged("block sizes must be positive", where);
+  const bool nested = !blocks.nested_absmax.empty();
+  const auto specs = float_blocks_parts(weight.out, weight.in, blocks.block_size, nested, blocks.nested_block);
+  expect(blocks.codes, specs[0], where);
+  expect(blocks.absmax, specs[1], where);
+  if (nested) {
+    expect(blocks.nested_absmax, specs[2], where);
+    expect(blocks.nested_map, specs[3], where);
+  }
+}
+
+int64_t size_of(const TensorView& view) { return static_cast<int64_t>(view.bytes.size()); }
+
+}  // namespace
+
+int64_t Weight::bytes() const {
+  struct Count {
+    int64_t operator()(const DenseWeight& w) const { return size_of(w.values); }
+    int64_t operator()(const IntegerGrid& w) const { return size_of(w.codes) + size_of(w.scales) + size_of(w.zeros); }
+    int64_t operator()(const Int8Rows& w) const { return size_of(w.codes) + size_of(w.absmax); }
+    int64_t operator()(const FloatBlocks& w) const {
+      return size_of(w.codes) + size_of(w.absmax) + size_of(w.nested_absmax) + size_of(w.nested_map);
+    }
+  };
+  return std::visit(Count{}, storage);
+}
+
+void check_weight(const Weight& weight, const std::string& where) {
+  if (weight.out < 1 || weight.in < 1) damaged("a weight needs at least one row and one column", where);
+  std::visit([&](const auto& storage) { check(storage, weight, where); }, weight.storage);
+}
+
+std::vector<PartSpec> integer_grid_parts(int64_t out, int64_t in, int bits, int64_t group_size, bool symmetric, DType scale_dtype) {
+  const int64_t groups = ceil_div(in, group_size);
+  std::vector<PartSpec> specs = {{"codes", DType::u8, {out, packed_bytes(in, bits)}}, {"scales", scale_dtype, {out, groups}}};
+  if (!symmetric) specs.push_back({"zeros", DType::u8, {out, packed_bytes(groups, bits)}});
+  return specs;
+}
+
+std::vector<PartSpec> int8_rows_parts(int64_t out, int64_t in) {
+  return {{"codes", DType::i8, {out, in}}, {"absmax", DType::f32, {out}}};
+}
+
+std::vector<PartSpec> float_blocks_parts(int64_t out, int64_t in, int64_t block_size, bool double_quantization, int64_t nested_block) {
+  const int64_t count = checked_mul(out, in, "weight");
+  const int64_t blocks = ceil_div(count, block_size);
+  std::vector<PartSpec> specs = {{"codes", DType::u8, {ceil_div(count, 2)}},
+                                 {"absmax", double_quantization ? DType::u8 : DType::f32, {blocks}}};
+  if (double_quantization) {
+    specs.push_back({"nested_absmax", DType::f32, {ceil_div(blocks, nested_block)}});
+    specs.push_back({"nested_map", DType::f32, {256}});
+  }
+  return specs;
+}
+
+Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const std::string& codec,
+                         const std::map<std::string, double>& parameters, const std::map<std::string, TensorView>& parts,
+                         const std::string& where) {
+  const auto number = [&](const std::string& name) {
+    const auto it = parameters.find(name);
+    if (it == parameters.end()) damaged("parameter '" + name + "' is missing", where);
+    return it->second;
+  };
+  const auto integer = [&](const std::string& name) {
+    const double value = number(name);
+    if (!(value >= 0 && value <= 0x1p52) || value != static_cast<double>(static_cast<int64_t>(value))) {
+      damaged("parameter '" + name + "' is not a size", where);
+    }
+    return static_cast<int64_t>(value);
+  };
+  const auto part = [&](const std::string& name) {
+    const auto it = parts.find(name);
+    if (it == parts.end()) damaged("part '" + name + "' is missing", where);
+    return it->second;
+  };
+  const auto optional_part = [&](const std::string& name) { return parts.contains(name) ? part(name) : TensorView{}; };
+
+  Weight weight{out, in, orientation, {}};
+  if (codec == "integer-grid") {
+    const int64_t bits = std::min<int64_t>(integer("bits"), 99);
+    weight.storage = IntegerGrid{static_cast<int>(bits), integer("group_size"), part("codes"), part("scales"), optional_part("zeros")};
+  } else if (codec == "int8-rows") {
+    weight.storage = Int8Rows{part("codes"), part("absmax")};
+  } else if (codec == "float-blocks") {
+    FloatBlocks blocks;
+    const int64_t table = integer("table");
+    if (table > 1) damaged("unknown 4-bit table", where);
+    blocks.table = table == 0 ? FloatBlocks::Table::nf4 : FloatBlocks::Table::fp4;
+    blocks.block_size = integer("block_size");
+    blocks.codes = part("codes");
+    blocks.absmax = part("absmax");
+    if (parts.contains("nested_absmax")) {
+      blocks.nested_absmax = part("nested_absmax");
+      blocks.nested_map = part("nested_map");
+      blocks.nested_block = integer("nested_block");
+      blocks.nested_offset = static_cast<float>(number("nested_offset"));
+    }
+    weight.storage = blocks;
+  } else {
+    throw Error(ErrorKind::unsupported, "unknown codec '" + codec + "'", where, "a newer qwb may have written it");
+  }
+  check_weight(weight, where);
+  return weight;
+}
+
+Weight QuantizedTensor::view() const {
+  std::map<std::string, TensorView> views;
+  for (const auto& [name, tensor] : parts) views.emplace(name, tensor.view());
+  return weight_from_parts(out, in, orientation, codec, parameters, views, "quantized tensor");
+}
+
+void pack_codes(const uint8_t* codes, int64_t count, int bits, std::byte* packed) {
+  uint32_t buffer = 0;
+  int held = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    buffer |= static_cast<uint32_t>(codes[i]) << held;
+    for (held += bits; held >= 8; held -= 8, buffer >>= 8) *packed++ = static_cast<std::byte>(buffer & 0xffu);
+  }
+  if (held > 0) *packed = static_cast<std::byte>(buffer & 0xffu);
+}
+
+void unpack_codes(const std::byte* packed, int64_t count, int bits, uint8_t* codes) {
+  const uint32_t mask = (1u << bits) - 1;
+  uint32_t buffer = 0;
+  int held = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (held < bits) {
+      buffer |= static_cast<uint32_t>(*packed++) << held;
+      held += 8;
+    }
+    codes[i] = static_cast<uint8_t>(buffer & mask);
+    buffer >>= bits;
+    held -= bits;
+  }
+}
+
+}  // namespace qwb
