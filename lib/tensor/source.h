@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lib/tensor/tensor.h"
+#include "lib/tensor/weight.h"
 
 namespace qwb {
 
@@ -16,6 +17,9 @@ class TensorSource {
   virtual std::optional<TensorView> find(const std::string& name) const = 0;
   // All names, in a fixed order.
   virtual std::vector<std::string> names() const = 0;
+  // The stored form of a module (a linear layer by its checkpoint name, without ".weight") if it is quantized, checked; nothing if its
+  // weight is a plain tensor "<module>.weight" or absent.
+  virtual std::optional<Weight> quantized(const std::string& /*module*/) const { return std::nullopt; }
   // The bytes of this tensor are not needed for a while: a mapped file may drop its pages from memory.
   virtual void release(const TensorView& /*view*/) const {}
   // The bytes are needed soon.

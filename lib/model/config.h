@@ -1,0 +1,48 @@
+// What config.json says about a decoder-only transformer, in one form for all architectures.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lib/base/json.h"
+
+namespace qwb {
+
+enum class Activation { silu, gelu_tanh, gelu_erf, quick_gelu, relu };
+
+// Rotary position embedding: per-pair frequencies already scaled (default, linear, llama3, yarn) and the factor on cos and sin.
+struct Rope {
+  std::vector<float> frequencies;  // head_dim / 2 of them; empty: the model has no rotary embedding
+  float attention_factor = 1.0f;
+};
+
+struct ModelConfig {
+  std::string architecture;  // "llama", "mistral", "qwen2", "qwen3", "gpt2": config.json's model_type
+  int64_t vocab = 0;
+  int64_t hidden = 0;
+  int64_t intermediate = 0;
+  int64_t layers = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t max_positions = 0;
+  double norm_eps = 0;
+  Activation activation = Activation::silu;
+  float attention_scale = 0;           // on q k^T, before a layer's own factor
+  Rope rope;
+  std::vector<int64_t> window;         // per layer: keys a query sees, itself included; 0 = all
+  std::vector<float> layer_scale;      // per layer: an extra factor on q k^T (GPT-2's scale_attn_by_inverse_layer_idx); empty = 1
+  bool tied_embeddings = false;
+  int64_t bos = -1;                    // -1: none
+  std::vector<int64_t> eos;
+};
+
+// Reads config.json (and checks every size: positive, consistent, at most 2^31). Throws unsupported naming an architecture or a setting
+// that this build does not know, `failed` for a broken file.
+ModelConfig parse_config(const Json& config, const std::string& where);
+
+// model_type of every architecture that can be run.
+std::vector<std::string> architecture_names();
+
+}  // namespace qwb

@@ -1,0 +1,94 @@
+// A quantization method: how the weight of one module becomes codes. One file per method and one line in registry.cpp.
+// A method declares its parameters once; the flags and help of qwb-quantize, the settings in qwb.json and the cache key are made from that
+// declaration. Methods know neither files nor models.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/base/json.h"
+#include "lib/tensor/weight.h"
+
+namespace qwb {
+
+struct Parameter {
+  enum class Kind { integer, number, boolean, choice };
+  std::string name;                       // as in qwb.json: "group_size"; the flag is --group-size
+  Kind kind = Kind::integer;
+  Json fallback;                          // the default
+  double minimum = 0;                     // integer and number: the range allowed, ends included
+  double maximum = 0;
+  std::vector<std::string> choices = {};  // choice: the values allowed
+  std::string help;                       // one line for --help
+};
+
+// Parameter values by name: an object holding every parameter of the method, in the order of the declaration.
+using Settings = Json;
+
+// What is known of a module before its weight is read.
+struct ModuleInfo {
+  std::string name;  // checkpoint name without ".weight"
+  int64_t out = 0;
+  int64_t in = 0;
+  Orientation orientation = Orientation::out_in;  // of the checkpoint's tensor
+  DType dtype = DType::f32;                       // of the checkpoint's tensor
+};
+
+// How a module will be stored: enough to lay out the artifact before the work begins.
+struct Storage {
+  std::string codec;  // "dense" or a codec of lib/tensor/weight.h
+  Orientation orientation = Orientation::out_in;
+  std::vector<PartSpec> parts;  // "dense": the single part "weight"
+  int64_t bytes() const;
+};
+
+// Second moments of a module's inputs over the calibration tokens: H = sum over tokens of x x^T, f32 [in, in] row-major, both triangles.
+struct Moments {
+  const float* hessian = nullptr;
+  int64_t tokens = 0;
+};
+
+struct ModuleTask {
+  ModuleInfo info;
+  TensorView weight;         // the checkpoint's tensor, oriented as info says
+  const Moments* moments = nullptr;  // for methods that need calibration
+};
+
+struct ModuleResult {
+  QuantizedTensor tensor;  // codec "dense": the single part "weight"
+  // Relative squared error of the weights, |W - Q|^2 / |W|^2, and with calibration that of the module's output on the calibration inputs,
+  // tr((W - Q) H (W - Q)^T) / tr(W H W^T).
+  double weight_error = 0;
+  std::optional<double> output_error;
+  Json details = Json::object();  // whatever else the method wants in qwb.json (damping used, dead columns, ...)
+};
+
+class Method {
+ public:
+  virtual ~Method() = default;
+  virtual std::string name() const = 0;     // "nf4"
+  virtual std::string summary() const = 0;  // one line for --help
+  // Raised whenever the same request would give other bits: part of the cache key.
+  virtual int version() const = 0;
+  virtual std::vector<Parameter> parameters() const = 0;
+  virtual bool needs_calibration() const { return false; }
+  // Nominal bits per code for tables.
+  virtual double bits(const Settings& settings) const = 0;
+  // Throws usage, naming the module, if the settings do not fit it (a group larger than the row, say).
+  virtual Storage storage(const ModuleInfo& module, const Settings& settings) const = 0;
+  // The parts have exactly the shapes that storage() promised. Throws `failed`, naming the module, on NaN or Inf in weight or moments.
+  // Uses parallel_for inside; the result does not depend on the number of threads.
+  virtual ModuleResult quantize(const ModuleTask& task, const Settings& settings) const = 0;
+};
+
+// Every method, in the order shown to users.
+const std::vector<std::unique_ptr<Method>>& methods();
+// Throws usage, listing the names, if there is no such method.
+const Method& find_method(const std::string& name);
+// Completes `given` with the defaults, in declaration order; throws usage for an unknown name, a wrong type or a value out of range.
+Settings resolve_settings(const Method& method, const Json& given);
+
+}  // namespace qwb
