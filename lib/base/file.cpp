@@ -147,6 +147,7 @@ OutputFile OutputFile::create(const Path& path, int64_t size) {
   if (size > 0) {
     const int status = ::posix_fallocate(file.fd_, 0, size);
     if (status == ENOSPC || status == EDQUOT || status == EFBIG) {
+      ::unlink(path.c_str());
       throw system_error("cannot reserve " + std::to_string(size) + " bytes", path.string(), status);
     }
     if (status != 0 && ::ftruncate(file.fd_, size) != 0) throw system_error("cannot size", path.string(), errno);

@@ -32,4 +32,7 @@ bool json_has(const Json& object, const std::string& key);
 // Text of any JSON value for a file: two spaces of indent and a final newline. Invalid UTF-8 is replaced, never thrown.
 std::string json_text(const Json& value);
 
+// The same value as one line with sorted keys: equal values give equal texts, whatever the order or spacing of the file. For hashing.
+std::string json_canonical(const Json& value);
+
 }  // namespace qwb

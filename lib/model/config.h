@@ -6,10 +6,9 @@
 #include <vector>
 
 #include "lib/base/json.h"
+#include "lib/kernels/backend.h"
 
 namespace qwb {
-
-enum class Activation { silu, gelu_tanh, gelu_erf, quick_gelu, relu };
 
 // Rotary position embedding: per-pair frequencies already scaled (default, linear, llama3, yarn) and the factor on cos and sin.
 struct Rope {

@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "lib/kernels/backend.h"
+#include "lib/model/architecture.h"
+#include "lib/model/block.h"
 #include "lib/model/config.h"
 #include "lib/tensor/source.h"
 
 namespace qwb {
 
-// Keys and values of the tokens seen so far, for one sequence.
+// Keys and values of the tokens seen so far, for one sequence. Memory is taken at once; pages are touched as tokens come.
 class KvCache {
  public:
   KvCache(const ModelConfig& config, int64_t capacity);
@@ -23,10 +25,10 @@ class KvCache {
   int64_t bytes() const;
   // Forgets everything after the first `length` tokens.
   void truncate(int64_t length);
+  void advance(int64_t tokens) { length_ += tokens; }
+  LayerCache layer(int64_t index);
 
  private:
-  friend class Model;
-  friend struct BlockRunner;
   int64_t capacity_ = 0;
   int64_t length_ = 0;
   std::vector<FloatBuffer> keys_;    // per layer [capacity, kv_heads * head_dim]
@@ -35,22 +37,43 @@ class KvCache {
 
 class Model {
  public:
-  // Finds and checks every tensor the architecture needs; reads none of the large ones. The source must outlive the model.
+  // Finds and checks every tensor the architecture needs; reads none of the large ones. Keeps the source.
   // Throws not_found for a missing tensor, `failed` for a wrong shape, unsupported for an unknown architecture.
   static std::unique_ptr<Model> load(std::shared_ptr<const TensorSource> source, const Json& config, const std::string& where,
                                      const Backend& backend = fast_backend());
-  virtual ~Model() = default;
 
-  virtual const ModelConfig& config() const = 0;
-  KvCache new_cache(int64_t capacity) const { return KvCache(config(), capacity); }
+  const ModelConfig& config() const { return config_; }
+  const ModelSpec& spec() const { return spec_; }
+  const TensorSource& source() const { return *source_; }
+  const Backend& backend() const { return backend_; }
+  KvCache new_cache(int64_t capacity) const { return KvCache(config_, capacity); }
 
   // Appends `tokens` to the sequence in `cache` and writes their final hidden states (after the last norm), f32 [tokens, hidden].
-  // Throws usage if the cache is full or a token is outside the vocabulary, `failed` naming the block if NaN or Inf appears.
-  virtual void forward(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const = 0;
+  // Throws usage if the cache is full, a token is outside the vocabulary or a position beyond learned ones; `failed` naming the block if NaN
+  // or Inf appears. On an exception the cache is as before.
+  void forward(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const;
   // logits f32 [rows, vocab] = hidden [rows, hidden] times the output embedding.
-  virtual void logits(const float* hidden, int64_t rows, float* out) const = 0;
+  void logits(const float* hidden, int64_t rows, float* out) const;
   // losses[r] = -log softmax(logits of row r)[targets[r]], in f64 sums; the logits are made in slices and never held whole.
-  virtual void token_losses(const float* hidden, std::span<const int32_t> targets, double* losses) const = 0;
+  void token_losses(const float* hidden, std::span<const int32_t> targets, double* losses) const;
+
+  // x [tokens, hidden] = embeddings of tokens at positions first_position... (what enters block 0).
+  void embed(std::span<const int32_t> tokens, int64_t first_position, float* x) const;
+
+ private:
+  Model(std::shared_ptr<const TensorSource> source, const Backend& backend) : source_(std::move(source)), backend_(backend) {}
+  void check_tokens(std::span<const int32_t> tokens, const KvCache& cache) const;
+  void forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const;
+
+  std::shared_ptr<const TensorSource> source_;
+  const Backend& backend_;
+  ModelConfig config_;
+  ModelSpec spec_;
+  Weight embedding_;
+  Weight positions_;  // used if spec_.positions is not empty
+  Weight output_;
+  std::vector<float> final_gain_, final_bias_;
+  std::vector<Block> blocks_;
 };
 
 }  // namespace qwb

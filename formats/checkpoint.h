@@ -1,0 +1,72 @@
+// A Hugging Face checkpoint folder: config.json and model.safetensors, or the shards of
+// model.safetensors.index.json. Layout and naming rules: formats/safetensors.md.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/safetensors.h"
+#include "lib/base/json.h"
+#include "lib/tensor/source.h"
+
+namespace qwb {
+
+// The index of a sharded checkpoint: tensor name -> file name. Throws `failed` for damage and for file names
+// that leave the folder.
+std::map<std::string, std::string> parse_shard_index(std::string_view text, const std::string& where);
+
+// What tells one state of a file from another without reading it.
+struct FileState {
+  std::string path;  // absolute
+  int64_t size = 0;
+  int64_t modified_ns = 0;
+  int64_t changed_ns = 0;
+  int64_t inode = 0;
+  bool operator==(const FileState&) const = default;
+};
+FileState file_state(const Path& path);
+
+class Checkpoint : public TensorSource {
+ public:
+  // Maps the files and checks their headers; reads no tensor. Throws not_found (no such folder, no
+  // config.json, a missing shard), unsupported (weights in another format, by name) or `failed` (damage).
+  static std::shared_ptr<const Checkpoint> open(const Path& folder);
+
+  std::optional<TensorView> find(const std::string& name) const override;
+  std::vector<std::string> names() const override;  // sorted
+  void release(const TensorView& view) const override;
+  void prefetch(const TensorView& view) const override;
+
+  const Path& folder() const { return folder_; }
+  const Json& config() const { return config_; }
+  int64_t weight_bytes() const;  // of the safetensors files
+  const std::vector<SafetensorsFile>& files() const { return files_; }
+
+  // XXH3-128 (hex) of what the model is: config.json's meaning and every tensor's name, type, shape and
+  // bytes. Independent of sharding, file names, path and header order. Reads everything; with a memo folder
+  // the answer is kept there and reused while the files are provably the same (size, inode and times
+  // unchanged, and last changed well before the memo was written).
+  std::string content_hash(const Path& memo_folder = {}) const;
+
+ private:
+  Path folder_;
+  Json config_;
+  std::vector<FileState> states_;  // taken before the files were opened
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, std::pair<size_t, size_t>> index_;  // tensor -> file, entry
+};
+
+// Files beside the weights that an artifact takes over unchanged (tokenizer, chat template, generation
+// settings), sorted names.
+std::vector<std::string> companion_files(const Path& folder);
+// XXH3-128 (hex) of their names and bytes.
+std::string companion_hash(const Path& folder);
+
+// Turns a folder that this reader cannot open into the clearest error about what is there instead.
+[[noreturn]] void refuse_folder(const Path& folder);
+
+}  // namespace qwb

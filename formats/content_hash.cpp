@@ -1,0 +1,167 @@
+// The identity of a model, whatever its packaging, and the memo that spares reading it again.
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+
+#include "formats/checkpoint.h"
+#include "lib/base/hash.h"
+#include "lib/base/interrupt.h"
+#include "lib/base/parallel.h"
+
+namespace qwb {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr size_t kPiece = size_t{16} << 20;
+constexpr int64_t kMemoVersion = 1;  // raised when the hash is computed differently
+// File systems keep times in ticks (FAT: 2 s): a file changed in the tick of the memo could keep its times.
+constexpr int64_t kSettled = 2'000'000'000;
+
+// Keys of config.json that say where a model came from, not what it computes.
+constexpr std::array<const char*, 4> kProvenance = {"_name_or_path", "transformers_version", "_commit_hash",
+                                                    "_attn_implementation_autoset"};
+
+int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+int64_t nanoseconds(const timespec& time) {
+  return static_cast<int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+}
+
+Json state_json(const std::vector<FileState>& states) {
+  Json list = Json::array();
+  for (const FileState& state : states) {
+    list.push_back({{"path", state.path},
+                    {"size", state.size},
+                    {"modified_ns", state.modified_ns},
+                    {"changed_ns", state.changed_ns},
+                    {"inode", state.inode}});
+  }
+  return list;
+}
+
+Path memo_path(const Path& memo_folder, const Path& folder) {
+  std::error_code error;
+  const Path absolute = fs::weakly_canonical(folder, error);
+  return memo_folder / (hash_hex(as_bytes((error ? fs::absolute(folder) : absolute).string())) + ".json");
+}
+
+// The remembered hash if the files are as they were; empty if there is none, it cannot be trusted or it is
+// damaged.
+std::string recall(const Path& memo, const std::vector<FileState>& states) {
+  std::error_code ignored;
+  if (!fs::exists(memo, ignored)) return {};
+  try {
+    const Json json = parse_json(read_text(memo, 1 << 26), memo.string());
+    const std::string hash = json_string(json, "hash", memo.string());
+    const int64_t written = json_int(json, "written_ns", memo.string());
+    if (json_int(json, "version", memo.string()) != kMemoVersion || json.at("files") != state_json(states))
+      return {};
+    if (json_string(json, "sum", memo.string()) != hash_hex(as_bytes(hash + json.at("files").dump())))
+      return {};
+    for (const FileState& state : states) {
+      if (std::max(state.modified_ns, state.changed_ns) > written - kSettled) return {};
+    }
+    return hash;
+  } catch (const std::exception&) {
+    return {};
+  }
+}
+
+void remember(const Path& memo, const std::vector<FileState>& states, const std::string& hash) {
+  try {
+    for (const FileState& state : states) {
+      if (file_state(state.path) != state) return;  // changed while we read it
+    }
+    fs::create_directories(memo.parent_path());
+    const Json files = state_json(states);
+    const Json json = {{"version", kMemoVersion},
+                       {"written_ns", now_ns()},
+                       {"hash", hash},
+                       {"files", files},
+                       {"sum", hash_hex(as_bytes(hash + files.dump()))}};
+    write_file_atomically(memo, as_bytes(json_text(json)));
+  } catch (const std::exception&) {  // a memo is a courtesy: a read-only or full cache must not stop the work
+    return;
+  }
+}
+
+// Hash of a tensor's bytes, read in pieces whose pages are given back.
+std::string hash_tensor(const TensorSource& source, const TensorView& view) {
+  Hasher hasher;
+  for (size_t at = 0; at < view.bytes.size(); at += kPiece) {
+    check_interrupt();
+    const Bytes piece = view.bytes.subspan(at, std::min(kPiece, view.bytes.size() - at));
+    hasher.bytes(piece);
+    source.release({DType::u8, {static_cast<int64_t>(piece.size())}, piece});
+  }
+  return hasher.hex();
+}
+
+}  // namespace
+
+FileState file_state(const Path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) throw system_error("cannot stat", path.string(), errno);
+  return {fs::absolute(path).lexically_normal().string(), static_cast<int64_t>(status.st_size),
+          nanoseconds(status.st_mtim), nanoseconds(status.st_ctim), static_cast<int64_t>(status.st_ino)};
+}
+
+std::string Checkpoint::content_hash(const Path& memo_folder) const {
+  const Path memo = memo_folder.empty() ? Path() : memo_path(memo_folder, folder_);
+  if (!memo.empty()) {
+    const std::string known = recall(memo, states_);
+    if (!known.empty()) return known;
+  }
+  const auto tensors = names();
+  std::vector<std::string> digests(tensors.size());
+  parallel_for(static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+    const auto at = static_cast<size_t>(i);
+    digests[at] = hash_tensor(*this, *find(tensors[at]));
+  });
+  Json meaning = config_;
+  for (const char* key : kProvenance) meaning.erase(key);
+  Hasher hasher;
+  hasher.field("qwb-model-1").field(json_canonical(meaning));
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const TensorView view = *find(tensors[i]);
+    hasher.field(tensors[i]).field(dtype_name(view.dtype)).field(shape_text(view.shape)).field(digests[i]);
+  }
+  const std::string hash = hasher.hex();
+  if (!memo.empty()) remember(memo, states_, hash);
+  return hash;
+}
+
+std::vector<std::string> companion_files(const Path& folder) {
+  static constexpr std::array<const char*, 5> kNames = {"generation_config.json", "special_tokens_map.json",
+                                                        "added_tokens.json", "vocab.json", "merges.txt"};
+  std::vector<std::string> result;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    const bool wanted = std::find(kNames.begin(), kNames.end(), name) != kNames.end() ||
+                        name.rfind("tokenizer", 0) == 0 || name.rfind("chat_template", 0) == 0;
+    std::error_code ignored;
+    if (wanted && !is_temporary_name(name) && fs::is_regular_file(it->path(), ignored))
+      result.push_back(name);
+  }
+  if (error) throw system_error("cannot list", folder.string(), error.value());
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
+std::string companion_hash(const Path& folder) {
+  Hasher hasher;
+  for (const std::string& name : companion_files(folder)) {
+    hasher.field(name).field(hash_hex(MappedFile::open(folder / name).bytes()));
+  }
+  return hasher.hex();
+}
+
+}  // namespace qwb

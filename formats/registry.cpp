@@ -1,0 +1,70 @@
+#include "formats/registry.h"
+
+#include "formats/checkpoint.h"
+
+namespace qwb {
+namespace fs = std::filesystem;
+
+namespace {
+
+bool has(const Path& folder, const char* name) {
+  std::error_code ignored;
+  return fs::is_regular_file(folder / name, ignored);
+}
+
+bool detect_huggingface(const Path& folder) {
+  return has(folder, "config.json");
+}
+
+OpenModel open_huggingface(const Path& folder) {
+  const auto checkpoint = Checkpoint::open(folder);
+  const Json& config = checkpoint->config();
+  if (json_has(config, "quantization_config")) {
+    const std::string method = json_string(config.at("quantization_config"), "quant_method",
+                                           (folder / "config.json").string(), "an unnamed method");
+    if (method == "qwb") {
+      throw Error(ErrorKind::failed, "config.json says this is a qwb artifact, but qwb.json is missing",
+                  folder.string(), "the artifact is incomplete");
+    }
+    throw Error(ErrorKind::unsupported, "the weights are already quantized by '" + method + "'",
+                folder.string(), "take the model it was made from");
+  }
+  return {checkpoint, config, folder, "huggingface", nullptr, checkpoint->weight_bytes()};
+}
+
+struct Format {
+  const char* name;
+  bool (*detect)(const Path& folder);
+  OpenModel (*open)(const Path& folder);
+};
+
+// The first that detects its folder opens it.
+constexpr Format kFormats[] = {
+    {"huggingface", detect_huggingface, open_huggingface},
+};
+
+}  // namespace
+
+std::string OpenModel::content_hash(const Path& memo_folder) const {
+  return std::dynamic_pointer_cast<const Checkpoint>(source)->content_hash(memo_folder);
+}
+
+OpenModel open_model(const Path& folder) {
+  for (const Format& format : kFormats) {
+    if (format.detect(folder)) return format.open(folder);
+  }
+  std::error_code ignored;
+  if (fs::is_directory(folder, ignored) &&
+      (has(folder, "model.safetensors") || has(folder, "model.safetensors.index.json"))) {
+    Checkpoint::open(folder);  // its error names the missing config.json
+  }
+  refuse_folder(folder);
+}
+
+std::vector<std::string> model_format_names() {
+  std::vector<std::string> names;
+  for (const Format& format : kFormats) names.emplace_back(format.name);
+  return names;
+}
+
+}  // namespace qwb

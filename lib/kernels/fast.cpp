@@ -1,0 +1,259 @@
+// The fast CPU backend: oneDNN for matrix products on fixed tiles, Highway for the rest, OpenMP over rows, tiles and heads.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "lib/base/error.h"
+#include "lib/base/parallel.h"
+#include "lib/kernels/backend.h"
+#include "lib/kernels/dequantize.h"
+#include "lib/kernels/isa.h"
+#include "lib/kernels/matmul.h"
+#include "lib/kernels/simd.h"
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kFewTokens = 6;            // up to here a row of the weight is unpacked and multiplied at once
+constexpr int64_t kSlabFloats = 4 << 20;     // dequantized weights held at a time: 16 MB
+constexpr int64_t kRowGrain = 64;            // rows of a weight one thread takes at a time
+constexpr int64_t kElementGrain = 1 << 14;   // elements of an elementwise operation
+constexpr int64_t kQueryTile = 64;           // queries whose scores are held at a time
+constexpr int64_t kVocabularySlab = 4096;    // logits of a row held at a time by losses()
+
+// Scratch that a thread keeps between calls.
+float* scratch(int64_t count) {
+  static thread_local FloatBuffer buffer;
+  if (buffer.size() < count) buffer = FloatBuffer(count);
+  return buffer.data();
+}
+float* slab_scratch(int64_t count) {
+  static thread_local FloatBuffer buffer;
+  if (buffer.size() < count) buffer = FloatBuffer(count);
+  return buffer.data();
+}
+
+// Stored rows [begin, end) as f32: in place when they are f32 already, else unpacked into the slab.
+const float* slab(const Weight& weight, int64_t begin, int64_t end) {
+  const int64_t columns = stored_columns(weight);
+  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
+    const std::byte* data = dense->values.bytes.data();
+    if (dense->values.dtype == DType::f32 && reinterpret_cast<uintptr_t>(data) % sizeof(float) == 0) {
+      return reinterpret_cast<const float*>(data) + begin * columns;
+    }
+  }
+  float* target = slab_scratch((end - begin) * columns);
+  parallel_ranges(end - begin, std::max<int64_t>(1, (int64_t{1} << 16) / columns), [&](int64_t first, int64_t last) {
+    dequantize_rows(weight, begin + first, begin + last, target + first * columns);
+  });
+  return target;
+}
+
+int64_t slab_rows(const Weight& weight) { return std::max<int64_t>(1, kSlabFloats / stored_columns(weight)); }
+
+void fill_bias(const float* bias, int64_t tokens, int64_t out, float* y, bool add) {
+  parallel_ranges(tokens, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      if (add) {
+        simd::add(y + t * out, bias, out);
+      } else {
+        std::copy_n(bias, out, y + t * out);
+      }
+    }
+  });
+}
+
+// y += x W^T for many tokens.
+void linear_many(const float* x, int64_t tokens, const Weight& weight, float* y, bool add) {
+  const bool straight = weight.orientation == Orientation::out_in;
+  const int64_t rows = stored_rows(weight);
+  const int64_t step = slab_rows(weight);
+  for (int64_t begin = 0; begin < rows; begin += step) {
+    const int64_t count = std::min(step, rows - begin);
+    const float* values = slab(weight, begin, begin + count);
+    if (straight) {
+      matmul(true, tokens, count, weight.in, x, weight.in, values, weight.in, y + begin, weight.out, add);
+    } else {
+      matmul(false, tokens, weight.out, count, x + begin, weight.in, values, weight.out, y, weight.out, add || begin > 0);
+    }
+  }
+}
+
+// The same for one or a few tokens: every weight is read once.
+void linear_few(const float* x, int64_t tokens, const Weight& weight, float* y, bool add) {
+  if (weight.orientation == Orientation::out_in) {
+    parallel_ranges(weight.out, kRowGrain, [&](int64_t begin, int64_t end) {
+      float* values = scratch(weight.in);
+      float sums[kFewTokens];
+      for (int64_t row = begin; row < end; ++row) {
+        dot_row(weight, row, x, tokens, weight.in, sums, 1, values);
+        for (int64_t t = 0; t < tokens; ++t) y[t * weight.out + row] = add ? y[t * weight.out + row] + sums[t] : sums[t];
+      }
+    });
+    return;
+  }
+  parallel_ranges(weight.out, 4 * kRowGrain, [&](int64_t begin, int64_t end) {
+    float* values = scratch(end - begin);
+    for (int64_t t = 0; t < tokens && !add; ++t) std::fill(y + t * weight.out + begin, y + t * weight.out + end, 0.0f);
+    for (int64_t row = 0; row < weight.in; ++row) {
+      dequantize_part(weight, row, begin, end - begin, values);
+      for (int64_t t = 0; t < tokens; ++t) simd::axpy(x[t * weight.in + row], values, y + t * weight.out + begin, end - begin);
+    }
+  });
+}
+
+// Softmax attention of `count` queries from position `first` on, one head. scores: [count, keys of the tile].
+void attend_tile(const float* queries, const float* keys, const float* values, const AttentionShape& s, int64_t first, int64_t count,
+                 float* out) {
+  const int64_t row = s.kv_heads * s.head_dim;
+  const int64_t width = s.heads * s.head_dim;
+  const int64_t last = first + count;  // positions, in the whole sequence
+  const auto lowest = [&](int64_t position) { return s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : int64_t{0}; };
+  const int64_t begin = lowest(first);
+  const int64_t span = last - begin;
+  float* scores = scratch(count * span);
+  matmul_tile(true, count, span, s.head_dim, queries, s.query_stride, keys + begin * row, row, scores, span, false);
+  for (int64_t i = 0; i < count; ++i) {
+    float* line = scores + i * span;
+    const int64_t from = lowest(first + i) - begin;
+    const int64_t to = first + i + 1 - begin;
+    std::fill(line, line + from, 0.0f);
+    const float inverse = simd::softmax(line + from, to - from, s.scale);
+    for (int64_t j = from; j < to; ++j) line[j] *= inverse;
+    std::fill(line + to, line + span, 0.0f);
+  }
+  matmul_tile(false, count, s.head_dim, span, scores, span, values + begin * row, row, out, width, false);
+}
+
+// One query of one head, without the library's set-up cost.
+void attend_one(const float* query, const float* keys, const float* values, const AttentionShape& s, int64_t position, float* out) {
+  const int64_t row = s.kv_heads * s.head_dim;
+  const int64_t begin = s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : 0;
+  const int64_t span = position + 1 - begin;
+  float* scores = scratch(span);
+  for (int64_t j = 0; j < span; ++j) scores[j] = simd::dot(query, keys + (begin + j) * row, s.head_dim);
+  const float inverse = simd::softmax(scores, span, s.scale);
+  std::fill(out, out + s.head_dim, 0.0f);
+  for (int64_t j = 0; j < span; ++j) simd::axpy(scores[j] * inverse, values + (begin + j) * row, out, s.head_dim);
+}
+
+class Fast final : public Backend {
+ public:
+  std::string name() const override { return "cpu-" + isa_name(); }
+
+  void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y, bool add) const override {
+    if (bias != nullptr) fill_bias(bias, tokens, weight.out, y, add);
+    add = add || bias != nullptr;
+    if (tokens <= kFewTokens) {
+      linear_few(x, tokens, weight, y, add);
+    } else {
+      linear_many(x, tokens, weight, y, add);
+    }
+  }
+
+  void gather_rows(const Weight& weight, std::span<const int32_t> ids, float* out) const override {
+    const int64_t columns = stored_columns(weight);
+    parallel_ranges(static_cast<int64_t>(ids.size()), 64, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) dequantize_rows(weight, ids[static_cast<size_t>(i)], ids[static_cast<size_t>(i)] + 1, out + i * columns);
+    });
+  }
+
+  void rms_norm(const float* x, int64_t rows, int64_t n, const float* gain, double eps, float* y) const override {
+    by_rows(rows, n, [&](int64_t r) { simd::rms_norm(x + r * n, n, gain, static_cast<float>(eps), y + r * n); });
+  }
+
+  void layer_norm(const float* x, int64_t rows, int64_t n, const float* gain, const float* bias, double eps, float* y) const override {
+    by_rows(rows, n, [&](int64_t r) { simd::layer_norm(x + r * n, n, gain, bias, static_cast<float>(eps), y + r * n); });
+  }
+
+  void rotate(float* x, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride, const float* cosine, const float* sine) const override {
+    const int64_t half = head_dim / 2;
+    by_rows(tokens, heads * head_dim, [&](int64_t t) {
+      for (int64_t h = 0; h < heads; ++h) simd::rotate(x + t * stride + h * head_dim, half, cosine + t * half, sine + t * half);
+    });
+  }
+
+  void attention(const float* queries, const float* keys, const float* values, const AttentionShape& s, float* out) const override {
+    const int64_t tiles = ceil_div(s.tokens, kQueryTile);
+    const int64_t group = s.heads / s.kv_heads;
+    const int64_t width = s.heads * s.head_dim;
+    const auto item = [&](int64_t index) {
+      const int64_t head = index % s.heads;
+      const int64_t first = (tiles - 1 - index / s.heads) * kQueryTile;  // the longest first
+      const int64_t count = std::min(kQueryTile, s.tokens - first);
+      const float* query = queries + first * s.query_stride + head * s.head_dim;
+      const int64_t offset = head / group * s.head_dim;
+      float* target = out + first * width + head * s.head_dim;
+      if (s.tokens > kFewTokens) {
+        attend_tile(query, keys + offset, values + offset, s, s.past + first, count, target);
+        return;
+      }
+      for (int64_t i = 0; i < count; ++i) {
+        attend_one(query + i * s.query_stride, keys + offset, values + offset, s, s.past + first + i, target + i * width);
+      }
+    };
+    // A short sequence is done sooner than the threads are woken.
+    if (s.tokens * (s.past + s.tokens) * width < kElementGrain * 4) {
+      for (int64_t i = 0; i < tiles * s.heads; ++i) item(i);
+    } else {
+      parallel_for(tiles * s.heads, item);
+    }
+  }
+
+  void activate(Activation activation, float* gate, const float* up, int64_t count) const override {
+    parallel_ranges(count, kElementGrain, [&](int64_t begin, int64_t end) {
+      simd::activate(activation, gate + begin, up != nullptr ? up + begin : nullptr, end - begin);
+    });
+  }
+
+  void add(float* x, const float* y, int64_t count) const override {
+    parallel_ranges(count, kElementGrain, [&](int64_t begin, int64_t end) { simd::add(x + begin, y + begin, end - begin); });
+  }
+
+  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets, double* losses) const override {
+    if (weight.orientation != Orientation::out_in) throw Error(ErrorKind::unsupported, "an output embedding stored [in, out]");
+    std::vector<float> maximum(static_cast<size_t>(rows), -std::numeric_limits<float>::infinity());
+    std::vector<float> chosen(static_cast<size_t>(rows));
+    std::vector<double> sum(static_cast<size_t>(rows));
+    const int64_t step = std::min(slab_rows(weight), kVocabularySlab);
+    FloatBuffer logits(rows * std::min(step, weight.out));
+    for (int64_t begin = 0; begin < weight.out; begin += step) {
+      const int64_t count = std::min(step, weight.out - begin);
+      matmul(true, rows, count, weight.in, x, weight.in, slab(weight, begin, begin + count), weight.in, logits.data(), count, false);
+      parallel_for(ceil_div(rows, 8), [&](int64_t chunk) {
+        for (int64_t r = chunk * 8; r < std::min(rows, chunk * 8 + 8); ++r) {
+          const auto i = static_cast<size_t>(r);
+          simd::accumulate_softmax(logits.data() + r * count, count, maximum[i], sum[i]);
+          const int64_t target = targets[i] - begin;
+          if (target >= 0 && target < count) chosen[i] = logits[r * count + target];
+        }
+      });
+    }
+    for (size_t i = 0; i < static_cast<size_t>(rows); ++i) {
+      losses[i] = static_cast<double>(maximum[i]) + std::log(sum[i]) - static_cast<double>(chosen[i]);
+    }
+  }
+
+  bool all_finite(const float* x, int64_t count) const override { return simd::all_finite(x, count); }
+
+ private:
+  template <class Body>
+  static void by_rows(int64_t rows, int64_t n, const Body& body) {
+    parallel_ranges(rows, std::max<int64_t>(1, kElementGrain / n), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) body(r);
+    });
+  }
+};
+
+}  // namespace
+
+const Backend& fast_backend() {
+  static const Fast backend = [] {
+    select_isa();
+    return Fast();
+  }();
+  return backend;
+}
+
+}  // namespace qwb

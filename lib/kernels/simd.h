@@ -1,0 +1,41 @@
+// Vector kernels, written once with Highway and compiled for every instruction set, dispatched at run time. Each runs in the calling thread.
+#pragma once
+
+#include <cstdint>
+
+#include "lib/base/bytes.h"
+#include "lib/kernels/backend.h"
+
+namespace qwb::simd {
+
+// Sum of x[i] * y[i]; several partial sums in lane order.
+float dot(const float* x, const float* y, int64_t count);
+// y += a * x
+void axpy(float a, const float* x, float* y, int64_t count);
+void add(float* x, const float* y, int64_t count);
+bool all_finite(const float* x, int64_t count);
+void rms_norm(const float* x, int64_t n, const float* gain, float eps, float* y);
+void layer_norm(const float* x, int64_t n, const float* gain, const float* bias, float eps, float* y);
+// One head of one token: pairs (k, k + half).
+void rotate(float* x, int64_t half, const float* cosine, const float* sine);
+// x = act(x) * up, or act(x) when up is null.
+void activate(Activation activation, float* x, const float* up, int64_t count);
+// x[i] = exp(x[i] * scale - max) with max over the row; returns 1 / sum.
+float softmax(float* x, int64_t count, float scale);
+// Running log-sum-exp over slices of a row: updates `maximum` and `sum` (sum of exp(x - maximum) in f64 over the slices so far).
+void accumulate_softmax(const float* x, int64_t count, float& maximum, double& sum);
+
+// f16 / bf16 bits to f32, from any alignment.
+void from_f16(const std::byte* in, int64_t count, float* out);
+void from_bf16(const std::byte* in, int64_t count, float* out);
+// Codes of 2 to 8 bits (bit stream, least significant bit first, from a byte boundary) to f32.
+void unpack(const std::byte* packed, int64_t count, int bits, float* out);
+// x = (x - zero) * scale
+void dequantize_group(float* x, int64_t count, float zero, float scale);
+// signed bytes times scale
+void from_int8(const std::byte* in, int64_t count, float scale, float* out);
+
+// Sum of (codes[i] - zero) * x[i]: one group of an integer grid, before its scale.
+float dot_group(const float* codes, const float* x, float zero, int64_t count);
+
+}  // namespace qwb::simd

@@ -1,0 +1,50 @@
+// Llama 2 and 3, SmolLM2 and others of model_type "llama".
+#include "lib/model/llama_family.h"
+
+#include "lib/base/error.h"
+#include "lib/model/config_fields.h"
+
+namespace qwb {
+
+bool has_bias(const TensorSource& source, const std::string& module) { return source.find(module + ".bias").has_value(); }
+
+ModelSpec llama_family_spec(const ModelConfig& c, const LlamaBiases& biases) {
+  ModelSpec spec;
+  spec.embedding = "model.embed_tokens";
+  spec.final_norm = {"model.norm"};
+  spec.output_embedding = c.tied_embeddings ? spec.embedding : "lm_head";
+  const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+  for (int64_t i = 0; i < c.layers; ++i) {
+    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    const auto linear = [&](const std::string& name, int64_t out, int64_t in, bool bias) {
+      return LinearSpec{prefix + name, out, in, Orientation::out_in, bias};
+    };
+    BlockSpec block;
+    block.attention_norm = {prefix + "input_layernorm"};
+    block.qkv = {linear("self_attn.q_proj", q, c.hidden, biases.qkv), linear("self_attn.k_proj", kv, c.hidden, biases.qkv),
+                 linear("self_attn.v_proj", kv, c.hidden, biases.qkv)};
+    if (biases.qk_norms) {
+      block.q_norm = prefix + "self_attn.q_norm";
+      block.k_norm = prefix + "self_attn.k_norm";
+    }
+    block.output = linear("self_attn.o_proj", c.hidden, q, biases.output);
+    block.mlp_norm = {prefix + "post_attention_layernorm"};
+    block.gate = {linear("mlp.gate_proj", c.intermediate, c.hidden, biases.mlp)};
+    block.up = linear("mlp.up_proj", c.intermediate, c.hidden, biases.mlp);
+    block.down = linear("mlp.down_proj", c.hidden, c.intermediate, biases.mlp);
+    spec.blocks.push_back(std::move(block));
+  }
+  return spec;
+}
+
+Architecture llama_architecture() {
+  return {"llama", parse_llama_family, [](const ModelConfig& config, const TensorSource& source) {
+            LlamaBiases biases;  // attention_bias and mlp_bias: the tensors themselves tell
+            biases.qkv = has_bias(source, "model.layers.0.self_attn.q_proj");
+            biases.output = has_bias(source, "model.layers.0.self_attn.o_proj");
+            biases.mlp = has_bias(source, "model.layers.0.mlp.gate_proj");
+            return llama_family_spec(config, biases);
+          }};
+}
+
+}  // namespace qwb

@@ -1,0 +1,219 @@
+// Reading Hugging Face folders: the demo models, shards, refusals by name, and the identity of a model.
+#include "formats/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <fstream>
+
+#include "formats/registry.h"
+#include "tests/formats/files_helper.h"
+
+namespace qwb {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+const Path kDemo = Path(QWB_SOURCE_DIR) / "recipes/demo/llama";
+
+TEST(Checkpoint, ReadsTheDemoModels) {
+  for (const char* name : {"llama", "gpt2"}) {
+    const OpenModel model = open_model(Path(QWB_SOURCE_DIR) / "recipes/demo" / name);
+    EXPECT_EQ(model.format, "huggingface");
+    EXPECT_TRUE(model.manifest.is_null());
+    EXPECT_EQ(model.weight_bytes, static_cast<int64_t>(fs::file_size(model.folder / "model.safetensors")));
+    EXPECT_GT(model.source->names().size(), 10u);
+    for (const auto& tensor : model.source->names()) EXPECT_TRUE(model.source->find(tensor).has_value());
+    EXPECT_FALSE(model.source->find("nothing").has_value());
+    EXPECT_FALSE(model.source->quantized("model.layers.0.mlp.up_proj").has_value());
+  }
+  const auto embed = open_model(kDemo).source->find("model.embed_tokens.weight");
+  ASSERT_TRUE(embed.has_value());
+  EXPECT_EQ(embed->shape, (Shape{4096, 256}));
+  EXPECT_EQ(embed->dtype, DType::bf16);
+}
+
+TEST(Checkpoint, ReleaseAndPrefetchKeepTheBytes) {
+  const auto model = open_model(kDemo);
+  const auto view = *model.source->find("model.embed_tokens.weight");
+  const std::string before(as_text(view.bytes));
+  model.source->release(view);
+  model.source->prefetch(view);
+  EXPECT_EQ(before, as_text(view.bytes));
+}
+
+TEST(Checkpoint, RefusesOtherFormatsByName) {
+  const struct {
+    const char* file;
+    const char* said;
+  } cases[] = {{"pytorch_model.bin", "pickled"},
+               {"pytorch_model-00001-of-00002.bin", "pickled"},
+               {"model.pth", "pickled"},
+               {"model-Q4_0.gguf", "GGUF"},
+               {"model.onnx", "ONNX"},
+               {"consolidated.safetensors", "consolidated"},
+               {"consolidated.00.pth", "consolidated"},
+               {"adapter_model.safetensors", "adapter"},
+               {"model-00001-of-00002.safetensors", "index"}};
+  for (const auto& test : cases) {
+    TemporaryFolder folder;
+    write(folder.path() / "config.json", "{}");
+    write(folder.path() / test.file, "x");
+    expect_error(ErrorKind::unsupported, test.said, [&] { open_model(folder.path()); });
+    expect_error(ErrorKind::unsupported, test.file, [&] { open_model(folder.path()); });
+  }
+  expect_error(ErrorKind::not_found, "no such folder", [] { open_model("/no/such/folder"); });
+  expect_error(ErrorKind::unsupported, "is a file", [] { open_model(kDemo / "config.json"); });
+  TemporaryFolder folder;
+  expect_error(ErrorKind::not_found, "no model.safetensors", [&] { open_model(folder.path()); });
+  fs::copy(kDemo / "model.safetensors", folder.path());
+  expect_error(ErrorKind::not_found, "no config.json", [&] { open_model(folder.path()); });
+}
+
+TEST(Checkpoint, DamagedConfigIsNamed) {
+  for (const char* text : {"", "{", "[]", "{\"a\":1,\"a\":2}", "{\"a\":\"\xff\"}", "{} x"}) {
+    TemporaryFolder folder;
+    fs::copy(kDemo / "model.safetensors", folder.path());
+    write(folder.path() / "config.json", text);
+    expect_error(ErrorKind::failed, "config.json", [&] { open_model(folder.path()); });
+  }
+}
+
+TEST(Checkpoint, QuantizedByOthersIsRefused) {
+  TemporaryFolder folder;
+  fs::copy(kDemo / "model.safetensors", folder.path());
+  write(folder.path() / "config.json", R"({"quantization_config": {"quant_method": "gptq"}})");
+  expect_error(ErrorKind::unsupported, "gptq", [&] { open_model(folder.path()); });
+  write(folder.path() / "config.json", R"({"quantization_config": {"quant_method": "qwb"}})");
+  expect_error(ErrorKind::failed, "qwb.json is missing", [&] { open_model(folder.path()); });
+}
+
+// The demo model cut into `count` shards, round robin over the names.
+void shard(const Path& folder, size_t count) {
+  const auto source = Checkpoint::open(kDemo);
+  const auto names = source->names();
+  Json map = Json::object();
+  for (size_t part = 0; part < count; ++part) {
+    const std::string file =
+        "model-0000" + std::to_string(part + 1) + "-of-0000" + std::to_string(count) + ".safetensors";
+    std::vector<PartSpec> specs;
+    for (size_t i = part; i < names.size(); i += count) {
+      specs.push_back({names[i], source->find(names[i])->dtype, source->find(names[i])->shape});
+      map[names[i]] = file;
+    }
+    SafetensorsWriter writer(folder / file, specs);
+    for (const auto& spec : specs) writer.put(spec.name, source->find(spec.name)->bytes);
+    writer.finish();
+  }
+  write(folder / "model.safetensors.index.json",
+        Json{{"metadata", {{"total_size", 1}}}, {"weight_map", map}}.dump());
+  fs::copy(kDemo / "config.json", folder);
+}
+
+TEST(Checkpoint, ShardsReadLikeOneFile) {
+  TemporaryFolder folder;
+  shard(folder.path(), 3);
+  const auto whole = open_model(kDemo);
+  const auto parts = open_model(folder.path());
+  ASSERT_EQ(whole.source->names(), parts.source->names());
+  for (const auto& name : whole.source->names()) {
+    EXPECT_EQ(as_text(whole.source->find(name)->bytes), as_text(parts.source->find(name)->bytes));
+  }
+  EXPECT_EQ(whole.content_hash(), parts.content_hash());
+}
+
+TEST(Checkpoint, LyingShardsAreRefused) {
+  TemporaryFolder folder;
+  shard(folder.path(), 3);
+  const Path index = folder.path() / "model.safetensors.index.json";
+  const std::string good = read_text(index);
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string text = good;
+    text.replace(text.find(from), from.size(), to);
+    write(index, text);
+  };
+  const std::string second = "model-00002-of-00003.safetensors";
+  fs::rename(folder.path() / second, folder.path() / "away");
+  expect_error(ErrorKind::not_found, second, [&] { open_model(folder.path()); });
+  fs::rename(folder.path() / "away", folder.path() / second);
+  EXPECT_NO_THROW(open_model(folder.path()));
+  with(second, "../" + second);
+  expect_error(ErrorKind::failed, "plain file name", [&] { open_model(folder.path()); });
+  with(second, "model-00003-of-00003.safetensors");
+  expect_error(ErrorKind::failed, "where the index puts it", [&] { open_model(folder.path()); });
+  with("weight_map", "weight_mop");
+  expect_error(ErrorKind::failed, "weight_map", [&] { open_model(folder.path()); });
+  with("\"" + second + "\"", "7");
+  expect_error(ErrorKind::failed, "weight_map", [&] { open_model(folder.path()); });
+  write(index, good.substr(0, good.size() / 2));
+  expect_error(ErrorKind::failed, "not valid JSON", [&] { open_model(folder.path()); });
+  write(index, good);
+  fs::remove(folder.path() / second);
+  fs::copy(folder.path() / "model-00001-of-00003.safetensors", folder.path() / second);
+  expect_error(ErrorKind::failed, "is in two shards", [&] { open_model(folder.path()); });
+}
+
+TEST(ContentHash, SeesWhatMattersAndNothingElse) {
+  const std::string hash = Checkpoint::open(kDemo)->content_hash();
+  EXPECT_EQ(hash.size(), 32u);
+  TemporaryFolder folder;
+  fs::copy(kDemo / "model.safetensors", folder.path() / "model.safetensors");
+  const auto with_config = [&](const Json& config) {
+    write(folder.path() / "config.json", config.dump());
+    return Checkpoint::open(folder.path())->content_hash();
+  };
+  Json config = parse_json(read_text(kDemo / "config.json"), "");
+  Json other = config;
+  other["transformers_version"] = "0";
+  other["_name_or_path"] = "x";
+  EXPECT_EQ(with_config(other), hash);
+  Json reversed = Json::object();
+  for (auto it = config.rbegin(); it != config.rend(); ++it) reversed[it.key()] = it.value();
+  EXPECT_EQ(with_config(reversed), hash);
+  other = config;
+  other["rms_norm_eps"] = 1e-6;
+  EXPECT_NE(with_config(other), hash);
+  write(folder.path() / "config.json", config.dump());
+  flip_byte(folder.path() / "model.safetensors", fs::file_size(folder.path() / "model.safetensors") - 1);
+  EXPECT_NE(Checkpoint::open(folder.path())->content_hash(), hash);
+}
+
+void set_age(const Path& file, int seconds) {
+  fs::last_write_time(file, fs::file_time_type::clock::now() - std::chrono::seconds(seconds));
+}
+
+// The memo may be trusted only when the files cannot have changed in the same clock tick, so a fresh file is
+// always read again.
+TEST(ContentHash, MemoIsUsedOnlyWhenItProvesTheFilesTheSame) {
+  TemporaryFolder folder;
+  TemporaryFolder memo;
+  for (const char* file : {"config.json", "model.safetensors"}) fs::copy(kDemo / file, folder.path() / file);
+  const auto hash = [&] { return Checkpoint::open(folder.path())->content_hash(memo.path()); };
+  const std::string truth = hash();
+  ASSERT_EQ(std::distance(fs::directory_iterator(memo.path()), fs::directory_iterator()), 1);
+  const Path file = fs::directory_iterator(memo.path())->path();
+  // A lie in the memo shows whether it was believed.
+  const auto lie = [&](int64_t age_ns) {
+    Json json = parse_json(read_text(file), "memo");
+    json["hash"] = std::string(32, '0');
+    json["written_ns"] = json["written_ns"].get<int64_t>() + age_ns;
+    json["sum"] = hash_hex(as_bytes(std::string(32, '0') + json["files"].dump()));
+    write(file, json.dump());
+  };
+  lie(0);
+  EXPECT_EQ(hash(), truth) << "files written within two seconds of the memo";
+  lie(10'000'000'000);
+  EXPECT_EQ(hash(), std::string(32, '0')) << "an old, unchanged file need not be read";
+  set_age(folder.path() / "model.safetensors", 100);
+  EXPECT_EQ(hash(), truth) << "times changed";
+  lie(10'000'000'000);
+  write(file, read_text(file).substr(10));
+  EXPECT_EQ(hash(), truth) << "damaged memo";
+  EXPECT_EQ(Checkpoint::open(folder.path())->content_hash("/proc/no/such"), truth)
+      << "memo folder cannot be written";
+}
+
+}  // namespace
+}  // namespace qwb

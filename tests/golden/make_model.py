@@ -1,0 +1,59 @@
+"""Tiny random checkpoints of every architecture with the logits that transformers computes in f32.
+
+usage: make_model.py tests/golden/model      (packages: torch, transformers, safetensors)
+Each folder holds config.json, model.safetensors and expected.safetensors: tokens [n] and logits_1, logits_17, logits_full.
+"""
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+BASE = dict(vocab_size=96, hidden_size=32, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            max_position_embeddings=128, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
+CASES = {
+    "llama": dict(model_type="llama", **BASE),
+    "llama_tied_head_dim": dict(model_type="llama", **BASE, head_dim=16, tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
+    "llama_linear": dict(model_type="llama", **BASE, rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=4.0)),
+    "llama_llama3": dict(model_type="llama", **BASE, rope_parameters=dict(
+        rope_type="llama3", rope_theta=5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
+    "llama_yarn": dict(model_type="llama", **BASE, rope_parameters=dict(
+        rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32)),
+    "mistral": dict(model_type="mistral", **BASE, sliding_window=9),
+    "qwen2": dict(model_type="qwen2", **BASE),
+    "qwen3": dict(model_type="qwen3", **BASE, head_dim=12),
+    "gpt2": dict(model_type="gpt2", vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2),
+    "gpt2_scaled": dict(model_type="gpt2", vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=128, n_inner=40,
+                        scale_attn_by_inverse_layer_idx=True, activation_function="gelu"),
+}
+
+root = Path(sys.argv[1])
+for name, fields in CASES.items():
+    torch.manual_seed(sum(map(ord, name)))
+    config = AutoConfig.for_model(**fields)
+    config._attn_implementation = "eager"
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # large enough that every term of the forward pass shows in the logits
+            parameter.copy_(torch.randn_like(parameter) * (0.5 if parameter.dim() == 1 else 1.6 / parameter.shape[-1] ** 0.5))
+    folder = root / name
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    if name == "gpt2_scaled":  # the other spelling: without the prefix "transformer."
+        tensors = load_file(folder / "model.safetensors")
+        save_file({k.removeprefix("transformer."): v for k, v in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    if name == "llama_yarn":  # the spelling of older files
+        text = json.loads((folder / "config.json").read_text())
+        rope = text.pop("rope_parameters")
+        text["rope_theta"] = rope.pop("rope_theta")
+        text["rope_scaling"] = {"type": rope.pop("rope_type"), **rope}
+        (folder / "config.json").write_text(json.dumps(text, indent=2))
+    tokens = torch.randint(0, 96, (128,))
+    expected = {"tokens": tokens.to(torch.int32)}
+    with torch.no_grad():
+        for label, count in (("1", 1), ("17", 17), ("full", 128)):
+            expected["logits_" + label] = model(tokens[None, :count]).logits[0].contiguous()
+    save_file(expected, folder / "expected.safetensors", {"format": "pt"})
+    print(name, float(expected["logits_full"].abs().max()))

@@ -1,0 +1,123 @@
+// Logits against transformers in f32 (tests/golden/make_model.py), for every architecture, on both backends.
+// Tolerance: 1e-4 of the largest logit. f32 sums over at most 128 terms through two blocks stay below 2e-6 of it here; a wrong mask,
+// rotation, norm or bias moves logits by 1e-2 and more.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "formats/registry.h"
+#include "formats/safetensors.h"
+#include "lib/base/file.h"
+#include "lib/base/parallel.h"
+#include "lib/model/model.h"
+
+namespace qwb {
+namespace {
+
+struct Golden {
+  OpenModel open;
+  std::vector<int32_t> tokens;
+  std::unique_ptr<SafetensorsFile> expected;
+
+  explicit Golden(const std::string& name) {
+    const Path folder = Path(QWB_SOURCE_DIR) / "tests/golden/model" / name;
+    open = open_model(folder);
+    expected = std::make_unique<SafetensorsFile>(SafetensorsFile::open(folder / "expected.safetensors"));
+    const TensorView ids = *expected->find("tokens");
+    for (int64_t i = 0; i < ids.count(); ++i) tokens.push_back(load<int32_t>(ids.bytes.data() + 4 * i));
+  }
+};
+
+std::vector<float> run(const Model& model, std::span<const int32_t> tokens, KvCache& cache) {
+  const auto count = static_cast<int64_t>(tokens.size());
+  std::vector<float> hidden(static_cast<size_t>(count * model.config().hidden));
+  std::vector<float> logits(static_cast<size_t>(count * model.config().vocab));
+  model.forward(tokens, cache, hidden.data());
+  model.logits(hidden.data(), count, logits.data());
+  return logits;
+}
+
+void expect_close(const std::vector<float>& logits, const std::vector<float>& expected, double tolerance) {
+  ASSERT_EQ(logits.size(), expected.size());
+  double largest = 0, difference = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
+    difference = std::max(difference, std::abs(static_cast<double>(logits[i]) - static_cast<double>(expected[i])));
+  }
+  EXPECT_LE(difference, tolerance * largest) << "largest logit " << largest;
+}
+
+class Logits : public testing::TestWithParam<std::string> {};
+
+TEST_P(Logits, AgreeWithTransformers) {
+  const Golden golden(GetParam());
+  for (const Backend* backend : {&reference_backend(), &fast_backend()}) {
+    const auto model = Model::load(golden.open.source, golden.open.config, GetParam(), *backend);
+    for (const std::string length : {"1", "17", "full"}) {
+      const std::vector<float> expected = read_floats(*golden.expected->find("logits_" + length), length);
+      const auto count = expected.size() / static_cast<size_t>(model->config().vocab);
+      KvCache cache = model->new_cache(static_cast<int64_t>(count));
+      SCOPED_TRACE(backend->name() + " at " + length);
+      expect_close(run(*model, std::span(golden.tokens).first(count), cache), expected, 1e-4);
+    }
+  }
+}
+
+// The same logits whether the tokens come at once, one by one or in uneven pieces: the KV cache, positions and windows continue.
+TEST_P(Logits, ContinueFromTheCache) {
+  const Golden golden(GetParam());
+  const std::vector<float> expected = read_floats(*golden.expected->find("logits_full"), "full");
+  const auto model = Model::load(golden.open.source, golden.open.config, GetParam());
+  for (const std::vector<size_t>& pieces : {std::vector<size_t>(128, 1), std::vector<size_t>{1, 7, 30, 2, 60, 28}}) {
+    KvCache cache = model->new_cache(128);
+    std::vector<float> logits;
+    size_t at = 0;
+    for (const size_t piece : pieces) {
+      const auto part = run(*model, std::span(golden.tokens).subspan(at, piece), cache);
+      logits.insert(logits.end(), part.begin(), part.end());
+      at += piece;
+    }
+    expect_close(logits, expected, 1e-4);
+  }
+}
+
+TEST_P(Logits, DoNotDependOnThreads) {
+  const Golden golden(GetParam());
+  const auto model = Model::load(golden.open.source, golden.open.config, GetParam());
+  const int before = threads();
+  std::vector<std::vector<float>> results;
+  for (const int count : {1, 2, 7}) {
+    set_threads(count);
+    KvCache cache = model->new_cache(128);
+    results.push_back(run(*model, golden.tokens, cache));
+  }
+  set_threads(before);
+  EXPECT_EQ(results[0], results[1]);
+  EXPECT_EQ(results[0], results[2]);
+}
+
+TEST_P(Logits, LossesAreThoseOfTheLogits) {
+  const Golden golden(GetParam());
+  const auto model = Model::load(golden.open.source, golden.open.config, GetParam());
+  KvCache cache = model->new_cache(128);
+  std::vector<float> hidden(static_cast<size_t>(128 * model->config().hidden));
+  model->forward(golden.tokens, cache, hidden.data());
+  std::vector<double> losses(127);
+  model->token_losses(hidden.data(), std::span(golden.tokens).subspan(1), losses.data());
+  const std::vector<float> logits = read_floats(*golden.expected->find("logits_full"), "full");
+  const auto vocab = static_cast<size_t>(model->config().vocab);
+  for (size_t r = 0; r < 127; ++r) {
+    double sum = 0;
+    for (size_t v = 0; v < vocab; ++v) sum += std::exp(static_cast<double>(logits[r * vocab + v]));
+    EXPECT_NEAR(losses[r], std::log(sum) - static_cast<double>(logits[r * vocab + static_cast<size_t>(golden.tokens[r + 1])]), 1e-4);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Architectures, Logits,
+                         testing::Values("llama", "llama_tied_head_dim", "llama_linear", "llama_llama3", "llama_yarn", "mistral", "qwen2",
+                                         "qwen3", "gpt2", "gpt2_scaled"),
+                         [](const auto& case_) { return case_.param; });
+
+}  // namespace
+}  // namespace qwb
