@@ -19,7 +19,6 @@ WrappingCounter::WrappingCounter(std::string name, double unit, std::optional<ui
 void WrappingCounter::start(uint64_t value, double now) {
   last_value_ = value;
   last_time_ = now;
-  wrapped_ = false;
   joules_ = 0;
   reason_.clear();
 }
@@ -34,12 +33,6 @@ void WrappingCounter::sample(uint64_t value, double now) {
     return fail(fmt::format("{} went backwards, and the range after which it wraps is not known", name_));
   } else {
     delta = (static_cast<double>(*range_ - last_value_) + static_cast<double>(value)) * unit_;
-    const double whole = static_cast<double>(*range_) * unit_;
-    if (wrapped_ && whole > kMaxWatts * (now - last_wrap_ + kStepSeconds)) {
-      return fail(fmt::format("{} fell twice within {:.3g} s: it was reset", name_, now - last_wrap_));
-    }
-    wrapped_ = true;
-    last_wrap_ = now;
   }
   if (delta > kMaxWatts * (seconds + kStepSeconds)) {
     return fail(

@@ -31,8 +31,6 @@ class WrappingCounter {
   std::optional<uint64_t> range_;
   uint64_t last_value_ = 0;
   double last_time_ = 0;
-  double last_wrap_ = 0;
-  bool wrapped_ = false;
   double joules_ = 0;
   std::string reason_;
 };

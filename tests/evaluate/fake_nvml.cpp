@@ -1,0 +1,51 @@
+// A libnvidia-ml that does what FAKE_NVML says: "" works, "frozen" the energy counter stands still,
+// "backwards" it falls, "unsupported" it does not exist, "dead" neither does power, "mig" the card is
+// divided, "off" the driver is not loaded, "empty" there is no card. A second of the test is one reading: 100
+// J by the counter, 110 W by power.
+#include <cstdlib>
+#include <cstring>
+
+namespace {
+bool mode(const char* name) {
+  const char* value = std::getenv("FAKE_NVML");
+  return value != nullptr && std::strcmp(value, name) == 0;
+}
+unsigned long long g_energy = 5'000'000;
+}  // namespace
+
+extern "C" {
+int nvmlInit_v2() {
+  return mode("off") ? 9 : 0;
+}
+int nvmlShutdown() {
+  return 0;
+}
+int nvmlDeviceGetCount_v2(unsigned* count) {
+  *count = mode("empty") ? 0 : 1;
+  return 0;
+}
+int nvmlDeviceGetHandleByIndex_v2(unsigned, void** device) {
+  *device = &g_energy;
+  return 0;
+}
+int nvmlDeviceGetName(void*, char* name, unsigned length) {
+  std::strncpy(name, "Fake GPU", length);
+  return 0;
+}
+int nvmlDeviceGetTotalEnergyConsumption(void*, unsigned long long* millijoules) {
+  if (mode("unsupported") || mode("dead")) return 3;
+  if (mode("backwards")) g_energy -= 1000;
+  if (!mode("frozen") && !mode("backwards")) g_energy += 100'000;
+  *millijoules = g_energy;
+  return 0;
+}
+int nvmlDeviceGetPowerUsage(void*, unsigned* milliwatts) {
+  if (mode("dead")) return 3;
+  *milliwatts = 110'000;
+  return 0;
+}
+int nvmlDeviceGetMigMode(void*, unsigned* current, unsigned* pending) {
+  *current = *pending = mode("mig") ? 1 : 0;
+  return 0;
+}
+}
