@@ -1,0 +1,94 @@
+#include "lib/evaluate/subject.h"
+
+#include <chrono>
+#include <map>
+#include <system_error>
+
+#include "lib/base/error.h"
+
+namespace qwb {
+namespace {
+
+struct Count {
+  int64_t weights = 0;
+  int64_t bytes = 0;
+  DType largest_type = DType::f32;  // of most weights
+};
+
+Count count_tensors(const TensorSource& source) {
+  Count count;
+  std::map<DType, int64_t> types;
+  for (const std::string& name : source.names()) {
+    const auto view = source.find(name);
+    if (!view) continue;
+    count.weights += view->count();
+    count.bytes += static_cast<int64_t>(view->bytes.size());
+    types[view->dtype] += view->count();
+  }
+  int64_t most = 0;
+  for (const auto& [type, weights] : types) {
+    if (weights > most) count.largest_type = type;
+    most = std::max(most, weights);
+  }
+  return count;
+}
+
+// Mean bits of a code over the weights of all modules.
+std::optional<double> mean_bits(const Json& modules, const std::string& where) {
+  double weighted = 0;
+  double weights = 0;
+  for (const Json& module : modules) {
+    const double size = json_number(module, "out", where) * json_number(module, "in", where);
+    weighted += size * json_number(module, "bits", where);
+    weights += size;
+  }
+  return weights > 0 ? std::optional(weighted / weights) : std::nullopt;
+}
+
+void describe_artifact(Subject& subject) {
+  const Json& manifest = subject.open.manifest;
+  const std::string where = (subject.open.folder / "qwb.json").string();
+  subject.method = json_string(manifest, "method", where, "unknown");
+  if (json_has(manifest, "modules")) subject.bits = mean_bits(manifest.at("modules"), where);
+  if (json_has(manifest, "totals")) {
+    const Json& totals = manifest.at("totals");
+    if (json_has(totals, "bpw")) subject.bpw = json_number(totals, "bpw", where);
+    subject.tensor_bytes = json_int(totals, "bytes", where, subject.open.weight_bytes);
+  }
+  if (json_has(manifest, "source") && manifest.at("source").is_object()) {
+    subject.source = json_string(manifest.at("source"), "path", where, "");
+  }
+}
+
+void describe_checkpoint(Subject& subject) {
+  const Count count = count_tensors(*subject.open.source);
+  subject.method = "none";
+  subject.tensor_bytes = count.bytes;
+  if (count.weights == 0) return;
+  subject.bits = static_cast<double>(8 * dtype_size(count.largest_type));
+  subject.bpw = 8.0 * static_cast<double>(count.bytes) / static_cast<double>(count.weights);
+}
+
+}  // namespace
+
+Subject open_subject(const Path& folder, bool needs_tokenizer) {
+  Subject subject;
+  const auto begin = std::chrono::steady_clock::now();
+  subject.open = open_model(folder);
+  subject.model = Model::load(subject.open.source, subject.open.config, folder.string());
+  subject.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (needs_tokenizer) subject.tokenizer = Tokenizer::load(folder);
+  subject.open.manifest.is_object() ? describe_artifact(subject) : describe_checkpoint(subject);
+  return subject;
+}
+
+std::optional<Path> baseline_folder(const Subject& subject) {
+  if (subject.source.empty()) return std::nullopt;
+  for (const Path& candidate : {Path(subject.source), subject.open.folder / subject.source}) {
+    std::error_code ignored;
+    if (std::filesystem::exists(candidate / "config.json", ignored)) return candidate;
+  }
+  return std::nullopt;
+}
+
+}  // namespace qwb

@@ -1,0 +1,36 @@
+// A model folder opened for evaluation: weights, tokenizer, and what its files say about it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "formats/registry.h"
+#include "lib/model/model.h"
+#include "lib/tokenizer/tokenizer.h"
+
+namespace qwb {
+
+struct Subject {
+  OpenModel open;
+  std::unique_ptr<Model> model;
+  std::optional<Tokenizer> tokenizer;  // nothing without tokenizer.json: speed can be measured all the same
+  double load_seconds = 0;  // from the folder's name to a model that can run, tokenizer apart; pages of
+                            // mapped weights come later
+
+  std::string method;  // "none" or as qwb.json says
+  std::optional<double> bits;
+  std::optional<double> bpw;
+  int64_t tensor_bytes = 0;
+  std::string source;  // the unquantized model, as qwb.json names it; may be empty
+};
+
+// Throws what open_model, Model::load and Tokenizer::load throw (a missing tokenizer only if
+// `needs_tokenizer`).
+Subject open_subject(const Path& folder, bool needs_tokenizer);
+
+// The folder of the unquantized model: the path in qwb.json, taken as it is or relative to the artifact;
+// nothing if it is not there or is not named.
+std::optional<Path> baseline_folder(const Subject& subject);
+
+}  // namespace qwb
