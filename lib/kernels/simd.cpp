@@ -24,7 +24,9 @@ HWY_INLINE size_t lanes() { return hn::Lanes(F()); }
 
 HWY_INLINE V sigmoid(V x) {
   const F d;
-  return hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), hn::Exp(d, hn::Neg(x))));
+  // Highway's Exp is not defined beyond 88.7; sigmoid(-88) is 6e-39 already.
+  const V exponent = hn::Min(hn::Neg(x), hn::Set(d, 88.0f));
+  return hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), hn::Exp(d, exponent)));
 }
 
 HWY_INLINE V gelu_tanh(V x) {
