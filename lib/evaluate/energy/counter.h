@@ -1,0 +1,40 @@
+// A hardware energy counter that wraps, is reset, freezes or lies. Readings become joules only while they
+// make sense.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace qwb {
+
+class WrappingCounter {
+ public:
+  // unit: joules per count. range: counts after which the counter starts again at 0, if known. name: for
+  // reasons.
+  WrappingCounter(std::string name, double unit, std::optional<uint64_t> range);
+
+  void start(uint64_t value, double now);
+  // At most one wrap is assumed between two samples, and only if that much energy can have been spent in the
+  // time.
+  void sample(uint64_t value, double now);
+  // A reading failed: the window is lost.
+  void fail(const std::string& reason);
+
+  // Joules since start(); nothing when a reading made no sense or the counter did not move (reason() tells).
+  std::optional<double> joules() const;
+  std::string reason() const;
+
+ private:
+  std::string name_;
+  double unit_;
+  std::optional<uint64_t> range_;
+  uint64_t last_value_ = 0;
+  double last_time_ = 0;
+  double last_wrap_ = 0;
+  bool wrapped_ = false;
+  double joules_ = 0;
+  std::string reason_;
+};
+
+}  // namespace qwb

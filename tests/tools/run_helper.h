@@ -1,0 +1,32 @@
+// Runs a program and captures what a user would see.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace qwb::testing {
+
+struct RunOptions {
+  std::map<std::string, std::string> environment =
+      {};                           // added to this process's; an empty value removes the variable
+  std::string stdout_path = {};     // send stdout there (say /dev/full) instead of capturing it
+  bool close_stdout_early = false;  // the reader of stdout goes away at once
+  bool terminal_stderr = false;     // stderr is a terminal of 100 columns
+  std::vector<int> signals = {};    // sent one by one, each after `ready` (or a pause) was seen on stderr
+  std::string ready = {};
+  double timeout = 120;  // seconds; then SIGKILL
+};
+
+struct RunResult {
+  int code = -1;    // exit code; 128 + n when killed by signal n
+  std::string out;  // stdout
+  std::string err;  // stderr
+};
+
+RunResult run(const std::vector<std::string>& command, const RunOptions& options = {});
+
+// The lines of `text`, without their newlines.
+std::vector<std::string> lines(const std::string& text);
+
+}  // namespace qwb::testing

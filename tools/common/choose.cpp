@@ -1,0 +1,75 @@
+#include "tools/common/choose.h"
+
+#include <cstdlib>
+#include <system_error>
+#include <vector>
+
+#include "lib/base/error.h"
+
+namespace qwb {
+namespace {
+
+constexpr const char* kAdvice =
+    "name a folder with a Hugging Face checkpoint (config.json, *.safetensors, tokenizer.json) by --model "
+    "DIR or QWB_MODEL=DIR; "
+    "`huggingface-cli download REPO --local-dir DIR` makes one";
+
+bool lies_in(const Path& path, const Path& folder) {
+  const Path relative = path.lexically_relative(folder);
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+// Where demo files may be, best first.
+std::vector<Path> demo_folders() {
+  std::vector<Path> folders;
+  const Path program = executable_path();
+  folders.push_back((program.parent_path() / QWB_DATA_FROM_BIN / "demo").lexically_normal());
+  std::error_code ignored;
+  const Path build = std::filesystem::weakly_canonical(QWB_BUILD_FOLDER, ignored);
+  if (!ignored && lies_in(program, build)) folders.push_back(Path(QWB_SOURCE_FOLDER) / "recipes" / "demo");
+  return folders;
+}
+
+}  // namespace
+
+Path executable_path() {
+  std::error_code error;
+  const Path path = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) throw system_error("cannot find the running program", "/proc/self/exe", error.value());
+  return path;
+}
+
+Path demo_path(const std::string& name) {
+  std::string tried;
+  for (const Path& folder : demo_folders()) {
+    std::error_code ignored;
+    if (std::filesystem::exists(folder / name, ignored)) return folder / name;
+    tried += (tried.empty() ? "" : ", ") + (folder / name).string();
+  }
+  throw Error(ErrorKind::not_found, "the demo is not installed (looked for " + tried + ")", {}, kAdvice);
+}
+
+void require_model_folder(const Path& folder) {
+  std::error_code ignored;
+  if (std::filesystem::exists(folder / "config.json", ignored)) return;
+  const bool exists = std::filesystem::exists(folder, ignored);
+  throw Error(ErrorKind::not_found, exists ? "no config.json in this folder" : "no such model folder",
+              folder.string(), kAdvice);
+}
+
+Path choose_model(const std::string& flag, Progress& progress) {
+  Path chosen = flag;
+  const char* from_environment = std::getenv("QWB_MODEL");  // NOLINT(concurrency-mt-unsafe)
+  if (chosen.empty() && from_environment != nullptr && *from_environment != '\0') {
+    chosen = from_environment;
+    progress.note("model " + chosen.string() + " (from QWB_MODEL)");
+  }
+  if (chosen.empty()) {
+    chosen = demo_path("llama");
+    progress.note("model " + chosen.string() + " (the demo; --model or QWB_MODEL chooses another)");
+  }
+  require_model_folder(chosen);
+  return chosen;
+}
+
+}  // namespace qwb

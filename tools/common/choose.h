@@ -1,0 +1,27 @@
+// Which model, artifact or demo file a tool works on when the command line leaves it open. Every guess is
+// said on stderr.
+#pragma once
+
+#include <string>
+
+#include "lib/base/file.h"
+#include "lib/base/progress.h"
+
+namespace qwb {
+
+// `flag` (--model), else $QWB_MODEL, else the demo llama. Throws not_found, with how to get a model, unless
+// the folder has a config.json.
+Path choose_model(const std::string& flag, Progress& progress);
+
+// A file or folder of the demo: "llama", "gpt2", "text/eval.txt", "text/calib.jsonl". Looked for in
+// share/qwb/demo of the prefix that holds the executable, and in the source tree when the executable lies in
+// its build folder. Throws not_found.
+Path demo_path(const std::string& name);
+
+// Throws not_found, saying what to do, unless `folder` looks like a model or an artifact (has a config.json).
+void require_model_folder(const Path& folder);
+
+// The path of the running program.
+Path executable_path();
+
+}  // namespace qwb

@@ -1,0 +1,196 @@
+#include "tools/common/text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "lib/base/error.h"
+
+namespace qwb {
+namespace {
+
+struct Range {
+  char32_t first;
+  char32_t last;
+};
+
+constexpr std::array<Range, 12> kZeroWidth = {{{0x0300, 0x036f},
+                                               {0x0483, 0x0489},
+                                               {0x0591, 0x05bd},
+                                               {0x0610, 0x061a},
+                                               {0x064b, 0x065f},
+                                               {0x1ab0, 0x1aff},
+                                               {0x1dc0, 0x1dff},
+                                               {0x200b, 0x200f},
+                                               {0x20d0, 0x20ff},
+                                               {0xfe00, 0xfe0f},
+                                               {0xfe20, 0xfe2f},
+                                               {0xfeff, 0xfeff}}};
+constexpr std::array<Range, 12> kWide = {{{0x1100, 0x115f},
+                                          {0x2e80, 0x303e},
+                                          {0x3041, 0xa4cf},
+                                          {0xa960, 0xa97c},
+                                          {0xac00, 0xd7a3},
+                                          {0xf900, 0xfaff},
+                                          {0xfe30, 0xfe6f},
+                                          {0xff00, 0xff60},
+                                          {0xffe0, 0xffe6},
+                                          {0x1f300, 0x1f64f},
+                                          {0x1f680, 0x1faff},
+                                          {0x20000, 0x3fffd}}};
+
+template <size_t N>
+bool inside(const std::array<Range, N>& ranges, char32_t c) {
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [c](const Range& r) { return c >= r.first && c <= r.last; });
+}
+
+// The next character and its bytes; an invalid byte stands for itself.
+std::pair<char32_t, size_t> next_character(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  const size_t length = lead < 0x80                   ? 1
+                        : lead >= 0xf0 && lead < 0xf5 ? 4
+                        : lead >= 0xe0                ? 3
+                        : lead >= 0xc2                ? 2
+                                                      : 0;
+  if (length <= 1 || lead >= 0xf5 || length > text.size()) return {lead < 0x80 ? lead : U'\ufffd', 1};
+  char32_t c = lead & (0xffu >> (length + 1));
+  for (size_t i = 1; i < length; ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if ((byte & 0xc0u) != 0x80u) return {U'\ufffd', 1};
+    c = (c << 6) | (byte & 0x3fu);
+  }
+  return {c, length};
+}
+
+int64_t character_width(char32_t c) {
+  if (c < 0x20 || c == 0x7f || inside(kZeroWidth, c)) return 0;
+  return inside(kWide, c) ? 2 : 1;
+}
+
+std::string padding(int64_t width) {
+  return std::string(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
+}
+
+std::string padded(const std::string& cell, int64_t width, Table::Align align) {
+  const std::string space = padding(width - display_width(cell));
+  return align == Table::Align::right ? space + cell : cell + space;
+}
+
+}  // namespace
+
+int64_t display_width(std::string_view text) {
+  int64_t width = 0;
+  while (!text.empty()) {
+    const auto [character, length] = next_character(text);
+    width += character_width(character);
+    text.remove_prefix(length);
+  }
+  return width;
+}
+
+std::string fit_width(std::string_view text, int64_t width) {
+  if (display_width(text) <= width) return std::string(text);
+  if (width <= 0) return {};
+  int64_t used = 0;
+  size_t end = 0;
+  while (end < text.size()) {
+    const auto [character, length] = next_character(text.substr(end));
+    if (used + character_width(character) > width - 1) break;
+    used += character_width(character);
+    end += length;
+  }
+  return std::string(text.substr(0, end)) + "…";
+}
+
+std::string human_bytes(int64_t bytes) {
+  constexpr std::array<const char*, 7> kUnits = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+  if (bytes > -1000 && bytes < 1000) return fmt::format("{} B", bytes);
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  // 999.5 would print as 1000
+  while (std::abs(value) >= 999.5 && unit + 1 < kUnits.size()) value /= 1000, ++unit;
+  const int digits = std::abs(value) < 9.995 ? 2 : std::abs(value) < 99.95 ? 1 : 0;
+  return fmt::format("{:.{}f} {}", value, digits, kUnits[unit]);
+}
+
+std::string human_duration(double seconds) {
+  if (!std::isfinite(seconds) || seconds < 0) return "?";
+  if (seconds < 0.9995) return fmt::format("{:.3g} ms", seconds * 1e3);
+  if (seconds < 59.95) return fmt::format("{:.1f} s", seconds);
+  const int64_t whole = seconds < 1e15 ? std::llround(seconds) : 0;
+  if (whole < 3600) return fmt::format("{}:{:02}", whole / 60, whole % 60);
+  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
+std::string human_number(double value) {
+  if (!std::isfinite(value)) return std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
+  const double size = std::abs(value);
+  if (size >= 999.5e6) return fmt::format("{:.3g} G", value / 1e9);
+  if (size >= 999.5e3) return fmt::format("{:.3g} M", value / 1e6);
+  if (size >= 9999.5) return fmt::format("{:.3g} k", value / 1e3);
+  if (size >= 99.95) return fmt::format("{:.0f}", value);
+  if (size >= 9.995) return fmt::format("{:.1f}", value);
+  if (size >= 0.9995) return fmt::format("{:.2f}", value);
+  return fmt::format("{:.3g}", value);
+}
+
+void Table::add_row(std::vector<std::string> cells) {
+  if (cells.size() != columns_.size()) {
+    throw Error(ErrorKind::usage,
+                fmt::format("a row of {} cells in a table of {}", cells.size(), columns_.size()));
+  }
+  rows_.push_back(std::move(cells));
+}
+
+std::vector<int64_t> Table::widths() const {
+  std::vector<int64_t> result;
+  for (size_t c = 0; c < columns_.size(); ++c) {
+    int64_t width = display_width(columns_[c].title);
+    for (const auto& row : rows_) width = std::max(width, display_width(row[c]));
+    result.push_back(width);
+  }
+  return result;
+}
+
+std::string Table::text(bool color) const {
+  const std::vector<int64_t> width = widths();
+  std::string out;
+  const auto add_line = [&](const auto& cell_of, bool bold) {
+    std::string line;
+    for (size_t c = 0; c < columns_.size(); ++c) {
+      if (c > 0) line += "  ";
+      line += padded(cell_of(c), width[c], columns_[c].align);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    out += bold ? "\x1b[1m" + line + "\x1b[0m\n" : line + "\n";
+  };
+  add_line([&](size_t c) { return columns_[c].title; }, color);
+  for (const auto& row : rows_) add_line([&](size_t c) { return row[c]; }, false);
+  return out;
+}
+
+std::string Table::markdown() const {
+  const auto escaped = [](const std::string& cell) {
+    std::string out;
+    for (const char c : cell)
+      out += c == '|' ? std::string("\\|") : c == '\n' ? std::string(" ") : std::string(1, c);
+    return out;
+  };
+  std::string out = "|";
+  for (const auto& column : columns_) out += " " + escaped(column.title) + " |";
+  out += "\n|";
+  for (const auto& column : columns_) out += column.align == Align::right ? "---:|" : "---|";
+  out += "\n";
+  for (const auto& row : rows_) {
+    out += "|";
+    for (const auto& cell : row) out += " " + escaped(cell) + " |";
+    out += "\n";
+  }
+  return out;
+}
+
+}  // namespace qwb

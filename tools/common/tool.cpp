@@ -1,0 +1,190 @@
+#include "tools/common/tool.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <new>
+#include <utility>
+
+#include "lib/base/error.h"
+#include "lib/base/interrupt.h"
+#include "lib/base/parallel.h"
+#if __has_include("lib/kernels/isa.h")
+#include "lib/kernels/isa.h"
+#endif
+#include "tools/common/progress_display.h"
+
+namespace qwb {
+namespace {
+
+// Thrown when the reader of a pipe has gone: the end of the tool, but no failure (as ripgrep does it).
+struct NobodyReads {};
+
+// First signal: unwind cleanly at the next check_interrupt(). Second: the user is not willing to wait.
+void on_signal(int) {
+  if (interrupt_requested()) _exit(130);
+  request_interrupt();
+}
+
+void install_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+  action.sa_handler = SIG_IGN;  // writes fail with EPIPE instead: destructors still clean up
+  sigaction(SIGPIPE, &action, nullptr);
+}
+
+// Everything buffered must have reached its file: a full disk often shows only here.
+void finish_stdout() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    if (errno == EPIPE) throw NobodyReads();
+    throw system_error("cannot write", "standard output", errno);
+  }
+}
+
+std::string one_line(std::string text) {
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  for (char& c : text) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string version_line(const std::string& name) {
+#if __has_include("lib/kernels/isa.h")
+  return fmt::format("{} {} (isa {})", name, QWB_VERSION, isa_name());
+#else
+  return fmt::format("{} {}", name, QWB_VERSION);
+#endif
+}
+
+Tool::Tool(ToolText text) : text_(std::move(text)) {
+  ProgressDisplay::Settings settings;
+  settings.name = text_.name;
+  settings.terminal = is_terminal(STDERR_FILENO);
+  display_ = std::make_unique<ProgressDisplay>(std::move(settings));
+}
+
+Tool::~Tool() = default;
+
+Progress& Tool::progress() {
+  return *display_;
+}
+
+bool Tool::color_stdout() const {
+  return use_color(color_mode_, STDOUT_FILENO);
+}
+
+void Tool::complain(const std::string& text) {
+  const bool color = use_color(color_mode_, STDERR_FILENO);
+  const std::string line = fmt::format("{}: {}error:{} {}\n", text_.name, color ? "\x1b[1;31m" : "",
+                                       color ? "\x1b[0m" : "", one_line(text));
+  display_->aside([&] { std::fputs(line.c_str(), stderr); });
+}
+
+void Tool::print(const std::string& text) {
+  display_->aside([&] {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    finish_stdout();
+  });
+}
+
+void Tool::add_flags(CLI::App& app) {
+  app.set_help_flag("-h,--help", "Print this help and exit");
+  app.add_flag("--json", json_, "Write JSON to stdout (one object a line; \"schema\" tells its version)")
+      ->group("Common");
+  app.add_flag("-q,--quiet", quiet_, "Nothing on stderr but errors")->group("Common");
+  if (text_.has_threads) {
+    app.add_option("--threads", threads_, "Threads to use (default: the processors available)")
+        ->envname("QWB_THREADS")
+        ->check(CLI::Range(1, 4096))
+        ->type_name("N")
+        ->group("Common");
+  }
+  app.add_option("--color", color_, "auto, always or never (auto honours NO_COLOR)")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->type_name("WHEN")
+      ->group("Common");
+  if (text_.has_dry_run) {
+    app.add_flag("-n,--dry-run", dry_run_, "Say what would be done, with time, memory and disk, and stop")
+        ->group("Common");
+  }
+  app.set_version_flag("--version", [this] { return version_line(text_.name); });
+  app.footer(text_.examples);
+}
+
+void Tool::apply_flags() {
+  color_mode_ = color_ == "always"  ? ColorMode::always
+                : color_ == "never" ? ColorMode::never
+                                    : ColorMode::automatic;
+  display_->configure(quiet_, use_color(color_mode_, STDERR_FILENO));
+  if (threads_ > 0) set_threads(threads_);
+}
+
+namespace {
+
+// Reads the command line. True: go on; false: `code` is the result (help, version, wrong usage).
+bool parse(CLI::App& app, Tool& tool, int argc, char** argv, int& code) {
+  try {
+    app.parse(argc, argv);
+    return true;
+  } catch (const CLI::CallForHelp&) {
+    tool.print(app.help());
+    code = 0;
+  } catch (const CLI::CallForVersion& version) {
+    tool.print(std::string(version.what()) + "\n");
+    code = 0;
+  } catch (const CLI::ParseError& error) {
+    tool.complain(one_line(error.what()) + "; see " + tool.name() + " --help");
+    code = static_cast<int>(ErrorKind::usage);
+  }
+  return false;
+}
+
+// Turns whatever leaves `body` into an exit code and one line.
+int guarded(Tool& tool, const std::function<int()>& body) {
+  try {
+    return body();
+  } catch (const NobodyReads&) {
+    return 0;
+  } catch (const Error& error) {
+    tool.complain(error.what());
+    return error.exit_code();
+  } catch (const std::bad_alloc&) {
+    tool.complain("out of memory");
+  } catch (const std::exception& error) {
+    tool.complain(error.what());
+  } catch (...) {
+    tool.complain("unknown failure");
+  }
+  return static_cast<int>(ErrorKind::failed);
+}
+
+}  // namespace
+
+int run_tool(int argc, char** argv, ToolText text, const ToolSetup& setup) {
+  install_signals();
+  Tool tool(std::move(text));
+  const int code = guarded(tool, [&] {
+    CLI::App app(tool.text_.summary, tool.text_.name);
+    tool.add_flags(app);
+    const std::function<int()> work = setup(app, tool);
+    int result = 0;
+    if (!parse(app, tool, argc, argv, result)) return result;
+    tool.apply_flags();
+    return work();
+  });
+  const int closing = guarded(tool, [] {
+    finish_stdout();
+    return 0;
+  });
+  return code != 0 ? code : closing;
+}
+
+}  // namespace qwb

@@ -1,0 +1,83 @@
+// The frame of every tool: the flags that mean the same everywhere, signals, exit codes, and where text goes.
+//
+//   int main(int argc, char** argv) {
+//     return qwb::run_tool(argc, argv, {.name = "qwb-inspect", .summary = "...", .examples = "..."},
+//     [](CLI::App& app, qwb::Tool& tool) {
+//       auto options = std::make_shared<Options>();
+//       app.add_option("ARTIFACT", options->artifact, "...");
+//       return [options, &tool] { return inspect(*options, tool); };
+//     });
+//   }
+//
+// Exit codes: the function's own result; 2 for a wrong command line; the kind of a qwb::Error
+// (lib/base/error.h); 1 for any other exception and for standard output that could not be written; 130 after
+// Ctrl-C. Errors are one line on stderr: "qwb-inspect: error: ...".
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "lib/base/progress.h"
+#include "tools/common/terminal.h"
+
+namespace qwb {
+
+struct ToolText {
+  std::string name;          // "qwb-eval"
+  std::string summary;       // what it does: first line of --help
+  std::string examples;      // last lines of --help
+  bool has_dry_run = false;  // offers -n, --dry-run
+  bool has_threads = true;   // offers --threads
+};
+
+class ProgressDisplay;
+
+// What a running tool may use of its surroundings.
+class Tool {
+ public:
+  explicit Tool(ToolText text);
+  ~Tool();
+
+  const std::string& name() const { return text_.name; }
+  bool json() const { return json_; }        // --json: data for programs on stdout
+  bool quiet() const { return quiet_; }      // -q: nothing on stderr but errors
+  bool dry_run() const { return dry_run_; }  // --dry-run: tell, do not do
+  bool color_stdout() const;
+
+  // Bars and notes on stderr.
+  Progress& progress();
+  // One line of narration on stderr: "qwb-eval: TEXT".
+  void note(const std::string& text) { progress().note(text); }
+  // One line on stderr that -q does not silence: "qwb-eval: error: TEXT".
+  void complain(const std::string& text);
+  // Writes to stdout at once. Throws `failed` if that is impossible (disk full); ends the tool quietly if
+  // nobody reads any more.
+  void print(const std::string& text);
+
+ private:
+  friend int run_tool(int, char**, ToolText, const std::function<std::function<int()>(CLI::App&, Tool&)>&);
+  void add_flags(CLI::App& app);
+  void apply_flags();
+
+  ToolText text_;
+  std::unique_ptr<ProgressDisplay> display_;
+  bool json_ = false;
+  bool quiet_ = false;
+  bool dry_run_ = false;
+  int threads_ = 0;
+  std::string color_ = "auto";
+  ColorMode color_mode_ = ColorMode::automatic;
+};
+
+// Adds the tool's own flags to `app` and returns its work, which runs after the command line was read and
+// returns the exit code.
+using ToolSetup = std::function<std::function<int()>(CLI::App& app, Tool& tool)>;
+
+int run_tool(int argc, char** argv, ToolText text, const ToolSetup& setup);
+
+// "qwb-eval 0.1.0 (isa AVX3_SPR)"
+std::string version_line(const std::string& name);
+
+}  // namespace qwb
