@@ -1,0 +1,91 @@
+// tokenizer.json of Hugging Face: text to token ids and back, with exactly the ids of the `tokenizers`
+// library.
+//
+// Which special tokens encode() adds: as in transformers, if tokenizer_config.json has add_bos_token or
+// add_eos_token (or tokenizer.json has no post_processor), these flags and bos_token / eos_token decide, and
+// the post_processor of tokenizer.json is not looked at. Otherwise the post_processor decides.
+//
+// The text itself is tokenized as tokenizer.json says, as `tokenizers` does. (transformers 5 rebuilds the
+// classes LlamaTokenizer and GPT2Tokenizer with its own normalizer; for Llama-2 style files that drops one
+// U+2581 before a text that begins with a space, and differs from SentencePiece, by which such models were
+// trained. It is not imitated.)
+//
+// Invalid UTF-8 in a text: each maximal invalid part counts as one U+FFFD, as Python's
+// bytes.decode(errors="replace") reads it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/base/file.h"
+
+namespace qwb {
+
+class StreamDecoder;
+
+// Copies share the tables. All const methods may be called by many threads at once.
+class Tokenizer {
+ public:
+  // From a folder's tokenizer.json, and tokenizer_config.json if there is one. Throws not_found (naming what
+  // is there instead), `failed` (damaged) or `unsupported` (naming the component that is not known).
+  static Tokenizer load(const Path& folder);
+  // `config_json` may be empty. `where` names the source in errors.
+  static Tokenizer from_json(std::string_view tokenizer_json, std::string_view config_json,
+                             const std::string& where);
+  // The same with PCRE2 in place of the hand-written scanners: for tests, which compare the two.
+  static Tokenizer from_json_without_scanners(std::string_view tokenizer_json, const std::string& where);
+
+  std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
+  // Ids that are not known are skipped, as in `tokenizers`.
+  std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
+  // Decodes token by token; see StreamDecoder.
+  StreamDecoder stream(bool skip_special_tokens) const;
+
+  // One more than the largest id. (Ids below may be unused.)
+  int64_t vocab_size() const;
+  // The id of a token as the vocabulary spells it ("\u0120the", "<s>").
+  std::optional<int32_t> id_of(std::string_view token) const;
+  // Empty for an id that is not used.
+  std::string token_of(int32_t id) const;
+  bool is_special(int32_t id) const;
+  // What tokenizer_config.json names bos_token and eos_token, if the vocabulary has it.
+  std::optional<int32_t> bos_id() const;
+  std::optional<int32_t> eos_id() const;
+  // Whether encode(text, true) begins with special tokens (an empty text shows them).
+  std::vector<int32_t> special_prefix() const;
+
+  // XXH3-128 of what decides the ids: the bytes of tokenizer.json and the special tokens that are added.
+  std::string content_hash() const;
+
+  struct Impl;  // lib/tokenizer/tokenizer_impl.h
+
+ private:
+  std::shared_ptr<const Impl> impl_;
+};
+
+// Text from ids as they come. The texts returned by push() and finish(), one after the other, are what
+// decode() gives for all ids; none of them ends inside a UTF-8 character.
+class StreamDecoder {
+ public:
+  StreamDecoder(StreamDecoder&&) noexcept;
+  StreamDecoder& operator=(StreamDecoder&&) noexcept;
+  ~StreamDecoder();
+  // The text that is final now and was not before.
+  std::string push(int32_t id);
+  // The rest. Nothing may be pushed afterwards.
+  std::string finish();
+
+ private:
+  friend class Tokenizer;
+  StreamDecoder(std::shared_ptr<const Tokenizer::Impl> impl, bool skip_special_tokens);
+  struct State;
+  std::shared_ptr<const Tokenizer::Impl> impl_;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace qwb
