@@ -261,16 +261,18 @@ HWY_INLINE void UnpackTail(const std::byte* packed, int64_t bytes, int64_t count
 }
 
 void ToF16(const float* in, int64_t count, float factor, std::byte* out) {
+  int64_t i = 0;
+#if !HWY_ARCH_X86 || HWY_TARGET <= HWY_AVX2  // below AVX2 (no F16C) Highway's emulation does not round to nearest even
   const F d;
   const hn::Rebind<hwy::float16_t, F> d16;
   const hn::Rebind<uint16_t, F> du16;
   const auto n = static_cast<int64_t>(lanes());
   const V f = hn::Set(d, factor);
-  int64_t i = 0;
   for (; i + n <= count; i += n) {
     const auto halves = hn::DemoteTo(d16, hn::Mul(hn::LoadU(d, in + i), f));
     hn::StoreU(hn::BitCast(du16, halves), du16, reinterpret_cast<uint16_t*>(out + 2 * i));
   }
+#endif
   for (; i < count; ++i) store<uint16_t>(out + 2 * i, f32_to_f16(in[i] * factor));
 }
 
