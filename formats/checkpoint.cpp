@@ -104,6 +104,8 @@ void check_shard_name(const std::string& file, const std::string& where) {
 }  // namespace
 
 std::map<std::string, std::string> parse_shard_index(std::string_view text, const std::string& where) {
+  if (text.find('\0') != std::string_view::npos)
+    throw Error(ErrorKind::failed, "not valid JSON: a NUL byte", where);
   std::map<std::string, std::string> map;
   IndexEvents events(map, where);
   Json::sax_parse(text.begin(), text.end(), &events);

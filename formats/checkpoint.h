@@ -30,7 +30,16 @@ struct FileState {
 };
 FileState file_state(const Path& path);
 
-class Checkpoint : public TensorSource {
+// A model on disk, in whatever format.
+class ModelSource : public TensorSource {
+ public:
+  virtual int64_t weight_bytes() const = 0;  // of the safetensors files
+  // XXH3-128 (hex) of what the model is, independent of path and packaging. Reads everything, unless
+  // `memo_folder` remembers it.
+  virtual std::string content_hash(const Path& memo_folder = {}) const = 0;
+};
+
+class Checkpoint : public ModelSource {
  public:
   // Maps the files and checks their headers; reads no tensor. Throws not_found (no such folder, no
   // config.json, a missing shard), unsupported (weights in another format, by name) or `failed` (damage).
@@ -43,14 +52,14 @@ class Checkpoint : public TensorSource {
 
   const Path& folder() const { return folder_; }
   const Json& config() const { return config_; }
-  int64_t weight_bytes() const;  // of the safetensors files
+  int64_t weight_bytes() const override;
   const std::vector<SafetensorsFile>& files() const { return files_; }
 
   // XXH3-128 (hex) of what the model is: config.json's meaning and every tensor's name, type, shape and
   // bytes. Independent of sharding, file names, path and header order. Reads everything; with a memo folder
   // the answer is kept there and reused while the files are provably the same (size, inode and times
   // unchanged, and last changed well before the memo was written).
-  std::string content_hash(const Path& memo_folder = {}) const;
+  std::string content_hash(const Path& memo_folder = {}) const override;
 
  private:
   Path folder_;

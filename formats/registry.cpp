@@ -1,6 +1,7 @@
 #include "formats/registry.h"
 
 #include "formats/checkpoint.h"
+#include "formats/qwb.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -32,6 +33,15 @@ OpenModel open_huggingface(const Path& folder) {
   return {checkpoint, config, folder, "huggingface", nullptr, checkpoint->weight_bytes()};
 }
 
+bool detect_qwb(const Path& folder) {
+  return has(folder, "qwb.json");
+}
+
+OpenModel open_qwb(const Path& folder) {
+  const auto artifact = Artifact::open(folder);
+  return {artifact, artifact->config(), folder, "qwb", artifact->manifest().json, artifact->weight_bytes()};
+}
+
 struct Format {
   const char* name;
   bool (*detect)(const Path& folder);
@@ -40,13 +50,17 @@ struct Format {
 
 // The first that detects its folder opens it.
 constexpr Format kFormats[] = {
+    {"qwb", detect_qwb, open_qwb},
     {"huggingface", detect_huggingface, open_huggingface},
 };
 
 }  // namespace
 
 std::string OpenModel::content_hash(const Path& memo_folder) const {
-  return std::dynamic_pointer_cast<const Checkpoint>(source)->content_hash(memo_folder);
+  const auto model = std::dynamic_pointer_cast<const ModelSource>(source);
+  if (!model)
+    throw Error(ErrorKind::unsupported, "the tensors do not come from a model folder", folder.string());
+  return model->content_hash(memo_folder);
 }
 
 OpenModel open_model(const Path& folder) {

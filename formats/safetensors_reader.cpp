@@ -201,6 +201,10 @@ SafetensorsHeader parse_safetensors_header(Bytes file, const std::string& where)
   const std::string_view text = as_text(file.subspan(kLengthBytes, length));
   if (text.empty() || text.front() != '{') damaged("the header does not begin with '{'", where);
 
+  // The JSON parser takes a NUL for the end of its input, so that anything could hide behind one.
+  if (text.find('\0') != std::string_view::npos)
+    damaged("the header is not valid JSON: it has a NUL byte", where);
+
   SafetensorsHeader header;
   header.data_begin = kLengthBytes + static_cast<int64_t>(length);
   HeaderEvents events(header, where);

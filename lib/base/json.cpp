@@ -24,6 +24,10 @@ const Json& member(const Json& object, const std::string& key, const std::string
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& where) {
+  // The parser takes a NUL for the end of its input, so that anything could hide behind one.
+  if (text.find('\0') != std::string_view::npos) {
+    throw Error(ErrorKind::failed, "not valid JSON: a NUL byte", where, "the file is damaged or incomplete");
+  }
   std::vector<std::set<std::string>> keys;  // of the objects that are open
   const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
     if (depth > kMaxDepth) throw Error(ErrorKind::failed, "JSON is nested too deeply", where);

@@ -71,9 +71,9 @@ void add_moments(const float* x, int64_t rows, int64_t n, float* h) {
     const OneThread guard;
     const dnnl_status_t status = dnnl_sgemm('T', 'N', height, width, rows, 1.0f, x + i, n, x + j, n, 1.0f, h + i * n + j, n);
     if (status != dnnl_success) throw Error(ErrorKind::failed, "matrix product failed with status " + std::to_string(status));
-    if (i == j) return;
+    // Also inside the tiles on the diagonal: the library may round the two triangles differently.
     for (int64_t r = 0; r < height; ++r) {
-      for (int64_t c = 0; c < width; ++c) h[(j + c) * n + i + r] = h[(i + r) * n + j + c];
+      for (int64_t c = i == j ? r + 1 : 0; c < width; ++c) h[(j + c) * n + i + r] = h[(i + r) * n + j + c];
     }
   });
 }

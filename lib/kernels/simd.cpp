@@ -24,7 +24,9 @@ HWY_INLINE size_t lanes() { return hn::Lanes(F()); }
 
 HWY_INLINE V sigmoid(V x) {
   const F d;
-  return hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), hn::Exp(d, hn::Neg(x))));
+  // Highway's Exp is not defined beyond 88.7; sigmoid(-88) is 6e-39 already.
+  const V exponent = hn::Min(hn::Neg(x), hn::Set(d, 88.0f));
+  return hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), hn::Exp(d, exponent)));
 }
 
 HWY_INLINE V gelu_tanh(V x) {
@@ -258,6 +260,33 @@ HWY_INLINE void UnpackTail(const std::byte* packed, int64_t bytes, int64_t count
   }
 }
 
+void ToF16(const float* in, int64_t count, float factor, std::byte* out) {
+  int64_t i = 0;
+#if !HWY_ARCH_X86 || HWY_TARGET <= HWY_AVX2  // below AVX2 (no F16C) Highway's emulation does not round to nearest even
+  const F d;
+  const hn::Rebind<hwy::float16_t, F> d16;
+  const hn::Rebind<uint16_t, F> du16;
+  const auto n = static_cast<int64_t>(lanes());
+  const V f = hn::Set(d, factor);
+  for (; i + n <= count; i += n) {
+    const auto halves = hn::DemoteTo(d16, hn::Mul(hn::LoadU(d, in + i), f));
+    hn::StoreU(hn::BitCast(du16, halves), du16, reinterpret_cast<uint16_t*>(out + 2 * i));
+  }
+#endif
+  for (; i < count; ++i) store<uint16_t>(out + 2 * i, f32_to_f16(in[i] * factor));
+}
+
+float MaxMagnitude(const float* x, int64_t count) {
+  const F d;
+  const auto n = static_cast<int64_t>(lanes());
+  V best = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + n <= count; i += n) best = hn::Max(best, hn::Abs(hn::LoadU(d, x + i)));
+  float largest = hn::GetLane(hn::MaxOfLanes(d, best));
+  for (; i < count; ++i) largest = std::fabs(x[i]) > largest ? std::fabs(x[i]) : largest;
+  return largest;
+}
+
 void Unpack(const std::byte* packed, int64_t count, int bits, float* out) {
   const hn::CappedTag<float, 8> d;
   const hn::RebindToUnsigned<decltype(d)> du;
@@ -352,6 +381,8 @@ HWY_EXPORT(Softmax);
 HWY_EXPORT(AccumulateSoftmax);
 HWY_EXPORT(FromF16);
 HWY_EXPORT(FromBf16);
+HWY_EXPORT(ToF16);
+HWY_EXPORT(MaxMagnitude);
 HWY_EXPORT(Unpack);
 HWY_EXPORT(DequantizeGroup);
 HWY_EXPORT(FromInt8);
@@ -375,6 +406,8 @@ void accumulate_softmax(const float* x, int64_t count, float& maximum, double& s
 }
 void from_f16(const std::byte* in, int64_t count, float* out) { HWY_DYNAMIC_DISPATCH(FromF16)(in, count, out); }
 void from_bf16(const std::byte* in, int64_t count, float* out) { HWY_DYNAMIC_DISPATCH(FromBf16)(in, count, out); }
+void to_f16(const float* in, int64_t count, float factor, std::byte* out) { HWY_DYNAMIC_DISPATCH(ToF16)(in, count, factor, out); }
+float max_magnitude(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(MaxMagnitude)(x, count); }
 void unpack(const std::byte* packed, int64_t count, int bits, float* out) { HWY_DYNAMIC_DISPATCH(Unpack)(packed, count, bits, out); }
 void dequantize_group(float* x, int64_t count, float zero, float scale) { HWY_DYNAMIC_DISPATCH(DequantizeGroup)(x, count, zero, scale); }
 void from_int8(const std::byte* in, int64_t count, float scale, float* out) { HWY_DYNAMIC_DISPATCH(FromInt8)(in, count, scale, out); }

@@ -75,6 +75,8 @@ class Method {
   virtual int version() const = 0;
   virtual std::vector<Parameter> parameters() const = 0;
   virtual bool needs_calibration() const { return false; }
+  // Throws usage for what the declaration cannot say (a block size that is no power of two). resolve_settings() calls it.
+  virtual void check(const Settings& /*settings*/) const {}
   // Nominal bits per code for tables.
   virtual double bits(const Settings& settings) const = 0;
   // Throws usage, naming the module, if the settings do not fit it (a group larger than the row, say).

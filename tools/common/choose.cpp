@@ -1,6 +1,7 @@
 #include "tools/common/choose.h"
 
 #include <cstdlib>
+#include <optional>
 #include <system_error>
 #include <vector>
 
@@ -70,6 +71,19 @@ Path choose_model(const std::string& flag, Progress& progress) {
   }
   require_model_folder(chosen);
   return chosen;
+}
+
+ChosenArtifact choose_artifact(Progress& progress) {
+  const Store store;
+  if (const std::optional<CacheEntry> entry = store.newest()) {
+    // A damaged object is a miss here as everywhere.
+    if (const std::optional<CacheObject> object = store.find(Key{entry->fields})) {
+      progress.note("artifact " + object->data.string() + " (the newest in the cache" +
+                    (entry->note.empty() ? "" : ": " + entry->note) + ")");
+      return {object->data, object->lease};
+    }
+  }
+  return {choose_model({}, progress), nullptr};
 }
 
 }  // namespace qwb

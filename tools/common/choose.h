@@ -2,8 +2,10 @@
 // said on stderr.
 #pragma once
 
+#include <memory>
 #include <string>
 
+#include "cache/store.h"
 #include "lib/base/file.h"
 #include "lib/base/progress.h"
 
@@ -12,6 +14,14 @@ namespace qwb {
 // `flag` (--model), else $QWB_MODEL, else the demo llama. Throws not_found, with how to get a model, unless
 // the folder has a config.json.
 Path choose_model(const std::string& flag, Progress& progress);
+
+// A folder to work on, and while it comes from the cache the hold that keeps it there.
+struct ChosenArtifact {
+  Path folder;
+  std::shared_ptr<const Lease> lease;
+};
+// The newest artifact in the cache, else what choose_model({}) gives. Throws as choose_model does.
+ChosenArtifact choose_artifact(Progress& progress);
 
 // A file or folder of the demo: "llama", "gpt2", "text/eval.txt", "text/calib.jsonl". Looked for in
 // share/qwb/demo of the prefix that holds the executable, and in the source tree when the executable lies in

@@ -12,9 +12,7 @@
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
-#if __has_include("lib/kernels/isa.h")
 #include "lib/kernels/isa.h"
-#endif
 #include "tools/common/progress_display.h"
 
 namespace qwb {
@@ -57,11 +55,7 @@ std::string one_line(std::string text) {
 }  // namespace
 
 std::string version_line(const std::string& name) {
-#if __has_include("lib/kernels/isa.h")
   return fmt::format("{} {} (isa {})", name, QWB_VERSION, isa_name());
-#else
-  return fmt::format("{} {}", name, QWB_VERSION);
-#endif
 }
 
 Tool::Tool(ToolText text) : text_(std::move(text)) {

@@ -1,0 +1,31 @@
+// One object of the store on disk: its manifest, and whether its bytes are what they were.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "lib/base/file.h"
+#include "lib/base/json.h"
+
+namespace qwb {
+
+// Seconds since 1970.
+int64_t unix_seconds();
+
+// object.json of a folder that holds data/: the key, the time, and size and XXH3-128 of every file. Throws
+// `failed` for anything in data/ that is neither a file nor a folder.
+Json describe_object(const Path& object, const Json& fields, const std::string& note);
+
+// object.json, checked against its own sum and against `hex`. Throws `failed`.
+Json read_object(const Path& object, const std::string& hex);
+
+// What is wrong with the object; empty if nothing. Compares names and sizes and, if `full` or if the files
+// may have changed since they were last hashed on this boot, every byte; then notes that they were.
+std::string object_problem(const Path& object, const Json& manifest, bool full);
+
+// Seconds since 1970 of the last use, as far as the cache could note it.
+int64_t last_used(const Path& object);
+// Notes a use now (best effort: the cache may be read-only).
+void mark_used(const Path& object) noexcept;
+
+}  // namespace qwb

@@ -1,0 +1,136 @@
+// The artifact: a quantized model as a folder in Hugging Face layout plus qwb.json and qwb.sums. Byte-exact
+// page: formats/qwb.md.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/checkpoint.h"
+#include "formats/registry.h"
+#include "formats/safetensors.h"
+#include "lib/base/file.h"
+#include "lib/base/json.h"
+#include "lib/tensor/source.h"
+#include "lib/tensor/weight.h"
+
+namespace qwb {
+
+inline constexpr int64_t kArtifactVersion = 1;
+
+// A module as the writer is told of it before the work: enough to lay out the files.
+struct ArtifactModule {
+  std::string name;  // checkpoint name without ".weight"
+  int64_t out = 0;
+  int64_t in = 0;
+  Orientation orientation = Orientation::out_in;  // of the stored form
+  std::string codec;                              // "dense" or a codec of lib/tensor/weight.h
+  std::vector<PartSpec> parts;                    // "dense": the single part "weight"
+};
+
+// A module as qwb.json describes it.
+struct ModuleRecord {
+  std::string name;
+  int64_t out = 0;
+  int64_t in = 0;
+  Orientation orientation = Orientation::out_in;
+  std::string codec;
+  std::map<std::string, double> parameters;
+  std::vector<std::string> parts;
+};
+
+struct ArtifactManifest {
+  Json json;
+  std::vector<ModuleRecord> modules;
+};
+
+// Throws `failed` for damage, unsupported for a format version, codec or orientation that this build does not
+// know.
+ArtifactManifest parse_artifact_manifest(std::string_view text, const std::string& where);
+
+// Writes an artifact beside its target and puts it in place at the end. Modules come in any order, from any
+// thread; memory is the caller's tensors and one piece of copied bytes.
+class ArtifactWriter {
+ public:
+  // Lays out and reserves the files. `source` must be an unquantized Hugging Face checkpoint (usage
+  // otherwise); every module must be one of its tensors "<name>.weight" with that size. Weights beyond
+  // max_shard_bytes are split into shards of at most that many bytes.
+  ArtifactWriter(const Path& target, const OpenModel& source, std::vector<ArtifactModule> modules,
+                 int64_t max_shard_bytes = 5'000'000'000);
+
+  // Stores a module. The parts must be those declared. `result` goes into qwb.json: weight_error,
+  // output_error, seconds, details (all optional).
+  void put(const std::string& module, const QuantizedTensor& tensor, const Json& result = Json::object());
+
+  // Bytes of all tensors as they will be stored.
+  int64_t tensor_bytes() const { return tensor_bytes_; }
+
+  // Copies everything that was not quantized, writes config.json, qwb.json and qwb.sums, and commits.
+  // `manifest` holds qwb_version, isa, source, method, method_version, settings, calibration, and optionally
+  // seconds and peak_memory. False: the target exists and was kept.
+  bool finish(const Json& manifest, bool replace = false);
+
+ private:
+  struct Shard {
+    std::string file;
+    std::unique_ptr<SafetensorsWriter> writer;
+  };
+  struct Stored {
+    ArtifactModule module;
+    bool done = false;
+    Json record;  // its entry in qwb.json
+  };
+  void lay_out(int64_t max_shard_bytes);
+  void copy_rest();
+  void write_text(const std::string& name, const std::string& text) const;
+  void write_index() const;
+  Json assemble(const Json& manifest) const;
+
+  OpenModel source_;
+  PendingFolder folder_;
+  std::vector<Stored> modules_;
+  std::map<std::string, size_t> module_index_;
+  std::vector<Shard> shards_;
+  std::map<std::string, size_t> shard_of_;  // tensor -> shard
+  std::vector<std::string> copied_;         // source tensors stored as they are
+  int64_t tensor_bytes_ = 0;
+  std::mutex mutex_;
+};
+
+// An artifact, mapped. find() and names() give the tensors stored as in the source; quantized() the modules.
+class Artifact : public ModelSource {
+ public:
+  // Checks config.json, qwb.json and every module's parts; reads no weights.
+  static std::shared_ptr<const Artifact> open(const Path& folder);
+
+  std::optional<TensorView> find(const std::string& name) const override;
+  std::vector<std::string> names() const override;
+  std::optional<Weight> quantized(const std::string& module) const override;
+  void release(const TensorView& view) const override { files_->release(view); }
+  void prefetch(const TensorView& view) const override { files_->prefetch(view); }
+  int64_t weight_bytes() const override { return files_->weight_bytes(); }
+  // Of the tensors, config.json and the modules' codecs; timings in qwb.json do not count.
+  std::string content_hash(const Path& memo_folder = {}) const override;
+
+  const Json& config() const { return files_->config(); }
+  const ArtifactManifest& manifest() const { return manifest_; }
+
+ private:
+  std::shared_ptr<const Checkpoint> files_;
+  ArtifactManifest manifest_;
+  std::map<std::string, Weight> weights_;
+  std::map<std::string, bool> parts_;  // tensor names that belong to a module's quantized form
+};
+
+// Text of qwb.sums for the files of a folder (all but qwb.sums itself): "<XXH3-128 hex>  <name>" lines, as
+// xxh128sum prints and checks.
+std::string checksum_text(const Path& folder);
+// Names of files of an artifact that are missing or differ from qwb.sums. Throws not_found or `failed` if
+// there is no usable qwb.sums.
+std::vector<std::string> damaged_files(const Path& folder);
+
+}  // namespace qwb

@@ -1,0 +1,95 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <set>
+
+#include "formats/qwb.h"
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kMaxExtent = int64_t{1} << 31;
+
+[[noreturn]] void damaged(const std::string& what, const std::string& where) {
+  throw Error(ErrorKind::failed, what, where, "the artifact is damaged; make it again");
+}
+
+const Json& object_of(const Json& json, const char* key, const std::string& where) {
+  if (!json_has(json, key) || !json.at(key).is_object())
+    damaged(std::string("'") + key + "' must be an object", where);
+  return json.at(key);
+}
+
+Orientation parse_orientation(const std::string& text, const std::string& where) {
+  if (text == "out_in") return Orientation::out_in;
+  if (text == "in_out") return Orientation::in_out;
+  throw Error(ErrorKind::unsupported, "unknown orientation '" + text + "'", where,
+              "a newer qwb may have written it");
+}
+
+int64_t extent(const Json& entry, const char* key, const std::string& where) {
+  const int64_t value = json_int(entry, key, where);
+  if (value < 1 || value > kMaxExtent) damaged(std::string("'") + key + "' is not a usable size", where);
+  return value;
+}
+
+ModuleRecord parse_module(const Json& entry, const std::string& file) {
+  ModuleRecord record;
+  record.name = json_string(entry, "name", file + ": modules");
+  const std::string where = file + ": module '" + record.name.substr(0, 200) + "'";
+  if (record.name.empty()) damaged("a module without a name", where);
+  record.codec = json_string(entry, "codec", where);
+  static constexpr std::array<std::string_view, 4> kCodecs = {"dense", "integer-grid", "int8-rows",
+                                                              "float-blocks"};
+  if (std::find(kCodecs.begin(), kCodecs.end(), record.codec) == kCodecs.end()) {
+    throw Error(ErrorKind::unsupported, "unknown codec '" + record.codec.substr(0, 40) + "'", where,
+                "a newer qwb may have written it");
+  }
+  record.out = extent(entry, "out", where);
+  record.in = extent(entry, "in", where);
+  record.orientation = parse_orientation(json_string(entry, "orientation", where), where);
+  for (const auto& [name, value] : object_of(entry, "parameters", where).items()) {
+    // Within what a float holds: a reader may narrow it.
+    if (!value.is_number() || !(std::abs(value.get<double>()) < 1e38))
+      damaged("parameter '" + name + "' is not a usable number", where);
+    record.parameters.emplace(name, value.get<double>());
+  }
+  if (!json_has(entry, "parts") || !entry.at("parts").is_array()) damaged("'parts' must be a list", where);
+  for (const Json& part : entry.at("parts")) {
+    if (!part.is_string()) damaged("'parts' must hold names", where);
+    const auto name = part.get<std::string>();
+    if (std::find(record.parts.begin(), record.parts.end(), name) != record.parts.end())
+      damaged("part '" + name + "' appears twice", where);
+    record.parts.push_back(name);
+  }
+  return record;
+}
+
+}  // namespace
+
+ArtifactManifest parse_artifact_manifest(std::string_view text, const std::string& where) {
+  ArtifactManifest manifest;
+  manifest.json = parse_json(text, where);
+  const Json& json = manifest.json;
+  const int64_t version = json_int(json, "format_version", where);
+  if (version != kArtifactVersion) {
+    throw Error(ErrorKind::unsupported, "artifact format version " + std::to_string(version), where,
+                "this build reads version " + std::to_string(kArtifactVersion) +
+                    "; use the qwb that wrote it, or make it again");
+  }
+  json_string(json, "method", where);
+  json_int(json, "method_version", where);
+  object_of(json, "settings", where);
+  object_of(json, "source", where);
+  if (!json_has(json, "modules") || !json.at("modules").is_array())
+    damaged("'modules' must be a list", where);
+  std::set<std::string> names;
+  for (const Json& entry : json.at("modules")) {
+    manifest.modules.push_back(parse_module(entry, where));
+    if (!names.insert(manifest.modules.back().name).second)
+      damaged("module '" + manifest.modules.back().name + "' appears twice", where);
+  }
+  return manifest;
+}
+
+}  // namespace qwb

@@ -1,0 +1,241 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "formats/qwb.h"
+#include "lib/base/interrupt.h"
+
+namespace qwb {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int64_t kPiece = int64_t{8} << 20;  // of tensors and files that are copied
+
+int64_t spec_bytes(const PartSpec& spec) {
+  return checked_mul(element_count(spec.shape, spec.name), dtype_size(spec.dtype), spec.name);
+}
+
+// Whole numbers without a fraction, so that the file reads as it was meant.
+Json number_json(double value) {
+  if (value == std::floor(value) && std::abs(value) < 0x1p53 && !(value == 0 && std::signbit(value))) {
+    return static_cast<int64_t>(value);
+  }
+  return value;
+}
+
+// Bits of one code.
+int64_t code_bits(const QuantizedTensor& tensor) {
+  if (tensor.codec == "integer-grid") return static_cast<int64_t>(tensor.parameters.at("bits"));
+  if (tensor.codec == "int8-rows") return 8;
+  if (tensor.codec == "float-blocks") return 4;
+  return 8 * dtype_size(tensor.parts.at("weight").dtype());
+}
+
+void check_matches(const ArtifactModule& module, const QuantizedTensor& tensor) {
+  bool same = tensor.out == module.out && tensor.in == module.in &&
+              tensor.orientation == module.orientation && tensor.codec == module.codec &&
+              tensor.parts.size() == module.parts.size();
+  for (const PartSpec& spec : module.parts) {
+    const auto it = tensor.parts.find(spec.name);
+    same = same && it != tensor.parts.end() && it->second.dtype() == spec.dtype &&
+           it->second.shape() == spec.shape;
+  }
+  if (!same)
+    throw Error(ErrorKind::usage, "the tensor is not what was declared", "module '" + module.name + "'");
+}
+
+void copy_bytes(const Path& from, const Path& to) {
+  const MappedFile input = MappedFile::open(from);
+  OutputFile output = OutputFile::create(to, static_cast<int64_t>(input.bytes().size()));
+  output.write(0, input.bytes());
+  output.finish();
+}
+
+Json size_json(int64_t weights, int64_t bytes) {
+  return {{"weights", weights},
+          {"bytes", bytes},
+          {"bpw", weights == 0 ? Json(nullptr)
+                               : Json(8.0 * static_cast<double>(bytes) / static_cast<double>(weights))}};
+}
+
+}  // namespace
+
+ArtifactWriter::ArtifactWriter(const Path& target, const OpenModel& source,
+                               std::vector<ArtifactModule> modules, int64_t max_shard_bytes)
+    : source_(source), folder_(target) {
+  if (source.format != "huggingface") {
+    throw Error(ErrorKind::usage, "is already quantized", source.folder.string(),
+                "quantize the model it was made from");
+  }
+  for (ArtifactModule& module : modules) {
+    const auto weight = source.source->find(module.name + ".weight");
+    const Shape straight = {module.out, module.in};
+    const Shape turned = {module.in, module.out};
+    if (!weight || (weight->shape != straight && weight->shape != turned)) {
+      throw Error(ErrorKind::usage, "no weight " + shape_text(straight) + " of module '" + module.name + "'",
+                  source.folder.string());
+    }
+    if (!module_index_.emplace(module.name, modules_.size()).second) {
+      throw Error(ErrorKind::usage, "module '" + module.name + "' is listed twice");
+    }
+    modules_.push_back({std::move(module), false, {}});
+  }
+  lay_out(max_shard_bytes);
+}
+
+// Decides which tensor goes into which file, in the order of names, and creates the files.
+void ArtifactWriter::lay_out(int64_t max_shard_bytes) {
+  std::vector<std::vector<PartSpec>> shards(1);
+  int64_t filled = 0;
+  const auto add = [&](PartSpec spec) {
+    const int64_t bytes = spec_bytes(spec);
+    if (filled > 0 && filled > max_shard_bytes - bytes) {
+      shards.emplace_back();
+      filled = 0;
+    }
+    filled += bytes;
+    tensor_bytes_ = checked_add(tensor_bytes_, bytes, "artifact");
+    if (!shard_of_.emplace(spec.name, shards.size() - 1).second) {
+      throw Error(ErrorKind::usage, "two tensors would be called '" + spec.name + "'",
+                  source_.folder.string());
+    }
+    shards.back().push_back(std::move(spec));
+  };
+  constexpr std::string_view kWeight = ".weight";
+  for (const std::string& name : source_.source->names()) {
+    const bool is_weight = name.size() > kWeight.size() && name.ends_with(kWeight);
+    const auto it =
+        is_weight ? module_index_.find(name.substr(0, name.size() - kWeight.size())) : module_index_.end();
+    if (it == module_index_.end()) {
+      const TensorView view = *source_.source->find(name);
+      add({name, view.dtype, view.shape});
+      copied_.push_back(name);
+      continue;
+    }
+    const ArtifactModule& module = modules_[it->second].module;
+    for (const PartSpec& part : module.parts) add({module.name + "." + part.name, part.dtype, part.shape});
+  }
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string file = shards.size() == 1
+                                 ? "model.safetensors"
+                                 : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    shards_.push_back({file, std::make_unique<SafetensorsWriter>(folder_.path() / file, shards[i])});
+  }
+}
+
+void ArtifactWriter::put(const std::string& module, const QuantizedTensor& tensor, const Json& result) {
+  const auto it = module_index_.find(module);
+  if (it == module_index_.end()) throw Error(ErrorKind::usage, "module '" + module + "' was not declared");
+  Stored& stored = modules_[it->second];
+  check_matches(stored.module, tensor);
+  int64_t bytes = 0;
+  Json parts = Json::array();
+  for (const PartSpec& part : stored.module.parts) {
+    const std::string name = module + "." + part.name;
+    const Bytes content = tensor.parts.at(part.name).view().bytes;
+    shards_[shard_of_.at(name)].writer->put(name, content);
+    bytes += static_cast<int64_t>(content.size());
+    parts.push_back(part.name);
+  }
+  Json parameters = Json::object();
+  for (const auto& [name, value] : tensor.parameters) parameters[name] = number_json(value);
+  const auto given = [&](const char* key) { return json_has(result, key) ? result.at(key) : Json(nullptr); };
+  Json record = {{"name", module},
+                 {"codec", tensor.codec},
+                 {"out", tensor.out},
+                 {"in", tensor.in},
+                 {"orientation", tensor.orientation == Orientation::out_in ? "out_in" : "in_out"},
+                 {"parameters", parameters},
+                 {"parts", parts},
+                 {"bits", code_bits(tensor)},
+                 {"bytes", bytes},
+                 {"bpw", size_json(checked_mul(tensor.out, tensor.in, module), bytes)["bpw"]},
+                 {"weight_error", given("weight_error")},
+                 {"output_error", given("output_error")},
+                 {"seconds", given("seconds")},
+                 {"details", json_has(result, "details") ? result.at("details") : Json::object()}};
+  const std::lock_guard lock(mutex_);
+  stored.record = std::move(record);
+  stored.done = true;
+}
+
+void ArtifactWriter::copy_rest() {
+  for (const std::string& name : copied_) {
+    const TensorView view = *source_.source->find(name);
+    SafetensorsWriter& writer = *shards_[shard_of_.at(name)].writer;
+    const auto size = static_cast<int64_t>(view.bytes.size());
+    for (int64_t at = 0; at < size; at += kPiece) {
+      check_interrupt();
+      const Bytes piece =
+          view.bytes.subspan(static_cast<size_t>(at), static_cast<size_t>(std::min(kPiece, size - at)));
+      writer.put_part(name, at, piece);
+      source_.source->release({DType::u8, {static_cast<int64_t>(piece.size())}, piece});
+    }
+  }
+}
+
+void ArtifactWriter::write_text(const std::string& name, const std::string& text) const {
+  OutputFile file = OutputFile::create(folder_.path() / name, static_cast<int64_t>(text.size()));
+  file.write(0, as_bytes(text));
+  file.finish();
+}
+
+void ArtifactWriter::write_index() const {
+  if (shards_.size() == 1) return;
+  nlohmann::json map =
+      nlohmann::json::object();  // sorted: an ordered object would search linearly at every insertion
+  for (const auto& [tensor, shard] : shard_of_) map[tensor] = shards_[shard].file;
+  const nlohmann::json index = {{"metadata", {{"total_size", tensor_bytes_}}}, {"weight_map", map}};
+  write_text("model.safetensors.index.json", index.dump(2) + "\n");
+}
+
+Json ArtifactWriter::assemble(const Json& manifest) const {
+  Json json = {{"format_version", kArtifactVersion}};
+  for (const char* key :
+       {"qwb_version", "isa", "source", "method", "method_version", "settings", "calibration"}) {
+    json[key] = manifest.contains(key) ? manifest.at(key) : Json(nullptr);
+  }
+  json["modules"] = Json::array();
+  int64_t module_weights = 0;
+  int64_t module_bytes = 0;
+  for (const Stored& stored : modules_) {
+    json["modules"].push_back(stored.record);
+    module_weights += stored.module.out * stored.module.in;
+    for (const PartSpec& part : stored.module.parts) module_bytes += spec_bytes(part);
+  }
+  int64_t weights = 0;
+  for (const std::string& name : source_.source->names()) weights += source_.source->find(name)->count();
+  json["totals"] = size_json(weights, tensor_bytes_);
+  json["totals"]["modules"] = size_json(module_weights, module_bytes);
+  json["totals"]["modules"]["count"] = modules_.size();
+  for (const char* key : {"seconds", "peak_memory"}) {
+    json["totals"][key] = manifest.contains(key) ? manifest.at(key) : Json(nullptr);
+  }
+  return json;
+}
+
+bool ArtifactWriter::finish(const Json& manifest, bool replace) {
+  for (const Stored& stored : modules_) {
+    if (!stored.done) throw Error(ErrorKind::usage, "module '" + stored.module.name + "' was never stored");
+  }
+  const std::string text = json_text(assemble(manifest));
+  parse_artifact_manifest(text, "qwb.json");  // what a reader would refuse is never written
+  copy_rest();
+  for (Shard& shard : shards_) shard.writer->finish();
+  write_index();
+  write_text("qwb.json", text);
+  Json config = source_.config;
+  Json quantization = {
+      {"quant_method", "qwb"}, {"format_version", kArtifactVersion}, {"method", manifest.at("method")}};
+  for (const auto& [key, value] : manifest.at("settings").items()) quantization[key] = value;
+  config["quantization_config"] = quantization;
+  write_text("config.json", json_text(config));
+  for (const std::string& name : companion_files(source_.folder))
+    copy_bytes(source_.folder / name, folder_.path() / name);
+  write_text("qwb.sums", checksum_text(folder_.path()));
+  return folder_.commit(replace);
+}
+
+}  // namespace qwb

@@ -1,0 +1,33 @@
+#include "lib/model/generate.h"
+
+#include <algorithm>
+
+#include "lib/base/error.h"
+#include "lib/base/interrupt.h"
+
+namespace qwb {
+
+StopReason generate(const Model& model, std::span<const int32_t> prompt, const GenerationSettings& settings, KvCache& cache,
+                    const std::function<bool(int32_t)>& on_token) {
+  if (prompt.empty()) throw Error(ErrorKind::usage, "an empty prompt cannot be continued");
+  const std::vector<int64_t>& eos = settings.eos.empty() ? model.config().eos : settings.eos;
+  Sampler sampler(settings.sampling);
+  std::vector<int32_t> sequence(prompt.begin(), prompt.end());
+  std::vector<float> logits(static_cast<size_t>(model.config().vocab));
+  std::span<const int32_t> fresh = prompt;
+  for (int64_t made = 0; made < settings.max_tokens; ++made) {
+    check_interrupt();
+    if (cache.length() + static_cast<int64_t>(fresh.size()) > cache.capacity() && made > 0) return StopReason::length;
+    const FloatBuffer hidden(static_cast<int64_t>(fresh.size()) * model.config().hidden);
+    model.forward(fresh, cache, hidden.data());
+    model.logits(hidden.data() + (static_cast<int64_t>(fresh.size()) - 1) * model.config().hidden, 1, logits.data());
+    const int32_t token = sampler.next(logits, sequence);
+    if (settings.stop_at_eos && std::find(eos.begin(), eos.end(), token) != eos.end()) return StopReason::eos;
+    sequence.push_back(token);
+    if (!on_token(token)) return StopReason::stopped;
+    fresh = std::span<const int32_t>(sequence).last(1);
+  }
+  return StopReason::length;
+}
+
+}  // namespace qwb

@@ -1,0 +1,129 @@
+// Methods "nf4" and "fp4": 4-bit floats in blocks along the flattened stored tensor, whatever its
+// orientation, byte for byte as bitsandbytes 0.50 makes them on the CPU from the f32 values (float_blocks.h).
+#include <bit>
+#include <cmath>
+
+#include "lib/base/parallel.h"
+#include "lib/quantize/float_blocks.h"
+#include "lib/quantize/method_list.h"
+#include "lib/quantize/module_weight.h"
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kPiece = 1 << 16;  // elements per parallel item: a multiple of every block size
+
+class Float4 : public Method {
+ public:
+  explicit Float4(FloatBlocks::Table table) : table_(table) {}
+  std::string name() const override { return table_ == FloatBlocks::Table::nf4 ? "nf4" : "fp4"; }
+  std::string summary() const override {
+    return table_ == FloatBlocks::Table::nf4 ? "4-bit NormalFloat in blocks, as in QLoRA"
+                                             : "4-bit floating point (E2M1) in blocks, as in bitsandbytes";
+  }
+  int version() const override { return 1; }
+  std::vector<Parameter> parameters() const override {
+    return {
+        {"block_size",
+         Parameter::Kind::integer,
+         64,
+         16,
+         4096,
+         {},
+         "weights that share a scale, a power of two"},
+        {"double_quantization", Parameter::Kind::boolean, true, 0, 0, {}, "store the block scales in 8 bits"},
+    };
+  }
+  void check(const Settings& settings) const override {
+    const int64_t size = json_int(settings, "block_size", name());
+    if (size < 16 || size > 4096 || !std::has_single_bit(static_cast<uint64_t>(size))) {
+      throw Error(ErrorKind::usage, "block_size must be a power of two, not " + std::to_string(size),
+                  "method " + name(), "64 is usual; 16 to 4096 are possible");
+    }
+  }
+  double bits(const Settings& /*settings*/) const override { return 4; }
+  Storage storage(const ModuleInfo& module, const Settings& settings) const override {
+    check(settings);
+    return {"float-blocks", module.orientation,
+            float_blocks_parts(module.out, module.in, json_int(settings, "block_size", module.name),
+                               json_bool(settings, "double_quantization", module.name), kNestedBlock)};
+  }
+  ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
+
+ private:
+  void store_scales(QuantizedTensor& tensor, const NestedScales& nested) const;
+  double error(const ModuleTask& task, const std::byte* codes, const std::vector<float>& scales,
+               int64_t block_size) const;
+
+  FloatBlocks::Table table_;
+};
+
+void Float4::store_scales(QuantizedTensor& tensor, const NestedScales& nested) const {
+  std::memcpy(tensor.parts.at("absmax").bytes().data(), nested.codes.data(), nested.codes.size());
+  std::memcpy(tensor.parts.at("nested_absmax").bytes().data(), nested.absmax.data(),
+              nested.absmax.size() * sizeof(float));
+  std::memcpy(tensor.parts.at("nested_map").bytes().data(), dynamic_map().data(), sizeof(dynamic_map()));
+  tensor.parameters["nested_block"] = static_cast<double>(kNestedBlock);
+  tensor.parameters["nested_offset"] = nested.offset;
+}
+
+double Float4::error(const ModuleTask& task, const std::byte* codes, const std::vector<float>& scales,
+                     int64_t block_size) const {
+  const auto& table = float_table(table_);
+  const int shift = std::countr_zero(static_cast<uint64_t>(block_size));
+  const int64_t count = task.weight.count();
+  std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(count, kPiece)));
+  parallel_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
+    std::vector<float> values(static_cast<size_t>(end - begin));
+    read_floats(task.weight, begin, end - begin, values.data(), task.info.name);
+    ErrorSum sum;
+    for (int64_t k = begin; k < end; ++k) {
+      const int pair = static_cast<int>(codes[k / 2]);
+      const float value = table[static_cast<size_t>(k % 2 == 0 ? pair >> 4 : pair & 15)];
+      sum.add(values[static_cast<size_t>(k - begin)], value * scales[static_cast<size_t>(k >> shift)]);
+    }
+    errors[static_cast<size_t>(begin / kPiece)] = sum;
+  });
+  return relative_error(errors);
+}
+
+ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) const {
+  check_task(task);
+  const int64_t block_size = json_int(settings, "block_size", task.info.name);
+  const bool nest = json_bool(settings, "double_quantization", task.info.name);
+  const int64_t count = task.weight.count();
+  ModuleResult result;
+  QuantizedTensor& tensor = result.tensor;
+  tensor = empty_tensor(task.info, storage(task.info, settings));
+  tensor.parameters = {{"table", static_cast<double>(table_)},
+                       {"block_size", static_cast<double>(block_size)}};
+  std::byte* codes = tensor.parts.at("codes").bytes().data();
+  std::vector<float> scales(static_cast<size_t>(ceil_div(count, block_size)));
+  parallel_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
+    std::vector<float> values(static_cast<size_t>(end - begin));
+    read_floats(task.weight, begin, end - begin, values.data(), task.info.name);
+    finite_absmax(values.data(), end - begin, task.info.name);
+    quantize_float_blocks(values.data(), end - begin, table_, block_size, scales.data() + begin / block_size,
+                          codes + begin / 2);
+  });
+  if (nest) {
+    const NestedScales nested = quantize_scales(scales);
+    store_scales(tensor, nested);
+    for (size_t b = 0; b < scales.size(); ++b) scales[b] = nested_scale(nested, b);
+  } else {
+    std::memcpy(tensor.parts.at("absmax").bytes().data(), scales.data(), scales.size() * sizeof(float));
+  }
+  result.weight_error = error(task, codes, scales, block_size);
+  return result;
+}
+
+}  // namespace
+
+std::unique_ptr<Method> make_nf4() {
+  return std::make_unique<Float4>(FloatBlocks::Table::nf4);
+}
+std::unique_ptr<Method> make_fp4() {
+  return std::make_unique<Float4>(FloatBlocks::Table::fp4);
+}
+
+}  // namespace qwb

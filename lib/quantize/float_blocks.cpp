@@ -1,0 +1,221 @@
+#include "lib/quantize/float_blocks.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+namespace qwb {
+namespace {
+
+constexpr int kLanes = 8;    // floats per vector in PyTorch's sum
+constexpr int kColumns = 4;  // vectors added side by side
+constexpr int kLevels = 4;
+
+constexpr std::array<float, 16> kNf4 = {
+    -1.0f,
+    -0.6961928009986877f,
+    -0.5250730514526367f,
+    -0.39491748809814453f,
+    -0.28444138169288635f,
+    -0.18477343022823334f,
+    -0.09105003625154495f,
+    0.0f,
+    0.07958029955625534f,
+    0.16093020141124725f,
+    0.24611230194568634f,
+    0.33791524171829224f,
+    0.44070982933044434f,
+    0.5626170039176941f,
+    0.7229568362236023f,
+    1.0f,
+};
+constexpr std::array<float, 16> kFp4 = {
+    0.0f,  0.0625f / 12,  8.0f / 12,  1.0f,  4.0f / 12,  6.0f / 12,  2.0f / 12,  3.0f / 12,
+    -0.0f, -0.0625f / 12, -8.0f / 12, -1.0f, -4.0f / 12, -6.0f / 12, -2.0f / 12, -3.0f / 12,
+};
+// Codes in ascending order of their values; 0 before 8 (-0), so that an exact zero becomes 0 and the values
+// just above it become 8.
+constexpr std::array<uint8_t, 16> kNf4Order = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+constexpr std::array<uint8_t, 16> kFp4Order = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
+
+// A value's rank is the number of bounds below it: the midpoints of neighbours, ties to the lower one.
+struct Ranking {
+  std::array<float, 15> bounds;
+  std::array<uint8_t, 16> order;
+};
+
+constexpr Ranking make_ranking(const std::array<float, 16>& values, const std::array<uint8_t, 16>& order) {
+  Ranking ranking{{}, order};
+  for (size_t i = 0; i < 15; ++i) ranking.bounds[i] = (values[order[i]] + values[order[i + 1]]) / 2;
+  return ranking;
+}
+
+constexpr Ranking kNf4Ranking = make_ranking(kNf4, kNf4Order);
+constexpr Ranking kFp4Ranking = make_ranking(kFp4, kFp4Order);
+
+float block_absmax(const float* values, int64_t count) {
+  int32_t largest = 0;
+  for (int64_t i = 0; i < count; ++i)
+    largest = std::max(largest, std::bit_cast<int32_t>(values[i]) & 0x7fffffff);
+  return std::bit_cast<float>(largest);
+}
+
+// Vectorises over the elements: fifteen compares each, no branches.
+void rank_values(const float* scaled, int64_t count, const std::array<float, 15>& bounds, int32_t* ranks) {
+  for (int64_t i = 0; i < count; ++i) {
+    int32_t rank = 0;
+    for (const float bound : bounds) rank += scaled[i] > bound ? 1 : 0;
+    ranks[i] = rank;
+  }
+}
+
+// The dynamic map before sorting: for i = 0..6 the midpoints of 2^i equal steps of [0.1, 1], times 10^(i-6),
+// with both signs; 0; 1. linspace runs up from 0.1 in its first half and down from 1 in the second, with one
+// rounding per point (fused), as in PyTorch.
+std::array<float, 256> make_dynamic_map() {
+  std::array<float, 256> map{};
+  size_t at = 0;
+  double power = 1e-6;
+  constexpr std::array<double, 7> kPowers = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0};
+  for (int i = 0; i < 7; ++i) {
+    power = kPowers[static_cast<size_t>(i)];
+    const int points = (1 << i) + 1;
+    const float step = (1.0f - 0.1f) / static_cast<float>(points - 1);
+    const auto point = [&](int k) {
+      return k < points / 2 ? std::fma(step, static_cast<float>(k), 0.1f)
+                            : std::fma(-step, static_cast<float>(points - 1 - k), 1.0f);
+    };
+    for (int k = 0; k + 1 < points; ++k) {
+      const float mean = (point(k) + point(k + 1)) / 2.0f;
+      const float value = static_cast<float>(power) * mean;
+      map[at++] = value;
+      map[at++] = -value;
+    }
+  }
+  map[at++] = 0.0f;
+  map[at] = 1.0f;
+  std::sort(map.begin(), map.end());
+  return map;
+}
+
+// The code nearest to the middle of the value's bin, of 65536 bins over [-1, 1]; the lower one on a tie.
+uint8_t dynamic_code(float value) {
+  const auto& map = dynamic_map();
+  const float clamped = std::clamp(value, -1.0f, 1.0f);
+  const auto bin = static_cast<int32_t>((clamped + 1.0f) * 0.5f * 65535.0f + 0.5f);
+  const float middle = static_cast<float>(bin) / 65535.0f * 2.0f - 1.0f;
+  const auto above = std::lower_bound(map.begin() + 1, map.end() - 1, middle);
+  const auto below = above - 1;
+  const bool lower = std::fabs(middle - *below) <= std::fabs(*above - middle);
+  return static_cast<uint8_t>((lower ? below : above) - map.begin());
+}
+
+using Lanes = std::array<float, kLanes>;
+
+template <int kWidth>
+void add(Lanes& sum, const float* values) {
+  for (int l = 0; l < kWidth; ++l) sum[static_cast<size_t>(l)] += values[l];
+}
+
+// Sums `count` vectors of kWidth floats, lane by lane: four columns side by side, each a cascade whose lower
+// levels are emptied into the next one after every 2^power additions.
+template <int kWidth>
+Lanes cascade_lanes(const float* values, int64_t count) {
+  const int64_t rows = count / kColumns;
+  const int log2 = rows <= 1 ? 0 : static_cast<int>(std::bit_width(static_cast<uint64_t>(rows - 1)));
+  const int power = std::max(4, log2 / kLevels);
+  const int64_t step = int64_t{1} << power;
+  std::array<std::array<Lanes, kColumns>, kLevels> sums{};
+  const auto add_row = [&](int64_t row) {
+    for (int64_t c = 0; c < kColumns; ++c)
+      add<kWidth>(sums[0][static_cast<size_t>(c)], values + (row * kColumns + c) * kWidth);
+  };
+  int64_t row = 0;
+  while (row + step <= rows) {
+    for (int64_t end = row + step; row < end; ++row) add_row(row);
+    for (size_t level = 1; level < kLevels; ++level) {
+      for (size_t c = 0; c < kColumns; ++c) add<kWidth>(sums[level][c], sums[level - 1][c].data());
+      sums[level - 1] = {};
+      if ((row & ((step - 1) << (level * static_cast<size_t>(power)))) != 0) break;
+    }
+  }
+  for (; row < rows; ++row) add_row(row);
+  for (size_t level = 1; level < kLevels; ++level) {
+    for (size_t c = 0; c < kColumns; ++c) add<kWidth>(sums[0][c], sums[level][c].data());
+  }
+  for (int64_t rest = rows * kColumns; rest < count; ++rest) add<kWidth>(sums[0][0], values + rest * kWidth);
+  for (size_t c = 1; c < kColumns; ++c) add<kWidth>(sums[0][0], sums[0][c].data());
+  return sums[0][0];
+}
+
+}  // namespace
+
+const std::array<float, 16>& float_table(FloatBlocks::Table table) {
+  return table == FloatBlocks::Table::nf4 ? kNf4 : kFp4;
+}
+
+const std::array<float, 256>& dynamic_map() {
+  static const std::array<float, 256> map = make_dynamic_map();
+  return map;
+}
+
+void quantize_float_blocks(const float* values, int64_t count, FloatBlocks::Table table, int64_t block_size,
+                           float* absmax, std::byte* codes) {
+  const Ranking& ranking = table == FloatBlocks::Table::nf4 ? kNf4Ranking : kFp4Ranking;
+  std::vector<float> scaled(static_cast<size_t>(block_size) + 1);
+  std::vector<int32_t> ranks(scaled.size());
+  for (int64_t begin = 0, b = 0; begin < count; begin += block_size, ++b) {
+    const int64_t length = std::min(block_size, count - begin);
+    const float largest = block_absmax(values + begin, length);
+    const float divisor = std::max(largest, 1e-38f);
+    if (length == block_size) {
+      absmax[b] = largest;
+      const float factor = 1.0f / divisor;
+      for (int64_t i = 0; i < length; ++i) scaled[static_cast<size_t>(i)] = values[begin + i] * factor;
+    } else {
+      absmax[b] = divisor;
+      for (int64_t i = 0; i < length; ++i) scaled[static_cast<size_t>(i)] = values[begin + i] / divisor;
+    }
+    scaled[static_cast<size_t>(length)] = 0;  // an odd length is padded
+    rank_values(scaled.data(), length + 1, ranking.bounds, ranks.data());
+    std::byte* packed = codes + begin / 2;
+    for (int64_t i = 0; i < length; i += 2) {
+      const int high = ranking.order[static_cast<size_t>(ranks[static_cast<size_t>(i)])];
+      const int low = ranking.order[static_cast<size_t>(ranks[static_cast<size_t>(i + 1)])];
+      packed[i / 2] = static_cast<std::byte>(high << 4 | low);
+    }
+  }
+}
+
+NestedScales quantize_scales(const std::vector<float>& absmax) {
+  NestedScales nested;
+  const auto count = static_cast<int64_t>(absmax.size());
+  nested.offset = cascade_sum(absmax.data(), count) / static_cast<float>(count);
+  nested.codes.resize(absmax.size());
+  std::vector<float> centred(absmax.size());
+  for (size_t i = 0; i < absmax.size(); ++i) centred[i] = absmax[i] - nested.offset;
+  for (int64_t begin = 0; begin < count; begin += kNestedBlock) {
+    const int64_t length = std::min(kNestedBlock, count - begin);
+    const float largest = block_absmax(centred.data() + begin, length);
+    nested.absmax.push_back(largest);
+    // Equal scales: nothing is left to code, any code times 0 is 0.
+    const float factor = largest > 0 ? 1.0f / largest : 0.0f;
+    for (int64_t i = begin; i < begin + length; ++i) {
+      const auto at = static_cast<size_t>(i);
+      nested.codes[at] = largest > 0 ? dynamic_code(centred[at] * factor) : 0;
+    }
+  }
+  return nested;
+}
+
+float cascade_sum(const float* values, int64_t count) {
+  if (count < kLanes) return cascade_lanes<1>(values, count)[0];
+  const int64_t vectors = count / kLanes;
+  const Lanes lanes = cascade_lanes<kLanes>(values, vectors);
+  float sum = 0;
+  for (int64_t i = vectors * kLanes; i < count; ++i) sum += values[i];
+  for (const float lane : lanes) sum += lane;
+  return sum;
+}
+
+}  // namespace qwb

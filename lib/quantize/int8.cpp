@@ -1,0 +1,74 @@
+// Method "int8": LLM.int8 rows (Dettmers et al. 2022, arXiv 2208.07339): absmax per output channel, codes =
+// round(w * (127 / absmax)) in f32, ties to even. Codes and absmax equal those of bitsandbytes'
+// int8_vectorwise_quant on the weight in its stored type. (Its Int8Params layer casts the weight to f16
+// first: equal for f16 checkpoints and for bf16 ones within f16's range, but not for f32 ones.)
+#include <cmath>
+
+#include "lib/base/parallel.h"
+#include "lib/quantize/method_list.h"
+#include "lib/quantize/module_weight.h"
+
+namespace qwb {
+namespace {
+
+constexpr float kNoFraction = 0x1.8p23f;  // rounds |x| < 2^22 to an integer, ties to even
+
+// Codes of one row; false if 127 / absmax is not finite, as for a row of zeros.
+bool round_row(const float* row, int64_t count, float absmax, int8_t* codes) {
+  const float factor = 127.0f / absmax;
+  if (!std::isfinite(factor)) return false;
+  for (int64_t i = 0; i < count; ++i) {
+    codes[i] = static_cast<int8_t>(static_cast<int32_t>((row[i] * factor + kNoFraction) - kNoFraction));
+  }
+  return true;
+}
+
+// Rows whose largest weight is below 2^-121 or so: the factor overflows f32.
+void round_tiny_row(const float* row, int64_t count, float absmax, int8_t* codes) {
+  const double factor = absmax > 0 ? 127.0 / absmax : 0.0;
+  for (int64_t i = 0; i < count; ++i) codes[i] = static_cast<int8_t>(std::nearbyint(row[i] * factor));
+}
+
+class Int8 : public Method {
+ public:
+  std::string name() const override { return "int8"; }
+  std::string summary() const override {
+    return "8-bit integers with one scale per output channel (LLM.int8)";
+  }
+  int version() const override { return 1; }
+  std::vector<Parameter> parameters() const override { return {}; }
+  double bits(const Settings& /*settings*/) const override { return 8; }
+  Storage storage(const ModuleInfo& module, const Settings& /*settings*/) const override {
+    return {"int8-rows", Orientation::out_in, int8_rows_parts(module.out, module.in)};
+  }
+  ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
+};
+
+ModuleResult Int8::quantize(const ModuleTask& task, const Settings& settings) const {
+  const int64_t out = task.info.out, in = task.info.in;
+  const FloatBuffer weight = read_out_in(task);
+  ModuleResult result;
+  result.tensor = empty_tensor(task.info, storage(task.info, settings));
+  auto* codes = result.tensor.parts.at("codes").data<int8_t>();
+  auto* absmax = result.tensor.parts.at("absmax").data<float>();
+  std::vector<ErrorSum> errors(static_cast<size_t>(out));
+  parallel_for(out, [&](int64_t o) {
+    const float* row = weight.data() + o * in;
+    int8_t* row_codes = codes + o * in;
+    absmax[o] = finite_absmax(row, in, task.info.name);
+    if (!round_row(row, in, absmax[o], row_codes)) round_tiny_row(row, in, absmax[o], row_codes);
+    const float scale = absmax[o] * (1.0f / 127.0f);
+    ErrorSum& sum = errors[static_cast<size_t>(o)];
+    for (int64_t i = 0; i < in; ++i) sum.add(row[i], static_cast<float>(row_codes[i]) * scale);
+  });
+  result.weight_error = relative_error(errors);
+  return result;
+}
+
+}  // namespace
+
+std::unique_ptr<Method> make_int8() {
+  return std::make_unique<Int8>();
+}
+
+}  // namespace qwb

@@ -1,0 +1,163 @@
+#include "lib/quantize/integer_grid.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "lib/base/half.h"
+
+namespace qwb {
+namespace {
+
+constexpr float kNoFraction =
+    0x1.8p23f;  // adding and subtracting it rounds |x| < 2^22 to an integer, ties to even
+
+float round_even(float x) {
+  return (x + kNoFraction) - kNoFraction;
+}
+
+DType scale_type(const std::string& choice) {
+  if (choice == "bf16") return DType::bf16;
+  return choice == "f32" ? DType::f32 : DType::f16;
+}
+
+}  // namespace
+
+std::vector<Parameter> grid_parameters() {
+  return {
+      {"bits", Parameter::Kind::integer, 4, 2, 8, {}, "bits per code"},
+      {"group_size",
+       Parameter::Kind::integer,
+       128,
+       -1,
+       1 << 20,
+       {},
+       "input channels that share a scale; -1: the whole row"},
+      {"symmetric", Parameter::Kind::boolean, true, 0, 0, {}, "no zero points: the grid is centred on zero"},
+      {"scale_dtype",
+       Parameter::Kind::choice,
+       "f16",
+       0,
+       0,
+       {"f16", "bf16", "f32"},
+       "element type of the scales"},
+  };
+}
+
+void check_grid_settings(const Settings& settings, const std::string& method) {
+  if (json_int(settings, "group_size", method) == 0) {
+    throw Error(ErrorKind::usage, "group_size must not be 0", "method " + method, "-1 means the whole row");
+  }
+}
+
+GridSettings grid_settings(const ModuleInfo& module, const Settings& settings) {
+  GridSettings grid;
+  grid.bits = static_cast<int>(json_int(settings, "bits", module.name));
+  grid.group_size = json_int(settings, "group_size", module.name);
+  grid.symmetric = json_bool(settings, "symmetric", module.name);
+  grid.scale_dtype = scale_type(json_string(settings, "scale_dtype", module.name));
+  if (grid.group_size == -1) grid.group_size = module.in;
+  if (grid.group_size < 1 || grid.group_size > module.in) {
+    throw Error(ErrorKind::usage,
+                "group_size " + std::to_string(grid.group_size) + " does not fit the " +
+                    std::to_string(module.in) + " input channels",
+                module.name, "use a smaller group, or -1 for one group per row");
+  }
+  return grid;
+}
+
+Storage grid_storage(const ModuleInfo& module, const Settings& settings) {
+  const GridSettings grid = grid_settings(module, settings);
+  return {"integer-grid", Orientation::out_in,
+          integer_grid_parts(module.out, module.in, grid.bits, grid.group_size, grid.symmetric,
+                             grid.scale_dtype)};
+}
+
+float stored_scale(float scale, DType type, const std::string& module) {
+  if (scale == 0) return 1;
+  float stored = scale;
+  if (type == DType::f16) {
+    uint16_t bits = f32_to_f16(scale);
+    if (scale < 0x1p-14f && f16_to_f32(bits) < scale) ++bits;
+    stored = f16_to_f32(bits);
+  } else if (type == DType::bf16) {
+    uint16_t bits = f32_to_bf16(scale);
+    if (scale < std::numeric_limits<float>::min() && bf16_to_f32(bits) < scale) ++bits;
+    stored = bf16_to_f32(bits);
+  }
+  if (!std::isfinite(stored)) {
+    throw Error(ErrorKind::failed,
+                "a scale of " + Json(scale).dump() + " does not fit " + std::string(dtype_name(type)), module,
+                "use --scale-dtype bf16 or f32, or leave this module unquantized");
+  }
+  return stored;
+}
+
+Grid make_grid(float low, float high, const GridSettings& settings, const std::string& module) {
+  const int half = 1 << (settings.bits - 1);
+  const float span = settings.symmetric ? std::max(-low, high) : high - low;
+  const auto steps = static_cast<float>(settings.symmetric ? half - 1 : settings.max_code());
+  float exact = span / steps;
+  if (span > 0 && exact == 0) exact = std::numeric_limits<float>::denorm_min();
+  Grid grid;
+  grid.scale = stored_scale(exact, settings.scale_dtype, module);
+  if (settings.symmetric) {
+    grid.zero = half;
+  } else {
+    const float zero = std::clamp(-low / grid.scale, 0.0f, static_cast<float>(settings.max_code()));
+    grid.zero = static_cast<int>(round_even(zero));
+  }
+  return grid;
+}
+
+Grid make_grid(const float* values, int64_t count, const GridSettings& settings, const std::string& module) {
+  float low = 0, high = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    low = std::min(low, values[i]);
+    high = std::max(high, values[i]);
+  }
+  return make_grid(low, high, settings, module);
+}
+
+void round_to_grid(const float* values, int64_t count, const Grid& grid, int max_code, uint8_t* codes) {
+  const auto low = static_cast<float>(-grid.zero);
+  const auto high = static_cast<float>(max_code - grid.zero);
+  for (int64_t i = 0; i < count; ++i) {
+    // Clamping to integers first gives the same code and keeps the rounding trick in its range.
+    const float clamped = std::min(std::max(values[i] / grid.scale, low), high);
+    codes[i] = static_cast<uint8_t>(static_cast<int32_t>(round_even(clamped)) + grid.zero);
+  }
+}
+
+void store_grid_row(QuantizedTensor& tensor, const GridSettings& settings, int64_t row, const uint8_t* codes,
+                    const Grid* grids) {
+  const int64_t groups = settings.groups(tensor.in);
+  pack_codes(codes, tensor.in, settings.bits,
+             tensor.parts.at("codes").bytes().data() + row * packed_bytes(tensor.in, settings.bits));
+  std::byte* scales =
+      tensor.parts.at("scales").bytes().data() + row * groups * dtype_size(settings.scale_dtype);
+  for (int64_t g = 0; g < groups; ++g) {
+    switch (settings.scale_dtype) {
+      case DType::f16:
+        store(scales + 2 * g, f32_to_f16(grids[g].scale));
+        break;
+      case DType::bf16:
+        store(scales + 2 * g, f32_to_bf16(grids[g].scale));
+        break;
+      default:
+        store(scales + 4 * g, grids[g].scale);
+        break;
+    }
+  }
+  if (settings.symmetric) return;
+  std::vector<uint8_t> zeros(static_cast<size_t>(groups));
+  for (int64_t g = 0; g < groups; ++g) zeros[static_cast<size_t>(g)] = static_cast<uint8_t>(grids[g].zero);
+  pack_codes(zeros.data(), groups, settings.bits,
+             tensor.parts.at("zeros").bytes().data() + row * packed_bytes(groups, settings.bits));
+}
+
+void set_grid_parameters(QuantizedTensor& tensor, const GridSettings& settings) {
+  tensor.parameters = {{"bits", settings.bits}, {"group_size", static_cast<double>(settings.group_size)}};
+}
+
+}  // namespace qwb

@@ -1,0 +1,111 @@
+#include "lib/quantize/module_weight.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "lib/base/parallel.h"
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kTile = 64;  // a 64 x 64 tile of f32 and its transpose fit the L1 cache
+
+// Columns [begin, end) of the stored [in, out] matrix become rows of `result`.
+void transpose_columns(const ModuleTask& task, int64_t begin, int64_t end, float* result) {
+  float tile[kTile * kTile];
+  const int64_t in = task.info.in;
+  for (int64_t i0 = 0; i0 < in; i0 += kTile) {
+    const int64_t rows = std::min(kTile, in - i0);
+    for (int64_t i = 0; i < rows; ++i) {
+      read_floats(task.weight, (i0 + i) * task.info.out + begin, end - begin, tile + i * kTile,
+                  task.info.name);
+    }
+    for (int64_t o = begin; o < end; ++o) {
+      float* row = result + o * in + i0;
+      for (int64_t i = 0; i < rows; ++i) row[i] = tile[i * kTile + (o - begin)];
+    }
+  }
+}
+
+}  // namespace
+
+void check_task(const ModuleTask& task) {
+  const ModuleInfo& info = task.info;
+  const Shape expected =
+      info.orientation == Orientation::out_in ? Shape{info.out, info.in} : Shape{info.in, info.out};
+  if (task.weight.shape != expected || task.weight.dtype != info.dtype) {
+    throw Error(ErrorKind::failed,
+                "the weight is " + std::string(dtype_name(task.weight.dtype)) + " " +
+                    shape_text(task.weight.shape) + ", expected " + std::string(dtype_name(info.dtype)) +
+                    " " + shape_text(expected),
+                info.name);
+  }
+  if (!dtype_is_float(info.dtype)) {
+    throw Error(ErrorKind::unsupported,
+                "the weight is " + std::string(dtype_name(info.dtype)) + ", not a float type", info.name,
+                "quantize from the original checkpoint");
+  }
+}
+
+// As integers the magnitudes of floats are in the order of the floats, Inf and NaN above all: one
+// vectorisable maximum finds both.
+float finite_absmax(const float* values, int64_t count, const std::string& where) {
+  int32_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    largest = std::max(largest, std::bit_cast<int32_t>(values[i]) & 0x7fffffff);
+  }
+  const float absmax = std::bit_cast<float>(largest);
+  if (!(absmax <= std::numeric_limits<float>::max())) {
+    throw Error(ErrorKind::failed, "the weight holds NaN or Inf", where,
+                "the checkpoint is damaged or diverged in training");
+  }
+  return absmax;
+}
+
+FloatBuffer read_out_in(const ModuleTask& task) {
+  check_task(task);
+  const int64_t out = task.info.out, in = task.info.in;
+  FloatBuffer result(checked_mul(out, in, task.info.name));
+  parallel_ranges(out, kTile, [&](int64_t begin, int64_t end) {
+    if (task.info.orientation == Orientation::out_in) {
+      read_floats(task.weight, begin * in, (end - begin) * in, result.data() + begin * in, task.info.name);
+    } else {
+      transpose_columns(task, begin, end, result.data());
+    }
+    finite_absmax(result.data() + begin * in, (end - begin) * in, task.info.name);
+  });
+  return result;
+}
+
+double relative_error(const std::vector<ErrorSum>& pieces) {
+  ErrorSum total;
+  for (const ErrorSum& piece : pieces) {
+    total.error += piece.error;
+    total.norm += piece.norm;
+  }
+  if (total.norm > 0) return total.error / total.norm;
+  return total.error > 0 ? std::numeric_limits<double>::max() : 0;
+}
+
+QuantizedTensor empty_tensor(const ModuleInfo& info, const Storage& storage) {
+  QuantizedTensor tensor;
+  tensor.out = info.out;
+  tensor.in = info.in;
+  tensor.orientation = storage.orientation;
+  tensor.codec = storage.codec;
+  for (const PartSpec& part : storage.parts) tensor.parts.emplace(part.name, Tensor(part.dtype, part.shape));
+  return tensor;
+}
+
+int64_t Storage::bytes() const {
+  int64_t total = 0;
+  for (const PartSpec& part : parts) {
+    total = checked_add(total,
+                        checked_mul(element_count(part.shape, part.name), dtype_size(part.dtype), part.name),
+                        part.name);
+  }
+  return total;
+}
+
+}  // namespace qwb

@@ -1,0 +1,37 @@
+// What the methods share: a module's weight as f32, its error after quantizing, the empty parts of its
+// result.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/quantize/method.h"
+
+namespace qwb {
+
+// The weight as f32 [out, in] row-major, transposed if the checkpoint stores [in, out].
+// Throws failed, naming the module, on NaN or Inf or on a shape other than info's.
+FloatBuffer read_out_in(const ModuleTask& task);
+// Throws failed, naming the module, if the tensor's shape or type is not what info says.
+void check_task(const ModuleTask& task);
+
+// Largest magnitude; throws failed, naming `where`, if any value is NaN or Inf.
+float finite_absmax(const float* values, int64_t count, const std::string& where);
+
+// Squared error and squared norm of a piece of the weight (a row, a run of blocks), summed in f64.
+struct ErrorSum {
+  double error = 0;
+  double norm = 0;
+  void add(float weight, float quantized) {
+    const double difference = static_cast<double>(weight) - quantized;
+    error += difference * difference;
+    norm += static_cast<double>(weight) * weight;
+  }
+};
+// |W - Q|^2 / |W|^2 over the pieces, added in their order; 0 for an all-zero weight kept exactly.
+double relative_error(const std::vector<ErrorSum>& pieces);
+
+// A tensor with uninitialised parts as storage() promised; the caller adds the parameters.
+QuantizedTensor empty_tensor(const ModuleInfo& info, const Storage& storage);
+
+}  // namespace qwb

@@ -1,0 +1,103 @@
+// Method "none": the weight as it is, or narrowed to 16 bits (round to nearest, ties to even). Keeps the
+// stored orientation.
+#include <cmath>
+
+#include "lib/base/half.h"
+#include "lib/base/parallel.h"
+#include "lib/quantize/method_list.h"
+#include "lib/quantize/module_weight.h"
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kPiece = 1 << 16;  // elements per parallel item
+
+DType target_type(const ModuleInfo& module, const Settings& settings) {
+  const std::string choice = json_string(settings, "dtype", "method none");
+  if (choice == "bf16") return DType::bf16;
+  if (choice == "f16") return DType::f16;
+  if (choice == "f32") return DType::f32;
+  return module.dtype;
+}
+
+// A finite value that the narrow type cannot hold must not become infinity unseen.
+[[noreturn]] void overflow(float value, DType type, const std::string& module) {
+  throw Error(ErrorKind::failed,
+              "the value " + Json(value).dump() + " does not fit " + std::string(dtype_name(type)), module,
+              "choose bf16 or f32");
+}
+
+void narrow(const float* values, int64_t count, DType type, std::byte* out, const std::string& module) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (type == DType::f32) {
+      store(out + 4 * i, values[i]);
+      continue;
+    }
+    const uint16_t bits = type == DType::f16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
+    const uint16_t exponent = type == DType::f16 ? 0x7c00 : 0x7f80;
+    if ((bits & exponent) == exponent) overflow(values[i], type, module);
+    store(out + 2 * i, bits);
+  }
+}
+
+class None : public Method {
+ public:
+  std::string name() const override { return "none"; }
+  std::string summary() const override { return "no quantization: copy, or convert to bf16, f16 or f32"; }
+  int version() const override { return 1; }
+  std::vector<Parameter> parameters() const override {
+    Parameter dtype{"dtype",
+                    Parameter::Kind::choice,
+                    "source",
+                    0,
+                    0,
+                    {"source", "bf16", "f16", "f32"},
+                    "element type of the copy; source keeps the checkpoint's"};
+    return {dtype};
+  }
+  double bits(const Settings& settings) const override {
+    const std::string choice = json_string(settings, "dtype", "method none");
+    return choice == "f32" ? 32 : 16;
+  }
+  Storage storage(const ModuleInfo& module, const Settings& settings) const override {
+    const Shape shape = module.orientation == Orientation::out_in ? Shape{module.out, module.in}
+                                                                  : Shape{module.in, module.out};
+    return {"dense", module.orientation, {{"weight", target_type(module, settings), shape}}};
+  }
+  ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
+};
+
+ModuleResult None::quantize(const ModuleTask& task, const Settings& settings) const {
+  check_task(task);
+  ModuleResult result;
+  result.tensor = empty_tensor(task.info, storage(task.info, settings));
+  Tensor& weight = result.tensor.parts.at("weight");
+  const DType type = weight.dtype();
+  const int64_t size = dtype_size(type);
+  std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(weight.count(), kPiece)));
+  parallel_ranges(weight.count(), kPiece, [&](int64_t begin, int64_t end) {
+    std::vector<float> values(static_cast<size_t>(end - begin));
+    read_floats(task.weight, begin, end - begin, values.data(), task.info.name);
+    finite_absmax(values.data(), end - begin, task.info.name);
+    std::byte* out = weight.bytes().data() + begin * size;
+    if (type == task.info.dtype) {
+      std::memcpy(out, task.weight.bytes.data() + begin * size, static_cast<size_t>((end - begin) * size));
+      return;
+    }
+    narrow(values.data(), end - begin, type, out, task.info.name);
+    std::vector<float> narrowed(values.size());
+    read_floats(weight.view(), begin, end - begin, narrowed.data(), task.info.name);
+    for (size_t i = 0; i < values.size(); ++i)
+      errors[static_cast<size_t>(begin / kPiece)].add(values[i], narrowed[i]);
+  });
+  result.weight_error = relative_error(errors);
+  return result;
+}
+
+}  // namespace
+
+std::unique_ptr<Method> make_none() {
+  return std::make_unique<None>();
+}
+
+}  // namespace qwb

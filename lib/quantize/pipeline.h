@@ -1,0 +1,61 @@
+// Quantizing a whole model block by block. Only the block being worked on is in memory, with the calibration activations; each finished
+// module is handed over at once. With calibration, every module sees the inputs that the already quantized modules before it produce
+// (true-sequential: q/k/v, then o, then gate/up, then down), and a block runs forward once.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/base/json.h"
+#include "lib/base/progress.h"
+#include "lib/model/model.h"
+#include "lib/quantize/calibration.h"
+#include "lib/quantize/method.h"
+
+namespace qwb {
+
+// A module to quantize and what it will become.
+struct PlannedModule {
+  ModuleInfo info;
+  int64_t block = 0;
+  Stage stage = Stage::attention_input;
+  Storage storage;
+};
+
+struct Plan {
+  std::vector<PlannedModule> modules;  // in the order of the work
+  int64_t weights = 0;                 // elements of all planned modules
+  int64_t bytes = 0;                   // what they will take
+};
+
+// Every linear module of every block. Embeddings, norms, biases and the output embedding stay as they are.
+// Throws what Method::storage throws.
+Plan plan_modules(const Model& model, const Method& method, const Settings& settings);
+
+struct ModuleReport {
+  std::string name;
+  int64_t weights = 0;
+  int64_t bytes = 0;
+  double weight_error = 0;
+  std::optional<double> output_error;
+  double seconds = 0;
+  Json details;
+};
+
+// Receives finished modules, from the calling thread, in plan order.
+class ModuleSink {
+ public:
+  virtual ~ModuleSink() = default;
+  virtual void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) = 0;
+};
+
+// calibration: null exactly when the method needs none. Throws `failed` naming the module on NaN or Inf; interrupted.
+void quantize_model(const Model& model, const Method& method, const Settings& settings, const Plan& plan, const CalibrationSet* calibration,
+                    ModuleSink& sink, Progress& progress);
+
+// Bytes of memory that quantize_model holds at its peak, mapped weights included (an estimate for --dry-run).
+int64_t estimate_peak_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration);
+
+}  // namespace qwb

@@ -1,0 +1,134 @@
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "lib/quantize/method_list.h"
+
+namespace qwb {
+namespace {
+
+std::vector<std::unique_ptr<Method>> make_all() {
+  std::vector<std::unique_ptr<Method>> all;
+  all.push_back(make_none());
+  all.push_back(make_rtn());
+  all.push_back(make_int8());
+  all.push_back(make_nf4());
+  all.push_back(make_fp4());
+  return all;
+}
+
+// Levenshtein distance.
+size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
+    }
+  }
+  return row[b.size()];
+}
+
+// "did you mean 'x'? " if one of the names is near, then all of them.
+std::string suggestion(const std::string& given, const std::vector<std::string>& names) {
+  std::string text;
+  const auto near = std::min_element(names.begin(), names.end(), [&](const auto& a, const auto& b) {
+    return edit_distance(given, a) < edit_distance(given, b);
+  });
+  if (near != names.end() && edit_distance(given, *near) <= std::max<size_t>(1, near->size() / 3)) {
+    text = "did you mean '" + *near + "'? ";
+  }
+  text += names.empty() ? "there are none" : "known:";
+  for (const std::string& name : names) text += " " + name;
+  return text;
+}
+
+[[noreturn]] void refuse(const Parameter& parameter, const Json& value, const std::string& method,
+                         const std::string& expected) {
+  throw Error(ErrorKind::usage, parameter.name + " must be " + expected + ", not " + value.dump(),
+              "method " + method, parameter.help);
+}
+
+std::string range_text(const Parameter& parameter) {
+  const Json low = parameter.minimum, high = parameter.maximum;
+  if (parameter.kind == Parameter::Kind::integer) {
+    return std::to_string(static_cast<int64_t>(parameter.minimum)) + " to " +
+           std::to_string(static_cast<int64_t>(parameter.maximum));
+  }
+  return low.dump() + " to " + high.dump();
+}
+
+// The value in its canonical JSON type (4.0 becomes 4 for an integer), so that equal settings have equal
+// text.
+Json checked_value(const Parameter& parameter, const Json& value, const std::string& method) {
+  switch (parameter.kind) {
+    case Parameter::Kind::boolean:
+      if (!value.is_boolean()) refuse(parameter, value, method, "true or false");
+      return value;
+    case Parameter::Kind::choice: {
+      const auto& choices = parameter.choices;
+      if (value.is_string() && std::find(choices.begin(), choices.end(), value) != choices.end())
+        return value;
+      std::string all;
+      for (const std::string& choice : choices) all += (all.empty() ? "" : " | ") + choice;
+      refuse(parameter, value, method, all);
+    }
+    case Parameter::Kind::integer:
+    case Parameter::Kind::number:
+      break;
+  }
+  const bool integer = parameter.kind == Parameter::Kind::integer;
+  const std::string kind = integer ? "an integer, " : "a number, ";
+  if (!value.is_number()) refuse(parameter, value, method, kind + range_text(parameter));
+  const double number = value.get<double>();
+  const bool fits = number >= parameter.minimum && number <= parameter.maximum;
+  if (!fits || (integer && number != std::floor(number))) {
+    refuse(parameter, value, method, kind + range_text(parameter));
+  }
+  return integer ? Json(static_cast<int64_t>(number)) : Json(number);
+}
+
+}  // namespace
+
+const std::vector<std::unique_ptr<Method>>& methods() {
+  static const std::vector<std::unique_ptr<Method>> all = make_all();
+  return all;
+}
+
+const Method& find_method(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& method : methods()) {
+    if (method->name() == name) return *method;
+    names.push_back(method->name());
+  }
+  throw Error(ErrorKind::usage, "unknown method '" + name + "'", {}, suggestion(name, names));
+}
+
+Settings resolve_settings(const Method& method, const Json& given) {
+  if (!given.is_object() && !given.is_null()) {
+    throw Error(ErrorKind::usage, "settings must be an object", "method " + method.name());
+  }
+  const std::vector<Parameter> parameters = method.parameters();
+  std::vector<std::string> names;
+  for (const Parameter& parameter : parameters) names.push_back(parameter.name);
+  for (const auto& item : given.items()) {
+    if (std::find(names.begin(), names.end(), item.key()) == names.end()) {
+      throw Error(ErrorKind::usage, "unknown parameter '" + item.key() + "'", "method " + method.name(),
+                  suggestion(item.key(), names));
+    }
+  }
+  Settings settings = Json::object();
+  for (const Parameter& parameter : parameters) {
+    const bool has = given.is_object() && given.contains(parameter.name);
+    settings[parameter.name] =
+        checked_value(parameter, has ? given[parameter.name] : parameter.fallback, method.name());
+  }
+  method.check(settings);
+  return settings;
+}
+
+}  // namespace qwb

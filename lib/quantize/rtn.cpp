@@ -1,0 +1,60 @@
+// Method "rtn": round each weight to the nearest point of its group's integer grid (formulas in
+// integer_grid.h). No calibration.
+#include "lib/base/parallel.h"
+#include "lib/quantize/integer_grid.h"
+#include "lib/quantize/method_list.h"
+#include "lib/quantize/module_weight.h"
+
+namespace qwb {
+namespace {
+
+class Rtn : public Method {
+ public:
+  std::string name() const override { return "rtn"; }
+  std::string summary() const override { return "round to nearest on an integer grid, 2 to 8 bits"; }
+  int version() const override { return 1; }
+  std::vector<Parameter> parameters() const override { return grid_parameters(); }
+  void check(const Settings& settings) const override { check_grid_settings(settings, name()); }
+  double bits(const Settings& settings) const override {
+    return static_cast<double>(json_int(settings, "bits", "method rtn"));
+  }
+  Storage storage(const ModuleInfo& module, const Settings& settings) const override {
+    return grid_storage(module, settings);
+  }
+  ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
+};
+
+ModuleResult Rtn::quantize(const ModuleTask& task, const Settings& settings) const {
+  const ModuleInfo& info = task.info;
+  const GridSettings grid = grid_settings(info, settings);
+  const FloatBuffer weight = read_out_in(task);
+  ModuleResult result;
+  result.tensor = empty_tensor(info, storage(info, settings));
+  set_grid_parameters(result.tensor, grid);
+  std::vector<ErrorSum> errors(static_cast<size_t>(info.out));
+  parallel_for(info.out, [&](int64_t o) {
+    const float* row = weight.data() + o * info.in;
+    std::vector<uint8_t> codes(static_cast<size_t>(info.in));
+    std::vector<Grid> grids(static_cast<size_t>(grid.groups(info.in)));
+    ErrorSum& sum = errors[static_cast<size_t>(o)];
+    for (int64_t begin = 0, g = 0; begin < info.in; begin += grid.group_size, ++g) {
+      const int64_t count = std::min(grid.group_size, info.in - begin);
+      Grid& group = grids[static_cast<size_t>(g)];
+      group = make_grid(row + begin, count, grid, info.name);
+      round_to_grid(row + begin, count, group, grid.max_code(), codes.data() + begin);
+      for (int64_t i = begin; i < begin + count; ++i)
+        sum.add(row[i], grid_value(codes[static_cast<size_t>(i)], group));
+    }
+    store_grid_row(result.tensor, grid, o, codes.data(), grids.data());
+  });
+  result.weight_error = relative_error(errors);
+  return result;
+}
+
+}  // namespace
+
+std::unique_ptr<Method> make_rtn() {
+  return std::make_unique<Rtn>();
+}
+
+}  // namespace qwb

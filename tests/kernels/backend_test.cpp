@@ -1,0 +1,274 @@
+// The fast backend against the reference, operation by operation, over odd sizes and tails.
+// Tolerances: sums of n terms of size 1 in f32, in lanes or tiles, err by at most about n^0.5 * 2^-24 of the sum of magnitudes: for n <= 300
+// below 2e-6; 2e-5 relative to the largest output leaves ten times that and still catches one wrong element in 300 (3e-3).
+#include "lib/kernels/backend.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "lib/base/half.h"
+#include "lib/base/parallel.h"
+#include "lib/base/rng.h"
+#include "lib/kernels/dequantize.h"
+#include "lib/kernels/isa.h"
+#include "lib/kernels/matmul.h"
+#include "lib/kernels/reference.h"
+#include "lib/kernels/simd.h"
+
+namespace qwb {
+namespace {
+
+std::vector<float> noise(int64_t count, uint64_t seed, float size = 1) {
+  Rng rng(seed);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = size * static_cast<float>(2 * rng.uniform() - 1);
+  return values;
+}
+
+void expect_near(const std::vector<float>& actual, const std::vector<float>& expected, double tolerance = 2e-5) {
+  ASSERT_EQ(actual.size(), expected.size());
+  double largest = 1e-30;
+  for (const float value : expected) largest = std::max(largest, static_cast<double>(std::abs(value)));
+  for (size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], tolerance * largest) << "at " << i;
+}
+
+struct Made {
+  QuantizedTensor quantized;
+  Tensor dense;
+  Weight weight;
+};
+
+// A weight of every kind with random codes.
+Made make(const std::string& kind, int64_t out, int64_t in, uint64_t seed) {
+  Made made;
+  Rng rng(seed);
+  const auto fill_bytes = [&](Tensor& tensor) {
+    for (std::byte& byte : tensor.bytes()) byte = static_cast<std::byte>(rng.next());
+  };
+  const auto fill_floats = [&](Tensor& tensor) {
+    for (int64_t i = 0; i < tensor.count(); ++i) {
+      const auto value = static_cast<float>(0.1 + rng.uniform());
+      if (tensor.dtype() == DType::f32) tensor.data<float>()[i] = value;
+      if (tensor.dtype() == DType::f16) tensor.data<uint16_t>()[i] = f32_to_f16(value);
+      if (tensor.dtype() == DType::bf16) tensor.data<uint16_t>()[i] = f32_to_bf16(value);
+    }
+  };
+  if (kind.starts_with("dense")) {
+    const bool transposed = kind.ends_with("T");
+    const DType dtype = kind.find("bf16") != std::string::npos ? DType::bf16 : kind.find("f16") != std::string::npos ? DType::f16 : DType::f32;
+    made.dense = Tensor(dtype, transposed ? Shape{in, out} : Shape{out, in});
+    fill_floats(made.dense);
+    made.weight = {out, in, transposed ? Orientation::in_out : Orientation::out_in, DenseWeight{made.dense.view()}};
+    return made;
+  }
+  QuantizedTensor& q = made.quantized;
+  q.out = out;
+  q.in = in;
+  std::vector<PartSpec> specs;
+  if (kind.starts_with("grid")) {
+    const int bits = kind[4] - '0';
+    const int64_t group = std::min<int64_t>(in, kind.find("g7") != std::string::npos ? 7 : 64);
+    q.codec = "integer-grid";
+    q.parameters = {{"bits", bits}, {"group_size", static_cast<double>(group)}};
+    specs = integer_grid_parts(out, in, bits, group, kind.find("asym") == std::string::npos, kind.find("bf16") != std::string::npos ? DType::bf16 : DType::f16);
+  } else if (kind == "int8") {
+    q.codec = "int8-rows";
+    specs = int8_rows_parts(out, in);
+  } else {
+    q.codec = "float-blocks";
+    q.orientation = kind.ends_with("T") ? Orientation::in_out : Orientation::out_in;
+    q.parameters = {{"table", kind.starts_with("nf4") ? 0 : 1}, {"block_size", 64}, {"nested_block", 256}, {"nested_offset", 0.25}};
+    specs = float_blocks_parts(out, in, 64, kind.find("double") != std::string::npos, 256);
+  }
+  for (const PartSpec& spec : specs) {
+    Tensor tensor(spec.dtype, spec.shape);
+    if (dtype_is_float(spec.dtype)) {
+      fill_floats(tensor);
+    } else {
+      fill_bytes(tensor);
+    }
+    q.parts.emplace(spec.name, std::move(tensor));
+  }
+  made.weight = q.view();
+  return made;
+}
+
+const std::vector<std::string> kKinds = {"dense-f32", "dense-f16", "dense-bf16", "dense-f32-T", "dense-bf16-T", "grid2", "grid3", "grid4", "grid5", "grid6",
+                                         "grid7", "grid8", "grid4-asym", "grid3-asym-g7", "grid4-asym-g7-bf16", "grid8-asym", "int8", "nf4", "fp4",
+                                         "nf4-double", "fp4-double", "nf4-T", "nf4-double-T"};
+
+TEST(Kernels, DequantizeEveryCodecAsDefined) {
+  for (const std::string& kind : kKinds) {
+    for (const auto& [out, in] : {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {17, 64}, {9, 131}, {5, 300}}) {
+      SCOPED_TRACE(kind + " " + std::to_string(out) + "x" + std::to_string(in));
+      const Made made = make(kind, out, in, 11);
+      std::vector<float> values(static_cast<size_t>(out * in));
+      dequantize(made.weight, values.data());
+      // The f32 formula rounds at most twice: 2^-23 of the value, which is at most 256 * 1.1.
+      expect_near(values, reference_dequantize(made.weight), 3e-7);
+    }
+  }
+}
+
+TEST(Kernels, LinearMatchesTheReference) {
+  for (const std::string& kind : kKinds) {
+    for (const int64_t tokens : {1, 3, 6, 7, 33}) {
+      const int64_t out = 65, in = 131;
+      SCOPED_TRACE(kind + " tokens " + std::to_string(tokens));
+      const Made made = make(kind, out, in, 5);
+      const auto x = noise(tokens * in, 6);
+      const auto bias = noise(out, 7, 3);
+      for (const bool add : {false, true}) {
+        std::vector<float> expected = noise(tokens * out, 8), actual = expected;
+        reference_backend().linear(x.data(), tokens, made.weight, add ? bias.data() : nullptr, expected.data(), add);
+        fast_backend().linear(x.data(), tokens, made.weight, add ? bias.data() : nullptr, actual.data(), add);
+        expect_near(actual, expected);
+      }
+    }
+  }
+}
+
+TEST(Kernels, LargeMatricesCrossTilesAndSlabs) {
+  const int64_t out = 300, in = 517, tokens = 261;
+  for (const std::string kind : {"dense-bf16", "dense-f32-T", "grid4"}) {
+    const Made made = make(kind, out, in, 21);
+    const auto x = noise(tokens * in, 22);
+    std::vector<float> expected(static_cast<size_t>(tokens * out)), actual(expected.size());
+    reference_backend().linear(x.data(), tokens, made.weight, nullptr, expected.data(), false);
+    fast_backend().linear(x.data(), tokens, made.weight, nullptr, actual.data(), false);
+    expect_near(actual, expected);
+  }
+}
+
+TEST(Kernels, NormsActivationsAndRotation) {
+  for (const int64_t n : {1, 5, 16, 37, 192}) {
+    const int64_t rows = 3;
+    const auto x = noise(rows * n, 31, 4), gain = noise(n, 32), bias = noise(n, 33);
+    std::vector<float> expected(x.size()), actual(x.size());
+    reference_backend().rms_norm(x.data(), rows, n, gain.data(), 1e-5, expected.data());
+    fast_backend().rms_norm(x.data(), rows, n, gain.data(), 1e-5, actual.data());
+    expect_near(actual, expected, 1e-6);
+    reference_backend().layer_norm(x.data(), rows, n, gain.data(), bias.data(), 1e-5, expected.data());
+    fast_backend().layer_norm(x.data(), rows, n, gain.data(), bias.data(), 1e-5, actual.data());
+    expect_near(actual, expected, 2e-6);
+    for (const Activation activation : {Activation::silu, Activation::gelu_tanh, Activation::gelu_erf, Activation::quick_gelu, Activation::relu}) {
+      for (const bool gated : {false, true}) {
+        auto a = noise(rows * n, 34, 12), b = a;
+        a[0] = b[0] = -300.0f;  // GPT-2's outliers: exp must not overflow into NaN
+        a[a.size() / 2] = b[b.size() / 2] = 300.0f;
+        reference_backend().activate(activation, a.data(), gated ? x.data() : nullptr, rows * n);
+        fast_backend().activate(activation, b.data(), gated ? x.data() : nullptr, rows * n);
+        expect_near(b, a, 1e-6);
+      }
+    }
+  }
+  for (const int64_t head_dim : {2, 10, 32, 50}) {
+    const auto cosine = noise(4 * head_dim / 2, 35), sine = noise(4 * head_dim / 2, 36);
+    auto a = noise(4 * 3 * head_dim + 12, 37), b = a;
+    reference_backend().rotate(a.data(), 4, 2, head_dim, 3 * head_dim, cosine.data(), sine.data());
+    fast_backend().rotate(b.data(), 4, 2, head_dim, 3 * head_dim, cosine.data(), sine.data());
+    expect_near(b, a, 1e-6);
+  }
+}
+
+TEST(Kernels, AttentionWithPastWindowsAndGroups) {
+  for (const int64_t tokens : {1, 5, 66, 150}) {
+    for (const int64_t past : {0, 1, 70}) {
+      for (const int64_t window : {0, 1, 9, 100}) {
+        AttentionShape shape;
+        shape.tokens = tokens;
+        shape.past = past;
+        shape.heads = 4;
+        shape.kv_heads = 2;
+        shape.head_dim = 10;
+        shape.query_stride = 50;
+        shape.window = window;
+        shape.scale = 0.8f;
+        const auto q = noise(tokens * 50, 41, 3), k = noise((past + tokens) * 20, 42, 3), v = noise((past + tokens) * 20, 43);
+        std::vector<float> expected(static_cast<size_t>(tokens * 40)), actual(expected.size());
+        reference_backend().attention(q.data(), k.data(), v.data(), shape, expected.data());
+        fast_backend().attention(q.data(), k.data(), v.data(), shape, actual.data());
+        SCOPED_TRACE(std::to_string(tokens) + " " + std::to_string(past) + " " + std::to_string(window));
+        expect_near(actual, expected);
+      }
+    }
+  }
+}
+
+TEST(Kernels, LossesOverVocabularySlabs) {
+  for (const int64_t vocab : {7, 4096, 9001}) {
+    const int64_t rows = 19, hidden = 24;
+    const Made made = make("dense-bf16", vocab, hidden, 51);
+    const auto x = noise(rows * hidden, 52, 8);
+    std::vector<int32_t> targets;
+    for (int64_t r = 0; r < rows; ++r) targets.push_back(static_cast<int32_t>(r * 7919 % vocab));
+    std::vector<double> expected(static_cast<size_t>(rows)), actual(expected.size());
+    reference_backend().losses(x.data(), rows, made.weight, targets, expected.data());
+    fast_backend().losses(x.data(), rows, made.weight, targets, actual.data());
+    for (size_t r = 0; r < expected.size(); ++r) EXPECT_NEAR(actual[r], expected[r], 2e-5 * std::max(1.0, expected[r]));
+  }
+}
+
+TEST(Kernels, FindNanAndInfinityAnywhere) {
+  for (const int64_t n : {1, 7, 8, 33}) {
+    for (int64_t at = 0; at < n; ++at) {
+      for (const float bad : {NAN, INFINITY, -INFINITY}) {
+        auto x = noise(n, 61);
+        EXPECT_TRUE(fast_backend().all_finite(x.data(), n));
+        x[static_cast<size_t>(at)] = bad;
+        EXPECT_FALSE(fast_backend().all_finite(x.data(), n));
+      }
+    }
+  }
+}
+
+TEST(Kernels, MomentsAreSymmetricSums) {
+  for (const int64_t n : {1, 50, 193, 400}) {
+    const int64_t rows = 37;
+    const auto x = noise(rows * n, 71);
+    std::vector<float> h(static_cast<size_t>(n * n), 1.0f);
+    add_moments(x.data(), rows, n, h.data());
+    for (int64_t i = 0; i < n; i += 13) {
+      for (int64_t j = 0; j < n; j += 7) {
+        double sum = 1;
+        for (int64_t r = 0; r < rows; ++r) sum += static_cast<double>(x[static_cast<size_t>(r * n + i)]) * static_cast<double>(x[static_cast<size_t>(r * n + j)]);
+        EXPECT_NEAR(h[static_cast<size_t>(i * n + j)], sum, 1e-4);
+        EXPECT_EQ(h[static_cast<size_t>(i * n + j)], h[static_cast<size_t>(j * n + i)]);
+      }
+    }
+  }
+}
+
+TEST(Kernels, SixteenBitConversions) {
+  const auto values = noise(1003, 81, 300);
+  std::vector<std::byte> halves(values.size() * 2);
+  std::vector<float> back(values.size());
+  simd::to_f16(values.data(), 1003, 0.5f, halves.data());
+  simd::from_f16(halves.data(), 1003, back.data());
+  for (size_t i = 0; i < values.size(); ++i) EXPECT_EQ(back[i], f16_to_f32(f32_to_f16(values[i] * 0.5f)));
+  EXPECT_EQ(simd::max_magnitude(values.data(), 1003), std::abs(*std::max_element(values.begin(), values.end(), [](float a, float b) { return std::abs(a) < std::abs(b); })));
+}
+
+TEST(Kernels, SameBitsForAnyNumberOfThreads) {
+  const int before = threads();
+  const Made made = make("grid4-asym", 700, 331, 91);
+  const auto x = noise(515 * 331, 92);
+  std::vector<std::vector<float>> results, moments;
+  for (const int count : {1, 2, 7}) {
+    set_threads(count);
+    results.emplace_back(515 * 700);
+    fast_backend().linear(x.data(), 515, made.weight, nullptr, results.back().data(), false);
+    moments.emplace_back(331 * 331, 0.0f);
+    add_moments(x.data(), 515, 331, moments.back().data());
+  }
+  set_threads(before);
+  EXPECT_EQ(results[0], results[1]);
+  EXPECT_EQ(results[0], results[2]);
+  EXPECT_EQ(moments[0], moments[1]);
+  EXPECT_EQ(moments[0], moments[2]);
+}
+
+}  // namespace
+}  // namespace qwb

@@ -1,0 +1,133 @@
+#include "tests/quantize/demo_helper.h"
+
+#include "lib/base/hash.h"
+#include "lib/quantize/float_blocks.h"
+
+namespace qwb {
+
+std::string source_path(const std::string& relative) {
+  return std::string(QWB_SOURCE_DIR) + "/" + relative;
+}
+
+DemoModel::DemoModel(const std::string& name)
+    : file_(MappedFile::open(source_path("recipes/demo/" + name + "/model.safetensors"))) {
+  const auto length = load<uint64_t>(file_.bytes().data());
+  header_ = parse_json(as_text(file_.bytes().subspan(8, length)), name);
+  data_ = file_.bytes().subspan(8 + length);
+}
+
+TensorView DemoModel::tensor(const std::string& name) const {
+  const Json& entry = header_.at(name);
+  const auto begin = entry["data_offsets"][0].get<size_t>(), end = entry["data_offsets"][1].get<size_t>();
+  return {dtype_from_name(entry["dtype"].get<std::string>()).value(), entry["shape"].get<Shape>(),
+          data_.subspan(begin, end - begin)};
+}
+
+ModuleTask make_task(const std::string& name, const TensorView& weight, bool in_out) {
+  ModuleTask task;
+  const auto rows = weight.shape[0], columns = weight.shape[1];
+  task.info = {name, in_out ? columns : rows, in_out ? rows : columns,
+               in_out ? Orientation::in_out : Orientation::out_in, weight.dtype};
+  task.weight = weight;
+  return task;
+}
+
+Tensor make_tensor(const std::vector<float>& values, Shape shape) {
+  Tensor tensor(DType::f32, std::move(shape));
+  if (static_cast<int64_t>(values.size()) != tensor.count())
+    throw Error(ErrorKind::failed, "wrong number of values");
+  std::memcpy(tensor.bytes().data(), values.data(), values.size() * sizeof(float));
+  return tensor;
+}
+
+namespace {
+
+std::vector<uint8_t> unpack_rows(const TensorView& view, int64_t count, int bits) {
+  const int64_t rows = view.shape[0];
+  std::vector<uint8_t> codes(static_cast<size_t>(rows * count));
+  for (int64_t r = 0; r < rows; ++r) {
+    unpack_codes(view.bytes.data() + r * packed_bytes(count, bits), count, bits, codes.data() + r * count);
+  }
+  return codes;
+}
+
+std::vector<float> values_of(const IntegerGrid& grid, const Weight& weight) {
+  const int64_t groups = ceil_div(weight.in, grid.group_size);
+  const auto codes = unpack_rows(grid.codes, weight.in, grid.bits);
+  const auto scales = read_floats(grid.scales, "scales");
+  std::vector<uint8_t> zeros(static_cast<size_t>(weight.out * groups),
+                             static_cast<uint8_t>(1 << (grid.bits - 1)));
+  if (!grid.zeros.empty()) zeros = unpack_rows(grid.zeros, groups, grid.bits);
+  std::vector<float> values(codes.size());
+  for (size_t k = 0; k < values.size(); ++k) {
+    const auto o = static_cast<int64_t>(k) / weight.in, i = static_cast<int64_t>(k) % weight.in;
+    const auto g = static_cast<size_t>(o * groups + i / grid.group_size);
+    values[k] = static_cast<float>(codes[k] - zeros[g]) * scales[g];
+  }
+  return values;
+}
+
+std::vector<float> values_of(const Int8Rows& rows, const Weight& weight) {
+  const auto absmax = read_floats(rows.absmax, "absmax");
+  std::vector<float> values(static_cast<size_t>(weight.out * weight.in));
+  for (size_t k = 0; k < values.size(); ++k) {
+    const auto code = static_cast<float>(load<int8_t>(rows.codes.bytes.data() + k));
+    values[k] = code * (absmax[k / static_cast<size_t>(weight.in)] * (1.0f / 127.0f));
+  }
+  return values;
+}
+
+std::vector<float> values_of(const FloatBlocks& blocks, const Weight& weight) {
+  std::vector<float> values(static_cast<size_t>(weight.out * weight.in));
+  const bool nested = !blocks.nested_absmax.empty();
+  const auto absmax = nested ? std::vector<float>{} : read_floats(blocks.absmax, "absmax");
+  const auto nested_absmax = nested ? read_floats(blocks.nested_absmax, "absmax") : std::vector<float>{};
+  const auto map = nested ? read_floats(blocks.nested_map, "map") : std::vector<float>{};
+  for (size_t k = 0; k < values.size(); ++k) {
+    const size_t b = k / static_cast<size_t>(blocks.block_size);
+    const auto pair = static_cast<int>(blocks.codes.bytes[k / 2]);
+    const int code = k % 2 == 0 ? pair >> 4 : pair & 15;
+    const float scale = nested ? map[static_cast<size_t>(blocks.absmax.bytes[b])] *
+                                         nested_absmax[b / static_cast<size_t>(blocks.nested_block)] +
+                                     blocks.nested_offset
+                               : absmax[b];
+    values[k] = float_table(blocks.table)[static_cast<size_t>(code)] * scale;
+  }
+  return values;
+}
+
+std::vector<float> values_of(const DenseWeight& dense, const Weight& /*weight*/) {
+  return read_floats(dense.values, "dense");
+}
+
+}  // namespace
+
+std::vector<float> dequantize(const QuantizedTensor& tensor) {
+  if (tensor.codec == "dense") return read_floats(tensor.parts.at("weight").view(), "dense");
+  const Weight weight = tensor.view();
+  return std::visit([&](const auto& storage) { return values_of(storage, weight); }, weight.storage);
+}
+
+std::vector<uint8_t> grid_codes(const QuantizedTensor& tensor) {
+  const auto grid = std::get<IntegerGrid>(tensor.view().storage);
+  return unpack_rows(grid.codes, tensor.in, grid.bits);
+}
+
+std::vector<uint8_t> grid_zeros(const QuantizedTensor& tensor) {
+  const auto grid = std::get<IntegerGrid>(tensor.view().storage);
+  return unpack_rows(grid.zeros, ceil_div(tensor.in, grid.group_size), grid.bits);
+}
+
+std::string digest(const QuantizedTensor& tensor) {
+  Hasher hasher;
+  for (const auto& [name, part] : tensor.parts) hasher.field(name).bytes(part.view().bytes);
+  for (const auto& [name, value] : tensor.parameters) hasher.field(name).field(Json(value).dump());
+  return hasher.hex();
+}
+
+ModuleResult run_method(const std::string& method, const ModuleTask& task, const Json& settings) {
+  const Method& found = find_method(method);
+  return found.quantize(task, resolve_settings(found, settings));
+}
+
+}  // namespace qwb

@@ -1,0 +1,210 @@
+// qwb-eval: what an artifact lost and what it costs. A thin main over lib/evaluate.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/base/interrupt.h"
+#include "lib/evaluate/session.h"
+#include "tools/common/choose.h"
+#include "tools/common/text.h"
+#include "tools/common/tool.h"
+
+namespace qwb {
+namespace {
+
+struct Options {
+  std::vector<std::string> folders;
+  bool ppl = false;
+  bool speed = false;
+  bool energy = false;
+  bool no_baseline = false;
+  std::string protocol = "windows";
+  std::string text;
+  int64_t context = 0;
+  int64_t windows = 0;
+  int64_t repetitions = 5;
+  std::optional<double> watts;
+};
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  qwb-eval                                  the newest artifact in the cache, on the demo text\n"
+    "  qwb-eval ARTIFACT MODEL --ppl --speed     two rows of one table\n"
+    "  qwb-eval ARTIFACT --protocol llama.cpp --text wiki.test.raw\n"
+    "  qwb-eval ARTIFACT --speed --energy --json | jq .energy.joules\n"
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 damaged, 5 unsupported, 130 interrupted.";
+
+std::string protocol_help() {
+  std::string text = "How perplexity is measured:";
+  for (const Protocol& protocol : protocols()) text += "\n" + protocol.name + " (" + protocol.summary + ")";
+  return text;
+}
+
+void add_options(CLI::App& app, Options& o) {
+  app.add_option("FOLDER", o.folders,
+                 "Artifacts or models (default: the newest artifact in the cache, else the model of "
+                 "QWB_MODEL, else the demo)")
+      ->type_name("");
+  app.add_flag("--ppl", o.ppl, "Measure perplexity (the default if nothing is asked for)");
+  std::vector<std::string> names;
+  for (const Protocol& protocol : protocols()) names.push_back(protocol.name);
+  app.add_option("--protocol", o.protocol, protocol_help())
+      ->check(CLI::IsMember(names))
+      ->type_name("NAME")
+      ->capture_default_str();
+  app.add_option("--text", o.text, "Text file to measure on (default: the demo's eval.txt)")
+      ->type_name("FILE");
+  app.add_option("--context", o.context,
+                 "Tokens of a window (default: the model's limit, at most 2048; llama.cpp: 512)")
+      ->check(CLI::Range(int64_t{4}, int64_t{1} << 30))
+      ->type_name("N");
+  app.add_option("--windows", o.windows,
+                 "Use only the first N windows (the figure then belongs to them alone)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->type_name("N");
+  app.add_flag("--speed", o.speed, "Measure load time, prefill and decode speed");
+  app.add_option("--repetitions", o.repetitions, "Repetitions of the speed measurement")
+      ->check(CLI::Range(1, 100000))
+      ->type_name("N")
+      ->capture_default_str();
+  app.add_flag("--energy", o.energy,
+               "Measure the energy of the work asked for (RAPL, NVML, or an estimate that says so)");
+  app.add_option("--watts", o.watts,
+                 "Power of this machine while it works, for the estimate where nothing can be measured")
+      ->check(CLI::PositiveNumber)
+      ->type_name("W");
+  app.add_flag("--no-baseline", o.no_baseline, "Do not measure the unquantized model for the ratio");
+}
+
+EvaluationOptions evaluation_options(const Options& o, Tool& tool) {
+  EvaluationOptions e;
+  e.perplexity = o.ppl || !o.speed;
+  e.speed = o.speed;
+  e.energy = o.energy;
+  e.baseline = !o.no_baseline;
+  e.protocol = {o.protocol, o.context, o.windows};
+  e.repetitions = o.repetitions;
+  e.energy_options.declared_watts = o.watts;
+  if (e.perplexity) {
+    const Path file = o.text.empty() ? demo_path("text/eval.txt") : Path(o.text);
+    if (o.text.empty()) tool.note("text " + file.string() + " (the demo; --text chooses another)");
+    e.text = read_text(file);
+    e.text_name = file.string();
+  }
+  return e;
+}
+
+std::string with_error(double value, const std::optional<double>& error, int digits) {
+  return error ? fmt::format("{:.{}f} ± {:.{}f}", value, digits, *error, digits)
+               : fmt::format("{:.{}f}", value, digits);
+}
+
+std::vector<std::string> table_row(const EvaluationRecord& r) {
+  const std::string none = "-";
+  const auto energy = total_energy(r.energy);
+  std::vector<std::string> row = {r.artifact, r.method, r.bits ? fmt::format("{:.3g}", *r.bits) : none,
+                                  r.bpw ? fmt::format("{:.2f}", *r.bpw) : none, human_bytes(r.bytes)};
+  row.push_back(r.perplexity ? with_error(r.perplexity->value, r.perplexity->standard_error, 3) : none);
+  row.push_back(r.ratio ? with_error(r.ratio->value, r.ratio->standard_error, 4) : none);
+  row.push_back(r.speed ? human_duration(r.load_seconds) : none);
+  row.push_back(r.speed ? human_number(r.speed->prefill.median) + " t/s" : none);
+  row.push_back(r.speed ? human_number(r.speed->decode.median) + " t/s" : none);
+  row.push_back(r.memory ? human_bytes(r.memory->peak) : none);
+  row.push_back(r.energy.empty() ? none
+                : energy         ? fmt::format("{} J ({})", human_number(energy->joules), energy->source)
+                                 : "n/a");
+  return row;
+}
+
+// The perplexity column tells its protocol: two protocols never share one.
+Table make_table(const std::string& protocol) {
+  using Align = Table::Align;
+  return Table({{"artifact", Align::left},
+                {"method", Align::left},
+                {"bits", Align::right},
+                {"bpw", Align::right},
+                {"size", Align::right},
+                {"perplexity (" + protocol + ")", Align::right},
+                {"ratio", Align::right},
+                {"load", Align::right},
+                {"prefill", Align::right},
+                {"decode", Align::right},
+                {"peak memory", Align::right},
+                {"energy", Align::right}});
+}
+
+// Doubts and reasons that do not fit the table.
+void narrate(const EvaluationRecord& r, Tool& tool) {
+  if (r.perplexity) {
+    tool.note(fmt::format("{}: protocol {}, context {}, {} windows, {} tokens scored", r.artifact,
+                          r.perplexity->protocol, r.perplexity->context, r.perplexity->windows,
+                          r.perplexity->tokens));
+  }
+  std::vector<std::string> told;
+  for (const EnergyWindow& window : r.energy) {
+    if (window.report.total) {
+      const EnergyFigure& f = *window.report.total;
+      const double per_token = f.joules / static_cast<double>(window.tokens);
+      tool.note(fmt::format("{}: {}: {} J/token, {} W, {}{}", r.artifact, window.work,
+                            human_number(per_token), human_number(f.watts), f.quality,
+                            f.remark.empty() ? "" : " (" + f.remark + ")"));
+    }
+    for (const std::string& reason : window.report.reasons) {
+      if (std::find(told.begin(), told.end(), reason) != told.end()) continue;
+      told.push_back(reason);
+      tool.note("energy: " + reason);
+    }
+  }
+}
+
+// Every record is kept as soon as it is complete: a line of JSON at once, a row even if a later folder fails
+// or Ctrl-C comes.
+int evaluate(const Options& o, Tool& tool) {
+  std::vector<std::string> folders = o.folders;
+  Evaluation evaluation(evaluation_options(o, tool), tool.progress());
+  ChosenArtifact chosen;
+  if (folders.empty()) {
+    chosen = choose_artifact(tool.progress());
+    folders.push_back(chosen.folder.string());
+  }
+  Table table = make_table(o.protocol);
+  int code = 0;
+  for (const std::string& folder : folders) {
+    try {
+      check_interrupt();
+      require_model_folder(folder);
+      const EvaluationRecord record = evaluation.run(folder);
+      narrate(record, tool);
+      if (tool.json())
+        tool.print(record_json(record).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+      table.add_row(table_row(record));
+    } catch (const Error& error) {
+      tool.progress().end();
+      tool.complain(error.what());
+      if (code == 0 || error.kind() == ErrorKind::interrupted) code = error.exit_code();
+      if (error.kind() == ErrorKind::interrupted) break;
+    }
+  }
+  if (!tool.json() && !table.empty()) tool.print(table.text(tool.color_stdout()));
+  return code;
+}
+
+}  // namespace
+}  // namespace qwb
+
+int main(int argc, char** argv) {
+  const qwb::ToolText text = {
+      .name = "qwb-eval",
+      .summary = "Measures perplexity, speed, memory and energy of artifacts and models.",
+      .examples = qwb::kExamples};
+  return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
+    auto options = std::make_shared<qwb::Options>();
+    qwb::add_options(app, *options);
+    return [options, &tool] { return qwb::evaluate(*options, tool); };
+  });
+}
