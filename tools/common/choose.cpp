@@ -67,7 +67,7 @@ Path choose_model(const std::string& flag, Progress& progress) {
   }
   if (chosen.empty()) {
     chosen = demo_path("llama");
-    progress.note("model " + chosen.string() + " (the demo; --model or QWB_MODEL chooses another)");
+    progress.note("model " + chosen.string() + " (the demo; QWB_MODEL or the command line chooses another)");
   }
   require_model_folder(chosen);
   return chosen;
