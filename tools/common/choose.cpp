@@ -11,8 +11,8 @@ namespace qwb {
 namespace {
 
 constexpr const char* kAdvice =
-    "name a folder with a Hugging Face checkpoint (config.json, *.safetensors, tokenizer.json) by --model "
-    "DIR or QWB_MODEL=DIR; "
+    "name the folder of a Hugging Face checkpoint (config.json, *.safetensors, tokenizer.json), also by "
+    "QWB_MODEL; "
     "`huggingface-cli download REPO --local-dir DIR` makes one";
 
 bool lies_in(const Path& path, const Path& folder) {

@@ -1,0 +1,65 @@
+#include "tests/evaluate/artifact_helper.h"
+
+#include <unistd.h>
+
+#include "formats/qwb.h"
+#include "formats/registry.h"
+#include "lib/model/model.h"
+#include "lib/quantize/pipeline.h"
+
+namespace qwb::testing {
+namespace {
+
+struct Sink : ModuleSink {
+  explicit Sink(ArtifactWriter& artifact) : writer(artifact) {}
+  void put(const PlannedModule& module, const QuantizedTensor& tensor,
+           const ModuleReport& /*report*/) override {
+    writer.put(module.info.name, tensor);
+  }
+  ArtifactWriter& writer;
+};
+
+}  // namespace
+
+Scratch::Scratch(const std::string& name)
+    : path_(std::filesystem::temp_directory_path() / ("qwb_" + name + "_" + std::to_string(getpid()))) {
+  std::filesystem::remove_all(path_);
+  std::filesystem::create_directories(path_);
+}
+
+Scratch::~Scratch() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+Path demo(const std::string& name) {
+  return Path(QWB_SOURCE_DIR) / "recipes/demo" / name;
+}
+
+void make_artifact(const Path& folder, const std::string& method_name, const Path& target,
+                   const std::string& source) {
+  const OpenModel open = open_model(folder);
+  const auto model = Model::load(open.source, open.config, folder.string());
+  const Method& method = find_method(method_name);
+  const Settings settings = resolve_settings(method, Json::object());
+  const Plan plan = plan_modules(*model, method, settings);
+  std::vector<ArtifactModule> modules;
+  for (const PlannedModule& m : plan.modules) {
+    modules.push_back(
+        {m.info.name, m.info.out, m.info.in, m.storage.orientation, m.storage.codec, m.storage.parts});
+  }
+  ArtifactWriter writer(target, open, modules);
+  Sink sink(writer);
+  quantize_model(*model, method, settings, plan, nullptr, sink, silent_progress());
+  Json origin = Json::object();
+  if (!source.empty()) origin["path"] = source;
+  writer.finish({{"qwb_version", "test"},
+                 {"isa", "any"},
+                 {"source", origin},
+                 {"method", method_name},
+                 {"method_version", method.version()},
+                 {"settings", settings},
+                 {"calibration", nullptr}});
+}
+
+}  // namespace qwb::testing

@@ -1,0 +1,31 @@
+// A quantized artifact of a demo model, made on the spot.
+#pragma once
+
+#include <string>
+
+#include "lib/base/file.h"
+
+namespace qwb::testing {
+
+// A fresh folder for this process, removed with the object.
+class Scratch {
+ public:
+  explicit Scratch(const std::string& name);
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  const Path& path() const { return path_; }
+
+ private:
+  Path path_;
+};
+
+// recipes/demo/NAME
+Path demo(const std::string& name);
+
+// Quantizes `model` by a method that needs no calibration into `target`. qwb.json names `source` as the path
+// of the unquantized model ("": none).
+void make_artifact(const Path& model, const std::string& method, const Path& target,
+                   const std::string& source);
+
+}  // namespace qwb::testing
