@@ -1,5 +1,5 @@
 // Method "int8": LLM.int8 rows (Dettmers et al. 2022, arXiv 2208.07339): absmax per output channel, codes =
-// round(w * (127 / absmax)) in f32, ties to even. Codes and absmax equal those of bitsandbytes'
+// round(w * ((1 / absmax) * 127)) in f32, ties to even. Codes and absmax equal those of bitsandbytes'
 // int8_vectorwise_quant on the weight in its stored type. (Its Int8Params layer casts the weight to f16
 // first: equal for f16 checkpoints and for bf16 ones within f16's range, but not for f32 ones.)
 #include <cmath>
@@ -13,9 +13,9 @@ namespace {
 
 constexpr float kNoFraction = 0x1.8p23f;  // rounds |x| < 2^22 to an integer, ties to even
 
-// Codes of one row; false if 127 / absmax is not finite, as for a row of zeros.
+// Codes of one row; false if the factor is not finite, as for a row of zeros.
 bool round_row(const float* row, int64_t count, float absmax, int8_t* codes) {
-  const float factor = 127.0f / absmax;
+  const float factor = (1.0f / absmax) * 127.0f;  // two roundings, as torch computes 127 / tensor
   if (!std::isfinite(factor)) return false;
   for (int64_t i = 0; i < count; ++i) {
     codes[i] = static_cast<int8_t>(static_cast<int32_t>((row[i] * factor + kNoFraction) - kNoFraction));

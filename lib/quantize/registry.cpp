@@ -14,6 +14,7 @@ std::vector<std::unique_ptr<Method>> make_all() {
   all.push_back(make_int8());
   all.push_back(make_nf4());
   all.push_back(make_fp4());
+  all.push_back(make_gptq());
   return all;
 }
 

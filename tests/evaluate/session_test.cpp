@@ -224,9 +224,9 @@ TEST(Evaluation, RefusesBadSettings) {
 TEST(Evaluation, TokenizerMustFitTheModel) {
   const testing::Scratch scratch("mismatch");
   const Path folder = scratch.path() / "model";
+  const Path tiny = Path(QWB_SOURCE_DIR) / "tests/golden/model/gpt2";  // 96 tokens
   std::filesystem::create_directories(folder);
-  for (const char* file : {"config.json", "model.safetensors"})
-    std::filesystem::copy_file(demo("gpt2") / file, folder / file);
+  for (const char* file : {"config.json", "model.safetensors"}) std::filesystem::copy_file(tiny / file, folder / file);
   Notes notes;
   try {
     Evaluation(few_windows(), notes).run(folder);
@@ -237,7 +237,9 @@ TEST(Evaluation, TokenizerMustFitTheModel) {
   for (const char* file : {"tokenizer.json", "tokenizer_config.json"})
     std::filesystem::copy_file(demo("llama") / file, folder / file);
   try {
-    Evaluation(few_windows(), notes).run(folder);
+    EvaluationOptions options = few_windows();
+    options.protocol.context = 64;
+    Evaluation(options, notes).run(folder);
     FAIL() << "evaluated with the wrong tokenizer";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("do not belong to this model"));

@@ -1,0 +1,233 @@
+#include "lib/quantize/gptq_solver.h"
+
+#include <algorithm>
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kB = kFactorBlock;
+constexpr int64_t kL = kRowLanes;
+constexpr int64_t kSegment =
+    32;  // columns after which the rest of the block is brought up to date by a matrix product
+constexpr float kNoFraction = 0x1.8p23f;  // rounds |x| < 2^22 to an integer, ties to even
+
+// One tile at work. All matrices lie transposed, [columns, 64]: positions of the order down, output channels
+// across.
+class TileSolver {
+ public:
+  TileSolver(const PreparedMoments& moments, const GptqSettings& settings, const std::string& module)
+      : moments_(moments),
+        settings_(settings),
+        module_(module),
+        columns_(moments.factor.size),
+        weight_(columns_ * kL),
+        target_(columns_ * kL),
+        difference_(columns_ * kL),
+        codes_(static_cast<size_t>(columns_ * kL)),
+        grids_(static_cast<size_t>(settings.grid.groups(columns_))) {}
+
+  void run(const float* weight, int64_t rows);
+  SolvedRows result(int64_t rows) const;
+
+ private:
+  int64_t group_of(int64_t position) const {
+    return moments_.order[static_cast<size_t>(position)] / settings_.grid.group_size;
+  }
+  bool starts_group(int64_t position) const {
+    return settings_.order != ColumnOrder::static_groups &&
+           (position == 0 || group_of(position) != group_of(position - 1));
+  }
+  int64_t group_end(int64_t position) const;
+  void fix_all_grids();
+  void set_target(int64_t block);
+  void start_group(int64_t position, int64_t block_end);
+  void solve_block(int64_t block);
+  void solve_segment(int64_t block, int64_t begin, int64_t end);
+  void round_column(int64_t position, float pivot, float* error);
+
+  const PreparedMoments& moments_;
+  const GptqSettings& settings_;
+  const std::string& module_;
+  int64_t columns_;
+  FloatBuffer weight_;
+  FloatBuffer target_;  // C: what the columns should be, given the finished ones
+  FloatBuffer
+      difference_;  // D: W - Q of the finished columns, W - C of the others as far as they were needed
+  std::vector<uint8_t> codes_;
+  std::vector<LaneGrids> grids_;
+  float errors_[kB * kL] = {};  // of the block's finished columns: (C - Q) / U_jj
+};
+
+void TileSolver::run(const float* weight, int64_t rows) {
+  for (int64_t position = 0; position < columns_; ++position) {
+    const float* source = weight + moments_.order[static_cast<size_t>(position)];
+    float* lanes = weight_.data() + position * kL;
+    for (int64_t r = 0; r < kL; ++r) lanes[r] = r < rows ? source[r * columns_] : 0.0f;
+  }
+  if (settings_.order == ColumnOrder::static_groups) fix_all_grids();
+  for (int64_t block = 0; block < moments_.factor.blocks(); ++block) solve_block(block);
+}
+
+int64_t TileSolver::group_end(int64_t position) const {
+  int64_t end = position + 1;
+  while (end < columns_ && group_of(end) == group_of(position)) ++end;
+  return end;
+}
+
+// Grids from the original weights, for the order that mixes groups.
+void TileSolver::fix_all_grids() {
+  std::vector<int64_t> position_of(static_cast<size_t>(columns_));
+  for (int64_t p = 0; p < columns_; ++p)
+    position_of[static_cast<size_t>(moments_.order[static_cast<size_t>(p)])] = p;
+  const int64_t size = settings_.grid.group_size;
+  FloatBuffer values(size * kL);
+  std::vector<float> importance(static_cast<size_t>(size));
+  for (int64_t begin = 0, g = 0; begin < columns_; begin += size, ++g) {
+    const int64_t count = std::min(size, columns_ - begin);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t position = position_of[static_cast<size_t>(begin + i)];
+      std::copy_n(weight_.data() + position * kL, kL, values.data() + i * kL);
+      importance[static_cast<size_t>(i)] = moments_.importance[static_cast<size_t>(position)];
+    }
+    choose_grids(values.data(), count, importance.data(), settings_.scale_search, settings_.grid, module_,
+                 grids_[static_cast<size_t>(g)]);
+  }
+}
+
+// C_b = W_b + D[:, before] R[before, b] U_b for the columns of a block, and D_b = W_b - C_b.
+void TileSolver::set_target(int64_t block) {
+  const int64_t begin = block * kB, length = std::min(kB, columns_ - begin);
+  float* target = target_.data() + begin * kL;
+  const float* weight = weight_.data() + begin * kL;
+  std::copy_n(weight, length * kL, target);
+  if (begin > 0) {
+    float carried[kB * kL];
+    sgemm_tile(true, false, {length, kL, begin}, 1, moments_.factor.upper.data() + begin, columns_,
+               difference_.data(), kL, 0, carried, kL);
+    sgemm_tile(true, false, {length, kL, length}, 1, moments_.factor.inverse(block), kB, carried, kL, 1,
+               target, kL);
+  }
+  float* difference = difference_.data() + begin * kL;
+  for (int64_t k = 0; k < length * kL; ++k) difference[k] = weight[k] - target[k];
+}
+
+// The grid of the group that starts at `position`, from the weights as they are compensated now. The current
+// block's are up to date; those of a longer group in later blocks follow from the assumption that the columns
+// in between reach their targets.
+void TileSolver::start_group(int64_t position, int64_t block_end) {
+  const int64_t end = group_end(position);
+  if (end > block_end) {
+    for (int64_t k = position * kL; k < block_end * kL; ++k) difference_[k] = weight_[k] - target_[k];
+    for (int64_t block = block_end / kB; block * kB < end; ++block) set_target(block);
+  }
+  choose_grids(target_.data() + position * kL, end - position, moments_.importance.data() + position,
+               settings_.scale_search, settings_.grid, module_,
+               grids_[static_cast<size_t>(group_of(position))]);
+}
+
+void TileSolver::solve_block(int64_t block) {
+  const int64_t block_begin = block * kB, block_end = std::min(columns_, block_begin + kB);
+  const float* inverse = moments_.factor.inverse(block);
+  set_target(block);
+  for (int64_t begin = block_begin; begin < block_end;) {
+    if (starts_group(begin)) start_group(begin, block_end);
+    int64_t end = std::min(block_end, begin + kSegment);
+    for (int64_t p = begin + 1; p < end; ++p) {
+      if (starts_group(p)) end = p;
+    }
+    solve_segment(block, begin, end);
+    // The rest of the block takes up the errors of this segment.
+    const int64_t from = begin - block_begin, to = end - block_begin;
+    sgemm_tile(true, false, {block_end - end, kL, end - begin}, -1, inverse + from * kB + to, kB,
+               errors_ + from * kL, kL, 1, target_.data() + end * kL, kL);
+    begin = end;
+  }
+}
+
+// GPTQ's column loop over [begin, end): each column first takes up the errors of the segment's earlier ones.
+void TileSolver::solve_segment(int64_t block, int64_t begin, int64_t end) {
+  const float* inverse = moments_.factor.inverse(block);
+  const int64_t origin = block * kB;
+  for (int64_t p = begin; p < end; ++p) {
+    float* target = target_.data() + p * kL;
+    for (int64_t i = begin; i < p; ++i) {
+      const float factor = inverse[(i - origin) * kB + (p - origin)];
+      const float* error = errors_ + (i - origin) * kL;
+      for (int64_t r = 0; r < kL; ++r) target[r] -= error[r] * factor;
+    }
+    round_column(p, inverse[(p - origin) * kB + (p - origin)], errors_ + (p - origin) * kL);
+  }
+}
+
+void TileSolver::round_column(int64_t position, float pivot, float* error) {
+  const LaneGrids& grid = grids_[static_cast<size_t>(group_of(position))];
+  const auto max_code = static_cast<float>(settings_.grid.max_code());
+  const float* target = target_.data() + position * kL;
+  const float* weight = weight_.data() + position * kL;
+  float* difference = difference_.data() + position * kL;
+  uint8_t* codes = codes_.data() + position * kL;
+  for (int64_t r = 0; r < kL; ++r) {
+    const float clamped =
+        std::min(std::max(target[r] / grid.scale[r], -grid.zero[r]), max_code - grid.zero[r]);
+    const float rounded = (clamped + kNoFraction) - kNoFraction;
+    const float value = rounded * grid.scale[r];
+    difference[r] = weight[r] - value;
+    error[r] = (target[r] - value) / pivot;
+    codes[r] = static_cast<uint8_t>(static_cast<int32_t>(rounded + grid.zero[r]));
+  }
+}
+
+SolvedRows TileSolver::result(int64_t rows) const {
+  const auto groups = static_cast<int64_t>(grids_.size());
+  SolvedRows solved(columns_, groups);
+  for (int64_t position = 0; position < columns_; ++position) {
+    const int64_t column = moments_.order[static_cast<size_t>(position)];
+    for (int64_t r = 0; r < rows; ++r) {
+      solved.codes[static_cast<size_t>(r * columns_ + column)] =
+          codes_[static_cast<size_t>(position * kL + r)];
+      solved.difference[r * columns_ + column] = difference_[position * kL + r];
+    }
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t g = 0; g < groups; ++g) {
+      const LaneGrids& grid = grids_[static_cast<size_t>(g)];
+      solved.grids[static_cast<size_t>(r * groups + g)] = {grid.scale[r], static_cast<int>(grid.zero[r])};
+    }
+  }
+  return solved;
+}
+
+}  // namespace
+
+SolvedRows::SolvedRows(int64_t columns, int64_t groups)
+    : codes(static_cast<size_t>(kL * columns)),
+      grids(static_cast<size_t>(kL * groups)),
+      difference(kL * columns) {}
+
+SolvedRows solve_rows(const float* weight, int64_t rows, const PreparedMoments& moments,
+                      const GptqSettings& settings, const std::string& module) {
+  TileSolver solver(moments, settings, module);
+  solver.run(weight, rows);
+  return solver.result(rows);
+}
+
+double quadratic_form(const float* x, int64_t rows, const float* hessian, int64_t columns) {
+  FloatBuffer product(rows * kB);
+  double sum = 0;
+  for (int64_t begin = 0; begin < columns; begin += kB) {
+    const int64_t length = std::min(kB, columns - begin);
+    // x (2 * what is above the diagonal block + the block itself), by symmetry.
+    sgemm_tile(false, false, {rows, length, length}, 1, x + begin, columns, hessian + begin * columns + begin,
+               columns, 0, product.data(), kB);
+    if (begin > 0)
+      sgemm_tile(false, false, {rows, length, begin}, 2, x, columns, hessian + begin, columns, 1,
+                 product.data(), kB);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < length; ++c)
+        sum += static_cast<double>(product[r * kB + c]) * x[r * columns + begin + c];
+    }
+  }
+  return sum;
+}
+
+}  // namespace qwb

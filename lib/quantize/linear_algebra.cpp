@@ -1,0 +1,129 @@
+#include "lib/quantize/linear_algebra.h"
+
+#include <omp.h>
+#include <oneapi/dnnl/dnnl.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "lib/base/parallel.h"
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kB = kFactorBlock;
+
+// OpenMP regions opened from this thread get one thread while it lives: oneDNN would split the work
+// otherwise.
+class OneThread {
+ public:
+  OneThread() : threads_(omp_get_max_threads()) {
+    if (threads_ != 1) omp_set_num_threads(1);
+  }
+  ~OneThread() {
+    if (threads_ != 1) omp_set_num_threads(threads_);
+  }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int threads_;
+};
+
+// t [n, n] (leading dimension kB), symmetric, upper triangle given: becomes R with t = R R^T.
+bool factorize_block(double* t, int64_t n, double minimum_pivot) {
+  double column[kB];
+  for (int64_t j = n - 1; j >= 0; --j) {
+    const double pivot = t[j * kB + j];
+    if (!(pivot > minimum_pivot) || !std::isfinite(pivot)) return false;
+    const double root = std::sqrt(pivot);
+    t[j * kB + j] = root;
+    for (int64_t i = 0; i < j; ++i) {
+      column[i] = t[i * kB + j] / root;
+      t[i * kB + j] = column[i];
+    }
+    for (int64_t i = 0; i < j; ++i) {
+      const double factor = column[i];
+      for (int64_t k = i; k < j; ++k) t[i * kB + k] -= factor * column[k];
+    }
+  }
+  return true;
+}
+
+// u = r^-1 for an upper triangular r [n, n]; u [kB, kB] is zero elsewhere.
+void invert_block(const double* r, int64_t n, double* u) {
+  std::fill(u, u + kB * kB, 0.0);
+  for (int64_t i = n - 1; i >= 0; --i) {
+    double* row = u + i * kB;
+    for (int64_t k = i + 1; k < n; ++k) {
+      const double factor = r[i * kB + k];
+      for (int64_t j = k; j < n; ++j) row[j] -= factor * u[k * kB + j];
+    }
+    const double pivot = r[i * kB + i];
+    for (int64_t j = i + 1; j < n; ++j) row[j] /= pivot;
+    row[i] = 1 / pivot;
+  }
+}
+
+// Factorizes and inverts diagonal block b of the matrix.
+bool diagonal_block(UpperFactor& factor, int64_t b, double minimum_pivot) {
+  const int64_t n = factor.size, begin = b * kB, length = std::min(kB, n - begin);
+  std::vector<double> t(static_cast<size_t>(kB * kB)), u(t.size());
+  float* a = factor.upper.data() + begin * n + begin;
+  for (int64_t i = 0; i < length; ++i) {
+    for (int64_t j = i; j < length; ++j) t[static_cast<size_t>(i * kB + j)] = a[i * n + j];
+  }
+  if (!factorize_block(t.data(), length, minimum_pivot)) return false;
+  invert_block(t.data(), length, u.data());
+  for (int64_t i = 0; i < length; ++i) {
+    for (int64_t j = 0; j < length; ++j)
+      a[i * n + j] = j < i ? 0.0f : static_cast<float>(t[static_cast<size_t>(i * kB + j)]);
+  }
+  float* inverse = factor.inverses.data() + b * kB * kB;
+  for (int64_t k = 0; k < kB * kB; ++k) inverse[k] = static_cast<float>(u[static_cast<size_t>(k)]);
+  return true;
+}
+
+}  // namespace
+
+void sgemm_tile(bool transpose_a, bool transpose_b, const Tile& tile, float alpha, const float* a,
+                int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+  if (tile.rows == 0 || tile.columns == 0) return;
+  const OneThread guard;
+  const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', tile.rows,
+                                          tile.columns, tile.inner, alpha, a, lda, b, ldb, beta, c, ldc);
+  if (status != dnnl_success) {
+    throw Error(ErrorKind::failed,
+                "oneDNN refused a matrix product (status " + std::to_string(static_cast<int>(status)) + ")");
+  }
+}
+
+bool factorize_upper(UpperFactor& factor, double minimum_pivot) {
+  const int64_t n = factor.size;
+  float* a = factor.upper.data();
+  for (int64_t b = factor.blocks() - 1; b >= 0; --b) {
+    if (!diagonal_block(factor, b, minimum_pivot)) return false;
+    const int64_t begin = b * kB, length = std::min(kB, n - begin);
+    // The panel above the block, times the block's inverse, transposed.
+    parallel_for(b, [&](int64_t above) {
+      float* panel = a + above * kB * n + begin;
+      float solved[kB * kB];
+      sgemm_tile(false, true, {kB, length, length}, 1, panel, n, factor.inverse(b), kB, 0, solved, kB);
+      for (int64_t i = 0; i < kB; ++i) std::copy_n(solved + i * kB, length, panel + i * n);
+    });
+    std::vector<std::pair<int64_t, int64_t>> rest;  // tiles of the remaining upper triangle
+    for (int64_t i = 0; i < b; ++i) {
+      for (int64_t j = i; j < b; ++j) rest.emplace_back(i, j);
+    }
+    parallel_for(static_cast<int64_t>(rest.size()), [&](int64_t k) {
+      const auto [i, j] = rest[static_cast<size_t>(k)];
+      sgemm_tile(false, true, {kB, kB, length}, -1, a + i * kB * n + begin, n, a + j * kB * n + begin, n, 1,
+                 a + i * kB * n + j * kB, n);
+    });
+  }
+  return true;
+}
+
+}  // namespace qwb

@@ -1,0 +1,39 @@
+// Dense f32 algebra for second moments. Every product runs single-threaded on tiles of fixed shape inside
+// parallel items, so that the bits do not depend on the number of threads (they do depend on the instruction
+// set, through oneDNN's kernels).
+#pragma once
+
+#include <cstdint>
+
+#include "lib/tensor/tensor.h"
+
+namespace qwb {
+
+// C[m, n] = alpha * op(A) op(B) + beta * C, row-major; op(A) is [m, k], op(B) is [k, n]; a transposed operand
+// is stored transposed. Does not write C if m or n is 0. On the calling thread only.
+struct Tile {
+  int64_t rows, columns, inner;
+};
+void sgemm_tile(bool transpose_a, bool transpose_b, const Tile& tile, float alpha, const float* a,
+                int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
+
+constexpr int64_t kFactorBlock = 128;
+
+// The upper Cholesky factor R of a positive definite matrix: A = R R^T, found from the last column to the
+// first. Its inverse U is the factor of GPTQ: A^-1 = U^T U; the solver needs only the diagonal blocks of U,
+// so the full inverse is never made.
+struct UpperFactor {
+  int64_t size = 0;
+  FloatBuffer upper;     // R [size, size] row-major; what lies below the diagonal blocks is not defined
+  FloatBuffer inverses;  // [blocks, 128, 128]: the inverses of R's diagonal blocks, zero below the diagonal
+                         // and beyond the size
+  int64_t blocks() const { return ceil_div(size, kFactorBlock); }
+  const float* inverse(int64_t block) const { return inverses.data() + block * kFactorBlock * kFactorBlock; }
+};
+
+// Factorizes in place: factor.upper holds A (its upper triangle is read). Diagonal blocks are factorized and
+// inverted in f64. False, with the contents undefined, if a pivot is not above minimum_pivot (NaN included).
+// size^3 / 3 multiply-adds.
+bool factorize_upper(UpperFactor& factor, double minimum_pivot);
+
+}  // namespace qwb

@@ -1,0 +1,80 @@
+#include "lib/quantize/scale_search.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace qwb {
+namespace {
+
+constexpr int kFactors = 61;
+constexpr float kNoFraction = 0x1.8p23f;  // rounds |x| < 2^22 to an integer, ties to even
+constexpr int64_t kSlice = 16;            // lanes whose sums stay in registers
+
+// Slices of the candidate grids' arrays, one element per lane.
+struct Candidate {
+  float scale[kRowLanes];
+  float inverse[kRowLanes];
+  float low[kRowLanes];   // -zero
+  float high[kRowLanes];  // max_code - zero
+};
+
+// Weighted squared error of each of kSlice lanes. Multiplies by the inverse where the quantizer divides: the
+// error differs by a rounding.
+void slice_error(const float* values, int64_t count, const float* importance, const Candidate& grid,
+                 int64_t lane, float* error) {
+  float sum[kSlice] = {};
+  for (int64_t i = 0; i < count; ++i) {
+    const float* row = values + i * kRowLanes + lane;
+    const float weight = importance[i];
+    for (int64_t l = 0; l < kSlice; ++l) {
+      const float clamped =
+          std::min(std::max(row[l] * grid.inverse[lane + l], grid.low[lane + l]), grid.high[lane + l]);
+      const float rounded = (clamped + kNoFraction) - kNoFraction;
+      const float difference = row[l] - rounded * grid.scale[lane + l];
+      sum[l] += weight * (difference * difference);
+    }
+  }
+  std::copy_n(sum, kSlice, error + lane);
+}
+
+void set_candidate(const float* low, const float* high, float factor, const GridSettings& settings,
+                   const std::string& module, Candidate& grid) {
+  for (int64_t r = 0; r < kRowLanes; ++r) {
+    const Grid made = make_grid(low[r] * factor, high[r] * factor, settings, module);
+    grid.scale[r] = made.scale;
+    grid.inverse[r] = std::min(1 / made.scale, std::numeric_limits<float>::max());
+    grid.low[r] = static_cast<float>(-made.zero);
+    grid.high[r] = static_cast<float>(settings.max_code() - made.zero);
+  }
+}
+
+}  // namespace
+
+void choose_grids(const float* values, int64_t count, const float* importance, bool search,
+                  const GridSettings& settings, const std::string& module, LaneGrids& grids) {
+  float low[kRowLanes] = {}, high[kRowLanes] = {}, best[kRowLanes], error[kRowLanes];
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t r = 0; r < kRowLanes; ++r) {
+      low[r] = std::min(low[r], values[i * kRowLanes + r]);
+      high[r] = std::max(high[r], values[i * kRowLanes + r]);
+    }
+  }
+  Candidate grid;
+  // Candidate -1 is the factor 1: the one to beat.
+  for (int step = -1; step < (search ? kFactors : 0); ++step) {
+    const float factor = step < 0 ? 1.0f : static_cast<float>(50 + step) / 100.0f;
+    set_candidate(low, high, factor, settings, module, grid);
+    if (search) {
+      for (int64_t lane = 0; lane < kRowLanes; lane += kSlice)
+        slice_error(values, count, importance, grid, lane, error);
+    }
+    for (int64_t r = 0; r < kRowLanes; ++r) {
+      if (step >= 0 && !(error[r] < best[r])) continue;
+      best[r] = search ? error[r] : 0;
+      grids.scale[r] = grid.scale[r];
+      grids.zero[r] = -grid.low[r];
+    }
+  }
+}
+
+}  // namespace qwb

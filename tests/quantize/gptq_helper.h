@@ -1,0 +1,33 @@
+// Calibration inputs and a slow, plain GPTQ in f64 for the tests of the solver.
+#pragma once
+
+#include <vector>
+
+#include "lib/quantize/gptq_solver.h"
+#include "lib/quantize/method.h"
+
+namespace qwb {
+
+// Inputs [tokens, columns] that look like activations: correlated, with channels of very different size.
+std::vector<float> correlated_inputs(int64_t tokens, int64_t columns, uint64_t seed);
+// Sum of x x^T over the tokens, in f64, as f32 [columns, columns].
+std::vector<float> moments_of(const std::vector<float>& inputs, int64_t columns);
+// Normally distributed, from the project's generator.
+std::vector<float> normal_values(int64_t count, uint64_t seed);
+
+struct ReferenceResult {
+  std::vector<uint8_t> codes;  // [out, in]
+  std::vector<float> values;   // [out, in]
+  double output_error = 0;     // tr(D H D^T) / tr(W H W^T), f64
+};
+
+// The textbook in f64, without blocks or factorizations: the inverse of H + damping by Gauss-Jordan, one
+// column after the other, the rest of the row updated with the inverse's row, which is then eliminated from
+// the inverse. Grids as integer_grid.h says (no scale search), computed in f32 from the compensated weights.
+ReferenceResult reference_gptq(const std::vector<float>& weight, int64_t out, int64_t in,
+                               const std::vector<float>& hessian, const GptqSettings& settings);
+// The same error for any values.
+double output_error(const std::vector<float>& weight, const std::vector<float>& values, int64_t in,
+                    const std::vector<float>& hessian);
+
+}  // namespace qwb
