@@ -194,7 +194,7 @@ void ArtifactWriter::write_index() const {
 Json ArtifactWriter::assemble(const Json& manifest) const {
   Json json = {{"format_version", kArtifactVersion}};
   for (const char* key :
-       {"qwb_version", "isa", "source", "method", "method_version", "settings", "calibration"}) {
+       {"qwb_version", "isa", "source", "method", "method_version", "bits", "settings", "calibration"}) {
     json[key] = manifest.contains(key) ? manifest.at(key) : Json(nullptr);
   }
   json["modules"] = Json::array();

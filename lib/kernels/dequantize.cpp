@@ -6,29 +6,10 @@
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/simd.h"
+#include "lib/tensor/float_tables.h"
 
 namespace qwb {
 namespace {
-
-// Values from bitsandbytes' functional.py; FP4 codes are sign (8) and magnitudes that are not in order of value.
-constexpr std::array<float, 16> kNf4 = {-1.0f,
-                                        -0.6961928009986877f,
-                                        -0.5250730514526367f,
-                                        -0.39491748809814453f,
-                                        -0.28444138169288635f,
-                                        -0.18477343022823334f,
-                                        -0.09105003625154495f,
-                                        0.0f,
-                                        0.07958029955625534f,
-                                        0.16093020141124725f,
-                                        0.24611230194568634f,
-                                        0.33791524171829224f,
-                                        0.44070982933044434f,
-                                        0.5626170039176941f,
-                                        0.7229568362236023f,
-                                        1.0f};
-constexpr std::array<float, 16> kFp4 = {0.0f,          0.0625f / 12,  8.0f / 12,  1.0f,  4.0f / 12,  6.0f / 12,  2.0f / 12,  3.0f / 12,
-                                        -0.0f,         -0.0625f / 12, -8.0f / 12, -1.0f, -4.0f / 12, -6.0f / 12, -2.0f / 12, -3.0f / 12};
 
 float scale_at(const TensorView& scales, int64_t index) {
   switch (scales.dtype) {
@@ -136,8 +117,6 @@ void int8_row(const Int8Rows& rows, int64_t row, int64_t columns, float* out) {
 }
 
 }  // namespace
-
-const float* float_table(FloatBlocks::Table table) { return (table == FloatBlocks::Table::nf4 ? kNf4 : kFp4).data(); }
 
 void dequantize_part(const Weight& weight, int64_t row, int64_t first, int64_t count, float* out) {
   const int64_t start = row * stored_columns(weight) + first;

@@ -22,7 +22,4 @@ void dequantize(const Weight& weight, float* out);
 // scratch: stored_columns floats.
 void dot_row(const Weight& weight, int64_t row, const float* x, int64_t vectors, int64_t stride, float* y, int64_t y_stride, float* scratch);
 
-// The 16 values of a 4-bit float table by code (bitsandbytes' NF4 and FP4).
-const float* float_table(FloatBlocks::Table table);
-
 }  // namespace qwb

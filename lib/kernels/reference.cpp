@@ -7,6 +7,7 @@
 #include "lib/kernels/backend.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/reference.h"
+#include "lib/tensor/float_tables.h"
 
 namespace qwb {
 namespace {
@@ -52,7 +53,7 @@ double element(const FloatBlocks& blocks, const Weight& weight, int64_t row, int
     read_floats(blocks.nested_map, static_cast<int64_t>(blocks.absmax.bytes[static_cast<size_t>(block)]), 1, &level, "nested_map");
     scale = level * nested + blocks.nested_offset;
   }
-  return static_cast<double>(float_table(blocks.table)[index % 2 == 0 ? byte >> 4 : byte & 15]) * static_cast<double>(scale);
+  return static_cast<double>(float_table(blocks.table)[static_cast<size_t>(index % 2 == 0 ? byte >> 4 : byte & 15)]) * static_cast<double>(scale);
 }
 
 double act(Activation activation, double x) {

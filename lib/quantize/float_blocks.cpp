@@ -11,28 +11,6 @@ constexpr int kLanes = 8;    // floats per vector in PyTorch's sum
 constexpr int kColumns = 4;  // vectors added side by side
 constexpr int kLevels = 4;
 
-constexpr std::array<float, 16> kNf4 = {
-    -1.0f,
-    -0.6961928009986877f,
-    -0.5250730514526367f,
-    -0.39491748809814453f,
-    -0.28444138169288635f,
-    -0.18477343022823334f,
-    -0.09105003625154495f,
-    0.0f,
-    0.07958029955625534f,
-    0.16093020141124725f,
-    0.24611230194568634f,
-    0.33791524171829224f,
-    0.44070982933044434f,
-    0.5626170039176941f,
-    0.7229568362236023f,
-    1.0f,
-};
-constexpr std::array<float, 16> kFp4 = {
-    0.0f,  0.0625f / 12,  8.0f / 12,  1.0f,  4.0f / 12,  6.0f / 12,  2.0f / 12,  3.0f / 12,
-    -0.0f, -0.0625f / 12, -8.0f / 12, -1.0f, -4.0f / 12, -6.0f / 12, -2.0f / 12, -3.0f / 12,
-};
 // Codes in ascending order of their values; 0 before 8 (-0), so that an exact zero becomes 0 and the values
 // just above it become 8.
 constexpr std::array<uint8_t, 16> kNf4Order = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -149,10 +127,6 @@ Lanes cascade_lanes(const float* values, int64_t count) {
 }
 
 }  // namespace
-
-const std::array<float, 16>& float_table(FloatBlocks::Table table) {
-  return table == FloatBlocks::Table::nf4 ? kNf4 : kFp4;
-}
 
 const std::array<float, 256>& dynamic_map() {
   static const std::array<float, 256> map = make_dynamic_map();

@@ -6,15 +6,12 @@
 #include <array>
 #include <vector>
 
+#include "lib/tensor/float_tables.h"
 #include "lib/tensor/weight.h"
 
 namespace qwb {
 
 constexpr int64_t kNestedBlock = 256;  // block scales that share a nested scale
-
-// What the 16 codes stand for. NF4: quantiles of the normal distribution (Dettmers et al. 2023, arXiv
-// 2305.14314); FP4: sign, 2 bits of exponent, 1 bit of mantissa, over 12.
-const std::array<float, 16>& float_table(FloatBlocks::Table table);
 
 // The 256 values of the dynamic 8-bit type (Dettmers 2015, arXiv 1511.04561), ascending.
 const std::array<float, 256>& dynamic_map();

@@ -1,0 +1,86 @@
+#include "tools/common/method_flags.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "lib/base/error.h"
+
+namespace qwb {
+namespace {
+
+std::string flag_name(std::string parameter) {
+  std::replace(parameter.begin(), parameter.end(), '_', '-');
+  return "--" + parameter;
+}
+
+std::string opposite(const std::string& parameter) {
+  return parameter == "symmetric" ? "--asymmetric" : "--no-" + flag_name(parameter).substr(2);
+}
+
+// "4; rtn, gptq" behind a flag's help: the default and the methods that take it.
+std::string help_text(const Parameter& parameter, const std::string& methods) {
+  std::string text = parameter.help;
+  if (!parameter.choices.empty()) {
+    text += ": ";
+    for (size_t i = 0; i < parameter.choices.size(); ++i) text += (i == 0 ? "" : ", ") + parameter.choices[i];
+  }
+  const std::string fallback = parameter.fallback.is_string() ? parameter.fallback.get<std::string>() : parameter.fallback.dump();
+  return text + " [" + fallback + "; " + methods + "]";
+}
+
+Json parse_value(Parameter::Kind kind, const std::string& text, const std::string& flag) {
+  if (kind == Parameter::Kind::choice) return text;
+  if (kind == Parameter::Kind::integer) {
+    int64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc() && end == text.data() + text.size()) return value;
+    throw Error(ErrorKind::usage, flag + " needs a whole number, not '" + text + "'");
+  }
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && end == text.data() + text.size()) return value;
+  throw Error(ErrorKind::usage, flag + " needs a number, not '" + text + "'");
+}
+
+}  // namespace
+
+MethodFlags::MethodFlags(CLI::App& app) {
+  std::vector<Parameter> parameters;  // the first declaration of each name
+  std::map<std::string, std::string> users;
+  for (const auto& method : methods()) {
+    for (const Parameter& parameter : method->parameters()) {
+      std::string& names = users[parameter.name];
+      if (names.empty()) parameters.push_back(parameter);
+      names += (names.empty() ? "" : ", ") + method->name();
+    }
+  }
+  for (const Parameter& parameter : parameters) {
+    auto flag = std::make_unique<Flag>();
+    flag->kind = parameter.kind;
+    const std::string help = help_text(parameter, users[parameter.name]);
+    if (parameter.kind == Parameter::Kind::boolean) {
+      flag->option = app.add_flag(flag_name(parameter.name) + ",!" + opposite(parameter.name), flag->on, help);
+    } else {
+      flag->option = app.add_option(flag_name(parameter.name), flag->text, help)->type_name("");
+    }
+    flag->option->group("Method parameters [default; methods]");
+    flags_.emplace(parameter.name, std::move(flag));
+  }
+}
+
+Settings MethodFlags::settings(const Method& method) const {
+  Json given = Json::object();
+  const std::vector<Parameter> own = method.parameters();
+  for (const auto& [name, flag] : flags_) {
+    if (flag->option->count() == 0) continue;
+    const bool boolean = flag->kind == Parameter::Kind::boolean;
+    const Json value = boolean ? Json(flag->on) : parse_value(flag->kind, flag->text, flag_name(name));
+    const bool has = std::any_of(own.begin(), own.end(), [&](const Parameter& p) { return p.name == name; });
+    if (!has && name == "bits" && value == method.bits(resolve_settings(method, Json::object()))) continue;
+    if (!has) throw Error(ErrorKind::usage, "method " + method.name() + " has no " + flag_name(name), {}, "see qwb-quantize --help");
+    given[name] = value;
+  }
+  return resolve_settings(method, given);
+}
+
+}  // namespace qwb

@@ -1,0 +1,120 @@
+#include "tools/common/quantize_job.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "formats/checkpoint.h"
+#include "formats/qwb.h"
+#include "lib/base/error.h"
+#include "lib/kernels/isa.h"
+#include "lib/tokenizer/tokenizer.h"
+
+namespace qwb {
+namespace {
+
+// Raised when the way activations are propagated changes the bits of calibrated artifacts.
+constexpr int64_t kPipelineVersion = 1;
+constexpr int64_t kLongestDefault = 2048;
+
+// Passes finished modules on to the artifact.
+class WriterSink : public ModuleSink {
+ public:
+  explicit WriterSink(ArtifactWriter& writer) : writer_(writer) {}
+  void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) override {
+    Json result = {{"weight_error", report.weight_error}};
+    if (report.output_error) result["output_error"] = *report.output_error;
+    result["seconds"] = report.seconds;
+    result["details"] = report.details;
+    writer_.put(module.info.name, tensor, result);
+  }
+
+ private:
+  ArtifactWriter& writer_;
+};
+
+int64_t peak_resident_bytes() {
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+std::vector<ArtifactModule> artifact_modules(const Plan& plan) {
+  std::vector<ArtifactModule> modules;
+  for (const PlannedModule& planned : plan.modules) {
+    modules.push_back({planned.info.name, planned.info.out, planned.info.in, planned.storage.orientation, planned.storage.codec,
+                       planned.storage.parts});
+  }
+  return modules;
+}
+
+}  // namespace
+
+QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress) : request_(std::move(request)), open_(open_model(request_.model)) {
+  if (open_.format != "huggingface") {
+    throw Error(ErrorKind::usage, "this is an artifact already", request_.model.string(), "start from the original checkpoint");
+  }
+  model_ = Model::load(open_.source, open_.config, (request_.model / "config.json").string());
+  plan_ = plan_modules(*model_, *request_.method, request_.settings);
+  if (!request_.method->needs_calibration()) return;
+  CalibrationRequest& calibration = request_.calibration;
+  if (calibration.length == 0) calibration.length = std::min(kLongestDefault, model_->config().max_positions);
+  const Path file = calibration_file(calibration.source, request_.demo_calibration);
+  const Tokenizer tokenizer = Tokenizer::load(request_.model);
+  RenderChat render;
+  calibration_ = make_calibration_set(calibration, file, tokenizer, render, progress);
+}
+
+int64_t QuantizeJob::artifact_bytes() const {
+  int64_t bytes = plan_.bytes;
+  for (const std::string& name : open_.source->names()) bytes += static_cast<int64_t>(open_.source->find(name)->bytes.size());
+  for (const PlannedModule& module : plan_.modules) {
+    bytes -= static_cast<int64_t>(open_.source->find(module.info.name + ".weight")->bytes.size());
+  }
+  return bytes;
+}
+
+Key QuantizeJob::key(const Store& store) const {
+  const Method& method = *request_.method;
+  Key key;
+  key.fields["source"] = open_.content_hash(store.memo_folder());
+  key.fields["companions"] = companion_hash(request_.model);
+  key.fields["format_version"] = kArtifactVersion;
+  key.fields["method"] = method.name();
+  key.fields["method_version"] = method.version();
+  key.fields["settings"] = request_.settings;
+  key.fields["isa"] = isa_name();
+  if (calibration_) {
+    key.fields["calibration"] = calibration_->hash;
+    key.fields["calibration_length"] = calibration_->length;
+    key.fields["pipeline_version"] = kPipelineVersion;
+  }
+  return key;
+}
+
+void QuantizeJob::write(const Path& folder, Progress& progress, bool replace) const {
+  const auto start = std::chrono::steady_clock::now();
+  ArtifactWriter writer(folder, open_, artifact_modules(plan_));
+  WriterSink sink(writer);
+  quantize_model(*model_, *request_.method, request_.settings, plan_, calibration(), sink, progress);
+  Json manifest;
+  manifest["qwb_version"] = QWB_VERSION;
+  manifest["isa"] = isa_name();
+  manifest["source"] = {{"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
+                        {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
+                        {"revision", nullptr},
+                        {"hash", open_.content_hash(default_cache_root() / "memo")}};
+  manifest["method"] = request_.method->name();
+  manifest["method_version"] = request_.method->version();
+  manifest["bits"] = request_.method->bits(request_.settings);
+  manifest["settings"] = request_.settings;
+  manifest["calibration"] = calibration_ ? calibration_->manifest : Json(nullptr);
+  manifest["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  manifest["peak_memory"] = peak_resident_bytes();
+  if (!writer.finish(manifest, replace)) {
+    throw Error(ErrorKind::usage, "the folder exists and is not empty", folder.string(), "choose another --out or add --force");
+  }
+}
+
+}  // namespace qwb
