@@ -74,14 +74,18 @@ Path choose_model(const std::string& flag, Progress& progress) {
 }
 
 ChosenArtifact choose_artifact(Progress& progress) {
-  const Store store;
-  if (const std::optional<CacheEntry> entry = store.newest()) {
+  try {
+    const Store store;
+    const std::optional<CacheEntry> entry = store.newest();
     // A damaged object is a miss here as everywhere.
-    if (const std::optional<CacheObject> object = store.find(Key{entry->fields})) {
-      progress.note("artifact " + object->data.string() + " (the newest in the cache" +
-                    (entry->note.empty() ? "" : ": " + entry->note) + ")");
+    const std::optional<CacheObject> object = entry ? store.find(Key{entry->fields}) : std::nullopt;
+    if (object) {
+      const std::string note = entry->note.empty() ? "" : ": " + entry->note;
+      progress.note("artifact " + object->data.string() + " (the newest in the cache" + note + ")");
       return {object->data, object->lease};
     }
+  } catch (const Error& error) {
+    progress.note(std::string("the cache cannot be read: ") + error.what());
   }
   return {choose_model({}, progress), nullptr};
 }
