@@ -67,6 +67,7 @@ class Scorer {
         first_(protocol.first_scored(context)),
         cache_(model.new_cache(context)),
         hidden_(checked_mul(context, model.config().hidden, "context")),
+        logits_(model.config().vocab),
         losses_(static_cast<size_t>(context - first_)) {}
 
   int64_t scored() const { return context_ - first_; }
@@ -81,6 +82,7 @@ class Scorer {
     const std::span<const int32_t> targets =
         std::span<const int32_t>(tokens).subspan(static_cast<size_t>(first_));
     model_.token_losses(hidden_.data() + (first_ - 1) * model_.config().hidden, targets, losses_.data());
+    check_logits(index);
     double sum = 0;
     for (size_t i = 0; i < losses_.size(); ++i) {
       if (!std::isfinite(losses_[i])) {
@@ -95,12 +97,25 @@ class Scorer {
   }
 
  private:
+  // A softmax over vector lanes may lose a NaN among the logits; one row of them shows a damaged row of the
+  // output embedding.
+  void check_logits(int64_t window) {
+    model_.logits(hidden_.data() + (context_ - 1) * model_.config().hidden, 1, logits_.data());
+    for (int64_t token = 0; token < logits_.size(); ++token) {
+      if (std::isfinite(logits_[token])) continue;
+      throw Error(ErrorKind::failed,
+                  fmt::format("the logit of token {} in window {} is {}", token, window, logits_[token]), {},
+                  "the model's output embedding is damaged");
+    }
+  }
+
   const Model& model_;
   const Protocol& protocol_;
   int64_t context_;
   int64_t first_;
   KvCache cache_;
   FloatBuffer hidden_;
+  FloatBuffer logits_;
   std::vector<double> losses_;
 };
 
