@@ -17,6 +17,7 @@
 
 #include "cache/lease.h"
 #include "cache/store.h"
+#include "lib/base/parallel.h"
 #include "lib/base/rng.h"
 #include "tests/formats/files_helper.h"
 
@@ -51,6 +52,7 @@ pid_t in_child(const std::function<int()>& body) {
   const pid_t child = ::fork();
   if (child != 0) return child;
   int code = 99;
+  set_threads(1);  // the threads of the parent do not exist here, and OpenMP would wait for them
   try {
     code = body();
   } catch (const std::exception& error) {
