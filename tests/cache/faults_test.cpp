@@ -109,6 +109,20 @@ TEST(Faults, KillAtAnyInstant) {
   ::testing::Test::RecordProperty("hits", hits);
 }
 
+// A process that dies while it writes a memo.
+TEST(Faults, MemosOfTheDeadAreRemoved) {
+  TemporaryFolder folder;
+  const Store store({folder.path(), 60});
+  fs::create_directory(store.memo_folder());
+  EXPECT_EQ(wait_for(in_child([&] {
+              write(temporary_sibling(store.memo_folder() / "memo.json"), "half");
+              return 0;
+            })),
+            0);
+  EXPECT_EQ(files_below(store.memo_folder()), 1);
+  EXPECT_EQ(files_below(Store({folder.path(), 60}).memo_folder()), 0);
+}
+
 // The second waits, says so, and takes the result of the first: one fill in all.
 TEST(Faults, TwoProcessesOneBuild) {
   TemporaryFolder folder;
