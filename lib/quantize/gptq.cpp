@@ -1,5 +1,6 @@
 // Method "gptq": integer grids chosen with second-order error compensation (gptq_solver.h). Conv1D weights
 // are transposed on the way in.
+#include <algorithm>
 #include <cmath>
 
 #include "lib/base/parallel.h"
@@ -26,6 +27,22 @@ const float* checked_hessian(const ModuleTask& task) {
                 "use more calibration text, or quantize this module with rtn");
   }
   return task.moments->hessian;
+}
+
+// Squared error and norm of a tile's output on the calibration inputs, from one pass over H.
+ErrorSum output_error(const float* difference, const float* weight, int64_t rows, const float* hessian,
+                      int64_t columns) {
+  FloatBuffer both(2 * rows * columns);
+  std::copy_n(difference, rows * columns, both.data());
+  std::copy_n(weight, rows * columns, both.data() + rows * columns);
+  const std::vector<double> forms = quadratic_forms(both.data(), 2 * rows, hessian, columns);
+  ErrorSum sum;
+  for (int64_t r = 0; r < rows; ++r) {
+    // A form of rounding errors may come out below zero where H is singular.
+    sum.error += std::max(0.0, forms[static_cast<size_t>(r)]);
+    sum.norm += std::max(0.0, forms[static_cast<size_t>(rows + r)]);
+  }
+  return sum;
 }
 
 class Gptq : public Method {
@@ -86,9 +103,8 @@ ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) co
     ErrorSum& weights = weight_errors[static_cast<size_t>(begin / kRowLanes)];
     for (int64_t k = 0; k < (end - begin) * info.in; ++k)
       weights.add(rows[k], rows[k] - solved.difference[k]);
-    output_errors[static_cast<size_t>(begin / kRowLanes)] = {
-        quadratic_form(solved.difference.data(), end - begin, hessian, info.in),
-        quadratic_form(rows, end - begin, hessian, info.in)};
+    output_errors[static_cast<size_t>(begin / kRowLanes)] =
+        output_error(solved.difference.data(), rows, end - begin, hessian, info.in);
     for (int64_t o = begin; o < end; ++o) {
       store_grid_row(result.tensor, gptq.grid, o, solved.codes.data() + (o - begin) * info.in,
                      solved.grids.data() + (o - begin) * groups);

@@ -211,23 +211,26 @@ SolvedRows solve_rows(const float* weight, int64_t rows, const PreparedMoments& 
   return solver.result(rows);
 }
 
-double quadratic_form(const float* x, int64_t rows, const float* hessian, int64_t columns) {
+std::vector<double> quadratic_forms(const float* x, int64_t rows, const float* hessian, int64_t columns) {
   FloatBuffer product(rows * kB);
-  double sum = 0;
+  std::vector<double> sums(static_cast<size_t>(rows));
   for (int64_t begin = 0; begin < columns; begin += kB) {
     const int64_t length = std::min(kB, columns - begin);
     // x (2 * what is above the diagonal block + the block itself), by symmetry.
     sgemm_tile(false, false, {rows, length, length}, 1, x + begin, columns, hessian + begin * columns + begin,
                columns, 0, product.data(), kB);
-    if (begin > 0)
+    if (begin > 0) {
       sgemm_tile(false, false, {rows, length, begin}, 2, x, columns, hessian + begin, columns, 1,
                  product.data(), kB);
+    }
     for (int64_t r = 0; r < rows; ++r) {
+      double sum = 0;
       for (int64_t c = 0; c < length; ++c)
         sum += static_cast<double>(product[r * kB + c]) * x[r * columns + begin + c];
+      sums[static_cast<size_t>(r)] += sum;
     }
   }
-  return sum;
+  return sums;
 }
 
 }  // namespace qwb

@@ -58,8 +58,8 @@ struct SolvedRows {
 SolvedRows solve_rows(const float* weight, int64_t rows, const PreparedMoments& moments,
                       const GptqSettings& settings, const std::string& module);
 
-// tr(X H X^T) of x [rows, columns] with H symmetric (its upper triangle is read); products in f32, sums over
-// them in f64.
-double quadratic_form(const float* x, int64_t rows, const float* hessian, int64_t columns);
+// x H x^T of every row of x [rows, columns], with H symmetric (its upper triangle is read); products in f32,
+// sums over them in f64. Tiles of 128 rows or so make the best of the pass over H.
+std::vector<double> quadratic_forms(const float* x, int64_t rows, const float* hessian, int64_t columns);
 
 }  // namespace qwb

@@ -1,7 +1,7 @@
 // Method "int8": LLM.int8 rows (Dettmers et al. 2022, arXiv 2208.07339): absmax per output channel, codes =
 // round(w * ((1 / absmax) * 127)) in f32, ties to even. Codes and absmax equal those of bitsandbytes'
 // int8_vectorwise_quant on the weight in its stored type. (Its Int8Params layer casts the weight to f16
-// first: equal for f16 checkpoints and for bf16 ones within f16's range, but not for f32 ones.)
+// first: equal where f16 holds the values exactly.)
 #include <cmath>
 
 #include "lib/base/parallel.h"

@@ -40,7 +40,7 @@ std::string suggestion(const std::string& given, const std::vector<std::string>&
   const auto near = std::min_element(names.begin(), names.end(), [&](const auto& a, const auto& b) {
     return edit_distance(given, a) < edit_distance(given, b);
   });
-  if (near != names.end() && edit_distance(given, *near) <= std::max<size_t>(1, near->size() / 3)) {
+  if (near != names.end() && edit_distance(given, *near) <= std::max<size_t>(2, near->size() / 3)) {
     text = "did you mean '" + *near + "'? ";
   }
   text += names.empty() ? "there are none" : "known:";

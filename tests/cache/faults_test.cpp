@@ -17,6 +17,7 @@
 
 #include "cache/lease.h"
 #include "cache/store.h"
+#include "lib/base/parallel.h"
 #include "lib/base/rng.h"
 #include "tests/formats/files_helper.h"
 
@@ -51,6 +52,7 @@ pid_t in_child(const std::function<int()>& body) {
   const pid_t child = ::fork();
   if (child != 0) return child;
   int code = 99;
+  set_threads(1);  // the threads of the parent do not exist here, and OpenMP would wait for them
   try {
     code = body();
   } catch (const std::exception& error) {
@@ -105,6 +107,20 @@ TEST(Faults, KillAtAnyInstant) {
     EXPECT_FALSE(is_temporary_name(entry.path().filename().string()));
   ::testing::Test::RecordProperty("killed", killed);
   ::testing::Test::RecordProperty("hits", hits);
+}
+
+// A process that dies while it writes a memo.
+TEST(Faults, MemosOfTheDeadAreRemoved) {
+  TemporaryFolder folder;
+  const Store store({folder.path(), 60});
+  fs::create_directory(store.memo_folder());
+  EXPECT_EQ(wait_for(in_child([&] {
+              write(temporary_sibling(store.memo_folder() / "memo.json"), "half");
+              return 0;
+            })),
+            0);
+  EXPECT_EQ(files_below(store.memo_folder()), 1);
+  EXPECT_EQ(files_below(Store({folder.path(), 60}).memo_folder()), 0);
 }
 
 // The second waits, says so, and takes the result of the first: one fill in all.

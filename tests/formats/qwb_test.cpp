@@ -161,6 +161,14 @@ TEST(Artifact, ComesBack) {
       << "nothing else is left";
 }
 
+// The example that formats/qwb.md prints.
+TEST(Artifact, PackedCodesAreThoseOfThePage) {
+  const uint8_t codes[] = {0, 1, 2, 3, 4, 5, 6, 7};
+  std::string packed(3, '\0');
+  pack_codes(codes, 8, 3, reinterpret_cast<std::byte*>(packed.data()));
+  EXPECT_EQ(packed, "\x88\xc6\xfa");
+}
+
 // GPT-2 stores its weights [in, out]; float blocks keep that, a grid turns it.
 TEST(Artifact, Gpt2AndShards) {
   TemporaryFolder folder;
