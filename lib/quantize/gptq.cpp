@@ -53,7 +53,7 @@ class Gptq : public Method {
   }
   int version() const override { return 1; }
   std::vector<Parameter> parameters() const override {
-    std::vector<Parameter> all = grid_parameters();
+    std::vector<Parameter> all = grid_parameters("f16");
     all.push_back(
         {"act_order",
          Parameter::Kind::boolean,

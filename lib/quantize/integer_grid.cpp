@@ -16,14 +16,15 @@ float round_even(float x) {
   return (x + kNoFraction) - kNoFraction;
 }
 
-DType scale_type(const std::string& choice) {
+DType scale_type(const std::string& choice, DType weight) {
   if (choice == "bf16") return DType::bf16;
-  return choice == "f32" ? DType::f32 : DType::f16;
+  const bool full = choice == "f32" || (choice == "auto" && dtype_size(weight) >= 4);
+  return full ? DType::f32 : DType::f16;
 }
 
 }  // namespace
 
-std::vector<Parameter> grid_parameters() {
+std::vector<Parameter> grid_parameters(const std::string& scale_dtype) {
   return {
       {"bits", Parameter::Kind::integer, 4, 2, 8, {}, "bits per code"},
       {"group_size",
@@ -36,11 +37,11 @@ std::vector<Parameter> grid_parameters() {
       {"symmetric", Parameter::Kind::boolean, true, 0, 0, {}, "no zero points: the grid is centred on zero"},
       {"scale_dtype",
        Parameter::Kind::choice,
-       "f16",
+       scale_dtype,
        0,
        0,
-       {"f16", "bf16", "f32"},
-       "element type of the scales"},
+       {"auto", "f16", "bf16", "f32"},
+       "element type of the scales; auto: f32 for f32 checkpoints, else f16"},
   };
 }
 
@@ -55,7 +56,7 @@ GridSettings grid_settings(const ModuleInfo& module, const Settings& settings) {
   grid.bits = static_cast<int>(json_int(settings, "bits", module.name));
   grid.group_size = json_int(settings, "group_size", module.name);
   grid.symmetric = json_bool(settings, "symmetric", module.name);
-  grid.scale_dtype = scale_type(json_string(settings, "scale_dtype", module.name));
+  grid.scale_dtype = scale_type(json_string(settings, "scale_dtype", module.name), module.dtype);
   if (grid.group_size == -1) grid.group_size = module.in;
   if (grid.group_size < 1 || grid.group_size > module.in) {
     throw Error(ErrorKind::usage,
