@@ -80,7 +80,8 @@ Value join(const Value& value, const Arguments& a, Budget& budget) {
   const Value* attribute = a.find(1, "attribute");
   std::string out;
   bool first = true;
-  for (const Value& item : iterate(value)->items) {
+  const auto list = iterate(value);  // named: it must outlive the loop
+  for (const Value& item : list->items) {
     const std::string text = to_text(attribute != nullptr ? get_path(item, *attribute, budget) : item);
     budget.charge(static_cast<int64_t>(text.size() + separator.size()) + 1);
     if (!first) out += separator;
@@ -128,7 +129,8 @@ Value select(const Value& value, const Arguments& a, bool keep, bool by_attribut
   if (used < a.positional.size()) test = to_text(a.positional[used++]);
   rest.positional.assign(a.positional.begin() + static_cast<int64_t>(used), a.positional.end());
   Items out;
-  for (const Value& item : iterate(value)->items) {
+  const auto list = iterate(value);  // named: it must outlive the loop
+  for (const Value& item : list->items) {
     budget.charge(4);
     const Value subject = by_attribute ? get_path(item, attribute, budget) : item;
     if ((test.empty() ? subject.truth() : apply_test(test, subject, rest, budget)) == keep)
@@ -150,7 +152,8 @@ Value map(const Value& value, const Arguments& a, Budget& budget) {
     if (a.positional.empty()) throw Failure("map needs a filter or an attribute");
     rest.positional.erase(rest.positional.begin());
   }
-  for (const Value& item : iterate(value)->items) {
+  const auto list = iterate(value);  // named: it must outlive the loop
+  for (const Value& item : list->items) {
     budget.charge(4);
     if (attribute == nullptr) {
       out.push_back(apply_filter(to_text(a.positional[0]), item, rest, budget));
@@ -187,7 +190,8 @@ Value sorted(const Items& items, const std::function<Value(const Value&)>& key, 
 Value unique(const Value& value, const Arguments& a, Budget& budget) {
   const auto key = sort_key(a.find(1, "attribute"), a.flag(0, "case_sensitive", false), budget);
   Items seen, out;
-  for (const Value& item : iterate(value)->items) {
+  const auto list = iterate(value);  // named: it must outlive the loop
+  for (const Value& item : list->items) {
     const Value k = key(item);
     budget.charge(static_cast<int64_t>(seen.size()) * 4 + k.weight());
     if (std::ranges::any_of(seen, [&](const Value& other) { return equal(k, other); })) continue;
@@ -274,7 +278,8 @@ Value extreme(const Value& value, const Arguments& a, bool largest, Budget& budg
 Value sum(const Value& value, const Arguments& a, Budget& budget) {
   Value total = a.get(1, "start", int64_t{0});
   const Value* attribute = a.find(0, "attribute");
-  for (const Value& item : iterate(value)->items) {
+  const auto list = iterate(value);  // named: it must outlive the loop
+  for (const Value& item : list->items) {
     total = arithmetic(
         "+", total, attribute != nullptr && !attribute->is_none() ? get_path(item, *attribute, budget) : item,
         budget);

@@ -65,6 +65,16 @@ TEST(ChatTemplate, VariablesAndTime) {
   EXPECT_TRUE(year == "1970" || year == "1969") << year;
 }
 
+// Filters iterate over lists that nobody else holds: characters, keys, nothing (found by fuzzing, as a use
+// after free).
+TEST(ChatTemplate, FiltersIterateOverTemporaries) {
+  EXPECT_EQ(render("{{ nothing|selectattr('a','eq',1)|list }}{{ 'abc'|map('upper')|join('-') }}{{ "
+                   "{'k':1,'j':2}|reject('eq','k')|join }}"),
+            "[]A-B-Cj");
+  EXPECT_EQ(render("{{ 'aab'|unique|join }}{{ {'k':1}|join(',') }}{{ {'a':1,'b':2}|map('length')|sum }}"),
+            "abk2");
+}
+
 void expect_failure(const std::string& source, const std::string& part) {
   try {
     ADD_FAILURE() << source.substr(0, 100) << " gave " << render(source).substr(0, 100);
