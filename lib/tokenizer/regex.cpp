@@ -46,6 +46,43 @@ Scratch& scratch() {
 
 constexpr uint16_t kRegexBits = kLetter | kNumber | kSpace | kWord;
 
+// Oniguruma's \w, as the inside of a character class: letters, marks, Nd, Nl, Pc and the circled letters.
+// (PCRE2's \w has all numbers and, before 10.43, no marks.)
+constexpr std::string_view kWordItems =
+    R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189})";
+
+// Spells \w and, outside of classes, \W out.
+std::string translate(std::string_view pattern) {
+  std::string out;
+  bool inside = false;  // of [...]
+  for (size_t at = 0; at < pattern.size(); ++at) {
+    const char c = pattern[at];
+    const char next = at + 1 < pattern.size() ? pattern[at + 1] : '\0';
+    if (c == '\\' && (next == 'w' || (next == 'W' && !inside))) {
+      out.append(inside ? "" : next == 'w' ? "[" : "[^").append(kWordItems).append(inside ? "" : "]");
+      ++at;
+    } else if (c == '\\' && next != '\0') {
+      out.append(pattern, at, 2);
+      ++at;
+    } else {
+      if (c == '[' && !inside) {
+        inside = true;
+        const size_t first =
+            next == '^' ? at + 2 : at + 1;  // a ] in the first place is an ordinary character
+        if (first < pattern.size() && pattern[first] == ']') {
+          out.append(pattern, at, first - at + 1);
+          at = first;
+          continue;
+        }
+      } else if (c == ']') {
+        inside = false;
+      }
+      out.push_back(c);
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 struct Regex::Code {
@@ -56,10 +93,11 @@ struct Regex::Code {
 Regex::Regex(const std::string& pattern) {
   if (pattern.size() > kMaxPattern)
     throw Error(ErrorKind::failed, "a regular expression of more than 64 KiB");
+  const std::string translated = translate(pattern);
   auto code = std::make_shared<Code>();
   int error = 0;
   size_t offset = 0;
-  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
                              PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
   if (code->code == nullptr) {
     std::array<unsigned char, 256> message{};

@@ -147,7 +147,7 @@ StreamDecoder::~StreamDecoder() = default;
 std::string StreamDecoder::push(int32_t id) {
   const auto at = static_cast<size_t>(id);
   if (id < 0 || at >= impl_->tokens.size() || impl_->tokens[at].empty()) return {};
-  if (state_->skip_special && impl_->special[at]) return {};
+  if (state_->skip_special && impl_->skipped[at]) return {};
   state_->out.clear();
   if (state_->steps.empty()) return impl_->tokens[at];
   state_->steps.front()->push(impl_->tokens[at], true);

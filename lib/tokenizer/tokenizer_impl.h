@@ -29,6 +29,7 @@ struct Tokenizer::Impl {
   tokenizer::StringTable ids;       // token -> id
   std::vector<std::string> tokens;  // id -> token, empty if unused
   std::vector<bool> special;        // by id
+  std::vector<bool> skipped;        // by id: left out when special tokens are skipped
   std::optional<int32_t> bos, eos;
   std::string hash;
   mutable tokenizer::WorkspacePool workspaces;

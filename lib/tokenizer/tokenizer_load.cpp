@@ -41,20 +41,23 @@ void name_id(Tokenizer::Impl& impl, int32_t id, const std::string& token) {
   if (impl.tokens.size() <= at) {
     impl.tokens.resize(at + 1);
     impl.special.resize(at + 1);
+    impl.skipped.resize(at + 1);
   }
   impl.tokens[at] = token;
 }
 
 void add_token(Tokenizer::Impl& impl, const AddedToken& token) {
   if (token.content.empty()) return;
-  name_id(impl, token.id, token.content);
-  impl.ids.set(token.content, token.id);
-  impl.special[static_cast<size_t>(token.id)] = token.special;
-  if (!token.normalized) return impl.raw_tokens.add(token, token.content);
+  // A normalized token is searched, and decoded, as the normalizer leaves it; tokenizers then no longer knows
+  // that it is special.
   std::string content = token.content;
   bool at_start = true;
-  if (impl.normalizer) impl.normalizer->apply(content, at_start);
-  impl.normalized_tokens.add(token, content);
+  if (token.normalized && impl.normalizer) impl.normalizer->apply(content, at_start);
+  name_id(impl, token.id, content);
+  impl.ids.set(token.content, token.id);
+  impl.special[static_cast<size_t>(token.id)] = token.special;
+  impl.skipped[static_cast<size_t>(token.id)] = token.special && content == token.content;
+  (token.normalized ? impl.normalized_tokens : impl.raw_tokens).add(token, content);
 }
 
 void read_vocabulary(Tokenizer::Impl& impl, const TokenizerFile& file, const std::string& where) {

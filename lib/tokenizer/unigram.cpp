@@ -58,15 +58,18 @@ void Unigram::find_path(std::string_view piece, std::vector<Workspace::PathEnd>&
     // [low, high): the pieces that begin with the `length` bytes looked at so far.
     size_t low = 0, high = pieces_.size();
     for (size_t length = 0; at + length < piece.size() && low < high; ++length) {
-      const char wanted = piece[at + length];
+      const int wanted = static_cast<unsigned char>(piece[at + length]);
       const auto byte = [&](const std::string& p) {
         return length < p.size() ? static_cast<unsigned char>(p[length]) : -1;
       };
-      const auto range = std::ranges::equal_range(
-          pieces_.begin() + static_cast<int64_t>(low), pieces_.begin() + static_cast<int64_t>(high),
-          static_cast<int>(static_cast<unsigned char>(wanted)), {}, byte);
-      low = static_cast<size_t>(range.begin() - pieces_.begin());
-      high = static_cast<size_t>(range.end() - pieces_.begin());
+      const auto begin = pieces_.begin() + static_cast<int64_t>(low),
+                 end = pieces_.begin() + static_cast<int64_t>(high);
+      const auto first =
+          std::partition_point(begin, end, [&](const std::string& p) { return byte(p) < wanted; });
+      const auto last =
+          std::partition_point(first, end, [&](const std::string& p) { return byte(p) == wanted; });
+      low = static_cast<size_t>(first - pieces_.begin());
+      high = static_cast<size_t>(last - pieces_.begin());
       if (low == high || pieces_[low].size() != length + 1) continue;
       const int32_t id = sorted_ids_[low];
       improve(at, at + length + 1, scores_[static_cast<size_t>(id)], id);

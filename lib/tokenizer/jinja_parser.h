@@ -1,0 +1,14 @@
+// Tokens of a chat template to its tree, by the grammar of Jinja 3.1. Includes, imports, inheritance and
+// recursive loops are not part of chat templates and are refused.
+#pragma once
+
+#include <string_view>
+
+#include "lib/tokenizer/jinja_ast.h"
+
+namespace qwb::jinja {
+
+// Throws Failure, with `line` at the place.
+Block parse_template(std::string_view source, int& line);
+
+}  // namespace qwb::jinja
