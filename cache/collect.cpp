@@ -149,13 +149,16 @@ std::vector<VerifyReport> Store::verify(const std::string& hex) const {
   return reports;
 }
 
-GcReport Store::gc(int64_t max_bytes, int64_t max_age_seconds) const {
+GcReport Store::gc(int64_t max_bytes, int64_t max_age_seconds, bool dry_run) const {
   GcReport report;
+  const auto remove = [&](const std::string& hex) {
+    return dry_run ? Removal::done : remove_object(object_path(hex));
+  };
   for (const std::string& hex : all_hex()) {  // what no find() would serve is only in the way
     try {
       read_object(object_path(hex), hex);
     } catch (const std::exception&) {
-      if (remove_object(object_path(hex)) == Removal::done) report.removed.push_back(hex);
+      if (remove(hex) == Removal::done) report.removed.push_back(hex);
     }
   }
   auto entries = list();
@@ -171,7 +174,7 @@ GcReport Store::gc(int64_t max_bytes, int64_t max_age_seconds) const {
       report.bytes_kept += entry.bytes;
       continue;
     }
-    const Removal removal = remove_object(object_path(entry.hex));
+    const Removal removal = remove(entry.hex);
     if (removal != Removal::in_use) total -= entry.bytes;
     count(report, entry, removal);
   }

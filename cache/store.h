@@ -97,6 +97,8 @@ class Store {
                     const Message& message = {}) const;
 
   std::vector<CacheEntry> list() const;  // newest first
+  // The keys of all objects, damaged ones too, in hex order.
+  std::vector<std::string> all_hex() const;
   std::optional<CacheEntry> newest() const;
   // The stored object whose key differs least from this one (the newest of equals) and where it differs;
   // nothing if the cache is empty.
@@ -105,8 +107,9 @@ class Store {
   // place.
   std::vector<VerifyReport> verify(const std::string& hex = {}) const;
   // Removes objects not used for `max_age_seconds` (negative: any age may stay), then the least recently used
-  // until at most `max_bytes` (negative: no limit) remain.
-  GcReport gc(int64_t max_bytes, int64_t max_age_seconds = -1) const;
+  // until at most `max_bytes` (negative: no limit) remain. `dry_run`: only tells (and does not look who is
+  // using what).
+  GcReport gc(int64_t max_bytes, int64_t max_age_seconds = -1, bool dry_run = false) const;
   // Removes the objects whose key begins with these hex digits. Throws usage for anything but hex digits,
   // not_found if there is none.
   GcReport remove(const std::string& prefix) const;
@@ -116,7 +119,6 @@ class Store {
   std::optional<CacheObject> find_hex(const std::string& hex) const;
   CacheObject install(const std::string& hex, const Json& fields, const Fill& fill,
                       const std::string& note) const;
-  std::vector<std::string> all_hex() const;
 
   Path root_;
   double patience_seconds_ = 60;

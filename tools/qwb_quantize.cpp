@@ -4,9 +4,7 @@
 #include <memory>
 
 #include "lib/base/error.h"
-#include "tools/common/choose.h"
-#include "tools/common/method_flags.h"
-#include "tools/common/quantize_job.h"
+#include "tools/common/quantize_flags.h"
 #include "tools/common/text.h"
 #include "tools/common/tool.h"
 
@@ -21,46 +19,16 @@ constexpr char kExamples[] = R"(Examples:
 The artifact's path is the only thing on standard output: A=$(qwb-quantize --method nf4 -q))";
 
 struct Options {
-  std::string model, method = "gptq", calib, out;
-  int64_t samples = 128, length = 0;
-  uint64_t seed = 0;
-  CLI::Option* seeded = nullptr;
-  bool documents = false, chat_template = false, force = false, no_cache = false;
-  std::unique_ptr<MethodFlags> flags;
+  std::unique_ptr<QuantizeFlags> wanted;
+  std::string out;
+  bool force = false, no_cache = false;
 };
 
-std::string method_help() {
-  std::string text = "how to quantize:";
-  for (const auto& method : methods()) text += "\n" + method->name() + ": " + method->summary();
-  return text;
-}
-
-QuantizeRequest make_request(const Options& options, Tool& tool) {
-  QuantizeRequest request;
-  request.method = &find_method(options.method);
-  request.settings = options.flags->settings(*request.method);
-  request.model = choose_model(options.model, tool.progress());
-  request.chat_template = options.chat_template;
-  CalibrationRequest& calibration = request.calibration;
-  calibration.source = options.calib;
-  if (!request.method->needs_calibration()) {
-    if (!options.calib.empty()) tool.note("method " + options.method + " needs no calibration: --calib is ignored");
-    return request;
-  }
-  if (options.calib.empty()) {
-    calibration.source = "demo";
-    tool.note("no --calib given: calibrating with the demo text");
-  }
-  if (calibration.source == "demo") request.demo_calibration = demo_path("text/calib.jsonl");
-  calibration.samples = options.samples;
-  calibration.length = options.length;
-  calibration.documents = options.documents;
-  if (options.seeded->count() > 0) calibration.seed = options.seed;
-  return request;
-}
-
 Json plan_json(const QuantizeJob& job, const Path& place) {
-  Json json = {{"schema", 1}, {"modules", job.plan().modules.size()}, {"weights", job.plan().weights}, {"module_bytes", job.plan().bytes}};
+  Json json = {{"schema", 1},
+               {"modules", job.plan().modules.size()},
+               {"weights", job.plan().weights},
+               {"module_bytes", job.plan().bytes}};
   json["artifact_bytes"] = job.artifact_bytes();
   json["peak_memory"] = job.peak_memory();
   json["disk_free"] = free_disk_space(place);
@@ -77,16 +45,22 @@ int tell_plan(const QuantizeJob& job, const Store& store, const Options& options
     tool.print(json.dump() + "\n");
     return 0;
   }
-  Table table({{"module"}, {"shape", Table::Align::right}, {"codec"}, {"bytes", Table::Align::right}, {"bpw", Table::Align::right}});
+  Table table({{"module"},
+               {"shape", Table::Align::right},
+               {"codec"},
+               {"bytes", Table::Align::right},
+               {"bpw", Table::Align::right}});
   for (const PlannedModule& module : job.plan().modules) {
     const auto weights = static_cast<double>(module.info.out * module.info.in);
-    table.add_row({module.info.name, fmt::format("{} x {}", module.info.out, module.info.in), module.storage.codec,
-                   human_bytes(module.storage.bytes()), fmt::format("{:.3f}", 8.0 * static_cast<double>(module.storage.bytes()) / weights)});
+    table.add_row({module.info.name, fmt::format("{} x {}", module.info.out, module.info.in),
+                   module.storage.codec, human_bytes(module.storage.bytes()),
+                   fmt::format("{:.3f}", 8.0 * static_cast<double>(module.storage.bytes()) / weights)});
   }
   tool.print(table.text(tool.color_stdout()));
-  tool.print(fmt::format("{} modules, {} weights; artifact {}, peak memory about {}, {} free on disk{}\n", job.plan().modules.size(),
-                         human_number(static_cast<double>(job.plan().weights)), human_bytes(job.artifact_bytes()),
-                         human_bytes(job.peak_memory()), human_bytes(free_disk_space(place)), cached ? "; in the cache already" : ""));
+  tool.print(fmt::format("{} modules, {} weights; artifact {}, peak memory about {}, {} free on disk{}\n",
+                         job.plan().modules.size(), human_number(static_cast<double>(job.plan().weights)),
+                         human_bytes(job.artifact_bytes()), human_bytes(job.peak_memory()),
+                         human_bytes(free_disk_space(place)), cached ? "; in the cache already" : ""));
   return 0;
 }
 
@@ -94,18 +68,22 @@ int tell_plan(const QuantizeJob& job, const Store& store, const Options& options
 void tell_result(const Path& folder, bool cached, Tool& tool) {
   const Json manifest = parse_json(read_text(folder / "qwb.json"), (folder / "qwb.json").string());
   const Json& totals = manifest.at("totals");
-  tool.note(fmt::format("{}: {} in {} bits a weight{}", cached ? "answered from the cache" : "done", human_bytes(json_int(totals, "bytes", "totals")),
+  tool.note(fmt::format("{}: {} in {} bits a weight{}", cached ? "answered from the cache" : "done",
+                        human_bytes(json_int(totals, "bytes", "totals")),
                         fmt::format("{:.3f}", json_number(totals, "bpw", "totals")),
                         cached ? "" : ", " + human_duration(json_number(totals, "seconds", "totals", 0))));
   const Json* worst = nullptr;
   for (const Json& module : manifest.at("modules")) {
     const char* key = json_has(module, "output_error") ? "output_error" : "weight_error";
-    if (json_has(module, key) && (worst == nullptr || json_number(module, key, "module") > json_number(*worst, key, "module"))) worst = &module;
+    if (json_has(module, key) &&
+        (worst == nullptr || json_number(module, key, "module") > json_number(*worst, key, "module")))
+      worst = &module;
   }
   if (worst == nullptr || cached) return;
   const bool output = json_has(*worst, "output_error");
   tool.note(fmt::format("largest relative {} error: {:.2e} in {}", output ? "output" : "weight",
-                        json_number(*worst, output ? "output_error" : "weight_error", "module"), json_string(*worst, "name", "module")));
+                        json_number(*worst, output ? "output_error" : "weight_error", "module"),
+                        json_string(*worst, "name", "module")));
 }
 
 void answer(const Path& folder, bool cached, const std::string& key, Tool& tool) {
@@ -125,20 +103,23 @@ void answer(const Path& folder, bool cached, const std::string& key, Tool& tool)
 void check_out(const Options& options) {
   if (options.out.empty()) return;
   std::error_code error;
-  if (std::filesystem::exists(options.out, error) && !std::filesystem::is_empty(options.out, error) && !options.force) {
-    throw Error(ErrorKind::usage, "the folder exists and is not empty", options.out, "choose another --out or add --force");
+  if (std::filesystem::exists(options.out, error) && !std::filesystem::is_empty(options.out, error) &&
+      !options.force) {
+    throw Error(ErrorKind::usage, "the folder exists and is not empty", options.out,
+                "choose another --out or add --force");
   }
 }
 
 void copy_artifact(const Path& from, const Path& to, bool force) {
   PendingFolder pending(to);
   std::filesystem::copy(from, pending.path(), std::filesystem::copy_options::recursive);
-  if (!pending.commit(force)) throw Error(ErrorKind::usage, "the folder exists", to.string(), "choose another --out or add --force");
+  if (!pending.commit(force))
+    throw Error(ErrorKind::usage, "the folder exists", to.string(), "choose another --out or add --force");
 }
 
 int quantize(const Options& options, Tool& tool) {
   check_out(options);
-  const QuantizeJob job(make_request(options, tool), tool.progress());
+  const QuantizeJob job(options.wanted->request(tool), tool.progress());
   const Store store;
   if (tool.dry_run()) return tell_plan(job, store, options, tool);
   if (options.no_cache) {
@@ -153,7 +134,7 @@ int quantize(const Options& options, Tool& tool) {
     cached = false;
     job.write(folder, tool.progress());
   };
-  const std::string note = options.method + " of " + job.model_folder().string();
+  const std::string note = options.wanted->method() + " of " + job.model_folder().string();
   const CacheObject object = store.build(key, fill, note, [&](const std::string& text) { tool.note(text); });
   if (!options.out.empty()) copy_artifact(object.data, options.out, options.force);
   answer(options.out.empty() ? object.data : Path(options.out), cached, key.hex(), tool);
@@ -167,21 +148,16 @@ int main(int argc, char** argv) {
   using qwb::Options;
   return qwb::run_tool(
       argc, argv,
-      {.name = "qwb-quantize", .summary = "Quantize a Hugging Face checkpoint into an artifact; keep it in the cache.", .examples = qwb::kExamples, .has_dry_run = true},
+      {.name = "qwb-quantize",
+       .summary = "Quantize a Hugging Face checkpoint into an artifact; keep it in the cache.",
+       .examples = qwb::kExamples,
+       .has_dry_run = true},
       [](CLI::App& app, qwb::Tool& tool) {
         auto options = std::make_shared<Options>();
-        app.add_option("--model", options->model, "folder with the checkpoint [$QWB_MODEL, else the demo llama]")->type_name("DIR");
-        app.add_option("--method", options->method, qwb::method_help())->capture_default_str()->type_name("NAME");
+        options->wanted = std::make_unique<qwb::QuantizeFlags>(app);
         app.add_option("--out", options->out, "put a copy of the artifact here")->type_name("DIR");
         app.add_flag("--force", options->force, "replace what is at --out");
         app.add_flag("--no-cache", options->no_cache, "write to --out only, leave the cache alone");
-        options->flags = std::make_unique<qwb::MethodFlags>(app);
-        app.add_option("--calib", options->calib, "calibration set: lima, demo, a .jsonl or a .txt [demo]")->type_name("C")->group("Calibration");
-        app.add_option("--samples", options->samples, "calibration windows")->capture_default_str()->type_name("N")->group("Calibration");
-        app.add_option("--length", options->length, "tokens a window [the model's context, at most 2048]")->type_name("L")->group("Calibration");
-        options->seeded = app.add_option("--seed", options->seed, "draw the windows at random with this seed [take the first ones]")->type_name("S")->group("Calibration");
-        app.add_flag("--documents", options->documents, "one window a document instead of a running text")->group("Calibration");
-        app.add_flag("--chat-template", options->chat_template, "render conversations with the model's chat template")->group("Calibration");
         return [options, &tool] { return qwb::quantize(*options, tool); };
       });
 }

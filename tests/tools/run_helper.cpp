@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,11 +43,16 @@ Pair open_terminal() {
 
 [[noreturn]] void become(const std::vector<std::string>& command, const RunOptions& options, int out,
                          int err) {
-  dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
+  dup2(open(options.stdin_path.c_str(), O_RDONLY), STDIN_FILENO);
   dup2(options.stdout_path.empty() ? out : open(options.stdout_path.c_str(), O_WRONLY), STDOUT_FILENO);
   dup2(err, STDERR_FILENO);
   for (const auto& [name, value] : options.environment) {
     value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
+  }
+  if (options.file_size_limit >= 0) {
+    const auto limit = static_cast<rlim_t>(options.file_size_limit);
+    const rlimit both{limit, limit};
+    setrlimit(RLIMIT_FSIZE, &both);
   }
   std::vector<char*> arguments;
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));

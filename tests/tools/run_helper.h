@@ -1,6 +1,7 @@
 // Runs a program and captures what a user would see.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -9,7 +10,9 @@ namespace qwb::testing {
 
 struct RunOptions {
   std::map<std::string, std::string> environment =
-      {};                           // added to this process's; an empty value removes the variable
+      {};  // added to this process's; an empty value removes the variable
+  std::string stdin_path = "/dev/null";
+  int64_t file_size_limit = -1;     // bytes that a file may have (RLIMIT_FSIZE): a disk that fills up
   std::string stdout_path = {};     // send stdout there (say /dev/full) instead of capturing it
   bool close_stdout_early = false;  // the reader of stdout goes away at once
   bool terminal_stderr = false;     // stderr is a terminal of 100 columns

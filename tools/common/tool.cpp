@@ -32,8 +32,8 @@ void install_signals() {
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
   for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
-  action.sa_handler = SIG_IGN;  // writes fail with EPIPE instead: destructors still clean up
-  sigaction(SIGPIPE, &action, nullptr);
+  action.sa_handler = SIG_IGN;  // writes fail with EPIPE or EFBIG instead: destructors still clean up
+  for (const int signal : {SIGPIPE, SIGXFSZ}) sigaction(signal, &action, nullptr);
 }
 
 // Everything buffered must have reached its file: a full disk often shows only here.

@@ -1,0 +1,35 @@
+// The flags that say which artifact is wanted: those of qwb-quantize, and of qwb-cache why, which must mean
+// the same.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "tools/common/method_flags.h"
+#include "tools/common/quantize_job.h"
+#include "tools/common/tool.h"
+
+namespace qwb {
+
+class QuantizeFlags {
+ public:
+  // Adds --model, --method, the parameters of all methods and the calibration flags.
+  explicit QuantizeFlags(CLI::App& app);
+  // What the command line asks for. Tells decisions through `tool`. Throws usage and not_found.
+  QuantizeRequest request(Tool& tool) const;
+  const std::string& method() const { return method_; }
+
+ private:
+  void fill_calibration(QuantizeRequest& request, Tool& tool) const;
+
+  std::string model_, method_ = "gptq", calib_;
+  int64_t samples_ = 128, length_ = 0;
+  uint64_t seed_ = 0;
+  bool documents_ = false, chat_template_ = false;
+  CLI::Option* seeded_ = nullptr;
+  std::unique_ptr<MethodFlags> parameters_;
+};
+
+}  // namespace qwb

@@ -1,0 +1,284 @@
+// qwb-complete: a model or artifact goes on with a text.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/registry.h"
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/model/generate.h"
+#include "lib/tokenizer/tokenizer.h"
+#include "tools/common/choose.h"
+#include "tools/common/text.h"
+#include "tools/common/tool.h"
+
+namespace qwb {
+namespace {
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  qwb-complete 'Once upon a time'                   greedy, by the newest artifact in the cache\n"
+    "  qwb-complete --model ARTIFACT -f story.txt --temperature 0.8 --top-p 0.95 --seed 7\n"
+    "  echo 'The capital of France is' | qwb-complete -  --max-tokens 8 --stats\n"
+    "Same prompt, flags and seed: same text, whatever --threads says.";
+
+struct Options {
+  std::string model, prompt, file;
+  CLI::Option* prompt_given = nullptr;
+  int64_t context = 0;
+  bool no_special = false, echo = false, ignore_eos = false, stats = false;
+  GenerationSettings generation;
+};
+
+void add_options(CLI::App& app, Options& o) {
+  o.prompt_given = app.add_option("PROMPT", o.prompt, "The text to continue; - reads it from standard input")
+                       ->type_name("");
+  app.add_option("-f,--file", o.file,
+                 "Read the text from this file (one final newline is left away, here and for -)")
+      ->type_name("FILE")
+      ->excludes(o.prompt_given);
+  app.add_option("--model", o.model,
+                 "Artifact or model (default: the newest artifact in the cache, else $QWB_MODEL, else the "
+                 "demo llama)")
+      ->type_name("DIR");
+  app.add_option("--max-tokens", o.generation.max_tokens, "Make at most this many tokens")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--context", o.context, "Prompt and continuation together (default: the model's limit)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->type_name("N");
+  app.add_flag("--ignore-eos", o.ignore_eos, "Go on after an end-of-text token");
+  app.add_flag("--no-special", o.no_special,
+               "Do not put the tokenizer's special tokens (BOS) around the prompt");
+  app.add_flag("--echo", o.echo, "Print the prompt too");
+  app.add_flag("--stats", o.stats, "Tell the speed of prefill and decode on stderr");
+}
+
+void add_sampling(CLI::App& app, SamplingSettings& s) {
+  constexpr const char* kGroup = "Sampling";
+  const auto add = [&](const char* flag, auto& value, const char* help, const char* type) {
+    app.add_option(flag, value, help)->capture_default_str()->type_name(type)->group(kGroup);
+  };
+  add("--temperature", s.temperature, "0: always the likeliest token (greedy)", "T");
+  add("--top-k", s.top_k, "Choose among the K likeliest tokens; 0: all", "K");
+  add("--top-p", s.top_p, "Choose among the likeliest tokens that make up this probability; 1: all", "P");
+  add("--min-p", s.min_p, "Leave out tokens below this share of the likeliest one's probability; 0: none",
+      "P");
+  add("--repetition-penalty", s.repetition_penalty, "Divide the logits of tokens seen before; 1: off", "X");
+  add("--seed", s.seed, "Of the random choices", "S");
+}
+
+std::string read_standard_input() {
+  std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  if (std::cin.bad()) throw Error(ErrorKind::failed, "cannot read standard input");
+  return text;
+}
+
+std::string read_prompt(const Options& o) {
+  if (o.file.empty() && o.prompt_given->count() == 0) {
+    throw Error(ErrorKind::usage, "no prompt", {}, "give a PROMPT, -f FILE, or - for standard input");
+  }
+  if (o.file.empty() && o.prompt != "-") return o.prompt;
+  std::string text = o.file.empty() || o.file == "-" ? read_standard_input() : read_text(o.file);
+  if (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
+// config.json's, extended by generation_config.json's (chat models often end a turn by a token that only the
+// latter names).
+std::vector<int64_t> end_tokens(const Path& folder, const ModelConfig& config) {
+  std::vector<int64_t> ids = config.eos;
+  const Path file = folder / "generation_config.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored)) return ids;
+  const Json json = parse_json(read_text(file), file.string());
+  if (!json_has(json, "eos_token_id")) return ids;
+  const Json& value = json.at("eos_token_id");
+  for (const Json& id : value.is_array() ? value : Json::array({value})) {
+    if (!id.is_number_integer()) throw Error(ErrorKind::failed, "eos_token_id is not a token", file.string());
+    if (std::find(ids.begin(), ids.end(), id.get<int64_t>()) == ids.end()) ids.push_back(id.get<int64_t>());
+  }
+  return ids;
+}
+
+// Everything that was chosen, opened and checked before the first token.
+struct Session {
+  ChosenArtifact chosen;
+  std::unique_ptr<Model> model;
+  std::optional<Tokenizer> tokenizer;
+  std::string prompt;
+  std::vector<int32_t> tokens;
+  GenerationSettings generation;
+  int64_t context = 0;
+};
+
+void check_context(Session& session, const Options& o) {
+  const int64_t limit = session.model->config().max_positions;
+  if (o.context > limit) {
+    throw Error(ErrorKind::usage,
+                fmt::format("--context {} is beyond the model's limit of {}", o.context, limit));
+  }
+  session.context = o.context > 0 ? o.context : limit;
+  const auto length = static_cast<int64_t>(session.tokens.size());
+  if (length == 0)
+    throw Error(ErrorKind::usage, "the prompt is empty, and the tokenizer has no token to begin with");
+  if (length > session.context) {
+    throw Error(
+        ErrorKind::usage,
+        fmt::format("the prompt has {} tokens, more than the context of {}", length, session.context), {},
+        o.context > 0 && length <= limit ? "raise --context or shorten the prompt" : "shorten the prompt");
+  }
+  // No more memory than this text can need.
+  const int64_t wanted = std::min(session.generation.max_tokens, session.context);
+  session.context = std::min(session.context, length + wanted);
+}
+
+Session open_session(const Options& o, Tool& tool) {
+  Session session;
+  session.generation = o.generation;
+  check_sampling(session.generation.sampling);
+  session.prompt = read_prompt(o);
+  session.chosen = o.model.empty() ? choose_artifact(tool.progress()) : ChosenArtifact{o.model, nullptr};
+  const Path& folder = session.chosen.folder;
+  require_model_folder(folder);
+  const OpenModel open = open_model(folder);
+  session.model = Model::load(open.source, open.config, (folder / "config.json").string());
+  session.tokenizer = Tokenizer::load(folder);
+  session.generation.eos = end_tokens(folder, session.model->config());
+  session.generation.stop_at_eos = !o.ignore_eos;
+  session.tokens = session.tokenizer->encode(session.prompt, !o.no_special);
+  check_context(session, o);
+  return session;
+}
+
+// Where the text goes, token by token.
+class Output {
+ public:
+  Output(const Session& session, Tool& tool) : tool_(tool), decoder_(session.tokenizer->stream(true)) {
+    // The decoder has to see the prompt: it decides whether the first word begins with a space.
+    for (const int32_t token : session.tokens) decoder_.push(token);
+  }
+  void echo(const Session& session) {
+    tool_.json() ? line({{"schema", 1}, {"prompt", session.prompt}, {"tokens", session.tokens}})
+                 : tool_.print(session.prompt);
+  }
+  void put(int32_t token) {
+    const std::string text = decoder_.push(token);
+    text_ += text;
+    if (tool_.json()) {
+      line({{"token", token}, {"text", text}});
+    } else if (!text.empty()) {
+      tool_.print(text);
+    }
+  }
+  // What the decoder still held back, and the end of the line.
+  std::string finish() {
+    const std::string rest = decoder_.finish();
+    text_ += rest;
+    if (!tool_.json()) tool_.print(rest + "\n");
+    return rest;
+  }
+  void line(const Json& json) {
+    tool_.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  Tool& tool_;
+  StreamDecoder decoder_;
+  std::string text_;
+};
+
+// The first token ends the prefill; the others are decoded one by one.
+struct Clock {
+  using Time = std::chrono::steady_clock;
+  Time::time_point start = Time::now(), first = start, last = start;
+  int64_t tokens = 0;
+
+  void token() {
+    last = Time::now();
+    if (tokens++ == 0) first = last;
+  }
+  double prefill() const { return std::chrono::duration<double>(first - start).count(); }
+  double decode() const { return std::chrono::duration<double>(last - first).count(); }
+};
+
+Json rate(int64_t tokens, double seconds) {
+  return tokens > 0 && seconds > 0 ? Json(static_cast<double>(tokens) / seconds) : Json(nullptr);
+}
+
+void tell_stats(const Session& session, const Clock& clock, Tool& tool) {
+  const auto prompt = static_cast<int64_t>(session.tokens.size());
+  const auto part = [](const char* name, int64_t tokens, double seconds) {
+    const Json speed = rate(tokens, seconds);
+    return fmt::format("{} {} tokens in {} ({} t/s)", name, tokens, human_duration(seconds),
+                       speed.is_null() ? "-" : human_number(speed.get<double>()));
+  };
+  if (clock.tokens == 0) return tool.note("nothing was generated");
+  tool.note(part("prefill", prompt, clock.prefill()));
+  tool.note(part("decode", clock.tokens - 1, clock.decode()));
+}
+
+Json summary(const Session& session, const Clock& clock, StopReason reason, const std::string& rest) {
+  const auto prompt = static_cast<int64_t>(session.tokens.size());
+  return {{"schema", 1},
+          {"done", true},
+          {"reason", reason == StopReason::eos ? "eos" : "length"},
+          {"model", session.chosen.folder.string()},
+          {"rest", rest},  // text that belongs to no single token
+          {"prompt_tokens", prompt},
+          {"tokens", clock.tokens},
+          {"seed", session.generation.sampling.seed},
+          {"prefill_seconds", clock.prefill()},
+          {"decode_seconds", clock.decode()},
+          {"prefill_tokens_per_second", clock.tokens > 0 ? rate(prompt, clock.prefill()) : Json(nullptr)},
+          {"decode_tokens_per_second", rate(clock.tokens - 1, clock.decode())}};
+}
+
+int complete(const Options& o, Tool& tool) {
+  const Session session = open_session(o, tool);
+  Output output(session, tool);
+  KvCache cache = session.model->new_cache(session.context);
+  if (o.echo) output.echo(session);
+  Clock clock;
+  StopReason reason = StopReason::length;
+  try {
+    reason = generate(*session.model, session.tokens, session.generation, cache, [&](int32_t token) {
+      clock.token();
+      output.put(token);
+      return true;
+    });
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) output.finish();  // the text so far is whole
+    throw;
+  }
+  const std::string rest = output.finish();
+  if (tool.json()) {
+    Json json = summary(session, clock, reason, rest);
+    json["text"] = output.text();
+    output.line(json);
+  }
+  if (o.stats) tell_stats(session, clock, tool);
+  return 0;
+}
+
+}  // namespace
+}  // namespace qwb
+
+int main(int argc, char** argv) {
+  const qwb::ToolText text = {
+      .name = "qwb-complete", .summary = "Continues a text.", .examples = qwb::kExamples};
+  return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
+    auto options = std::make_shared<qwb::Options>();
+    qwb::add_options(app, *options);
+    qwb::add_sampling(app, options->generation.sampling);
+    return [options, &tool] { return qwb::complete(*options, tool); };
+  });
+}

@@ -1,0 +1,236 @@
+// qwb-inspect: what is in a checkpoint or an artifact.
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cache/store.h"
+#include "formats/qwb.h"
+#include "lib/base/error.h"
+#include "lib/base/interrupt.h"
+#include "tools/common/choose.h"
+#include "tools/common/describe.h"
+#include "tools/common/text.h"
+#include "tools/common/tool.h"
+
+namespace qwb {
+namespace {
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  qwb-inspect                                       the newest artifact in the cache\n"
+    "  qwb-inspect MODEL ARTIFACT --modules              two folders, with their modules\n"
+    "  qwb-inspect ARTIFACT --module model.layers.0.mlp.up_proj\n"
+    "  qwb-inspect ARTIFACT --verify                     is every byte what it was (exit 4 if not)\n"
+    "  qwb-inspect ARTIFACT --all --json | jq '.modules[] | select(.output_error > 0.01) | .name'";
+
+struct Options {
+  std::vector<std::string> folders;
+  bool modules = false, tensors = false, all = false, verify = false, no_hash = false;
+  std::string module;
+};
+
+void add_options(CLI::App& app, Options& o) {
+  app.add_option(
+         "FOLDER", o.folders,
+         "Models or artifacts (default: the newest artifact in the cache, else the model of QWB_MODEL, "
+         "else the demo)")
+      ->type_name("");
+  app.add_flag("--modules", o.modules, "List the modules: shape, codec, bits, bits per weight, errors");
+  app.add_flag("--tensors", o.tensors, "List the stored tensors: type, shape, bytes, file");
+  app.add_flag("--all", o.all, "--modules and --tensors");
+  app.add_option("--module", o.module, "Show one module or tensor, with statistics of its values")
+      ->type_name("NAME");
+  app.add_flag("--verify", o.verify,
+               "Compare every file of an artifact with qwb.sums; exit 4 if one differs");
+  app.add_flag("--no-hash", o.no_hash, "Leave out the content hash, for which every byte is read once");
+}
+
+// Throws verification, naming the files, if an artifact's bytes are not what they were.
+void verify(const Path& folder) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder / "qwb.json", ignored) &&
+      !std::filesystem::exists(folder / "qwb.sums", ignored)) {
+    throw Error(ErrorKind::usage, "only artifacts can be verified: this folder has no qwb.sums",
+                folder.string());
+  }
+  std::vector<std::string> damaged;
+  try {
+    damaged = damaged_files(folder);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    throw Error(ErrorKind::verification, error.what(), folder.string(), "make the artifact again");
+  }
+  if (damaged.empty()) return;
+  std::string names;
+  for (const std::string& name : damaged) names += (names.empty() ? "" : ", ") + name;
+  throw Error(ErrorKind::verification, "differ from qwb.sums: " + names, folder.string(),
+              "make the artifact again");
+}
+
+Path memo_folder() {
+  try {
+    return Store().memo_folder();
+  } catch (const Error&) {  // no place for a cache: then without a memo
+    return {};
+  }
+}
+
+std::string plain(const Json& value) {
+  if (value.is_null()) return "-";
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_float()) return fmt::format("{:.6g}", value.get<double>());
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// "a 1, b 2" of the object's leaves.
+std::string list(const Json& object) {
+  std::string text;
+  for (const auto& [name, value] : object.items()) {
+    if (!value.is_null()) text += (text.empty() ? "" : ", ") + name + " " + plain(value);
+  }
+  return text;
+}
+
+std::string with_exact(int64_t value, const std::string& rounded) {
+  return fmt::format("{} ({})", rounded, value);
+}
+
+void print_fields(const std::vector<std::pair<std::string, std::string>>& fields, Tool& tool) {
+  for (const auto& [name, value] : fields) {
+    if (!value.empty()) tool.print(fmt::format("  {:<14}{}\n", name, value));
+  }
+}
+
+void print_summary(const Json& r, Tool& tool) {
+  const auto text = [&](const char* name) { return json_has(r, name) ? plain(r.at(name)) : std::string(); };
+  const int64_t parameters = r.at("parameters").get<int64_t>();
+  const int64_t bytes = r.at("bytes").get<int64_t>();
+  tool.print(text("path") + "\n");
+  std::vector<std::pair<std::string, std::string>> fields = {{"format", text("format")},
+                                                             {"architecture", text("architecture")}};
+  if (r.at("sizes").is_null()) fields.back().second += " (cannot be run by this build)";
+  for (const auto& [name, value] : r.at("sizes").items()) fields.emplace_back(name, plain(value));
+  fields.emplace_back("parameters", with_exact(parameters, human_number(static_cast<double>(parameters))));
+  fields.emplace_back("bytes", with_exact(bytes, human_bytes(bytes)) + ", files " +
+                                   human_bytes(r.at("file_bytes").get<int64_t>()));
+  fields.emplace_back("bpw", fmt::format("{:.4g}", r.at("bpw").get<double>()));
+  fields.emplace_back("hash", text("hash"));
+  fields.emplace_back("method", text("method"));
+  fields.emplace_back("bits", text("bits"));
+  for (const char* name : {"settings", "source", "calibration"}) {
+    if (json_has(r, name))
+      fields.emplace_back(name, r.at(name).is_object() ? list(r.at(name)) : plain(r.at(name)));
+  }
+  if (r.contains("method") && !json_has(r, "calibration")) fields.emplace_back("calibration", "none");
+  fields.emplace_back(
+      "made by", json_has(r, "qwb_version") ? "qwb " + text("qwb_version") + ", isa " + text("isa") : "");
+  if (json_has(r, "verified")) fields.emplace_back("verified", "every file matches qwb.sums");
+  print_fields(fields, tool);
+}
+
+std::string error_cell(const Json& module, const char* name) {
+  return json_has(module, name) ? fmt::format("{:.3g}", module.at(name).get<double>()) : "-";
+}
+
+void print_modules(const Json& modules, Tool& tool) {
+  using Align = Table::Align;
+  Table table({{"module"},
+               {"shape", Align::right},
+               {"codec"},
+               {"bits", Align::right},
+               {"bpw", Align::right},
+               {"weight error", Align::right},
+               {"output error", Align::right}});
+  for (const Json& m : modules) {
+    const std::string codec = plain(m.at("codec")) + (json_has(m, "dtype") ? " " + plain(m.at("dtype")) : "");
+    table.add_row({plain(m.at("name")), fmt::format("{} x {}", plain(m.at("out")), plain(m.at("in"))), codec,
+                   json_has(m, "bits") ? plain(m.at("bits")) : "-",
+                   json_has(m, "bpw") ? fmt::format("{:.3f}", m.at("bpw").get<double>()) : "-",
+                   error_cell(m, "weight_error"), error_cell(m, "output_error")});
+  }
+  if (!table.empty()) tool.print(table.text(tool.color_stdout()));
+}
+
+void print_tensors(const Json& tensors, Tool& tool) {
+  using Align = Table::Align;
+  Table table({{"tensor"}, {"type"}, {"shape", Align::right}, {"bytes", Align::right}, {"file"}});
+  for (const Json& t : tensors) {
+    table.add_row({plain(t.at("name")), plain(t.at("dtype")), shape_text(t.at("shape").get<Shape>()),
+                   plain(t.at("bytes")), plain(t.at("file"))});
+  }
+  if (!table.empty()) tool.print(table.text(tool.color_stdout()));
+}
+
+void print_module(const Json& module, Tool& tool) {
+  std::vector<std::pair<std::string, std::string>> fields;
+  for (const auto& [name, value] : module.items()) {
+    if (name == "values") {
+      for (const auto& [figure, number] : value.items())
+        fields.emplace_back(figure == "zeros" ? "share of zeros" : figure, plain(number));
+    } else if (!value.is_null() && name != "name") {
+      fields.emplace_back(name, value.is_object() ? list(value) : plain(value));
+    }
+  }
+  tool.print(plain(module.at("name")) + "\n");
+  print_fields(fields, tool);
+}
+
+void inspect_one(const Path& folder, const Options& o, Tool& tool) {
+  const bool exists = std::filesystem::exists(folder);
+  if (o.verify && exists) verify(folder);  // first: damage must not show as something else
+  require_model_folder(folder);
+  const OpenModel open = open_model(folder);
+  Json record;
+  if (o.module.empty()) {
+    record = describe_model(open, {o.modules || o.all, o.tensors || o.all, !o.no_hash, memo_folder()});
+    if (o.verify) record["verified"] = true;
+  } else {
+    record = {{"schema", 1}, {"path", folder.string()}, {"module", describe_module(open, o.module)}};
+  }
+  if (tool.json()) {
+    tool.print(record.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    return;
+  }
+  if (record.contains("module")) return print_module(record.at("module"), tool);
+  print_summary(record, tool);
+  if (record.contains("modules")) print_modules(record.at("modules"), tool);
+  if (record.contains("tensors")) print_tensors(record.at("tensors"), tool);
+}
+
+// A folder that fails does not keep the others from being shown; the first failure's code is the result.
+int inspect(const Options& o, Tool& tool) {
+  std::vector<std::string> folders = o.folders;
+  ChosenArtifact chosen;
+  if (folders.empty()) {
+    chosen = choose_artifact(tool.progress());
+    folders.push_back(chosen.folder.string());
+  }
+  int code = 0;
+  for (const std::string& folder : folders) {
+    try {
+      check_interrupt();
+      inspect_one(folder, o, tool);
+    } catch (const Error& error) {
+      tool.complain(error.what());
+      if (code == 0 || error.kind() == ErrorKind::interrupted) code = error.exit_code();
+      if (error.kind() == ErrorKind::interrupted) break;
+    }
+  }
+  return code;
+}
+
+}  // namespace
+}  // namespace qwb
+
+int main(int argc, char** argv) {
+  const qwb::ToolText text = {.name = "qwb-inspect",
+                              .summary = "Tells what is in checkpoints and artifacts.",
+                              .examples = qwb::kExamples};
+  return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
+    auto options = std::make_shared<qwb::Options>();
+    qwb::add_options(app, *options);
+    return [options, &tool] { return qwb::inspect(*options, tool); };
+  });
+}
