@@ -6,7 +6,9 @@ cd "$(dirname "$0")/.."
 . recipes/packages.sh
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-[ -t 1 ] && [ -z "${NO_COLOR-}" ] || say() { printf '\n%s\n' "$*"; }
+if [ ! -t 1 ] || [ -n "${NO_COLOR-}" ]; then
+  say() { printf '\n%s\n' "$*"; }
+fi
 
 say "1. Packages and build (some minutes the first time)"
 # shellcheck disable=SC2086

@@ -22,6 +22,7 @@ need_packages() {
   done
   [ -n "$missing" ] || return 0
   echo "Installing:$missing" >&2
+  # shellcheck disable=SC2086
   if as_root apt-get -qq update && as_root apt-get -qq -y --no-install-recommends install $missing >&2; then
     return 0
   fi

@@ -13,7 +13,7 @@ mv "$prefix/first" "$prefix/moved"  # a prefix can be moved
 demo=$prefix/moved/share/qwb/demo
 artifact=$("$prefix/moved/bin/qwb-quantize" -q --method rtn)  # the demo llama is the default
 test -s "$artifact/qwb.json"
-grep -q "\"path\": *\"$demo/llama\"" "$artifact/qwb.json" || { echo "not the installed demo"; cat "$artifact/qwb.json" | head -40; exit 1; }
+grep -q "\"path\": *\"$demo/llama\"" "$artifact/qwb.json" || { echo "not the installed demo"; head -40 "$artifact/qwb.json"; exit 1; }
 for tool in "$prefix"/moved/bin/qwb-*; do "$tool" --version; done
 if [ -x "$prefix/moved/bin/qwb-inspect" ]; then "$prefix/moved/bin/qwb-inspect" "$artifact" >/dev/null; fi
 "$prefix/moved/bin/qwb-eval" "$artifact" --windows 1 --no-baseline >/dev/null
