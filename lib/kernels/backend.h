@@ -48,7 +48,8 @@ class Backend {
   virtual void activate(Activation activation, float* gate, const float* up, int64_t count) const = 0;
   // x += y
   virtual void add(float* x, const float* y, int64_t count) const = 0;
-  // losses[r] = -log softmax(x[r] W^T)[targets[r]]. The logits are never held whole.
+  // losses[r] = -log softmax(x[r] W^T)[targets[r]]. The logits are never held whole. A row with a NaN or infinite logit
+  // gives NaN.
   virtual void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets, double* losses) const = 0;
   // False if any value is NaN or infinite.
   virtual bool all_finite(const float* x, int64_t count) const = 0;

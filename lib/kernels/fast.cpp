@@ -224,6 +224,8 @@ class Fast final : public Backend {
       parallel_for(ceil_div(rows, 8), [&](int64_t chunk) {
         for (int64_t r = chunk * 8; r < std::min(rows, chunk * 8 + 8); ++r) {
           const auto i = static_cast<size_t>(r);
+          // Vector maxima may drop a NaN: look for it first.
+          if (!simd::all_finite(logits.data() + r * count, count)) sum[i] = std::numeric_limits<double>::quiet_NaN();
           simd::accumulate_softmax(logits.data() + r * count, count, maximum[i], sum[i]);
           const int64_t target = targets[i] - begin;
           if (target >= 0 && target < count) chosen[i] = logits[r * count + target];

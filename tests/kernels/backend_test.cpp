@@ -211,6 +211,16 @@ TEST(Kernels, LossesOverVocabularySlabs) {
   }
 }
 
+TEST(Kernels, LossesKeepANan) {
+  Made made = make("dense-f32", 5000, 24, 51);
+  made.dense.data<float>()[4990 * 24 + 3] = NAN;
+  const auto x = noise(9 * 24, 52);
+  const std::vector<int32_t> targets(9, 7);
+  std::vector<double> losses(9);
+  fast_backend().losses(x.data(), 9, made.weight, targets, losses.data());
+  for (const double loss : losses) EXPECT_TRUE(std::isnan(loss));
+}
+
 TEST(Kernels, FindNanAndInfinityAnywhere) {
   for (const int64_t n : {1, 7, 8, 33}) {
     for (int64_t at = 0; at < n; ++at) {
