@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/interrupt.h"
+#include "lib/base/json.h"
 #include "lib/evaluate/session.h"
 #include "tools/common/choose.h"
 #include "tools/common/text.h"
@@ -19,6 +21,7 @@ namespace {
 
 struct Options {
   std::vector<std::string> folders;
+  std::vector<std::string> records;
   bool ppl = false;
   bool speed = false;
   bool energy = false;
@@ -37,6 +40,7 @@ constexpr const char* kExamples =
     "  qwb-eval ARTIFACT MODEL --ppl --speed     two rows of one table\n"
     "  qwb-eval ARTIFACT --protocol llama.cpp --text wiki.test.raw\n"
     "  qwb-eval ARTIFACT --speed --energy --json | jq .energy.joules\n"
+    "  qwb-eval --table results/*.json           one table of what --json wrote earlier\n"
     "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 damaged, 5 unsupported, 130 interrupted.";
 
 std::string protocol_help() {
@@ -79,6 +83,8 @@ void add_options(CLI::App& app, Options& o) {
       ->check(CLI::PositiveNumber)
       ->type_name("W");
   app.add_flag("--no-baseline", o.no_baseline, "Do not measure the unquantized model for the ratio");
+  app.add_option("--table", o.records, "Measure nothing: print the table of records that --json wrote")
+      ->type_name("FILE...");
 }
 
 EvaluationOptions evaluation_options(const Options& o, Tool& tool) {
@@ -99,26 +105,43 @@ EvaluationOptions evaluation_options(const Options& o, Tool& tool) {
   return e;
 }
 
-std::string with_error(double value, const std::optional<double>& error, int digits) {
-  return error ? fmt::format("{:.{}f} ± {:.{}f}", value, digits, *error, digits)
-               : fmt::format("{:.{}f}", value, digits);
+// A number of a record, as `text` of it; "-" where the record has none.
+template <typename Text>
+std::string cell(const Json& record, const char* pointer, Text text) {
+  const Json::json_pointer place(pointer);
+  const bool there = record.contains(place) && record.at(place).is_number();
+  return there ? text(record.at(place).get<double>()) : "-";
 }
 
-std::vector<std::string> table_row(const EvaluationRecord& r) {
-  const std::string none = "-";
-  const auto energy = total_energy(r.energy);
-  std::vector<std::string> row = {r.artifact, r.method, r.bits ? fmt::format("{:.3g}", *r.bits) : none,
-                                  r.bpw ? fmt::format("{:.2f}", *r.bpw) : none, human_bytes(r.bytes)};
-  row.push_back(r.perplexity ? with_error(r.perplexity->value, r.perplexity->standard_error, 3) : none);
-  row.push_back(r.ratio ? with_error(r.ratio->value, r.ratio->standard_error, 4) : none);
-  row.push_back(r.speed ? human_duration(r.load_seconds) : none);
-  row.push_back(r.speed ? human_number(r.speed->prefill.median) + " t/s" : none);
-  row.push_back(r.speed ? human_number(r.speed->decode.median) + " t/s" : none);
-  row.push_back(r.memory ? human_bytes(r.memory->peak) : none);
-  row.push_back(r.energy.empty() ? none
-                : energy         ? fmt::format("{} J ({})", human_number(energy->joules), energy->source)
-                                 : "n/a");
-  return row;
+std::string with_error(const Json& record, const char* value, const char* error, int digits) {
+  const auto fixed = [digits](double number) { return fmt::format("{:.{}f}", number, digits); };
+  const std::string deviation = cell(record, error, fixed);
+  return cell(record, value, fixed) + (deviation == "-" ? "" : " ± " + deviation);
+}
+
+std::string energy_cell(const Json& record) {
+  if (!json_has(record, "energy")) return "-";
+  const std::string joules = cell(record, "/energy/joules", human_number);
+  return joules == "-" ? "n/a"
+                       : joules + " J (" + json_string(record.at("energy"), "source", "energy", "?") + ")";
+}
+
+// One row from a record of schema 1 (lib/evaluate/record.h), fresh or read from a file.
+std::vector<std::string> table_row(const Json& r, const std::string& where) {
+  const auto bytes = [](double value) { return human_bytes(static_cast<int64_t>(value)); };
+  const auto rate = [](double value) { return human_number(value) + " t/s"; };
+  return {json_string(r, "artifact", where),
+          json_string(r, "method", where),
+          cell(r, "/bits", [](double value) { return fmt::format("{:.3g}", value); }),
+          cell(r, "/bpw", [](double value) { return fmt::format("{:.2f}", value); }),
+          cell(r, "/bytes", bytes),
+          with_error(r, "/perplexity/value", "/perplexity/stderr", 3),
+          with_error(r, "/perplexity/ratio", "/perplexity/ratio_stderr", 4),
+          cell(r, "/speed/load_seconds", human_duration),
+          cell(r, "/speed/prefill/median", rate),
+          cell(r, "/speed/decode/median", rate),
+          cell(r, "/memory/peak_bytes", bytes),
+          energy_cell(r)};
 }
 
 // The perplexity column tells its protocol: two protocols never share one.
@@ -162,9 +185,44 @@ void narrate(const EvaluationRecord& r, Tool& tool) {
   }
 }
 
+// Where two records disagree, their perplexities do not belong in one column.
+std::string perplexity_kind(const Json& record, const std::string& where) {
+  if (!json_has(record, "perplexity")) return {};
+  const Json& p = record.at("perplexity");
+  return json_string(p, "protocol", where) + ", text " + json_string(p, "text_hash", where);
+}
+
+// The records in files of --json, a line each.
+int show_table(const Options& o, Tool& tool) {
+  std::vector<std::vector<std::string>> rows;
+  std::string kind;
+  for (const std::string& file : o.records) {
+    std::istringstream text(read_text(file));
+    for (std::string line; std::getline(text, line);) {
+      if (line.empty()) continue;
+      const Json record = parse_json(line, file);
+      if (json_int(record, "schema", file) != 1)
+        throw Error(ErrorKind::unsupported, "a record of another schema", file);
+      const std::string its_kind = perplexity_kind(record, file);
+      if (!kind.empty() && !its_kind.empty() && its_kind != kind) {
+        throw Error(ErrorKind::usage, "perplexities of different protocols or texts do not share a column",
+                    file, "make one table of each");
+      }
+      if (kind.empty()) kind = its_kind;
+      rows.push_back(table_row(record, file));
+      if (tool.json()) tool.print(line + "\n");
+    }
+  }
+  Table table = make_table(kind.empty() ? o.protocol : kind.substr(0, kind.find(',')));
+  for (auto& row : rows) table.add_row(std::move(row));
+  if (!tool.json() && !table.empty()) tool.print(table.text(tool.color_stdout()));
+  return 0;
+}
+
 // Every record is kept as soon as it is complete: a line of JSON at once, a row even if a later folder fails
 // or Ctrl-C comes.
 int evaluate(const Options& o, Tool& tool) {
+  if (!o.records.empty()) return show_table(o, tool);
   std::vector<std::string> folders = o.folders;
   Evaluation evaluation(evaluation_options(o, tool), tool.progress());
   ChosenArtifact chosen;
@@ -180,9 +238,9 @@ int evaluate(const Options& o, Tool& tool) {
       require_model_folder(folder);
       const EvaluationRecord record = evaluation.run(folder);
       narrate(record, tool);
-      if (tool.json())
-        tool.print(record_json(record).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
-      table.add_row(table_row(record));
+      const Json json = record_json(record);
+      if (tool.json()) tool.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+      table.add_row(table_row(json, folder));
     } catch (const Error& error) {
       tool.progress().end();
       tool.complain(error.what());

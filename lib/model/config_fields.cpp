@@ -78,7 +78,8 @@ ModelConfig parse_llama_family(const Json& config, const std::string& where) {
   }
   out.head_dim = config_size(config, "head_dim", where, std::max<int64_t>(1, out.hidden / out.heads));
   if (out.head_dim % 2 != 0) throw Error(ErrorKind::unsupported, "an odd 'head_dim' cannot be rotated", where);
-  checked_mul(out.heads, out.head_dim, where);
+  // A table of that length is made below.
+  if (out.head_dim > 65536) throw Error(ErrorKind::failed, "'head_dim' is absurdly large", where);
   out.max_positions = config_size(config, "max_position_embeddings", where, 2048);
   out.norm_eps = json_number(config, "rms_norm_eps", where, 1e-6);
   out.activation = parse_activation(json_string(config, "hidden_act", where, "silu"), where);

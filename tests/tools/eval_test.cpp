@@ -40,9 +40,9 @@ class Eval : public ::testing::Test {
 TEST_F(Eval, HelpAndVersion) {
   const RunResult help = eval({"--help"});
   EXPECT_EQ(help.code, 0);
-  for (const char* flag :
-       {"--ppl", "--protocol", "--text", "--context", "--windows", "--speed", "--repetitions", "--energy",
-        "--watts", "--no-baseline", "--json", "--quiet", "--threads", "--color", "llama.cpp", "Examples:"}) {
+  for (const char* flag : {"--ppl", "--protocol", "--text", "--context", "--windows", "--speed",
+                           "--repetitions", "--energy", "--watts", "--no-baseline", "--table", "--json",
+                           "--quiet", "--threads", "--color", "llama.cpp", "Examples:"}) {
     EXPECT_THAT(help.out, HasSubstr(flag));
   }
   EXPECT_THAT(eval({"--version"}).out, ::testing::MatchesRegex("qwb-eval 0\\.1\\.0 \\(isa .+\\)\n"));
@@ -146,6 +146,38 @@ TEST_F(Eval, TextsThatCannotBeMeasured) {
   EXPECT_THAT(result.err, HasSubstr("take a longer text"));
   std::ofstream(file, std::ios::trunc) << "";
   EXPECT_THAT(eval({gpt2_, "--text", file}).err, HasSubstr("the text is empty"));
+}
+
+TEST_F(Eval, RecordsBecomeTheTableOfTheSameRun) {
+  const std::vector<std::string> measured = {gpt2_, "--ppl", "--context", "128", "--windows", "2"};
+  std::vector<std::string> as_json = measured;
+  as_json.emplace_back("--json");
+  const std::string records = (scratch_.path() / "records.json").string();
+  std::ofstream(records) << brief(as_json).out;
+  const RunResult table = eval({"--table", records});
+  EXPECT_EQ(table.code, 0) << table.err;
+  EXPECT_EQ(table.out, brief(measured).out);
+  EXPECT_EQ(lines(eval({"--table", records, records}).out).size(), 3u);
+}
+
+TEST_F(Eval, OnlyComparableRecordsShareATable) {
+  const auto record = [&](const std::string& name, const std::string& perplexity, const std::string& more) {
+    const std::string file = (scratch_.path() / name).string();
+    std::ofstream(file) << R"({"schema": 1, "artifact": "a", "method": "rtn", "perplexity": )" << perplexity
+                        << more << "}\n";
+    return file;
+  };
+  const std::string none = record("none", "null", R"(, "energy": {"joules": null, "source": null})");
+  const std::string one =
+      record("one", R"({"protocol": "strided", "text_hash": "x", "value": 2.5, "stderr": null})", "");
+  const std::string other = record("other", R"({"protocol": "strided", "text_hash": "y", "value": 2.5})", "");
+  const RunResult good = eval({"--table", none, one});
+  EXPECT_EQ(good.code, 0) << good.err;
+  EXPECT_THAT(good.out, HasSubstr("perplexity (strided)"));
+  EXPECT_THAT(good.out, HasSubstr("2.500"));
+  EXPECT_THAT(lines(good.out)[1], HasSubstr("n/a"));  // energy that was asked for and not found
+  EXPECT_EQ(eval({"--table", one, other}).code, 2);
+  EXPECT_EQ(eval({"--table", "/nonexistent"}).code, 3);
 }
 
 TEST_F(Eval, CtrlCKeepsWhatIsFinished) {

@@ -1,0 +1,49 @@
+# The packages of Debian 12 and Ubuntu 24.04 that qwb needs, and how they are installed. Sourced by recipes and tests (POSIX sh):
+#   . recipes/packages.sh; need_packages $build_packages
+# shellcheck shell=sh disable=SC2034
+
+build_packages="g++ cmake ninja-build make pkg-config nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev libpcre2-dev
+  libicu-dev libhwy-dev libdnnl-dev ocl-icd-opencl-dev"
+test_packages="libgtest-dev libgmock-dev libbenchmark-dev ccache"
+fuzz_packages="clang libomp-dev"
+format_packages="clang-format-14"
+tidy_packages="clang-tidy-14 libomp-dev"
+
+# Installs those of the named packages that are missing; without any missing, needs neither root nor network.
+# Elsewhere than on Debian and its kin it names them and goes on: CMake will say what it does not find.
+need_packages() {
+  if ! command -v dpkg-query >/dev/null 2>&1; then
+    echo "This is not Debian or Ubuntu: make sure that you have what these packages hold: $*" >&2
+    return 0
+  fi
+  missing=
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
+  echo "Installing:$missing" >&2
+  # shellcheck disable=SC2086
+  if as_root apt-get -qq update && as_root apt-get -qq -y --no-install-recommends install $missing >&2; then
+    return 0
+  fi
+  echo "These packages are missing and could not be installed:$missing" >&2
+  return 1
+}
+
+# Runs a command as root: directly, or by sudo.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    env DEBIAN_FRONTEND=noninteractive "$@" </dev/null
+  elif command -v sudo >/dev/null 2>&1; then
+    sudo env DEBIAN_FRONTEND=noninteractive "$@"
+  else
+    echo "Neither root nor sudo: cannot run $*" >&2
+    return 1
+  fi
+}
+
+# "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache" where ccache is.
+launcher() {
+  command -v ccache >/dev/null 2>&1 && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache
+  true
+}

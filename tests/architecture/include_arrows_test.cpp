@@ -1,0 +1,196 @@
+// Uses point one way (design.md, section 2), files lie in the folders that the plan names, and nothing else
+// lies at the top. The rules are tried on a small bad tree first, so that a pass on the real one means
+// something.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace qwb {
+namespace {
+
+namespace fs = std::filesystem;
+using Names = std::set<std::string>;
+
+// Every folder of code, and the folders that it may use besides itself; what those may use, it may use too.
+// formats and lib/quantize do not know each other, and the cache knows neither.
+const std::map<std::string, Names>& arrows() {
+  static const std::map<std::string, Names> all = {
+      {"lib/base", {}},
+      {"lib/tensor", {"lib/base"}},
+      {"lib/tokenizer", {"lib/tensor"}},
+      {"lib/kernels", {"lib/tensor"}},
+      {"lib/model", {"lib/tokenizer", "lib/kernels"}},
+      {"lib/quantize", {"lib/model"}},
+      {"formats", {"lib/model"}},
+      {"cache", {"lib/tensor"}},
+      {"lib/hub", {"formats", "lib/quantize"}},
+      {"lib/adapt", {"formats", "lib/quantize"}},
+      {"lib/evaluate", {"formats", "lib/quantize"}},
+      {"tools", {"lib/hub", "lib/adapt", "lib/evaluate", "cache"}},
+      {"tests", {"tools"}},
+  };
+  return all;
+}
+
+void collect_reachable(const std::string& folder, Names& into) {
+  if (!into.insert(folder).second) return;
+  for (const std::string& next : arrows().at(folder)) collect_reachable(next, into);
+}
+
+// "lib/evaluate/energy/nvml.h" -> "lib/evaluate", "tools/common/text.h" -> "tools"; empty: in none of the
+// fixed folders.
+std::string folder_of(const std::string& path) {
+  for (const auto& [folder, uses] : arrows()) {
+    if (path.starts_with(folder + "/")) return folder;
+  }
+  return {};
+}
+
+bool is_code(const fs::path& path) {
+  const std::string extension = path.extension().string();
+  return extension == ".cpp" || extension == ".h" || extension == ".inc" || extension == ".cu" ||
+         extension == ".cuh";
+}
+
+// The path between the quotes of an #include "..." line; empty for any other line.
+std::string quoted_include(const std::string& line) {
+  const size_t hash = line.find_first_not_of(" \t");
+  if (hash == std::string::npos || line[hash] != '#') return {};
+  const size_t word = line.find_first_not_of(" \t", hash + 1);
+  if (word == std::string::npos || line.compare(word, 7, "include") != 0) return {};
+  const size_t begin = line.find('"', word), end = line.find('"', begin + 1);
+  return begin == std::string::npos || end == std::string::npos ? std::string()
+                                                                : line.substr(begin + 1, end - begin - 1);
+}
+
+void check_file(const fs::path& root, const std::string& path, std::vector<std::string>& faults) {
+  const std::string folder = folder_of(path);
+  if (folder.empty()) {
+    faults.push_back(path + ": not in one of the fixed folders");
+    return;
+  }
+  Names allowed;
+  collect_reachable(folder, allowed);
+  std::ifstream file(root / path);
+  std::string line;
+  for (int number = 1; std::getline(file, line); ++number) {
+    const std::string target = quoted_include(line);
+    if (target.empty()) continue;
+    const std::string place = path + ":" + std::to_string(number) + ": ";
+    const std::string used = folder_of(target);
+    if (used.empty()) {
+      faults.push_back(place + "\"" + target + "\" is not written from the root of the sources");
+    } else if (!allowed.contains(used)) {
+      faults.push_back(place + folder + " must not use " + used + " (" + target + ")");
+    }
+  }
+}
+
+bool may_lie_at_top(const std::string& name) {
+  static const Names fixed = {"CMakeLists.txt", "README.md", "LICENSE", "tools", "lib",
+                              "formats",        "tests",     "recipes", "cache"};
+  return fixed.contains(name) || name.starts_with(".") || name.starts_with("build");
+}
+
+std::vector<std::string> faults_of(const fs::path& root) {
+  std::vector<std::string> faults;
+  for (const auto& entry : fs::directory_iterator(root)) {
+    const std::string name = entry.path().filename().string();
+    if (!may_lie_at_top(name)) faults.push_back(name + ": nothing of that name belongs at the top");
+    if (name.starts_with(".") || name.starts_with("build")) continue;
+    if (!entry.is_directory()) {
+      if (is_code(entry.path())) check_file(root, name, faults);
+      continue;
+    }
+    for (const auto& file : fs::recursive_directory_iterator(entry.path())) {
+      if (file.is_regular_file() && is_code(file.path()))
+        check_file(root, fs::relative(file.path(), root).string(), faults);
+    }
+  }
+  std::sort(faults.begin(), faults.end());
+  return faults;
+}
+
+std::string joined(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  return text;
+}
+
+// A source tree of a few files that goes away with the test.
+class Tree {
+ public:
+  Tree() : root_(fs::temp_directory_path() / ("qwb-arrows-" + std::to_string(getpid()))) {
+    fs::create_directories(root_);
+  }
+  ~Tree() { fs::remove_all(root_); }
+  Tree(const Tree&) = delete;
+  Tree& operator=(const Tree&) = delete;
+  void add(const std::string& path, const std::string& text) const {
+    fs::create_directories((root_ / path).parent_path());
+    std::ofstream(root_ / path) << text;
+  }
+  const fs::path& root() const { return root_; }
+
+ private:
+  fs::path root_;
+};
+
+TEST(Arrows, TheTreeObeys) {
+  const std::vector<std::string> faults = faults_of(QWB_SOURCE_DIR);
+  EXPECT_TRUE(faults.empty()) << joined(faults);
+}
+
+TEST(Arrows, EveryForbiddenUseIsSeen) {
+  const std::vector<std::pair<std::string, std::string>> forbidden = {
+      {"lib/base/a.h", "lib/tensor/b.h"},
+      {"lib/tensor/a.h", "lib/kernels/b.h"},
+      {"lib/kernels/a.cpp", "lib/model/b.h"},
+      {"lib/kernels/a.cpp", "lib/tokenizer/b.h"},
+      {"lib/model/a.cpp", "formats/b.h"},
+      {"lib/model/a.cpp", "lib/quantize/b.h"},
+      {"lib/quantize/a.cpp", "formats/b.h"},
+      {"formats/a.cpp", "lib/quantize/b.h"},
+      {"formats/a.cpp", "cache/b.h"},
+      {"cache/a.cpp", "formats/b.h"},
+      {"lib/evaluate/energy/a.cpp", "cache/b.h"},
+      {"lib/evaluate/a.cpp", "tools/common/b.h"},
+      {"tools/common/a.cpp", "tests/tools/b.h"}};
+  for (const auto& [user, used] : forbidden) {
+    const Tree tree;
+    tree.add(user, "#include <string>\n  #  include \"" + used + "\"\n");
+    const std::vector<std::string> faults = faults_of(tree.root());
+    ASSERT_EQ(faults.size(), 1u) << user << " -> " << used << "\n" << joined(faults);
+    EXPECT_TRUE(faults[0].starts_with(user + ":2: ")) << faults[0];
+  }
+}
+
+TEST(Arrows, AllowedUsesPass) {
+  const Tree tree;
+  tree.add("lib/evaluate/energy/a.cpp",
+           "#include \"lib/evaluate/b.h\"\n#include \"formats/qwb.h\"\n// #include \"tools/no.h\"\n");
+  tree.add("tools/qwb_x.cpp", "#include \"cache/store.h\"\n#include \"lib/base/error.h\"\n");
+  tree.add("tests/x/x_test.cpp", "#include \"tests/y/helper.h\"\n#include \"tools/common/text.h\"\n");
+  tree.add("build-x/CMakeFiles/id.cpp", "#include \"anything.h\"\n");
+  EXPECT_EQ(joined(faults_of(tree.root())), "");
+}
+
+TEST(Arrows, StrayFilesAndRelativeIncludesAreSeen) {
+  const Tree tree;
+  tree.add("src/a.cpp", "");
+  tree.add("notes.txt", "");
+  tree.add("lib/stray/a.cpp", "");
+  tree.add("lib/base/a.cpp", "#include \"error.h\"\n");
+  EXPECT_EQ(faults_of(tree.root()).size(), 5u)
+      << joined(faults_of(tree.root()));  // src twice: at the top, and its file
+}
+
+}  // namespace
+}  // namespace qwb

@@ -1,0 +1,79 @@
+// One linear layer on stored weights, dequantized on the way: a token at a time (decode: bound by the bytes
+// of the weights, "bytes_per_second" counts those as stored) and 512 at a time (prefill: bound by the
+// product, "GFLOP/s").
+#include <benchmark/benchmark.h>
+
+#include <map>
+#include <string>
+
+#include "lib/base/rng.h"
+#include "lib/kernels/backend.h"
+#include "lib/quantize/method.h"
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kOut = 2048, kIn = 2048;
+
+Tensor random_weight() {
+  Rng rng(1);
+  Tensor weight(DType::f32, {kOut, kIn});
+  for (int64_t k = 0; k < kOut * kIn; ++k)
+    weight.data<float>()[k] = static_cast<float>(rng.uniform() + rng.uniform() - 1);
+  return weight;
+}
+
+QuantizedTensor quantized(const std::string& method, const Json& settings) {
+  const Tensor weight = random_weight();
+  const ModuleTask task = {{"module", kOut, kIn, Orientation::out_in, DType::f32}, weight.view(), nullptr};
+  return find_method(method).quantize(task, resolve_settings(find_method(method), settings)).tensor;
+}
+
+void linear(benchmark::State& state, const std::string& method, const Json& settings) {
+  const int64_t tokens = state.range(0);
+  const QuantizedTensor tensor = quantized(method, settings);
+  const Weight weight = tensor.view();
+  Rng rng(2);
+  FloatBuffer x(tokens * kIn), y(tokens * kOut);
+  for (int64_t i = 0; i < tokens * kIn; ++i) x[i] = static_cast<float>(rng.uniform() - 0.5);
+  for (auto _ : state) {
+    fast_backend().linear(x.data(), tokens, weight, nullptr, y.data(), false);
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(state.iterations() * weight.bytes());
+  state.counters["GFLOP/s"] = benchmark::Counter(
+      2e-9 * static_cast<double>(tokens * kOut * kIn) * static_cast<double>(state.iterations()),
+      benchmark::Counter::kIsRate);
+}
+
+void add_benchmarks() {
+  const std::map<std::string, std::pair<std::string, Json>> codecs = {
+      {"f32", {"none", {{"dtype", "f32"}}}},
+      {"bf16", {"none", {{"dtype", "bf16"}}}},
+      {"int8", {"int8", Json::object()}},
+      {"nf4", {"nf4", Json::object()}},
+      {"grid_4_bits_g128", {"rtn", {{"bits", 4}, {"group_size", 128}}}},
+      {"grid_3_bits_g64", {"rtn", {{"bits", 3}, {"group_size", 64}}}},
+      {"grid_8_bits_g128", {"rtn", {{"bits", 8}, {"group_size", 128}}}}};
+  for (const auto& [name, codec] : codecs) {
+    benchmark::RegisterBenchmark(
+        ("linear/" + name).c_str(),
+        [codec = codec](benchmark::State& state) { linear(state, codec.first, codec.second); })
+        ->ArgName("tokens")
+        ->Arg(1)
+        ->Arg(512)
+        ->Unit(benchmark::kMillisecond)
+        ->UseRealTime();
+  }
+}
+
+}  // namespace
+}  // namespace qwb
+
+int main(int argc, char** argv) {
+  qwb::add_benchmarks();
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+}

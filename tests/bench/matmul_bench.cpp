@@ -1,0 +1,69 @@
+// Single-precision products of lib/kernels/matmul.h in GFLOP/s, and as a share of what the vector units can
+// do ("of_peak"; measured before).
+#include <benchmark/benchmark.h>
+
+#include "lib/base/rng.h"
+#include "lib/kernels/matmul.h"
+#include "lib/tensor/tensor.h"
+#include "tests/bench/peak_helper.h"
+
+namespace qwb {
+namespace {
+
+FloatBuffer random_floats(int64_t count) {
+  Rng rng(1);
+  FloatBuffer floats(count);
+  for (int64_t i = 0; i < count; ++i) floats[i] = static_cast<float>(rng.uniform() - 0.5);
+  return floats;
+}
+
+void report(benchmark::State& state, double flop) {
+  static const double peak = bench::peak_gflops();
+  const double done = flop * 1e-9 * static_cast<double>(state.iterations());
+  state.counters["GFLOP/s"] = benchmark::Counter(done, benchmark::Counter::kIsRate);
+  state.counters["of_peak"] = benchmark::Counter(done / peak, benchmark::Counter::kIsRate);
+}
+
+// m tokens, n output and k input channels.
+void product(benchmark::State& state) {
+  const int64_t m = state.range(0), n = state.range(1), k = state.range(2);
+  const FloatBuffer a = random_floats(m * k), b = random_floats(n * k), c(m * n);
+  for (auto _ : state) {
+    matmul(true, m, n, k, a.data(), k, b.data(), k, c.data(), n, false);
+    benchmark::ClobberMemory();
+  }
+  report(state, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
+}
+BENCHMARK(product)
+    ->ArgNames({"tokens", "out", "in"})
+    ->Args({512, 640, 256})  // the demo llama
+    ->Args({512, 1536, 576})
+    ->Args({512, 576, 1536})
+    ->Args({1024, 4096, 4096})
+    ->Args({1, 4096, 4096})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+
+// Second moments of n channels over 2048 tokens: only one triangle is computed, and counted.
+void moments(benchmark::State& state) {
+  const int64_t rows = 2048, n = state.range(0);
+  const FloatBuffer x = random_floats(rows * n), h(n * n);
+  for (int64_t i = 0; i < n * n; ++i) h[i] = 0;
+  for (auto _ : state) {
+    add_moments(x.data(), rows, n, h.data());
+    benchmark::ClobberMemory();
+  }
+  report(state, static_cast<double>(rows) * static_cast<double>(n) * static_cast<double>(n + 1));
+}
+BENCHMARK(moments)
+    ->ArgName("channels")
+    ->Arg(576)
+    ->Arg(1536)
+    ->Arg(4096)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+
+}  // namespace
+}  // namespace qwb
+
+BENCHMARK_MAIN();

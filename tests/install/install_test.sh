@@ -1,0 +1,24 @@
+#!/bin/sh
+# What is installed works without the build: the tools find the demo, and another project finds the libraries.
+# usage: install_test.sh CMAKE BUILD-FOLDER C++-COMPILER
+set -eu
+cmake=$1 build=$2 compiler=$3
+here=$(cd "$(dirname "$0")" && pwd)
+prefix=$(mktemp -d)
+trap 'rm -rf "$prefix"' EXIT
+export QWB_CACHE="$prefix/cache"
+"$cmake" --install "$build" --prefix "$prefix/first" >"$prefix/log" || { cat "$prefix/log"; exit 1; }
+mv "$prefix/first" "$prefix/moved"  # a prefix can be moved
+
+demo=$prefix/moved/share/qwb/demo
+artifact=$("$prefix/moved/bin/qwb-quantize" -q --method rtn)  # the demo llama is the default
+test -s "$artifact/qwb.json"
+grep -q "\"path\": *\"$demo/llama\"" "$artifact/qwb.json" || { echo "not the installed demo"; head -40 "$artifact/qwb.json"; exit 1; }
+for tool in "$prefix"/moved/bin/qwb-*; do "$tool" --version; done
+if [ -x "$prefix/moved/bin/qwb-inspect" ]; then "$prefix/moved/bin/qwb-inspect" "$artifact" >/dev/null; fi
+"$prefix/moved/bin/qwb-eval" "$artifact" --windows 1 --no-baseline >/dev/null
+
+"$cmake" -S "$here/consumer" -B "$prefix/consumer" -DCMAKE_PREFIX_PATH="$prefix/moved" -DCMAKE_CXX_COMPILER="$compiler" \
+  -DCMAKE_BUILD_TYPE=Release >"$prefix/log" 2>&1 || { cat "$prefix/log"; exit 1; }
+"$cmake" --build "$prefix/consumer" >"$prefix/log" 2>&1 || { cat "$prefix/log"; exit 1; }
+"$prefix/consumer/consumer" "$artifact" | grep -x 'llama, 8 blocks, method rtn'
