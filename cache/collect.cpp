@@ -111,8 +111,15 @@ std::vector<CacheEntry> Store::list() const {
       continue;
     }
   }
-  std::stable_sort(entries.begin(), entries.end(),
-                   [](const CacheEntry& a, const CacheEntry& b) { return a.created > b.created; });
+  // Several objects may be made within the second that `created` tells; the file's own time is finer.
+  std::map<std::string, fs::file_time_type> written;
+  for (const CacheEntry& entry : entries) {
+    std::error_code ignored;
+    written[entry.hex] = fs::last_write_time(object_path(entry.hex) / "object.json", ignored);
+  }
+  std::stable_sort(entries.begin(), entries.end(), [&](const CacheEntry& a, const CacheEntry& b) {
+    return a.created != b.created ? a.created > b.created : written.at(a.hex) > written.at(b.hex);
+  });
   return entries;
 }
 

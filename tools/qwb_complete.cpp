@@ -13,6 +13,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/model/generate.h"
+#include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 #include "tools/common/choose.h"
 #include "tools/common/text.h"
@@ -25,6 +26,7 @@ constexpr const char* kExamples =
     "Examples:\n"
     "  qwb-complete 'Once upon a time'                   greedy, by the newest artifact in the cache\n"
     "  qwb-complete --model ARTIFACT -f story.txt --temperature 0.8 --top-p 0.95 --seed 7\n"
+    "  qwb-complete --model CHAT_MODEL --chat 'Name three rivers.'\n"
     "  echo 'The capital of France is' | qwb-complete -  --max-tokens 8 --stats\n"
     "Same prompt, flags and seed: same text, whatever --threads says.";
 
@@ -32,7 +34,7 @@ struct Options {
   std::string model, prompt, file;
   CLI::Option* prompt_given = nullptr;
   int64_t context = 0;
-  bool no_special = false, echo = false, ignore_eos = false, stats = false;
+  bool no_special = false, chat = false, echo = false, ignore_eos = false, stats = false;
   GenerationSettings generation;
 };
 
@@ -51,12 +53,14 @@ void add_options(CLI::App& app, Options& o) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->capture_default_str()
       ->type_name("N");
-  app.add_option("--context", o.context, "Prompt and continuation together (default: the model's limit)")
+  app.add_option("--context", o.context, "Tokens that the model may look back on (default: its limit)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
       ->type_name("N");
   app.add_flag("--ignore-eos", o.ignore_eos, "Go on after an end-of-text token");
-  app.add_flag("--no-special", o.no_special,
-               "Do not put the tokenizer's special tokens (BOS) around the prompt");
+  CLI::Option* no_special = app.add_flag("--no-special", o.no_special,
+                                         "Do not put the tokenizer's special tokens (BOS) around the prompt");
+  app.add_flag("--chat", o.chat, "Put the prompt, as a user's message, into the model's chat template")
+      ->excludes(no_special);
   app.add_flag("--echo", o.echo, "Print the prompt too");
   app.add_flag("--stats", o.stats, "Tell the speed of prefill and decode on stderr");
 }
@@ -140,6 +144,11 @@ void check_context(Session& session, const Options& o) {
   session.context = std::min(session.context, length + wanted);
 }
 
+// The text of a conversation that waits for its first answer. The template writes the special tokens itself.
+std::string as_chat(const Path& folder, const std::string& prompt) {
+  return ChatTemplate::load(folder).render(Json::array({{{"role", "user"}, {"content", prompt}}}), {});
+}
+
 Session open_session(const Options& o, Tool& tool) {
   Session session;
   session.generation = o.generation;
@@ -153,7 +162,8 @@ Session open_session(const Options& o, Tool& tool) {
   session.tokenizer = Tokenizer::load(folder);
   session.generation.eos = end_tokens(folder, session.model->config());
   session.generation.stop_at_eos = !o.ignore_eos;
-  session.tokens = session.tokenizer->encode(session.prompt, !o.no_special);
+  if (o.chat) session.prompt = as_chat(folder, session.prompt);
+  session.tokens = session.tokenizer->encode(session.prompt, !o.no_special && !o.chat);
   check_context(session, o);
   return session;
 }

@@ -1,6 +1,7 @@
 // qwb-inspect: what is in a checkpoint or an artifact.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -98,8 +99,10 @@ std::string with_exact(int64_t value, const std::string& rounded) {
 }
 
 void print_fields(const std::vector<std::pair<std::string, std::string>>& fields, Tool& tool) {
+  size_t width = 0;
+  for (const auto& [name, value] : fields) width = std::max(width, value.empty() ? 0 : name.size());
   for (const auto& [name, value] : fields) {
-    if (!value.empty()) tool.print(fmt::format("  {:<14}{}\n", name, value));
+    if (!value.empty()) tool.print(fmt::format("  {:<{}}  {}\n", name, width, value));
   }
 }
 

@@ -42,9 +42,10 @@ class Quantize : public ToolTest {
 TEST_F(Quantize, HelpNamesEveryFlag) {
   const std::string help = output("quantize", {"--help"});
   for (const char* flag :
-       {"--model", "--method", "--bits", "--group-size", "--symmetric", "--asymmetric", "--act-order", "--calib",
-        "--samples", "--length", "--seed", "--documents", "--chat-template", "--out", "--force", "--no-cache", "--dry-run",
-        "--json", "--quiet", "--threads", "Examples:", "gptq:", "nf4:"}) {
+       {"--model",         "--method",  "--bits",    "--group-size", "--symmetric", "--asymmetric",
+        "--act-order",     "--calib",   "--samples", "--length",     "--seed",      "--documents",
+        "--chat-template", "--out",     "--force",   "--no-cache",   "--dry-run",   "--json",
+        "--quiet",         "--threads", "Examples:", "gptq:",        "nf4:"}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
 }
@@ -91,7 +92,8 @@ TEST_F(Quantize, ParametersReachTheArtifact) {
   const Json tensor = json("quantize", with({"--method", "rtn", "--group-size", "-1"}))["modules"][0];
   EXPECT_EQ(tensor["parameters"]["group_size"], tensor["in"]);
   EXPECT_EQ(json("quantize", small({"--act-order"}))["settings"]["act_order"], true);
-  EXPECT_EQ(json("quantize", with({"--method", "nf4", "--bits", "4"}))["method"], "nf4");  // what nf4 does anyway
+  EXPECT_EQ(json("quantize", with({"--method", "nf4", "--bits", "4"}))["method"],
+            "nf4");  // what nf4 does anyway
 }
 
 TEST_F(Quantize, DryRunTellsAndMakesNothing) {
@@ -119,21 +121,29 @@ TEST_F(Quantize, OutForceAndNoCache) {
   EXPECT_THAT(again.err, HasSubstr("--force"));
   output("quantize", with({"--method", "nf4", "--out", out, "--force", "--no-cache"}));
   EXPECT_EQ(parse_json(read_text(Path(out) / "qwb.json"), "qwb.json")["method"], "nf4");
-  EXPECT_EQ(cache_content().size(), 1u);  // the cache was left alone
+  EXPECT_EQ(cache_content().size(), 1u);                                         // the cache was left alone
   EXPECT_EQ(tool("quantize", with({"--method", "nf4", "--no-cache"})).code, 2);  // needs --out
   EXPECT_EQ(tool("quantize", {"--model", out, "--method", "rtn"}).code, 2);      // an artifact already
 }
 
 TEST_F(Quantize, WrongRequestsAreUsageErrors) {
-  const std::vector<Words> wrong = {
-      {"--method", "magic"},     {"--nonsense"},          {"--method", "rtn", "--group-size", "0"},
-      {"--method", "rtn", "--group-size", "4096"},        {"--method", "rtn", "--group-size", "-2"},
-      {"--method", "rtn", "--bits", "9"},                 {"--method", "rtn", "--bits", "1"},
-      {"--method", "rtn", "--bits", "four"},              {"--method", "nf4", "--bits", "3"},
-      {"--method", "nf4", "--group-size", "64"},          {"--method", "rtn", "--act-order"},
-      {"--method", "gptq", "--samples", "0"},             {"--method", "gptq", "--calib", "nonsense"},
-      {"--method", "gptq", "--samples", "x"},             {"--method", "gptq", "--length", "1"},
-      {"--method", "gptq", "--seed", "-1"},               {"stray"}};
+  const std::vector<Words> wrong = {{"--method", "magic"},
+                                    {"--nonsense"},
+                                    {"--method", "rtn", "--group-size", "0"},
+                                    {"--method", "rtn", "--group-size", "4096"},
+                                    {"--method", "rtn", "--group-size", "-2"},
+                                    {"--method", "rtn", "--bits", "9"},
+                                    {"--method", "rtn", "--bits", "1"},
+                                    {"--method", "rtn", "--bits", "four"},
+                                    {"--method", "nf4", "--bits", "3"},
+                                    {"--method", "nf4", "--group-size", "64"},
+                                    {"--method", "rtn", "--act-order"},
+                                    {"--method", "gptq", "--samples", "0"},
+                                    {"--method", "gptq", "--calib", "nonsense"},
+                                    {"--method", "gptq", "--samples", "x"},
+                                    {"--method", "gptq", "--length", "1"},
+                                    {"--method", "gptq", "--seed", "-1"},
+                                    {"stray"}};
   for (const Words& words : wrong) {
     const RunResult result = tool("quantize", with(words));
     EXPECT_EQ(result.code, 2) << ::testing::PrintToString(words) << result.err;
@@ -147,8 +157,10 @@ TEST_F(Quantize, WhatIsMissingIsNamedWithTheWayToGetIt) {
   const RunResult model = tool("quantize", {"--model", "/nonexistent", "--method", "rtn"});
   EXPECT_EQ(model.code, 3);
   EXPECT_THAT(model.err, HasSubstr("/nonexistent"));
-  const std::map<std::string, std::string> bare = {
-      {"HF_HUB_CACHE", file("hub").string()}, {"HUGGINGFACE_HUB_CACHE", ""}, {"HF_HOME", ""}, {"QWB_DATA", ""}};
+  const std::map<std::string, std::string> bare = {{"HF_HUB_CACHE", file("hub").string()},
+                                                   {"HUGGINGFACE_HUB_CACHE", ""},
+                                                   {"HF_HOME", ""},
+                                                   {"QWB_DATA", ""}};
   const RunResult lima = tool("quantize", small({"--calib", "lima"}), {.environment = bare});
   EXPECT_EQ(lima.code, 3);
   EXPECT_THAT(lima.err, HasSubstr("hf download --repo-type dataset GAIR/lima"));
@@ -157,11 +169,13 @@ TEST_F(Quantize, WhatIsMissingIsNamedWithTheWayToGetIt) {
   write("lima.jsonl", Json({{"conversations", {english()}}}).dump() + "\n");
   auto data = bare;
   data["QWB_DATA"] = scratch_.path().string();
-  EXPECT_EQ(json("quantize", small({"--calib", "lima", "-n"}), {.environment = data})["calibration"]["name"], "lima");
+  EXPECT_EQ(json("quantize", small({"--calib", "lima", "-n"}), {.environment = data})["calibration"]["name"],
+            "lima");
 }
 
 TEST_F(Quantize, TheModelOfTheEnvironment) {
-  const RunResult result = tool("quantize", {"--method", "rtn", "-n"}, {.environment = {{"QWB_MODEL", gpt2_}}});
+  const RunResult result =
+      tool("quantize", {"--method", "rtn", "-n"}, {.environment = {{"QWB_MODEL", gpt2_}}});
   EXPECT_EQ(result.code, 0);
   EXPECT_THAT(result.out, HasSubstr("h.0.attn.c_attn"));
   EXPECT_THAT(result.err, HasSubstr("from QWB_MODEL"));
@@ -182,7 +196,8 @@ TEST_F(Quantize, NanIsFoundAndItsModuleNamed) {
   stream.seekp(at).write(reinterpret_cast<const char*>(&nan), sizeof nan);
   stream.close();
   for (const char* method : {"rtn", "int8", "nf4", "gptq"}) {
-    const RunResult result = tool("quantize", {"--model", model.string(), "--method", method, "--samples", "2", "--length", "64"});
+    const RunResult result =
+        tool("quantize", {"--model", model.string(), "--method", method, "--samples", "2", "--length", "64"});
     EXPECT_EQ(result.code, 1) << method;
     EXPECT_THAT(result.err, HasSubstr("h.2.mlp.c_fc")) << method;
     EXPECT_EQ(cache_content(), Words());
@@ -203,11 +218,39 @@ TEST_F(Quantize, CalibrationFilesOfEveryForm) {
   const auto row = [](const Json& json) { return json.dump() + "\n"; };
   EXPECT_EQ(hash("text.jsonl", row({{"text", half}}) + row({{"text", rest}})), whole);
   EXPECT_EQ(hash("strings.jsonl", row({{"conversations", {half, rest}}})), whole);
-  EXPECT_EQ(hash("sharegpt.jsonl", row({{"conversations", {{{"from", "human"}, {"value", half}}, {{"from", "gpt"}, {"value", rest}}}}})), whole);
-  EXPECT_EQ(hash("messages.jsonl", row({{"messages", {{{"role", "user"}, {"content", half}}, {{"role", "assistant"}, {"content", rest}}}}})), whole);
+  EXPECT_EQ(hash("sharegpt.jsonl",
+                 row({{"conversations",
+                       {{{"from", "human"}, {"value", half}}, {{"from", "gpt"}, {"value", rest}}}}})),
+            whole);
+  EXPECT_EQ(
+      hash("messages.jsonl",
+           row({{"messages",
+                 {{{"role", "user"}, {"content", half}}, {{"role", "assistant"}, {"content", rest}}}}})),
+      whole);
   EXPECT_NE(hash("b.txt", rest), whole);
-  const Json documents = calibration({"--calib", file("text.jsonl").string(), "--documents", "--samples", "2"});
+  const Json documents =
+      calibration({"--calib", file("text.jsonl").string(), "--documents", "--samples", "2"});
   EXPECT_EQ(documents["windows"], 2);
+}
+
+TEST_F(Quantize, ConversationsThroughTheChatTemplate) {
+  const Path model = copy_demo("gpt2");
+  const std::string text = english();
+  const Json row = {{"messages", {{{"role", "user"}, {"content", text}}}}};
+  const std::string set = write("chat.jsonl", row.dump() + "\n");
+  Words words = {"--model",  model.string(), "--method", "gptq",    "--samples", "4",
+                 "--length", "128",          "-n",       "--calib", set};
+  const Json plain = json("quantize", words)["calibration"];
+  EXPECT_EQ(plain["chat_template"], false);
+  words.emplace_back("--chat-template");
+  EXPECT_EQ(tool("quantize", words).code, 3);  // has none
+  Json config = parse_json(read_text(model / "tokenizer_config.json"), "tokenizer_config.json");
+  config["chat_template"] = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}";
+  write("model_gpt2/tokenizer_config.json", config.dump());
+  const Json rendered = json("quantize", words)["calibration"];
+  EXPECT_EQ(rendered["chat_template"], true);
+  EXPECT_NE(rendered["hash"], plain["hash"]);
+  EXPECT_EQ(rendered["hash"], calibration({"--calib", write("same.txt", "[user] " + text)})["hash"]);
 }
 
 TEST_F(Quantize, SeedDrawsOtherWindows) {
@@ -221,17 +264,19 @@ TEST_F(Quantize, SeedDrawsOtherWindows) {
 }
 
 TEST_F(Quantize, CalibrationSetsThatAreTooSmall) {
-  for (const auto& [name, content] :
-       std::map<std::string, std::string>{{"empty.txt", ""}, {"empty.jsonl", ""}, {"short.txt", "Too short."}}) {
+  for (const auto& [name, content] : std::map<std::string, std::string>{
+           {"empty.txt", ""}, {"empty.jsonl", ""}, {"short.txt", "Too short."}}) {
     const RunResult result = tool("quantize", small({"--calib", write(name, content)}));
     EXPECT_EQ(result.code, 1) << name;
     EXPECT_THAT(result.err, HasSubstr("not one window of 128 tokens"));
   }
-  const RunResult broken = tool("quantize", small({"--calib", write("broken.jsonl", "{\"text\": \"a\"}\n{\"text\"\n")}));
+  const RunResult broken =
+      tool("quantize", small({"--calib", write("broken.jsonl", "{\"text\": \"a\"}\n{\"text\"\n")}));
   EXPECT_EQ(broken.code, 1);
   EXPECT_THAT(broken.err, HasSubstr("line 2"));
   // Fewer windows than asked for: said, and done.
-  const RunResult few = tool("quantize", small({"--calib", write("few.txt", english().substr(0, 2000)), "--samples", "50", "-n"}));
+  const RunResult few = tool(
+      "quantize", small({"--calib", write("few.txt", english().substr(0, 2000)), "--samples", "50", "-n"}));
   EXPECT_EQ(few.code, 0);
   EXPECT_THAT(few.err, HasSubstr("(50 were asked for)"));
 }
@@ -249,9 +294,13 @@ TEST_F(Quantize, SameBytesForAnyNumberOfThreadsAndFromRunToRun) {
 
 // Codes, scales, zero points and what was not quantized; beyond that at most one percent.
 TEST_F(Quantize, AnArtifactTakesWhatItsCodecsTake) {
-  const Path folder = output("quantize", with({"--method", "rtn", "--bits", "3", "--group-size", "64", "--asymmetric"}));
+  const Path folder =
+      output("quantize", with({"--method", "rtn", "--bits", "3", "--group-size", "64", "--asymmetric"}));
   const Json manifest = parse_json(read_text(folder / "qwb.json"), "qwb.json");
   const SafetensorsFile source = SafetensorsFile::open(Path(gpt2_) / "model.safetensors");
+  const SafetensorsFile artifact = SafetensorsFile::open(folder / "model.safetensors");
+  const std::string any = manifest["modules"][0]["name"];
+  const int64_t scale_size = dtype_size(artifact.find(any + ".scales")->dtype);
   int64_t expected = 0;
   for (const SafetensorsEntry& entry : source.header().tensors) expected += entry.end - entry.begin;
   for (const Json& module : manifest["modules"]) {
@@ -259,15 +308,17 @@ TEST_F(Quantize, AnArtifactTakesWhatItsCodecsTake) {
     const int64_t groups = (in + 63) / 64;
     expected -= out * in * 4;                  // f32 in the source
     expected += out * ((in * 3 + 7) / 8);      // codes
-    expected += out * groups * 2;              // scales, F16
+    expected += out * groups * scale_size;     // scales
     expected += out * ((groups * 3 + 7) / 8);  // zero points
   }
   int64_t stored = 0;
-  const SafetensorsFile artifact = SafetensorsFile::open(folder / "model.safetensors");
   for (const SafetensorsEntry& entry : artifact.header().tensors) stored += entry.end - entry.begin;
   EXPECT_EQ(stored, expected);
-  EXPECT_LE(static_cast<double>(fs::file_size(folder / "model.safetensors")), 1.01 * static_cast<double>(expected));
-  EXPECT_EQ(json("quantize", with({"--method", "rtn", "--bits", "3", "--group-size", "64", "--asymmetric", "-n"}))["artifact_bytes"], expected);
+  EXPECT_LE(static_cast<double>(fs::file_size(folder / "model.safetensors")),
+            1.01 * static_cast<double>(expected));
+  EXPECT_EQ(json("quantize", with({"--method", "rtn", "--bits", "3", "--group-size", "64", "--asymmetric",
+                                   "-n"}))["artifact_bytes"],
+            expected);
 }
 
 }  // namespace

@@ -7,7 +7,8 @@
 namespace qwb::testing {
 namespace fs = std::filesystem;
 
-RunResult ToolTest::tool(const std::string& name, std::vector<std::string> arguments, RunOptions options) const {
+RunResult ToolTest::tool(const std::string& name, std::vector<std::string> arguments,
+                         RunOptions options) const {
   options.environment.try_emplace("QWB_CACHE", cache().string());
   for (const char* variable : {"QWB_MODEL", "QWB_THREADS", "NO_COLOR", "QWB_DATA"})
     options.environment.try_emplace(variable, "");
@@ -23,7 +24,8 @@ std::string ToolTest::output(const std::string& name, const std::vector<std::str
   return result.out;
 }
 
-Json ToolTest::json(const std::string& name, std::vector<std::string> arguments, const RunOptions& options) const {
+Json ToolTest::json(const std::string& name, std::vector<std::string> arguments,
+                    const RunOptions& options) const {
   arguments.emplace_back("--json");
   const std::string text = output(name, arguments, options);
   return text.empty() ? Json() : parse_json(text, name);

@@ -21,7 +21,8 @@ class ToolTest : public ::testing::Test {
   std::string output(const std::string& name, const std::vector<std::string>& arguments,
                      const RunOptions& options = {}) const;
   // The same, parsed (--json is added).
-  Json json(const std::string& name, std::vector<std::string> arguments, const RunOptions& options = {}) const;
+  Json json(const std::string& name, std::vector<std::string> arguments,
+            const RunOptions& options = {}) const;
 
   Path cache() const { return scratch_.path() / "cache"; }
   Path file(const std::string& name) const { return scratch_.path() / name; }

@@ -9,6 +9,7 @@
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/kernels/isa.h"
+#include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 
 namespace qwb {
@@ -63,6 +64,13 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress) : request_
   const Path file = calibration_file(calibration.source, request_.demo_calibration);
   const Tokenizer tokenizer = Tokenizer::load(request_.model);
   RenderChat render;
+  if (request_.chat_template) {
+    render = [chat = ChatTemplate::load(request_.model)](const Json& messages) {
+      ChatTemplate::Options options;
+      options.add_generation_prompt = false;
+      return chat.render(messages, options);
+    };
+  }
   calibration_ = make_calibration_set(calibration, file, tokenizer, render, progress);
 }
 

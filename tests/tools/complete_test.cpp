@@ -1,0 +1,226 @@
+// qwb-complete as a user runs it. Golden: complete.json, greedy tokens of transformers (make_complete.py).
+#include <gmock/gmock.h>
+
+#include <csignal>
+#include <set>
+
+#include "lib/base/file.h"
+#include "tests/tools/tools_helper.h"
+
+namespace qwb::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+using Words = std::vector<std::string>;
+
+class Complete : public ToolTest {
+ protected:
+  Words gpt2(Words more) const {
+    Words words = {"--model", gpt2_};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  std::vector<Json> rows(Words words) const {
+    words.emplace_back("--json");
+    std::vector<Json> result;
+    for (const std::string& line : lines(output("complete", words)))
+      result.push_back(parse_json(line, "row"));
+    return result;
+  }
+  static std::vector<int> ids(const std::vector<Json>& rows) {
+    std::vector<int> result;
+    for (const Json& row : rows) {
+      if (row.contains("token")) result.push_back(row["token"]);
+    }
+    return result;
+  }
+  const std::string prompt_ = "The history of the city begins";
+};
+
+TEST_F(Complete, HelpNamesEveryFlag) {
+  const std::string help = output("complete", {"--help"});
+  for (const char* flag :
+       {"PROMPT", "--file", "--model", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p",
+        "--repetition-penalty", "--seed", "--context", "--ignore-eos", "--no-special", "--chat", "--echo",
+        "--stats", "--json", "--threads", "Examples:"}) {
+    EXPECT_THAT(help, HasSubstr(flag));
+  }
+}
+
+TEST_F(Complete, GreedyTextIsThatOfTransformers) {
+  const Json golden =
+      parse_json(read_text(Path(QWB_SOURCE_DIR) / "tests/golden/complete.json"), "complete.json");
+  ASSERT_EQ(golden.size(), 4u);
+  for (const Json& one : golden) {
+    const std::string prompt = one["prompt"];
+    const Words words = {"--model", demo(one["model"]).string(), "--max-tokens", "40", "--ignore-eos",
+                         prompt};
+    const auto result = rows(words);
+    EXPECT_EQ(ids(result), one["tokens"].get<std::vector<int>>()) << prompt;
+    EXPECT_EQ(result.back()["text"], one["text"]);
+    std::string joined;
+    for (const Json& row : result) joined += row.contains("token") ? row["text"].get<std::string>() : "";
+    EXPECT_EQ(joined + result.back()["rest"].get<std::string>(), one["text"]);
+    EXPECT_EQ(tool("complete", words).out, one["text"].get<std::string>() + "\n");
+  }
+}
+
+TEST_F(Complete, PromptFromArgumentFileAndStandardInput) {
+  const std::string text = write("prompt.txt", prompt_ + "\n");
+  const std::string expected = output("complete", gpt2({prompt_, "--max-tokens", "6"}));
+  EXPECT_NE(expected, "");
+  EXPECT_EQ(output("complete", gpt2({"-f", text, "--max-tokens", "6"})), expected);
+  EXPECT_EQ(output("complete", gpt2({"--file", text, "--max-tokens", "6"})), expected);
+  EXPECT_EQ(output("complete", gpt2({"-", "--max-tokens", "6"}), {.stdin_path = text}), expected);
+  EXPECT_EQ(output("complete", gpt2({prompt_, "--max-tokens", "6", "--echo"})), prompt_ + expected);
+  EXPECT_EQ(tool("complete", gpt2({"-f", "/nonexistent"})).code, 3);
+  EXPECT_EQ(tool("complete", gpt2({})).code, 2);
+  EXPECT_EQ(tool("complete", gpt2({"a", "-f", text})).code, 2);
+  EXPECT_EQ(tool("complete", gpt2({""})).code, 2);
+}
+
+TEST_F(Complete, SamplingFlags) {
+  const auto sample = [&](const Words& more) {
+    Words words = gpt2({prompt_, "--max-tokens", "12", "--ignore-eos"});
+    words.insert(words.end(), more.begin(), more.end());
+    return ids(rows(words));
+  };
+  const auto greedy = sample({});
+  EXPECT_EQ(sample({"--temperature", "0", "--seed", "3"}), greedy);
+  const auto hot = sample({"--temperature", "1.5", "--seed", "1"});
+  EXPECT_NE(hot, greedy);
+  EXPECT_EQ(sample({"--temperature", "1.5", "--seed", "1", "--threads", "1"}), hot);
+  EXPECT_NE(sample({"--temperature", "1.5", "--seed", "2"}), hot);
+  // Each of these leaves the likeliest token alone.
+  EXPECT_EQ(sample({"--temperature", "1.5", "--top-k", "1"}), greedy);
+  EXPECT_EQ(sample({"--temperature", "1.5", "--top-p", "0.0001"}), greedy);
+  EXPECT_EQ(sample({"--temperature", "1.5", "--min-p", "1"}), greedy);
+  // Forty: the demo model repeats itself at last.
+  EXPECT_NE(sample({"--repetition-penalty", "5", "--max-tokens", "40"}), sample({"--max-tokens", "40"}));
+  for (const Words& wrong : std::vector<Words>{{"--temperature", "-1"},
+                                               {"--top-k", "-1"},
+                                               {"--top-p", "0"},
+                                               {"--min-p", "2"},
+                                               {"--repetition-penalty", "0"},
+                                               {"--seed", "x"},
+                                               {"--max-tokens", "-1"},
+                                               {"--context", "0"}}) {
+    Words words = gpt2({prompt_});
+    words.insert(words.end(), wrong.begin(), wrong.end());
+    EXPECT_EQ(tool("complete", words).code, 2) << wrong[0];
+  }
+}
+
+TEST_F(Complete, ContextBoundsPromptAndContinuation) {
+  const RunResult prompt = tool("complete", gpt2({prompt_, "--context", "3"}));
+  EXPECT_EQ(prompt.code, 2);
+  EXPECT_THAT(prompt.err, HasSubstr("more than the context of 3"));
+  EXPECT_EQ(tool("complete", gpt2({prompt_, "--context", "513"})).code, 2);
+  std::string endless;
+  for (int i = 0; i < 600; ++i) endless += "word ";
+  const RunResult longer = tool("complete", gpt2({endless}));
+  EXPECT_EQ(longer.code, 2);
+  EXPECT_THAT(longer.err, HasSubstr("more than the context of 512"));
+  const auto all = rows(gpt2({prompt_, "--context", "12", "--max-tokens", "100", "--ignore-eos"}));
+  const int64_t made = all.back()["tokens"], prompted = all.back()["prompt_tokens"];
+  // The last token needs no place: nothing follows it.
+  EXPECT_EQ(made + prompted, 13);
+  EXPECT_EQ(all.back()["reason"], "length");
+  EXPECT_EQ(rows(gpt2({prompt_, "--max-tokens", "0"})).back()["tokens"], 0);
+}
+
+TEST_F(Complete, EndTokensOfBothFilesEndTheText) {
+  const Path model = copy_demo("gpt2");
+  const auto free = ids(rows(gpt2({prompt_, "--max-tokens", "10"})));
+  ASSERT_EQ(free.size(), 10u);
+  // The third token becomes an end token by generation_config.json alone, as a number and in a list.
+  const size_t end = static_cast<size_t>(std::find(free.begin(), free.end(), free[2]) - free.begin());
+  for (const Json& value : {Json(free[2]), Json({4095, free[2]})}) {
+    write("model_gpt2/generation_config.json", Json({{"eos_token_id", value}}).dump());
+    const Words words = {"--model", model.string(), prompt_, "--max-tokens", "10"};
+    const auto stopped = rows(words);
+    EXPECT_EQ(ids(stopped), std::vector<int>(free.begin(), free.begin() + static_cast<std::ptrdiff_t>(end)));
+    EXPECT_EQ(stopped.back()["reason"], "eos");
+    Words on = words;
+    on.emplace_back("--ignore-eos");
+    EXPECT_EQ(ids(rows(on)), free);
+  }
+  write("model_gpt2/generation_config.json", R"({"eos_token_id": "x"})");
+  EXPECT_EQ(tool("complete", {"--model", model.string(), prompt_}).code, 1);
+  fs::remove(model / "generation_config.json");
+  EXPECT_EQ(ids(rows({"--model", model.string(), prompt_, "--max-tokens", "10"})), free);
+}
+
+TEST_F(Complete, NoSpecialLeavesTheBosAway) {
+  const auto with = rows({"--model", llama_, prompt_, "--max-tokens", "1", "--echo"});
+  const auto without = rows({"--model", llama_, prompt_, "--max-tokens", "1", "--echo", "--no-special"});
+  EXPECT_EQ(with[0]["tokens"].size(), without[0]["tokens"].size() + 1);
+  EXPECT_EQ(with[0]["tokens"][0], 1);
+  EXPECT_EQ(with[0]["prompt"], prompt_);
+  EXPECT_EQ(tool("complete", {"--model", llama_, "", "--no-special"}).code, 2);
+  EXPECT_EQ(tool("complete", {"--model", llama_, "", "--max-tokens", "1"}).code,
+            0);  // BOS is something to go on from
+}
+
+TEST_F(Complete, ChatUsesTheModelsTemplate) {
+  const Path model = copy_demo("llama");
+  Json config = parse_json(read_text(model / "tokenizer_config.json"), "tokenizer_config.json");
+  config["chat_template"] =
+      "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+      "{% if add_generation_prompt %} [answer]{% endif %}";
+  write("model_llama/tokenizer_config.json", config.dump());
+  const Words words = {"--model", model.string(), "Who was he?", "--max-tokens", "4", "--echo"};
+  Words chat = words;
+  chat.emplace_back("--chat");
+  const auto result = rows(chat);
+  EXPECT_EQ(result[0]["prompt"], "<s>[user] Who was he? [answer]");
+  EXPECT_EQ(result[0]["tokens"][0], 1);  // BOS, once
+  EXPECT_NE(result[0]["tokens"][1], 1);
+  EXPECT_EQ(rows(words)[0]["prompt"], "Who was he?");
+  chat.emplace_back("--no-special");
+  EXPECT_EQ(tool("complete", chat).code, 2);
+  EXPECT_EQ(tool("complete", {"--model", llama_, "Hello", "--chat"}).code, 3);  // has no template
+}
+
+TEST_F(Complete, StatsAndQuiet) {
+  const RunResult stats = tool("complete", gpt2({prompt_, "--max-tokens", "5", "--ignore-eos", "--stats"}));
+  EXPECT_THAT(stats.err, HasSubstr("prefill "));
+  EXPECT_THAT(stats.err, HasSubstr("decode 4 tokens"));
+  EXPECT_EQ(tool("complete", gpt2({prompt_, "--max-tokens", "5", "-q"})).err, "");
+}
+
+TEST_F(Complete, TheModelNobodyNamed) {
+  const RunResult plain = tool("complete", {prompt_, "--max-tokens", "1"});
+  EXPECT_EQ(plain.code, 0);
+  EXPECT_THAT(plain.err, HasSubstr("demo/llama (the demo"));
+  EXPECT_THAT(tool("complete", {prompt_, "--max-tokens", "1"}, {.environment = {{"QWB_MODEL", gpt2_}}}).err,
+              HasSubstr("from QWB_MODEL"));
+  const std::string artifact = output("quantize", {"--model", gpt2_, "--method", "int8"});
+  const RunResult newest = tool("complete", {prompt_, "--max-tokens", "1"});
+  EXPECT_EQ(newest.code, 0);
+  EXPECT_THAT(newest.err, HasSubstr(artifact + " (the newest in the cache"));
+  EXPECT_EQ(tool("complete", {"--model", "/nonexistent", prompt_}).code, 3);
+}
+
+TEST_F(Complete, CtrlCKeepsTheTextSoFar) {
+  RunOptions options;
+  options.environment["QWB_MODEL"] = llama_;
+  options.signals = {SIGINT};
+  options.ready = "from QWB_MODEL";
+  const RunResult result = tool(
+      "complete",
+      {prompt_, "--ignore-eos", "--max-tokens", "1000", "--echo", "--context", "1024", "--temperature", "1"},
+      options);
+  EXPECT_EQ(result.code, 130);
+  EXPECT_THAT(result.err, HasSubstr("interrupted"));
+  if (!result.out.empty()) {
+    EXPECT_THAT(result.out, StartsWith(prompt_));
+    EXPECT_EQ(result.out.back(), '\n');
+  }
+}
+
+}  // namespace
+}  // namespace qwb::testing
