@@ -3,6 +3,7 @@
 
 #include <ctime>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,8 @@ class Renderer {
     Scope* scope;
   };
   class Deeper;  // counts recursion
+  static constexpr int kMaxRecursion = 1000;
+  static constexpr int64_t kStepCost = 32;
 
   Flow run(const Block& block);
   Flow run(const Statement& statement);
@@ -66,6 +69,22 @@ class Renderer {
   const Value* filtered_ = nullptr;  // the text of a filter block or set block
   std::vector<std::unique_ptr<Namespace>> namespaces_;
   std::vector<Caller> callers_;  // of the call blocks under way
+};
+
+class Renderer::Deeper {
+ public:
+  explicit Deeper(Renderer& renderer) : renderer_(renderer) {
+    if (++renderer.depth_ > kMaxRecursion) {
+      --renderer.depth_;
+      throw Failure("the template recurses too deeply");
+    }
+  }
+  ~Deeper() { --renderer_.depth_; }
+  Deeper(const Deeper&) = delete;
+  Deeper& operator=(const Deeper&) = delete;
+
+ private:
+  Renderer& renderer_;
 };
 
 }  // namespace qwb::jinja

@@ -124,6 +124,16 @@ TEST(Damage, MissingFilesSayWhatToDo) {
   EXPECT_THROW((void)Tokenizer::load(folder), Error);
 }
 
+// Of equal pairs the leftmost is merged first, in short words and in long ones (which take another way).
+TEST(Merges, TiesGoToTheLeft) {
+  const auto tokenizer = Tokenizer::from_json(bpe(R"({"a":0,"aa":1})", R"(["a a"])"), "", "f");
+  for (const size_t count : {3u, 7u, 39u, 41u, 101u, 1001u}) {
+    std::vector<int32_t> expected(count / 2, 1);
+    expected.push_back(0);
+    EXPECT_EQ(tokenizer.encode(std::string(count, 'a'), false), expected) << count;
+  }
+}
+
 // A megabyte without a place to cut: quadratic work would take hours, not a few seconds.
 TEST(Speed, LongWordsAreNotQuadratic) {
   for (const char* name : {"llama", "gpt2"}) {
