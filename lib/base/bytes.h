@@ -23,7 +23,8 @@ inline std::string_view as_text(Bytes bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// Reads a little-endian value at any alignment. The caller has checked the range. (The project targets little-endian machines only.)
+// Reads a little-endian value at any alignment. The caller has checked the range. (The project targets
+// little-endian machines only.)
 template <typename T>
 T load(const void* at) {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -37,7 +38,8 @@ void store(void* at, T value) {
   std::memcpy(at, &value, sizeof(T));
 }
 
-// Products and sums of non-negative sizes read from files; throw `failed` with `where` on overflow or negative input.
+// Products and sums of non-negative sizes read from files; throw `failed` with `where` on overflow or
+// negative input.
 inline int64_t checked_mul(int64_t a, int64_t b, const std::string& where) {
   int64_t result = 0;
   if (a < 0 || b < 0 || __builtin_mul_overflow(a, b, &result)) {
@@ -53,6 +55,8 @@ inline int64_t checked_add(int64_t a, int64_t b, const std::string& where) {
   return result;
 }
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
 
 }  // namespace qwb

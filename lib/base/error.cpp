@@ -20,10 +20,12 @@ Error::Error(ErrorKind kind, const std::string& what, const std::string& where, 
 Error system_error(const std::string& action, const std::string& path, int errno_value) {
   std::string advice;
   if (errno_value == ENOSPC || errno_value == EDQUOT) advice = "free some space or choose another folder";
-  if (errno_value == EACCES || errno_value == EPERM) advice = "check the permissions or choose another folder";
+  if (errno_value == EACCES || errno_value == EPERM)
+    advice = "check the permissions or choose another folder";
   if (errno_value == EROFS) advice = "the file system is read-only; choose another folder";
   const ErrorKind kind = errno_value == ENOENT ? ErrorKind::not_found : ErrorKind::failed;
-  return Error(kind, action + ": " + std::strerror(errno_value), path, advice);  // NOLINT(concurrency-mt-unsafe)
+  return Error(kind, action + ": " + std::strerror(errno_value), path,
+               advice);  // NOLINT(concurrency-mt-unsafe)
 }
 
 }  // namespace qwb

@@ -34,7 +34,8 @@ struct Descriptor {
 
 void write_all(int fd, int64_t offset, Bytes content, const Path& path) {
   while (!content.empty()) {
-    const ssize_t done = ::pwrite(fd, content.data(), std::min<size_t>(content.size(), size_t{1} << 30), offset);
+    const ssize_t done =
+        ::pwrite(fd, content.data(), std::min<size_t>(content.size(), size_t{1} << 30), offset);
     if (done < 0 && errno == EINTR) continue;
     if (done < 0) throw system_error("cannot write", path.string(), errno);
     content = content.subspan(static_cast<size_t>(done));
@@ -43,7 +44,8 @@ void write_all(int fd, int64_t offset, Bytes content, const Path& path) {
 }
 
 void sync_or_throw(int fd, const Path& path) {
-  if (::fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP) throw system_error("cannot flush to disk", path.string(), errno);
+  if (::fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP)
+    throw system_error("cannot flush to disk", path.string(), errno);
 }
 
 }  // namespace
@@ -95,19 +97,25 @@ void advise(Bytes part, int advice, bool inside) {
   uintptr_t end = begin + part.size();
   begin = inside ? (begin + page - 1) / page * page : begin / page * page;
   end = inside ? end / page * page : (end + page - 1) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);  // NOLINT(performance-no-int-to-ptr)
+  if (begin < end)
+    ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);  // NOLINT(performance-no-int-to-ptr)
 }
 
 }  // namespace
 
-void MappedFile::prefetch(Bytes part) const { advise(part, MADV_WILLNEED, false); }
-void MappedFile::drop(Bytes part) const { advise(part, MADV_DONTNEED, true); }
+void MappedFile::prefetch(Bytes part) const {
+  advise(part, MADV_WILLNEED, false);
+}
+void MappedFile::drop(Bytes part) const {
+  advise(part, MADV_DONTNEED, true);
+}
 
 std::string read_text(const Path& path, int64_t max_bytes) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.fd < 0) throw system_error("cannot open", path.string(), errno);
   struct stat status {};
-  if (::fstat(file.fd, &status) == 0 && S_ISDIR(status.st_mode)) throw Error(ErrorKind::failed, "is a folder", path.string());
+  if (::fstat(file.fd, &status) == 0 && S_ISDIR(status.st_mode))
+    throw Error(ErrorKind::failed, "is a folder", path.string());
   std::string text;
   std::vector<char> buffer(1 << 16);
   for (;;) {
@@ -117,7 +125,8 @@ std::string read_text(const Path& path, int64_t max_bytes) {
     if (done == 0) return text;
     text.append(buffer.data(), static_cast<size_t>(done));
     if (static_cast<int64_t>(text.size()) > max_bytes) {
-      throw Error(ErrorKind::failed, "larger than the " + std::to_string(max_bytes) + " bytes allowed here", path.string());
+      throw Error(ErrorKind::failed, "larger than the " + std::to_string(max_bytes) + " bytes allowed here",
+                  path.string());
     }
   }
 }
@@ -131,7 +140,8 @@ void write_file_atomically(const Path& path, Bytes content) {
       write_all(file.fd, 0, content, path);
       sync_or_throw(file.fd, path);
     }
-    if (::rename(temporary.c_str(), path.c_str()) != 0) throw system_error("cannot rename to", path.string(), errno);
+    if (::rename(temporary.c_str(), path.c_str()) != 0)
+      throw system_error("cannot rename to", path.string(), errno);
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;
@@ -150,12 +160,14 @@ OutputFile OutputFile::create(const Path& path, int64_t size) {
       ::unlink(path.c_str());
       throw system_error("cannot reserve " + std::to_string(size) + " bytes", path.string(), status);
     }
-    if (status != 0 && ::ftruncate(file.fd_, size) != 0) throw system_error("cannot size", path.string(), errno);
+    if (status != 0 && ::ftruncate(file.fd_, size) != 0)
+      throw system_error("cannot size", path.string(), errno);
   }
   return file;
 }
 
-OutputFile::OutputFile(OutputFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+OutputFile::OutputFile(OutputFile&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
 OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
   std::swap(fd_, other.fd_);
   std::swap(path_, other.path_);
@@ -165,7 +177,9 @@ OutputFile::~OutputFile() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-void OutputFile::write(int64_t offset, Bytes content) { write_all(fd_, offset, content, path_); }
+void OutputFile::write(int64_t offset, Bytes content) {
+  write_all(fd_, offset, content, path_);
+}
 
 void OutputFile::finish() {
   if (fd_ < 0) return;
@@ -196,7 +210,8 @@ const std::string& process_space() {
   return id;
 }
 
-// When the process began, in clock ticks since boot: a process id used again has another one. Empty if there is no such process.
+// When the process began, in clock ticks since boot: a process id used again has another one. Empty if there
+// is no such process.
 std::string process_start(const std::string& pid) {
   std::ifstream file("/proc/" + pid + "/stat");
   std::string text;
@@ -217,7 +232,8 @@ bool is_stale(const Path& path) {
   const size_t third = tail.find('-', second + 1);
   if (third == std::string::npos) return false;
   if (tail.substr(0, first) == process_space()) {
-    return process_start(tail.substr(first + 1, second - first - 1)) != tail.substr(second + 1, third - second - 1);
+    return process_start(tail.substr(first + 1, second - first - 1)) !=
+           tail.substr(second + 1, third - second - 1);
   }
   std::error_code error;
   const auto written = fs::last_write_time(path, error);
@@ -226,15 +242,17 @@ bool is_stale(const Path& path) {
 
 }  // namespace
 
-bool is_temporary_name(const std::string& file_name) { return file_name.find(kMarker) != std::string::npos; }
+bool is_temporary_name(const std::string& file_name) {
+  return file_name.find(kMarker) != std::string::npos;
+}
 
 Path temporary_sibling(const Path& target) {
   static thread_local std::random_device device;
   const std::string pid = std::to_string(::getpid());
   const Path name = target.has_filename() ? target.filename() : target.parent_path().filename();
   const Path folder = target.has_filename() ? target.parent_path() : target.parent_path().parent_path();
-  return folder / ("." + name.string().substr(0, 100) + kMarker + process_space() + "-" + pid + "-" + process_start(pid) + "-" +
-                   std::to_string(device()));
+  return folder / ("." + name.string().substr(0, 100) + kMarker + process_space() + "-" + pid + "-" +
+                   process_start(pid) + "-" + std::to_string(device()));
 }
 
 void remove_stale_temporaries(const Path& folder) noexcept {
@@ -242,7 +260,8 @@ void remove_stale_temporaries(const Path& folder) noexcept {
     std::error_code error;
     std::vector<Path> stale;
     for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-      if (is_temporary_name(it->path().filename().string()) && is_stale(it->path())) stale.push_back(it->path());
+      if (is_temporary_name(it->path().filename().string()) && is_stale(it->path()))
+        stale.push_back(it->path());
     }
     for (const Path& path : stale) fs::remove_all(path, error);
   } catch (...) {  // cleaning is a courtesy
@@ -279,7 +298,8 @@ bool PendingFolder::commit(bool replace) {
   if (!renamed && (reason == EEXIST || reason == ENOTEMPTY || reason == ENOTDIR)) {
     if (!replace) return false;
     const Path old = temporary_sibling(target_);
-    if (::rename(target_.c_str(), old.c_str()) != 0 && errno != ENOENT) throw system_error("cannot move away", target_.string(), errno);
+    if (::rename(target_.c_str(), old.c_str()) != 0 && errno != ENOENT)
+      throw system_error("cannot move away", target_.string(), errno);
     renamed = ::rename(path_.c_str(), target_.c_str()) == 0;
     std::error_code ignored;
     fs::remove_all(old, ignored);
@@ -295,7 +315,8 @@ int64_t free_disk_space(const Path& path) {
   std::error_code error;
   while (!fs::exists(at, error) && at.has_parent_path() && at != at.parent_path()) at = at.parent_path();
   struct statvfs status {};
-  if (::statvfs(at.c_str(), &status) != 0) throw system_error("cannot ask for free space", at.string(), errno);
+  if (::statvfs(at.c_str(), &status) != 0)
+    throw system_error("cannot ask for free space", at.string(), errno);
   return static_cast<int64_t>(status.f_bavail) * static_cast<int64_t>(status.f_frsize);
 }
 

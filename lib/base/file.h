@@ -22,7 +22,8 @@ class MappedFile {
   static MappedFile open(const Path& path);
   Bytes bytes() const;
   const Path& path() const;
-  // Hints: the pages are needed soon, or no longer (they leave this process's resident memory; a later access maps them again).
+  // Hints: the pages are needed soon, or no longer (they leave this process's resident memory; a later access
+  // maps them again).
   void prefetch(Bytes part) const;
   void drop(Bytes part) const;
 
@@ -41,7 +42,8 @@ void write_file_atomically(const Path& path, Bytes content);
 class OutputFile {
  public:
   OutputFile() = default;
-  // Creates the file (it must not exist) and reserves `size` bytes on disk, so that a full disk shows before the work.
+  // Creates the file (it must not exist) and reserves `size` bytes on disk, so that a full disk shows before
+  // the work.
   static OutputFile create(const Path& path, int64_t size);
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&& other) noexcept;
@@ -59,15 +61,16 @@ class OutputFile {
 // Flushes a folder's entries to the disk (best effort where the file system cannot).
 void sync_folder(const Path& folder);
 
-// A private temporary name beside `target`, on the same file system. The name tells machine, boot and process, so that what a killed
-// process left behind can be told from what a living one is writing.
+// A private temporary name beside `target`, on the same file system. The name tells machine, boot and
+// process, so that what a killed process left behind can be told from what a living one is writing.
 Path temporary_sibling(const Path& target);
-// Removes the temporaries in `folder` (files or folders, of any target) whose process no longer lives on this machine, or which belong
-// to another machine and are older than a week. Never throws.
+// Removes the temporaries in `folder` (files or folders, of any target) whose process no longer lives on this
+// machine, or which belong to another machine and are older than a week. Never throws.
 void remove_stale_temporaries(const Path& folder) noexcept;
 bool is_temporary_name(const std::string& file_name);
 
-// A folder that appears complete or not at all: filled at path(), then commit() renames it to the target. Removed if not committed.
+// A folder that appears complete or not at all: filled at path(), then commit() renames it to the target.
+// Removed if not committed.
 class PendingFolder {
  public:
   explicit PendingFolder(const Path& target);
@@ -75,7 +78,8 @@ class PendingFolder {
   PendingFolder(const PendingFolder&) = delete;
   PendingFolder& operator=(const PendingFolder&) = delete;
   const Path& path() const { return path_; }
-  // Syncs every file and folder inside, then renames. False if the target exists already and is kept; with `replace` the old one makes room.
+  // Syncs every file and folder inside, then renames. False if the target exists already and is kept; with
+  // `replace` the old one makes room.
   bool commit(bool replace = false);
 
  private:

@@ -1,5 +1,5 @@
-// 16-bit floats, one value at a time: IEEE binary16 (f16) and bfloat16 (bf16). Narrowing rounds to nearest, ties to even;
-// overflow gives infinity, NaN stays NaN (made quiet). Whole rows are converted by lib/kernels.
+// 16-bit floats, one value at a time: IEEE binary16 (f16) and bfloat16 (bf16). Narrowing rounds to nearest,
+// ties to even; overflow gives infinity, NaN stays NaN (made quiet). Whole rows are converted by lib/kernels.
 #pragma once
 
 #include <bit>
@@ -7,7 +7,9 @@
 
 namespace qwb {
 
-inline float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+inline float bf16_to_f32(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
 
 inline uint16_t f32_to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);

@@ -26,7 +26,9 @@ Hasher::Hasher() : state_(XXH3_createState()) {
   if (state_ == nullptr) throw std::bad_alloc();
   XXH3_128bits_reset(state_);
 }
-Hasher::~Hasher() { XXH3_freeState(state_); }
+Hasher::~Hasher() {
+  XXH3_freeState(state_);
+}
 Hasher::Hasher(Hasher&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
 Hasher& Hasher::operator=(Hasher&& other) noexcept {
   std::swap(state_, other.state_);
@@ -44,8 +46,12 @@ Hasher& Hasher::field(std::string_view text) {
   return bytes(as_bytes(text));
 }
 
-std::string Hasher::hex() const { return to_hex(XXH3_128bits_digest(state_)); }
+std::string Hasher::hex() const {
+  return to_hex(XXH3_128bits_digest(state_));
+}
 
-std::string hash_hex(Bytes data) { return to_hex(XXH3_128bits(data.data(), data.size())); }
+std::string hash_hex(Bytes data) {
+  return to_hex(XXH3_128bits(data.data(), data.size()));
+}
 
 }  // namespace qwb

@@ -1,4 +1,5 @@
-// XXH3-128 content hashes: for cache keys and damage detection, not against an adversary (downloads are checked by sha256).
+// XXH3-128 content hashes: for cache keys and damage detection, not against an adversary (downloads are
+// checked by sha256).
 #pragma once
 
 #include <array>
@@ -24,7 +25,8 @@ class Hasher {
   Hasher& bytes(Bytes data);
   // A length-prefixed field, so that ("ab","c") and ("a","bc") differ.
   Hasher& field(std::string_view text);
-  // 32 lower-case hex digits, in the canonical (big-endian) order that xxhsum prints. May be called repeatedly.
+  // 32 lower-case hex digits, in the canonical (big-endian) order that xxhsum prints. May be called
+  // repeatedly.
   std::string hex() const;
 
  private:

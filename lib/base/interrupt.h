@@ -6,7 +6,8 @@ namespace qwb {
 // Async-signal-safe.
 void request_interrupt();
 bool interrupt_requested();
-// Throws Error{interrupted} if an interrupt was requested. Cheap enough for inner loops of a millisecond or more.
+// Throws Error{interrupted} if an interrupt was requested. Cheap enough for inner loops of a millisecond or
+// more.
 void check_interrupt();
 // For tests.
 void clear_interrupt();

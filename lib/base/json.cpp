@@ -11,13 +11,15 @@ namespace {
 constexpr int kMaxDepth = 256;
 
 const Json& member(const Json& object, const std::string& key, const std::string& where) {
-  if (!object.is_object()) throw Error(ErrorKind::failed, "expected a JSON object holding '" + key + "'", where);
+  if (!object.is_object())
+    throw Error(ErrorKind::failed, "expected a JSON object holding '" + key + "'", where);
   const auto it = object.find(key);
   if (it == object.end() || it->is_null()) throw Error(ErrorKind::failed, "'" + key + "' is missing", where);
   return *it;
 }
 
-[[noreturn]] void wrong_type(const std::string& key, const char* expected, const Json& value, const std::string& where) {
+[[noreturn]] void wrong_type(const std::string& key, const char* expected, const Json& value,
+                             const std::string& where) {
   throw Error(ErrorKind::failed, "'" + key + "' must be " + expected + ", not " + value.type_name(), where);
 }
 
@@ -41,7 +43,8 @@ Json parse_json(std::string_view text, const std::string& where) {
   try {
     return Json::parse(text, watch);
   } catch (const nlohmann::json::exception& error) {
-    throw Error(ErrorKind::failed, std::string("not valid JSON: ") + error.what(), where, "the file is damaged or incomplete");
+    throw Error(ErrorKind::failed, std::string("not valid JSON: ") + error.what(), where,
+                "the file is damaged or incomplete");
   }
 }
 
@@ -92,7 +95,8 @@ double json_number(const Json& object, const std::string& key, const std::string
 bool json_bool(const Json& object, const std::string& key, const std::string& where, bool fallback) {
   return json_has(object, key) ? json_bool(object, key, where) : fallback;
 }
-std::string json_string(const Json& object, const std::string& key, const std::string& where, const std::string& fallback) {
+std::string json_string(const Json& object, const std::string& key, const std::string& where,
+                        const std::string& fallback) {
   return json_has(object, key) ? json_string(object, key, where) : fallback;
 }
 

@@ -49,11 +49,14 @@ int available_processors() {
 }
 
 void set_threads(int count) {
-  if (count < 1) throw Error(ErrorKind::usage, "the number of threads must be at least 1, not " + std::to_string(count));
+  if (count < 1)
+    throw Error(ErrorKind::usage, "the number of threads must be at least 1, not " + std::to_string(count));
   omp_set_num_threads(count);
 }
 
-int threads() { return omp_get_max_threads(); }
+int threads() {
+  return omp_get_max_threads();
+}
 
 void parallel_for(int64_t count, const std::function<void(int64_t)>& body) {
   if (count <= 0) return;
@@ -77,8 +80,7 @@ void parallel_for(int64_t count, const std::function<void(int64_t)>& body) {
 }
 
 void parallel_ranges(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
-  parallel_for(ceil_div(count, grain),
-               [&](int64_t i) { body(i * grain, std::min(count, (i + 1) * grain)); });
+  parallel_for(ceil_div(count, grain), [&](int64_t i) { body(i * grain, std::min(count, (i + 1) * grain)); });
 }
 
 }  // namespace qwb

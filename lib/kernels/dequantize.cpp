@@ -104,7 +104,8 @@ void blocks_part(const FloatBlocks& blocks, int64_t first, int64_t count, float*
 void grid_row(const GridRow& row, float* out) {
   simd::unpack(row.codes(), row.columns, row.grid.bits, out);
   for (int64_t group = 0, first = 0; first < row.columns; ++group, first += row.grid.group_size) {
-    simd::dequantize_group(out + first, std::min(row.grid.group_size, row.columns - first), row.zero(group), row.scale(group));
+    simd::dequantize_group(out + first, std::min(row.grid.group_size, row.columns - first), row.zero(group),
+                           row.scale(group));
   }
 }
 
@@ -120,15 +121,19 @@ void int8_row(const Int8Rows& rows, int64_t row, int64_t columns, float* out) {
 
 void dequantize_part(const Weight& weight, int64_t row, int64_t first, int64_t count, float* out) {
   const int64_t start = row * stored_columns(weight) + first;
-  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) return dense_part(*dense, start, count, out);
-  if (const auto* blocks = std::get_if<FloatBlocks>(&weight.storage)) return blocks_part(*blocks, start, count, out);
+  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage))
+    return dense_part(*dense, start, count, out);
+  if (const auto* blocks = std::get_if<FloatBlocks>(&weight.storage))
+    return blocks_part(*blocks, start, count, out);
   throw Error(ErrorKind::failed, "part of a row was asked of a codec that is stored by whole rows");
 }
 
 void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* out) {
   const int64_t columns = stored_columns(weight);
-  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) return dense_part(*dense, begin * columns, (end - begin) * columns, out);
-  if (const auto* blocks = std::get_if<FloatBlocks>(&weight.storage)) return blocks_part(*blocks, begin * columns, (end - begin) * columns, out);
+  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage))
+    return dense_part(*dense, begin * columns, (end - begin) * columns, out);
+  if (const auto* blocks = std::get_if<FloatBlocks>(&weight.storage))
+    return blocks_part(*blocks, begin * columns, (end - begin) * columns, out);
   for (int64_t row = begin; row < end; ++row, out += columns) {
     if (const auto* grid = std::get_if<IntegerGrid>(&weight.storage)) {
       grid_row({*grid, columns, row}, out);
@@ -141,16 +146,20 @@ void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* ou
 void dequantize(const Weight& weight, float* out) {
   const int64_t columns = stored_columns(weight);
   const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 16) / columns);
-  parallel_ranges(stored_rows(weight), grain, [&](int64_t begin, int64_t end) { dequantize_rows(weight, begin, end, out + begin * columns); });
+  parallel_ranges(stored_rows(weight), grain, [&](int64_t begin, int64_t end) {
+    dequantize_rows(weight, begin, end, out + begin * columns);
+  });
 }
 
-void dot_row(const Weight& weight, int64_t row, const float* x, int64_t vectors, int64_t stride, float* y, int64_t y_stride, float* scratch) {
+void dot_row(const Weight& weight, int64_t row, const float* x, int64_t vectors, int64_t stride, float* y,
+             int64_t y_stride, float* scratch) {
   const int64_t columns = stored_columns(weight);
   const auto* grid = std::get_if<IntegerGrid>(&weight.storage);
   if (grid == nullptr) {
     const auto* dense = std::get_if<DenseWeight>(&weight.storage);
     const float* values = scratch;
-    if (dense != nullptr && dense->values.dtype == DType::f32 && reinterpret_cast<uintptr_t>(dense->values.bytes.data()) % sizeof(float) == 0) {
+    if (dense != nullptr && dense->values.dtype == DType::f32 &&
+        reinterpret_cast<uintptr_t>(dense->values.bytes.data()) % sizeof(float) == 0) {
       values = reinterpret_cast<const float*>(dense->values.bytes.data()) + row * columns;
     } else {
       dequantize_rows(weight, row, row + 1, scratch);
@@ -164,7 +173,8 @@ void dot_row(const Weight& weight, int64_t row, const float* x, int64_t vectors,
   for (int64_t group = 0, first = 0; first < columns; ++group, first += grid->group_size) {
     const int64_t count = std::min(grid->group_size, columns - first);
     const float zero = source.zero(group), scale = source.scale(group);
-    for (int64_t v = 0; v < vectors; ++v) y[v * y_stride] += scale * simd::dot_group(scratch + first, x + v * stride + first, zero, count);
+    for (int64_t v = 0; v < vectors; ++v)
+      y[v * y_stride] += scale * simd::dot_group(scratch + first, x + v * stride + first, zero, count);
   }
 }
 

@@ -1,4 +1,5 @@
-// The fast CPU backend: oneDNN for matrix products on fixed tiles, Highway for the rest, OpenMP over rows, tiles and heads.
+// The fast CPU backend: oneDNN for matrix products on fixed tiles, Highway for the rest, OpenMP over rows,
+// tiles and heads.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -15,12 +16,12 @@
 namespace qwb {
 namespace {
 
-constexpr int64_t kFewTokens = 6;            // up to here a row of the weight is unpacked and multiplied at once
-constexpr int64_t kSlabFloats = 4 << 20;     // dequantized weights held at a time: 16 MB
-constexpr int64_t kRowGrain = 64;            // rows of a weight one thread takes at a time
-constexpr int64_t kElementGrain = 1 << 14;   // elements of an elementwise operation
-constexpr int64_t kQueryTile = 64;           // queries whose scores are held at a time
-constexpr int64_t kVocabularySlab = 4096;    // logits of a row held at a time by losses()
+constexpr int64_t kFewTokens = 6;         // up to here a row of the weight is unpacked and multiplied at once
+constexpr int64_t kSlabFloats = 4 << 20;  // dequantized weights held at a time: 16 MB
+constexpr int64_t kRowGrain = 64;         // rows of a weight one thread takes at a time
+constexpr int64_t kElementGrain = 1 << 14;  // elements of an elementwise operation
+constexpr int64_t kQueryTile = 64;          // queries whose scores are held at a time
+constexpr int64_t kVocabularySlab = 4096;   // logits of a row held at a time by losses()
 
 // Scratch that a thread keeps between calls.
 float* scratch(int64_t count) {
@@ -44,13 +45,16 @@ const float* slab(const Weight& weight, int64_t begin, int64_t end) {
     }
   }
   float* target = slab_scratch((end - begin) * columns);
-  parallel_ranges(end - begin, std::max<int64_t>(1, (int64_t{1} << 16) / columns), [&](int64_t first, int64_t last) {
-    dequantize_rows(weight, begin + first, begin + last, target + first * columns);
-  });
+  parallel_ranges(end - begin, std::max<int64_t>(1, (int64_t{1} << 16) / columns),
+                  [&](int64_t first, int64_t last) {
+                    dequantize_rows(weight, begin + first, begin + last, target + first * columns);
+                  });
   return target;
 }
 
-int64_t slab_rows(const Weight& weight) { return std::max<int64_t>(1, kSlabFloats / stored_columns(weight)); }
+int64_t slab_rows(const Weight& weight) {
+  return std::max<int64_t>(1, kSlabFloats / stored_columns(weight));
+}
 
 void fill_bias(const float* bias, int64_t tokens, int64_t out, float* y, bool add) {
   parallel_ranges(tokens, 64, [&](int64_t begin, int64_t end) {
@@ -75,7 +79,8 @@ void linear_many(const float* x, int64_t tokens, const Weight& weight, float* y,
     if (straight) {
       matmul(true, tokens, count, weight.in, x, weight.in, values, weight.in, y + begin, weight.out, add);
     } else {
-      matmul(false, tokens, weight.out, count, x + begin, weight.in, values, weight.out, y, weight.out, add || begin > 0);
+      matmul(false, tokens, weight.out, count, x + begin, weight.in, values, weight.out, y, weight.out,
+             add || begin > 0);
     }
   }
 }
@@ -88,32 +93,38 @@ void linear_few(const float* x, int64_t tokens, const Weight& weight, float* y, 
       float sums[kFewTokens];
       for (int64_t row = begin; row < end; ++row) {
         dot_row(weight, row, x, tokens, weight.in, sums, 1, values);
-        for (int64_t t = 0; t < tokens; ++t) y[t * weight.out + row] = add ? y[t * weight.out + row] + sums[t] : sums[t];
+        for (int64_t t = 0; t < tokens; ++t)
+          y[t * weight.out + row] = add ? y[t * weight.out + row] + sums[t] : sums[t];
       }
     });
     return;
   }
   parallel_ranges(weight.out, 4 * kRowGrain, [&](int64_t begin, int64_t end) {
     float* values = scratch(end - begin);
-    for (int64_t t = 0; t < tokens && !add; ++t) std::fill(y + t * weight.out + begin, y + t * weight.out + end, 0.0f);
+    for (int64_t t = 0; t < tokens && !add; ++t)
+      std::fill(y + t * weight.out + begin, y + t * weight.out + end, 0.0f);
     for (int64_t row = 0; row < weight.in; ++row) {
       dequantize_part(weight, row, begin, end - begin, values);
-      for (int64_t t = 0; t < tokens; ++t) simd::axpy(x[t * weight.in + row], values, y + t * weight.out + begin, end - begin);
+      for (int64_t t = 0; t < tokens; ++t)
+        simd::axpy(x[t * weight.in + row], values, y + t * weight.out + begin, end - begin);
     }
   });
 }
 
 // Softmax attention of `count` queries from position `first` on, one head. scores: [count, keys of the tile].
-void attend_tile(const float* queries, const float* keys, const float* values, const AttentionShape& s, int64_t first, int64_t count,
-                 float* out) {
+void attend_tile(const float* queries, const float* keys, const float* values, const AttentionShape& s,
+                 int64_t first, int64_t count, float* out) {
   const int64_t row = s.kv_heads * s.head_dim;
   const int64_t width = s.heads * s.head_dim;
   const int64_t last = first + count;  // positions, in the whole sequence
-  const auto lowest = [&](int64_t position) { return s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : int64_t{0}; };
+  const auto lowest = [&](int64_t position) {
+    return s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : int64_t{0};
+  };
   const int64_t begin = lowest(first);
   const int64_t span = last - begin;
   float* scores = scratch(count * span);
-  matmul_tile(true, count, span, s.head_dim, queries, s.query_stride, keys + begin * row, row, scores, span, false);
+  matmul_tile(true, count, span, s.head_dim, queries, s.query_stride, keys + begin * row, row, scores, span,
+              false);
   for (int64_t i = 0; i < count; ++i) {
     float* line = scores + i * span;
     const int64_t from = lowest(first + i) - begin;
@@ -127,7 +138,8 @@ void attend_tile(const float* queries, const float* keys, const float* values, c
 }
 
 // One query of one head, without the library's set-up cost.
-void attend_one(const float* query, const float* keys, const float* values, const AttentionShape& s, int64_t position, float* out) {
+void attend_one(const float* query, const float* keys, const float* values, const AttentionShape& s,
+                int64_t position, float* out) {
   const int64_t row = s.kv_heads * s.head_dim;
   const int64_t begin = s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : 0;
   const int64_t span = position + 1 - begin;
@@ -135,14 +147,16 @@ void attend_one(const float* query, const float* keys, const float* values, cons
   for (int64_t j = 0; j < span; ++j) scores[j] = simd::dot(query, keys + (begin + j) * row, s.head_dim);
   const float inverse = simd::softmax(scores, span, s.scale);
   std::fill(out, out + s.head_dim, 0.0f);
-  for (int64_t j = 0; j < span; ++j) simd::axpy(scores[j] * inverse, values + (begin + j) * row, out, s.head_dim);
+  for (int64_t j = 0; j < span; ++j)
+    simd::axpy(scores[j] * inverse, values + (begin + j) * row, out, s.head_dim);
 }
 
 class Fast final : public Backend {
  public:
   std::string name() const override { return "cpu-" + isa_name(); }
 
-  void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y, bool add) const override {
+  void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y,
+              bool add) const override {
     if (bias != nullptr) fill_bias(bias, tokens, weight.out, y, add);
     add = add || bias != nullptr;
     if (tokens <= kFewTokens) {
@@ -155,26 +169,36 @@ class Fast final : public Backend {
   void gather_rows(const Weight& weight, std::span<const int32_t> ids, float* out) const override {
     const int64_t columns = stored_columns(weight);
     parallel_ranges(static_cast<int64_t>(ids.size()), 64, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) dequantize_rows(weight, ids[static_cast<size_t>(i)], ids[static_cast<size_t>(i)] + 1, out + i * columns);
+      for (int64_t i = begin; i < end; ++i)
+        dequantize_rows(weight, ids[static_cast<size_t>(i)], ids[static_cast<size_t>(i)] + 1,
+                        out + i * columns);
     });
   }
 
-  void rms_norm(const float* x, int64_t rows, int64_t n, const float* gain, double eps, float* y) const override {
-    by_rows(rows, n, [&](int64_t r) { simd::rms_norm(x + r * n, n, gain, static_cast<float>(eps), y + r * n); });
+  void rms_norm(const float* x, int64_t rows, int64_t n, const float* gain, double eps,
+                float* y) const override {
+    by_rows(rows, n,
+            [&](int64_t r) { simd::rms_norm(x + r * n, n, gain, static_cast<float>(eps), y + r * n); });
   }
 
-  void layer_norm(const float* x, int64_t rows, int64_t n, const float* gain, const float* bias, double eps, float* y) const override {
-    by_rows(rows, n, [&](int64_t r) { simd::layer_norm(x + r * n, n, gain, bias, static_cast<float>(eps), y + r * n); });
+  void layer_norm(const float* x, int64_t rows, int64_t n, const float* gain, const float* bias, double eps,
+                  float* y) const override {
+    by_rows(rows, n, [&](int64_t r) {
+      simd::layer_norm(x + r * n, n, gain, bias, static_cast<float>(eps), y + r * n);
+    });
   }
 
-  void rotate(float* x, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride, const float* cosine, const float* sine) const override {
+  void rotate(float* x, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride, const float* cosine,
+              const float* sine) const override {
     const int64_t half = head_dim / 2;
     by_rows(tokens, heads * head_dim, [&](int64_t t) {
-      for (int64_t h = 0; h < heads; ++h) simd::rotate(x + t * stride + h * head_dim, half, cosine + t * half, sine + t * half);
+      for (int64_t h = 0; h < heads; ++h)
+        simd::rotate(x + t * stride + h * head_dim, half, cosine + t * half, sine + t * half);
     });
   }
 
-  void attention(const float* queries, const float* keys, const float* values, const AttentionShape& s, float* out) const override {
+  void attention(const float* queries, const float* keys, const float* values, const AttentionShape& s,
+                 float* out) const override {
     const int64_t tiles = ceil_div(s.tokens, kQueryTile);
     const int64_t group = s.heads / s.kv_heads;
     const int64_t width = s.heads * s.head_dim;
@@ -190,7 +214,8 @@ class Fast final : public Backend {
         return;
       }
       for (int64_t i = 0; i < count; ++i) {
-        attend_one(query + i * s.query_stride, keys + offset, values + offset, s, s.past + first + i, target + i * width);
+        attend_one(query + i * s.query_stride, keys + offset, values + offset, s, s.past + first + i,
+                   target + i * width);
       }
     };
     // A short sequence is done sooner than the threads are woken.
@@ -208,11 +233,14 @@ class Fast final : public Backend {
   }
 
   void add(float* x, const float* y, int64_t count) const override {
-    parallel_ranges(count, kElementGrain, [&](int64_t begin, int64_t end) { simd::add(x + begin, y + begin, end - begin); });
+    parallel_ranges(count, kElementGrain,
+                    [&](int64_t begin, int64_t end) { simd::add(x + begin, y + begin, end - begin); });
   }
 
-  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets, double* losses) const override {
-    if (weight.orientation != Orientation::out_in) throw Error(ErrorKind::unsupported, "an output embedding stored [in, out]");
+  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets,
+              double* losses) const override {
+    if (weight.orientation != Orientation::out_in)
+      throw Error(ErrorKind::unsupported, "an output embedding stored [in, out]");
     std::vector<float> maximum(static_cast<size_t>(rows), -std::numeric_limits<float>::infinity());
     std::vector<float> chosen(static_cast<size_t>(rows));
     std::vector<double> sum(static_cast<size_t>(rows));
@@ -220,12 +248,14 @@ class Fast final : public Backend {
     FloatBuffer logits(rows * std::min(step, weight.out));
     for (int64_t begin = 0; begin < weight.out; begin += step) {
       const int64_t count = std::min(step, weight.out - begin);
-      matmul(true, rows, count, weight.in, x, weight.in, slab(weight, begin, begin + count), weight.in, logits.data(), count, false);
+      matmul(true, rows, count, weight.in, x, weight.in, slab(weight, begin, begin + count), weight.in,
+             logits.data(), count, false);
       parallel_for(ceil_div(rows, 8), [&](int64_t chunk) {
         for (int64_t r = chunk * 8; r < std::min(rows, chunk * 8 + 8); ++r) {
           const auto i = static_cast<size_t>(r);
           // Vector maxima may drop a NaN: look for it first.
-          if (!simd::all_finite(logits.data() + r * count, count)) sum[i] = std::numeric_limits<double>::quiet_NaN();
+          if (!simd::all_finite(logits.data() + r * count, count))
+            sum[i] = std::numeric_limits<double>::quiet_NaN();
           simd::accumulate_softmax(logits.data() + r * count, count, maximum[i], sum[i]);
           const int64_t target = targets[i] - begin;
           if (target >= 0 && target < count) chosen[i] = logits[r * count + target];

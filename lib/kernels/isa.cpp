@@ -34,7 +34,8 @@ int64_t choose() {
     }
     names += std::string(names.empty() ? "" : ", ") + hwy::TargetName(target);
   }
-  throw Error(ErrorKind::usage, "QWB_ISA=" + std::string(wanted) + " is not available here", {}, "available: " + names);
+  throw Error(ErrorKind::usage, "QWB_ISA=" + std::string(wanted) + " is not available here", {},
+              "available: " + names);
 }
 
 int64_t chosen() {
@@ -44,8 +45,12 @@ int64_t chosen() {
 
 }  // namespace
 
-void select_isa() { chosen(); }
-std::string isa_name() { return hwy::TargetName(chosen()); }
+void select_isa() {
+  chosen();
+}
+std::string isa_name() {
+  return hwy::TargetName(chosen());
+}
 
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;

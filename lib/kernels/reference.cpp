@@ -1,4 +1,5 @@
-// The plain backend: one loop per operation, f32 values, f64 sums, one thread. Slow on purpose; the fast paths are tested against it.
+// The plain backend: one loop per operation, f32 values, f64 sums, one thread. Slow on purpose; the fast
+// paths are tested against it.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -37,7 +38,8 @@ double element(const IntegerGrid& grid, const Weight& weight, int64_t row, int64
 double element(const Int8Rows& rows, const Weight& weight, int64_t row, int64_t column) {
   float absmax = 0;
   read_floats(rows.absmax, row, 1, &absmax, "absmax");
-  return static_cast<int8_t>(rows.codes.bytes[static_cast<size_t>(row * weight.in + column)]) * static_cast<double>(absmax) / 127.0;
+  return static_cast<int8_t>(rows.codes.bytes[static_cast<size_t>(row * weight.in + column)]) *
+         static_cast<double>(absmax) / 127.0;
 }
 
 double element(const FloatBlocks& blocks, const Weight& weight, int64_t row, int64_t column) {
@@ -50,10 +52,13 @@ double element(const FloatBlocks& blocks, const Weight& weight, int64_t row, int
   } else {
     float nested = 0, level = 0;
     read_floats(blocks.nested_absmax, block / blocks.nested_block, 1, &nested, "nested_absmax");
-    read_floats(blocks.nested_map, static_cast<int64_t>(blocks.absmax.bytes[static_cast<size_t>(block)]), 1, &level, "nested_map");
+    read_floats(blocks.nested_map, static_cast<int64_t>(blocks.absmax.bytes[static_cast<size_t>(block)]), 1,
+                &level, "nested_map");
     scale = level * nested + blocks.nested_offset;
   }
-  return static_cast<double>(float_table(blocks.table)[static_cast<size_t>(index % 2 == 0 ? byte >> 4 : byte & 15)]) * static_cast<double>(scale);
+  return static_cast<double>(
+             float_table(blocks.table)[static_cast<size_t>(index % 2 == 0 ? byte >> 4 : byte & 15)]) *
+         static_cast<double>(scale);
 }
 
 double act(Activation activation, double x) {
@@ -76,14 +81,17 @@ class Reference final : public Backend {
  public:
   std::string name() const override { return "reference"; }
 
-  void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y, bool add) const override {
+  void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y,
+              bool add) const override {
     const std::vector<float> values = reference_dequantize(weight);
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t o = 0; o < weight.out; ++o) {
         double sum = bias != nullptr ? bias[o] : 0.0;
         for (int64_t i = 0; i < weight.in; ++i) {
-          const int64_t at = weight.orientation == Orientation::out_in ? o * weight.in + i : i * weight.out + o;
-          sum += static_cast<double>(x[t * weight.in + i]) * static_cast<double>(values[static_cast<size_t>(at)]);
+          const int64_t at =
+              weight.orientation == Orientation::out_in ? o * weight.in + i : i * weight.out + o;
+          sum += static_cast<double>(x[t * weight.in + i]) *
+                 static_cast<double>(values[static_cast<size_t>(at)]);
         }
         float& target = y[t * weight.out + o];
         target = static_cast<float>(add ? static_cast<double>(target) + sum : sum);
@@ -98,28 +106,34 @@ class Reference final : public Backend {
     }
   }
 
-  void rms_norm(const float* x, int64_t rows, int64_t n, const float* gain, double eps, float* y) const override {
+  void rms_norm(const float* x, int64_t rows, int64_t n, const float* gain, double eps,
+                float* y) const override {
     for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
       double square = 0;
       for (int64_t i = 0; i < n; ++i) square += static_cast<double>(x[i]) * static_cast<double>(x[i]);
       const double factor = 1 / std::sqrt(square / static_cast<double>(n) + eps);
-      for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(static_cast<double>(x[i]) * factor * static_cast<double>(gain[i]));
+      for (int64_t i = 0; i < n; ++i)
+        y[i] = static_cast<float>(static_cast<double>(x[i]) * factor * static_cast<double>(gain[i]));
     }
   }
 
-  void layer_norm(const float* x, int64_t rows, int64_t n, const float* gain, const float* bias, double eps, float* y) const override {
+  void layer_norm(const float* x, int64_t rows, int64_t n, const float* gain, const float* bias, double eps,
+                  float* y) const override {
     for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
       double mean = 0, variance = 0;
       for (int64_t i = 0; i < n; ++i) mean += static_cast<double>(x[i]) / static_cast<double>(n);
-      for (int64_t i = 0; i < n; ++i) variance += (static_cast<double>(x[i]) - mean) * (static_cast<double>(x[i]) - mean);
+      for (int64_t i = 0; i < n; ++i)
+        variance += (static_cast<double>(x[i]) - mean) * (static_cast<double>(x[i]) - mean);
       const double factor = 1 / std::sqrt(variance / static_cast<double>(n) + eps);
       for (int64_t i = 0; i < n; ++i) {
-        y[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * factor * static_cast<double>(gain[i]) + static_cast<double>(bias[i]));
+        y[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * factor * static_cast<double>(gain[i]) +
+                                  static_cast<double>(bias[i]));
       }
     }
   }
 
-  void rotate(float* x, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride, const float* cosine, const float* sine) const override {
+  void rotate(float* x, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride, const float* cosine,
+              const float* sine) const override {
     const int64_t half = head_dim / 2;
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t h = 0; h < heads; ++h) {
@@ -133,7 +147,8 @@ class Reference final : public Backend {
     }
   }
 
-  void attention(const float* queries, const float* keys, const float* values, const AttentionShape& s, float* out) const override {
+  void attention(const float* queries, const float* keys, const float* values, const AttentionShape& s,
+                 float* out) const override {
     const int64_t row = s.kv_heads * s.head_dim;
     for (int64_t t = 0; t < s.tokens; ++t) {
       const int64_t position = s.past + t;
@@ -144,7 +159,8 @@ class Reference final : public Backend {
         std::vector<double> scores;
         for (int64_t j = begin; j <= position; ++j) {
           double sum = 0;
-          for (int64_t d = 0; d < s.head_dim; ++d) sum += static_cast<double>(query[d]) * static_cast<double>(keys[j * row + offset + d]);
+          for (int64_t d = 0; d < s.head_dim; ++d)
+            sum += static_cast<double>(query[d]) * static_cast<double>(keys[j * row + offset + d]);
           scores.push_back(sum * static_cast<double>(s.scale));
         }
         const double maximum = *std::max_element(scores.begin(), scores.end());
@@ -153,7 +169,8 @@ class Reference final : public Backend {
         for (int64_t d = 0; d < s.head_dim; ++d) {
           double sum = 0;
           for (size_t j = 0; j < scores.size(); ++j) {
-            sum += scores[j] * static_cast<double>(values[(begin + static_cast<int64_t>(j)) * row + offset + d]);
+            sum +=
+                scores[j] * static_cast<double>(values[(begin + static_cast<int64_t>(j)) * row + offset + d]);
           }
           out[(t * s.heads + h) * s.head_dim + d] = static_cast<float>(sum / total);
         }
@@ -172,14 +189,16 @@ class Reference final : public Backend {
     for (int64_t i = 0; i < count; ++i) x[i] += y[i];
   }
 
-  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets, double* losses) const override {
+  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets,
+              double* losses) const override {
     std::vector<float> logits(static_cast<size_t>(weight.out));
     for (int64_t r = 0; r < rows; ++r) {
       linear(x + r * weight.in, 1, weight, nullptr, logits.data(), false);
       const double maximum = *std::max_element(logits.begin(), logits.end());
       double sum = 0;
       for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - maximum);
-      losses[r] = maximum + std::log(sum) - static_cast<double>(logits[static_cast<size_t>(targets[static_cast<size_t>(r)])]);
+      losses[r] = maximum + std::log(sum) -
+                  static_cast<double>(logits[static_cast<size_t>(targets[static_cast<size_t>(r)])]);
     }
   }
 
@@ -191,14 +210,16 @@ class Reference final : public Backend {
 }  // namespace
 
 double reference_element(const Weight& weight, int64_t row, int64_t column) {
-  return std::visit([&](const auto& storage) { return element(storage, weight, row, column); }, weight.storage);
+  return std::visit([&](const auto& storage) { return element(storage, weight, row, column); },
+                    weight.storage);
 }
 
 std::vector<float> reference_dequantize(const Weight& weight) {
   std::vector<float> values(static_cast<size_t>(weight.out * weight.in));
   const int64_t rows = stored_rows(weight), columns = stored_columns(weight);
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) values[static_cast<size_t>(r * columns + c)] = static_cast<float>(reference_element(weight, r, c));
+    for (int64_t c = 0; c < columns; ++c)
+      values[static_cast<size_t>(r * columns + c)] = static_cast<float>(reference_element(weight, r, c));
   }
   return values;
 }

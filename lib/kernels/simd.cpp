@@ -20,7 +20,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 using F = hn::ScalableTag<float>;
 using V = hn::Vec<F>;
 
-HWY_INLINE size_t lanes() { return hn::Lanes(F()); }
+HWY_INLINE size_t lanes() {
+  return hn::Lanes(F());
+}
 
 HWY_INLINE V sigmoid(V x) {
   const F d;
@@ -32,7 +34,8 @@ HWY_INLINE V sigmoid(V x) {
 HWY_INLINE V gelu_tanh(V x) {
   const F d;
   // 0.5 (1 + tanh(u)) = sigmoid(2u)
-  const V inner = hn::Mul(x, hn::MulAdd(hn::Mul(x, x), hn::Set(d, 2.0f * 0.7978845608028654f * 0.044715f), hn::Set(d, 2.0f * 0.7978845608028654f)));
+  const V inner = hn::Mul(x, hn::MulAdd(hn::Mul(x, x), hn::Set(d, 2.0f * 0.7978845608028654f * 0.044715f),
+                                        hn::Set(d, 2.0f * 0.7978845608028654f)));
   return hn::Mul(x, sigmoid(inner));
 }
 
@@ -58,7 +61,8 @@ void Axpy(float factor, const float* x, float* y, int64_t count) {
   const auto n = static_cast<int64_t>(lanes());
   const V a = hn::Set(d, factor);
   int64_t i = 0;
-  for (; i + n <= count; i += n) hn::StoreU(hn::MulAdd(a, hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
+  for (; i + n <= count; i += n)
+    hn::StoreU(hn::MulAdd(a, hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
   for (; i < count; ++i) y[i] += factor * x[i];
 }
 
@@ -78,7 +82,8 @@ bool AllFinite(const float* x, int64_t count) {
   auto largest = hn::Zero(du);
   const auto magnitude = hn::Set(du, 0x7fffffffu);
   int64_t i = 0;
-  for (; i + n <= count; i += n) largest = hn::Max(largest, hn::And(hn::BitCast(du, hn::LoadU(d, x + i)), magnitude));
+  for (; i + n <= count; i += n)
+    largest = hn::Max(largest, hn::And(hn::BitCast(du, hn::LoadU(d, x + i)), magnitude));
   bool finite = hn::AllTrue(du, hn::Lt(largest, hn::Set(du, 0x7f800000u)));
   for (; i < count; ++i) finite = finite && std::isfinite(x[i]);
   return finite;
@@ -91,7 +96,8 @@ void RmsNorm(const float* x, int64_t count, const float* gain, float eps, float*
   const float factor = 1.0f / std::sqrt(mean + eps);
   const V f = hn::Set(d, factor);
   int64_t i = 0;
-  for (; i + n <= count; i += n) hn::StoreU(hn::Mul(hn::Mul(hn::LoadU(d, x + i), f), hn::LoadU(d, gain + i)), d, y + i);
+  for (; i + n <= count; i += n)
+    hn::StoreU(hn::Mul(hn::Mul(hn::LoadU(d, x + i), f), hn::LoadU(d, gain + i)), d, y + i);
   for (; i < count; ++i) y[i] = x[i] * factor * gain[i];
 }
 
@@ -162,7 +168,8 @@ void Activate(int activation, float* x, const float* up, int64_t count) {
     case Activation::gelu_tanh:
       return ActivateWith([](V v) HWY_ATTR { return gelu_tanh(v); }, x, up, count);
     case Activation::quick_gelu:
-      return ActivateWith([d](V v) HWY_ATTR { return hn::Mul(v, sigmoid(hn::Mul(v, hn::Set(d, 1.702f)))); }, x, up, count);
+      return ActivateWith([d](V v) HWY_ATTR { return hn::Mul(v, sigmoid(hn::Mul(v, hn::Set(d, 1.702f)))); },
+                          x, up, count);
     case Activation::relu:
       return ActivateWith([d](V v) HWY_ATTR { return hn::Max(v, hn::Zero(d)); }, x, up, count);
     case Activation::gelu_erf:
@@ -262,7 +269,8 @@ HWY_INLINE void UnpackTail(const std::byte* packed, int64_t bytes, int64_t count
 
 void ToF16(const float* in, int64_t count, float factor, std::byte* out) {
   int64_t i = 0;
-#if !HWY_ARCH_X86 || HWY_TARGET <= HWY_AVX2  // below AVX2 (no F16C) Highway's emulation does not round to nearest even
+#if !HWY_ARCH_X86 || \
+    HWY_TARGET <= HWY_AVX2  // below AVX2 (no F16C) Highway's emulation does not round to nearest even
   const F d;
   const hn::Rebind<hwy::float16_t, F> d16;
   const hn::Rebind<uint16_t, F> du16;
@@ -388,30 +396,60 @@ HWY_EXPORT(DequantizeGroup);
 HWY_EXPORT(FromInt8);
 HWY_EXPORT(DotGroup);
 
-float dot(const float* x, const float* y, int64_t count) { return HWY_DYNAMIC_DISPATCH(Dot)(x, y, count); }
-void axpy(float a, const float* x, float* y, int64_t count) { HWY_DYNAMIC_DISPATCH(Axpy)(a, x, y, count); }
-void add(float* x, const float* y, int64_t count) { HWY_DYNAMIC_DISPATCH(Add)(x, y, count); }
-bool all_finite(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(AllFinite)(x, count); }
-void rms_norm(const float* x, int64_t n, const float* gain, float eps, float* y) { HWY_DYNAMIC_DISPATCH(RmsNorm)(x, n, gain, eps, y); }
+float dot(const float* x, const float* y, int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(Dot)(x, y, count);
+}
+void axpy(float a, const float* x, float* y, int64_t count) {
+  HWY_DYNAMIC_DISPATCH(Axpy)(a, x, y, count);
+}
+void add(float* x, const float* y, int64_t count) {
+  HWY_DYNAMIC_DISPATCH(Add)(x, y, count);
+}
+bool all_finite(const float* x, int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(AllFinite)(x, count);
+}
+void rms_norm(const float* x, int64_t n, const float* gain, float eps, float* y) {
+  HWY_DYNAMIC_DISPATCH(RmsNorm)(x, n, gain, eps, y);
+}
 void layer_norm(const float* x, int64_t n, const float* gain, const float* bias, float eps, float* y) {
   HWY_DYNAMIC_DISPATCH(LayerNorm)(x, n, gain, bias, eps, y);
 }
-void rotate(float* x, int64_t half, const float* cosine, const float* sine) { HWY_DYNAMIC_DISPATCH(Rotate)(x, half, cosine, sine); }
+void rotate(float* x, int64_t half, const float* cosine, const float* sine) {
+  HWY_DYNAMIC_DISPATCH(Rotate)(x, half, cosine, sine);
+}
 void activate(Activation activation, float* x, const float* up, int64_t count) {
   HWY_DYNAMIC_DISPATCH(Activate)(static_cast<int>(activation), x, up, count);
 }
-float softmax(float* x, int64_t count, float scale) { return HWY_DYNAMIC_DISPATCH(Softmax)(x, count, scale); }
+float softmax(float* x, int64_t count, float scale) {
+  return HWY_DYNAMIC_DISPATCH(Softmax)(x, count, scale);
+}
 void accumulate_softmax(const float* x, int64_t count, float& maximum, double& sum) {
   HWY_DYNAMIC_DISPATCH(AccumulateSoftmax)(x, count, maximum, sum);
 }
-void from_f16(const std::byte* in, int64_t count, float* out) { HWY_DYNAMIC_DISPATCH(FromF16)(in, count, out); }
-void from_bf16(const std::byte* in, int64_t count, float* out) { HWY_DYNAMIC_DISPATCH(FromBf16)(in, count, out); }
-void to_f16(const float* in, int64_t count, float factor, std::byte* out) { HWY_DYNAMIC_DISPATCH(ToF16)(in, count, factor, out); }
-float max_magnitude(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(MaxMagnitude)(x, count); }
-void unpack(const std::byte* packed, int64_t count, int bits, float* out) { HWY_DYNAMIC_DISPATCH(Unpack)(packed, count, bits, out); }
-void dequantize_group(float* x, int64_t count, float zero, float scale) { HWY_DYNAMIC_DISPATCH(DequantizeGroup)(x, count, zero, scale); }
-void from_int8(const std::byte* in, int64_t count, float scale, float* out) { HWY_DYNAMIC_DISPATCH(FromInt8)(in, count, scale, out); }
-float dot_group(const float* codes, const float* x, float zero, int64_t count) { return HWY_DYNAMIC_DISPATCH(DotGroup)(codes, x, zero, count); }
+void from_f16(const std::byte* in, int64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(FromF16)(in, count, out);
+}
+void from_bf16(const std::byte* in, int64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(FromBf16)(in, count, out);
+}
+void to_f16(const float* in, int64_t count, float factor, std::byte* out) {
+  HWY_DYNAMIC_DISPATCH(ToF16)(in, count, factor, out);
+}
+float max_magnitude(const float* x, int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(MaxMagnitude)(x, count);
+}
+void unpack(const std::byte* packed, int64_t count, int bits, float* out) {
+  HWY_DYNAMIC_DISPATCH(Unpack)(packed, count, bits, out);
+}
+void dequantize_group(float* x, int64_t count, float zero, float scale) {
+  HWY_DYNAMIC_DISPATCH(DequantizeGroup)(x, count, zero, scale);
+}
+void from_int8(const std::byte* in, int64_t count, float scale, float* out) {
+  HWY_DYNAMIC_DISPATCH(FromInt8)(in, count, scale, out);
+}
+float dot_group(const float* codes, const float* x, float zero, int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(DotGroup)(codes, x, zero, count);
+}
 
 }  // namespace qwb::simd
 #endif

@@ -1,4 +1,5 @@
-// Vector kernels, written once with Highway and compiled for every instruction set, dispatched at run time. Each runs in the calling thread.
+// Vector kernels, written once with Highway and compiled for every instruction set, dispatched at run time.
+// Each runs in the calling thread.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,8 @@ void rotate(float* x, int64_t half, const float* cosine, const float* sine);
 void activate(Activation activation, float* x, const float* up, int64_t count);
 // x[i] = exp(x[i] * scale - max) with max over the row; returns 1 / sum.
 float softmax(float* x, int64_t count, float scale);
-// Running log-sum-exp over slices of a row: updates `maximum` and `sum` (sum of exp(x - maximum) in f64 over the slices so far).
+// Running log-sum-exp over slices of a row: updates `maximum` and `sum` (sum of exp(x - maximum) in f64 over
+// the slices so far).
 void accumulate_softmax(const float* x, int64_t count, float& maximum, double& sum);
 
 // f16 / bf16 bits to f32, from any alignment.

@@ -1,6 +1,7 @@
-// An architecture: what its config.json means, what its tensors are called, and how one block is wired. One file each and one line in
-// architectures.cpp. The wiring is a BlockSpec: the executor in block.cpp runs norm, q/k/v (separate or fused), rotation, attention, output projection,
-// norm, gated or plain MLP, with every optional part that is present.
+// An architecture: what its config.json means, what its tensors are called, and how one block is wired. One
+// file each and one line in architectures.cpp. The wiring is a BlockSpec: the executor in block.cpp runs
+// norm, q/k/v (separate or fused), rotation, attention, output projection, norm, gated or plain MLP, with
+// every optional part that is present.
 #pragma once
 
 #include <functional>
@@ -18,11 +19,11 @@ struct LinearSpec {
   int64_t out = 0;
   int64_t in = 0;
   Orientation orientation = Orientation::out_in;
-  bool bias = false;   // "<module>.bias" [out]
+  bool bias = false;  // "<module>.bias" [out]
 };
 
 struct NormSpec {
-  std::string module;  // "<module>.weight" [n], and "<module>.bias" [n] if centred
+  std::string module;    // "<module>.weight" [n], and "<module>.bias" [n] if centred
   bool centred = false;  // LayerNorm with bias instead of RMSNorm
 };
 
@@ -38,10 +39,10 @@ struct BlockSpec {
 };
 
 struct ModelSpec {
-  std::string embedding;           // tensor [vocab, hidden]
-  std::string positions;           // tensor [max_positions, hidden] added to the embedding; empty: none
+  std::string embedding;  // tensor [vocab, hidden]
+  std::string positions;  // tensor [max_positions, hidden] added to the embedding; empty: none
   NormSpec final_norm;
-  std::string output_embedding;    // tensor [vocab, hidden]; the embedding's own name when tied
+  std::string output_embedding;  // tensor [vocab, hidden]; the embedding's own name when tied
   std::vector<BlockSpec> blocks;
 };
 

@@ -4,8 +4,9 @@
 namespace qwb {
 
 const std::vector<Architecture>& architectures() {
-  static const std::vector<Architecture> all = {llama_architecture(), mistral_architecture(), qwen2_architecture(),
-                                                qwen3_architecture(), gpt2_architecture()};
+  static const std::vector<Architecture> all = {llama_architecture(), mistral_architecture(),
+                                                qwen2_architecture(), qwen3_architecture(),
+                                                gpt2_architecture()};
   return all;
 }
 
@@ -21,7 +22,8 @@ const Architecture& find_architecture(const std::string& model_type, const std::
     if (architecture.name == model_type) return architecture;
     known += (known.empty() ? "" : ", ") + architecture.name;
   }
-  throw Error(ErrorKind::unsupported, "architecture '" + model_type + "' is not known", where, "this build runs: " + known);
+  throw Error(ErrorKind::unsupported, "architecture '" + model_type + "' is not known", where,
+              "this build runs: " + known);
 }
 
 ModelConfig parse_config(const Json& config, const std::string& where) {

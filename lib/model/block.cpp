@@ -7,16 +7,20 @@
 
 namespace qwb {
 
-Weight find_weight(const TensorSource& source, const std::string& module, int64_t out, int64_t in, Orientation orientation) {
+Weight find_weight(const TensorSource& source, const std::string& module, int64_t out, int64_t in,
+                   Orientation orientation) {
   std::optional<Weight> weight = source.quantized(module);
   if (!weight) {
     const auto tensor = source.find(module + ".weight");
     if (!tensor) {
-      throw Error(ErrorKind::not_found, "tensor '" + module + ".weight' is missing", {}, "the checkpoint is incomplete or not of this architecture");
+      throw Error(ErrorKind::not_found, "tensor '" + module + ".weight' is missing", {},
+                  "the checkpoint is incomplete or not of this architecture");
     }
     weight = Weight{out, in, orientation, DenseWeight{*tensor}};
   } else if (weight->out != out || weight->in != in) {
-    throw Error(ErrorKind::failed, "the quantized weight is " + shape_text({weight->out, weight->in}) + ", config.json asks for " + shape_text({out, in}),
+    throw Error(ErrorKind::failed,
+                "the quantized weight is " + shape_text({weight->out, weight->in}) +
+                    ", config.json asks for " + shape_text({out, in}),
                 module);
   }
   check_weight(*weight, module);
@@ -25,13 +29,18 @@ Weight find_weight(const TensorSource& source, const std::string& module, int64_
 
 std::vector<float> find_vector(const TensorSource& source, const std::string& name, int64_t size) {
   const auto tensor = source.find(name);
-  if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + name + "' is missing", {}, "the checkpoint is incomplete or not of this architecture");
+  if (!tensor)
+    throw Error(ErrorKind::not_found, "tensor '" + name + "' is missing", {},
+                "the checkpoint is incomplete or not of this architecture");
   if (tensor->shape != Shape{size}) {
-    throw Error(ErrorKind::failed, "shape is " + shape_text(tensor->shape) + ", config.json asks for " + shape_text({size}), name);
+    throw Error(ErrorKind::failed,
+                "shape is " + shape_text(tensor->shape) + ", config.json asks for " + shape_text({size}),
+                name);
   }
   std::vector<float> values = read_floats(*tensor, name);
   for (const float value : values) {
-    if (!std::isfinite(value)) throw Error(ErrorKind::failed, "holds NaN or Inf", name, "the checkpoint is damaged");
+    if (!std::isfinite(value))
+      throw Error(ErrorKind::failed, "holds NaN or Inf", name, "the checkpoint is damaged");
   }
   return values;
 }
@@ -50,7 +59,8 @@ RotaryTable::RotaryTable(const Rope& rope, int64_t first_position, int64_t token
   }
 }
 
-Block::Block(const ModelConfig& config, BlockSpec spec, int64_t index, const TensorSource& source, const Backend& backend)
+Block::Block(const ModelConfig& config, BlockSpec spec, int64_t index, const TensorSource& source,
+             const Backend& backend)
     : config_(config), backend_(backend), index_(index) {
   attention_norm_ = load_norm(spec.attention_norm, config.hidden, source);
   mlp_norm_ = load_norm(spec.mlp_norm, config.hidden, source);
@@ -98,7 +108,9 @@ std::vector<const LinearSpec*> Block::linears(Stage stage) const {
   return specs;
 }
 
-int64_t Block::input_size(Stage stage) const { return linears(stage).front()->in; }
+int64_t Block::input_size(Stage stage) const {
+  return linears(stage).front()->in;
+}
 
 Block::Linear& Block::find(const std::string& module) {
   for (Linear& linear : qkv_) {
@@ -113,11 +125,14 @@ Block::Linear& Block::find(const std::string& module) {
   throw Error(ErrorKind::not_found, "block " + std::to_string(index_) + " has no module '" + module + "'");
 }
 
-const Weight& Block::weight(const std::string& module) const { return const_cast<Block*>(this)->find(module).weight; }
+const Weight& Block::weight(const std::string& module) const {
+  return const_cast<Block*>(this)->find(module).weight;
+}
 
 void Block::set_weight(const std::string& module, const Weight& weight) {
   Linear& linear = find(module);
-  if (weight.out != linear.spec.out || weight.in != linear.spec.in) throw Error(ErrorKind::failed, "another shape was put in place", module);
+  if (weight.out != linear.spec.out || weight.in != linear.spec.in)
+    throw Error(ErrorKind::failed, "another shape was put in place", module);
   linear.weight = weight;
 }
 
@@ -133,14 +148,20 @@ void Block::apply(const Linear& linear, const float* x, int64_t tokens, float* y
   backend_.linear(x, tokens, linear.weight, linear.bias.empty() ? nullptr : linear.bias.data(), y, add);
 }
 
-void Block::attention_input(const float* x, int64_t tokens, float* h) const { normalize(attention_norm_, x, tokens, h); }
-void Block::mlp_input(const float* x, int64_t tokens, float* h) const { normalize(mlp_norm_, x, tokens, h); }
-
-void Block::normalize_heads(const Norm& norm, float* x, int64_t tokens, int64_t heads) const {
-  if (!norm.gain.empty()) backend_.rms_norm(x, tokens * heads, config_.head_dim, norm.gain.data(), config_.norm_eps, x);
+void Block::attention_input(const float* x, int64_t tokens, float* h) const {
+  normalize(attention_norm_, x, tokens, h);
+}
+void Block::mlp_input(const float* x, int64_t tokens, float* h) const {
+  normalize(mlp_norm_, x, tokens, h);
 }
 
-void Block::attend(const float* h, int64_t tokens, const RotaryTable& rotary, LayerCache cache, float* attended) const {
+void Block::normalize_heads(const Norm& norm, float* x, int64_t tokens, int64_t heads) const {
+  if (!norm.gain.empty())
+    backend_.rms_norm(x, tokens * heads, config_.head_dim, norm.gain.data(), config_.norm_eps, x);
+}
+
+void Block::attend(const float* h, int64_t tokens, const RotaryTable& rotary, LayerCache cache,
+                   float* attended) const {
   const int64_t q_size = config_.heads * config_.head_dim;
   const int64_t kv_size = config_.kv_heads * config_.head_dim;
   float* keys = cache.keys + cache.past * kv_size;
@@ -162,8 +183,10 @@ void Block::attend(const float* h, int64_t tokens, const RotaryTable& rotary, La
     normalize_heads(k_norm_, keys, tokens, config_.kv_heads);
   }
   if (rotary.cosine.size() > 0) {
-    backend_.rotate(queries.data(), tokens, config_.heads, config_.head_dim, stride, rotary.cosine.data(), rotary.sine.data());
-    backend_.rotate(keys, tokens, config_.kv_heads, config_.head_dim, kv_size, rotary.cosine.data(), rotary.sine.data());
+    backend_.rotate(queries.data(), tokens, config_.heads, config_.head_dim, stride, rotary.cosine.data(),
+                    rotary.sine.data());
+    backend_.rotate(keys, tokens, config_.kv_heads, config_.head_dim, kv_size, rotary.cosine.data(),
+                    rotary.sine.data());
   }
   AttentionShape shape;
   shape.tokens = tokens;
@@ -173,11 +196,14 @@ void Block::attend(const float* h, int64_t tokens, const RotaryTable& rotary, La
   shape.head_dim = config_.head_dim;
   shape.query_stride = stride;
   shape.window = config_.window[static_cast<size_t>(index_)];
-  shape.scale = config_.attention_scale * (config_.layer_scale.empty() ? 1.0f : config_.layer_scale[static_cast<size_t>(index_)]);
+  shape.scale = config_.attention_scale *
+                (config_.layer_scale.empty() ? 1.0f : config_.layer_scale[static_cast<size_t>(index_)]);
   backend_.attention(queries.data(), cache.keys, cache.values, shape, attended);
 }
 
-void Block::attention_output(const float* attended, int64_t tokens, float* x) const { apply(output_, attended, tokens, x, true); }
+void Block::attention_output(const float* attended, int64_t tokens, float* x) const {
+  apply(output_, attended, tokens, x, true);
+}
 
 void Block::mlp_inner(const float* h, int64_t tokens, float* inner) const {
   if (gate_.empty()) {
@@ -191,7 +217,9 @@ void Block::mlp_inner(const float* h, int64_t tokens, float* inner) const {
   backend_.activate(config_.activation, inner, up.data(), tokens * config_.intermediate);
 }
 
-void Block::mlp_output(const float* inner, int64_t tokens, float* x) const { apply(down_, inner, tokens, x, true); }
+void Block::mlp_output(const float* inner, int64_t tokens, float* x) const {
+  apply(down_, inner, tokens, x, true);
+}
 
 void Block::forward(float* x, int64_t tokens, const RotaryTable& rotary, LayerCache cache) const {
   FloatBuffer h(tokens * config_.hidden);

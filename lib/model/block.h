@@ -1,5 +1,5 @@
-// One transformer layer, cut where linear modules read a common input, so that calibration can look at each input, replace the modules that
-// read it and go on: a block runs forward only once.
+// One transformer layer, cut where linear modules read a common input, so that calibration can look at each
+// input, replace the modules that read it and go on: a block runs forward only once.
 #pragma once
 
 #include <cstdint>
@@ -29,12 +29,14 @@ struct LayerCache {
 
 // The four inputs of a block's linear modules, in the order they are computed.
 enum class Stage { attention_input, attention_output, mlp_input, mlp_output };
-inline constexpr Stage kStages[] = {Stage::attention_input, Stage::attention_output, Stage::mlp_input, Stage::mlp_output};
+inline constexpr Stage kStages[] = {Stage::attention_input, Stage::attention_output, Stage::mlp_input,
+                                    Stage::mlp_output};
 
 class Block {
  public:
   // Finds and checks all tensors. `index` is the layer's number.
-  Block(const ModelConfig& config, BlockSpec spec, int64_t index, const TensorSource& source, const Backend& backend);
+  Block(const ModelConfig& config, BlockSpec spec, int64_t index, const TensorSource& source,
+        const Backend& backend);
 
   // Modules that read the input of `stage`.
   std::vector<const LinearSpec*> linears(Stage stage) const;
@@ -46,8 +48,10 @@ class Block {
   // x [tokens, hidden] is the residual stream of one sequence.
   // h [tokens, hidden] = norm(x), the input of q, k and v.
   void attention_input(const float* x, int64_t tokens, float* h) const;
-  // attended [tokens, heads * head_dim]: q, k, v of h, rotation, cache, attention; the input of the output projection.
-  void attend(const float* h, int64_t tokens, const RotaryTable& rotary, LayerCache cache, float* attended) const;
+  // attended [tokens, heads * head_dim]: q, k, v of h, rotation, cache, attention; the input of the output
+  // projection.
+  void attend(const float* h, int64_t tokens, const RotaryTable& rotary, LayerCache cache,
+              float* attended) const;
   // x += output projection of attended
   void attention_output(const float* attended, int64_t tokens, float* x) const;
   // h = norm(x), the input of gate and up.
@@ -86,10 +90,12 @@ class Block {
   Linear output_, up_, down_;
 };
 
-// The weight of a module: its quantized form if the source has one, else the tensor "<module>.weight", of exactly this size.
-// Throws not_found or failed.
-Weight find_weight(const TensorSource& source, const std::string& module, int64_t out, int64_t in, Orientation orientation);
-// The tensor of that name with exactly this shape, as f32. Throws not_found, failed, or `failed` on NaN or Inf.
+// The weight of a module: its quantized form if the source has one, else the tensor "<module>.weight", of
+// exactly this size. Throws not_found or failed.
+Weight find_weight(const TensorSource& source, const std::string& module, int64_t out, int64_t in,
+                   Orientation orientation);
+// The tensor of that name with exactly this shape, as f32. Throws not_found, failed, or `failed` on NaN or
+// Inf.
 std::vector<float> find_vector(const TensorSource& source, const std::string& name, int64_t size);
 
 }  // namespace qwb

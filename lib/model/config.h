@@ -10,7 +10,8 @@
 
 namespace qwb {
 
-// Rotary position embedding: per-pair frequencies already scaled (default, linear, llama3, yarn) and the factor on cos and sin.
+// Rotary position embedding: per-pair frequencies already scaled (default, linear, llama3, yarn) and the
+// factor on cos and sin.
 struct Rope {
   std::vector<float> frequencies;  // head_dim / 2 of them; empty: the model has no rotary embedding
   float attention_factor = 1.0f;
@@ -28,17 +29,18 @@ struct ModelConfig {
   int64_t max_positions = 0;
   double norm_eps = 0;
   Activation activation = Activation::silu;
-  float attention_scale = 0;           // on q k^T, before a layer's own factor
+  float attention_scale = 0;  // on q k^T, before a layer's own factor
   Rope rope;
-  std::vector<int64_t> window;         // per layer: keys a query sees, itself included; 0 = all
-  std::vector<float> layer_scale;      // per layer: an extra factor on q k^T (GPT-2's scale_attn_by_inverse_layer_idx); empty = 1
+  std::vector<int64_t> window;     // per layer: keys a query sees, itself included; 0 = all
+  std::vector<float> layer_scale;  // per layer: an extra factor on q k^T (GPT-2's
+                                   // scale_attn_by_inverse_layer_idx); empty = 1
   bool tied_embeddings = false;
-  int64_t bos = -1;                    // -1: none
+  int64_t bos = -1;  // -1: none
   std::vector<int64_t> eos;
 };
 
-// Reads config.json (and checks every size: positive, consistent, at most 2^31). Throws unsupported naming an architecture or a setting
-// that this build does not know, `failed` for a broken file.
+// Reads config.json (and checks every size: positive, consistent, at most 2^31). Throws unsupported naming an
+// architecture or a setting that this build does not know, `failed` for a broken file.
 ModelConfig parse_config(const Json& config, const std::string& where);
 
 // model_type of every architecture that can be run.

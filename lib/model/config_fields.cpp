@@ -11,7 +11,8 @@ constexpr int64_t kLargest = int64_t{1} << 31;
 
 int64_t checked_size(int64_t value, const std::string& key, const std::string& where) {
   if (value < 1 || value > kLargest) {
-    throw Error(ErrorKind::failed, "'" + key + "' must be between 1 and 2^31, not " + std::to_string(value), where);
+    throw Error(ErrorKind::failed, "'" + key + "' must be between 1 and 2^31, not " + std::to_string(value),
+                where);
   }
   return value;
 }
@@ -53,11 +54,13 @@ void parse_windows(const Json& config, const std::string& where, int64_t from_la
   if (!json_has(config, "sliding_window")) return;
   const int64_t window = config_size(config, "sliding_window", where);
   const bool typed = json_has(config, "layer_types");
-  if (typed && (!config.at("layer_types").is_array() || config.at("layer_types").size() != out.window.size())) {
+  if (typed &&
+      (!config.at("layer_types").is_array() || config.at("layer_types").size() != out.window.size())) {
     throw Error(ErrorKind::failed, "'layer_types' must name every layer", where);
   }
   for (size_t i = 0; i < out.window.size(); ++i) {
-    const bool slides = typed ? config.at("layer_types")[i] == "sliding_attention" : static_cast<int64_t>(i) >= from_layer;
+    const bool slides =
+        typed ? config.at("layer_types")[i] == "sliding_attention" : static_cast<int64_t>(i) >= from_layer;
     if (slides) out.window[i] = window;
   }
 }
@@ -72,12 +75,15 @@ ModelConfig parse_llama_family(const Json& config, const std::string& where) {
   out.heads = config_size(config, "num_attention_heads", where);
   out.kv_heads = config_size(config, "num_key_value_heads", where, out.heads);
   if (out.layers > 100000) throw Error(ErrorKind::failed, "'num_hidden_layers' is absurdly large", where);
-  if (out.heads % out.kv_heads != 0) throw Error(ErrorKind::failed, "'num_key_value_heads' does not divide 'num_attention_heads'", where);
+  if (out.heads % out.kv_heads != 0)
+    throw Error(ErrorKind::failed, "'num_key_value_heads' does not divide 'num_attention_heads'", where);
   if (!json_has(config, "head_dim") && out.hidden % out.heads != 0) {
-    throw Error(ErrorKind::failed, "'num_attention_heads' does not divide 'hidden_size' and there is no 'head_dim'", where);
+    throw Error(ErrorKind::failed,
+                "'num_attention_heads' does not divide 'hidden_size' and there is no 'head_dim'", where);
   }
   out.head_dim = config_size(config, "head_dim", where, std::max<int64_t>(1, out.hidden / out.heads));
-  if (out.head_dim % 2 != 0) throw Error(ErrorKind::unsupported, "an odd 'head_dim' cannot be rotated", where);
+  if (out.head_dim % 2 != 0)
+    throw Error(ErrorKind::unsupported, "an odd 'head_dim' cannot be rotated", where);
   // A table of that length is made below.
   if (out.head_dim > 65536) throw Error(ErrorKind::failed, "'head_dim' is absurdly large", where);
   out.max_positions = config_size(config, "max_position_embeddings", where, 2048);

@@ -1,5 +1,5 @@
-// GPT-2: LayerNorms with bias, learned positions, fused q|k|v, plain MLP; linear weights stored [in, out] (Conv1D), names with or
-// without the prefix "transformer.".
+// GPT-2: LayerNorms with bias, learned positions, fused q|k|v, plain MLP; linear weights stored [in, out]
+// (Conv1D), names with or without the prefix "transformer.".
 #include <cmath>
 
 #include "lib/base/error.h"
@@ -61,6 +61,8 @@ ModelSpec spec(const ModelConfig& c, const TensorSource& source) {
 
 }  // namespace
 
-Architecture gpt2_architecture() { return {"gpt2", parse, spec}; }
+Architecture gpt2_architecture() {
+  return {"gpt2", parse, spec};
+}
 
 }  // namespace qwb

@@ -6,7 +6,9 @@
 
 namespace qwb {
 
-bool has_bias(const TensorSource& source, const std::string& module) { return source.find(module + ".bias").has_value(); }
+bool has_bias(const TensorSource& source, const std::string& module) {
+  return source.find(module + ".bias").has_value();
+}
 
 ModelSpec llama_family_spec(const ModelConfig& c, const LlamaBiases& biases) {
   ModelSpec spec;
@@ -21,7 +23,8 @@ ModelSpec llama_family_spec(const ModelConfig& c, const LlamaBiases& biases) {
     };
     BlockSpec block;
     block.attention_norm = {prefix + "input_layernorm"};
-    block.qkv = {linear("self_attn.q_proj", q, c.hidden, biases.qkv), linear("self_attn.k_proj", kv, c.hidden, biases.qkv),
+    block.qkv = {linear("self_attn.q_proj", q, c.hidden, biases.qkv),
+                 linear("self_attn.k_proj", kv, c.hidden, biases.qkv),
                  linear("self_attn.v_proj", kv, c.hidden, biases.qkv)};
     if (biases.qk_norms) {
       block.q_norm = prefix + "self_attn.q_norm";

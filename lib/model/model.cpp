@@ -8,7 +8,8 @@
 namespace qwb {
 namespace {
 
-// Tokens that go through the blocks together: bounds the activations' memory and fixes the shapes of the products.
+// Tokens that go through the blocks together: bounds the activations' memory and fixes the shapes of the
+// products.
 constexpr int64_t kChunk = 1024;
 
 }  // namespace
@@ -28,14 +29,16 @@ int64_t KvCache::bytes() const {
   return total;
 }
 
-void KvCache::truncate(int64_t length) { length_ = std::clamp<int64_t>(length, 0, length_); }
+void KvCache::truncate(int64_t length) {
+  length_ = std::clamp<int64_t>(length, 0, length_);
+}
 
 LayerCache KvCache::layer(int64_t index) {
   return {keys_[static_cast<size_t>(index)].data(), values_[static_cast<size_t>(index)].data(), length_};
 }
 
-std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, const Json& config, const std::string& where,
-                                   const Backend& backend) {
+std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, const Json& config,
+                                   const std::string& where, const Backend& backend) {
   std::unique_ptr<Model> model(new Model(std::move(source), backend));
   const Architecture& architecture = find_architecture(json_string(config, "model_type", where), where);
   model->config_ = architecture.parse(config, where);
@@ -44,10 +47,12 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
   model->spec_ = architecture.spec(c, tensors);
   const ModelSpec& spec = model->spec_;
   model->embedding_ = find_weight(tensors, spec.embedding, c.vocab, c.hidden, Orientation::out_in);
-  if (!spec.positions.empty()) model->positions_ = find_weight(tensors, spec.positions, c.max_positions, c.hidden, Orientation::out_in);
+  if (!spec.positions.empty())
+    model->positions_ = find_weight(tensors, spec.positions, c.max_positions, c.hidden, Orientation::out_in);
   model->output_ = find_weight(tensors, spec.output_embedding, c.vocab, c.hidden, Orientation::out_in);
   model->final_gain_ = find_vector(tensors, spec.final_norm.module + ".weight", c.hidden);
-  if (spec.final_norm.centred) model->final_bias_ = find_vector(tensors, spec.final_norm.module + ".bias", c.hidden);
+  if (spec.final_norm.centred)
+    model->final_bias_ = find_vector(tensors, spec.final_norm.module + ".bias", c.hidden);
   for (int64_t i = 0; i < c.layers; ++i) {
     model->blocks_.emplace_back(c, spec.blocks[static_cast<size_t>(i)], i, tensors, backend);
   }
@@ -57,16 +62,20 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
 void Model::check_tokens(std::span<const int32_t> tokens, const KvCache& cache) const {
   const auto count = static_cast<int64_t>(tokens.size());
   if (cache.length() + count > cache.capacity()) {
-    throw Error(ErrorKind::usage, "the sequence of " + std::to_string(cache.length() + count) + " tokens does not fit the context of " +
+    throw Error(ErrorKind::usage, "the sequence of " + std::to_string(cache.length() + count) +
+                                      " tokens does not fit the context of " +
                                       std::to_string(cache.capacity()));
   }
   if (!spec_.positions.empty() && cache.length() + count > config_.max_positions) {
-    throw Error(ErrorKind::usage, "the model knows only " + std::to_string(config_.max_positions) + " positions");
+    throw Error(ErrorKind::usage,
+                "the model knows only " + std::to_string(config_.max_positions) + " positions");
   }
   for (const int32_t token : tokens) {
     if (token < 0 || token >= config_.vocab) {
-      throw Error(ErrorKind::usage, "token " + std::to_string(token) + " is outside the vocabulary of " + std::to_string(config_.vocab), {},
-                  "the tokenizer does not belong to this model");
+      throw Error(
+          ErrorKind::usage,
+          "token " + std::to_string(token) + " is outside the vocabulary of " + std::to_string(config_.vocab),
+          {}, "the tokenizer does not belong to this model");
     }
   }
 }
@@ -87,8 +96,10 @@ void Model::forward(std::span<const int32_t> tokens, KvCache& cache, float* hidd
   const int64_t before = cache.length();
   try {
     for (int64_t begin = 0; begin < static_cast<int64_t>(tokens.size()); begin += kChunk) {
-      const auto count = std::min<size_t>(static_cast<size_t>(kChunk), tokens.size() - static_cast<size_t>(begin));
-      forward_chunk(tokens.subspan(static_cast<size_t>(begin), count), cache, hidden + begin * config_.hidden);
+      const auto count =
+          std::min<size_t>(static_cast<size_t>(kChunk), tokens.size() - static_cast<size_t>(begin));
+      forward_chunk(tokens.subspan(static_cast<size_t>(begin), count), cache,
+                    hidden + begin * config_.hidden);
     }
   } catch (...) {
     cache.truncate(before);
@@ -110,13 +121,16 @@ void Model::forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float
   }
   cache.advance(count);
   if (spec_.final_norm.centred) {
-    backend_.layer_norm(x.data(), count, config_.hidden, final_gain_.data(), final_bias_.data(), config_.norm_eps, hidden);
+    backend_.layer_norm(x.data(), count, config_.hidden, final_gain_.data(), final_bias_.data(),
+                        config_.norm_eps, hidden);
   } else {
     backend_.rms_norm(x.data(), count, config_.hidden, final_gain_.data(), config_.norm_eps, hidden);
   }
 }
 
-void Model::logits(const float* hidden, int64_t rows, float* out) const { backend_.linear(hidden, rows, output_, nullptr, out, false); }
+void Model::logits(const float* hidden, int64_t rows, float* out) const {
+  backend_.linear(hidden, rows, output_, nullptr, out, false);
+}
 
 void Model::token_losses(const float* hidden, std::span<const int32_t> targets, double* losses) const {
   backend_.losses(hidden, static_cast<int64_t>(targets.size()), output_, targets, losses);

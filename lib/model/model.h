@@ -1,5 +1,5 @@
-// A decoder-only transformer that runs: token ids in, hidden states and logits out. Weights stay in their stored form (mapped, quantized)
-// and are dequantized on the way into the matrix products; arithmetic is f32.
+// A decoder-only transformer that runs: token ids in, hidden states and logits out. Weights stay in their
+// stored form (mapped, quantized) and are dequantized on the way into the matrix products; arithmetic is f32.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,8 @@
 
 namespace qwb {
 
-// Keys and values of the tokens seen so far, for one sequence. Memory is taken at once; pages are touched as tokens come.
+// Keys and values of the tokens seen so far, for one sequence. Memory is taken at once; pages are touched as
+// tokens come.
 class KvCache {
  public:
   KvCache(const ModelConfig& config, int64_t capacity);
@@ -31,16 +32,17 @@ class KvCache {
  private:
   int64_t capacity_ = 0;
   int64_t length_ = 0;
-  std::vector<FloatBuffer> keys_;    // per layer [capacity, kv_heads * head_dim]
+  std::vector<FloatBuffer> keys_;  // per layer [capacity, kv_heads * head_dim]
   std::vector<FloatBuffer> values_;
 };
 
 class Model {
  public:
   // Finds and checks every tensor the architecture needs; reads none of the large ones. Keeps the source.
-  // Throws not_found for a missing tensor, `failed` for a wrong shape, unsupported for an unknown architecture.
-  static std::unique_ptr<Model> load(std::shared_ptr<const TensorSource> source, const Json& config, const std::string& where,
-                                     const Backend& backend = fast_backend());
+  // Throws not_found for a missing tensor, `failed` for a wrong shape, unsupported for an unknown
+  // architecture.
+  static std::unique_ptr<Model> load(std::shared_ptr<const TensorSource> source, const Json& config,
+                                     const std::string& where, const Backend& backend = fast_backend());
 
   const ModelConfig& config() const { return config_; }
   const ModelSpec& spec() const { return spec_; }
@@ -48,20 +50,23 @@ class Model {
   const Backend& backend() const { return backend_; }
   KvCache new_cache(int64_t capacity) const { return KvCache(config_, capacity); }
 
-  // Appends `tokens` to the sequence in `cache` and writes their final hidden states (after the last norm), f32 [tokens, hidden].
-  // Throws usage if the cache is full, a token is outside the vocabulary or a position beyond learned ones; `failed` naming the block if NaN
-  // or Inf appears. On an exception the cache is as before.
+  // Appends `tokens` to the sequence in `cache` and writes their final hidden states (after the last norm),
+  // f32 [tokens, hidden]. Throws usage if the cache is full, a token is outside the vocabulary or a position
+  // beyond learned ones; `failed` naming the block if NaN or Inf appears. On an exception the cache is as
+  // before.
   void forward(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const;
   // logits f32 [rows, vocab] = hidden [rows, hidden] times the output embedding.
   void logits(const float* hidden, int64_t rows, float* out) const;
-  // losses[r] = -log softmax(logits of row r)[targets[r]], in f64 sums; the logits are made in slices and never held whole.
+  // losses[r] = -log softmax(logits of row r)[targets[r]], in f64 sums; the logits are made in slices and
+  // never held whole.
   void token_losses(const float* hidden, std::span<const int32_t> targets, double* losses) const;
 
   // x [tokens, hidden] = embeddings of tokens at positions first_position... (what enters block 0).
   void embed(std::span<const int32_t> tokens, int64_t first_position, float* x) const;
 
  private:
-  Model(std::shared_ptr<const TensorSource> source, const Backend& backend) : source_(std::move(source)), backend_(backend) {}
+  Model(std::shared_ptr<const TensorSource> source, const Backend& backend)
+      : source_(std::move(source)), backend_(backend) {}
   void check_tokens(std::span<const int32_t> tokens, const KvCache& cache) const;
   void forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const;
 

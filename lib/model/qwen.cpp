@@ -1,4 +1,5 @@
-// Qwen2 and 2.5: Llama's wiring with biases on q, k and v. Qwen3: no biases by default, RMSNorm on every head of q and k, head_dim 128.
+// Qwen2 and 2.5: Llama's wiring with biases on q, k and v. Qwen3: no biases by default, RMSNorm on every head
+// of q and k, head_dim 128.
 #include "lib/model/config_fields.h"
 #include "lib/model/llama_family.h"
 

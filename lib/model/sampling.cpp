@@ -19,7 +19,8 @@ std::vector<Candidate> ranked(std::span<const float> logits, std::span<const int
   std::vector<Candidate> candidates;
   candidates.reserve(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
-    if (std::isnan(logits[i])) throw Error(ErrorKind::failed, "logit of token " + std::to_string(i) + " is NaN");
+    if (std::isnan(logits[i]))
+      throw Error(ErrorKind::failed, "logit of token " + std::to_string(i) + " is NaN");
     candidates.push_back({static_cast<int32_t>(i), static_cast<double>(logits[i])});
   }
   if (penalty != 1) {
@@ -31,8 +32,9 @@ std::vector<Candidate> ranked(std::span<const float> logits, std::span<const int
       candidates[i].value *= candidates[i].value > 0 ? 1 / penalty : penalty;
     }
   }
-  std::sort(candidates.begin(), candidates.end(),
-            [](const Candidate& a, const Candidate& b) { return a.value != b.value ? a.value > b.value : a.token < b.token; });
+  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+    return a.value != b.value ? a.value > b.value : a.token < b.token;
+  });
   return candidates;
 }
 
@@ -51,12 +53,16 @@ void check_sampling(const SamplingSettings& s) {
   if (s.top_k < 0) refuse("top-k must not be negative");
   if (!(s.top_p > 0 && s.top_p <= 1)) refuse("top-p must be above 0 and at most 1");
   if (!(s.min_p >= 0 && s.min_p <= 1)) refuse("min-p must be between 0 and 1");
-  if (!(s.repetition_penalty > 0 && s.repetition_penalty <= 100)) refuse("repetition penalty must be above 0 and at most 100");
+  if (!(s.repetition_penalty > 0 && s.repetition_penalty <= 100))
+    refuse("repetition penalty must be above 0 and at most 100");
 }
 
-Sampler::Sampler(const SamplingSettings& settings) : settings_(settings), rng_(settings.seed) { check_sampling(settings); }
+Sampler::Sampler(const SamplingSettings& settings) : settings_(settings), rng_(settings.seed) {
+  check_sampling(settings);
+}
 
-std::vector<double> Sampler::distribution(std::span<const float> logits, std::span<const int32_t> seen) const {
+std::vector<double> Sampler::distribution(std::span<const float> logits,
+                                          std::span<const int32_t> seen) const {
   std::vector<Candidate> candidates = ranked(logits, seen, settings_.repetition_penalty);
   std::vector<double> result(logits.size());
   if (settings_.temperature == 0) {
@@ -64,7 +70,8 @@ std::vector<double> Sampler::distribution(std::span<const float> logits, std::sp
     return result;
   }
   for (Candidate& c : candidates) c.value /= settings_.temperature;
-  if (settings_.top_k > 0 && settings_.top_k < static_cast<int64_t>(candidates.size())) candidates.resize(static_cast<size_t>(settings_.top_k));
+  if (settings_.top_k > 0 && settings_.top_k < static_cast<int64_t>(candidates.size()))
+    candidates.resize(static_cast<size_t>(settings_.top_k));
   to_probabilities(candidates);
   if (settings_.top_p < 1) {
     double sum = 0;

@@ -10,13 +10,15 @@
 
 namespace qwb {
 
-// Applied in this order: repetition penalty, temperature, top-k, top-p, min-p (as transformers' logits processors do).
+// Applied in this order: repetition penalty, temperature, top-k, top-p, min-p (as transformers' logits
+// processors do).
 struct SamplingSettings {
-  double temperature = 0;         // 0: the largest logit (greedy; the lowest id wins a tie)
-  int64_t top_k = 0;              // keep the k largest; 0 = all
-  double top_p = 1;               // keep the smallest set of largest probabilities whose sum reaches p; 1 = all
-  double min_p = 0;               // keep tokens with at least p times the largest probability; 0 = all
-  double repetition_penalty = 1;  // logits of tokens seen before: divided when positive, multiplied when negative; 1 = off (CTRL, arXiv 1909.05858)
+  double temperature = 0;  // 0: the largest logit (greedy; the lowest id wins a tie)
+  int64_t top_k = 0;       // keep the k largest; 0 = all
+  double top_p = 1;        // keep the smallest set of largest probabilities whose sum reaches p; 1 = all
+  double min_p = 0;        // keep tokens with at least p times the largest probability; 0 = all
+  double repetition_penalty = 1;  // logits of tokens seen before: divided when positive, multiplied when
+                                  // negative; 1 = off (CTRL, arXiv 1909.05858)
   uint64_t seed = 0;
 };
 

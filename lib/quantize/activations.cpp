@@ -10,7 +10,9 @@ namespace qwb {
 HalfRows::HalfRows(int64_t rows, int64_t columns)
     : columns_(columns), halves_(checked_mul(rows, columns * 2, "activations")), scales_(rows) {}
 
-int64_t HalfRows::bytes() const { return halves_.size() + scales_.size() * static_cast<int64_t>(sizeof(float)); }
+int64_t HalfRows::bytes() const {
+  return halves_.size() + scales_.size() * static_cast<int64_t>(sizeof(float));
+}
 
 void HalfRows::store(int64_t first_row, int64_t rows, const float* values) {
   for (int64_t r = 0; r < rows; ++r, values += columns_) {

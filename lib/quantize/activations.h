@@ -7,8 +7,9 @@
 
 namespace qwb {
 
-// Rows of activations in 16 bits: f16 after division by a power of two per row that brings the largest magnitude below 2^15, so that no row
-// overflows and every value keeps 11 significant bits (relative rounding 2^-12; the quantization that follows errs by 10^-2 and more).
+// Rows of activations in 16 bits: f16 after division by a power of two per row that brings the largest
+// magnitude below 2^15, so that no row overflows and every value keeps 11 significant bits (relative rounding
+// 2^-12; the quantization that follows errs by 10^-2 and more).
 class HalfRows {
  public:
   HalfRows(int64_t rows, int64_t columns);

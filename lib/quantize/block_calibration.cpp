@@ -10,11 +10,13 @@
 namespace qwb {
 namespace {
 
-// Tokens whose inputs are held at once before they are added to the moments: enough windows for the threads to share, and long
-// inner products for the matrix library.
+// Tokens whose inputs are held at once before they are added to the moments: enough windows for the threads
+// to share, and long inner products for the matrix library.
 constexpr int64_t kBatchTokens = 8192;
 
-int64_t batch_windows(int64_t length) { return std::max<int64_t>(1, kBatchTokens / length); }
+int64_t batch_windows(int64_t length) {
+  return std::max<int64_t>(1, kBatchTokens / length);
+}
 
 }  // namespace
 
@@ -26,22 +28,26 @@ ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibra
   for (const auto& window : calibration.windows) {
     for (const int32_t token : window) {
       if (token < 0 || token >= model.config().vocab) {
-        throw Error(ErrorKind::failed, "calibration token " + std::to_string(token) + " is outside the vocabulary", {},
+        throw Error(ErrorKind::failed,
+                    "calibration token " + std::to_string(token) + " is outside the vocabulary", {},
                     "the tokenizer does not belong to this model");
       }
     }
   }
   if (!model.spec().positions.empty() && length_ > model.config().max_positions) {
-    throw Error(ErrorKind::usage, "calibration windows of " + std::to_string(length_) + " tokens, but the model knows only " +
+    throw Error(ErrorKind::usage, "calibration windows of " + std::to_string(length_) +
+                                      " tokens, but the model knows only " +
                                       std::to_string(model.config().max_positions) + " positions");
   }
-  parallel_for(windows_, [&](int64_t w) { model.embed(calibration.windows[static_cast<size_t>(w)], 0, window(w)); });
+  parallel_for(windows_,
+               [&](int64_t w) { model.embed(calibration.windows[static_cast<size_t>(w)], 0, window(w)); });
 }
 
 BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualStream& stream)
     : model_(model),
       stream_(stream),
-      block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(), model.backend()),
+      block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
+             model.backend()),
       rotary_(model.config().rope, 0, stream.length()),
       index_(index) {}
 
@@ -74,11 +80,13 @@ Moments BlockCalibration::observe(Stage stage) {
   const std::optional<HalfRows> before = std::move(kept_);  // inputs of the stage before this one
   switch (stage) {
     case Stage::attention_input:
-      collect(size, false, [&](int64_t w, float* input) { block_.attention_input(stream_.window(w), length, input); });
+      collect(size, false,
+              [&](int64_t w, float* input) { block_.attention_input(stream_.window(w), length, input); });
       break;
     case Stage::attention_output:
       collect(size, true, [&](int64_t w, float* input) {
-        FloatBuffer h(length * c.hidden), keys(length * c.kv_heads * c.head_dim), values(length * c.kv_heads * c.head_dim);
+        FloatBuffer h(length * c.hidden), keys(length * c.kv_heads * c.head_dim),
+            values(length * c.kv_heads * c.head_dim);
         block_.attention_input(stream_.window(w), length, h.data());
         block_.attend(h.data(), length, rotary_, {keys.data(), values.data(), 0}, input);
       });
@@ -104,9 +112,12 @@ Moments BlockCalibration::observe(Stage stage) {
 void BlockCalibration::replace(const std::string& module, const Weight& weight) {
   FloatBuffer values(weight.out * weight.in);
   dequantize(weight, values.data());
-  const Bytes bytes(reinterpret_cast<const std::byte*>(values.data()), static_cast<size_t>(values.size()) * sizeof(float));
-  const Shape shape = weight.orientation == Orientation::out_in ? Shape{weight.out, weight.in} : Shape{weight.in, weight.out};
-  block_.set_weight(module, Weight{weight.out, weight.in, weight.orientation, DenseWeight{{DType::f32, shape, bytes}}});
+  const Bytes bytes(reinterpret_cast<const std::byte*>(values.data()),
+                    static_cast<size_t>(values.size()) * sizeof(float));
+  const Shape shape =
+      weight.orientation == Orientation::out_in ? Shape{weight.out, weight.in} : Shape{weight.in, weight.out};
+  block_.set_weight(
+      module, Weight{weight.out, weight.in, weight.orientation, DenseWeight{{DType::f32, shape, bytes}}});
   replaced_.push_back(std::move(values));
 }
 
@@ -124,14 +135,18 @@ int64_t calibration_memory(const Model& model, const CalibrationSet& calibration
   const ModelConfig& c = model.config();
   const int64_t tokens = calibration.tokens();
   const int64_t widest = std::max({c.hidden, c.intermediate, c.heads * c.head_dim});
-  const int64_t batch = std::min(batch_windows(calibration.length), static_cast<int64_t>(calibration.windows.size())) * calibration.length;
-  const int64_t block_weights = c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.hidden * c.intermediate;
-  return tokens * c.hidden * 4          // the residual stream
-         + tokens * widest * 2          // kept inputs
-         + batch * widest * 4           // a batch of inputs
-         + widest * widest * 8          // moments and their factor
-         + block_weights * 4            // replaced weights of the block
-         + threads() * (calibration.length * (c.hidden + widest) * 4 + (16 << 20));  // one window a thread, one slab of weights
+  const int64_t batch =
+      std::min(batch_windows(calibration.length), static_cast<int64_t>(calibration.windows.size())) *
+      calibration.length;
+  const int64_t block_weights =
+      c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.hidden * c.intermediate;
+  return tokens * c.hidden * 4  // the residual stream
+         + tokens * widest * 2  // kept inputs
+         + batch * widest * 4   // a batch of inputs
+         + widest * widest * 8  // moments and their factor
+         + block_weights * 4    // replaced weights of the block
+         + threads() * (calibration.length * (c.hidden + widest) * 4 +
+                        (16 << 20));  // one window a thread, one slab of weights
 }
 
 }  // namespace qwb

@@ -30,13 +30,15 @@ class ResidualStream {
   FloatBuffer values_;
 };
 
-// One block's way: for each stage observe() its input over all windows, replace() the modules that read it; finish() leaves the stream as
-// the quantized block makes it. The work is spread over windows, each of which runs in one thread; sums over windows have a fixed order.
+// One block's way: for each stage observe() its input over all windows, replace() the modules that read it;
+// finish() leaves the stream as the quantized block makes it. The work is spread over windows, each of which
+// runs in one thread; sums over windows have a fixed order.
 class BlockCalibration {
  public:
   BlockCalibration(const Model& model, int64_t index, ResidualStream& stream);
 
-  // Stages in order, each once. The moments live until the next call. Throws `failed` naming the block if the inputs are not finite.
+  // Stages in order, each once. The moments live until the next call. Throws `failed` naming the block if the
+  // inputs are not finite.
   Moments observe(Stage stage);
   // The block goes on with this weight, dequantized to f32.
   void replace(const std::string& module, const Weight& weight);

@@ -21,7 +21,8 @@ Path hub_cache() {
   if (const std::string cache = environment("HF_HUB_CACHE"); !cache.empty()) return cache;
   if (const std::string cache = environment("HUGGINGFACE_HUB_CACHE"); !cache.empty()) return cache;
   if (const std::string home = environment("HF_HOME"); !home.empty()) return Path(home) / "hub";
-  if (const std::string cache = environment("XDG_CACHE_HOME"); !cache.empty()) return Path(cache) / "huggingface" / "hub";
+  if (const std::string cache = environment("XDG_CACHE_HOME"); !cache.empty())
+    return Path(cache) / "huggingface" / "hub";
   return Path(environment("HOME")) / ".cache" / "huggingface" / "hub";
 }
 
@@ -30,7 +31,9 @@ Path lima_file() {
   const Path repo = hub_cache() / "datasets--GAIR--lima";
   if (std::filesystem::exists(repo / "refs" / "main", error)) {
     std::string commit = read_text(repo / "refs" / "main", 256);
-    commit.erase(std::remove_if(commit.begin(), commit.end(), [](unsigned char c) { return std::isxdigit(c) == 0; }), commit.end());
+    commit.erase(
+        std::remove_if(commit.begin(), commit.end(), [](unsigned char c) { return std::isxdigit(c) == 0; }),
+        commit.end());
     const Path file = repo / "snapshots" / commit / "train.jsonl";
     if (std::filesystem::exists(file, error)) return file;
   }
@@ -39,7 +42,8 @@ Path lima_file() {
     if (std::filesystem::exists(file, error)) return file;
   }
   throw Error(ErrorKind::not_found, "the calibration set 'lima' (GAIR/lima) is not on this machine", {},
-              "accept its licence at huggingface.co/datasets/GAIR/lima, then `hf download --repo-type dataset GAIR/lima train.jsonl`, or put the file "
+              "accept its licence at huggingface.co/datasets/GAIR/lima, then `hf download --repo-type "
+              "dataset GAIR/lima train.jsonl`, or put the file "
               "at $QWB_DATA/lima.jsonl; or choose --calib demo");
 }
 
@@ -70,7 +74,8 @@ std::string row_text(const Json& row, const RenderChat& chat, const std::string&
   const Json messages = turns(row, where);
   if (chat) return chat(messages);
   std::string text;
-  for (const Json& message : messages) text += (text.empty() ? "" : "\n\n") + message.at("content").get<std::string>();
+  for (const Json& message : messages)
+    text += (text.empty() ? "" : "\n\n") + message.at("content").get<std::string>();
   return text;
 }
 
@@ -121,7 +126,8 @@ void choose_windows(Windows& windows, int64_t count, std::optional<uint64_t> see
     std::vector<size_t> order(windows.size());
     std::iota(order.begin(), order.end(), size_t{0});
     Rng rng(*seed);
-    for (size_t i = 0; i < static_cast<size_t>(count); ++i) std::swap(order[i], order[i + rng.below(order.size() - i)]);
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i)
+      std::swap(order[i], order[i + rng.below(order.size() - i)]);
     std::sort(order.begin(), order.begin() + count);
     for (size_t i = 0; i < static_cast<size_t>(count); ++i) windows[i].swap(windows[order[i]]);
   }
@@ -136,10 +142,12 @@ Path calibration_file(const std::string& source, const Path& demo) {
   const Path file = source;
   const std::string extension = file.extension().string();
   if (extension != ".jsonl" && extension != ".txt") {
-    throw Error(ErrorKind::usage, "unknown calibration set '" + source + "'", {}, "known: lima, demo, a .jsonl file, a .txt file");
+    throw Error(ErrorKind::usage, "unknown calibration set '" + source + "'", {},
+                "known: lima, demo, a .jsonl file, a .txt file");
   }
   std::error_code error;
-  if (!std::filesystem::exists(file, error)) throw Error(ErrorKind::not_found, "there is no such file", file.string());
+  if (!std::filesystem::exists(file, error))
+    throw Error(ErrorKind::not_found, "there is no such file", file.string());
   return file;
 }
 
@@ -148,8 +156,8 @@ std::vector<std::string> calibration_texts(const Path& file, const RenderChat& c
   return {read_text(file, int64_t{1} << 34)};
 }
 
-CalibrationSet make_calibration_set(const CalibrationRequest& request, const Path& file, const Tokenizer& tokenizer,
-                                    const RenderChat& chat, Progress& progress) {
+CalibrationSet make_calibration_set(const CalibrationRequest& request, const Path& file,
+                                    const Tokenizer& tokenizer, const RenderChat& chat, Progress& progress) {
   if (request.samples < 1 || request.length < 2) {
     throw Error(ErrorKind::usage, "calibration needs at least one sample of at least two tokens");
   }
@@ -157,15 +165,18 @@ CalibrationSet make_calibration_set(const CalibrationRequest& request, const Pat
   CalibrationSet set;
   set.name = request.source == "lima" || request.source == "demo" ? request.source : file.filename().string();
   set.length = request.length;
-  set.windows = request.documents ? document_windows(texts, request.length, tokenizer) : running_windows(texts, request.length, tokenizer);
+  set.windows = request.documents ? document_windows(texts, request.length, tokenizer)
+                                  : running_windows(texts, request.length, tokenizer);
   if (set.windows.empty()) {
-    throw Error(ErrorKind::failed, "the calibration set gives not one window of " + std::to_string(request.length) + " tokens", file.string(),
-                "use a longer text or a smaller --length");
+    throw Error(ErrorKind::failed,
+                "the calibration set gives not one window of " + std::to_string(request.length) + " tokens",
+                file.string(), "use a longer text or a smaller --length");
   }
   choose_windows(set.windows, request.samples, request.seed);
   if (static_cast<int64_t>(set.windows.size()) < request.samples) {
-    progress.note("the calibration set has only " + std::to_string(set.windows.size()) + " windows of " + std::to_string(request.length) +
-                  " tokens (" + std::to_string(request.samples) + " were asked for)");
+    progress.note("the calibration set has only " + std::to_string(set.windows.size()) + " windows of " +
+                  std::to_string(request.length) + " tokens (" + std::to_string(request.samples) +
+                  " were asked for)");
   }
   Hasher hasher;
   for (const auto& window : set.windows) hasher.bytes(std::as_bytes(std::span(window)));

@@ -21,7 +21,8 @@ struct CalibrationRequest {
   int64_t length = 512;   // tokens a window
   // Absent: the first windows of the text. Present: windows drawn without replacement with this seed.
   std::optional<uint64_t> seed;
-  bool documents = false;      // one window a document (its beginning; shorter documents are left out) instead of a running text
+  bool documents = false;  // one window a document (its beginning; shorter documents are left out) instead of
+                           // a running text
 };
 
 struct CalibrationSet {
@@ -37,18 +38,19 @@ struct CalibrationSet {
 // Turns the messages of one conversation ([{role, content}, ...]) into text: a chat template.
 using RenderChat = std::function<std::string(const Json& messages)>;
 
-// The file behind a source's name. demo: the installed demo text. lima: GAIR/lima's train.jsonl in the Hugging Face cache (HF_HUB_CACHE,
-// HF_HOME, XDG_CACHE_HOME as huggingface_hub reads them), else $QWB_DATA/lima.jsonl. Throws not_found with the way to get it.
+// The file behind a source's name. demo: the installed demo text. lima: GAIR/lima's train.jsonl in the
+// Hugging Face cache (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME as huggingface_hub reads them), else
+// $QWB_DATA/lima.jsonl. Throws not_found with the way to get it.
 Path calibration_file(const std::string& source, const Path& demo);
 
-// The texts of a file: a .txt is one text; each line of a .jsonl gives one, from its field `text` (string), `conversations` (strings in turn
-// order, or {from, value}) or `messages` ({role, content}). Turns are joined by a blank line, or rendered by `chat` if there is one.
-// Throws `failed` naming the line that is broken.
+// The texts of a file: a .txt is one text; each line of a .jsonl gives one, from its field `text` (string),
+// `conversations` (strings in turn order, or {from, value}) or `messages` ({role, content}). Turns are joined
+// by a blank line, or rendered by `chat` if there is one. Throws `failed` naming the line that is broken.
 std::vector<std::string> calibration_texts(const Path& file, const RenderChat& chat);
 
-// Texts joined by a blank line, tokenized once without special tokens and cut into disjoint windows. Throws `failed` if there is not one
-// whole window; says through `progress` when there are fewer than asked for.
-CalibrationSet make_calibration_set(const CalibrationRequest& request, const Path& file, const Tokenizer& tokenizer,
-                                    const RenderChat& chat, Progress& progress);
+// Texts joined by a blank line, tokenized once without special tokens and cut into disjoint windows. Throws
+// `failed` if there is not one whole window; says through `progress` when there are fewer than asked for.
+CalibrationSet make_calibration_set(const CalibrationRequest& request, const Path& file,
+                                    const Tokenizer& tokenizer, const RenderChat& chat, Progress& progress);
 
 }  // namespace qwb

@@ -1,6 +1,6 @@
-// A quantization method: how the weight of one module becomes codes. One file per method and one line in registry.cpp.
-// A method declares its parameters once; the flags and help of qwb-quantize, the settings in qwb.json and the cache key are made from that
-// declaration. Methods know neither files nor models.
+// A quantization method: how the weight of one module becomes codes. One file per method and one line in
+// registry.cpp. A method declares its parameters once; the flags and help of qwb-quantize, the settings in
+// qwb.json and the cache key are made from that declaration. Methods know neither files nor models.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,10 @@ namespace qwb {
 
 struct Parameter {
   enum class Kind { integer, number, boolean, choice };
-  std::string name;                       // as in qwb.json: "group_size"; the flag is --group-size
+  std::string name;  // as in qwb.json: "group_size"; the flag is --group-size
   Kind kind = Kind::integer;
-  Json fallback;                          // the default
-  double minimum = 0;                     // integer and number: the range allowed, ends included
+  Json fallback;       // the default
+  double minimum = 0;  // integer and number: the range allowed, ends included
   double maximum = 0;
   std::vector<std::string> choices = {};  // choice: the values allowed
   std::string help;                       // one line for --help
@@ -45,7 +45,8 @@ struct Storage {
   int64_t bytes() const;
 };
 
-// Second moments of a module's inputs over the calibration tokens: H = sum over tokens of x x^T, f32 [in, in] row-major, both triangles.
+// Second moments of a module's inputs over the calibration tokens: H = sum over tokens of x x^T, f32 [in, in]
+// row-major, both triangles.
 struct Moments {
   const float* hessian = nullptr;
   int64_t tokens = 0;
@@ -53,17 +54,18 @@ struct Moments {
 
 struct ModuleTask {
   ModuleInfo info;
-  TensorView weight;         // the checkpoint's tensor, oriented as info says
+  TensorView weight;                 // the checkpoint's tensor, oriented as info says
   const Moments* moments = nullptr;  // for methods that need calibration
 };
 
 struct ModuleResult {
   QuantizedTensor tensor;  // codec "dense": the single part "weight"
-  // Relative squared error of the weights, |W - Q|^2 / |W|^2, and with calibration that of the module's output on the calibration inputs,
-  // tr((W - Q) H (W - Q)^T) / tr(W H W^T).
+  // Relative squared error of the weights, |W - Q|^2 / |W|^2, and with calibration that of the module's
+  // output on the calibration inputs, tr((W - Q) H (W - Q)^T) / tr(W H W^T).
   double weight_error = 0;
   std::optional<double> output_error;
-  Json details = Json::object();  // whatever else the method wants in qwb.json (damping used, dead columns, ...)
+  Json details =
+      Json::object();  // whatever else the method wants in qwb.json (damping used, dead columns, ...)
 };
 
 class Method {
@@ -75,14 +77,15 @@ class Method {
   virtual int version() const = 0;
   virtual std::vector<Parameter> parameters() const = 0;
   virtual bool needs_calibration() const { return false; }
-  // Throws usage for what the declaration cannot say (a block size that is no power of two). resolve_settings() calls it.
+  // Throws usage for what the declaration cannot say (a block size that is no power of two).
+  // resolve_settings() calls it.
   virtual void check(const Settings& /*settings*/) const {}
   // Nominal bits per code for tables.
   virtual double bits(const Settings& settings) const = 0;
   // Throws usage, naming the module, if the settings do not fit it (a group larger than the row, say).
   virtual Storage storage(const ModuleInfo& module, const Settings& settings) const = 0;
-  // The parts have exactly the shapes that storage() promised. Throws `failed`, naming the module, on NaN or Inf in weight or moments.
-  // Uses parallel_for inside; the result does not depend on the number of threads.
+  // The parts have exactly the shapes that storage() promised. Throws `failed`, naming the module, on NaN or
+  // Inf in weight or moments. Uses parallel_for inside; the result does not depend on the number of threads.
   virtual ModuleResult quantize(const ModuleTask& task, const Settings& settings) const = 0;
 };
 
@@ -90,7 +93,8 @@ class Method {
 const std::vector<std::unique_ptr<Method>>& methods();
 // Throws usage, listing the names, if there is no such method.
 const Method& find_method(const std::string& name);
-// Completes `given` with the defaults, in declaration order; throws usage for an unknown name, a wrong type or a value out of range.
+// Completes `given` with the defaults, in declaration order; throws usage for an unknown name, a wrong type
+// or a value out of range.
 Settings resolve_settings(const Method& method, const Json& given);
 
 }  // namespace qwb

@@ -15,7 +15,8 @@ namespace {
 // Hands results over and keeps the clock.
 class Worker {
  public:
-  Worker(const Model& model, const Method& method, const Settings& settings, ModuleSink& sink, Progress& progress)
+  Worker(const Model& model, const Method& method, const Settings& settings, ModuleSink& sink,
+         Progress& progress)
       : model_(model), method_(method), settings_(settings), sink_(sink), progress_(progress) {}
 
   // Quantizes one module; returns its tensor for those that go on with it.
@@ -56,7 +57,8 @@ std::vector<const PlannedModule*> stage_modules(const Plan& plan, int64_t block,
   return found;
 }
 
-void quantize_calibrated(const Model& model, const Plan& plan, const CalibrationSet& calibration, Worker& worker) {
+void quantize_calibrated(const Model& model, const Plan& plan, const CalibrationSet& calibration,
+                         Worker& worker) {
   ResidualStream stream(model, calibration);
   for (int64_t index = 0; index < model.config().layers; ++index) {
     BlockCalibration block(model, index, stream);
@@ -76,15 +78,18 @@ void quantize_calibrated(const Model& model, const Plan& plan, const Calibration
 Plan plan_modules(const Model& model, const Method& method, const Settings& settings) {
   Plan plan;
   for (int64_t index = 0; index < model.config().layers; ++index) {
-    const Block block(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(), model.backend());
+    const Block block(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
+                      model.backend());
     for (const Stage stage : kStages) {
       for (const LinearSpec* linear : block.linears(stage)) {
         const Weight& weight = block.weight(linear->module);
         if (!weight.is_dense()) {
-          throw Error(ErrorKind::usage, "the module is quantized already", linear->module, "start from the original checkpoint");
+          throw Error(ErrorKind::usage, "the module is quantized already", linear->module,
+                      "start from the original checkpoint");
         }
         PlannedModule module;
-        module.info = {linear->module, linear->out, linear->in, linear->orientation, std::get<DenseWeight>(weight.storage).values.dtype};
+        module.info = {linear->module, linear->out, linear->in, linear->orientation,
+                       std::get<DenseWeight>(weight.storage).values.dtype};
         module.block = index;
         module.stage = stage;
         module.storage = method.storage(module.info, settings);
@@ -97,10 +102,12 @@ Plan plan_modules(const Model& model, const Method& method, const Settings& sett
   return plan;
 }
 
-void quantize_model(const Model& model, const Method& method, const Settings& settings, const Plan& plan, const CalibrationSet* calibration,
-                    ModuleSink& sink, Progress& progress) {
+void quantize_model(const Model& model, const Method& method, const Settings& settings, const Plan& plan,
+                    const CalibrationSet* calibration, ModuleSink& sink, Progress& progress) {
   if (method.needs_calibration() != (calibration != nullptr)) {
-    throw Error(ErrorKind::usage, "method " + method.name() + (calibration == nullptr ? " needs a calibration set" : " takes no calibration set"));
+    throw Error(ErrorKind::usage,
+                "method " + method.name() +
+                    (calibration == nullptr ? " needs a calibration set" : " takes no calibration set"));
   }
   Worker worker(model, method, settings, sink, progress);
   progress.begin("quantize " + method.name(), plan.weights);
@@ -114,7 +121,8 @@ void quantize_model(const Model& model, const Method& method, const Settings& se
 
 int64_t estimate_peak_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration) {
   int64_t largest = 0;
-  for (const PlannedModule& module : plan.modules) largest = std::max(largest, module.info.out * module.info.in);
+  for (const PlannedModule& module : plan.modules)
+    largest = std::max(largest, module.info.out * module.info.in);
   // One module's weight: mapped, in f32, its working copy and its codes.
   const int64_t module_bytes = largest * 14;
   constexpr int64_t kProgram = 24 << 20;

@@ -1,6 +1,7 @@
-// Quantizing a whole model block by block. Only the block being worked on is in memory, with the calibration activations; each finished
-// module is handed over at once. With calibration, every module sees the inputs that the already quantized modules before it produce
-// (true-sequential: q/k/v, then o, then gate/up, then down), and a block runs forward once.
+// Quantizing a whole model block by block. Only the block being worked on is in memory, with the calibration
+// activations; each finished module is handed over at once. With calibration, every module sees the inputs
+// that the already quantized modules before it produce (true-sequential: q/k/v, then o, then gate/up, then
+// down), and a block runs forward once.
 #pragma once
 
 #include <cstdint>
@@ -48,12 +49,14 @@ struct ModuleReport {
 class ModuleSink {
  public:
   virtual ~ModuleSink() = default;
-  virtual void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) = 0;
+  virtual void put(const PlannedModule& module, const QuantizedTensor& tensor,
+                   const ModuleReport& report) = 0;
 };
 
-// calibration: null exactly when the method needs none. Throws `failed` naming the module on NaN or Inf; interrupted.
-void quantize_model(const Model& model, const Method& method, const Settings& settings, const Plan& plan, const CalibrationSet* calibration,
-                    ModuleSink& sink, Progress& progress);
+// calibration: null exactly when the method needs none. Throws `failed` naming the module on NaN or Inf;
+// interrupted.
+void quantize_model(const Model& model, const Method& method, const Settings& settings, const Plan& plan,
+                    const CalibrationSet* calibration, ModuleSink& sink, Progress& progress);
 
 // Bytes of memory that quantize_model holds at its peak, mapped weights included (an estimate for --dry-run).
 int64_t estimate_peak_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration);

@@ -14,8 +14,8 @@ class Rtn : public Method {
   std::string summary() const override { return "round to nearest on an integer grid, 2 to 8 bits"; }
   int version() const override { return 1; }
   std::vector<Parameter> parameters() const override {
-    // Plain rounding of an f32 model is the textbook's only with the textbook's scales: 16-bit ones move the demo GPT-2, which has huge
-    // outliers, from 118.0 to 117.0 (f16) or 114.6 (bf16).
+    // Plain rounding of an f32 model is the textbook's only with the textbook's scales: 16-bit ones move the
+    // demo GPT-2, which has huge outliers, from 118.0 to 117.0 (f16) or 114.6 (bf16).
     return grid_parameters("auto");
   }
   void check(const Settings& settings) const override { check_grid_settings(settings, name()); }

@@ -29,8 +29,12 @@ constexpr std::array<Row, 13> kTypes = {{
 
 }  // namespace
 
-int64_t dtype_size(DType type) { return kTypes[static_cast<size_t>(type)].size; }
-std::string_view dtype_name(DType type) { return kTypes[static_cast<size_t>(type)].name; }
+int64_t dtype_size(DType type) {
+  return kTypes[static_cast<size_t>(type)].size;
+}
+std::string_view dtype_name(DType type) {
+  return kTypes[static_cast<size_t>(type)].name;
+}
 
 std::optional<DType> dtype_from_name(std::string_view name) {
   for (const Row& row : kTypes) {
@@ -39,6 +43,8 @@ std::optional<DType> dtype_from_name(std::string_view name) {
   return std::nullopt;
 }
 
-bool dtype_is_float(DType type) { return type <= DType::bf16; }
+bool dtype_is_float(DType type) {
+  return type <= DType::bf16;
+}
 
 }  // namespace qwb

@@ -17,8 +17,8 @@ class TensorSource {
   virtual std::optional<TensorView> find(const std::string& name) const = 0;
   // All names, in a fixed order.
   virtual std::vector<std::string> names() const = 0;
-  // The stored form of a module (a linear layer by its checkpoint name, without ".weight") if it is quantized, checked; nothing if its
-  // weight is a plain tensor "<module>.weight" or absent.
+  // The stored form of a module (a linear layer by its checkpoint name, without ".weight") if it is
+  // quantized, checked; nothing if its weight is a plain tensor "<module>.weight" or absent.
   virtual std::optional<Weight> quantized(const std::string& /*module*/) const { return std::nullopt; }
   // The bytes of this tensor are not needed for a while: a mapped file may drop its pages from memory.
   virtual void release(const TensorView& /*view*/) const {}

@@ -26,10 +26,14 @@ AlignedBuffer::AlignedBuffer(int64_t size) : size_(size) {
   if (!data_) throw std::bad_alloc();
 }
 
-void AlignedBuffer::Free::operator()(std::byte* data) const { std::free(data); }
+void AlignedBuffer::Free::operator()(std::byte* data) const {
+  std::free(data);
+}
 
 Tensor::Tensor(DType dtype, Shape shape)
-    : dtype_(dtype), shape_(std::move(shape)), buffer_(checked_mul(element_count(shape_), dtype_size(dtype), "tensor")) {}
+    : dtype_(dtype),
+      shape_(std::move(shape)),
+      buffer_(checked_mul(element_count(shape_), dtype_size(dtype), "tensor")) {}
 
 void read_floats(const TensorView& view, int64_t begin, int64_t count, float* out, const std::string& where) {
   if (begin < 0 || count < 0 || begin > view.count() - count) {
@@ -50,7 +54,8 @@ void read_floats(const TensorView& view, int64_t begin, int64_t count, float* ou
       for (int64_t i = 0; i < count; ++i) out[i] = bf16_to_f32(load<uint16_t>(at + 2 * i));
       return;
     default:
-      throw Error(ErrorKind::unsupported, "expected floating-point values, found " + std::string(dtype_name(view.dtype)), where);
+      throw Error(ErrorKind::unsupported,
+                  "expected floating-point values, found " + std::string(dtype_name(view.dtype)), where);
   }
 }
 

@@ -82,8 +82,8 @@ class Tensor {
   AlignedBuffer buffer_;
 };
 
-// Elements [begin, begin + count) of a float view as f32 (f64 is rounded). Scalar: for small tensors; lib/kernels converts whole matrices.
-// Throws unsupported for integer types.
+// Elements [begin, begin + count) of a float view as f32 (f64 is rounded). Scalar: for small tensors;
+// lib/kernels converts whole matrices. Throws unsupported for integer types.
 void read_floats(const TensorView& view, int64_t begin, int64_t count, float* out, const std::string& where);
 std::vector<float> read_floats(const TensorView& view, const std::string& where);
 

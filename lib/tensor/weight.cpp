@@ -11,31 +11,39 @@ namespace {
 
 void expect(const TensorView& view, const PartSpec& spec, const std::string& where) {
   if (view.dtype != spec.dtype || view.shape != spec.shape) {
-    damaged(spec.name + " is " + std::string(dtype_name(view.dtype)) + " " + shape_text(view.shape) + ", expected " +
-                std::string(dtype_name(spec.dtype)) + " " + shape_text(spec.shape),
+    damaged(spec.name + " is " + std::string(dtype_name(view.dtype)) + " " + shape_text(view.shape) +
+                ", expected " + std::string(dtype_name(spec.dtype)) + " " + shape_text(spec.shape),
             where);
   }
-  if (static_cast<int64_t>(view.bytes.size()) != checked_mul(element_count(spec.shape, where), dtype_size(spec.dtype), where)) {
-    damaged(spec.name + " has " + std::to_string(view.bytes.size()) + " bytes, not what its shape says", where);
+  if (static_cast<int64_t>(view.bytes.size()) !=
+      checked_mul(element_count(spec.shape, where), dtype_size(spec.dtype), where)) {
+    damaged(spec.name + " has " + std::to_string(view.bytes.size()) + " bytes, not what its shape says",
+            where);
   }
 }
 
 void check(const DenseWeight& dense, const Weight& weight, const std::string& where) {
   if (!dtype_is_float(dense.values.dtype)) {
-    throw Error(ErrorKind::unsupported, "weight is " + std::string(dtype_name(dense.values.dtype)) + ", not a float type", where);
+    throw Error(ErrorKind::unsupported,
+                "weight is " + std::string(dtype_name(dense.values.dtype)) + ", not a float type", where);
   }
   const bool straight = weight.orientation == Orientation::out_in;
-  expect(dense.values,
-         {"weight", dense.values.dtype, straight ? Shape{weight.out, weight.in} : Shape{weight.in, weight.out}}, where);
+  expect(
+      dense.values,
+      {"weight", dense.values.dtype, straight ? Shape{weight.out, weight.in} : Shape{weight.in, weight.out}},
+      where);
 }
 
 void check(const IntegerGrid& grid, const Weight& weight, const std::string& where) {
   if (grid.bits < 2 || grid.bits > 8) damaged("bits must be 2 to 8, not " + std::to_string(grid.bits), where);
-  if (grid.group_size < 1 || grid.group_size > weight.in) damaged("group size " + std::to_string(grid.group_size) + " is not within the row", where);
+  if (grid.group_size < 1 || grid.group_size > weight.in)
+    damaged("group size " + std::to_string(grid.group_size) + " is not within the row", where);
   if (weight.orientation != Orientation::out_in) damaged("an integer grid is stored [out, in]", where);
   const DType scale = grid.scales.dtype;
-  if (scale != DType::f16 && scale != DType::bf16 && scale != DType::f32) damaged("scales must be F16, BF16 or F32", where);
-  const auto specs = integer_grid_parts(weight.out, weight.in, grid.bits, grid.group_size, grid.zeros.empty(), scale);
+  if (scale != DType::f16 && scale != DType::bf16 && scale != DType::f32)
+    damaged("scales must be F16, BF16 or F32", where);
+  const auto specs =
+      integer_grid_parts(weight.out, weight.in, grid.bits, grid.group_size, grid.zeros.empty(), scale);
   expect(grid.codes, specs[0], where);
   expect(grid.scales, specs[1], where);
   if (!grid.zeros.empty()) expect(grid.zeros, specs[2], where);
@@ -51,7 +59,8 @@ void check(const Int8Rows& rows, const Weight& weight, const std::string& where)
 void check(const FloatBlocks& blocks, const Weight& weight, const std::string& where) {
   if (blocks.block_size < 1 || blocks.nested_block < 1) damaged("block sizes must be positive", where);
   const bool nested = !blocks.nested_absmax.empty();
-  const auto specs = float_blocks_parts(weight.out, weight.in, blocks.block_size, nested, blocks.nested_block);
+  const auto specs =
+      float_blocks_parts(weight.out, weight.in, blocks.block_size, nested, blocks.nested_block);
   expect(blocks.codes, specs[0], where);
   expect(blocks.absmax, specs[1], where);
   if (nested) {
@@ -60,14 +69,18 @@ void check(const FloatBlocks& blocks, const Weight& weight, const std::string& w
   }
 }
 
-int64_t size_of(const TensorView& view) { return static_cast<int64_t>(view.bytes.size()); }
+int64_t size_of(const TensorView& view) {
+  return static_cast<int64_t>(view.bytes.size());
+}
 
 }  // namespace
 
 int64_t Weight::bytes() const {
   struct Count {
     int64_t operator()(const DenseWeight& w) const { return size_of(w.values); }
-    int64_t operator()(const IntegerGrid& w) const { return size_of(w.codes) + size_of(w.scales) + size_of(w.zeros); }
+    int64_t operator()(const IntegerGrid& w) const {
+      return size_of(w.codes) + size_of(w.scales) + size_of(w.zeros);
+    }
     int64_t operator()(const Int8Rows& w) const { return size_of(w.codes) + size_of(w.absmax); }
     int64_t operator()(const FloatBlocks& w) const {
       return size_of(w.codes) + size_of(w.absmax) + size_of(w.nested_absmax) + size_of(w.nested_map);
@@ -81,9 +94,11 @@ void check_weight(const Weight& weight, const std::string& where) {
   std::visit([&](const auto& storage) { check(storage, weight, where); }, weight.storage);
 }
 
-std::vector<PartSpec> integer_grid_parts(int64_t out, int64_t in, int bits, int64_t group_size, bool symmetric, DType scale_dtype) {
+std::vector<PartSpec> integer_grid_parts(int64_t out, int64_t in, int bits, int64_t group_size,
+                                         bool symmetric, DType scale_dtype) {
   const int64_t groups = ceil_div(in, group_size);
-  std::vector<PartSpec> specs = {{"codes", DType::u8, {out, packed_bytes(in, bits)}}, {"scales", scale_dtype, {out, groups}}};
+  std::vector<PartSpec> specs = {{"codes", DType::u8, {out, packed_bytes(in, bits)}},
+                                 {"scales", scale_dtype, {out, groups}}};
   if (!symmetric) specs.push_back({"zeros", DType::u8, {out, packed_bytes(groups, bits)}});
   return specs;
 }
@@ -92,7 +107,8 @@ std::vector<PartSpec> int8_rows_parts(int64_t out, int64_t in) {
   return {{"codes", DType::i8, {out, in}}, {"absmax", DType::f32, {out}}};
 }
 
-std::vector<PartSpec> float_blocks_parts(int64_t out, int64_t in, int64_t block_size, bool double_quantization, int64_t nested_block) {
+std::vector<PartSpec> float_blocks_parts(int64_t out, int64_t in, int64_t block_size,
+                                         bool double_quantization, int64_t nested_block) {
   const int64_t count = checked_mul(out, in, "weight");
   const int64_t blocks = ceil_div(count, block_size);
   std::vector<PartSpec> specs = {{"codes", DType::u8, {ceil_div(count, 2)}},
@@ -105,8 +121,8 @@ std::vector<PartSpec> float_blocks_parts(int64_t out, int64_t in, int64_t block_
 }
 
 Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const std::string& codec,
-                         const std::map<std::string, double>& parameters, const std::map<std::string, TensorView>& parts,
-                         const std::string& where) {
+                         const std::map<std::string, double>& parameters,
+                         const std::map<std::string, TensorView>& parts, const std::string& where) {
   const auto number = [&](const std::string& name) {
     const auto it = parameters.find(name);
     if (it == parameters.end()) damaged("parameter '" + name + "' is missing", where);
@@ -124,12 +140,15 @@ Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const
     if (it == parts.end()) damaged("part '" + name + "' is missing", where);
     return it->second;
   };
-  const auto optional_part = [&](const std::string& name) { return parts.contains(name) ? part(name) : TensorView{}; };
+  const auto optional_part = [&](const std::string& name) {
+    return parts.contains(name) ? part(name) : TensorView{};
+  };
 
   Weight weight{out, in, orientation, {}};
   if (codec == "integer-grid") {
     const int64_t bits = std::min<int64_t>(integer("bits"), 99);
-    weight.storage = IntegerGrid{static_cast<int>(bits), integer("group_size"), part("codes"), part("scales"), optional_part("zeros")};
+    weight.storage = IntegerGrid{static_cast<int>(bits), integer("group_size"), part("codes"), part("scales"),
+                                 optional_part("zeros")};
   } else if (codec == "int8-rows") {
     weight.storage = Int8Rows{part("codes"), part("absmax")};
   } else if (codec == "float-blocks") {
@@ -148,7 +167,8 @@ Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const
     }
     weight.storage = blocks;
   } else {
-    throw Error(ErrorKind::unsupported, "unknown codec '" + codec + "'", where, "a newer qwb may have written it");
+    throw Error(ErrorKind::unsupported, "unknown codec '" + codec + "'", where,
+                "a newer qwb may have written it");
   }
   check_weight(weight, where);
   return weight;

@@ -1,5 +1,6 @@
-// The weight matrix of a linear module as it is stored: plain floats or one of the codecs below. Every codec is drawn byte by byte in
-// formats/qwb.md; lib/kernels/dequantize.h turns any of them into f32. Views: the bytes belong to a file or to a QuantizedTensor.
+// The weight matrix of a linear module as it is stored: plain floats or one of the codecs below. Every codec
+// is drawn byte by byte in formats/qwb.md; lib/kernels/dequantize.h turns any of them into f32. Views: the
+// bytes belong to a file or to a QuantizedTensor.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +21,12 @@ struct DenseWeight {
   TensorView values;
 };
 
-// Integer grid: w[o, i] = (code[o, i] - zero[o, g]) * scale[o, g] with g = i / group_size; codes are unsigned, 2 to 8 bits.
-//   codes  U8 [out, ceil(in * bits / 8)]      each row a bit stream, least significant bit first, padded with zero bits
-//   scales F16, BF16 or F32 [out, groups]     groups = ceil(in / group_size), the last one may be short
-//   zeros  U8 [out, ceil(groups * bits / 8)]  packed like codes; absent: the grid is symmetric and zero = 2^(bits-1)
+// Integer grid: w[o, i] = (code[o, i] - zero[o, g]) * scale[o, g] with g = i / group_size; codes are
+// unsigned, 2 to 8 bits.
+//   codes  U8 [out, ceil(in * bits / 8)]      each row a bit stream, least significant bit first, padded with
+//   zero bits scales F16, BF16 or F32 [out, groups]     groups = ceil(in / group_size), the last one may be
+//   short zeros  U8 [out, ceil(groups * bits / 8)]  packed like codes; absent: the grid is symmetric and zero
+//   = 2^(bits-1)
 // Always in the orientation out_in.
 struct IntegerGrid {
   int bits = 0;
@@ -33,7 +36,8 @@ struct IntegerGrid {
   TensorView zeros;  // empty() when symmetric
 };
 
-// LLM.int8 rows: w[o, i] = code[o, i] * absmax[o] / 127 (computed as code * (absmax * (1/127)), see the kernel).
+// LLM.int8 rows: w[o, i] = code[o, i] * absmax[o] / 127 (computed as code * (absmax * (1/127)), see the
+// kernel).
 //   codes I8 [out, in] · absmax F32 [out]
 // Always in the orientation out_in.
 struct Int8Rows {
@@ -41,10 +45,12 @@ struct Int8Rows {
   TensorView absmax;
 };
 
-// 4-bit floats as bitsandbytes stores them: w[k] = table[code[k]] * scale(k / block_size) over the flattened stored matrix, whatever its orientation.
+// 4-bit floats as bitsandbytes stores them: w[k] = table[code[k]] * scale(k / block_size) over the flattened
+// stored matrix, whatever its orientation.
 //   codes  U8 [ceil(n / 2)]  element 2j in the high nibble of byte j
 //   absmax F32 [blocks], or with double quantization U8 [blocks] and
-//   nested_absmax F32 [ceil(blocks / nested_block)], nested_map F32 [256]:  scale(b) = nested_map[absmax[b]] * nested_absmax[b / nested_block] + nested_offset
+//   nested_absmax F32 [ceil(blocks / nested_block)], nested_map F32 [256]:  scale(b) = nested_map[absmax[b]]
+//   * nested_absmax[b / nested_block] + nested_offset
 struct FloatBlocks {
   enum class Table { nf4, fp4 };
   Table table = Table::nf4;
@@ -68,18 +74,20 @@ struct Weight {
   int64_t bytes() const;
 };
 
-// Throws `failed`, naming `where`, if the shapes and types of the parts are not exactly what the codec asks for. Every loader calls it
-// before the weight is used; kernels rely on it.
+// Throws `failed`, naming `where`, if the shapes and types of the parts are not exactly what the codec asks
+// for. Every loader calls it before the weight is used; kernels rely on it.
 void check_weight(const Weight& weight, const std::string& where);
 
-// A quantized weight that owns its parts: what a method returns and a writer stores. Part names are those of the codec's fields
+// A quantized weight that owns its parts: what a method returns and a writer stores. Part names are those of
+// the codec's fields
 // ("codes", "scales", ...); parameters are everything else a reader needs (see weight_from_parts).
 struct QuantizedTensor {
   int64_t out = 0;
   int64_t in = 0;
   Orientation orientation = Orientation::out_in;
   std::string codec;                         // "integer-grid", "int8-rows", "float-blocks"
-  std::map<std::string, double> parameters;  // integer-grid: bits, group_size · float-blocks: table (0 nf4, 1 fp4), block_size, nested_block, nested_offset
+  std::map<std::string, double> parameters;  // integer-grid: bits, group_size · float-blocks: table (0 nf4, 1
+                                             // fp4), block_size, nested_block, nested_offset
   std::map<std::string, Tensor> parts;
 
   // Views into the parts.
@@ -93,19 +101,25 @@ struct PartSpec {
   Shape shape;
 };
 
-// Assembles a Weight from named parts and parameters (as a reader found them), checked. Throws failed or unsupported, naming `where`.
+// Assembles a Weight from named parts and parameters (as a reader found them), checked. Throws failed or
+// unsupported, naming `where`.
 Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const std::string& codec,
-                         const std::map<std::string, double>& parameters, const std::map<std::string, TensorView>& parts,
-                         const std::string& where);
+                         const std::map<std::string, double>& parameters,
+                         const std::map<std::string, TensorView>& parts, const std::string& where);
 
 // Parts of each codec for a module of this size. scale_dtype: F16, BF16 or F32.
-std::vector<PartSpec> integer_grid_parts(int64_t out, int64_t in, int bits, int64_t group_size, bool symmetric, DType scale_dtype);
+std::vector<PartSpec> integer_grid_parts(int64_t out, int64_t in, int bits, int64_t group_size,
+                                         bool symmetric, DType scale_dtype);
 std::vector<PartSpec> int8_rows_parts(int64_t out, int64_t in);
-std::vector<PartSpec> float_blocks_parts(int64_t out, int64_t in, int64_t block_size, bool double_quantization, int64_t nested_block);
+std::vector<PartSpec> float_blocks_parts(int64_t out, int64_t in, int64_t block_size,
+                                         bool double_quantization, int64_t nested_block);
 
 // Bytes of a packed row of `count` codes.
-inline int64_t packed_bytes(int64_t count, int bits) { return ceil_div(count * bits, 8); }
-// Packs `count` codes (each < 2^bits) into packed_bytes(count, bits) bytes, least significant bit first; unpacks them again.
+inline int64_t packed_bytes(int64_t count, int bits) {
+  return ceil_div(count * bits, 8);
+}
+// Packs `count` codes (each < 2^bits) into packed_bytes(count, bits) bytes, least significant bit first;
+// unpacks them again.
 void pack_codes(const uint8_t* codes, int64_t count, int bits, std::byte* packed);
 void unpack_codes(const std::byte* packed, int64_t count, int bits, uint8_t* codes);
 

@@ -19,7 +19,8 @@ TEST(Half, EveryF16SurvivesTheRoundTrip) {
   }
 }
 
-// Between neighbours the nearer one wins, at the midpoint the even one: checked against the definition in f64.
+// Between neighbours the nearer one wins, at the midpoint the even one: checked against the definition in
+// f64.
 TEST(Half, F16RoundsToNearestEven) {
   for (uint32_t bits = 0; bits < 0x7bff; ++bits) {
     const double low = f16_to_f32(static_cast<uint16_t>(bits));
@@ -38,12 +39,13 @@ TEST(Half, F16RoundsToNearestEven) {
 
 TEST(Half, Bf16RoundsToNearestEven) {
   EXPECT_EQ(f32_to_bf16(1.0f), 0x3f80);
-  EXPECT_EQ(f32_to_bf16(1.00390625f), 0x3f80);            // tie to even
-  EXPECT_EQ(f32_to_bf16(1.01171875f), 0x3f82);            // tie to even, upwards
+  EXPECT_EQ(f32_to_bf16(1.00390625f), 0x3f80);  // tie to even
+  EXPECT_EQ(f32_to_bf16(1.01171875f), 0x3f82);  // tie to even, upwards
   EXPECT_EQ(f32_to_bf16(std::nextafter(1.00390625f, 2.0f)), 0x3f81);
   EXPECT_EQ(f32_to_bf16(3.4e38f), 0x7f80);
   EXPECT_TRUE(std::isnan(bf16_to_f32(f32_to_bf16(std::numeric_limits<float>::signaling_NaN()))));
-  for (uint32_t bits = 0; bits < 0x7f80; ++bits) EXPECT_EQ(f32_to_bf16(bf16_to_f32(static_cast<uint16_t>(bits))), bits);
+  for (uint32_t bits = 0; bits < 0x7f80; ++bits)
+    EXPECT_EQ(f32_to_bf16(bf16_to_f32(static_cast<uint16_t>(bits))), bits);
 }
 
 }  // namespace

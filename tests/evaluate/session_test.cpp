@@ -226,7 +226,8 @@ TEST(Evaluation, TokenizerMustFitTheModel) {
   const Path folder = scratch.path() / "model";
   const Path tiny = Path(QWB_SOURCE_DIR) / "tests/golden/model/gpt2";  // 96 tokens
   std::filesystem::create_directories(folder);
-  for (const char* file : {"config.json", "model.safetensors"}) std::filesystem::copy_file(tiny / file, folder / file);
+  for (const char* file : {"config.json", "model.safetensors"})
+    std::filesystem::copy_file(tiny / file, folder / file);
   Notes notes;
   try {
     Evaluation(few_windows(), notes).run(folder);

@@ -1,6 +1,7 @@
 // The fast backend against the reference, operation by operation, over odd sizes and tails.
-// Tolerances: sums of n terms of size 1 in f32, in lanes or tiles, err by at most about n^0.5 * 2^-24 of the sum of magnitudes: for n <= 300
-// below 2e-6; 2e-5 relative to the largest output leaves ten times that and still catches one wrong element in 300 (3e-3).
+// Tolerances: sums of n terms of size 1 in f32, in lanes or tiles, err by at most about n^0.5 * 2^-24 of the
+// sum of magnitudes: for n <= 300 below 2e-6; 2e-5 relative to the largest output leaves ten times that and
+// still catches one wrong element in 300 (3e-3).
 #include "lib/kernels/backend.h"
 
 #include <gtest/gtest.h>
@@ -27,11 +28,13 @@ std::vector<float> noise(int64_t count, uint64_t seed, float size = 1) {
   return values;
 }
 
-void expect_near(const std::vector<float>& actual, const std::vector<float>& expected, double tolerance = 2e-5) {
+void expect_near(const std::vector<float>& actual, const std::vector<float>& expected,
+                 double tolerance = 2e-5) {
   ASSERT_EQ(actual.size(), expected.size());
   double largest = 1e-30;
   for (const float value : expected) largest = std::max(largest, static_cast<double>(std::abs(value)));
-  for (size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], tolerance * largest) << "at " << i;
+  for (size_t i = 0; i < actual.size(); ++i)
+    ASSERT_NEAR(actual[i], expected[i], tolerance * largest) << "at " << i;
 }
 
 struct Made {
@@ -57,10 +60,13 @@ Made make(const std::string& kind, int64_t out, int64_t in, uint64_t seed) {
   };
   if (kind.starts_with("dense")) {
     const bool transposed = kind.ends_with("T");
-    const DType dtype = kind.find("bf16") != std::string::npos ? DType::bf16 : kind.find("f16") != std::string::npos ? DType::f16 : DType::f32;
+    const DType dtype = kind.find("bf16") != std::string::npos  ? DType::bf16
+                        : kind.find("f16") != std::string::npos ? DType::f16
+                                                                : DType::f32;
     made.dense = Tensor(dtype, transposed ? Shape{in, out} : Shape{out, in});
     fill_floats(made.dense);
-    made.weight = {out, in, transposed ? Orientation::in_out : Orientation::out_in, DenseWeight{made.dense.view()}};
+    made.weight = {out, in, transposed ? Orientation::in_out : Orientation::out_in,
+                   DenseWeight{made.dense.view()}};
     return made;
   }
   QuantizedTensor& q = made.quantized;
@@ -72,14 +78,18 @@ Made make(const std::string& kind, int64_t out, int64_t in, uint64_t seed) {
     const int64_t group = std::min<int64_t>(in, kind.find("g7") != std::string::npos ? 7 : 64);
     q.codec = "integer-grid";
     q.parameters = {{"bits", bits}, {"group_size", static_cast<double>(group)}};
-    specs = integer_grid_parts(out, in, bits, group, kind.find("asym") == std::string::npos, kind.find("bf16") != std::string::npos ? DType::bf16 : DType::f16);
+    specs = integer_grid_parts(out, in, bits, group, kind.find("asym") == std::string::npos,
+                               kind.find("bf16") != std::string::npos ? DType::bf16 : DType::f16);
   } else if (kind == "int8") {
     q.codec = "int8-rows";
     specs = int8_rows_parts(out, in);
   } else {
     q.codec = "float-blocks";
     q.orientation = kind.ends_with("T") ? Orientation::in_out : Orientation::out_in;
-    q.parameters = {{"table", kind.starts_with("nf4") ? 0 : 1}, {"block_size", 64}, {"nested_block", 256}, {"nested_offset", 0.25}};
+    q.parameters = {{"table", kind.starts_with("nf4") ? 0 : 1},
+                    {"block_size", 64},
+                    {"nested_block", 256},
+                    {"nested_offset", 0.25}};
     specs = float_blocks_parts(out, in, 64, kind.find("double") != std::string::npos, 256);
   }
   for (const PartSpec& spec : specs) {
@@ -95,9 +105,12 @@ Made make(const std::string& kind, int64_t out, int64_t in, uint64_t seed) {
   return made;
 }
 
-const std::vector<std::string> kKinds = {"dense-f32", "dense-f16", "dense-bf16", "dense-f32-T", "dense-bf16-T", "grid2", "grid3", "grid4", "grid5", "grid6",
-                                         "grid7", "grid8", "grid4-asym", "grid3-asym-g7", "grid4-asym-g7-bf16", "grid8-asym", "int8", "nf4", "fp4",
-                                         "nf4-double", "fp4-double", "nf4-T", "nf4-double-T"};
+const std::vector<std::string> kKinds = {
+    "dense-f32",  "dense-f16", "dense-bf16",  "dense-f32-T",   "dense-bf16-T",
+    "grid2",      "grid3",     "grid4",       "grid5",         "grid6",
+    "grid7",      "grid8",     "grid4-asym",  "grid3-asym-g7", "grid4-asym-g7-bf16",
+    "grid8-asym", "int8",      "nf4",         "fp4",           "nf4-double",
+    "fp4-double", "nf4-T",     "nf4-double-T"};
 
 TEST(Kernels, DequantizeEveryCodecAsDefined) {
   for (const std::string& kind : kKinds) {
@@ -122,7 +135,8 @@ TEST(Kernels, LinearMatchesTheReference) {
       const auto bias = noise(out, 7, 3);
       for (const bool add : {false, true}) {
         std::vector<float> expected = noise(tokens * out, 8), actual = expected;
-        reference_backend().linear(x.data(), tokens, made.weight, add ? bias.data() : nullptr, expected.data(), add);
+        reference_backend().linear(x.data(), tokens, made.weight, add ? bias.data() : nullptr,
+                                   expected.data(), add);
         fast_backend().linear(x.data(), tokens, made.weight, add ? bias.data() : nullptr, actual.data(), add);
         expect_near(actual, expected);
       }
@@ -153,7 +167,8 @@ TEST(Kernels, NormsActivationsAndRotation) {
     reference_backend().layer_norm(x.data(), rows, n, gain.data(), bias.data(), 1e-5, expected.data());
     fast_backend().layer_norm(x.data(), rows, n, gain.data(), bias.data(), 1e-5, actual.data());
     expect_near(actual, expected, 2e-6);
-    for (const Activation activation : {Activation::silu, Activation::gelu_tanh, Activation::gelu_erf, Activation::quick_gelu, Activation::relu}) {
+    for (const Activation activation : {Activation::silu, Activation::gelu_tanh, Activation::gelu_erf,
+                                        Activation::quick_gelu, Activation::relu}) {
       for (const bool gated : {false, true}) {
         auto a = noise(rows * n, 34, 12), b = a;
         a[0] = b[0] = -300.0f;  // GPT-2's outliers: exp must not overflow into NaN
@@ -186,7 +201,8 @@ TEST(Kernels, AttentionWithPastWindowsAndGroups) {
         shape.query_stride = 50;
         shape.window = window;
         shape.scale = 0.8f;
-        const auto q = noise(tokens * 50, 41, 3), k = noise((past + tokens) * 20, 42, 3), v = noise((past + tokens) * 20, 43);
+        const auto q = noise(tokens * 50, 41, 3), k = noise((past + tokens) * 20, 42, 3),
+                   v = noise((past + tokens) * 20, 43);
         std::vector<float> expected(static_cast<size_t>(tokens * 40)), actual(expected.size());
         reference_backend().attention(q.data(), k.data(), v.data(), shape, expected.data());
         fast_backend().attention(q.data(), k.data(), v.data(), shape, actual.data());
@@ -207,7 +223,8 @@ TEST(Kernels, LossesOverVocabularySlabs) {
     std::vector<double> expected(static_cast<size_t>(rows)), actual(expected.size());
     reference_backend().losses(x.data(), rows, made.weight, targets, expected.data());
     fast_backend().losses(x.data(), rows, made.weight, targets, actual.data());
-    for (size_t r = 0; r < expected.size(); ++r) EXPECT_NEAR(actual[r], expected[r], 2e-5 * std::max(1.0, expected[r]));
+    for (size_t r = 0; r < expected.size(); ++r)
+      EXPECT_NEAR(actual[r], expected[r], 2e-5 * std::max(1.0, expected[r]));
   }
 }
 
@@ -243,7 +260,9 @@ TEST(Kernels, MomentsAreSymmetricSums) {
     for (int64_t i = 0; i < n; i += 13) {
       for (int64_t j = 0; j < n; j += 7) {
         double sum = 1;
-        for (int64_t r = 0; r < rows; ++r) sum += static_cast<double>(x[static_cast<size_t>(r * n + i)]) * static_cast<double>(x[static_cast<size_t>(r * n + j)]);
+        for (int64_t r = 0; r < rows; ++r)
+          sum += static_cast<double>(x[static_cast<size_t>(r * n + i)]) *
+                 static_cast<double>(x[static_cast<size_t>(r * n + j)]);
         EXPECT_NEAR(h[static_cast<size_t>(i * n + j)], sum, 1e-4);
         EXPECT_EQ(h[static_cast<size_t>(i * n + j)], h[static_cast<size_t>(j * n + i)]);
       }
@@ -258,7 +277,9 @@ TEST(Kernels, SixteenBitConversions) {
   simd::to_f16(values.data(), 1003, 0.5f, halves.data());
   simd::from_f16(halves.data(), 1003, back.data());
   for (size_t i = 0; i < values.size(); ++i) EXPECT_EQ(back[i], f16_to_f32(f32_to_f16(values[i] * 0.5f)));
-  EXPECT_EQ(simd::max_magnitude(values.data(), 1003), std::abs(*std::max_element(values.begin(), values.end(), [](float a, float b) { return std::abs(a) < std::abs(b); })));
+  EXPECT_EQ(simd::max_magnitude(values.data(), 1003),
+            std::abs(*std::max_element(values.begin(), values.end(),
+                                       [](float a, float b) { return std::abs(a) < std::abs(b); })));
 }
 
 TEST(Kernels, SameBitsForAnyNumberOfThreads) {

@@ -1,6 +1,6 @@
 // Logits against transformers in f32 (tests/golden/make_model.py), for every architecture, on both backends.
-// Tolerance: 1e-4 of the largest logit. f32 sums over at most 128 terms through two blocks stay below 2e-6 of it here; a wrong mask,
-// rotation, norm or bias moves logits by 1e-2 and more.
+// Tolerance: 1e-4 of the largest logit. f32 sums over at most 128 terms through two blocks stay below 2e-6 of
+// it here; a wrong mask, rotation, norm or bias moves logits by 1e-2 and more.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -43,7 +43,8 @@ void expect_close(const std::vector<float>& logits, const std::vector<float>& ex
   double largest = 0, difference = 0;
   for (size_t i = 0; i < logits.size(); ++i) {
     largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
-    difference = std::max(difference, std::abs(static_cast<double>(logits[i]) - static_cast<double>(expected[i])));
+    difference =
+        std::max(difference, std::abs(static_cast<double>(logits[i]) - static_cast<double>(expected[i])));
   }
   EXPECT_LE(difference, tolerance * largest) << "largest logit " << largest;
 }
@@ -64,12 +65,14 @@ TEST_P(Logits, AgreeWithTransformers) {
   }
 }
 
-// The same logits whether the tokens come at once, one by one or in uneven pieces: the KV cache, positions and windows continue.
+// The same logits whether the tokens come at once, one by one or in uneven pieces: the KV cache, positions
+// and windows continue.
 TEST_P(Logits, ContinueFromTheCache) {
   const Golden golden(GetParam());
   const std::vector<float> expected = read_floats(*golden.expected->find("logits_full"), "full");
   const auto model = Model::load(golden.open.source, golden.open.config, GetParam());
-  for (const std::vector<size_t>& pieces : {std::vector<size_t>(128, 1), std::vector<size_t>{1, 7, 30, 2, 60, 28}}) {
+  for (const std::vector<size_t>& pieces :
+       {std::vector<size_t>(128, 1), std::vector<size_t>{1, 7, 30, 2, 60, 28}}) {
     KvCache cache = model->new_cache(128);
     std::vector<float> logits;
     size_t at = 0;
@@ -110,13 +113,16 @@ TEST_P(Logits, LossesAreThoseOfTheLogits) {
   for (size_t r = 0; r < 127; ++r) {
     double sum = 0;
     for (size_t v = 0; v < vocab; ++v) sum += std::exp(static_cast<double>(logits[r * vocab + v]));
-    EXPECT_NEAR(losses[r], std::log(sum) - static_cast<double>(logits[r * vocab + static_cast<size_t>(golden.tokens[r + 1])]), 1e-4);
+    EXPECT_NEAR(
+        losses[r],
+        std::log(sum) - static_cast<double>(logits[r * vocab + static_cast<size_t>(golden.tokens[r + 1])]),
+        1e-4);
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Logits,
-                         testing::Values("llama", "llama_tied_head_dim", "llama_linear", "llama_llama3", "llama_yarn", "mistral", "qwen2",
-                                         "qwen3", "gpt2", "gpt2_scaled"),
+                         testing::Values("llama", "llama_tied_head_dim", "llama_linear", "llama_llama3",
+                                         "llama_yarn", "mistral", "qwen2", "qwen3", "gpt2", "gpt2_scaled"),
                          [](const auto& case_) { return case_.param; });
 
 }  // namespace

@@ -22,7 +22,8 @@ TEST(Sampling, TemperatureFollowsTheSoftmax) {
   const auto p = Sampler(settings).distribution(kLogits, {});
   double sum = 0;
   for (const float logit : kLogits) sum += std::exp(static_cast<double>(logit) / 2);
-  for (size_t i = 0; i < p.size(); ++i) EXPECT_NEAR(p[i], std::exp(static_cast<double>(kLogits[i]) / 2) / sum, 1e-12);
+  for (size_t i = 0; i < p.size(); ++i)
+    EXPECT_NEAR(p[i], std::exp(static_cast<double>(kLogits[i]) / 2) / sum, 1e-12);
 }
 
 TEST(Sampling, FiltersKeepWhatTheyShould) {

@@ -24,7 +24,8 @@ std::string help_text(const Parameter& parameter, const std::string& methods) {
     text += ": ";
     for (size_t i = 0; i < parameter.choices.size(); ++i) text += (i == 0 ? "" : ", ") + parameter.choices[i];
   }
-  const std::string fallback = parameter.fallback.is_string() ? parameter.fallback.get<std::string>() : parameter.fallback.dump();
+  const std::string fallback =
+      parameter.fallback.is_string() ? parameter.fallback.get<std::string>() : parameter.fallback.dump();
   return text + " [" + fallback + "; " + methods + "]";
 }
 
@@ -59,7 +60,8 @@ MethodFlags::MethodFlags(CLI::App& app) {
     flag->kind = parameter.kind;
     const std::string help = help_text(parameter, users[parameter.name]);
     if (parameter.kind == Parameter::Kind::boolean) {
-      flag->option = app.add_flag(flag_name(parameter.name) + ",!" + opposite(parameter.name), flag->on, help);
+      flag->option =
+          app.add_flag(flag_name(parameter.name) + ",!" + opposite(parameter.name), flag->on, help);
     } else {
       flag->option = app.add_option(flag_name(parameter.name), flag->text, help)->type_name("");
     }
@@ -77,7 +79,9 @@ Settings MethodFlags::settings(const Method& method) const {
     const Json value = boolean ? Json(flag->on) : parse_value(flag->kind, flag->text, flag_name(name));
     const bool has = std::any_of(own.begin(), own.end(), [&](const Parameter& p) { return p.name == name; });
     if (!has && name == "bits" && value == method.bits(resolve_settings(method, Json::object()))) continue;
-    if (!has) throw Error(ErrorKind::usage, "method " + method.name() + " has no " + flag_name(name), {}, "see qwb-quantize --help");
+    if (!has)
+      throw Error(ErrorKind::usage, "method " + method.name() + " has no " + flag_name(name), {},
+                  "see qwb-quantize --help");
     given[name] = value;
   }
   return resolve_settings(method, given);

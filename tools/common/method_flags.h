@@ -12,11 +12,11 @@ namespace qwb {
 
 class MethodFlags {
  public:
-  // Adds one flag for every parameter of every method ("group_size" becomes --group-size; a boolean also gets its opposite: --asymmetric
-  // for --symmetric, --no-NAME otherwise).
+  // Adds one flag for every parameter of every method ("group_size" becomes --group-size; a boolean also gets
+  // its opposite: --asymmetric for --symmetric, --no-NAME otherwise).
   explicit MethodFlags(CLI::App& app);
-  // The settings of `method`: what was given on the command line, the rest by default. Throws usage for a flag that the method does
-  // not have. --bits is allowed everywhere if it says what the method does anyway.
+  // The settings of `method`: what was given on the command line, the rest by default. Throws usage for a
+  // flag that the method does not have. --bits is allowed everywhere if it says what the method does anyway.
   Settings settings(const Method& method) const;
 
  private:

@@ -44,17 +44,19 @@ int64_t peak_resident_bytes() {
 std::vector<ArtifactModule> artifact_modules(const Plan& plan) {
   std::vector<ArtifactModule> modules;
   for (const PlannedModule& planned : plan.modules) {
-    modules.push_back({planned.info.name, planned.info.out, planned.info.in, planned.storage.orientation, planned.storage.codec,
-                       planned.storage.parts});
+    modules.push_back({planned.info.name, planned.info.out, planned.info.in, planned.storage.orientation,
+                       planned.storage.codec, planned.storage.parts});
   }
   return modules;
 }
 
 }  // namespace
 
-QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress) : request_(std::move(request)), open_(open_model(request_.model)) {
+QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress)
+    : request_(std::move(request)), open_(open_model(request_.model)) {
   if (open_.format != "huggingface") {
-    throw Error(ErrorKind::usage, "this is an artifact already", request_.model.string(), "start from the original checkpoint");
+    throw Error(ErrorKind::usage, "this is an artifact already", request_.model.string(),
+                "start from the original checkpoint");
   }
   model_ = Model::load(open_.source, open_.config, (request_.model / "config.json").string());
   plan_ = plan_modules(*model_, *request_.method, request_.settings);
@@ -68,6 +70,7 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress) : request_
     render = [chat = ChatTemplate::load(request_.model)](const Json& messages) {
       ChatTemplate::Options options;
       options.add_generation_prompt = false;
+      options.now = 0;  // a template that tells the date must not change the key
       return chat.render(messages, options);
     };
   }
@@ -76,7 +79,8 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress) : request_
 
 int64_t QuantizeJob::artifact_bytes() const {
   int64_t bytes = plan_.bytes;
-  for (const std::string& name : open_.source->names()) bytes += static_cast<int64_t>(open_.source->find(name)->bytes.size());
+  for (const std::string& name : open_.source->names())
+    bytes += static_cast<int64_t>(open_.source->find(name)->bytes.size());
   for (const PlannedModule& module : plan_.modules) {
     bytes -= static_cast<int64_t>(open_.source->find(module.info.name + ".weight")->bytes.size());
   }
@@ -121,7 +125,8 @@ void QuantizeJob::write(const Path& folder, Progress& progress, bool replace) co
   manifest["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   manifest["peak_memory"] = peak_resident_bytes();
   if (!writer.finish(manifest, replace)) {
-    throw Error(ErrorKind::usage, "the folder exists and is not empty", folder.string(), "choose another --out or add --force");
+    throw Error(ErrorKind::usage, "the folder exists and is not empty", folder.string(),
+                "choose another --out or add --force");
   }
 }
 

@@ -19,9 +19,9 @@ struct QuantizeRequest {
   Path model;
   const Method* method = nullptr;
   Settings settings;
-  CalibrationRequest calibration;   // used if the method needs it; length 0: the model's context, at most 2048
+  CalibrationRequest calibration;  // used if the method needs it; length 0: the model's context, at most 2048
   bool chat_template = false;
-  Path demo_calibration;            // what --calib demo means
+  Path demo_calibration;  // what --calib demo means
 };
 
 // Everything known before the work begins.
