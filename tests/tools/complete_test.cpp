@@ -83,8 +83,8 @@ TEST_F(Complete, PromptFromArgumentFileAndStandardInput) {
 }
 
 TEST_F(Complete, SamplingFlags) {
-  const auto sample = [&](const Words& more) {
-    Words words = gpt2({prompt_, "--max-tokens", "12", "--ignore-eos"});
+  const auto sample = [&](const Words& more, const std::string& count = "12") {
+    Words words = gpt2({prompt_, "--max-tokens", count, "--ignore-eos"});
     words.insert(words.end(), more.begin(), more.end());
     return ids(rows(words));
   };
@@ -99,7 +99,7 @@ TEST_F(Complete, SamplingFlags) {
   EXPECT_EQ(sample({"--temperature", "1.5", "--top-p", "0.0001"}), greedy);
   EXPECT_EQ(sample({"--temperature", "1.5", "--min-p", "1"}), greedy);
   // Forty: the demo model repeats itself at last.
-  EXPECT_NE(sample({"--repetition-penalty", "5", "--max-tokens", "40"}), sample({"--max-tokens", "40"}));
+  EXPECT_NE(sample({"--repetition-penalty", "5"}, "40"), sample({}, "40"));
   for (const Words& wrong : std::vector<Words>{{"--temperature", "-1"},
                                                {"--top-k", "-1"},
                                                {"--top-p", "0"},

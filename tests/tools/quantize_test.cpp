@@ -1,6 +1,7 @@
 // qwb-quantize as a user runs it: its contract. Faults: quantize_faults_test.cpp.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -25,9 +26,12 @@ class Quantize : public ToolTest {
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
-  // A short gptq run: 4 windows of 128 tokens.
+  // A short gptq run: 4 windows of 128 tokens, unless `more` says otherwise.
   Words small(Words more = {}) const {
-    more.insert(more.begin(), {"--method", "gptq", "--samples", "4", "--length", "128"});
+    for (const auto& [flag, value] :
+         {std::pair<const char*, const char*>{"--method", "gptq"}, {"--samples", "4"}, {"--length", "128"}}) {
+      if (std::find(more.begin(), more.end(), flag) == more.end()) more.insert(more.end(), {flag, value});
+    }
     return with(more);
   }
   // The calibration that a gptq request would use, without the work.
@@ -142,7 +146,7 @@ TEST_F(Quantize, WrongRequestsAreUsageErrors) {
                                     {"--method", "gptq", "--calib", "nonsense"},
                                     {"--method", "gptq", "--samples", "x"},
                                     {"--method", "gptq", "--length", "1"},
-                                    {"--method", "gptq", "--seed", "-1"},
+                                    {"--method", "gptq", "--seed", "x"},
                                     {"stray"}};
   for (const Words& words : wrong) {
     const RunResult result = tool("quantize", with(words));
