@@ -218,8 +218,8 @@ std::string process_start(const std::string& pid) {
   std::getline(file, text);
   const size_t name_end = text.rfind(')');
   if (name_end == std::string::npos) return {};
-  size_t at = name_end + 1;
-  for (int field = 0; field < 20 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
+  size_t at = name_end + 1;  // the space before field 3, the state; field 22 is the start (proc(5))
+  for (int field = 3; field < 22 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
   if (at == std::string::npos) return {};
   return text.substr(at + 1, text.find(' ', at + 1) - at - 1);
 }
