@@ -18,7 +18,7 @@ need_packages() {
   fi
   missing=
   for package in "$@"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+    has_package "$package" || missing="$missing $package"
   done
   [ -n "$missing" ] || return 0
   echo "Installing:$missing" >&2
@@ -28,6 +28,16 @@ need_packages() {
   fi
   echo "These packages are missing and could not be installed:$missing" >&2
   return 1
+}
+
+# A tool may also have come from elsewhere than a package.
+has_package() {
+  case $1 in
+    ninja-build) command -v ninja ;;
+    clang) command -v clang++ ;;
+    g++ | cmake | make | pkg-config | ccache | clang-format-14 | clang-tidy-14) command -v "$1" ;;
+    *) dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep 'ok installed' ;;
+  esac >/dev/null
 }
 
 # Runs a command as root: directly, or by sudo.

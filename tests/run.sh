@@ -76,8 +76,8 @@ release_tests() {
   run_ctest build/test
 }
 
-# Long tests that show the sanitizers nothing that shorter ones do not: full-size models, statistics, timing, kill -9 in loops.
-not_sanitized='Golden.*Perplexity|EvalTool|Speed|Kill|recipes|install|kernels_|Arrows'
+# Long tests whose code shorter ones reach as well: whole models, whole tools, timing, kill -9 in a loop, other instruction sets.
+not_sanitized='^(Eval|Evaluation|Perplexity|Speed|DemoModels|GoldenModel|Quantize|Complete|Arrows)\.|KillAtAnyInstant|^kernels_'
 
 sanitized_tests() {
   build build/asan all -- -DCMAKE_BUILD_TYPE=RelWithDebInfo '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1' \
@@ -152,7 +152,7 @@ packages="$build_packages $test_packages"
 [ $quick = yes ] || packages="$packages $fuzz_packages"
 [ $format = no ] || packages="$packages $format_packages"
 # shellcheck disable=SC2086
-need_packages $packages || broken "packages"
+need_packages $packages || echo "trying without them"
 [ $quick = yes ] || fuzz_runtime || broken "the runtime of libFuzzer"
 
 [ $format = no ] || part "format" format_check
