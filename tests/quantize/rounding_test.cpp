@@ -71,7 +71,8 @@ TEST(Rtn, ZeroGroupsAndTinyWeightsStayExact) {
     values[i] = static_cast<float>(i % 15 - 7) * 0x1p-24f;  // an f16 scale that is the smallest subnormal
   const Tensor weight = make_tensor(values, {4, 256});
   for (const bool symmetric : {true, false}) {
-    const auto result = run_method("rtn", make_task("m", weight.view()), {{"symmetric", symmetric}});
+    const auto result =
+        run_method("rtn", make_task("m", weight.view()), {{"symmetric", symmetric}, {"scale_dtype", "f16"}});
     EXPECT_EQ(dequantize(result.tensor), values);
     EXPECT_EQ(result.weight_error, 0);
   }
@@ -94,10 +95,21 @@ TEST(Rtn, OneGroupPerRowAndShortLastGroups) {
       testing::ThrowsMessage<Error>(testing::HasSubstr("model.layers.0.up")));
 }
 
+// "auto" keeps f32 scales for f32 weights only.
+TEST(Rtn, ScalesFollowTheCheckpointsType) {
+  const Tensor full(DType::f32, {2, 4}), half(DType::bf16, {2, 4});
+  for (const auto& [tensor, expected] : {std::pair(&full, DType::f32), std::pair(&half, DType::f16)}) {
+    ModuleTask task = make_task("m", tensor->view());
+    const Method& rtn = find_method("rtn");
+    const Storage storage = rtn.storage(task.info, resolve_settings(rtn, {{"group_size", -1}}));
+    EXPECT_EQ(storage.parts[1].dtype, expected);
+  }
+}
+
 TEST(Rtn, HugeScalesAreAnErrorNotAnInfinity) {
   const Tensor weight = make_tensor({1e6f, 2, 3, 4}, {2, 2});
   const ModuleTask task = make_task("m", weight.view());
-  EXPECT_THROW(run_method("rtn", task, {{"group_size", -1}}), Error);
+  EXPECT_THROW(run_method("rtn", task, {{"group_size", -1}, {"scale_dtype", "f16"}}), Error);
   EXPECT_NO_THROW(run_method("rtn", task, {{"group_size", -1}, {"scale_dtype", "bf16"}}));
   const Tensor widest = make_tensor({3e38f, -3e38f}, {1, 2});
   EXPECT_THROW(run_method("rtn", make_task("m", widest.view()),
