@@ -25,7 +25,11 @@ Tensor random_weight() {
 
 QuantizedTensor quantized(const std::string& method, const Json& settings) {
   const Tensor weight = random_weight();
-  const ModuleTask task = {{"module", kOut, kIn, Orientation::out_in, DType::f32}, weight.view(), nullptr};
+  ModuleTask task;
+  task.info.name = "module";
+  task.info.out = kOut;
+  task.info.in = kIn;
+  task.weight = weight.view();
   return find_method(method).quantize(task, resolve_settings(find_method(method), settings)).tensor;
 }
 

@@ -57,3 +57,5 @@ BENCHMARK(encode_one_word)->DenseRange(0, 1);
 
 }  // namespace
 }  // namespace qwb
+
+BENCHMARK_MAIN();
