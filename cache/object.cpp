@@ -9,6 +9,7 @@
 #include <map>
 #include <vector>
 
+#include "lib/base/file_hash.h"
 #include "lib/base/hash.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
@@ -48,19 +49,6 @@ std::vector<std::string> data_files(const Path& object) {
   }
   std::sort(names.begin(), names.end());
   return names;
-}
-
-std::string file_hash(const Path& path) {
-  constexpr size_t kPiece = size_t{16} << 20;
-  const MappedFile file = MappedFile::open(path);
-  Hasher hasher;
-  for (size_t at = 0; at < file.bytes().size(); at += kPiece) {
-    check_interrupt();
-    const Bytes piece = file.bytes().subspan(at, std::min(kPiece, file.bytes().size() - at));
-    hasher.bytes(piece);
-    file.drop(piece);
-  }
-  return hasher.hex();
 }
 
 std::vector<std::string> hash_files(const Path& object, const std::vector<std::string>& names) {

@@ -2,6 +2,7 @@
 #include <sstream>
 
 #include "formats/qwb.h"
+#include "lib/base/file_hash.h"
 #include "lib/base/hash.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
@@ -57,19 +58,6 @@ std::vector<std::string> regular_files(const Path& folder) {
   }
   std::sort(names.begin(), names.end());
   return names;
-}
-
-std::string file_hash(const Path& path) {
-  constexpr size_t kPiece = size_t{16} << 20;
-  const MappedFile file = MappedFile::open(path);
-  Hasher hasher;
-  for (size_t at = 0; at < file.bytes().size(); at += kPiece) {
-    check_interrupt();
-    const Bytes piece = file.bytes().subspan(at, std::min(kPiece, file.bytes().size() - at));
-    hasher.bytes(piece);
-    file.drop(piece);
-  }
-  return hasher.hex();
 }
 
 }  // namespace

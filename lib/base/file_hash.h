@@ -1,0 +1,14 @@
+// The content hash of a whole file.
+#pragma once
+
+#include <string>
+
+#include "lib/base/file.h"
+
+namespace qwb {
+
+// XXH3-128 (hex) of the file's bytes, read piece by piece so that it does not stay resident. Throws what
+// MappedFile::open throws; interrupted.
+std::string file_hash(const Path& path);
+
+}  // namespace qwb
