@@ -15,7 +15,7 @@
 namespace qwb {
 
 struct CalibrationRequest {
-  // "lima", "demo", or the path of a .jsonl or .txt file.
+  // What the user called it: "lima", "demo", or a path; the tools know which file that is.
   std::string source = "demo";
   int64_t samples = 128;  // windows
   int64_t length = 512;   // tokens a window
@@ -37,11 +37,6 @@ struct CalibrationSet {
 
 // Turns the messages of one conversation ([{role, content}, ...]) into text: a chat template.
 using RenderChat = std::function<std::string(const Json& messages)>;
-
-// The file behind a source's name. demo: the installed demo text. lima: GAIR/lima's train.jsonl in the
-// Hugging Face cache (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME as huggingface_hub reads them), else
-// $QWB_DATA/lima.jsonl. Throws not_found with the way to get it.
-Path calibration_file(const std::string& source, const Path& demo);
 
 // The texts of a file: a .txt is one text; each line of a .jsonl gives one, from its field `text` (string),
 // `conversations` (strings in turn order, or {from, value}) or `messages` ({role, content}). Turns are joined

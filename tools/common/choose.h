@@ -11,7 +11,7 @@
 
 namespace qwb {
 
-// `flag` (--model), else $QWB_MODEL, else the demo llama. Throws not_found, with how to get a model, unless
+// `flag` (--model), else $QWB_MODEL, else the demo llama; a name of the Hub is pulled. Throws not_found, with how to get a model, unless
 // the folder has a config.json.
 Path choose_model(const std::string& flag, Progress& progress);
 

@@ -1,6 +1,7 @@
 #include "tools/common/quantize_flags.h"
 
 #include "tools/common/choose.h"
+#include "tools/common/pull.h"
 
 namespace qwb {
 namespace {
@@ -14,12 +15,12 @@ std::string method_help() {
 }  // namespace
 
 QuantizeFlags::QuantizeFlags(CLI::App& app) {
-  app.add_option("--model", model_, "folder with the checkpoint [$QWB_MODEL, else the demo llama]")
-      ->type_name("DIR");
+  app.add_option("--model", model_, "folder with the checkpoint, or its name on the Hub [$QWB_MODEL, else the demo llama]")
+      ->type_name("MODEL");
   app.add_option("--method", method_, method_help())->capture_default_str()->type_name("NAME");
   parameters_ = std::make_unique<MethodFlags>(app);
   constexpr const char* kGroup = "Calibration";
-  app.add_option("--calib", calib_, "calibration set: lima, demo, a .jsonl or a .txt [demo]")
+  app.add_option("--calib", calib_, "calibration set: lima, demo, a .jsonl, a .txt, a data set on the Hub (OWNER/NAME[:FILE]) [demo]")
       ->type_name("C")
       ->group(kGroup);
   app.add_option("--samples", samples_, "calibration windows")
@@ -58,7 +59,8 @@ void QuantizeFlags::fill_calibration(QuantizeRequest& request, Tool& tool) const
     calibration.source = "demo";
     tool.note("no --calib given: calibrating with the demo text");
   }
-  if (calibration.source == "demo") request.demo_calibration = demo_path("text/calib.jsonl");
+  request.calibration_file = calibration.source == "demo" ? demo_path("text/calib.jsonl")
+                                                          : calibration_source(calibration.source, tool.progress());
   calibration.samples = samples_;
   calibration.length = length_;
   calibration.documents = documents_;

@@ -63,7 +63,7 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress)
   if (!request_.method->needs_calibration()) return;
   CalibrationRequest& calibration = request_.calibration;
   if (calibration.length == 0) calibration.length = std::min(kLongestDefault, model_->config().max_positions);
-  const Path file = calibration_file(calibration.source, request_.demo_calibration);
+  const Path& file = request_.calibration_file;
   const Tokenizer tokenizer = Tokenizer::load(request_.model);
   RenderChat render;
   if (request_.chat_template) {

@@ -21,7 +21,7 @@ struct QuantizeRequest {
   Settings settings;
   CalibrationRequest calibration;  // used if the method needs it; length 0: the model's context, at most 2048
   bool chat_template = false;
-  Path demo_calibration;  // what --calib demo means
+  Path calibration_file;  // the file behind calibration.source
 };
 
 // Everything known before the work begins.
