@@ -15,6 +15,8 @@ class ChangedOnServer : public Error {
  public:
   ChangedOnServer(const std::string& what, const std::string& where)
       : Error(ErrorKind::verification, what, where, "nothing wrong was kept; try again later") {}
+  // What it lists it does not have.
+  explicit ChangedOnServer(const Error& error) : Error(error) {}
 };
 
 // An answer whose status is neither 2xx nor a redirect. `body` may be empty (HEAD). 401, 403, 404, 410: not_found, with the

@@ -130,24 +130,29 @@ RepoName parse_repo(const std::string& text, RepoKind kind) {
   return repo;
 }
 
+namespace {
+
+Error hostile(const std::string& what, const std::string& path, const std::string& where) {
+  return Error(ErrorKind::verification, "the server lists a file " + what + ": " + shown(path), where,
+               "nothing was written; this server cannot be trusted");
+}
+
+}  // namespace
+
 void check_file_name(const std::string& path, const std::string& where) {
-  if (const char* fault = fault_of(path)) {
-    throw Error(ErrorKind::verification, "the server lists a file whose name " + std::string(fault) + ": " + shown(path),
-                where, "nothing was written; this server cannot be trusted");
-  }
+  if (const char* fault = fault_of(path)) throw hostile("whose name " + std::string(fault), path, where);
 }
 
 void check_file_names(const std::vector<RemoteFile>& files, const std::string& where) {
   std::set<std::string> names;
   for (const RemoteFile& file : files) {
     check_file_name(file.path, where);
-    if (!names.insert(file.path).second)
-      throw Error(ErrorKind::verification, "the server lists a file twice: " + shown(file.path), where);
+    if (!names.insert(file.path).second) throw hostile("twice", file.path, where);
   }
   for (const RemoteFile& file : files) {
     for (size_t slash = file.path.find('/'); slash != std::string::npos; slash = file.path.find('/', slash + 1)) {
       if (names.contains(file.path.substr(0, slash)))
-        throw Error(ErrorKind::verification, "the server lists a file below another file: " + shown(file.path), where);
+        throw hostile("below another file", file.path, where);
     }
   }
 }

@@ -180,7 +180,11 @@ void Transfer::end_with_status() {
     return end({false, hub_error(*source_.settings, *source_.repo, route_.url(), head_, words_), requested_wait(head_),
                 fresh_});
   }
-  if (route_.at_endpoint()) throw hub_error(*source_.settings, *source_.repo, route_.url(), head_, words_);
+  if (route_.at_endpoint()) {
+    const Error error = hub_error(*source_.settings, *source_.repo, route_.url(), head_, words_);
+    if (head_.status == 404) throw ChangedOnServer(error);
+    throw error;
+  }
   // The storage behind the Hub: a signed URL may have expired, the Hub gives a new one.
   source_.direct = {};
   end({false,

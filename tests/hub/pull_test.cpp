@@ -254,7 +254,7 @@ TEST_F(PullTest, OtherToolsTakeNames) {
   hub_->forget_requests();
   model.put("config.json", "{}");  // what is here complete is used as it is, without a request
   EXPECT_EQ(tool("inspect", {"demo/gpt2"}).code, 0);
-  EXPECT_EQ(tool("complete", {"Once", "--model", "demo/gpt2", "-n", "2"}).code, 0);
+  EXPECT_EQ(tool("complete", {"Once", "--model", "demo/gpt2", "--max-tokens", "2"}).code, 0);
   EXPECT_EQ(hub_->seen().size(), 0u);
   const RunResult missing = tool("inspect", {"org/absent"});
   EXPECT_EQ(missing.code, 3);
