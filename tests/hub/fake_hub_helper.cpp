@@ -280,12 +280,14 @@ void FakeHub::answer_api(const std::string& target, const httplib::Request& requ
   }
   const std::string kind = rest.substr(0, rest.find('/'));
   rest.erase(0, kind.size() + 1);
-  std::string what, revision = "main";
+  std::string what, folder, revision = "main";
   for (const char* word : {"/revision/", "/tree/"}) {
     const size_t at = rest.find(word);
     if (at == std::string::npos) continue;
     what = word;
-    revision = decode(rest.substr(at + what.size()));
+    revision = rest.substr(at + what.size());
+    folder = revision.find('/') != std::string::npos ? decode(revision.substr(revision.find('/') + 1)) + "/" : "";
+    revision = decode(revision.substr(0, revision.find('/')));
     rest.resize(at);
     break;
   }
@@ -297,6 +299,9 @@ void FakeHub::answer_api(const std::string& target, const httplib::Request& requ
   }
   if (!may_read(*repo, request, response, false)) return;
   if (!is_revision_of(*repo, revision)) return fail(response, 404, "RevisionNotFound", "Invalid rev id: " + revision);
+  if (what == "/tree/" && !folder.empty() &&
+      std::none_of(repo->files.begin(), repo->files.end(), [&](const FakeFile& f) { return starts(f.path, folder); }))
+    return fail(response, 404, "EntryNotFound", "Entry not found");
   if (what == "/tree/") return answer_tree(*repo, query, response);
   Json json = {{"id", repo->id}, {"sha", repo->commit}, {"private", repo->hidden}, {"siblings", Json::array()}};
   for (const FakeFile& file : repo->files) json["siblings"].push_back({{"rfilename", file.path}});

@@ -84,8 +84,8 @@ TEST_F(Interruption, RandomCutsAndKills) {
   const char* wanted = std::getenv("QWB_HUB_INTERRUPTIONS");
   const int count = wanted != nullptr ? std::atoi(wanted) : 40;
   constexpr int64_t kSize = 64'000'000;
-  // Every process lives some 60 ms beyond its start; eight connections share the rate.
-  const double rate = static_cast<double>(kSize) / (count * 0.03) / 8;
+  // So that the whole takes as long as the processes live together; eight connections share the rate.
+  const double rate = static_cast<double>(kSize) / (count * 0.04) / 8;
   start({.bytes_per_second = rate, .send_buffer = 32 << 10});
   FakeRepo& model = hub_->add("org/model");
   model.put("config.json", "{}");
