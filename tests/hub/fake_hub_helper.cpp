@@ -15,7 +15,7 @@
 namespace qwb::testing {
 namespace {
 
-constexpr size_t kChunk = 64 << 10;
+constexpr int64_t kChunk = 64 << 10;
 
 std::string hex_digest(const EVP_MD* kind, const std::string& head, Bytes data) {
   EVP_MD_CTX* context = EVP_MD_CTX_new();
@@ -113,7 +113,7 @@ const FakeFile* FakeRepo::find(const std::string& path) const {
   return nullptr;
 }
 
-FakeHub::FakeHub(Settings settings) : settings_(std::move(settings)) {
+FakeHub::FakeHub(Settings settings) : settings_(std::move(settings)), rate_(settings_.bytes_per_second) {
   if (settings_.tls) {
     make_certificate(settings_.folder, "127.0.0.1");
     hub_ = std::make_unique<httplib::SSLServer>((settings_.folder + "/cert.pem").c_str(), (settings_.folder + "/key.pem").c_str());
@@ -377,7 +377,9 @@ void FakeHub::send_file(const FakeFile& file, const httplib::Request& request, h
   if (length == 0) return response.set_content("", "application/octet-stream");
   auto sent = std::make_shared<int64_t>(0);
   const auto next = [this, file, mishap, first, length, sent](httplib::DataSink& sink) {
-    int64_t count = std::min<int64_t>(kChunk, length - *sent);
+    const double rate = rate_;
+    const int64_t chunk_bytes = rate > 0 ? std::clamp<int64_t>(static_cast<int64_t>(rate / 100), 2048, kChunk) : kChunk;
+    int64_t count = std::min(chunk_bytes, length - *sent);
     for (const int64_t limit : {mishap.cut_at, mishap.stall_at}) {
       if (limit >= 0) count = std::min(count, limit - *sent);
     }
@@ -401,8 +403,7 @@ void FakeHub::send_file(const FakeFile& file, const httplib::Request& request, h
     if (!sink.write(data, static_cast<size_t>(count))) return false;
     bytes_sent_ += count;
     *sent += count;
-    if (settings_.bytes_per_second > 0)
-      std::this_thread::sleep_for(std::chrono::duration<double>(static_cast<double>(count) / settings_.bytes_per_second));
+    if (rate > 0) std::this_thread::sleep_for(std::chrono::duration<double>(static_cast<double>(count) / rate));
     return !stopping_.load();
   };
   if (mishap.unsized) {

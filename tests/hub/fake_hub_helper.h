@@ -110,6 +110,8 @@ class FakeHub {
   // Requests whose target contains the text.
   int count(const std::string& text) const;
   void forget_requests();
+  // Of each connection from now on; 0: as fast as it goes.
+  void set_rate(double bytes_per_second) { rate_ = bytes_per_second; }
   // Bytes of file contents handed to connections.
   int64_t bytes_sent() const { return bytes_sent_; }
 
@@ -134,6 +136,7 @@ class FakeHub {
   std::vector<SeenRequest> seen_;
   std::atomic<int64_t> bytes_sent_{0};
   std::atomic<bool> stopping_{false};
+  std::atomic<double> rate_{0};
   std::unique_ptr<httplib::Server> hub_, store_;
   int hub_port_ = 0, store_port_ = 0;
   std::thread hub_thread_, store_thread_;
