@@ -8,6 +8,7 @@
 #include "lib/base/parallel.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/quantize/block_calibration.h"
+#include "lib/quantize/module_weight.h"
 
 namespace qwb {
 namespace {
@@ -20,24 +21,23 @@ class Worker {
       : model_(model), method_(method), settings_(settings), sink_(sink), progress_(progress) {}
 
   // Quantizes one module; returns its tensor for those that go on with it.
-  QuantizedTensor work(const PlannedModule& planned, const Moments* moments) {
+  ModuleResult work(const PlannedModule& planned, const Moments* moments) {
     check_interrupt();
     const auto start = std::chrono::steady_clock::now();
     const auto tensor = model_.source().find(planned.info.name + ".weight");
     if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + planned.info.name + ".weight' is missing");
     ModuleResult result = method_.quantize({planned.info, *tensor, moments}, settings_);
-    model_.source().release(*tensor);
     ModuleReport report;
     report.name = planned.info.name;
     report.weights = planned.info.out * planned.info.in;
     report.bytes = planned.storage.bytes();
     report.weight_error = result.weight_error;
     report.output_error = result.output_error;
-    report.details = std::move(result.details);
+    report.details = result.details;
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     sink_.put(planned, result.tensor, report);
     progress_.advance(report.weights, planned.info.name);
-    return std::move(result.tensor);
+    return result;
   }
 
  private:
@@ -57,19 +57,50 @@ std::vector<const PlannedModule*> stage_modules(const Plan& plan, int64_t block,
   return found;
 }
 
-void quantize_calibrated(const Model& model, const Plan& plan, const CalibrationSet& calibration,
-                         Worker& worker) {
+void release_module(const Model& model, const PlannedModule& module) {
+  if (const auto tensor = model.source().find(module.info.name + ".weight")) model.source().release(*tensor);
+}
+
+// The original weights of a block are read again and again until it is done.
+void release_block(const Model& model, const Plan& plan, int64_t index) {
+  for (const PlannedModule& module : plan.modules) {
+    if (module.block == index) release_module(model, module);
+  }
+}
+
+// Adds the shift to the module's bias, as the checkpoint's type holds it.
+void shift_bias(const Model& model, const PlannedModule& planned, const std::vector<float>& shift,
+                BlockCalibration& block, ModuleSink& sink) {
+  const std::string name = planned.info.name + ".bias";
+  const auto tensor = model.source().find(name);
+  if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + name + "' is missing");
+  std::vector<float> bias = read_floats(*tensor, name);
+  for (size_t i = 0; i < bias.size(); ++i) bias[i] += shift[i];
+  const Tensor stored = narrow(bias, tensor->dtype, tensor->shape, name);
+  block.shift_bias(planned.info.name, read_floats(stored.view(), name));
+  sink.replace(name, stored.view());
+}
+
+void quantize_calibrated(const Model& model, const Plan& plan, const CalibrationSet& calibration, bool follow,
+                         Worker& worker, ModuleSink& sink) {
   ResidualStream stream(model, calibration);
+  std::optional<ResidualStream> reference;
+  if (follow) reference.emplace(model, calibration);
   for (int64_t index = 0; index < model.config().layers; ++index) {
-    BlockCalibration block(model, index, stream);
+    BlockCalibration block(model, index, stream, reference ? &*reference : nullptr);
     for (const Stage stage : kStages) {
-      const Moments moments = block.observe(stage);
-      for (const PlannedModule* planned : stage_modules(plan, index, stage)) {
-        const QuantizedTensor tensor = worker.work(*planned, &moments);
-        block.replace(planned->info.name, tensor.view());
+      const std::vector<const PlannedModule*> modules = stage_modules(plan, index, stage);
+      const bool centred = follow && std::all_of(modules.begin(), modules.end(),
+                                                 [](const PlannedModule* m) { return m->info.bias; });
+      const Moments& moments = block.observe(stage, centred);
+      for (const PlannedModule* planned : modules) {
+        const ModuleResult result = worker.work(*planned, &moments);
+        block.replace(planned->info.name, result.tensor.view());
+        if (!result.bias_shift.empty()) shift_bias(model, *planned, result.bias_shift, block, sink);
       }
     }
     block.finish();
+    release_block(model, plan, index);
   }
 }
 
@@ -88,8 +119,12 @@ Plan plan_modules(const Model& model, const Method& method, const Settings& sett
                       "start from the original checkpoint");
         }
         PlannedModule module;
-        module.info = {linear->module, linear->out, linear->in, linear->orientation,
-                       std::get<DenseWeight>(weight.storage).values.dtype};
+        module.info = {linear->module,
+                       linear->out,
+                       linear->in,
+                       linear->orientation,
+                       std::get<DenseWeight>(weight.storage).values.dtype,
+                       linear->bias};
         module.block = index;
         module.stage = stage;
         module.storage = method.storage(module.info, settings);
@@ -112,9 +147,12 @@ void quantize_model(const Model& model, const Method& method, const Settings& se
   Worker worker(model, method, settings, sink, progress);
   progress.begin("quantize " + method.name(), plan.weights);
   if (calibration != nullptr) {
-    quantize_calibrated(model, plan, *calibration, worker);
+    quantize_calibrated(model, plan, *calibration, method.wants_reference(settings), worker, sink);
   } else {
-    for (const PlannedModule& planned : plan.modules) worker.work(planned, nullptr);
+    for (const PlannedModule& planned : plan.modules) {
+      worker.work(planned, nullptr);
+      release_module(model, planned);
+    }
   }
   progress.end();
 }
@@ -127,7 +165,7 @@ int64_t estimate_peak_memory(const Model& model, const Plan& plan, const Calibra
   const int64_t module_bytes = largest * 14;
   constexpr int64_t kProgram = 24 << 20;
   if (calibration == nullptr) return kProgram + module_bytes;
-  return kProgram + module_bytes + calibration_memory(model, *calibration);
+  return kProgram + module_bytes + calibration_memory(model, *calibration, true);
 }
 
 }  // namespace qwb
