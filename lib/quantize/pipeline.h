@@ -14,33 +14,16 @@
 #include "lib/model/model.h"
 #include "lib/quantize/calibration.h"
 #include "lib/quantize/method.h"
+#include "lib/quantize/plan.h"
 
 namespace qwb {
-
-// A module to quantize and what it will become.
-struct PlannedModule {
-  ModuleInfo info;
-  int64_t block = 0;
-  Stage stage = Stage::attention_input;
-  Storage storage;
-};
-
-struct Plan {
-  std::vector<PlannedModule> modules;  // in the order of the work
-  int64_t weights = 0;                 // elements of all planned modules
-  int64_t bytes = 0;                   // what they will take
-};
-
-// Every linear module of every block. Embeddings, norms, biases and the output embedding stay as they are.
-// Throws what Method::storage throws.
-Plan plan_modules(const Model& model, const Method& method, const Settings& settings);
 
 struct ModuleReport {
   std::string name;
   int64_t weights = 0;
   int64_t bytes = 0;
   double weight_error = 0;
-  std::optional<double> output_error;
+  std::optional<double> output_error;  // with calibration, whatever the method
   double seconds = 0;
   Json details;
 };
@@ -53,10 +36,11 @@ class ModuleSink {
                    const ModuleReport& report) = 0;
 };
 
-// calibration: null exactly when the method needs none. Throws `failed` naming the module on NaN or Inf;
+// calibration: null exactly when the plan needs none. Modules without need of it are quantized at their
+// place, so that those behind them see what they make. Throws `failed` naming the module on NaN or Inf;
 // interrupted.
-void quantize_model(const Model& model, const Method& method, const Settings& settings, const Plan& plan,
-                    const CalibrationSet* calibration, ModuleSink& sink, Progress& progress);
+void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* calibration, ModuleSink& sink,
+                    Progress& progress);
 
 // Bytes of memory that quantize_model holds at its peak, mapped weights included (an estimate for --dry-run).
 int64_t estimate_peak_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration);

@@ -11,6 +11,7 @@
 #include "lib/kernels/isa.h"
 #include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
+#include "tools/common/choose.h"
 
 namespace qwb {
 namespace {
@@ -22,9 +23,14 @@ constexpr int64_t kLongestDefault = 2048;
 // Passes finished modules on to the artifact.
 class WriterSink : public ModuleSink {
  public:
-  explicit WriterSink(ArtifactWriter& writer) : writer_(writer) {}
+  WriterSink(ArtifactWriter& writer, const Plan& plan) : writer_(writer), plan_(plan) {}
   void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) override {
     Json result = {{"weight_error", report.weight_error}};
+    if (!plan_.is_typical(module)) {
+      result["method"] = module.method->name();
+      result["method_version"] = module.method->version();
+      result["settings"] = module.settings;
+    }
     if (report.output_error) result["output_error"] = *report.output_error;
     result["seconds"] = report.seconds;
     result["details"] = report.details;
@@ -33,6 +39,7 @@ class WriterSink : public ModuleSink {
 
  private:
   ArtifactWriter& writer_;
+  const Plan& plan_;
 };
 
 int64_t peak_resident_bytes() {
@@ -59,11 +66,24 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress)
                 "start from the original checkpoint");
   }
   model_ = Model::load(open_.source, open_.config, (request_.model / "config.json").string());
-  plan_ = plan_modules(*model_, *request_.method, request_.settings);
-  if (!request_.method->needs_calibration()) return;
+  plan_ = plan_modules(*model_, request_.plan);
+  for (const std::string& note : plan_.notes) progress.note(note);
+  if (plan_.needs_calibration()) {
+    calibrate(progress);
+  } else if (!request_.calibration.source.empty()) {
+    progress.note("method " + plan_.method_name() + " needs no calibration: --calib is ignored");
+  }
+}
+
+void QuantizeJob::calibrate(Progress& progress) {
   CalibrationRequest& calibration = request_.calibration;
+  if (calibration.source.empty()) {
+    calibration.source = "demo";
+    progress.note("no --calib given: calibrating with the demo text");
+  }
   if (calibration.length == 0) calibration.length = std::min(kLongestDefault, model_->config().max_positions);
-  const Path file = calibration_file(calibration.source, request_.demo_calibration);
+  const Path demo = calibration.source == "demo" ? demo_path("text/calib.jsonl") : Path();
+  const Path file = calibration_file(calibration.source, demo);
   const Tokenizer tokenizer = Tokenizer::load(request_.model);
   RenderChat render;
   if (request_.chat_template) {
@@ -87,15 +107,35 @@ int64_t QuantizeJob::artifact_bytes() const {
   return bytes;
 }
 
+namespace {
+
+// How a plan enters the key: by what the modules get, not by how it was asked for. The typical method and
+// settings stand at the top; "modules" has the modules of the blocks that get something else or nothing, and
+// every embedding that gets anything.
+void add_plan(const Plan& plan, Json& fields) {
+  const PlannedModule& typical = plan.typical();
+  fields["method"] = typical.method->name();
+  fields["method_version"] = typical.method->version();
+  fields["settings"] = typical.settings;
+  Json modules = Json::object();
+  for (const PlannedModule& module : plan.modules) {
+    if (module.role == PlannedModule::Role::linear && plan.is_typical(module)) continue;
+    modules[module.info.name] = {{"method", module.method->name()},
+                                 {"method_version", module.method->version()},
+                                 {"settings", module.settings}};
+  }
+  for (const std::string& name : plan.kept) modules[name] = "kept";
+  if (!modules.empty()) fields["modules"] = std::move(modules);
+}
+
+}  // namespace
+
 Key QuantizeJob::key(const Store& store) const {
-  const Method& method = *request_.method;
   Key key;
   key.fields["source"] = open_.content_hash(store.memo_folder());
   key.fields["companions"] = companion_hash(request_.model);
   key.fields["format_version"] = kArtifactVersion;
-  key.fields["method"] = method.name();
-  key.fields["method_version"] = method.version();
-  key.fields["settings"] = request_.settings;
+  add_plan(plan_, key.fields);
   key.fields["isa"] = isa_name();
   if (calibration_) {
     key.fields["calibration"] = calibration_->hash;
@@ -105,11 +145,8 @@ Key QuantizeJob::key(const Store& store) const {
   return key;
 }
 
-void QuantizeJob::write(const Path& folder, Progress& progress, bool replace) const {
-  const auto start = std::chrono::steady_clock::now();
-  ArtifactWriter writer(folder, open_, artifact_modules(plan_));
-  WriterSink sink(writer);
-  quantize_model(*model_, *request_.method, request_.settings, plan_, calibration(), sink, progress);
+Json QuantizeJob::manifest() const {
+  const PlannedModule& typical = plan_.typical();
   Json manifest;
   manifest["qwb_version"] = QWB_VERSION;
   manifest["isa"] = isa_name();
@@ -117,11 +154,21 @@ void QuantizeJob::write(const Path& folder, Progress& progress, bool replace) co
                         {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
                         {"revision", nullptr},
                         {"hash", open_.content_hash(default_cache_root() / "memo")}};
-  manifest["method"] = request_.method->name();
-  manifest["method_version"] = request_.method->version();
-  manifest["bits"] = request_.method->bits(request_.settings);
-  manifest["settings"] = request_.settings;
+  manifest["method"] = typical.method->name();
+  manifest["method_version"] = typical.method->version();
+  manifest["bits"] = plan_.bits();
+  manifest["settings"] = typical.settings;
+  manifest["kept"] = plan_.kept;
   manifest["calibration"] = calibration_ ? calibration_->manifest : Json(nullptr);
+  return manifest;
+}
+
+void QuantizeJob::write(const Path& folder, Progress& progress, bool replace) const {
+  const auto start = std::chrono::steady_clock::now();
+  ArtifactWriter writer(folder, open_, artifact_modules(plan_));
+  WriterSink sink(writer, plan_);
+  quantize_model(*model_, plan_, calibration(), sink, progress);
+  Json manifest = this->manifest();
   manifest["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   manifest["peak_memory"] = peak_resident_bytes();
   if (!writer.finish(manifest, replace)) {

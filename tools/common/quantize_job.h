@@ -10,24 +10,23 @@
 #include "lib/base/progress.h"
 #include "lib/model/model.h"
 #include "lib/quantize/calibration.h"
-#include "lib/quantize/method.h"
 #include "lib/quantize/pipeline.h"
 
 namespace qwb {
 
 struct QuantizeRequest {
   Path model;
-  const Method* method = nullptr;
-  Settings settings;
-  CalibrationRequest calibration;  // used if the method needs it; length 0: the model's context, at most 2048
+  PlanRequest plan;
+  CalibrationRequest calibration;  // used if the plan needs it; source empty: the demo text; length 0: the
+                                   // model's context, at most 2048
   bool chat_template = false;
-  Path demo_calibration;  // what --calib demo means
 };
 
 // Everything known before the work begins.
 class QuantizeJob {
  public:
-  // Opens and checks the model, makes the calibration set, plans. Throws what these throw.
+  // Opens and checks the model, plans, makes the calibration set. Tells decisions through `progress`. Throws
+  // what these throw.
   QuantizeJob(QuantizeRequest request, Progress& progress);
 
   const Path& model_folder() const { return request_.model; }
@@ -43,6 +42,9 @@ class QuantizeJob {
   void write(const Path& folder, Progress& progress, bool replace = false) const;
 
  private:
+  void calibrate(Progress& progress);
+  Json manifest() const;
+
   QuantizeRequest request_;
   OpenModel open_;
   std::unique_ptr<Model> model_;
