@@ -25,7 +25,7 @@ The artifact's path is the only thing on standard output: A=$(qwb-quantize --met
 
 struct Options {
   std::unique_ptr<QuantizeFlags> wanted;
-  std::string out;
+  std::string out, save_calib;
   bool force = false, no_cache = false, report = false;
 };
 
@@ -134,9 +134,31 @@ void copy_artifact(const Path& from, const Path& to, bool force) {
     throw Error(ErrorKind::usage, "the folder exists", to.string(), "choose another --out or add --force");
 }
 
+void save_calibration(const QuantizeJob& job, const Options& options, Tool& tool) {
+  if (options.save_calib.empty()) return;
+  if (job.calibration() == nullptr)
+    throw Error(ErrorKind::usage, "there is nothing to save: the plan needs no calibration", "--save-calib");
+  const Path file = options.save_calib;
+  if (file.extension() != kCalibrationExtension)
+    throw Error(ErrorKind::usage, "the file's name must end in .qwbcalib", "--save-calib " + file.string());
+  const std::string text = calibration_set_text(*job.calibration());
+  std::error_code error;
+  if (std::filesystem::exists(file, error)) {
+    if (read_text(file) == text) return;
+    if (!options.force) {
+      throw Error(ErrorKind::usage, "the file exists and holds another calibration set", file.string(),
+                  "choose another name or add --force");
+    }
+  }
+  if (tool.dry_run()) return;
+  write_file_atomically(file, as_bytes(text));
+  tool.note("calibration set saved: " + file.string());
+}
+
 int quantize(const Options& options, Tool& tool) {
   check_out(options);
   const QuantizeJob job(options.wanted->request(tool), tool.progress());
+  save_calibration(job, options, tool);
   const Store store;
   if (tool.dry_run()) return tell_plan(job, store, options, tool);
   if (options.no_cache) {
@@ -173,8 +195,12 @@ int main(int argc, char** argv) {
         auto options = std::make_shared<Options>();
         options->wanted = std::make_unique<qwb::QuantizeFlags>(app);
         app.add_option("--out", options->out, "put a copy of the artifact here")->type_name("DIR");
-        app.add_flag("--force", options->force, "replace what is at --out");
+        app.add_flag("--force", options->force, "replace what is at --out and --save-calib");
         app.add_flag("--no-cache", options->no_cache, "write to --out only, leave the cache alone");
+        app.add_option("--save-calib", options->save_calib,
+                       "write the calibration windows here (NAME.qwbcalib), for --calib")
+            ->type_name("FILE")
+            ->group("Calibration");
         app.add_flag(
             "--report", options->report,
             "tell every module's errors, damping and time on stderr (--json always does, on stdout)");

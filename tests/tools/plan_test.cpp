@@ -163,8 +163,10 @@ TEST_F(Plans, AMixedArtifactInEveryTool) {
   EXPECT_NEAR(evaluated["bits"].get<double>(), bits, 1e-9);
   EXPECT_EQ(evaluated["bpw"], made["totals"]["bpw"]);
   const Json original = json("eval", {llama_, "--windows", "4"});
-  EXPECT_NEAR(evaluated["perplexity"]["value"].get<double>() / original["perplexity"]["value"].get<double>(),
-              1.05, 0.05);
+  const double ratio =
+      evaluated["perplexity"]["value"].get<double>() / original["perplexity"]["value"].get<double>();
+  EXPECT_GT(ratio, 1);
+  EXPECT_LT(ratio, 1.15);                                   // calibrated on 512 tokens only
   EXPECT_LT(evaluated["bytes"].get<int64_t>(), 6'300'000);  // 15.2 MB before; 7.1 with the 16-bit lm_head
   EXPECT_THAT(output("cache", {"ls"}), HasSubstr("mixed"));
   const Json seen = json("inspect", {folder, "--modules", "--no-hash"});
@@ -174,7 +176,7 @@ TEST_F(Plans, AMixedArtifactInEveryTool) {
   const std::string text = output("inspect", {folder, "--modules", "--no-hash"});
   EXPECT_THAT(text, HasSubstr("rounding error"));
   EXPECT_THAT(text, HasSubstr("largest relative output error"));
-  EXPECT_NE(output("complete", {folder, "--prompt", "The history of", "--tokens", "4"}), "");
+  EXPECT_NE(output("complete", {"--model", folder, "--max-tokens", "4", "The history of"}), "");
 }
 
 // One stored matrix for the lookup and the logits; the model stays what it was, but for the rounding.
@@ -192,8 +194,8 @@ TEST_F(Plans, TiedEmbeddings) {
               plain["totals"]["bytes"].get<int64_t>() - 2 * 4096 * 192);  // f32 before, one byte each now
     EXPECT_NEAR(perplexity(folder) / before, 1, 0.02) << method;
     Words names;
-    for (const Json& tensor : json("inspect", {folder, "--tensors", "--no-hash"})["tensors"])
-      names.push_back(tensor["name"]);
+    const Json seen = json("inspect", {folder, "--tensors", "--no-hash"});
+    for (const Json& tensor : seen["tensors"]) names.push_back(tensor["name"]);
     EXPECT_THAT(names, ::testing::Contains("transformer.wte.codes"));
     EXPECT_THAT(names, Not(::testing::Contains("transformer.wte.weight")));
     EXPECT_THAT(names, Not(::testing::Contains("lm_head.codes")));
@@ -203,6 +205,46 @@ TEST_F(Plans, TiedEmbeddings) {
                                            "--samples", "2", "--length", "64"});
   EXPECT_EQ(gptq.code, 0);
   EXPECT_THAT(gptq.err, HasSubstr("transformer.wte is looked up row by row"));
+}
+
+TEST_F(Plans, CalibrationFromSeveralTextsSavedAndUsedAgain) {
+  const std::string text = read_text(demo("text/eval.txt")).substr(0, 40'000);
+  const std::string own = write("own.txt", text), saved = file("set.qwbcalib").string();
+  const Words base = {"--model", gpt2_, "--group-size", "64", "--include", "h.0.attn.*"};
+  const auto with = [&](Words more) {
+    more.insert(more.begin(), base.begin(), base.end());
+    return more;
+  };
+  const Words mixed = with({"--calib", "demo", "--calib", own + ":3", "--samples", "8", "--length", "64",
+                            "--seed", "4", "--save-calib", saved});
+  Words dry = mixed;
+  dry.emplace_back("-n");
+  EXPECT_EQ(json("quantize", dry)["calibration"]["windows"], 8);
+  EXPECT_FALSE(std::filesystem::exists(saved));
+  const Json made = json("quantize", mixed);
+  EXPECT_EQ(made["calibration"]["name"], "demo+own.txt");
+  EXPECT_EQ(made["calibration"]["sources"][0]["windows"], 2);
+  EXPECT_EQ(made["calibration"]["sources"][1]["windows"], 6);
+  EXPECT_EQ(tool("quantize", mixed).code, 0);  // the same again
+  Words other_seed = mixed;
+  other_seed[12] = "5";
+  EXPECT_EQ(tool("quantize", other_seed).code, 2);  // the file holds something else
+  const Json again = json("quantize", with({"--calib", saved}));
+  EXPECT_EQ(again["key"], made["key"]);
+  EXPECT_EQ(again["cached"], true);
+  for (const Words& wrong :
+       std::vector<Words>{{"--calib", saved, "--samples", "8"},
+                          {"--calib", saved, "--calib", "demo"},
+                          {"--calib", saved, "--documents"},
+                          {"--calib", own + ":0"},
+                          {"--calib", own, "--calib", own + ":2"},
+                          {"--method", "rtn", "--save-calib", saved},
+                          {"--save-calib", file("set.json").string(), "--samples", "2"}}) {
+    EXPECT_EQ(tool("quantize", with(wrong)).code, 2) << ::testing::PrintToString(wrong);
+  }
+  const RunResult other = tool("quantize", {"--model", llama_, "--calib", saved});
+  EXPECT_EQ(other.code, 2);
+  EXPECT_THAT(other.err, HasSubstr("another tokenizer"));
 }
 
 TEST_F(Plans, TheSummaryTellsWhatHappened) {

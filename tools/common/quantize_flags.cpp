@@ -50,22 +50,32 @@ void QuantizeFlags::add_plan_flags(CLI::App& app) {
 
 void QuantizeFlags::add_calibration_flags(CLI::App& app) {
   constexpr const char* kGroup = "Calibration";
-  app.add_option("--calib", calib_, "calibration set: lima, demo, a .jsonl or a .txt [demo]")
-      ->type_name("C")
+  app.add_option(
+         "--calib", calib_,
+         "calibration text: lima, demo, a .jsonl, a .txt, or a set saved as .qwbcalib; may be repeated, "
+         "and :N behind a name gives it N times the windows of one without [demo]")
+      ->type_name("C[:N]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group(kGroup);
-  app.add_option("--samples", samples_, "calibration windows")
-      ->capture_default_str()
-      ->type_name("N")
-      ->group(kGroup);
-  app.add_option("--length", length_, "tokens a window [the model's context, at most 2048]")
-      ->type_name("L")
-      ->group(kGroup);
-  seeded_ = app.add_option("--seed", seed_, "draw the windows at random with this seed [take the first ones]")
-                ->type_name("S")
-                ->group(kGroup);
-  app.add_flag("--documents", documents_, "one window a document instead of a running text")->group(kGroup);
-  app.add_flag("--chat-template", chat_template_, "render conversations with the model's chat template")
-      ->group(kGroup);
+  const auto window_option = [&](CLI::Option* option, const char* type) {
+    if (type != nullptr) option->type_name(type);
+    option->group(kGroup);
+    window_options_.push_back(option);
+    return option;
+  };
+  window_option(app.add_option("--samples", samples_, "calibration windows"), "N")->capture_default_str();
+  window_option(app.add_option("--length", length_, "tokens a window [the model's context, at most 2048]"),
+                "L");
+  seeded_ = window_option(
+      app.add_option("--seed", seed_, "draw the windows at random with this seed [take the first ones]"),
+      "S");
+  window_option(app.add_flag("--documents", documents_,
+                             "one window a document (those that are long enough) instead of a running text"),
+                nullptr);
+  window_option(
+      app.add_flag("--chat-template", chat_template_, "render conversations with the model's chat template"),
+      nullptr);
 }
 
 PlanRequest QuantizeFlags::plan() const {
@@ -92,7 +102,7 @@ PlanRequest QuantizeFlags::plan() const {
 
 CalibrationRequest QuantizeFlags::calibration() const {
   CalibrationRequest calibration;
-  calibration.source = calib_;
+  for (const std::string& text : calib_) calibration.sources.push_back(parse_calibration_source(text));
   calibration.samples = samples_;
   calibration.length = length_;
   calibration.documents = documents_;
@@ -106,6 +116,8 @@ QuantizeRequest QuantizeFlags::request(Tool& tool) const {
   request.model = choose_model(model_, tool.progress());
   request.chat_template = chat_template_;
   request.calibration = calibration();
+  for (const CLI::Option* option : window_options_)
+    request.calibration_flags = request.calibration_flags || option->count() > 0;
   return request;
 }
 

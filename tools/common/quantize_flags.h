@@ -26,13 +26,14 @@ class QuantizeFlags {
   PlanRequest plan() const;
   CalibrationRequest calibration() const;
 
-  std::string model_, method_ = "gptq", plan_, calib_;
-  std::vector<std::string> include_, exclude_;
+  std::string model_, method_ = "gptq", plan_;
+  std::vector<std::string> include_, exclude_, calib_;
   bool lm_head_ = false, embeddings_ = false;
   int64_t samples_ = 128, length_ = 0;
   uint64_t seed_ = 0;
   bool documents_ = false, chat_template_ = false;
   CLI::Option *chosen_ = nullptr, *seeded_ = nullptr;
+  std::vector<CLI::Option*> window_options_;  // those that say how calibration windows are made
   std::unique_ptr<MethodFlags> parameters_;
 };
 

@@ -70,21 +70,43 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress)
   for (const std::string& note : plan_.notes) progress.note(note);
   if (plan_.needs_calibration()) {
     calibrate(progress);
-  } else if (!request_.calibration.source.empty()) {
+  } else if (!request_.calibration.sources.empty()) {
     progress.note("method " + plan_.method_name() + " needs no calibration: --calib is ignored");
   }
 }
 
 void QuantizeJob::calibrate(Progress& progress) {
   CalibrationRequest& calibration = request_.calibration;
-  if (calibration.source.empty()) {
-    calibration.source = "demo";
+  const Tokenizer tokenizer = Tokenizer::load(request_.model);
+  std::string saved;
+  for (const CalibrationSource& source : calibration.sources) {
+    if (Path(source.name).extension() == kCalibrationExtension) saved = source.name;
+  }
+  if (saved.empty()) {
+    calibration_ = new_calibration_set(tokenizer, progress);
+    return;
+  }
+  if (calibration.sources.size() > 1 || request_.calibration_flags) {
+    throw Error(ErrorKind::usage, "a saved calibration set is used as it is", saved,
+                calibration.sources.size() > 1
+                    ? "leave the other --calib out"
+                    : "leave --samples, --length, --seed, --documents and --chat-template out");
+  }
+  calibration_ = load_calibration_set(saved, tokenizer);
+}
+
+CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer, Progress& progress) {
+  CalibrationRequest& calibration = request_.calibration;
+  if (calibration.sources.empty()) {
+    calibration.sources.push_back({"demo"});
     progress.note("no --calib given: calibrating with the demo text");
   }
   if (calibration.length == 0) calibration.length = std::min(kLongestDefault, model_->config().max_positions);
-  const Path demo = calibration.source == "demo" ? demo_path("text/calib.jsonl") : Path();
-  const Path file = calibration_file(calibration.source, demo);
-  const Tokenizer tokenizer = Tokenizer::load(request_.model);
+  std::vector<Path> files;
+  for (const CalibrationSource& source : calibration.sources) {
+    const Path demo = source.name == "demo" ? demo_path("text/calib.jsonl") : Path();
+    files.push_back(calibration_file(source.name, demo));
+  }
   RenderChat render;
   if (request_.chat_template) {
     render = [chat = ChatTemplate::load(request_.model)](const Json& messages) {
@@ -94,7 +116,7 @@ void QuantizeJob::calibrate(Progress& progress) {
       return chat.render(messages, options);
     };
   }
-  calibration_ = make_calibration_set(calibration, file, tokenizer, render, progress);
+  return make_calibration_set(calibration, files, tokenizer, render, progress);
 }
 
 int64_t QuantizeJob::artifact_bytes() const {

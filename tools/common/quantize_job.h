@@ -11,14 +11,16 @@
 #include "lib/model/model.h"
 #include "lib/quantize/calibration.h"
 #include "lib/quantize/pipeline.h"
+#include "lib/tokenizer/tokenizer.h"
 
 namespace qwb {
 
 struct QuantizeRequest {
   Path model;
   PlanRequest plan;
-  CalibrationRequest calibration;  // used if the plan needs it; source empty: the demo text; length 0: the
-                                   // model's context, at most 2048
+  // Used if the plan needs it. No sources: the demo text. Length 0: the model's context, at most 2048.
+  CalibrationRequest calibration;
+  bool calibration_flags = false;  // somebody said how windows are to be made
   bool chat_template = false;
 };
 
@@ -43,6 +45,7 @@ class QuantizeJob {
 
  private:
   void calibrate(Progress& progress);
+  CalibrationSet new_calibration_set(const Tokenizer& tokenizer, Progress& progress);
   Json manifest() const;
 
   QuantizeRequest request_;
