@@ -121,19 +121,20 @@ void print_summary(const Json& r, Tool& tool) {
                                    human_bytes(r.at("file_bytes").get<int64_t>()));
   fields.emplace_back("bpw", fmt::format("{:.4g}", r.at("bpw").get<double>()));
   fields.emplace_back("hash", text("hash"));
-  fields.emplace_back("method", text("method"));
+  const bool mixed = r.contains("methods") && r.at("methods").size() > 1;
+  fields.emplace_back("method",
+                      text("method") + (mixed ? ": modules by method " + list(r.at("methods")) : ""));
   fields.emplace_back("bits", text("bits"));
   for (const char* name : {"settings", "source", "calibration"}) {
     if (json_has(r, name))
-      fields.emplace_back(name, r.at(name).is_object() ? list(r.at(name)) : plain(r.at(name)));
+      fields.emplace_back(mixed && name == std::string("settings") ? "settings of most" : name,
+                          r.at(name).is_object() ? list(r.at(name)) : plain(r.at(name)));
   }
   if (r.contains("method") && !json_has(r, "calibration")) fields.emplace_back("calibration", "none");
   fields.emplace_back(
       "made by", json_has(r, "qwb_version") ? "qwb " + text("qwb_version") + ", isa " + text("isa") : "");
   if (r.contains("kept") && !r.at("kept").empty())
     fields.emplace_back("kept", fmt::format("{} modules as they were", r.at("kept").size()));
-  for (const Json& line : r.contains("report") ? r.at("report") : Json::array())
-    fields.emplace_back("report", plain(line));
   if (json_has(r, "verified")) fields.emplace_back("verified", "every file matches qwb.sums");
   print_fields(fields, tool);
 }
@@ -210,7 +211,11 @@ void inspect_one(const Path& folder, const Options& o, Tool& tool) {
   }
   if (record.contains("module")) return print_module(record.at("module"), tool);
   print_summary(record, tool);
-  if (record.contains("modules")) print_modules(record.at("modules"), tool);
+  if (record.contains("modules")) {
+    print_modules(record.at("modules"), tool);
+    for (const Json& line : record.contains("report") ? record.at("report") : Json::array())
+      tool.print(plain(line) + "\n");
+  }
   if (record.contains("tensors")) print_tensors(record.at("tensors"), tool);
 }
 

@@ -174,6 +174,7 @@ TEST_F(Plans, AMixedArtifactInEveryTool) {
   EXPECT_EQ(seen["modules"].size(), 57u);
   EXPECT_EQ(module(seen, "lm_head")["method"], "int8");
   const std::string text = output("inspect", {folder, "--modules", "--no-hash"});
+  EXPECT_THAT(text, HasSubstr("mixed: modules by method nf4 32, gptq 24, int8 1"));
   EXPECT_THAT(text, HasSubstr("rounding error"));
   EXPECT_THAT(text, HasSubstr("largest relative output error"));
   EXPECT_NE(output("complete", {"--model", folder, "--max-tokens", "4", "The history of"}), "");
@@ -227,8 +228,10 @@ TEST_F(Plans, CalibrationFromSeveralTextsSavedAndUsedAgain) {
   EXPECT_EQ(made["calibration"]["sources"][1]["windows"], 6);
   EXPECT_EQ(tool("quantize", mixed).code, 0);  // the same again
   Words other_seed = mixed;
-  other_seed[12] = "5";
-  EXPECT_EQ(tool("quantize", other_seed).code, 2);  // the file holds something else
+  other_seed[other_seed.size() - 3] = "5";
+  const RunResult refused = tool("quantize", other_seed);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("holds another calibration set"));
   const Json again = json("quantize", with({"--calib", saved}));
   EXPECT_EQ(again["key"], made["key"]);
   EXPECT_EQ(again["cached"], true);

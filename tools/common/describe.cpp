@@ -168,6 +168,11 @@ Json describe_model(const OpenModel& open, const DescribeOptions& options) {
   if (open.manifest.is_object()) {
     record["method"] = artifact_method(open.manifest);
     record["kept"] = json_has(open.manifest, "kept") ? open.manifest.at("kept") : Json::array();
+    record["methods"] = Json::object();
+    for (const Json& module : module_reports(open.manifest)) {
+      Json& count = record["methods"][json_string(module, "method", "qwb.json: modules")];
+      count = count.is_null() ? 1 : count.get<int>() + 1;
+    }
     record["report"] = work_summary(open.manifest);
   }
   if (options.modules) record["modules"] = modules_of(open);
