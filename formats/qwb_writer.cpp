@@ -156,6 +156,9 @@ void ArtifactWriter::put(const std::string& module, const QuantizedTensor& tenso
                  {"output_error", given("output_error")},
                  {"seconds", given("seconds")},
                  {"details", json_has(result, "details") ? result.at("details") : Json::object()}};
+  for (const char* key : {"method", "method_version", "settings"}) {
+    if (json_has(result, key)) record[key] = result.at(key);
+  }
   const std::lock_guard lock(mutex_);
   stored.record = std::move(record);
   stored.done = true;
@@ -209,6 +212,7 @@ Json ArtifactWriter::assemble(const Json& manifest) const {
        {"qwb_version", "isa", "source", "method", "method_version", "bits", "settings", "calibration"}) {
     json[key] = manifest.contains(key) ? manifest.at(key) : Json(nullptr);
   }
+  if (json_has(manifest, "kept") && !manifest.at("kept").empty()) json["kept"] = manifest.at("kept");
   json["modules"] = Json::array();
   int64_t module_weights = 0;
   int64_t module_bytes = 0;

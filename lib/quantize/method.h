@@ -104,6 +104,9 @@ class Method {
 const std::vector<std::unique_ptr<Method>>& methods();
 // Throws usage, listing the names, if there is no such method.
 const Method& find_method(const std::string& name);
+// The bits per code of a method without a parameter "bits"; 0 for the others. Naming them is allowed wherever
+// parameters are given.
+double fixed_bits(const Method& method);
 // Completes `given` with the defaults, in declaration order; throws usage for an unknown name, a wrong type
 // or a value out of range.
 Settings resolve_settings(const Method& method, const Json& given);

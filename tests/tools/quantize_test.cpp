@@ -46,10 +46,12 @@ class Quantize : public ToolTest {
 TEST_F(Quantize, HelpNamesEveryFlag) {
   const std::string help = output("quantize", {"--help"});
   for (const char* flag :
-       {"--model",         "--method",  "--bits",    "--group-size", "--symmetric", "--asymmetric",
-        "--act-order",     "--calib",   "--samples", "--length",     "--seed",      "--documents",
-        "--chat-template", "--out",     "--force",   "--no-cache",   "--dry-run",   "--json",
-        "--quiet",         "--threads", "Examples:", "gptq:",        "nf4:"}) {
+       {"--model",         "--method",  "--bits",    "--group-size", "--symmetric",  "--asymmetric",
+        "--act-order",     "--calib",   "--samples", "--length",     "--seed",       "--documents",
+        "--chat-template", "--out",     "--force",   "--no-cache",   "--dry-run",    "--json",
+        "--quiet",         "--threads", "Examples:", "gptq:",        "nf4:",         "--include",
+        "--exclude",       "--plan",    "--lm-head", "--embeddings", "--save-calib", "--report",
+        "later rules win"}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
 }
