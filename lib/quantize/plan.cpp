@@ -220,6 +220,11 @@ size_t most_frequent(const std::vector<PlannedModule>& modules) {
 
 }  // namespace
 
+double PlannedModule::bits() const {
+  if (storage.codec == "dense") return static_cast<double>(8 * dtype_size(storage.parts.front().dtype));
+  return method->bits(settings);
+}
+
 bool Plan::needs_calibration() const {
   return std::any_of(modules.begin(), modules.end(),
                      [](const PlannedModule& module) { return module.method->needs_calibration(); });
@@ -238,8 +243,7 @@ std::string Plan::method_name() const {
 
 double Plan::bits() const {
   double sum = 0;
-  for (const PlannedModule& module : modules)
-    sum += static_cast<double>(module.weights()) * module.method->bits(module.settings);
+  for (const PlannedModule& module : modules) sum += static_cast<double>(module.weights()) * module.bits();
   return sum / static_cast<double>(weights);
 }
 
