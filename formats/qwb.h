@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -70,6 +71,9 @@ class ArtifactWriter {
   // (all optional).
   void put(const std::string& module, const QuantizedTensor& tensor, const Json& result = Json::object());
 
+  // Stores other values in place of a tensor that is copied otherwise, of the same type and shape.
+  void replace(const std::string& tensor, const TensorView& values);
+
   // Bytes of all tensors as they will be stored.
   int64_t tensor_bytes() const { return tensor_bytes_; }
 
@@ -100,7 +104,8 @@ class ArtifactWriter {
   std::map<std::string, size_t> module_index_;
   std::vector<Shard> shards_;
   std::map<std::string, size_t> shard_of_;  // tensor -> shard
-  std::vector<std::string> copied_;         // source tensors stored as they are
+  std::vector<std::string> copied_;         // source tensors stored as they are, unless replaced
+  std::set<std::string> replaced_;
   int64_t tensor_bytes_ = 0;
   std::mutex mutex_;
 };

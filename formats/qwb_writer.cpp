@@ -164,8 +164,20 @@ void ArtifactWriter::put(const std::string& module, const QuantizedTensor& tenso
   stored.done = true;
 }
 
+void ArtifactWriter::replace(const std::string& tensor, const TensorView& values) {
+  if (std::find(copied_.begin(), copied_.end(), tensor) == copied_.end())
+    throw Error(ErrorKind::usage, "there is no tensor '" + tensor + "' to replace");
+  const TensorView original = *source_.source->find(tensor);
+  if (values.dtype != original.dtype || values.shape != original.shape)
+    throw Error(ErrorKind::usage, "'" + tensor + "' would get another type or shape");
+  shards_[shard_of_.at(tensor)].writer->put(tensor, values.bytes);
+  const std::lock_guard lock(mutex_);
+  replaced_.insert(tensor);
+}
+
 void ArtifactWriter::copy_rest() {
   for (const std::string& name : copied_) {
+    if (replaced_.contains(name)) continue;
     const TensorView view = *source_.source->find(name);
     SafetensorsWriter& writer = *shards_[shard_of_.at(name)].writer;
     const auto size = static_cast<int64_t>(view.bytes.size());

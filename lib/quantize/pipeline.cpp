@@ -5,16 +5,15 @@
 
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
-#include "lib/base/parallel.h"
-#include "lib/kernels/dequantize.h"
-#include "lib/kernels/matmul.h"
 #include "lib/quantize/block_calibration.h"
+#include "lib/quantize/model_ends.h"
+#include "lib/quantize/module_weight.h"
 #include "lib/quantize/output_error.h"
 
 namespace qwb {
 namespace {
 
-constexpr int64_t kOutputBatch = 8192;  // tokens whose final hidden states are held at once
+using Role = PlannedModule::Role;
 
 // Hands results over and keeps the clock.
 class Worker {
@@ -23,7 +22,7 @@ class Worker {
       : model_(model), sink_(sink), progress_(progress) {}
 
   // Quantizes one module; returns its tensor for those that go on with it.
-  QuantizedTensor work(const PlannedModule& planned, const Moments* moments) {
+  ModuleResult work(const PlannedModule& planned, const Moments* moments) {
     check_interrupt();
     const auto start = std::chrono::steady_clock::now();
     const auto tensor = model_.source().find(planned.info.name + ".weight");
@@ -31,18 +30,17 @@ class Worker {
     const ModuleTask task = {planned.info, *tensor, moments};
     ModuleResult result = planned.method->quantize(task, planned.settings);
     if (moments != nullptr && !result.output_error) result.output_error = output_error(task, result.tensor);
-    model_.source().release(*tensor);
     ModuleReport report;
     report.name = planned.info.name;
     report.weights = planned.info.out * planned.info.in;
     report.bytes = planned.storage.bytes();
     report.weight_error = result.weight_error;
     report.output_error = result.output_error;
-    report.details = std::move(result.details);
+    report.details = result.details;
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     sink_.put(planned, result.tensor, report);
     progress_.advance(report.weights, planned.info.name);
-    return std::move(result.tensor);
+    return result;
   }
 
  private:
@@ -55,70 +53,89 @@ class Worker {
 std::vector<const PlannedModule*> stage_modules(const Plan& plan, int64_t block, Stage stage) {
   std::vector<const PlannedModule*> found;
   for (const PlannedModule& module : plan.modules) {
-    const bool linear = module.role == PlannedModule::Role::linear;
-    if (linear && module.block == block && module.stage == stage) found.push_back(&module);
+    if (module.role == Role::linear && module.block == block && module.stage == stage)
+      found.push_back(&module);
   }
   return found;
 }
 
-// The stream then begins at the embeddings as they will be stored.
-void quantize_lookup(const Model& model, const Plan& plan, const CalibrationSet& calibration,
-                     ResidualStream& stream, Worker& worker) {
-  for (const PlannedModule& planned : plan.modules) {
-    if (planned.role != PlannedModule::Role::lookup) continue;
-    const QuantizedTensor tensor = worker.work(planned, nullptr);
-    const Weight embedding = tensor.view();
-    parallel_for(stream.windows(), [&](int64_t w) {
-      model.embed(calibration.windows[static_cast<size_t>(w)], 0, embedding, stream.window(w));
-    });
+// The planned embedding of this role, or null.
+const PlannedModule* find_embedding(const Plan& plan, Role role) {
+  for (const PlannedModule& module : plan.modules) {
+    if (module.role == role) return &module;
+  }
+  return nullptr;
+}
+
+bool wants_reference(const PlannedModule& module) {
+  return module.method->wants_reference(module.settings);
+}
+
+void release_module(const Model& model, const PlannedModule& module) {
+  if (const auto tensor = model.source().find(module.info.name + ".weight")) model.source().release(*tensor);
+}
+
+// The original weights of a block are read again and again until it is done.
+void release_block(const Model& model, const Plan& plan, int64_t index) {
+  for (const PlannedModule& module : plan.modules) {
+    if (module.role == Role::linear && module.block == index) release_module(model, module);
   }
 }
 
-// Second moments of what the final norm makes of the stream: the inputs of the output embedding.
-FloatBuffer output_moments(const Model& model, const ResidualStream& stream) {
-  const int64_t hidden = model.config().hidden, length = stream.length();
-  const int64_t batch = std::clamp<int64_t>(kOutputBatch / length, 1, stream.windows());
-  FloatBuffer hessian(hidden * hidden), inputs(batch * length * hidden);
-  std::fill_n(hessian.data(), hessian.size(), 0.0f);
-  for (int64_t first = 0; first < stream.windows(); first += batch) {
-    check_interrupt();
-    const int64_t count = std::min(batch, stream.windows() - first);
-    parallel_for(count, [&](int64_t i) {
-      float* input = inputs.data() + i * length * hidden;
-      model.final_norm(stream.window(first + i), length, input);
-      if (!model.backend().all_finite(input, length * hidden))
-        throw Error(ErrorKind::failed, "NaN or Inf in the output of the last block");
-    });
-    add_moments(inputs.data(), count * length, hidden, hessian.data());
-  }
-  return hessian;
+// Adds the shift to the module's bias, as the checkpoint's type holds it.
+void shift_bias(const Model& model, const PlannedModule& planned, const std::vector<float>& shift,
+                BlockCalibration& block, ModuleSink& sink) {
+  const std::string name = planned.info.name + ".bias";
+  const auto tensor = model.source().find(name);
+  if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + name + "' is missing");
+  std::vector<float> bias = read_floats(*tensor, name);
+  for (size_t i = 0; i < bias.size(); ++i) bias[i] += shift[i];
+  const Tensor stored = narrow(bias, tensor->dtype, tensor->shape, name);
+  block.shift_bias(planned.info.name, read_floats(stored.view(), name));
+  sink.replace(name, stored.view());
 }
 
-void quantize_output(const Model& model, const Plan& plan, const ResidualStream& stream, Worker& worker) {
-  for (const PlannedModule& planned : plan.modules) {
-    if (planned.role != PlannedModule::Role::output) continue;
-    const FloatBuffer hessian = output_moments(model, stream);
-    const Moments moments = {hessian.data(), stream.windows() * stream.length()};
-    worker.work(planned, &moments);
+void quantize_block(const Model& model, const Plan& plan, int64_t index, BlockCalibration& block,
+                    Worker& worker, ModuleSink& sink) {
+  for (const Stage stage : kStages) {
+    const std::vector<const PlannedModule*> modules = stage_modules(plan, index, stage);
+    // Without its mean an input serves only modules whose biases make up for it.
+    const bool centred =
+        !modules.empty() && std::all_of(modules.begin(), modules.end(), [](const PlannedModule* m) {
+          return m->info.bias && wants_reference(*m);
+        });
+    const Moments& moments = block.observe(stage, centred);
+    for (const PlannedModule* planned : modules) {
+      const ModuleResult result = worker.work(*planned, &moments);
+      block.replace(planned->info.name, result.tensor.view());
+      if (!result.bias_shift.empty()) shift_bias(model, *planned, result.bias_shift, block, sink);
+    }
   }
+  block.finish();
+  release_block(model, plan, index);
 }
 
 void quantize_calibrated(const Model& model, const Plan& plan, const CalibrationSet& calibration,
-                         Worker& worker) {
+                         Worker& worker, ModuleSink& sink) {
   ResidualStream stream(model, calibration);
-  quantize_lookup(model, plan, calibration, stream, worker);
-  for (int64_t index = 0; index < model.config().layers; ++index) {
-    BlockCalibration block(model, index, stream);
-    for (const Stage stage : kStages) {
-      const Moments moments = block.observe(stage);
-      for (const PlannedModule* planned : stage_modules(plan, index, stage)) {
-        const QuantizedTensor tensor = worker.work(*planned, &moments);
-        block.replace(planned->info.name, tensor.view());
-      }
-    }
-    block.finish();
+  std::optional<ResidualStream> reference;
+  if (std::any_of(plan.modules.begin(), plan.modules.end(), wants_reference))
+    reference.emplace(model, calibration);
+  ResidualStream* original = reference ? &*reference : nullptr;
+  if (const PlannedModule* lookup = find_embedding(plan, Role::lookup)) {
+    const ModuleResult result = worker.work(*lookup, nullptr);
+    embed_stream(model, calibration, result.tensor.view(), stream);
+    release_module(model, *lookup);
   }
-  quantize_output(model, plan, stream, worker);
+  for (int64_t index = 0; index < model.config().layers; ++index) {
+    BlockCalibration block(model, index, stream, original);
+    quantize_block(model, plan, index, block, worker, sink);
+  }
+  if (const PlannedModule* output = find_embedding(plan, Role::output)) {
+    const OutputMoments moments(model, stream, original);
+    worker.work(*output, &moments.moments());
+    release_module(model, *output);
+  }
 }
 
 }  // namespace
@@ -132,9 +149,12 @@ void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* 
   Worker worker(model, sink, progress);
   progress.begin("quantize " + plan.method_name(), plan.weights);
   if (calibration != nullptr) {
-    quantize_calibrated(model, plan, *calibration, worker);
+    quantize_calibrated(model, plan, *calibration, worker, sink);
   } else {
-    for (const PlannedModule& planned : plan.modules) worker.work(planned, nullptr);
+    for (const PlannedModule& planned : plan.modules) {
+      worker.work(planned, nullptr);
+      release_module(model, planned);
+    }
   }
   progress.end();
 }
@@ -147,7 +167,8 @@ int64_t estimate_peak_memory(const Model& model, const Plan& plan, const Calibra
   const int64_t module_bytes = largest * 14;
   constexpr int64_t kProgram = 24 << 20;
   if (calibration == nullptr) return kProgram + module_bytes;
-  return kProgram + module_bytes + calibration_memory(model, *calibration);
+  const bool reference = std::any_of(plan.modules.begin(), plan.modules.end(), wants_reference);
+  return kProgram + module_bytes + calibration_memory(model, *calibration, reference);
 }
 
 }  // namespace qwb

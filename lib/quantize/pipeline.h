@@ -34,6 +34,9 @@ class ModuleSink {
   virtual ~ModuleSink() = default;
   virtual void put(const PlannedModule& module, const QuantizedTensor& tensor,
                    const ModuleReport& report) = 0;
+  // A tensor of the checkpoint that is no module's weight (a bias) gets other values, of the same type and
+  // shape.
+  virtual void replace(const std::string& tensor, const TensorView& values) = 0;
 };
 
 // calibration: null exactly when the plan needs none. Modules without need of it are quantized at their

@@ -66,6 +66,7 @@ std::vector<Candidate> find_candidates(const Model& model, const PlanRequest& re
       for (const LinearSpec* linear : block.linears(stage)) {
         all.push_back(make_candidate(model, Role::linear, linear->module, linear->out, linear->in,
                                      linear->orientation));
+        all.back().module.info.bias = linear->bias;
         all.back().module.block = index;
         all.back().module.stage = stage;
         all.back().asked = request.include.empty() || any_matches(request.include, all.back());

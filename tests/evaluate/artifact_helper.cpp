@@ -16,6 +16,9 @@ struct Sink : ModuleSink {
            const ModuleReport& /*report*/) override {
     writer.put(module.info.name, tensor);
   }
+  void replace(const std::string& tensor, const TensorView& values) override {
+    writer.replace(tensor, values);
+  }
   ArtifactWriter& writer;
 };
 

@@ -17,7 +17,7 @@ namespace qwb {
 namespace {
 
 // Raised when the way activations are propagated changes the bits of calibrated artifacts.
-constexpr int64_t kPipelineVersion = 1;
+constexpr int64_t kPipelineVersion = 2;
 constexpr int64_t kLongestDefault = 2048;
 
 // Passes finished modules on to the artifact.
@@ -35,6 +35,9 @@ class WriterSink : public ModuleSink {
     result["seconds"] = report.seconds;
     result["details"] = report.details;
     writer_.put(module.info.name, tensor, result);
+  }
+  void replace(const std::string& tensor, const TensorView& values) override {
+    writer_.replace(tensor, values);
   }
 
  private:
