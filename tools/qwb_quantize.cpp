@@ -87,7 +87,7 @@ int tell_plan(const QuantizeJob& job, const Store& store, const Options& options
   for (const PlannedModule& module : job.plan().modules) {
     const auto weights = static_cast<double>(module.info.out * module.info.in);
     table.add_row({module.info.name, fmt::format("{} x {}", module.info.out, module.info.in),
-                   module.method->name(), fmt::format("{:g}", module.method->bits(module.settings)),
+                   module.method->name(), fmt::format("{:g}", module.bits()),
                    human_bytes(module.storage.bytes()),
                    fmt::format("{:.3f}", 8.0 * static_cast<double>(module.storage.bytes()) / weights)});
   }

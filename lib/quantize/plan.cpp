@@ -245,8 +245,7 @@ std::string Plan::method_name() const {
 
 double Plan::bits() const {
   double sum = 0;
-  for (const PlannedModule& module : modules)
-    sum += static_cast<double>(module.weights()) * module.method->bits(module.settings);
+  for (const PlannedModule& module : modules) sum += static_cast<double>(module.weights()) * module.bits();
   return sum / static_cast<double>(weights);
 }
 

@@ -67,6 +67,7 @@ struct PlannedModule {
   Storage storage;
 
   int64_t weights() const { return info.out * info.in; }
+  double bits() const;  // of one code
 };
 
 struct Plan {
@@ -88,7 +89,7 @@ struct Plan {
   bool is_typical(const PlannedModule& module) const;
   // The name of the only method, or "mixed".
   std::string method_name() const;
-  // Nominal bits per code, the mean over all planned weights.
+  // Bits per code, the mean over all planned weights.
   double bits() const;
 };
 

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "lib/base/hash.h"
 #include "lib/base/rng.h"
 #include "lib/quantize/pipeline.h"
 #include "tests/quantize/demo_helper.h"
@@ -24,6 +25,10 @@ struct Collected : ModuleSink {
     }
     tensors.emplace(module.info.name, std::move(copy));
   }
+  void replace(const std::string& tensor, const TensorView& values) override {
+    replaced[tensor] = hash_hex(values.bytes);
+  }
+  std::map<std::string, std::string> replaced;
   std::map<std::string, std::string> digests;
   std::map<std::string, ModuleReport> reports;
   std::map<std::string, QuantizedTensor> tensors;
@@ -104,6 +109,9 @@ TEST(PlanRun, SettingsOfEachModuleAreItsOwn) {
   EXPECT_EQ(mixed.tensors.at("transformer.h.0.mlp.c_proj").parameters.at("bits"), 2);
   EXPECT_TRUE(mixed.tensors.at("transformer.h.0.mlp.c_proj").parts.contains("zeros"));
   EXPECT_EQ(mixed.tensors.at("transformer.h.1.attn.c_attn").parameters.at("bits"), 4);
+  // A bias makes up for the mean of what its module loses, where the method asks for that.
+  EXPECT_TRUE(mixed.replaced.contains("transformer.h.0.attn.c_attn.bias"));
+  EXPECT_FALSE(mixed.replaced.contains("transformer.h.0.mlp.c_fc.bias"));
   // nf4 keeps [in, out] here: its output error is that of the right orientation.
   EXPECT_LT(*mixed.reports.at("transformer.h.0.mlp.c_fc").output_error, 0.5);
   EXPECT_LT(mixed.reports.at("transformer.h.0.attn.c_attn").weight_error,
