@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,9 @@ struct ArtifactManifest {
 // know.
 ArtifactManifest parse_artifact_manifest(std::string_view text, const std::string& where);
 
+// The method of all modules of a qwb.json, "mixed" if they have several.
+std::string artifact_method(const Json& manifest);
+
 // Writes an artifact beside its target and puts it in place at the end. Modules come in any order, from any
 // thread; memory is the caller's tensors and one piece of copied bytes.
 class ArtifactWriter {
@@ -63,15 +67,19 @@ class ArtifactWriter {
                  int64_t max_shard_bytes = 5'000'000'000);
 
   // Stores a module. The parts must be those declared. `result` goes into qwb.json: weight_error,
-  // output_error, seconds, details (all optional).
+  // output_error, seconds, details, and method, method_version and settings where they are not the manifest's
+  // (all optional).
   void put(const std::string& module, const QuantizedTensor& tensor, const Json& result = Json::object());
+
+  // Stores other values in place of a tensor that is copied otherwise, of the same type and shape.
+  void replace(const std::string& tensor, const TensorView& values);
 
   // Bytes of all tensors as they will be stored.
   int64_t tensor_bytes() const { return tensor_bytes_; }
 
   // Copies everything that was not quantized, writes config.json, qwb.json and qwb.sums, and commits.
   // `manifest` holds qwb_version, isa, source, method, method_version, settings, calibration, and optionally
-  // seconds and peak_memory. False: the target exists and was kept.
+  // kept, seconds and peak_memory. False: the target exists and was kept.
   bool finish(const Json& manifest, bool replace = false);
 
  private:
@@ -96,7 +104,8 @@ class ArtifactWriter {
   std::map<std::string, size_t> module_index_;
   std::vector<Shard> shards_;
   std::map<std::string, size_t> shard_of_;  // tensor -> shard
-  std::vector<std::string> copied_;         // source tensors stored as they are
+  std::vector<std::string> copied_;         // source tensors stored as they are, unless replaced
+  std::set<std::string> replaced_;
   int64_t tensor_bytes_ = 0;
   std::mutex mutex_;
 };

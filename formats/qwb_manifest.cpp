@@ -54,6 +54,8 @@ ModuleRecord parse_module(const Json& entry, const std::string& file) {
       damaged("parameter '" + name + "' is not a usable number", where);
     record.parameters.emplace(name, value.get<double>());
   }
+  if (json_has(entry, "method")) json_string(entry, "method", where);
+  if (json_has(entry, "settings")) object_of(entry, "settings", where);
   if (!json_has(entry, "parts") || !entry.at("parts").is_array()) damaged("'parts' must be a list", where);
   for (const Json& part : entry.at("parts")) {
     if (!part.is_string()) damaged("'parts' must hold names", where);
@@ -66,6 +68,14 @@ ModuleRecord parse_module(const Json& entry, const std::string& file) {
 }
 
 }  // namespace
+
+std::string artifact_method(const Json& manifest) {
+  const std::string typical = json_string(manifest, "method", "qwb.json");
+  for (const Json& module : manifest.at("modules")) {
+    if (json_string(module, "method", "qwb.json: modules", typical) != typical) return "mixed";
+  }
+  return typical;
+}
 
 ArtifactManifest parse_artifact_manifest(std::string_view text, const std::string& where) {
   ArtifactManifest manifest;

@@ -156,13 +156,28 @@ void ArtifactWriter::put(const std::string& module, const QuantizedTensor& tenso
                  {"output_error", given("output_error")},
                  {"seconds", given("seconds")},
                  {"details", json_has(result, "details") ? result.at("details") : Json::object()}};
+  for (const char* key : {"method", "method_version", "settings"}) {
+    if (json_has(result, key)) record[key] = result.at(key);
+  }
   const std::lock_guard lock(mutex_);
   stored.record = std::move(record);
   stored.done = true;
 }
 
+void ArtifactWriter::replace(const std::string& tensor, const TensorView& values) {
+  if (std::find(copied_.begin(), copied_.end(), tensor) == copied_.end())
+    throw Error(ErrorKind::usage, "there is no tensor '" + tensor + "' to replace");
+  const TensorView original = *source_.source->find(tensor);
+  if (values.dtype != original.dtype || values.shape != original.shape)
+    throw Error(ErrorKind::usage, "'" + tensor + "' would get another type or shape");
+  shards_[shard_of_.at(tensor)].writer->put(tensor, values.bytes);
+  const std::lock_guard lock(mutex_);
+  replaced_.insert(tensor);
+}
+
 void ArtifactWriter::copy_rest() {
   for (const std::string& name : copied_) {
+    if (replaced_.contains(name)) continue;
     const TensorView view = *source_.source->find(name);
     SafetensorsWriter& writer = *shards_[shard_of_.at(name)].writer;
     const auto size = static_cast<int64_t>(view.bytes.size());
@@ -197,6 +212,7 @@ Json ArtifactWriter::assemble(const Json& manifest) const {
        {"qwb_version", "isa", "source", "method", "method_version", "bits", "settings", "calibration"}) {
     json[key] = manifest.contains(key) ? manifest.at(key) : Json(nullptr);
   }
+  if (json_has(manifest, "kept") && !manifest.at("kept").empty()) json["kept"] = manifest.at("kept");
   json["modules"] = Json::array();
   int64_t module_weights = 0;
   int64_t module_bytes = 0;

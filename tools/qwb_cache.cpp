@@ -2,12 +2,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "cache/store.h"
+#include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 #include "tools/common/quantities.h"
@@ -86,7 +88,8 @@ Description describe(const CacheEntry& entry) {
     manifest = parse_json(read_text(file), file.string());
   } catch (const Error&) {  // removed or damaged meanwhile: the rest of the row is still right
   }
-  result.method = json_string(entry.fields, "method", entry.hex, "?");
+  result.method = json_has(manifest, "modules") ? artifact_method(manifest)
+                                                : json_string(entry.fields, "method", entry.hex, "?");
   result.model =
       json_has(manifest, "source") ? json_string(manifest.at("source"), "name", entry.hex, "-") : "-";
   Json bits = nullptr;
@@ -150,8 +153,20 @@ std::string meaning(const std::string& field) {
   if (field == "calibration_length") return "tokens of a calibration window";
   if (field == "isa") return "instruction set of this machine";
   if (field.find("version") != std::string::npos) return "version of the program's algorithm or format";
+  if (field.rfind("modules.", 0) == 0) return "what the plan gives this module";
   if (field.rfind("settings.", 0) == 0) return "parameter of the method";
   return field;
+}
+
+// What differs in a module: "modules.NAME.settings.bits" gives "module .settings.bits"; empty for other
+// fields.
+std::string module_part(const std::string& field) {
+  if (field.rfind("modules.", 0) != 0) return {};
+  for (const char* part : {".settings.", ".method_version", ".method"}) {
+    const size_t at = field.rfind(part);
+    if (at != std::string::npos) return "module " + field.substr(at);
+  }
+  return "module";
 }
 
 void tell_difference(const Nearest& nearest, Tool& tool) {
@@ -159,9 +174,20 @@ void tell_difference(const Nearest& nearest, Tool& tool) {
   const auto text = [](const Json& value) {
     return value.is_null() ? std::string("-") : value.is_string() ? value.get<std::string>() : value.dump();
   };
-  for (const KeyDifference& difference : nearest.differences) {
-    table.add_row(
-        {difference.field, text(difference.stored), text(difference.wanted), meaning(difference.field)});
+  // Modules that differ in the same way share a row.
+  std::vector<std::pair<const KeyDifference*, size_t>> rows;
+  std::map<std::vector<std::string>, size_t> known;
+  for (const KeyDifference& d : nearest.differences) {
+    const std::string kind = module_part(d.field);
+    const auto [place, fresh] = known.emplace(
+        std::vector{kind.empty() ? d.field : kind, text(d.stored), text(d.wanted)}, rows.size());
+    if (fresh) rows.emplace_back(&d, 0);
+    ++rows[place->second].second;
+  }
+  for (const auto& [difference, count] : rows) {
+    const std::string more = count > 1 ? fmt::format(" and {} more", count - 1) : "";
+    table.add_row({difference->field + more, text(difference->stored), text(difference->wanted),
+                   meaning(difference->field)});
   }
   const std::string note = nearest.entry.note.empty() ? "" : " (" + nearest.entry.note + ")";
   tool.print(fmt::format("not cached; the nearest object is {}{} and differs in\n",

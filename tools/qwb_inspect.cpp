@@ -34,12 +34,13 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option(
-         "FOLDER", o.folders,
-         "Models or artifacts: folders, or names on the Hub (default: the newest artifact in the cache, else the model of QWB_MODEL, "
-         "else the demo)")
+  app.add_option("FOLDER", o.folders,
+                 "Models or artifacts: folders, or names on the Hub (default: the newest artifact in the "
+                 "cache, else the model of QWB_MODEL, "
+                 "else the demo)")
       ->type_name("");
-  app.add_flag("--modules", o.modules, "List the modules: shape, codec, bits, bits per weight, errors");
+  app.add_flag("--modules", o.modules,
+               "List the modules: shape, codec, method, bits, bits per weight, errors, damping, time");
   app.add_flag("--tensors", o.tensors, "List the stored tensors: type, shape, bytes, file");
   app.add_flag("--all", o.all, "--modules and --tensors");
   app.add_option("--module", o.module, "Show one module or tensor, with statistics of its values")
@@ -121,20 +122,25 @@ void print_summary(const Json& r, Tool& tool) {
                                    human_bytes(r.at("file_bytes").get<int64_t>()));
   fields.emplace_back("bpw", fmt::format("{:.4g}", r.at("bpw").get<double>()));
   fields.emplace_back("hash", text("hash"));
-  fields.emplace_back("method", text("method"));
+  const bool mixed = r.contains("methods") && r.at("methods").size() > 1;
+  fields.emplace_back("method",
+                      text("method") + (mixed ? ": modules by method " + list(r.at("methods")) : ""));
   fields.emplace_back("bits", text("bits"));
   for (const char* name : {"settings", "source", "calibration"}) {
     if (json_has(r, name))
-      fields.emplace_back(name, r.at(name).is_object() ? list(r.at(name)) : plain(r.at(name)));
+      fields.emplace_back(mixed && name == std::string("settings") ? "settings of most" : name,
+                          r.at(name).is_object() ? list(r.at(name)) : plain(r.at(name)));
   }
   if (r.contains("method") && !json_has(r, "calibration")) fields.emplace_back("calibration", "none");
   fields.emplace_back(
       "made by", json_has(r, "qwb_version") ? "qwb " + text("qwb_version") + ", isa " + text("isa") : "");
+  if (r.contains("kept") && !r.at("kept").empty())
+    fields.emplace_back("kept", fmt::format("{} modules as they were", r.at("kept").size()));
   if (json_has(r, "verified")) fields.emplace_back("verified", "every file matches qwb.sums");
   print_fields(fields, tool);
 }
 
-std::string error_cell(const Json& module, const char* name) {
+std::string figure(const Json& module, const char* name) {
   return json_has(module, name) ? fmt::format("{:.3g}", module.at(name).get<double>()) : "-";
 }
 
@@ -143,16 +149,23 @@ void print_modules(const Json& modules, Tool& tool) {
   Table table({{"module"},
                {"shape", Align::right},
                {"codec"},
+               {"method"},
                {"bits", Align::right},
                {"bpw", Align::right},
                {"weight error", Align::right},
-               {"output error", Align::right}});
+               {"rounding error", Align::right},
+               {"output error", Align::right},
+               {"damping", Align::right},
+               {"dead", Align::right},
+               {"seconds", Align::right}});
   for (const Json& m : modules) {
     const std::string codec = plain(m.at("codec")) + (json_has(m, "dtype") ? " " + plain(m.at("dtype")) : "");
     table.add_row({plain(m.at("name")), fmt::format("{} x {}", plain(m.at("out")), plain(m.at("in"))), codec,
+                   json_has(m, "method") ? plain(m.at("method")) : "-",
                    json_has(m, "bits") ? plain(m.at("bits")) : "-",
                    json_has(m, "bpw") ? fmt::format("{:.3f}", m.at("bpw").get<double>()) : "-",
-                   error_cell(m, "weight_error"), error_cell(m, "output_error")});
+                   figure(m, "weight_error"), figure(m, "rounding_error"), figure(m, "output_error"),
+                   figure(m, "damping"), figure(m, "dead_columns"), figure(m, "seconds")});
   }
   if (!table.empty()) tool.print(table.text(tool.color_stdout()));
 }
@@ -199,7 +212,11 @@ void inspect_one(const Path& folder, const Options& o, Tool& tool) {
   }
   if (record.contains("module")) return print_module(record.at("module"), tool);
   print_summary(record, tool);
-  if (record.contains("modules")) print_modules(record.at("modules"), tool);
+  if (record.contains("modules")) {
+    print_modules(record.at("modules"), tool);
+    for (const Json& line : record.contains("report") ? record.at("report") : Json::array())
+      tool.print(plain(line) + "\n");
+  }
   if (record.contains("tensors")) print_tensors(record.at("tensors"), tool);
 }
 

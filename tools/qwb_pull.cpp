@@ -20,12 +20,14 @@ namespace {
 
 constexpr const char* kExamples =
     "Examples:\n"
-    "  qwb-pull mistralai/Mistral-7B-Instruct-v0.2       config, tokenizer and safetensors; prints the folder\n"
+    "  qwb-pull mistralai/Mistral-7B-Instruct-v0.2       config, tokenizer and safetensors; prints the "
+    "folder\n"
     "  qwb-pull gpt2@607a30d783dfa663caf39e06633721c8d4cfcd7e -q\n"
     "  qwb-pull --dataset GAIR/lima --include train.jsonl\n"
     "  qwb-pull meta-llama/Llama-3.2-1B --dry-run        what there is and what is missing\n"
     "  qwb-pull --login                                  stores a token for gated models\n"
-    "The cache is the one of huggingface_hub (HF_HOME, HF_HUB_CACHE); HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are "
+    "The cache is the one of huggingface_hub (HF_HOME, HF_HUB_CACHE); HF_ENDPOINT, HF_TOKEN and "
+    "HF_HUB_OFFLINE are "
     "honoured.";
 
 struct Options {
@@ -36,7 +38,8 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option("REPO", o.repo, "Repository on the Hub, with @REVISION (branch, tag or commit) if wanted")->type_name("");
+  app.add_option("REPO", o.repo, "Repository on the Hub, with @REVISION (branch, tag or commit) if wanted")
+      ->type_name("");
   app.add_flag("--dataset", o.dataset, "REPO is a data set, not a model");
   app.add_option("--include", o.include,
                  "Pull the files that match, instead of what the tools need (repeatable; * matches / too)")
@@ -45,8 +48,10 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--exclude", o.exclude, "Leave out the files that match (repeatable)")
       ->type_name("GLOB")
       ->allow_extra_args(false);
-  app.add_option("--local-dir", o.local_dir, "Put the files into this folder instead of the cache")->type_name("DIR");
-  app.add_flag("--login", o.login, "Read a token, without echo on a terminal, and store it for this user alone");
+  app.add_option("--local-dir", o.local_dir, "Put the files into this folder instead of the cache")
+      ->type_name("DIR");
+  app.add_flag("--login", o.login,
+               "Read a token, without echo on a terminal, and store it for this user alone");
 }
 
 // While it lives, the terminal behind stdin shows nothing that is typed.
@@ -111,7 +116,8 @@ int login(Tool& tool) {
     const Json record = {{"schema", 1}, {"token_file", settings.token_file.string()}, {"name", name}};
     tool.print(record.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   }
-  tool.note((name.empty() ? "the token could not be tried; it is stored in " : "logged in as " + name + "; the token is in ") +
+  tool.note((name.empty() ? "the token could not be tried; it is stored in "
+                          : "logged in as " + name + "; the token is in ") +
             settings.token_file.string());
   return 0;
 }
@@ -149,11 +155,14 @@ int show_plan(const PullPlan& plan, const RepoName& repo, Tool& tool) {
   Table table({{"file"}, {"bytes", Align::right}, {"here", Align::right}});
   for (const PlannedFile& file : plan.files) {
     table.add_row({file.file.path, std::to_string(file.file.size),
-                   file.here ? "yes" : file.on_disk > 0 ? human_bytes(file.on_disk) : "no"});
+                   file.here          ? "yes"
+                   : file.on_disk > 0 ? human_bytes(file.on_disk)
+                                      : "no"});
   }
   tool.print(table.text(tool.color_stdout()));
-  tool.print(fmt::format("{} files, {}; to download: {} files, {}\n{}\n", plan.files.size(), human_bytes(plan.bytes()),
-                         plan.missing_files(), human_bytes(plan.missing_bytes()), plan.folder.string()));
+  tool.print(fmt::format("{} files, {}; to download: {} files, {}\n{}\n", plan.files.size(),
+                         human_bytes(plan.bytes()), plan.missing_files(), human_bytes(plan.missing_bytes()),
+                         plan.folder.string()));
   return 0;
 }
 
@@ -184,11 +193,12 @@ int pull(const Options& o, Tool& tool) {
 }  // namespace qwb
 
 int main(int argc, char** argv) {
-  const qwb::ToolText text = {.name = "qwb-pull",
-                              .summary = "Downloads models and data sets from the Hugging Face Hub into its cache.",
-                              .examples = qwb::kExamples,
-                              .has_dry_run = true,
-                              .has_threads = false};
+  const qwb::ToolText text = {
+      .name = "qwb-pull",
+      .summary = "Downloads models and data sets from the Hugging Face Hub into its cache.",
+      .examples = qwb::kExamples,
+      .has_dry_run = true,
+      .has_threads = false};
   return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
     auto options = std::make_shared<qwb::Options>();
     qwb::add_options(app, *options);

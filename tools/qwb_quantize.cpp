@@ -2,11 +2,17 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <sstream>
 
+#include "formats/qwb.h"
 #include "lib/base/error.h"
+#include "lib/base/parallel.h"
+#include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"
+#include "tools/common/run_journal.h"
 #include "tools/common/text.h"
 #include "tools/common/tool.h"
+#include "tools/common/work_report.h"
 
 namespace qwb {
 namespace {
@@ -15,22 +21,48 @@ constexpr char kExamples[] = R"(Examples:
   qwb-quantize --method gptq --bits 4 --calib lima
   qwb-quantize --model ~/models/SmolLM2-135M --method nf4
   qwb-quantize --method rtn --bits 3 --group-size 64 --asymmetric --out ./llama-3bit
+  qwb-quantize --method gptq --include 'layers.[0-3].*' --exclude down_proj
+  qwb-quantize --plan mixed.json --lm-head --report
   qwb-quantize --method gptq --calib text.jsonl --samples 256 --length 2048 --dry-run
 The artifact's path is the only thing on standard output: A=$(qwb-quantize --method nf4 -q))";
 
+// Progress that nobody came back to for a month is in the way.
+constexpr double kJournalAge = 30 * 86400.0;
+
 struct Options {
   std::unique_ptr<QuantizeFlags> wanted;
-  std::string out;
-  bool force = false, no_cache = false;
+  std::string out, save_calib, max_memory;
+  bool no_resume = false;
+  bool force = false, no_cache = false, report = false;
 };
 
-Json plan_json(const QuantizeJob& job, const Path& place) {
+MemoryPlan memory_plan(const QuantizeJob& job, const Store& store, const Options& options) {
+  const int64_t limit = options.max_memory.empty() ? 0 : parse_bytes(options.max_memory);
+  // The disk that the artifact goes to anyway; /tmp is memory on many machines.
+  Path scratch = options.no_cache ? std::filesystem::absolute(options.out).parent_path() : store.root();
+  if (!options.no_cache) std::filesystem::create_directories(scratch);
+  return job.memory_plan(limit, scratch);
+}
+
+Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memory) {
   Json json = {{"schema", 1},
                {"modules", job.plan().modules.size()},
                {"weights", job.plan().weights},
-               {"module_bytes", job.plan().bytes}};
+               {"module_bytes", job.plan().bytes},
+               {"method", job.plan().method_name()},
+               {"bits", job.plan().bits()},
+               {"kept", job.plan().kept}};
+  json["plan"] = Json::array();
+  for (const PlannedModule& module : job.plan().modules) {
+    json["plan"].push_back({{"name", module.info.name},
+                            {"method", module.method->name()},
+                            {"settings", module.settings},
+                            {"bytes", module.storage.bytes()}});
+  }
   json["artifact_bytes"] = job.artifact_bytes();
-  json["peak_memory"] = job.peak_memory();
+  json["peak_memory"] = memory.peak;
+  json["scratch_bytes"] = memory.scratch;
+  json["seconds"] = job.estimate_seconds();
   json["disk_free"] = free_disk_space(place);
   json["calibration"] = job.calibration() != nullptr ? job.calibration()->manifest : Json(nullptr);
   return json;
@@ -39,7 +71,8 @@ Json plan_json(const QuantizeJob& job, const Path& place) {
 int tell_plan(const QuantizeJob& job, const Store& store, const Options& options, Tool& tool) {
   const Path place = options.out.empty() ? store.root() : Path(options.out);
   const bool cached = store.find(job.key(store)).has_value();
-  Json json = plan_json(job, place);
+  const MemoryPlan memory = memory_plan(job, store, options);
+  Json json = plan_json(job, place, memory);
   json["cached"] = cached;
   if (tool.json()) {
     tool.print(json.dump() + "\n");
@@ -47,56 +80,60 @@ int tell_plan(const QuantizeJob& job, const Store& store, const Options& options
   }
   Table table({{"module"},
                {"shape", Table::Align::right},
-               {"codec"},
+               {"method"},
+               {"bits", Table::Align::right},
                {"bytes", Table::Align::right},
                {"bpw", Table::Align::right}});
   for (const PlannedModule& module : job.plan().modules) {
     const auto weights = static_cast<double>(module.info.out * module.info.in);
     table.add_row({module.info.name, fmt::format("{} x {}", module.info.out, module.info.in),
-                   module.storage.codec, human_bytes(module.storage.bytes()),
+                   module.method->name(), fmt::format("{:g}", module.bits()),
+                   human_bytes(module.storage.bytes()),
                    fmt::format("{:.3f}", 8.0 * static_cast<double>(module.storage.bytes()) / weights)});
   }
   tool.print(table.text(tool.color_stdout()));
-  tool.print(fmt::format("{} modules, {} weights; artifact {}, peak memory about {}, {} free on disk{}\n",
-                         job.plan().modules.size(), human_number(static_cast<double>(job.plan().weights)),
-                         human_bytes(job.artifact_bytes()), human_bytes(job.peak_memory()),
-                         human_bytes(free_disk_space(place)), cached ? "; in the cache already" : ""));
+  const size_t kept = job.plan().kept.size();
+  tool.print(fmt::format(
+      "{} modules{}, {} weights; artifact {}, about {} on {} threads, peak memory about {}{}, {} free on "
+      "disk{}\n",
+      job.plan().modules.size(), kept > 0 ? fmt::format(" ({} stay as they are)", kept) : "",
+      human_number(static_cast<double>(job.plan().weights)), human_bytes(job.artifact_bytes()),
+      human_duration(json_number(json, "seconds", "the plan")), threads(), human_bytes(memory.peak),
+      memory.scratch > 0 ? " with " + human_bytes(memory.scratch) + " of activations on disk" : "",
+      human_bytes(free_disk_space(place)), cached ? "; in the cache already" : ""));
   return 0;
 }
 
-// One line about what was made, and the modules that lost most.
-void tell_result(const Path& folder, bool cached, Tool& tool) {
-  const Json manifest = parse_json(read_text(folder / "qwb.json"), (folder / "qwb.json").string());
+// What was made, and what it did to the modules.
+void tell_result(const Json& manifest, bool cached, const Options& options, Tool& tool) {
   const Json& totals = manifest.at("totals");
-  tool.note(fmt::format("{}: {} in {} bits a weight{}", cached ? "answered from the cache" : "done",
+  tool.note(fmt::format("{}: {} in {:.3f} bits a weight{}", cached ? "answered from the cache" : "done",
                         human_bytes(json_int(totals, "bytes", "totals")),
-                        fmt::format("{:.3f}", json_number(totals, "bpw", "totals")),
+                        json_number(totals, "bpw", "totals"),
                         cached ? "" : ", " + human_duration(json_number(totals, "seconds", "totals", 0))));
-  const Json* worst = nullptr;
-  for (const Json& module : manifest.at("modules")) {
-    const char* key = json_has(module, "output_error") ? "output_error" : "weight_error";
-    if (json_has(module, key) &&
-        (worst == nullptr || json_number(module, key, "module") > json_number(*worst, key, "module")))
-      worst = &module;
+  if (!cached || options.report) {
+    for (const std::string& line : work_summary(manifest)) tool.note(line);
   }
-  if (worst == nullptr || cached) return;
-  const bool output = json_has(*worst, "output_error");
-  tool.note(fmt::format("largest relative {} error: {:.2e} in {}", output ? "output" : "weight",
-                        json_number(*worst, output ? "output_error" : "weight_error", "module"),
-                        json_string(*worst, "name", "module")));
+  if (!options.report) return;
+  std::istringstream table(module_table(module_reports(manifest)).text());
+  for (std::string line; std::getline(table, line);) tool.note(line);
 }
 
-void answer(const Path& folder, bool cached, const std::string& key, Tool& tool) {
-  tell_result(folder, cached, tool);
+void answer(const Path& folder, bool cached, const std::string& key, const Options& options, Tool& tool) {
+  const std::string file = (folder / "qwb.json").string();
+  const Json manifest = parse_json(read_text(file), file);
+  tell_result(manifest, cached, options, tool);
   if (!tool.json()) {
     tool.print(folder.string() + "\n");
     return;
   }
-  const Json manifest = parse_json(read_text(folder / "qwb.json"), "qwb.json");
   Json record = {{"schema", 1}, {"artifact", folder.string()}, {"cached", cached}, {"key", key}};
-  for (const char* name : {"method", "bits", "settings", "source", "calibration", "totals", "modules"}) {
+  record["method"] = artifact_method(manifest);
+  for (const char* name : {"bits", "settings", "source", "calibration", "totals"}) {
     if (manifest.contains(name)) record[name] = manifest.at(name);
   }
+  record["kept"] = json_has(manifest, "kept") ? manifest.at("kept") : Json::array();
+  record["modules"] = module_reports(manifest);
   tool.print(record.dump() + "\n");
 }
 
@@ -117,27 +154,60 @@ void copy_artifact(const Path& from, const Path& to, bool force) {
     throw Error(ErrorKind::usage, "the folder exists", to.string(), "choose another --out or add --force");
 }
 
+void save_calibration(const QuantizeJob& job, const Options& options, Tool& tool) {
+  if (options.save_calib.empty()) return;
+  if (job.calibration() == nullptr)
+    throw Error(ErrorKind::usage, "there is nothing to save: the plan needs no calibration", "--save-calib");
+  const Path file = options.save_calib;
+  if (file.extension() != kCalibrationExtension)
+    throw Error(ErrorKind::usage, "the file's name must end in .qwbcalib", "--save-calib " + file.string());
+  const std::string text = calibration_set_text(*job.calibration());
+  std::error_code error;
+  if (std::filesystem::exists(file, error)) {
+    if (read_text(file) == text) return;
+    if (!options.force) {
+      throw Error(ErrorKind::usage, "the file exists and holds another calibration set", file.string(),
+                  "choose another name or add --force");
+    }
+  }
+  if (tool.dry_run()) return;
+  write_file_atomically(file, as_bytes(text));
+  tool.note("calibration set saved: " + file.string());
+}
+
 int quantize(const Options& options, Tool& tool) {
   check_out(options);
   const QuantizeJob job(options.wanted->request(tool), tool.progress());
+  save_calibration(job, options, tool);
   const Store store;
   if (tool.dry_run()) return tell_plan(job, store, options, tool);
   if (options.no_cache) {
     if (options.out.empty()) throw Error(ErrorKind::usage, "--no-cache needs --out");
-    job.write(options.out, tool.progress(), options.force);
-    answer(options.out, false, "", tool);
+    WriteOptions write;
+    write.replace = options.force;
+    write.memory = memory_plan(job, store, options);
+    job.write(options.out, tool.progress(), write);
+    answer(options.out, false, "", options, tool);
     return 0;
   }
   const Key key = job.key(store);
   bool cached = true;
   const auto fill = [&](const Path& folder) {
     cached = false;
-    job.write(folder, tool.progress());
+    WriteOptions write;
+    write.memory = memory_plan(job, store, options);
+    if (write.memory.scratch > 0)
+      tool.note(human_bytes(write.memory.scratch) + " of activations go to files: memory is short");
+    const Path journals = store.root() / "resume";
+    RunJournal::sweep(journals, kJournalAge);
+    write.journal = journals / key.hex();
+    if (options.no_resume) std::filesystem::remove_all(write.journal);
+    job.write(folder, tool.progress(), write);
   };
-  const std::string note = options.wanted->method() + " of " + job.model_folder().string();
+  const std::string note = job.plan().method_name() + " of " + job.model_folder().string();
   const CacheObject object = store.build(key, fill, note, [&](const std::string& text) { tool.note(text); });
   if (!options.out.empty()) copy_artifact(object.data, options.out, options.force);
-  answer(options.out.empty() ? object.data : Path(options.out), cached, key.hex(), tool);
+  answer(options.out.empty() ? object.data : Path(options.out), cached, key.hex(), options, tool);
   return 0;
 }
 
@@ -156,8 +226,20 @@ int main(int argc, char** argv) {
         auto options = std::make_shared<Options>();
         options->wanted = std::make_unique<qwb::QuantizeFlags>(app);
         app.add_option("--out", options->out, "put a copy of the artifact here")->type_name("DIR");
-        app.add_flag("--force", options->force, "replace what is at --out");
+        app.add_flag("--force", options->force, "replace what is at --out and --save-calib");
         app.add_flag("--no-cache", options->no_cache, "write to --out only, leave the cache alone");
+        app.add_option("--max-memory", options->max_memory,
+                       "keep activations in files beyond this much memory, e.g. 6G [what is free]")
+            ->type_name("SIZE");
+        app.add_flag("--no-resume", options->no_resume,
+                     "forget what an interrupted run of the same work had finished");
+        app.add_option("--save-calib", options->save_calib,
+                       "write the calibration windows here (NAME.qwbcalib), for --calib")
+            ->type_name("FILE")
+            ->group("Calibration");
+        app.add_flag(
+            "--report", options->report,
+            "tell every module's errors, damping and time on stderr (--json always does, on stdout)");
         return [options, &tool] { return qwb::quantize(*options, tool); };
       });
 }

@@ -3,7 +3,7 @@
 //
 //   schema      1
 //   artifact    the folder
-//   method      "none" for an unquantized model
+//   method      "none" for an unquantized model, "mixed" for several in one artifact
 //   bits        of a code, averaged over the quantized weights; of an unquantized model, of its weights' type
 //   bpw         bits per weight: all stored tensors over the number of weights of the model
 //   bytes       of all tensors

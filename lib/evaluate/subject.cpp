@@ -4,6 +4,7 @@
 #include <map>
 #include <system_error>
 
+#include "formats/qwb.h"
 #include "lib/base/error.h"
 
 namespace qwb {
@@ -48,7 +49,7 @@ std::optional<double> mean_bits(const Json& modules, const std::string& where) {
 void describe_artifact(Subject& subject) {
   const Json& manifest = subject.open.manifest;
   const std::string where = (subject.open.folder / "qwb.json").string();
-  subject.method = json_string(manifest, "method", where, "unknown");
+  subject.method = artifact_method(manifest);
   if (json_has(manifest, "modules")) subject.bits = mean_bits(manifest.at("modules"), where);
   if (json_has(manifest, "totals")) {
     const Json& totals = manifest.at("totals");

@@ -42,7 +42,8 @@ bool links_impossible(int reason) {
 
 void write_if_other(const Path& path, const std::string& text) {
   std::error_code ignored;
-  if (fs::exists(path, ignored) && fs::file_size(path, ignored) == text.size() && read_text(path) == text) return;
+  if (fs::exists(path, ignored) && fs::file_size(path, ignored) == text.size() && read_text(path) == text)
+    return;
   write_file_atomically(path, as_bytes(text));
 }
 
@@ -148,7 +149,8 @@ bool RepoCache::has(const std::string& commit, const RemoteFile& file) const {
 
 void move_or_copy(const Path& from, const Path& target, bool keep) {
   if (!keep) {
-    if (::rename(from.c_str(), target.c_str()) != 0) throw system_error("cannot rename to", target.string(), errno);
+    if (::rename(from.c_str(), target.c_str()) != 0)
+      throw system_error("cannot rename to", target.string(), errno);
     return;
   }
   const Path temporary = temporary_sibling(target);

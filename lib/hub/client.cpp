@@ -56,7 +56,8 @@ std::string shown_where(const Url& url) {
 }
 
 Error no_hub(const std::string& what, const Url& url) {
-  return Error(ErrorKind::verification, "this is no answer of a Hub: " + what, shown_where(url), "check HF_ENDPOINT");
+  return Error(ErrorKind::verification, "this is no answer of a Hub: " + what, shown_where(url),
+               "check HF_ENDPOINT");
 }
 
 int64_t checked_size(int64_t size, const Url& url) {
@@ -102,7 +103,10 @@ std::string bare_etag(std::string etag) {
 }  // namespace
 
 HubClient::HubClient(Http& http, const HubSettings& settings, Progress& progress)
-    : http_(http), settings_(settings), progress_(progress), backoff_(settings.backoff_seconds, std::random_device{}()) {}
+    : http_(http),
+      settings_(settings),
+      progress_(progress),
+      backoff_(settings.backoff_seconds, std::random_device{}()) {}
 
 Url HubClient::file_url(const HubSettings& settings, const RepoName& repo, const std::string& commit,
                         const std::string& path) {
@@ -110,8 +114,8 @@ Url HubClient::file_url(const HubSettings& settings, const RepoName& repo, const
                     percent_encode(path, true));
 }
 
-// One answer: passing troubles are tried again, redirects followed (those to another server only with follow_away). The
-// answer's status is then 2xx or a redirect that was not followed or 404.
+// One answer: passing troubles are tried again, redirects followed (those to another server only with
+// follow_away). The answer's status is then 2xx or a redirect that was not followed or 404.
 HubClient::Reply HubClient::ask(const RepoName& repo, const Url& url, bool head_only, bool follow_away) {
   Route route(settings_, url);
   for (int failures = 0;;) {
@@ -145,13 +149,15 @@ HubClient::Reply HubClient::ask(const RepoName& repo, const Url& url, bool head_
     }
     const double seconds = std::max(backoff_.wait(failures, false), wait.value_or(0));
     if (seconds >= 2)
-      progress_.note("the Hub does not answer well; trying again in " + std::to_string(static_cast<int64_t>(seconds)) + " s");
+      progress_.note("the Hub does not answer well; trying again in " +
+                     std::to_string(static_cast<int64_t>(seconds)) + " s");
     sleep_seconds(seconds);
   }
 }
 
 RepoInfo HubClient::info(const RepoName& repo) {
-  const Url url = Url::parse(settings_.endpoint + repo.api_path() + "/revision/" + percent_encode(repo.revision, false));
+  const Url url =
+      Url::parse(settings_.endpoint + repo.api_path() + "/revision/" + percent_encode(repo.revision, false));
   const Reply reply = ask(repo, url, false, true);
   if (reply.head.status != 200) throw hub_error(settings_, repo, reply.url, reply.head, reply.body);
   const Json json = parse_json(reply.body, shown_where(reply.url));
@@ -168,17 +174,21 @@ RepoInfo HubClient::info(const RepoName& repo) {
 std::optional<std::vector<RemoteFile>> HubClient::tree(const RepoName& repo, const std::string& commit) {
   std::vector<RemoteFile> files;
   std::set<std::string> seen;
-  Url url = Url::parse(settings_.endpoint + repo.api_path() + "/tree/" + commit + "?recursive=true&expand=false");
+  Url url =
+      Url::parse(settings_.endpoint + repo.api_path() + "/tree/" + commit + "?recursive=true&expand=false");
   for (int page = 0;; ++page) {
-    if (page == kMostPages || !seen.insert(url.text()).second) throw no_hub("a list of files without end", url);
+    if (page == kMostPages || !seen.insert(url.text()).second)
+      throw no_hub("a list of files without end", url);
     const Reply reply = ask(repo, url, false, true);
-    if (page == 0 && (reply.head.status == 405 || (reply.head.status == 404 && reply.head.field("x-error-code").empty())))
+    if (page == 0 &&
+        (reply.head.status == 405 || (reply.head.status == 404 && reply.head.field("x-error-code").empty())))
       return std::nullopt;
     if (reply.head.status != 200) throw hub_error(settings_, repo, reply.url, reply.head, reply.body);
     const Json json = parse_json(reply.body, shown_where(reply.url));
     if (!json.is_array()) throw no_hub("a list of files that is no list", reply.url);
     for (const Json& entry : json) {
-      if (json_string(entry, "type", shown_where(reply.url)) == "file") files.push_back(tree_entry(entry, reply.url));
+      if (json_string(entry, "type", shown_where(reply.url)) == "file")
+        files.push_back(tree_entry(entry, reply.url));
       if (files.size() > kMostFiles) throw no_hub("more than 200000 files", reply.url);
     }
     const std::string next = next_link(reply.head.field("link"));
@@ -199,10 +209,12 @@ RemoteFile HubClient::file(const RepoName& repo, const std::string& commit, cons
   const bool redirect = Route::is_redirect(head);
   RemoteFile file;
   file.path = path;
-  file.etag = bare_etag(head.field("x-linked-etag").empty() ? head.field("etag") : head.field("x-linked-etag"));
+  file.etag =
+      bare_etag(head.field("x-linked-etag").empty() ? head.field("etag") : head.field("x-linked-etag"));
   if (!is_hex(file.etag, 40) && !is_hex(file.etag, 64))
-    throw Error(ErrorKind::unsupported, "the server gives no hash of '" + path + "', so that it cannot be verified",
-                repo.text(), "use the Hub itself, or a mirror that passes its etags on");
+    throw Error(ErrorKind::unsupported,
+                "the server gives no hash of '" + path + "', so that it cannot be verified", repo.text(),
+                "use the Hub itself, or a mirror that passes its etags on");
   std::string size = head.field("x-linked-size");
   if (size.empty() && !redirect) size = head.field("content-length");  // a redirect's is that of its own body
   const auto [end, error] = std::from_chars(size.data(), size.data() + size.size(), file.size);

@@ -1,4 +1,5 @@
-// Questions to the Hub: what a repository holds, and what a file is. Answers are checked and bounded before they are used.
+// Questions to the Hub: what a repository holds, and what a file is. Answers are checked and bounded before
+// they are used.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +30,8 @@ class HubClient {
  public:
   HubClient(Http& http, const HubSettings& settings, Progress& progress);
 
-  // All of these throw not_found (no such thing, no access: with the way to get it), HubUnavailable, verification for
-  // answers that no Hub gives; interrupted.
+  // All of these throw not_found (no such thing, no access: with the way to get it), HubUnavailable,
+  // verification for answers that no Hub gives; interrupted.
 
   // The commit behind the repository's revision.
   RepoInfo info(const RepoName& repo);
@@ -42,7 +43,8 @@ class HubClient {
   std::string whoami();
 
   // Where a file's bytes are asked for.
-  static Url file_url(const HubSettings& settings, const RepoName& repo, const std::string& commit, const std::string& path);
+  static Url file_url(const HubSettings& settings, const RepoName& repo, const std::string& commit,
+                      const std::string& path);
 
  private:
   struct Reply {

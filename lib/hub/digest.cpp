@@ -20,7 +20,8 @@ struct Digest::State {
 Digest::Digest(const std::string& etag, int64_t size) : state_(std::make_unique<State>()) {
   const bool sha256 = is_hex(etag, 64);
   if (!sha256 && !is_hex(etag, 40)) {
-    throw Error(ErrorKind::unsupported, "the server gives no hash of this file, so that it cannot be verified", {},
+    throw Error(ErrorKind::unsupported,
+                "the server gives no hash of this file, so that it cannot be verified", {},
                 "use the Hub itself, or a mirror that passes its etags on");
   }
   if (state_->context == nullptr ||

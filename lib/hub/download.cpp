@@ -19,9 +19,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr size_t kMostOpen = 8;         // files begun and not ended
-constexpr double kLongestWait = 600;    // seconds that a server may ask for
-constexpr double kLockPoll = 0.1;       // seconds
+constexpr size_t kMostOpen = 8;       // files begun and not ended
+constexpr double kLongestWait = 600;  // seconds that a server may ask for
+constexpr double kLockPoll = 0.1;     // seconds
 
 const std::string& machine_name() {
   static const std::string name = [] {
@@ -46,7 +46,8 @@ std::string activity(const Path& blobs, const std::string& etag) {
   std::error_code error;
   for (fs::directory_iterator it(blobs, error), end; !error && it != end; it.increment(error)) {
     struct stat status {};
-    if (it->path().filename().string().find(etag) == std::string::npos || ::stat(it->path().c_str(), &status) != 0)
+    if (it->path().filename().string().find(etag) == std::string::npos ||
+        ::stat(it->path().c_str(), &status) != 0)
       continue;
     text += std::to_string(status.st_mtim.tv_sec) + "." + std::to_string(status.st_mtim.tv_nsec) + " " +
             std::to_string(status.st_size) + " ";
@@ -144,7 +145,8 @@ void Downloader::fill() {
   const double time = now();
   for (Job& job : jobs_) {
     if (static_cast<int>(transfers_.size()) >= settings_.connections) return;
-    if (job.state == Job::State::waiting && open_ < kMostOpen && time >= job.next_look && !open(job)) continue;
+    if (job.state == Job::State::waiting && open_ < kMostOpen && time >= job.next_look && !open(job))
+      continue;
     if (job.state == Job::State::open && time >= pause_until_) begin_transfers(job);
   }
 }
@@ -163,7 +165,8 @@ bool Downloader::open(Job& job) {
     return false;
   }
   job.own_file = lock != FileLock::Result::taken;
-  const Path path = job.own_file ? temporary_sibling(blobs_ / request.etag) : partial_path(blobs_, request.etag);
+  const Path path =
+      job.own_file ? temporary_sibling(blobs_ / request.etag) : partial_path(blobs_, request.etag);
   job.partial.emplace(Partial::open(path, request.size));
   job.tries.assign(static_cast<size_t>(job.partial->piece_count()), Try());
   TransferSource& source = job.source;
@@ -181,8 +184,8 @@ bool Downloader::open(Job& job) {
   return true;
 }
 
-// Another process downloads this file. False if it makes no headway and is waited for no longer: it may hang, and its
-// lock with it.
+// Another process downloads this file. False if it makes no headway and is waited for no longer: it may hang,
+// and its lock with it.
 bool Downloader::wait_for_other(Job& job) {
   const double time = now();
   job.next_look = time + kLockPoll;
@@ -191,7 +194,8 @@ bool Downloader::wait_for_other(Job& job) {
     job.seen = seen;
     job.seen_at = time;
   }
-  if (!std::exchange(job.told, true)) progress_.note("another process downloads " + job.request.name + "; waiting for it");
+  if (!std::exchange(job.told, true))
+    progress_.note("another process downloads " + job.request.name + "; waiting for it");
   if (time - job.seen_at < settings_.lock_patience) return true;
   progress_.note("the other process makes no headway; downloading " + job.request.name + " independently");
   return false;
@@ -242,14 +246,16 @@ void Downloader::settle(Job& job, const Transfer& transfer) {
   double wait = backoff_.wait(attempt.failures, headway);
   if (result.wait) {
     if (*result.wait > kLongestWait)
-      throw Error(ErrorKind::not_found,
-                  "the server asks to come back in " + std::to_string(static_cast<int64_t>(*result.wait)) + " s",
-                  job.request.name, "what was downloaded is kept");
+      throw Error(
+          ErrorKind::not_found,
+          "the server asks to come back in " + std::to_string(static_cast<int64_t>(*result.wait)) + " s",
+          job.request.name, "what was downloaded is kept");
     wait = std::max(wait, *result.wait);
     pause_until_ = std::max(pause_until_, now() + *result.wait);
   }
-  if (wait >= 2) progress_.note(std::string(result.failure->what()) + "; trying again in " +
-                                std::to_string(static_cast<int64_t>(wait)) + " s");
+  if (wait >= 2)
+    progress_.note(std::string(result.failure->what()) + "; trying again in " +
+                   std::to_string(static_cast<int64_t>(wait)) + " s");
   attempt.not_before = now() + wait;
 }
 
@@ -257,7 +263,8 @@ void Downloader::arrived(Job& job, int64_t fresh) {
   follower_.advance(*job.partial, job.partial->prefix());
   job.expected -= fresh;
   const size_t done = count_ - left_;
-  progress_.advance(fresh, count_ == 1 ? job.request.name : std::to_string(done) + " of " + std::to_string(count_) + " files");
+  progress_.advance(fresh, count_ == 1 ? job.request.name
+                                       : std::to_string(done) + " of " + std::to_string(count_) + " files");
 }
 
 void Downloader::settle_hashes() {
@@ -275,8 +282,8 @@ void Downloader::settle_hashes() {
     job->tries.assign(static_cast<size_t>(job->partial->piece_count()), Try());
     if (++job->mismatches > 1) {
       throw Error(ErrorKind::verification,
-                  "the bytes received have not the announced hash (" + result.hash.substr(0, 12) + " instead of " +
-                      job->request.etag.substr(0, 12) + ")",
+                  "the bytes received have not the announced hash (" + result.hash.substr(0, 12) +
+                      " instead of " + job->request.etag.substr(0, 12) + ")",
                   job->request.name, "nothing of it was kept; try again later, or another network or mirror");
     }
     progress_.note(job->request.name + ": the bytes received are wrong; downloading it anew");
@@ -298,7 +305,8 @@ void Downloader::publish(Job& job) {
 void Downloader::finish(Job& job) {
   job.state = Job::State::done;
   --left_;
-  progress_.advance(job.expected > 0 ? job.expected : 0, std::to_string(count_ - left_) + " of " + std::to_string(count_) + " files");
+  progress_.advance(job.expected > 0 ? job.expected : 0,
+                    std::to_string(count_ - left_) + " of " + std::to_string(count_) + " files");
   job.expected = 0;
   job.partial.reset();
   job.lock = FileLock();

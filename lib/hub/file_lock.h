@@ -1,5 +1,5 @@
-// An advisory lock that the kernel lets go of when its process ends, however it ends (flock, as huggingface_hub's).
-// It saves work, nothing depends on it.
+// An advisory lock that the kernel lets go of when its process ends, however it ends (flock, as
+// huggingface_hub's). It saves work, nothing depends on it.
 #pragma once
 
 #include <optional>
@@ -10,7 +10,11 @@ namespace qwb {
 
 class FileLock {
  public:
-  enum class Result { taken, busy, impossible };  // impossible: a file system without locks, a folder not writable
+  enum class Result {
+    taken,
+    busy,
+    impossible
+  };  // impossible: a file system without locks, a folder not writable
   FileLock() = default;
   FileLock(FileLock&& other) noexcept;
   FileLock& operator=(FileLock&& other) noexcept;

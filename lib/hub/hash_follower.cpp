@@ -43,7 +43,8 @@ void HashFollower::advance(const Partial& partial, int64_t prefix) {
       if (entry.partial != &partial) continue;
       entry.available = std::max(entry.available, prefix);
       // Not for every few bytes: waking a thread costs more than hashing them.
-      work = entry.available == partial.size() || entry.available - entry.hashed >= static_cast<int64_t>(kBlock);
+      work =
+          entry.available == partial.size() || entry.available - entry.hashed >= static_cast<int64_t>(kBlock);
     }
   }
   if (work) changed_.notify_all();
@@ -51,7 +52,8 @@ void HashFollower::advance(const Partial& partial, int64_t prefix) {
 
 void HashFollower::forget(const Partial& partial) {
   std::unique_lock lock(mutex_);
-  const auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.partial == &partial; });
+  const auto entry =
+      std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.partial == &partial; });
   if (entry == entries_.end()) return;
   entry->ended = true;  // no new work on it
   changed_.wait(lock, [&] { return !entry->busy; });
@@ -70,7 +72,8 @@ HashFollower::Entry* HashFollower::next_entry() {
   for (Entry& entry : entries_) {
     if (entry.ended || entry.busy) continue;
     const int64_t size = entry.partial->size();
-    if (entry.available == size || entry.available - entry.hashed >= static_cast<int64_t>(kBlock)) return &entry;
+    if (entry.available == size || entry.available - entry.hashed >= static_cast<int64_t>(kBlock))
+      return &entry;
   }
   return nullptr;
 }
@@ -107,7 +110,8 @@ bool HashFollower::hash_some(Entry& entry, int64_t to, Result& result) {
       const auto count = static_cast<size_t>(std::min<int64_t>(kBlock, to - entry.hashed));
       const MutableBytes block(buffer_.data(), count);
       if (read_at(partial.fd(), entry.hashed, block, partial.path()) != static_cast<int64_t>(count))
-        throw Error(ErrorKind::failed, "the file became shorter while it was being written", partial.path().string());
+        throw Error(ErrorKind::failed, "the file became shorter while it was being written",
+                    partial.path().string());
       entry.digest.update(block);
       entry.hashed += static_cast<int64_t>(count);
     }

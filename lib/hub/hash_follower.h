@@ -1,4 +1,5 @@
-// Hashes files while they are still being downloaded: one thread reads what has come, as far as it is without a gap.
+// Hashes files while they are still being downloaded: one thread reads what has come, as far as it is without
+// a gap.
 #pragma once
 
 #include <condition_variable>

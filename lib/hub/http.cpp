@@ -18,7 +18,8 @@
 namespace qwb {
 namespace {
 
-// Bytes that curl reads from a socket at once. More does not make a 10 Gbit/s loopback faster; every connection has one.
+// Bytes that curl reads from a socket at once. More does not make a 10 Gbit/s loopback faster; every
+// connection has one.
 constexpr long kReceiveBuffer = 256 << 10;
 constexpr size_t kMostFields = 500;
 // A transfer slower than this many bytes a second over the stall time is as good as dead.
@@ -158,7 +159,8 @@ void Http::start(const HttpRequest& request, HttpHandler& handler) {
   curl_easy_setopt(easy, CURLOPT_USERAGENT, "qwb-pull");
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, exchange.fields);
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kReceiveBuffer);
-  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(state_->settings.connect_seconds * 1000));
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                   static_cast<long>(state_->settings.connect_seconds * 1000));
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, exchange.reason);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Exchange::on_header);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &exchange);
@@ -202,8 +204,9 @@ void Http::finish_ended() {
   while (CURLMsg* message = curl_multi_info_read(state_->multi, &left)) {
     if (message->msg != CURLMSG_DONE) continue;
     const CURLcode code = message->data.result;
-    const auto found = std::find_if(state_->exchanges.begin(), state_->exchanges.end(),
-                                    [&](const Exchange& exchange) { return exchange.easy == message->easy_handle; });
+    const auto found =
+        std::find_if(state_->exchanges.begin(), state_->exchanges.end(),
+                     [&](const Exchange& exchange) { return exchange.easy == message->easy_handle; });
     if (found == state_->exchanges.end()) continue;
     HttpEnd end;
     end.kind = found->stopped ? HttpEnd::Kind::stopped : kind_of(code);
@@ -229,7 +232,8 @@ void Http::stop_stalled() {
   }
   for (HttpHandler* handler : stalled) {
     cancel(*handler);
-    handler->on_end({HttpEnd::Kind::stalled, "nothing came for " + std::to_string(std::lround(patience)) + " s"});
+    handler->on_end(
+        {HttpEnd::Kind::stalled, "nothing came for " + std::to_string(std::lround(patience)) + " s"});
   }
 }
 

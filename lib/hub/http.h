@@ -44,8 +44,8 @@ struct HttpEnd {
   std::string reason;  // curl's words
 };
 
-// Receives what comes. May throw: Http::step() then lets the exception out. The handler must outlive the exchange or
-// cancel it.
+// Receives what comes. May throw: Http::step() then lets the exception out. The handler must outlive the
+// exchange or cancel it.
 class HttpHandler {
  public:
   virtual ~HttpHandler() = default;
@@ -66,8 +66,8 @@ class Http {
   void start(const HttpRequest& request, HttpHandler& handler);
   // Ends the handler's exchange without telling it. Nothing if it has none.
   void cancel(const HttpHandler& handler);
-  // Lets the exchanges run, for at most `seconds` if nothing happens. Throws interrupted after Ctrl-C, and what handlers
-  // throw.
+  // Lets the exchanges run, for at most `seconds` if nothing happens. Throws interrupted after Ctrl-C, and
+  // what handlers throw.
   void step(double seconds);
   // Ends a step() that waits. From any thread.
   void wake();

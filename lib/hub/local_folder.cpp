@@ -60,7 +60,8 @@ bool has_hash(const Path& path, const RemoteFile& file) {
 bool LocalFolder::has(const RemoteFile& file) const {
   struct stat status {};
   const Path path = folder_ / file.path;
-  if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_size != file.size) return false;
+  if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_size != file.size)
+    return false;
   return noted(note_path(state(), file.path), file, status) || has_hash(path, file);
 }
 
@@ -78,8 +79,9 @@ void LocalFolder::check_name(const RemoteFile& file) {
   std::string first = file.path.substr(0, file.path.find('/'));
   std::transform(first.begin(), first.end(), first.begin(), [](unsigned char c) { return std::tolower(c); });
   if (first == ".cache")
-    throw Error(ErrorKind::verification, "the server lists a file that would overwrite the notes of this folder",
-                file.path, "pull into the cache instead");
+    throw Error(ErrorKind::verification,
+                "the server lists a file that would overwrite the notes of this folder", file.path,
+                "pull into the cache instead");
 }
 
 }  // namespace qwb

@@ -21,8 +21,8 @@ bool is_name_part(const std::string& part) {
   const auto at_edge = [](char c) { return c == '-' || c == '.'; };
   if (at_edge(part.front()) || at_edge(part.back())) return false;
   return std::all_of(part.begin(), part.end(), [](char c) {
-    return (std::isalnum(static_cast<unsigned char>(c)) != 0 && static_cast<unsigned char>(c) < 128) || c == '_' ||
-           c == '.' || c == '-';
+    return (std::isalnum(static_cast<unsigned char>(c)) != 0 && static_cast<unsigned char>(c) < 128) ||
+           c == '_' || c == '.' || c == '-';
   });
 }
 
@@ -43,7 +43,8 @@ bool is_reserved(const std::string& component) {
   std::transform(stem.begin(), stem.end(), stem.begin(), [](unsigned char c) { return std::toupper(c); });
   static const std::array<std::string, 4> devices = {"CON", "PRN", "AUX", "NUL"};
   if (std::find(devices.begin(), devices.end(), stem) != devices.end()) return true;
-  return stem.size() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")) && stem[3] >= '1' && stem[3] <= '9';
+  return stem.size() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")) && stem[3] >= '1' &&
+         stem[3] <= '9';
 }
 
 // Why a path must not be used; null: it may.
@@ -61,7 +62,8 @@ const char* fault_of(const std::string& path) {
     if (part == "." || part == "..") return "has a '.' or '..' component";
     if (part.size() > kLongestComponent) return "has a component longer than 255 bytes";
     std::string lower = part;
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::transform(lower.begin(), lower.end(), lower.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
     if (lower == ".git") return "has a '.git' component";
     if (is_reserved(part)) return "has a reserved name";
   }
@@ -150,16 +152,17 @@ void check_file_names(const std::vector<RemoteFile>& files, const std::string& w
     if (!names.insert(file.path).second) throw hostile("twice", file.path, where);
   }
   for (const RemoteFile& file : files) {
-    for (size_t slash = file.path.find('/'); slash != std::string::npos; slash = file.path.find('/', slash + 1)) {
-      if (names.contains(file.path.substr(0, slash)))
-        throw hostile("below another file", file.path, where);
+    for (size_t slash = file.path.find('/'); slash != std::string::npos;
+         slash = file.path.find('/', slash + 1)) {
+      if (names.contains(file.path.substr(0, slash))) throw hostile("below another file", file.path, where);
     }
   }
 }
 
 bool is_hex(const std::string& text, size_t digits) {
-  return text.size() == digits &&
-         std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  return text.size() == digits && std::all_of(text.begin(), text.end(), [](char c) {
+           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+         });
 }
 
 }  // namespace qwb

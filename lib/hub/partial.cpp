@@ -17,8 +17,8 @@ constexpr int64_t kMagic = 0x3174726170627771;  // "qwbpart1"
 constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kHeaderWords = 3;
 
-// Pieces small enough that several connections find work and the hash follows closely, large enough that a request
-// for each costs nothing.
+// Pieces small enough that several connections find work and the hash follows closely, large enough that a
+// request for each costs nothing.
 int64_t choose_piece_bytes(int64_t size) {
   return std::clamp(ceil_div(size, 16 * kMiB) * kMiB, 8 * kMiB, 64 * kMiB);
 }
@@ -91,7 +91,8 @@ bool Partial::read_note() {
     return true;
   }
   int64_t header[kHeaderWords] = {};
-  if (read_at(fd_, note_offset(), std::as_writable_bytes(std::span(header)), path_) != sizeof(header)) return false;
+  if (read_at(fd_, note_offset(), std::as_writable_bytes(std::span(header)), path_) != sizeof(header))
+    return false;
   if (header[0] != kMagic || header[1] != size_ || header[2] < kMiB || header[2] > 1024 * kMiB) return false;
   piece_bytes_ = header[2];
   done_.resize(static_cast<size_t>(ceil_div(size_, piece_bytes_)));

@@ -52,15 +52,16 @@ bool has_shards(const Path& folder, const std::vector<RemoteFile>& files) {
     const Json json = parse_json(read_text(index, 256 << 20), index.string());
     std::set<std::string> shards;
     for (const auto& [tensor, shard] : json.at("weight_map").items()) shards.insert(shard.get<std::string>());
-    return !shards.empty() &&
-           std::all_of(shards.begin(), shards.end(), [&](const std::string& s) { return contains(files, s); });
+    return !shards.empty() && std::all_of(shards.begin(), shards.end(),
+                                          [&](const std::string& s) { return contains(files, s); });
   } catch (const std::exception&) {
     return false;
   }
 }
 
 // Without a list of what there should be: does this look like all that the tools need of a model?
-bool looks_like_model(const RepoCache& cache, const std::string& commit, const std::vector<RemoteFile>& files) {
+bool looks_like_model(const RepoCache& cache, const std::string& commit,
+                      const std::vector<RemoteFile>& files) {
   const bool tokenizer = contains(files, "tokenizer.json") || contains(files, "tokenizer.model") ||
                          contains(files, "vocab.json") || cache.known_absent(commit, "tokenizer.json");
   return contains(files, "config.json") && tokenizer &&
@@ -99,11 +100,13 @@ Pull::Pull(const HubSettings& settings, PullRequest request, Progress& progress)
       client_(http_, settings, progress) {}
 
 Path Pull::blobs() const {
-  return request_.local_dir.empty() ? cache_.blobs() : LocalFolder(request_.local_dir).state() / "qwb" / "blobs";
+  return request_.local_dir.empty() ? cache_.blobs()
+                                    : LocalFolder(request_.local_dir).state() / "qwb" / "blobs";
 }
 
 Path Pull::locks() const {
-  return request_.local_dir.empty() ? cache_.locks() : LocalFolder(request_.local_dir).state() / "qwb" / "locks";
+  return request_.local_dir.empty() ? cache_.locks()
+                                    : LocalFolder(request_.local_dir).state() / "qwb" / "locks";
 }
 
 PullPlan Pull::make_plan(const std::string& commit, const std::vector<RemoteFile>& wanted) const {
@@ -116,7 +119,8 @@ PullPlan Pull::make_plan(const std::string& commit, const std::vector<RemoteFile
     if (local) LocalFolder::check_name(file);
     PlannedFile planned{file, false, 0};
     planned.here = local ? folder.has(file) : cache_.has(commit, file) || cache_.has_blob(file);
-    planned.on_disk = planned.here ? file.size : Partial::present_in(partial_path(blobs(), file.etag), file.size);
+    planned.on_disk =
+        planned.here ? file.size : Partial::present_in(partial_path(blobs(), file.etag), file.size);
     plan.files.push_back(planned);
   }
   return plan;
@@ -137,9 +141,10 @@ std::optional<PullPlan> Pull::from_cache(const std::string& commit, bool lenient
   if (selection.include.empty() && request_.repo.kind == RepoKind::model) {
     complete = looks_like_model(cache_, commit, files);
   } else if (!selection.include.empty()) {
-    complete = std::all_of(selection.include.begin(), selection.include.end(), [&](const std::string& pattern) {
-      return (lenient && has_wildcard(pattern)) || contains(files, pattern);
-    });
+    complete =
+        std::all_of(selection.include.begin(), selection.include.end(), [&](const std::string& pattern) {
+          return (lenient && has_wildcard(pattern)) || contains(files, pattern);
+        });
   } else {
     complete = lenient;
   }
@@ -237,8 +242,8 @@ void Pull::check_disk_space(const PullPlan& plan) const {
   const int64_t free = free_disk_space(blobs());
   if (free - kMargin < missing)
     throw Error(ErrorKind::failed,
-                gigabytes(missing) + " are missing and the disk has only " + gigabytes(free) + " free", blobs().string(),
-                "free some space, or choose another place by HF_HOME or --local-dir");
+                gigabytes(missing) + " are missing and the disk has only " + gigabytes(free) + " free",
+                blobs().string(), "free some space, or choose another place by HF_HOME or --local-dir");
 }
 
 void Pull::fetch(PullPlan& plan) {
@@ -247,7 +252,8 @@ void Pull::fetch(PullPlan& plan) {
   std::set<std::string> asked;
   for (const PlannedFile& file : plan.files) {
     if (file.here || !asked.insert(file.file.etag).second) continue;
-    requests.push_back({file.file.path, HubClient::file_url(settings_, request_.repo, plan.commit, file.file.path),
+    requests.push_back({file.file.path,
+                        HubClient::file_url(settings_, request_.repo, plan.commit, file.file.path),
                         file.file.etag, file.file.size});
   }
   if (!requests.empty()) {

@@ -1,4 +1,5 @@
-// A repository's files on this machine: in the cache that huggingface_hub shares, or in a folder. See lib/hub/README.md.
+// A repository's files on this machine: in the cache that huggingface_hub shares, or in a folder. See
+// lib/hub/README.md.
 #pragma once
 
 #include <cstdint>
@@ -19,15 +20,16 @@ struct PullRequest {
   RepoName repo;
   Selection selection;
   Path local_dir;  // the files go there instead of the cache
-  // Whether the Hub is asked what a branch or tag stands for now. If not, a complete snapshot in the cache is used without
-  // a request. A commit never changes: what is there of it is used without a request in any case.
+  // Whether the Hub is asked what a branch or tag stands for now. If not, a complete snapshot in the cache is
+  // used without a request. A commit never changes: what is there of it is used without a request in any
+  // case.
   bool ask = true;
 };
 
 struct PlannedFile {
   RemoteFile file;
-  bool here = false;     // nothing of it needs to be downloaded
-  int64_t on_disk = 0;   // bytes of it that are here
+  bool here = false;    // nothing of it needs to be downloaded
+  int64_t on_disk = 0;  // bytes of it that are here
 };
 
 struct PullPlan {
@@ -46,8 +48,9 @@ class Pull {
 
   // What run() would do, without writing anything.
   PullPlan plan();
-  // Downloads what is missing; afterwards the wanted files are in folder(), each with the content that the Hub named. Throws
-  // what HubClient and Downloader throw; `failed` if the disk has no room for it, before anything is downloaded.
+  // Downloads what is missing; afterwards the wanted files are in folder(), each with the content that the
+  // Hub named. Throws what HubClient and Downloader throw; `failed` if the disk has no room for it, before
+  // anything is downloaded.
   PullPlan run();
 
  private:
@@ -69,12 +72,12 @@ class Pull {
   RepoCache cache_;
   Http http_;
   HubClient client_;
-  std::vector<RemoteFile> listing_;      // of all files, if it is known
+  std::vector<RemoteFile> listing_;  // of all files, if it is known
   std::vector<std::string> siblings_;
 };
 
-// The files of --local-dir: huggingface_hub's notes beside them (.cache/huggingface/download/PATH.metadata: commit, etag and
-// time, a line each) tell what they are.
+// The files of --local-dir: huggingface_hub's notes beside them (.cache/huggingface/download/PATH.metadata:
+// commit, etag and time, a line each) tell what they are.
 class LocalFolder {
  public:
   explicit LocalFolder(Path folder) : folder_(std::move(folder)) {}

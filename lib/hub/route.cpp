@@ -11,7 +11,8 @@ constexpr int kMostHops = 10;
 
 }  // namespace
 
-Route::Route(const HubSettings& settings, Url url) : settings_(settings), endpoint_(Url::parse(settings.endpoint)) {
+Route::Route(const HubSettings& settings, Url url)
+    : settings_(settings), endpoint_(Url::parse(settings.endpoint)) {
   arrive(std::move(url));
 }
 

@@ -11,18 +11,30 @@ namespace {
 
 using Paths = std::vector<std::string>;
 
-constexpr std::array kCompanions = {
-    "config.json",  "generation_config.json", "tokenizer*",   "special_tokens_map.json", "added_tokens.json",
-    "vocab.json",   "vocab.txt",              "merges.txt",   "*.tiktoken",              "spiece.model",
-    "*.jinja",      "additional_chat_templates/*.jinja",      "quantize_config.json",    "quant_config.json",
-    "qwb.json",     "qwb.sums"};
+constexpr std::array kCompanions = {"config.json",
+                                    "generation_config.json",
+                                    "tokenizer*",
+                                    "special_tokens_map.json",
+                                    "added_tokens.json",
+                                    "vocab.json",
+                                    "vocab.txt",
+                                    "merges.txt",
+                                    "*.tiktoken",
+                                    "spiece.model",
+                                    "*.jinja",
+                                    "additional_chat_templates/*.jinja",
+                                    "quantize_config.json",
+                                    "quant_config.json",
+                                    "qwb.json",
+                                    "qwb.sums"};
 
 // Never by default, whatever else matches: weights of other kinds.
-constexpr std::array kOtherWeights = {"*.bin",  "*.pth",  "*.pt",      "*.onnx",       "*.gguf",
-                                      "*.h5",   "*.ckpt", "*.msgpack", "*.onnx_data*", "original/*"};
+constexpr std::array kOtherWeights = {"*.bin", "*.pth",  "*.pt",      "*.onnx",       "*.gguf",
+                                      "*.h5",  "*.ckpt", "*.msgpack", "*.onnx_data*", "original/*"};
 
-constexpr std::array kNotData = {".gitattributes", "*/.gitattributes", ".gitignore", "README.md", "LICENSE*", "*.py",
-                                 "*.png",          "*.jpg",            "*.jpeg",     "*.svg",     "*.gif"};
+constexpr std::array kNotData = {
+    ".gitattributes", "*/.gitattributes", ".gitignore", "README.md", "LICENSE*", "*.py", "*.png",
+    "*.jpg",          "*.jpeg",           "*.svg",      "*.gif"};
 
 template <size_t count>
 bool any(const std::array<const char*, count>& patterns, const std::string& path) {
@@ -30,7 +42,8 @@ bool any(const std::array<const char*, count>& patterns, const std::string& path
 }
 
 bool any(const Paths& patterns, const std::string& path) {
-  return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& p) { return matches(p, path); });
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const std::string& p) { return matches(p, path); });
 }
 
 bool contains(const Paths& paths, const std::string& path) {
@@ -52,7 +65,8 @@ Paths model_weights(const Paths& paths) {
     if (weights.size() > 1) return weights;
   }
   for (const std::string& path : paths) {
-    if (at_top(path) && matches("*.safetensors", path) && !matches("consolidated*", path)) weights.push_back(path);
+    if (at_top(path) && matches("*.safetensors", path) && !matches("consolidated*", path))
+      weights.push_back(path);
   }
   return weights;
 }
@@ -108,10 +122,12 @@ std::vector<RemoteFile> Selection::apply(RepoKind kind, const std::vector<Remote
 }
 
 const Paths& optional_model_files() {
-  static const Paths files = {"model.safetensors",       "model.safetensors.index.json", "generation_config.json",
-                              "tokenizer.json",          "tokenizer.model",              "tokenizer_config.json",
-                              "special_tokens_map.json", "added_tokens.json",            "chat_template.jinja",
-                              "chat_template.json",      "adapter_config.json",          "processor_config.json"};
+  static const Paths files = {"model.safetensors",       "model.safetensors.index.json",
+                              "generation_config.json",  "tokenizer.json",
+                              "tokenizer.model",         "tokenizer_config.json",
+                              "special_tokens_map.json", "added_tokens.json",
+                              "chat_template.jinja",     "chat_template.json",
+                              "adapter_config.json",     "processor_config.json"};
   return files;
 }
 

@@ -80,8 +80,8 @@ std::string clean_token(const std::string& text) {
   const size_t begin = text.find_first_not_of(blanks);
   if (begin == std::string::npos) return {};
   const std::string token = text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
-  const bool good =
-      token.size() <= 4096 && std::all_of(token.begin(), token.end(), [](char c) { return c > 32 && c < 127; });
+  const bool good = token.size() <= 4096 &&
+                    std::all_of(token.begin(), token.end(), [](char c) { return c > 32 && c < 127; });
   if (!good) throw Error(ErrorKind::usage, "the token has characters that no token has", "HF_TOKEN");
   return token;
 }
@@ -122,8 +122,8 @@ void store_token(const HubSettings& settings, const std::string& token) {
   const Path temporary = temporary_sibling(file);
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) throw system_error("cannot create", temporary.string(), errno);
-  const bool written = ::write(fd, token.data(), token.size()) == static_cast<ssize_t>(token.size()) &&
-                       ::fsync(fd) == 0;
+  const bool written =
+      ::write(fd, token.data(), token.size()) == static_cast<ssize_t>(token.size()) && ::fsync(fd) == 0;
   int reason = errno;
   ::close(fd);
   if (written && ::rename(temporary.c_str(), file.c_str()) == 0) return;

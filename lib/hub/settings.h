@@ -21,9 +21,10 @@ struct HubSettings {
   double connect_seconds = 10;  // HF_HUB_ETAG_TIMEOUT: to reach the host
   double stall_seconds = 10;    // HF_HUB_DOWNLOAD_TIMEOUT: a transfer that brings nothing that long is dead
   double backoff_seconds = 1;   // QWB_HUB_BACKOFF: the first wait between retries, doubled up to eight times
-  double lock_patience = 60;    // QWB_HUB_LOCK_PATIENCE: then another process that makes no headway is passed by
-  int attempts = 6;             // tries that bring nothing new, before giving up
-  int connections = 8;          // at once
+  double lock_patience =
+      60;               // QWB_HUB_LOCK_PATIENCE: then another process that makes no headway is passed by
+  int attempts = 6;     // tries that bring nothing new, before giving up
+  int connections = 8;  // at once
 
   // Throws usage for an endpoint that is no http(s) URL and for a token with characters that no token has.
   static HubSettings from_environment();

@@ -35,7 +35,8 @@ std::optional<ContentRange> content_range(const std::string& field) {
   const size_t dash = field.find('-'), slash = field.find('/');
   if (!field.starts_with("bytes ") || dash == std::string::npos || slash == std::string::npos || slash < dash)
     return std::nullopt;
-  const auto first = number(field.substr(6, dash - 6)), last = number(field.substr(dash + 1, slash - dash - 1));
+  const auto first = number(field.substr(6, dash - 6)),
+             last = number(field.substr(dash + 1, slash - dash - 1));
   const std::string size = field.substr(slash + 1);
   const auto total = size == "*" ? std::optional<int64_t>(-1) : number(size);
   if (!first || !last || !total || *last < *first) return std::nullopt;
@@ -78,8 +79,8 @@ void Transfer::check_announcement(const HttpHead& head) const {
   if (etag.empty() && !Route::is_redirect(head)) etag = head.field("etag");
   etag = bare_etag(etag);
   if ((is_hex(etag, 64) || is_hex(etag, 40)) && etag != source_.etag)
-    throw ChangedOnServer("the server's file is not the one it lists (etag " + etag.substr(0, 12) + " instead of " +
-                              source_.etag.substr(0, 12) + ")",
+    throw ChangedOnServer("the server's file is not the one it lists (etag " + etag.substr(0, 12) +
+                              " instead of " + source_.etag.substr(0, 12) + ")",
                           source_.name);
   const auto size = number(head.field("x-linked-size"));
   if (size && *size != source_.partial->size())
@@ -109,8 +110,9 @@ bool Transfer::begin_whole(const HttpHead& head) {
   const int64_t size = source_.partial->size();
   const auto length = number(head.field("content-length"));
   if (length && *length != size)
-    throw ChangedOnServer("the server sends " + std::to_string(*length) + " bytes instead of " + std::to_string(size),
-                          source_.name);
+    throw ChangedOnServer(
+        "the server sends " + std::to_string(*length) + " bytes instead of " + std::to_string(size),
+        source_.name);
   if (ranged_) {
     source_.whole = true;
     // Others are fetching the same file: let them end, then one takes it whole.
@@ -177,8 +179,8 @@ void Transfer::end_with_status() {
                               std::to_string(source_.partial->size()),
                           source_.name);
   if (is_passing(head_.status)) {
-    return end({false, hub_error(*source_.settings, *source_.repo, route_.url(), head_, words_), requested_wait(head_),
-                fresh_});
+    return end({false, hub_error(*source_.settings, *source_.repo, route_.url(), head_, words_),
+                requested_wait(head_), fresh_});
   }
   if (route_.at_endpoint()) {
     const Error error = hub_error(*source_.settings, *source_.repo, route_.url(), head_, words_);
@@ -188,8 +190,8 @@ void Transfer::end_with_status() {
   // The storage behind the Hub: a signed URL may have expired, the Hub gives a new one.
   source_.direct = {};
   end({false,
-       Error(ErrorKind::not_found, "the storage server answers " + std::to_string(head_.status), route_.url().shown(),
-             "try again later"),
+       Error(ErrorKind::not_found, "the storage server answers " + std::to_string(head_.status),
+             route_.url().shown(), "try again later"),
        requested_wait(head_), fresh_});
 }
 
@@ -199,7 +201,8 @@ void Transfer::end_content(const HttpEnd& end_of_exchange) {
   result.fresh = fresh_;
   result.complete = position_ == end_ && refusal_.empty();
   if (!refusal_.empty()) {
-    result.failure = Error(ErrorKind::verification, refusal_, source_.name, "nothing wrong was kept; try again later");
+    result.failure =
+        Error(ErrorKind::verification, refusal_, source_.name, "nothing wrong was kept; try again later");
   } else if (!result.complete && end_of_exchange.kind == HttpEnd::Kind::complete) {
     result.failure = Error(ErrorKind::verification,
                            "the server ends the file at byte " + std::to_string(position_) + " of " +

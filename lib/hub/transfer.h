@@ -1,5 +1,5 @@
-// One stretch of a file on its way from the Hub into a Partial: redirects followed, the answer checked against what the
-// Hub announced before a byte of it is taken.
+// One stretch of a file on its way from the Hub into a Partial: redirects followed, the answer checked
+// against what the Hub announced before a byte of it is taken.
 #pragma once
 
 #include <cstdint>
@@ -33,10 +33,10 @@ struct TransferSource {
 class Transfer : public HttpHandler {
  public:
   struct Result {
-    bool complete = false;          // everything asked for is there
-    std::optional<Error> failure;   // otherwise: why, if trying again may help
-    std::optional<double> wait;     // seconds that the server asked for
-    int64_t fresh = 0;              // new bytes
+    bool complete = false;         // everything asked for is there
+    std::optional<Error> failure;  // otherwise: why, if trying again may help
+    std::optional<double> wait;    // seconds that the server asked for
+    int64_t fresh = 0;             // new bytes
   };
 
   // Fetches [begin, end) of the source; the whole file if source.whole. Starts at once.
@@ -45,8 +45,8 @@ class Transfer : public HttpHandler {
   Transfer(const Transfer&) = delete;
   Transfer& operator=(const Transfer&) = delete;
 
-  // Set once it has ended. What cannot be helped by another try is thrown out of Http::step() instead: no access, no such
-  // file, a full disk, ChangedOnServer.
+  // Set once it has ended. What cannot be helped by another try is thrown out of Http::step() instead: no
+  // access, no such file, a full disk, ChangedOnServer.
   const std::optional<Result>& result() const { return result_; }
   int64_t piece() const { return piece_; }
   // Hands what has come over to the Partial.

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "lib/kernels/matmul.h"
 #include "lib/tensor/weight.h"
 
 namespace qwb {
@@ -31,6 +32,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string name() const = 0;
+  // How the operands of products of many tokens are held.
+  virtual Products products() const { return Products::f32; }
 
   // y [tokens, out] = x [tokens, in] W^T (+ bias [out] unless null), or y += that.
   virtual void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y,
@@ -68,5 +71,10 @@ class Backend {
 const Backend& reference_backend();
 // Matrix products by oneDNN on fixed tiles, everything else by Highway; OpenMP threads.
 const Backend& fast_backend();
+// The same with the operands of products of many tokens rounded to bf16.
+const Backend& bf16_backend();
+// For calibration, whose noise is far above that rounding: bf16 where matrix units make it fast, else the
+// fast backend.
+const Backend& calibration_backend();
 
 }  // namespace qwb

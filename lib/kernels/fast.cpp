@@ -8,6 +8,7 @@
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/backend.h"
+#include "lib/kernels/bf16_product.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/isa.h"
 #include "lib/kernels/matmul.h"
@@ -33,6 +34,13 @@ float* slab_scratch(int64_t count) {
   static thread_local FloatBuffer buffer;
   if (buffer.size() < count) buffer = FloatBuffer(count);
   return buffer.data();
+}
+
+template <int Which>
+uint16_t* narrow_scratch(int64_t count) {
+  static thread_local AlignedBuffer buffer;
+  if (buffer.size() < 2 * count) buffer = AlignedBuffer(2 * count);
+  return reinterpret_cast<uint16_t*>(buffer.data());
 }
 
 // Stored rows [begin, end) as f32: in place when they are f32 already, else unpacked into the slab.
@@ -85,6 +93,39 @@ void linear_many(const float* x, int64_t tokens, const Weight& weight, float* y,
   }
 }
 
+// The same rows as bf16: in place when they are bf16 already.
+const uint16_t* narrow_slab(const Weight& weight, int64_t begin, int64_t end) {
+  const int64_t columns = stored_columns(weight);
+  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
+    const std::byte* data = dense->values.bytes.data();
+    if (dense->values.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(data) % sizeof(uint16_t) == 0)
+      return reinterpret_cast<const uint16_t*>(data) + begin * columns;
+  }
+  uint16_t* target = narrow_scratch<1>((end - begin) * columns);
+  to_bf16(slab(weight, begin, end), (end - begin) * columns, target);
+  return target;
+}
+
+// y += x W^T for many tokens, both rounded to bf16.
+void linear_narrow(const float* x, int64_t tokens, const Weight& weight, float* y, bool add) {
+  const bool straight = weight.orientation == Orientation::out_in;
+  const int64_t rows = stored_rows(weight), step = slab_rows(weight);
+  uint16_t* narrow = narrow_scratch<0>(tokens * weight.in);
+  to_bf16(x, tokens * weight.in, narrow);
+  for (int64_t begin = 0; begin < rows; begin += step) {
+    const int64_t count = std::min(step, rows - begin);
+    const uint16_t* values = narrow_slab(weight, begin, begin + count);
+    if (straight) {
+      bf16_product({tokens, count, weight.in, false, true, weight.in, weight.in, weight.out, add}, narrow,
+                   values, y + begin);
+    } else {
+      bf16_product(
+          {tokens, weight.out, count, false, false, weight.in, weight.out, weight.out, add || begin > 0},
+          narrow + begin, values, y);
+    }
+  }
+}
+
 // The same for one or a few tokens: every weight is read once.
 void linear_few(const float* x, int64_t tokens, const Weight& weight, float* y, bool add) {
   if (weight.orientation == Orientation::out_in) {
@@ -123,8 +164,8 @@ void attend_tile(const float* queries, const float* keys, const float* values, c
   const int64_t begin = lowest(first);
   const int64_t span = last - begin;
   float* scores = scratch(count * span);
-  matmul_tile(true, count, span, s.head_dim, queries, s.query_stride, keys + begin * row, row, scores, span,
-              false);
+  sgemm(false, true, {count, span, s.head_dim}, 1, queries, s.query_stride, keys + begin * row, row, 0,
+        scores, span);
   for (int64_t i = 0; i < count; ++i) {
     float* line = scores + i * span;
     const int64_t from = lowest(first + i) - begin;
@@ -134,7 +175,7 @@ void attend_tile(const float* queries, const float* keys, const float* values, c
     for (int64_t j = from; j < to; ++j) line[j] *= inverse;
     std::fill(line + to, line + span, 0.0f);
   }
-  matmul_tile(false, count, s.head_dim, span, scores, span, values + begin * row, row, out, width, false);
+  sgemm(false, false, {count, s.head_dim, span}, 1, scores, span, values + begin * row, row, 0, out, width);
 }
 
 // One query of one head, without the library's set-up cost.
@@ -153,7 +194,11 @@ void attend_one(const float* query, const float* keys, const float* values, cons
 
 class Fast final : public Backend {
  public:
-  std::string name() const override { return "cpu-" + isa_name(); }
+  explicit Fast(Products products) : products_(products) {}
+  std::string name() const override {
+    return "cpu-" + isa_name() + (products_ == Products::bf16 ? "-bf16" : "");
+  }
+  Products products() const override { return products_; }
 
   void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y,
               bool add) const override {
@@ -161,6 +206,8 @@ class Fast final : public Backend {
     add = add || bias != nullptr;
     if (tokens <= kFewTokens) {
       linear_few(x, tokens, weight, y, add);
+    } else if (products_ == Products::bf16) {
+      linear_narrow(x, tokens, weight, y, add);
     } else {
       linear_many(x, tokens, weight, y, add);
     }
@@ -276,6 +323,8 @@ class Fast final : public Backend {
       for (int64_t r = begin; r < end; ++r) body(r);
     });
   }
+
+  Products products_;
 };
 
 }  // namespace
@@ -283,9 +332,21 @@ class Fast final : public Backend {
 const Backend& fast_backend() {
   static const Fast backend = [] {
     select_isa();
-    return Fast();
+    return Fast(Products::f32);
   }();
   return backend;
+}
+
+const Backend& bf16_backend() {
+  static const Fast backend = [] {
+    select_isa();
+    return Fast(Products::bf16);
+  }();
+  return backend;
+}
+
+const Backend& calibration_backend() {
+  return has_bf16_units() ? bf16_backend() : fast_backend();
 }
 
 }  // namespace qwb

@@ -1,6 +1,5 @@
 #include "lib/kernels/matmul.h"
 
-#include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
@@ -10,6 +9,8 @@
 #include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
+#include "lib/kernels/bf16_product.h"
+#include "lib/kernels/one_thread.h"
 
 namespace qwb {
 namespace {
@@ -19,32 +20,21 @@ namespace {
 constexpr int64_t kTokenTile = 256;
 constexpr int64_t kChannelTile = 256;
 
-// oneDNN parallelises by itself unless it runs inside a parallel region; its split would change the order of
-// sums.
-class OneThread {
- public:
-  OneThread() : saved_(omp_in_parallel() != 0 ? 0 : omp_get_max_threads()) {
-    if (saved_ > 1) omp_set_num_threads(1);
-  }
-  ~OneThread() {
-    if (saved_ > 1) omp_set_num_threads(saved_);
-  }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int saved_;
-};
+constexpr int64_t kMomentTile = 192;
 
 }  // namespace
 
-void matmul_tile(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t stride_a,
-                 const float* b, int64_t stride_b, float* c, int64_t stride_c, bool add, float alpha) {
+void sgemm(bool transpose_a, bool transpose_b, const GemmShape& shape, float alpha, const float* a,
+           int64_t stride_a, const float* b, int64_t stride_b, float beta, float* c, int64_t stride_c) {
+  if (shape.rows == 0 || shape.columns == 0 || (shape.inner == 0 && beta == 1)) return;
   const OneThread guard;
-  const dnnl_status_t status = dnnl_sgemm('N', transposed ? 'T' : 'N', m, n, k, alpha, a, stride_a, b,
-                                          stride_b, add ? 1.0f : 0.0f, c, stride_c);
-  if (status != dnnl_success)
-    throw Error(ErrorKind::failed, "matrix product failed with status " + std::to_string(status));
+  const dnnl_status_t status =
+      dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', shape.rows, shape.columns, shape.inner,
+                 alpha, a, stride_a, b, stride_b, beta, c, stride_c);
+  if (status != dnnl_success) {
+    throw Error(ErrorKind::failed,
+                "oneDNN refused a matrix product (status " + std::to_string(static_cast<int>(status)) + ")");
+  }
 }
 
 void matmul(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t stride_a,
@@ -54,27 +44,64 @@ void matmul(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, in
   parallel_for(rows * columns, [&](int64_t tile) {
     const int64_t i = tile / columns * kTokenTile;
     const int64_t j = tile % columns * kChannelTile;
-    matmul_tile(transposed, std::min(kTokenTile, m - i), std::min(kChannelTile, n - j), k, a + i * stride_a,
-                stride_a, b + (transposed ? j * stride_b : j), stride_b, c + i * stride_c + j, stride_c, add);
+    sgemm(false, transposed, {std::min(kTokenTile, m - i), std::min(kChannelTile, n - j), k}, 1,
+          a + i * stride_a, stride_a, b + (transposed ? j * stride_b : j), stride_b, add ? 1.0f : 0.0f,
+          c + i * stride_c + j, stride_c);
   });
 }
 
-void add_moments(const float* x, int64_t rows, int64_t n, float* h) {
-  constexpr int64_t kTile = 192;
-  const int64_t tiles = ceil_div(n, kTile);
+namespace {
+
+// The tiles of a symmetric matrix that hold its upper triangle.
+std::vector<std::pair<int64_t, int64_t>> upper_tiles(int64_t n) {
   std::vector<std::pair<int64_t, int64_t>> upper;
-  for (int64_t i = 0; i < tiles; ++i) {
-    for (int64_t j = i; j < tiles; ++j) upper.emplace_back(i * kTile, j * kTile);
+  for (int64_t i = 0; i < n; i += kMomentTile) {
+    for (int64_t j = i; j < n; j += kMomentTile) upper.emplace_back(i, j);
   }
+  return upper;
+}
+
+}  // namespace
+
+Operand::Operand(const float* values, int64_t rows, int64_t columns, Products products)
+    : columns_(columns), wide_(values) {
+  if (products == Products::f32) return;
+  narrow_ = AlignedBuffer(checked_mul(rows, columns * 2, "matrix product"));
+  to_bf16(values, rows * columns, reinterpret_cast<uint16_t*>(narrow_.data()));
+}
+
+namespace {
+
+// c (rows of stride_c floats) += a[:, i...]^T b[:, j...]
+void product_of_columns(const Operand& a, int64_t i, const Operand& b, int64_t j, const GemmShape& shape,
+                        float* c, int64_t stride_c) {
+  if (a.narrow() == nullptr) {
+    sgemm(true, false, shape, 1, a.wide() + i, a.columns(), b.wide() + j, b.columns(), 1, c, stride_c);
+    return;
+  }
+  const Bf16Product product{shape.rows,  shape.columns, shape.inner, true, false,
+                            a.columns(), b.columns(),   stride_c,    true};
+  bf16_product_tile(product, a.narrow() + i, b.narrow() + j, c);
+}
+
+}  // namespace
+
+void add_products(const Operand& a, const Operand& b, int64_t rows, float* c) {
+  const int64_t m = a.columns(), n = b.columns(), tiles = ceil_div(n, kMomentTile);
+  parallel_for(ceil_div(m, kMomentTile) * tiles, [&](int64_t index) {
+    const int64_t i = index / tiles * kMomentTile, j = index % tiles * kMomentTile;
+    product_of_columns(a, i, b, j, {std::min(kMomentTile, m - i), std::min(kMomentTile, n - j), rows},
+                       c + i * n + j, n);
+  });
+}
+
+void add_moments(const Operand& x, int64_t rows, float* h) {
+  const int64_t n = x.columns();
+  const auto upper = upper_tiles(n);
   parallel_for(static_cast<int64_t>(upper.size()), [&](int64_t index) {
     const auto [i, j] = upper[static_cast<size_t>(index)];
-    const int64_t height = std::min(kTile, n - i);
-    const int64_t width = std::min(kTile, n - j);
-    const OneThread guard;
-    const dnnl_status_t status =
-        dnnl_sgemm('T', 'N', height, width, rows, 1.0f, x + i, n, x + j, n, 1.0f, h + i * n + j, n);
-    if (status != dnnl_success)
-      throw Error(ErrorKind::failed, "matrix product failed with status " + std::to_string(status));
+    const int64_t height = std::min(kMomentTile, n - i), width = std::min(kMomentTile, n - j);
+    product_of_columns(x, i, x, j, {height, width, rows}, h + i * n + j, n);
     // Also inside the tiles on the diagonal: the library may round the two triangles differently.
     for (int64_t r = 0; r < height; ++r) {
       for (int64_t c = i == j ? r + 1 : 0; c < width; ++c) h[(j + c) * n + i + r] = h[(i + r) * n + j + c];

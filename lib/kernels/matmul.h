@@ -4,19 +4,48 @@
 
 #include <cstdint>
 
+#include "lib/tensor/tensor.h"
+
 namespace qwb {
 
-// C [m, n] = A [m, k] B^T (B [n, k]) or A B (B [k, n]) when `transposed` is false; plus C if `add`. Row-major
-// with strides in floats. Runs in the calling thread.
-void matmul_tile(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t stride_a,
-                 const float* b, int64_t stride_b, float* c, int64_t stride_c, bool add, float alpha = 1.0f);
+struct GemmShape {
+  int64_t rows, columns, inner;
+};
 
-// The same on all threads, over tiles of kTokenTile x kChannelTile.
+// C [rows, columns] = alpha op(A) op(B) + beta C, row-major with strides in floats; op(A) is [rows, inner],
+// op(B) is [inner, columns], a transposed operand is stored transposed. Does nothing if nothing is to be
+// added or there is no C. Runs in the calling thread.
+void sgemm(bool transpose_a, bool transpose_b, const GemmShape& shape, float alpha, const float* a,
+           int64_t stride_a, const float* b, int64_t stride_b, float beta, float* c, int64_t stride_c);
+
+// C [m, n] = A [m, k] B^T (B [n, k]) or A B (B [k, n]) when `transposed` is false; plus C if `add`. On all
+// threads, over tiles of fixed shape.
 void matmul(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t stride_a,
             const float* b, int64_t stride_b, float* c, int64_t stride_c, bool add);
 
+// How the operands of a product are held; sums are f32 either way (bf16_product.h).
+enum class Products { f32, bf16 };
+
+// A matrix [rows, columns] that enters sums of products over its rows.
+class Operand {
+ public:
+  // Looks at the values; bf16 makes a copy.
+  Operand(const float* values, int64_t rows, int64_t columns, Products products);
+  int64_t columns() const { return columns_; }
+  const float* wide() const { return wide_; }
+  const uint16_t* narrow() const { return reinterpret_cast<const uint16_t*>(narrow_.data()); }  // or null
+
+ private:
+  int64_t columns_;
+  const float* wide_;
+  AlignedBuffer narrow_;
+};
+
 // H [n, n] += X^T X for X [rows, n], both triangles, on all threads. Only the upper triangle is computed,
 // then mirrored.
-void add_moments(const float* x, int64_t rows, int64_t n, float* h);
+void add_moments(const Operand& x, int64_t rows, float* h);
+
+// C [m, n] += A^T B for A [rows, m] and B [rows, n], on all threads.
+void add_products(const Operand& a, const Operand& b, int64_t rows, float* c);
 
 }  // namespace qwb

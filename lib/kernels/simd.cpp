@@ -284,6 +284,21 @@ void ToF16(const float* in, int64_t count, float factor, std::byte* out) {
   for (; i < count; ++i) store<uint16_t>(out + 2 * i, f32_to_f16(in[i] * factor));
 }
 
+void ToBf16(const float* in, int64_t count, std::byte* out) {
+  const hn::ScalableTag<uint32_t> d32;
+  const hn::Rebind<uint16_t, decltype(d32)> d16;
+  const auto n = static_cast<int64_t>(hn::Lanes(d32));
+  const auto half = hn::Set(d32, 0x7fffu), one = hn::Set(d32, 1u);
+  int64_t i = 0;
+  for (; i + n <= count; i += n) {
+    const auto bits = hn::LoadU(d32, reinterpret_cast<const uint32_t*>(in + i));
+    const auto odd = hn::And(hn::ShiftRight<16>(bits), one);
+    const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(half, odd)));
+    hn::StoreU(hn::TruncateTo(d16, rounded), d16, reinterpret_cast<uint16_t*>(out + 2 * i));
+  }
+  for (; i < count; ++i) store<uint16_t>(out + 2 * i, f32_to_bf16(in[i]));
+}
+
 float MaxMagnitude(const float* x, int64_t count) {
   const F d;
   const auto n = static_cast<int64_t>(lanes());
@@ -390,6 +405,7 @@ HWY_EXPORT(AccumulateSoftmax);
 HWY_EXPORT(FromF16);
 HWY_EXPORT(FromBf16);
 HWY_EXPORT(ToF16);
+HWY_EXPORT(ToBf16);
 HWY_EXPORT(MaxMagnitude);
 HWY_EXPORT(Unpack);
 HWY_EXPORT(DequantizeGroup);
@@ -434,6 +450,9 @@ void from_bf16(const std::byte* in, int64_t count, float* out) {
 }
 void to_f16(const float* in, int64_t count, float factor, std::byte* out) {
   HWY_DYNAMIC_DISPATCH(ToF16)(in, count, factor, out);
+}
+void to_bf16(const float* in, int64_t count, std::byte* out) {
+  HWY_DYNAMIC_DISPATCH(ToBf16)(in, count, out);
 }
 float max_magnitude(const float* x, int64_t count) {
   return HWY_DYNAMIC_DISPATCH(MaxMagnitude)(x, count);

@@ -32,6 +32,8 @@ void from_f16(const std::byte* in, int64_t count, float* out);
 void from_bf16(const std::byte* in, int64_t count, float* out);
 // f32 times factor to f16 bits, round to nearest even.
 void to_f16(const float* in, int64_t count, float factor, std::byte* out);
+// f32 to bf16 bits, round to nearest even; a NaN may become infinite.
+void to_bf16(const float* in, int64_t count, std::byte* out);
 // Largest |x[i]|; 0 for none.
 float max_magnitude(const float* x, int64_t count);
 // Codes of 2 to 8 bits (bit stream, least significant bit first, from a byte boundary) to f32.

@@ -136,6 +136,17 @@ void Block::set_weight(const std::string& module, const Weight& weight) {
   linear.weight = weight;
 }
 
+const std::vector<float>& Block::bias(const std::string& module) const {
+  return const_cast<Block*>(this)->find(module).bias;
+}
+
+void Block::set_bias(const std::string& module, const std::vector<float>& bias) {
+  Linear& linear = find(module);
+  if (bias.size() != linear.bias.size())
+    throw Error(ErrorKind::failed, "another size was put in place", module + ".bias");
+  linear.bias = bias;
+}
+
 void Block::normalize(const Norm& norm, const float* x, int64_t tokens, float* h) const {
   if (norm.centred) {
     backend_.layer_norm(x, tokens, config_.hidden, norm.gain.data(), norm.bias.data(), config_.norm_eps, h);

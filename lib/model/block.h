@@ -44,6 +44,9 @@ class Block {
   const Weight& weight(const std::string& module) const;
   // Goes on with another weight of the same shape (the view's owner must outlive its use).
   void set_weight(const std::string& module, const Weight& weight);
+  // Empty if the module has none.
+  const std::vector<float>& bias(const std::string& module) const;
+  void set_bias(const std::string& module, const std::vector<float>& bias);
 
   // x [tokens, hidden] is the residual stream of one sequence.
   // h [tokens, hidden] = norm(x), the input of q, k and v.

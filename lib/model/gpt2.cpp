@@ -36,7 +36,8 @@ ModelConfig parse(const Json& config, const std::string& where) {
 }
 
 ModelSpec spec(const ModelConfig& c, const TensorSource& source) {
-  const std::string prefix = source.find("transformer.wte.weight") ? "transformer." : "";
+  // By a tensor that is never quantized.
+  const std::string prefix = source.find("transformer.ln_f.weight") ? "transformer." : "";
   ModelSpec spec;
   spec.embedding = prefix + "wte";
   spec.positions = prefix + "wpe";

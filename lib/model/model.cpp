@@ -81,8 +81,13 @@ void Model::check_tokens(std::span<const int32_t> tokens, const KvCache& cache) 
 }
 
 void Model::embed(std::span<const int32_t> tokens, int64_t first_position, float* x) const {
+  embed(tokens, first_position, embedding_, x);
+}
+
+void Model::embed(std::span<const int32_t> tokens, int64_t first_position, const Weight& embedding,
+                  float* x) const {
   const auto count = static_cast<int64_t>(tokens.size());
-  backend_.gather_rows(embedding_, tokens, x);
+  backend_.gather_rows(embedding, tokens, x);
   if (spec_.positions.empty()) return;
   std::vector<int32_t> places(tokens.size());
   std::iota(places.begin(), places.end(), static_cast<int32_t>(first_position));
@@ -120,11 +125,15 @@ void Model::forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float
     }
   }
   cache.advance(count);
+  final_norm(x.data(), count, hidden);
+}
+
+void Model::final_norm(const float* x, int64_t tokens, float* hidden) const {
   if (spec_.final_norm.centred) {
-    backend_.layer_norm(x.data(), count, config_.hidden, final_gain_.data(), final_bias_.data(),
-                        config_.norm_eps, hidden);
+    backend_.layer_norm(x, tokens, config_.hidden, final_gain_.data(), final_bias_.data(), config_.norm_eps,
+                        hidden);
   } else {
-    backend_.rms_norm(x.data(), count, config_.hidden, final_gain_.data(), config_.norm_eps, hidden);
+    backend_.rms_norm(x, tokens, config_.hidden, final_gain_.data(), config_.norm_eps, hidden);
   }
 }
 

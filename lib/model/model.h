@@ -63,6 +63,12 @@ class Model {
 
   // x [tokens, hidden] = embeddings of tokens at positions first_position... (what enters block 0).
   void embed(std::span<const int32_t> tokens, int64_t first_position, float* x) const;
+  // The same from another token embedding [vocab, hidden].
+  void embed(std::span<const int32_t> tokens, int64_t first_position, const Weight& embedding,
+             float* x) const;
+  // hidden [tokens, hidden] = the final norm of x, what leaves the last block: the input of the output
+  // embedding.
+  void final_norm(const float* x, int64_t tokens, float* hidden) const;
 
  private:
   Model(std::shared_ptr<const TensorSource> source, const Backend& backend)

@@ -3,28 +3,58 @@
 #include <algorithm>
 
 #include "lib/base/error.h"
+#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
+#include "lib/kernels/bf16_product.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/matmul.h"
 
 namespace qwb {
 namespace {
 
-// Tokens whose inputs are held at once before they are added to the moments: enough windows for the threads
-// to share, and long inner products for the matrix library.
+// Floats of inputs that are held at once before they are added to the moments: long inner products for the
+// matrix library, and enough windows for the threads to share.
+constexpr int64_t kBatchFloats = int64_t{6} << 20;
 constexpr int64_t kBatchTokens = 8192;
+// Fewer windows than this go through a block one after the other, each on all threads: long windows of wide
+// models would hold too much memory side by side.
+constexpr int64_t kManyWindows = 4;
 
-int64_t batch_windows(int64_t length) {
-  return std::max<int64_t>(1, kBatchTokens / length);
+int64_t batch_windows(int64_t length, int64_t size, int64_t windows) {
+  const int64_t tokens = std::min(kBatchTokens, kBatchFloats / size);
+  return std::clamp<int64_t>(tokens / length, 1, windows);
+}
+
+std::vector<float> means(const std::vector<double>& sums, int64_t tokens) {
+  std::vector<float> result(sums.size());
+  for (size_t i = 0; i < sums.size(); ++i)
+    result[i] = static_cast<float>(sums[i] / static_cast<double>(tokens));
+  return result;
+}
+
+// m [rows, columns] -= tokens * left right^T
+void subtract_means(const FloatBuffer& m, int64_t columns, int64_t tokens, const std::vector<double>& left,
+                    const std::vector<double>& right) {
+  parallel_for(static_cast<int64_t>(left.size()), [&](int64_t i) {
+    const double factor = left[static_cast<size_t>(i)] / static_cast<double>(tokens);
+    float* row = m.data() + i * columns;
+    for (int64_t j = 0; j < columns; ++j)
+      row[j] = static_cast<float>(row[j] - factor * right[static_cast<size_t>(j)]);
+  });
+}
+
+FloatBuffer zeros(int64_t count) {
+  FloatBuffer buffer(count);
+  std::fill_n(buffer.data(), count, 0.0f);
+  return buffer;
 }
 
 }  // namespace
 
-ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibration)
+ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibration, const Path& scratch)
     : windows_(static_cast<int64_t>(calibration.windows.size())),
       length_(calibration.length),
-      hidden_(model.config().hidden),
-      values_(checked_mul(calibration.tokens(), model.config().hidden, "calibration activations")) {
+      rows_(calibration.tokens(), model.config().hidden, scratch) {
   for (const auto& window : calibration.windows) {
     for (const int32_t token : window) {
       if (token < 0 || token >= model.config().vocab) {
@@ -39,114 +69,308 @@ ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibra
                                       " tokens, but the model knows only " +
                                       std::to_string(model.config().max_positions) + " positions");
   }
-  parallel_for(windows_,
-               [&](int64_t w) { model.embed(calibration.windows[static_cast<size_t>(w)], 0, window(w)); });
-}
-
-BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualStream& stream)
-    : model_(model),
-      stream_(stream),
-      block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
-             model.backend()),
-      rotary_(model.config().rope, 0, stream.length()),
-      index_(index) {}
-
-void BlockCalibration::collect(int64_t size, bool keep, const WindowWork& work) {
-  const int64_t length = stream_.length();
-  const int64_t batch = std::min(batch_windows(length), stream_.windows());
-  hessian_ = FloatBuffer(size * size);
-  std::fill_n(hessian_.data(), hessian_.size(), 0.0f);
-  kept_.reset();
-  if (keep) kept_.emplace(stream_.windows() * length, size);
-  const FloatBuffer inputs(batch * length * size);
-  for (int64_t first = 0; first < stream_.windows(); first += batch) {
-    const int64_t count = std::min(batch, stream_.windows() - first);
-    parallel_for(count, [&](int64_t i) {
-      float* input = inputs.data() + i * length * size;
-      work(first + i, input);
-      if (!model_.backend().all_finite(input, length * size)) {
-        throw Error(ErrorKind::failed, "NaN or Inf in the activations of block " + std::to_string(index_));
-      }
-      if (keep) kept_->store((first + i) * length, length, input);
-    });
-    add_moments(inputs.data(), count * length, size, hessian_.data());
-  }
-}
-
-Moments BlockCalibration::observe(Stage stage) {
-  const ModelConfig& c = model_.config();
-  const int64_t length = stream_.length();
-  const int64_t size = block_.input_size(stage);
-  const std::optional<HalfRows> before = std::move(kept_);  // inputs of the stage before this one
-  switch (stage) {
-    case Stage::attention_input:
-      collect(size, false,
-              [&](int64_t w, float* input) { block_.attention_input(stream_.window(w), length, input); });
-      break;
-    case Stage::attention_output:
-      collect(size, true, [&](int64_t w, float* input) {
-        FloatBuffer h(length * c.hidden), keys(length * c.kv_heads * c.head_dim),
-            values(length * c.kv_heads * c.head_dim);
-        block_.attention_input(stream_.window(w), length, h.data());
-        block_.attend(h.data(), length, rotary_, {keys.data(), values.data(), 0}, input);
-      });
-      break;
-    case Stage::mlp_input:
-      collect(size, false, [&](int64_t w, float* input) {
-        FloatBuffer attended(length * c.heads * c.head_dim);
-        before->load(w * length, length, attended.data());
-        block_.attention_output(attended.data(), length, stream_.window(w));
-        block_.mlp_input(stream_.window(w), length, input);
-      });
-      break;
-    case Stage::mlp_output:
-      collect(size, true, [&](int64_t w, float* input) {
-        FloatBuffer h(length * c.hidden);
-        block_.mlp_input(stream_.window(w), length, h.data());
-        block_.mlp_inner(h.data(), length, input);
-      });
-  }
-  return {hessian_.data(), stream_.windows() * length};
-}
-
-void BlockCalibration::replace(const std::string& module, const Weight& weight) {
-  FloatBuffer values(weight.out * weight.in);
-  dequantize(weight, values.data());
-  const Bytes bytes(reinterpret_cast<const std::byte*>(values.data()),
-                    static_cast<size_t>(values.size()) * sizeof(float));
-  const Shape shape =
-      weight.orientation == Orientation::out_in ? Shape{weight.out, weight.in} : Shape{weight.in, weight.out};
-  block_.set_weight(
-      module, Weight{weight.out, weight.in, weight.orientation, DenseWeight{{DType::f32, shape, bytes}}});
-  replaced_.push_back(std::move(values));
-}
-
-void BlockCalibration::finish() {
-  const int64_t length = stream_.length();
-  const int64_t size = block_.input_size(Stage::mlp_output);
-  parallel_for(stream_.windows(), [&](int64_t w) {
-    FloatBuffer inner(length * size);
-    kept_->load(w * length, length, inner.data());
-    block_.mlp_output(inner.data(), length, stream_.window(w));
+  parallel_for(windows_, [&](int64_t w) {
+    FloatBuffer x(length_ * model.config().hidden);
+    model.embed(calibration.windows[static_cast<size_t>(w)], 0, x.data());
+    store(w, x.data());
   });
 }
 
-int64_t calibration_memory(const Model& model, const CalibrationSet& calibration) {
+void ResidualStream::begin(const Model& model, const CalibrationSet& calibration, const Weight& embedding) {
+  parallel_for(windows_, [&](int64_t w) {
+    FloatBuffer x(length_ * rows_.columns());
+    model.embed(calibration.windows[static_cast<size_t>(w)], 0, embedding, x.data());
+    store(w, x.data());
+  });
+}
+
+BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualStream& stream,
+                                   ResidualStream* reference, const Path& scratch)
+    : model_(model),
+      stream_(stream),
+      reference_(reference),
+      scratch_(scratch),
+      block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
+             model.backend()),
+      rotary_(model.config().rope, 0, stream.length()),
+      index_(index) {
+  if (reference_ != nullptr) original_.emplace(block_);
+}
+
+void BlockCalibration::for_windows(int64_t first, int64_t count,
+                                   const std::function<void(int64_t)>& body) const {
+  if (count < kManyWindows) {
+    for (int64_t w = first; w < first + count; ++w) body(w);
+  } else {
+    parallel_for(count, [&](int64_t i) { body(first + i); });
+  }
+}
+
+void BlockCalibration::prepare(const Gather& gather) {
+  const int64_t size = gather.size, hidden = model_.config().hidden;
+  moments_ = {};
+  moments_.tokens = stream_.windows() * stream_.length();
+  hessian_ = FloatBuffer();
+  drift_ = FloatBuffer();
+  residual_ = FloatBuffer();
+  if (gather.wants.moments) {
+    hessian_ = zeros(size * size);
+    moments_.hessian = hessian_.data();
+  }
+  input_sums_.assign(static_cast<size_t>(size), 0.0);
+  drift_sums_ = input_sums_;
+  residual_sums_.clear();
+  if (gather.wants.drift) {
+    drift_ = zeros(size * size);
+    moments_.drift = drift_.data();
+    if (gather.residual) {
+      residual_ = zeros(hidden * size);
+      moments_.residual = residual_.data();
+      residual_sums_.assign(static_cast<size_t>(hidden), 0.0);
+    }
+  }
+  kept_.reset();
+  if (gather.keep) kept_ = std::make_unique<HalfRows>(moments_.tokens, size, scratch_);
+}
+
+void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows, int64_t columns,
+                                 std::vector<double>& sums) const {
+  parallel_ranges(columns, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = begin; c < end; ++c) sums[static_cast<size_t>(c)] += values[r * columns + c];
+    }
+  });
+}
+
+void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
+  const int64_t length = stream_.length(), size = gather.size, hidden = model_.config().hidden;
+  prepare(gather);
+  // An original that is followed goes on with every stage that adds to its stream, wanted or not.
+  const bool follow = reference_ != nullptr && (gather.wants.drift || gather.residual);
+  const bool residual = follow && gather.residual, drift = gather.wants.drift;
+  const Products products = model_.backend().products();
+  const int64_t batch = batch_windows(length, size, stream_.windows());
+  const FloatBuffer inputs(batch * length * size), drifts(follow ? batch * length * size : 0),
+      residuals(residual ? batch * length * hidden : 0);
+  for (int64_t first = 0; first < stream_.windows(); first += batch) {
+    check_interrupt();
+    const int64_t count = std::min(batch, stream_.windows() - first), rows = count * length;
+    for_windows(first, count, [&](int64_t w) {
+      const int64_t row = (w - first) * length;
+      const Places out{inputs.data() + row * size, follow ? drifts.data() + row * size : nullptr,
+                       residual ? residuals.data() + row * hidden : nullptr};
+      work(w, out);
+      if (!model_.backend().all_finite(out.input, length * size) ||
+          (follow && !model_.backend().all_finite(out.drift, length * size))) {
+        throw Error(ErrorKind::failed, "NaN or Inf in the activations of block " + std::to_string(index_));
+      }
+      for (int64_t k = 0; drift && k < length * size; ++k) out.drift[k] -= out.input[k];
+      if (gather.keep) kept_->store(w * length, length, out.input);
+    });
+    if (!gather.wants.moments) continue;
+    const Operand x(inputs.data(), rows, size, products);
+    add_moments(x, rows, hessian_.data());
+    if (drift) add_products(Operand(drifts.data(), rows, size, products), x, rows, drift_.data());
+    if (drift && residual)
+      add_products(Operand(residuals.data(), rows, hidden, products), x, rows, residual_.data());
+    if (!gather.wants.centred) continue;
+    add_means(inputs, rows, size, input_sums_);
+    add_means(drifts, rows, size, drift_sums_);
+    if (residual) add_means(residuals, rows, hidden, residual_sums_);
+  }
+}
+
+void BlockCalibration::take_out_means() {
+  const int64_t tokens = moments_.tokens;
+  const auto size = static_cast<int64_t>(input_sums_.size());
+  moments_.input_mean = means(input_sums_, tokens);
+  moments_.drift_mean = means(drift_sums_, tokens);
+  moments_.residual_mean = means(residual_sums_, tokens);
+  moments_.centred = true;
+  subtract_means(hessian_, size, tokens, input_sums_, input_sums_);
+  subtract_means(drift_, size, tokens, drift_sums_, input_sums_);
+  if (residual_.size() > 0) subtract_means(residual_, size, tokens, residual_sums_, input_sums_);
+}
+
+void BlockCalibration::attend(const Block& block, const float* x, float* attended) const {
+  const ModelConfig& c = model_.config();
+  const int64_t length = stream_.length();
+  FloatBuffer h(length * c.hidden), keys(length * c.kv_heads * c.head_dim),
+      values(length * c.kv_heads * c.head_dim);
+  block.attention_input(x, length, h.data());
+  block.attend(h.data(), length, rotary_, {keys.data(), values.data(), 0}, attended);
+}
+
+void BlockCalibration::inner(const Block& block, const float* x, float* inner) const {
+  FloatBuffer h(stream_.length() * model_.config().hidden);
+  block.mlp_input(x, stream_.length(), h.data());
+  block.mlp_inner(h.data(), stream_.length(), inner);
+}
+
+// Every stage's work loads the streams, goes on from the stage before, and leaves them ready for the next.
+const Moments& BlockCalibration::observe(Stage stage, const StageWants& wants) {
+  const int64_t length = stream_.length(), count = length * model_.config().hidden;
+  const int64_t size = block_.input_size(stage);
+  const std::unique_ptr<HalfRows> before = std::move(kept_);  // inputs of the stage before this one
+  const auto subtract = [count](const float* a, const float* b, float* difference) {
+    for (int64_t k = 0; k < count; ++k) difference[k] = a[k] - b[k];
+  };
+  // One stage that adds to the stream: `make` computes its input, `apply` is the original module itself.
+  const auto adding_stage = [&](const auto& make, const auto& apply) {
+    collect({size, true, true, wants}, [&](int64_t w, const Places& out) {
+      FloatBuffer x(count);
+      stream_.load(w, x.data());
+      make(block_, x.data(), out.input);
+      if (out.drift == nullptr) return;
+      FloatBuffer r(count);
+      reference_->load(w, r.data());
+      subtract(r.data(), x.data(), out.residual);
+      make(*original_, r.data(), out.drift);
+      apply(out.drift, r.data());
+      reference_->store(w, r.data());
+    });
+  };
+  switch (stage) {
+    case Stage::attention_input:
+      collect({size, false, false, wants}, [&](int64_t w, const Places& out) {
+        FloatBuffer x(count);
+        stream_.load(w, x.data());
+        block_.attention_input(x.data(), length, out.input);
+        if (out.drift == nullptr) return;
+        reference_->load(w, x.data());
+        original_->attention_input(x.data(), length, out.drift);
+      });
+      break;
+    case Stage::attention_output:
+      adding_stage([&](const Block& block, const float* x, float* input) { attend(block, x, input); },
+                   [&](const float* input, float* x) { original_->attention_output(input, length, x); });
+      break;
+    case Stage::mlp_input:
+      collect({size, false, false, wants}, [&](int64_t w, const Places& out) {
+        FloatBuffer x(count), attended(length * before->columns());
+        stream_.load(w, x.data());
+        before->load(w * length, length, attended.data());
+        block_.attention_output(attended.data(), length, x.data());
+        stream_.store(w, x.data());
+        block_.mlp_input(x.data(), length, out.input);
+        if (out.drift == nullptr) return;
+        reference_->load(w, x.data());
+        original_->mlp_input(x.data(), length, out.drift);
+      });
+      break;
+    case Stage::mlp_output:
+      adding_stage([&](const Block& block, const float* x, float* input) { inner(block, x, input); },
+                   [&](const float* input, float* x) { original_->mlp_output(input, length, x); });
+  }
+  if (wants.centred) take_out_means();
+  return moments_;
+}
+
+void BlockCalibration::replace(const std::string& module, const Weight& weight) {
+  const int64_t count = weight.out * weight.in;
+  const bool narrow = model_.backend().products() == Products::bf16;
+  const DType type = narrow ? DType::bf16 : DType::f32;
+  AlignedBuffer kept(count * dtype_size(type));
+  if (narrow) {
+    const FloatBuffer values(count);
+    dequantize(weight, values.data());
+    to_bf16(values.data(), count, reinterpret_cast<uint16_t*>(kept.data()));
+  } else {
+    dequantize(weight, reinterpret_cast<float*>(kept.data()));
+  }
+  const Shape shape =
+      weight.orientation == Orientation::out_in ? Shape{weight.out, weight.in} : Shape{weight.in, weight.out};
+  const Bytes bytes(kept.data(), static_cast<size_t>(kept.size()));
+  block_.set_weight(module,
+                    Weight{weight.out, weight.in, weight.orientation, DenseWeight{{type, shape, bytes}}});
+  replaced_.push_back(std::move(kept));
+}
+
+void BlockCalibration::shift_bias(const std::string& module, const std::vector<float>& bias) {
+  block_.set_bias(module, bias);
+}
+
+void BlockCalibration::finish() {
+  const int64_t length = stream_.length(), hidden = model_.config().hidden;
+  const int64_t size = block_.input_size(Stage::mlp_output);
+  const int64_t batch = batch_windows(length, size, stream_.windows());
+  const auto body = [&](int64_t w) {
+    FloatBuffer inner(length * size), x(length * hidden);
+    stream_.load(w, x.data());
+    kept_->load(w * length, length, inner.data());
+    block_.mlp_output(inner.data(), length, x.data());
+    stream_.store(w, x.data());
+  };
+  for (int64_t first = 0; first < stream_.windows(); first += batch)
+    for_windows(first, std::min(batch, stream_.windows() - first), body);
+}
+
+OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& stream,
+                                     const ResidualStream* reference, const StageWants& wants)
+    : hessian_(zeros(model.config().hidden * model.config().hidden)) {
+  const int64_t hidden = model.config().hidden, length = stream.length();
+  const Products products = model.backend().products();
+  const bool drift = wants.drift && reference != nullptr;
+  moments_.tokens = stream.windows() * length;
+  moments_.hessian = hessian_.data();
+  if (drift) {
+    drift_ = zeros(hidden * hidden);
+    moments_.drift = drift_.data();
+  }
+  const int64_t batch = batch_windows(length, hidden, stream.windows());
+  const FloatBuffer inputs(batch * length * hidden), drifts(drift ? inputs.size() : 0);
+  const auto final_input = [&](const ResidualStream& from, int64_t w, float* input) {
+    FloatBuffer x(length * hidden);
+    from.load(w, x.data());
+    model.final_norm(x.data(), length, input);
+    if (!model.backend().all_finite(input, length * hidden))
+      throw Error(ErrorKind::failed, "NaN or Inf in the output of the last block");
+  };
+  for (int64_t first = 0; first < stream.windows(); first += batch) {
+    check_interrupt();
+    const int64_t count = std::min(batch, stream.windows() - first), rows = count * length;
+    parallel_for(count, [&](int64_t i) {
+      float* input = inputs.data() + i * length * hidden;
+      final_input(stream, first + i, input);
+      if (!drift) return;
+      float* difference = drifts.data() + i * length * hidden;
+      final_input(*reference, first + i, difference);
+      for (int64_t k = 0; k < length * hidden; ++k) difference[k] -= input[k];
+    });
+    const Operand x(inputs.data(), rows, hidden, products);
+    add_moments(x, rows, hessian_.data());
+    if (drift) add_products(Operand(drifts.data(), rows, hidden, products), x, rows, drift_.data());
+  }
+}
+
+int64_t trial_windows(const Model& model, const CalibrationSet& calibration) {
   const ModelConfig& c = model.config();
-  const int64_t tokens = calibration.tokens();
+  return batch_windows(calibration.length, std::max(c.intermediate, c.heads * c.head_dim),
+                       static_cast<int64_t>(calibration.windows.size()));
+}
+
+ActivationBytes activation_bytes(const Model& model, const CalibrationSet& calibration, bool reference) {
+  const ModelConfig& c = model.config();
+  const int64_t widest = std::max(c.intermediate, c.heads * c.head_dim);
+  return {(reference ? 2 : 1) * HalfRows::bytes(calibration.tokens(), c.hidden),
+          HalfRows::bytes(calibration.tokens(), widest)};
+}
+
+int64_t calibration_memory(const Model& model, const CalibrationSet& calibration, bool reference) {
+  const ModelConfig& c = model.config();
+  const int64_t length = calibration.length;
   const int64_t widest = std::max({c.hidden, c.intermediate, c.heads * c.head_dim});
-  const int64_t batch =
-      std::min(batch_windows(calibration.length), static_cast<int64_t>(calibration.windows.size())) *
-      calibration.length;
+  const int64_t batch = batch_windows(length, widest, static_cast<int64_t>(calibration.windows.size()));
+  const int64_t side_by_side = batch < kManyWindows ? 1 : std::min<int64_t>(threads(), batch);
   const int64_t block_weights =
       c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.hidden * c.intermediate;
-  return tokens * c.hidden * 4  // the residual stream
-         + tokens * widest * 2  // kept inputs
-         + batch * widest * 4   // a batch of inputs
-         + widest * widest * 8  // moments and their factor
-         + block_weights * 4    // replaced weights of the block
-         + threads() * (calibration.length * (c.hidden + widest) * 4 +
-                        (16 << 20));  // one window a thread, one slab of weights
+  const int64_t followed = reference ? 2 : 1;
+  return followed * batch * length * widest * 4 + (reference ? batch * length * c.hidden * 4 : 0)  // a batch
+         + (followed + 1) * widest * widest * 4                 // moments and their factor
+         + (reference ? c.hidden * widest * 4 : 0)              // residual moments
+         + block_weights * 4                                    // replaced weights of the block
+         + side_by_side * length * (3 * c.hidden + widest) * 4  // windows at work
+         + threads() * (int64_t{16} << 20);                     // slabs of weights, tiles of rows
 }
 
 }  // namespace qwb

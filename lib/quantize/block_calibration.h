@@ -1,4 +1,4 @@
-// The calibration activations on their way through a model, and the second moments of every stage's inputs.
+// The calibration activations on their way through a model, and the moments of every stage's inputs.
 #pragma once
 
 #include <cstdint>
@@ -15,50 +15,111 @@
 
 namespace qwb {
 
-// The residual stream of every calibration token, f32 [windows * length, hidden].
+// The residual stream of every calibration token, [windows * length, hidden].
 class ResidualStream {
  public:
-  ResidualStream(const Model& model, const CalibrationSet& calibration);
+  // Starts as what enters block 0. scratch: see HalfRows.
+  ResidualStream(const Model& model, const CalibrationSet& calibration, const Path& scratch = {});
   int64_t windows() const { return windows_; }
   int64_t length() const { return length_; }
-  float* window(int64_t index) const { return values_.data() + index * length_ * hidden_; }
+  // What enters block 0, with this embedding instead of the model's.
+  void begin(const Model& model, const CalibrationSet& calibration, const Weight& embedding);
+  void load(int64_t window, float* values) const { rows_.load(window * length_, length_, values); }
+  void store(int64_t window, const float* values) { rows_.store(window * length_, length_, values); }
+
+  // All that is kept, for saving and restoring.
+  HalfRows& rows() { return rows_; }
+  const HalfRows& rows() const { return rows_; }
 
  private:
   int64_t windows_;
   int64_t length_;
-  int64_t hidden_;
-  FloatBuffer values_;
+  HalfRows rows_;
+};
+
+// What is asked of a stage's inputs.
+struct StageWants {
+  bool moments = false;
+  bool drift = false;    // also against the original model's; needs its stream
+  bool centred = false;  // the means taken out; with drift only
 };
 
 // One block's way: for each stage observe() its input over all windows, replace() the modules that read it;
-// finish() leaves the stream as the quantized block makes it. The work is spread over windows, each of which
-// runs in one thread; sums over windows have a fixed order.
+// finish() leaves the stream as the quantized block makes it. The original model's stream goes along one
+// stage behind, so that nothing but the stream itself is kept of it. Sums over windows have a fixed order.
 class BlockCalibration {
  public:
-  BlockCalibration(const Model& model, int64_t index, ResidualStream& stream);
+  // reference: the original model's stream, or null.
+  BlockCalibration(const Model& model, int64_t index, ResidualStream& stream, ResidualStream* reference,
+                   const Path& scratch = {});
 
   // Stages in order, each once. The moments live until the next call. Throws `failed` naming the block if the
   // inputs are not finite.
-  Moments observe(Stage stage);
-  // The block goes on with this weight, dequantized to f32.
+  const Moments& observe(Stage stage, const StageWants& wants);
+  // The block goes on with this weight, dequantized.
   void replace(const std::string& module, const Weight& weight);
+  void shift_bias(const std::string& module, const std::vector<float>& bias);
   void finish();
 
  private:
-  using WindowWork = std::function<void(int64_t window, float* input)>;
-  void collect(int64_t size, bool keep, const WindowWork& work);
+  // Where one window's activations go; drift and residual are null without a reference.
+  struct Places {
+    float* input;     // [length, in]: what the quantized model's modules see
+    float* drift;     // [length, in]: the original model's, before the difference is taken
+    float* residual;  // [length, hidden]: original minus quantized stream, for stages that add to it
+  };
+  using WindowWork = std::function<void(int64_t window, const Places& out)>;
+  struct Gather {
+    int64_t size = 0;       // input channels
+    bool residual = false;  // the stage's module adds to the residual stream
+    bool keep = false;      // the inputs are dear to compute: keep them for what follows
+    StageWants wants = {};
+  };
+  void collect(const Gather& gather, const WindowWork& work);
+  void prepare(const Gather& gather);
+  void add_means(const FloatBuffer& values, int64_t rows, int64_t columns, std::vector<double>& sums) const;
+  void take_out_means();
+  void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)>& body) const;
+  void attend(const Block& block, const float* x, float* attended) const;
+  void inner(const Block& block, const float* x, float* inner) const;
 
   const Model& model_;
   ResidualStream& stream_;
+  ResidualStream* reference_;
+  Path scratch_;
   Block block_;
+  std::optional<Block> original_;
   RotaryTable rotary_;
-  FloatBuffer hessian_;
-  std::optional<HalfRows> kept_;  // inputs of the stage observed last, when they are dear to compute
-  std::vector<FloatBuffer> replaced_;
+  Moments moments_;
+  FloatBuffer hessian_, drift_, residual_;
+  std::vector<double> input_sums_, drift_sums_, residual_sums_;
+  std::unique_ptr<HalfRows> kept_;  // inputs of the stage observed last, when they are dear to compute
+  std::vector<AlignedBuffer> replaced_;
   int64_t index_;
 };
 
-// Bytes held at the peak by both classes for this model and set.
-int64_t calibration_memory(const Model& model, const CalibrationSet& calibration);
+// The moments of what the final norm makes of the streams: the inputs of the output embedding.
+class OutputCalibration {
+ public:
+  OutputCalibration(const Model& model, const ResidualStream& stream, const ResidualStream* reference,
+                    const StageWants& wants);
+  const Moments& moments() const { return moments_; }
+
+ private:
+  Moments moments_;
+  FloatBuffer hessian_, drift_;
+};
+
+// Windows that are enough to time a block.
+int64_t trial_windows(const Model& model, const CalibrationSet& calibration);
+
+// Bytes that the streams take together, and those of the largest set of kept inputs.
+struct ActivationBytes {
+  int64_t streams = 0;
+  int64_t kept = 0;
+};
+ActivationBytes activation_bytes(const Model& model, const CalibrationSet& calibration, bool reference);
+// Bytes of memory held at the peak besides these.
+int64_t calibration_memory(const Model& model, const CalibrationSet& calibration, bool reference);
 
 }  // namespace qwb

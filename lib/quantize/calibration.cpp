@@ -1,12 +1,10 @@
 #include "lib/quantize/calibration.h"
 
 #include <algorithm>
-#include <numeric>
+#include <charconv>
+#include <cmath>
 
 #include "lib/base/error.h"
-#include "lib/base/hash.h"
-#include "lib/base/interrupt.h"
-#include "lib/base/rng.h"
 
 namespace qwb {
 namespace {
@@ -60,44 +58,6 @@ std::vector<std::string> jsonl_texts(const Path& file, const RenderChat& chat) {
   return texts;
 }
 
-using Windows = std::vector<std::vector<int32_t>>;
-
-Windows running_windows(const std::vector<std::string>& texts, int64_t length, const Tokenizer& tokenizer) {
-  std::string joined;
-  for (const std::string& text : texts) joined += (joined.empty() ? "" : "\n\n") + text;
-  const std::vector<int32_t> ids = tokenizer.encode(joined, false);
-  Windows windows;
-  for (auto at = ids.begin(); ids.end() - at >= length; at += length) windows.emplace_back(at, at + length);
-  return windows;
-}
-
-Windows document_windows(const std::vector<std::string>& texts, int64_t length, const Tokenizer& tokenizer) {
-  Windows windows;
-  for (const std::string& text : texts) {
-    std::vector<int32_t> ids = tokenizer.encode(text, false);
-    check_interrupt();
-    if (static_cast<int64_t>(ids.size()) < length) continue;
-    ids.resize(static_cast<size_t>(length));
-    windows.push_back(std::move(ids));
-  }
-  return windows;
-}
-
-// The first `count` windows, or `count` drawn by a partial Fisher-Yates shuffle and put back into text order.
-void choose_windows(Windows& windows, int64_t count, std::optional<uint64_t> seed) {
-  if (static_cast<int64_t>(windows.size()) <= count) return;
-  if (seed) {
-    std::vector<size_t> order(windows.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    Rng rng(*seed);
-    for (size_t i = 0; i < static_cast<size_t>(count); ++i)
-      std::swap(order[i], order[i + rng.below(order.size() - i)]);
-    std::sort(order.begin(), order.begin() + count);
-    for (size_t i = 0; i < static_cast<size_t>(count); ++i) windows[i].swap(windows[order[i]]);
-  }
-  windows.resize(static_cast<size_t>(count));
-}
-
 }  // namespace
 
 std::vector<std::string> calibration_texts(const Path& file, const RenderChat& chat) {
@@ -105,40 +65,20 @@ std::vector<std::string> calibration_texts(const Path& file, const RenderChat& c
   return {read_text(file, int64_t{1} << 34)};
 }
 
-CalibrationSet make_calibration_set(const CalibrationRequest& request, const Path& file,
-                                    const Tokenizer& tokenizer, const RenderChat& chat, Progress& progress) {
-  if (request.samples < 1 || request.length < 2) {
-    throw Error(ErrorKind::usage, "calibration needs at least one sample of at least two tokens");
+CalibrationSource parse_calibration_source(const std::string& text) {
+  CalibrationSource source{text};
+  const size_t colon = text.rfind(':');
+  std::error_code ignored;
+  if (colon == std::string::npos || std::filesystem::exists(text, ignored)) return source;
+  const char *begin = text.data() + colon + 1, *end = text.data() + text.size();
+  const auto [parsed, error] = std::from_chars(begin, end, source.weight);
+  if (error != std::errc() || parsed != end) return {text};
+  if (!(source.weight > 0) || !std::isfinite(source.weight)) {
+    throw Error(ErrorKind::usage, "the weight behind ':' must be a number above 0", "--calib " + text,
+                "as in my.jsonl:2");
   }
-  const std::vector<std::string> texts = calibration_texts(file, chat);
-  CalibrationSet set;
-  set.name = request.source == "lima" || request.source == "demo" ? request.source : file.filename().string();
-  set.length = request.length;
-  set.windows = request.documents ? document_windows(texts, request.length, tokenizer)
-                                  : running_windows(texts, request.length, tokenizer);
-  if (set.windows.empty()) {
-    throw Error(ErrorKind::failed,
-                "the calibration set gives not one window of " + std::to_string(request.length) + " tokens",
-                file.string(), "use a longer text or a smaller --length");
-  }
-  choose_windows(set.windows, request.samples, request.seed);
-  if (static_cast<int64_t>(set.windows.size()) < request.samples) {
-    progress.note("the calibration set has only " + std::to_string(set.windows.size()) + " windows of " +
-                  std::to_string(request.length) + " tokens (" + std::to_string(request.samples) +
-                  " were asked for)");
-  }
-  Hasher hasher;
-  for (const auto& window : set.windows) hasher.bytes(std::as_bytes(std::span(window)));
-  set.hash = hasher.hex();
-  set.manifest = {{"name", set.name},
-                  {"hash", set.hash},
-                  {"tokens", set.tokens()},
-                  {"windows", set.windows.size()},
-                  {"length", set.length},
-                  {"seed", request.seed ? Json(*request.seed) : Json(nullptr)},
-                  {"documents", request.documents},
-                  {"chat_template", static_cast<bool>(chat)}};
-  return set;
+  source.name = text.substr(0, colon);
+  return source;
 }
 
 }  // namespace qwb

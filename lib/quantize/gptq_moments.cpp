@@ -40,6 +40,15 @@ void fill(const float* hessian, const std::vector<int64_t>& order, double mean, 
   });
 }
 
+void keep_diagonal(const UpperFactor& factor, const FloatBuffer& diagonal) {
+  const int64_t n = factor.size;
+  std::fill_n(diagonal.data(), diagonal.size(), 0.0f);
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t begin = i / kFactorBlock * kFactorBlock, length = std::min(kFactorBlock, n - begin);
+    std::copy_n(factor.upper.data() + i * n + begin, length, diagonal.data() + i * kFactorBlock);
+  }
+}
+
 }  // namespace
 
 PreparedMoments prepare_moments(const float* hessian, int64_t columns, const GptqSettings& settings,
@@ -66,9 +75,11 @@ PreparedMoments prepare_moments(const float* hessian, int64_t columns, const Gpt
   factor.size = columns;
   factor.upper = FloatBuffer(checked_mul(columns, columns, module));
   factor.inverses = FloatBuffer(factor.blocks() * kFactorBlock * kFactorBlock);
+  moments.diagonal = FloatBuffer(factor.blocks() * kFactorBlock * kFactorBlock);
   moments.damping = settings.damping;
   for (moments.attempts = 1;; ++moments.attempts) {
     fill(hessian, moments.order, mean, moments.damping * mean, factor, module);
+    keep_diagonal(factor, moments.diagonal);
     // No exact pivot is below the damping: a much smaller one is made of rounding errors.
     if (factorize_upper(factor, 0.25 * moments.damping * mean)) return moments;
     moments.damping = std::max(moments.damping, 1e-4) * 4;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "lib/quantize/gptq_refine.h"
+
 namespace qwb {
 namespace {
 
@@ -11,23 +13,22 @@ constexpr int64_t kSegment =
     32;  // columns after which the rest of the block is brought up to date by a matrix product
 constexpr float kNoFraction = 0x1.8p23f;  // rounds |x| < 2^22 to an integer, ties to even
 
-// One tile at work. All matrices lie transposed, [columns, 64]: positions of the order down, output channels
-// across.
+// GPTQ on one tile.
 class TileSolver {
  public:
-  TileSolver(const PreparedMoments& moments, const GptqSettings& settings, const std::string& module)
+  TileSolver(const PreparedMoments& moments, const GptqSettings& settings, const std::string& module,
+             GptqTile& tile)
       : moments_(moments),
         settings_(settings),
         module_(module),
-        columns_(moments.factor.size),
-        weight_(columns_ * kL),
+        columns_(tile.columns),
+        weight_(tile.aim),
         target_(columns_ * kL),
-        difference_(columns_ * kL),
-        codes_(static_cast<size_t>(columns_ * kL)),
-        grids_(static_cast<size_t>(settings.grid.groups(columns_))) {}
+        difference_(tile.difference),
+        codes_(tile.codes),
+        grids_(tile.grids) {}
 
-  void run(const float* weight, int64_t rows);
-  SolvedRows result(int64_t rows) const;
+  void run();
 
  private:
   int64_t group_of(int64_t position) const {
@@ -49,21 +50,16 @@ class TileSolver {
   const GptqSettings& settings_;
   const std::string& module_;
   int64_t columns_;
-  FloatBuffer weight_;
+  const FloatBuffer& weight_;
   FloatBuffer target_;  // C: what the columns should be, given the finished ones
-  FloatBuffer
+  FloatBuffer&
       difference_;  // D: W - Q of the finished columns, W - C of the others as far as they were needed
-  std::vector<uint8_t> codes_;
-  std::vector<LaneGrids> grids_;
+  std::vector<uint8_t>& codes_;
+  std::vector<LaneGrids>& grids_;
   float errors_[kB * kL] = {};  // of the block's finished columns: (C - Q) / U_jj
 };
 
-void TileSolver::run(const float* weight, int64_t rows) {
-  for (int64_t position = 0; position < columns_; ++position) {
-    const float* source = weight + moments_.order[static_cast<size_t>(position)];
-    float* lanes = weight_.data() + position * kL;
-    for (int64_t r = 0; r < kL; ++r) lanes[r] = r < rows ? source[r * columns_] : 0.0f;
-  }
+void TileSolver::run() {
   if (settings_.order == ColumnOrder::static_groups) fix_all_grids();
   for (int64_t block = 0; block < moments_.factor.blocks(); ++block) solve_block(block);
 }
@@ -102,10 +98,10 @@ void TileSolver::set_target(int64_t block) {
   std::copy_n(weight, length * kL, target);
   if (begin > 0) {
     float carried[kB * kL];
-    sgemm_tile(true, false, {length, kL, begin}, 1, moments_.factor.upper.data() + begin, columns_,
-               difference_.data(), kL, 0, carried, kL);
-    sgemm_tile(true, false, {length, kL, length}, 1, moments_.factor.inverse(block), kB, carried, kL, 1,
-               target, kL);
+    sgemm(true, false, {length, kL, begin}, 1, moments_.factor.upper.data() + begin, columns_,
+          difference_.data(), kL, 0, carried, kL);
+    sgemm(true, false, {length, kL, length}, 1, moments_.factor.inverse(block), kB, carried, kL, 1, target,
+          kL);
   }
   float* difference = difference_.data() + begin * kL;
   for (int64_t k = 0; k < length * kL; ++k) difference[k] = weight[k] - target[k];
@@ -138,8 +134,8 @@ void TileSolver::solve_block(int64_t block) {
     solve_segment(block, begin, end);
     // The rest of the block takes up the errors of this segment.
     const int64_t from = begin - block_begin, to = end - block_begin;
-    sgemm_tile(true, false, {block_end - end, kL, end - begin}, -1, inverse + from * kB + to, kB,
-               errors_ + from * kL, kL, 1, target_.data() + end * kL, kL);
+    sgemm(true, false, {block_end - end, kL, end - begin}, -1, inverse + from * kB + to, kB,
+          errors_ + from * kL, kL, 1, target_.data() + end * kL, kL);
     begin = end;
   }
 }
@@ -177,20 +173,46 @@ void TileSolver::round_column(int64_t position, float pivot, float* error) {
   }
 }
 
-SolvedRows TileSolver::result(int64_t rows) const {
-  const auto groups = static_cast<int64_t>(grids_.size());
-  SolvedRows solved(columns_, groups);
-  for (int64_t position = 0; position < columns_; ++position) {
-    const int64_t column = moments_.order[static_cast<size_t>(position)];
+// tile.aim = W + (W D + E) H^-1, with H = R R^T.
+void set_aim(const float* weight, int64_t rows, const Correction& correction, const PreparedMoments& moments,
+             GptqTile& tile) {
+  const int64_t n = tile.columns;
+  const auto transpose = [&](const float* from, float* to) {
+    for (int64_t position = 0; position < n; ++position) {
+      const float* source = from + moments.order[static_cast<size_t>(position)];
+      for (int64_t r = 0; r < kL; ++r) to[position * kL + r] = r < rows ? source[r * n] : 0.0f;
+    }
+  };
+  transpose(weight, tile.aim.data());
+  if (correction.drift == nullptr && correction.residual == nullptr) return;
+  FloatBuffer wanted(rows * n), solved(n * kL);
+  if (correction.residual != nullptr) {
+    std::copy_n(correction.residual, rows * n, wanted.data());
+  } else {
+    std::fill_n(wanted.data(), rows * n, 0.0f);
+  }
+  if (correction.drift != nullptr)
+    sgemm(false, false, {rows, n, n}, 1, weight, n, correction.drift, n, 1, wanted.data(), n);
+  transpose(wanted.data(), solved.data());
+  solve_factored(moments.factor, solved.data(), kL);
+  for (int64_t k = 0; k < n * kL; ++k) tile.aim[k] += solved[k];
+}
+
+SolvedRows in_checkpoint_order(const GptqTile& tile, int64_t rows, const PreparedMoments& moments) {
+  const auto groups = static_cast<int64_t>(tile.grids.size());
+  SolvedRows solved(tile.columns, groups);
+  for (int64_t position = 0; position < tile.columns; ++position) {
+    const int64_t column = moments.order[static_cast<size_t>(position)];
     for (int64_t r = 0; r < rows; ++r) {
-      solved.codes[static_cast<size_t>(r * columns_ + column)] =
-          codes_[static_cast<size_t>(position * kL + r)];
-      solved.difference[r * columns_ + column] = difference_[position * kL + r];
+      const int64_t from = position * kL + r, to = r * tile.columns + column;
+      solved.codes[static_cast<size_t>(to)] = tile.codes[static_cast<size_t>(from)];
+      solved.aim[to] = tile.aim[from];
+      solved.difference[to] = tile.difference[from];
     }
   }
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t g = 0; g < groups; ++g) {
-      const LaneGrids& grid = grids_[static_cast<size_t>(g)];
+      const LaneGrids& grid = tile.grids[static_cast<size_t>(g)];
       solved.grids[static_cast<size_t>(r * groups + g)] = {grid.scale[r], static_cast<int>(grid.zero[r])};
     }
   }
@@ -199,16 +221,28 @@ SolvedRows TileSolver::result(int64_t rows) const {
 
 }  // namespace
 
+GptqTile::GptqTile(int64_t columns_in, int64_t groups)
+    : columns(columns_in),
+      aim(columns * kL),
+      difference(columns * kL),
+      codes(static_cast<size_t>(columns * kL)),
+      grids(static_cast<size_t>(groups)) {}
+
 SolvedRows::SolvedRows(int64_t columns, int64_t groups)
     : codes(static_cast<size_t>(kL * columns)),
       grids(static_cast<size_t>(kL * groups)),
+      aim(kL * columns),
       difference(kL * columns) {}
 
-SolvedRows solve_rows(const float* weight, int64_t rows, const PreparedMoments& moments,
-                      const GptqSettings& settings, const std::string& module) {
-  TileSolver solver(moments, settings, module);
-  solver.run(weight, rows);
-  return solver.result(rows);
+SolvedRows solve_rows(const float* weight, int64_t rows, const Correction& correction,
+                      const PreparedMoments& moments, const GptqSettings& settings,
+                      const std::string& module) {
+  const int64_t columns = moments.factor.size;
+  GptqTile tile(columns, settings.grid.groups(columns));
+  set_aim(weight, rows, correction, moments, tile);
+  TileSolver(moments, settings, module, tile).run();
+  refine_tile(moments, settings, module, tile);
+  return in_checkpoint_order(tile, rows, moments);
 }
 
 std::vector<double> quadratic_forms(const float* x, int64_t rows, const float* hessian, int64_t columns) {
@@ -217,11 +251,11 @@ std::vector<double> quadratic_forms(const float* x, int64_t rows, const float* h
   for (int64_t begin = 0; begin < columns; begin += kB) {
     const int64_t length = std::min(kB, columns - begin);
     // x (2 * what is above the diagonal block + the block itself), by symmetry.
-    sgemm_tile(false, false, {rows, length, length}, 1, x + begin, columns, hessian + begin * columns + begin,
-               columns, 0, product.data(), kB);
+    sgemm(false, false, {rows, length, length}, 1, x + begin, columns, hessian + begin * columns + begin,
+          columns, 0, product.data(), kB);
     if (begin > 0) {
-      sgemm_tile(false, false, {rows, length, begin}, 2, x, columns, hessian + begin, columns, 1,
-                 product.data(), kB);
+      sgemm(false, false, {rows, length, begin}, 2, x, columns, hessian + begin, columns, 1, product.data(),
+            kB);
     }
     for (int64_t r = 0; r < rows; ++r) {
       double sum = 0;

@@ -27,13 +27,16 @@ struct GptqSettings {
   ColumnOrder order = ColumnOrder::group_aware;
   double damping = 0.01;     // of the mean of diag(H), added to the diagonal
   bool scale_search = true;  // see scale_search.h; the importance of a column is H_ii
+  int sweeps = 0;            // of coordinate descent afterwards (gptq_refine.h)
 };
 
-// H in the order of the work, factorized.
+// H in the order of the work, damped and factorized.
 struct PreparedMoments {
   std::vector<int64_t> order;     // order[position] = column
   std::vector<float> importance;  // by position: H_ii
   UpperFactor factor;
+  FloatBuffer
+      diagonal;        // [blocks, 128, 128]: the damped H's diagonal blocks; below them it is in factor.upper
   double damping = 0;  // the one that made it positive definite: four times the asked one per failed attempt
   int attempts = 0;    // 1 if the first damping sufficed
   int64_t dead_columns = 0;  // channels that were 0 on every calibration token
@@ -45,18 +48,39 @@ struct PreparedMoments {
 PreparedMoments prepare_moments(const float* hessian, int64_t columns, const GptqSettings& settings,
                                 const std::string& module);
 
+// Where the rows of a tile should go instead of W, so that the quantized module answers its own inputs x as
+// the original answered the original's x* (and makes up for the drift of the residual stream r it adds to):
+// the least squares solution W + (W D + E) H^-1, with D = sum (x* - x) x^T and E = sum (r* - r) x^T.
+struct Correction {
+  const float* drift = nullptr;     // D [columns, columns], columns in the checkpoint's order; null: none
+  const float* residual = nullptr;  // E's rows of this tile [rows, columns]; null: none
+};
+
+// Up to 64 rows at work. All matrices lie transposed, [columns, 64]: positions of the order down, output
+// channels across.
+struct GptqTile {
+  GptqTile(int64_t columns, int64_t groups);
+  int64_t columns;
+  FloatBuffer aim;             // W': W, corrected
+  FloatBuffer difference;      // W' - Q
+  std::vector<uint8_t> codes;  // [columns, 64]
+  std::vector<LaneGrids> grids;
+};
+
 // Up to 64 rows of one module, columns in the order of the checkpoint.
 struct SolvedRows {
   explicit SolvedRows(int64_t columns, int64_t groups);
   std::vector<uint8_t> codes;  // [64, columns]
   std::vector<Grid> grids;     // [64, groups]
-  FloatBuffer difference;      // [64, columns]: W - Q
+  FloatBuffer aim;             // [64, columns]: W, corrected
+  FloatBuffer difference;      // [64, columns]: aim - Q
 };
 
 // weight [rows, columns], 1 <= rows <= 64. Throws failed, naming the module, if a scale does not fit its
 // type.
-SolvedRows solve_rows(const float* weight, int64_t rows, const PreparedMoments& moments,
-                      const GptqSettings& settings, const std::string& module);
+SolvedRows solve_rows(const float* weight, int64_t rows, const Correction& correction,
+                      const PreparedMoments& moments, const GptqSettings& settings,
+                      const std::string& module);
 
 // x H x^T of every row of x [rows, columns], with H symmetric (its upper triangle is read); products in f32,
 // sums over them in f64. Tiles of 128 rows or so make the best of the pass over H.

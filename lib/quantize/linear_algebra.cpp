@@ -1,8 +1,5 @@
 #include "lib/quantize/linear_algebra.h"
 
-#include <omp.h>
-#include <oneapi/dnnl/dnnl.h>
-
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -14,23 +11,6 @@ namespace qwb {
 namespace {
 
 constexpr int64_t kB = kFactorBlock;
-
-// OpenMP regions opened from this thread get one thread while it lives: oneDNN would split the work
-// otherwise.
-class OneThread {
- public:
-  OneThread() : threads_(omp_get_max_threads()) {
-    if (threads_ != 1) omp_set_num_threads(1);
-  }
-  ~OneThread() {
-    if (threads_ != 1) omp_set_num_threads(threads_);
-  }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int threads_;
-};
 
 // t [n, n] (leading dimension kB), symmetric, upper triangle given: becomes R with t = R R^T.
 bool factorize_block(double* t, int64_t n, double minimum_pivot) {
@@ -88,15 +68,27 @@ bool diagonal_block(UpperFactor& factor, int64_t b, double minimum_pivot) {
 
 }  // namespace
 
-void sgemm_tile(bool transpose_a, bool transpose_b, const Tile& tile, float alpha, const float* a,
-                int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
-  if (tile.rows == 0 || tile.columns == 0) return;
-  const OneThread guard;
-  const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', tile.rows,
-                                          tile.columns, tile.inner, alpha, a, lda, b, ldb, beta, c, ldc);
-  if (status != dnnl_success) {
-    throw Error(ErrorKind::failed,
-                "oneDNN refused a matrix product (status " + std::to_string(static_cast<int>(status)) + ")");
+void solve_factored(const UpperFactor& factor, float* x, int64_t columns) {
+  const int64_t n = factor.size;
+  const float* r = factor.upper.data();
+  FloatBuffer right(kB * columns);
+  // R y = x from the last block to the first, then R^T z = y from the first to the last.
+  for (int64_t b = factor.blocks() - 1; b >= 0; --b) {
+    const int64_t begin = b * kB, length = std::min(kB, n - begin), end = begin + length;
+    float* block = x + begin * columns;
+    sgemm(false, false, {length, columns, n - end}, -1, r + begin * n + end, n, x + end * columns, columns, 1,
+          block, columns);
+    std::copy_n(block, length * columns, right.data());
+    sgemm(false, false, {length, columns, length}, 1, factor.inverse(b), kB, right.data(), columns, 0, block,
+          columns);
+  }
+  for (int64_t b = 0; b < factor.blocks(); ++b) {
+    const int64_t begin = b * kB, length = std::min(kB, n - begin);
+    float* block = x + begin * columns;
+    sgemm(true, false, {length, columns, begin}, -1, r + begin, n, x, columns, 1, block, columns);
+    std::copy_n(block, length * columns, right.data());
+    sgemm(true, false, {length, columns, length}, 1, factor.inverse(b), kB, right.data(), columns, 0, block,
+          columns);
   }
 }
 
@@ -110,7 +102,7 @@ bool factorize_upper(UpperFactor& factor, double minimum_pivot) {
     parallel_for(b, [&](int64_t above) {
       float* panel = a + above * kB * n + begin;
       float solved[kB * kB];
-      sgemm_tile(false, true, {kB, length, length}, 1, panel, n, factor.inverse(b), kB, 0, solved, kB);
+      sgemm(false, true, {kB, length, length}, 1, panel, n, factor.inverse(b), kB, 0, solved, kB);
       for (int64_t i = 0; i < kB; ++i) std::copy_n(solved + i * kB, length, panel + i * n);
     });
     std::vector<std::pair<int64_t, int64_t>> rest;  // tiles of the remaining upper triangle
@@ -119,8 +111,8 @@ bool factorize_upper(UpperFactor& factor, double minimum_pivot) {
     }
     parallel_for(static_cast<int64_t>(rest.size()), [&](int64_t k) {
       const auto [i, j] = rest[static_cast<size_t>(k)];
-      sgemm_tile(false, true, {kB, kB, length}, -1, a + i * kB * n + begin, n, a + j * kB * n + begin, n, 1,
-                 a + i * kB * n + j * kB, n);
+      sgemm(false, true, {kB, kB, length}, -1, a + i * kB * n + begin, n, a + j * kB * n + begin, n, 1,
+            a + i * kB * n + j * kB, n);
     });
   }
   return true;

@@ -5,17 +5,10 @@
 
 #include <cstdint>
 
+#include "lib/kernels/matmul.h"
 #include "lib/tensor/tensor.h"
 
 namespace qwb {
-
-// C[m, n] = alpha * op(A) op(B) + beta * C, row-major; op(A) is [m, k], op(B) is [k, n]; a transposed operand
-// is stored transposed. Does not write C if m or n is 0. On the calling thread only.
-struct Tile {
-  int64_t rows, columns, inner;
-};
-void sgemm_tile(bool transpose_a, bool transpose_b, const Tile& tile, float alpha, const float* a,
-                int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 
 constexpr int64_t kFactorBlock = 128;
 
@@ -24,16 +17,19 @@ constexpr int64_t kFactorBlock = 128;
 // so the full inverse is never made.
 struct UpperFactor {
   int64_t size = 0;
-  FloatBuffer upper;     // R [size, size] row-major; what lies below the diagonal blocks is not defined
+  FloatBuffer upper;     // R [size, size] row-major; below the diagonal blocks A is left as it was
   FloatBuffer inverses;  // [blocks, 128, 128]: the inverses of R's diagonal blocks, zero below the diagonal
                          // and beyond the size
   int64_t blocks() const { return ceil_div(size, kFactorBlock); }
   const float* inverse(int64_t block) const { return inverses.data() + block * kFactorBlock * kFactorBlock; }
 };
 
-// Factorizes in place: factor.upper holds A (its upper triangle is read). Diagonal blocks are factorized and
-// inverted in f64. False, with the contents undefined, if a pivot is not above minimum_pivot (NaN included).
-// size^3 / 3 multiply-adds.
+// Factorizes in place: factor.upper holds A (its upper triangle is read, and replaced). Diagonal blocks are
+// factorized and inverted in f64. False, with the contents undefined, if a pivot is not above minimum_pivot
+// (NaN included). size^3 / 3 multiply-adds.
 bool factorize_upper(UpperFactor& factor, double minimum_pivot);
+
+// x [size, columns] becomes A^-1 x. On the calling thread.
+void solve_factored(const UpperFactor& factor, float* x, int64_t columns);
 
 }  // namespace qwb

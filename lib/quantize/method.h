@@ -35,6 +35,7 @@ struct ModuleInfo {
   int64_t in = 0;
   Orientation orientation = Orientation::out_in;  // of the checkpoint's tensor
   DType dtype = DType::f32;                       // of the checkpoint's tensor
+  bool bias = false;                              // has one
 };
 
 // How a module will be stored: enough to lay out the artifact before the work begins.
@@ -45,11 +46,18 @@ struct Storage {
   int64_t bytes() const;
 };
 
-// Second moments of a module's inputs over the calibration tokens: H = sum over tokens of x x^T, f32 [in, in]
-// row-major, both triangles.
+// Second moments of a module's inputs over the calibration tokens, f32 row-major. x is what the module reads
+// in the model as quantized so far; x* what it reads in the original model; r and r* are the residual streams
+// that the module's output is added to.
 struct Moments {
-  const float* hessian = nullptr;
   int64_t tokens = 0;
+  const float* hessian = nullptr;   // H = sum of x x^T [in, in], both triangles
+  const float* drift = nullptr;     // sum of (x* - x) x^T [in, in]; null: the original was not followed
+  const float* residual = nullptr;  // sum of (r* - r) x^T [hidden, in]; null: not added to the stream
+  // The means were taken out of the sums above, and a bias makes up for them (ModuleResult::bias_shift): the
+  // means over the tokens of x, x* - x, r* - r.
+  bool centred = false;
+  std::vector<float> input_mean, drift_mean, residual_mean;
 };
 
 struct ModuleTask {
@@ -64,6 +72,7 @@ struct ModuleResult {
   // output on the calibration inputs, tr((W - Q) H (W - Q)^T) / tr(W H W^T).
   double weight_error = 0;
   std::optional<double> output_error;
+  std::vector<float> bias_shift;  // to be added to the module's bias; empty: the bias stays
   Json details =
       Json::object();  // whatever else the method wants in qwb.json (damping used, dead columns, ...)
 };
@@ -77,6 +86,8 @@ class Method {
   virtual int version() const = 0;
   virtual std::vector<Parameter> parameters() const = 0;
   virtual bool needs_calibration() const { return false; }
+  // Asks for the moments against the original model (Moments::drift and residual).
+  virtual bool wants_reference(const Settings& /*settings*/) const { return false; }
   // Throws usage for what the declaration cannot say (a block size that is no power of two).
   // resolve_settings() calls it.
   virtual void check(const Settings& /*settings*/) const {}
@@ -93,6 +104,9 @@ class Method {
 const std::vector<std::unique_ptr<Method>>& methods();
 // Throws usage, listing the names, if there is no such method.
 const Method& find_method(const std::string& name);
+// The bits per code of a method without a parameter "bits"; 0 for the others. Naming them is allowed wherever
+// parameters are given.
+double fixed_bits(const Method& method);
 // Completes `given` with the defaults, in declaration order; throws usage for an unknown name, a wrong type
 // or a value out of range.
 Settings resolve_settings(const Method& method, const Json& given);

@@ -4,10 +4,18 @@
 #include <bit>
 #include <limits>
 
+#include "lib/base/half.h"
 #include "lib/base/parallel.h"
 
 namespace qwb {
 namespace {
+
+// A finite value that the narrow type cannot hold must not become infinity unseen.
+[[noreturn]] void overflow(float value, DType type, const std::string& module) {
+  throw Error(ErrorKind::failed,
+              "the value " + Json(value).dump() + " does not fit " + std::string(dtype_name(type)), module,
+              "choose bf16 or f32");
+}
 
 constexpr int64_t kTile = 64;  // a 64 x 64 tile of f32 and its transpose fit the L1 cache
 
@@ -29,6 +37,25 @@ void transpose_columns(const ModuleTask& task, int64_t begin, int64_t end, float
 }
 
 }  // namespace
+
+void narrow(const float* values, int64_t count, DType type, std::byte* out, const std::string& module) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (type == DType::f32) {
+      store(out + 4 * i, values[i]);
+      continue;
+    }
+    const uint16_t bits = type == DType::f16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
+    const uint16_t exponent = type == DType::f16 ? 0x7c00 : 0x7f80;
+    if ((bits & exponent) == exponent) overflow(values[i], type, module);
+    store(out + 2 * i, bits);
+  }
+}
+
+Tensor narrow(const std::vector<float>& values, DType type, const Shape& shape, const std::string& where) {
+  Tensor tensor(type, shape);
+  narrow(values.data(), static_cast<int64_t>(values.size()), type, tensor.bytes().data(), where);
+  return tensor;
+}
 
 void check_task(const ModuleTask& task) {
   const ModuleInfo& info = task.info;

@@ -31,6 +31,11 @@ struct ErrorSum {
 // |W - Q|^2 / |W|^2 over the pieces, added in their order; 0 for an all-zero weight kept exactly.
 double relative_error(const std::vector<ErrorSum>& pieces);
 
+// f32 to f32, f16 or bf16 (round to nearest, ties to even). Throws failed, naming `where`, if a value becomes
+// infinite.
+void narrow(const float* values, int64_t count, DType type, std::byte* out, const std::string& where);
+Tensor narrow(const std::vector<float>& values, DType type, const Shape& shape, const std::string& where);
+
 // A tensor with uninitialised parts as storage() promised; the caller adds the parameters.
 QuantizedTensor empty_tensor(const ModuleInfo& info, const Storage& storage);
 

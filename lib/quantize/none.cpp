@@ -2,7 +2,6 @@
 // stored orientation.
 #include <cmath>
 
-#include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
@@ -18,26 +17,6 @@ DType target_type(const ModuleInfo& module, const Settings& settings) {
   if (choice == "f16") return DType::f16;
   if (choice == "f32") return DType::f32;
   return module.dtype;
-}
-
-// A finite value that the narrow type cannot hold must not become infinity unseen.
-[[noreturn]] void overflow(float value, DType type, const std::string& module) {
-  throw Error(ErrorKind::failed,
-              "the value " + Json(value).dump() + " does not fit " + std::string(dtype_name(type)), module,
-              "choose bf16 or f32");
-}
-
-void narrow(const float* values, int64_t count, DType type, std::byte* out, const std::string& module) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (type == DType::f32) {
-      store(out + 4 * i, values[i]);
-      continue;
-    }
-    const uint16_t bits = type == DType::f16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
-    const uint16_t exponent = type == DType::f16 ? 0x7c00 : 0x7f80;
-    if ((bits & exponent) == exponent) overflow(values[i], type, module);
-    store(out + 2 * i, bits);
-  }
 }
 
 class None : public Method {

@@ -6,8 +6,9 @@
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
-#include "lib/kernels/dequantize.h"
 #include "lib/quantize/block_calibration.h"
+#include "lib/quantize/module_weight.h"
+#include "lib/quantize/output_error.h"
 
 namespace qwb {
 namespace {
@@ -15,119 +16,187 @@ namespace {
 // Hands results over and keeps the clock.
 class Worker {
  public:
-  Worker(const Model& model, const Method& method, const Settings& settings, ModuleSink& sink,
-         Progress& progress)
-      : model_(model), method_(method), settings_(settings), sink_(sink), progress_(progress) {}
+  Worker(const Model& model, ModuleSink& sink, Progress& progress)
+      : model_(model), sink_(sink), progress_(progress) {}
 
-  // Quantizes one module; returns its tensor for those that go on with it.
-  QuantizedTensor work(const PlannedModule& planned, const Moments* moments) {
+  // Quantizes one module; the result is for those that go on with it.
+  ModuleResult work(const PlannedModule& planned, const Moments* moments) {
     check_interrupt();
     const auto start = std::chrono::steady_clock::now();
     const auto tensor = model_.source().find(planned.info.name + ".weight");
     if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + planned.info.name + ".weight' is missing");
-    ModuleResult result = method_.quantize({planned.info, *tensor, moments}, settings_);
-    model_.source().release(*tensor);
+    const ModuleTask task = {planned.info, *tensor, moments};
+    ModuleResult result = planned.method->quantize(task, planned.settings);
+    if (moments != nullptr && !result.output_error) result.output_error = output_error(task, result.tensor);
     ModuleReport report;
     report.name = planned.info.name;
     report.weights = planned.info.out * planned.info.in;
     report.bytes = planned.storage.bytes();
     report.weight_error = result.weight_error;
     report.output_error = result.output_error;
-    report.details = std::move(result.details);
+    report.details = result.details;
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     sink_.put(planned, result.tensor, report);
     progress_.advance(report.weights, planned.info.name);
-    return std::move(result.tensor);
+    return result;
   }
+
+  void release(const PlannedModule& planned) const {
+    if (const auto tensor = model_.source().find(planned.info.name + ".weight"))
+      model_.source().release(*tensor);
+  }
+
+  // Adds the shift to the module's bias, as the checkpoint's type holds it.
+  void shift_bias(const PlannedModule& planned, const std::vector<float>& shift, BlockCalibration& block) {
+    const std::string name = planned.info.name + ".bias";
+    const auto tensor = model_.source().find(name);
+    if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + name + "' is missing");
+    std::vector<float> bias = read_floats(*tensor, name);
+    for (size_t i = 0; i < bias.size(); ++i) bias[i] += shift[i];
+    const Tensor stored = narrow(bias, tensor->dtype, tensor->shape, name);
+    block.shift_bias(planned.info.name, read_floats(stored.view(), name));
+    sink_.replace(name, stored.view());
+  }
+
+  void skip(const PlannedModule& planned) { progress_.advance(planned.weights(), planned.info.name); }
 
  private:
   const Model& model_;
-  const Method& method_;
-  const Settings& settings_;
   ModuleSink& sink_;
   Progress& progress_;
 };
 
-// The planned modules of one stage of one block.
-std::vector<const PlannedModule*> stage_modules(const Plan& plan, int64_t block, Stage stage) {
-  std::vector<const PlannedModule*> found;
+using Modules = std::vector<const PlannedModule*>;
+
+// The planned modules of one block.
+Modules block_modules(const Plan& plan, int64_t block) {
+  Modules found;
   for (const PlannedModule& module : plan.modules) {
-    if (module.block == block && module.stage == stage) found.push_back(&module);
+    if (module.role == PlannedModule::Role::linear && module.block == block) found.push_back(&module);
   }
   return found;
 }
 
-void quantize_calibrated(const Model& model, const Plan& plan, const CalibrationSet& calibration,
-                         Worker& worker) {
-  ResidualStream stream(model, calibration);
-  for (int64_t index = 0; index < model.config().layers; ++index) {
-    BlockCalibration block(model, index, stream);
+StageWants wants(const Modules& modules) {
+  StageWants wants;
+  wants.moments = !modules.empty();
+  bool biases = true;
+  for (const PlannedModule* module : modules) {
+    const bool follows = module->method->wants_reference(module->settings);
+    wants.drift = wants.drift || follows;
+    biases = biases && module->info.bias && follows;
+  }
+  wants.centred = wants.drift && biases;
+  return wants;
+}
+
+// A whole calibrated run.
+class CalibratedRun {
+ public:
+  CalibratedRun(const Model& model, const Plan& plan, const CalibrationSet& calibration,
+                const RunOptions& options, Worker& worker)
+      : model_(model),
+        plan_(plan),
+        calibration_(calibration),
+        options_(options),
+        worker_(worker),
+        stream_(model, calibration, options.stream_scratch) {
+    if (plan.wants_reference()) reference_.emplace(model, calibration, options.stream_scratch);
+  }
+
+  void run() {
+    const int64_t layers = model_.config().layers;
+    const int64_t done = options_.state != nullptr ? options_.state->finished_blocks() : 0;
+    if (done > 0) {
+      options_.state->restore(stream_, reference());
+      skip(done);
+    } else {
+      lookup();
+    }
+    for (int64_t index = done; index < layers; ++index) {
+      block(index);
+      if (options_.state != nullptr) options_.state->save(index + 1, stream_, reference());
+    }
+    output();
+  }
+
+ private:
+  ResidualStream* reference() { return reference_ ? &*reference_ : nullptr; }
+
+  void skip(int64_t blocks) {
+    for (const PlannedModule& module : plan_.modules) {
+      const bool linear = module.role == PlannedModule::Role::linear;
+      if (module.role == PlannedModule::Role::lookup || (linear && module.block < blocks))
+        worker_.skip(module);
+    }
+  }
+
+  // The stream then begins at the embeddings as they will be stored.
+  void lookup() {
+    for (const PlannedModule& planned : plan_.modules) {
+      if (planned.role != PlannedModule::Role::lookup) continue;
+      const QuantizedTensor tensor = worker_.work(planned, nullptr).tensor;
+      stream_.begin(model_, calibration_, tensor.view());
+      worker_.release(planned);
+    }
+  }
+
+  void block(int64_t index) {
+    const Modules all = block_modules(plan_, index);
+    BlockCalibration block(model_, index, stream_, reference(), options_.kept_scratch);
     for (const Stage stage : kStages) {
-      const Moments moments = block.observe(stage);
-      for (const PlannedModule* planned : stage_modules(plan, index, stage)) {
-        const QuantizedTensor tensor = worker.work(*planned, &moments);
-        block.replace(planned->info.name, tensor.view());
+      Modules modules;
+      std::copy_if(all.begin(), all.end(), std::back_inserter(modules),
+                   [&](const PlannedModule* module) { return module->stage == stage; });
+      const Moments& moments = block.observe(stage, wants(modules));
+      for (const PlannedModule* planned : modules) {
+        const ModuleResult result = worker_.work(*planned, &moments);
+        block.replace(planned->info.name, result.tensor.view());
+        if (!result.bias_shift.empty()) worker_.shift_bias(*planned, result.bias_shift, block);
       }
     }
     block.finish();
+    // The original weights were read again and again until here.
+    for (const PlannedModule* planned : all) worker_.release(*planned);
   }
-}
+
+  void output() {
+    for (const PlannedModule& planned : plan_.modules) {
+      if (planned.role != PlannedModule::Role::output) continue;
+      const OutputCalibration inputs(model_, stream_, reference(), wants({&planned}));
+      worker_.work(planned, &inputs.moments());
+      worker_.release(planned);
+    }
+  }
+
+  const Model& model_;
+  const Plan& plan_;
+  const CalibrationSet& calibration_;
+  const RunOptions& options_;
+  Worker& worker_;
+  ResidualStream stream_;
+  std::optional<ResidualStream> reference_;
+};
 
 }  // namespace
 
-Plan plan_modules(const Model& model, const Method& method, const Settings& settings) {
-  Plan plan;
-  for (int64_t index = 0; index < model.config().layers; ++index) {
-    const Block block(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
-                      model.backend());
-    for (const Stage stage : kStages) {
-      for (const LinearSpec* linear : block.linears(stage)) {
-        const Weight& weight = block.weight(linear->module);
-        if (!weight.is_dense()) {
-          throw Error(ErrorKind::usage, "the module is quantized already", linear->module,
-                      "start from the original checkpoint");
-        }
-        PlannedModule module;
-        module.info = {linear->module, linear->out, linear->in, linear->orientation,
-                       std::get<DenseWeight>(weight.storage).values.dtype};
-        module.block = index;
-        module.stage = stage;
-        module.storage = method.storage(module.info, settings);
-        plan.weights += linear->out * linear->in;
-        plan.bytes += module.storage.bytes();
-        plan.modules.push_back(std::move(module));
-      }
+void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* calibration, ModuleSink& sink,
+                    Progress& progress, const RunOptions& options) {
+  if (plan.needs_calibration() != (calibration != nullptr)) {
+    throw Error(ErrorKind::usage, calibration == nullptr ? "the plan needs a calibration set"
+                                                         : "the plan takes no calibration set");
+  }
+  Worker worker(model, sink, progress);
+  progress.begin("quantize " + plan.method_name(), plan.weights);
+  if (calibration != nullptr) {
+    CalibratedRun(model, plan, *calibration, options, worker).run();
+  } else {
+    for (const PlannedModule& planned : plan.modules) {
+      worker.work(planned, nullptr);
+      worker.release(planned);
     }
   }
-  return plan;
-}
-
-void quantize_model(const Model& model, const Method& method, const Settings& settings, const Plan& plan,
-                    const CalibrationSet* calibration, ModuleSink& sink, Progress& progress) {
-  if (method.needs_calibration() != (calibration != nullptr)) {
-    throw Error(ErrorKind::usage,
-                "method " + method.name() +
-                    (calibration == nullptr ? " needs a calibration set" : " takes no calibration set"));
-  }
-  Worker worker(model, method, settings, sink, progress);
-  progress.begin("quantize " + method.name(), plan.weights);
-  if (calibration != nullptr) {
-    quantize_calibrated(model, plan, *calibration, worker);
-  } else {
-    for (const PlannedModule& planned : plan.modules) worker.work(planned, nullptr);
-  }
   progress.end();
-}
-
-int64_t estimate_peak_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration) {
-  int64_t largest = 0;
-  for (const PlannedModule& module : plan.modules)
-    largest = std::max(largest, module.info.out * module.info.in);
-  // One module's weight: mapped, in f32, its working copy and its codes.
-  const int64_t module_bytes = largest * 14;
-  constexpr int64_t kProgram = 24 << 20;
-  if (calibration == nullptr) return kProgram + module_bytes;
-  return kProgram + module_bytes + calibration_memory(model, *calibration);
 }
 
 }  // namespace qwb

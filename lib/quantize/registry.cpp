@@ -109,6 +109,13 @@ const Method& find_method(const std::string& name) {
   throw Error(ErrorKind::usage, "unknown method '" + name + "'", {}, suggestion(name, names));
 }
 
+double fixed_bits(const Method& method) {
+  for (const Parameter& parameter : method.parameters()) {
+    if (parameter.name == "bits") return 0;
+  }
+  return method.bits(resolve_settings(method, Json::object()));
+}
+
 Settings resolve_settings(const Method& method, const Json& given) {
   if (!given.is_object() && !given.is_null()) {
     throw Error(ErrorKind::usage, "settings must be an object", "method " + method.name());

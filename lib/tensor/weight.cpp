@@ -166,6 +166,8 @@ Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const
       blocks.nested_offset = static_cast<float>(number("nested_offset"));
     }
     weight.storage = blocks;
+  } else if (codec == "dense") {
+    weight.storage = DenseWeight{part("weight")};
   } else {
     throw Error(ErrorKind::unsupported, "unknown codec '" + codec + "'", where,
                 "a newer qwb may have written it");

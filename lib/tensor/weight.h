@@ -85,7 +85,7 @@ struct QuantizedTensor {
   int64_t out = 0;
   int64_t in = 0;
   Orientation orientation = Orientation::out_in;
-  std::string codec;                         // "integer-grid", "int8-rows", "float-blocks"
+  std::string codec;                         // "integer-grid", "int8-rows", "float-blocks", "dense"
   std::map<std::string, double> parameters;  // integer-grid: bits, group_size · float-blocks: table (0 nf4, 1
                                              // fp4), block_size, nested_block, nested_offset
   std::map<std::string, Tensor> parts;

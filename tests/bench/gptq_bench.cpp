@@ -57,7 +57,9 @@ void run(benchmark::State& state, const std::string& name, const Json& settings)
   const Tensor weight = random_weight(state.range(0), state.range(1));
   const Method& method = find_method(name);
   const FloatBuffer hessian = method.needs_calibration() ? random_hessian(state.range(1)) : FloatBuffer();
-  const Moments moments = {hessian.data(), 1};
+  Moments moments;
+  moments.hessian = hessian.data();
+  moments.tokens = 1;
   const ModuleTask task = task_of(weight, &moments);
   const Settings resolved = resolve_settings(method, settings);
   for (auto _ : state) benchmark::DoNotOptimize(method.quantize(task, resolved).weight_error);

@@ -50,7 +50,7 @@ void moments(benchmark::State& state) {
   const FloatBuffer x = random_floats(rows * n), h(n * n);
   for (int64_t i = 0; i < n * n; ++i) h[i] = 0;
   for (auto _ : state) {
-    add_moments(x.data(), rows, n, h.data());
+    add_moments(Operand(x.data(), rows, n, Products::f32), rows, h.data());
     benchmark::ClobberMemory();
   }
   report(state, static_cast<double>(rows) * static_cast<double>(n) * static_cast<double>(n + 1));

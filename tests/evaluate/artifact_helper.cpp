@@ -16,6 +16,9 @@ struct Sink : ModuleSink {
            const ModuleReport& /*report*/) override {
     writer.put(module.info.name, tensor);
   }
+  void replace(const std::string& tensor, const TensorView& values) override {
+    writer.replace(tensor, values);
+  }
   ArtifactWriter& writer;
 };
 
@@ -50,7 +53,7 @@ void make_artifact(const Path& folder, const std::string& method_name, const Pat
   }
   ArtifactWriter writer(target, open, modules);
   Sink sink(writer);
-  quantize_model(*model, method, settings, plan, nullptr, sink, silent_progress());
+  quantize_model(*model, plan, nullptr, sink, silent_progress());
   Json origin = Json::object();
   if (!source.empty()) origin["path"] = source;
   writer.finish({{"qwb_version", "test"},

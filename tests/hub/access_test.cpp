@@ -53,7 +53,8 @@ TEST_F(Access, GatedWithTheTokenOfAnotherAccount) {
 TEST_F(Access, GatedWithTheRightToken) {
   FakeRepo& model = add_model();
   model.allowed_token = kGood;
-  expect_same(pulled({"org/model"}, {{"HF_TOKEN", std::string(" ") + kGood + "\r\n"}}), model, "model.safetensors");
+  expect_same(pulled({"org/model"}, {{"HF_TOKEN", std::string(" ") + kGood + "\r\n"}}), model,
+              "model.safetensors");
   expect_token_only_in({}, kGood);
 }
 
@@ -77,7 +78,8 @@ TEST_F(Access, PrivateMissingAndMisspelled) {
   for (const char* name : {"org/model", "org/nothing"}) {
     const RunResult anonymous = pull({name});
     EXPECT_EQ(anonymous.code, 3);
-    EXPECT_THAT(anonymous.err, HasSubstr(std::string(name) + ": there is no such model on the Hub, or it is not public"));
+    EXPECT_THAT(anonymous.err,
+                HasSubstr(std::string(name) + ": there is no such model on the Hub, or it is not public"));
     EXPECT_THAT(anonymous.err, HasSubstr("qwb-pull --login"));
     const RunResult stranger = pull({name}, {{"HF_TOKEN", kOther}});
     EXPECT_EQ(stranger.code, 3) << name;
@@ -97,7 +99,10 @@ TEST_F(Access, AMissingRevisionIsToldApart) {
 
 TEST_F(Access, ADisabledRepository) {
   add_model();
-  hub_->misbehave({.match = "/api/", .times = -1, .status = 403, .fields = {{"X-Error-Message", "Access to this resource is disabled."}}});
+  hub_->misbehave({.match = "/api/",
+                   .times = -1,
+                   .status = 403,
+                   .fields = {{"X-Error-Message", "Access to this resource is disabled."}}});
   const RunResult result = pull({"org/model"});
   EXPECT_EQ(result.code, 3);
   EXPECT_THAT(result.err, HasSubstr("disabled"));
@@ -148,7 +153,8 @@ TEST_F(Access, LoginOnATerminalWithoutEcho) {
   if (child == 0) {
     setsid();
     for (const int fd : {0, 1, 2}) dup2(slave, fd);
-    for (const auto& [name, value] : all) value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
+    for (const auto& [name, value] : all)
+      value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
     execl(QWB_BIN_DIR "/qwb-pull", "qwb-pull", "--login", nullptr);
     _exit(127);
   }

@@ -19,11 +19,13 @@ void make_certificate(const std::string& folder, const std::string& address) {
   X509_gmtime_adj(X509_getm_notAfter(certificate), 24 * 3600);
   X509_set_pubkey(certificate, key);
   X509_NAME* name = X509_get_subject_name(certificate);
-  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("fake hub"), -1, -1, 0);
+  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("fake hub"), -1,
+                             -1, 0);
   X509_set_issuer_name(certificate, name);
   X509V3_CTX context;
   X509V3_set_ctx(&context, certificate, certificate, nullptr, nullptr, 0);
-  for (const auto& [kind, value] : {std::pair(NID_subject_alt_name, "IP:" + address), std::pair(NID_basic_constraints, std::string("CA:TRUE"))}) {
+  for (const auto& [kind, value] : {std::pair(NID_subject_alt_name, "IP:" + address),
+                                    std::pair(NID_basic_constraints, std::string("CA:TRUE"))}) {
     X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, &context, kind, value.c_str());
     X509_add_ext(certificate, extension, -1);
     X509_EXTENSION_free(extension);

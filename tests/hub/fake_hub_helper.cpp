@@ -89,16 +89,19 @@ std::string random_bytes(size_t count, uint64_t seed) {
 
 void FakeRepo::put(const std::string& path, const std::string& content, std::optional<bool> lfs) {
   auto owner = std::make_shared<const std::string>(content);
-  put_view(path, as_bytes(*owner), owner, lfs.value_or(path.find(".safetensors") != std::string::npos && path.find(".json") == std::string::npos));
+  put_view(path, as_bytes(*owner), owner,
+           lfs.value_or(path.find(".safetensors") != std::string::npos &&
+                        path.find(".json") == std::string::npos));
 }
 
 void FakeRepo::put_view(const std::string& path, Bytes content, std::shared_ptr<const void> owner, bool lfs) {
   FakeFile file{path, std::move(owner), content, lfs, {}, {}};
   file.etag = lfs ? sha256_hex(content) : git_blob_hex(content);
-  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + file.etag + "\nsize " +
-                              std::to_string(content.size()) + "\n";
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + file.etag +
+                              "\nsize " + std::to_string(content.size()) + "\n";
   file.oid = lfs ? git_blob_hex(as_bytes(pointer)) : file.etag;
-  files.erase(std::remove_if(files.begin(), files.end(), [&](const FakeFile& f) { return f.path == path; }), files.end());
+  files.erase(std::remove_if(files.begin(), files.end(), [&](const FakeFile& f) { return f.path == path; }),
+              files.end());
   files.push_back(std::move(file));
   std::sort(files.begin(), files.end(), [](const FakeFile& a, const FakeFile& b) { return a.path < b.path; });
   std::string all;
@@ -116,7 +119,8 @@ const FakeFile* FakeRepo::find(const std::string& path) const {
 FakeHub::FakeHub(Settings settings) : settings_(std::move(settings)), rate_(settings_.bytes_per_second) {
   if (settings_.tls) {
     make_certificate(settings_.folder, "127.0.0.1");
-    hub_ = std::make_unique<httplib::SSLServer>((settings_.folder + "/cert.pem").c_str(), (settings_.folder + "/key.pem").c_str());
+    hub_ = std::make_unique<httplib::SSLServer>((settings_.folder + "/cert.pem").c_str(),
+                                                (settings_.folder + "/key.pem").c_str());
   } else {
     hub_ = std::make_unique<httplib::Server>();
   }
@@ -131,7 +135,8 @@ FakeHub::FakeHub(Settings settings) : settings_(std::move(settings)), rate_(sett
       setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
       if (size > 0) setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     });
-    const auto handler = [this, name = std::string(host)](const httplib::Request& request, httplib::Response& response) {
+    const auto handler = [this, name = std::string(host)](const httplib::Request& request,
+                                                          httplib::Response& response) {
       handle(name, request, response);
     };
     server->Get(".*", handler);
@@ -191,8 +196,9 @@ std::vector<SeenRequest> FakeHub::seen() const {
 
 int FakeHub::count(const std::string& text) const {
   const std::lock_guard lock(mutex_);
-  return static_cast<int>(std::count_if(seen_.begin(), seen_.end(),
-                                        [&](const SeenRequest& r) { return r.target.find(text) != std::string::npos; }));
+  return static_cast<int>(std::count_if(seen_.begin(), seen_.end(), [&](const SeenRequest& r) {
+    return r.target.find(text) != std::string::npos;
+  }));
 }
 
 void FakeHub::forget_requests() {
@@ -209,7 +215,8 @@ const FakeRepo* FakeHub::repo_of(const std::string& kind, const std::string& id)
 
 Mishap FakeHub::next_mishap(const std::string& target, bool get) {
   for (Mishap& mishap : mishaps_) {
-    if (mishap.times == 0 || (mishap.only_get && !get) || target.find(mishap.match) == std::string::npos) continue;
+    if (mishap.times == 0 || (mishap.only_get && !get) || target.find(mishap.match) == std::string::npos)
+      continue;
     if (mishap.times > 0) --mishap.times;
     return mishap;
   }
@@ -221,7 +228,8 @@ void FakeHub::handle(const std::string& host, const httplib::Request& request, h
   const_cast<httplib::Request&>(request).ranges.clear();
   const std::lock_guard lock(mutex_);
   const std::string& target = request.target;
-  seen_.push_back({host, request.method, target, request.get_header_value("Authorization"), request.get_header_value("Range")});
+  seen_.push_back({host, request.method, target, request.get_header_value("Authorization"),
+                   request.get_header_value("Range")});
   const Mishap mishap = next_mishap(target, request.method == "GET");
   if (mishap.also) mishap.also();
   if (mishap.status != 0) {
@@ -251,7 +259,8 @@ bool FakeHub::may_read(const FakeRepo& repo, const httplib::Request& request, ht
                        bool content) const {
   const std::string field = request.get_header_value("Authorization");
   const std::string token = starts(field, "Bearer ") ? field.substr(7) : "";
-  const bool known = token == repo.allowed_token || std::find(known_tokens.begin(), known_tokens.end(), token) != known_tokens.end();
+  const bool known = token == repo.allowed_token ||
+                     std::find(known_tokens.begin(), known_tokens.end(), token) != known_tokens.end();
   if (!token.empty() && !known) {
     fail(response, 401, "", "Invalid credentials in Authorization header");
     return false;
@@ -261,20 +270,23 @@ bool FakeHub::may_read(const FakeRepo& repo, const httplib::Request& request, ht
     fail(response, token.empty() ? 401 : 404, "RepoNotFound", "Repository not found");
   } else {
     fail(response, token.empty() ? 401 : 403, "GatedRepo",
-         "Access to model " + repo.id + " is restricted. You must have access to it and be authenticated to access it.");
+         "Access to model " + repo.id +
+             " is restricted. You must have access to it and be authenticated to access it.");
   }
   return false;
 }
 
 // /api/models/ORG/NAME[/revision/REV | /tree/REV?...], /api/whoami-v2
-void FakeHub::answer_api(const std::string& target, const httplib::Request& request, httplib::Response& response) {
+void FakeHub::answer_api(const std::string& target, const httplib::Request& request,
+                         httplib::Response& response) {
   const size_t question = target.find('?');
   std::string rest = target.substr(5, question - 5);
   const std::string query = question == std::string::npos ? "" : target.substr(question + 1);
   if (rest == "whoami-v2") {
     const std::string field = request.get_header_value("Authorization");
     for (const std::string& token : known_tokens) {
-      if (field == "Bearer " + token) return response.set_content(R"({"name": "tester"})", "application/json");
+      if (field == "Bearer " + token)
+        return response.set_content(R"({"name": "tester"})", "application/json");
     }
     return fail(response, 401, "", "Invalid credentials in Authorization header");
   }
@@ -286,7 +298,8 @@ void FakeHub::answer_api(const std::string& target, const httplib::Request& requ
     if (at == std::string::npos) continue;
     what = word;
     revision = rest.substr(at + what.size());
-    folder = revision.find('/') != std::string::npos ? decode(revision.substr(revision.find('/') + 1)) + "/" : "";
+    folder =
+        revision.find('/') != std::string::npos ? decode(revision.substr(revision.find('/') + 1)) + "/" : "";
     revision = decode(revision.substr(0, revision.find('/')));
     rest.resize(at);
     break;
@@ -298,22 +311,27 @@ void FakeHub::answer_api(const std::string& target, const httplib::Request& requ
     return fail(response, anonymous ? 401 : 404, "RepoNotFound", "Repository not found");
   }
   if (!may_read(*repo, request, response, false)) return;
-  if (!is_revision_of(*repo, revision)) return fail(response, 404, "RevisionNotFound", "Invalid rev id: " + revision);
+  if (!is_revision_of(*repo, revision))
+    return fail(response, 404, "RevisionNotFound", "Invalid rev id: " + revision);
   if (what == "/tree/" && !folder.empty() &&
-      std::none_of(repo->files.begin(), repo->files.end(), [&](const FakeFile& f) { return starts(f.path, folder); }))
+      std::none_of(repo->files.begin(), repo->files.end(),
+                   [&](const FakeFile& f) { return starts(f.path, folder); }))
     return fail(response, 404, "EntryNotFound", "Entry not found");
   if (what == "/tree/") return answer_tree(*repo, query, response);
-  Json json = {{"id", repo->id}, {"sha", repo->commit}, {"private", repo->hidden}, {"siblings", Json::array()}};
+  Json json = {
+      {"id", repo->id}, {"sha", repo->commit}, {"private", repo->hidden}, {"siblings", Json::array()}};
   for (const FakeFile& file : repo->files) json["siblings"].push_back({{"rfilename", file.path}});
   response.set_content(json.dump(), "application/json");
 }
 
 void FakeHub::answer_tree(const FakeRepo& repo, const std::string& query, httplib::Response& response) {
   size_t begin = 0;
-  if (const size_t at = query.find("cursor="); at != std::string::npos) begin = std::stoul(query.substr(at + 7));
+  if (const size_t at = query.find("cursor="); at != std::string::npos)
+    begin = std::stoul(query.substr(at + 7));
   const size_t end = std::min(repo.files.size(), begin + static_cast<size_t>(settings_.page_size));
   Json list = Json::array();
-  if (begin == 0) list.push_back({{"type", "directory"}, {"oid", std::string(40, '0')}, {"size", 0}, {"path", "folder"}});
+  if (begin == 0)
+    list.push_back({{"type", "directory"}, {"oid", std::string(40, '0')}, {"size", 0}, {"path", "folder"}});
   for (size_t i = begin; i < end; ++i) {
     const FakeFile& file = repo.files[i];
     Json entry = {{"type", "file"}, {"oid", file.oid}, {"size", file.content.size()}, {"path", file.path}};
@@ -321,14 +339,15 @@ void FakeHub::answer_tree(const FakeRepo& repo, const std::string& query, httpli
     list.push_back(std::move(entry));
   }
   if (end < repo.files.size())
-    response.set_header("Link", "<" + endpoint() + "/api/" + repo.kind + "/" + repo.id + "/tree/" + repo.commit +
-                                    "?recursive=true&expand=false&cursor=" + std::to_string(end) + ">; rel=\"next\"");
+    response.set_header("Link",
+                        "<" + endpoint() + "/api/" + repo.kind + "/" + repo.id + "/tree/" + repo.commit +
+                            "?recursive=true&expand=false&cursor=" + std::to_string(end) + ">; rel=\"next\"");
   response.set_content(list.dump(), "application/json");
 }
 
 // /[datasets/]ORG/NAME/resolve/REV/PATH
-void FakeHub::answer_resolve(const std::string& target, const httplib::Request& request, httplib::Response& response,
-                             const Mishap& mishap) {
+void FakeHub::answer_resolve(const std::string& target, const httplib::Request& request,
+                             httplib::Response& response, const Mishap& mishap) {
   const size_t word = target.find("/resolve/");
   if (word == std::string::npos) return fail(response, 404, "", "Not Found");
   std::string id = target.substr(1, word - 1), kind = "models";
@@ -339,7 +358,8 @@ void FakeHub::answer_resolve(const std::string& target, const httplib::Request& 
   const FakeRepo* repo = repo_of(kind, id);
   if (repo == nullptr) return fail(response, 404, "RepoNotFound", "Repository not found");
   if (!may_read(*repo, request, response, true)) return;
-  if (!is_revision_of(*repo, revision)) return fail(response, 404, "RevisionNotFound", "Invalid rev id: " + revision);
+  if (!is_revision_of(*repo, revision))
+    return fail(response, 404, "RevisionNotFound", "Invalid rev id: " + revision);
   response.set_header("X-Repo-Commit", repo->commit);
   const FakeFile* file = repo->find(path);
   if (file == nullptr) return fail(response, 404, "EntryNotFound", "Entry not found");
@@ -370,7 +390,8 @@ void FakeHub::send_file(const FakeFile& file, const httplib::Request& request, h
     }
     if (mishap.shift_range) ++first;
     response.status = 206;
-    response.set_header("Content-Range", "bytes " + std::to_string(first) + "-" + std::to_string(last) + "/" + std::to_string(size));
+    response.set_header("Content-Range", "bytes " + std::to_string(first) + "-" + std::to_string(last) + "/" +
+                                             std::to_string(size));
   }
   for (const auto& [name, value] : mishap.fields) response.set_header(name.c_str(), value.c_str());
   const int64_t length = std::max<int64_t>(last - first + 1 + mishap.length_delta, 0);
@@ -378,7 +399,8 @@ void FakeHub::send_file(const FakeFile& file, const httplib::Request& request, h
   auto sent = std::make_shared<int64_t>(0);
   const auto next = [this, file, mishap, first, length, sent](httplib::DataSink& sink) {
     const double rate = rate_;
-    const int64_t chunk_bytes = rate > 0 ? std::clamp<int64_t>(static_cast<int64_t>(rate / 100), 2048, kChunk) : kChunk;
+    const int64_t chunk_bytes =
+        rate > 0 ? std::clamp<int64_t>(static_cast<int64_t>(rate / 100), 2048, kChunk) : kChunk;
     int64_t count = std::min(chunk_bytes, length - *sent);
     for (const int64_t limit : {mishap.cut_at, mishap.stall_at}) {
       if (limit >= 0) count = std::min(count, limit - *sent);
@@ -403,15 +425,17 @@ void FakeHub::send_file(const FakeFile& file, const httplib::Request& request, h
     if (!sink.write(data, static_cast<size_t>(count))) return false;
     bytes_sent_ += count;
     *sent += count;
-    if (rate > 0) std::this_thread::sleep_for(std::chrono::duration<double>(static_cast<double>(count) / rate));
+    if (rate > 0)
+      std::this_thread::sleep_for(std::chrono::duration<double>(static_cast<double>(count) / rate));
     return !stopping_.load();
   };
   if (mishap.unsized) {
-    response.set_chunked_content_provider("application/octet-stream", [next, length, sent](size_t, httplib::DataSink& sink) {
-      if (*sent < length) return next(sink);
-      sink.done();
-      return true;
-    });
+    response.set_chunked_content_provider("application/octet-stream",
+                                          [next, length, sent](size_t, httplib::DataSink& sink) {
+                                            if (*sent < length) return next(sink);
+                                            sink.done();
+                                            return true;
+                                          });
   } else {
     response.set_content_provider(static_cast<size_t>(length), "application/octet-stream",
                                   [next](size_t, size_t, httplib::DataSink& sink) { return next(sink); });

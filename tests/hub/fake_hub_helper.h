@@ -1,5 +1,5 @@
-// A Hugging Face Hub on 127.0.0.1, and under another host name (localhost, with a port of its own) the storage that it
-// redirects to. Speaks the protocol as huggingface_hub expects it, and misbehaves on order.
+// A Hugging Face Hub on 127.0.0.1, and under another host name (localhost, with a port of its own) the
+// storage that it redirects to. Speaks the protocol as huggingface_hub expects it, and misbehaves on order.
 #pragma once
 
 #include <atomic>
@@ -41,11 +41,11 @@ struct FakeFile {
 struct FakeRepo {
   std::string kind = "models";
   std::string id;
-  std::string commit;                         // of "main"
-  std::map<std::string, std::string> refs;    // further names of the commit
+  std::string commit;                       // of "main"
+  std::map<std::string, std::string> refs;  // further names of the commit
   std::vector<FakeFile> files;
-  std::string allowed_token;                  // gated: only with this token; empty: open to all
-  bool hidden = false;                        // private: to the world it does not exist
+  std::string allowed_token;  // gated: only with this token; empty: open to all
+  bool hidden = false;        // private: to the world it does not exist
 
   // Adds or replaces a file; the commit changes.
   void put(const std::string& path, const std::string& content, std::optional<bool> lfs = std::nullopt);
@@ -57,18 +57,19 @@ struct FakeRepo {
 // What the server does wrong, to requests whose target contains `match`.
 struct Mishap {
   std::string match = {};
-  int times = 1;           // -1: always
-  bool only_get = true;    // HEAD requests are answered well
-  int status = 0;          // answer with this status and nothing else ...
-  std::map<std::string, std::string> fields = {};  // ... and these header fields (added to a good answer without a status)
+  int times = 1;         // -1: always
+  bool only_get = true;  // HEAD requests are answered well
+  int status = 0;        // answer with this status and nothing else ...
+  std::map<std::string, std::string> fields =
+      {};  // ... and these header fields (added to a good answer without a status)
   std::string body = {};
-  int64_t cut_at = -1;     // close the connection after so many bytes of the body
-  int64_t stall_at = -1;   // send nothing more after so many bytes
-  int64_t flip_at = -1;    // one wrong byte, at this offset of the file
-  int64_t length_delta = 0;   // the body has so many bytes more (fewer), and says so
-  bool ignore_range = false;  // 200 and the whole file
-  bool shift_range = false;   // 206 with another range than the one asked for
-  bool unsized = false;       // chunked, without Content-Length
+  int64_t cut_at = -1;              // close the connection after so many bytes of the body
+  int64_t stall_at = -1;            // send nothing more after so many bytes
+  int64_t flip_at = -1;             // one wrong byte, at this offset of the file
+  int64_t length_delta = 0;         // the body has so many bytes more (fewer), and says so
+  bool ignore_range = false;        // 200 and the whole file
+  bool shift_range = false;         // 206 with another range than the one asked for
+  bool unsized = false;             // chunked, without Content-Length
   std::function<void()> also = {};  // called when it strikes, before the answer is made
 };
 
@@ -80,13 +81,13 @@ struct SeenRequest {
 class FakeHub {
  public:
   struct Settings {
-    int page_size = 1000;      // entries of a tree listing
+    int page_size = 1000;         // entries of a tree listing
     double bytes_per_second = 0;  // of each connection; 0: as fast as it goes
-    bool has_tree = true;      // false: a simple mirror, without listings
+    bool has_tree = true;         // false: a simple mirror, without listings
     bool redirect_lfs = true;
-    int send_buffer = 0;       // SO_SNDBUF; 0: the system's
-    bool tls = false;          // the hub itself (not the storage) speaks TLS, see ca_file()
-    std::string folder = {};   // for the certificate
+    int send_buffer = 0;      // SO_SNDBUF; 0: the system's
+    bool tls = false;         // the hub itself (not the storage) speaks TLS, see ca_file()
+    std::string folder = {};  // for the certificate
   };
   FakeHub() : FakeHub(Settings()) {}
   explicit FakeHub(Settings settings);
@@ -125,7 +126,8 @@ class FakeHub {
                       const Mishap& mishap);
   void send_file(const FakeFile& file, const httplib::Request& request, httplib::Response& response,
                  const Mishap& mishap);
-  bool may_read(const FakeRepo& repo, const httplib::Request& request, httplib::Response& response, bool content) const;
+  bool may_read(const FakeRepo& repo, const httplib::Request& request, httplib::Response& response,
+                bool content) const;
   Mishap next_mishap(const std::string& target, bool get);
   const FakeRepo* repo_of(const std::string& kind, const std::string& id) const;
 

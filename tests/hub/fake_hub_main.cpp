@@ -1,6 +1,7 @@
 // The fake Hub as a program, for huggingface_hub itself and for measurements:
 //   fake_hub ROOT [--rate BYTES_PER_SECOND] [--token TOKEN]
-// ROOT holds models/ORG/NAME/... and datasets/ORG/NAME/... . Prints its endpoint, serves until stdin ends, then prints
+// ROOT holds models/ORG/NAME/... and datasets/ORG/NAME/... . Prints its endpoint, serves until stdin ends,
+// then prints
 // {"bytes": contents sent, "requests": [...]}. With --token, content is given to that token only.
 #include <cstdio>
 #include <filesystem>
@@ -15,8 +16,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-void add_repo(qwb::testing::FakeHub& hub, const std::string& kind, const std::string& id, const fs::path& folder,
-              const std::string& token) {
+void add_repo(qwb::testing::FakeHub& hub, const std::string& kind, const std::string& id,
+              const fs::path& folder, const std::string& token) {
   qwb::testing::FakeRepo& repo = hub.add(id, kind);
   repo.allowed_token = token;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
@@ -48,7 +49,8 @@ int main(int argc, char** argv) {
     if (!fs::exists(fs::path(root) / kind)) continue;
     for (const auto& org : fs::directory_iterator(fs::path(root) / kind)) {
       for (const auto& repo : fs::directory_iterator(org.path()))
-        add_repo(hub, kind, org.path().filename().string() + "/" + repo.path().filename().string(), repo.path(), token);
+        add_repo(hub, kind, org.path().filename().string() + "/" + repo.path().filename().string(),
+                 repo.path(), token);
     }
   }
   std::cout << hub.endpoint() << std::endl;

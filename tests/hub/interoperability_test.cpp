@@ -1,5 +1,5 @@
-// What qwb-pull leaves on disk is what huggingface_hub leaves (tests/golden/hub/tree.json, made by make_hub.py), and what
-// huggingface_hub left is taken as it is.
+// What qwb-pull leaves on disk is what huggingface_hub leaves (tests/golden/hub/tree.json, made by
+// make_hub.py), and what huggingface_hub left is taken as it is.
 #include "tests/hub/pull_helper.h"
 
 namespace qwb::testing {
@@ -12,7 +12,8 @@ class Interoperability : public PullTest {
   Interoperability() {
     golden_ = parse_json(read_text(Path(QWB_SOURCE_DIR) / "tests/golden/hub/tree.json"), "tree.json");
     model_ = &hub_->add("org/model");
-    for (const auto& [name, content] : golden_["files"].items()) model_->put(name, content.get<std::string>());
+    for (const auto& [name, content] : golden_["files"].items())
+      model_->put(name, content.get<std::string>());
   }
 
   // As make_hub.py's tree().
@@ -21,7 +22,8 @@ class Interoperability : public PullTest {
     for (const std::string& name : files(cache())) {
       const Path path = cache() / name;
       bool ours = false;
-      for (const Path& part : Path(name)) ours |= part == ".qwb" || part == "trees" || part == ".no_exist" || part == ".locks";
+      for (const Path& part : Path(name))
+        ours |= part == ".qwb" || part == "trees" || part == ".no_exist" || part == ".locks";
       if (ours) continue;
       if (fs::is_symlink(path)) {
         entries[name] = {{"link", fs::read_symlink(path).string()}};

@@ -1,5 +1,5 @@
-// Pulls that are killed, cut, doubled, or find no room: what is visible is right, what was verified is not fetched again,
-// and nothing blocks the next run.
+// Pulls that are killed, cut, doubled, or find no room: what is visible is right, what was verified is not
+// fetched again, and nothing blocks the next run.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/file.h>
@@ -42,7 +42,8 @@ class Interruption : public PullTest {
       posix_spawn_file_actions_t actions;
       posix_spawn_file_actions_init(&actions);
       posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-      if (posix_spawn(&pid_, words[0].c_str(), &actions, nullptr, pointers(words).data(), pointers(variables).data()) != 0)
+      if (posix_spawn(&pid_, words[0].c_str(), &actions, nullptr, pointers(words).data(),
+                      pointers(variables).data()) != 0)
         throw std::runtime_error("posix_spawn");
       posix_spawn_file_actions_destroy(&actions);
     }
@@ -54,8 +55,8 @@ class Interruption : public PullTest {
     Child(const Child&) = delete;
     Child& operator=(const Child&) = delete;
     void signal(int number) const { ::kill(pid_, number); }
-    // The most memory it has had so far, in bytes; 0 once it has ended. (Not from wait4(): ru_maxrss begins with what the
-    // process had that it was spawned from.)
+    // The most memory it has had so far, in bytes; 0 once it has ended. (Not from wait4(): ru_maxrss begins
+    // with what the process had that it was spawned from.)
     int64_t peak_memory() const {
       std::ifstream file("/proc/" + std::to_string(pid_) + "/status");
       for (std::string line; std::getline(file, line);) {
@@ -87,8 +88,8 @@ class Interruption : public PullTest {
   }
 };
 
-// Connections cut at random bytes and processes killed at random instants, while 64 MB come (QWB_HUB_INTERRUPTIONS of
-// them, 40 by default).
+// Connections cut at random bytes and processes killed at random instants, while 64 MB come
+// (QWB_HUB_INTERRUPTIONS of them, 40 by default).
 TEST_F(Interruption, RandomCutsAndKills) {
   const char* wanted = std::getenv("QWB_HUB_INTERRUPTIONS");
   const int count = wanted != nullptr ? std::atoi(wanted) : 40;
@@ -105,8 +106,11 @@ TEST_F(Interruption, RandomCutsAndKills) {
     const int planned = static_cast<int>(rng.below(3));
     auto struck = std::make_shared<std::atomic<int>>(0);
     for (int i = 0; i < planned; ++i)
-      hub_->misbehave({.match = "/blob/", .cut_at = static_cast<int64_t>(rng.below(200'000)), .also = [struck] { ++*struck; }});
-    // Each process gets its share of what is left, over the eight connections and the 50 ms that it downloads on average.
+      hub_->misbehave({.match = "/blob/",
+                       .cut_at = static_cast<int64_t>(rng.below(200'000)),
+                       .also = [struck] { ++*struck; }});
+    // Each process gets its share of what is left, over the eight connections and the 50 ms that it downloads
+    // on average.
     const auto left = static_cast<double>(std::max<int64_t>(kSize - hub_->bytes_sent(), kSize / 100));
     hub_->set_rate(left / (count - kills - cuts) / 8 / 0.05);
     Child child(variables, {"org/model"});
@@ -122,11 +126,13 @@ TEST_F(Interruption, RandomCutsAndKills) {
   hub_->set_rate(0);
   const int64_t before_last = hub_->bytes_sent();
   const Path folder = pulled({"org/model"});
-  for (const char* path : {"config.json", "tokenizer.json", "model.safetensors"}) expect_same(folder, model, path);
+  for (const char* path : {"config.json", "tokenizer.json", "model.safetensors"})
+    expect_same(folder, model, path);
   expect_clean(repo());
   const double ratio = static_cast<double>(hub_->bytes_sent()) / kSize;
-  std::printf("%d kills, %d cuts, %lld of %lld bytes left for the last run; transferred / size = %.4f\n", kills, cuts,
-              static_cast<long long>(hub_->bytes_sent() - before_last), static_cast<long long>(kSize), ratio);
+  std::printf("%d kills, %d cuts, %lld of %lld bytes left for the last run; transferred / size = %.4f\n",
+              kills, cuts, static_cast<long long>(hub_->bytes_sent() - before_last),
+              static_cast<long long>(kSize), ratio);
   EXPECT_GE(kills + cuts, count) << "the download ended before it was interrupted often enough";
   EXPECT_LE(ratio, 1.2);
 }
@@ -184,8 +190,10 @@ TEST_F(Interruption, LocksLeftBehindDoNotBlock) {
   fs::create_directories(lock.parent_path());
   std::ofstream(lock) << "12345";  // as a killed process leaves it: there, but not held
   fs::create_directories(repo() / "blobs");
-  std::ofstream(repo() / "blobs" / (model.find("model.safetensors")->etag + ".incomplete")) << "what others left";
-  std::ofstream(repo() / "blobs" / (model.find("model.safetensors")->etag + ".0a1b2c3d.incomplete")) << "what others left";
+  std::ofstream(repo() / "blobs" / (model.find("model.safetensors")->etag + ".incomplete"))
+      << "what others left";
+  std::ofstream(repo() / "blobs" / (model.find("model.safetensors")->etag + ".0a1b2c3d.incomplete"))
+      << "what others left";
   expect_same(pulled({"org/model"}), model, "model.safetensors");
 }
 
@@ -201,7 +209,8 @@ TEST_F(Interruption, PythonHoldsTheLock) {
   EXPECT_TRUE(child.running());
   EXPECT_EQ(hub_->count("/blob/"), 0);
   // It ends, and its blob is there.
-  write_file_atomically(repo() / "blobs" / model.find("model.safetensors")->etag, model.find("model.safetensors")->content);
+  write_file_atomically(repo() / "blobs" / model.find("model.safetensors")->etag,
+                        model.find("model.safetensors")->content);
   ::close(fd);
   EXPECT_EQ(child.wait(), 0);
   EXPECT_EQ(hub_->count("/blob/"), 0);
@@ -260,10 +269,15 @@ TEST_F(Interruption, AFullDisk) {
 TEST_F(Interruption, TheDiskIsTooSmallFromTheStart) {
   const int64_t free = free_disk_space(scratch_.path());
   hub_->add("org/model");
-  hub_->misbehave({.match = "/revision/", .times = -1, .status = 200, .body = R"({"sha": ")" + std::string(40, 'c') + "\"}"});
-  hub_->misbehave({.match = "/tree/", .times = -1, .status = 200,
-                   .body = R"([{"type": "file", "path": "config.json", "oid": ")" + std::string(40, 'a') + R"(", "size": )" +
-                           std::to_string(free + 1'000'000) + "}]"});
+  hub_->misbehave({.match = "/revision/",
+                   .times = -1,
+                   .status = 200,
+                   .body = R"({"sha": ")" + std::string(40, 'c') + "\"}"});
+  hub_->misbehave({.match = "/tree/",
+                   .times = -1,
+                   .status = 200,
+                   .body = R"([{"type": "file", "path": "config.json", "oid": ")" + std::string(40, 'a') +
+                           R"(", "size": )" + std::to_string(free + 1'000'000) + "}]"});
   const RunResult result = pull({"org/model"});
   EXPECT_EQ(result.code, 1);
   EXPECT_THAT(result.err, HasSubstr("are missing and the disk has only"));
@@ -295,7 +309,8 @@ TEST_F(Interruption, ADamagedPartial) {
   child.wait();
   hub_->behave();
   for (const std::string& name : files(repo() / "blobs")) {
-    if (name.ends_with(".incomplete")) write_file_atomically(repo() / "blobs" / name, as_bytes(random_bytes(12 << 20, 99)));
+    if (name.ends_with(".incomplete"))
+      write_file_atomically(repo() / "blobs" / name, as_bytes(random_bytes(12 << 20, 99)));
   }
   const RunResult result = pull({"org/model"});
   EXPECT_EQ(result.code, 0) << result.err;

@@ -1,5 +1,5 @@
-// A server that answers badly: every trouble either passes unseen or ends with a clear message, and never leaves a wrong
-// byte where somebody would find it.
+// A server that answers badly: every trouble either passes unseen or ends with a clear message, and never
+// leaves a wrong byte where somebody would find it.
 #include "tests/hub/pull_helper.h"
 
 namespace qwb::testing {
@@ -164,7 +164,8 @@ TEST_F(Misbehaviour, WrongLengthsWithoutContentLength) {
   expect_survives();  // what is too much is dropped, and the hash says that the rest is right
   fs::remove_all(home());
   hub_->behave();
-  hub_->misbehave({.match = "/config.json", .times = -1, .length_delta = -7, .ignore_range = true, .unsized = true});
+  hub_->misbehave(
+      {.match = "/config.json", .times = -1, .length_delta = -7, .ignore_range = true, .unsized = true});
   expect_fails(4, "ends the file at byte 17 of 24");
 }
 
@@ -204,7 +205,9 @@ TEST_F(Misbehaviour, RangeNotSatisfiable) {
 TEST_F(Misbehaviour, TheFileChangesMidWay) {
   const std::string old = model_->commit;
   hub_->misbehave({.match = "/blob/", .times = 1, .cut_at = 5'000'000});
-  hub_->misbehave({.match = "/blob/", .times = 1, .cut_at = 0, .also = [this] { model_->put("model.safetensors", random_bytes(kLarge + 5, 77)); }});
+  hub_->misbehave({.match = "/blob/", .times = 1, .cut_at = 0, .also = [this] {
+                     model_->put("model.safetensors", random_bytes(kLarge + 5, 77));
+                   }});
   const RunResult result = pull({"org/model"});
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_NE(model_->commit, old);
@@ -214,7 +217,9 @@ TEST_F(Misbehaviour, TheFileChangesMidWay) {
 }
 
 TEST_F(Misbehaviour, AnEtagThatIsNotTheListsOnce) {
-  hub_->misbehave({.match = "resolve/" + model_->commit + "/config.json", .times = 1, .fields = {{"X-Linked-Etag", "\"" + std::string(40, 'b') + "\""}}});
+  hub_->misbehave({.match = "resolve/" + model_->commit + "/config.json",
+                   .times = 1,
+                   .fields = {{"X-Linked-Etag", "\"" + std::string(40, 'b') + "\""}}});
   const RunResult result = pull({"org/model"});
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr("asking the Hub anew"));
@@ -222,7 +227,9 @@ TEST_F(Misbehaviour, AnEtagThatIsNotTheListsOnce) {
 }
 
 TEST_F(Misbehaviour, AnEtagThatIsNeverTheLists) {
-  hub_->misbehave({.match = "/config.json", .times = -1, .fields = {{"X-Linked-Etag", "\"" + std::string(40, 'b') + "\""}}});
+  hub_->misbehave({.match = "/config.json",
+                   .times = -1,
+                   .fields = {{"X-Linked-Etag", "\"" + std::string(40, 'b') + "\""}}});
   expect_fails(4, "config.json: the server's file is not the one it lists");
 }
 

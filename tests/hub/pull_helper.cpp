@@ -26,24 +26,39 @@ void PullTest::start(FakeHub::Settings settings) {
 }
 
 Environment PullTest::environment() const {
-  Environment result = {{"HF_ENDPOINT", hub_->endpoint()},
-                        {"HF_HOME", home().string()},
-                        {"HOME", scratch_.path().string()},
-                        {"QWB_CACHE", (scratch_.path() / "qwb").string()},
-                        {"QWB_HUB_BACKOFF", "0.02"},
-                        {"HF_HUB_DOWNLOAD_TIMEOUT", "1"},
-                        {"HF_HUB_ETAG_TIMEOUT", "2"},
-                        {"GOMP_SPINCOUNT", "3000"}};
-  for (const char* name :
-       {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME",
-        "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_SYMLINKS", "HF_HUB_DISABLE_IMPLICIT_TOKEN", "http_proxy",
-        "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE", "QWB_DATA", "QWB_MODEL", "QWB_HUB_LOCK_PATIENCE", "NO_COLOR"})
+  Environment result = {{"HF_ENDPOINT", hub_->endpoint()},  {"HF_HOME", home().string()},
+                        {"HOME", scratch_.path().string()}, {"QWB_CACHE", (scratch_.path() / "qwb").string()},
+                        {"QWB_HUB_BACKOFF", "0.02"},        {"HF_HUB_DOWNLOAD_TIMEOUT", "1"},
+                        {"HF_HUB_ETAG_TIMEOUT", "2"},       {"GOMP_SPINCOUNT", "3000"}};
+  for (const char* name : {"HF_TOKEN",
+                           "HUGGING_FACE_HUB_TOKEN",
+                           "HF_TOKEN_PATH",
+                           "HF_HUB_CACHE",
+                           "HUGGINGFACE_HUB_CACHE",
+                           "XDG_CACHE_HOME",
+                           "HF_HUB_OFFLINE",
+                           "TRANSFORMERS_OFFLINE",
+                           "HF_HUB_DISABLE_SYMLINKS",
+                           "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+                           "http_proxy",
+                           "https_proxy",
+                           "HTTP_PROXY",
+                           "HTTPS_PROXY",
+                           "all_proxy",
+                           "ALL_PROXY",
+                           "SSL_CERT_FILE",
+                           "REQUESTS_CA_BUNDLE",
+                           "CURL_CA_BUNDLE",
+                           "QWB_DATA",
+                           "QWB_MODEL",
+                           "QWB_HUB_LOCK_PATIENCE",
+                           "NO_COLOR"})
     result[name] = "";
   return result;
 }
 
-RunResult PullTest::tool(const std::string& name, Words arguments, const Environment& more, RunOptions options) const {
+RunResult PullTest::tool(const std::string& name, Words arguments, const Environment& more,
+                         RunOptions options) const {
   Environment all = environment();
   for (const auto& [variable, value] : more) all[variable] = value;
   for (const auto& [variable, value] : all) options.environment[variable] = value;

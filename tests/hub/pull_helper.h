@@ -38,8 +38,11 @@ class PullTest : public ::testing::Test {
 
   // No proxy, no token, no home of anybody; short waits; a stall is a second.
   Environment environment() const;
-  RunResult tool(const std::string& name, Words arguments, const Environment& more = {}, RunOptions options = {}) const;
-  RunResult pull(const Words& arguments, const Environment& more = {}) const { return tool("pull", arguments, more); }
+  RunResult tool(const std::string& name, Words arguments, const Environment& more = {},
+                 RunOptions options = {}) const;
+  RunResult pull(const Words& arguments, const Environment& more = {}) const {
+    return tool("pull", arguments, more);
+  }
   // The tool's last line of stdout, which must be the existing snapshot; the exit code must be 0.
   Path pulled(const Words& arguments, const Environment& more = {}) const;
 
@@ -51,7 +54,8 @@ class PullTest : public ::testing::Test {
   Path repo(const std::string& folder = "models--org--model") const { return cache() / folder; }
   // Relative paths of files and links below a folder, sorted; without the lock files.
   static Words files(const Path& folder);
-  // Every blob's name is its content's hash, every snapshot's link leads to a blob, nothing is left half done.
+  // Every blob's name is its content's hash, every snapshot's link leads to a blob, nothing is left half
+  // done.
   void expect_clean(const Path& repo, bool partials_allowed = false) const;
   // The wanted file in the snapshot has the server's content.
   static void expect_same(const Path& folder, const FakeRepo& repo, const std::string& path);

@@ -13,7 +13,8 @@ TEST_F(PullTest, WhatTheToolsNeedAndTheLayout) {
   FakeRepo& model = add_model();
   const Path folder = pulled({"org/model"});
   EXPECT_EQ(folder, repo() / "snapshots" / model.commit);
-  EXPECT_THAT(files(folder), ElementsAre("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"));
+  EXPECT_THAT(files(folder),
+              ElementsAre("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"));
   for (const std::string& path : files(folder)) expect_same(folder, model, path);
   expect_clean(repo());
   EXPECT_EQ(fs::read_symlink(folder / "config.json"), "../../blobs/" + model.find("config.json")->etag);
@@ -21,7 +22,8 @@ TEST_F(PullTest, WhatTheToolsNeedAndTheLayout) {
   EXPECT_TRUE(fs::exists(repo() / ".no_exist" / model.commit / "generation_config.json"));
   EXPECT_FALSE(fs::exists(repo() / ".no_exist" / model.commit / "config.json"));
   EXPECT_TRUE(read_text(cache() / "CACHEDIR.TAG").starts_with("Signature: 8a477f597d28d172789f06886806bc55"));
-  EXPECT_TRUE(fs::exists(cache() / ".locks/models--org--model" / (model.find("config.json")->etag + ".lock")));
+  EXPECT_TRUE(
+      fs::exists(cache() / ".locks/models--org--model" / (model.find("config.json")->etag + ".lock")));
 }
 
 TEST_F(PullTest, QuietPrintsThePathAlone) {
@@ -147,7 +149,9 @@ TEST_F(PullTest, ShardsByTheIndexAndNoDuplicates) {
   FakeRepo& model = hub_->add("org/model");
   model.put("config.json", "{}");
   model.put("tokenizer.json", "{}");
-  model.put("model.safetensors.index.json", R"({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})");
+  model.put(
+      "model.safetensors.index.json",
+      R"({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})");
   model.put("model-00001-of-00002.safetensors", random_bytes(1000, 1));
   model.put("model-00002-of-00002.safetensors", random_bytes(1000, 1));  // the same content
   model.put("consolidated.safetensors", random_bytes(2000, 3));
@@ -160,7 +164,8 @@ TEST_F(PullTest, ShardsByTheIndexAndNoDuplicates) {
 TEST_F(PullTest, PaginationAndEmptyFiles) {
   start({.page_size = 3});
   FakeRepo& data = hub_->add("org/data", "datasets");
-  for (int i = 0; i < 10; ++i) data.put("part/" + std::to_string(i) + ".txt", std::string(static_cast<size_t>(i), 'x'));
+  for (int i = 0; i < 10; ++i)
+    data.put("part/" + std::to_string(i) + ".txt", std::string(static_cast<size_t>(i), 'x'));
   const Path folder = pulled({"--dataset", "org/data"});
   EXPECT_EQ(files(folder).size(), 10u);
   EXPECT_EQ(fs::file_size(folder / "part/0.txt"), 0u);
@@ -184,7 +189,8 @@ TEST_F(PullTest, Offline) {
   EXPECT_THAT(empty.err, HasSubstr("org/model: not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub"));
   EXPECT_EQ(hub_->seen().size(), 0u);
   pulled({"org/model", "--include", "config.json"});
-  EXPECT_THAT(pull({"org/model"}, {{"TRANSFORMERS_OFFLINE", "yes"}}).err, HasSubstr("not completely in the cache"));
+  EXPECT_THAT(pull({"org/model"}, {{"TRANSFORMERS_OFFLINE", "yes"}}).err,
+              HasSubstr("not completely in the cache"));
   pulled({"org/model"});
   hub_->forget_requests();
   EXPECT_EQ(pulled({"org/model"}, {{"HF_HUB_OFFLINE", "TRUE"}}), repo() / "snapshots" / model.commit);
@@ -228,12 +234,22 @@ TEST_F(PullTest, TheCacheMayBeElsewhere) {
   EXPECT_TRUE(pulled({"org/model"}, {{"HF_HOME", ""}, {"XDG_CACHE_HOME", other.string()}})
                   .string()
                   .starts_with((other / "huggingface/hub").string()));
-  EXPECT_TRUE(pulled({"org/model"}, {{"HF_HOME", ""}}).string().starts_with((scratch_.path() / ".cache/huggingface/hub").string()));
+  EXPECT_TRUE(pulled({"org/model"}, {{"HF_HOME", ""}})
+                  .string()
+                  .starts_with((scratch_.path() / ".cache/huggingface/hub").string()));
 }
 
 TEST_F(PullTest, WrongUseIsUsage) {
-  for (const Words& words : std::vector<Words>{{}, {"a/b/c"}, {"../x"}, {"org/model@"}, {"org/mo del"}, {"-org/x"}, {"org/x.git"},
-                                               {"org/model", "extra"}, {"--login", "org/model"}, {"org/model@a/../b"}}) {
+  for (const Words& words : std::vector<Words>{{},
+                                               {"a/b/c"},
+                                               {"../x"},
+                                               {"org/model@"},
+                                               {"org/mo del"},
+                                               {"-org/x"},
+                                               {"org/x.git"},
+                                               {"org/model", "extra"},
+                                               {"--login", "org/model"},
+                                               {"org/model@a/../b"}}) {
     const RunResult result = pull(words);
     EXPECT_EQ(result.code, 2) << ::testing::PrintToString(words) << result.err;
     EXPECT_THAT(result.err, HasSubstr("qwb-pull: error: "));
@@ -258,7 +274,8 @@ TEST_F(PullTest, OtherToolsTakeNames) {
   EXPECT_EQ(hub_->seen().size(), 0u);
   const RunResult missing = tool("inspect", {"org/absent"});
   EXPECT_EQ(missing.code, 3);
-  EXPECT_THAT(missing.err, HasSubstr("no such model folder, and none from the Hub: org/absent: there is no such model"));
+  EXPECT_THAT(missing.err,
+              HasSubstr("no such model folder, and none from the Hub: org/absent: there is no such model"));
 }
 
 }  // namespace

@@ -63,7 +63,8 @@ TEST_F(FromNothing, DatasetNames) {
   data.put("data/train-00000.jsonl", read_text(Path(QWB_SOURCE_DIR) / "recipes/demo/text/calib.jsonl"));
   data.put("all.txt", read_text(Path(QWB_SOURCE_DIR) / "recipes/demo/text/eval.txt"));
   const auto calibrate = [&](const std::string& name) {
-    return tool("quantize", {"--method", "gptq", "--model", "demo/llama", "-n", "--samples", "2", "--length", "64", "--calib", name});
+    return tool("quantize", {"--method", "gptq", "--model", "demo/llama", "-n", "--samples", "2", "--length",
+                             "64", "--calib", name});
   };
   const RunResult chosen = calibrate("org/texts");
   EXPECT_EQ(chosen.code, 0) << chosen.err;

@@ -42,14 +42,16 @@ TEST_F(Security, TheTokenStaysAtTheHub) {
 TEST_F(Security, RedirectsThatFishForTheToken) {
   FakeRepo& model = add_model();
   model.allowed_token = kToken;
-  // Of a file, of the model's info and of the listing: to another port, and to another name of the same machine.
+  // Of a file, of the model's info and of the listing: to another port, and to another name of the same
+  // machine.
   const std::string port = hub_->endpoint().substr(hub_->endpoint().rfind(':'));
   for (const std::string& elsewhere : {hub_->storage(), "http://localhost" + port}) {
     for (const char* match : {"/resolve/", "/revision/", "/tree/"}) {
       fs::remove_all(home());
       hub_->behave();
       hub_->forget_requests();
-      hub_->misbehave({.match = match, .status = 302, .fields = {{"Location", elsewhere + "/fish?x=" + match}}});
+      hub_->misbehave(
+          {.match = match, .status = 302, .fields = {{"Location", elsewhere + "/fish?x=" + match}}});
       const RunResult result = pull_with_token({"org/model"});
       EXPECT_GE(hub_->count("/fish"), 1);
       for (const SeenRequest& seen : hub_->seen()) {
@@ -65,10 +67,18 @@ TEST_F(Security, ARenamedRepositoryKeepsTheToken) {
   FakeRepo& model = add_model("new/name");
   model.allowed_token = kToken;
   model.hidden = true;
-  hub_->misbehave({.match = "/api/models/old/name/revision/main", .times = -1, .status = 307, .fields = {{"Location", "/api/models/new/name/revision/main"}}});
-  hub_->misbehave({.match = "/api/models/old/name/tree/", .times = -1, .status = 307, .fields = {{"Location", "/api/models/new/name/tree/" + model.commit}}});
+  hub_->misbehave({.match = "/api/models/old/name/revision/main",
+                   .times = -1,
+                   .status = 307,
+                   .fields = {{"Location", "/api/models/new/name/revision/main"}}});
+  hub_->misbehave({.match = "/api/models/old/name/tree/",
+                   .times = -1,
+                   .status = 307,
+                   .fields = {{"Location", "/api/models/new/name/tree/" + model.commit}}});
   for (const FakeFile& file : model.files)
-    hub_->misbehave({.match = "/old/name/resolve/" + model.commit + "/" + file.path, .times = -1, .status = 307,
+    hub_->misbehave({.match = "/old/name/resolve/" + model.commit + "/" + file.path,
+                     .times = -1,
+                     .status = 307,
                      .fields = {{"Location", "/new/name/resolve/" + model.commit + "/" + file.path}}});
   const RunResult result = pull_with_token({"old/name"});
   EXPECT_EQ(result.code, 0) << result.err;
@@ -79,7 +89,10 @@ TEST_F(Security, ARenamedRepositoryKeepsTheToken) {
 TEST_F(Security, AServerThatEchoesTheToken) {
   add_model();
   hub_->known_tokens = {kToken};
-  hub_->misbehave({.match = "/resolve/", .times = -1, .status = 403, .fields = {{"X-Error-Message", std::string("no: ") + kToken}}});
+  hub_->misbehave({.match = "/resolve/",
+                   .times = -1,
+                   .status = 403,
+                   .fields = {{"X-Error-Message", std::string("no: ") + kToken}}});
   const RunResult result = pull_with_token({"org/model"});
   EXPECT_EQ(result.code, 3);
   EXPECT_THAT(result.err, HasSubstr("no: ***"));
@@ -90,7 +103,8 @@ TEST_F(Security, RedirectsToOtherSchemes) {
   add_model();
   for (const char* target : {"file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1:70/x"}) {
     hub_->behave();
-    hub_->misbehave({.match = "model.safetensors", .times = -1, .status = 302, .fields = {{"Location", target}}});
+    hub_->misbehave(
+        {.match = "model.safetensors", .times = -1, .status = 302, .fields = {{"Location", target}}});
     const RunResult result = pull({"org/model"});
     EXPECT_EQ(result.code, 1) << target;
     EXPECT_THAT(result.err, HasSubstr("not an http or https URL"));
@@ -100,27 +114,43 @@ TEST_F(Security, RedirectsToOtherSchemes) {
 
 TEST_F(Security, EndlessRedirects) {
   add_model();
-  hub_->misbehave({.match = "model.safetensors", .times = -1, .status = 302, .fields = {{"Location", "/org/model/resolve/main/model.safetensors"}}});
+  hub_->misbehave({.match = "model.safetensors",
+                   .times = -1,
+                   .status = 302,
+                   .fields = {{"Location", "/org/model/resolve/main/model.safetensors"}}});
   const RunResult result = pull({"org/model"});
   EXPECT_EQ(result.code, 1);
   EXPECT_THAT(result.err, HasSubstr("redirects without end"));
   hub_->behave();
-  hub_->misbehave({.match = "/revision/", .times = -1, .status = 302, .fields = {{"Location", "/api/models/org/model/revision/main"}}});
+  hub_->misbehave({.match = "/revision/",
+                   .times = -1,
+                   .status = 302,
+                   .fields = {{"Location", "/api/models/org/model/revision/main"}}});
   EXPECT_THAT(pull({"org/model"}).err, HasSubstr("redirects without end"));
 }
 
 TEST_F(Security, HostileNames) {
-  const std::vector<std::pair<std::string, std::string>> names = {
-      {"../evil.safetensors", "'.' or '..'"},  {"a/../../evil.json", "'.' or '..'"},    {"/etc/evil.json", "absolute"},
-      {"a\\..\\evil.json", "backslash"},       {std::string("a\0b.json", 8), "control"}, {"a\nb.json", "control"},
-      {"a//b.json", "empty component"},        {"./a.json", "'.' or '..'"},             {"NUL", "reserved"},
-      {"com1.json", "reserved"},               {"C:evil.json", "drive"},                {".git/hooks/post-checkout", "'.git'"},
-      {std::string(300, 'a') + ".json", "255"}, {"config.json/x", "below another file"}, {"", "empty"}};
+  const std::vector<std::pair<std::string, std::string>> names = {{"../evil.safetensors", "'.' or '..'"},
+                                                                  {"a/../../evil.json", "'.' or '..'"},
+                                                                  {"/etc/evil.json", "absolute"},
+                                                                  {"a\\..\\evil.json", "backslash"},
+                                                                  {std::string("a\0b.json", 8), "control"},
+                                                                  {"a\nb.json", "control"},
+                                                                  {"a//b.json", "empty component"},
+                                                                  {"./a.json", "'.' or '..'"},
+                                                                  {"NUL", "reserved"},
+                                                                  {"com1.json", "reserved"},
+                                                                  {"C:evil.json", "drive"},
+                                                                  {".git/hooks/post-checkout", "'.git'"},
+                                                                  {std::string(300, 'a') + ".json", "255"},
+                                                                  {"config.json/x", "below another file"},
+                                                                  {"", "empty"}};
   for (const auto& [name, message] : names) {
     FakeRepo& model = hub_->add("org/evil" + std::to_string(&name - &names[0].first));
     model.put("config.json", "{}");
     model.put(name, "evil");
-    for (const Words& more : {Words{}, Words{"--include", "*"}, Words{"--local-dir", (scratch_.path() / "local").string()}}) {
+    for (const Words& more :
+         {Words{}, Words{"--include", "*"}, Words{"--local-dir", (scratch_.path() / "local").string()}}) {
       Words words = {model.id};
       words.insert(words.end(), more.begin(), more.end());
       const RunResult result = pull(words);
@@ -145,7 +175,8 @@ TEST_F(Security, HostileNamesOfAMirrorWithoutListings) {
 TEST_F(Security, NotesOfALocalFolderCannotBeOverwritten) {
   FakeRepo& model = hub_->add("org/model");
   model.put(".cache/huggingface/download/config.json.metadata", "evil");
-  const RunResult result = pull({"org/model", "--include", "*", "--local-dir", (scratch_.path() / "local").string()});
+  const RunResult result =
+      pull({"org/model", "--include", "*", "--local-dir", (scratch_.path() / "local").string()});
   EXPECT_EQ(result.code, 4);
   EXPECT_THAT(result.err, HasSubstr("would overwrite the notes"));
 }
@@ -173,7 +204,11 @@ TEST_F(Security, HashesThatAreNone) {
   add_model();
   const auto listing = [&](const std::string& oid, const std::string& size) {
     hub_->behave();
-    hub_->misbehave({.match = "/tree/", .times = -1, .status = 200, .body = R"([{"type": "file", "path": "config.json", "oid": ")" + oid + R"(", "size": )" + size + "}]"});
+    hub_->misbehave({.match = "/tree/",
+                     .times = -1,
+                     .status = 200,
+                     .body = R"([{"type": "file", "path": "config.json", "oid": ")" + oid + R"(", "size": )" +
+                             size + "}]"});
     return pull({"org/model"});
   };
   for (const char* oid : {"../../../../evil", "", "ABCDEF", "0123456789abcdef"}) {
@@ -193,13 +228,18 @@ TEST_F(Security, HashesThatAreNone) {
   hub_->misbehave({.match = "/revision/", .times = -1, .status = 200, .body = R"({"sha": "../../evil"})"});
   EXPECT_EQ(pull({"org/model"}).code, 4);
   hub_->behave();
-  hub_->misbehave({.match = "/revision/", .times = -1, .status = 200, .body = "<html>welcome to the hotel</html>"});
+  hub_->misbehave(
+      {.match = "/revision/", .times = -1, .status = 200, .body = "<html>welcome to the hotel</html>"});
   EXPECT_EQ(pull({"org/model"}).code, 1);
 }
 
 TEST_F(Security, AnEndlessListing) {
   FakeRepo& model = add_model();
-  hub_->misbehave({.match = "/tree/", .times = -1, .status = 200, .fields = {{"Link", "</api/models/org/model/tree/" + model.commit + "?a>; rel=\"next\""}}, .body = "[]"});
+  hub_->misbehave({.match = "/tree/",
+                   .times = -1,
+                   .status = 200,
+                   .fields = {{"Link", "</api/models/org/model/tree/" + model.commit + "?a>; rel=\"next\""}},
+                   .body = "[]"});
   const RunResult result = pull({"org/model"});
   EXPECT_EQ(result.code, 4);
   EXPECT_THAT(result.err, HasSubstr("without end"));
@@ -221,7 +261,10 @@ TEST_F(Security, CertificatesAreVerified) {
   EXPECT_EQ(pull({"org/model", "--exclude", "*.safetensors"}, {{"SSL_CERT_FILE", hub_->ca_file()}}).code, 0);
   // The certificate is that of another host.
   const std::string port = hub_->endpoint().substr(hub_->endpoint().rfind(':'));
-  EXPECT_EQ(pull({"org/model"}, {{"SSL_CERT_FILE", hub_->ca_file()}, {"HF_ENDPOINT", "https://localhost" + port}}).code, 1);
+  EXPECT_EQ(
+      pull({"org/model"}, {{"SSL_CERT_FILE", hub_->ca_file()}, {"HF_ENDPOINT", "https://localhost" + port}})
+          .code,
+      1);
 }
 
 }  // namespace

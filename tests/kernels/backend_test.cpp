@@ -256,7 +256,7 @@ TEST(Kernels, MomentsAreSymmetricSums) {
     const int64_t rows = 37;
     const auto x = noise(rows * n, 71);
     std::vector<float> h(static_cast<size_t>(n * n), 1.0f);
-    add_moments(x.data(), rows, n, h.data());
+    add_moments(Operand(x.data(), rows, n, Products::f32), rows, h.data());
     for (int64_t i = 0; i < n; i += 13) {
       for (int64_t j = 0; j < n; j += 7) {
         double sum = 1;
@@ -292,7 +292,7 @@ TEST(Kernels, SameBitsForAnyNumberOfThreads) {
     results.emplace_back(515 * 700);
     fast_backend().linear(x.data(), 515, made.weight, nullptr, results.back().data(), false);
     moments.emplace_back(331 * 331, 0.0f);
-    add_moments(x.data(), 515, 331, moments.back().data());
+    add_moments(Operand(x.data(), 515, 331, Products::f32), 515, moments.back().data());
   }
   set_threads(before);
   EXPECT_EQ(results[0], results[1]);

@@ -23,6 +23,30 @@ TensorView DemoModel::tensor(const std::string& name) const {
           data_.subspan(begin, end - begin)};
 }
 
+std::vector<std::string> DemoModel::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : header_.items()) {
+    if (name != "__metadata__") names.push_back(name);
+  }
+  return names;
+}
+
+std::optional<TensorView> DemoSource::find(const std::string& name) const {
+  const size_t weight = name.rfind(".weight");
+  if (weight != std::string::npos && modules.contains(name.substr(0, weight))) return std::nullopt;
+  if (const auto it = tensors.find(name); it != tensors.end()) return it->second.view();
+  return demo.has(name) ? std::optional(demo.tensor(name)) : std::nullopt;
+}
+
+std::optional<Weight> DemoSource::quantized(const std::string& module) const {
+  const auto it = modules.find(module);
+  return it == modules.end() ? std::nullopt : std::optional(it->second.view());
+}
+
+Json demo_config(const std::string& name) {
+  return parse_json(read_text(source_path("recipes/demo/" + name + "/config.json")), name);
+}
+
 ModuleTask make_task(const std::string& name, const TensorView& weight, bool in_out) {
   ModuleTask task;
   const auto rows = weight.shape[0], columns = weight.shape[1];

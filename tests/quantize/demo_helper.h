@@ -1,11 +1,14 @@
 // The demo models' tensors and small matrices for the tests of this folder.
 #pragma once
 
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "lib/base/file.h"
 #include "lib/quantize/method.h"
+#include "lib/tensor/source.h"
 
 namespace qwb {
 
@@ -14,12 +17,29 @@ class DemoModel {
  public:
   explicit DemoModel(const std::string& name);  // "llama" or "gpt2"
   TensorView tensor(const std::string& name) const;
+  bool has(const std::string& name) const { return header_.contains(name); }
+  std::vector<std::string> names() const;
 
  private:
   MappedFile file_;
   Json header_;
   Bytes data_;
 };
+
+// A demo model as a source of tensors; some modules may be there in quantized or in other dense form.
+class DemoSource : public TensorSource {
+ public:
+  explicit DemoSource(const std::string& name) : demo(name) {}
+  std::optional<TensorView> find(const std::string& name) const override;
+  std::vector<std::string> names() const override { return demo.names(); }
+  std::optional<Weight> quantized(const std::string& module) const override;
+
+  DemoModel demo;
+  std::map<std::string, QuantizedTensor> modules;  // by module
+  std::map<std::string, Tensor> tensors;           // in place of the demo's
+};
+// config.json of a demo model.
+Json demo_config(const std::string& name);
 
 std::string source_path(const std::string& relative);
 

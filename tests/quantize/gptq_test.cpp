@@ -21,7 +21,8 @@ struct Problem {
 
   Problem(int64_t o, int64_t i, std::vector<float> w, std::vector<float> h)
       : out(o), in(i), weight(std::move(w)), hessian(std::move(h)), tensor(make_tensor(weight, {o, i})) {
-    moments = {hessian.data(), 1000};
+    moments.hessian = hessian.data();
+    moments.tokens = 1000;
     task = make_task("module", tensor.view());
     task.moments = &moments;
   }
@@ -66,7 +67,7 @@ Solved solve(const Problem& problem, const GptqSettings& settings) {
   for (int64_t o = 0; o < problem.out; o += kRowLanes) {
     const int64_t rows = std::min(kRowLanes, problem.out - o);
     const SolvedRows solved =
-        solve_rows(problem.weight.data() + o * problem.in, rows, moments, settings, "module");
+        solve_rows(problem.weight.data() + o * problem.in, rows, {}, moments, settings, "module");
     for (int64_t k = 0; k < rows * problem.in; ++k) {
       all.codes.push_back(solved.codes[k]);
       all.values.push_back(problem.weight[o * problem.in + k] - solved.difference[k]);
@@ -230,7 +231,7 @@ TEST(Gptq, DeadColumnsAreRounded) {
   const int64_t in = 576;
   std::vector<float> nothing(static_cast<size_t>(in * in));
   const Problem problem(10, in, normal_values(10 * in, 3), nothing);
-  const ModuleResult result = problem.gptq({{"scale_search", false}});
+  const ModuleResult result = problem.gptq({{"scale_search", false}, {"refine", "off"}});
   EXPECT_EQ(digest(result.tensor), digest(run_method("rtn", problem.task, {{"scale_dtype", "f16"}}).tensor));
   EXPECT_EQ(result.details["dead_columns"], in);
   EXPECT_EQ(*result.output_error, 0);

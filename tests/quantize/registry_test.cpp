@@ -83,7 +83,9 @@ TEST(Registry, StorageKeepsItsPromise) {
     ModuleTask task = make_task("m", weight.view(), in_out);
     std::vector<float> hessian(static_cast<size_t>(task.info.in * task.info.in));
     for (int64_t i = 0; i < task.info.in; ++i) hessian[static_cast<size_t>(i * task.info.in + i)] = 1;
-    const Moments moments = {hessian.data(), 10};
+    Moments moments;
+    moments.hessian = hessian.data();
+    moments.tokens = 10;
     task.moments = &moments;
     for (const auto& method : methods()) {
       Json given = Json::object();

@@ -126,7 +126,9 @@ TEST(EveryMethod, RefusesNanAndInfNamingTheModule) {
         values[at] = bad;
         const Tensor weight = make_tensor(values, {3, 140});
         const std::vector<float> hessian(140 * 140, 0.0f);
-        const Moments moments = {hessian.data(), 1};
+        Moments moments;
+        moments.hessian = hessian.data();
+        moments.tokens = 1;
         ModuleTask task = make_task("model.layers.7.mlp", weight.view());
         task.moments = &moments;
         EXPECT_THAT([&] { run_method(method->name(), task); },

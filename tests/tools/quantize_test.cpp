@@ -46,10 +46,12 @@ class Quantize : public ToolTest {
 TEST_F(Quantize, HelpNamesEveryFlag) {
   const std::string help = output("quantize", {"--help"});
   for (const char* flag :
-       {"--model",         "--method",  "--bits",    "--group-size", "--symmetric", "--asymmetric",
-        "--act-order",     "--calib",   "--samples", "--length",     "--seed",      "--documents",
-        "--chat-template", "--out",     "--force",   "--no-cache",   "--dry-run",   "--json",
-        "--quiet",         "--threads", "Examples:", "gptq:",        "nf4:"}) {
+       {"--model",         "--method",  "--bits",    "--group-size", "--symmetric",  "--asymmetric",
+        "--act-order",     "--calib",   "--samples", "--length",     "--seed",       "--documents",
+        "--chat-template", "--out",     "--force",   "--no-cache",   "--dry-run",    "--json",
+        "--quiet",         "--threads", "Examples:", "gptq:",        "nf4:",         "--include",
+        "--exclude",       "--plan",    "--lm-head", "--embeddings", "--save-calib", "--report",
+        "later rules win"}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
 }
@@ -167,7 +169,7 @@ TEST_F(Quantize, WhatIsMissingIsNamedWithTheWayToGetIt) {
                                                    {"QWB_DATA", ""}};
   const RunResult lima = tool("quantize", small({"--calib", "lima"}), {.environment = bare});
   EXPECT_EQ(lima.code, 3);
-  EXPECT_THAT(lima.err, HasSubstr("hf download --repo-type dataset GAIR/lima"));
+  EXPECT_THAT(lima.err, HasSubstr("huggingface.co/datasets/GAIR/lima"));
   EXPECT_EQ(tool("quantize", small({"--calib", "/nonexistent.txt"})).code, 3);
   // $QWB_DATA is one of the places.
   write("lima.jsonl", Json({{"conversations", {english()}}}).dump() + "\n");

@@ -4,10 +4,12 @@
 #include <vector>
 
 #include "formats/checkpoint.h"
+#include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/model/config.h"
 #include "lib/model/model.h"
 #include "lib/quantize/pipeline.h"
+#include "tools/common/work_report.h"
 
 namespace qwb {
 namespace {
@@ -106,7 +108,7 @@ Json checkpoint_modules(const OpenModel& open) {
 
 Json artifact_modules(const OpenModel& open) {
   Json modules = Json::array();
-  for (Json module : open.manifest.at("modules")) {
+  for (Json module : module_reports(open.manifest)) {
     const auto view = open.source->find(json_string(module, "name", "qwb.json") + ".weight");
     module["dtype"] = view ? Json(dtype_name(view->dtype)) : Json(nullptr);
     modules.push_back(std::move(module));
@@ -162,6 +164,16 @@ Json describe_model(const OpenModel& open, const DescribeOptions& options) {
   for (const char* name :
        {"method", "bits", "settings", "source", "calibration", "isa", "qwb_version", "totals"}) {
     if (open.manifest.is_object() && open.manifest.contains(name)) record[name] = open.manifest.at(name);
+  }
+  if (open.manifest.is_object()) {
+    record["method"] = artifact_method(open.manifest);
+    record["kept"] = json_has(open.manifest, "kept") ? open.manifest.at("kept") : Json::array();
+    record["methods"] = Json::object();
+    for (const Json& module : module_reports(open.manifest)) {
+      Json& count = record["methods"][json_string(module, "method", "qwb.json: modules")];
+      count = count.is_null() ? 1 : count.get<int>() + 1;
+    }
+    record["report"] = work_summary(open.manifest);
   }
   if (options.modules) record["modules"] = modules_of(open);
   if (options.tensors) record["tensors"] = stored_tensors(open);

@@ -19,7 +19,8 @@ struct DescribeOptions {
 
 // schema, path, format, architecture, sizes (null: the architecture is not known to this build), parameters,
 // bytes (of all tensors), file_bytes, bpw, hash; of an artifact also method, bits, settings, source,
-// calibration, isa, qwb_version, totals; modules and tensors if asked for. Throws what reading throws.
+// calibration, isa, qwb_version, totals, kept, methods (number of modules of each), report (what happened, in
+// words); modules and tensors if asked for. Throws what reading throws.
 Json describe_model(const OpenModel& open, const DescribeOptions& options);
 
 // One module (its name without ".weight") or one tensor by its full name: its entry of the table, and

@@ -70,7 +70,7 @@ MethodFlags::MethodFlags(CLI::App& app) {
   }
 }
 
-Settings MethodFlags::settings(const Method& method) const {
+Json MethodFlags::given(const Method& method) const {
   Json given = Json::object();
   const std::vector<Parameter> own = method.parameters();
   for (const auto& [name, flag] : flags_) {
@@ -78,13 +78,14 @@ Settings MethodFlags::settings(const Method& method) const {
     const bool boolean = flag->kind == Parameter::Kind::boolean;
     const Json value = boolean ? Json(flag->on) : parse_value(flag->kind, flag->text, flag_name(name));
     const bool has = std::any_of(own.begin(), own.end(), [&](const Parameter& p) { return p.name == name; });
-    if (!has && name == "bits" && value == method.bits(resolve_settings(method, Json::object()))) continue;
+    if (!has && name == "bits" && value == fixed_bits(method)) continue;
     if (!has)
       throw Error(ErrorKind::usage, "method " + method.name() + " has no " + flag_name(name), {},
                   "see qwb-quantize --help");
     given[name] = value;
   }
-  return resolve_settings(method, given);
+  resolve_settings(method, given);
+  return given;
 }
 
 }  // namespace qwb

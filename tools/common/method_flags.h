@@ -15,9 +15,9 @@ class MethodFlags {
   // Adds one flag for every parameter of every method ("group_size" becomes --group-size; a boolean also gets
   // its opposite: --asymmetric for --symmetric, --no-NAME otherwise).
   explicit MethodFlags(CLI::App& app);
-  // The settings of `method`: what was given on the command line, the rest by default. Throws usage for a
-  // flag that the method does not have. --bits is allowed everywhere if it says what the method does anyway.
-  Settings settings(const Method& method) const;
+  // The parameters given on the command line. Throws usage for a flag that the method does not have and for
+  // values it refuses. --bits is allowed everywhere if it says what the method does anyway.
+  Json given(const Method& method) const;
 
  private:
   struct Flag {

@@ -25,7 +25,8 @@ bool can_be_repo(const std::string& name) {
   return is_repo_name(name) && !name.starts_with(".") && !name.starts_with("~");
 }
 
-PullPlan pull(const HubSettings& settings, const RepoName& repo, const Selection& selection, Progress& progress) {
+PullPlan pull(const HubSettings& settings, const RepoName& repo, const Selection& selection,
+              Progress& progress) {
   PullRequest request;
   request.repo = repo;
   request.selection = selection;
@@ -46,7 +47,8 @@ Path lima_file(Progress& progress) {
   const RepoName repo = parse_repo(kLima, RepoKind::dataset);
   if (const auto file = cached_file(settings, repo, kLimaFile)) return *file;
   const char* data = std::getenv("QWB_DATA");  // NOLINT(concurrency-mt-unsafe)
-  if (data != nullptr && *data != '\0' && is_there(Path(data) / "lima.jsonl")) return Path(data) / "lima.jsonl";
+  if (data != nullptr && *data != '\0' && is_there(Path(data) / "lima.jsonl"))
+    return Path(data) / "lima.jsonl";
   try {
     return pull(settings, repo, {{kLimaFile}, {}}, progress).folder / kLimaFile;
   } catch (const Error& error) {
@@ -61,11 +63,14 @@ bool is_text(const std::string& path) {
   return path.ends_with(".jsonl") || path.ends_with(".txt");
 }
 
-// The file that a data set's name alone means: a .jsonl before a .txt, the training part before others, the first of several.
+// The file that a data set's name alone means: a .jsonl before a .txt, the training part before others, the
+// first of several.
 std::string training_file(const std::vector<PlannedFile>& files, const RepoName& repo) {
   const auto rank = [](const std::string& path) {
     const std::string name = Path(path).filename().string();
-    return (path.ends_with(".jsonl") ? 0 : 4) + (name.starts_with("train") ? 0 : path.find("train") != std::string::npos ? 1 : 2);
+    return (path.ends_with(".jsonl") ? 0 : 4) + (name.starts_with("train")                 ? 0
+                                                 : path.find("train") != std::string::npos ? 1
+                                                                                           : 2);
   };
   std::string best;
   for (const PlannedFile& planned : files) {
@@ -110,17 +115,19 @@ Path model_folder(const std::string& name, Progress& progress) {
     return pull(HubSettings::from_environment(), parse_repo(name, RepoKind::model), {}, progress).folder;
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::not_found) throw;
-    throw Error(ErrorKind::not_found, "no such model folder, and none from the Hub: " + std::string(error.what()));
+    throw Error(ErrorKind::not_found,
+                "no such model folder, and none from the Hub: " + std::string(error.what()));
   }
 }
 
-Path calibration_source(const std::string& source, Progress& progress) {
+Path calibration_file(const std::string& source, Progress& progress) {
   if (source == "lima") return lima_file(progress);
   const Path file = source;
   if (!is_there(file) && is_dataset(source)) return dataset_file(source, progress);
   if (!is_text(source))
     throw Error(ErrorKind::usage, "unknown calibration set '" + source + "'", {},
-                "known: lima, demo, a .jsonl file, a .txt file, a data set on the Hub as OWNER/NAME or OWNER/NAME:FILE");
+                "known: lima, demo, a .jsonl file, a .txt file, a set saved as .qwbcalib, a data set on the "
+                "Hub as OWNER/NAME or OWNER/NAME:FILE");
   if (!is_there(file)) throw Error(ErrorKind::not_found, "there is no such file", source);
   return file;
 }

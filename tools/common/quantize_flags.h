@@ -15,20 +15,25 @@ namespace qwb {
 
 class QuantizeFlags {
  public:
-  // Adds --model, --method, the parameters of all methods and the calibration flags.
+  // Adds --model, --method, the parameters of all methods, the plan's and the calibration flags.
   explicit QuantizeFlags(CLI::App& app);
   // What the command line asks for. Tells decisions through `tool`. Throws usage and not_found.
   QuantizeRequest request(Tool& tool) const;
-  const std::string& method() const { return method_; }
 
  private:
-  void fill_calibration(QuantizeRequest& request, Tool& tool) const;
+  void add_plan_flags(CLI::App& app);
+  void add_calibration_flags(CLI::App& app);
+  PlanRequest plan() const;
+  CalibrationRequest calibration() const;
 
-  std::string model_, method_ = "gptq", calib_;
+  std::string model_, method_ = "gptq", plan_;
+  std::vector<std::string> include_, exclude_, calib_;
+  bool lm_head_ = false, embeddings_ = false;
   int64_t samples_ = 128, length_ = 0;
   uint64_t seed_ = 0;
   bool documents_ = false, chat_template_ = false;
-  CLI::Option* seeded_ = nullptr;
+  CLI::Option *chosen_ = nullptr, *seeded_ = nullptr;
+  std::vector<CLI::Option*> window_options_;  // those that say how calibration windows are made
   std::unique_ptr<MethodFlags> parameters_;
 };
 

@@ -8,37 +8,55 @@
 #include "formats/checkpoint.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
+#include "lib/base/memory.h"
 #include "lib/kernels/isa.h"
 #include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
+#include "tools/common/choose.h"
+#include "tools/common/pull.h"
+#include "tools/common/run_journal.h"
 
 namespace qwb {
 namespace {
 
 // Raised when the way activations are propagated changes the bits of calibrated artifacts.
-constexpr int64_t kPipelineVersion = 1;
+constexpr int64_t kPipelineVersion = 2;
 constexpr int64_t kLongestDefault = 2048;
 
 // Passes finished modules on to the artifact.
 class WriterSink : public ModuleSink {
  public:
-  explicit WriterSink(ArtifactWriter& writer) : writer_(writer) {}
+  WriterSink(ArtifactWriter& writer, const Plan& plan) : writer_(writer), plan_(plan) {}
   void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) override {
     Json result = {{"weight_error", report.weight_error}};
+    if (!plan_.is_typical(module)) {
+      result["method"] = module.method->name();
+      result["method_version"] = module.method->version();
+      result["settings"] = module.settings;
+    }
     if (report.output_error) result["output_error"] = *report.output_error;
     result["seconds"] = report.seconds;
     result["details"] = report.details;
     writer_.put(module.info.name, tensor, result);
   }
+  void replace(const std::string& tensor, const TensorView& values) override {
+    writer_.replace(tensor, values);
+  }
 
  private:
   ArtifactWriter& writer_;
+  const Plan& plan_;
 };
 
 int64_t peak_resident_bytes() {
   struct rusage usage {};
   getrusage(RUSAGE_SELF, &usage);
   return int64_t{usage.ru_maxrss} * 1024;
+}
+
+// How calibration held the operands of its matrix products.
+std::string products_name(const Model& model) {
+  return model.backend().products() == Products::bf16 ? "bf16" : "f32";
 }
 
 std::vector<ArtifactModule> artifact_modules(const Plan& plan) {
@@ -58,13 +76,50 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress)
     throw Error(ErrorKind::usage, "this is an artifact already", request_.model.string(),
                 "start from the original checkpoint");
   }
-  model_ = Model::load(open_.source, open_.config, (request_.model / "config.json").string());
-  plan_ = plan_modules(*model_, *request_.method, request_.settings);
-  if (!request_.method->needs_calibration()) return;
+  // Nothing but calibration runs the model here.
+  model_ = Model::load(open_.source, open_.config, (request_.model / "config.json").string(),
+                       calibration_backend());
+  plan_ = plan_modules(*model_, request_.plan);
+  for (const std::string& note : plan_.notes) progress.note(note);
+  if (plan_.needs_calibration()) {
+    calibrate(progress);
+  } else if (!request_.calibration.sources.empty()) {
+    progress.note("method " + plan_.method_name() + " needs no calibration: --calib is ignored");
+  }
+}
+
+void QuantizeJob::calibrate(Progress& progress) {
   CalibrationRequest& calibration = request_.calibration;
-  if (calibration.length == 0) calibration.length = std::min(kLongestDefault, model_->config().max_positions);
-  const Path& file = request_.calibration_file;
   const Tokenizer tokenizer = Tokenizer::load(request_.model);
+  std::string saved;
+  for (const CalibrationSource& source : calibration.sources) {
+    if (Path(source.name).extension() == kCalibrationExtension) saved = source.name;
+  }
+  if (saved.empty()) {
+    calibration_ = new_calibration_set(tokenizer, progress);
+    return;
+  }
+  if (calibration.sources.size() > 1 || request_.calibration_flags) {
+    throw Error(ErrorKind::usage, "a saved calibration set is used as it is", saved,
+                calibration.sources.size() > 1
+                    ? "leave the other --calib out"
+                    : "leave --samples, --length, --seed, --documents and --chat-template out");
+  }
+  calibration_ = load_calibration_set(saved, tokenizer);
+}
+
+CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer, Progress& progress) {
+  CalibrationRequest& calibration = request_.calibration;
+  if (calibration.sources.empty()) {
+    calibration.sources.push_back({"demo"});
+    progress.note("no --calib given: calibrating with the demo text");
+  }
+  if (calibration.length == 0) calibration.length = std::min(kLongestDefault, model_->config().max_positions);
+  std::vector<Path> files;
+  for (const CalibrationSource& source : calibration.sources) {
+    files.push_back(source.name == "demo" ? demo_path("text/calib.jsonl")
+                                          : calibration_file(source.name, progress));
+  }
   RenderChat render;
   if (request_.chat_template) {
     render = [chat = ChatTemplate::load(request_.model)](const Json& messages) {
@@ -74,7 +129,7 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress)
       return chat.render(messages, options);
     };
   }
-  calibration_ = make_calibration_set(calibration, file, tokenizer, render, progress);
+  return make_calibration_set(calibration, files, tokenizer, render, progress);
 }
 
 int64_t QuantizeJob::artifact_bytes() const {
@@ -87,47 +142,118 @@ int64_t QuantizeJob::artifact_bytes() const {
   return bytes;
 }
 
+namespace {
+
+// How a plan enters the key: by what the modules get, not by how it was asked for. The typical method and
+// settings stand at the top; "modules" has the modules of the blocks that get something else or nothing, and
+// every embedding that gets anything.
+void add_plan(const Plan& plan, Json& fields) {
+  const PlannedModule& typical = plan.typical();
+  fields["method"] = typical.method->name();
+  fields["method_version"] = typical.method->version();
+  fields["settings"] = typical.settings;
+  Json modules = Json::object();
+  for (const PlannedModule& module : plan.modules) {
+    if (module.role == PlannedModule::Role::linear && plan.is_typical(module)) continue;
+    modules[module.info.name] = {{"method", module.method->name()},
+                                 {"method_version", module.method->version()},
+                                 {"settings", module.settings}};
+  }
+  for (const std::string& name : plan.kept) modules[name] = "kept";
+  if (!modules.empty()) fields["modules"] = std::move(modules);
+}
+
+}  // namespace
+
 Key QuantizeJob::key(const Store& store) const {
-  const Method& method = *request_.method;
   Key key;
   key.fields["source"] = open_.content_hash(store.memo_folder());
   key.fields["companions"] = companion_hash(request_.model);
   key.fields["format_version"] = kArtifactVersion;
-  key.fields["method"] = method.name();
-  key.fields["method_version"] = method.version();
-  key.fields["settings"] = request_.settings;
+  add_plan(plan_, key.fields);
   key.fields["isa"] = isa_name();
   if (calibration_) {
     key.fields["calibration"] = calibration_->hash;
+    key.fields["products"] = products_name(*model_);
     key.fields["calibration_length"] = calibration_->length;
     key.fields["pipeline_version"] = kPipelineVersion;
   }
   return key;
 }
 
-void QuantizeJob::write(const Path& folder, Progress& progress, bool replace) const {
-  const auto start = std::chrono::steady_clock::now();
-  ArtifactWriter writer(folder, open_, artifact_modules(plan_));
-  WriterSink sink(writer);
-  quantize_model(*model_, *request_.method, request_.settings, plan_, calibration(), sink, progress);
+Json QuantizeJob::manifest() const {
+  const PlannedModule& typical = plan_.typical();
   Json manifest;
   manifest["qwb_version"] = QWB_VERSION;
   manifest["isa"] = isa_name();
+  if (calibration_) manifest["products"] = products_name(*model_);
   manifest["source"] = {{"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
                         {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
                         {"revision", nullptr},
                         {"hash", open_.content_hash(default_cache_root() / "memo")}};
-  manifest["method"] = request_.method->name();
-  manifest["method_version"] = request_.method->version();
-  manifest["bits"] = request_.method->bits(request_.settings);
-  manifest["settings"] = request_.settings;
+  manifest["method"] = typical.method->name();
+  manifest["method_version"] = typical.method->version();
+  manifest["bits"] = plan_.bits();
+  manifest["settings"] = typical.settings;
+  manifest["kept"] = plan_.kept;
   manifest["calibration"] = calibration_ ? calibration_->manifest : Json(nullptr);
+  return manifest;
+}
+
+MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
+  const bool asked = limit > 0;
+  if (!asked) limit = available_memory();
+  const MemoryNeed need = estimate_memory(*model_, plan_, calibration());
+  MemoryPlan plan;
+  plan.peak = need.fixed + need.kept + need.streams;
+  if (plan.peak > limit && need.kept > 0) {
+    plan.kept_scratch = scratch;
+    plan.peak -= need.kept;
+    plan.scratch += need.kept;
+  }
+  if (plan.peak > limit && need.streams > 0) {
+    plan.stream_scratch = scratch;
+    plan.peak -= need.streams;
+    plan.scratch += need.streams;
+  }
+  if (plan.peak > limit) {
+    throw Error(ErrorKind::failed,
+                "the work needs about " + std::to_string(plan.peak >> 20) + " MB of memory, and " +
+                    (asked ? "--max-memory allows " : "the machine has ") + std::to_string(limit >> 20) +
+                    " MB" + (asked ? "" : " free"),
+                {}, "use shorter windows (--length), or allow more by --max-memory");
+  }
+  // Activations, the artifact, and its copy with the streams in the journal.
+  const int64_t streams = calibration_ ? need.streams : 0;
+  const int64_t disk = plan.scratch + artifact_bytes() + (calibration_ ? plan_.bytes + 2 * streams : 0);
+  if (free_disk_space(scratch) < disk) {
+    throw Error(ErrorKind::failed,
+                "the work needs about " + std::to_string(disk >> 20) + " MB on disk, and " +
+                    std::to_string(free_disk_space(scratch) >> 20) + " MB are free",
+                scratch.string(), "free some space, or point QWB_CACHE at another disk");
+  }
+  return plan;
+}
+
+void QuantizeJob::write(const Path& folder, Progress& progress, const WriteOptions& options) const {
+  const auto start = std::chrono::steady_clock::now();
+  ArtifactWriter writer(folder, open_, artifact_modules(plan_));
+  WriterSink sink(writer, plan_);
+  std::unique_ptr<RunJournal> journal;
+  if (calibration_ && !options.journal.empty())
+    journal = RunJournal::open(options.journal, plan_, sink, progress);
+  if (journal) journal->replay();
+  ModuleSink& first = journal ? static_cast<ModuleSink&>(*journal) : sink;
+  quantize_model(*model_, plan_, calibration(), first, progress,
+                 {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});
+  Json manifest = this->manifest();
   manifest["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   manifest["peak_memory"] = peak_resident_bytes();
-  if (!writer.finish(manifest, replace)) {
+  if (!writer.finish(manifest, options.replace)) {
     throw Error(ErrorKind::usage, "the folder exists and is not empty", folder.string(),
                 "choose another --out or add --force");
   }
+  if (journal) journal->remove();
 }
 
 }  // namespace qwb

@@ -1,0 +1,193 @@
+#include "lib/quantize/gptq_refine.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kB = kFactorBlock;
+constexpr int64_t kL = kRowLanes;
+constexpr float kNoFraction = 0x1.8p23f;  // rounds |x| < 2^22 to an integer, ties to even
+
+class TileRefiner {
+ public:
+  TileRefiner(const PreparedMoments& moments, const GptqSettings& settings, const std::string& module,
+              GptqTile& tile)
+      : moments_(moments),
+        settings_(settings),
+        module_(module),
+        tile_(tile),
+        columns_(tile.columns),
+        gradient_(columns_ * kL) {}
+
+  // True if anything changed.
+  bool sweep();
+
+ private:
+  int64_t group_of(int64_t position) const {
+    return moments_.order[static_cast<size_t>(position)] / settings_.grid.group_size;
+  }
+  // out [end - begin, 64] = H[begin:end, from:to] in[from:to], for one block of rows.
+  void multiply(int64_t block, int64_t from, int64_t to, const float* in, float* out) const;
+  bool descend(int64_t block);
+  bool move_column(int64_t position, float* change);
+  bool refit_group(int64_t begin, int64_t end);
+
+  const PreparedMoments& moments_;
+  const GptqSettings& settings_;
+  const std::string& module_;
+  GptqTile& tile_;
+  int64_t columns_;
+  FloatBuffer gradient_;  // H (W' - Q), valid for the block at work
+};
+
+// The lower triangle of H stands below the factor, the diagonal blocks stand by themselves; what lies above
+// is read transposed.
+void TileRefiner::multiply(int64_t block, int64_t from, int64_t to, const float* in, float* out) const {
+  const int64_t begin = block * kB, length = std::min(kB, columns_ - begin), end = begin + length;
+  const float* h = moments_.factor.upper.data();
+  const int64_t left = std::min(begin, to), right = std::max(end, from);
+  const int64_t inside_from = std::max(begin, from), inside_to = std::min(end, to);
+  std::fill_n(out, length * kL, 0.0f);
+  if (left > from) {
+    sgemm(false, false, {length, kL, left - from}, 1, h + begin * columns_ + from, columns_, in + from * kL,
+          kL, 1, out, kL);
+  }
+  if (inside_to > inside_from) {
+    sgemm(false, false, {length, kL, inside_to - inside_from}, 1,
+          moments_.diagonal.data() + begin * kB + (inside_from - begin), kB, in + inside_from * kL, kL, 1,
+          out, kL);
+  }
+  if (to > right) {
+    sgemm(true, false, {length, kL, to - right}, 1, h + right * columns_ + begin, columns_, in + right * kL,
+          kL, 1, out, kL);
+  }
+}
+
+// Moves the codes of one column; change = how far its values moved.
+bool TileRefiner::move_column(int64_t position, float* change) {
+  const LaneGrids& grid = tile_.grids[static_cast<size_t>(group_of(position))];
+  const auto max_code = static_cast<float>(settings_.grid.max_code());
+  const float pivot = moments_.diagonal[position * kB + position % kB];
+  const float* gradient = gradient_.data() + position * kL;
+  const float* aim = tile_.aim.data() + position * kL;
+  float* difference = tile_.difference.data() + position * kL;
+  uint8_t* codes = tile_.codes.data() + position * kL;
+  float largest = 0;
+  for (int64_t r = 0; r < kL; ++r) {
+    const float value = aim[r] - difference[r];
+    const float best = value + gradient[r] / pivot;
+    const float clamped = std::min(std::max(best / grid.scale[r], -grid.zero[r]), max_code - grid.zero[r]);
+    const float rounded = (clamped + kNoFraction) - kNoFraction;
+    const auto code = static_cast<uint8_t>(static_cast<int32_t>(rounded + grid.zero[r]));
+    const float moved = code == codes[r] ? 0.0f : rounded * grid.scale[r] - value;
+    codes[r] = code;
+    difference[r] -= moved;
+    change[r] = moved;
+    largest = std::max(largest, std::fabs(moved));
+  }
+  return largest > 0;
+}
+
+bool TileRefiner::descend(int64_t block) {
+  const int64_t begin = block * kB, end = std::min(columns_, begin + kB);
+  multiply(block, 0, columns_, tile_.difference.data(), gradient_.data() + begin * kL);
+  bool changed = false;
+  float change[kL];
+  for (int64_t position = begin; position < end; ++position) {
+    if (!move_column(position, change)) continue;
+    changed = true;
+    const float* h = moments_.diagonal.data() + position * kB;
+    for (int64_t i = begin; i < end; ++i) {
+      const float factor = h[i - begin];
+      float* gradient = gradient_.data() + i * kL;
+      for (int64_t r = 0; r < kL; ++r) gradient[r] -= factor * change[r];
+    }
+  }
+  return changed;
+}
+
+// With codes c (zero point taken off) and Q = s c: the error is least at s + c H (W' - Q) / c H c.
+bool TileRefiner::refit_group(int64_t begin, int64_t end) {
+  LaneGrids& grid = tile_.grids[static_cast<size_t>(group_of(begin))];
+  const int64_t first = begin / kB, last = (end - 1) / kB;
+  FloatBuffer steps((last + 1) * kB * kL), product((last - first + 1) * kB * kL);
+  for (int64_t p = begin; p < end; ++p) {
+    for (int64_t r = 0; r < kL; ++r)
+      steps[p * kL + r] = static_cast<float>(tile_.codes[static_cast<size_t>(p * kL + r)]) - grid.zero[r];
+  }
+  double slope[kL] = {}, curvature[kL] = {};
+  for (int64_t block = first; block <= last; ++block) {
+    float* h_steps = product.data() + (block - first) * kB * kL;
+    multiply(block, begin, end, steps.data(), h_steps);
+    // Inside one block the gradient is up to date.
+    if (first != last)
+      multiply(block, 0, columns_, tile_.difference.data(), gradient_.data() + block * kB * kL);
+    for (int64_t p = std::max(begin, block * kB); p < std::min(end, (block + 1) * kB); ++p) {
+      for (int64_t r = 0; r < kL; ++r) {
+        slope[r] += static_cast<double>(steps[p * kL + r]) * gradient_[p * kL + r];
+        curvature[r] += static_cast<double>(steps[p * kL + r]) * h_steps[(p - block * kB) * kL + r];
+      }
+    }
+  }
+  float change[kL] = {};
+  bool changed = false;
+  for (int64_t r = 0; r < kL; ++r) {
+    if (!(curvature[r] > 0)) continue;
+    const auto wanted = static_cast<float>(grid.scale[r] + slope[r] / curvature[r]);
+    if (!(wanted > 0)) continue;
+    const float scale = stored_scale(wanted, settings_.grid.scale_dtype, module_);
+    const double step = static_cast<double>(scale) - grid.scale[r];
+    if (!(step * (step * curvature[r] - 2 * slope[r]) < 0)) continue;  // rounding the scale took the gain
+    change[r] = static_cast<float>(step);
+    grid.scale[r] = scale;
+    changed = true;
+  }
+  for (int64_t p = begin; changed && p < end; ++p) {
+    for (int64_t r = 0; r < kL; ++r) {
+      // Not by adding the change: the difference must belong to the scale as it is stored.
+      const float value = steps[p * kL + r] * grid.scale[r];
+      if (change[r] != 0) tile_.difference[p * kL + r] = tile_.aim[p * kL + r] - value;
+    }
+  }
+  if (!changed) return false;
+  if (first != last) {
+    multiply(last, 0, columns_, tile_.difference.data(), gradient_.data() + last * kB * kL);
+    return true;
+  }
+  for (int64_t p = first * kB; p < std::min(columns_, (first + 1) * kB); ++p) {
+    for (int64_t r = 0; r < kL; ++r) gradient_[p * kL + r] -= change[r] * product[(p - first * kB) * kL + r];
+  }
+  return true;
+}
+
+bool TileRefiner::sweep() {
+  bool changed = false;
+  int64_t group_begin = 0;
+  const bool whole_groups = settings_.order != ColumnOrder::static_groups;
+  for (int64_t block = 0; block < moments_.factor.blocks(); ++block) {
+    changed = descend(block) || changed;
+    const int64_t end = std::min(columns_, (block + 1) * kB);
+    // The groups that end in this block.
+    for (int64_t p = std::max(group_begin + 1, block * kB); whole_groups && p <= end; ++p) {
+      if (p < columns_ && group_of(p) == group_of(group_begin)) continue;
+      changed = refit_group(group_begin, p) || changed;
+      group_begin = p;
+      if (p == columns_) break;
+    }
+  }
+  return changed;
+}
+
+}  // namespace
+
+void refine_tile(const PreparedMoments& moments, const GptqSettings& settings, const std::string& module,
+                 GptqTile& tile) {
+  TileRefiner refiner(moments, settings, module, tile);
+  for (int sweep = 0; sweep < settings.sweeps; ++sweep) {
+    if (!refiner.sweep()) break;
+  }
+}
+
+}  // namespace qwb

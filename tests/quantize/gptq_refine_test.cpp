@@ -1,0 +1,271 @@
+// What follows GPTQ: coordinate descent over the codes, scales fitted again, the original model's outputs as
+// the aim, biases that take up the means.
+#include "lib/quantize/gptq_refine.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/quantize/demo_helper.h"
+#include "tests/quantize/gptq_helper.h"
+
+namespace qwb {
+namespace {
+
+GptqSettings settings_with(int sweeps, int64_t group, bool symmetric, ColumnOrder order, int bits) {
+  GptqSettings settings;
+  settings.grid = {bits, group, symmetric, DType::f32};
+  settings.order = order;
+  settings.sweeps = sweeps;
+  return settings;
+}
+
+struct Case {
+  int64_t out, in, group;
+  bool symmetric;
+  ColumnOrder order;
+};
+const Case kCases[] = {
+    {70, 96, 32, true, ColumnOrder::group_aware},    {33, 300, 128, false, ColumnOrder::group_aware},
+    {20, 390, 192, true, ColumnOrder::group_aware},  // groups across blocks
+    {9, 260, 260, false, ColumnOrder::group_aware},  // one group a row
+    {40, 200, 48, true, ColumnOrder::static_groups}, {5, 129, 16, false, ColumnOrder::sequential}};
+
+// H + damping, by columns of the checkpoint, in f64.
+std::vector<double> damped(const std::vector<float>& hessian, int64_t n, double damping) {
+  std::vector<double> h(hessian.begin(), hessian.end());
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += h[i * n + i];
+  for (int64_t i = 0; i < n; ++i) h[i * n + i] += damping * sum / static_cast<double>(n);
+  return h;
+}
+
+double form(const float* d, const std::vector<double>& h, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    double row = 0;
+    for (int64_t j = 0; j < n; ++j) row += h[i * n + j] * d[j];
+    sum += row * d[i];
+  }
+  return sum;
+}
+
+TEST(GptqRefine, NeverRaisesTheErrorOfARowAndUsuallyLowersIt) {
+  for (const Case& c : kCases) {
+    const auto weight = normal_values(c.out * c.in, 1);
+    const auto hessian = moments_of(correlated_inputs(500, c.in, 2), c.in);
+    const std::vector<double> h = damped(hessian, c.in, 0.01);
+    double before = 0, after = 0;
+    const GptqSettings plain = settings_with(0, c.group, c.symmetric, c.order, 3);
+    const GptqSettings refined = settings_with(4, c.group, c.symmetric, c.order, 3);
+    const PreparedMoments moments = prepare_moments(hessian.data(), c.in, plain, "m");
+    for (int64_t o = 0; o < c.out; o += kRowLanes) {
+      const int64_t rows = std::min(kRowLanes, c.out - o);
+      const SolvedRows a = solve_rows(weight.data() + o * c.in, rows, {}, moments, plain, "m");
+      const SolvedRows b = solve_rows(weight.data() + o * c.in, rows, {}, moments, refined, "m");
+      for (int64_t r = 0; r < rows; ++r) {
+        const double x = form(a.difference.data() + r * c.in, h, c.in),
+                     y = form(b.difference.data() + r * c.in, h, c.in);
+        EXPECT_LE(y, x * (1 + 1e-4)) << c.in << " row " << o + r;
+        before += x;
+        after += y;
+      }
+    }
+    EXPECT_LT(after, 0.97 * before) << c.in;
+  }
+}
+
+// After the descent has settled, no other code at any one place is better.
+TEST(GptqRefine, NoSingleCodeCanBeImproved) {
+  const int64_t in = 150, rows = 11;
+  const auto weight = normal_values(rows * in, 3);
+  const auto hessian = moments_of(correlated_inputs(400, in, 4), in);
+  const std::vector<double> h = damped(hessian, in, 0.01);
+  // Static groups: their scales stay, so that only codes move.
+  const GptqSettings settings = settings_with(50, 50, true, ColumnOrder::static_groups, 3);
+  const PreparedMoments moments = prepare_moments(hessian.data(), in, settings, "m");
+  const SolvedRows solved = solve_rows(weight.data(), rows, {}, moments, settings, "m");
+  int improvable = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    std::vector<float> d(solved.difference.data() + r * in, solved.difference.data() + (r + 1) * in);
+    const double now = form(d.data(), h, in);
+    for (int64_t i = 0; i < in; ++i) {
+      const Grid grid = solved.grids[static_cast<size_t>(r * 3 + i / 50)];
+      const float kept = d[i];
+      for (int code = 0; code < 8; ++code) {
+        d[i] = weight[r * in + i] - grid_value(static_cast<uint8_t>(code), grid);
+        improvable += form(d.data(), h, in) < now * (1 - 1e-5) ? 1 : 0;
+      }
+      d[i] = kept;
+    }
+  }
+  EXPECT_EQ(improvable, 0);
+}
+
+// The values that come back are those of the codes and scales that come back.
+TEST(GptqRefine, DifferenceBelongsToCodesAndScales) {
+  for (const Case& c : kCases) {
+    const auto weight = normal_values(c.out * c.in, 5);
+    const auto hessian = moments_of(correlated_inputs(300, c.in, 6), c.in);
+    const GptqSettings settings = settings_with(4, c.group, c.symmetric, c.order, 4);
+    const PreparedMoments moments = prepare_moments(hessian.data(), c.in, settings, "m");
+    const int64_t rows = std::min(kRowLanes, c.out), groups = settings.grid.groups(c.in);
+    const SolvedRows solved = solve_rows(weight.data(), rows, {}, moments, settings, "m");
+    for (int64_t k = 0; k < rows * c.in; ++k) {
+      const Grid grid = solved.grids[static_cast<size_t>(k / c.in * groups + k % c.in / c.group)];
+      const float value = grid_value(solved.codes[static_cast<size_t>(k)], grid);
+      ASSERT_NEAR(solved.difference[k], weight[k] - value, 1e-5) << c.in << " " << k;
+    }
+  }
+}
+
+// Inputs of the original, of the quantized model, and residual streams, with everything made from them.
+struct Followed {
+  int64_t tokens = 700, in, out;
+  std::vector<float> x, original, residual;  // [tokens, in], [tokens, in], [tokens, out]
+  std::vector<float> hessian, drift, cross;
+  Moments moments;
+
+  Followed(int64_t inputs, int64_t outputs, bool centred) : in(inputs), out(outputs) {
+    original = correlated_inputs(tokens, in, 11);
+    x = original;
+    const auto noise = normal_values(tokens * in, 12);
+    for (size_t k = 0; k < x.size(); ++k) x[k] = 0.9f * x[k] + 0.1f * noise[k] + 0.5f;
+    residual = normal_values(tokens * out, 13);
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t o = 0; o < out; ++o)
+        residual[t * out + o] = 0.2f * residual[t * out + o] + 0.3f * x[t * in + o];
+    }
+    gather(centred);
+  }
+
+  void gather(bool centred) {
+    std::vector<double> mean_x(in), mean_d(in), mean_r(out);
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t i = 0; i < in; ++i) mean_x[i] += x[t * in + i] / static_cast<double>(tokens);
+      for (int64_t i = 0; i < in; ++i)
+        mean_d[i] += (original[t * in + i] - x[t * in + i]) / static_cast<double>(tokens);
+      for (int64_t o = 0; o < out; ++o) mean_r[o] += residual[t * out + o] / static_cast<double>(tokens);
+    }
+    const double c = centred ? 1 : 0;
+    std::vector<double> h(in * in), d(in * in), e(out * in);
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t j = 0; j < in; ++j) {
+        const double xj = x[t * in + j] - c * mean_x[j];
+        for (int64_t i = 0; i < in; ++i) {
+          h[i * in + j] += (x[t * in + i] - c * mean_x[i]) * xj;
+          d[i * in + j] += (original[t * in + i] - x[t * in + i] - c * mean_d[i]) * xj;
+        }
+        for (int64_t o = 0; o < out; ++o) e[o * in + j] += (residual[t * out + o] - c * mean_r[o]) * xj;
+      }
+    }
+    hessian.assign(h.begin(), h.end());
+    drift.assign(d.begin(), d.end());
+    cross.assign(e.begin(), e.end());
+    moments.tokens = tokens;
+    moments.hessian = hessian.data();
+    moments.drift = drift.data();
+    moments.residual = cross.data();
+    moments.centred = centred;
+    if (!centred) return;
+    moments.input_mean.assign(mean_x.begin(), mean_x.end());
+    moments.drift_mean.assign(mean_d.begin(), mean_d.end());
+    moments.residual_mean.assign(mean_r.begin(), mean_r.end());
+  }
+
+  // Squared distance between what the original adds to its stream and what the quantized module, with its
+  // bias shifted, adds to the other, over its norm.
+  double error(const std::vector<float>& weight, const std::vector<float>& values,
+               const std::vector<float>& shift) const {
+    double sum = 0, norm = 0;
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t o = 0; o < out; ++o) {
+        double wanted = residual[t * out + o], given = shift.empty() ? 0 : shift[o];
+        for (int64_t i = 0; i < in; ++i) {
+          wanted += static_cast<double>(weight[o * in + i]) * original[t * in + i];
+          given += static_cast<double>(values[o * in + i]) * x[t * in + i];
+        }
+        sum += (wanted - given) * (wanted - given);
+        norm += wanted * wanted;
+      }
+    }
+    return sum / norm;
+  }
+};
+
+// The aim against the normal equations, solved by plain elimination in f64.
+TEST(GptqCorrection, AimSolvesTheNormalEquations) {
+  const Followed f(140, 30, false);
+  const auto weight = normal_values(f.out * f.in, 14);
+  const GptqSettings settings = settings_with(0, 35, true, ColumnOrder::group_aware, 8);
+  const PreparedMoments moments = prepare_moments(f.hessian.data(), f.in, settings, "m");
+  const SolvedRows solved =
+      solve_rows(weight.data(), f.out, {f.drift.data(), f.cross.data()}, moments, settings, "m");
+  const std::vector<double> h = damped(f.hessian, f.in, settings.damping);
+  // (aim - W) H must equal W D + E.
+  double worst = 0, largest = 0;
+  for (int64_t o = 0; o < f.out; ++o) {
+    for (int64_t j = 0; j < f.in; ++j) {
+      double left = 0, right = f.cross[o * f.in + j];
+      for (int64_t i = 0; i < f.in; ++i) {
+        left += (static_cast<double>(solved.aim[o * f.in + i]) - weight[o * f.in + i]) * h[i * f.in + j];
+        right += static_cast<double>(weight[o * f.in + i]) * f.drift[i * f.in + j];
+      }
+      worst = std::max(worst, std::fabs(left - right));
+      largest = std::max(largest, std::fabs(right));
+    }
+  }
+  EXPECT_LT(worst, 1e-3 * largest);
+}
+
+TEST(GptqCorrection, FollowsTheOriginalsOutput) {
+  for (const bool centred : {false, true}) {
+    const Followed f(140, 30, centred);
+    const auto weight = normal_values(f.out * f.in, 15);
+    const Tensor tensor = make_tensor(weight, {f.out, f.in});
+    ModuleTask task = make_task("m", tensor.view());
+    task.moments = &f.moments;
+    const Json plain = {{"refine", "codes"}, {"group_size", 35}}, full = {{"group_size", 35}};
+    const ModuleResult before = run_method("gptq", task, plain), after = run_method("gptq", task, full);
+    EXPECT_EQ(after.bias_shift.size(), centred ? 30u : 0u);
+    EXPECT_TRUE(before.bias_shift.empty());
+    const double without = f.error(weight, dequantize(before.tensor), {}),
+                 with = f.error(weight, dequantize(after.tensor), after.bias_shift);
+    EXPECT_LT(with, 0.5 * without) << centred;
+    if (!centred) continue;
+    // The shift leaves no mean error: moving it either way is worse.
+    for (const float step : {-0.05f, 0.05f}) {
+      std::vector<float> moved = after.bias_shift;
+      for (float& value : moved) value += step;
+      EXPECT_GT(f.error(weight, dequantize(after.tensor), moved), with);
+    }
+  }
+}
+
+TEST(GptqRefine, NeverWorseThanPlainRoundingOnTheCalibrationData) {
+  for (uint64_t seed = 0; seed < 12; ++seed) {
+    const int64_t out = 6, in = 64;
+    const auto weight = normal_values(out * in, seed);
+    const auto hessian = moments_of(correlated_inputs(5 + static_cast<int64_t>(seed) * 20, in, seed), in);
+    const Tensor tensor = make_tensor(weight, {out, in});
+    Moments moments;
+    moments.hessian = hessian.data();
+    moments.tokens = 5;
+    ModuleTask task = make_task("m", tensor.view());
+    task.moments = &moments;
+    for (const int bits : {2, 3, 8}) {
+      for (const char* refine : {"off", "codes", "full"}) {
+        const ModuleResult result =
+            run_method("gptq", task, {{"bits", bits}, {"group_size", 16}, {"refine", refine}});
+        const double rounding = result.details["rounding_error"].get<double>();
+        EXPECT_LE(*result.output_error, rounding) << bits << refine << seed;
+        const auto rtn =
+            run_method("rtn", task, {{"bits", bits}, {"group_size", 16}, {"scale_dtype", "f16"}});
+        EXPECT_NEAR(rounding, output_error(weight, dequantize(rtn.tensor), in, hessian), 1e-3 * rounding);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qwb
