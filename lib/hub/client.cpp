@@ -24,25 +24,6 @@ constexpr int64_t kLargestFile = int64_t{1} << 44;  // 16 TiB
 constexpr int kConnectionTries = 3;
 constexpr double kLongestWait = 60;  // seconds that a server may ask for
 
-// Keeps one answer.
-struct Collector : HttpHandler {
-  HttpHead head;
-  std::string body;
-  std::optional<HttpEnd> end;
-  bool too_large = false;
-
-  bool on_head(const HttpHead& h) override {
-    head = h;
-    return true;
-  }
-  bool on_data(Bytes data) override {
-    too_large = body.size() + data.size() > kLargestBody;
-    if (!too_large) body += as_text(data);
-    return !too_large;
-  }
-  void on_end(const HttpEnd& e) override { end = e; }
-};
-
 void sleep_seconds(double seconds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   while (std::chrono::steady_clock::now() < end) {
@@ -102,6 +83,25 @@ std::string bare_etag(std::string etag) {
 
 }  // namespace
 
+// Keeps one answer.
+struct HubClient::Collector : HttpHandler {
+  HttpHead head;
+  std::string body;
+  std::optional<HttpEnd> end;
+  bool too_large = false;
+
+  bool on_head(const HttpHead& h) override {
+    head = h;
+    return true;
+  }
+  bool on_data(Bytes data) override {
+    too_large = body.size() + data.size() > kLargestBody;
+    if (!too_large) body += as_text(data);
+    return !too_large;
+  }
+  void on_end(const HttpEnd& e) override { end = e; }
+};
+
 HubClient::HubClient(Http& http, const HubSettings& settings, Progress& progress)
     : http_(http),
       settings_(settings),
@@ -114,44 +114,54 @@ Url HubClient::file_url(const HubSettings& settings, const RepoName& repo, const
                     percent_encode(path, true));
 }
 
+// One exchange to its end.
+void HubClient::exchange(const HttpRequest& request, Collector& collector) {
+  http_.start(request, collector);
+  try {
+    while (!collector.end) http_.step(0.2);
+  } catch (...) {
+    http_.cancel(collector);
+    throw;
+  }
+  if (collector.too_large) throw no_hub("longer than 64 MB", request.url);
+}
+
+// Waits before another try.
+void HubClient::wait_before_retry(int failures, double requested) {
+  const double seconds = std::max(backoff_.wait(failures, false), requested);
+  if (seconds >= 2)
+    progress_.note("the Hub does not answer well; trying again in " +
+                   std::to_string(static_cast<int64_t>(seconds)) + " s");
+  sleep_seconds(seconds);
+}
+
 // One answer: passing troubles are tried again, redirects followed (those to another server only with
-// follow_away). The answer's status is then 2xx or a redirect that was not followed or 404.
+// follow_away). The answer's status is then 2xx, or a redirect that was not followed, or 404 or 405.
 HubClient::Reply HubClient::ask(const RepoName& repo, const Url& url, bool head_only, bool follow_away) {
   Route route(settings_, url);
   for (int failures = 0;;) {
     Collector collector;
-    http_.start(route.request(head_only, {}), collector);
-    try {
-      while (!collector.end) http_.step(0.2);
-    } catch (...) {
-      http_.cancel(collector);
-      throw;
-    }
-    if (collector.too_large) throw no_hub("longer than 64 MB", route.url());
-    std::optional<double> wait;
+    exchange(route.request(head_only, {}), collector);
+    const HttpHead& head = collector.head;
     if (collector.end->kind != HttpEnd::Kind::complete) {
       const Error error = connection_error(route.url(), *collector.end);
       if (collector.end->kind == HttpEnd::Kind::untrusted) throw error;
       if (++failures >= kConnectionTries) throw HubUnavailable(error);
-    } else if (is_passing(collector.head.status)) {
-      const Error error = hub_error(settings_, repo, route.url(), collector.head, collector.body);
-      wait = requested_wait(collector.head);
-      if (++failures >= settings_.attempts || wait.value_or(0) > kLongestWait) throw HubUnavailable(error);
-    } else if (Route::is_redirect(collector.head)) {
-      const bool away = !route.url().resolve(collector.head.field("location")).same_origin(route.url());
-      if (away && !follow_away) return {collector.head, collector.body, route.url()};
-      route.follow(collector.head);
-      continue;
-    } else if (collector.head.status == 200 || collector.head.status == 404 || collector.head.status == 405) {
-      return {collector.head, collector.body, route.url()};
+      wait_before_retry(failures, 0);
+    } else if (is_passing(head.status)) {
+      const double wait = requested_wait(head).value_or(0);
+      if (++failures >= settings_.attempts || wait > kLongestWait)
+        throw HubUnavailable(hub_error(settings_, repo, route.url(), head, collector.body));
+      wait_before_retry(failures, wait);
+    } else if (Route::is_redirect(head)) {
+      const bool away = !route.url().resolve(head.field("location")).same_origin(route.url());
+      if (away && !follow_away) return {head, collector.body, route.url()};
+      route.follow(head);
+    } else if (head.status == 200 || head.status == 404 || head.status == 405) {
+      return {head, collector.body, route.url()};
     } else {
-      throw hub_error(settings_, repo, route.url(), collector.head, collector.body);
+      throw hub_error(settings_, repo, route.url(), head, collector.body);
     }
-    const double seconds = std::max(backoff_.wait(failures, false), wait.value_or(0));
-    if (seconds >= 2)
-      progress_.note("the Hub does not answer well; trying again in " +
-                     std::to_string(static_cast<int64_t>(seconds)) + " s");
-    sleep_seconds(seconds);
   }
 }
 

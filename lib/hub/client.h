@@ -52,6 +52,9 @@ class HubClient {
     std::string body;
     Url url;
   };
+  struct Collector;
+  void exchange(const HttpRequest& request, Collector& collector);
+  void wait_before_retry(int failures, double requested);
   Reply ask(const RepoName& repo, const Url& url, bool head_only, bool follow_away);
   Http& http_;
   const HubSettings& settings_;

@@ -136,18 +136,10 @@ Http::~Http() {
   curl_multi_cleanup(state_->multi);
 }
 
-void Http::start(const HttpRequest& request, HttpHandler& handler) {
-  Exchange& exchange = state_->exchanges.emplace_back();
-  exchange.easy = curl_easy_init();
-  if (exchange.easy == nullptr) throw Error(ErrorKind::failed, "libcurl does not start");
-  exchange.handler = &handler;
-  exchange.window_began = now_seconds();
-  CURL* easy = exchange.easy;
-  // Compressed bytes would neither have the announced length nor could be resumed.
-  exchange.fields = curl_slist_append(nullptr, "Accept-Encoding: identity");
-  if (!request.token.empty())
-    exchange.fields = curl_slist_append(exchange.fields, ("Authorization: Bearer " + request.token).c_str());
-  curl_easy_setopt(easy, CURLOPT_URL, request.url.text().c_str());
+namespace {
+
+// What is the same for every request: who is trusted, and how long one waits.
+void set_common_options(CURL* easy, const HubSettings& settings) {
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -157,10 +149,26 @@ void Http::start(const HttpRequest& request, HttpHandler& handler) {
   curl_easy_setopt(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_USERAGENT, "qwb-pull");
-  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, exchange.fields);
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kReceiveBuffer);
-  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-                   static_cast<long>(state_->settings.connect_seconds * 1000));
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(settings.connect_seconds * 1000));
+  if (!settings.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, settings.ca_file.c_str());
+}
+
+}  // namespace
+
+void Http::start(const HttpRequest& request, HttpHandler& handler) {
+  Exchange& exchange = state_->exchanges.emplace_back();
+  CURL* easy = exchange.easy = curl_easy_init();
+  if (easy == nullptr) throw Error(ErrorKind::failed, "libcurl does not start");
+  exchange.handler = &handler;
+  exchange.window_began = now_seconds();
+  // Compressed bytes would neither have the announced length nor could be resumed.
+  exchange.fields = curl_slist_append(nullptr, "Accept-Encoding: identity");
+  if (!request.token.empty())
+    exchange.fields = curl_slist_append(exchange.fields, ("Authorization: Bearer " + request.token).c_str());
+  set_common_options(easy, state_->settings);
+  curl_easy_setopt(easy, CURLOPT_URL, request.url.text().c_str());
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, exchange.fields);
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, exchange.reason);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Exchange::on_header);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &exchange);
@@ -168,8 +176,6 @@ void Http::start(const HttpRequest& request, HttpHandler& handler) {
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, &exchange);
   if (request.head_only) curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
   if (!request.range.empty()) curl_easy_setopt(easy, CURLOPT_RANGE, request.range.c_str());
-  if (!state_->settings.ca_file.empty())
-    curl_easy_setopt(easy, CURLOPT_CAINFO, state_->settings.ca_file.c_str());
   curl_multi_add_handle(state_->multi, easy);
 }
 
