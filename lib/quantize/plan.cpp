@@ -221,6 +221,11 @@ size_t most_frequent(const std::vector<PlannedModule>& modules) {
 
 }  // namespace
 
+double PlannedModule::bits() const {
+  if (storage.codec == "dense") return static_cast<double>(8 * dtype_size(storage.parts.front().dtype));
+  return method->bits(settings);
+}
+
 bool Plan::wants_reference() const {
   return std::any_of(modules.begin(), modules.end(), [](const PlannedModule& module) {
     return module.method->wants_reference(module.settings);
