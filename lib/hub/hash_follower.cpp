@@ -86,10 +86,12 @@ void HashFollower::work() {
     if (stop_) return;
     entry->busy = true;
     const int64_t to = entry->available;
+    int64_t hashed = entry->hashed;
     lock.unlock();
     Result result;
-    const bool ended = hash_some(*entry, to, result);
+    const bool ended = hash_some(*entry, hashed, to, result);
     lock.lock();
+    entry->hashed = hashed;
     entry->busy = false;
     if (ended && !entry->ended) {
       entry->ended = true;
@@ -100,22 +102,22 @@ void HashFollower::work() {
   }
 }
 
-bool HashFollower::hash_some(Entry& entry, int64_t to, Result& result) {
+bool HashFollower::hash_some(Entry& entry, int64_t& hashed, int64_t to, Result& result) {
   Partial& partial = *entry.partial;
   result.partial = &partial;
   try {
     // A bounded stretch, so that forget() and the destructor never wait long.
-    to = std::min(to, entry.hashed + (int64_t{32} << 20));
-    while (entry.hashed < to) {
-      const auto count = static_cast<size_t>(std::min<int64_t>(kBlock, to - entry.hashed));
+    to = std::min(to, hashed + (int64_t{32} << 20));
+    while (hashed < to) {
+      const auto count = static_cast<size_t>(std::min<int64_t>(kBlock, to - hashed));
       const MutableBytes block(buffer_.data(), count);
-      if (read_at(partial.fd(), entry.hashed, block, partial.path()) != static_cast<int64_t>(count))
+      if (read_at(partial.fd(), hashed, block, partial.path()) != static_cast<int64_t>(count))
         throw Error(ErrorKind::failed, "the file became shorter while it was being written",
                     partial.path().string());
       entry.digest.update(block);
-      entry.hashed += static_cast<int64_t>(count);
+      hashed += static_cast<int64_t>(count);
     }
-    if (entry.hashed < partial.size()) return false;
+    if (hashed < partial.size()) return false;
     result.hash = entry.digest.finish();
     if (result.hash == entry.etag) partial.seal();
   } catch (...) {

@@ -52,8 +52,9 @@ class HashFollower {
   };
   void work();
   Entry* next_entry();
-  // Outside the lock: hashes [hashed, to), and at the end of the file gives its result.
-  bool hash_some(Entry& entry, int64_t to, Result& result);
+  // Outside the lock: hashes from `hashed`, which it moves, to `to`, and at the end of the file gives its
+  // result.
+  bool hash_some(Entry& entry, int64_t& hashed, int64_t to, Result& result);
 
   std::function<void()> wake_;
   std::mutex mutex_;
