@@ -6,7 +6,10 @@
 
 #include "formats/qwb.h"
 #include "lib/base/error.h"
+#include "lib/base/parallel.h"
+#include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"
+#include "tools/common/run_journal.h"
 #include "tools/common/text.h"
 #include "tools/common/tool.h"
 #include "tools/common/work_report.h"
@@ -23,13 +26,25 @@ constexpr char kExamples[] = R"(Examples:
   qwb-quantize --method gptq --calib text.jsonl --samples 256 --length 2048 --dry-run
 The artifact's path is the only thing on standard output: A=$(qwb-quantize --method nf4 -q))";
 
+// Progress that nobody came back to for a month is in the way.
+constexpr double kJournalAge = 30 * 86400.0;
+
 struct Options {
   std::unique_ptr<QuantizeFlags> wanted;
-  std::string out, save_calib;
+  std::string out, save_calib, max_memory;
+  bool no_resume = false;
   bool force = false, no_cache = false, report = false;
 };
 
-Json plan_json(const QuantizeJob& job, const Path& place) {
+MemoryPlan memory_plan(const QuantizeJob& job, const Store& store, const Options& options) {
+  const int64_t limit = options.max_memory.empty() ? 0 : parse_bytes(options.max_memory);
+  // The disk that the artifact goes to anyway; /tmp is memory on many machines.
+  Path scratch = options.no_cache ? std::filesystem::absolute(options.out).parent_path() : store.root();
+  if (!options.no_cache) std::filesystem::create_directories(scratch);
+  return job.memory_plan(limit, scratch);
+}
+
+Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memory) {
   Json json = {{"schema", 1},
                {"modules", job.plan().modules.size()},
                {"weights", job.plan().weights},
@@ -45,7 +60,9 @@ Json plan_json(const QuantizeJob& job, const Path& place) {
                             {"bytes", module.storage.bytes()}});
   }
   json["artifact_bytes"] = job.artifact_bytes();
-  json["peak_memory"] = job.peak_memory();
+  json["peak_memory"] = memory.peak;
+  json["scratch_bytes"] = memory.scratch;
+  json["seconds"] = job.estimate_seconds();
   json["disk_free"] = free_disk_space(place);
   json["calibration"] = job.calibration() != nullptr ? job.calibration()->manifest : Json(nullptr);
   return json;
@@ -54,7 +71,8 @@ Json plan_json(const QuantizeJob& job, const Path& place) {
 int tell_plan(const QuantizeJob& job, const Store& store, const Options& options, Tool& tool) {
   const Path place = options.out.empty() ? store.root() : Path(options.out);
   const bool cached = store.find(job.key(store)).has_value();
-  Json json = plan_json(job, place);
+  const MemoryPlan memory = memory_plan(job, store, options);
+  Json json = plan_json(job, place, memory);
   json["cached"] = cached;
   if (tool.json()) {
     tool.print(json.dump() + "\n");
@@ -75,12 +93,14 @@ int tell_plan(const QuantizeJob& job, const Store& store, const Options& options
   }
   tool.print(table.text(tool.color_stdout()));
   const size_t kept = job.plan().kept.size();
-  tool.print(fmt::format("{} modules{}, {} weights; artifact {}, peak memory about {}, {} free on disk{}\n",
-                         job.plan().modules.size(),
-                         kept > 0 ? fmt::format(" ({} stay as they are)", kept) : "",
-                         human_number(static_cast<double>(job.plan().weights)),
-                         human_bytes(job.artifact_bytes()), human_bytes(job.peak_memory()),
-                         human_bytes(free_disk_space(place)), cached ? "; in the cache already" : ""));
+  tool.print(fmt::format(
+      "{} modules{}, {} weights; artifact {}, about {} on {} threads, peak memory about {}{}, {} free on "
+      "disk{}\n",
+      job.plan().modules.size(), kept > 0 ? fmt::format(" ({} stay as they are)", kept) : "",
+      human_number(static_cast<double>(job.plan().weights)), human_bytes(job.artifact_bytes()),
+      human_duration(json_number(json, "seconds", "the plan")), threads(), human_bytes(memory.peak),
+      memory.scratch > 0 ? " with " + human_bytes(memory.scratch) + " of activations on disk" : "",
+      human_bytes(free_disk_space(place)), cached ? "; in the cache already" : ""));
   return 0;
 }
 
@@ -163,7 +183,10 @@ int quantize(const Options& options, Tool& tool) {
   if (tool.dry_run()) return tell_plan(job, store, options, tool);
   if (options.no_cache) {
     if (options.out.empty()) throw Error(ErrorKind::usage, "--no-cache needs --out");
-    job.write(options.out, tool.progress(), options.force);
+    WriteOptions write;
+    write.replace = options.force;
+    write.memory = memory_plan(job, store, options);
+    job.write(options.out, tool.progress(), write);
     answer(options.out, false, "", options, tool);
     return 0;
   }
@@ -171,7 +194,15 @@ int quantize(const Options& options, Tool& tool) {
   bool cached = true;
   const auto fill = [&](const Path& folder) {
     cached = false;
-    job.write(folder, tool.progress());
+    WriteOptions write;
+    write.memory = memory_plan(job, store, options);
+    if (write.memory.scratch > 0)
+      tool.note(human_bytes(write.memory.scratch) + " of activations go to files: memory is short");
+    const Path journals = store.root() / "resume";
+    RunJournal::sweep(journals, kJournalAge);
+    write.journal = journals / key.hex();
+    if (options.no_resume) std::filesystem::remove_all(write.journal);
+    job.write(folder, tool.progress(), write);
   };
   const std::string note = job.plan().method_name() + " of " + job.model_folder().string();
   const CacheObject object = store.build(key, fill, note, [&](const std::string& text) { tool.note(text); });
@@ -197,6 +228,11 @@ int main(int argc, char** argv) {
         app.add_option("--out", options->out, "put a copy of the artifact here")->type_name("DIR");
         app.add_flag("--force", options->force, "replace what is at --out and --save-calib");
         app.add_flag("--no-cache", options->no_cache, "write to --out only, leave the cache alone");
+        app.add_option("--max-memory", options->max_memory,
+                       "keep activations in files beyond this much memory, e.g. 6G [what is free]")
+            ->type_name("SIZE");
+        app.add_flag("--no-resume", options->no_resume,
+                     "forget what an interrupted run of the same work had finished");
         app.add_option("--save-calib", options->save_calib,
                        "write the calibration windows here (NAME.qwbcalib), for --calib")
             ->type_name("FILE")

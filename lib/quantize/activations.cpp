@@ -109,4 +109,26 @@ void HalfRows::load(int64_t first_row, int64_t rows, float* values) const {
   }
 }
 
+void HalfRows::read_raw(int64_t first_row, int64_t rows, std::byte* halves, float* scales) const {
+  const int64_t bytes = rows * columns_ * 2, offset = first_row * columns_ * 2;
+  std::copy_n(scales_.data() + first_row, rows, scales);
+  if (file_ < 0) {
+    std::copy_n(halves_.data() + offset, bytes, halves);
+    return;
+  }
+  transfer_all(bytes, offset, "read",
+               [&](int64_t done, size_t size, off_t at) { return ::pread(file_, halves + done, size, at); });
+}
+
+void HalfRows::write_raw(int64_t first_row, int64_t rows, const std::byte* halves, const float* scales) {
+  const int64_t bytes = rows * columns_ * 2, offset = first_row * columns_ * 2;
+  std::copy_n(scales, rows, scales_.data() + first_row);
+  if (file_ < 0) {
+    std::copy_n(halves, bytes, halves_.data() + offset);
+    return;
+  }
+  transfer_all(bytes, offset, "write",
+               [&](int64_t done, size_t size, off_t at) { return ::pwrite(file_, halves + done, size, at); });
+}
+
 }  // namespace qwb

@@ -23,6 +23,9 @@ class HalfRows {
 
   void store(int64_t first_row, int64_t rows, const float* values);
   void load(int64_t first_row, int64_t rows, float* values) const;
+  // The rows as they are kept, [rows, columns] f16 and [rows] f32: what save and restore need.
+  void read_raw(int64_t first_row, int64_t rows, std::byte* halves, float* scales) const;
+  void write_raw(int64_t first_row, int64_t rows, const std::byte* halves, const float* scales);
   int64_t rows() const { return scales_.size(); }
   int64_t columns() const { return columns_; }
   bool on_disk() const { return file_ >= 0; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/base/error.h"
+#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/bf16_product.h"
 #include "lib/kernels/dequantize.h"
@@ -32,7 +33,7 @@ std::vector<float> means(const std::vector<double>& sums, int64_t tokens) {
 }
 
 // m [rows, columns] -= tokens * left right^T
-void take_out_means(const FloatBuffer& m, int64_t columns, int64_t tokens, const std::vector<double>& left,
+void subtract_means(const FloatBuffer& m, int64_t columns, int64_t tokens, const std::vector<double>& left,
                     const std::vector<double>& right) {
   parallel_for(static_cast<int64_t>(left.size()), [&](int64_t i) {
     const double factor = left[static_cast<size_t>(i)] / static_cast<double>(tokens);
@@ -75,6 +76,14 @@ ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibra
   });
 }
 
+void ResidualStream::begin(const Model& model, const CalibrationSet& calibration, const Weight& embedding) {
+  parallel_for(windows_, [&](int64_t w) {
+    FloatBuffer x(length_ * rows_.columns());
+    model.embed(calibration.windows[static_cast<size_t>(w)], 0, embedding, x.data());
+    store(w, x.data());
+  });
+}
+
 BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualStream& stream,
                                    ResidualStream* reference, const Path& scratch)
     : model_(model),
@@ -101,14 +110,17 @@ void BlockCalibration::prepare(const Gather& gather) {
   const int64_t size = gather.size, hidden = model_.config().hidden;
   moments_ = {};
   moments_.tokens = stream_.windows() * stream_.length();
-  hessian_ = zeros(size * size);
-  moments_.hessian = hessian_.data();
+  hessian_ = FloatBuffer();
   drift_ = FloatBuffer();
   residual_ = FloatBuffer();
+  if (gather.wants.moments) {
+    hessian_ = zeros(size * size);
+    moments_.hessian = hessian_.data();
+  }
   input_sums_.assign(static_cast<size_t>(size), 0.0);
   drift_sums_ = input_sums_;
   residual_sums_.clear();
-  if (reference_ != nullptr) {
+  if (gather.wants.drift) {
     drift_ = zeros(size * size);
     moments_.drift = drift_.data();
     if (gather.residual) {
@@ -133,12 +145,15 @@ void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows, int64_
 void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
   const int64_t length = stream_.length(), size = gather.size, hidden = model_.config().hidden;
   prepare(gather);
-  const bool follow = reference_ != nullptr, residual = follow && gather.residual;
+  // An original that is followed goes on with every stage that adds to its stream, wanted or not.
+  const bool follow = reference_ != nullptr && (gather.wants.drift || gather.residual);
+  const bool residual = follow && gather.residual, drift = gather.wants.drift;
   const Products products = model_.backend().products();
   const int64_t batch = batch_windows(length, size, stream_.windows());
   const FloatBuffer inputs(batch * length * size), drifts(follow ? batch * length * size : 0),
       residuals(residual ? batch * length * hidden : 0);
   for (int64_t first = 0; first < stream_.windows(); first += batch) {
+    check_interrupt();
     const int64_t count = std::min(batch, stream_.windows() - first), rows = count * length;
     for_windows(first, count, [&](int64_t w) {
       const int64_t row = (w - first) * length;
@@ -149,31 +164,32 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
           (follow && !model_.backend().all_finite(out.drift, length * size))) {
         throw Error(ErrorKind::failed, "NaN or Inf in the activations of block " + std::to_string(index_));
       }
-      for (int64_t k = 0; follow && k < length * size; ++k) out.drift[k] -= out.input[k];
+      for (int64_t k = 0; drift && k < length * size; ++k) out.drift[k] -= out.input[k];
       if (gather.keep) kept_->store(w * length, length, out.input);
     });
+    if (!gather.wants.moments) continue;
     const Operand x(inputs.data(), rows, size, products);
     add_moments(x, rows, hessian_.data());
-    if (follow) add_products(Operand(drifts.data(), rows, size, products), x, rows, drift_.data());
-    if (residual) add_products(Operand(residuals.data(), rows, hidden, products), x, rows, residual_.data());
-    if (!gather.centred) continue;
+    if (drift) add_products(Operand(drifts.data(), rows, size, products), x, rows, drift_.data());
+    if (drift && residual)
+      add_products(Operand(residuals.data(), rows, hidden, products), x, rows, residual_.data());
+    if (!gather.wants.centred) continue;
     add_means(inputs, rows, size, input_sums_);
     add_means(drifts, rows, size, drift_sums_);
     if (residual) add_means(residuals, rows, hidden, residual_sums_);
   }
 }
 
-void BlockCalibration::finish_means(bool centred) {
-  if (!centred) return;
+void BlockCalibration::take_out_means() {
   const int64_t tokens = moments_.tokens;
   const auto size = static_cast<int64_t>(input_sums_.size());
   moments_.input_mean = means(input_sums_, tokens);
   moments_.drift_mean = means(drift_sums_, tokens);
   moments_.residual_mean = means(residual_sums_, tokens);
   moments_.centred = true;
-  take_out_means(hessian_, size, tokens, input_sums_, input_sums_);
-  take_out_means(drift_, size, tokens, drift_sums_, input_sums_);
-  if (residual_.size() > 0) take_out_means(residual_, size, tokens, residual_sums_, input_sums_);
+  subtract_means(hessian_, size, tokens, input_sums_, input_sums_);
+  subtract_means(drift_, size, tokens, drift_sums_, input_sums_);
+  if (residual_.size() > 0) subtract_means(residual_, size, tokens, residual_sums_, input_sums_);
 }
 
 void BlockCalibration::attend(const Block& block, const float* x, float* attended) const {
@@ -192,7 +208,7 @@ void BlockCalibration::inner(const Block& block, const float* x, float* inner) c
 }
 
 // Every stage's work loads the streams, goes on from the stage before, and leaves them ready for the next.
-const Moments& BlockCalibration::observe(Stage stage, bool centred) {
+const Moments& BlockCalibration::observe(Stage stage, const StageWants& wants) {
   const int64_t length = stream_.length(), count = length * model_.config().hidden;
   const int64_t size = block_.input_size(stage);
   const std::unique_ptr<HalfRows> before = std::move(kept_);  // inputs of the stage before this one
@@ -201,7 +217,7 @@ const Moments& BlockCalibration::observe(Stage stage, bool centred) {
   };
   // One stage that adds to the stream: `make` computes its input, `apply` is the original module itself.
   const auto adding_stage = [&](const auto& make, const auto& apply) {
-    collect({size, true, true, centred}, [&](int64_t w, const Places& out) {
+    collect({size, true, true, wants}, [&](int64_t w, const Places& out) {
       FloatBuffer x(count);
       stream_.load(w, x.data());
       make(block_, x.data(), out.input);
@@ -216,7 +232,7 @@ const Moments& BlockCalibration::observe(Stage stage, bool centred) {
   };
   switch (stage) {
     case Stage::attention_input:
-      collect({size, false, false, centred}, [&](int64_t w, const Places& out) {
+      collect({size, false, false, wants}, [&](int64_t w, const Places& out) {
         FloatBuffer x(count);
         stream_.load(w, x.data());
         block_.attention_input(x.data(), length, out.input);
@@ -230,7 +246,7 @@ const Moments& BlockCalibration::observe(Stage stage, bool centred) {
                    [&](const float* input, float* x) { original_->attention_output(input, length, x); });
       break;
     case Stage::mlp_input:
-      collect({size, false, false, centred}, [&](int64_t w, const Places& out) {
+      collect({size, false, false, wants}, [&](int64_t w, const Places& out) {
         FloatBuffer x(count), attended(length * before->columns());
         stream_.load(w, x.data());
         before->load(w * length, length, attended.data());
@@ -246,7 +262,7 @@ const Moments& BlockCalibration::observe(Stage stage, bool centred) {
       adding_stage([&](const Block& block, const float* x, float* input) { inner(block, x, input); },
                    [&](const float* input, float* x) { original_->mlp_output(input, length, x); });
   }
-  finish_means(centred);
+  if (wants.centred) take_out_means();
   return moments_;
 }
 
@@ -287,6 +303,50 @@ void BlockCalibration::finish() {
   };
   for (int64_t first = 0; first < stream_.windows(); first += batch)
     for_windows(first, std::min(batch, stream_.windows() - first), body);
+}
+
+OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& stream,
+                                     const ResidualStream* reference, const StageWants& wants)
+    : hessian_(zeros(model.config().hidden * model.config().hidden)) {
+  const int64_t hidden = model.config().hidden, length = stream.length();
+  const Products products = model.backend().products();
+  const bool drift = wants.drift && reference != nullptr;
+  moments_.tokens = stream.windows() * length;
+  moments_.hessian = hessian_.data();
+  if (drift) {
+    drift_ = zeros(hidden * hidden);
+    moments_.drift = drift_.data();
+  }
+  const int64_t batch = batch_windows(length, hidden, stream.windows());
+  const FloatBuffer inputs(batch * length * hidden), drifts(drift ? inputs.size() : 0);
+  const auto final_input = [&](const ResidualStream& from, int64_t w, float* input) {
+    FloatBuffer x(length * hidden);
+    from.load(w, x.data());
+    model.final_norm(x.data(), length, input);
+    if (!model.backend().all_finite(input, length * hidden))
+      throw Error(ErrorKind::failed, "NaN or Inf in the output of the last block");
+  };
+  for (int64_t first = 0; first < stream.windows(); first += batch) {
+    check_interrupt();
+    const int64_t count = std::min(batch, stream.windows() - first), rows = count * length;
+    parallel_for(count, [&](int64_t i) {
+      float* input = inputs.data() + i * length * hidden;
+      final_input(stream, first + i, input);
+      if (!drift) return;
+      float* difference = drifts.data() + i * length * hidden;
+      final_input(*reference, first + i, difference);
+      for (int64_t k = 0; k < length * hidden; ++k) difference[k] -= input[k];
+    });
+    const Operand x(inputs.data(), rows, hidden, products);
+    add_moments(x, rows, hessian_.data());
+    if (drift) add_products(Operand(drifts.data(), rows, hidden, products), x, rows, drift_.data());
+  }
+}
+
+int64_t trial_windows(const Model& model, const CalibrationSet& calibration) {
+  const ModelConfig& c = model.config();
+  return batch_windows(calibration.length, std::max(c.intermediate, c.heads * c.head_dim),
+                       static_cast<int64_t>(calibration.windows.size()));
 }
 
 ActivationBytes activation_bytes(const Model& model, const CalibrationSet& calibration, bool reference) {

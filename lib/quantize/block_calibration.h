@@ -22,13 +22,26 @@ class ResidualStream {
   ResidualStream(const Model& model, const CalibrationSet& calibration, const Path& scratch = {});
   int64_t windows() const { return windows_; }
   int64_t length() const { return length_; }
+  // What enters block 0, with this embedding instead of the model's.
+  void begin(const Model& model, const CalibrationSet& calibration, const Weight& embedding);
   void load(int64_t window, float* values) const { rows_.load(window * length_, length_, values); }
   void store(int64_t window, const float* values) { rows_.store(window * length_, length_, values); }
+
+  // All that is kept, for saving and restoring.
+  HalfRows& rows() { return rows_; }
+  const HalfRows& rows() const { return rows_; }
 
  private:
   int64_t windows_;
   int64_t length_;
   HalfRows rows_;
+};
+
+// What is asked of a stage's inputs.
+struct StageWants {
+  bool moments = false;
+  bool drift = false;    // also against the original model's; needs its stream
+  bool centred = false;  // the means taken out; with drift only
 };
 
 // One block's way: for each stage observe() its input over all windows, replace() the modules that read it;
@@ -40,9 +53,9 @@ class BlockCalibration {
   BlockCalibration(const Model& model, int64_t index, ResidualStream& stream, ResidualStream* reference,
                    const Path& scratch = {});
 
-  // Stages in order, each once. centred (with a reference only): take the means out of the moments. The
-  // moments live until the next call. Throws `failed` naming the block if the inputs are not finite.
-  const Moments& observe(Stage stage, bool centred);
+  // Stages in order, each once. The moments live until the next call. Throws `failed` naming the block if the
+  // inputs are not finite.
+  const Moments& observe(Stage stage, const StageWants& wants);
   // The block goes on with this weight, dequantized.
   void replace(const std::string& module, const Weight& weight);
   void shift_bias(const std::string& module, const std::vector<float>& bias);
@@ -60,12 +73,12 @@ class BlockCalibration {
     int64_t size = 0;       // input channels
     bool residual = false;  // the stage's module adds to the residual stream
     bool keep = false;      // the inputs are dear to compute: keep them for what follows
-    bool centred = false;   // gather the means too
+    StageWants wants = {};
   };
   void collect(const Gather& gather, const WindowWork& work);
   void prepare(const Gather& gather);
   void add_means(const FloatBuffer& values, int64_t rows, int64_t columns, std::vector<double>& sums) const;
-  void finish_means(bool centred);
+  void take_out_means();
   void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)>& body) const;
   void attend(const Block& block, const float* x, float* attended) const;
   void inner(const Block& block, const float* x, float* inner) const;
@@ -84,6 +97,21 @@ class BlockCalibration {
   std::vector<AlignedBuffer> replaced_;
   int64_t index_;
 };
+
+// The moments of what the final norm makes of the streams: the inputs of the output embedding.
+class OutputCalibration {
+ public:
+  OutputCalibration(const Model& model, const ResidualStream& stream, const ResidualStream* reference,
+                    const StageWants& wants);
+  const Moments& moments() const { return moments_; }
+
+ private:
+  Moments moments_;
+  FloatBuffer hessian_, drift_;
+};
+
+// Windows that are enough to time a block.
+int64_t trial_windows(const Model& model, const CalibrationSet& calibration);
 
 // Bytes that the streams take together, and those of the largest set of kept inputs.
 struct ActivationBytes {

@@ -5,15 +5,13 @@
 
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
+#include "lib/base/parallel.h"
 #include "lib/quantize/block_calibration.h"
-#include "lib/quantize/model_ends.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/quantize/output_error.h"
 
 namespace qwb {
 namespace {
-
-using Role = PlannedModule::Role;
 
 // Hands results over and keeps the clock.
 class Worker {
@@ -21,7 +19,7 @@ class Worker {
   Worker(const Model& model, ModuleSink& sink, Progress& progress)
       : model_(model), sink_(sink), progress_(progress) {}
 
-  // Quantizes one module; returns its tensor for those that go on with it.
+  // Quantizes one module; the result is for those that go on with it.
   ModuleResult work(const PlannedModule& planned, const Moments* moments) {
     check_interrupt();
     const auto start = std::chrono::steady_clock::now();
@@ -43,105 +41,147 @@ class Worker {
     return result;
   }
 
+  void release(const PlannedModule& planned) const {
+    if (const auto tensor = model_.source().find(planned.info.name + ".weight"))
+      model_.source().release(*tensor);
+  }
+
+  // Adds the shift to the module's bias, as the checkpoint's type holds it.
+  void shift_bias(const PlannedModule& planned, const std::vector<float>& shift, BlockCalibration& block) {
+    const std::string name = planned.info.name + ".bias";
+    const auto tensor = model_.source().find(name);
+    if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + name + "' is missing");
+    std::vector<float> bias = read_floats(*tensor, name);
+    for (size_t i = 0; i < bias.size(); ++i) bias[i] += shift[i];
+    const Tensor stored = narrow(bias, tensor->dtype, tensor->shape, name);
+    block.shift_bias(planned.info.name, read_floats(stored.view(), name));
+    sink_.replace(name, stored.view());
+  }
+
+  void skip(const PlannedModule& planned) { progress_.advance(planned.weights(), planned.info.name); }
+
  private:
   const Model& model_;
   ModuleSink& sink_;
   Progress& progress_;
 };
 
-// The planned modules of one stage of one block.
-std::vector<const PlannedModule*> stage_modules(const Plan& plan, int64_t block, Stage stage) {
-  std::vector<const PlannedModule*> found;
+using Modules = std::vector<const PlannedModule*>;
+
+// The planned modules of one block.
+Modules block_modules(const Plan& plan, int64_t block) {
+  Modules found;
   for (const PlannedModule& module : plan.modules) {
-    if (module.role == Role::linear && module.block == block && module.stage == stage)
-      found.push_back(&module);
+    if (module.role == PlannedModule::Role::linear && module.block == block) found.push_back(&module);
   }
   return found;
 }
 
-// The planned embedding of this role, or null.
-const PlannedModule* find_embedding(const Plan& plan, Role role) {
-  for (const PlannedModule& module : plan.modules) {
-    if (module.role == role) return &module;
+StageWants wants(const Modules& modules) {
+  StageWants wants;
+  wants.moments = !modules.empty();
+  bool biases = true;
+  for (const PlannedModule* module : modules) {
+    const bool follows = module->method->wants_reference(module->settings);
+    wants.drift = wants.drift || follows;
+    biases = biases && module->info.bias && follows;
   }
-  return nullptr;
+  wants.centred = wants.drift && biases;
+  return wants;
 }
 
-bool wants_reference(const PlannedModule& module) {
-  return module.method->wants_reference(module.settings);
-}
-
-void release_module(const Model& model, const PlannedModule& module) {
-  if (const auto tensor = model.source().find(module.info.name + ".weight")) model.source().release(*tensor);
-}
-
-// The original weights of a block are read again and again until it is done.
-void release_block(const Model& model, const Plan& plan, int64_t index) {
-  for (const PlannedModule& module : plan.modules) {
-    if (module.role == Role::linear && module.block == index) release_module(model, module);
+// A whole calibrated run.
+class CalibratedRun {
+ public:
+  CalibratedRun(const Model& model, const Plan& plan, const CalibrationSet& calibration,
+                const RunOptions& options, Worker& worker)
+      : model_(model),
+        plan_(plan),
+        calibration_(calibration),
+        options_(options),
+        worker_(worker),
+        stream_(model, calibration, options.stream_scratch) {
+    if (plan.wants_reference()) reference_.emplace(model, calibration, options.stream_scratch);
   }
-}
 
-// Adds the shift to the module's bias, as the checkpoint's type holds it.
-void shift_bias(const Model& model, const PlannedModule& planned, const std::vector<float>& shift,
-                BlockCalibration& block, ModuleSink& sink) {
-  const std::string name = planned.info.name + ".bias";
-  const auto tensor = model.source().find(name);
-  if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + name + "' is missing");
-  std::vector<float> bias = read_floats(*tensor, name);
-  for (size_t i = 0; i < bias.size(); ++i) bias[i] += shift[i];
-  const Tensor stored = narrow(bias, tensor->dtype, tensor->shape, name);
-  block.shift_bias(planned.info.name, read_floats(stored.view(), name));
-  sink.replace(name, stored.view());
-}
+  void run() {
+    const int64_t layers = model_.config().layers;
+    const int64_t done = options_.state != nullptr ? options_.state->finished_blocks() : 0;
+    if (done > 0) {
+      options_.state->restore(stream_, reference());
+      skip(done);
+    } else {
+      lookup();
+    }
+    for (int64_t index = done; index < layers; ++index) {
+      block(index);
+      if (options_.state != nullptr) options_.state->save(index + 1, stream_, reference());
+    }
+    output();
+  }
 
-void quantize_block(const Model& model, const Plan& plan, int64_t index, BlockCalibration& block,
-                    Worker& worker, ModuleSink& sink) {
-  for (const Stage stage : kStages) {
-    const std::vector<const PlannedModule*> modules = stage_modules(plan, index, stage);
-    // Without its mean an input serves only modules whose biases make up for it.
-    const bool centred =
-        !modules.empty() && std::all_of(modules.begin(), modules.end(), [](const PlannedModule* m) {
-          return m->info.bias && wants_reference(*m);
-        });
-    const Moments& moments = block.observe(stage, centred);
-    for (const PlannedModule* planned : modules) {
-      const ModuleResult result = worker.work(*planned, &moments);
-      block.replace(planned->info.name, result.tensor.view());
-      if (!result.bias_shift.empty()) shift_bias(model, *planned, result.bias_shift, block, sink);
+ private:
+  ResidualStream* reference() { return reference_ ? &*reference_ : nullptr; }
+
+  void skip(int64_t blocks) {
+    for (const PlannedModule& module : plan_.modules) {
+      const bool linear = module.role == PlannedModule::Role::linear;
+      if (module.role == PlannedModule::Role::lookup || (linear && module.block < blocks))
+        worker_.skip(module);
     }
   }
-  block.finish();
-  release_block(model, plan, index);
-}
 
-void quantize_calibrated(const Model& model, const Plan& plan, const CalibrationSet& calibration,
-                         Worker& worker, ModuleSink& sink) {
-  ResidualStream stream(model, calibration);
-  std::optional<ResidualStream> reference;
-  if (std::any_of(plan.modules.begin(), plan.modules.end(), wants_reference))
-    reference.emplace(model, calibration);
-  ResidualStream* original = reference ? &*reference : nullptr;
-  if (const PlannedModule* lookup = find_embedding(plan, Role::lookup)) {
-    const ModuleResult result = worker.work(*lookup, nullptr);
-    embed_stream(model, calibration, result.tensor.view(), stream);
-    release_module(model, *lookup);
+  // The stream then begins at the embeddings as they will be stored.
+  void lookup() {
+    for (const PlannedModule& planned : plan_.modules) {
+      if (planned.role != PlannedModule::Role::lookup) continue;
+      const QuantizedTensor tensor = worker_.work(planned, nullptr).tensor;
+      stream_.begin(model_, calibration_, tensor.view());
+      worker_.release(planned);
+    }
   }
-  for (int64_t index = 0; index < model.config().layers; ++index) {
-    BlockCalibration block(model, index, stream, original);
-    quantize_block(model, plan, index, block, worker, sink);
+
+  void block(int64_t index) {
+    const Modules all = block_modules(plan_, index);
+    BlockCalibration block(model_, index, stream_, reference(), options_.kept_scratch);
+    for (const Stage stage : kStages) {
+      Modules modules;
+      std::copy_if(all.begin(), all.end(), std::back_inserter(modules),
+                   [&](const PlannedModule* module) { return module->stage == stage; });
+      const Moments& moments = block.observe(stage, wants(modules));
+      for (const PlannedModule* planned : modules) {
+        const ModuleResult result = worker_.work(*planned, &moments);
+        block.replace(planned->info.name, result.tensor.view());
+        if (!result.bias_shift.empty()) worker_.shift_bias(*planned, result.bias_shift, block);
+      }
+    }
+    block.finish();
+    // The original weights were read again and again until here.
+    for (const PlannedModule* planned : all) worker_.release(*planned);
   }
-  if (const PlannedModule* output = find_embedding(plan, Role::output)) {
-    const OutputMoments moments(model, stream, original);
-    worker.work(*output, &moments.moments());
-    release_module(model, *output);
+
+  void output() {
+    for (const PlannedModule& planned : plan_.modules) {
+      if (planned.role != PlannedModule::Role::output) continue;
+      const OutputCalibration inputs(model_, stream_, reference(), wants({&planned}));
+      worker_.work(planned, &inputs.moments());
+      worker_.release(planned);
+    }
   }
-}
+
+  const Model& model_;
+  const Plan& plan_;
+  const CalibrationSet& calibration_;
+  const RunOptions& options_;
+  Worker& worker_;
+  ResidualStream stream_;
+  std::optional<ResidualStream> reference_;
+};
 
 }  // namespace
 
 void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* calibration, ModuleSink& sink,
-                    Progress& progress) {
+                    Progress& progress, const RunOptions& options) {
   if (plan.needs_calibration() != (calibration != nullptr)) {
     throw Error(ErrorKind::usage, calibration == nullptr ? "the plan needs a calibration set"
                                                          : "the plan takes no calibration set");
@@ -149,26 +189,14 @@ void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* 
   Worker worker(model, sink, progress);
   progress.begin("quantize " + plan.method_name(), plan.weights);
   if (calibration != nullptr) {
-    quantize_calibrated(model, plan, *calibration, worker, sink);
+    CalibratedRun(model, plan, *calibration, options, worker).run();
   } else {
     for (const PlannedModule& planned : plan.modules) {
       worker.work(planned, nullptr);
-      release_module(model, planned);
+      worker.release(planned);
     }
   }
   progress.end();
-}
-
-int64_t estimate_peak_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration) {
-  int64_t largest = 0;
-  for (const PlannedModule& module : plan.modules)
-    largest = std::max(largest, module.info.out * module.info.in);
-  // One module's weight: mapped, in f32, its working copy and its codes.
-  const int64_t module_bytes = largest * 14;
-  constexpr int64_t kProgram = 24 << 20;
-  if (calibration == nullptr) return kProgram + module_bytes;
-  const bool reference = std::any_of(plan.modules.begin(), plan.modules.end(), wants_reference);
-  return kProgram + module_bytes + calibration_memory(model, *calibration, reference);
 }
 
 }  // namespace qwb

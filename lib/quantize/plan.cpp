@@ -38,7 +38,7 @@ bool any_names(const std::vector<std::string>& patterns, const Candidate& candid
 }
 
 Candidate make_candidate(const Model& model, PlannedModule::Role role, const std::string& name, int64_t out,
-                         int64_t in, Orientation orientation) {
+                         int64_t in, Orientation orientation, bool bias = false) {
   const Weight weight = find_weight(model.source(), name, out, in, orientation);
   if (!weight.is_dense()) {
     throw Error(ErrorKind::usage, "the module is quantized already", name,
@@ -46,7 +46,8 @@ Candidate make_candidate(const Model& model, PlannedModule::Role role, const std
   }
   Candidate candidate;
   candidate.module.role = role;
-  candidate.module.info = {name, out, in, orientation, std::get<DenseWeight>(weight.storage).values.dtype};
+  candidate.module.info = {name, out, in, orientation, std::get<DenseWeight>(weight.storage).values.dtype,
+                           bias};
   return candidate;
 }
 
@@ -65,8 +66,7 @@ std::vector<Candidate> find_candidates(const Model& model, const PlanRequest& re
     for (const Stage stage : kStages) {
       for (const LinearSpec* linear : block.linears(stage)) {
         all.push_back(make_candidate(model, Role::linear, linear->module, linear->out, linear->in,
-                                     linear->orientation));
-        all.back().module.info.bias = linear->bias;
+                                     linear->orientation, linear->bias));
         all.back().module.block = index;
         all.back().module.stage = stage;
         all.back().asked = request.include.empty() || any_matches(request.include, all.back());
@@ -224,6 +224,12 @@ size_t most_frequent(const std::vector<PlannedModule>& modules) {
 double PlannedModule::bits() const {
   if (storage.codec == "dense") return static_cast<double>(8 * dtype_size(storage.parts.front().dtype));
   return method->bits(settings);
+}
+
+bool Plan::wants_reference() const {
+  return std::any_of(modules.begin(), modules.end(), [](const PlannedModule& module) {
+    return module.method->wants_reference(module.settings);
+  });
 }
 
 bool Plan::needs_calibration() const {

@@ -80,6 +80,8 @@ struct Plan {
   size_t typical_index = 0;
 
   bool needs_calibration() const;
+  // Some method asks for the moments against the original model.
+  bool wants_reference() const;
   // A module with the most frequent method and settings (the least canonical text among equals): does not
   // depend on how the plan was asked for.
   const PlannedModule& typical() const { return modules.at(typical_index); }

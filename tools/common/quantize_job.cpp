@@ -8,10 +8,12 @@
 #include "formats/checkpoint.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
+#include "lib/base/memory.h"
 #include "lib/kernels/isa.h"
 #include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 #include "tools/common/choose.h"
+#include "tools/common/run_journal.h"
 
 namespace qwb {
 namespace {
@@ -51,6 +53,11 @@ int64_t peak_resident_bytes() {
   return int64_t{usage.ru_maxrss} * 1024;
 }
 
+// How calibration held the operands of its matrix products.
+std::string products_name(const Model& model) {
+  return model.backend().products() == Products::bf16 ? "bf16" : "f32";
+}
+
 std::vector<ArtifactModule> artifact_modules(const Plan& plan) {
   std::vector<ArtifactModule> modules;
   for (const PlannedModule& planned : plan.modules) {
@@ -68,7 +75,9 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress)
     throw Error(ErrorKind::usage, "this is an artifact already", request_.model.string(),
                 "start from the original checkpoint");
   }
-  model_ = Model::load(open_.source, open_.config, (request_.model / "config.json").string());
+  // Nothing but calibration runs the model here.
+  model_ = Model::load(open_.source, open_.config, (request_.model / "config.json").string(),
+                       calibration_backend());
   plan_ = plan_modules(*model_, request_.plan);
   for (const std::string& note : plan_.notes) progress.note(note);
   if (plan_.needs_calibration()) {
@@ -164,6 +173,7 @@ Key QuantizeJob::key(const Store& store) const {
   key.fields["isa"] = isa_name();
   if (calibration_) {
     key.fields["calibration"] = calibration_->hash;
+    key.fields["products"] = products_name(*model_);
     key.fields["calibration_length"] = calibration_->length;
     key.fields["pipeline_version"] = kPipelineVersion;
   }
@@ -175,6 +185,7 @@ Json QuantizeJob::manifest() const {
   Json manifest;
   manifest["qwb_version"] = QWB_VERSION;
   manifest["isa"] = isa_name();
+  if (calibration_) manifest["products"] = products_name(*model_);
   manifest["source"] = {{"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
                         {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
                         {"revision", nullptr},
@@ -188,18 +199,60 @@ Json QuantizeJob::manifest() const {
   return manifest;
 }
 
-void QuantizeJob::write(const Path& folder, Progress& progress, bool replace) const {
+MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
+  const bool asked = limit > 0;
+  if (!asked) limit = available_memory();
+  const MemoryNeed need = estimate_memory(*model_, plan_, calibration());
+  MemoryPlan plan;
+  plan.peak = need.fixed + need.kept + need.streams;
+  if (plan.peak > limit && need.kept > 0) {
+    plan.kept_scratch = scratch;
+    plan.peak -= need.kept;
+    plan.scratch += need.kept;
+  }
+  if (plan.peak > limit && need.streams > 0) {
+    plan.stream_scratch = scratch;
+    plan.peak -= need.streams;
+    plan.scratch += need.streams;
+  }
+  if (plan.peak > limit) {
+    throw Error(ErrorKind::failed,
+                "the work needs about " + std::to_string(plan.peak >> 20) + " MB of memory, and " +
+                    (asked ? "--max-memory allows " : "the machine has ") + std::to_string(limit >> 20) +
+                    " MB" + (asked ? "" : " free"),
+                {}, "use shorter windows (--length), or allow more by --max-memory");
+  }
+  // Activations, the artifact, and its copy with the streams in the journal.
+  const int64_t streams = calibration_ ? need.streams : 0;
+  const int64_t disk = plan.scratch + artifact_bytes() + (calibration_ ? plan_.bytes + 2 * streams : 0);
+  if (free_disk_space(scratch) < disk) {
+    throw Error(ErrorKind::failed,
+                "the work needs about " + std::to_string(disk >> 20) + " MB on disk, and " +
+                    std::to_string(free_disk_space(scratch) >> 20) + " MB are free",
+                scratch.string(), "free some space, or point QWB_CACHE at another disk");
+  }
+  return plan;
+}
+
+void QuantizeJob::write(const Path& folder, Progress& progress, const WriteOptions& options) const {
   const auto start = std::chrono::steady_clock::now();
   ArtifactWriter writer(folder, open_, artifact_modules(plan_));
   WriterSink sink(writer, plan_);
-  quantize_model(*model_, plan_, calibration(), sink, progress);
+  std::unique_ptr<RunJournal> journal;
+  if (calibration_ && !options.journal.empty())
+    journal = RunJournal::open(options.journal, plan_, sink, progress);
+  if (journal) journal->replay();
+  ModuleSink& first = journal ? static_cast<ModuleSink&>(*journal) : sink;
+  quantize_model(*model_, plan_, calibration(), first, progress,
+                 {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});
   Json manifest = this->manifest();
   manifest["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   manifest["peak_memory"] = peak_resident_bytes();
-  if (!writer.finish(manifest, replace)) {
+  if (!writer.finish(manifest, options.replace)) {
     throw Error(ErrorKind::usage, "the folder exists and is not empty", folder.string(),
                 "choose another --out or add --force");
   }
+  if (journal) journal->remove();
 }
 
 }  // namespace qwb

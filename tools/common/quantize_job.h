@@ -10,6 +10,7 @@
 #include "lib/base/progress.h"
 #include "lib/model/model.h"
 #include "lib/quantize/calibration.h"
+#include "lib/quantize/estimate.h"
 #include "lib/quantize/pipeline.h"
 #include "lib/tokenizer/tokenizer.h"
 
@@ -22,6 +23,19 @@ struct QuantizeRequest {
   CalibrationRequest calibration;
   bool calibration_flags = false;  // somebody said how windows are to be made
   bool chat_template = false;
+};
+
+// Where a run keeps its activations, and what that costs.
+struct MemoryPlan {
+  int64_t peak = 0;     // bytes of memory at the peak, mapped weights included
+  int64_t scratch = 0;  // bytes of activations on disk
+  Path kept_scratch, stream_scratch;
+};
+
+struct WriteOptions {
+  bool replace = false;    // what is at the folder
+  MemoryPlan memory = {};  // from memory_plan()
+  Path journal = {};       // folder for the progress of a calibrated run (run_journal.h); empty: none is kept
 };
 
 // Everything known before the work begins.
@@ -37,11 +51,15 @@ class QuantizeJob {
   const CalibrationSet* calibration() const { return calibration_ ? &*calibration_ : nullptr; }
   // Bytes of the artifact's tensors, those that stay as they are included.
   int64_t artifact_bytes() const;
-  int64_t peak_memory() const { return estimate_peak_memory(*model_, plan_, calibration()); }
+  // Within `limit` bytes of memory (0: what is free now): activations that do not fit go to files in
+  // `scratch`. Throws failed if the rest does not fit either, or if the disk is too small.
+  MemoryPlan memory_plan(int64_t limit, const Path& scratch) const;
+  // What the work will take, measured on a part of the first block.
+  double estimate_seconds() const { return qwb::estimate_seconds(*model_, plan_, calibration()); }
   Key key(const Store& store) const;
 
-  // Writes the artifact into `folder` (absent or empty). Returns its qwb.json.
-  void write(const Path& folder, Progress& progress, bool replace = false) const;
+  // Writes the artifact into `folder` (absent or empty).
+  void write(const Path& folder, Progress& progress, const WriteOptions& options = {}) const;
 
  private:
   void calibrate(Progress& progress);

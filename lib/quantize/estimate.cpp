@@ -1,0 +1,141 @@
+#include "lib/quantize/estimate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <optional>
+
+#include "lib/base/rng.h"
+#include "lib/quantize/block_calibration.h"
+
+namespace qwb {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Quantizing a module of more operations than this is not tried out.
+constexpr double kMostOperations = 2e11;
+constexpr int64_t kTrialChannels = 1024;
+
+// What a calibrated method does to a module, up to a factor: products with H for every row, H factorized.
+double operations(const ModuleInfo& module) {
+  const auto in = static_cast<double>(module.in), out = static_cast<double>(module.out);
+  return 24 * out * in * in + 2.0 / 3 * in * in * in;
+}
+
+struct Trial {
+  FloatBuffer hessian, drift;
+  Moments moments;
+};
+
+// Moments that look like a real module's: a diagonal of very different sizes, some correlation.
+Trial trial_moments(int64_t in) {
+  Trial trial{FloatBuffer(in * in), FloatBuffer(in * in), {}};
+  Rng rng(1);
+  for (int64_t i = 0; i < in; ++i) {
+    for (int64_t j = 0; j < in; ++j) {
+      trial.hessian[i * in + j] = i == j ? 1 + static_cast<float>(rng.uniform()) : 1e-4f;
+      trial.drift[i * in + j] = i == j ? 0.1f : 1e-5f;
+    }
+  }
+  trial.moments.hessian = trial.hessian.data();
+  trial.moments.drift = trial.drift.data();
+  trial.moments.tokens = 1000;
+  return trial;
+}
+
+double timed_quantize(const PlannedModule& planned, const ModuleInfo& info, const TensorView& weight,
+                      const Moments* moments) {
+  const auto start = Clock::now();
+  planned.method->quantize({info, weight, moments}, planned.settings);
+  return seconds_since(start);
+}
+
+double module_seconds(const Model& model, const PlannedModule& planned, bool calibrated) {
+  const bool needs = planned.method->needs_calibration();
+  if (!needs || operations(planned.info) <= kMostOperations) {
+    const Trial trial = calibrated ? trial_moments(planned.info.in) : Trial{};
+    const TensorView weight = *model.source().find(planned.info.name + ".weight");
+    const double seconds =
+        timed_quantize(planned, planned.info, weight, calibrated ? &trial.moments : nullptr);
+    model.source().release(weight);
+    return seconds;
+  }
+  ModuleInfo smaller = planned.info;
+  smaller.in = smaller.out = kTrialChannels;
+  smaller.orientation = Orientation::out_in;
+  smaller.dtype = DType::f32;
+  Tensor weight(DType::f32, {smaller.out, smaller.in});
+  Rng rng(2);
+  for (int64_t k = 0; k < weight.count(); ++k)
+    weight.data<float>()[k] = static_cast<float>(rng.uniform()) - 0.5f;
+  const Trial trial = trial_moments(smaller.in);
+  return timed_quantize(planned, smaller, weight.view(), &trial.moments) * operations(planned.info) /
+         operations(smaller);
+}
+
+// Seconds of all planned modules: each kind (method, settings, shape) is tried once.
+double modules_seconds(const Model& model, const Plan& plan, bool calibrated) {
+  std::map<std::string, double> known;
+  double total = 0;
+  for (const PlannedModule& planned : plan.modules) {
+    const std::string kind = planned.method->name() + planned.settings.dump() +
+                             std::to_string(planned.info.out) + "x" + std::to_string(planned.info.in);
+    auto found = known.find(kind);
+    if (found == known.end()) found = known.emplace(kind, module_seconds(model, planned, calibrated)).first;
+    total += found->second;
+  }
+  return total;
+}
+
+// Seconds that the windows of one block take, from a few of them.
+double block_seconds(const Model& model, const Plan& plan, const CalibrationSet& calibration) {
+  CalibrationSet few = calibration;
+  const auto count = static_cast<size_t>(
+      std::clamp<int64_t>(trial_windows(model, calibration), 1, static_cast<int64_t>(few.windows.size())));
+  few.windows.resize(count);
+  const bool follow = plan.wants_reference();
+  ResidualStream stream(model, few);
+  std::optional<ResidualStream> reference;
+  if (follow) reference.emplace(model, few);
+  const auto once = [&] {
+    const auto start = Clock::now();
+    BlockCalibration block(model, 0, stream, reference ? &*reference : nullptr);
+    for (const Stage stage : kStages) block.observe(stage, {true, follow, false});
+    block.finish();
+    return seconds_since(start);
+  };
+  once();  // the first pages of weights and scratch
+  return once() * static_cast<double>(calibration.windows.size()) / static_cast<double>(count);
+}
+
+}  // namespace
+
+MemoryNeed estimate_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration) {
+  int64_t largest = 0;
+  for (const PlannedModule& module : plan.modules) largest = std::max(largest, module.weights());
+  constexpr int64_t kProgram = 24 << 20;
+  MemoryNeed need;
+  // One module's weight: mapped, in f32, its working copy and its codes.
+  need.fixed = kProgram + largest * 14;
+  if (calibration == nullptr) return need;
+  const bool follow = plan.wants_reference();
+  const ActivationBytes activations = activation_bytes(model, *calibration, follow);
+  need.kept = activations.kept;
+  need.streams = activations.streams;
+  need.fixed += calibration_memory(model, *calibration, follow);
+  return need;
+}
+
+double estimate_seconds(const Model& model, const Plan& plan, const CalibrationSet* calibration) {
+  double seconds = modules_seconds(model, plan, calibration != nullptr);
+  if (calibration != nullptr)
+    seconds += block_seconds(model, plan, *calibration) * static_cast<double>(model.config().layers);
+  return seconds;
+}
+
+}  // namespace qwb

@@ -1,0 +1,24 @@
+// What a run will take, before it starts.
+#pragma once
+
+#include <cstdint>
+
+#include "lib/model/model.h"
+#include "lib/quantize/calibration.h"
+#include "lib/quantize/plan.h"
+
+namespace qwb {
+
+// Bytes of memory at the peak, mapped weights included.
+struct MemoryNeed {
+  int64_t fixed = 0;    // whatever stays in memory
+  int64_t kept = 0;     // activations kept between two stages of a block: may lie on disk
+  int64_t streams = 0;  // residual streams: may lie on disk
+};
+MemoryNeed estimate_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration);
+
+// Seconds of the work on all threads: the first block is begun with a few windows, its modules are quantized,
+// and both are scaled up. Modules too large to try are scaled from smaller ones by the number of operations.
+double estimate_seconds(const Model& model, const Plan& plan, const CalibrationSet* calibration);
+
+}  // namespace qwb

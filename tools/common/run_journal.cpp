@@ -1,0 +1,281 @@
+#include "tools/common/run_journal.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+
+#include "formats/safetensors.h"
+#include "lib/base/error.h"
+#include "lib/base/hash.h"
+#include "lib/quantize/module_weight.h"
+
+namespace qwb {
+namespace {
+
+constexpr const char* kReplaced = "replaced ";  // before the names of tensors that are no module's part
+constexpr int64_t kPieceRows = 4096;
+
+Json report_json(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) {
+  Json json = {{"name", module.info.name},
+               {"weights", report.weights},
+               {"bytes", report.bytes},
+               {"weight_error", report.weight_error},
+               {"output_error", report.output_error ? Json(*report.output_error) : Json(nullptr)},
+               {"seconds", report.seconds},
+               {"details", report.details},
+               {"parameters", Json::object()}};
+  for (const auto& [name, value] : tensor.parameters) json["parameters"][name] = value;
+  return json;
+}
+
+ModuleReport report_of(const Json& json, const std::string& where) {
+  ModuleReport report;
+  report.name = json_string(json, "name", where);
+  report.weights = json_int(json, "weights", where);
+  report.bytes = json_int(json, "bytes", where);
+  report.weight_error = json_number(json, "weight_error", where);
+  if (json_has(json, "output_error")) report.output_error = json_number(json, "output_error", where);
+  report.seconds = json_number(json, "seconds", where);
+  report.details = json.at("details");
+  return report;
+}
+
+// The rows of a stream in pieces, with their bytes in the file's order.
+template <typename Use>
+void for_pieces(const HalfRows& rows, const Use& use) {
+  const int64_t row_bytes = rows.columns() * 2;
+  std::vector<std::byte> bytes(static_cast<size_t>(std::min(kPieceRows, rows.rows()) * (row_bytes + 4)));
+  for (int64_t first = 0; first < rows.rows(); first += kPieceRows) {
+    const int64_t count = std::min(kPieceRows, rows.rows() - first);
+    use(first, count, bytes.data(), count * row_bytes);
+  }
+}
+
+Json header_of(const ResidualStream& stream, const ResidualStream* reference, const std::string& hash) {
+  return {{"rows", stream.rows().rows()},
+          {"columns", stream.rows().columns()},
+          {"streams", reference != nullptr ? 2 : 1},
+          {"hash", hash}};
+}
+
+std::vector<const HalfRows*> all_rows(const ResidualStream& stream, const ResidualStream* reference) {
+  std::vector<const HalfRows*> all = {&stream.rows()};
+  if (reference != nullptr) all.push_back(&reference->rows());
+  return all;
+}
+
+// The hash stands at the end, because it is known then: "\n<32 hex>".
+constexpr int64_t kTrailer = 33;
+
+bool whole(const Path& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::error_code error;
+  const auto size = static_cast<int64_t>(std::filesystem::file_size(file, error));
+  if (error || size < kTrailer) return false;
+  Hasher hasher;
+  std::vector<char> piece(size_t{1} << 20);
+  for (int64_t left = size - kTrailer; left > 0;) {
+    const int64_t count = std::min<int64_t>(left, static_cast<int64_t>(piece.size()));
+    if (!in.read(piece.data(), count)) return false;
+    hasher.bytes(std::as_bytes(std::span(piece.data(), static_cast<size_t>(count))));
+    left -= count;
+  }
+  std::string trailer(static_cast<size_t>(kTrailer), ' ');
+  in.read(trailer.data(), kTrailer);
+  return static_cast<bool>(in) && trailer == "\n" + hasher.hex();
+}
+
+}  // namespace
+
+Path RunJournal::modules_file(int64_t block) const {
+  return folder_ / fmt::format("modules-{:05}.safetensors", block);
+}
+Path RunJournal::streams_file(int64_t block) const {
+  return folder_ / fmt::format("streams-{:05}", block);
+}
+
+std::unique_ptr<RunJournal> RunJournal::open(const Path& folder, const Plan& plan, ModuleSink& next,
+                                             Progress& progress) {
+  std::unique_ptr<RunJournal> journal(new RunJournal(folder, plan, next, progress));
+  try {
+    std::filesystem::create_directories(folder);
+    const Path lock = folder / "lock";
+    std::ofstream(lock, std::ios::app).flush();
+    Lease::Outcome outcome = Lease::Outcome::impossible;
+    std::tie(journal->lock_, outcome) = Lease::take(lock, Lease::Mode::exclusive);
+    if (outcome == Lease::Outcome::busy) {
+      progress.note("another process does the same work: this one keeps no progress");
+      return nullptr;
+    }
+    journal->look_back();
+  } catch (const std::exception& error) {
+    progress.note("progress cannot be kept: " + std::string(error.what()));
+    return nullptr;
+  }
+  return journal;
+}
+
+// The newest whole streams whose modules are all there; everything else goes.
+void RunJournal::look_back() {
+  std::vector<int64_t> blocks;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("streams-") && name.size() == 13) blocks.push_back(std::stoll(name.substr(8)));
+  }
+  std::sort(blocks.rbegin(), blocks.rend());
+  for (const int64_t block : blocks) {
+    bool usable = whole(streams_file(block));
+    for (int64_t b = 1; usable && b <= block; ++b) usable = std::filesystem::exists(modules_file(b));
+    if (!usable) continue;
+    finished_ = block;
+    break;
+  }
+  const std::string kept = streams_file(finished_).filename().string();
+  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    const std::string name = entry.path().filename().string();
+    const bool needed =
+        name == "lock" || (finished_ > 0 && name == kept) ||
+        (name.starts_with("modules-") && !name.ends_with(".tmp") && std::stoll(name.substr(8)) <= finished_);
+    if (!needed) std::filesystem::remove(entry.path());
+  }
+}
+
+void RunJournal::replay() {
+  for (int64_t block = 1; block <= finished_; ++block) replay(block);
+  if (finished_ > 0) progress_.note(fmt::format("going on after block {} of an interrupted run", finished_));
+}
+
+void RunJournal::replay(int64_t block) {
+  const SafetensorsFile file = SafetensorsFile::open(modules_file(block));
+  const std::string where = modules_file(block).string();
+  const Json reports = parse_json(file.header().metadata.at("reports"), where);
+  for (const Json& json : reports) {
+    const ModuleReport report = report_of(json, where);
+    const auto planned = std::find_if(plan_.modules.begin(), plan_.modules.end(),
+                                      [&](const PlannedModule& m) { return m.info.name == report.name; });
+    if (planned == plan_.modules.end())
+      throw Error(ErrorKind::failed, "unknown module " + report.name, where);
+    QuantizedTensor tensor = empty_tensor(planned->info, planned->storage);
+    for (const auto& [name, value] : json.at("parameters").items()) tensor.parameters[name] = value;
+    for (auto& [name, part] : tensor.parts) {
+      const auto stored = file.find(report.name + "." + name);
+      if (!stored || stored->bytes.size() != part.bytes().size())
+        throw Error(ErrorKind::failed, "a part of " + report.name + " is missing", where);
+      std::copy(stored->bytes.begin(), stored->bytes.end(), part.bytes().begin());
+    }
+    next_.put(*planned, tensor, report);
+  }
+  const std::string prefix = kReplaced;
+  for (const SafetensorsEntry& entry : file.header().tensors) {
+    if (entry.name.starts_with(prefix)) next_.replace(entry.name.substr(prefix.size()), file.view(entry));
+  }
+}
+
+void RunJournal::put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) {
+  next_.put(module, tensor, report);
+  if (broken_) return;
+  for (const auto& [name, part] : tensor.parts) {
+    const TensorView view = part.view();
+    specs_.push_back({module.info.name + "." + name, view.dtype, view.shape});
+    parts_.emplace_back(specs_.back().name, std::vector<std::byte>(view.bytes.begin(), view.bytes.end()));
+  }
+  reports_.push_back(report_json(module, tensor, report));
+}
+
+void RunJournal::replace(const std::string& tensor, const TensorView& values) {
+  next_.replace(tensor, values);
+  if (broken_) return;
+  specs_.push_back({kReplaced + tensor, values.dtype, values.shape});
+  parts_.emplace_back(specs_.back().name, std::vector<std::byte>(values.bytes.begin(), values.bytes.end()));
+}
+
+void RunJournal::write_modules(int64_t block) {
+  const Path file = modules_file(block), temporary = file.string() + ".tmp";
+  std::filesystem::remove(temporary);
+  SafetensorsWriter writer(temporary, specs_, {{"reports", reports_.dump()}});
+  for (const auto& [name, bytes] : parts_) writer.put(name, bytes);
+  writer.finish();
+  std::filesystem::rename(temporary, file);
+}
+
+void RunJournal::write_streams(int64_t block, const ResidualStream& stream, const ResidualStream* reference) {
+  const Path file = streams_file(block), temporary = file.string() + ".tmp";
+  std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
+  Hasher hasher;
+  const auto write = [&](const void* data, int64_t size) {
+    out.write(static_cast<const char*>(data), size);
+    hasher.bytes({static_cast<const std::byte*>(data), static_cast<size_t>(size)});
+  };
+  const std::string header = header_of(stream, reference, "at the end").dump() + "\n";
+  write(header.data(), static_cast<int64_t>(header.size()));
+  for (const HalfRows* rows : all_rows(stream, reference)) {
+    for_pieces(*rows, [&](int64_t first, int64_t count, std::byte* bytes, int64_t half_bytes) {
+      rows->read_raw(first, count, bytes, reinterpret_cast<float*>(bytes + half_bytes));
+      write(bytes, half_bytes + count * 4);
+    });
+  }
+  out << "\n" << hasher.hex();
+  out.close();
+  if (!out) throw Error(ErrorKind::failed, "cannot write", temporary.string(), "is the disk full?");
+  // Not flushed to the disk: a killed process loses nothing, and after a power cut the hash tells.
+  std::filesystem::rename(temporary, file);
+}
+
+void RunJournal::save(int64_t blocks, const ResidualStream& stream, const ResidualStream* reference) {
+  if (!broken_) {
+    try {
+      write_modules(blocks);
+      write_streams(blocks, stream, reference);
+      if (blocks > 1) std::filesystem::remove(streams_file(blocks - 1));
+    } catch (const std::exception& error) {
+      broken_ = true;
+      std::error_code ignored;
+      std::filesystem::remove_all(folder_, ignored);
+      progress_.note("from here on no progress is kept: " + std::string(error.what()));
+    }
+  }
+  specs_.clear();
+  parts_.clear();
+  reports_ = Json::array();
+}
+
+void RunJournal::restore(ResidualStream& stream, ResidualStream* reference) {
+  const Path file = streams_file(finished_);
+  std::ifstream in(file, std::ios::binary);
+  std::string header;
+  std::getline(in, header);
+  if (parse_json(header, file.string()) != header_of(stream, reference, "at the end"))
+    throw Error(ErrorKind::failed, "the saved activations are of another run", file.string(),
+                "use --no-resume");
+  for (ResidualStream* target : {&stream, reference}) {
+    if (target == nullptr) continue;
+    HalfRows& rows = target->rows();
+    for_pieces(rows, [&](int64_t first, int64_t count, std::byte* bytes, int64_t half_bytes) {
+      in.read(reinterpret_cast<char*>(bytes), half_bytes + count * 4);
+      rows.write_raw(first, count, bytes, reinterpret_cast<const float*>(bytes + half_bytes));
+    });
+  }
+  if (!in)
+    throw Error(ErrorKind::failed, "the saved activations end early", file.string(), "use --no-resume");
+}
+
+void RunJournal::remove() {
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+void RunJournal::sweep(const Path& journals, double max_age_seconds) noexcept {
+  std::error_code error;
+  const auto oldest = std::filesystem::file_time_type::clock::now() -
+                      std::chrono::duration_cast<std::filesystem::file_time_type::duration>(
+                          std::chrono::duration<double>(max_age_seconds));
+  for (const auto& entry : std::filesystem::directory_iterator(journals, error)) {
+    if (std::filesystem::last_write_time(entry.path(), error) > oldest || error) continue;
+    const auto [lock, outcome] = Lease::take(entry.path() / "lock", Lease::Mode::exclusive);
+    if (outcome != Lease::Outcome::busy) std::filesystem::remove_all(entry.path(), error);
+  }
+}
+
+}  // namespace qwb
