@@ -78,6 +78,7 @@ class BlockCalibration {
   void collect(const Gather& gather, const WindowWork& work);
   void prepare(const Gather& gather);
   void add_means(const FloatBuffer& values, int64_t rows, int64_t columns, std::vector<double>& sums) const;
+  void shift(const FloatBuffer& inputs, int64_t rows, int64_t columns);
   void take_out_means();
   void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)>& body) const;
   void attend(const Block& block, const float* x, float* attended) const;
@@ -92,6 +93,7 @@ class BlockCalibration {
   RotaryTable rotary_;
   Moments moments_;
   FloatBuffer hessian_, drift_, residual_;
+  std::vector<float> offset_;  // taken out of the inputs before the sums, if they are centred
   std::vector<double> input_sums_, drift_sums_, residual_sums_;
   std::unique_ptr<HalfRows> kept_;  // inputs of the stage observed last, when they are dear to compute
   std::vector<AlignedBuffer> replaced_;
