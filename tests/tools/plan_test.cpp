@@ -133,7 +133,7 @@ TEST_F(Plans, WhyNamesTheModulesThatDiffer) {
 TEST_F(Plans, AMixedArtifactInEveryTool) {
   const std::string file = write("mixed.json", R"({"default": {"method": "gptq", "bits": 4, "group_size": 64},
       "rules": [{"match": "*.self_attn.*", "method": "nf4"}, {"match": "lm_head", "method": "int8"}]})");
-  const Words request = {"--plan", file, "--samples", "4", "--length", "128"};
+  const Words request = {"--plan", file, "--samples", "16", "--length", "256"};
   const Json made = quantize(llama_, request);
   EXPECT_EQ(made["method"], "mixed");
   EXPECT_EQ(made["modules"].size(), 57u);
@@ -251,14 +251,14 @@ TEST_F(Plans, CalibrationFromSeveralTextsSavedAndUsedAgain) {
 }
 
 TEST_F(Plans, TheSummaryTellsWhatHappened) {
-  const Words request = {"--model",   gpt2_, "--method", "gptq", "--group-size", "64",
-                         "--samples", "1",   "--length", "16",   "--damping",    "0"};
+  const Words request = {"--model",   llama_, "--method", "gptq", "--include", "layers.[01].*",
+                         "--samples", "1",    "--length", "16",   "--damping", "0"};
   // 16 tokens leave every matrix of moments singular: without damping none can be factorized.
   const RunResult first = tool("quantize", request);
   ASSERT_EQ(first.code, 0) << first.err;
   EXPECT_THAT(first.err, HasSubstr("largest relative output error: "));
   EXPECT_THAT(first.err, HasSubstr("time: gptq "));
-  EXPECT_THAT(first.err, HasSubstr("damping had to be raised in 16 modules"));
+  EXPECT_THAT(first.err, HasSubstr("damping had to be raised in 14 modules"));
   EXPECT_THAT(first.err, Not(HasSubstr("weight error  ")));
   Words quiet = request, report = request;
   quiet.emplace_back("-q");
@@ -268,8 +268,8 @@ TEST_F(Plans, TheSummaryTellsWhatHappened) {
   EXPECT_EQ(cached.out, first.out);
   EXPECT_THAT(cached.err, HasSubstr("answered from the cache"));
   EXPECT_THAT(cached.err, HasSubstr("raised"));
-  EXPECT_THAT(cached.err, HasSubstr("transformer.h.3.mlp.c_proj"));
-  EXPECT_GE(lines(cached.err).size(), 18u);
+  EXPECT_THAT(cached.err, HasSubstr("model.layers.1.mlp.down_proj"));
+  EXPECT_GE(lines(cached.err).size(), 16u);
   Words as_json = request;
   const Json record = json("quantize", as_json);
   for (const Json& one : record["modules"]) {

@@ -77,7 +77,8 @@ Json MethodFlags::given(const Method& method) const {
     if (flag->option->count() == 0) continue;
     const bool boolean = flag->kind == Parameter::Kind::boolean;
     const Json value = boolean ? Json(flag->on) : parse_value(flag->kind, flag->text, flag_name(name));
-    const bool has = std::any_of(own.begin(), own.end(), [&](const Parameter& p) { return p.name == name; });
+    const bool has = std::any_of(own.begin(), own.end(),
+                                 [&, wanted = name](const Parameter& p) { return p.name == wanted; });
     if (!has && name == "bits" && value == fixed_bits(method)) continue;
     if (!has)
       throw Error(ErrorKind::usage, "method " + method.name() + " has no " + flag_name(name), {},

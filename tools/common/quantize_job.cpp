@@ -1,5 +1,6 @@
 #include "tools/common/quantize_job.h"
 
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -243,6 +244,7 @@ void QuantizeJob::write(const Path& folder, Progress& progress, const WriteOptio
   if (calibration_ && !options.journal.empty())
     journal = RunJournal::open(options.journal, plan_, sink, progress);
   if (journal) journal->replay();
+  ::malloc_trim(0);  // the tokenizer and the calibration text are gone, the work is to come
   ModuleSink& first = journal ? static_cast<ModuleSink&>(*journal) : sink;
   quantize_model(*model_, plan_, calibration(), first, progress,
                  {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});
