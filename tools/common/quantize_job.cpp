@@ -14,6 +14,7 @@
 #include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 #include "tools/common/choose.h"
+#include "tools/common/pull.h"
 #include "tools/common/run_journal.h"
 
 namespace qwb {
@@ -117,8 +118,8 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer, Prog
   if (calibration.length == 0) calibration.length = std::min(kLongestDefault, model_->config().max_positions);
   std::vector<Path> files;
   for (const CalibrationSource& source : calibration.sources) {
-    const Path demo = source.name == "demo" ? demo_path("text/calib.jsonl") : Path();
-    files.push_back(calibration_file(source.name, demo));
+    files.push_back(source.name == "demo" ? demo_path("text/calib.jsonl")
+                                          : calibration_file(source.name, progress));
   }
   RenderChat render;
   if (request_.chat_template) {
