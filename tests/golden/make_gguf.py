@@ -117,3 +117,34 @@ def model(name):
 blocks()
 for name in ("llama_llama3", "qwen3", "gpt2"):
     model(name)
+
+
+def vocabulary(kind):
+    """A file with a tokenizer and one small tensor: what a fuzzer can take apart."""
+    writer = gguf.GGUFWriter(out / f"tokens-{kind}.gguf", "llama")
+    for add, value in ((writer.add_context_length, 16), (writer.add_embedding_length, 32), (writer.add_feed_forward_length, 32),
+                       (writer.add_block_count, 1), (writer.add_head_count, 2), (writer.add_layer_norm_rms_eps, 1e-5)):
+        add(value)
+    writer.add_tokenizer_model(kind)
+    if kind == "gpt2":
+        tokens = ["<|end|>", "a", "b", "ab", "Ġ", "Ġab"]
+        writer.add_tokenizer_pre("llama-bpe")
+        writer.add_token_merges(["a b", "Ġ ab"])
+        writer.add_token_types([3, 1, 1, 1, 1, 1])
+    else:
+        tokens = ["<unk>", "<s>", "</s>", "<0x0A>", "▁", "a", "b", "▁a", "ab", "▁ab"]
+        writer.add_token_scores([0, 0, 0, 0, -9, -8, -7, -1, -2, -3])
+        writer.add_token_types([2, 3, 3, 6, 1, 1, 1, 1, 1, 1])
+    writer.add_token_list(tokens)
+    writer.add_bos_token_id(0 if kind == "gpt2" else 1)
+    writer.add_chat_template("{{ messages[0].content }}")
+    writer.add_array("test.numbers", [1, 2, 3])
+    writer.add_tensor("token_embd.weight", np.zeros((len(tokens), 32), np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+for kind in ("gpt2", "llama"):
+    vocabulary(kind)
