@@ -72,14 +72,19 @@ void add_rope(const Json& config, const std::string& where, const std::string& p
   const Json rope = rope_json(config);
   const std::string type = rope_type(rope, where);
   metadata.add(prefix + "rope.freq_base", GgufValue::of_f32(rope_theta(config, where)));
-  if (type == "default" || type == "llama3") return;  // llama3: a tensor
+  if (type == "default") return;
+  const int64_t context = json_int(config, "max_position_embeddings", where, 2048);
+  if (type == "llama3") {  // a tensor; the length tells the exact parameters
+    metadata.add(prefix + "rope.scaling.original_context_length",
+                 GgufValue::of_u32(json_int(rope, "original_max_position_embeddings", where, context)));
+    return;
+  }
   if (type != "linear" && type != "yarn")
     throw Error(ErrorKind::unsupported, "rope type '" + type + "' has no place in GGUF", where);
   const double factor = json_number(rope, "factor", where);
   metadata.add(prefix + "rope.scaling.type", GgufValue::of_string(type));
   metadata.add(prefix + "rope.scaling.factor", GgufValue::of_f32(factor));
   if (type == "linear") return;
-  const int64_t context = json_int(config, "max_position_embeddings", where, 2048);
   metadata.add(prefix + "rope.scaling.original_context_length",
                GgufValue::of_u32(json_int(rope, "original_max_position_embeddings", where, context)));
   for (const auto& [from, to] : {std::pair{"beta_fast", "yarn_beta_fast"}, {"beta_slow", "yarn_beta_slow"}}) {
@@ -170,6 +175,9 @@ Json llama3_parameters(const std::vector<float>& divisors, double theta, double 
   const double factor = divisors.empty() ? 0 : *std::max_element(divisors.begin(), divisors.end());
   std::vector<Llama3Scaling> candidates = {{factor, 1, 4, 8192}};  // Llama 3.1 and 3.2
   if (trained > 0) candidates.insert(candidates.begin(), {factor, 1, 4, trained});
+  // Too few divisors lie between the bounds to tell both: the usual bounds, and a round length.
+  for (int64_t length = 16; length <= 1 << 20; length *= 2)
+    candidates.push_back({factor, 1, 4, static_cast<double>(length)});
   if (const auto solved = solve(divisors, theta, factor)) candidates.push_back(*solved);
   for (const Llama3Scaling& scaling : candidates) {
     if (!scaling.gives(divisors, theta)) continue;

@@ -11,7 +11,6 @@ namespace qwb {
 namespace {
 
 constexpr int kBlock = 256;
-constexpr int kMostSub = 32;        // values of the largest sub-block
 constexpr float kNothing = 1e-15f;  // sub-blocks below this magnitude are zero
 
 // Nearest whole number, ties to even: |value| < 2^22.
@@ -31,14 +30,17 @@ uint16_t checked_half(float value) {
   return half;
 }
 
+// No block reaches further than 65504 * 128 * 32; the search works on smaller values only.
+void refuse_overflow(const float* x) {
+  const auto range = std::minmax_element(x, x + kBlock);
+  checked_half(std::max(-*range.first, *range.second) / (128.0f * 32.0f));
+}
+
 // A sub-block as the search sees it.
 struct Sub {
   const float* x;
   int count;
-  const float* weights;
-  bool absolute;  // error measured as |e|, else e^2
-
-  float error(float difference) const { return absolute ? std::fabs(difference) : difference * difference; }
+  const float* weights;  // of the squared errors
 };
 
 // w = scale * code - low with codes 0 .. levels and low >= 0.
@@ -52,7 +54,8 @@ float affine_error(const Sub& sub, Affine fit, int levels) {
   float sum = 0;
   for (int i = 0; i < sub.count; ++i) {
     const float code = clamped(nearest((sub.x[i] + fit.low) * factor), 0.0f, static_cast<float>(levels));
-    sum += sub.weights[i] * sub.error(fit.scale * code - fit.low - sub.x[i]);
+    const float error = fit.scale * code - fit.low - sub.x[i];
+    sum += sub.weights[i] * error * error;
   }
   return sum;
 }
@@ -110,14 +113,15 @@ struct AffineBlock {
 
   // weigh(x, weights): of a sub-block.
   template <typename Weigh>
-  AffineBlock(const float* x, int levels, int most, bool absolute, float first, int steps, Weigh weigh) {
+  AffineBlock(const float* x, int levels, int most, float first, int steps, Weigh weigh) {
+    refuse_overflow(x);
     std::array<float, kBlock> weights;
     std::array<Affine, kSubs> fits;
     float most_scale = 0, most_low = 0;
     for (int s = 0; s < kSubs; ++s) {
       weigh(x + Size * s, weights.data() + Size * s);
-      fits[static_cast<size_t>(s)] = search_affine({x + Size * s, Size, weights.data() + Size * s, absolute},
-                                                   levels, first, 0.1f, steps);
+      fits[static_cast<size_t>(s)] =
+          search_affine({x + Size * s, Size, weights.data() + Size * s}, levels, first, 0.1f, steps);
       most_scale = std::max(most_scale, fits[static_cast<size_t>(s)].scale);
       most_low = std::max(most_low, fits[static_cast<size_t>(s)].low);
     }
@@ -125,7 +129,7 @@ struct AffineBlock {
     dmin = checked_half(most_low / static_cast<float>(most));
     const float unit = f16_to_f32(d), low_unit = f16_to_f32(dmin);
     for (int s = 0; s < kSubs; ++s) {
-      const Sub sub{x + Size * s, Size, weights.data() + Size * s, absolute};
+      const Sub sub{x + Size * s, Size, weights.data() + Size * s};
       round_scales(sub, fits[static_cast<size_t>(s)], unit, low_unit, levels, most,
                    scales[static_cast<size_t>(s)], lows[static_cast<size_t>(s)]);
       const float scale = unit * static_cast<float>(scales[static_cast<size_t>(s)]);
@@ -153,6 +157,13 @@ struct AffineBlock {
     }
   }
 };
+
+// Measured on the demo llama (12 windows of 512 tokens): perplexity 62.6 with equal weights for Q2_K, 88.1
+// with |x|; Q3_K 30.8, 33.0 with x^2; Q6_K 25.885, 25.966. For Q4_K and Q5_K the magnitude is as good or
+// better.
+void equal_weights(const float* /*x*/, float* weights) {
+  std::fill(weights, weights + 16, 1.0f);
+}
 
 // Large values matter more; the mean keeps small ones from counting for nothing.
 void magnitude_weights(const float* x, float* weights) {
@@ -191,26 +202,29 @@ void put_quarters(const std::array<uint8_t, kBlock>& codes, int shift, std::byte
   }
 }
 
-// w = scale * code with codes -levels .. levels - 1: the scale of least weighted squares over a line of
+// w = scale * code with codes -levels .. levels - 1: the scale of least squares over a line of
 // candidates.
-float search_symmetric(const float* x, const float* weights, int count, int levels) {
+float search_symmetric(const float* x, int count, int levels) {
   float extreme = 0;
   for (int i = 0; i < count; ++i) {
     if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
   }
   if (std::fabs(extreme) < kNothing) return 0;
-  float best = 0, best_gain = -1;
+  float best = 0;
+  double best_gain = -1;  // the squares of large values would overflow f32
   const auto consider = [&](float factor) {
     float xl = 0, l2 = 0;
     for (int i = 0; i < count; ++i) {
       const float code =
           clamped(nearest(factor * x[i]), static_cast<float>(-levels), static_cast<float>(levels - 1));
-      xl += weights[i] * x[i] * code;
-      l2 += weights[i] * code * code;
+      xl += x[i] * code;
+      l2 += code * code;
     }
-    if (!(l2 > 0) || xl * xl <= best_gain * l2) return;
+    if (!(l2 > 0)) return;
+    const double gain = static_cast<double>(xl) * static_cast<double>(xl) / static_cast<double>(l2);
+    if (gain <= best_gain) return;
     best = xl / l2;
-    best_gain = xl * xl / l2;
+    best_gain = gain;
   };
   for (int sign : {-1, 1}) {  // the extreme at the end of the codes that has one more, or at the other
     const float reach = static_cast<float>(sign < 0 ? levels : levels - 1);
@@ -228,20 +242,19 @@ struct SymmetricBlock {
   std::array<uint8_t, kBlock> codes{};  // plus levels
 
   SymmetricBlock(const float* x, int levels, int most) {
-    std::array<float, kBlock> weights;
+    refuse_overflow(x);
     std::array<float, 16> fits;
     codes.fill(static_cast<uint8_t>(levels));
     float extreme = 0;
-    for (size_t i = 0; i < kBlock; ++i) weights[i] = x[i] * x[i];
     for (size_t s = 0; s < 16; ++s) {
-      fits[s] = search_symmetric(x + 16 * s, weights.data() + 16 * s, 16, levels);
+      fits[s] = search_symmetric(x + 16 * s, 16, levels);
       if (std::fabs(fits[s]) > std::fabs(extreme)) extreme = fits[s];
     }
     if (std::fabs(extreme) < kNothing) return;
     d = checked_half(extreme / static_cast<float>(-most));
     const float unit = f16_to_f32(d);
     for (size_t s = 0; s < 16 && unit != 0; ++s) {
-      scales[s] = round_scale(x + 16 * s, weights.data() + 16 * s, fits[s], unit, levels, most);
+      scales[s] = round_scale(x + 16 * s, fits[s], unit, levels, most);
       const float scale = unit * static_cast<float>(scales[s]);
       for (size_t i = 16 * s; i < 16 * s + 16 && scale != 0; ++i)
         codes[i] = static_cast<uint8_t>(
@@ -250,7 +263,7 @@ struct SymmetricBlock {
     }
   }
 
-  static int round_scale(const float* x, const float* weights, float fit, float unit, int levels, int most) {
+  static int round_scale(const float* x, float fit, float unit, int levels, int most) {
     const int first = static_cast<int>(
         clamped(nearest(fit / unit), static_cast<float>(-most), static_cast<float>(most - 1)));
     int best = first;
@@ -262,7 +275,7 @@ struct SymmetricBlock {
       for (int i = 0; i < 16; ++i) {
         const float code =
             clamped(nearest(x[i] * factor), static_cast<float>(-levels), static_cast<float>(levels - 1));
-        error += weights[i] * (scale * code - x[i]) * (scale * code - x[i]);
+        error += (scale * code - x[i]) * (scale * code - x[i]);
       }
       if (best_error < 0 || error < best_error) best_error = error, best = candidate;
     }
@@ -273,10 +286,7 @@ struct SymmetricBlock {
 }  // namespace
 
 void to_q2_k(const float* x, std::byte* block) {
-  const auto weigh = [](const float* values, float* weights) {
-    for (int i = 0; i < 16; ++i) weights[i] = std::fabs(values[i]);
-  };
-  const AffineBlock<16> fit(x, 3, 15, true, -0.5f, 15, weigh);
+  const AffineBlock<16> fit(x, 3, 15, -0.5f, 15, equal_weights);
   for (size_t s = 0; s < 16; ++s) block[s] = static_cast<std::byte>(fit.scales[s] | fit.lows[s] << 4);
   put_quarters(fit.codes, 0, block + 16);
   store(block + 80, fit.d);
@@ -302,7 +312,7 @@ void to_q3_k(const float* x, std::byte* block) {
 }
 
 void to_q4_k(const float* x, std::byte* block) {
-  const AffineBlock<32> fit(x, 15, 63, false, -1.0f, 20, magnitude_weights);
+  const AffineBlock<32> fit(x, 15, 63, -1.0f, 20, magnitude_weights);
   store(block, fit.d);
   store(block + 2, fit.dmin);
   put_packed_scales(fit.scales, fit.lows, block + 4);
@@ -310,7 +320,7 @@ void to_q4_k(const float* x, std::byte* block) {
 }
 
 void to_q5_k(const float* x, std::byte* block) {
-  const AffineBlock<32> fit(x, 31, 63, false, -0.5f, 15, magnitude_weights);
+  const AffineBlock<32> fit(x, 31, 63, -0.5f, 15, magnitude_weights);
   store(block, fit.d);
   store(block + 2, fit.dmin);
   put_packed_scales(fit.scales, fit.lows, block + 4);

@@ -54,7 +54,7 @@ TEST(GgmlBlocksKernel, EqualsTheDefinition) {
     const int64_t count = 64 * info.block;
     const Tensor blocks = random_blocks(info, 1, count, 7);
     std::vector<float> fast(static_cast<size_t>(count));
-    dequantize_ggml(info.type, blocks.bytes().data(), count, fast.data());
+    dequantize_ggml(info.type, blocks.view().bytes.data(), count, fast.data());
     for (int64_t i = 0; i < count; ++i) {
       const float expected =
           reference_ggml_element(info.type, blocks.view().bytes.data() + i / info.block * info.bytes,
