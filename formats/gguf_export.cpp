@@ -18,7 +18,7 @@ namespace qwb {
 namespace {
 
 constexpr int64_t kPieceValues = int64_t{1} << 16;  // encoded at a time
-constexpr std::string_view kWeight = ".weight";
+constexpr std::string_view kWeightSuffix = ".weight";
 
 // A tensor on its way.
 struct Item {
@@ -131,12 +131,12 @@ void Exporter::collect() {
     if (is_leftover(name) || (config_.tied_embeddings && name.starts_with("lm_head."))) continue;
     const GgufName place = place_of(name);
     const TensorView view = *open_.source->find(name);
-    view.shape.size() == 2 ? add_matrix(name.substr(0, name.size() - kWeight.size()), place)
+    view.shape.size() == 2 ? add_matrix(name.substr(0, name.size() - kWeightSuffix.size()), place)
                            : add_vector(name, place);
   }
   for (const std::string& module : open_.source->quantized_modules()) {
     if (config_.tied_embeddings && module == "lm_head") continue;
-    add_matrix(module, place_of(module + std::string(kWeight)));
+    add_matrix(module, place_of(module + std::string(kWeightSuffix)));
   }
   const std::vector<float> divisors = gguf_rope_divisors(open_.config, where_);
   if (!divisors.empty()) {
@@ -174,7 +174,7 @@ void Exporter::add_matrix(const std::string& module, const GgufName& place) {
   item.head_rows = heads_of(place.layout);
   item.weight = open_.source->quantized(module);
   if (!item.weight) {
-    const TensorView view = open_.source->find(module + std::string(kWeight)).value();
+    const TensorView view = open_.source->find(module + std::string(kWeightSuffix)).value();
     const bool turned = place.layout == GgufLayout::transposed;
     item.weight = Weight{view.shape[turned ? 1 : 0], view.shape[turned ? 0 : 1],
                          turned ? Orientation::in_out : Orientation::out_in, DenseWeight{view}};
@@ -326,7 +326,7 @@ GgufReport Exporter::write(const Path& target) {
     progress_.begin("writing " + target.filename().string(), values);
     for (size_t i = 0; i < items_.size(); ++i) {
       write_item(writer, i);
-      const auto view = open_.source->find(items_[i].report.source + std::string(kWeight));
+      const auto view = open_.source->find(items_[i].report.source + std::string(kWeightSuffix));
       if (view) open_.source->release(*view);
       progress_.advance(element_count(items_[i].shape), items_[i].report.name);
     }

@@ -11,23 +11,23 @@
 namespace qwb {
 namespace {
 
-constexpr int kLanes = 8;  // partial maxima, so that the compiler can use vectors
+constexpr int kExtremeLanes = 8;  // partial maxima, so that the compiler can use vectors
 
 struct Range {
   float low, high;
 };
 
 Range range_of(const float* x) {
-  float low[kLanes], high[kLanes];
-  for (int l = 0; l < kLanes; ++l) low[l] = high[l] = x[l];
-  for (int i = kLanes; i < 32; i += kLanes) {
-    for (int l = 0; l < kLanes; ++l) {
+  float low[kExtremeLanes], high[kExtremeLanes];
+  for (int l = 0; l < kExtremeLanes; ++l) low[l] = high[l] = x[l];
+  for (int i = kExtremeLanes; i < 32; i += kExtremeLanes) {
+    for (int l = 0; l < kExtremeLanes; ++l) {
       const float v = x[i + l];
       low[l] = v < low[l] ? v : low[l];
       high[l] = v > high[l] ? v : high[l];
     }
   }
-  return {*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes)};
+  return {*std::min_element(low, low + kExtremeLanes), *std::max_element(high, high + kExtremeLanes)};
 }
 
 // The value of largest magnitude with its sign; of two equal ones the first.

@@ -9,11 +9,11 @@
 namespace qwb {
 namespace {
 
-GgufHeader parse(const std::string& bytes) {
+GgufHeader parse_gguf(const std::string& bytes) {
   return parse_gguf_header(as_bytes(bytes), "test.gguf");
 }
 void expect_damaged(const RawGguf& file, const std::string& part) {
-  expect_error(ErrorKind::failed, part, [&] { parse(file.bytes()); });
+  expect_error(ErrorKind::failed, part, [&] { parse_gguf(file.bytes()); });
 }
 
 // Two tensors and keys of every shape.
@@ -28,7 +28,7 @@ RawGguf valid() {
 }
 
 TEST(GgufDamage, ValidFileIsRead) {
-  const GgufHeader header = parse(valid().bytes());
+  const GgufHeader header = parse_gguf(valid().bytes());
   EXPECT_EQ(header.alignment, 64);
   ASSERT_EQ(header.tensors.size(), 2u);
   EXPECT_EQ(header.tensors[0].shape, (Shape{2, 32}));
@@ -45,9 +45,9 @@ TEST(GgufDamage, TruncatedAnywhere) {
   const std::string whole = valid().bytes();
   const size_t least = whole.size() - 4;
   for (size_t size = 0; size < least; ++size)
-    EXPECT_THROW(parse(whole.substr(0, size)), Error) << "cut at " << size;
-  EXPECT_NO_THROW(parse(whole.substr(0, least)));
-  expect_error(ErrorKind::failed, "after the end", [&] { parse(whole + std::string(64, 'x')); });
+    EXPECT_THROW(parse_gguf(whole.substr(0, size)), Error) << "cut at " << size;
+  EXPECT_NO_THROW(parse_gguf(whole.substr(0, least)));
+  expect_error(ErrorKind::failed, "after the end", [&] { parse_gguf(whole + std::string(64, 'x')); });
 }
 
 // A file with every byte changed in turn is read or refused, never more.
@@ -58,7 +58,7 @@ TEST(GgufDamage, AnyByteChanged) {
       std::string changed = whole;
       changed[at] = static_cast<char>(changed[at] ^ mask);
       try {
-        parse(changed);
+        parse_gguf(changed);
       } catch (const Error&) {
         continue;
       }
@@ -107,7 +107,7 @@ TEST(GgufDamage, Tensors) {
   expect_damaged(one(32, 1, 4, 0), "type 4");
   expect_damaged(one(32, 1, 0, 0, std::string(64, 'n')), "tensor's name");
   expect_damaged(one(32, 1, 0, 0, ""), "without a name");
-  expect_error(ErrorKind::unsupported, "IQ2_XXS", [&] { parse(one(256, 1, 16, 0).bytes()); });
+  expect_error(ErrorKind::unsupported, "IQ2_XXS", [&] { parse_gguf(one(256, 1, 16, 0).bytes()); });
   expect_damaged(RawGguf().head(1, 0).text("t").put<uint32_t>(5).zeros(128), "5 dimensions");
   expect_damaged(RawGguf().head(2, 0).tensor("t", 8, 1, 0, 0).tensor("t", 8, 1, 0, 32).pad().zeros(64),
                  "appears twice");
@@ -121,11 +121,11 @@ TEST(GgufDamage, Tensors) {
 TEST(GgufDamage, Versions) {
   for (const uint32_t version : {0u, 1u, 4u})
     expect_error(ErrorKind::unsupported, "version",
-                 [&] { parse(RawGguf().head(0, 0, version).zeros(32).bytes()); });
+                 [&] { parse_gguf(RawGguf().head(0, 0, version).zeros(32).bytes()); });
   expect_error(ErrorKind::unsupported, "big-endian",
-               [&] { parse(RawGguf().head(0, 0, 3u << 24).zeros(32).bytes()); });
-  expect_error(ErrorKind::failed, "does not begin", [&] { parse("GGUX" + std::string(60, '\0')); });
-  EXPECT_NO_THROW(parse(RawGguf().head(0, 0, 2).bytes()));
+               [&] { parse_gguf(RawGguf().head(0, 0, 3u << 24).zeros(32).bytes()); });
+  expect_error(ErrorKind::failed, "does not begin", [&] { parse_gguf("GGUX" + std::string(60, '\0')); });
+  EXPECT_NO_THROW(parse_gguf(RawGguf().head(0, 0, 2).bytes()));
 }
 
 std::string split(int64_t number, int64_t count, int64_t tensors, const std::string& name) {

@@ -19,8 +19,8 @@
 namespace qwb {
 namespace {
 
-const Path kGolden = Path(QWB_SOURCE_DIR) / "tests/golden";
-const Path kDemo = Path(QWB_SOURCE_DIR) / "recipes/demo";
+const Path kGgufGolden = Path(QWB_SOURCE_DIR) / "tests/golden";
+const Path kGgufDemo = Path(QWB_SOURCE_DIR) / "recipes/demo";
 
 class Notes : public Progress {
  public:
@@ -82,8 +82,8 @@ class GgufGolden : public testing::TestWithParam<std::string> {};
 
 // Names, shapes, row orders and settings are those of the checkpoint that another program converted.
 TEST_P(GgufGolden, IsTheCheckpoint) {
-  const OpenModel original = open_model(kGolden / "model" / GetParam());
-  const OpenModel gguf = open_model(kGolden / "gguf" / (GetParam() + ".gguf"));
+  const OpenModel original = open_model(kGgufGolden / "model" / GetParam());
+  const OpenModel gguf = open_model(kGgufGolden / "gguf" / (GetParam() + ".gguf"));
   EXPECT_EQ(gguf.format, "gguf");
   expect_same_tensors(original, gguf);
   expect_same_config(original, gguf);
@@ -96,7 +96,7 @@ class GgufRoundTrip : public testing::TestWithParam<std::string> {};
 
 TEST_P(GgufRoundTrip, KeepsEverything) {
   const TemporaryFolder folder;
-  const OpenModel original = open_model(kGolden / "model" / GetParam());
+  const OpenModel original = open_model(kGgufGolden / "model" / GetParam());
   const OpenModel gguf = exported(original, folder.path() / "m.gguf", as_type(std::nullopt));
   expect_same_tensors(original, gguf);
   expect_same_config(original, gguf);
@@ -116,10 +116,10 @@ INSTANTIATE_TEST_SUITE_P(Models, GgufRoundTrip,
 
 TEST(GgufExport, MatchesThePackageByteForByte) {
   const TemporaryFolder folder;
-  const OpenModel original = open_model(kGolden / "model/llama_llama3");
+  const OpenModel original = open_model(kGgufGolden / "model/llama_llama3");
   write_gguf(original, folder.path() / "m.gguf", as_type(GgmlType::f32), silent_progress());
   const GgufFile ours = GgufFile::open(folder.path() / "m.gguf");
-  const GgufFile theirs = GgufFile::open(kGolden / "gguf/llama_llama3.gguf");
+  const GgufFile theirs = GgufFile::open(kGgufGolden / "gguf/llama_llama3.gguf");
   EXPECT_EQ(ours.tensor_names().size(), theirs.tensor_names().size());
   for (const std::string& name : theirs.tensor_names()) {
     const GgufTensor* tensor = ours.find(name);
@@ -132,12 +132,12 @@ TEST(GgufExport, MatchesThePackageByteForByte) {
 
 TEST(GgufExport, RefusesAndTells) {
   const TemporaryFolder folder;
-  const OpenModel scaled = open_model(kGolden / "model/gpt2_scaled");
+  const OpenModel scaled = open_model(kGgufGolden / "model/gpt2_scaled");
   expect_error(ErrorKind::unsupported, "no place in GGUF", [&] {
     write_gguf(scaled, folder.path() / "m.gguf", as_type(GgmlType::f32), silent_progress());
   });
   Notes notes;
-  const OpenModel mistral = open_model(kGolden / "model/mistral");
+  const OpenModel mistral = open_model(kGgufGolden / "model/mistral");
   const GgufReport report = write_gguf(mistral, folder.path() / "m.gguf", as_type(GgmlType::q4_k), notes);
   EXPECT_THAT(notes.all, testing::HasSubstr("sliding window of 9"));
   EXPECT_THAT(notes.all, testing::HasSubstr("no tokenizer"));
@@ -154,7 +154,7 @@ TEST(GgufExport, RefusesAndTells) {
 // Quantized rows are the quantizer's own, in Hugging Face order, at any number of threads.
 TEST(GgufExport, QuantizedDemo) {
   const TemporaryFolder folder;
-  const OpenModel original = open_model(kDemo / "llama");
+  const OpenModel original = open_model(kGgufDemo / "llama");
   GgufOptions options = as_type(GgmlType::q4_0);
   options.embedding = GgmlType::q6_k;
   const OpenModel gguf = exported(original, folder.path() / "m.gguf", options);
@@ -192,12 +192,12 @@ class GgufTokenizer : public testing::TestWithParam<std::string> {};
 // The tokenizer in the file gives the ids and texts of the one beside the checkpoint.
 TEST_P(GgufTokenizer, IsTheSame) {
   const TemporaryFolder folder;
-  const OpenModel original = open_model(kDemo / GetParam());
+  const OpenModel original = open_model(kGgufDemo / GetParam());
   const OpenModel gguf = exported(original, folder.path() / "m.gguf", as_type(GgmlType::q8_0));
   const Tokenizer a = open_tokenizer(original), b = open_tokenizer(gguf);
   EXPECT_EQ(a.bos_id(), b.bos_id());
   EXPECT_EQ(a.eos_id(), b.eos_id());
-  std::string text = read_text(kDemo / "text/eval.txt").substr(0, 200000);
+  std::string text = read_text(kGgufDemo / "text/eval.txt").substr(0, 200000);
   for (const std::string& piece :
        {text, std::string(), std::string("  a\n\tb  "), std::string("Gr\xc3\xbc\xc3\x9f \xf0\x9f\x98\x80"),
         std::string("x<s>y</s>z<|endoftext|>")}) {
@@ -211,7 +211,7 @@ INSTANTIATE_TEST_SUITE_P(Demos, GgufTokenizer, testing::Values("llama", "gpt2"),
                          [](const auto& case_) { return case_.param; });
 
 TEST(GgufTokenizerKeys, ChatTemplateAndFrame) {
-  const GgufFile file = GgufFile::open(kGolden / "gguf/tokens-gpt2.gguf");
+  const GgufFile file = GgufFile::open(kGgufGolden / "gguf/tokens-gpt2.gguf");
   const auto texts = gguf_companions(file.metadata(), "test");
   const Json config = parse_json(texts.at("tokenizer_config.json"), "test");
   EXPECT_EQ(config.at("chat_template"), "{{ messages[0].content }}");
@@ -219,7 +219,8 @@ TEST(GgufTokenizerKeys, ChatTemplateAndFrame) {
       Tokenizer::from_json(texts.at("tokenizer.json"), texts.at("tokenizer_config.json"), "test");
   EXPECT_EQ(bytes.encode("ab ab<|end|>", true),
             (std::vector<int32_t>{0, 3, 5, 0}));  // llama-bpe begins with BOS
-  const auto pieces = gguf_companions(GgufFile::open(kGolden / "gguf/tokens-llama.gguf").metadata(), "test");
+  const auto pieces =
+      gguf_companions(GgufFile::open(kGgufGolden / "gguf/tokens-llama.gguf").metadata(), "test");
   const Tokenizer spm =
       Tokenizer::from_json(pieces.at("tokenizer.json"), pieces.at("tokenizer_config.json"), "test");
   // U+2581 and a join first, by their score; then both with b.
@@ -228,12 +229,12 @@ TEST(GgufTokenizerKeys, ChatTemplateAndFrame) {
 
 TEST(GgufOpen, FoldersAndErrors) {
   const TemporaryFolder folder;
-  std::filesystem::copy_file(kGolden / "gguf/qwen3.gguf", folder.path() / "model-F32.gguf");
+  std::filesystem::copy_file(kGgufGolden / "gguf/qwen3.gguf", folder.path() / "model-F32.gguf");
   write(folder.path() / "config.json", "{}");  // as Hub folders of GGUF files have
   EXPECT_TRUE(detect_model(folder.path()));
   const OpenModel open = open_model(folder.path());
   EXPECT_EQ(open.format, "gguf");
-  EXPECT_EQ(open.content_hash(), open_model(kGolden / "gguf/qwen3.gguf").content_hash());
+  EXPECT_EQ(open.content_hash(), open_model(kGgufGolden / "gguf/qwen3.gguf").content_hash());
   expect_error(ErrorKind::not_found, "no tokenizer", [&] { open_tokenizer(open); });
   expect_error(ErrorKind::not_found, "", [] { open_model("/nowhere/x.gguf"); });
   flip_byte(folder.path() / "model-F32.gguf", 24 + 8 + 3);  // inside "general.architecture"
