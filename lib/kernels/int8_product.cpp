@@ -16,19 +16,19 @@ using simd::kInt8Padding;
 using simd::kInt8Panel;
 
 constexpr int64_t kMostColumns = (int64_t{1} << 31) / (127 * 128) - 1;
-constexpr int64_t kRowGrain = 16;  // tokens rounded by one thread at a time
+constexpr int64_t kCodedTokens = 16;  // tokens rounded by one thread at a time
 // Up to here the weights' bytes are multiplied where they lie; beyond, widening four rows at a time pays.
-constexpr int64_t kFewTokens = 6;
-constexpr int64_t kTokenSpan = 384;  // tokens of an item: the outlier weights are gathered once for them
-constexpr int64_t kTokenTile =
-    96;  // a multiple of 3; their codes of kInnerTile channels stay in the L2 cache
-constexpr int64_t kInnerTile = 2048;  // channels of four weight rows that fit the L1 cache, 16 bits each
+constexpr int64_t kFewCodedTokens = 6;
+constexpr int64_t kItemTokens = 384;  // tokens of an item: the outlier weights are gathered once for them
+constexpr int64_t kSumTokens =
+    96;  // a multiple of 3; their codes of kSumChannels channels stay in the L2 cache
+constexpr int64_t kSumChannels = 2048;  // channels of four weight rows that fit the L1 cache, 16 bits each
 
-constexpr float kInverse127 = 1.0f / 127.0f;
-constexpr float kInverse127Squared = 1.0f / (127.0f * 127.0f);
+constexpr float kOver127 = 1.0f / 127.0f;
+constexpr float kOver127Squared = 1.0f / (127.0f * 127.0f);
 
 template <typename T>
-T* scratch(int64_t count) {
+T* coding_scratch(int64_t count) {
   static thread_local AlignedBuffer buffer;
   const auto bytes = count * static_cast<int64_t>(sizeof(T));
   if (buffer.size() < bytes) buffer = AlignedBuffer(bytes);
@@ -41,8 +41,8 @@ float code_factor(float absmax) {
 }
 
 // The f16 values of one token, padded with zeros.
-float* load_row(const float* x, int64_t in, int64_t padded) {
-  auto* row = scratch<float>(padded);
+float* f16_row(const float* x, int64_t in, int64_t padded) {
+  auto* row = coding_scratch<float>(padded);
   std::copy_n(x, in, row);
   std::fill(row + in, row + padded, 0.0f);
   simd::round_to_f16(row, padded);
@@ -70,12 +70,12 @@ Int8Activations::Int8Activations(const float* x, int64_t tokens, int64_t in, flo
 }
 
 void Int8Activations::find_outliers(float threshold) {
-  const int64_t ranges = ceil_div(tokens_, kRowGrain);
+  const int64_t ranges = ceil_div(tokens_, kCodedTokens);
   std::vector<int32_t> marks(threshold > 0 ? static_cast<size_t>(ranges * padded_) : 0);
-  parallel_ranges(tokens_, kRowGrain, [&](int64_t begin, int64_t end) {
-    int32_t* range_marks = threshold > 0 ? marks.data() + begin / kRowGrain * padded_ : nullptr;
+  parallel_ranges(tokens_, kCodedTokens, [&](int64_t begin, int64_t end) {
+    int32_t* range_marks = threshold > 0 ? marks.data() + begin / kCodedTokens * padded_ : nullptr;
     for (int64_t t = begin; t < end; ++t)
-      absmax_[t] = simd::int8_absmax(load_row(x_ + t * in_, in_, padded_), padded_, threshold, range_marks);
+      absmax_[t] = simd::int8_absmax(f16_row(x_ + t * in_, in_, padded_), padded_, threshold, range_marks);
   });
   if (threshold <= 0) return;
   for (int64_t range = 1; range < ranges; ++range) {
@@ -90,12 +90,12 @@ void Int8Activations::find_outliers(float threshold) {
 void Int8Activations::round() {
   const auto count = static_cast<int64_t>(outliers_.size());
   outlier_values_ = FloatBuffer(checked_mul(tokens_, count, "int8 activations"));
-  parallel_ranges(tokens_, kRowGrain, [&](int64_t begin, int64_t end) {
+  parallel_ranges(tokens_, kCodedTokens, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       auto* row_codes = reinterpret_cast<int16_t*>(codes_.data()) + t * padded_;
       const float factor = code_factor(absmax_[t]);
       if (factor > 0) {
-        simd::int8_codes(load_row(x_ + t * in_, in_, padded_), padded_, factor, row_codes);
+        simd::int8_codes(f16_row(x_ + t * in_, in_, padded_), padded_, factor, row_codes);
       } else {
         std::fill(row_codes, row_codes + padded_, int16_t{0});
       }
@@ -111,7 +111,7 @@ void Int8Activations::round() {
 namespace {
 
 // Up to kInt8Panel outputs of a weight: what an item works on.
-struct Panel {
+struct Int8Panel {
   const Int8Activations& x;
   const int8_t* codes;  // of the first output
   int64_t count;        // outputs
@@ -121,12 +121,12 @@ struct Panel {
   const float* outlier_weights;
 };
 
-Panel make_panel(const Int8Activations& x, const Weight& weight, int64_t first, int64_t count,
-                 const float* bias) {
+Int8Panel make_int8_panel(const Int8Activations& x, const Weight& weight, int64_t first, int64_t count,
+                          const float* bias) {
   const auto& rows = std::get<Int8Rows>(weight.storage);
-  Panel panel{x,     reinterpret_cast<const int8_t*>(rows.codes.bytes.data()) + first * weight.in,
-              count, {},
-              {},    nullptr};
+  Int8Panel panel{x,     reinterpret_cast<const int8_t*>(rows.codes.bytes.data()) + first * weight.in,
+                  count, {},
+                  {},    nullptr};
   for (int64_t r = 0; r < count; ++r) {
     panel.absmax[r] = load<float>(rows.absmax.bytes.data() + 4 * (first + r));
     panel.bias[r] = bias != nullptr ? bias[first + r] : 0.0f;
@@ -138,7 +138,7 @@ Panel make_panel(const Int8Activations& x, const Weight& weight, int64_t first, 
   std::fill_n(buffer.data(), outliers * kInt8Panel, 0.0f);
   for (int64_t r = 0; r < count; ++r) {
     const int8_t* row = panel.codes + r * weight.in;
-    const float scale = panel.absmax[r] * kInverse127;
+    const float scale = panel.absmax[r] * kOver127;
     for (int64_t c = 0; c < outliers; ++c)
       buffer[c * kInt8Panel + r] = static_cast<float>(row[x.outliers()[static_cast<size_t>(c)]]) * scale;
   }
@@ -147,7 +147,7 @@ Panel make_panel(const Int8Activations& x, const Weight& weight, int64_t first, 
 }
 
 // Integer sums [tokens, kInt8Panel] of tokens [first, last), the weights in place.
-void sums_in_place(const Panel& panel, int64_t first, int64_t last, int32_t* sums) {
+void sums_in_place(const Int8Panel& panel, int64_t first, int64_t last, int32_t* sums) {
   const int64_t in = panel.x.in();
   for (int64_t r = 0; r < panel.count; r += 4) {
     const int8_t* rows[4];
@@ -158,11 +158,11 @@ void sums_in_place(const Panel& panel, int64_t first, int64_t last, int32_t* sum
 }
 
 // The same for a tile of many tokens.
-void sums_of_tile(const Panel& panel, int64_t first, int64_t last, int32_t* sums) {
+void sums_of_tile(const Int8Panel& panel, int64_t first, int64_t last, int32_t* sums) {
   const Int8Activations& x = panel.x;
-  auto* wide = scratch<int16_t>(4 * kInnerTile);
-  for (int64_t inner = 0; inner < x.in(); inner += kInnerTile) {
-    const int64_t count = std::min(kInnerTile, x.in() - inner);
+  auto* wide = coding_scratch<int16_t>(4 * kSumChannels);
+  for (int64_t inner = 0; inner < x.in(); inner += kSumChannels) {
+    const int64_t count = std::min(kSumChannels, x.in() - inner);
     const int64_t padded = ceil_div(count, kInt8Padding) * kInt8Padding;
     for (int64_t r = 0; r < panel.count; r += 4) {
       for (int64_t k = 0; k < 4; ++k) {
@@ -180,11 +180,11 @@ void sums_of_tile(const Panel& panel, int64_t first, int64_t last, int32_t* sums
 }
 
 // y of one token from its integer sums.
-void finish_row(const Panel& panel, int64_t token, const int32_t* sums, float* y, bool add) {
+void finish_int8_row(const Int8Panel& panel, int64_t token, const int32_t* sums, float* y, bool add) {
   const float absmax = panel.x.absmax(token);
   float values[kInt8Panel] = {};
   for (int64_t r = 0; r < panel.count; ++r) {
-    values[r] = static_cast<float>(sums[r]) * (absmax * panel.absmax[r]) * kInverse127Squared + panel.bias[r];
+    values[r] = static_cast<float>(sums[r]) * (absmax * panel.absmax[r]) * kOver127Squared + panel.bias[r];
   }
   if (panel.outlier_weights != nullptr) {
     float outliers[kInt8Panel] = {};
@@ -199,20 +199,20 @@ void finish_row(const Panel& panel, int64_t token, const int32_t* sums, float* y
 
 void int8_product(const Int8Activations& x, const Weight& weight, int64_t begin, int64_t end,
                   const float* bias, float* y, int64_t stride_y, bool add) {
-  const int64_t panels = ceil_div(end - begin, kInt8Panel), spans = ceil_div(x.tokens(), kTokenSpan);
-  const bool few = x.tokens() <= kFewTokens;
+  const int64_t panels = ceil_div(end - begin, kInt8Panel), spans = ceil_div(x.tokens(), kItemTokens);
+  const bool few = x.tokens() <= kFewCodedTokens;
   parallel_for(panels * spans, [&](int64_t item) {
     const int64_t first_row = begin + item % panels * kInt8Panel;
     const int64_t rows = std::min(kInt8Panel, end - first_row);
-    const Panel panel = make_panel(x, weight, first_row, rows, bias);
-    const int64_t first = item / panels * kTokenSpan, last = std::min(x.tokens(), first + kTokenSpan);
-    alignas(64) int32_t sums[kTokenTile * kInt8Panel];
-    for (int64_t t = first; t < last; t += kTokenTile) {
-      const int64_t stop = std::min(last, t + kTokenTile);
+    const Int8Panel panel = make_int8_panel(x, weight, first_row, rows, bias);
+    const int64_t first = item / panels * kItemTokens, last = std::min(x.tokens(), first + kItemTokens);
+    alignas(64) int32_t sums[kSumTokens * kInt8Panel];
+    for (int64_t t = first; t < last; t += kSumTokens) {
+      const int64_t stop = std::min(last, t + kSumTokens);
       std::fill_n(sums, (stop - t) * kInt8Panel, 0);
       few ? sums_in_place(panel, t, stop, sums) : sums_of_tile(panel, t, stop, sums);
       for (int64_t i = t; i < stop; ++i) {
-        finish_row(panel, i, sums + (i - t) * kInt8Panel, y + i * stride_y + (first_row - begin), add);
+        finish_int8_row(panel, i, sums + (i - t) * kInt8Panel, y + i * stride_y + (first_row - begin), add);
       }
     }
   });

@@ -10,16 +10,16 @@
 namespace qwb {
 namespace {
 
-float rounded(float value) {
+float f16_value(float value) {
   const float half = f16_to_f32(f32_to_f16(value));
   return std::isfinite(half) ? half : value;
 }
 
 // Largest magnitude below the threshold; NaN if the row has one.
-float row_absmax(const float* x, int64_t in, float threshold) {
+float inlier_absmax(const float* x, int64_t in, float threshold) {
   float absmax = 0;
   for (int64_t i = 0; i < in; ++i) {
-    const float magnitude = std::fabs(rounded(x[i]));
+    const float magnitude = std::fabs(f16_value(x[i]));
     if (std::isnan(magnitude)) return magnitude;
     if (threshold > 0 && magnitude >= threshold) continue;
     if (magnitude > absmax) absmax = magnitude;
@@ -30,7 +30,7 @@ float row_absmax(const float* x, int64_t in, float threshold) {
 int64_t code_of(float x, float absmax) {
   if (!(absmax > 0) || !std::isfinite(absmax)) return 0;
   const float factor = (1.0f / absmax) * 127.0f;
-  return static_cast<int64_t>(std::nearbyint(std::fmin(std::fmax(rounded(x) * factor, -127.0f), 127.0f)));
+  return static_cast<int64_t>(std::nearbyint(std::fmin(std::fmax(f16_value(x) * factor, -127.0f), 127.0f)));
 }
 
 }  // namespace
@@ -41,11 +41,11 @@ void reference_int8_product(const float* x, int64_t tokens, const Weight& weight
   const int64_t in = weight.in, out = weight.out;
   std::vector<bool> outlier(static_cast<size_t>(in));
   for (int64_t k = 0; k < tokens * in; ++k) {
-    if (threshold > 0 && std::fabs(rounded(x[k])) >= threshold) outlier[static_cast<size_t>(k % in)] = true;
+    if (threshold > 0 && std::fabs(f16_value(x[k])) >= threshold) outlier[static_cast<size_t>(k % in)] = true;
   }
   for (int64_t t = 0; t < tokens; ++t) {
     const float* row = x + t * in;
-    const float absmax = row_absmax(row, in, threshold);
+    const float absmax = inlier_absmax(row, in, threshold);
     for (int64_t o = 0; o < out; ++o) {
       const auto* codes = reinterpret_cast<const int8_t*>(rows.codes.bytes.data()) + o * in;
       const double scale = static_cast<double>(load<float>(rows.absmax.bytes.data() + 4 * o));

@@ -25,13 +25,13 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-struct Rows {
+struct CodedRows {
   std::vector<int8_t> codes;
   std::vector<float> absmax;
   Weight weight;
 };
 
-void make_view(Rows& rows, int64_t out, int64_t in) {
+void make_view(CodedRows& rows, int64_t out, int64_t in) {
   rows.weight.out = out;
   rows.weight.in = in;
   rows.weight.storage = Int8Rows{{DType::i8, {out, in}, std::as_bytes(std::span(rows.codes))},
@@ -39,8 +39,8 @@ void make_view(Rows& rows, int64_t out, int64_t in) {
   check_weight(rows.weight, "test");
 }
 
-std::unique_ptr<Rows> random_rows(int64_t out, int64_t in, uint64_t seed) {
-  auto rows = std::make_unique<Rows>();
+std::unique_ptr<CodedRows> random_rows(int64_t out, int64_t in, uint64_t seed) {
+  auto rows = std::make_unique<CodedRows>();
   Rng rng(seed);
   for (int64_t k = 0; k < out * in; ++k) rows->codes.push_back(static_cast<int8_t>(rng.below(256)));
   for (int64_t o = 0; o < out; ++o) rows->absmax.push_back(static_cast<float>(0.1 + rng.uniform()));
@@ -48,7 +48,7 @@ std::unique_ptr<Rows> random_rows(int64_t out, int64_t in, uint64_t seed) {
   return rows;
 }
 
-std::vector<float> noise(int64_t count, uint64_t seed, double size = 1) {
+std::vector<float> random_values(int64_t count, uint64_t seed, double size = 1) {
   Rng rng(seed);
   std::vector<float> values(static_cast<size_t>(count));
   for (float& value : values) value = static_cast<float>(size * (2 * rng.uniform() - 1));
@@ -56,7 +56,7 @@ std::vector<float> noise(int64_t count, uint64_t seed, double size = 1) {
 }
 
 // The steps of the definition after the activations are rounded, one by one.
-std::vector<float> by_steps(const Int8Activations& x, const Rows& rows, const float* bias) {
+std::vector<float> by_steps(const Int8Activations& x, const CodedRows& rows, const float* bias) {
   const int64_t in = x.in(), out = rows.weight.out, outliers = static_cast<int64_t>(x.outliers().size());
   std::vector<float> y;
   for (int64_t t = 0; t < x.tokens(); ++t) {
@@ -79,7 +79,7 @@ std::vector<float> by_steps(const Int8Activations& x, const Rows& rows, const fl
   return y;
 }
 
-std::vector<float> product(const Int8Activations& x, const Rows& rows, const float* bias = nullptr) {
+std::vector<float> int8_output(const Int8Activations& x, const CodedRows& rows, const float* bias = nullptr) {
   std::vector<float> y(static_cast<size_t>(x.tokens() * rows.weight.out), kNan);
   int8_product(x, rows.weight, 0, rows.weight.out, bias, y.data(), rows.weight.out, false);
   return y;
@@ -101,10 +101,11 @@ TEST(Int8Product, ExactAtTheExtremes) {
       for (const int8_t code : {int8_t{127}, int8_t{-127}, int8_t{-128}}) {
         SCOPED_TRACE(std::to_string(tokens) + " tokens, " + std::to_string(in) + " channels, code " +
                      std::to_string(code));
-        Rows rows{std::vector<int8_t>(static_cast<size_t>(5 * in), code), std::vector<float>(5, 127.0f), {}};
+        CodedRows rows{
+            std::vector<int8_t>(static_cast<size_t>(5 * in), code), std::vector<float>(5, 127.0f), {}};
         make_view(rows, 5, in);
         std::vector<float> x(static_cast<size_t>(tokens * in), -1.0f);
-        const auto y = product(Int8Activations(x.data(), tokens, in, 0), rows);
+        const auto y = int8_output(Int8Activations(x.data(), tokens, in, 0), rows);
         const float expected = static_cast<float>(-127 * int64_t{code} * in) * 127.0f * (1.0f / 16129.0f);
         for (const float value : y) ASSERT_EQ(value, expected);
       }
@@ -129,10 +130,10 @@ TEST(Int8Product, EveryStepOverOddSizes) {
       SCOPED_TRACE(std::to_string(tokens) + " tokens, " + std::to_string(out) + "x" + std::to_string(in) +
                    ", threshold " + std::to_string(threshold));
       const auto rows = random_rows(out, in, 3);
-      const auto x = noise(tokens * in, 4), bias = noise(out, 5);
+      const auto x = random_values(tokens * in, 4), bias = random_values(out, 5);
       const Int8Activations codes(x.data(), tokens, in, threshold);
-      EXPECT_TRUE(same_bits(product(codes, *rows), by_steps(codes, *rows, nullptr)));
-      EXPECT_TRUE(same_bits(product(codes, *rows, bias.data()), by_steps(codes, *rows, bias.data())));
+      EXPECT_TRUE(same_bits(int8_output(codes, *rows), by_steps(codes, *rows, nullptr)));
+      EXPECT_TRUE(same_bits(int8_output(codes, *rows, bias.data()), by_steps(codes, *rows, bias.data())));
     }
   }
 }
@@ -142,9 +143,9 @@ TEST(Int8Product, EveryStepOverOddSizes) {
 TEST(Int8Product, AgreesWithTheReference) {
   const int64_t tokens = 9, out = 21, in = 300;
   const auto rows = random_rows(out, in, 6);
-  const auto x = noise(tokens * in, 7, 8), bias = noise(out, 8);
+  const auto x = random_values(tokens * in, 7, 8), bias = random_values(out, 8);
   for (const float threshold : {0.0f, 6.0f, 7.99f, 1.0f}) {
-    const auto y = product(Int8Activations(x.data(), tokens, in, threshold), *rows, bias.data());
+    const auto y = int8_output(Int8Activations(x.data(), tokens, in, threshold), *rows, bias.data());
     std::vector<float> expected(y.size());
     reference_int8_product(x.data(), tokens, rows->weight, threshold, bias.data(), expected.data());
     for (size_t i = 0; i < y.size(); ++i)
@@ -155,13 +156,13 @@ TEST(Int8Product, AgreesWithTheReference) {
 TEST(Int8Product, SameBitsOnAnyNumberOfThreads) {
   const int64_t tokens = 401, out = 200, in = 333;
   const auto rows = random_rows(out, in, 9);
-  auto x = noise(tokens * in, 10, 4);
+  auto x = random_values(tokens * in, 10, 4);
   x[5] = x[700] = x[90000] = 9;
   const int before = threads();
   std::vector<std::vector<float>> results;
   for (const int count : {1, 2, 7}) {
     set_threads(count);
-    results.push_back(product(Int8Activations(x.data(), tokens, in, 6), *rows));
+    results.push_back(int8_output(Int8Activations(x.data(), tokens, in, 6), *rows));
   }
   set_threads(before);
   EXPECT_TRUE(same_bits(results[1], results[0]));
@@ -195,12 +196,12 @@ TEST(Int8Product, OutlierColumnsAreThoseOfAnyToken) {
 TEST(Int8Product, AllOutliersAreThePlainProduct) {
   const int64_t tokens = 4, out = 10, in = 90;
   const auto rows = random_rows(out, in, 11);
-  auto x = noise(tokens * in, 12);
+  auto x = random_values(tokens * in, 12);
   for (float& value : x) value += value < 0 ? -6 : 6;
   const Int8Activations codes(x.data(), tokens, in, 6);
   EXPECT_EQ(codes.outliers().size(), static_cast<size_t>(in));
   for (int64_t t = 0; t < tokens; ++t) EXPECT_EQ(codes.absmax(t), 0);
-  const auto y = product(codes, *rows);
+  const auto y = int8_output(codes, *rows);
   std::vector<float> plain(y.size());
   reference_backend().linear(x.data(), tokens, rows->weight, nullptr, plain.data(), false);
   for (size_t i = 0; i < y.size(); ++i) EXPECT_NEAR(y[i], plain[i], 1e-3);  // of sums of magnitudes of 300
@@ -209,10 +210,10 @@ TEST(Int8Product, AllOutliersAreThePlainProduct) {
 TEST(Int8Product, ZeroRowsGiveTheBias) {
   const int64_t out = 6, in = 40;
   const auto rows = random_rows(out, in, 13);
-  std::vector<float> x(static_cast<size_t>(8 * in)), bias = noise(out, 14);
+  std::vector<float> x(static_cast<size_t>(8 * in)), bias = random_values(out, 14);
   x[5 * in] = 1e-9f;  // zero in f16
   for (const float threshold : {0.0f, 6.0f}) {
-    const auto y = product(Int8Activations(x.data(), 8, in, threshold), *rows, bias.data());
+    const auto y = int8_output(Int8Activations(x.data(), 8, in, threshold), *rows, bias.data());
     for (int64_t t = 0; t < 8; ++t) {
       for (int64_t o = 0; o < out; ++o)
         EXPECT_EQ(y[static_cast<size_t>(t * out + o)], bias[static_cast<size_t>(o)]);
@@ -227,9 +228,9 @@ TEST(Int8Product, WhatIsNotFiniteShowsInItsRowOnly) {
   for (const float bad : {kNan, kInfinity, -kInfinity}) {
     for (const float threshold : {0.0f, 6.0f}) {
       for (const int64_t at : {0, 63, 99}) {
-        auto x = noise(9 * in, 16);
+        auto x = random_values(9 * in, 16);
         x[static_cast<size_t>(4 * in + at)] = bad;
-        const auto y = product(Int8Activations(x.data(), 9, in, threshold), *rows);
+        const auto y = int8_output(Int8Activations(x.data(), 9, in, threshold), *rows);
         for (size_t i = 0; i < y.size(); ++i) {
           ASSERT_EQ(std::isfinite(y[i]), i / out != 4)
               << bad << " at " << at << ", threshold " << threshold << ", " << i;
@@ -240,13 +241,13 @@ TEST(Int8Product, WhatIsNotFiniteShowsInItsRowOnly) {
 }
 
 TEST(Int8Product, ValuesBeyondF16StayThemselves) {
-  Rows rows{{127, 127}, {1.0f}, {}};
+  CodedRows rows{{127, 127}, {1.0f}, {}};
   make_view(rows, 1, 2);
   const std::vector<float> x = {1e6f, -65519.0f, 1e33f, 1e30f};
-  const auto off = product(Int8Activations(x.data(), 2, 2, 0), rows);
+  const auto off = int8_output(Int8Activations(x.data(), 2, 2, 0), rows);
   EXPECT_NEAR(off[0] / (127 - 8) * 127, 1e6f, 1);  // codes 127 and -8
   EXPECT_NEAR(off[1] / 1e33f, 1, 1e-6);
-  EXPECT_NEAR(product(Int8Activations(x.data(), 2, 2, 6), rows)[0], 1e6f - 65519.0f, 1);
+  EXPECT_NEAR(int8_output(Int8Activations(x.data(), 2, 2, 6), rows)[0], 1e6f - 65519.0f, 1);
 }
 
 TEST(Int8Product, RejectsThresholdsAndSizesThatMakeNoSense) {
@@ -260,7 +261,7 @@ TEST(Int8Product, RejectsThresholdsAndSizesThatMakeNoSense) {
 }
 
 TEST(Int8Product, RoundsToF16) {
-  std::vector<float> values = noise(1 << 16, 17, 70000);
+  std::vector<float> values = random_values(1 << 16, 17, 70000);
   Rng rng(18);
   for (size_t i = 0; i < values.size() / 2; ++i)
     values[i] = std::bit_cast<float>(static_cast<uint32_t>(rng.next()));
@@ -290,11 +291,12 @@ TEST(Int8Product, BackendUsesItForInt8RowsOnly) {
   Weight plain{out, in, Orientation::out_in,
                DenseWeight{{DType::f32, {out, in}, std::as_bytes(std::span(dense))}}};
   for (const int64_t tokens : {1, 7, 40}) {
-    const auto x = noise(tokens * in, 20), bias = noise(out, 21), start = noise(tokens * out, 22);
+    const auto x = random_values(tokens * in, 20), bias = random_values(out, 21),
+               start = random_values(tokens * out, 22);
     std::vector<float> y(static_cast<size_t>(tokens * out)), other = y;
     const Int8Activations codes(x.data(), tokens, in, 0.8f);
     backend->linear(x.data(), tokens, rows->weight, bias.data(), y.data(), false);
-    EXPECT_TRUE(same_bits(y, product(codes, *rows, bias.data())));
+    EXPECT_TRUE(same_bits(y, int8_output(codes, *rows, bias.data())));
     auto sum = start;
     backend->linear(x.data(), tokens, rows->weight, bias.data(), sum.data(), true);
     for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(sum[i], start[i] + y[i]);
@@ -310,7 +312,7 @@ TEST(Int8Product, BackendUsesItForLosses) {
   const int64_t vocab = 5000, in = 60, tokens = 9;  // more than a slice of the vocabulary
   const auto backend = int8_backend(6);
   const auto rows = random_rows(vocab, in, 23);
-  const auto x = noise(tokens * in, 24, 7);
+  const auto x = random_values(tokens * in, 24, 7);
   std::vector<int32_t> targets = {0, 4999, 4095, 4096, 17, 1234, 2, 3, 4};
   std::vector<double> losses(targets.size());
   backend->losses(x.data(), tokens, rows->weight, targets, losses.data());
@@ -324,7 +326,7 @@ TEST(Int8Product, BackendUsesItForLosses) {
   }
 }
 
-class Golden : public testing::TestWithParam<const char*> {
+class Int8Golden : public testing::TestWithParam<const char*> {
  protected:
   TensorView tensor(const std::string& part) const {
     const auto view = file_.find(GetParam() + ("." + part));
@@ -340,7 +342,7 @@ class Golden : public testing::TestWithParam<const char*> {
 // Codes, row maxima and outlier columns are bitsandbytes' own. Its output is f16: rounded when the integer
 // product is scaled, the outliers' weights rounded, the sum rounded again, each by at most 2^-11 of its
 // magnitude; its CPU path multiplies by 6.200124e-05 where 1 / 127^2 is 6.2000124e-05 (1.8e-5 more).
-TEST_P(Golden, SameAsBitsandbytes) {
+TEST_P(Int8Golden, SameAsBitsandbytes) {
   const TensorView codes = tensor("codes");
   Weight weight{codes.shape[0], codes.shape[1], Orientation::out_in, Int8Rows{codes, tensor("absmax")}};
   check_weight(weight, GetParam());
@@ -390,7 +392,7 @@ TEST_P(Golden, SameAsBitsandbytes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Int8Product, Golden,
+INSTANTIATE_TEST_SUITE_P(Int8Product, Int8Golden,
                          testing::Values("gpt2_fc", "gpt2_down_none", "gpt2_qkv_many", "llama_q",
                                          "llama_down", "llama_gate"),
                          [](const auto& golden) { return std::string(golden.param); });
