@@ -16,6 +16,7 @@
 #include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 #include "tools/common/choose.h"
+#include "tools/common/int8_flags.h"
 #include "tools/common/pull.h"
 #include "tools/common/text.h"
 #include "tools/common/tool.h"
@@ -37,6 +38,7 @@ struct Options {
   int64_t context = 0;
   bool no_special = false, chat = false, echo = false, ignore_eos = false, stats = false;
   GenerationSettings generation;
+  Int8Flags int8;
 };
 
 void add_options(CLI::App& app, Options& o) {
@@ -63,6 +65,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_flag("--chat", o.chat, "Put the prompt, as a user's message, into the model's chat template")
       ->excludes(no_special);
   app.add_flag("--echo", o.echo, "Print the prompt too");
+  add_int8_flags(app, o.int8);
   app.add_flag("--stats", o.stats, "Tell the speed of prefill and decode on stderr");
 }
 
@@ -116,6 +119,8 @@ std::vector<int64_t> end_tokens(const Path& folder, const ModelConfig& config) {
 // Everything that was chosen, opened and checked before the first token.
 struct Session {
   ChosenArtifact chosen;
+  std::unique_ptr<Backend> int8;  // null: the fast one
+  Json int8_forward;
   std::unique_ptr<Model> model;
   std::optional<Tokenizer> tokenizer;
   std::string prompt;
@@ -160,7 +165,13 @@ Session open_session(const Options& o, Tool& tool) {
   const Path& folder = session.chosen.folder;
   require_model_folder(folder);
   const OpenModel open = open_model(folder);
-  session.model = Model::load(open.source, open.config, (folder / "config.json").string());
+  const Int8Forward forward = chosen_int8_forward(o.int8);
+  session.int8 = make_int8_backend(forward);
+  session.model = Model::load(open.source, open.config, (folder / "config.json").string(),
+                              session.int8 != nullptr ? *session.int8 : fast_backend());
+  require_int8_modules(*session.model, forward, folder.string());
+  session.int8_forward = int8_forward_json(*session.model, forward);
+  if (forward.threshold) tool.note("int8 forward: " + int8_forward_text(session.int8_forward));
   session.tokenizer = Tokenizer::load(folder);
   session.generation.eos = end_tokens(folder, session.model->config());
   session.generation.stop_at_eos = !o.ignore_eos;
@@ -244,6 +255,7 @@ Json summary(const Session& session, const Clock& clock, StopReason reason, cons
           {"done", true},
           {"reason", reason == StopReason::eos ? "eos" : "length"},
           {"model", session.chosen.folder.string()},
+          {"int8_forward", session.int8_forward},
           {"rest", rest},  // text that belongs to no single token
           {"prompt_tokens", prompt},
           {"tokens", clock.tokens},
