@@ -36,6 +36,16 @@ void transpose_columns(const ModuleTask& task, int64_t begin, int64_t end, float
   }
 }
 
+// Rows [begin, end) of the weight.
+void fold(const FoldedScales& scales, int64_t begin, int64_t end, int64_t in, float* weight) {
+  for (int64_t o = begin; o < end; ++o) {
+    float* row = weight + o * in;
+    for (int64_t i = 0; !scales.columns.empty() && i < in; ++i)
+      row[i] *= scales.columns[static_cast<size_t>(i)];
+    for (int64_t i = 0; !scales.rows.empty() && i < in; ++i) row[i] /= scales.rows[static_cast<size_t>(o)];
+  }
+}
+
 }  // namespace
 
 void narrow(const float* values, int64_t count, DType type, std::byte* out, const std::string& module) {
@@ -100,6 +110,7 @@ FloatBuffer read_out_in(const ModuleTask& task) {
     } else {
       transpose_columns(task, begin, end, result.data());
     }
+    if (task.folded != nullptr) fold(*task.folded, begin, end, in, result.data());
     finite_absmax(result.data() + begin * in, (end - begin) * in, task.info.name);
   });
   return result;

@@ -27,7 +27,7 @@ TEST(Registry, NamesAreUniqueAndFound) {
     EXPECT_FALSE(method->summary().empty());
     EXPECT_GE(method->version(), 1);
   }
-  EXPECT_THAT(names, testing::ElementsAre("none", "rtn", "int8", "nf4", "fp4", "gptq"));
+  EXPECT_THAT(names, testing::ElementsAre("none", "rtn", "int8", "nf4", "fp4", "gptq", "awq"));
 }
 
 TEST(Registry, SuggestsTheNearestName) {

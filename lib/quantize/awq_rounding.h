@@ -1,0 +1,32 @@
+// Rounding and clipping rows for AWQ. All rows are f32, columns in the checkpoint's order.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/quantize/integer_grid.h"
+
+namespace qwb {
+
+// difference = w - Q(w s) / s for one row, the grid covering each group; s null: all ones.
+void rounding_difference(const float* weight, int64_t columns, const float* scales,
+                         const GridSettings& settings, const std::string& module, float* difference);
+
+struct RoundedRows {
+  std::vector<uint8_t> codes;  // [rows, columns]
+  std::vector<Grid> grids;     // [rows, groups]
+  FloatBuffer difference;      // [rows, columns]: w - Q
+  std::vector<double> errors;  // by row: difference H difference^T
+  std::vector<double> norms;   // by row: w H w^T
+  int64_t clipped = 0;         // groups whose range was shrunk
+};
+
+// Rounds rows [rows, columns], each group's range shrunk by the factor of 1, 0.95 .. 0.5 that makes the
+// smallest output error d H d^T, d = w - Q: the factors of a row's groups are chosen one after the other,
+// each with what the other groups lose in view, in two passes. The first `fixed` rows keep the factor 1. No
+// row gets worse than plain rounding. hessian [columns, columns]; at most a few hundred rows, on the calling
+// thread.
+RoundedRows clip_rows(const float* weight, int64_t rows, int64_t fixed, int64_t columns, const float* hessian,
+                      const GridSettings& settings, const std::string& module);
+
+}  // namespace qwb

@@ -1,0 +1,236 @@
+#include "lib/quantize/awq_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "lib/base/half.h"
+#include "lib/base/interrupt.h"
+#include "lib/base/parallel.h"
+#include "lib/quantize/awq_rounding.h"
+#include "lib/quantize/gptq_solver.h"
+#include "lib/quantize/module_weight.h"
+
+namespace qwb {
+namespace {
+
+constexpr int kRatios = 20;
+constexpr int64_t kTileRows = 128;
+// Multiply-adds of one candidate on one module above which only some tiles of rows are tried: about 50 ms on
+// one core, 4 s for a block of a 7B model with all of its candidates.
+constexpr double kMostWork = 8e9;
+constexpr int64_t kFewestTiles = 2;
+// Channels that are nearly silent on the calibration text must not lose their weights altogether.
+constexpr double kFloor = 1e-4;
+// f16 from its smallest normal number to half its largest: what is scaled stays away from both ends.
+constexpr float kSmallest = 0x1p-14f, kLargest = 32768;
+
+struct SearchModule {
+  const ModuleInfo* info;
+  GridSettings grid;
+  FloatBuffer weight;
+};
+
+// The scale nearest to this one for which gain / scale is stored without error.
+float storable(float scale, float gain, DType type) {
+  if (gain == 0) return 1;  // the channel is 0 always
+  float stored = gain / scale;
+  if (type == DType::f16) stored = f16_to_f32(f32_to_f16(stored));
+  if (type == DType::bf16) stored = bf16_to_f32(f32_to_bf16(stored));
+  const float exact = gain / stored;
+  return std::isfinite(exact) && exact > 0 ? exact : 1;
+}
+
+float within_range(float scale, float divided, float weight) {
+  float low = static_cast<float>(kFloor), high = 1 / static_cast<float>(kFloor);
+  if (divided > 0) {
+    low = std::max(low, divided / kLargest);
+    high = std::min(high, divided / kSmallest);
+  }
+  if (weight > 0) high = std::min(high, kLargest / weight);
+  // What is out of range already is not the scales' affair.
+  return std::clamp(scale, std::min(low, 1.0f), std::max(high, 1.0f));
+}
+
+// s / sqrt(max s * min s), in range; false if it is not finite.
+bool finish(const StageTask& stage, const ScaleStatistics& statistics, const std::vector<double>& raw,
+            std::vector<float>& scales) {
+  const auto [least, most] = std::minmax_element(raw.begin(), raw.end());
+  const double middle = std::sqrt(*least) * std::sqrt(*most);
+  if (!std::isfinite(middle) || middle <= 0) return false;
+  for (size_t k = 0; k < raw.size(); ++k) {
+    const auto scale = static_cast<float>(raw[k] / middle);
+    if (!std::isfinite(scale)) return false;
+    scales.push_back(within_range(scale, stage.divided[k], statistics.largest_weight[k]));
+    if (!stage.gains.empty()) scales.back() = storable(scales.back(), stage.gains[k], stage.gain_type);
+  }
+  return true;
+}
+
+// Adds |w| / its group's largest to the columns' sums, and finds their largest magnitudes.
+void add_columns(const SearchModule& module, std::vector<double>& sums, std::vector<float>& largest) {
+  const int64_t in = module.info->in, group = module.grid.group_size;
+  parallel_for(module.grid.groups(in), [&](int64_t g) {
+    const int64_t begin = g * group, end = std::min(begin + group, in);
+    for (int64_t o = 0; o < module.info->out; ++o) {
+      const float* row = module.weight.data() + o * in;
+      float most = 0;
+      for (int64_t i = begin; i < end; ++i) {
+        most = std::max(most, std::abs(row[i]));
+        largest[static_cast<size_t>(i)] = std::max(largest[static_cast<size_t>(i)], std::abs(row[i]));
+      }
+      for (int64_t i = begin; most > 0 && i < end; ++i)
+        sums[static_cast<size_t>(i)] += std::abs(row[i]) / most;
+    }
+  });
+}
+
+ScaleStatistics statistics_of(const StageTask& stage, const std::vector<SearchModule>& modules) {
+  const size_t in = stage.scale_of.size(), count = static_cast<size_t>(stage.scales);
+  std::vector<double> sums(in);
+  std::vector<float> largest(in);
+  double rows = 0;
+  for (const SearchModule& module : modules) {
+    add_columns(module, sums, largest);
+    rows += static_cast<double>(module.info->out);
+  }
+  ScaleStatistics statistics{std::vector<double>(count), std::vector<double>(count),
+                             std::vector<float>(count)};
+  std::vector<double> sharing(count);
+  for (size_t i = 0; i < in; ++i) {
+    const auto k = static_cast<size_t>(stage.scale_of[i]);
+    statistics.magnitude[k] += stage.moments->input_magnitude[i];
+    statistics.weight[k] += sums[i] / rows;
+    statistics.largest_weight[k] = std::max(statistics.largest_weight[k], largest[i]);
+    ++sharing[k];
+  }
+  for (size_t k = 0; k < count; ++k) {
+    statistics.magnitude[k] /= std::max(sharing[k], 1.0);
+    statistics.weight[k] /= std::max(sharing[k], 1.0);
+  }
+  return statistics;
+}
+
+struct Tile {
+  const SearchModule* module;
+  int64_t begin, end;
+  double stands_for;  // how many tiles of the module
+};
+
+std::vector<Tile> tiles_of(const std::vector<SearchModule>& modules, bool sample) {
+  std::vector<Tile> tiles;
+  for (const SearchModule& module : modules) {
+    const int64_t out = module.info->out, all = ceil_div(out, kTileRows);
+    const double work = static_cast<double>(kTileRows) * static_cast<double>(module.info->in) *
+                        static_cast<double>(module.info->in);
+    const auto affordable = static_cast<int64_t>(std::min(kMostWork / work, 1e9));
+    const int64_t tried = sample ? std::clamp(affordable, std::min(kFewestTiles, all), all) : all;
+    for (int64_t t = 0; t < tried; ++t) {
+      const int64_t begin = (t * all / tried) * kTileRows;
+      tiles.push_back({&module, begin, std::min(begin + kTileRows, out),
+                       static_cast<double>(all) / static_cast<double>(tried)});
+    }
+  }
+  return tiles;
+}
+
+// The squared error of the tile's outputs; scales by column, empty: plain rounding.
+double tile_error(const Tile& tile, const float* hessian, const std::vector<float>& scales) {
+  const SearchModule& module = *tile.module;
+  const int64_t in = module.info->in, rows = tile.end - tile.begin;
+  const FloatBuffer difference(rows * in);
+  const float* weight = module.weight.data() + tile.begin * in;
+  for (int64_t r = 0; r < rows; ++r) {
+    rounding_difference(weight + r * in, in, scales.empty() ? nullptr : scales.data(), module.grid,
+                        module.info->name, difference.data() + r * in);
+  }
+  double sum = 0;
+  // A form of rounding errors may come out below zero where H is singular.
+  for (const double form : quadratic_forms(difference.data(), rows, hessian, in)) {
+    if (std::isnan(form)) return form;
+    sum += std::max(0.0, form);
+  }
+  return sum * tile.stands_for;
+}
+
+std::vector<float> by_column(const StageTask& stage, const std::vector<float>& scales) {
+  std::vector<float> columns;
+  for (const int64_t k : stage.scale_of) columns.push_back(scales[static_cast<size_t>(k)]);
+  return columns;
+}
+
+// Plain rounding first, then the candidates. Sums over the tiles in their order.
+std::vector<double> errors_of(const StageTask& stage, const std::vector<Tile>& tiles,
+                              const std::vector<const ScaleCandidate*>& candidates) {
+  std::vector<std::vector<float>> columns(1);
+  for (const ScaleCandidate* candidate : candidates) columns.push_back(by_column(stage, candidate->scales));
+  const auto count = static_cast<int64_t>(tiles.size()), kinds = static_cast<int64_t>(columns.size());
+  std::vector<double> each(static_cast<size_t>(count * kinds));
+  parallel_for(count * kinds, [&](int64_t item) {
+    check_interrupt();
+    each[static_cast<size_t>(item)] =
+        tile_error(tiles[static_cast<size_t>(item / kinds)], stage.moments->hessian,
+                   columns[static_cast<size_t>(item % kinds)]);
+  });
+  std::vector<double> sums(static_cast<size_t>(kinds));
+  for (int64_t item = 0; item < count * kinds; ++item)
+    sums[static_cast<size_t>(item % kinds)] += each[static_cast<size_t>(item)];
+  if (!std::isfinite(sums[0])) {
+    throw Error(ErrorKind::failed, "the error of the output is not finite", tiles.front().module->info->name,
+                "the moments overflow f32");
+  }
+  return sums;
+}
+
+}  // namespace
+
+std::vector<ScaleCandidate> scale_candidates(const StageTask& stage, const ScaleStatistics& statistics) {
+  const size_t count = statistics.magnitude.size();
+  double mean = 0;
+  for (const double x : statistics.magnitude) mean += x / static_cast<double>(count);
+  std::vector<ScaleCandidate> all;
+  for (const bool both : {false, true}) {
+    for (int step = both ? 0 : 1; step < kRatios; ++step) {
+      ScaleCandidate candidate{both ? "both" : "activations", static_cast<double>(step) / kRatios, {}};
+      std::vector<double> raw(count);
+      for (size_t k = 0; k < count; ++k) {
+        raw[k] = std::pow(std::max(statistics.magnitude[k], kFloor * mean), candidate.ratio);
+        if (both) raw[k] /= std::pow(statistics.weight[k], 1 - candidate.ratio) + kFloor;
+      }
+      if (finish(stage, statistics, raw, candidate.scales)) all.push_back(std::move(candidate));
+    }
+  }
+  return all;
+}
+
+StageScales search_scales(const StageTask& stage) {
+  std::vector<SearchModule> modules;
+  for (const StageTask::Module& module : stage.modules) {
+    modules.push_back(
+        {&module.task.info, grid_settings(module.task.info, *module.settings), read_out_in(module.task)});
+  }
+  const std::vector<ScaleCandidate> candidates = scale_candidates(stage, statistics_of(stage, modules));
+  std::vector<const ScaleCandidate*> pointers;
+  for (const ScaleCandidate& candidate : candidates) pointers.push_back(&candidate);
+  const std::vector<Tile> sampled = tiles_of(modules, true);
+  std::vector<double> errors = errors_of(stage, sampled, pointers);
+  size_t best = 0;
+  for (size_t k = 1; k < errors.size(); ++k) {
+    if (errors[k] < errors[best]) best = k;
+  }
+  double plain = errors[0], error = errors[best];
+  const std::vector<Tile> all = tiles_of(modules, false);
+  if (best > 0 && all.size() > sampled.size()) {
+    errors = errors_of(stage, all, {pointers[best - 1]});
+    plain = errors[0];
+    error = errors[1];
+  }
+  if (best == 0 || !(error < plain))
+    return {{}, {{"scaling", "none"}, {"why_not", "plain rounding is best"}}};
+  return {candidates[best - 1].scales,
+          {{"scaling", candidates[best - 1].kind},
+           {"ratio", candidates[best - 1].ratio},
+           {"stage_error", error / plain}}};
+}
+
+}  // namespace qwb
