@@ -107,8 +107,7 @@ class Awq : public Method {
 ModuleResult Awq::quantize(const ModuleTask& task, const Settings& settings) const {
   const ModuleInfo& info = task.info;
   const GridSettings grid = grid_settings(info, settings);
-  const std::string clip = json_string(settings, "clip", info.name);
-  const int64_t fixed = clip == "off" ? info.out : clip == "all" ? 0 : task.query_key_rows;
+  const int64_t fixed = unclipped_rows(task, settings);
   const float* hessian = checked_hessian(task);
   const FloatBuffer weight = read_out_in(task);
   ModuleResult result;

@@ -165,6 +165,12 @@ class Clipper {
 
 }  // namespace
 
+int64_t unclipped_rows(const ModuleTask& task, const Settings& settings) {
+  const std::string clip = json_string(settings, "clip", task.info.name);
+  if (clip == "off") return task.info.out;
+  return clip == "all" ? 0 : task.query_key_rows;
+}
+
 void rounding_difference(const float* weight, int64_t columns, const float* scales,
                          const GridSettings& settings, const std::string& module, float* difference) {
   std::vector<uint8_t> codes(static_cast<size_t>(settings.group_size));

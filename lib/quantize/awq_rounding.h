@@ -8,6 +8,9 @@
 
 namespace qwb {
 
+// How many of the module's first rows the settings leave unclipped.
+int64_t unclipped_rows(const ModuleTask& task, const Settings& settings);
+
 // difference = w - Q(w s) / s for one row, the grid covering each group; s null: all ones.
 void rounding_difference(const float* weight, int64_t columns, const float* scales,
                          const GridSettings& settings, const std::string& module, float* difference);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <numeric>
 
 #include "lib/base/half.h"
 #include "lib/base/interrupt.h"
@@ -20,6 +20,8 @@ constexpr int64_t kTileRows = 128;
 // one core, 4 s for a block of a 7B model with all of its candidates.
 constexpr double kMostWork = 8e9;
 constexpr int64_t kFewestTiles = 2;
+// Candidates that are compared after clipping.
+constexpr size_t kFinalists = 6;
 // Channels that are nearly silent on the calibration text must not lose their weights altogether.
 constexpr double kFloor = 1e-4;
 // f16 from its smallest normal number to half its largest: what is scaled stays away from both ends.
@@ -28,6 +30,7 @@ constexpr float kSmallest = 0x1p-14f, kLargest = 32768;
 struct SearchModule {
   const ModuleInfo* info;
   GridSettings grid;
+  int64_t unclipped;  // its first rows
   FloatBuffer weight;
 };
 
@@ -134,52 +137,115 @@ std::vector<Tile> tiles_of(const std::vector<SearchModule>& modules, bool sample
   return tiles;
 }
 
-// The squared error of the tile's outputs; scales by column, empty: plain rounding.
-double tile_error(const Tile& tile, const float* hessian, const std::vector<float>& scales) {
-  const SearchModule& module = *tile.module;
-  const int64_t in = module.info->in, rows = tile.end - tile.begin;
-  const FloatBuffer difference(rows * in);
-  const float* weight = module.weight.data() + tile.begin * in;
-  for (int64_t r = 0; r < rows; ++r) {
-    rounding_difference(weight + r * in, in, scales.empty() ? nullptr : scales.data(), module.grid,
-                        module.info->name, difference.data() + r * in);
-  }
-  double sum = 0;
-  // A form of rounding errors may come out below zero where H is singular.
-  for (const double form : quadratic_forms(difference.data(), rows, hessian, in)) {
-    if (std::isnan(form)) return form;
-    sum += std::max(0.0, form);
-  }
-  return sum * tile.stands_for;
-}
-
 std::vector<float> by_column(const StageTask& stage, const std::vector<float>& scales) {
   std::vector<float> columns;
   for (const int64_t k : stage.scale_of) columns.push_back(scales[static_cast<size_t>(k)]);
   return columns;
 }
 
-// Plain rounding first, then the candidates. Sums over the tiles in their order.
-std::vector<double> errors_of(const StageTask& stage, const std::vector<Tile>& tiles,
-                              const std::vector<const ScaleCandidate*>& candidates) {
-  std::vector<std::vector<float>> columns(1);
-  for (const ScaleCandidate* candidate : candidates) columns.push_back(by_column(stage, candidate->scales));
-  const auto count = static_cast<int64_t>(tiles.size()), kinds = static_cast<int64_t>(columns.size());
-  std::vector<double> each(static_cast<size_t>(count * kinds));
-  parallel_for(count * kinds, [&](int64_t item) {
-    check_interrupt();
-    each[static_cast<size_t>(item)] =
-        tile_error(tiles[static_cast<size_t>(item / kinds)], stage.moments->hessian,
-                   columns[static_cast<size_t>(item % kinds)]);
-  });
-  std::vector<double> sums(static_cast<size_t>(kinds));
-  for (int64_t item = 0; item < count * kinds; ++item)
-    sums[static_cast<size_t>(item % kinds)] += each[static_cast<size_t>(item)];
-  if (!std::isfinite(sums[0])) {
-    throw Error(ErrorKind::failed, "the error of the output is not finite", tiles.front().module->info->name,
-                "the moments overflow f32");
+// A sum of forms; those of rounding errors may come out below zero where H is singular.
+double sum_of(const std::vector<double>& forms) {
+  double sum = 0;
+  for (const double form : forms) {
+    if (std::isnan(form)) return form;
+    sum += std::max(0.0, form);
   }
-  return sums;
+  return sum;
+}
+
+// The squared errors of a stage's outputs for some of its candidates; null is plain rounding.
+class Trials {
+ public:
+  Trials(const StageTask& stage, const std::vector<const ScaleCandidate*>& candidates) : stage_(stage) {
+    for (const ScaleCandidate* candidate : candidates) {
+      const bool plain = candidate == nullptr;
+      columns_.push_back(plain ? std::vector<float>() : by_column(stage, candidate->scales));
+    }
+  }
+
+  // Sums over the tiles in their order.
+  std::vector<double> rounded(const std::vector<Tile>& tiles) const {
+    return sums(tiles, [&](const Tile& tile, size_t k) { return rounded(tile, k); });
+  }
+  // The same after clipping, which is dearer.
+  std::vector<double> clipped(const std::vector<Tile>& tiles) const {
+    std::vector<FloatBuffer> hessians;
+    for (const auto& columns : columns_) hessians.push_back(scaled_hessian(columns));
+    return sums(tiles, [&](const Tile& tile, size_t k) { return clipped(tile, k, hessians[k]); });
+  }
+
+ private:
+  template <typename TileError>
+  std::vector<double> sums(const std::vector<Tile>& tiles, const TileError& error) const {
+    const auto count = static_cast<int64_t>(tiles.size()), kinds = static_cast<int64_t>(columns_.size());
+    std::vector<double> each(static_cast<size_t>(count * kinds));
+    parallel_for(count * kinds, [&](int64_t item) {
+      check_interrupt();
+      const Tile& tile = tiles[static_cast<size_t>(item / kinds)];
+      each[static_cast<size_t>(item)] = error(tile, static_cast<size_t>(item % kinds)) * tile.stands_for;
+    });
+    std::vector<double> sums(columns_.size());
+    for (int64_t item = 0; item < count * kinds; ++item)
+      sums[static_cast<size_t>(item % kinds)] += each[static_cast<size_t>(item)];
+    if (!std::isfinite(sums[0])) {
+      throw Error(ErrorKind::failed, "the error of the output is not finite",
+                  tiles.front().module->info->name, "the moments overflow f32");
+    }
+    return sums;
+  }
+
+  double rounded(const Tile& tile, size_t k) const {
+    const SearchModule& module = *tile.module;
+    const int64_t in = module.info->in, rows = tile.end - tile.begin;
+    const FloatBuffer difference(rows * in);
+    for (int64_t r = 0; r < rows; ++r) {
+      rounding_difference(module.weight.data() + (tile.begin + r) * in, in,
+                          columns_[k].empty() ? nullptr : columns_[k].data(), module.grid, module.info->name,
+                          difference.data() + r * in);
+    }
+    return sum_of(quadratic_forms(difference.data(), rows, stage_.moments->hessian, in));
+  }
+
+  double clipped(const Tile& tile, size_t k, const FloatBuffer& hessian) const {
+    const SearchModule& module = *tile.module;
+    const int64_t in = module.info->in, rows = tile.end - tile.begin;
+    const FloatBuffer weight(rows * in);
+    std::copy_n(module.weight.data() + tile.begin * in, rows * in, weight.data());
+    for (int64_t i = 0; !columns_[k].empty() && i < rows * in; ++i)
+      weight[i] *= columns_[k][static_cast<size_t>(i % in)];
+    return sum_of(clip_rows(weight.data(), rows, module.unclipped - tile.begin, in,
+                            columns_[k].empty() ? stage_.moments->hessian : hessian.data(), module.grid,
+                            module.info->name)
+                      .errors);
+  }
+
+  // The moments of the inputs after scaling.
+  FloatBuffer scaled_hessian(const std::vector<float>& columns) const {
+    const auto in = static_cast<int64_t>(columns.size());
+    FloatBuffer hessian(in * in);
+    parallel_for(in, [&](int64_t i) {
+      for (int64_t j = 0; j < in; ++j) {
+        const float both = columns[static_cast<size_t>(i)] * columns[static_cast<size_t>(j)];
+        hessian[i * in + j] = stage_.moments->hessian[i * in + j] / both;
+      }
+    });
+    return hessian;
+  }
+
+  const StageTask& stage_;
+  std::vector<std::vector<float>> columns_;  // by candidate: the scale of each column; empty: all ones
+};
+
+// Indices of the smallest values, in the order of the values, earlier ones first among equals; NaN is
+// largest.
+std::vector<size_t> smallest(const std::vector<double>& values, size_t count) {
+  std::vector<size_t> order(values.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return std::isnan(values[b]) ? !std::isnan(values[a]) : values[a] < values[b];
+  });
+  order.resize(std::min(count, order.size()));
+  return order;
 }
 
 }  // namespace
@@ -206,31 +272,27 @@ std::vector<ScaleCandidate> scale_candidates(const StageTask& stage, const Scale
 StageScales search_scales(const StageTask& stage) {
   std::vector<SearchModule> modules;
   for (const StageTask::Module& module : stage.modules) {
-    modules.push_back(
-        {&module.task.info, grid_settings(module.task.info, *module.settings), read_out_in(module.task)});
+    modules.push_back({&module.task.info, grid_settings(module.task.info, *module.settings),
+                       unclipped_rows(module.task, *module.settings), read_out_in(module.task)});
   }
   const std::vector<ScaleCandidate> candidates = scale_candidates(stage, statistics_of(stage, modules));
-  std::vector<const ScaleCandidate*> pointers;
-  for (const ScaleCandidate& candidate : candidates) pointers.push_back(&candidate);
-  const std::vector<Tile> sampled = tiles_of(modules, true);
-  std::vector<double> errors = errors_of(stage, sampled, pointers);
-  size_t best = 0;
-  for (size_t k = 1; k < errors.size(); ++k) {
-    if (errors[k] < errors[best]) best = k;
+  std::vector<const ScaleCandidate*> tried = {nullptr};
+  for (const ScaleCandidate& candidate : candidates) tried.push_back(&candidate);
+  const std::vector<Tile> sampled = tiles_of(modules, true), all = tiles_of(modules, false);
+  std::vector<const ScaleCandidate*> finalists = {nullptr};
+  for (const size_t k : smallest(Trials(stage, tried).rounded(sampled), kFinalists)) {
+    if (tried[k] != nullptr) finalists.push_back(tried[k]);
   }
-  double plain = errors[0], error = errors[best];
-  const std::vector<Tile> all = tiles_of(modules, false);
-  if (best > 0 && all.size() > sampled.size()) {
-    errors = errors_of(stage, all, {pointers[best - 1]});
-    plain = errors[0];
-    error = errors[1];
+  std::vector<double> errors = Trials(stage, finalists).clipped(sampled);
+  const ScaleCandidate* best = finalists[smallest(errors, 1).front()];
+  if (best != nullptr && all.size() > sampled.size()) {
+    errors = Trials(stage, {nullptr, best}).clipped(all);
+    if (!(errors[1] < errors[0])) best = nullptr;
   }
-  if (best == 0 || !(error < plain))
-    return {{}, {{"scaling", "none"}, {"why_not", "plain rounding is best"}}};
-  return {candidates[best - 1].scales,
-          {{"scaling", candidates[best - 1].kind},
-           {"ratio", candidates[best - 1].ratio},
-           {"stage_error", error / plain}}};
+  if (best == nullptr) return {{}, {{"scaling", "none"}, {"why_not", "no scales lower the error"}}};
+  const double error = *std::min_element(errors.begin(), errors.end());
+  return {best->scales,
+          {{"scaling", best->kind}, {"ratio", best->ratio}, {"stage_error", error / errors[0]}}};
 }
 
 }  // namespace qwb

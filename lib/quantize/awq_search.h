@@ -7,7 +7,8 @@
 //
 // divided by sqrt(max s * min s). The one with the smallest squared error of the outputs of all modules of
 // the stage on the calibration inputs wins, sum over modules of tr(D H D^T) with D = Q(W s) / s - W and H the
-// moments of the inputs: exact, where others sample tokens.
+// moments of the inputs: exact, where others sample tokens. All candidates are compared by plain rounding,
+// the best few and no scaling at all then with the ranges clipped, as the modules will be (awq_rounding.h).
 #pragma once
 
 #include <vector>
@@ -33,8 +34,8 @@ struct ScaleStatistics {
 };
 std::vector<ScaleCandidate> scale_candidates(const StageTask& stage, const ScaleStatistics& statistics);
 
-// The best candidate, or nothing if none beats plain rounding. Rows of large modules are sampled for the
-// search; that the winner beats plain rounding is then made sure of on all rows. Throws failed, naming the
+// The best candidate, or nothing if none beats the original channels. Rows of large modules are sampled for
+// the search; that the winner lowers the error is then made sure of on all rows. Throws failed, naming the
 // module, on NaN or Inf in weights or moments.
 StageScales search_scales(const StageTask& stage);
 

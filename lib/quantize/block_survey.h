@@ -15,9 +15,9 @@ struct SurveyedStage {
 };
 using Survey = std::map<Stage, SurveyedStage>;
 
-// Runs the block with its original weights over the stream, which stays as it is, and gathers the moments of
-// these stages. Sums over windows have a fixed order. Throws `failed` naming the block if an input is not
-// finite.
+// Runs the block with its original weights over some windows of the stream (all, up to 16384 tokens), which
+// stays as it is, and gathers the moments of these stages. Sums over windows have a fixed order. Throws
+// `failed` naming the block if an input is not finite.
 Survey survey_block(const Model& model, int64_t index, const ResidualStream& stream,
                     const std::vector<Stage>& stages);
 

@@ -1,0 +1,192 @@
+// Scales folded into a model leave it as it was; which stages can be scaled, in whole and in mixed plans.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "lib/base/rng.h"
+#include "lib/quantize/module_weight.h"
+#include "lib/quantize/pipeline.h"
+#include "tests/quantize/demo_helper.h"
+
+namespace qwb {
+namespace {
+
+// Scales every stage it is offered by anything between 1/4 and 4, and quantizes nothing.
+class FoldOnly : public Method {
+ public:
+  std::string name() const override { return "fold-only"; }
+  std::string summary() const override { return "for this test"; }
+  int version() const override { return 1; }
+  std::vector<Parameter> parameters() const override { return {}; }
+  bool needs_calibration() const override { return true; }
+  double bits(const Settings& /*settings*/) const override { return 32; }
+  Storage storage(const ModuleInfo& module, const Settings& /*settings*/) const override {
+    return {"dense", Orientation::out_in, {{"weight", DType::f32, {module.out, module.in}}}};
+  }
+  ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override {
+    ModuleResult result;
+    result.tensor = empty_tensor(task.info, storage(task.info, settings));
+    const FloatBuffer weight = read_out_in(task);
+    std::copy_n(weight.data(), weight.size(), result.tensor.parts.at("weight").data<float>());
+    return result;
+  }
+  bool scales_stages(const Settings& /*settings*/) const override { return true; }
+  StageScales scale_stage(const StageTask& stage) const override {
+    EXPECT_EQ(stage.divided.size(), static_cast<size_t>(stage.scales));
+    EXPECT_EQ(stage.moments->input_magnitude.size(), stage.scale_of.size());
+    Rng rng(static_cast<uint64_t>(++stages));
+    StageScales result;
+    for (int64_t k = 0; k < stage.scales; ++k)
+      result.scales.push_back(static_cast<float>(std::exp2(4 * rng.uniform() - 2)));
+    result.details["scaling"] = "random";
+    return result;
+  }
+  mutable int stages = 0;
+};
+
+struct Folded : ModuleSink {
+  void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) override {
+    const std::vector<float> values = dequantize(tensor);
+    weights.emplace(module.info.name, make_tensor(values, {tensor.out, tensor.in}));
+    details[module.info.name] = report.details;
+    order.push_back(module.info.name);
+  }
+  void replace(const std::string& name, const TensorView& values) override {
+    replaced.emplace(name, make_tensor(read_floats(values, name), values.shape));
+  }
+  std::map<std::string, Tensor> weights, replaced;
+  std::map<std::string, Json> details;
+  std::vector<std::string> order;
+};
+
+CalibrationSet windows(int64_t count, int64_t length, int64_t vocab) {
+  CalibrationSet set;
+  set.length = length;
+  Rng rng(5);
+  for (int64_t w = 0; w < count; ++w) {
+    set.windows.emplace_back();
+    for (int64_t t = 0; t < length; ++t)
+      set.windows.back().push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab))));
+  }
+  return set;
+}
+
+std::unique_ptr<Model> load(const std::shared_ptr<DemoSource>& source, const std::string& name) {
+  return Model::load(source, demo_config(name), name, reference_backend());
+}
+
+std::vector<float> logits_of(const Model& model) {
+  const std::vector<int32_t> tokens = {1, 77, 40, 30, 8, 8, 61, 5};
+  const auto count = static_cast<int64_t>(tokens.size());
+  KvCache cache = model.new_cache(count);
+  FloatBuffer hidden(count * model.config().hidden);
+  std::vector<float> logits(static_cast<size_t>(count * model.config().vocab));
+  model.forward(tokens, cache, hidden.data());
+  model.logits(hidden.data(), count, logits.data());
+  return logits;
+}
+
+Folded run(const Model& model, const Plan& plan) {
+  const CalibrationSet set = windows(3, 32, model.config().vocab);
+  Folded sink;
+  quantize_model(model, plan, &set, sink, silent_progress());
+  return sink;
+}
+
+// A weight [out, in] as the checkpoint stores it.
+Tensor as_stored(const Tensor& weight, const TensorView& original) {
+  if (weight.shape() == original.shape && original.shape[0] != original.shape[1])
+    return make_tensor(read_floats(weight.view(), "w"), weight.shape());
+  const int64_t out = weight.shape()[0], in = weight.shape()[1];
+  const std::vector<float> values = read_floats(weight.view(), "w");
+  std::vector<float> turned(values.size());
+  for (int64_t o = 0; o < out; ++o) {
+    for (int64_t i = 0; i < in; ++i) turned[i * out + o] = values[o * in + i];
+  }
+  return make_tensor(turned, {in, out});
+}
+
+class Folding : public testing::TestWithParam<const char*> {};
+
+TEST_P(Folding, LeavesTheLogits) {
+  const std::string name = "tests/golden/model/" + std::string(GetParam());
+  const auto original = std::make_shared<DemoSource>(name), changed = std::make_shared<DemoSource>(name);
+  const auto model = load(original, name);
+  const bool gpt2 = model->config().architecture == "gpt2";
+  const FoldOnly method;
+  Folded folded = run(*model, plan_modules(*model, method, Json::object()));
+  EXPECT_EQ(method.stages, (gpt2 ? 3 : 4) * model->config().layers);
+  for (auto& [module, weight] : folded.weights) {
+    const std::string tensor = module + ".weight";
+    changed->tensors.emplace(tensor, gpt2 ? as_stored(weight, *original->find(tensor))
+                                          : make_tensor(read_floats(weight.view(), module), weight.shape()));
+  }
+  for (auto& [tensor, values] : folded.replaced) changed->tensors.emplace(tensor, std::move(values));
+  EXPECT_GE(folded.replaced.size(), static_cast<size_t>(2 * model->config().layers));
+  const std::vector<float> before = logits_of(*model), after = logits_of(*load(changed, name));
+  double largest = 0;
+  for (const float value : before) largest = std::max(largest, std::abs(static_cast<double>(value)));
+  ASSERT_GT(largest, 0);
+  // f32 weights and activations each rounded anew: some 1e-7 of the largest value per layer.
+  for (size_t i = 0; i < before.size(); ++i) ASSERT_NEAR(after[i], before[i], 1e-5 * largest) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Folding,
+                         testing::Values("llama", "llama_tied_head_dim", "mistral", "qwen2", "qwen3", "gpt2",
+                                         "gpt2_scaled"),
+                         [](const auto& model) { return std::string(model.param); });
+
+TEST(StageScaling, WhyGptTwosDownProjectionIsNotScaled) {
+  const std::string name = "tests/golden/model/gpt2";
+  const auto model = load(std::make_shared<DemoSource>(name), name);
+  const FoldOnly method;
+  const Folded folded = run(*model, plan_modules(*model, method, Json::object()));
+  EXPECT_EQ(folded.details.at("transformer.h.0.mlp.c_proj").at("why_not"),
+            "the activation before it is not linear in a scale");
+  EXPECT_EQ(folded.details.at("transformer.h.0.mlp.c_fc").at("scaling"), "random");
+}
+
+Folded run_plan(const std::string& file, std::vector<std::string> include) {
+  const std::string name = "tests/golden/model/qwen2";
+  const auto model = load(std::make_shared<DemoSource>(name), name);
+  const PlanFile plan = parse_plan(file, "plan.json");
+  PlanRequest request;
+  request.method = &find_method("awq");
+  request.given = {{"group_size", 8}, {"bits", 3}};
+  request.include = std::move(include);
+  request.rules = plan.rules;
+  return run(*model, plan_modules(*model, request));
+}
+
+// A module that stays, or gets another method, must go on seeing what it saw.
+TEST(StageScaling, OnlyWhereNobodyElseNotices) {
+  const std::string layer = "model.layers.0.";
+  const Folded kept = run_plan("{}", {"0.self_attn.q_proj", "0.self_attn.k_proj", "0.self_attn.o_proj"});
+  EXPECT_TRUE(kept.replaced.empty());
+  EXPECT_EQ(kept.details.at(layer + "self_attn.q_proj").at("why_not"),
+            "its input is also read by " + layer + "self_attn.v_proj, which stays as it is");
+  EXPECT_EQ(kept.details.at(layer + "self_attn.o_proj").at("why_not"),
+            "its input is made by " + layer + "self_attn.v_proj, which stays as it is");
+
+  const Folded mixed =
+      run_plan(R"({"rules": [{"match": "0.mlp.up_proj", "method": "rtn"}]})", {"layers.0.*"});
+  EXPECT_EQ(mixed.details.at(layer + "mlp.gate_proj").at("why_not"),
+            "its input is also read by " + layer + "mlp.up_proj, which gets rtn");
+  EXPECT_EQ(mixed.details.at(layer + "mlp.down_proj").at("why_not"),
+            "its input is made by " + layer + "mlp.up_proj, which gets rtn");
+  EXPECT_FALSE(mixed.details.at(layer + "mlp.up_proj").contains("scaling"));
+  EXPECT_FALSE(mixed.replaced.contains(layer + "post_attention_layernorm.weight"));
+  EXPECT_TRUE(mixed.replaced.contains(layer + "input_layernorm.weight"));
+  // rtn's module is what it is alone.
+  const Folded alone = run_plan(R"({"rules": [{"match": "0.mlp.up_proj", "method": "rtn"}]})",
+                                {"0.mlp.up_proj", "0.mlp.down_proj"});
+  EXPECT_EQ(read_floats(mixed.weights.at(layer + "mlp.up_proj").view(), "up"),
+            read_floats(alone.weights.at(layer + "mlp.up_proj").view(), "up"));
+
+  const Folded off = run_plan(R"({"rules": [{"match": "k_proj", "scale_channels": false}]})", {"layers.0.*"});
+  EXPECT_FALSE(off.replaced.contains(layer + "input_layernorm.weight"));
+}
+
+}  // namespace
+}  // namespace qwb
