@@ -163,30 +163,33 @@ class Trials {
     }
   }
 
-  // Sums over the tiles in their order.
   std::vector<double> rounded(const std::vector<Tile>& tiles) const {
-    return sums(tiles, [&](const Tile& tile, size_t k) { return rounded(tile, k); });
+    return sums(tiles, columns_.size(), [&](const Tile& tile, size_t k) { return rounded(tile, k); });
   }
-  // The same after clipping, which is dearer.
+  // The same after clipping, which is dearer. One candidate's moments are held at a time.
   std::vector<double> clipped(const std::vector<Tile>& tiles) const {
-    std::vector<FloatBuffer> hessians;
-    for (const auto& columns : columns_) hessians.push_back(scaled_hessian(columns));
-    return sums(tiles, [&](const Tile& tile, size_t k) { return clipped(tile, k, hessians[k]); });
+    std::vector<double> all;
+    for (size_t k = 0; k < columns_.size(); ++k) {
+      const FloatBuffer hessian = scaled_hessian(columns_[k]);
+      all.push_back(
+          sums(tiles, 1, [&](const Tile& tile, size_t) { return clipped(tile, k, hessian); }).front());
+    }
+    return all;
   }
 
  private:
+  // Over the tiles in their order, for each of so many kinds. The first must be finite.
   template <typename TileError>
-  std::vector<double> sums(const std::vector<Tile>& tiles, const TileError& error) const {
-    const auto count = static_cast<int64_t>(tiles.size()), kinds = static_cast<int64_t>(columns_.size());
-    std::vector<double> each(static_cast<size_t>(count * kinds));
-    parallel_for(count * kinds, [&](int64_t item) {
+  std::vector<double> sums(const std::vector<Tile>& tiles, size_t kinds, const TileError& error) const {
+    std::vector<double> each(tiles.size() * kinds);
+    parallel_for(static_cast<int64_t>(each.size()), [&](int64_t item) {
       check_interrupt();
-      const Tile& tile = tiles[static_cast<size_t>(item / kinds)];
-      each[static_cast<size_t>(item)] = error(tile, static_cast<size_t>(item % kinds)) * tile.stands_for;
+      const auto at = static_cast<size_t>(item);
+      const Tile& tile = tiles[at / kinds];
+      each[at] = error(tile, at % kinds) * tile.stands_for;
     });
-    std::vector<double> sums(columns_.size());
-    for (int64_t item = 0; item < count * kinds; ++item)
-      sums[static_cast<size_t>(item % kinds)] += each[static_cast<size_t>(item)];
+    std::vector<double> sums(kinds);
+    for (size_t at = 0; at < each.size(); ++at) sums[at % kinds] += each[at];
     if (!std::isfinite(sums[0])) {
       throw Error(ErrorKind::failed, "the error of the output is not finite",
                   tiles.front().module->info->name, "the moments overflow f32");

@@ -15,7 +15,7 @@ namespace {
 // 0.03 of those with these, either way.
 constexpr int64_t kTokens = 16384;
 
-int64_t surveyed_windows(int64_t length, int64_t windows) {
+int64_t surveyed(int64_t length, int64_t windows) {
   return std::clamp<int64_t>(kTokens / length, 1, windows);
 }
 
@@ -32,7 +32,7 @@ class Surveyor {
                model.backend()),
         rotary_(model.config().rope, 0, stream.length()),
         index_(index),
-        windows_(surveyed_windows(stream.length(), stream.windows())),
+        windows_(surveyed(stream.length(), stream.windows())),
         batch_(batch_windows(stream.length(), widest_input(model.config()), windows_)) {
     for (const Stage stage : stages) {
       const int64_t size = block_.input_size(stage);
@@ -123,14 +123,20 @@ Survey survey_block(const Model& model, int64_t index, const ResidualStream& str
   return Surveyor(model, index, stream, stages).run();
 }
 
+int64_t surveyed_windows(const CalibrationSet& calibration) {
+  return surveyed(calibration.length, static_cast<int64_t>(calibration.windows.size()));
+}
+
 int64_t survey_memory(const Model& model, const CalibrationSet& calibration) {
   const ModelConfig& c = model.config();
   const int64_t length = calibration.length, attended = c.heads * c.head_dim;
-  const int64_t windows = surveyed_windows(length, static_cast<int64_t>(calibration.windows.size()));
+  const int64_t windows = surveyed_windows(calibration);
   const int64_t batch = batch_windows(length, widest_input(c), windows);
   const int64_t inputs = 2 * c.hidden + attended + c.intermediate;
   const int64_t squares = 2 * c.hidden * c.hidden + attended * attended + c.intermediate * c.intermediate;
-  return 4 * (squares + batch * length * (inputs + widest_input(c) / 2)  // a batch and its bf16 copy
+  // The last square: the moments of the inputs as one candidate would scale them.
+  return 4 * (squares + widest_input(c) * widest_input(c) +
+              batch * length * (inputs + widest_input(c) / 2)  // a batch and its bf16 copy
               + std::min<int64_t>(threads(), batch) * length * (2 * c.hidden + 2 * widest_input(c)));
 }
 

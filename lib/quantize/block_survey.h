@@ -21,6 +21,9 @@ using Survey = std::map<Stage, SurveyedStage>;
 Survey survey_block(const Model& model, int64_t index, const ResidualStream& stream,
                     const std::vector<Stage>& stages);
 
+// How many of the set's windows a survey looks at.
+int64_t surveyed_windows(const CalibrationSet& calibration);
+
 // Bytes that survey_block() holds at the peak.
 int64_t survey_memory(const Model& model, const CalibrationSet& calibration);
 
