@@ -3,8 +3,8 @@
 # shellcheck shell=sh disable=SC2034
 
 build_packages="g++ cmake ninja-build make pkg-config nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev libpcre2-dev
-  libicu-dev libhwy-dev libdnnl-dev ocl-icd-opencl-dev"
-test_packages="libgtest-dev libgmock-dev libbenchmark-dev ccache"
+  libicu-dev libhwy-dev libdnnl-dev ocl-icd-opencl-dev libcurl4-openssl-dev libssl-dev"
+test_packages="libgtest-dev libgmock-dev libbenchmark-dev libcpp-httplib-dev ccache"
 fuzz_packages="clang libomp-dev"
 format_packages="clang-format-14"
 tidy_packages="clang-tidy-14 libomp-dev"

@@ -24,7 +24,7 @@ trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
 # Nothing of the user's, and no artifact of an earlier run, takes part.
 export QWB_CACHE="$scratch/cache" QWB_MODEL=
-fuzz_seconds=${QWB_FUZZ_SECONDS:-20}
+fuzz_seconds=${QWB_FUZZ_SECONDS:-8}
 jobs=$(nproc 2>/dev/null || echo 2)
 
 # part NAME FUNCTION: runs one part and says how long it took.

@@ -16,6 +16,7 @@
 #include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 #include "tools/common/choose.h"
+#include "tools/common/pull.h"
 #include "tools/common/text.h"
 #include "tools/common/tool.h"
 
@@ -154,7 +155,8 @@ Session open_session(const Options& o, Tool& tool) {
   session.generation = o.generation;
   check_sampling(session.generation.sampling);
   session.prompt = read_prompt(o);
-  session.chosen = o.model.empty() ? choose_artifact(tool.progress()) : ChosenArtifact{o.model, nullptr};
+  session.chosen = o.model.empty() ? choose_artifact(tool.progress())
+                                   : ChosenArtifact{model_folder(o.model, tool.progress()), nullptr};
   const Path& folder = session.chosen.folder;
   require_model_folder(folder);
   const OpenModel open = open_model(folder);

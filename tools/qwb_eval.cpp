@@ -13,6 +13,7 @@
 #include "lib/base/json.h"
 #include "lib/evaluate/session.h"
 #include "tools/common/choose.h"
+#include "tools/common/pull.h"
 #include "tools/common/text.h"
 #include "tools/common/tool.h"
 
@@ -235,8 +236,9 @@ int evaluate(const Options& o, Tool& tool) {
   for (const std::string& folder : folders) {
     try {
       check_interrupt();
-      require_model_folder(folder);
-      const EvaluationRecord record = evaluation.run(folder);
+      const Path model = model_folder(folder, tool.progress());
+      require_model_folder(model);
+      const EvaluationRecord record = evaluation.run(model);
       narrate(record, tool);
       const Json json = record_json(record);
       if (tool.json()) tool.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");

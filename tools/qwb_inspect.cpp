@@ -12,6 +12,7 @@
 #include "lib/base/interrupt.h"
 #include "tools/common/choose.h"
 #include "tools/common/describe.h"
+#include "tools/common/pull.h"
 #include "tools/common/text.h"
 #include "tools/common/tool.h"
 
@@ -33,10 +34,10 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option(
-         "FOLDER", o.folders,
-         "Models or artifacts (default: the newest artifact in the cache, else the model of QWB_MODEL, "
-         "else the demo)")
+  app.add_option("FOLDER", o.folders,
+                 "Models or artifacts: folders, or names on the Hub (default: the newest artifact in the "
+                 "cache, else the model of QWB_MODEL, "
+                 "else the demo)")
       ->type_name("");
   app.add_flag("--modules", o.modules,
                "List the modules: shape, codec, method, bits, bits per weight, errors, damping, time");
@@ -231,7 +232,7 @@ int inspect(const Options& o, Tool& tool) {
   for (const std::string& folder : folders) {
     try {
       check_interrupt();
-      inspect_one(folder, o, tool);
+      inspect_one(model_folder(folder, tool.progress()), o, tool);
     } catch (const Error& error) {
       tool.complain(error.what());
       if (code == 0 || error.kind() == ErrorKind::interrupted) code = error.exit_code();

@@ -4,6 +4,7 @@
 // Evaluation does not.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 
 namespace qwb {

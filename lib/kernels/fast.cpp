@@ -152,37 +152,58 @@ void linear_few(const float* x, int64_t tokens, const Weight& weight, float* y, 
   });
 }
 
-// Softmax attention of `count` queries from position `first` on, one head. scores: [count, keys of the tile].
-void attend_tile(const float* queries, const float* keys, const float* values, const AttentionShape& s,
-                 int64_t first, int64_t count, float* out) {
-  const int64_t row = s.kv_heads * s.head_dim;
-  const int64_t width = s.heads * s.head_dim;
-  const int64_t last = first + count;  // positions, in the whole sequence
-  const auto lowest = [&](int64_t position) {
-    return s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : int64_t{0};
-  };
-  const int64_t begin = lowest(first);
-  const int64_t span = last - begin;
-  float* scores = scratch(count * span);
-  sgemm(false, true, {count, span, s.head_dim}, 1, queries, s.query_stride, keys + begin * row, row, 0,
-        scores, span);
+// The first key that a query at this position sees.
+int64_t lowest_key(const AttentionShape& s, int64_t position) {
+  return s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : int64_t{0};
+}
+
+// Probabilities in place of the scores [count, span] of queries from position `first` on and keys from
+// `begin` on.
+void soften(const AttentionShape& s, int64_t first, int64_t count, int64_t begin, int64_t span,
+            float* scores) {
   for (int64_t i = 0; i < count; ++i) {
     float* line = scores + i * span;
-    const int64_t from = lowest(first + i) - begin;
+    const int64_t from = lowest_key(s, first + i) - begin;
     const int64_t to = first + i + 1 - begin;
     std::fill(line, line + from, 0.0f);
     const float inverse = simd::softmax(line + from, to - from, s.scale);
     for (int64_t j = from; j < to; ++j) line[j] *= inverse;
     std::fill(line + to, line + span, 0.0f);
   }
+}
+
+// Softmax attention of `count` queries from position `first` on, one head.
+void attend_tile(const float* queries, const float* keys, const float* values, const AttentionShape& s,
+                 int64_t first, int64_t count, float* out) {
+  const int64_t row = s.kv_heads * s.head_dim, width = s.heads * s.head_dim;
+  const int64_t begin = lowest_key(s, first), span = first + count - begin;
+  float* scores = scratch(count * span);
+  sgemm(false, true, {count, span, s.head_dim}, 1, queries, s.query_stride, keys + begin * row, row, 0,
+        scores, span);
+  soften(s, first, count, begin, span, scores);
   sgemm(false, false, {count, s.head_dim, span}, 1, scores, span, values + begin * row, row, 0, out, width);
+}
+
+// The same with bf16 operands.
+void attend_tile(const uint16_t* queries, const uint16_t* keys, const uint16_t* values,
+                 const AttentionShape& s, int64_t first, int64_t count, float* out) {
+  const int64_t row = s.kv_heads * s.head_dim, width = s.heads * s.head_dim;
+  const int64_t begin = lowest_key(s, first), span = first + count - begin;
+  float* scores = scratch(count * span);
+  uint16_t* narrow = narrow_scratch<2>(count * span);
+  bf16_product_tile({count, span, s.head_dim, false, true, s.query_stride, row, span}, queries,
+                    keys + begin * row, scores);
+  soften(s, first, count, begin, span, scores);
+  simd::to_bf16(scores, count * span, reinterpret_cast<std::byte*>(narrow));
+  bf16_product_tile({count, s.head_dim, span, false, false, span, row, width}, narrow, values + begin * row,
+                    out);
 }
 
 // One query of one head, without the library's set-up cost.
 void attend_one(const float* query, const float* keys, const float* values, const AttentionShape& s,
                 int64_t position, float* out) {
   const int64_t row = s.kv_heads * s.head_dim;
-  const int64_t begin = s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : 0;
+  const int64_t begin = lowest_key(s, position);
   const int64_t span = position + 1 - begin;
   float* scores = scratch(span);
   for (int64_t j = 0; j < span; ++j) scores[j] = simd::dot(query, keys + (begin + j) * row, s.head_dim);
@@ -249,6 +270,17 @@ class Fast final : public Backend {
     const int64_t tiles = ceil_div(s.tokens, kQueryTile);
     const int64_t group = s.heads / s.kv_heads;
     const int64_t width = s.heads * s.head_dim;
+    const bool narrow = products_ == Products::bf16 && s.tokens > kFewTokens;
+    const int64_t kv_count = (s.past + s.tokens) * s.kv_heads * s.head_dim;
+    uint16_t *narrow_queries = nullptr, *narrow_keys = nullptr, *narrow_values = nullptr;
+    if (narrow) {
+      narrow_queries = narrow_scratch<3>(s.tokens * s.query_stride);
+      narrow_keys = narrow_scratch<4>(kv_count);
+      narrow_values = narrow_scratch<5>(kv_count);
+      to_bf16(queries, s.tokens * s.query_stride, narrow_queries);
+      to_bf16(keys, kv_count, narrow_keys);
+      to_bf16(values, kv_count, narrow_values);
+    }
     const auto item = [&](int64_t index) {
       const int64_t head = index % s.heads;
       const int64_t first = (tiles - 1 - index / s.heads) * kQueryTile;  // the longest first
@@ -256,6 +288,11 @@ class Fast final : public Backend {
       const float* query = queries + first * s.query_stride + head * s.head_dim;
       const int64_t offset = head / group * s.head_dim;
       float* target = out + first * width + head * s.head_dim;
+      if (narrow) {
+        attend_tile(narrow_queries + (query - queries), narrow_keys + offset, narrow_values + offset, s,
+                    s.past + first, count, target);
+        return;
+      }
       if (s.tokens > kFewTokens) {
         attend_tile(query, keys + offset, values + offset, s, s.past + first, count, target);
         return;

@@ -14,7 +14,7 @@ namespace {
 
 // Floats of inputs that are held at once before they are added to the moments: long inner products for the
 // matrix library, and enough windows for the threads to share.
-constexpr int64_t kBatchFloats = int64_t{6} << 20;
+constexpr int64_t kBatchFloats = int64_t{13} << 18;
 constexpr int64_t kBatchTokens = 8192;
 // Fewer windows than this go through a block one after the other.
 constexpr int64_t kManyWindows = 4;

@@ -3,47 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstdlib>
 
 #include "lib/base/error.h"
 
 namespace qwb {
 namespace {
-
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
-  return value != nullptr ? value : "";
-}
-
-Path hub_cache() {
-  if (const std::string cache = environment("HF_HUB_CACHE"); !cache.empty()) return cache;
-  if (const std::string cache = environment("HUGGINGFACE_HUB_CACHE"); !cache.empty()) return cache;
-  if (const std::string home = environment("HF_HOME"); !home.empty()) return Path(home) / "hub";
-  if (const std::string cache = environment("XDG_CACHE_HOME"); !cache.empty())
-    return Path(cache) / "huggingface" / "hub";
-  return Path(environment("HOME")) / ".cache" / "huggingface" / "hub";
-}
-
-Path lima_file() {
-  std::error_code error;
-  const Path repo = hub_cache() / "datasets--GAIR--lima";
-  if (std::filesystem::exists(repo / "refs" / "main", error)) {
-    std::string commit = read_text(repo / "refs" / "main", 256);
-    commit.erase(
-        std::remove_if(commit.begin(), commit.end(), [](unsigned char c) { return std::isxdigit(c) == 0; }),
-        commit.end());
-    const Path file = repo / "snapshots" / commit / "train.jsonl";
-    if (std::filesystem::exists(file, error)) return file;
-  }
-  if (const std::string data = environment("QWB_DATA"); !data.empty()) {
-    const Path file = Path(data) / "lima.jsonl";
-    if (std::filesystem::exists(file, error)) return file;
-  }
-  throw Error(ErrorKind::not_found, "the calibration set 'lima' (GAIR/lima) is not on this machine", {},
-              "accept its licence at huggingface.co/datasets/GAIR/lima, then `hf download --repo-type "
-              "dataset GAIR/lima train.jsonl`, or put the file "
-              "at $QWB_DATA/lima.jsonl; or choose --calib demo");
-}
 
 // The turns of one conversation as {role, content} messages.
 Json turns(const Json& row, const std::string& where) {
@@ -95,21 +59,6 @@ std::vector<std::string> jsonl_texts(const Path& file, const RenderChat& chat) {
 }
 
 }  // namespace
-
-Path calibration_file(const std::string& source, const Path& demo) {
-  if (source == "demo") return demo;
-  if (source == "lima") return lima_file();
-  const Path file = source;
-  const std::string extension = file.extension().string();
-  if (extension != ".jsonl" && extension != ".txt") {
-    throw Error(ErrorKind::usage, "unknown calibration set '" + source + "'", {},
-                "known: lima, demo, a .jsonl file, a .txt file, a set saved as .qwbcalib");
-  }
-  std::error_code error;
-  if (!std::filesystem::exists(file, error))
-    throw Error(ErrorKind::not_found, "there is no such file", file.string());
-  return file;
-}
 
 std::vector<std::string> calibration_texts(const Path& file, const RenderChat& chat) {
   if (file.extension() == ".jsonl") return jsonl_texts(file, chat);

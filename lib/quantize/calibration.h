@@ -16,7 +16,7 @@ namespace qwb {
 
 // One text of a calibration set.
 struct CalibrationSource {
-  std::string name;   // "lima", "demo", or the path of a .jsonl or .txt file
+  std::string name;   // as the user calls it: "lima", "demo", a path, a data set of the Hub
   double weight = 1;  // its share of the windows, relative to the others'
 };
 // "NAME" or "NAME:WEIGHT" (a file of that whole name comes first). Throws usage for a weight that is not
@@ -47,11 +47,6 @@ struct CalibrationSet {
 
 // Turns the messages of one conversation ([{role, content}, ...]) into text: a chat template.
 using RenderChat = std::function<std::string(const Json& messages)>;
-
-// The file behind a source's name. demo: the installed demo text. lima: GAIR/lima's train.jsonl in the
-// Hugging Face cache (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME as huggingface_hub reads them), else
-// $QWB_DATA/lima.jsonl. Throws not_found with the way to get it.
-Path calibration_file(const std::string& source, const Path& demo);
 
 // The texts of a file: a .txt is one text; each line of a .jsonl gives one, from its field `text` (string),
 // `conversations` (strings in turn order, or {from, value}) or `messages` ({role, content}). Turns are joined

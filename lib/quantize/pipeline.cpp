@@ -117,6 +117,8 @@ class CalibratedRun {
         worker_(worker),
         stream_(model, calibration, options.stream_scratch) {
     if (plan.wants_reference()) reference_.emplace(model, calibration, options.stream_scratch);
+    if (const auto table = model.source().find(model.spec().embedding + ".weight"))
+      model.source().release(*table);
   }
 
   void run() {

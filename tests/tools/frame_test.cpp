@@ -143,7 +143,7 @@ TEST(Frame, ChoosesAModelAndSaysSo) {
   EXPECT_EQ(flag.out, demo + "llama\n");
   const RunResult missing = probe({"model", "--model", "/nonexistent"});
   EXPECT_EQ(missing.code, 3);
-  EXPECT_THAT(missing.err, HasSubstr("huggingface-cli download"));
+  EXPECT_THAT(missing.err, HasSubstr("qwb-pull"));
   EXPECT_EQ(probe({"model", "--model", demo + "text"}).code, 3);
 }
 

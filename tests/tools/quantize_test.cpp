@@ -169,7 +169,7 @@ TEST_F(Quantize, WhatIsMissingIsNamedWithTheWayToGetIt) {
                                                    {"QWB_DATA", ""}};
   const RunResult lima = tool("quantize", small({"--calib", "lima"}), {.environment = bare});
   EXPECT_EQ(lima.code, 3);
-  EXPECT_THAT(lima.err, HasSubstr("hf download --repo-type dataset GAIR/lima"));
+  EXPECT_THAT(lima.err, HasSubstr("huggingface.co/datasets/GAIR/lima"));
   EXPECT_EQ(tool("quantize", small({"--calib", "/nonexistent.txt"})).code, 3);
   // $QWB_DATA is one of the places.
   write("lima.jsonl", Json({{"conversations", {english()}}}).dump() + "\n");

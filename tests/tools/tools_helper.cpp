@@ -10,6 +10,7 @@ namespace fs = std::filesystem;
 RunResult ToolTest::tool(const std::string& name, std::vector<std::string> arguments,
                          RunOptions options) const {
   options.environment.try_emplace("QWB_CACHE", cache().string());
+  options.environment.try_emplace("HF_HUB_OFFLINE", "1");
   for (const char* variable : {"QWB_MODEL", "QWB_THREADS", "NO_COLOR", "QWB_DATA"})
     options.environment.try_emplace(variable, "");
   arguments.insert(arguments.begin(), QWB_BIN_DIR "/qwb-" + name);

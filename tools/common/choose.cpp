@@ -6,14 +6,14 @@
 #include <vector>
 
 #include "lib/base/error.h"
+#include "tools/common/pull.h"
 
 namespace qwb {
 namespace {
 
 constexpr const char* kAdvice =
     "name the folder of a Hugging Face checkpoint (config.json, *.safetensors, tokenizer.json), also by "
-    "QWB_MODEL; "
-    "`huggingface-cli download REPO --local-dir DIR` makes one";
+    "QWB_MODEL; `qwb-pull REPO` gets one from the Hub";
 
 bool lies_in(const Path& path, const Path& folder) {
   const Path relative = path.lexically_relative(folder);
@@ -69,6 +69,7 @@ Path choose_model(const std::string& flag, Progress& progress) {
     chosen = demo_path("llama");
     progress.note("model " + chosen.string() + " (the demo; QWB_MODEL or the command line chooses another)");
   }
+  chosen = model_folder(chosen.string(), progress);
   require_model_folder(chosen);
   return chosen;
 }

@@ -19,6 +19,7 @@ constexpr double kPlainInterval = 5;  // seconds between two plain lines
 constexpr double kShortTask = 2;      // seconds below which a task leaves no trace
 constexpr double kMemory = 15;        // seconds after which an interval weighs 1/e in the rate
 constexpr int64_t kBarWidth = 24;
+constexpr int64_t kManyUnits = 1'000'000;
 
 double steady_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -137,9 +138,11 @@ void ProgressDisplay::clear_bar() {
 std::string ProgressDisplay::figures(double now) const {
   std::string text;
   if (total_ > 0) {
-    text = fmt::format("{:3.0f}% {}/{}",
-                       100.0 * std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_)), done_,
-                       total_);
+    const auto done = static_cast<double>(done_), total = static_cast<double>(total_);
+    text = fmt::format("{:3.0f}% ", 100.0 * std::min(1.0, done / total));
+    // Bytes, say: nobody reads ten digits that change ten times a second.
+    text += total_ < kManyUnits ? fmt::format("{}/{}", done_, total_)
+                                : human_number(done) + "/" + human_number(total);
   } else if (done_ > 0) {
     text = fmt::format("{}", done_);
   }

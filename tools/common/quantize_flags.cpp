@@ -16,8 +16,9 @@ std::string method_help() {
 }  // namespace
 
 QuantizeFlags::QuantizeFlags(CLI::App& app) {
-  app.add_option("--model", model_, "folder with the checkpoint [$QWB_MODEL, else the demo llama]")
-      ->type_name("DIR");
+  app.add_option("--model", model_,
+                 "folder with the checkpoint, or its name on the Hub [$QWB_MODEL, else the demo llama]")
+      ->type_name("MODEL");
   chosen_ = app.add_option("--method", method_, method_help())->capture_default_str()->type_name("NAME");
   parameters_ = std::make_unique<MethodFlags>(app);
   add_plan_flags(app);
@@ -50,10 +51,10 @@ void QuantizeFlags::add_plan_flags(CLI::App& app) {
 
 void QuantizeFlags::add_calibration_flags(CLI::App& app) {
   constexpr const char* kGroup = "Calibration";
-  app.add_option(
-         "--calib", calib_,
-         "calibration text: lima, demo, a .jsonl, a .txt, or a set saved as .qwbcalib; may be repeated, "
-         "and :N behind a name gives it N times the windows of one without [demo]")
+  app.add_option("--calib", calib_,
+                 "calibration text: lima, demo, a .jsonl, a .txt, a data set on the Hub (OWNER/NAME or "
+                 "OWNER/NAME:FILE), or a set saved as .qwbcalib; may be repeated, "
+                 "and :N behind a name gives it N times the windows of one without [demo]")
       ->type_name("C[:N]")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)

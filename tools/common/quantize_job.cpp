@@ -1,5 +1,6 @@
 #include "tools/common/quantize_job.h"
 
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 #include "tools/common/choose.h"
+#include "tools/common/pull.h"
 #include "tools/common/run_journal.h"
 
 namespace qwb {
@@ -116,8 +118,8 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer, Prog
   if (calibration.length == 0) calibration.length = std::min(kLongestDefault, model_->config().max_positions);
   std::vector<Path> files;
   for (const CalibrationSource& source : calibration.sources) {
-    const Path demo = source.name == "demo" ? demo_path("text/calib.jsonl") : Path();
-    files.push_back(calibration_file(source.name, demo));
+    files.push_back(source.name == "demo" ? demo_path("text/calib.jsonl")
+                                          : calibration_file(source.name, progress));
   }
   RenderChat render;
   if (request_.chat_template) {
@@ -242,6 +244,7 @@ void QuantizeJob::write(const Path& folder, Progress& progress, const WriteOptio
   if (calibration_ && !options.journal.empty())
     journal = RunJournal::open(options.journal, plan_, sink, progress);
   if (journal) journal->replay();
+  ::malloc_trim(0);  // the tokenizer and the calibration text are gone, the work is to come
   ModuleSink& first = journal ? static_cast<ModuleSink&>(*journal) : sink;
   quantize_model(*model_, plan_, calibration(), first, progress,
                  {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});

@@ -1,0 +1,134 @@
+#include "lib/hub/selection.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+namespace qwb {
+namespace {
+
+using Paths = std::vector<std::string>;
+
+constexpr std::array kCompanions = {"config.json",
+                                    "generation_config.json",
+                                    "tokenizer*",
+                                    "special_tokens_map.json",
+                                    "added_tokens.json",
+                                    "vocab.json",
+                                    "vocab.txt",
+                                    "merges.txt",
+                                    "*.tiktoken",
+                                    "spiece.model",
+                                    "*.jinja",
+                                    "additional_chat_templates/*.jinja",
+                                    "quantize_config.json",
+                                    "quant_config.json",
+                                    "qwb.json",
+                                    "qwb.sums"};
+
+// Never by default, whatever else matches: weights of other kinds.
+constexpr std::array kOtherWeights = {"*.bin", "*.pth",  "*.pt",      "*.onnx",       "*.gguf",
+                                      "*.h5",  "*.ckpt", "*.msgpack", "*.onnx_data*", "original/*"};
+
+constexpr std::array kNotData = {
+    ".gitattributes", "*/.gitattributes", ".gitignore", "README.md", "LICENSE*", "*.py", "*.png",
+    "*.jpg",          "*.jpeg",           "*.svg",      "*.gif"};
+
+template <size_t count>
+bool any(const std::array<const char*, count>& patterns, const std::string& path) {
+  return std::any_of(patterns.begin(), patterns.end(), [&](const char* p) { return matches(p, path); });
+}
+
+bool any(const Paths& patterns, const std::string& path) {
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const std::string& p) { return matches(p, path); });
+}
+
+bool contains(const Paths& paths, const std::string& path) {
+  return std::find(paths.begin(), paths.end(), path) != paths.end();
+}
+
+bool at_top(const std::string& path) {
+  return path.find('/') == std::string::npos;
+}
+
+Paths model_weights(const Paths& paths) {
+  if (contains(paths, "model.safetensors")) return {"model.safetensors"};
+  Paths weights;
+  if (contains(paths, "model.safetensors.index.json")) {
+    weights.push_back("model.safetensors.index.json");
+    for (const std::string& path : paths) {
+      if (at_top(path) && matches("model-*-of-*.safetensors", path)) weights.push_back(path);
+    }
+    if (weights.size() > 1) return weights;
+  }
+  for (const std::string& path : paths) {
+    if (at_top(path) && matches("*.safetensors", path) && !matches("consolidated*", path))
+      weights.push_back(path);
+  }
+  return weights;
+}
+
+}  // namespace
+
+bool matches(const std::string& pattern, const std::string& path) {
+  const std::string full = pattern.ends_with('/') ? pattern + "*" : pattern;
+  return ::fnmatch(full.c_str(), path.c_str(), FNM_NOESCAPE) == 0;
+}
+
+bool has_wildcard(const std::string& pattern) {
+  return pattern.ends_with('/') || pattern.find_first_of("*?[") != std::string::npos;
+}
+
+Paths default_files(RepoKind kind, const Paths& paths) {
+  Paths wanted;
+  if (kind == RepoKind::dataset) {
+    std::copy_if(paths.begin(), paths.end(), std::back_inserter(wanted),
+                 [](const std::string& path) { return !any(kNotData, path); });
+    return wanted;
+  }
+  const Paths weights = model_weights(paths);
+  for (const std::string& path : paths) {
+    const bool companion = any(kCompanions, path) && !any(kOtherWeights, path) &&
+                           (at_top(path) || path.starts_with("additional_chat_templates/"));
+    if (companion || contains(weights, path)) wanted.push_back(path);
+  }
+  return wanted;
+}
+
+Paths Selection::apply(RepoKind kind, const Paths& paths) const {
+  Paths wanted;
+  if (include.empty()) {
+    wanted = default_files(kind, paths);
+  } else {
+    std::copy_if(paths.begin(), paths.end(), std::back_inserter(wanted),
+                 [&](const std::string& path) { return any(include, path); });
+  }
+  std::erase_if(wanted, [&](const std::string& path) { return any(exclude, path); });
+  return wanted;
+}
+
+std::vector<RemoteFile> Selection::apply(RepoKind kind, const std::vector<RemoteFile>& files) const {
+  Paths paths;
+  for (const RemoteFile& file : files) paths.push_back(file.path);
+  const Paths wanted = apply(kind, paths);
+  const std::set<std::string> names(wanted.begin(), wanted.end());
+  std::vector<RemoteFile> chosen;
+  std::copy_if(files.begin(), files.end(), std::back_inserter(chosen),
+               [&](const RemoteFile& file) { return names.contains(file.path); });
+  return chosen;
+}
+
+const Paths& optional_model_files() {
+  static const Paths files = {"model.safetensors",       "model.safetensors.index.json",
+                              "generation_config.json",  "tokenizer.json",
+                              "tokenizer.model",         "tokenizer_config.json",
+                              "special_tokens_map.json", "added_tokens.json",
+                              "chat_template.jinja",     "chat_template.json",
+                              "adapter_config.json",     "processor_config.json"};
+  return files;
+}
+
+}  // namespace qwb

@@ -1,0 +1,170 @@
+// A calibrated run that is interrupted goes on where it stopped and ends with the same bits.
+#include <gmock/gmock.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "lib/base/file.h"
+#include "lib/base/hash.h"
+#include "lib/base/rng.h"
+#include "tests/tools/tools_helper.h"
+
+namespace qwb::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Words = std::vector<std::string>;
+
+class Resume : public ToolTest {
+ protected:
+  Words request(const Words& more = {}) const {
+    Words words = {"--model", gpt2_,  "--method",  "gptq", "--group-size", "64",
+                   "--calib", "demo", "--samples", "8",    "--length",     "128"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  static std::string bits(const std::string& artifact) {
+    return hash_hex(as_bytes(read_text(Path(artifact) / "model.safetensors", int64_t{1} << 30)));
+  }
+  // Folders of runs that can be continued.
+  std::vector<Path> journals() const {
+    std::vector<Path> found;
+    std::error_code none;
+    for (const auto& entry : fs::directory_iterator(cache() / "resume", none)) found.push_back(entry.path());
+    return found;
+  }
+  // Starts the run and kills it after the first block is saved. The rest takes longer than the kill.
+  void interrupt_after_a_block() const {
+    const pid_t child = fork();
+    if (child == 0) {
+      setenv("QWB_CACHE", cache().c_str(), 1);
+      freopen("/dev/null", "w", stdout);
+      freopen("/dev/null", "w", stderr);
+      const std::string program = std::string(QWB_BINARY_DIR) + "/bin/qwb-quantize";
+      Words words = request();
+      std::vector<char*> arguments = {const_cast<char*>(program.c_str())};
+      for (std::string& word : words) arguments.push_back(word.data());
+      arguments.push_back(nullptr);
+      execv(program.c_str(), arguments.data());
+      _exit(127);
+    }
+    for (int i = 0; i < 60'000; ++i) {
+      const auto found = journals();
+      if (!found.empty() && fs::exists(found.front() / "streams-00001")) break;
+      usleep(1000);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+  }
+};
+
+TEST_F(Resume, GoesOnAfterAKillWithTheSameBits) {
+  RunOptions elsewhere;
+  elsewhere.environment["QWB_CACHE"] = file("other").string();
+  const std::string undisturbed = bits(output("quantize", request(), elsewhere));
+  interrupt_after_a_block();
+  ASSERT_EQ(journals().size(), 1u);
+  const RunResult second = tool("quantize", request());
+  ASSERT_EQ(second.code, 0) << second.err;
+  EXPECT_THAT(second.err, HasSubstr("going on after block"));
+  EXPECT_EQ(bits(lines(second.out).front()), undisturbed);
+  EXPECT_TRUE(journals().empty());
+  // The report of the work covers all modules, those of the first run too.
+  const Json manifest =
+      parse_json(read_text(Path(lines(second.out).front()) / "qwb.json", 1 << 24), "qwb.json");
+  for (const Json& module : manifest.at("modules")) EXPECT_TRUE(json_has(module, "output_error"));
+}
+
+TEST_F(Resume, AnotherRequestDoesNotTakeIt) {
+  interrupt_after_a_block();
+  const RunResult other = tool("quantize", request({"--bits", "3"}));
+  ASSERT_EQ(other.code, 0) << other.err;
+  EXPECT_THAT(other.err, Not(HasSubstr("going on")));
+  EXPECT_EQ(journals().size(), 1u);
+}
+
+TEST_F(Resume, NoResumeBeginsAnew) {
+  interrupt_after_a_block();
+  const RunResult second = tool("quantize", request({"--no-resume"}));
+  ASSERT_EQ(second.code, 0) << second.err;
+  EXPECT_THAT(second.err, Not(HasSubstr("going on")));
+}
+
+TEST_F(Resume, DamagedProgressIsNotUsed) {
+  RunOptions elsewhere;
+  elsewhere.environment["QWB_CACHE"] = file("other").string();
+  const std::string undisturbed = bits(output("quantize", request(), elsewhere));
+  for (const bool truncate : {false, true}) {
+    interrupt_after_a_block();
+    ASSERT_EQ(journals().size(), 1u);
+    for (const auto& entry : fs::directory_iterator(journals().front())) {
+      if (!entry.path().filename().string().starts_with("streams-")) continue;
+      if (truncate) {
+        fs::resize_file(entry.path(), fs::file_size(entry.path()) / 2);
+      } else {
+        std::fstream damaged(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+        damaged.seekp(static_cast<std::streamoff>(fs::file_size(entry.path()) / 3));
+        damaged.put('\x5a');
+        damaged.put('\x5b');
+      }
+    }
+    const RunResult second = tool("quantize", request());
+    ASSERT_EQ(second.code, 0) << second.err;
+    EXPECT_THAT(second.err, Not(HasSubstr("going on")));
+    EXPECT_EQ(bits(lines(second.out).front()), undisturbed);
+    fs::remove_all(cache());
+  }
+}
+
+// Kills at random instants until the run gets through. QWB_KILL_ROUNDS raises the number of kills.
+TEST_F(Resume, KillAtAnyInstant) {
+  RunOptions elsewhere;
+  elsewhere.environment["QWB_CACHE"] = file("other").string();
+  const std::string undisturbed = bits(output("quantize", request(), elsewhere));
+  const char* asked = std::getenv("QWB_KILL_ROUNDS");
+  const int rounds = asked != nullptr ? std::atoi(asked) : 6;
+  Rng rng(7);
+  for (int done = 0; done < rounds;) {
+    RunOptions killed;
+    killed.timeout = 0.02 + 1.2 * rng.uniform();
+    const RunResult result = tool("quantize", request(), killed);
+    ++done;
+    if (result.code != 0) continue;
+    EXPECT_EQ(bits(lines(result.out).front()), undisturbed);
+    fs::remove_all(cache());
+  }
+  EXPECT_EQ(bits(output("quantize", request())), undisturbed);
+  EXPECT_TRUE(journals().empty());
+}
+
+TEST_F(Resume, ActivationsOnDiskGiveTheSameBits) {
+  const Json plan = json("quantize", request({"--dry-run"}));
+  const int64_t peak = json_int(plan, "peak_memory", "plan");
+  EXPECT_EQ(json_int(plan, "scratch_bytes", "plan"), 0);
+  EXPECT_GT(json_number(plan, "seconds", "plan"), 0);
+  const Json tight = json("quantize", request({"--dry-run", "--max-memory", std::to_string(peak - 1)}));
+  EXPECT_GT(json_int(tight, "scratch_bytes", "plan"), 0);
+  EXPECT_LT(json_int(tight, "peak_memory", "plan"), peak);
+  const std::string first = bits(output("quantize", request()));
+  fs::remove_all(cache());
+  const int64_t least = json_int(tight, "peak_memory", "plan");
+  const RunResult second = tool("quantize", request({"--max-memory", std::to_string(least)}));
+  ASSERT_EQ(second.code, 0) << second.err;
+  EXPECT_THAT(second.err, HasSubstr("activations go to files"));
+  EXPECT_EQ(bits(lines(second.out).front()), first);
+}
+
+TEST_F(Resume, WhatCannotFitIsSaidBeforeTheWork) {
+  const RunResult result = tool("quantize", request({"--max-memory", "1M"}));
+  EXPECT_EQ(result.code, 1);
+  EXPECT_THAT(result.err, HasSubstr("MB of memory"));
+  EXPECT_THAT(result.err, HasSubstr("--max-memory"));
+}
+
+}  // namespace
+}  // namespace qwb::testing

@@ -1,0 +1,135 @@
+#include "tools/common/pull.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+#include <vector>
+
+#include "lib/base/error.h"
+#include "lib/hub/pull.h"
+
+namespace qwb {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kLima[] = "GAIR/lima";
+constexpr char kLimaFile[] = "train.jsonl";
+
+bool is_there(const Path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+bool can_be_repo(const std::string& name) {
+  return is_repo_name(name) && !name.starts_with(".") && !name.starts_with("~");
+}
+
+PullPlan pull(const HubSettings& settings, const RepoName& repo, const Selection& selection,
+              Progress& progress) {
+  PullRequest request;
+  request.repo = repo;
+  request.selection = selection;
+  request.ask = false;
+  return Pull(settings, request, progress).run();
+}
+
+// The data set's file in the cache, if it is there.
+std::optional<Path> cached_file(const HubSettings& settings, const RepoName& repo, const std::string& file) {
+  const RepoCache cache(settings.cache, repo, settings.symlinks);
+  const std::string commit = cache.commit();
+  if (commit.empty() || !is_there(cache.snapshot(commit) / file)) return std::nullopt;
+  return cache.snapshot(commit) / file;
+}
+
+Path lima_file(Progress& progress) {
+  const HubSettings settings = HubSettings::from_environment();
+  const RepoName repo = parse_repo(kLima, RepoKind::dataset);
+  if (const auto file = cached_file(settings, repo, kLimaFile)) return *file;
+  const char* data = std::getenv("QWB_DATA");  // NOLINT(concurrency-mt-unsafe)
+  if (data != nullptr && *data != '\0' && is_there(Path(data) / "lima.jsonl"))
+    return Path(data) / "lima.jsonl";
+  try {
+    return pull(settings, repo, {{kLimaFile}, {}}, progress).folder / kLimaFile;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::not_found) throw;
+    throw Error(ErrorKind::not_found, error.what(), "the calibration set 'lima'",
+                "its licence must be accepted once, at huggingface.co/datasets/GAIR/lima; or put the file at "
+                "$QWB_DATA/lima.jsonl, or choose --calib demo");
+  }
+}
+
+bool is_text(const std::string& path) {
+  return path.ends_with(".jsonl") || path.ends_with(".txt");
+}
+
+// The file that a data set's name alone means: a .jsonl before a .txt, the training part before others, the
+// first of several.
+std::string training_file(const std::vector<PlannedFile>& files, const RepoName& repo) {
+  const auto rank = [](const std::string& path) {
+    const std::string name = Path(path).filename().string();
+    return (path.ends_with(".jsonl") ? 0 : 4) + (name.starts_with("train")                 ? 0
+                                                 : path.find("train") != std::string::npos ? 1
+                                                                                           : 2);
+  };
+  std::string best;
+  for (const PlannedFile& planned : files) {
+    const std::string& path = planned.file.path;
+    if (is_text(path) && (best.empty() || rank(path) < rank(best))) best = path;
+  }
+  if (best.empty())
+    throw Error(ErrorKind::unsupported, "the data set has no .jsonl and no .txt file", repo.text(),
+                "calibration reads these two only");
+  return best;
+}
+
+Path dataset_file(const std::string& source, Progress& progress) {
+  const HubSettings settings = HubSettings::from_environment();
+  const size_t colon = source.find(':');
+  const RepoName repo = parse_repo(source.substr(0, colon), RepoKind::dataset);
+  std::string file = colon == std::string::npos ? "" : source.substr(colon + 1);
+  if (file.empty()) {
+    PullRequest request;
+    request.repo = repo;
+    request.selection.include = {"*.jsonl", "*.txt"};
+    request.ask = false;
+    file = training_file(Pull(settings, request, progress).plan().files, repo);
+    progress.note("calibrating with " + file + " of " + repo.text());
+  }
+  if (!is_text(file) || has_wildcard(file))
+    throw Error(ErrorKind::usage, "'" + file + "' is no .jsonl and no .txt file", repo.text());
+  return pull(settings, repo, {{file}, {}}, progress).folder / file;
+}
+
+bool is_dataset(const std::string& source) {
+  const size_t colon = source.find(':');
+  return source.find('/') != std::string::npos && can_be_repo(source.substr(0, colon)) &&
+         (colon != std::string::npos || !is_text(source));
+}
+
+}  // namespace
+
+Path model_folder(const std::string& name, Progress& progress) {
+  if (is_there(name) || !can_be_repo(name)) return name;
+  try {
+    return pull(HubSettings::from_environment(), parse_repo(name, RepoKind::model), {}, progress).folder;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::not_found) throw;
+    throw Error(ErrorKind::not_found,
+                "no such model folder, and none from the Hub: " + std::string(error.what()));
+  }
+}
+
+Path calibration_file(const std::string& source, Progress& progress) {
+  if (source == "lima") return lima_file(progress);
+  const Path file = source;
+  if (!is_there(file) && is_dataset(source)) return dataset_file(source, progress);
+  if (!is_text(source))
+    throw Error(ErrorKind::usage, "unknown calibration set '" + source + "'", {},
+                "known: lima, demo, a .jsonl file, a .txt file, a set saved as .qwbcalib, a data set on the "
+                "Hub as OWNER/NAME or OWNER/NAME:FILE");
+  if (!is_there(file)) throw Error(ErrorKind::not_found, "there is no such file", source);
+  return file;
+}
+
+}  // namespace qwb
