@@ -20,11 +20,7 @@ struct TileErrors {
 };
 
 const float* checked_hessian(const ModuleTask& task) {
-  if (task.moments == nullptr || task.moments->hessian == nullptr || task.moments->tokens <= 0) {
-    throw Error(ErrorKind::failed, "no calibration token reached this module", task.info.name,
-                "use more calibration text, or quantize this module with rtn");
-  }
-  const float* hessian = task.moments->hessian;
+  const float* hessian = required_hessian(task);
   for (int64_t i = 0; i < task.info.in; ++i) {
     if (!std::isfinite(hessian[i * task.info.in + i]))
       throw Error(ErrorKind::failed, "the moments of the inputs hold NaN or Inf", task.info.name);

@@ -12,6 +12,8 @@ namespace qwb {
 // The weight as f32 [out, in] row-major, transposed if the checkpoint stores [in, out], with the task's
 // scales folded in. Throws failed, naming the module, on NaN or Inf or on a shape other than info's.
 FloatBuffer read_out_in(const ModuleTask& task);
+// The moments' H. Throws failed, naming the module, if no calibration token reached it.
+const float* required_hessian(const ModuleTask& task);
 // Throws failed, naming the module, if the tensor's shape or type is not what info says.
 void check_task(const ModuleTask& task);
 

@@ -95,7 +95,9 @@ class StageScaler {
         stage_(stage),
         readers_(std::move(readers)),
         maker_(maker_of(model.config(), spec, stage)),
-        obstacle_(obstacle(readers_, maker_, modules)) {}
+        obstacle_(obstacle(readers_, maker_, modules)) {
+    if (obstacle_.empty() && !can_store()) obstacle_ = "what makes its input has an unusual type";
+  }
 
   Stage stage() const { return stage_; }
   bool possible() const { return obstacle_.empty(); }
@@ -128,6 +130,18 @@ class StageScaler {
   }
 
  private:
+  // Whether the norm or bias that takes the scales can be written again.
+  bool can_store() const {
+    std::vector<std::string> names;
+    if (maker_.norm != nullptr) names.push_back(maker_.norm->module + ".weight");
+    if (maker_.norm != nullptr && maker_.norm->centred) names.push_back(maker_.norm->module + ".bias");
+    if (maker_.linear != nullptr && maker_.linear->bias) names.push_back(maker_.linear->module + ".bias");
+    return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+      const DType type = tensor_of(model_, name).dtype;
+      return type == DType::f32 || type == DType::f16 || type == DType::bf16;
+    });
+  }
+
   void describe_norm(StageTask& stage) const {
     const std::string name = maker_.norm->module + ".weight";
     const TensorView gain = tensor_of(model_, name);

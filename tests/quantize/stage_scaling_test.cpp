@@ -4,7 +4,10 @@
 
 #include <cmath>
 
+#include "lib/base/hash.h"
+#include "lib/base/parallel.h"
 #include "lib/base/rng.h"
+#include "lib/quantize/block_survey.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/quantize/pipeline.h"
 #include "tests/quantize/demo_helper.h"
@@ -186,6 +189,57 @@ TEST(StageScaling, OnlyWhereNobodyElseNotices) {
 
   const Folded off = run_plan(R"({"rules": [{"match": "k_proj", "scale_channels": false}]})", {"layers.0.*"});
   EXPECT_FALSE(off.replaced.contains(layer + "input_layernorm.weight"));
+}
+
+TEST(StageScaling, SameBitsAtAnyNumberOfThreads) {
+  const int before = threads();
+  std::vector<std::string> results;
+  for (const int count : {1, 2, 7}) {
+    set_threads(count);
+    const Folded awq = run_plan("{}", {"layers.*"});
+    std::string all;
+    for (const auto* tensors : {&awq.weights, &awq.replaced}) {
+      for (const auto& [name, tensor] : *tensors) all += name + hash_hex(tensor.view().bytes);
+    }
+    EXPECT_TRUE(awq.replaced.contains("model.layers.1.input_layernorm.weight"));
+    EXPECT_TRUE(awq.replaced.contains("model.layers.1.self_attn.v_proj.bias"));
+    results.push_back(all);
+  }
+  set_threads(before);
+  EXPECT_EQ(results[1], results[0]);
+  EXPECT_EQ(results[2], results[0]);
+}
+
+// The survey sees what calibration sees in a block that nobody has touched (which keeps activations in 16
+// bits), and leaves the stream as it was.
+TEST(Survey, SeesWhatCalibrationSees) {
+  const std::string name = "tests/golden/model/qwen2";
+  const auto model = load(std::make_shared<DemoSource>(name), name);
+  const CalibrationSet set = windows(9, 24, model->config().vocab);
+  ResidualStream stream(*model, set);
+  const Survey survey = survey_block(*model, 0, stream, {std::begin(kStages), std::end(kStages)});
+  const Survey again = survey_block(*model, 0, stream, {Stage::mlp_input});
+  BlockCalibration block(*model, 0, stream, nullptr);
+  for (const Stage stage : kStages) {
+    const Moments& seen = block.observe(stage, {true, false, false});
+    const SurveyedStage& found = survey.at(stage);
+    EXPECT_EQ(found.moments.tokens, seen.tokens);
+    const auto size = static_cast<int64_t>(found.moments.input_magnitude.size());
+    for (int64_t i = 0; i < size; ++i) {
+      const double square = seen.hessian[i * size + i];
+      for (int64_t j = 0; j < size; ++j) {
+        const double scale = std::sqrt(square * seen.hessian[j * size + j]);
+        ASSERT_NEAR(found.hessian[i * size + j], seen.hessian[i * size + j], 2e-3 * scale);
+      }
+      // The mean of |x| lies between 0 and the root of the mean of x^2; near 0.8 of it for normal values.
+      const double share = found.moments.input_magnitude[static_cast<size_t>(i)] /
+                           std::sqrt(square / static_cast<double>(seen.tokens));
+      EXPECT_GT(share, 0.3);
+      EXPECT_LE(share, 1.01);
+    }
+  }
+  EXPECT_EQ(again.at(Stage::mlp_input).moments.input_magnitude,
+            survey.at(Stage::mlp_input).moments.input_magnitude);
 }
 
 }  // namespace
