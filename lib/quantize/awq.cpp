@@ -13,6 +13,8 @@
 namespace qwb {
 namespace {
 
+constexpr int kPasses = 2;  // of clipping
+
 // Sums over a tile of rows.
 struct TileErrors {
   ErrorSum weights, outputs, rounding;
@@ -77,7 +79,7 @@ class Awq : public Method {
                    "scale channels, the scales folded into the norms and modules before"});
     all.push_back({"clip",
                    Parameter::Kind::choice,
-                   "values",
+                   "all",
                    0,
                    0,
                    {"off", "values", "all"},
@@ -114,7 +116,7 @@ ModuleResult Awq::quantize(const ModuleTask& task, const Settings& settings) con
   parallel_ranges(info.out, kRowLanes, [&](int64_t begin, int64_t end) {
     const int64_t rows = end - begin;
     const RoundedRows rounded =
-        clip_rows(weight.data() + begin * in, rows, fixed - begin, in, hessian, grid, info.name);
+        clip_rows(weight.data() + begin * in, rows, fixed - begin, in, hessian, grid, info.name, kPasses);
     TileErrors& sum = tiles[static_cast<size_t>(begin / kRowLanes)];
     sum.clipped = rounded.clipped;
     const FloatBuffer plain(rows * in);

@@ -10,7 +10,6 @@ namespace qwb {
 namespace {
 
 constexpr int kFactors = 11;  // 1, 0.95 .. 0.5
-constexpr int kPasses = 2;
 
 float factor_of(int step) {
   return static_cast<float>(20 - step) / 20.0f;
@@ -50,7 +49,7 @@ class Clipper {
     result_.difference = FloatBuffer(rows * columns);
   }
 
-  RoundedRows run() {
+  RoundedRows run(int passes) {
     for (int64_t g = 0; g < groups_; ++g) {
       for (int64_t r = 0; r < rows_; ++r) set(r, g, 0);
     }
@@ -58,7 +57,7 @@ class Clipper {
     if (fixed_ < rows_) {
       sgemm(false, false, {rows_, columns_, columns_}, 1, result_.difference.data(), columns_, hessian_,
             columns_, 0, product_.data(), columns_);
-      for (int pass = 0; pass < kPasses; ++pass) {
+      for (int pass = 0; pass < passes; ++pass) {
         for (int64_t g = 0; g < groups_; ++g) improve(g);
       }
     }
@@ -186,8 +185,9 @@ void rounding_difference(const float* weight, int64_t columns, const float* scal
 }
 
 RoundedRows clip_rows(const float* weight, int64_t rows, int64_t fixed, int64_t columns, const float* hessian,
-                      const GridSettings& settings, const std::string& module) {
-  return Clipper(weight, rows, std::clamp<int64_t>(fixed, 0, rows), columns, hessian, settings, module).run();
+                      const GridSettings& settings, const std::string& module, int passes) {
+  return Clipper(weight, rows, std::clamp<int64_t>(fixed, 0, rows), columns, hessian, settings, module)
+      .run(passes);
 }
 
 }  // namespace qwb

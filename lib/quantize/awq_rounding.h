@@ -26,10 +26,10 @@ struct RoundedRows {
 
 // Rounds rows [rows, columns], each group's range shrunk by the factor of 1, 0.95 .. 0.5 that makes the
 // smallest output error d H d^T, d = w - Q: the factors of a row's groups are chosen one after the other,
-// each with what the other groups lose in view, in two passes. The first `fixed` rows keep the factor 1. No
-// row gets worse than plain rounding. hessian [columns, columns]; at most a few hundred rows, on the calling
-// thread.
+// each with what the other groups lose in view, in so many passes. The first `fixed` rows keep the factor 1.
+// No row gets worse than plain rounding. hessian [columns, columns]; at most a few hundred rows, on the
+// calling thread.
 RoundedRows clip_rows(const float* weight, int64_t rows, int64_t fixed, int64_t columns, const float* hessian,
-                      const GridSettings& settings, const std::string& module);
+                      const GridSettings& settings, const std::string& module, int passes);
 
 }  // namespace qwb

@@ -19,7 +19,7 @@ constexpr int64_t kTileRows = 128;
 constexpr double kMostWork = 8e9;
 constexpr int64_t kFewestTiles = 2;
 // Candidates that are compared after clipping.
-constexpr size_t kFinalists = 6;
+constexpr size_t kFinalists = 12;
 
 struct SearchModule {
   const ModuleInfo* info;
@@ -176,7 +176,7 @@ class Trials {
       weight[i] *= columns_[k][static_cast<size_t>(i % in)];
     return sum_of(clip_rows(weight.data(), rows, module.unclipped - tile.begin, in,
                             columns_[k].empty() ? stage_.moments->hessian : hessian.data(), module.grid,
-                            module.info->name)
+                            module.info->name, 1)
                       .errors);
   }
 

@@ -23,7 +23,7 @@ TEST(AwqClip, CloseToTheBestFactors) {
   const std::vector<float> hessian = moments_of(correlated_inputs(80, in, 3), in),
                            weight = normal_values(rows * in, 9);
   const GridSettings grid = {3, group, false, DType::f32};
-  const RoundedRows clipped = clip_rows(weight.data(), rows, 0, in, hessian.data(), grid, "m");
+  const RoundedRows clipped = clip_rows(weight.data(), rows, 0, in, hessian.data(), grid, "m", 2);
   int optimal = 0;
   double found_sum = 0, best_sum = 0, plain_sum = 0;
   for (int64_t r = 0; r < rows; ++r) {
