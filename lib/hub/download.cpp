@@ -19,9 +19,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr size_t kMostOpen = 8;       // files begun and not ended
-constexpr double kLongestWait = 600;  // seconds that a server may ask for
-constexpr double kLockPoll = 0.1;     // seconds
+constexpr size_t kMostOpen = 8;         // files begun and not ended
+constexpr double kLongestWait = 600;    // seconds that a server may ask for
+constexpr int64_t kMostLag = 32 << 20;  // bytes that wait for being hashed
+constexpr double kLockPoll = 0.1;       // seconds
 
 const std::string& machine_name() {
   static const std::string name = [] {
@@ -210,6 +211,8 @@ void Downloader::begin_transfers(Job& job) {
     if (source.active > 0 && (source.whole || source.direct.empty())) return;
     const Try& attempt = job.tries[static_cast<size_t>(piece)];
     if (job.partial->piece_next(piece) == job.partial->piece_end(piece) || attempt.active) continue;
+    // Faster than it can be hashed it need not come: the processors are the limit then.
+    if (source.active > 0 && follower_.lag(*job.partial) > kMostLag) return;
     if (time >= attempt.not_before) begin_transfer(job, piece);
     if (source.whole) return;  // the first gap decides when to try again
   }

@@ -50,6 +50,14 @@ void HashFollower::advance(const Partial& partial, int64_t prefix) {
   if (work) changed_.notify_all();
 }
 
+int64_t HashFollower::lag(const Partial& partial) {
+  const std::lock_guard lock(mutex_);
+  for (const Entry& entry : entries_) {
+    if (entry.partial == &partial) return entry.available - entry.hashed;
+  }
+  return 0;
+}
+
 void HashFollower::forget(const Partial& partial) {
   std::unique_lock lock(mutex_);
   const auto entry =
@@ -107,7 +115,7 @@ bool HashFollower::hash_some(Entry& entry, int64_t& hashed, int64_t to, Result& 
   result.partial = &partial;
   try {
     // A bounded stretch, so that forget() and the destructor never wait long.
-    to = std::min(to, hashed + (int64_t{32} << 20));
+    to = std::min(to, hashed + (int64_t{8} << 20));
     while (hashed < to) {
       const auto count = static_cast<size_t>(std::min<int64_t>(kBlock, to - hashed));
       const MutableBytes block(buffer_.data(), count);

@@ -37,6 +37,8 @@ class HashFollower {
   // The first `prefix` bytes are there for good.
   void advance(const Partial& partial, int64_t prefix);
   void forget(const Partial& partial);
+  // Bytes that could be hashed and are not yet.
+  int64_t lag(const Partial& partial);
   // Files that are whole and hashed. Where the hash is the etag's, the file has been sealed (Partial::seal).
   std::vector<Result> take_results();
 

@@ -194,13 +194,11 @@ void Http::cancel(const HttpHandler& handler) {
 
 void Http::step(double seconds) {
   check_interrupt();
-  int running = 0;
-  curl_multi_perform(state_->multi, &running);
-  finish_ended();
   stop_stalled();
-  // Short enough for Ctrl-C and stalls to be noticed.
+  // Short enough for Ctrl-C and stalls to be noticed. A request just started does not wait: its timer is due.
   const int milliseconds = static_cast<int>(std::clamp(seconds, 0.0, 0.2) * 1000);
   curl_multi_poll(state_->multi, nullptr, 0, milliseconds, nullptr);
+  int running = 0;
   curl_multi_perform(state_->multi, &running);
   finish_ended();
 }

@@ -20,7 +20,7 @@ constexpr int64_t kHeaderWords = 3;
 // Pieces small enough that several connections find work and the hash follows closely, large enough that a
 // request for each costs nothing.
 int64_t choose_piece_bytes(int64_t size) {
-  return std::clamp(ceil_div(size, 16 * kMiB) * kMiB, 8 * kMiB, 64 * kMiB);
+  return std::clamp(ceil_div(size, 64 * kMiB) * kMiB, 8 * kMiB, 64 * kMiB);
 }
 
 }  // namespace
