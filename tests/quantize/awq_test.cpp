@@ -196,6 +196,28 @@ TEST(Awq, SilentChannelsAndEmptyColumns) {
   EXPECT_EQ(run_method("awq", zeros.stage.modules[0].task, zeros.settings).weight_error, 0);
 }
 
+// Inputs that never change (the channel is a bias in disguise) and weights that do not either.
+TEST(Awq, ConstantChannels) {
+  std::vector<float> x = outlier_inputs(60, 32, 8);
+  for (size_t k = 0; k < x.size(); ++k) {
+    if (k % 32 == 2) x[k] = 1;
+    if (k % 32 == 12) x[k] = -300;
+  }
+  AwqProblem p({20}, 32, x, {{"group_size", 16}}, 6);
+  for (int64_t o = 0; o < 20; ++o) {
+    p.weight(0)[o * 32 + 12] = p.weight(0)[o * 32 + 13] = 0.25f;
+    for (int64_t i = 16; o == 3 && i < 32; ++i) p.weight(0)[o * 32 + i] = -0.5f;
+  }
+  const StageScales found = search_scales(p.stage);
+  ASSERT_FALSE(found.scales.empty());
+  EXPECT_LT(error_with(p, found.scales), 0.5 * error_with(p, {}, "rtn"));
+  // All channels alike, in and out: nothing to tell them apart.
+  AwqProblem flat({8}, 32, std::vector<float>(320, 2.0f), {{"group_size", 16}}, 6);
+  std::fill_n(flat.weight(0), 8 * 32, 0.75f);
+  EXPECT_TRUE(search_scales(flat.stage).scales.empty());
+  EXPECT_LT(run_method("awq", flat.stage.modules[0].task, flat.settings).weight_error, 1e-6);
+}
+
 // What is divided and what is multiplied stays within f16, whatever the activations ask for.
 TEST(Awq, ScalesKeepToHalfPrecision) {
   std::vector<float> x = outlier_inputs(60, 32, 8);

@@ -112,27 +112,59 @@ Tensor as_stored(const Tensor& weight, const TensorView& original) {
 
 class Folding : public testing::TestWithParam<const char*> {};
 
+// The largest difference of logits between a model and what folding made of it, as a share of the largest.
+double change_of_logits(const std::string& name, const Model& model, Folded folded) {
+  const auto changed = std::make_shared<DemoSource>(name);
+  const bool gpt2 = model.config().architecture == "gpt2";
+  for (auto& [module, weight] : folded.weights) {
+    const std::string tensor = module + ".weight";
+    changed->tensors.emplace(tensor, gpt2 ? as_stored(weight, *model.source().find(tensor))
+                                          : make_tensor(read_floats(weight.view(), module), weight.shape()));
+  }
+  for (auto& [tensor, values] : folded.replaced) changed->tensors.emplace(tensor, std::move(values));
+  const std::vector<float> before = logits_of(model), after = logits_of(*load(changed, name));
+  double largest = 0, change = 0;
+  for (size_t i = 0; i < before.size(); ++i) {
+    largest = std::max(largest, std::abs(static_cast<double>(before[i])));
+    change = std::max(change, std::abs(static_cast<double>(after[i]) - before[i]));
+  }
+  EXPECT_GT(largest, 0);
+  return change / largest;
+}
+
+// f32 weights and activations each rounded anew: some 1e-7 of the largest value per layer.
+constexpr double kRounding = 1e-5;
+
 TEST_P(Folding, LeavesTheLogits) {
   const std::string name = "tests/golden/model/" + std::string(GetParam());
-  const auto original = std::make_shared<DemoSource>(name), changed = std::make_shared<DemoSource>(name);
-  const auto model = load(original, name);
+  const auto model = load(std::make_shared<DemoSource>(name), name);
   const bool gpt2 = model->config().architecture == "gpt2";
   const FoldOnly method;
   Folded folded = run(*model, plan_modules(*model, method, Json::object()));
   EXPECT_EQ(method.stages, (gpt2 ? 3 : 4) * model->config().layers);
-  for (auto& [module, weight] : folded.weights) {
-    const std::string tensor = module + ".weight";
-    changed->tensors.emplace(tensor, gpt2 ? as_stored(weight, *original->find(tensor))
-                                          : make_tensor(read_floats(weight.view(), module), weight.shape()));
-  }
-  for (auto& [tensor, values] : folded.replaced) changed->tensors.emplace(tensor, std::move(values));
   EXPECT_GE(folded.replaced.size(), static_cast<size_t>(2 * model->config().layers));
-  const std::vector<float> before = logits_of(*model), after = logits_of(*load(changed, name));
-  double largest = 0;
-  for (const float value : before) largest = std::max(largest, std::abs(static_cast<double>(value)));
-  ASSERT_GT(largest, 0);
-  // f32 weights and activations each rounded anew: some 1e-7 of the largest value per layer.
-  for (size_t i = 0; i < before.size(); ++i) ASSERT_NEAR(after[i], before[i], 1e-5 * largest) << i;
+  EXPECT_LE(change_of_logits(name, *model, std::move(folded)), kRounding);
+}
+
+// The same with any one module left out, and with any one alone: what stays must not notice.
+TEST_P(Folding, LeavesTheLogitsInPartialSelections) {
+  const std::string name = "tests/golden/model/" + std::string(GetParam());
+  const auto model = load(std::make_shared<DemoSource>(name), name);
+  const FoldOnly method;
+  int scaled = 0;
+  for (const PlannedModule& module : plan_modules(*model, method, Json::object()).modules) {
+    if (module.block != 0) continue;
+    for (const bool alone : {false, true}) {
+      PlanRequest request;
+      request.method = &method;
+      (alone ? request.include : request.exclude) = {module.info.name};
+      Folded folded = run(*model, plan_modules(*model, request));
+      EXPECT_EQ(folded.weights.contains(module.info.name), alone);
+      scaled += folded.replaced.empty() ? 0 : 1;
+      EXPECT_LE(change_of_logits(name, *model, std::move(folded)), kRounding) << module.info.name << alone;
+    }
+  }
+  EXPECT_GE(scaled, 4);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Folding,
