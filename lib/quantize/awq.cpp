@@ -13,7 +13,7 @@
 namespace qwb {
 namespace {
 
-constexpr int kPasses = 2;  // of clipping
+constexpr int kPasses = 5;  // of clipping: one of both ends, four of each end by itself
 
 // Sums over a tile of rows.
 struct TileErrors {

@@ -9,21 +9,48 @@
 namespace qwb {
 namespace {
 
-constexpr int kFactors = 11;  // 1, 0.95 .. 0.5
+// What the two ends of a group's range are shrunk by, in fortieths.
+struct Shrink {
+  int low = 0, high = 0;
+  bool operator==(const Shrink& other) const = default;
+};
 
-float factor_of(int step) {
-  return static_cast<float>(20 - step) / 20.0f;
+constexpr int kCommon = 11;                   // both ends alike: 1, 0.95 .. 0.5
+constexpr int kWidest = -4, kNarrowest = 30;  // 1.1 .. 0.25
+
+float factor_of(int fortieths) {
+  return static_cast<float>(40 - fortieths) / 40.0f;
+}
+
+// The candidates of a pass, given what a group has now: first both ends alike, then each end by itself,
+// coarse and fine in turn. A symmetric grid has no ends of its own.
+std::vector<Shrink> moves(int pass, bool symmetric) {
+  std::vector<Shrink> all;
+  for (int step = 0; pass == 0 && step < kCommon; ++step) all.push_back({2 * step, 2 * step});
+  const int size = pass % 2 == 1 ? 2 : 1;
+  for (int low = -size; pass > 0 && low <= size; low += size) {
+    for (int high = -size; high <= size; high += size) {
+      if ((low != 0 || high != 0) && (!symmetric || low == high)) all.push_back({low, high});
+    }
+  }
+  return all;
+}
+
+Shrink moved(const Shrink& now, const Shrink& move, int pass, int widest) {
+  if (pass == 0) return move;
+  return {std::clamp(now.low + move.low, widest, kNarrowest),
+          std::clamp(now.high + move.high, widest, kNarrowest)};
 }
 
 // w - Q(w) for one group of a row.
-Grid round_group(const float* weight, int64_t count, float factor, const GridSettings& settings,
+Grid round_group(const float* weight, int64_t count, const Shrink& shrink, const GridSettings& settings,
                  const std::string& module, uint8_t* codes, float* difference) {
   float low = 0, high = 0;
   for (int64_t i = 0; i < count; ++i) {
     low = std::min(low, weight[i]);
     high = std::max(high, weight[i]);
   }
-  const Grid grid = make_grid(low * factor, high * factor, settings, module);
+  const Grid grid = make_grid(low * factor_of(shrink.low), high * factor_of(shrink.high), settings, module);
   round_to_grid(weight, count, grid, settings.max_code(), codes);
   for (int64_t i = 0; i < count; ++i) difference[i] = weight[i] - grid_value(codes[i], grid);
   return grid;
@@ -47,38 +74,42 @@ class Clipper {
     result_.codes.resize(static_cast<size_t>(rows * columns));
     result_.grids.resize(static_cast<size_t>(rows * groups_));
     result_.difference = FloatBuffer(rows * columns);
+    // A range that f16 scales barely hold is not widened.
+    for (int64_t k = 0; k < rows * columns; ++k) {
+      if (std::abs(weight[k]) > 32768) widest_ = 0;
+    }
   }
 
   RoundedRows run(int passes) {
     for (int64_t g = 0; g < groups_; ++g) {
-      for (int64_t r = 0; r < rows_; ++r) set(r, g, 0);
+      for (int64_t r = 0; r < rows_; ++r) set(r, g, {});
     }
     const std::vector<double> plain = quadratic_forms(result_.difference.data(), rows_, hessian_, columns_);
     if (fixed_ < rows_) {
       sgemm(false, false, {rows_, columns_, columns_}, 1, result_.difference.data(), columns_, hessian_,
             columns_, 0, product_.data(), columns_);
       for (int pass = 0; pass < passes; ++pass) {
-        for (int64_t g = 0; g < groups_; ++g) improve(g);
+        for (int64_t g = 0; g < groups_; ++g) improve(g, pass);
       }
     }
     result_.errors = quadratic_forms(result_.difference.data(), rows_, hessian_, columns_);
     keep_the_better(plain);
     result_.norms = quadratic_forms(weight_, rows_, hessian_, columns_);
-    for (const int step : chosen_) result_.clipped += step > 0 ? 1 : 0;
+    for (const Shrink& shrink : chosen_) result_.clipped += shrink == Shrink() ? 0 : 1;
     return std::move(result_);
   }
 
  private:
   int64_t begin(int64_t g) const { return g * settings_.group_size; }
   int64_t count(int64_t g) const { return std::min(settings_.group_size, columns_ - begin(g)); }
-  int& chosen(int64_t r, int64_t g) { return chosen_[static_cast<size_t>(r * groups_ + g)]; }
+  Shrink& chosen(int64_t r, int64_t g) { return chosen_[static_cast<size_t>(r * groups_ + g)]; }
 
-  void set(int64_t r, int64_t g, int step) {
+  void set(int64_t r, int64_t g, const Shrink& shrink) {
     const int64_t at = r * columns_ + begin(g);
     result_.grids[static_cast<size_t>(r * groups_ + g)] =
-        round_group(weight_ + at, count(g), factor_of(step), settings_, module_, result_.codes.data() + at,
+        round_group(weight_ + at, count(g), shrink, settings_, module_, result_.codes.data() + at,
                     result_.difference.data() + at);
-    chosen(r, g) = step;
+    chosen(r, g) = shrink;
   }
 
   // errors [rows]: d (H_gg d + 2 cross) for candidate differences d [rows, count] of a group.
@@ -96,11 +127,12 @@ class Clipper {
     }
   }
 
-  void improve(int64_t g) {
+  void improve(int64_t g, int pass) {
     const int64_t n = count(g), first = begin(g);
     FloatBuffer now(rows_ * n), cross(rows_ * n), d(rows_ * n);
     for (int64_t r = 0; r < rows_; ++r) {
       std::copy_n(result_.difference.data() + r * columns_ + first, n, now.data() + r * n);
+      std::copy_n(now.data() + r * n, n, d.data() + r * n);
       std::copy_n(product_.data() + r * columns_ + first, n, cross.data() + r * n);
     }
     // What the other groups lose: P without this group's own part.
@@ -108,36 +140,39 @@ class Clipper {
           cross.data(), n);
     std::vector<double> best(static_cast<size_t>(rows_)), errors(static_cast<size_t>(rows_));
     costs(g, now, cross, best);
-    std::vector<int> steps(static_cast<size_t>(rows_));
-    for (int64_t r = 0; r < rows_; ++r) steps[static_cast<size_t>(r)] = chosen(r, g);
+    std::vector<Shrink> found(static_cast<size_t>(rows_));
+    for (int64_t r = 0; r < rows_; ++r) found[static_cast<size_t>(r)] = chosen(r, g);
     std::vector<uint8_t> codes(static_cast<size_t>(n));
-    for (int step = 0; step < kFactors; ++step) {
-      for (int64_t r = 0; r < rows_; ++r) {
-        round_group(weight_ + r * columns_ + first, n, factor_of(step), settings_, module_, codes.data(),
-                    d.data() + r * n);
+    for (const Shrink& move : moves(pass, settings_.symmetric)) {
+      for (int64_t r = fixed_; r < rows_; ++r) {
+        round_group(weight_ + r * columns_ + first, n, moved(chosen(r, g), move, pass, widest_), settings_,
+                    module_, codes.data(), d.data() + r * n);
       }
       costs(g, d, cross, errors);
-      for (size_t r = static_cast<size_t>(fixed_); r < errors.size(); ++r) {
-        if (!(errors[r] < best[r])) continue;
-        best[r] = errors[r];
-        steps[r] = step;
+      for (int64_t r = fixed_; r < rows_; ++r) {
+        const auto row = static_cast<size_t>(r);
+        if (!(errors[row] < best[row])) continue;
+        best[row] = errors[row];
+        found[row] = moved(chosen(r, g), move, pass, widest_);
       }
     }
-    move(g, steps, now);
+    change(g, found, now);
   }
 
-  // Sets the steps of a group and brings P up to date; now: the differences before.
-  void move(int64_t g, const std::vector<int>& steps, const FloatBuffer& now) {
+  // Sets a group's ranges and brings P up to date; now: the differences before.
+  void change(int64_t g, const std::vector<Shrink>& found, const FloatBuffer& now) {
     const int64_t n = count(g), first = begin(g);
-    bool moved = false;
+    bool changed = false;
     for (int64_t r = 0; r < rows_; ++r) {
-      const int step = steps[static_cast<size_t>(r)];
-      moved = moved || step != chosen(r, g);
-      if (step != chosen(r, g)) set(r, g, step);
+      const Shrink& shrink = found[static_cast<size_t>(r)];
+      if (shrink != chosen(r, g)) {
+        set(r, g, shrink);
+        changed = true;
+      }
       for (int64_t i = 0; i < n; ++i)
         now[r * n + i] = result_.difference[r * columns_ + first + i] - now[r * n + i];
     }
-    if (!moved) return;
+    if (!changed) return;
     sgemm(false, false, {rows_, columns_, n}, 1, now.data(), n, hessian_ + first * columns_, columns_, 1,
           product_.data(), columns_);
   }
@@ -147,7 +182,7 @@ class Clipper {
     for (int64_t r = 0; r < rows_; ++r) {
       const auto row = static_cast<size_t>(r);
       if (result_.errors[row] <= plain[row]) continue;
-      for (int64_t g = 0; g < groups_; ++g) set(r, g, 0);
+      for (int64_t g = 0; g < groups_; ++g) set(r, g, {});
       result_.errors[row] = plain[row];
     }
   }
@@ -157,8 +192,9 @@ class Clipper {
   const float* hessian_;
   const GridSettings& settings_;
   const std::string& module_;
-  std::vector<int> chosen_;  // [rows, groups]: the factor's step
-  FloatBuffer product_;      // P = D H [rows, columns]
+  std::vector<Shrink> chosen_;  // [rows, groups]
+  int widest_ = kWidest;
+  FloatBuffer product_;  // P = D H [rows, columns]
   RoundedRows result_;
 };
 
@@ -179,7 +215,7 @@ void rounding_difference(const float* weight, int64_t columns, const float* scal
     std::copy_n(weight + begin, count, scaled.data());
     for (int64_t i = 0; scales != nullptr && i < count; ++i)
       scaled[static_cast<size_t>(i)] *= scales[begin + i];
-    round_group(scaled.data(), count, 1, settings, module, codes.data(), difference + begin);
+    round_group(scaled.data(), count, {}, settings, module, codes.data(), difference + begin);
     for (int64_t i = begin; scales != nullptr && i < begin + count; ++i) difference[i] /= scales[i];
   }
 }

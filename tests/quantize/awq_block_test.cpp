@@ -41,7 +41,7 @@ CalibrationSet windows(const Model& model) {
   CalibrationSet set;
   set.length = 48;
   Rng rng(11);
-  for (int64_t w = 0; w < 6; ++w) {
+  for (int64_t w = 0; w < 4; ++w) {
     set.windows.emplace_back();
     for (int64_t t = 0; t < set.length; ++t)
       set.windows.back().push_back(
@@ -104,18 +104,11 @@ TEST_P(AwqBlock, NearerToTheOriginalThanRounding) {
                                 {"0.mlp.*"},
                                 {"0.self_attn.q_proj", "0.self_attn.o_proj", "0.mlp.down_proj"},
                                 {"0.self_attn.v_proj", "0.self_attn.o_proj", "0.mlp.up_proj"}};
-  for (const int bits : {3, 4}) {
-    for (const Words& include : selections) {
-      const Json grid = {{"bits", bits}, {"group_size", 16}, {"symmetric", false}};
-      const Outcome awq = quantized(name, "awq", grid, include), rtn = quantized(name, "rtn", grid, include);
-      EXPECT_GT(awq.error, 0);
-      EXPECT_LT(awq.error, rtn.error) << bits << " bits, " << include.front();
-      std::printf("%s %d %s %.3f\n", GetParam(), bits, include.front().c_str(), awq.error / rtn.error);
-      for (const auto& [module, report] : awq.result.reports)
-        std::printf("   %s %.3f %s\n", module.c_str(),
-                    *report.output_error / report.details.at("rounding_error").get<double>(),
-                    report.details.dump().c_str());
-    }
+  for (const Words& include : selections) {
+    const Json grid = {{"bits", 3}, {"group_size", 16}, {"symmetric", false}};
+    const Outcome awq = quantized(name, "awq", grid, include), rtn = quantized(name, "rtn", grid, include);
+    EXPECT_GT(awq.error, 0);
+    EXPECT_LT(awq.error, 0.9 * rtn.error) << include.front();
   }
 }
 
