@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr size_t kPiece = size_t{16} << 20;
+constexpr size_t kHashPiece = size_t{16} << 20;
 constexpr int64_t kMemoVersion = 1;  // raised when the hash is computed differently
 // File systems keep times in ticks (FAT: 2 s): a file changed in the tick of the memo could keep its times.
 constexpr int64_t kSettled = 2'000'000'000;
@@ -95,9 +95,9 @@ void remember(const Path& memo, const std::vector<FileState>& states, const std:
 // Hash of a tensor's bytes, read in pieces whose pages are given back.
 std::string hash_tensor(const TensorSource& source, const TensorView& view) {
   Hasher hasher;
-  for (size_t at = 0; at < view.bytes.size(); at += kPiece) {
+  for (size_t at = 0; at < view.bytes.size(); at += kHashPiece) {
     check_interrupt();
-    const Bytes piece = view.bytes.subspan(at, std::min(kPiece, view.bytes.size() - at));
+    const Bytes piece = view.bytes.subspan(at, std::min(kHashPiece, view.bytes.size() - at));
     hasher.bytes(piece);
     source.release({DType::u8, {static_cast<int64_t>(piece.size())}, piece});
   }

@@ -17,6 +17,9 @@
 
 namespace qwb {
 
+// Bytes of a header: the reference's cap, for readers and writers.
+inline constexpr int64_t kMaxSafetensorsHeader = 100'000'000;
+
 struct SafetensorsEntry {
   std::string name;
   DType dtype = DType::f32;

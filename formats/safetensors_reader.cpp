@@ -10,12 +10,11 @@ namespace qwb {
 namespace {
 
 constexpr int64_t kLengthBytes = 8;
-constexpr int64_t kMaxHeader = 100'000'000;  // the reference's cap, for readers and writers
-constexpr size_t kMaxRank = 64;              // the format sets none; PyTorch stops at 64
+constexpr size_t kMaxRank = 64;  // the format sets none; PyTorch stops at 64
 constexpr char kMetadata[] = "__metadata__";
 constexpr char kDamaged[] = "the file is damaged or incomplete; fetch it again";
 
-[[noreturn]] void damaged(const std::string& what, const std::string& where) {
+[[noreturn]] void damaged_safetensors(const std::string& what, const std::string& where) {
   throw Error(ErrorKind::failed, "safetensors: " + what, where, kDamaged);
 }
 
@@ -89,7 +88,7 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
   bool boolean(bool) override { bad("a truth value where none belongs"); }
   bool binary(binary_t&) override { bad("binary data"); }
   bool parse_error(size_t, const std::string&, const nlohmann::json::exception& error) override {
-    damaged(std::string("the header is not valid JSON: ") + error.what(), where_);
+    damaged_safetensors(std::string("the header is not valid JSON: ") + error.what(), where_);
   }
 
  private:
@@ -109,7 +108,7 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
   };
 
   [[noreturn]] void bad(const std::string& what) const {
-    damaged(name_.empty() ? what : what + " in the entry of " + tensor_text(name_), where_);
+    damaged_safetensors(name_.empty() ? what : what + " in the entry of " + tensor_text(name_), where_);
   }
   bool enter(Place place) {
     place_ = place;
@@ -165,7 +164,7 @@ void check_unique_names(const std::vector<SafetensorsEntry>& tensors, const std:
   for (const auto& entry : tensors) names.push_back(entry.name);
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
-  if (twice != names.end()) damaged(tensor_text(std::string(*twice)) + " appears twice", where);
+  if (twice != names.end()) damaged_safetensors(tensor_text(std::string(*twice)) + " appears twice", where);
 }
 
 // Sorted by bytes, the tensors must fill the data buffer without a gap, an overlap or a rest.
@@ -175,40 +174,44 @@ void check_layout(std::vector<SafetensorsEntry>& tensors, int64_t data_size, con
   });
   int64_t at = 0;
   for (const auto& entry : tensors) {
-    if (entry.begin < at) damaged(tensor_text(entry.name) + " overlaps the one before it", where);
+    if (entry.begin < at) damaged_safetensors(tensor_text(entry.name) + " overlaps the one before it", where);
     if (entry.begin > at)
-      damaged("a hole of " + std::to_string(entry.begin - at) + " bytes before " + tensor_text(entry.name),
-              where);
+      damaged_safetensors(
+          "a hole of " + std::to_string(entry.begin - at) + " bytes before " + tensor_text(entry.name),
+          where);
     at = entry.end;
-    if (at > data_size) damaged(tensor_text(entry.name) + " reaches past the end of the file", where);
+    if (at > data_size)
+      damaged_safetensors(tensor_text(entry.name) + " reaches past the end of the file", where);
   }
-  if (at != data_size) damaged(std::to_string(data_size - at) + " bytes after the last tensor", where);
+  if (at != data_size)
+    damaged_safetensors(std::to_string(data_size - at) + " bytes after the last tensor", where);
 }
 
 }  // namespace
 
 SafetensorsHeader parse_safetensors_header(Bytes file, const std::string& where) {
   const auto file_size = static_cast<int64_t>(file.size());
-  if (file_size < kLengthBytes) damaged("only " + std::to_string(file_size) + " bytes", where);
+  if (file_size < kLengthBytes) damaged_safetensors("only " + std::to_string(file_size) + " bytes", where);
   const auto length = load<uint64_t>(file.data());
-  if (length > static_cast<uint64_t>(kMaxHeader)) {
-    damaged("the header claims " + std::to_string(length) + " bytes, more than the " +
-                std::to_string(kMaxHeader) + " allowed",
-            where);
+  if (length > static_cast<uint64_t>(kMaxSafetensorsHeader)) {
+    damaged_safetensors("the header claims " + std::to_string(length) + " bytes, more than the " +
+                            std::to_string(kMaxSafetensorsHeader) + " allowed",
+                        where);
   }
   if (static_cast<int64_t>(length) > file_size - kLengthBytes)
-    damaged("the header reaches past the end of the file", where);
+    damaged_safetensors("the header reaches past the end of the file", where);
   const std::string_view text = as_text(file.subspan(kLengthBytes, length));
-  if (text.empty() || text.front() != '{') damaged("the header does not begin with '{'", where);
+  if (text.empty() || text.front() != '{') damaged_safetensors("the header does not begin with '{'", where);
 
   // The JSON parser takes a NUL for the end of its input, so that anything could hide behind one.
   if (text.find('\0') != std::string_view::npos)
-    damaged("the header is not valid JSON: it has a NUL byte", where);
+    damaged_safetensors("the header is not valid JSON: it has a NUL byte", where);
 
   SafetensorsHeader header;
   header.data_begin = kLengthBytes + static_cast<int64_t>(length);
   HeaderEvents events(header, where);
-  if (!Json::sax_parse(text.begin(), text.end(), &events)) damaged("the header is not valid JSON", where);
+  if (!Json::sax_parse(text.begin(), text.end(), &events))
+    damaged_safetensors("the header is not valid JSON", where);
   check_unique_names(header.tensors, where);
   check_layout(header.tensors, file_size - header.data_begin, where);
   return header;

@@ -9,8 +9,6 @@
 namespace qwb {
 namespace {
 
-constexpr int64_t kMaxHeader = 100'000'000;
-
 // Place in the reference's enumeration, by which files are laid out in descending order: the widest types
 // come first, so that without padding between tensors each is still aligned to its element size.
 int layout_rank(DType type) {
@@ -65,7 +63,7 @@ SafetensorsWriter::SafetensorsWriter(const Path& path, const std::vector<PartSpe
   header += "}";
   header.resize(static_cast<size_t>(ceil_div(static_cast<int64_t>(header.size()), 8) * 8), ' ');
   const auto length = static_cast<int64_t>(header.size());
-  if (length > kMaxHeader)
+  if (length > kMaxSafetensorsHeader)
     throw Error(ErrorKind::failed, "too many tensors for one safetensors file", path.string());
   for (auto& [name, slot] : slots_) slot.begin += 8 + length;
   file_size_ = checked_add(8 + length, at, path.string());

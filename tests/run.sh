@@ -74,7 +74,8 @@ run_ctest() {
 }
 
 release_tests() {
-  build build/test all -- -DCMAKE_BUILD_TYPE=Release -DQWB_WERROR=ON -DQWB_BENCH=ON || return
+  build build/test all -- -DCMAKE_BUILD_TYPE=Release -DQWB_WERROR=ON -DQWB_BENCH=ON \
+    -DQWB_UNITY=tests || return
   run_ctest build/test
 }
 
@@ -83,7 +84,8 @@ not_sanitized='^(Eval|Evaluation|Perplexity|Speed|DemoModels|GoldenModel|Quantiz
 
 sanitized_tests() {
   # Not the programs that only start the tools: those are tested as released.
-  build build/asan "test_base test_tensor test_formats test_cache test_kernels test_model test_quantize test_tokenizer test_evaluate" -- -DCMAKE_BUILD_TYPE=RelWithDebInfo '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1' \
+  targets="test_base test_tensor test_formats test_cache test_kernels test_model test_quantize test_tokenizer test_evaluate test_hub"
+  build build/asan "$targets" -- -DCMAKE_BUILD_TYPE=RelWithDebInfo '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1' -DQWB_UNITY=all \
     -DQWB_SANITIZE=address,undefined || return
   # The leak check needs ptrace, which some containers forbid.
   leaks=1
@@ -126,7 +128,7 @@ fuzz_tests() {
   build/test/bin/qwb-quantize -q --model recipes/demo/gpt2 --method rtn >/dev/null || broken "quantizing the demo"
   build/test/bin/qwb-quantize -q --model recipes/demo/gpt2 --method nf4 >/dev/null || broken "quantizing the demo"
   build build/fuzz fuzz -- -DCMAKE_BUILD_TYPE=RelWithDebInfo '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1' -DQWB_FUZZ=ON \
-    -DQWB_TESTS=OFF -DCMAKE_CXX_COMPILER=clang++ || return
+    -DQWB_UNITY=all -DQWB_TESTS=OFF -DCMAKE_CXX_COMPILER=clang++ || return
   for source in tests/fuzz/*_fuzz.cpp; do
     fuzz_one "$(basename "$source" .cpp)"
   done

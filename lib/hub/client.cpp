@@ -22,7 +22,7 @@ constexpr size_t kMostFiles = 200'000;
 constexpr int kMostPages = 20'000;
 constexpr int64_t kLargestFile = int64_t{1} << 44;  // 16 TiB
 constexpr int kConnectionTries = 3;
-constexpr double kLongestWait = 60;  // seconds that a server may ask for
+constexpr double kLongestAnswerWait = 60;  // seconds that a server may ask for
 
 void sleep_seconds(double seconds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
@@ -73,12 +73,6 @@ RemoteFile tree_entry(const Json& entry, const Url& url) {
   if (!is_hex(file.xet_hash, 64)) file.xet_hash.clear();
   checked_size(file.size, url);
   return file;
-}
-
-std::string bare_etag(std::string etag) {
-  if (etag.starts_with("W/")) etag.erase(0, 2);
-  std::erase(etag, '"');
-  return etag;
 }
 
 }  // namespace
@@ -150,7 +144,7 @@ HubClient::Reply HubClient::ask(const RepoName& repo, const Url& url, bool head_
       wait_before_retry(failures, 0);
     } else if (is_passing(head.status)) {
       const double wait = requested_wait(head).value_or(0);
-      if (++failures >= settings_.attempts || wait > kLongestWait)
+      if (++failures >= settings_.attempts || wait > kLongestAnswerWait)
         throw HubUnavailable(hub_error(settings_, repo, route.url(), head, collector.body));
       wait_before_retry(failures, wait);
     } else if (Route::is_redirect(head)) {

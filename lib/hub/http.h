@@ -30,6 +30,13 @@ struct HttpHead {
   }
 };
 
+// W/"abc" -> abc
+inline std::string bare_etag(std::string etag) {
+  if (etag.starts_with("W/")) etag.erase(0, 2);
+  std::erase(etag, '"');
+  return etag;
+}
+
 // How an exchange ended.
 struct HttpEnd {
   enum class Kind {

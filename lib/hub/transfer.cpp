@@ -13,14 +13,7 @@ namespace {
 constexpr size_t kBuffer = 256 << 10;
 constexpr size_t kMostWords = 16 << 10;
 
-// "W/\"abc\"" -> "abc"
-std::string bare_etag(std::string etag) {
-  if (etag.starts_with("W/")) etag.erase(0, 2);
-  std::erase(etag, '"');
-  return etag;
-}
-
-std::optional<int64_t> number(const std::string& text) {
+std::optional<int64_t> count_in(const std::string& text) {
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value < 0) return std::nullopt;
@@ -35,10 +28,10 @@ std::optional<ContentRange> content_range(const std::string& field) {
   const size_t dash = field.find('-'), slash = field.find('/');
   if (!field.starts_with("bytes ") || dash == std::string::npos || slash == std::string::npos || slash < dash)
     return std::nullopt;
-  const auto first = number(field.substr(6, dash - 6)),
-             last = number(field.substr(dash + 1, slash - dash - 1));
+  const auto first = count_in(field.substr(6, dash - 6)),
+             last = count_in(field.substr(dash + 1, slash - dash - 1));
   const std::string size = field.substr(slash + 1);
-  const auto total = size == "*" ? std::optional<int64_t>(-1) : number(size);
+  const auto total = size == "*" ? std::optional<int64_t>(-1) : count_in(size);
   if (!first || !last || !total || *last < *first) return std::nullopt;
   return ContentRange{*first, *last, *total};
 }
@@ -85,7 +78,7 @@ void Transfer::check_announcement(const HttpHead& head) const {
     throw ChangedOnServer("the server's file is not the one it lists (etag " + etag.substr(0, 12) +
                               " instead of " + source_.etag.substr(0, 12) + ")",
                           source_.name);
-  const auto size = number(head.field("x-linked-size"));
+  const auto size = count_in(head.field("x-linked-size"));
   if (size && *size != source_.partial->size())
     throw ChangedOnServer("the server's file has " + std::to_string(*size) + " bytes instead of " +
                               std::to_string(source_.partial->size()),
@@ -111,7 +104,7 @@ bool Transfer::refuse(const std::string& what) {
 
 bool Transfer::begin_whole(const HttpHead& head) {
   const int64_t size = source_.partial->size();
-  const auto length = number(head.field("content-length"));
+  const auto length = count_in(head.field("content-length"));
   if (length && *length != size)
     throw ChangedOnServer(
         "the server sends " + std::to_string(*length) + " bytes instead of " + std::to_string(size),

@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lib/quantize/rounding.h"
+
 namespace qwb {
 namespace {
-
-constexpr int64_t kB = kFactorBlock;
-constexpr int64_t kL = kRowLanes;
-constexpr float kNoFraction = 0x1.8p23f;  // rounds |x| < 2^22 to an integer, ties to even
 
 class TileRefiner {
  public:
@@ -19,7 +17,7 @@ class TileRefiner {
         module_(module),
         tile_(tile),
         columns_(tile.columns),
-        gradient_(columns_ * kL) {}
+        gradient_(columns_ * kRowLanes) {}
 
   // True if anything changed.
   bool sweep();
@@ -45,23 +43,24 @@ class TileRefiner {
 // The lower triangle of H stands below the factor, the diagonal blocks stand by themselves; what lies above
 // is read transposed.
 void TileRefiner::multiply(int64_t block, int64_t from, int64_t to, const float* in, float* out) const {
-  const int64_t begin = block * kB, length = std::min(kB, columns_ - begin), end = begin + length;
+  const int64_t begin = block * kFactorBlock, length = std::min(kFactorBlock, columns_ - begin),
+                end = begin + length;
   const float* h = moments_.factor.upper.data();
   const int64_t left = std::min(begin, to), right = std::max(end, from);
   const int64_t inside_from = std::max(begin, from), inside_to = std::min(end, to);
-  std::fill_n(out, length * kL, 0.0f);
+  std::fill_n(out, length * kRowLanes, 0.0f);
   if (left > from) {
-    sgemm(false, false, {length, kL, left - from}, 1, h + begin * columns_ + from, columns_, in + from * kL,
-          kL, 1, out, kL);
+    sgemm(false, false, {length, kRowLanes, left - from}, 1, h + begin * columns_ + from, columns_,
+          in + from * kRowLanes, kRowLanes, 1, out, kRowLanes);
   }
   if (inside_to > inside_from) {
-    sgemm(false, false, {length, kL, inside_to - inside_from}, 1,
-          moments_.diagonal.data() + begin * kB + (inside_from - begin), kB, in + inside_from * kL, kL, 1,
-          out, kL);
+    sgemm(false, false, {length, kRowLanes, inside_to - inside_from}, 1,
+          moments_.diagonal.data() + begin * kFactorBlock + (inside_from - begin), kFactorBlock,
+          in + inside_from * kRowLanes, kRowLanes, 1, out, kRowLanes);
   }
   if (to > right) {
-    sgemm(true, false, {length, kL, to - right}, 1, h + right * columns_ + begin, columns_, in + right * kL,
-          kL, 1, out, kL);
+    sgemm(true, false, {length, kRowLanes, to - right}, 1, h + right * columns_ + begin, columns_,
+          in + right * kRowLanes, kRowLanes, 1, out, kRowLanes);
   }
 }
 
@@ -69,17 +68,17 @@ void TileRefiner::multiply(int64_t block, int64_t from, int64_t to, const float*
 bool TileRefiner::move_column(int64_t position, float* change) {
   const LaneGrids& grid = tile_.grids[static_cast<size_t>(group_of(position))];
   const auto max_code = static_cast<float>(settings_.grid.max_code());
-  const float pivot = moments_.diagonal[position * kB + position % kB];
-  const float* gradient = gradient_.data() + position * kL;
-  const float* aim = tile_.aim.data() + position * kL;
-  float* difference = tile_.difference.data() + position * kL;
-  uint8_t* codes = tile_.codes.data() + position * kL;
+  const float pivot = moments_.diagonal[position * kFactorBlock + position % kFactorBlock];
+  const float* gradient = gradient_.data() + position * kRowLanes;
+  const float* aim = tile_.aim.data() + position * kRowLanes;
+  float* difference = tile_.difference.data() + position * kRowLanes;
+  uint8_t* codes = tile_.codes.data() + position * kRowLanes;
   float largest = 0;
-  for (int64_t r = 0; r < kL; ++r) {
+  for (int64_t r = 0; r < kRowLanes; ++r) {
     const float value = aim[r] - difference[r];
     const float best = value + gradient[r] / pivot;
     const float clamped = std::min(std::max(best / grid.scale[r], -grid.zero[r]), max_code - grid.zero[r]);
-    const float rounded = (clamped + kNoFraction) - kNoFraction;
+    const float rounded = round_even(clamped);
     const auto code = static_cast<uint8_t>(static_cast<int32_t>(rounded + grid.zero[r]));
     const float moved = code == codes[r] ? 0.0f : rounded * grid.scale[r] - value;
     codes[r] = code;
@@ -91,18 +90,18 @@ bool TileRefiner::move_column(int64_t position, float* change) {
 }
 
 bool TileRefiner::descend(int64_t block) {
-  const int64_t begin = block * kB, end = std::min(columns_, begin + kB);
-  multiply(block, 0, columns_, tile_.difference.data(), gradient_.data() + begin * kL);
+  const int64_t begin = block * kFactorBlock, end = std::min(columns_, begin + kFactorBlock);
+  multiply(block, 0, columns_, tile_.difference.data(), gradient_.data() + begin * kRowLanes);
   bool changed = false;
-  float change[kL];
+  float change[kRowLanes];
   for (int64_t position = begin; position < end; ++position) {
     if (!move_column(position, change)) continue;
     changed = true;
-    const float* h = moments_.diagonal.data() + position * kB;
+    const float* h = moments_.diagonal.data() + position * kFactorBlock;
     for (int64_t i = begin; i < end; ++i) {
       const float factor = h[i - begin];
-      float* gradient = gradient_.data() + i * kL;
-      for (int64_t r = 0; r < kL; ++r) gradient[r] -= factor * change[r];
+      float* gradient = gradient_.data() + i * kRowLanes;
+      for (int64_t r = 0; r < kRowLanes; ++r) gradient[r] -= factor * change[r];
     }
   }
   return changed;
@@ -111,29 +110,34 @@ bool TileRefiner::descend(int64_t block) {
 // With codes c (zero point taken off) and Q = s c: the error is least at s + c H (W' - Q) / c H c.
 bool TileRefiner::refit_group(int64_t begin, int64_t end) {
   LaneGrids& grid = tile_.grids[static_cast<size_t>(group_of(begin))];
-  const int64_t first = begin / kB, last = (end - 1) / kB;
-  FloatBuffer steps((last + 1) * kB * kL), product((last - first + 1) * kB * kL);
+  const int64_t first = begin / kFactorBlock, last = (end - 1) / kFactorBlock;
+  FloatBuffer steps((last + 1) * kFactorBlock * kRowLanes),
+      product((last - first + 1) * kFactorBlock * kRowLanes);
   for (int64_t p = begin; p < end; ++p) {
-    for (int64_t r = 0; r < kL; ++r)
-      steps[p * kL + r] = static_cast<float>(tile_.codes[static_cast<size_t>(p * kL + r)]) - grid.zero[r];
+    for (int64_t r = 0; r < kRowLanes; ++r)
+      steps[p * kRowLanes + r] =
+          static_cast<float>(tile_.codes[static_cast<size_t>(p * kRowLanes + r)]) - grid.zero[r];
   }
-  double slope[kL] = {}, curvature[kL] = {};
+  double slope[kRowLanes] = {}, curvature[kRowLanes] = {};
   for (int64_t block = first; block <= last; ++block) {
-    float* h_steps = product.data() + (block - first) * kB * kL;
+    float* h_steps = product.data() + (block - first) * kFactorBlock * kRowLanes;
     multiply(block, begin, end, steps.data(), h_steps);
     // Inside one block the gradient is up to date.
     if (first != last)
-      multiply(block, 0, columns_, tile_.difference.data(), gradient_.data() + block * kB * kL);
-    for (int64_t p = std::max(begin, block * kB); p < std::min(end, (block + 1) * kB); ++p) {
-      for (int64_t r = 0; r < kL; ++r) {
-        slope[r] += static_cast<double>(steps[p * kL + r]) * gradient_[p * kL + r];
-        curvature[r] += static_cast<double>(steps[p * kL + r]) * h_steps[(p - block * kB) * kL + r];
+      multiply(block, 0, columns_, tile_.difference.data(),
+               gradient_.data() + block * kFactorBlock * kRowLanes);
+    for (int64_t p = std::max(begin, block * kFactorBlock); p < std::min(end, (block + 1) * kFactorBlock);
+         ++p) {
+      for (int64_t r = 0; r < kRowLanes; ++r) {
+        slope[r] += static_cast<double>(steps[p * kRowLanes + r]) * gradient_[p * kRowLanes + r];
+        curvature[r] += static_cast<double>(steps[p * kRowLanes + r]) *
+                        h_steps[(p - block * kFactorBlock) * kRowLanes + r];
       }
     }
   }
-  float change[kL] = {};
+  float change[kRowLanes] = {};
   bool changed = false;
-  for (int64_t r = 0; r < kL; ++r) {
+  for (int64_t r = 0; r < kRowLanes; ++r) {
     if (!(curvature[r] > 0)) continue;
     const auto wanted = static_cast<float>(grid.scale[r] + slope[r] / curvature[r]);
     if (!(wanted > 0)) continue;
@@ -145,19 +149,20 @@ bool TileRefiner::refit_group(int64_t begin, int64_t end) {
     changed = true;
   }
   for (int64_t p = begin; changed && p < end; ++p) {
-    for (int64_t r = 0; r < kL; ++r) {
+    for (int64_t r = 0; r < kRowLanes; ++r) {
       // Not by adding the change: the difference must belong to the scale as it is stored.
-      const float value = steps[p * kL + r] * grid.scale[r];
-      if (change[r] != 0) tile_.difference[p * kL + r] = tile_.aim[p * kL + r] - value;
+      const float value = steps[p * kRowLanes + r] * grid.scale[r];
+      if (change[r] != 0) tile_.difference[p * kRowLanes + r] = tile_.aim[p * kRowLanes + r] - value;
     }
   }
   if (!changed) return false;
   if (first != last) {
-    multiply(last, 0, columns_, tile_.difference.data(), gradient_.data() + last * kB * kL);
+    multiply(last, 0, columns_, tile_.difference.data(), gradient_.data() + last * kFactorBlock * kRowLanes);
     return true;
   }
-  for (int64_t p = first * kB; p < std::min(columns_, (first + 1) * kB); ++p) {
-    for (int64_t r = 0; r < kL; ++r) gradient_[p * kL + r] -= change[r] * product[(p - first * kB) * kL + r];
+  for (int64_t p = first * kFactorBlock; p < std::min(columns_, (first + 1) * kFactorBlock); ++p) {
+    for (int64_t r = 0; r < kRowLanes; ++r)
+      gradient_[p * kRowLanes + r] -= change[r] * product[(p - first * kFactorBlock) * kRowLanes + r];
   }
   return true;
 }
@@ -168,9 +173,9 @@ bool TileRefiner::sweep() {
   const bool whole_groups = settings_.order != ColumnOrder::static_groups;
   for (int64_t block = 0; block < moments_.factor.blocks(); ++block) {
     changed = descend(block) || changed;
-    const int64_t end = std::min(columns_, (block + 1) * kB);
+    const int64_t end = std::min(columns_, (block + 1) * kFactorBlock);
     // The groups that end in this block.
-    for (int64_t p = std::max(group_begin + 1, block * kB); whole_groups && p <= end; ++p) {
+    for (int64_t p = std::max(group_begin + 1, block * kFactorBlock); whole_groups && p <= end; ++p) {
       if (p < columns_ && group_of(p) == group_of(group_begin)) continue;
       changed = refit_group(group_begin, p) || changed;
       group_begin = p;

@@ -3,15 +3,13 @@
 #include <algorithm>
 
 #include "lib/quantize/gptq_refine.h"
+#include "lib/quantize/rounding.h"
 
 namespace qwb {
 namespace {
 
-constexpr int64_t kB = kFactorBlock;
-constexpr int64_t kL = kRowLanes;
 constexpr int64_t kSegment =
     32;  // columns after which the rest of the block is brought up to date by a matrix product
-constexpr float kNoFraction = 0x1.8p23f;  // rounds |x| < 2^22 to an integer, ties to even
 
 // GPTQ on one tile.
 class TileSolver {
@@ -23,7 +21,7 @@ class TileSolver {
         module_(module),
         columns_(tile.columns),
         weight_(tile.aim),
-        target_(columns_ * kL),
+        target_(columns_ * kRowLanes),
         difference_(tile.difference),
         codes_(tile.codes),
         grids_(tile.grids) {}
@@ -56,7 +54,7 @@ class TileSolver {
       difference_;  // D: W - Q of the finished columns, W - C of the others as far as they were needed
   std::vector<uint8_t>& codes_;
   std::vector<LaneGrids>& grids_;
-  float errors_[kB * kL] = {};  // of the block's finished columns: (C - Q) / U_jj
+  float errors_[kFactorBlock * kRowLanes] = {};  // of the block's finished columns: (C - Q) / U_jj
 };
 
 void TileSolver::run() {
@@ -76,13 +74,13 @@ void TileSolver::fix_all_grids() {
   for (int64_t p = 0; p < columns_; ++p)
     position_of[static_cast<size_t>(moments_.order[static_cast<size_t>(p)])] = p;
   const int64_t size = settings_.grid.group_size;
-  FloatBuffer values(size * kL);
+  FloatBuffer values(size * kRowLanes);
   std::vector<float> importance(static_cast<size_t>(size));
   for (int64_t begin = 0, g = 0; begin < columns_; begin += size, ++g) {
     const int64_t count = std::min(size, columns_ - begin);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t position = position_of[static_cast<size_t>(begin + i)];
-      std::copy_n(weight_.data() + position * kL, kL, values.data() + i * kL);
+      std::copy_n(weight_.data() + position * kRowLanes, kRowLanes, values.data() + i * kRowLanes);
       importance[static_cast<size_t>(i)] = moments_.importance[static_cast<size_t>(position)];
     }
     choose_grids(values.data(), count, importance.data(), settings_.scale_search, settings_.grid, module_,
@@ -92,19 +90,19 @@ void TileSolver::fix_all_grids() {
 
 // C_b = W_b + D[:, before] R[before, b] U_b for the columns of a block, and D_b = W_b - C_b.
 void TileSolver::set_target(int64_t block) {
-  const int64_t begin = block * kB, length = std::min(kB, columns_ - begin);
-  float* target = target_.data() + begin * kL;
-  const float* weight = weight_.data() + begin * kL;
-  std::copy_n(weight, length * kL, target);
+  const int64_t begin = block * kFactorBlock, length = std::min(kFactorBlock, columns_ - begin);
+  float* target = target_.data() + begin * kRowLanes;
+  const float* weight = weight_.data() + begin * kRowLanes;
+  std::copy_n(weight, length * kRowLanes, target);
   if (begin > 0) {
-    float carried[kB * kL];
-    sgemm(true, false, {length, kL, begin}, 1, moments_.factor.upper.data() + begin, columns_,
-          difference_.data(), kL, 0, carried, kL);
-    sgemm(true, false, {length, kL, length}, 1, moments_.factor.inverse(block), kB, carried, kL, 1, target,
-          kL);
+    float carried[kFactorBlock * kRowLanes];
+    sgemm(true, false, {length, kRowLanes, begin}, 1, moments_.factor.upper.data() + begin, columns_,
+          difference_.data(), kRowLanes, 0, carried, kRowLanes);
+    sgemm(true, false, {length, kRowLanes, length}, 1, moments_.factor.inverse(block), kFactorBlock, carried,
+          kRowLanes, 1, target, kRowLanes);
   }
-  float* difference = difference_.data() + begin * kL;
-  for (int64_t k = 0; k < length * kL; ++k) difference[k] = weight[k] - target[k];
+  float* difference = difference_.data() + begin * kRowLanes;
+  for (int64_t k = 0; k < length * kRowLanes; ++k) difference[k] = weight[k] - target[k];
 }
 
 // The grid of the group that starts at `position`, from the weights as they are compensated now. The current
@@ -113,16 +111,18 @@ void TileSolver::set_target(int64_t block) {
 void TileSolver::start_group(int64_t position, int64_t block_end) {
   const int64_t end = group_end(position);
   if (end > block_end) {
-    for (int64_t k = position * kL; k < block_end * kL; ++k) difference_[k] = weight_[k] - target_[k];
-    for (int64_t block = block_end / kB; block * kB < end; ++block) set_target(block);
+    for (int64_t k = position * kRowLanes; k < block_end * kRowLanes; ++k)
+      difference_[k] = weight_[k] - target_[k];
+    for (int64_t block = block_end / kFactorBlock; block * kFactorBlock < end; ++block) set_target(block);
   }
-  choose_grids(target_.data() + position * kL, end - position, moments_.importance.data() + position,
+  choose_grids(target_.data() + position * kRowLanes, end - position, moments_.importance.data() + position,
                settings_.scale_search, settings_.grid, module_,
                grids_[static_cast<size_t>(group_of(position))]);
 }
 
 void TileSolver::solve_block(int64_t block) {
-  const int64_t block_begin = block * kB, block_end = std::min(columns_, block_begin + kB);
+  const int64_t block_begin = block * kFactorBlock,
+                block_end = std::min(columns_, block_begin + kFactorBlock);
   const float* inverse = moments_.factor.inverse(block);
   set_target(block);
   for (int64_t begin = block_begin; begin < block_end;) {
@@ -134,8 +134,9 @@ void TileSolver::solve_block(int64_t block) {
     solve_segment(block, begin, end);
     // The rest of the block takes up the errors of this segment.
     const int64_t from = begin - block_begin, to = end - block_begin;
-    sgemm(true, false, {block_end - end, kL, end - begin}, -1, inverse + from * kB + to, kB,
-          errors_ + from * kL, kL, 1, target_.data() + end * kL, kL);
+    sgemm(true, false, {block_end - end, kRowLanes, end - begin}, -1, inverse + from * kFactorBlock + to,
+          kFactorBlock, errors_ + from * kRowLanes, kRowLanes, 1, target_.data() + end * kRowLanes,
+          kRowLanes);
     begin = end;
   }
 }
@@ -143,29 +144,29 @@ void TileSolver::solve_block(int64_t block) {
 // GPTQ's column loop over [begin, end): each column first takes up the errors of the segment's earlier ones.
 void TileSolver::solve_segment(int64_t block, int64_t begin, int64_t end) {
   const float* inverse = moments_.factor.inverse(block);
-  const int64_t origin = block * kB;
+  const int64_t origin = block * kFactorBlock;
   for (int64_t p = begin; p < end; ++p) {
-    float* target = target_.data() + p * kL;
+    float* target = target_.data() + p * kRowLanes;
     for (int64_t i = begin; i < p; ++i) {
-      const float factor = inverse[(i - origin) * kB + (p - origin)];
-      const float* error = errors_ + (i - origin) * kL;
-      for (int64_t r = 0; r < kL; ++r) target[r] -= error[r] * factor;
+      const float factor = inverse[(i - origin) * kFactorBlock + (p - origin)];
+      const float* error = errors_ + (i - origin) * kRowLanes;
+      for (int64_t r = 0; r < kRowLanes; ++r) target[r] -= error[r] * factor;
     }
-    round_column(p, inverse[(p - origin) * kB + (p - origin)], errors_ + (p - origin) * kL);
+    round_column(p, inverse[(p - origin) * kFactorBlock + (p - origin)], errors_ + (p - origin) * kRowLanes);
   }
 }
 
 void TileSolver::round_column(int64_t position, float pivot, float* error) {
   const LaneGrids& grid = grids_[static_cast<size_t>(group_of(position))];
   const auto max_code = static_cast<float>(settings_.grid.max_code());
-  const float* target = target_.data() + position * kL;
-  const float* weight = weight_.data() + position * kL;
-  float* difference = difference_.data() + position * kL;
-  uint8_t* codes = codes_.data() + position * kL;
-  for (int64_t r = 0; r < kL; ++r) {
+  const float* target = target_.data() + position * kRowLanes;
+  const float* weight = weight_.data() + position * kRowLanes;
+  float* difference = difference_.data() + position * kRowLanes;
+  uint8_t* codes = codes_.data() + position * kRowLanes;
+  for (int64_t r = 0; r < kRowLanes; ++r) {
     const float clamped =
         std::min(std::max(target[r] / grid.scale[r], -grid.zero[r]), max_code - grid.zero[r]);
-    const float rounded = (clamped + kNoFraction) - kNoFraction;
+    const float rounded = round_even(clamped);
     const float value = rounded * grid.scale[r];
     difference[r] = weight[r] - value;
     error[r] = (target[r] - value) / pivot;
@@ -180,12 +181,12 @@ void set_aim(const float* weight, int64_t rows, const Correction& correction, co
   const auto transpose = [&](const float* from, float* to) {
     for (int64_t position = 0; position < n; ++position) {
       const float* source = from + moments.order[static_cast<size_t>(position)];
-      for (int64_t r = 0; r < kL; ++r) to[position * kL + r] = r < rows ? source[r * n] : 0.0f;
+      for (int64_t r = 0; r < kRowLanes; ++r) to[position * kRowLanes + r] = r < rows ? source[r * n] : 0.0f;
     }
   };
   transpose(weight, tile.aim.data());
   if (correction.drift == nullptr && correction.residual == nullptr) return;
-  FloatBuffer wanted(rows * n), solved(n * kL);
+  FloatBuffer wanted(rows * n), solved(n * kRowLanes);
   if (correction.residual != nullptr) {
     std::copy_n(correction.residual, rows * n, wanted.data());
   } else {
@@ -194,8 +195,8 @@ void set_aim(const float* weight, int64_t rows, const Correction& correction, co
   if (correction.drift != nullptr)
     sgemm(false, false, {rows, n, n}, 1, weight, n, correction.drift, n, 1, wanted.data(), n);
   transpose(wanted.data(), solved.data());
-  solve_factored(moments.factor, solved.data(), kL);
-  for (int64_t k = 0; k < n * kL; ++k) tile.aim[k] += correction.strength * solved[k];
+  solve_factored(moments.factor, solved.data(), kRowLanes);
+  for (int64_t k = 0; k < n * kRowLanes; ++k) tile.aim[k] += correction.strength * solved[k];
 }
 
 SolvedRows in_checkpoint_order(const GptqTile& tile, int64_t rows, const PreparedMoments& moments) {
@@ -204,7 +205,7 @@ SolvedRows in_checkpoint_order(const GptqTile& tile, int64_t rows, const Prepare
   for (int64_t position = 0; position < tile.columns; ++position) {
     const int64_t column = moments.order[static_cast<size_t>(position)];
     for (int64_t r = 0; r < rows; ++r) {
-      const int64_t from = position * kL + r, to = r * tile.columns + column;
+      const int64_t from = position * kRowLanes + r, to = r * tile.columns + column;
       solved.codes[static_cast<size_t>(to)] = tile.codes[static_cast<size_t>(from)];
       solved.aim[to] = tile.aim[from];
       solved.difference[to] = tile.difference[from];
@@ -223,16 +224,16 @@ SolvedRows in_checkpoint_order(const GptqTile& tile, int64_t rows, const Prepare
 
 GptqTile::GptqTile(int64_t columns_in, int64_t groups)
     : columns(columns_in),
-      aim(columns * kL),
-      difference(columns * kL),
-      codes(static_cast<size_t>(columns * kL)),
+      aim(columns * kRowLanes),
+      difference(columns * kRowLanes),
+      codes(static_cast<size_t>(columns * kRowLanes)),
       grids(static_cast<size_t>(groups)) {}
 
 SolvedRows::SolvedRows(int64_t columns, int64_t groups)
-    : codes(static_cast<size_t>(kL * columns)),
-      grids(static_cast<size_t>(kL * groups)),
-      aim(kL * columns),
-      difference(kL * columns) {}
+    : codes(static_cast<size_t>(kRowLanes * columns)),
+      grids(static_cast<size_t>(kRowLanes * groups)),
+      aim(kRowLanes * columns),
+      difference(kRowLanes * columns) {}
 
 SolvedRows solve_rows(const float* weight, int64_t rows, const Correction& correction,
                       const PreparedMoments& moments, const GptqSettings& settings,
@@ -246,21 +247,21 @@ SolvedRows solve_rows(const float* weight, int64_t rows, const Correction& corre
 }
 
 std::vector<double> quadratic_forms(const float* x, int64_t rows, const float* hessian, int64_t columns) {
-  FloatBuffer product(rows * kB);
+  FloatBuffer product(rows * kFactorBlock);
   std::vector<double> sums(static_cast<size_t>(rows));
-  for (int64_t begin = 0; begin < columns; begin += kB) {
-    const int64_t length = std::min(kB, columns - begin);
+  for (int64_t begin = 0; begin < columns; begin += kFactorBlock) {
+    const int64_t length = std::min(kFactorBlock, columns - begin);
     // x (2 * what is above the diagonal block + the block itself), by symmetry.
     sgemm(false, false, {rows, length, length}, 1, x + begin, columns, hessian + begin * columns + begin,
-          columns, 0, product.data(), kB);
+          columns, 0, product.data(), kFactorBlock);
     if (begin > 0) {
       sgemm(false, false, {rows, length, begin}, 2, x, columns, hessian + begin, columns, 1, product.data(),
-            kB);
+            kFactorBlock);
     }
     for (int64_t r = 0; r < rows; ++r) {
       double sum = 0;
       for (int64_t c = 0; c < length; ++c)
-        sum += static_cast<double>(product[r * kB + c]) * x[r * columns + begin + c];
+        sum += static_cast<double>(product[r * kFactorBlock + c]) * x[r * columns + begin + c];
       sums[static_cast<size_t>(r)] += sum;
     }
   }

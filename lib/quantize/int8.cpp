@@ -7,18 +7,17 @@
 #include "lib/base/parallel.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
+#include "lib/quantize/rounding.h"
 
 namespace qwb {
 namespace {
-
-constexpr float kNoFraction = 0x1.8p23f;  // rounds |x| < 2^22 to an integer, ties to even
 
 // Codes of one row; false if the factor is not finite, as for a row of zeros.
 bool round_row(const float* row, int64_t count, float absmax, int8_t* codes) {
   const float factor = (1.0f / absmax) * 127.0f;  // two roundings, as torch computes 127 / tensor
   if (!std::isfinite(factor)) return false;
   for (int64_t i = 0; i < count; ++i) {
-    codes[i] = static_cast<int8_t>(static_cast<int32_t>((row[i] * factor + kNoFraction) - kNoFraction));
+    codes[i] = static_cast<int8_t>(static_cast<int32_t>(round_even(row[i] * factor)));
   }
   return true;
 }

@@ -5,16 +5,10 @@
 #include <limits>
 
 #include "lib/base/half.h"
+#include "lib/quantize/rounding.h"
 
 namespace qwb {
 namespace {
-
-constexpr float kNoFraction =
-    0x1.8p23f;  // adding and subtracting it rounds |x| < 2^22 to an integer, ties to even
-
-float round_even(float x) {
-  return (x + kNoFraction) - kNoFraction;
-}
 
 DType scale_type(const std::string& choice, DType weight) {
   if (choice == "bf16") return DType::bf16;

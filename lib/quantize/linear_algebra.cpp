@@ -10,38 +10,36 @@
 namespace qwb {
 namespace {
 
-constexpr int64_t kB = kFactorBlock;
-
-// t [n, n] (leading dimension kB), symmetric, upper triangle given: becomes R with t = R R^T.
+// t [n, n] (leading dimension kFactorBlock), symmetric, upper triangle given: becomes R with t = R R^T.
 bool factorize_block(double* t, int64_t n, double minimum_pivot) {
-  double column[kB];
+  double column[kFactorBlock];
   for (int64_t j = n - 1; j >= 0; --j) {
-    const double pivot = t[j * kB + j];
+    const double pivot = t[j * kFactorBlock + j];
     if (!(pivot > minimum_pivot) || !std::isfinite(pivot)) return false;
     const double root = std::sqrt(pivot);
-    t[j * kB + j] = root;
+    t[j * kFactorBlock + j] = root;
     for (int64_t i = 0; i < j; ++i) {
-      column[i] = t[i * kB + j] / root;
-      t[i * kB + j] = column[i];
+      column[i] = t[i * kFactorBlock + j] / root;
+      t[i * kFactorBlock + j] = column[i];
     }
     for (int64_t i = 0; i < j; ++i) {
       const double factor = column[i];
-      for (int64_t k = i; k < j; ++k) t[i * kB + k] -= factor * column[k];
+      for (int64_t k = i; k < j; ++k) t[i * kFactorBlock + k] -= factor * column[k];
     }
   }
   return true;
 }
 
-// u = r^-1 for an upper triangular r [n, n]; u [kB, kB] is zero elsewhere.
+// u = r^-1 for an upper triangular r [n, n]; u [kFactorBlock, kFactorBlock] is zero elsewhere.
 void invert_block(const double* r, int64_t n, double* u) {
-  std::fill(u, u + kB * kB, 0.0);
+  std::fill(u, u + kFactorBlock * kFactorBlock, 0.0);
   for (int64_t i = n - 1; i >= 0; --i) {
-    double* row = u + i * kB;
+    double* row = u + i * kFactorBlock;
     for (int64_t k = i + 1; k < n; ++k) {
-      const double factor = r[i * kB + k];
-      for (int64_t j = k; j < n; ++j) row[j] -= factor * u[k * kB + j];
+      const double factor = r[i * kFactorBlock + k];
+      for (int64_t j = k; j < n; ++j) row[j] -= factor * u[k * kFactorBlock + j];
     }
-    const double pivot = r[i * kB + i];
+    const double pivot = r[i * kFactorBlock + i];
     for (int64_t j = i + 1; j < n; ++j) row[j] /= pivot;
     row[i] = 1 / pivot;
   }
@@ -49,20 +47,21 @@ void invert_block(const double* r, int64_t n, double* u) {
 
 // Factorizes and inverts diagonal block b of the matrix.
 bool diagonal_block(UpperFactor& factor, int64_t b, double minimum_pivot) {
-  const int64_t n = factor.size, begin = b * kB, length = std::min(kB, n - begin);
-  std::vector<double> t(static_cast<size_t>(kB * kB)), u(t.size());
+  const int64_t n = factor.size, begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin);
+  std::vector<double> t(static_cast<size_t>(kFactorBlock * kFactorBlock)), u(t.size());
   float* a = factor.upper.data() + begin * n + begin;
   for (int64_t i = 0; i < length; ++i) {
-    for (int64_t j = i; j < length; ++j) t[static_cast<size_t>(i * kB + j)] = a[i * n + j];
+    for (int64_t j = i; j < length; ++j) t[static_cast<size_t>(i * kFactorBlock + j)] = a[i * n + j];
   }
   if (!factorize_block(t.data(), length, minimum_pivot)) return false;
   invert_block(t.data(), length, u.data());
   for (int64_t i = 0; i < length; ++i) {
     for (int64_t j = 0; j < length; ++j)
-      a[i * n + j] = j < i ? 0.0f : static_cast<float>(t[static_cast<size_t>(i * kB + j)]);
+      a[i * n + j] = j < i ? 0.0f : static_cast<float>(t[static_cast<size_t>(i * kFactorBlock + j)]);
   }
-  float* inverse = factor.inverses.data() + b * kB * kB;
-  for (int64_t k = 0; k < kB * kB; ++k) inverse[k] = static_cast<float>(u[static_cast<size_t>(k)]);
+  float* inverse = factor.inverses.data() + b * kFactorBlock * kFactorBlock;
+  for (int64_t k = 0; k < kFactorBlock * kFactorBlock; ++k)
+    inverse[k] = static_cast<float>(u[static_cast<size_t>(k)]);
   return true;
 }
 
@@ -71,24 +70,24 @@ bool diagonal_block(UpperFactor& factor, int64_t b, double minimum_pivot) {
 void solve_factored(const UpperFactor& factor, float* x, int64_t columns) {
   const int64_t n = factor.size;
   const float* r = factor.upper.data();
-  FloatBuffer right(kB * columns);
+  FloatBuffer right(kFactorBlock * columns);
   // R y = x from the last block to the first, then R^T z = y from the first to the last.
   for (int64_t b = factor.blocks() - 1; b >= 0; --b) {
-    const int64_t begin = b * kB, length = std::min(kB, n - begin), end = begin + length;
+    const int64_t begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin), end = begin + length;
     float* block = x + begin * columns;
     sgemm(false, false, {length, columns, n - end}, -1, r + begin * n + end, n, x + end * columns, columns, 1,
           block, columns);
     std::copy_n(block, length * columns, right.data());
-    sgemm(false, false, {length, columns, length}, 1, factor.inverse(b), kB, right.data(), columns, 0, block,
-          columns);
+    sgemm(false, false, {length, columns, length}, 1, factor.inverse(b), kFactorBlock, right.data(), columns,
+          0, block, columns);
   }
   for (int64_t b = 0; b < factor.blocks(); ++b) {
-    const int64_t begin = b * kB, length = std::min(kB, n - begin);
+    const int64_t begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin);
     float* block = x + begin * columns;
     sgemm(true, false, {length, columns, begin}, -1, r + begin, n, x, columns, 1, block, columns);
     std::copy_n(block, length * columns, right.data());
-    sgemm(true, false, {length, columns, length}, 1, factor.inverse(b), kB, right.data(), columns, 0, block,
-          columns);
+    sgemm(true, false, {length, columns, length}, 1, factor.inverse(b), kFactorBlock, right.data(), columns,
+          0, block, columns);
   }
 }
 
@@ -97,13 +96,15 @@ bool factorize_upper(UpperFactor& factor, double minimum_pivot) {
   float* a = factor.upper.data();
   for (int64_t b = factor.blocks() - 1; b >= 0; --b) {
     if (!diagonal_block(factor, b, minimum_pivot)) return false;
-    const int64_t begin = b * kB, length = std::min(kB, n - begin);
+    const int64_t begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin);
     // The panel above the block, times the block's inverse, transposed.
     parallel_for(b, [&](int64_t above) {
-      float* panel = a + above * kB * n + begin;
-      float solved[kB * kB];
-      sgemm(false, true, {kB, length, length}, 1, panel, n, factor.inverse(b), kB, 0, solved, kB);
-      for (int64_t i = 0; i < kB; ++i) std::copy_n(solved + i * kB, length, panel + i * n);
+      float* panel = a + above * kFactorBlock * n + begin;
+      float solved[kFactorBlock * kFactorBlock];
+      sgemm(false, true, {kFactorBlock, length, length}, 1, panel, n, factor.inverse(b), kFactorBlock, 0,
+            solved, kFactorBlock);
+      for (int64_t i = 0; i < kFactorBlock; ++i)
+        std::copy_n(solved + i * kFactorBlock, length, panel + i * n);
     });
     std::vector<std::pair<int64_t, int64_t>> rest;  // tiles of the remaining upper triangle
     for (int64_t i = 0; i < b; ++i) {
@@ -111,8 +112,8 @@ bool factorize_upper(UpperFactor& factor, double minimum_pivot) {
     }
     parallel_for(static_cast<int64_t>(rest.size()), [&](int64_t k) {
       const auto [i, j] = rest[static_cast<size_t>(k)];
-      sgemm(false, true, {kB, kB, length}, -1, a + i * kB * n + begin, n, a + j * kB * n + begin, n, 1,
-            a + i * kB * n + j * kB, n);
+      sgemm(false, true, {kFactorBlock, kFactorBlock, length}, -1, a + i * kFactorBlock * n + begin, n,
+            a + j * kFactorBlock * n + begin, n, 1, a + i * kFactorBlock * n + j * kFactorBlock, n);
     });
   }
   return true;

@@ -9,7 +9,7 @@
 namespace qwb {
 namespace {
 
-constexpr int64_t kPiece = 1 << 16;  // elements per parallel item
+constexpr int64_t kElements = 1 << 16;  // elements per parallel item
 
 DType target_type(const ModuleInfo& module, const Settings& settings) {
   const std::string choice = json_string(settings, "dtype", "method none");
@@ -53,8 +53,8 @@ ModuleResult None::quantize(const ModuleTask& task, const Settings& settings) co
   Tensor& weight = result.tensor.parts.at("weight");
   const DType type = weight.dtype();
   const int64_t size = dtype_size(type);
-  std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(weight.count(), kPiece)));
-  parallel_ranges(weight.count(), kPiece, [&](int64_t begin, int64_t end) {
+  std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(weight.count(), kElements)));
+  parallel_ranges(weight.count(), kElements, [&](int64_t begin, int64_t end) {
     std::vector<float> values(static_cast<size_t>(end - begin));
     read_floats(task.weight, begin, end - begin, values.data(), task.info.name);
     finite_absmax(values.data(), end - begin, task.info.name);
@@ -67,7 +67,7 @@ ModuleResult None::quantize(const ModuleTask& task, const Settings& settings) co
     std::vector<float> narrowed(values.size());
     read_floats(weight.view(), begin, end - begin, narrowed.data(), task.info.name);
     for (size_t i = 0; i < values.size(); ++i)
-      errors[static_cast<size_t>(begin / kPiece)].add(values[i], narrowed[i]);
+      errors[static_cast<size_t>(begin / kElements)].add(values[i], narrowed[i]);
   });
   result.weight_error = relative_error(errors);
   return result;

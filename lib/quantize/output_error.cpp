@@ -11,7 +11,7 @@
 namespace qwb {
 namespace {
 
-constexpr int64_t kRows = 64;  // of W, and as many of W - Q, share one pass over H
+constexpr int64_t kSharedRows = 64;  // of W, and as many of W - Q, share one pass over H
 
 }  // namespace
 
@@ -30,8 +30,8 @@ double output_error(const ModuleTask& task, const QuantizedTensor& quantized) {
                    static_cast<size_t>(stored.size()) * sizeof(float)}};
   const FloatBuffer weight = read_out_in(task);
   if (view.orientation == Orientation::in_out) stored = read_out_in(again);
-  std::vector<ErrorSum> sums(static_cast<size_t>(ceil_div(out, kRows)));
-  parallel_ranges(out, kRows, [&](int64_t begin, int64_t end) {
+  std::vector<ErrorSum> sums(static_cast<size_t>(ceil_div(out, kSharedRows)));
+  parallel_ranges(out, kSharedRows, [&](int64_t begin, int64_t end) {
     const int64_t rows = end - begin, count = rows * in;
     FloatBuffer both(2 * count);
     for (int64_t k = 0; k < count; ++k) {
@@ -39,7 +39,7 @@ double output_error(const ModuleTask& task, const QuantizedTensor& quantized) {
       both[count + k] = weight[begin * in + k];
     }
     const auto forms = quadratic_forms(both.data(), 2 * rows, task.moments->hessian, in);
-    ErrorSum& sum = sums[static_cast<size_t>(begin / kRows)];
+    ErrorSum& sum = sums[static_cast<size_t>(begin / kSharedRows)];
     for (int64_t r = 0; r < rows; ++r) {
       // A form of rounding errors may come out below zero where H is singular.
       sum.error += std::max(0.0, forms[static_cast<size_t>(r)]);

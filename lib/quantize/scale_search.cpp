@@ -3,15 +3,16 @@
 #include <algorithm>
 #include <limits>
 
+#include "lib/quantize/rounding.h"
+
 namespace qwb {
 namespace {
 
 constexpr int kFactors = 61;
-constexpr float kNoFraction = 0x1.8p23f;  // rounds |x| < 2^22 to an integer, ties to even
-constexpr int64_t kSlice = 16;            // lanes whose sums stay in registers
+constexpr int64_t kSlice = 16;  // lanes whose sums stay in registers
 
 // Slices of the candidate grids' arrays, one element per lane.
-struct Candidate {
+struct GridCandidate {
   float scale[kRowLanes];
   float inverse[kRowLanes];
   float low[kRowLanes];   // -zero
@@ -20,7 +21,7 @@ struct Candidate {
 
 // Weighted squared error of each of kSlice lanes. Multiplies by the inverse where the quantizer divides: the
 // error differs by a rounding.
-void slice_error(const float* values, int64_t count, const float* importance, const Candidate& grid,
+void slice_error(const float* values, int64_t count, const float* importance, const GridCandidate& grid,
                  int64_t lane, float* error) {
   float sum[kSlice] = {};
   for (int64_t i = 0; i < count; ++i) {
@@ -29,7 +30,7 @@ void slice_error(const float* values, int64_t count, const float* importance, co
     for (int64_t l = 0; l < kSlice; ++l) {
       const float clamped =
           std::min(std::max(row[l] * grid.inverse[lane + l], grid.low[lane + l]), grid.high[lane + l]);
-      const float rounded = (clamped + kNoFraction) - kNoFraction;
+      const float rounded = round_even(clamped);
       const float difference = row[l] - rounded * grid.scale[lane + l];
       sum[l] += weight * (difference * difference);
     }
@@ -38,7 +39,7 @@ void slice_error(const float* values, int64_t count, const float* importance, co
 }
 
 void set_candidate(const float* low, const float* high, float factor, const GridSettings& settings,
-                   const std::string& module, Candidate& grid) {
+                   const std::string& module, GridCandidate& grid) {
   for (int64_t r = 0; r < kRowLanes; ++r) {
     const Grid made = make_grid(low[r] * factor, high[r] * factor, settings, module);
     grid.scale[r] = made.scale;
@@ -59,8 +60,8 @@ void choose_grids(const float* values, int64_t count, const float* importance, b
       high[r] = std::max(high[r], values[i * kRowLanes + r]);
     }
   }
-  Candidate grid;
-  // Candidate -1 is the factor 1: the one to beat.
+  GridCandidate grid;
+  // GridCandidate -1 is the factor 1: the one to beat.
   for (int step = -1; step < (search ? kFactors : 0); ++step) {
     const float factor = step < 0 ? 1.0f : static_cast<float>(50 + step) / 100.0f;
     set_candidate(low, high, factor, settings, module, grid);

@@ -11,13 +11,13 @@ namespace qwb {
 namespace {
 
 constexpr size_t kMaxTemplate = 4 << 20;
-constexpr int64_t kMaxFile = int64_t{256} << 20;
+constexpr int64_t kMaxTemplateFile = int64_t{256} << 20;
 constexpr std::array kSpecialTokens = {"bos_token", "eos_token", "unk_token", "sep_token",
                                        "pad_token", "cls_token", "mask_token"};
 
 Json read_json(const Path& path) {
   std::error_code ignored;
-  return std::filesystem::exists(path, ignored) ? parse_json(read_text(path, kMaxFile), path.string())
+  return std::filesystem::exists(path, ignored) ? parse_json(read_text(path, kMaxTemplateFile), path.string())
                                                 : Json();
 }
 
@@ -40,12 +40,12 @@ std::map<std::string, std::string> find_sources(const Path& folder, const Json& 
     sources["default"] = json_string(old, "chat_template", (folder / "chat_template.json").string());
   }
   if (const Path file = folder / "chat_template.jinja"; std::filesystem::exists(file, ignored))
-    sources["default"] = read_text(file, kMaxFile);
+    sources["default"] = read_text(file, kMaxTemplateFile);
   const Path more = folder / "additional_chat_templates";
   if (std::filesystem::is_directory(more, ignored)) {
     for (const auto& entry : std::filesystem::directory_iterator(more, ignored)) {
       if (entry.path().extension() == ".jinja")
-        sources[entry.path().stem().string()] = read_text(entry.path(), kMaxFile);
+        sources[entry.path().stem().string()] = read_text(entry.path(), kMaxTemplateFile);
     }
   }
   return sources;

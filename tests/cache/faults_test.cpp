@@ -28,7 +28,7 @@ namespace fs = std::filesystem;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-Key key(int number = 0) {
+Key numbered_key(int number = 0) {
   return {{{"source", "faults"}, {"number", number}}};
 }
 
@@ -82,14 +82,14 @@ TEST(Faults, KillAtAnyInstant) {
   int killed = 0;
   for (int round = 0; round < 200; ++round) {
     const pid_t child = in_child([&] {
-      Store({root, 60}).build(key(), fill_megabyte);
+      Store({root, 60}).build(numbered_key(), fill_megabyte);
       return 0;
     });
     std::this_thread::sleep_for(microseconds(rng.below(30'000)));
     ::kill(child, SIGKILL);
     killed += wait_for(child) == 128 + SIGKILL ? 1 : 0;
     const Store store({root, 60});
-    if (const auto object = store.find(key())) {
+    if (const auto object = store.find(numbered_key())) {
       ++hits;
       for (uint64_t part = 0; part < 4; ++part)
         ASSERT_EQ(read_text(object->data / std::to_string(part)), content(part));
@@ -101,7 +101,7 @@ TEST(Faults, KillAtAnyInstant) {
   }
   EXPECT_GT(killed, 20) << "the delays never hit a working child";
   const Store store({root, 60});
-  const auto object = store.build(key(), fill_megabyte);
+  const auto object = store.build(numbered_key(), fill_megabyte);
   EXPECT_LE(files_below(root), 4 + 3) << "left behind by the dead";
   for (const auto& entry : fs::recursive_directory_iterator(root))
     EXPECT_FALSE(is_temporary_name(entry.path().filename().string()));
@@ -134,7 +134,7 @@ TEST(Faults, TwoProcessesOneBuild) {
       bool told = false;
       const auto object = Store({root, 60})
                               .build(
-                                  key(),
+                                  numbered_key(),
                                   [&](const Path& data) {
                                     const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
                                     if (::write(fd, "x", 1) != 1) throw Error(ErrorKind::failed, "log");
@@ -161,8 +161,8 @@ TEST(Faults, TwoProcessesWithoutLocks) {
   std::vector<pid_t> children;
   for (int i = 0; i < 4; ++i) {
     children.push_back(in_child([&, i] {
-      const auto object = Store({root, 60}).build(key(), [&](const Path& data) {
-        fs::remove(root / "locks" / key().hex());  // as if it had never been
+      const auto object = Store({root, 60}).build(numbered_key(), [&](const Path& data) {
+        fs::remove(root / "locks" / numbered_key().hex());  // as if it had never been
         std::this_thread::sleep_for(milliseconds(100 + 20 * i));
         fill_megabyte(data);
       });
@@ -179,14 +179,14 @@ TEST(Faults, DeadBuilderIsNotWaitedFor) {
   TemporaryFolder folder;
   const Path root = folder.path() / "cache";
   const pid_t child = in_child([&] {
-    Store({root, 60}).build(key(), [](const Path&) { ::pause(); });
+    Store({root, 60}).build(numbered_key(), [](const Path&) { ::pause(); });
     return 0;
   });
   std::this_thread::sleep_for(milliseconds(300));
-  ASSERT_TRUE(fs::exists(root / "locks" / key().hex()));
+  ASSERT_TRUE(fs::exists(root / "locks" / numbered_key().hex()));
   ::kill(child, SIGKILL);
   wait_for(child);
-  EXPECT_NO_THROW(Store({root, 600}).build(key(), fill_megabyte));
+  EXPECT_NO_THROW(Store({root, 600}).build(numbered_key(), fill_megabyte));
 }
 
 // A stopped process keeps its lock but its heart no longer beats.
@@ -194,14 +194,16 @@ TEST(Faults, HangingBuilderIsWaitedForOnlyAWhile) {
   TemporaryFolder folder;
   const Path root = folder.path() / "cache";
   const pid_t child = in_child([&] {
-    Store({root, 60}).build(key(), [](const Path&) { ::pause(); });
+    Store({root, 60}).build(numbered_key(), [](const Path&) { ::pause(); });
     return 0;
   });
   std::this_thread::sleep_for(milliseconds(300));
   ::kill(child, SIGSTOP);
   std::string told;
   const auto object =
-      Store({root, 1.5}).build(key(), fill_megabyte, "", [&](const std::string& text) { told += text; });
+      Store({root, 1.5}).build(numbered_key(), fill_megabyte, "", [&](const std::string& text) {
+        told += text;
+      });
   EXPECT_NE(told.find("no sign of life"), std::string::npos);
   EXPECT_EQ(read_text(object.data / "0"), content(0));
   ::kill(child, SIGKILL);
@@ -213,14 +215,15 @@ TEST(Faults, WorkingBuilderIsWaitedFor) {
   TemporaryFolder folder;
   const Path root = folder.path() / "cache";
   const pid_t child = in_child([&] {
-    Store({root, 60}).build(key(), [](const Path& data) {
+    Store({root, 60}).build(numbered_key(), [](const Path& data) {
       std::this_thread::sleep_for(milliseconds(3500));
       fill_megabyte(data);
     });
     return 0;
   });
   std::this_thread::sleep_for(milliseconds(300));
-  EXPECT_NO_THROW(Store({root, 2}).build(key(), [](const Path&) { ADD_FAILURE() << "built twice"; }));
+  EXPECT_NO_THROW(
+      Store({root, 2}).build(numbered_key(), [](const Path&) { ADD_FAILURE() << "built twice"; }));
   EXPECT_EQ(wait_for(child), 0);
 }
 
@@ -228,9 +231,9 @@ TEST(Faults, FolderThatIsAFile) {
   TemporaryFolder folder;
   write(folder.path() / "cache", "not a folder");
   const Store store({folder.path() / "cache", 60});
-  EXPECT_FALSE(store.find(key()).has_value());
+  EXPECT_FALSE(store.find(numbered_key()).has_value());
   EXPECT_TRUE(store.list().empty());
-  expect_error(ErrorKind::failed, "QWB_CACHE", [&] { store.build(key(), fill_megabyte); });
+  expect_error(ErrorKind::failed, "QWB_CACHE", [&] { store.build(numbered_key(), fill_megabyte); });
 }
 
 // Root in a mount namespace of its own; otherwise the test is skipped.
@@ -245,13 +248,13 @@ int with_mounts(const std::function<int()>& body) {
 TEST(Faults, ReadOnlyCacheStillServes) {
   TemporaryFolder folder;
   const Path root = folder.path() / "cache";
-  Store({root, 60}).build(key(), fill_megabyte);
+  Store({root, 60}).build(numbered_key(), fill_megabyte);
   const auto body = [&] {
     const Store store({root, 60});
-    if (!store.find(key())) return 1;
-    if (!store.find(key())) return 2;
+    if (!store.find(numbered_key())) return 1;
+    if (!store.find(numbered_key())) return 2;
     try {
-      store.build(key(2), fill_megabyte);
+      store.build(numbered_key(2), fill_megabyte);
       return 3;
     } catch (const Error& error) {
       return std::string(error.what()).find("QWB_CACHE") != std::string::npos ? 0 : 4;
@@ -282,12 +285,12 @@ TEST(Faults, ReadOnlyCacheStillServes) {
 int expect_no_room(const Path& root) {
   const Store store({root, 60});
   try {
-    store.build(key(), fill_megabyte);
+    store.build(numbered_key(), fill_megabyte);
     return 1;
   } catch (const Error& error) {
     if (std::string(error.what()).find("reserve") == std::string::npos) return 2;
   }
-  if (store.find(key())) return 3;
+  if (store.find(numbered_key())) return 3;
   return files_below(root) == 0 ? 0 : 4;
 }
 

@@ -12,16 +12,16 @@
 namespace qwb {
 namespace {
 
-const Path kSource = QWB_SOURCE_DIR;
+const Path kRoot = QWB_SOURCE_DIR;
 
 const Json& golden() {
-  static const Json value = parse_json(read_text(kSource / "tests/golden/tokenizer/ids.json"), "ids.json");
+  static const Json value = parse_json(read_text(kRoot / "tests/golden/tokenizer/ids.json"), "ids.json");
   return value;
 }
 
 std::string tokenizer_text(const Json& c) {
   return c["folder"].is_null() ? c["tokenizer"].get<std::string>()
-                               : read_text(kSource / c["folder"].get<std::string>() / "tokenizer.json");
+                               : read_text(kRoot / c["folder"].get<std::string>() / "tokenizer.json");
 }
 
 class Golden : public testing::TestWithParam<size_t> {
@@ -90,28 +90,28 @@ INSTANTIATE_TEST_SUITE_P(All, Golden, testing::Range<size_t>(0, golden()["cases"
 
 TEST(DemoModels, RoundTrip) {
   for (const char* name : {"llama", "gpt2"}) {
-    const Tokenizer tokenizer = Tokenizer::load(kSource / "recipes/demo" / name);
-    const std::string text = read_text(kSource / "recipes/demo/text/eval.txt");
+    const Tokenizer tokenizer = Tokenizer::load(kRoot / "recipes/demo" / name);
+    const std::string text = read_text(kRoot / "recipes/demo/text/eval.txt");
     EXPECT_EQ(tokenizer.decode(tokenizer.encode(text, true), true), text) << name;
     EXPECT_EQ(tokenizer.vocab_size(), 4096);
   }
 }
 
 TEST(DemoModels, SpecialTokensFollowTheConfig) {
-  const Tokenizer llama = Tokenizer::load(kSource / "recipes/demo/llama");
+  const Tokenizer llama = Tokenizer::load(kRoot / "recipes/demo/llama");
   EXPECT_EQ(llama.encode("Hello  world", true), (std::vector<int32_t>{1, 602, 409, 330, 377, 1067}));
   EXPECT_EQ(llama.special_prefix(), std::vector<int32_t>{1});
   EXPECT_EQ(llama.bos_id(), 1);
   EXPECT_EQ(llama.eos_id(), 2);
   EXPECT_TRUE(llama.is_special(1));
-  const Tokenizer gpt2 = Tokenizer::load(kSource / "recipes/demo/gpt2");
+  const Tokenizer gpt2 = Tokenizer::load(kRoot / "recipes/demo/gpt2");
   EXPECT_EQ(gpt2.encode("Hello  world", true), (std::vector<int32_t>{39, 501, 78, 220, 934}));
   EXPECT_TRUE(gpt2.special_prefix().empty());
   EXPECT_EQ(gpt2.bos_id(), 4095);
   EXPECT_EQ(gpt2.id_of("<|endoftext|>"), 4095);
   EXPECT_NE(gpt2.content_hash(), llama.content_hash());
 
-  const std::string file = read_text(kSource / "recipes/demo/llama/tokenizer.json");
+  const std::string file = read_text(kRoot / "recipes/demo/llama/tokenizer.json");
   const auto with = [&](const char* config) {
     return Tokenizer::from_json(file, config, "llama").encode("a", true);
   };
@@ -126,7 +126,7 @@ TEST(DemoModels, SpecialTokensFollowTheConfig) {
 }
 
 TEST(Encode, InvalidUtf8CountsAsReplacementCharacters) {
-  const Tokenizer gpt2 = Tokenizer::load(kSource / "recipes/demo/gpt2");
+  const Tokenizer gpt2 = Tokenizer::load(kRoot / "recipes/demo/gpt2");
   const std::pair<const char*, const char*> cases[] = {
       {"a\xff", "a\xef\xbf\xbd"},
       {"\xe4\xbd", "\xef\xbf\xbd"},

@@ -14,7 +14,7 @@ namespace qwb {
 namespace {
 
 // The counter steps every 20-100 ms and power is an average of up to 1 s: sampling faster brings nothing.
-constexpr double kSampleInterval = 0.1;
+constexpr double kNvmlInterval = 0.1;
 // Counter and integrated power that differ by more than this are reported, in windows long enough for both.
 constexpr double kDisagreement = 0.05;
 constexpr double kLongEnough = 5;
@@ -149,7 +149,7 @@ class Gpu : public EnergySource {
     }
     return {figure, ""};
   }
-  double sample_interval() const override { return kSampleInterval; }
+  double sample_interval() const override { return kNvmlInterval; }
   bool is_processor() const override { return false; }  // the model runs on the CPU
 
  private:

@@ -20,7 +20,7 @@ namespace qwb {
 namespace {
 
 // Haswell servers wrap after 262 kJ, minutes at full load; 2 s also keeps a reset apart from a wrap.
-constexpr double kSampleInterval = 2;
+constexpr double kRaplInterval = 2;
 
 // The first line of a small sysfs file, or errno.
 std::pair<std::string, int> read_line(const Path& path) {
@@ -120,7 +120,7 @@ class Package : public EnergySource {
     figure.watts = figure.seconds > 0 ? figure.joules / figure.seconds : 0;
     return {figure, ""};
   }
-  double sample_interval() const override { return kSampleInterval; }
+  double sample_interval() const override { return kRaplInterval; }
 
  private:
   std::string name_;
