@@ -13,10 +13,10 @@
 namespace qwb {
 namespace {
 
-constexpr int kPasses = 5;  // of clipping: one of both ends, four of each end by itself
+constexpr int kClippingPasses = 5;  // of clipping: one of both ends, four of each end by itself
 
 // Sums over a tile of rows.
-struct TileErrors {
+struct AwqTileErrors {
   ErrorSum weights, outputs, rounding;
   int64_t clipped = 0;
 };
@@ -50,10 +50,10 @@ void plain_differences(const ModuleTask& task, const float* weight, int64_t begi
   }
 }
 
-Json details_of(const std::vector<TileErrors>& tiles, double groups) {
+Json details_of(const std::vector<AwqTileErrors>& tiles, double groups) {
   std::vector<ErrorSum> rounding;
   int64_t clipped = 0;
-  for (const TileErrors& tile : tiles) {
+  for (const AwqTileErrors& tile : tiles) {
     rounding.push_back(tile.rounding);
     clipped += tile.clipped;
   }
@@ -112,12 +112,12 @@ ModuleResult Awq::quantize(const ModuleTask& task, const Settings& settings) con
   result.tensor = empty_tensor(info, storage(info, settings));
   set_grid_parameters(result.tensor, grid);
   const int64_t in = info.in, groups = grid.groups(in);
-  std::vector<TileErrors> tiles(static_cast<size_t>(ceil_div(info.out, kRowLanes)));
+  std::vector<AwqTileErrors> tiles(static_cast<size_t>(ceil_div(info.out, kRowLanes)));
   parallel_ranges(info.out, kRowLanes, [&](int64_t begin, int64_t end) {
     const int64_t rows = end - begin;
-    const RoundedRows rounded =
-        clip_rows(weight.data() + begin * in, rows, fixed - begin, in, hessian, grid, info.name, kPasses);
-    TileErrors& sum = tiles[static_cast<size_t>(begin / kRowLanes)];
+    const RoundedRows rounded = clip_rows(weight.data() + begin * in, rows, fixed - begin, in, hessian, grid,
+                                          info.name, kClippingPasses);
+    AwqTileErrors& sum = tiles[static_cast<size_t>(begin / kRowLanes)];
     sum.clipped = rounded.clipped;
     const FloatBuffer plain(rows * in);
     plain_differences(task, weight.data(), begin, end, grid, plain.data());
@@ -138,7 +138,7 @@ ModuleResult Awq::quantize(const ModuleTask& task, const Settings& settings) con
     sum.rounding.norm = sum.outputs.norm;
   });
   std::vector<ErrorSum> weights, outputs;
-  for (const TileErrors& tile : tiles) {
+  for (const AwqTileErrors& tile : tiles) {
     weights.push_back(tile.weights);
     outputs.push_back(tile.outputs);
   }

@@ -14,8 +14,8 @@ namespace {
 using Words = std::vector<std::string>;
 
 // A finished run as a source of tensors.
-struct Result : ModuleSink {
-  explicit Result(const std::string& name) : source(std::make_shared<DemoSource>(name)) {}
+struct AwqRun : ModuleSink {
+  explicit AwqRun(const std::string& name) : source(std::make_shared<DemoSource>(name)) {}
   void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) override {
     reports[module.info.name] = report;
     QuantizedTensor copy = {tensor.out, tensor.in, tensor.orientation, tensor.codec, tensor.parameters, {}};
@@ -33,11 +33,11 @@ struct Result : ModuleSink {
   std::map<std::string, ModuleReport> reports;
 };
 
-std::unique_ptr<Model> load(const std::shared_ptr<DemoSource>& source, const std::string& name) {
-  return Model::load(source, demo_config(name), name, reference_backend());
+std::unique_ptr<Model> model_of(const std::shared_ptr<DemoSource>& source, const std::string& name) {
+  return Model::model_of(source, demo_config(name), name, reference_backend());
 }
 
-CalibrationSet windows(const Model& model) {
+CalibrationSet block_windows(const Model& model) {
   CalibrationSet set;
   set.length = 48;
   Rng rng(11);
@@ -51,8 +51,8 @@ CalibrationSet windows(const Model& model) {
 }
 
 // What block 0 makes of all windows.
-std::vector<float> outputs(const Model& model) {
-  const CalibrationSet set = windows(model);
+std::vector<float> block_outputs(const Model& model) {
+  const CalibrationSet set = block_windows(model);
   const ModelConfig& c = model.config();
   const Block block(c, model.spec().blocks[0], 0, model.source(), model.backend());
   const RotaryTable rotary(c.rope, 0, set.length);
@@ -68,23 +68,24 @@ std::vector<float> outputs(const Model& model) {
   return all;
 }
 
-struct Outcome {
+struct BlockOutcome {
   double error = 0;  // |output - original's output|^2 over all windows
-  Result result;
+  AwqRun result;
 };
 
-Outcome quantized(const std::string& name, const std::string& method, const Json& given,
-                  const Words& include) {
-  const auto model = load(std::make_shared<DemoSource>(name), name);
+BlockOutcome block_outcome(const std::string& name, const std::string& method, const Json& given,
+                           const Words& include) {
+  const auto model = model_of(std::make_shared<DemoSource>(name), name);
   PlanRequest request;
   request.method = &find_method(method);
   request.given = given;
   request.include = include;
   const Plan plan = plan_modules(*model, request);
-  const CalibrationSet set = windows(*model);
-  Outcome outcome{0, Result(name)};
+  const CalibrationSet set = block_windows(*model);
+  BlockOutcome outcome{0, AwqRun(name)};
   quantize_model(*model, plan, method == "rtn" ? nullptr : &set, outcome.result, silent_progress());
-  const std::vector<float> before = outputs(*model), after = outputs(*load(outcome.result.source, name));
+  const std::vector<float> before = block_outputs(*model),
+                           after = block_outputs(*model_of(outcome.result.source, name));
   for (size_t i = 0; i < before.size(); ++i) {
     const double difference = static_cast<double>(after[i]) - before[i];
     outcome.error += difference * difference;
@@ -106,7 +107,8 @@ TEST_P(AwqBlock, NearerToTheOriginalThanRounding) {
                                 {"0.self_attn.v_proj", "0.self_attn.o_proj", "0.mlp.up_proj"}};
   for (const Words& include : selections) {
     const Json grid = {{"bits", 3}, {"group_size", 16}, {"symmetric", false}};
-    const Outcome awq = quantized(name, "awq", grid, include), rtn = quantized(name, "rtn", grid, include);
+    const BlockOutcome awq = block_outcome(name, "awq", grid, include),
+                       rtn = block_outcome(name, "rtn", grid, include);
     EXPECT_GT(awq.error, 0);
     EXPECT_LT(awq.error, 0.9 * rtn.error) << include.front();
   }

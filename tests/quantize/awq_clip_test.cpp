@@ -8,7 +8,7 @@
 namespace qwb {
 namespace {
 
-double form(const std::vector<double>& d, const std::vector<float>& hessian) {
+double squared_output(const std::vector<double>& d, const std::vector<float>& hessian) {
   double sum = 0;
   for (size_t i = 0; i < d.size(); ++i) {
     for (size_t j = 0; j < d.size(); ++j) sum += d[i] * hessian[i * d.size() + j] * d[j];
@@ -38,7 +38,7 @@ TEST(AwqClip, CloseToTheBestFactors) {
           const double factor = 1 - 0.05 * (begin == 0 ? a : b);
           d.push_back(w[i] - rounded(w[i], std::min(*low, 0.0f) * factor, std::max(*high, 0.0f) * factor, 3));
         }
-        const double error = form(d, hessian);
+        const double error = squared_output(d, hessian);
         best = std::min(best, error);
         if (a == 0 && b == 0) plain = error;
       }
@@ -77,7 +77,7 @@ TEST(AwqClip, EachEndByItself) {
         for (int64_t i = 0; i < in; ++i)
           d.push_back(w[i] - rounded(w[i], std::min(*low, 0.0f) * (1 - a / 40.0),
                                      std::max(*high, 0.0f) * (1 - b / 40.0), 3));
-        best = std::min(best, form(d, hessian));
+        best = std::min(best, squared_output(d, hessian));
       }
     }
     const auto row = static_cast<size_t>(r);
