@@ -34,7 +34,7 @@ struct AwqRun : ModuleSink {
 };
 
 std::unique_ptr<Model> model_of(const std::shared_ptr<DemoSource>& source, const std::string& name) {
-  return Model::model_of(source, demo_config(name), name, reference_backend());
+  return Model::load(source, demo_config(name), name, reference_backend());
 }
 
 CalibrationSet block_windows(const Model& model) {
