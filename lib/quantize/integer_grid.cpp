@@ -18,7 +18,7 @@ DType scale_type(const std::string& choice, DType weight) {
 
 }  // namespace
 
-std::vector<Parameter> grid_parameters(const std::string& scale_dtype) {
+std::vector<Parameter> grid_parameters(const std::string& scale_dtype, bool symmetric) {
   return {
       {"bits", Parameter::Kind::integer, 4, 2, 8, {}, "bits per code"},
       {"group_size",
@@ -28,7 +28,13 @@ std::vector<Parameter> grid_parameters(const std::string& scale_dtype) {
        1 << 20,
        {},
        "input channels that share a scale; -1: the whole row"},
-      {"symmetric", Parameter::Kind::boolean, true, 0, 0, {}, "no zero points: the grid is centred on zero"},
+      {"symmetric",
+       Parameter::Kind::boolean,
+       symmetric,
+       0,
+       0,
+       {},
+       "no zero points: the grid is centred on zero"},
       {"scale_dtype",
        Parameter::Kind::choice,
        scale_dtype,

@@ -49,12 +49,25 @@ void transpose_columns(const ModuleTask& task, int64_t begin, int64_t end, float
   }
 }
 
+// `weight` holds rows [begin, end) of the matrix.
+void fold(const FoldedScales& scales, int64_t begin, int64_t end, int64_t in, float* weight) {
+  for (int64_t o = begin; o < end; ++o) {
+    float* row = weight + (o - begin) * in;
+    for (int64_t i = 0; !scales.columns.empty() && i < in; ++i)
+      row[i] *= scales.columns[static_cast<size_t>(i)];
+    for (int64_t i = 0; !scales.rows.empty() && i < in; ++i) row[i] /= scales.rows[static_cast<size_t>(o)];
+  }
+}
+
 // Rows [begin, end) of the [out, in] matrix.
 void read_rows(const ModuleTask& task, int64_t begin, int64_t end, float* rows) {
-  const int64_t count = (end - begin) * task.info.in;
-  if (task.info.orientation == Orientation::out_in)
-    return read_finite(task, begin * task.info.in, count, rows);
-  transpose_columns(task, begin, end, rows);
+  const int64_t in = task.info.in, count = (end - begin) * in;
+  if (task.info.orientation == Orientation::out_in) {
+    widen(task, begin * in, count, rows);
+  } else {
+    transpose_columns(task, begin, end, rows);
+  }
+  if (task.folded != nullptr) fold(*task.folded, begin, end, in, rows);
   if (!simd::all_finite(rows, count)) refuse_non_finite(task.info.name);
 }
 
@@ -77,6 +90,14 @@ Tensor narrow(const std::vector<float>& values, DType type, const Shape& shape, 
   Tensor tensor(type, shape);
   narrow(values.data(), static_cast<int64_t>(values.size()), type, tensor.bytes().data(), where);
   return tensor;
+}
+
+const float* required_hessian(const ModuleTask& task) {
+  if (task.moments == nullptr || task.moments->hessian == nullptr || task.moments->tokens <= 0) {
+    throw Error(ErrorKind::failed, "no calibration token reached this module", task.info.name,
+                "use more calibration text, or quantize this module with rtn");
+  }
+  return task.moments->hessian;
 }
 
 void check_task(const ModuleTask& task) {
