@@ -14,6 +14,7 @@
 #include "lib/base/file.h"
 #include "lib/model/generate.h"
 #include "tools/common/choose.h"
+#include "tools/common/int8_flags.h"
 #include "tools/common/pull.h"
 #include "tools/common/text.h"
 #include "tools/common/tool.h"
@@ -35,6 +36,7 @@ struct Options {
   int64_t context = 0;
   bool no_special = false, chat = false, echo = false, ignore_eos = false, stats = false;
   GenerationSettings generation;
+  Int8Flags int8;
 };
 
 void add_options(CLI::App& app, Options& o) {
@@ -61,13 +63,14 @@ void add_options(CLI::App& app, Options& o) {
   app.add_flag("--chat", o.chat, "Put the prompt, as a user's message, into the model's chat template")
       ->excludes(no_special);
   app.add_flag("--echo", o.echo, "Print the prompt too");
+  add_int8_flags(app, o.int8);
   app.add_flag("--stats", o.stats, "Tell the speed of prefill and decode on stderr");
 }
 
 void add_sampling(CLI::App& app, SamplingSettings& s) {
   constexpr const char* kGroup = "Sampling";
   const auto add = [&](const char* flag, auto& value, const char* help, const char* type) {
-    app.add_option(flag, value, help)->capture_default_str()->type_name(type)->group(kGroup);
+    return app.add_option(flag, value, help)->capture_default_str()->type_name(type)->group(kGroup);
   };
   add("--temperature", s.temperature, "0: always the likeliest token (greedy)", "T");
   add("--top-k", s.top_k, "Choose among the K likeliest tokens; 0: all", "K");
@@ -75,7 +78,7 @@ void add_sampling(CLI::App& app, SamplingSettings& s) {
   add("--min-p", s.min_p, "Leave out tokens below this share of the likeliest one's probability; 0: none",
       "P");
   add("--repetition-penalty", s.repetition_penalty, "Divide the logits of tokens seen before; 1: off", "X");
-  add("--seed", s.seed, "Of the random choices", "S");
+  add("--seed", s.seed, "Of the random choices", "S")->check(CLI::NonNegativeNumber);
 }
 
 std::string read_standard_input() {
@@ -114,6 +117,8 @@ std::vector<int64_t> end_tokens(const OpenModel& open, const ModelConfig& config
 // Everything that was chosen, opened and checked before the first token.
 struct Session {
   ChosenArtifact chosen;
+  std::unique_ptr<Backend> int8;  // null: the fast one
+  Json int8_forward;
   std::unique_ptr<Model> model;
   std::optional<Tokenizer> tokenizer;
   std::string prompt;
@@ -158,7 +163,13 @@ Session open_session(const Options& o, Tool& tool) {
   const Path& folder = session.chosen.folder;
   require_model_folder(folder);
   const OpenModel open = open_model(folder);
-  session.model = Model::load(open.source, open.config, open.config_name());
+  const Int8Forward forward = chosen_int8_forward(o.int8);
+  session.int8 = make_int8_backend(forward);
+  session.model = Model::load(open.source, open.config, open.config_name(),
+                              session.int8 != nullptr ? *session.int8 : fast_backend());
+  require_int8_modules(*session.model, forward, folder.string());
+  session.int8_forward = int8_forward_json(*session.model, forward);
+  if (forward.threshold) tool.note("int8 forward: " + int8_forward_text(session.int8_forward));
   session.tokenizer = open_tokenizer(open);
   session.generation.eos = end_tokens(open, session.model->config());
   session.generation.stop_at_eos = !o.ignore_eos;
@@ -242,6 +253,7 @@ Json summary(const Session& session, const Clock& clock, StopReason reason, cons
           {"done", true},
           {"reason", reason == StopReason::eos ? "eos" : "length"},
           {"model", session.chosen.folder.string()},
+          {"int8_forward", session.int8_forward},
           {"rest", rest},  // text that belongs to no single token
           {"prompt_tokens", prompt},
           {"tokens", clock.tokens},

@@ -13,6 +13,7 @@
 #include "lib/base/json.h"
 #include "lib/evaluate/session.h"
 #include "tools/common/choose.h"
+#include "tools/common/int8_flags.h"
 #include "tools/common/pull.h"
 #include "tools/common/text.h"
 #include "tools/common/tool.h"
@@ -33,6 +34,7 @@ struct Options {
   int64_t windows = 0;
   int64_t repetitions = 5;
   std::optional<double> watts;
+  Int8Flags int8;
 };
 
 constexpr const char* kExamples =
@@ -41,6 +43,7 @@ constexpr const char* kExamples =
     "  qwb-eval ARTIFACT MODEL --ppl --speed     two rows of one table\n"
     "  qwb-eval ARTIFACT --protocol llama.cpp --text wiki.test.raw\n"
     "  qwb-eval ARTIFACT --speed --energy --json | jq .energy.joules\n"
+    "  qwb-eval INT8_ARTIFACT --int8 decompose   LLM.int8's own forward pass, threshold 6\n"
     "  qwb-eval --table results/*.json           one table of what --json wrote earlier\n"
     "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 damaged, 5 unsupported, 130 interrupted.";
 
@@ -83,6 +86,7 @@ void add_options(CLI::App& app, Options& o) {
                  "Power of this machine while it works, for the estimate where nothing can be measured")
       ->check(CLI::PositiveNumber)
       ->type_name("W");
+  add_int8_flags(app, o.int8);
   app.add_flag("--no-baseline", o.no_baseline, "Do not measure the unquantized model for the ratio");
   app.add_option("--table", o.records, "Measure nothing: print the table of records that --json wrote")
       ->type_name("FILE...");
@@ -96,6 +100,7 @@ EvaluationOptions evaluation_options(const Options& o, Tool& tool) {
   e.baseline = !o.no_baseline;
   e.protocol = {o.protocol, o.context, o.windows};
   e.repetitions = o.repetitions;
+  e.int8_forward = chosen_int8_forward(o.int8);
   e.energy_options.declared_watts = o.watts;
   if (e.perplexity) {
     const Path file = o.text.empty() ? demo_path("text/eval.txt") : Path(o.text);
@@ -127,12 +132,19 @@ std::string energy_cell(const Json& record) {
                        : joules + " J (" + json_string(record.at("energy"), "source", "energy", "?") + ")";
 }
 
+// The method, with the forward pass behind it where that adds its own loss.
+std::string method_cell(const Json& record, const std::string& where) {
+  const std::string method = json_string(record, "method", where);
+  if (!json_has(record, "int8_forward") || !record.at("int8_forward").contains("threshold")) return method;
+  return method + " (" + int8_forward_text(record.at("int8_forward")) + ")";
+}
+
 // One row from a record of schema 1 (lib/evaluate/record.h), fresh or read from a file.
 std::vector<std::string> table_row(const Json& r, const std::string& where) {
   const auto bytes = [](double value) { return human_bytes(static_cast<int64_t>(value)); };
   const auto rate = [](double value) { return human_number(value) + " t/s"; };
   return {json_string(r, "artifact", where),
-          json_string(r, "method", where),
+          method_cell(r, where),
           cell(r, "/bits", [](double value) { return fmt::format("{:.3g}", value); }),
           cell(r, "/bpw", [](double value) { return fmt::format("{:.2f}", value); }),
           cell(r, "/bytes", bytes),
@@ -169,6 +181,8 @@ void narrate(const EvaluationRecord& r, Tool& tool) {
                           r.perplexity->protocol, r.perplexity->context, r.perplexity->windows,
                           r.perplexity->tokens));
   }
+  if (const std::string forward = int8_forward_text(r.int8_forward); !forward.empty())
+    tool.note(fmt::format("{}: int8 forward: {}", r.artifact, forward));
   std::vector<std::string> told;
   for (const EnergyWindow& window : r.energy) {
     if (window.report.total) {

@@ -132,6 +132,7 @@ Json record_json(const EvaluationRecord& record) {
   return {{"schema", 1},
           {"artifact", record.artifact},
           {"method", record.method},
+          {"int8_forward", record.int8_forward},
           {"bits", number(record.bits)},
           {"bpw", number(record.bpw)},
           {"bytes", record.bytes},

@@ -3,6 +3,8 @@
 //
 //   schema      1
 //   artifact    the folder
+//   int8_forward  how modules stored as int8 ran: {name: "dequantize"} or {name: "LLM.int8", threshold}; null
+//   without such modules
 //   method      "none" for an unquantized model, "mixed" for several in one artifact
 //   bits        of a code, averaged over the quantized weights; of an unquantized model, of its weights' type
 //   bpw         bits per weight: all stored tensors over the number of weights of the model
@@ -43,6 +45,7 @@ struct EnergyWindow {
 struct EvaluationRecord {
   std::string artifact;
   std::string method = "none";
+  Json int8_forward;  // lib/model/int8_forward.h
   std::optional<double> bits;
   std::optional<double> bpw;
   int64_t bytes = 0;

@@ -21,7 +21,7 @@ std::string real_path(const Path& folder) {
 }  // namespace
 
 Evaluation::Evaluation(EvaluationOptions options, Progress& progress)
-    : options_(std::move(options)), progress_(progress) {
+    : options_(std::move(options)), progress_(progress), int8_(make_int8_backend(options_.int8_forward)) {
   find_protocol(options_.protocol.protocol);
   if (options_.repetitions < 1) throw Error(ErrorKind::usage, "at least one repetition is needed");
   if (options_.energy) meter_ = std::make_unique<EnergyMeter>(options_.energy_options);
@@ -101,7 +101,10 @@ EvaluationRecord Evaluation::run(const Path& folder) {
   EvaluationRecord record;
   record.artifact = folder.string();
   record.peak_reset = reset_memory_peak();
-  const Subject subject = open_subject(folder, options_.perplexity);
+  const Subject subject =
+      open_subject(folder, options_.perplexity, int8_ != nullptr ? *int8_ : fast_backend());
+  require_int8_modules(*subject.model, options_.int8_forward, record.artifact);
+  record.int8_forward = int8_forward_json(*subject.model, options_.int8_forward);
   record.method = subject.method;
   record.bits = subject.bits;
   record.bpw = subject.bpw;

@@ -11,6 +11,7 @@
 #include "lib/evaluate/energy/energy.h"
 #include "lib/evaluate/record.h"
 #include "lib/evaluate/subject.h"
+#include "lib/model/int8_forward.h"
 
 namespace qwb {
 
@@ -22,7 +23,8 @@ struct EvaluationOptions {
   std::string text;       // for the perplexity
   std::string text_name;  // for errors
   PerplexityOptions protocol;
-  int64_t repetitions = 5;  // of the speed measurement
+  Int8Forward int8_forward;  // of int8 modules
+  int64_t repetitions = 5;   // of the speed measurement
   EnergyOptions energy_options;
 };
 
@@ -30,7 +32,8 @@ class Evaluation {
  public:
   // Throws usage for an unknown protocol or settings that make no sense.
   Evaluation(EvaluationOptions options, Progress& progress);
-  // Measures one folder. Throws Error; what was measured of other folders stays.
+  // Measures one folder. Throws Error, usage if LLM.int8's forward pass was asked for and the folder has no
+  // int8 modules; what was measured of other folders stays.
   EvaluationRecord run(const Path& folder);
 
  private:
@@ -43,6 +46,7 @@ class Evaluation {
 
   EvaluationOptions options_;
   Progress& progress_;
+  std::unique_ptr<Backend> int8_;  // null: the fast one
   std::unique_ptr<EnergyMeter> meter_;
   std::map<std::string, EncodedText> texts_;           // by tokenizer
   std::map<std::string, PerplexityResult> baselines_;  // by folder of the unquantized model

@@ -26,8 +26,8 @@ struct Subject {
 };
 
 // Throws what open_model, Model::load and Tokenizer::load throw (a missing tokenizer only if
-// `needs_tokenizer`).
-Subject open_subject(const Path& folder, bool needs_tokenizer);
+// `needs_tokenizer`). The backend must outlive the subject.
+Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& backend = fast_backend());
 
 // The folder of the unquantized model: the path in qwb.json, taken as it is or relative to the artifact;
 // nothing if it is not there or is not named.

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -73,6 +74,10 @@ const Backend& reference_backend();
 const Backend& fast_backend();
 // The same with the operands of products of many tokens rounded to bf16.
 const Backend& bf16_backend();
+// The fast backend with LLM.int8's forward pass: products with weights in int8 rows take their activations in
+// 8 bits too, but for outlier columns (int8_product.h); all else as before. Throws usage for a threshold that
+// is negative or not finite.
+std::unique_ptr<Backend> int8_backend(float threshold);
 // For calibration, whose noise is far above that rounding: bf16 where matrix units make it fast, else the
 // fast backend.
 const Backend& calibration_backend();

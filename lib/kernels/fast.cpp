@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "lib/base/error.h"
@@ -10,6 +12,7 @@
 #include "lib/kernels/backend.h"
 #include "lib/kernels/bf16_product.h"
 #include "lib/kernels/dequantize.h"
+#include "lib/kernels/int8_product.h"
 #include "lib/kernels/isa.h"
 #include "lib/kernels/matmul.h"
 #include "lib/kernels/simd.h"
@@ -215,14 +218,21 @@ void attend_one(const float* query, const float* keys, const float* values, cons
 
 class Fast final : public Backend {
  public:
-  explicit Fast(Products products) : products_(products) {}
+  // int8_threshold: products of int8 rows take activations of 8 bits (int8_product.h).
+  explicit Fast(Products products, std::optional<float> int8_threshold = {})
+      : products_(products), int8_threshold_(int8_threshold) {}
   std::string name() const override {
-    return "cpu-" + isa_name() + (products_ == Products::bf16 ? "-bf16" : "");
+    return "cpu-" + isa_name() + (products_ == Products::bf16 ? "-bf16" : "") +
+           (int8_threshold_ ? "-int8" : "");
   }
   Products products() const override { return products_; }
 
   void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y,
               bool add) const override {
+    if (in_8_bits(weight)) {
+      const Int8Activations codes(x, tokens, weight.in, *int8_threshold_);
+      return int8_product(codes, weight, 0, weight.out, bias, y, weight.out, add);
+    }
     if (bias != nullptr) fill_bias(bias, tokens, weight.out, y, add);
     add = add || bias != nullptr;
     if (tokens <= kFewTokens) {
@@ -330,10 +340,16 @@ class Fast final : public Backend {
     std::vector<double> sum(static_cast<size_t>(rows));
     const int64_t step = std::min(slab_rows(weight), kVocabularySlab);
     FloatBuffer logits(rows * std::min(step, weight.out));
+    std::optional<Int8Activations> codes;
+    if (in_8_bits(weight)) codes.emplace(x, rows, weight.in, *int8_threshold_);
     for (int64_t begin = 0; begin < weight.out; begin += step) {
       const int64_t count = std::min(step, weight.out - begin);
-      matmul(true, rows, count, weight.in, x, weight.in, slab(weight, begin, begin + count), weight.in,
-             logits.data(), count, false);
+      if (codes) {
+        int8_product(*codes, weight, begin, begin + count, nullptr, logits.data(), count, false);
+      } else {
+        matmul(true, rows, count, weight.in, x, weight.in, slab(weight, begin, begin + count), weight.in,
+               logits.data(), count, false);
+      }
       parallel_for(ceil_div(rows, 8), [&](int64_t chunk) {
         for (int64_t r = chunk * 8; r < std::min(rows, chunk * 8 + 8); ++r) {
           const auto i = static_cast<size_t>(r);
@@ -361,7 +377,12 @@ class Fast final : public Backend {
     });
   }
 
+  bool in_8_bits(const Weight& weight) const {
+    return int8_threshold_ && std::holds_alternative<Int8Rows>(weight.storage);
+  }
+
   Products products_;
+  std::optional<float> int8_threshold_;
 };
 
 }  // namespace
@@ -380,6 +401,13 @@ const Backend& bf16_backend() {
     return Fast(Products::bf16);
   }();
   return backend;
+}
+
+std::unique_ptr<Backend> int8_backend(float threshold) {
+  if (!(threshold >= 0) || !std::isfinite(threshold))
+    throw Error(ErrorKind::usage, "the outlier threshold must be 0 (off) or a positive number");
+  select_isa();
+  return std::make_unique<Fast>(Products::f32, threshold);
 }
 
 const Backend& calibration_backend() {

@@ -147,6 +147,15 @@ void Block::set_bias(const std::string& module, const std::vector<float>& bias) 
   linear.bias = bias;
 }
 
+void Block::set_norm(Stage stage, const std::vector<float>& gain, const std::vector<float>& bias) {
+  Norm& norm = stage == Stage::attention_input ? attention_norm_ : mlp_norm_;
+  if (gain.size() != norm.gain.size() || bias.size() != norm.bias.size())
+    throw Error(ErrorKind::failed,
+                "another size was put in place of a norm of block " + std::to_string(index_));
+  norm.gain = gain;
+  norm.bias = bias;
+}
+
 void Block::normalize(const Norm& norm, const float* x, int64_t tokens, float* h) const {
   if (norm.centred) {
     backend_.layer_norm(x, tokens, config_.hidden, norm.gain.data(), norm.bias.data(), config_.norm_eps, h);

@@ -47,6 +47,9 @@ class Block {
   // Empty if the module has none.
   const std::vector<float>& bias(const std::string& module) const;
   void set_bias(const std::string& module, const std::vector<float>& bias);
+  // The norm whose output is the input of `stage` (attention_input or mlp_input). bias: empty exactly if the
+  // norm has none.
+  void set_norm(Stage stage, const std::vector<float>& gain, const std::vector<float>& bias);
 
   // x [tokens, hidden] is the residual stream of one sequence.
   // h [tokens, hidden] = norm(x), the input of q, k and v.

@@ -59,6 +59,17 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
   return model;
 }
 
+int64_t Model::int8_modules() const {
+  const auto is_int8 = [](const Weight& weight) { return std::holds_alternative<Int8Rows>(weight.storage); };
+  int64_t count = is_int8(output_) ? 1 : 0;
+  for (const Block& block : blocks_) {
+    for (const Stage stage : kStages) {
+      for (const LinearSpec* linear : block.linears(stage)) count += is_int8(block.weight(linear->module));
+    }
+  }
+  return count;
+}
+
 void Model::check_tokens(std::span<const int32_t> tokens, const KvCache& cache) const {
   const auto count = static_cast<int64_t>(tokens.size());
   if (cache.length() + count > cache.capacity()) {

@@ -48,6 +48,8 @@ class Model {
   const ModelSpec& spec() const { return spec_; }
   const TensorSource& source() const { return *source_; }
   const Backend& backend() const { return backend_; }
+  // Linear modules stored as int8 rows, the output embedding included.
+  int64_t int8_modules() const;
   KvCache new_cache(int64_t capacity) const { return KvCache(config_, capacity); }
 
   // Appends `tokens` to the sequence in `cache` and writes their final hidden states (after the last norm),

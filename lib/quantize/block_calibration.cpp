@@ -16,14 +16,8 @@ namespace {
 // matrix library, and enough windows for the threads to share.
 constexpr int64_t kBatchFloats = int64_t{13} << 18;
 constexpr int64_t kBatchTokens = 8192;
-// Fewer windows than this go through a block one after the other, each on all threads: long windows of wide
-// models would hold too much memory side by side.
+// Fewer windows than this go through a block one after the other.
 constexpr int64_t kManyWindows = 4;
-
-int64_t batch_windows(int64_t length, int64_t size, int64_t windows) {
-  const int64_t tokens = std::min(kBatchTokens, kBatchFloats / size);
-  return std::clamp<int64_t>(tokens / length, 1, windows);
-}
 
 std::vector<float> means(const std::vector<double>& sums, int64_t tokens) {
   std::vector<float> result(sums.size());
@@ -50,6 +44,19 @@ FloatBuffer zeros(int64_t count) {
 }
 
 }  // namespace
+
+int64_t batch_windows(int64_t length, int64_t size, int64_t windows) {
+  const int64_t tokens = std::min(kBatchTokens, kBatchFloats / size);
+  return std::clamp<int64_t>(tokens / length, 1, windows);
+}
+
+void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)>& body) {
+  if (count < kManyWindows) {
+    for (int64_t w = first; w < first + count; ++w) body(w);
+  } else {
+    parallel_for(count, [&](int64_t i) { body(first + i); });
+  }
+}
 
 ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibration, const Path& scratch)
     : windows_(static_cast<int64_t>(calibration.windows.size())),
@@ -95,15 +102,6 @@ BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualSt
       rotary_(model.config().rope, 0, stream.length()),
       index_(index) {
   if (reference_ != nullptr) original_.emplace(block_);
-}
-
-void BlockCalibration::for_windows(int64_t first, int64_t count,
-                                   const std::function<void(int64_t)>& body) const {
-  if (count < kManyWindows) {
-    for (int64_t w = first; w < first + count; ++w) body(w);
-  } else {
-    parallel_for(count, [&](int64_t i) { body(first + i); });
-  }
 }
 
 void BlockCalibration::prepare(const Gather& gather) {
@@ -304,8 +302,12 @@ void BlockCalibration::replace(const std::string& module, const Weight& weight) 
   replaced_.push_back(std::move(kept));
 }
 
-void BlockCalibration::shift_bias(const std::string& module, const std::vector<float>& bias) {
+void BlockCalibration::set_bias(const std::string& module, const std::vector<float>& bias) {
   block_.set_bias(module, bias);
+}
+
+void BlockCalibration::set_norm(Stage stage, const std::vector<float>& gain, const std::vector<float>& bias) {
+  block_.set_norm(stage, gain, bias);
 }
 
 void BlockCalibration::finish() {

@@ -58,7 +58,9 @@ class BlockCalibration {
   const Moments& observe(Stage stage, const StageWants& wants);
   // The block goes on with this weight, dequantized.
   void replace(const std::string& module, const Weight& weight);
-  void shift_bias(const std::string& module, const std::vector<float>& bias);
+  void set_bias(const std::string& module, const std::vector<float>& bias);
+  // As Block::set_norm; before the stage is observed.
+  void set_norm(Stage stage, const std::vector<float>& gain, const std::vector<float>& bias);
   void finish();
 
  private:
@@ -80,7 +82,6 @@ class BlockCalibration {
   void add_means(const FloatBuffer& values, int64_t rows, int64_t columns, std::vector<double>& sums) const;
   void shift(const FloatBuffer& inputs, int64_t rows, int64_t columns);
   void take_out_means();
-  void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)>& body) const;
   void attend(const Block& block, const float* x, float* attended) const;
   void inner(const Block& block, const float* x, float* inner) const;
 
@@ -111,6 +112,12 @@ class OutputCalibration {
   Moments moments_;
   FloatBuffer hessian_, drift_;
 };
+
+// Windows that go through a block before their inputs are added to the moments.
+int64_t batch_windows(int64_t length, int64_t size, int64_t windows);
+// The windows of a batch, side by side unless they are few: then each on all threads, because long windows
+// of wide models would hold too much memory side by side.
+void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)>& body);
 
 // Windows that are enough to time a block.
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration);

@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "lib/base/rng.h"
 #include "lib/quantize/block_calibration.h"
+#include "lib/quantize/block_survey.h"
+#include "lib/quantize/stage_scaling.h"
 
 namespace qwb {
 namespace {
@@ -45,13 +49,30 @@ Trial trial_moments(int64_t in) {
   trial.moments.hessian = trial.hessian.data();
   trial.moments.drift = trial.drift.data();
   trial.moments.tokens = 1000;
+  for (int64_t i = 0; i < in; ++i)
+    trial.moments.input_magnitude.push_back(std::sqrt(trial.hessian[i * in + i] / 1000));
   return trial;
+}
+
+// A stage of this module alone: the search for scales takes a time for each module.
+void scale_alone(const PlannedModule& planned, const ModuleTask& task) {
+  StageTask stage;
+  stage.modules.push_back({task, &planned.settings});
+  stage.moments = task.moments;
+  stage.scales = task.info.in;
+  stage.scale_of.resize(static_cast<size_t>(task.info.in));
+  std::iota(stage.scale_of.begin(), stage.scale_of.end(), int64_t{0});
+  stage.divided.assign(static_cast<size_t>(task.info.in), 1.0f);
+  planned.method->scale_stage(stage);
 }
 
 double timed_quantize(const PlannedModule& planned, const ModuleInfo& info, const TensorView& weight,
                       const Moments* moments) {
   const auto start = Clock::now();
-  planned.method->quantize({info, weight, moments}, planned.settings);
+  const ModuleTask task{info, weight, moments};
+  if (planned.role == PlannedModule::Role::linear && planned.method->scales_stages(planned.settings))
+    scale_alone(planned, task);
+  planned.method->quantize(task, planned.settings);
   return seconds_since(start);
 }
 
@@ -110,7 +131,15 @@ double block_seconds(const Model& model, const Plan& plan, const CalibrationSet&
     return seconds_since(start);
   };
   once();  // the first pages of weights and scratch
-  return once() * static_cast<double>(calibration.windows.size()) / static_cast<double>(count);
+  const double all = once() * static_cast<double>(calibration.windows.size());
+  double seconds = all / static_cast<double>(count);
+  if (scales_stages(plan)) {
+    const auto start = Clock::now();
+    survey_block(model, 0, stream, {std::begin(kStages), std::end(kStages)});
+    seconds += seconds_since(start) * static_cast<double>(surveyed_windows(calibration)) /
+               static_cast<double>(std::min(surveyed_windows(few), surveyed_windows(calibration)));
+  }
+  return seconds;
 }
 
 }  // namespace
@@ -127,7 +156,8 @@ MemoryNeed estimate_memory(const Model& model, const Plan& plan, const Calibrati
   const ActivationBytes activations = activation_bytes(model, *calibration, follow);
   need.kept = activations.kept;
   need.streams = activations.streams;
-  need.fixed += calibration_memory(model, *calibration, follow);
+  const int64_t survey = scales_stages(plan) ? survey_memory(model, *calibration) : 0;
+  need.fixed += std::max(calibration_memory(model, *calibration, follow), survey);
   return need;
 }
 

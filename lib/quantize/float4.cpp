@@ -1,5 +1,6 @@
 // Methods "nf4" and "fp4": 4-bit floats in blocks along the flattened stored tensor, whatever its
 // orientation, byte for byte as bitsandbytes 0.50 makes them on the CPU from the f32 values (float_blocks.h).
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -75,12 +76,17 @@ double Float4::error(const ModuleTask& task, const std::byte* codes, const std::
   std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(count, kPiece)));
   parallel_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
     std::vector<float> values(static_cast<size_t>(end - begin));
-    read_floats(task.weight, begin, end - begin, values.data(), task.info.name);
+    read_finite(task, begin, end - begin, values.data());
+    std::vector<float> points(static_cast<size_t>(end - begin) + 1);  // of the table
+    for (int64_t k = begin; k < end; k += 2) {
+      const auto pair = static_cast<size_t>(codes[k / 2]);
+      points[static_cast<size_t>(k - begin)] = table[pair >> 4];
+      points[static_cast<size_t>(k - begin) + 1] = table[pair & 15];
+    }
     ErrorSum sum;
-    for (int64_t k = begin; k < end; ++k) {
-      const int pair = static_cast<int>(codes[k / 2]);
-      const float value = table[static_cast<size_t>(k % 2 == 0 ? pair >> 4 : pair & 15)];
-      sum.add(values[static_cast<size_t>(k - begin)], value * scales[static_cast<size_t>(k >> shift)]);
+    for (int64_t k = begin; k < end; k += block_size) {
+      sum.add(value_squares(values.data() + (k - begin), points.data() + (k - begin),
+                            std::min(block_size, end - k), scales[static_cast<size_t>(k >> shift)]));
     }
     errors[static_cast<size_t>(begin / kPiece)] = sum;
   });
@@ -101,8 +107,7 @@ ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) 
   std::vector<float> scales(static_cast<size_t>(ceil_div(count, block_size)));
   parallel_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
     std::vector<float> values(static_cast<size_t>(end - begin));
-    read_floats(task.weight, begin, end - begin, values.data(), task.info.name);
-    finite_absmax(values.data(), end - begin, task.info.name);
+    read_finite(task, begin, end - begin, values.data());
     quantize_float_blocks(values.data(), end - begin, table_, block_size, scales.data() + begin / block_size,
                           codes + begin / 2);
   });

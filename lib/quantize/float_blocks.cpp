@@ -4,6 +4,9 @@
 #include <bit>
 #include <cmath>
 
+#include "lib/kernels/simd.h"
+#include "lib/quantize/rounding.h"
+
 namespace qwb {
 namespace {
 
@@ -30,22 +33,6 @@ constexpr Ranking make_ranking(const std::array<float, 16>& values, const std::a
 
 constexpr Ranking kNf4Ranking = make_ranking(kNf4, kNf4Order);
 constexpr Ranking kFp4Ranking = make_ranking(kFp4, kFp4Order);
-
-float block_absmax(const float* values, int64_t count) {
-  int32_t largest = 0;
-  for (int64_t i = 0; i < count; ++i)
-    largest = std::max(largest, std::bit_cast<int32_t>(values[i]) & 0x7fffffff);
-  return std::bit_cast<float>(largest);
-}
-
-// Vectorises over the elements: fifteen compares each, no branches.
-void rank_values(const float* scaled, int64_t count, const std::array<float, 15>& bounds, int32_t* ranks) {
-  for (int64_t i = 0; i < count; ++i) {
-    int32_t rank = 0;
-    for (const float bound : bounds) rank += scaled[i] > bound ? 1 : 0;
-    ranks[i] = rank;
-  }
-}
 
 // The dynamic map before sorting: for i = 0..6 the midpoints of 2^i equal steps of [0.1, 1], times 10^(i-6),
 // with both signs; 0; 1. linspace runs up from 0.1 in its first half and down from 1 in the second, with one
@@ -137,21 +124,20 @@ void quantize_float_blocks(const float* values, int64_t count, FloatBlocks::Tabl
                            float* absmax, std::byte* codes) {
   const Ranking& ranking = table == FloatBlocks::Table::nf4 ? kNf4Ranking : kFp4Ranking;
   std::vector<float> scaled(static_cast<size_t>(block_size) + 1);
-  std::vector<int32_t> ranks(scaled.size());
+  std::vector<uint8_t> ranks(scaled.size());
   for (int64_t begin = 0, b = 0; begin < count; begin += block_size, ++b) {
     const int64_t length = std::min(block_size, count - begin);
-    const float largest = block_absmax(values + begin, length);
+    const float largest = simd::max_magnitude(values + begin, length);
     const float divisor = std::max(largest, 1e-38f);
     if (length == block_size) {
       absmax[b] = largest;
-      const float factor = 1.0f / divisor;
-      for (int64_t i = 0; i < length; ++i) scaled[static_cast<size_t>(i)] = values[begin + i] * factor;
+      rank_among(values + begin, length, 1.0f / divisor, ranking.bounds, ranks.data());
     } else {
       absmax[b] = divisor;
       for (int64_t i = 0; i < length; ++i) scaled[static_cast<size_t>(i)] = values[begin + i] / divisor;
+      scaled[static_cast<size_t>(length)] = 0;  // an odd length is padded
+      rank_among(scaled.data(), length + 1, 1, ranking.bounds, ranks.data());
     }
-    scaled[static_cast<size_t>(length)] = 0;  // an odd length is padded
-    rank_values(scaled.data(), length + 1, ranking.bounds, ranks.data());
     std::byte* packed = codes + begin / 2;
     for (int64_t i = 0; i < length; i += 2) {
       const int high = ranking.order[static_cast<size_t>(ranks[static_cast<size_t>(i)])];
@@ -170,7 +156,7 @@ NestedScales quantize_scales(const std::vector<float>& absmax) {
   for (size_t i = 0; i < absmax.size(); ++i) centred[i] = absmax[i] - nested.offset;
   for (int64_t begin = 0; begin < count; begin += kNestedBlock) {
     const int64_t length = std::min(kNestedBlock, count - begin);
-    const float largest = block_absmax(centred.data() + begin, length);
+    const float largest = simd::max_magnitude(centred.data() + begin, length);
     nested.absmax.push_back(largest);
     // Equal scales: nothing is left to code, any code times 0 is 0.
     const float factor = largest > 0 ? 1.0f / largest : 0.0f;

@@ -29,14 +29,6 @@ GptqSettings gptq_settings(const ModuleInfo& module, const Settings& settings) {
   return gptq;
 }
 
-const float* checked_hessian(const ModuleTask& task) {
-  if (task.moments == nullptr || task.moments->hessian == nullptr || task.moments->tokens <= 0) {
-    throw Error(ErrorKind::failed, "no calibration token reached this module", task.info.name,
-                "use more calibration text, or quantize this module with rtn");
-  }
-  return task.moments->hessian;
-}
-
 // A regression on `columns` inputs from so many tokens explains about columns / tokens of pure noise: that
 // share is not believed. (Demo llama with 4 windows of 128 tokens: perplexity 35.9 with the full correction,
 // below the published GPTQ's with this.)
@@ -200,7 +192,7 @@ class Gptq : public Method {
 ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) const {
   const ModuleInfo& info = task.info;
   const GptqSettings gptq = gptq_settings(info, settings);
-  const float* hessian = checked_hessian(task);
+  const float* hessian = required_hessian(task);
   const FloatBuffer weight = read_out_in(task);
   const PreparedMoments prepared = prepare_moments(hessian, info.in, gptq, info.name);
   const Moments& moments = *task.moments;

@@ -4,7 +4,7 @@
 // first: equal where f16 holds the values exactly.)
 #include <cmath>
 
-#include "lib/base/parallel.h"
+#include "lib/kernels/simd.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/quantize/rounding.h"
@@ -16,9 +16,7 @@ namespace {
 bool round_row(const float* row, int64_t count, float absmax, int8_t* codes) {
   const float factor = (1.0f / absmax) * 127.0f;  // two roundings, as torch computes 127 / tensor
   if (!std::isfinite(factor)) return false;
-  for (int64_t i = 0; i < count; ++i) {
-    codes[i] = static_cast<int8_t>(static_cast<int32_t>(round_even(row[i] * factor)));
-  }
+  round_to_int8(row, count, factor, codes);
   return true;
 }
 
@@ -45,20 +43,19 @@ class Int8 : public Method {
 
 ModuleResult Int8::quantize(const ModuleTask& task, const Settings& settings) const {
   const int64_t out = task.info.out, in = task.info.in;
-  const FloatBuffer weight = read_out_in(task);
   ModuleResult result;
   result.tensor = empty_tensor(task.info, storage(task.info, settings));
   auto* codes = result.tensor.parts.at("codes").data<int8_t>();
   auto* absmax = result.tensor.parts.at("absmax").data<float>();
   std::vector<ErrorSum> errors(static_cast<size_t>(out));
-  parallel_for(out, [&](int64_t o) {
-    const float* row = weight.data() + o * in;
-    int8_t* row_codes = codes + o * in;
-    absmax[o] = finite_absmax(row, in, task.info.name);
-    if (!round_row(row, in, absmax[o], row_codes)) round_tiny_row(row, in, absmax[o], row_codes);
-    const float scale = absmax[o] * (1.0f / 127.0f);
-    ErrorSum& sum = errors[static_cast<size_t>(o)];
-    for (int64_t i = 0; i < in; ++i) sum.add(row[i], static_cast<float>(row_codes[i]) * scale);
+  for_rows_out_in(task, [&](int64_t first, int64_t last, const float* rows) {
+    for (int64_t o = first; o < last; ++o) {
+      const float* row = rows + (o - first) * in;
+      int8_t* row_codes = codes + o * in;
+      absmax[o] = simd::max_magnitude(row, in);
+      if (!round_row(row, in, absmax[o], row_codes)) round_tiny_row(row, in, absmax[o], row_codes);
+      errors[static_cast<size_t>(o)].add(int8_squares(row, row_codes, in, absmax[o] * (1.0f / 127.0f)));
+    }
   });
   result.weight_error = relative_error(errors);
   return result;

@@ -18,7 +18,7 @@ DType scale_type(const std::string& choice, DType weight) {
 
 }  // namespace
 
-std::vector<Parameter> grid_parameters(const std::string& scale_dtype) {
+std::vector<Parameter> grid_parameters(const std::string& scale_dtype, bool symmetric) {
   return {
       {"bits", Parameter::Kind::integer, 4, 2, 8, {}, "bits per code"},
       {"group_size",
@@ -28,7 +28,13 @@ std::vector<Parameter> grid_parameters(const std::string& scale_dtype) {
        1 << 20,
        {},
        "input channels that share a scale; -1: the whole row"},
-      {"symmetric", Parameter::Kind::boolean, true, 0, 0, {}, "no zero points: the grid is centred on zero"},
+      {"symmetric",
+       Parameter::Kind::boolean,
+       symmetric,
+       0,
+       0,
+       {},
+       "no zero points: the grid is centred on zero"},
       {"scale_dtype",
        Parameter::Kind::choice,
        scale_dtype,
@@ -106,22 +112,12 @@ Grid make_grid(float low, float high, const GridSettings& settings, const std::s
 }
 
 Grid make_grid(const float* values, int64_t count, const GridSettings& settings, const std::string& module) {
-  float low = 0, high = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    low = std::min(low, values[i]);
-    high = std::max(high, values[i]);
-  }
-  return make_grid(low, high, settings, module);
+  const Extremes range = extremes(values, count);
+  return make_grid(range.low, range.high, settings, module);
 }
 
 void round_to_grid(const float* values, int64_t count, const Grid& grid, int max_code, uint8_t* codes) {
-  const auto low = static_cast<float>(-grid.zero);
-  const auto high = static_cast<float>(max_code - grid.zero);
-  for (int64_t i = 0; i < count; ++i) {
-    // Clamping to integers first gives the same code and keeps the rounding trick in its range.
-    const float clamped = std::min(std::max(values[i] / grid.scale, low), high);
-    codes[i] = static_cast<uint8_t>(static_cast<int32_t>(round_even(clamped)) + grid.zero);
-  }
+  round_to_steps(values, count, grid.scale, grid.zero, max_code, codes);
 }
 
 void store_grid_row(QuantizedTensor& tensor, const GridSettings& settings, int64_t row, const uint8_t* codes,

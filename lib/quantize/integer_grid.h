@@ -27,8 +27,8 @@ struct GridSettings {
   int64_t groups(int64_t in) const { return ceil_div(in, group_size); }
 };
 
-// bits, group_size, symmetric, scale_dtype with this default.
-std::vector<Parameter> grid_parameters(const std::string& scale_dtype);
+// bits, group_size, symmetric, scale_dtype with these defaults.
+std::vector<Parameter> grid_parameters(const std::string& scale_dtype, bool symmetric = true);
 // Throws usage for group_size 0.
 void check_grid_settings(const Settings& settings, const std::string& method);
 // Throws usage, naming the module, if the group is longer than the row.

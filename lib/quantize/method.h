@@ -58,12 +58,53 @@ struct Moments {
   // means over the tokens of x, x* - x, r* - r.
   bool centred = false;
   std::vector<float> input_mean, drift_mean, residual_mean;
+  // The mean of |x| by channel; for Method::scale_stage only.
+  std::vector<float> input_magnitude;
+};
+
+// Scales that left a module's neighbours and went into its weight: what is quantized is
+// w[o, i] * columns[i] / rows[o]. An empty vector is all ones.
+struct FoldedScales {
+  std::vector<float> columns;  // the operation before divides its output by these
+  std::vector<float> rows;     // the module behind multiplies its columns with these
+  bool empty() const { return columns.empty() && rows.empty(); }
 };
 
 struct ModuleTask {
   ModuleInfo info;
   TensorView weight;                 // the checkpoint's tensor, oriented as info says
   const Moments* moments = nullptr;  // for methods that need calibration
+  // Set only for methods that scale stages; read_out_in() (module_weight.h) applies it.
+  const FoldedScales* folded = nullptr;
+  // The first rows of the weight that make queries and keys: their errors meet in a product, not in a sum.
+  int64_t query_key_rows = 0;
+};
+
+// One stage of a block: the modules that read one input, and whatever makes that input. Scaling divides each
+// input channel by a factor inside the operation before (a norm's gain and bias, the rows of another module)
+// and multiplies the modules' columns with it, which changes nothing but how well the weights can be rounded.
+struct StageTask {
+  struct Module {
+    ModuleTask task;  // without moments
+    const Settings* settings = nullptr;
+  };
+  std::vector<Module> modules;  // all of this method
+  const Moments* moments =
+      nullptr;  // of the input in the model as quantized so far: tokens, hessian, magnitude
+  // The scale of each input channel, 0 .. scales - 1: channels that repeat one value (heads that share their
+  // values) have one scale.
+  std::vector<int64_t> scale_of;
+  int64_t scales = 0;
+  // By scale: the largest magnitude that will be divided by it.
+  std::vector<float> divided;
+  // By scale, if the input comes from a norm: its gain, and the type that gain / scale will be stored in.
+  std::vector<float> gains;
+  DType gain_type = DType::f32;
+};
+
+struct StageScales {
+  std::vector<float> scales;      // empty: the stage is best left alone
+  Json details = Json::object();  // for each of its modules
 };
 
 struct ModuleResult {
@@ -91,6 +132,11 @@ class Method {
   // Throws usage for what the declaration cannot say (a block size that is no power of two).
   // resolve_settings() calls it.
   virtual void check(const Settings& /*settings*/) const {}
+  // The method chooses scales for whole stages before their modules are quantized. A stage is offered only if
+  // all of its modules have this method and what makes their input can take the scales without any error:
+  // a norm, or rows of a module that has this method too.
+  virtual bool scales_stages(const Settings& /*settings*/) const { return false; }
+  virtual StageScales scale_stage(const StageTask& /*stage*/) const { return {}; }
   // Nominal bits per code for tables.
   virtual double bits(const Settings& settings) const = 0;
   // Throws usage, naming the module, if the settings do not fit it (a group larger than the row, say).

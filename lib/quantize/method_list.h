@@ -13,5 +13,6 @@ std::unique_ptr<Method> make_int8();
 std::unique_ptr<Method> make_nf4();
 std::unique_ptr<Method> make_fp4();
 std::unique_ptr<Method> make_gptq();
+std::unique_ptr<Method> make_awq();
 
 }  // namespace qwb

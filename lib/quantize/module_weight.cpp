@@ -6,6 +6,7 @@
 
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
+#include "lib/kernels/simd.h"
 
 namespace qwb {
 namespace {
@@ -17,23 +18,57 @@ namespace {
               "choose bf16 or f32");
 }
 
+[[noreturn]] void refuse_non_finite(const std::string& module) {
+  throw Error(ErrorKind::failed, "the weight holds NaN or Inf", module,
+              "the checkpoint is damaged or diverged in training");
+}
+
 constexpr int64_t kTile = 64;  // a 64 x 64 tile of f32 and its transpose fit the L1 cache
 
-// Columns [begin, end) of the stored [in, out] matrix become rows of `result`.
+void widen(const ModuleTask& task, int64_t begin, int64_t count, float* values) {
+  const TensorView& view = task.weight;
+  const std::byte* at = view.bytes.data() + begin * dtype_size(view.dtype);
+  if (view.dtype == DType::bf16) return simd::from_bf16(at, count, values);
+  if (view.dtype == DType::f16) return simd::from_f16(at, count, values);
+  read_floats(view, begin, count, values, task.info.name);
+}
+
+// Columns [begin, end) of the stored [in, out] matrix become the rows of `result`.
 void transpose_columns(const ModuleTask& task, int64_t begin, int64_t end, float* result) {
   float tile[kTile * kTile];
   const int64_t in = task.info.in;
   for (int64_t i0 = 0; i0 < in; i0 += kTile) {
     const int64_t rows = std::min(kTile, in - i0);
     for (int64_t i = 0; i < rows; ++i) {
-      read_floats(task.weight, (i0 + i) * task.info.out + begin, end - begin, tile + i * kTile,
-                  task.info.name);
+      widen(task, (i0 + i) * task.info.out + begin, end - begin, tile + i * kTile);
     }
     for (int64_t o = begin; o < end; ++o) {
-      float* row = result + o * in + i0;
+      float* row = result + (o - begin) * in + i0;
       for (int64_t i = 0; i < rows; ++i) row[i] = tile[i * kTile + (o - begin)];
     }
   }
+}
+
+// `weight` holds rows [begin, end) of the matrix.
+void fold(const FoldedScales& scales, int64_t begin, int64_t end, int64_t in, float* weight) {
+  for (int64_t o = begin; o < end; ++o) {
+    float* row = weight + (o - begin) * in;
+    for (int64_t i = 0; !scales.columns.empty() && i < in; ++i)
+      row[i] *= scales.columns[static_cast<size_t>(i)];
+    for (int64_t i = 0; !scales.rows.empty() && i < in; ++i) row[i] /= scales.rows[static_cast<size_t>(o)];
+  }
+}
+
+// Rows [begin, end) of the [out, in] matrix.
+void read_rows(const ModuleTask& task, int64_t begin, int64_t end, float* rows) {
+  const int64_t in = task.info.in, count = (end - begin) * in;
+  if (task.info.orientation == Orientation::out_in) {
+    widen(task, begin * in, count, rows);
+  } else {
+    transpose_columns(task, begin, end, rows);
+  }
+  if (task.folded != nullptr) fold(*task.folded, begin, end, in, rows);
+  if (!simd::all_finite(rows, count)) refuse_non_finite(task.info.name);
 }
 
 }  // namespace
@@ -55,6 +90,14 @@ Tensor narrow(const std::vector<float>& values, DType type, const Shape& shape, 
   Tensor tensor(type, shape);
   narrow(values.data(), static_cast<int64_t>(values.size()), type, tensor.bytes().data(), where);
   return tensor;
+}
+
+const float* required_hessian(const ModuleTask& task) {
+  if (task.moments == nullptr || task.moments->hessian == nullptr || task.moments->tokens <= 0) {
+    throw Error(ErrorKind::failed, "no calibration token reached this module", task.info.name,
+                "use more calibration text, or quantize this module with rtn");
+  }
+  return task.moments->hessian;
 }
 
 void check_task(const ModuleTask& task) {
@@ -84,25 +127,40 @@ float finite_absmax(const float* values, int64_t count, const std::string& where
   }
   const float absmax = std::bit_cast<float>(largest);
   if (!(absmax <= std::numeric_limits<float>::max())) {
-    throw Error(ErrorKind::failed, "the weight holds NaN or Inf", where,
-                "the checkpoint is damaged or diverged in training");
+    refuse_non_finite(where);
   }
   return absmax;
 }
 
+void read_finite(const ModuleTask& task, int64_t begin, int64_t count, float* values) {
+  widen(task, begin, count, values);
+  if (!simd::all_finite(values, count)) refuse_non_finite(task.info.name);
+}
+
 FloatBuffer read_out_in(const ModuleTask& task) {
   check_task(task);
-  const int64_t out = task.info.out, in = task.info.in;
-  FloatBuffer result(checked_mul(out, in, task.info.name));
-  parallel_ranges(out, kTile, [&](int64_t begin, int64_t end) {
-    if (task.info.orientation == Orientation::out_in) {
-      read_floats(task.weight, begin * in, (end - begin) * in, result.data() + begin * in, task.info.name);
-    } else {
-      transpose_columns(task, begin, end, result.data());
-    }
-    finite_absmax(result.data() + begin * in, (end - begin) * in, task.info.name);
+  FloatBuffer result(checked_mul(task.info.out, task.info.in, task.info.name));
+  parallel_ranges(task.info.out, kTile, [&](int64_t begin, int64_t end) {
+    read_rows(task, begin, end, result.data() + begin * task.info.in);
   });
   return result;
+}
+
+void for_rows_out_in(const ModuleTask& task,
+                     const std::function<void(int64_t first, int64_t last, const float* rows)>& work) {
+  check_task(task);
+  checked_mul(task.info.out, task.info.in, task.info.name);
+  // Few rows at once stay in the cache; a transposed matrix is read by tiles.
+  const int64_t grain = task.info.orientation == Orientation::out_in
+                            ? std::clamp<int64_t>((1 << 16) / std::max<int64_t>(task.info.in, 1), 1, kTile)
+                            : kTile;
+  parallel_ranges(task.info.out, grain, [&](int64_t first, int64_t last) {
+    thread_local FloatBuffer rows;
+    const int64_t count = (last - first) * task.info.in;
+    if (rows.size() < count) rows = FloatBuffer(count);
+    read_rows(task, first, last, rows.data());
+    work(first, last, rows.data());
+  });
 }
 
 double relative_error(const std::vector<ErrorSum>& pieces) {

@@ -2,16 +2,27 @@
 // result.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "lib/quantize/method.h"
+#include "lib/quantize/rounding.h"
 
 namespace qwb {
 
-// The weight as f32 [out, in] row-major, transposed if the checkpoint stores [in, out].
-// Throws failed, naming the module, on NaN or Inf or on a shape other than info's.
+// The weight as f32 [out, in] row-major, transposed if the checkpoint stores [in, out], with the task's
+// scales folded in. Throws failed, naming the module, on NaN or Inf or on a shape other than info's.
 FloatBuffer read_out_in(const ModuleTask& task);
+// The same by pieces, in parallel: calls work(first, last, rows) with rows [first, last) of it, of at most
+// 64, which live during the call.
+void for_rows_out_in(const ModuleTask& task,
+                     const std::function<void(int64_t first, int64_t last, const float* rows)>& work);
+// Elements [begin, begin + count) of the checkpoint's tensor as f32. Throws failed, naming the module, on NaN
+// or Inf.
+void read_finite(const ModuleTask& task, int64_t begin, int64_t count, float* values);
+// The moments' H. Throws failed, naming the module, if no calibration token reached it.
+const float* required_hessian(const ModuleTask& task);
 // Throws failed, naming the module, if the tensor's shape or type is not what info says.
 void check_task(const ModuleTask& task);
 
@@ -26,6 +37,10 @@ struct ErrorSum {
     const double difference = static_cast<double>(weight) - quantized;
     error += difference * difference;
     norm += static_cast<double>(weight) * weight;
+  }
+  void add(const Squares& squares) {
+    error += squares.error;
+    norm += squares.norm;
   }
 };
 // |W - Q|^2 / |W|^2 over the pieces, added in their order; 0 for an all-zero weight kept exactly.

@@ -21,6 +21,7 @@ double output_error(const ModuleTask& task, const QuantizedTensor& quantized) {
   const Weight view = quantized.view();
   dequantize(view, stored.data());
   ModuleTask again = task;
+  again.folded = nullptr;
   again.info.dtype = DType::f32;
   again.info.orientation = view.orientation;
   again.weight = {DType::f32,

@@ -9,6 +9,7 @@
 #include "lib/quantize/block_calibration.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/quantize/output_error.h"
+#include "lib/quantize/stage_scaling.h"
 
 namespace qwb {
 namespace {
@@ -20,12 +21,15 @@ class Worker {
       : model_(model), sink_(sink), progress_(progress) {}
 
   // Quantizes one module; the result is for those that go on with it.
-  ModuleResult work(const PlannedModule& planned, const Moments* moments) {
+  ModuleResult work(const PlannedModule& planned, const Moments* moments,
+                    const BlockScaling* scaling = nullptr) {
     check_interrupt();
     const auto start = std::chrono::steady_clock::now();
     const auto tensor = model_.source().find(planned.info.name + ".weight");
     if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + planned.info.name + ".weight' is missing");
-    const ModuleTask task = {planned.info, *tensor, moments};
+    ModuleTask task = {planned.info, *tensor, moments};
+    task.query_key_rows = query_key_rows(model_, planned);
+    if (scaling != nullptr) task.folded = scaling->folded_into(planned.info.name);
     ModuleResult result = planned.method->quantize(task, planned.settings);
     if (moments != nullptr && !result.output_error) result.output_error = output_error(task, result.tensor);
     ModuleReport report;
@@ -35,6 +39,7 @@ class Worker {
     report.weight_error = result.weight_error;
     report.output_error = result.output_error;
     report.details = result.details;
+    if (scaling != nullptr) add_details(*scaling, report);
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     sink_.put(planned, result.tensor, report);
     progress_.advance(report.weights, planned.info.name);
@@ -54,13 +59,23 @@ class Worker {
     std::vector<float> bias = read_floats(*tensor, name);
     for (size_t i = 0; i < bias.size(); ++i) bias[i] += shift[i];
     const Tensor stored = narrow(bias, tensor->dtype, tensor->shape, name);
-    block.shift_bias(planned.info.name, read_floats(stored.view(), name));
+    block.set_bias(planned.info.name, read_floats(stored.view(), name));
     sink_.replace(name, stored.view());
+  }
+
+  // Norms and biases that took up scales.
+  void put(const BlockScaling& scaling) {
+    for (const ScaledTensor& tensor : scaling.replaced) sink_.replace(tensor.name, tensor.stored.view());
   }
 
   void skip(const PlannedModule& planned) { progress_.advance(planned.weights(), planned.info.name); }
 
  private:
+  static void add_details(const BlockScaling& scaling, ModuleReport& report) {
+    const auto found = scaling.details.find(report.name);
+    if (found != scaling.details.end()) report.details.update(found->second);
+  }
+
   const Model& model_;
   ModuleSink& sink_;
   Progress& progress_;
@@ -145,14 +160,17 @@ class CalibratedRun {
 
   void block(int64_t index) {
     const Modules all = block_modules(plan_, index);
+    const BlockScaling scaling = scale_block(model_, index, all, stream_);
+    worker_.put(scaling);
     BlockCalibration block(model_, index, stream_, reference(), options_.kept_scratch);
+    scaling.apply(block);
     for (const Stage stage : kStages) {
       Modules modules;
       std::copy_if(all.begin(), all.end(), std::back_inserter(modules),
                    [&](const PlannedModule* module) { return module->stage == stage; });
       const Moments& moments = block.observe(stage, wants(modules));
       for (const PlannedModule* planned : modules) {
-        const ModuleResult result = worker_.work(*planned, &moments);
+        const ModuleResult result = worker_.work(*planned, &moments, &scaling);
         block.replace(planned->info.name, result.tensor.view());
         if (!result.bias_shift.empty()) worker_.shift_bias(*planned, result.bias_shift, block);
       }

@@ -15,6 +15,7 @@ std::vector<std::unique_ptr<Method>> make_all() {
   all.push_back(make_nf4());
   all.push_back(make_fp4());
   all.push_back(make_gptq());
+  all.push_back(make_awq());
   return all;
 }
 

@@ -1,5 +1,11 @@
-// Rounding that compilers turn into vector code.
+// Rounding of runs of weights. The vector kernels run in the calling thread; their codes are those of the
+// plain formulas, on every instruction set.
 #pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "lib/base/bytes.h"
 
 namespace qwb {
 
@@ -8,5 +14,31 @@ inline float round_even(float x) {
   constexpr float kNoFraction = 0x1.8p23f;  // beyond it a float has no bits left for a fraction
   return (x + kNoFraction) - kNoFraction;
 }
+
+// The smallest and largest of the values and 0. Values are finite.
+struct Extremes {
+  float low = 0;
+  float high = 0;
+};
+Extremes extremes(const float* values, int64_t count);
+
+// codes[i] = round(clamp(values[i] / scale, -zero, max_code - zero)) + zero
+void round_to_steps(const float* values, int64_t count, float scale, int zero, int max_code, uint8_t* codes);
+// codes[i] = round(values[i] * factor), within -128 .. 127
+void round_to_int8(const float* values, int64_t count, float factor, int8_t* codes);
+// ranks[i] = how many of the bounds are below values[i] * factor
+void rank_among(const float* values, int64_t count, float factor, const std::array<float, 15>& bounds,
+                uint8_t* ranks);
+
+// Sums of squares over a run: of value - quantized and of value, in f32 over short runs, these in f64. The
+// last bits differ between instruction sets.
+struct Squares {
+  double error = 0;
+  double norm = 0;
+};
+// quantized[i] = (codes[i] - zero) * scale
+Squares step_squares(const float* values, const uint8_t* codes, int64_t count, float scale, int zero);
+Squares int8_squares(const float* values, const int8_t* codes, int64_t count, float scale);
+Squares value_squares(const float* values, const float* quantized, int64_t count, float scale);
 
 }  // namespace qwb

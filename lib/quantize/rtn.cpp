@@ -1,6 +1,7 @@
 // Method "rtn": round each weight to the nearest point of its group's integer grid (formulas in
 // integer_grid.h). No calibration.
-#include "lib/base/parallel.h"
+#include <algorithm>
+
 #include "lib/quantize/integer_grid.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
@@ -28,28 +29,33 @@ class Rtn : public Method {
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
 };
 
+ErrorSum round_row(const float* row, const ModuleInfo& info, const GridSettings& settings, uint8_t* codes,
+                   Grid* grids) {
+  ErrorSum sum;
+  for (int64_t begin = 0, g = 0; begin < info.in; begin += settings.group_size, ++g) {
+    const int64_t count = std::min(settings.group_size, info.in - begin);
+    grids[g] = make_grid(row + begin, count, settings, info.name);
+    round_to_grid(row + begin, count, grids[g], settings.max_code(), codes + begin);
+    sum.add(step_squares(row + begin, codes + begin, count, grids[g].scale, grids[g].zero));
+  }
+  return sum;
+}
+
 ModuleResult Rtn::quantize(const ModuleTask& task, const Settings& settings) const {
   const ModuleInfo& info = task.info;
   const GridSettings grid = grid_settings(info, settings);
-  const FloatBuffer weight = read_out_in(task);
   ModuleResult result;
   result.tensor = empty_tensor(info, storage(info, settings));
   set_grid_parameters(result.tensor, grid);
   std::vector<ErrorSum> errors(static_cast<size_t>(info.out));
-  parallel_for(info.out, [&](int64_t o) {
-    const float* row = weight.data() + o * info.in;
+  for_rows_out_in(task, [&](int64_t first, int64_t last, const float* rows) {
     std::vector<uint8_t> codes(static_cast<size_t>(info.in));
     std::vector<Grid> grids(static_cast<size_t>(grid.groups(info.in)));
-    ErrorSum& sum = errors[static_cast<size_t>(o)];
-    for (int64_t begin = 0, g = 0; begin < info.in; begin += grid.group_size, ++g) {
-      const int64_t count = std::min(grid.group_size, info.in - begin);
-      Grid& group = grids[static_cast<size_t>(g)];
-      group = make_grid(row + begin, count, grid, info.name);
-      round_to_grid(row + begin, count, group, grid.max_code(), codes.data() + begin);
-      for (int64_t i = begin; i < begin + count; ++i)
-        sum.add(row[i], grid_value(codes[static_cast<size_t>(i)], group));
+    for (int64_t o = first; o < last; ++o) {
+      errors[static_cast<size_t>(o)] =
+          round_row(rows + (o - first) * info.in, info, grid, codes.data(), grids.data());
+      store_grid_row(result.tensor, grid, o, codes.data(), grids.data());
     }
-    store_grid_row(result.tensor, grid, o, codes.data(), grids.data());
   });
   result.weight_error = relative_error(errors);
   return result;

@@ -225,9 +225,15 @@ Weight QuantizedTensor::view() const {
 }
 
 void pack_codes(const uint8_t* codes, int64_t count, int bits, std::byte* packed) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8, packed += bits) {  // eight codes fill `bits` bytes
+    uint64_t word = 0;
+    for (int k = 0; k < 8; ++k) word |= static_cast<uint64_t>(codes[i + k]) << (k * bits);
+    for (int b = 0; b < bits; ++b) packed[b] = static_cast<std::byte>(word >> (8 * b) & 0xffu);
+  }
   uint32_t buffer = 0;
   int held = 0;
-  for (int64_t i = 0; i < count; ++i) {
+  for (; i < count; ++i) {
     buffer |= static_cast<uint32_t>(codes[i]) << held;
     for (held += bits; held >= 8; held -= 8, buffer >>= 8) *packed++ = static_cast<std::byte>(buffer & 0xffu);
   }

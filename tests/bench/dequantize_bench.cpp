@@ -1,6 +1,7 @@
 // One linear layer on stored weights, dequantized on the way: a token at a time (decode: bound by the bytes
 // of the weights, "bytes_per_second" counts those as stored) and 512 at a time (prefill: bound by the
-// product, "GFLOP/s").
+// product, "GFLOP/s"). int8 also with LLM.int8's products of 8-bit activations, without outliers and with 8
+// of 2048 columns that are.
 #include <benchmark/benchmark.h>
 
 #include <map>
@@ -8,6 +9,7 @@
 
 #include "lib/base/rng.h"
 #include "lib/kernels/backend.h"
+#include "lib/kernels/int8_product.h"
 #include "lib/quantize/method.h"
 
 namespace qwb {
@@ -33,15 +35,17 @@ QuantizedTensor quantized(const std::string& method, const Json& settings) {
   return find_method(method).quantize(task, resolve_settings(find_method(method), settings)).tensor;
 }
 
-void linear(benchmark::State& state, const std::string& method, const Json& settings) {
+void linear(benchmark::State& state, const std::string& method, const Json& settings,
+            const Backend& backend = fast_backend(), int64_t outliers = 0) {
   const int64_t tokens = state.range(0);
   const QuantizedTensor tensor = quantized(method, settings);
   const Weight weight = tensor.view();
   Rng rng(2);
   FloatBuffer x(tokens * kIn), y(tokens * kOut);
   for (int64_t i = 0; i < tokens * kIn; ++i) x[i] = static_cast<float>(rng.uniform() - 0.5);
+  for (int64_t c = 0; c < outliers; ++c) x[(tokens - 1) * kIn + 250 * c] = 10;
   for (auto _ : state) {
-    fast_backend().linear(x.data(), tokens, weight, nullptr, y.data(), false);
+    backend.linear(x.data(), tokens, weight, nullptr, y.data(), false);
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(state.iterations() * weight.bytes());
@@ -63,6 +67,17 @@ void add_benchmarks() {
     benchmark::RegisterBenchmark(
         ("linear/" + name).c_str(),
         [codec = codec](benchmark::State& state) { linear(state, codec.first, codec.second); })
+        ->ArgName("tokens")
+        ->Arg(1)
+        ->Arg(512)
+        ->Unit(benchmark::kMillisecond)
+        ->UseRealTime();
+  }
+  static const auto int8 = int8_backend(kInt8Threshold);
+  for (const int64_t outliers : {0, 8}) {
+    benchmark::RegisterBenchmark(
+        ("linear/int8_activations_outliers_" + std::to_string(outliers)).c_str(),
+        [outliers](benchmark::State& state) { linear(state, "int8", Json::object(), *int8, outliers); })
         ->ArgName("tokens")
         ->Arg(1)
         ->Arg(512)

@@ -108,8 +108,8 @@ TEST(Record, AbsentMeasurementsAreNull) {
   const Json json = record_json(record);
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
-  EXPECT_THAT(keys, ElementsAre("schema", "artifact", "method", "bits", "bpw", "bytes", "perplexity", "speed",
-                                "memory", "energy"));
+  EXPECT_THAT(keys, ElementsAre("schema", "artifact", "method", "int8_forward", "bits", "bpw", "bytes",
+                                "perplexity", "speed", "memory", "energy"));
   EXPECT_EQ(json["schema"], 1);
   for (const char* key : {"bits", "bpw", "perplexity", "speed", "memory", "energy"})
     EXPECT_TRUE(json[key].is_null()) << key;

@@ -10,8 +10,17 @@ std::string source_path(const std::string& relative) {
   return std::string(QWB_SOURCE_DIR) + "/" + relative;
 }
 
+namespace {
+
+std::string model_path(const std::string& name, const std::string& file) {
+  const bool folder = name.find('/') != std::string::npos;
+  return source_path((folder ? name : "recipes/demo/" + name) + "/" + file);
+}
+
+}  // namespace
+
 DemoModel::DemoModel(const std::string& name)
-    : file_(MappedFile::open(source_path("recipes/demo/" + name + "/model.safetensors"))) {
+    : file_(MappedFile::open(model_path(name, "model.safetensors"))) {
   const auto length = load<uint64_t>(file_.bytes().data());
   header_ = parse_json(as_text(file_.bytes().subspan(8, length)), name);
   data_ = file_.bytes().subspan(8 + length);
@@ -45,7 +54,7 @@ std::optional<Weight> DemoSource::quantized(const std::string& module) const {
 }
 
 Json demo_config(const std::string& name) {
-  return parse_json(read_text(source_path("recipes/demo/" + name + "/config.json")), name);
+  return parse_json(read_text(model_path(name, "config.json")), name);
 }
 
 ModuleTask make_task(const std::string& name, const TensorView& weight, bool in_out) {

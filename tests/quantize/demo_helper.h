@@ -15,7 +15,8 @@ namespace qwb {
 // One file of safetensors: 8 bytes of header length, a JSON header, the data.
 class DemoModel {
  public:
-  explicit DemoModel(const std::string& name);  // "llama" or "gpt2"
+  // "llama", "gpt2", or a folder: "tests/golden/model/qwen2"
+  explicit DemoModel(const std::string& name);
   TensorView tensor(const std::string& name) const;
   bool has(const std::string& name) const { return header_.contains(name); }
   std::vector<std::string> names() const;

@@ -27,7 +27,7 @@ TEST(Registry, NamesAreUniqueAndFound) {
     EXPECT_FALSE(method->summary().empty());
     EXPECT_GE(method->version(), 1);
   }
-  EXPECT_THAT(names, testing::ElementsAre("none", "rtn", "int8", "nf4", "fp4", "gptq"));
+  EXPECT_THAT(names, testing::ElementsAre("none", "rtn", "int8", "nf4", "fp4", "gptq", "awq"));
 }
 
 TEST(Registry, SuggestsTheNearestName) {
@@ -89,7 +89,7 @@ TEST(Registry, StorageKeepsItsPromise) {
     task.moments = &moments;
     for (const auto& method : methods()) {
       Json given = Json::object();
-      if (method->name() == "rtn" || method->name() == "gptq")
+      if (method->name() == "rtn" || method->name() == "gptq" || method->name() == "awq")
         given = {{"group_size", 32}, {"symmetric", in_out}, {"bits", 3}};
       const Settings settings = resolve_settings(*method, given);
       const Storage storage = method->storage(task.info, settings);

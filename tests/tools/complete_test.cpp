@@ -42,10 +42,13 @@ class Complete : public ToolTest {
 
 TEST_F(Complete, HelpNamesEveryFlag) {
   const std::string help = output("complete", {"--help"});
-  for (const char* flag :
-       {"PROMPT", "--file", "--model", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p",
-        "--repetition-penalty", "--seed", "--context", "--ignore-eos", "--no-special", "--chat", "--echo",
-        "--stats", "--json", "--threads", "Examples:"}) {
+  for (const char* flag : {"PROMPT",       "--file",        "--model",
+                           "--max-tokens", "--temperature", "--top-k",
+                           "--top-p",      "--min-p",       "--repetition-penalty",
+                           "--seed",       "--context",     "--ignore-eos",
+                           "--no-special", "--chat",        "--echo",
+                           "--stats",      "--int8",        "--int8-threshold",
+                           "--json",       "--threads",     "Examples:"}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
 }
@@ -106,6 +109,7 @@ TEST_F(Complete, SamplingFlags) {
                                                {"--min-p", "2"},
                                                {"--repetition-penalty", "0"},
                                                {"--seed", "x"},
+                                               {"--seed", "-1"},
                                                {"--max-tokens", "-1"},
                                                {"--context", "0"}}) {
     Words words = gpt2({prompt_});
@@ -220,6 +224,26 @@ TEST_F(Complete, CtrlCKeepsTheTextSoFar) {
     EXPECT_THAT(result.out, StartsWith(prompt_));
     EXPECT_EQ(result.out.back(), '\n');
   }
+}
+
+TEST_F(Complete, Int8ForwardIsChosenAndNamed) {
+  const std::string artifact = file("int8").string();
+  make_artifact(demo("gpt2"), "int8", artifact, gpt2_);
+  const auto run_with = [&](Words flags) {
+    flags.insert(flags.end(), {"--model", artifact, "--max-tokens", "8", prompt_});
+    return flags;
+  };
+  EXPECT_EQ(rows(run_with({})).back()["int8_forward"], Json({{"name", "dequantize"}}));
+  const Json last = rows(run_with({"--int8", "decompose"})).back();
+  EXPECT_EQ(last["int8_forward"], Json({{"name", "LLM.int8"}, {"threshold", 6.0}}));
+  EXPECT_EQ(last["tokens"], 8);
+  EXPECT_EQ(rows(run_with({"--int8-threshold", "0", "--threads", "1"})).back()["int8_forward"]["threshold"],
+            0.0);
+  EXPECT_THAT(tool("complete", run_with({"--int8", "decompose"})).err,
+              HasSubstr("int8 forward: LLM.int8, threshold 6"));
+  const RunResult wrong = tool("complete", gpt2({prompt_, "--int8", "decompose"}));
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("needs modules stored as int8"));
 }
 
 }  // namespace

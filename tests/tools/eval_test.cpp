@@ -41,18 +41,27 @@ class Eval : public ::testing::Test {
 TEST_F(Eval, HelpAndVersion) {
   const RunResult help = eval({"--help"});
   EXPECT_EQ(help.code, 0);
-  for (const char* flag : {"--ppl", "--protocol", "--text", "--context", "--windows", "--speed",
-                           "--repetitions", "--energy", "--watts", "--no-baseline", "--table", "--json",
-                           "--quiet", "--threads", "--color", "llama.cpp", "Examples:"}) {
+  for (const char* flag :
+       {"--ppl", "--protocol", "--text", "--context", "--windows", "--speed", "--repetitions", "--energy",
+        "--watts", "--no-baseline", "--table", "--json", "--int8", "--int8-threshold", "--quiet", "--threads",
+        "--color", "llama.cpp", "Examples:"}) {
     EXPECT_THAT(help.out, HasSubstr(flag));
   }
   EXPECT_THAT(eval({"--version"}).out, ::testing::MatchesRegex("qwb-eval 0\\.1\\.0 \\(isa .+\\)\n"));
 }
 
 TEST_F(Eval, WrongFlagsAreUsageErrors) {
-  const std::vector<std::vector<std::string>> wrong = {
-      {"--protocol", "x"}, {"--context", "3"}, {"--windows", "0"}, {"--repetitions", "0"},
-      {"--watts", "-5"},   {"--watts", "x"},   {"--nonsense"}};
+  const std::vector<std::vector<std::string>> wrong = {{"--protocol", "x"},
+                                                       {"--context", "3"},
+                                                       {"--windows", "0"},
+                                                       {"--repetitions", "0"},
+                                                       {"--watts", "-5"},
+                                                       {"--watts", "x"},
+                                                       {"--nonsense"},
+                                                       {"--int8", "x"},
+                                                       {"--int8-threshold", "-1"},
+                                                       {"--int8-threshold", "inf"},
+                                                       {"--int8", "dequantize", "--int8-threshold", "6"}};
   for (const auto& arguments : wrong) {
     const RunResult result = eval(arguments);
     EXPECT_EQ(result.code, 2) << arguments[0];
@@ -191,6 +200,45 @@ TEST_F(Eval, CtrlCKeepsWhatIsFinished) {
   EXPECT_EQ(result.code, 130);
   EXPECT_EQ(lines(result.out).size(), 1u);
   EXPECT_THAT(result.err, HasSubstr("error: interrupted"));
+}
+
+TEST_F(Eval, Int8ForwardIsChosenAndNamed) {
+  const std::string artifact = (scratch_.path() / "int8").string();
+  make_artifact(demo("gpt2"), "int8", artifact, gpt2_);
+  const auto record = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {artifact, "--context", "128", "--no-baseline", "--json"});
+    return parse_json(brief(flags).out, "record");
+  };
+  const Json plain = record({}), six = record({"--int8", "decompose"});
+  EXPECT_EQ(plain["int8_forward"], Json({{"name", "dequantize"}}));
+  EXPECT_EQ(record({"--int8", "dequantize"})["perplexity"], plain["perplexity"]);
+  EXPECT_EQ(six["int8_forward"], Json({{"name", "LLM.int8"}, {"threshold", 6.0}}));
+  EXPECT_EQ(record({"--int8-threshold", "6"})["perplexity"], six["perplexity"]);
+  EXPECT_EQ(record({"--int8", "decompose", "--threads", "1"})["perplexity"], six["perplexity"]);
+  const Json none = record({"--int8-threshold", "0"}), all = record({"--int8-threshold", "1e-30"});
+  EXPECT_EQ(none["int8_forward"]["threshold"], 0.0);
+  const auto value = [](const Json& json) { return json["perplexity"]["value"].get<double>(); };
+  EXPECT_NE(value(none), value(plain));
+  EXPECT_NEAR(value(six) / value(plain), 1, 0.02);
+  EXPECT_NEAR(value(none) / value(plain), 1, 0.1);
+  EXPECT_NEAR(value(all) / value(plain), 1, 1e-5);  // every column with a value but zero is an outlier
+
+  const RunResult table = brief({artifact, "--context", "128", "--no-baseline", "--int8", "decompose"});
+  EXPECT_THAT(table.out, HasSubstr("int8 (LLM.int8, threshold 6)"));
+  EXPECT_THAT(table.err, HasSubstr("int8 forward: LLM.int8, threshold 6"));
+  EXPECT_THAT(brief({artifact, "--context", "128", "--no-baseline"}).err,
+              HasSubstr("int8 forward: dequantize"));
+}
+
+TEST_F(Eval, Int8ForwardNeedsInt8Modules) {
+  const RunResult result = brief({gpt2_, "--int8", "decompose"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, HasSubstr("needs modules stored as int8, and there are none"));
+  EXPECT_THAT(result.err, HasSubstr(gpt2_));
+  EXPECT_EQ(brief({gpt2_, "--int8", "dequantize", "--context", "256"}).code, 0);
+  EXPECT_TRUE(
+      parse_json(brief({gpt2_, "--context", "256", "--json"}).out, "record")["int8_forward"].is_null());
 }
 
 }  // namespace

@@ -46,12 +46,13 @@ class Quantize : public ToolTest {
 TEST_F(Quantize, HelpNamesEveryFlag) {
   const std::string help = output("quantize", {"--help"});
   for (const char* flag :
-       {"--model",         "--method",  "--bits",    "--group-size", "--symmetric",  "--asymmetric",
-        "--act-order",     "--calib",   "--samples", "--length",     "--seed",       "--documents",
-        "--chat-template", "--out",     "--force",   "--no-cache",   "--dry-run",    "--json",
-        "--quiet",         "--threads", "Examples:", "gptq:",        "nf4:",         "--include",
-        "--exclude",       "--plan",    "--lm-head", "--embeddings", "--save-calib", "--report",
-        "later rules win"}) {
+       {"--model", "--method", "--bits", "--group-size", "--symmetric", "--asymmetric", "--act-order",
+        "--calib", "--samples", "--length", "--seed", "--documents", "--chat-template", "--out", "--force",
+        "--no-cache", "--dry-run", "--json", "--quiet", "--threads",
+        "Examples:", "gptq:", "nf4:", "--include", "--exclude", "--plan", "--lm-head", "--embeddings",
+        "--save-calib", "--report", "later rules win", "--clip", "--scale-channels", "--no-scale-channels",
+        // A default that differs by method.
+        "[true; rtn, gptq, awq: false]"}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
 }
@@ -201,7 +202,7 @@ TEST_F(Quantize, NanIsFoundAndItsModuleNamed) {
   std::fstream stream(model / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
   stream.seekp(at).write(reinterpret_cast<const char*>(&nan), sizeof nan);
   stream.close();
-  for (const char* method : {"rtn", "int8", "nf4", "gptq"}) {
+  for (const char* method : {"rtn", "int8", "nf4", "gptq", "awq"}) {
     const RunResult result =
         tool("quantize", {"--model", model.string(), "--method", method, "--samples", "2", "--length", "64"});
     EXPECT_EQ(result.code, 1) << method;

@@ -22,9 +22,10 @@ using Words = std::vector<std::string>;
 
 class Resume : public ToolTest {
  protected:
+  std::string method_ = "gptq";
   Words request(const Words& more = {}) const {
-    Words words = {"--model", gpt2_,  "--method",  "gptq", "--group-size", "64",
-                   "--calib", "demo", "--samples", "8",    "--length",     "128"};
+    Words words = {"--model", gpt2_,  "--method",  method_, "--group-size", "64",
+                   "--calib", "demo", "--samples", "8",     "--length",     "128"};
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
@@ -63,7 +64,16 @@ class Resume : public ToolTest {
   }
 };
 
-TEST_F(Resume, GoesOnAfterAKillWithTheSameBits) {
+// awq keeps norms and biases too.
+class ResumeMethod : public Resume, public ::testing::WithParamInterface<const char*> {
+ protected:
+  ResumeMethod() { method_ = GetParam(); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Methods, ResumeMethod, ::testing::Values("gptq", "awq"),
+                         [](const auto& method) { return std::string(method.param); });
+
+TEST_P(ResumeMethod, GoesOnAfterAKillWithTheSameBits) {
   RunOptions elsewhere;
   elsewhere.environment["QWB_CACHE"] = file("other").string();
   const std::string undisturbed = bits(output("quantize", request(), elsewhere));
@@ -142,7 +152,7 @@ TEST_F(Resume, KillAtAnyInstant) {
   EXPECT_TRUE(journals().empty());
 }
 
-TEST_F(Resume, ActivationsOnDiskGiveTheSameBits) {
+TEST_P(ResumeMethod, ActivationsOnDiskGiveTheSameBits) {
   const Json plan = json("quantize", request({"--dry-run"}));
   const int64_t peak = json_int(plan, "peak_memory", "plan");
   EXPECT_EQ(json_int(plan, "scratch_bytes", "plan"), 0);

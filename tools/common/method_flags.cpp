@@ -17,16 +17,19 @@ std::string opposite(const std::string& parameter) {
   return parameter == "symmetric" ? "--asymmetric" : "--no-" + flag_name(parameter).substr(2);
 }
 
-// "4; rtn, gptq" behind a flag's help: the default and the methods that take it.
+std::string fallback_text(const Parameter& parameter) {
+  return parameter.fallback.is_string() ? parameter.fallback.get<std::string>() : parameter.fallback.dump();
+}
+
+// "true; rtn, gptq, awq: false" behind a flag's help: the default, the methods that take it, and what those
+// that differ have in its place.
 std::string help_text(const Parameter& parameter, const std::string& methods) {
   std::string text = parameter.help;
   if (!parameter.choices.empty()) {
     text += ": ";
     for (size_t i = 0; i < parameter.choices.size(); ++i) text += (i == 0 ? "" : ", ") + parameter.choices[i];
   }
-  const std::string fallback =
-      parameter.fallback.is_string() ? parameter.fallback.get<std::string>() : parameter.fallback.dump();
-  return text + " [" + fallback + "; " + methods + "]";
+  return text + " [" + fallback_text(parameter) + "; " + methods + "]";
 }
 
 Json parse_value(Parameter::Kind kind, const std::string& text, const std::string& flag) {
@@ -47,12 +50,14 @@ Json parse_value(Parameter::Kind kind, const std::string& text, const std::strin
 
 MethodFlags::MethodFlags(CLI::App& app) {
   std::vector<Parameter> parameters;  // the first declaration of each name
-  std::map<std::string, std::string> users;
+  std::map<std::string, std::string> users, fallbacks;
   for (const auto& method : methods()) {
     for (const Parameter& parameter : method->parameters()) {
       std::string& names = users[parameter.name];
       if (names.empty()) parameters.push_back(parameter);
-      names += (names.empty() ? "" : ", ") + method->name();
+      const std::string fallback = fallback_text(parameter);
+      const auto& first = fallbacks.emplace(parameter.name, fallback).first->second;
+      names += (names.empty() ? "" : ", ") + method->name() + (fallback == first ? "" : ": " + fallback);
     }
   }
   for (const Parameter& parameter : parameters) {

@@ -1,0 +1,161 @@
+// Method "awq" (Lin et al. 2023, arXiv 2306.00978): channels that matter are scaled up before they are
+// rounded (awq_search.h), then ranges are clipped where that lowers the error of the output (awq_rounding.h).
+#include <algorithm>
+#include <cmath>
+
+#include "lib/base/parallel.h"
+#include "lib/quantize/awq_rounding.h"
+#include "lib/quantize/awq_search.h"
+#include "lib/quantize/gptq_solver.h"
+#include "lib/quantize/method_list.h"
+#include "lib/quantize/module_weight.h"
+
+namespace qwb {
+namespace {
+
+constexpr int kClippingPasses = 5;  // of clipping: one of both ends, four of each end by itself
+
+// Sums over a tile of rows.
+struct AwqTileErrors {
+  ErrorSum weights, outputs, rounding;
+  int64_t clipped = 0;
+};
+
+const float* checked_hessian(const ModuleTask& task) {
+  const float* hessian = required_hessian(task);
+  for (int64_t i = 0; i < task.info.in; ++i) {
+    if (!std::isfinite(hessian[i * task.info.in + i]))
+      throw Error(ErrorKind::failed, "the moments of the inputs hold NaN or Inf", task.info.name);
+  }
+  return hessian;
+}
+
+// What rounding the weights of the checkpoint, without any scale, loses on the same inputs: rows [begin,
+// end).
+void plain_differences(const ModuleTask& task, const float* weight, int64_t begin, int64_t end,
+                       const GridSettings& grid, float* difference) {
+  const int64_t in = task.info.in;
+  static const FoldedScales none;
+  const FoldedScales& folded = task.folded == nullptr ? none : *task.folded;
+  std::vector<float> original(static_cast<size_t>(in));
+  for (int64_t o = begin; o < end; ++o) {
+    const float row = folded.rows.empty() ? 1.0f : folded.rows[static_cast<size_t>(o)];
+    const auto column = [&](int64_t i) {
+      return folded.columns.empty() ? 1.0f : folded.columns[static_cast<size_t>(i)];
+    };
+    for (int64_t i = 0; i < in; ++i) original[static_cast<size_t>(i)] = weight[o * in + i] * row / column(i);
+    float* out = difference + (o - begin) * in;
+    rounding_difference(original.data(), in, nullptr, grid, task.info.name, out);
+    for (int64_t i = 0; i < in; ++i) out[i] *= column(i) / row;
+  }
+}
+
+Json details_of(const std::vector<AwqTileErrors>& tiles, double groups) {
+  std::vector<ErrorSum> rounding;
+  int64_t clipped = 0;
+  for (const AwqTileErrors& tile : tiles) {
+    rounding.push_back(tile.rounding);
+    clipped += tile.clipped;
+  }
+  return {{"rounding_error", relative_error(rounding)},
+          {"clipped_groups", static_cast<double>(clipped) / groups}};
+}
+
+class Awq : public Method {
+ public:
+  std::string name() const override { return "awq"; }
+  std::string summary() const override {
+    return "integer grid, channels scaled by what the activations show, 2 to 8 bits";
+  }
+  int version() const override { return 1; }
+  std::vector<Parameter> parameters() const override {
+    std::vector<Parameter> all = grid_parameters("f16", false);
+    all.push_back({"scale_channels",
+                   Parameter::Kind::boolean,
+                   true,
+                   0,
+                   0,
+                   {},
+                   "scale channels, the scales folded into the norms and modules before"});
+    all.push_back({"clip",
+                   Parameter::Kind::choice,
+                   "all",
+                   0,
+                   0,
+                   {"off", "values", "all"},
+                   "shrink ranges where the output gains: nowhere, everywhere but in queries and keys, "
+                   "everywhere"});
+    return all;
+  }
+  void check(const Settings& settings) const override { check_grid_settings(settings, name()); }
+  bool needs_calibration() const override { return true; }
+  bool scales_stages(const Settings& settings) const override {
+    return json_bool(settings, "scale_channels", "method awq");
+  }
+  StageScales scale_stage(const StageTask& stage) const override { return search_scales(stage); }
+  double bits(const Settings& settings) const override {
+    return static_cast<double>(json_int(settings, "bits", "method awq"));
+  }
+  Storage storage(const ModuleInfo& module, const Settings& settings) const override {
+    return grid_storage(module, settings);
+  }
+  ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
+};
+
+ModuleResult Awq::quantize(const ModuleTask& task, const Settings& settings) const {
+  const ModuleInfo& info = task.info;
+  const GridSettings grid = grid_settings(info, settings);
+  const int64_t fixed = unclipped_rows(task, settings);
+  const float* hessian = checked_hessian(task);
+  const FloatBuffer weight = read_out_in(task);
+  ModuleResult result;
+  result.tensor = empty_tensor(info, storage(info, settings));
+  set_grid_parameters(result.tensor, grid);
+  const int64_t in = info.in, groups = grid.groups(in);
+  std::vector<AwqTileErrors> tiles(static_cast<size_t>(ceil_div(info.out, kRowLanes)));
+  parallel_ranges(info.out, kRowLanes, [&](int64_t begin, int64_t end) {
+    const int64_t rows = end - begin;
+    const RoundedRows rounded = clip_rows(weight.data() + begin * in, rows, fixed - begin, in, hessian, grid,
+                                          info.name, kClippingPasses);
+    AwqTileErrors& sum = tiles[static_cast<size_t>(begin / kRowLanes)];
+    sum.clipped = rounded.clipped;
+    const FloatBuffer plain(rows * in);
+    plain_differences(task, weight.data(), begin, end, grid, plain.data());
+    const std::vector<double> forms = quadratic_forms(plain.data(), rows, hessian, in);
+    for (int64_t r = 0; r < rows; ++r) {
+      const auto row = static_cast<size_t>(r);
+      // A form of rounding errors may come out below zero where H is singular.
+      sum.outputs.error += std::max(0.0, rounded.errors[row]);
+      sum.outputs.norm += std::max(0.0, rounded.norms[row]);
+      sum.rounding.error += std::max(0.0, forms[row]);
+      for (int64_t k = r * in; k < (r + 1) * in; ++k) {
+        const float value = weight[begin * in + k];
+        sum.weights.add(value, value - rounded.difference[k]);
+      }
+      store_grid_row(result.tensor, grid, begin + r, rounded.codes.data() + r * in,
+                     rounded.grids.data() + r * groups);
+    }
+    sum.rounding.norm = sum.outputs.norm;
+  });
+  std::vector<ErrorSum> weights, outputs;
+  for (const AwqTileErrors& tile : tiles) {
+    weights.push_back(tile.weights);
+    outputs.push_back(tile.outputs);
+  }
+  result.weight_error = relative_error(weights);
+  result.output_error = relative_error(outputs);
+  if (!std::isfinite(*result.output_error)) {
+    throw Error(ErrorKind::failed, "the error of the output is not finite", info.name,
+                "the moments overflow f32");
+  }
+  result.details = details_of(tiles, static_cast<double>(info.out * groups));
+  return result;
+}
+
+}  // namespace
+
+std::unique_ptr<Method> make_awq() {
+  return std::make_unique<Awq>();
+}
+
+}  // namespace qwb

@@ -1,0 +1,229 @@
+#include "lib/quantize/awq_rounding.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "lib/kernels/matmul.h"
+#include "lib/quantize/gptq_solver.h"
+
+namespace qwb {
+namespace {
+
+// What the two ends of a group's range are shrunk by, in fortieths.
+struct Shrink {
+  int low = 0, high = 0;
+  bool operator==(const Shrink& other) const = default;
+};
+
+constexpr int kCommon = 11;                   // both ends alike: 1, 0.95 .. 0.5
+constexpr int kWidest = -4, kNarrowest = 30;  // 1.1 .. 0.25
+
+float factor_of(int fortieths) {
+  return static_cast<float>(40 - fortieths) / 40.0f;
+}
+
+// The candidates of a pass, given what a group has now: first both ends alike, then each end by itself,
+// coarse and fine in turn. A symmetric grid has no ends of its own.
+std::vector<Shrink> moves(int pass, bool symmetric) {
+  std::vector<Shrink> all;
+  for (int step = 0; pass == 0 && step < kCommon; ++step) all.push_back({2 * step, 2 * step});
+  const int size = pass % 2 == 1 ? 2 : 1;
+  for (int low = -size; pass > 0 && low <= size; low += size) {
+    for (int high = -size; high <= size; high += size) {
+      if ((low != 0 || high != 0) && (!symmetric || low == high)) all.push_back({low, high});
+    }
+  }
+  return all;
+}
+
+Shrink moved(const Shrink& now, const Shrink& move, int pass, int widest) {
+  if (pass == 0) return move;
+  return {std::clamp(now.low + move.low, widest, kNarrowest),
+          std::clamp(now.high + move.high, widest, kNarrowest)};
+}
+
+// w - Q(w) for one group of a row.
+Grid round_group(const float* weight, int64_t count, const Shrink& shrink, const GridSettings& settings,
+                 const std::string& module, uint8_t* codes, float* difference) {
+  float low = 0, high = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    low = std::min(low, weight[i]);
+    high = std::max(high, weight[i]);
+  }
+  const Grid grid = make_grid(low * factor_of(shrink.low), high * factor_of(shrink.high), settings, module);
+  round_to_grid(weight, count, grid, settings.max_code(), codes);
+  for (int64_t i = 0; i < count; ++i) difference[i] = weight[i] - grid_value(codes[i], grid);
+  return grid;
+}
+
+// One tile of rows at work: what it costs to change one group is known from P = D H.
+class Clipper {
+ public:
+  Clipper(const float* weight, int64_t rows, int64_t fixed, int64_t columns, const float* hessian,
+          const GridSettings& settings, const std::string& module)
+      : weight_(weight),
+        rows_(rows),
+        fixed_(fixed),
+        columns_(columns),
+        groups_(settings.groups(columns)),
+        hessian_(hessian),
+        settings_(settings),
+        module_(module),
+        chosen_(static_cast<size_t>(rows * groups_)),
+        product_(rows * columns) {
+    result_.codes.resize(static_cast<size_t>(rows * columns));
+    result_.grids.resize(static_cast<size_t>(rows * groups_));
+    result_.difference = FloatBuffer(rows * columns);
+    // A range that f16 scales barely hold is not widened.
+    for (int64_t k = 0; k < rows * columns; ++k) {
+      if (std::abs(weight[k]) > 32768) widest_ = 0;
+    }
+  }
+
+  RoundedRows run(int passes) {
+    for (int64_t g = 0; g < groups_; ++g) {
+      for (int64_t r = 0; r < rows_; ++r) set(r, g, {});
+    }
+    const std::vector<double> plain = quadratic_forms(result_.difference.data(), rows_, hessian_, columns_);
+    if (fixed_ < rows_) {
+      sgemm(false, false, {rows_, columns_, columns_}, 1, result_.difference.data(), columns_, hessian_,
+            columns_, 0, product_.data(), columns_);
+      for (int pass = 0; pass < passes; ++pass) {
+        for (int64_t g = 0; g < groups_; ++g) improve(g, pass);
+      }
+    }
+    result_.errors = quadratic_forms(result_.difference.data(), rows_, hessian_, columns_);
+    keep_the_better(plain);
+    result_.norms = quadratic_forms(weight_, rows_, hessian_, columns_);
+    for (const Shrink& shrink : chosen_) result_.clipped += shrink == Shrink() ? 0 : 1;
+    return std::move(result_);
+  }
+
+ private:
+  int64_t begin(int64_t g) const { return g * settings_.group_size; }
+  int64_t count(int64_t g) const { return std::min(settings_.group_size, columns_ - begin(g)); }
+  Shrink& chosen(int64_t r, int64_t g) { return chosen_[static_cast<size_t>(r * groups_ + g)]; }
+
+  void set(int64_t r, int64_t g, const Shrink& shrink) {
+    const int64_t at = r * columns_ + begin(g);
+    result_.grids[static_cast<size_t>(r * groups_ + g)] =
+        round_group(weight_ + at, count(g), shrink, settings_, module_, result_.codes.data() + at,
+                    result_.difference.data() + at);
+    chosen(r, g) = shrink;
+  }
+
+  // errors [rows]: d (H_gg d + 2 cross) for candidate differences d [rows, count] of a group.
+  void costs(int64_t g, const FloatBuffer& d, const FloatBuffer& cross, std::vector<double>& errors) const {
+    const int64_t n = count(g);
+    FloatBuffer product(rows_ * n);
+    sgemm(false, false, {rows_, n, n}, 1, d.data(), n, hessian_ + begin(g) * columns_ + begin(g), columns_, 0,
+          product.data(), n);
+    for (int64_t r = 0; r < rows_; ++r) {
+      double sum = 0;
+      for (int64_t i = r * n; i < (r + 1) * n; ++i)
+        sum +=
+            static_cast<double>(d[i]) * (static_cast<double>(product[i]) + 2 * static_cast<double>(cross[i]));
+      errors[static_cast<size_t>(r)] = sum;
+    }
+  }
+
+  void improve(int64_t g, int pass) {
+    const int64_t n = count(g), first = begin(g);
+    FloatBuffer now(rows_ * n), cross(rows_ * n), d(rows_ * n);
+    for (int64_t r = 0; r < rows_; ++r) {
+      std::copy_n(result_.difference.data() + r * columns_ + first, n, now.data() + r * n);
+      std::copy_n(now.data() + r * n, n, d.data() + r * n);
+      std::copy_n(product_.data() + r * columns_ + first, n, cross.data() + r * n);
+    }
+    // What the other groups lose: P without this group's own part.
+    sgemm(false, false, {rows_, n, n}, -1, now.data(), n, hessian_ + first * columns_ + first, columns_, 1,
+          cross.data(), n);
+    std::vector<double> best(static_cast<size_t>(rows_)), errors(static_cast<size_t>(rows_));
+    costs(g, now, cross, best);
+    std::vector<Shrink> found(static_cast<size_t>(rows_));
+    for (int64_t r = 0; r < rows_; ++r) found[static_cast<size_t>(r)] = chosen(r, g);
+    std::vector<uint8_t> codes(static_cast<size_t>(n));
+    for (const Shrink& move : moves(pass, settings_.symmetric)) {
+      for (int64_t r = fixed_; r < rows_; ++r) {
+        round_group(weight_ + r * columns_ + first, n, moved(chosen(r, g), move, pass, widest_), settings_,
+                    module_, codes.data(), d.data() + r * n);
+      }
+      costs(g, d, cross, errors);
+      for (int64_t r = fixed_; r < rows_; ++r) {
+        const auto row = static_cast<size_t>(r);
+        if (!(errors[row] < best[row])) continue;
+        best[row] = errors[row];
+        found[row] = moved(chosen(r, g), move, pass, widest_);
+      }
+    }
+    change(g, found, now);
+  }
+
+  // Sets a group's ranges and brings P up to date; now: the differences before.
+  void change(int64_t g, const std::vector<Shrink>& found, const FloatBuffer& now) {
+    const int64_t n = count(g), first = begin(g);
+    bool changed = false;
+    for (int64_t r = 0; r < rows_; ++r) {
+      const Shrink& shrink = found[static_cast<size_t>(r)];
+      if (shrink != chosen(r, g)) {
+        set(r, g, shrink);
+        changed = true;
+      }
+      for (int64_t i = 0; i < n; ++i)
+        now[r * n + i] = result_.difference[r * columns_ + first + i] - now[r * n + i];
+    }
+    if (!changed) return;
+    sgemm(false, false, {rows_, columns_, n}, 1, now.data(), n, hessian_ + first * columns_, columns_, 1,
+          product_.data(), columns_);
+  }
+
+  // The sums in P are f32: a row may end up worse than it began, by a rounding.
+  void keep_the_better(const std::vector<double>& plain) {
+    for (int64_t r = 0; r < rows_; ++r) {
+      const auto row = static_cast<size_t>(r);
+      if (result_.errors[row] <= plain[row]) continue;
+      for (int64_t g = 0; g < groups_; ++g) set(r, g, {});
+      result_.errors[row] = plain[row];
+    }
+  }
+
+  const float* weight_;
+  int64_t rows_, fixed_, columns_, groups_;
+  const float* hessian_;
+  const GridSettings& settings_;
+  const std::string& module_;
+  std::vector<Shrink> chosen_;  // [rows, groups]
+  int widest_ = kWidest;
+  FloatBuffer product_;  // P = D H [rows, columns]
+  RoundedRows result_;
+};
+
+}  // namespace
+
+int64_t unclipped_rows(const ModuleTask& task, const Settings& settings) {
+  const std::string clip = json_string(settings, "clip", task.info.name);
+  if (clip == "off") return task.info.out;
+  return clip == "all" ? 0 : task.query_key_rows;
+}
+
+void rounding_difference(const float* weight, int64_t columns, const float* scales,
+                         const GridSettings& settings, const std::string& module, float* difference) {
+  std::vector<uint8_t> codes(static_cast<size_t>(settings.group_size));
+  std::vector<float> scaled(static_cast<size_t>(settings.group_size));
+  for (int64_t begin = 0; begin < columns; begin += settings.group_size) {
+    const int64_t count = std::min(settings.group_size, columns - begin);
+    std::copy_n(weight + begin, count, scaled.data());
+    for (int64_t i = 0; scales != nullptr && i < count; ++i)
+      scaled[static_cast<size_t>(i)] *= scales[begin + i];
+    round_group(scaled.data(), count, {}, settings, module, codes.data(), difference + begin);
+    for (int64_t i = begin; scales != nullptr && i < begin + count; ++i) difference[i] /= scales[i];
+  }
+}
+
+RoundedRows clip_rows(const float* weight, int64_t rows, int64_t fixed, int64_t columns, const float* hessian,
+                      const GridSettings& settings, const std::string& module, int passes) {
+  return Clipper(weight, rows, std::clamp<int64_t>(fixed, 0, rows), columns, hessian, settings, module)
+      .run(passes);
+}
+
+}  // namespace qwb

@@ -1,0 +1,240 @@
+#include "lib/quantize/awq_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "lib/base/interrupt.h"
+#include "lib/base/parallel.h"
+#include "lib/quantize/awq_rounding.h"
+#include "lib/quantize/gptq_solver.h"
+#include "lib/quantize/module_weight.h"
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kTileRows = 128;
+// Multiply-adds of one candidate on one module above which only some tiles of rows are tried: about 50 ms on
+// one core, 4 s for a block of a 7B model with all of its candidates.
+constexpr double kMostWork = 8e9;
+constexpr int64_t kFewestTiles = 2;
+// Candidates that are compared after clipping.
+constexpr size_t kFinalists = 12;
+
+struct SearchModule {
+  const ModuleInfo* info;
+  GridSettings grid;
+  int64_t unclipped;  // its first rows
+  FloatBuffer weight;
+};
+
+// Adds |w| / its group's largest to the columns' sums, and finds their largest magnitudes.
+void add_columns(const SearchModule& module, std::vector<double>& sums, std::vector<float>& largest) {
+  const int64_t in = module.info->in, group = module.grid.group_size;
+  parallel_for(module.grid.groups(in), [&](int64_t g) {
+    const int64_t begin = g * group, end = std::min(begin + group, in);
+    for (int64_t o = 0; o < module.info->out; ++o) {
+      const float* row = module.weight.data() + o * in;
+      float most = 0;
+      for (int64_t i = begin; i < end; ++i) {
+        most = std::max(most, std::abs(row[i]));
+        largest[static_cast<size_t>(i)] = std::max(largest[static_cast<size_t>(i)], std::abs(row[i]));
+      }
+      for (int64_t i = begin; most > 0 && i < end; ++i)
+        sums[static_cast<size_t>(i)] += std::abs(row[i]) / most;
+    }
+  });
+}
+
+ScaleStatistics statistics_of(const StageTask& stage, const std::vector<SearchModule>& modules) {
+  const size_t in = stage.scale_of.size(), count = static_cast<size_t>(stage.scales);
+  std::vector<double> sums(in);
+  std::vector<float> largest(in);
+  double rows = 0;
+  for (const SearchModule& module : modules) {
+    add_columns(module, sums, largest);
+    rows += static_cast<double>(module.info->out);
+  }
+  ScaleStatistics statistics{std::vector<double>(count), std::vector<double>(count),
+                             std::vector<float>(count)};
+  std::vector<double> sharing(count);
+  for (size_t i = 0; i < in; ++i) {
+    const auto k = static_cast<size_t>(stage.scale_of[i]);
+    statistics.magnitude[k] += stage.moments->input_magnitude[i];
+    statistics.weight[k] += sums[i] / rows;
+    statistics.largest_weight[k] = std::max(statistics.largest_weight[k], largest[i]);
+    ++sharing[k];
+  }
+  for (size_t k = 0; k < count; ++k) {
+    statistics.magnitude[k] /= std::max(sharing[k], 1.0);
+    statistics.weight[k] /= std::max(sharing[k], 1.0);
+  }
+  return statistics;
+}
+
+struct Tile {
+  const SearchModule* module;
+  int64_t begin, end;
+  double stands_for;  // how many tiles of the module
+};
+
+std::vector<Tile> tiles_of(const std::vector<SearchModule>& modules, bool sample) {
+  std::vector<Tile> tiles;
+  for (const SearchModule& module : modules) {
+    const int64_t out = module.info->out, all = ceil_div(out, kTileRows);
+    const double work = static_cast<double>(kTileRows) * static_cast<double>(module.info->in) *
+                        static_cast<double>(module.info->in);
+    const auto affordable = static_cast<int64_t>(std::min(kMostWork / work, 1e9));
+    const int64_t tried = sample ? std::clamp(affordable, std::min(kFewestTiles, all), all) : all;
+    for (int64_t t = 0; t < tried; ++t) {
+      const int64_t begin = (t * all / tried) * kTileRows;
+      tiles.push_back({&module, begin, std::min(begin + kTileRows, out),
+                       static_cast<double>(all) / static_cast<double>(tried)});
+    }
+  }
+  return tiles;
+}
+
+std::vector<float> by_column(const StageTask& stage, const std::vector<float>& scales) {
+  std::vector<float> columns;
+  for (const int64_t k : stage.scale_of) columns.push_back(scales[static_cast<size_t>(k)]);
+  return columns;
+}
+
+// A sum of forms; those of rounding errors may come out below zero where H is singular.
+double sum_of(const std::vector<double>& forms) {
+  double sum = 0;
+  for (const double form : forms) {
+    if (std::isnan(form)) return form;
+    sum += std::max(0.0, form);
+  }
+  return sum;
+}
+
+// The squared errors of a stage's outputs for some of its candidates; null is plain rounding.
+class Trials {
+ public:
+  Trials(const StageTask& stage, const std::vector<const ScaleCandidate*>& candidates) : stage_(stage) {
+    for (const ScaleCandidate* candidate : candidates) {
+      const bool plain = candidate == nullptr;
+      columns_.push_back(plain ? std::vector<float>() : by_column(stage, candidate->scales));
+    }
+  }
+
+  std::vector<double> rounded(const std::vector<Tile>& tiles) const {
+    return sums(tiles, columns_.size(), [&](const Tile& tile, size_t k) { return rounded(tile, k); });
+  }
+  // The same after clipping, which is dearer. One candidate's moments are held at a time.
+  std::vector<double> clipped(const std::vector<Tile>& tiles) const {
+    std::vector<double> all;
+    for (size_t k = 0; k < columns_.size(); ++k) {
+      const FloatBuffer hessian = scaled_hessian(columns_[k]);
+      all.push_back(
+          sums(tiles, 1, [&](const Tile& tile, size_t) { return clipped(tile, k, hessian); }).front());
+    }
+    return all;
+  }
+
+ private:
+  // Over the tiles in their order, for each of so many kinds. The first must be finite.
+  template <typename TileError>
+  std::vector<double> sums(const std::vector<Tile>& tiles, size_t kinds, const TileError& error) const {
+    std::vector<double> each(tiles.size() * kinds);
+    parallel_for(static_cast<int64_t>(each.size()), [&](int64_t item) {
+      check_interrupt();
+      const auto at = static_cast<size_t>(item);
+      const Tile& tile = tiles[at / kinds];
+      each[at] = error(tile, at % kinds) * tile.stands_for;
+    });
+    std::vector<double> sums(kinds);
+    for (size_t at = 0; at < each.size(); ++at) sums[at % kinds] += each[at];
+    if (!std::isfinite(sums[0])) {
+      throw Error(ErrorKind::failed, "the error of the output is not finite",
+                  tiles.front().module->info->name, "the moments overflow f32");
+    }
+    return sums;
+  }
+
+  double rounded(const Tile& tile, size_t k) const {
+    const SearchModule& module = *tile.module;
+    const int64_t in = module.info->in, rows = tile.end - tile.begin;
+    const FloatBuffer difference(rows * in);
+    for (int64_t r = 0; r < rows; ++r) {
+      rounding_difference(module.weight.data() + (tile.begin + r) * in, in,
+                          columns_[k].empty() ? nullptr : columns_[k].data(), module.grid, module.info->name,
+                          difference.data() + r * in);
+    }
+    return sum_of(quadratic_forms(difference.data(), rows, stage_.moments->hessian, in));
+  }
+
+  double clipped(const Tile& tile, size_t k, const FloatBuffer& hessian) const {
+    const SearchModule& module = *tile.module;
+    const int64_t in = module.info->in, rows = tile.end - tile.begin;
+    const FloatBuffer weight(rows * in);
+    std::copy_n(module.weight.data() + tile.begin * in, rows * in, weight.data());
+    for (int64_t i = 0; !columns_[k].empty() && i < rows * in; ++i)
+      weight[i] *= columns_[k][static_cast<size_t>(i % in)];
+    return sum_of(clip_rows(weight.data(), rows, module.unclipped - tile.begin, in,
+                            columns_[k].empty() ? stage_.moments->hessian : hessian.data(), module.grid,
+                            module.info->name, 1)
+                      .errors);
+  }
+
+  // The moments of the inputs after scaling.
+  FloatBuffer scaled_hessian(const std::vector<float>& columns) const {
+    const auto in = static_cast<int64_t>(columns.size());
+    FloatBuffer hessian(in * in);
+    parallel_for(in, [&](int64_t i) {
+      for (int64_t j = 0; j < in; ++j) {
+        const float both = columns[static_cast<size_t>(i)] * columns[static_cast<size_t>(j)];
+        hessian[i * in + j] = stage_.moments->hessian[i * in + j] / both;
+      }
+    });
+    return hessian;
+  }
+
+  const StageTask& stage_;
+  std::vector<std::vector<float>> columns_;  // by candidate: the scale of each column; empty: all ones
+};
+
+// Indices of the smallest values, in the order of the values, earlier ones first among equals; NaN is
+// largest.
+std::vector<size_t> smallest(const std::vector<double>& values, size_t count) {
+  std::vector<size_t> order(values.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return std::isnan(values[b]) ? !std::isnan(values[a]) : values[a] < values[b];
+  });
+  order.resize(std::min(count, order.size()));
+  return order;
+}
+
+}  // namespace
+
+StageScales search_scales(const StageTask& stage) {
+  std::vector<SearchModule> modules;
+  for (const StageTask::Module& module : stage.modules) {
+    modules.push_back({&module.task.info, grid_settings(module.task.info, *module.settings),
+                       unclipped_rows(module.task, *module.settings), read_out_in(module.task)});
+  }
+  const std::vector<ScaleCandidate> candidates = scale_candidates(stage, statistics_of(stage, modules));
+  std::vector<const ScaleCandidate*> tried = {nullptr};
+  for (const ScaleCandidate& candidate : candidates) tried.push_back(&candidate);
+  const std::vector<Tile> sampled = tiles_of(modules, true), all = tiles_of(modules, false);
+  std::vector<const ScaleCandidate*> finalists = {nullptr};
+  for (const size_t k : smallest(Trials(stage, tried).rounded(sampled), kFinalists)) {
+    if (tried[k] != nullptr) finalists.push_back(tried[k]);
+  }
+  std::vector<double> errors = Trials(stage, finalists).clipped(sampled);
+  const ScaleCandidate* best = finalists[smallest(errors, 1).front()];
+  if (best != nullptr && all.size() > sampled.size()) {
+    errors = Trials(stage, {nullptr, best}).clipped(all);
+    if (!(errors[1] < errors[0])) best = nullptr;
+  }
+  if (best == nullptr) return {{}, {{"scaling", "none"}, {"why_not", "no scales lower the error"}}};
+  const double error = *std::min_element(errors.begin(), errors.end());
+  return {best->scales,
+          {{"scaling", best->kind}, {"ratio", best->ratio}, {"stage_error", error / errors[0]}}};
+}
+
+}  // namespace qwb

@@ -1,0 +1,216 @@
+#include "lib/quantize/rounding.h"
+
+#include <algorithm>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "lib/quantize/rounding.cpp"
+#include <hwy/foreach_target.h>  // compiles the rest of this file once per instruction set
+
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace qwb::rounding {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using F = hn::ScalableTag<float>;
+using V = hn::Vec<F>;
+
+constexpr int64_t kRun = 512;  // values whose squares are added in f32
+
+HWY_INLINE int64_t lanes() {
+  return static_cast<int64_t>(hn::Lanes(F()));
+}
+
+HWY_INLINE V round_lanes(V x) {
+  const V shift = hn::Set(F(), 0x1.8p23f);
+  return hn::Sub(hn::Add(x, shift), shift);
+}
+
+Extremes FindExtremes(const float* values, int64_t count) {
+  const F d;
+  const int64_t n = lanes();
+  V low = hn::Zero(d), high = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + n <= count; i += n) {
+    const V v = hn::LoadU(d, values + i);
+    low = hn::Min(low, v);
+    high = hn::Max(high, v);
+  }
+  Extremes found{hn::GetLane(hn::MinOfLanes(d, low)), hn::GetLane(hn::MaxOfLanes(d, high))};
+  for (; i < count; ++i) {
+    found.low = values[i] < found.low ? values[i] : found.low;
+    found.high = values[i] > found.high ? values[i] : found.high;
+  }
+  return found;
+}
+
+void RoundToSteps(const float* values, int64_t count, float scale, int zero, int max_code, uint8_t* codes) {
+  const F d;
+  const hn::RebindToSigned<F> di;
+  const hn::Rebind<uint8_t, F> d8;
+  const int64_t n = lanes();
+  // Clamping to integers first gives the same code and keeps the rounding in its range.
+  const float lowest = static_cast<float>(-zero), highest = static_cast<float>(max_code - zero);
+  const V s = hn::Set(d, scale), low = hn::Set(d, lowest), high = hn::Set(d, highest);
+  const auto z = hn::Set(di, zero);
+  int64_t i = 0;
+  for (; i + n <= count; i += n) {
+    const V clamped = hn::Min(hn::Max(hn::Div(hn::LoadU(d, values + i), s), low), high);
+    const auto code = hn::Add(hn::ConvertTo(di, round_lanes(clamped)), z);
+    hn::StoreU(hn::DemoteTo(d8, code), d8, codes + i);
+  }
+  for (; i < count; ++i) {
+    const float clamped = std::min(std::max(values[i] / scale, lowest), highest);
+    codes[i] = static_cast<uint8_t>(static_cast<int32_t>(round_even(clamped)) + zero);
+  }
+}
+
+void RoundToInt8(const float* values, int64_t count, float factor, int8_t* codes) {
+  const F d;
+  const hn::RebindToSigned<F> di;
+  const hn::Rebind<int8_t, F> d8;
+  const int64_t n = lanes();
+  const V f = hn::Set(d, factor);
+  int64_t i = 0;
+  for (; i + n <= count; i += n) {
+    const V rounded = round_lanes(hn::Mul(hn::LoadU(d, values + i), f));
+    hn::StoreU(hn::DemoteTo(d8, hn::ConvertTo(di, rounded)), d8, codes + i);
+  }
+  for (; i < count; ++i) {
+    const auto rounded = static_cast<int32_t>(round_even(values[i] * factor));
+    codes[i] = static_cast<int8_t>(std::clamp(rounded, -128, 127));
+  }
+}
+
+void RankAmong(const float* values, int64_t count, float factor, const float* bounds, uint8_t* ranks) {
+  const F d;
+  const hn::RebindToSigned<F> di;
+  const hn::Rebind<uint8_t, F> d8;
+  const int64_t n = lanes();
+  const V f = hn::Set(d, factor);
+  int64_t i = 0;
+  for (; i + n <= count; i += n) {
+    const V value = hn::Mul(hn::LoadU(d, values + i), f);
+    auto rank = hn::Zero(di);  // a mask's lanes are -1
+    for (int b = 0; b < 15; ++b)
+      rank = hn::Sub(rank, hn::BitCast(di, hn::VecFromMask(d, hn::Gt(value, hn::Set(d, bounds[b])))));
+    hn::StoreU(hn::DemoteTo(d8, rank), d8, ranks + i);
+  }
+  for (; i < count; ++i) {
+    const float value = values[i] * factor;
+    int rank = 0;
+    for (int b = 0; b < 15; ++b) rank += value > bounds[b] ? 1 : 0;
+    ranks[i] = static_cast<uint8_t>(rank);
+  }
+}
+
+// quantized(i) gives a vector, one(i) a single value.
+template <class Vector, class Single>
+HWY_INLINE Squares SumSquares(const float* values, int64_t count, Vector&& quantized, Single&& one) {
+  const F d;
+  const int64_t n = lanes();
+  Squares sum;
+  int64_t i = 0;
+  while (i + n <= count) {
+    V error = hn::Zero(d), norm = hn::Zero(d);
+    for (const int64_t end = std::min(count, i + kRun); i + n <= end; i += n) {
+      const V value = hn::LoadU(d, values + i);
+      const V difference = hn::Sub(value, quantized(i));
+      error = hn::MulAdd(difference, difference, error);
+      norm = hn::MulAdd(value, value, norm);
+    }
+    sum.error += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, error)));
+    sum.norm += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, norm)));
+  }
+  for (; i < count; ++i) {
+    const double value = values[i], difference = value - one(i);
+    sum.error += difference * difference;
+    sum.norm += value * value;
+  }
+  return sum;
+}
+
+Squares StepSquares(const float* values, const uint8_t* codes, int64_t count, float scale, int zero) {
+  const F d;
+  const hn::RebindToSigned<F> di;
+  const hn::Rebind<uint8_t, F> d8;
+  const V s = hn::Set(d, scale);
+  const auto z = hn::Set(di, zero);
+  return SumSquares(
+      values, count,
+      [&](int64_t i) HWY_ATTR {
+        const auto code = hn::PromoteTo(di, hn::LoadU(d8, codes + i));
+        return hn::Mul(hn::ConvertTo(d, hn::Sub(code, z)), s);
+      },
+      [&](int64_t i) { return static_cast<float>(codes[i] - zero) * scale; });
+}
+
+Squares Int8Squares(const float* values, const int8_t* codes, int64_t count, float scale) {
+  const F d;
+  const hn::RebindToSigned<F> di;
+  const hn::Rebind<int8_t, F> d8;
+  const V s = hn::Set(d, scale);
+  return SumSquares(
+      values, count,
+      [&](int64_t i)
+          HWY_ATTR { return hn::Mul(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, codes + i))), s); },
+      [&](int64_t i) { return static_cast<float>(codes[i]) * scale; });
+}
+
+Squares ValueSquares(const float* values, const float* quantized, int64_t count, float scale) {
+  const F d;
+  const V s = hn::Set(d, scale);
+  return SumSquares(
+      values, count, [&](int64_t i) HWY_ATTR { return hn::Mul(hn::LoadU(d, quantized + i), s); },
+      [&](int64_t i) { return quantized[i] * scale; });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace qwb::rounding
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace qwb {
+namespace rounding {
+HWY_EXPORT(FindExtremes);
+HWY_EXPORT(RoundToSteps);
+HWY_EXPORT(RoundToInt8);
+HWY_EXPORT(RankAmong);
+HWY_EXPORT(StepSquares);
+HWY_EXPORT(Int8Squares);
+HWY_EXPORT(ValueSquares);
+}  // namespace rounding
+
+Extremes extremes(const float* values, int64_t count) {
+  using namespace rounding;
+  return HWY_DYNAMIC_DISPATCH(FindExtremes)(values, count);
+}
+void round_to_steps(const float* values, int64_t count, float scale, int zero, int max_code, uint8_t* codes) {
+  using namespace rounding;
+  HWY_DYNAMIC_DISPATCH(RoundToSteps)(values, count, scale, zero, max_code, codes);
+}
+void round_to_int8(const float* values, int64_t count, float factor, int8_t* codes) {
+  using namespace rounding;
+  HWY_DYNAMIC_DISPATCH(RoundToInt8)(values, count, factor, codes);
+}
+void rank_among(const float* values, int64_t count, float factor, const std::array<float, 15>& bounds,
+                uint8_t* ranks) {
+  using namespace rounding;
+  HWY_DYNAMIC_DISPATCH(RankAmong)(values, count, factor, bounds.data(), ranks);
+}
+Squares step_squares(const float* values, const uint8_t* codes, int64_t count, float scale, int zero) {
+  using namespace rounding;
+  return HWY_DYNAMIC_DISPATCH(StepSquares)(values, codes, count, scale, zero);
+}
+Squares int8_squares(const float* values, const int8_t* codes, int64_t count, float scale) {
+  using namespace rounding;
+  return HWY_DYNAMIC_DISPATCH(Int8Squares)(values, codes, count, scale);
+}
+Squares value_squares(const float* values, const float* quantized, int64_t count, float scale) {
+  using namespace rounding;
+  return HWY_DYNAMIC_DISPATCH(ValueSquares)(values, quantized, count, scale);
+}
+
+}  // namespace qwb
+#endif
