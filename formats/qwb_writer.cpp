@@ -63,7 +63,7 @@ Json size_json(int64_t weights, int64_t bytes) {
 ArtifactWriter::ArtifactWriter(const Path& target, const OpenModel& source,
                                std::vector<ArtifactModule> modules, int64_t max_shard_bytes)
     : source_(source), folder_(target) {
-  if (source.format != "huggingface") {
+  if (!source.manifest.is_null() || !source.source->quantized_modules().empty()) {
     throw Error(ErrorKind::usage, "is already quantized", source.folder.string(),
                 "quantize the model it was made from");
   }
