@@ -1,12 +1,15 @@
 #include "lib/base/file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <fstream>
@@ -15,6 +18,7 @@
 #include <vector>
 
 #include "lib/base/hash.h"
+#include "lib/base/parallel.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -149,13 +153,30 @@ void write_file_atomically(const Path& path, Bytes content) {
   sync_folder(path.parent_path().empty() ? Path(".") : path.parent_path());
 }
 
+namespace {
+
+// posix_fallocate(): 0 or an error number. A file system in memory fills every page with zeros meanwhile,
+// which threads share.
+int reserve(int fd, int64_t size) {
+  struct statfs system {};
+  if (::fstatfs(fd, &system) != 0 || system.f_type != TMPFS_MAGIC) return ::posix_fallocate(fd, 0, size);
+  std::atomic<int> status{0};
+  parallel_ranges(size, int64_t{16} << 20, [&](int64_t begin, int64_t end) {
+    const int error = status == 0 ? ::posix_fallocate(fd, begin, end - begin) : 0;
+    if (error != 0) status = error;
+  });
+  return status;
+}
+
+}  // namespace
+
 OutputFile OutputFile::create(const Path& path, int64_t size) {
   OutputFile file;
   file.path_ = path;
   file.fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (file.fd_ < 0) throw system_error("cannot create", path.string(), errno);
   if (size > 0) {
-    const int status = ::posix_fallocate(file.fd_, 0, size);
+    const int status = reserve(file.fd_, size);
     if (status == ENOSPC || status == EDQUOT || status == EFBIG) {
       ::unlink(path.c_str());
       throw system_error("cannot reserve " + std::to_string(size) + " bytes", path.string(), status);
