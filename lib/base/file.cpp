@@ -9,7 +9,6 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <fstream>
@@ -18,7 +17,6 @@
 #include <vector>
 
 #include "lib/base/hash.h"
-#include "lib/base/parallel.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -155,17 +153,16 @@ void write_file_atomically(const Path& path, Bytes content) {
 
 namespace {
 
-// posix_fallocate(): 0 or an error number. A file system in memory fills every page with zeros meanwhile,
-// which threads share.
+// 0 or an error number. A file system in memory would fill every page with zeros, which takes as long as the
+// writing: there the size is only compared with what is free.
 int reserve(int fd, int64_t size) {
   struct statfs system {};
   if (::fstatfs(fd, &system) != 0 || system.f_type != TMPFS_MAGIC) return ::posix_fallocate(fd, 0, size);
-  std::atomic<int> status{0};
-  parallel_ranges(size, int64_t{16} << 20, [&](int64_t begin, int64_t end) {
-    const int error = status == 0 ? ::posix_fallocate(fd, begin, end - begin) : 0;
-    if (error != 0) status = error;
-  });
-  return status;
+  // A tmpfs without a limit says that it has no blocks.
+  if (system.f_blocks > 0 &&
+      static_cast<uint64_t>(size) / static_cast<uint64_t>(system.f_bsize) >= system.f_bavail)
+    return ENOSPC;
+  return ::ftruncate(fd, size) == 0 ? 0 : errno;
 }
 
 }  // namespace
