@@ -1,12 +1,10 @@
 #include "lib/base/file.h"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -151,29 +149,13 @@ void write_file_atomically(const Path& path, Bytes content) {
   sync_folder(path.parent_path().empty() ? Path(".") : path.parent_path());
 }
 
-namespace {
-
-// 0 or an error number. A file system in memory would fill every page with zeros, which takes as long as the
-// writing: there the size is only compared with what is free.
-int reserve(int fd, int64_t size) {
-  struct statfs system {};
-  if (::fstatfs(fd, &system) != 0 || system.f_type != TMPFS_MAGIC) return ::posix_fallocate(fd, 0, size);
-  // A tmpfs without a limit says that it has no blocks.
-  if (system.f_blocks > 0 &&
-      static_cast<uint64_t>(size) / static_cast<uint64_t>(system.f_bsize) >= system.f_bavail)
-    return ENOSPC;
-  return ::ftruncate(fd, size) == 0 ? 0 : errno;
-}
-
-}  // namespace
-
 OutputFile OutputFile::create(const Path& path, int64_t size) {
   OutputFile file;
   file.path_ = path;
   file.fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (file.fd_ < 0) throw system_error("cannot create", path.string(), errno);
   if (size > 0) {
-    const int status = reserve(file.fd_, size);
+    const int status = ::posix_fallocate(file.fd_, 0, size);
     if (status == ENOSPC || status == EDQUOT || status == EFBIG) {
       ::unlink(path.c_str());
       throw system_error("cannot reserve " + std::to_string(size) + " bytes", path.string(), status);
