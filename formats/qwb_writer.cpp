@@ -6,6 +6,7 @@
 #include "formats/companions.h"
 #include "formats/qwb.h"
 #include "lib/base/interrupt.h"
+#include "lib/base/parallel.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -178,14 +179,12 @@ void ArtifactWriter::copy_rest() {
     if (replaced_.contains(name)) continue;
     const TensorView view = *source_.source->find(name);
     SafetensorsWriter& writer = *shards_[shard_of_.at(name)].writer;
-    const auto size = static_cast<int64_t>(view.bytes.size());
-    for (int64_t at = 0; at < size; at += kPiece) {
+    parallel_ranges(static_cast<int64_t>(view.bytes.size()), kPiece, [&](int64_t begin, int64_t end) {
       check_interrupt();
-      const Bytes piece =
-          view.bytes.subspan(static_cast<size_t>(at), static_cast<size_t>(std::min(kPiece, size - at)));
-      writer.put_part(name, at, piece);
-      source_.source->release({DType::u8, {static_cast<int64_t>(piece.size())}, piece});
-    }
+      const Bytes piece = view.bytes.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+      writer.put_part(name, begin, piece);
+      source_.source->release({DType::u8, {end - begin}, piece});
+    });
   }
 }
 
