@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -37,7 +38,17 @@ class ModelSource : public TensorSource {
   // XXH3-128 (hex) of what the model is, independent of path and packaging. Reads everything, unless
   // `memo_folder` remembers it.
   virtual std::string content_hash(const Path& memo_folder = {}) const = 0;
+  // File name -> text of the companion files (tokenizer.json, ...) if the format holds them inside; null if
+  // they lie beside the weights.
+  virtual const std::map<std::string, std::string>* companions() const { return nullptr; }
 };
+
+// The hash that `compute` gives, or what the memo folder (if any) remembers of it for the model at `path`;
+// `states`: of its files, taken before they were opened.
+std::string remembered_hash(const Path& memo_folder, const Path& path, const std::vector<FileState>& states,
+                            const std::function<std::string()>& compute);
+// XXH3-128 (hex) of a tensor's bytes, read in pieces whose pages are given back.
+std::string tensor_digest(const TensorSource& source, const TensorView& view);
 
 class Checkpoint : public ModelSource {
  public:
@@ -62,6 +73,8 @@ class Checkpoint : public ModelSource {
   std::string content_hash(const Path& memo_folder = {}) const override;
 
  private:
+  std::string compute_hash() const;
+
   Path folder_;
   Json config_;
   std::vector<FileState> states_;  // taken before the files were opened
@@ -72,9 +85,6 @@ class Checkpoint : public ModelSource {
 // Files beside the weights that an artifact takes over unchanged (tokenizer, chat template, generation
 // settings), sorted names.
 std::vector<std::string> companion_files(const Path& folder);
-// XXH3-128 (hex) of their names and bytes.
-std::string companion_hash(const Path& folder);
-
 // Turns a folder that this reader cannot open into the clearest error about what is there instead.
 [[noreturn]] void refuse_folder(const Path& folder);
 

@@ -92,8 +92,16 @@ void remember(const Path& memo, const std::vector<FileState>& states, const std:
   }
 }
 
-// Hash of a tensor's bytes, read in pieces whose pages are given back.
-std::string hash_tensor(const TensorSource& source, const TensorView& view) {
+}  // namespace
+
+FileState file_state(const Path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) throw system_error("cannot stat", path.string(), errno);
+  return {fs::absolute(path).lexically_normal().string(), static_cast<int64_t>(status.st_size),
+          nanoseconds(status.st_mtim), nanoseconds(status.st_ctim), static_cast<int64_t>(status.st_ino)};
+}
+
+std::string tensor_digest(const TensorSource& source, const TensorView& view) {
   Hasher hasher;
   for (size_t at = 0; at < view.bytes.size(); at += kHashPiece) {
     check_interrupt();
@@ -104,26 +112,27 @@ std::string hash_tensor(const TensorSource& source, const TensorView& view) {
   return hasher.hex();
 }
 
-}  // namespace
-
-FileState file_state(const Path& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) throw system_error("cannot stat", path.string(), errno);
-  return {fs::absolute(path).lexically_normal().string(), static_cast<int64_t>(status.st_size),
-          nanoseconds(status.st_mtim), nanoseconds(status.st_ctim), static_cast<int64_t>(status.st_ino)};
+std::string remembered_hash(const Path& memo_folder, const Path& path, const std::vector<FileState>& states,
+                            const std::function<std::string()>& compute) {
+  if (memo_folder.empty()) return compute();
+  const Path memo = memo_path(memo_folder, path);
+  const std::string known = recall(memo, states);
+  if (!known.empty()) return known;
+  std::string hash = compute();
+  remember(memo, states, hash);
+  return hash;
 }
 
 std::string Checkpoint::content_hash(const Path& memo_folder) const {
-  const Path memo = memo_folder.empty() ? Path() : memo_path(memo_folder, folder_);
-  if (!memo.empty()) {
-    const std::string known = recall(memo, states_);
-    if (!known.empty()) return known;
-  }
+  return remembered_hash(memo_folder, folder_, states_, [&] { return compute_hash(); });
+}
+
+std::string Checkpoint::compute_hash() const {
   const auto tensors = names();
   std::vector<std::string> digests(tensors.size());
   parallel_for(static_cast<int64_t>(tensors.size()), [&](int64_t i) {
     const auto at = static_cast<size_t>(i);
-    digests[at] = hash_tensor(*this, *find(tensors[at]));
+    digests[at] = tensor_digest(*this, *find(tensors[at]));
   });
   Json meaning = config_;
   for (const char* key : kProvenance) meaning.erase(key);
@@ -133,9 +142,7 @@ std::string Checkpoint::content_hash(const Path& memo_folder) const {
     const TensorView view = *find(tensors[i]);
     hasher.field(tensors[i]).field(dtype_name(view.dtype)).field(shape_text(view.shape)).field(digests[i]);
   }
-  const std::string hash = hasher.hex();
-  if (!memo.empty()) remember(memo, states_, hash);
-  return hash;
+  return hasher.hex();
 }
 
 std::vector<std::string> companion_files(const Path& folder) {
@@ -154,14 +161,6 @@ std::vector<std::string> companion_files(const Path& folder) {
   if (error) throw system_error("cannot list", folder.string(), error.value());
   std::sort(result.begin(), result.end());
   return result;
-}
-
-std::string companion_hash(const Path& folder) {
-  Hasher hasher;
-  for (const std::string& name : companion_files(folder)) {
-    hasher.field(name).field(hash_hex(MappedFile::open(folder / name).bytes()));
-  }
-  return hasher.hex();
 }
 
 }  // namespace qwb

@@ -119,6 +119,7 @@ class Artifact : public ModelSource {
   std::optional<TensorView> find(const std::string& name) const override;
   std::vector<std::string> names() const override;
   std::optional<Weight> quantized(const std::string& module) const override;
+  std::vector<std::string> quantized_modules() const override;
   void release(const TensorView& view) const override { files_->release(view); }
   void prefetch(const TensorView& view) const override { files_->prefetch(view); }
   int64_t weight_bytes() const override { return files_->weight_bytes(); }

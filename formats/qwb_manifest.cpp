@@ -39,8 +39,8 @@ ModuleRecord parse_module(const Json& entry, const std::string& file) {
   const std::string where = file + ": module '" + record.name.substr(0, 200) + "'";
   if (record.name.empty()) damaged("a module without a name", where);
   record.codec = json_string(entry, "codec", where);
-  static constexpr std::array<std::string_view, 4> kCodecs = {"dense", "integer-grid", "int8-rows",
-                                                              "float-blocks"};
+  static constexpr std::array<std::string_view, 5> kCodecs = {"dense", "integer-grid", "int8-rows",
+                                                              "ggml-blocks", "float-blocks"};
   if (std::find(kCodecs.begin(), kCodecs.end(), record.codec) == kCodecs.end()) {
     throw Error(ErrorKind::unsupported, "unknown codec '" + record.codec.substr(0, 40) + "'", where,
                 "a newer qwb may have written it");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "formats/companions.h"
 #include "formats/qwb.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
@@ -31,6 +32,10 @@ int64_t code_bits(const QuantizedTensor& tensor) {
   if (tensor.codec == "integer-grid") return static_cast<int64_t>(tensor.parameters.at("bits"));
   if (tensor.codec == "int8-rows") return 8;
   if (tensor.codec == "float-blocks") return 4;
+  if (tensor.codec == "ggml-blocks") {  // "Q4_K": 4
+    const auto type = ggml_type_from_number(static_cast<uint32_t>(tensor.parameters.at("type")));
+    return ggml_info(type.value()).name[1] - '0';
+  }
   return 8 * dtype_size(tensor.parts.at("weight").dtype());
 }
 
@@ -47,13 +52,6 @@ void check_matches(const ArtifactModule& module, const QuantizedTensor& tensor) 
     throw Error(ErrorKind::usage, "the tensor is not what was declared", "module '" + module.name + "'");
 }
 
-void copy_bytes(const Path& from, const Path& to) {
-  const MappedFile input = MappedFile::open(from);
-  OutputFile output = OutputFile::create(to, static_cast<int64_t>(input.bytes().size()));
-  output.write(0, input.bytes());
-  output.finish();
-}
-
 Json size_json(int64_t weights, int64_t bytes) {
   return {{"weights", weights},
           {"bytes", bytes},
@@ -66,7 +64,7 @@ Json size_json(int64_t weights, int64_t bytes) {
 ArtifactWriter::ArtifactWriter(const Path& target, const OpenModel& source,
                                std::vector<ArtifactModule> modules, int64_t max_shard_bytes)
     : source_(source), folder_(target) {
-  if (source.format != "huggingface") {
+  if (!source.manifest.is_null() || !source.source->quantized_modules().empty()) {
     throw Error(ErrorKind::usage, "is already quantized", source.folder.string(),
                 "quantize the model it was made from");
   }
@@ -247,8 +245,7 @@ bool ArtifactWriter::finish(const Json& manifest, bool replace) {
   for (const auto& [key, value] : manifest.at("settings").items()) quantization[key] = value;
   config["quantization_config"] = quantization;
   write_text("config.json", json_text(config));
-  for (const std::string& name : companion_files(source_.folder))
-    copy_bytes(source_.folder / name, folder_.path() / name);
+  for (const auto& [name, content] : companion_texts(source_)) write_text(name, content);
   write_text("qwb.sums", checksum_text(folder_.path()));
   return folder_.commit(replace);
 }

@@ -1,6 +1,10 @@
 #include "formats/registry.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "formats/checkpoint.h"
+#include "formats/gguf_model.h"
 #include "formats/qwb.h"
 
 namespace qwb {
@@ -42,6 +46,19 @@ OpenModel open_qwb(const Path& folder) {
   return {artifact, artifact->config(), folder, "qwb", artifact->manifest().json, artifact->weight_bytes()};
 }
 
+// A folder with safetensors is a checkpoint, even if it has a GGUF file too.
+bool detect_gguf(const Path& path) {
+  std::error_code ignored;
+  if (fs::is_regular_file(path, ignored)) return path.extension() == ".gguf";
+  if (has(path, "model.safetensors") || has(path, "model.safetensors.index.json")) return false;
+  return fs::is_directory(path, ignored) && gguf_in_folder(path).has_value();
+}
+
+OpenModel open_gguf(const Path& path) {
+  const auto model = GgufModel::open(path);
+  return {model, model->config(), path, "gguf", nullptr, model->weight_bytes()};
+}
+
 struct Format {
   const char* name;
   bool (*detect)(const Path& folder);
@@ -51,6 +68,7 @@ struct Format {
 // The first that detects its folder opens it.
 constexpr Format kFormats[] = {
     {"qwb", detect_qwb, open_qwb},
+    {"gguf", detect_gguf, open_gguf},
     {"huggingface", detect_huggingface, open_huggingface},
 };
 
@@ -61,6 +79,15 @@ std::string OpenModel::content_hash(const Path& memo_folder) const {
   if (!model)
     throw Error(ErrorKind::unsupported, "the tensors do not come from a model folder", folder.string());
   return model->content_hash(memo_folder);
+}
+
+std::string OpenModel::config_name() const {
+  return (format == "gguf" ? folder : folder / "config.json").string();
+}
+
+bool detect_model(const Path& folder) {
+  return std::any_of(std::begin(kFormats), std::end(kFormats),
+                     [&](const Format& format) { return format.detect(folder); });
 }
 
 OpenModel open_model(const Path& folder) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,19 +15,26 @@ namespace qwb {
 
 struct OpenModel {
   std::shared_ptr<const TensorSource> source;
-  Json config;  // config.json
-  Path folder;
-  std::string format;        // "huggingface" or "qwb"
+  Json config;               // config.json
+  Path folder;               // or the file that holds the model
+  std::string format;        // "huggingface", "qwb" or "gguf"
   Json manifest;             // qwb.json; null for other formats
   int64_t weight_bytes = 0;  // of all safetensors files
 
   // XXH3-128 (hex) of what the model computes; see Checkpoint::content_hash. The memo folder spares reading
   // the same files again.
   std::string content_hash(const Path& memo_folder = {}) const;
+
+  // config.json's place in error messages.
+  std::string config_name() const;
 };
 
-// Throws not_found, unsupported (naming what is there instead, and what to do) or `failed`.
+// A folder, or a file that holds a whole model. Throws not_found, unsupported (naming what is there instead,
+// and what to do) or `failed`.
 OpenModel open_model(const Path& folder);
+
+// True if some format recognizes what is there, whether or not it can be opened.
+bool detect_model(const Path& folder);
 
 // Names of the formats that can be opened.
 std::vector<std::string> model_format_names();

@@ -9,12 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "formats/registry.h"
+#include "formats/companions.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/model/generate.h"
-#include "lib/tokenizer/chat_template.h"
-#include "lib/tokenizer/tokenizer.h"
 #include "tools/common/choose.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/pull.h"
@@ -101,12 +99,12 @@ std::string read_prompt(const Options& o) {
 
 // config.json's, extended by generation_config.json's (chat models often end a turn by a token that only the
 // latter names).
-std::vector<int64_t> end_tokens(const Path& folder, const ModelConfig& config) {
+std::vector<int64_t> end_tokens(const OpenModel& open, const ModelConfig& config) {
   std::vector<int64_t> ids = config.eos;
-  const Path file = folder / "generation_config.json";
-  std::error_code ignored;
-  if (!std::filesystem::exists(file, ignored)) return ids;
-  const Json json = parse_json(read_text(file), file.string());
+  const Path file = open.folder / "generation_config.json";
+  const auto text = companion_text(open, "generation_config.json");
+  if (!text) return ids;
+  const Json json = parse_json(*text, file.string());
   if (!json_has(json, "eos_token_id")) return ids;
   const Json& value = json.at("eos_token_id");
   for (const Json& id : value.is_array() ? value : Json::array({value})) {
@@ -151,8 +149,8 @@ void check_context(Session& session, const Options& o) {
 }
 
 // The text of a conversation that waits for its first answer. The template writes the special tokens itself.
-std::string as_chat(const Path& folder, const std::string& prompt) {
-  return ChatTemplate::load(folder).render(Json::array({{{"role", "user"}, {"content", prompt}}}), {});
+std::string as_chat(const OpenModel& open, const std::string& prompt) {
+  return open_chat_template(open).render(Json::array({{{"role", "user"}, {"content", prompt}}}), {});
 }
 
 Session open_session(const Options& o, Tool& tool) {
@@ -167,15 +165,15 @@ Session open_session(const Options& o, Tool& tool) {
   const OpenModel open = open_model(folder);
   const Int8Forward forward = chosen_int8_forward(o.int8);
   session.int8 = make_int8_backend(forward);
-  session.model = Model::load(open.source, open.config, (folder / "config.json").string(),
+  session.model = Model::load(open.source, open.config, open.config_name(),
                               session.int8 != nullptr ? *session.int8 : fast_backend());
   require_int8_modules(*session.model, forward, folder.string());
   session.int8_forward = int8_forward_json(*session.model, forward);
   if (forward.threshold) tool.note("int8 forward: " + int8_forward_text(session.int8_forward));
-  session.tokenizer = Tokenizer::load(folder);
-  session.generation.eos = end_tokens(folder, session.model->config());
+  session.tokenizer = open_tokenizer(open);
+  session.generation.eos = end_tokens(open, session.model->config());
   session.generation.stop_at_eos = !o.ignore_eos;
-  if (o.chat) session.prompt = as_chat(folder, session.prompt);
+  if (o.chat) session.prompt = as_chat(open, session.prompt);
   session.tokens = session.tokenizer->encode(session.prompt, !o.no_special && !o.chat);
   check_context(session, o);
   return session;

@@ -4,6 +4,7 @@
 #include <map>
 #include <system_error>
 
+#include "formats/companions.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 
@@ -14,10 +15,12 @@ struct Count {
   int64_t weights = 0;
   int64_t bytes = 0;
   DType largest_type = DType::f32;  // of most weights
+  std::optional<double> bits;       // mean of the quantized modules, if there are any
 };
 
 Count count_tensors(const TensorSource& source) {
   Count count;
+  int64_t quantized_weights = 0, quantized_bits = 0;
   std::map<DType, int64_t> types;
   for (const std::string& name : source.names()) {
     const auto view = source.find(name);
@@ -26,6 +29,16 @@ Count count_tensors(const TensorSource& source) {
     count.bytes += static_cast<int64_t>(view->bytes.size());
     types[view->dtype] += view->count();
   }
+  for (const std::string& name : source.quantized_modules()) {
+    const auto weight = source.quantized(name);
+    if (!weight) continue;
+    count.weights += weight->out * weight->in;
+    count.bytes += weight->bytes();
+    quantized_weights += weight->out * weight->in;
+    quantized_bits += weight->out * weight->in * weight->code_bits();
+  }
+  if (quantized_weights > 0)
+    count.bits = static_cast<double>(quantized_bits) / static_cast<double>(quantized_weights);
   int64_t most = 0;
   for (const auto& [type, weights] : types) {
     if (weights > most) count.largest_type = type;
@@ -63,10 +76,10 @@ void describe_artifact(Subject& subject) {
 
 void describe_checkpoint(Subject& subject) {
   const Count count = count_tensors(*subject.open.source);
-  subject.method = "none";
+  subject.method = count.bits ? subject.open.format : "none";
   subject.tensor_bytes = count.bytes;
   if (count.weights == 0) return;
-  subject.bits = static_cast<double>(8 * dtype_size(count.largest_type));
+  subject.bits = count.bits.value_or(static_cast<double>(8 * dtype_size(count.largest_type)));
   subject.bpw = 8.0 * static_cast<double>(count.bytes) / static_cast<double>(count.weights);
 }
 
@@ -78,7 +91,7 @@ Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& ba
   subject.open = open_model(folder);
   subject.model = Model::load(subject.open.source, subject.open.config, folder.string(), backend);
   subject.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  if (needs_tokenizer) subject.tokenizer = Tokenizer::load(folder);
+  if (needs_tokenizer) subject.tokenizer = open_tokenizer(subject.open);
   subject.open.manifest.is_object() ? describe_artifact(subject) : describe_checkpoint(subject);
   return subject;
 }
@@ -86,8 +99,7 @@ Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& ba
 std::optional<Path> baseline_folder(const Subject& subject) {
   if (subject.source.empty()) return std::nullopt;
   for (const Path& candidate : {Path(subject.source), subject.open.folder / subject.source}) {
-    std::error_code ignored;
-    if (std::filesystem::exists(candidate / "config.json", ignored)) return candidate;
+    if (detect_model(candidate)) return candidate;
   }
   return std::nullopt;
 }

@@ -18,7 +18,7 @@ struct Subject {
   double load_seconds = 0;  // from the folder's name to a model that can run, tokenizer apart; pages of
                             // mapped weights come later
 
-  std::string method;  // "none" or as qwb.json says
+  std::string method;  // "none", as qwb.json says, or the format of a model quantized by others ("gguf")
   std::optional<double> bits;
   std::optional<double> bpw;
   int64_t tensor_bytes = 0;

@@ -5,6 +5,7 @@
 
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
+#include "lib/kernels/ggml_blocks.h"
 #include "lib/kernels/simd.h"
 #include "lib/tensor/float_tables.h"
 
@@ -137,6 +138,8 @@ void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* ou
   for (int64_t row = begin; row < end; ++row, out += columns) {
     if (const auto* grid = std::get_if<IntegerGrid>(&weight.storage)) {
       grid_row({*grid, columns, row}, out);
+    } else if (const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage)) {
+      dequantize_ggml(ggml->type, ggml->row_data(row), columns, out);
     } else {
       int8_row(std::get<Int8Rows>(weight.storage), row, columns, out);
     }

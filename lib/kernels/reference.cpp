@@ -7,6 +7,7 @@
 #include "lib/base/error.h"
 #include "lib/kernels/backend.h"
 #include "lib/kernels/dequantize.h"
+#include "lib/kernels/ggml_blocks.h"
 #include "lib/kernels/reference.h"
 #include "lib/tensor/float_tables.h"
 
@@ -59,6 +60,13 @@ double element(const FloatBlocks& blocks, const Weight& weight, int64_t row, int
   return static_cast<double>(
              float_table(blocks.table)[static_cast<size_t>(index % 2 == 0 ? byte >> 4 : byte & 15)]) *
          static_cast<double>(scale);
+}
+
+double element(const GgmlBlocks& ggml, const Weight&, int64_t row, int64_t column) {
+  const GgmlTypeInfo& info = ggml_info(ggml.type);
+  return static_cast<double>(reference_ggml_element(ggml.type,
+                                                    ggml.row_data(row) + column / info.block * info.bytes,
+                                                    static_cast<int>(column % info.block)));
 }
 
 double act(Activation activation, double x) {

@@ -69,6 +69,20 @@ void check(const FloatBlocks& blocks, const Weight& weight, const std::string& w
   }
 }
 
+void check(const GgmlBlocks& ggml, const Weight& weight, const std::string& where) {
+  if (weight.orientation != Orientation::out_in) damaged("ggml blocks are stored [out, in]", where);
+  const GgmlTypeInfo& info = ggml_info(ggml.type);
+  if (!ggml_is_quantized(ggml.type)) damaged(std::string(info.name) + " is not stored in blocks", where);
+  if (weight.in % info.block != 0)
+    damaged("rows of " + std::to_string(weight.in) + " are not whole blocks of " + std::string(info.name),
+            where);
+  if (ggml.head_rows < 0 || ggml.head_rows % 2 != 0 ||
+      (ggml.head_rows > 0 && weight.out % ggml.head_rows != 0))
+    damaged("heads of " + std::to_string(ggml.head_rows) + " rows do not fit " + std::to_string(weight.out),
+            where);
+  expect(ggml.blocks, ggml_blocks_parts(weight.out, weight.in, ggml.type)[0], where);
+}
+
 int64_t size_of(const TensorView& view) {
   return static_cast<int64_t>(view.bytes.size());
 }
@@ -85,8 +99,26 @@ int64_t Weight::bytes() const {
     int64_t operator()(const FloatBlocks& w) const {
       return size_of(w.codes) + size_of(w.absmax) + size_of(w.nested_absmax) + size_of(w.nested_map);
     }
+    int64_t operator()(const GgmlBlocks& w) const { return size_of(w.blocks); }
   };
   return std::visit(Count{}, storage);
+}
+
+int Weight::code_bits() const {
+  struct Bits {
+    int operator()(const DenseWeight& w) const { return static_cast<int>(8 * dtype_size(w.values.dtype)); }
+    int operator()(const IntegerGrid& w) const { return w.bits; }
+    int operator()(const Int8Rows&) const { return 8; }
+    int operator()(const FloatBlocks&) const { return 4; }
+    int operator()(const GgmlBlocks& w) const { return ggml_info(w.type).name[1] - '0'; }  // "Q4_K"
+  };
+  return std::visit(Bits{}, storage);
+}
+
+std::string Weight::codec() const {
+  static constexpr const char* kNames[] = {"dense", "integer-grid", "int8-rows", "float-blocks",
+                                           "ggml-blocks"};
+  return kNames[storage.index()];
 }
 
 void check_weight(const Weight& weight, const std::string& where) {
@@ -118,6 +150,10 @@ std::vector<PartSpec> float_blocks_parts(int64_t out, int64_t in, int64_t block_
     specs.push_back({"nested_map", DType::f32, {256}});
   }
   return specs;
+}
+
+std::vector<PartSpec> ggml_blocks_parts(int64_t out, int64_t in, GgmlType type) {
+  return {{"blocks", DType::u8, {out, ggml_row_bytes(ggml_info(type), in)}}};
 }
 
 Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const std::string& codec,
@@ -166,6 +202,12 @@ Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const
       blocks.nested_offset = static_cast<float>(number("nested_offset"));
     }
     weight.storage = blocks;
+  } else if (codec == "ggml-blocks") {
+    const int64_t id = integer("type");
+    const auto type = id < 256 ? ggml_type_from_number(static_cast<uint32_t>(id)) : std::nullopt;
+    if (!type) damaged("unknown ggml type", where);
+    weight.storage =
+        GgmlBlocks{*type, part("blocks"), parameters.contains("head_rows") ? integer("head_rows") : 0};
   } else if (codec == "dense") {
     weight.storage = DenseWeight{part("weight")};
   } else {

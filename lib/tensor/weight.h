@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "lib/tensor/ggml_type.h"
 #include "lib/tensor/tensor.h"
 
 namespace qwb {
@@ -63,15 +64,39 @@ struct FloatBlocks {
   float nested_offset = 0;
 };
 
+// Rows of ggml's blocks, as a GGUF file holds them: blocks U8 [out, bytes per row], each row whole blocks.
+// Always in the orientation out_in. With head_rows = d > 0, which files of the Llama architecture use for q
+// and k, the rows of every group of d are stored interleaved: row s * d/2 + t of a group (s in 0, 1) is its
+// stored row 2t + s.
+struct GgmlBlocks {
+  GgmlType type = GgmlType::q8_0;
+  TensorView blocks;
+  int64_t head_rows = 0;
+
+  int64_t stored_row(int64_t row) const {
+    if (head_rows == 0) return row;
+    const int64_t within = row % head_rows, half = head_rows / 2;
+    return row - within + 2 * (within % half) + within / half;
+  }
+  // The bytes of a row of the weight, by its number in the weight.
+  const std::byte* row_data(int64_t row) const {
+    return blocks.bytes.data() + stored_row(row) * blocks.shape[1];
+  }
+};
+
 struct Weight {
   int64_t out = 0;  // output channels (rows of the Linear weight)
   int64_t in = 0;   // input channels
   Orientation orientation = Orientation::out_in;
-  std::variant<DenseWeight, IntegerGrid, Int8Rows, FloatBlocks> storage;
+  std::variant<DenseWeight, IntegerGrid, Int8Rows, FloatBlocks, GgmlBlocks> storage;
 
   bool is_dense() const { return std::holds_alternative<DenseWeight>(storage); }
   // Bytes of all parts.
   int64_t bytes() const;
+  // Bits of one code (the type's for dense weights), scales and zero points apart.
+  int code_bits() const;
+  // "dense", "integer-grid", ...: as in QuantizedTensor.
+  std::string codec() const;
 };
 
 // Throws `failed`, naming `where`, if the shapes and types of the parts are not exactly what the codec asks
@@ -85,9 +110,10 @@ struct QuantizedTensor {
   int64_t out = 0;
   int64_t in = 0;
   Orientation orientation = Orientation::out_in;
-  std::string codec;                         // "integer-grid", "int8-rows", "float-blocks", "dense"
+  std::string codec;  // "integer-grid", "int8-rows", "float-blocks", "ggml-blocks", "dense"
   std::map<std::string, double> parameters;  // integer-grid: bits, group_size · float-blocks: table (0 nf4, 1
-                                             // fp4), block_size, nested_block, nested_offset
+                                             // fp4), block_size, nested_block, nested_offset · ggml-blocks:
+                                             // type (GgmlType's number), head_rows
   std::map<std::string, Tensor> parts;
 
   // Views into the parts.
@@ -113,6 +139,8 @@ std::vector<PartSpec> integer_grid_parts(int64_t out, int64_t in, int bits, int6
 std::vector<PartSpec> int8_rows_parts(int64_t out, int64_t in);
 std::vector<PartSpec> float_blocks_parts(int64_t out, int64_t in, int64_t block_size,
                                          bool double_quantization, int64_t nested_block);
+
+std::vector<PartSpec> ggml_blocks_parts(int64_t out, int64_t in, GgmlType type);
 
 // Bytes of a packed row of `count` codes.
 inline int64_t packed_bytes(int64_t count, int bits) {

@@ -51,7 +51,6 @@ TEST(Checkpoint, RefusesOtherFormatsByName) {
   } cases[] = {{"pytorch_model.bin", "pickled"},
                {"pytorch_model-00001-of-00002.bin", "pickled"},
                {"model.pth", "pickled"},
-               {"model-Q4_0.gguf", "GGUF"},
                {"model.onnx", "ONNX"},
                {"consolidated.safetensors", "consolidated"},
                {"consolidated.00.pth", "consolidated"},

@@ -2,6 +2,7 @@
 
 #include "lib/base/hash.h"
 #include "lib/base/rng.h"
+#include "lib/kernels/dequantize.h"
 #include "lib/quantize/float_blocks.h"
 
 namespace qwb {
@@ -132,6 +133,12 @@ std::vector<float> values_of(const FloatBlocks& blocks, const Weight& weight) {
 
 std::vector<float> values_of(const DenseWeight& dense, const Weight& /*weight*/) {
   return read_floats(dense.values, "dense");
+}
+
+std::vector<float> values_of(const GgmlBlocks& /*ggml*/, const Weight& weight) {
+  std::vector<float> values(static_cast<size_t>(weight.out * weight.in));
+  dequantize_rows(weight, 0, weight.out, values.data());
+  return values;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <system_error>
 #include <vector>
 
+#include "formats/registry.h"
 #include "lib/base/error.h"
 #include "tools/common/pull.h"
 
@@ -12,8 +13,8 @@ namespace qwb {
 namespace {
 
 constexpr const char* kAdvice =
-    "name the folder of a Hugging Face checkpoint (config.json, *.safetensors, tokenizer.json), also by "
-    "QWB_MODEL; `qwb-pull REPO` gets one from the Hub";
+    "name the folder of a Hugging Face checkpoint (config.json, *.safetensors, tokenizer.json) or a .gguf "
+    "file, also by QWB_MODEL; `qwb-pull REPO` gets one from the Hub";
 
 bool lies_in(const Path& path, const Path& folder) {
   const Path relative = path.lexically_relative(folder);
@@ -51,8 +52,8 @@ Path demo_path(const std::string& name) {
 }
 
 void require_model_folder(const Path& folder) {
+  if (detect_model(folder)) return;
   std::error_code ignored;
-  if (std::filesystem::exists(folder / "config.json", ignored)) return;
   const bool exists = std::filesystem::exists(folder, ignored);
   throw Error(ErrorKind::not_found, exists ? "no config.json in this folder" : "no such model folder",
               folder.string(), kAdvice);

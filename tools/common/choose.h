@@ -12,7 +12,7 @@
 namespace qwb {
 
 // `flag` (--model), else $QWB_MODEL, else the demo llama; a name of the Hub is pulled. Throws not_found, with
-// how to get a model, unless the folder has a config.json.
+// how to get a model, unless there is one (require_model_folder).
 Path choose_model(const std::string& flag, Progress& progress);
 
 // A folder to work on, and while it comes from the cache the hold that keeps it there.
@@ -28,7 +28,8 @@ ChosenArtifact choose_artifact(Progress& progress);
 // its build folder. Throws not_found.
 Path demo_path(const std::string& name);
 
-// Throws not_found, saying what to do, unless `folder` looks like a model or an artifact (has a config.json).
+// Throws not_found, saying what to do, unless `folder` looks like a model or an artifact, or is a file that
+// holds one.
 void require_model_folder(const Path& folder);
 
 // The path of the running program.

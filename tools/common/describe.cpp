@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "formats/checkpoint.h"
+#include "formats/gguf_model.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/model/config.h"
@@ -15,7 +16,7 @@ namespace qwb {
 namespace {
 
 std::string config_name(const OpenModel& open) {
-  return (open.folder / "config.json").string();
+  return open.config_name();
 }
 
 // Weights and bytes of everything stored, whatever its form.
@@ -24,14 +25,6 @@ struct Totals {
   int64_t bytes = 0;
 };
 
-std::vector<std::string> manifest_modules(const OpenModel& open) {
-  std::vector<std::string> names;
-  if (!json_has(open.manifest, "modules")) return names;
-  for (const Json& module : open.manifest.at("modules"))
-    names.push_back(json_string(module, "name", "qwb.json"));
-  return names;
-}
-
 Totals count_totals(const OpenModel& open) {
   Totals totals;
   for (const std::string& name : open.source->names()) {
@@ -39,9 +32,8 @@ Totals count_totals(const OpenModel& open) {
     totals.parameters += view.count();
     totals.bytes += static_cast<int64_t>(view.bytes.size());
   }
-  for (const std::string& name : manifest_modules(open)) {
-    const auto weight = open.source->quantized(name);  // nothing for dense modules: counted above
-    if (!weight) continue;
+  for (const std::string& name : open.source->quantized_modules()) {
+    const auto weight = open.source->quantized(name);
     totals.parameters += weight->out * weight->in;
     totals.bytes += weight->bytes();
   }
@@ -106,6 +98,31 @@ Json checkpoint_modules(const OpenModel& open) {
   return modules;
 }
 
+// Modules quantized by others, and plain matrices beside them.
+Json stored_modules(const OpenModel& open) {
+  Json modules = Json::array();
+  for (const std::string& name : open.source->quantized_modules()) {
+    const Weight weight = open.source->quantized(name).value();
+    const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage);
+    modules.push_back({{"name", name},
+                       {"codec", weight.codec()},
+                       {"dtype", ggml != nullptr ? Json(ggml_info(ggml->type).name) : Json(nullptr)},
+                       {"out", weight.out},
+                       {"in", weight.in},
+                       {"bits", weight.code_bits()},
+                       {"bytes", weight.bytes()},
+                       {"bpw", bits_per_weight(weight.bytes(), weight.out * weight.in)},
+                       {"weight_error", nullptr},
+                       {"output_error", nullptr}});
+  }
+  for (const std::string& name : open.source->names()) {
+    const TensorView view = *open.source->find(name);
+    if (view.shape.size() == 2 && name.ends_with(".weight"))
+      modules.push_back(plain_module(name.substr(0, name.size() - 7), view.shape[0], view.shape[1], view));
+  }
+  return modules;
+}
+
 Json artifact_modules(const OpenModel& open) {
   Json modules = Json::array();
   for (Json module : module_reports(open.manifest)) {
@@ -117,10 +134,26 @@ Json artifact_modules(const OpenModel& open) {
 }
 
 Json modules_of(const OpenModel& open) {
-  return open.manifest.is_null() ? checkpoint_modules(open) : artifact_modules(open);
+  if (!open.manifest.is_null()) return artifact_modules(open);
+  return open.source->quantized_modules().empty() ? checkpoint_modules(open) : stored_modules(open);
+}
+
+Json gguf_tensors(const GgufFile& file) {
+  Json tensors = Json::array();
+  for (const std::string& name : file.tensor_names()) {
+    const GgufTensor& tensor = *file.find(name);
+    tensors.push_back({{"name", name},
+                       {"dtype", ggml_info(tensor.type).name},
+                       {"shape", tensor.shape},
+                       {"bytes", tensor.bytes},
+                       {"file", file.path_of(tensor).filename().string()}});
+  }
+  return tensors;
 }
 
 Json stored_tensors(const OpenModel& open) {
+  if (const auto gguf = std::dynamic_pointer_cast<const GgufModel>(open.source))
+    return gguf_tensors(gguf->file());
   Json tensors = Json::array();
   const auto files = Checkpoint::open(open.folder);
   for (const SafetensorsFile& file : files->files()) {
@@ -138,7 +171,7 @@ Json stored_tensors(const OpenModel& open) {
 // Up to four names that contain the last word of `name`, for the error.
 std::string alike(const OpenModel& open, const std::string& name) {
   std::vector<std::string> names = open.source->names();
-  for (const std::string& module : manifest_modules(open)) names.push_back(module);
+  for (const std::string& module : open.source->quantized_modules()) names.push_back(module);
   const std::string word = name.substr(name.rfind('.') + 1);
   std::string text;
   int found = 0;

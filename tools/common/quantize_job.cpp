@@ -6,13 +6,11 @@
 #include <algorithm>
 #include <chrono>
 
-#include "formats/checkpoint.h"
+#include "formats/companions.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "lib/kernels/isa.h"
-#include "lib/tokenizer/chat_template.h"
-#include "lib/tokenizer/tokenizer.h"
 #include "tools/common/choose.h"
 #include "tools/common/pull.h"
 #include "tools/common/run_journal.h"
@@ -73,13 +71,12 @@ std::vector<ArtifactModule> artifact_modules(const Plan& plan) {
 
 QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress)
     : request_(std::move(request)), open_(open_model(request_.model)) {
-  if (open_.format != "huggingface") {
+  if (!open_.manifest.is_null()) {
     throw Error(ErrorKind::usage, "this is an artifact already", request_.model.string(),
                 "start from the original checkpoint");
   }
   // Nothing but calibration runs the model here.
-  model_ = Model::load(open_.source, open_.config, (request_.model / "config.json").string(),
-                       calibration_backend());
+  model_ = Model::load(open_.source, open_.config, open_.config_name(), calibration_backend());
   plan_ = plan_modules(*model_, request_.plan);
   for (const std::string& note : plan_.notes) progress.note(note);
   if (plan_.needs_calibration()) {
@@ -91,7 +88,7 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress)
 
 void QuantizeJob::calibrate(Progress& progress) {
   CalibrationRequest& calibration = request_.calibration;
-  const Tokenizer tokenizer = Tokenizer::load(request_.model);
+  const Tokenizer tokenizer = open_tokenizer(open_);
   std::string saved;
   for (const CalibrationSource& source : calibration.sources) {
     if (Path(source.name).extension() == kCalibrationExtension) saved = source.name;
@@ -123,7 +120,7 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer, Prog
   }
   RenderChat render;
   if (request_.chat_template) {
-    render = [chat = ChatTemplate::load(request_.model)](const Json& messages) {
+    render = [chat = open_chat_template(open_)](const Json& messages) {
       ChatTemplate::Options options;
       options.add_generation_prompt = false;
       options.now = 0;  // a template that tells the date must not change the key
@@ -169,7 +166,7 @@ void add_plan(const Plan& plan, Json& fields) {
 Key QuantizeJob::key(const Store& store) const {
   Key key;
   key.fields["source"] = open_.content_hash(store.memo_folder());
-  key.fields["companions"] = companion_hash(request_.model);
+  key.fields["companions"] = companion_hash(open_);
   key.fields["format_version"] = kArtifactVersion;
   add_plan(plan_, key.fields);
   key.fields["isa"] = isa_name();

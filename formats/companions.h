@@ -1,0 +1,25 @@
+// What lies beside a model's weights, or inside its file: tokenizer, chat template, generation settings.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "formats/registry.h"
+#include "lib/tokenizer/chat_template.h"
+#include "lib/tokenizer/tokenizer.h"
+
+namespace qwb {
+
+// File name -> text, of all companion files (checkpoint.h says which).
+std::map<std::string, std::string> companion_texts(const OpenModel& open);
+// One of them.
+std::optional<std::string> companion_text(const OpenModel& open, const std::string& name);
+// XXH3-128 (hex) of all names and texts.
+std::string companion_hash(const OpenModel& open);
+
+// Throw what Tokenizer::load and ChatTemplate::load throw.
+Tokenizer open_tokenizer(const OpenModel& open);
+ChatTemplate open_chat_template(const OpenModel& open);
+
+}  // namespace qwb

@@ -1,0 +1,229 @@
+#include "formats/gguf_repack.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <vector>
+
+#include "lib/base/half.h"
+#include "lib/base/parallel.h"
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kGroup = 32;
+
+int zero_bits(const IntegerGrid& grid) {
+  return grid.zeros.empty() ? 0 : grid.bits;
+}
+
+std::optional<GgmlType> grid_type(const IntegerGrid& grid) {
+  if (!grid.zeros.empty())
+    return grid.bits <= 4   ? std::optional(GgmlType::q4_1)
+           : grid.bits == 5 ? std::optional(GgmlType::q5_1)
+                            : std::nullopt;
+  return grid.bits <= 4 ? GgmlType::q4_0 : grid.bits == 5 ? GgmlType::q5_0 : GgmlType::q8_0;
+}
+
+bool fits_half(float value) {
+  return std::isfinite(value) && f16_to_f32(f32_to_f16(value)) == value;
+}
+
+// Scales and zeros of one row.
+struct GroupRow {
+  std::vector<float> scales;
+  std::vector<uint8_t> zeros;
+
+  GroupRow(const IntegerGrid& grid, int64_t row) {
+    const int64_t groups = grid.scales.shape[1];
+    scales.resize(static_cast<size_t>(groups));
+    zeros.assign(static_cast<size_t>(groups), static_cast<uint8_t>(1 << (grid.bits - 1)));
+    read_floats(grid.scales, row * groups, groups, scales.data(), "scales");
+    if (zero_bits(grid) > 0)
+      unpack_codes(grid.zeros.bytes.data() + row * grid.zeros.shape[1], groups, grid.bits, zeros.data());
+  }
+};
+
+// The first group of a row that f16 cannot hold, or -1.
+int64_t misfit(const IntegerGrid& grid, int64_t row) {
+  const GroupRow groups(grid, row);
+  for (size_t g = 0; g < groups.scales.size(); ++g) {
+    const float low = -static_cast<float>(groups.zeros[g]) * groups.scales[g];
+    if (!fits_half(groups.scales[g]) || (zero_bits(grid) > 0 && !fits_half(low)))
+      return static_cast<int64_t>(g);
+  }
+  return -1;
+}
+
+std::string misfit_text(const IntegerGrid& grid, int64_t row, int64_t group) {
+  const GroupRow groups(grid, row);
+  const float scale = groups.scales[static_cast<size_t>(group)];
+  const std::string place = " (row " + std::to_string(row) + ", group " + std::to_string(group) + ")";
+  if (std::fabs(scale) >= 65520.0f) return "the scale " + std::to_string(scale) + " overflows f16" + place;
+  if (!fits_half(scale)) return "the scale " + std::to_string(scale) + " has more digits than f16" + place;
+  return "the minimum -" + std::to_string(groups.zeros[static_cast<size_t>(group)]) + " * " +
+         std::to_string(scale) + " has more digits than f16" + place;
+}
+
+std::optional<GgmlType> exact_grid_type(const IntegerGrid& grid, const Weight& weight, std::string& reason) {
+  const auto type = grid_type(grid);
+  if (!type) {
+    reason = "GGUF has no " + std::to_string(grid.bits) + "-bit blocks with zero points";
+    return std::nullopt;
+  }
+  if (weight.in % kGroup != 0 || (grid.group_size % kGroup != 0 && grid.group_size < weight.in)) {
+    reason = "groups of " + std::to_string(grid.group_size) + " in rows of " + std::to_string(weight.in) +
+             " are not blocks of 32";
+    return std::nullopt;
+  }
+  std::atomic<int64_t> bad{weight.out};
+  parallel_ranges(weight.out, 256, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end && row < bad; ++row) {
+      if (misfit(grid, row) < 0) continue;
+      for (int64_t known = bad; row < known && !bad.compare_exchange_weak(known, row);) {
+      }
+    }
+  });
+  if (bad == weight.out) return type;
+  reason = misfit_text(grid, bad, misfit(grid, bad));
+  return std::nullopt;
+}
+
+// Codes 0..31 of a block as Q4 or Q5 stores them: high bits (of Q5) at `at`, then nibbles.
+void put_codes(const int* codes, bool five, std::byte* at) {
+  if (five) {
+    uint32_t high = 0;
+    for (int i = 0; i < 32; ++i) high |= static_cast<uint32_t>(codes[i] >> 4) << i;
+    store(at, high);
+    at += 4;
+  }
+  for (int i = 0; i < 16; ++i) at[i] = static_cast<std::byte>((codes[i] & 15) | (codes[i + 16] & 15) << 4);
+}
+
+void take_codes(const std::byte* at, bool five, uint8_t* codes) {
+  const uint32_t high = five ? load<uint32_t>(at) : 0;
+  if (five) at += 4;
+  for (int i = 0; i < 32; ++i) {
+    const int byte = static_cast<int>(at[i % 16]);
+    codes[i] = static_cast<uint8_t>((i < 16 ? byte & 15 : byte >> 4) | static_cast<int>(high >> i & 1u) << 4);
+  }
+}
+
+struct GridShape {
+  int bits;
+  bool symmetric;
+};
+
+std::optional<GridShape> grid_shape(GgmlType type) {
+  switch (type) {
+    case GgmlType::q4_0:
+      return GridShape{4, true};
+    case GgmlType::q5_0:
+      return GridShape{5, true};
+    case GgmlType::q8_0:
+      return GridShape{8, true};
+    case GgmlType::q4_1:
+      return GridShape{4, false};
+    case GgmlType::q5_1:
+      return GridShape{5, false};
+    default:
+      return std::nullopt;
+  }
+}
+
+// The zero point z for which m = -z * d; a block without a scale has only its minimum, which must be 0.
+uint8_t zero_of(float d, float m, int bits, const std::string& where) {
+  if (m == 0) return 0;
+  const float zero = d != 0 ? -m / d : -1.0f;
+  if (!(zero >= 0 && zero < static_cast<float>(1 << bits)) || zero != std::floor(zero) || -zero * d != m)
+    throw Error(
+        ErrorKind::unsupported,
+        "a minimum of " + std::to_string(m) + " is no whole multiple of the scale " + std::to_string(d),
+        where, "only a requantization can bring this tensor onto an integer grid");
+  return static_cast<uint8_t>(zero);
+}
+
+}  // namespace
+
+std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason) {
+  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
+    if (dense->values.dtype == DType::f16) return GgmlType::f16;
+    if (dense->values.dtype == DType::bf16) return GgmlType::bf16;
+    if (dense->values.dtype == DType::f32) return GgmlType::f32;
+    reason = "GGUF models hold no " + std::string(dtype_name(dense->values.dtype));
+    return std::nullopt;
+  }
+  if (const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage)) return ggml->type;
+  if (const auto* grid = std::get_if<IntegerGrid>(&weight.storage))
+    return exact_grid_type(*grid, weight, reason);
+  reason = "GGUF has no blocks like those of " + weight.codec();
+  return std::nullopt;
+}
+
+void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, int64_t row, std::byte* out) {
+  const GroupRow groups(grid, row);
+  std::vector<uint8_t> codes(static_cast<size_t>(columns));
+  unpack_codes(grid.codes.bytes.data() + row * grid.codes.shape[1], columns, grid.bits, codes.data());
+  const bool five = type == GgmlType::q5_0 || type == GgmlType::q5_1;
+  // A symmetric code stands for code - 2^(bits - 1), and the block has its own such offset.
+  const int offset = !grid.zeros.empty() ? 0 : (five ? 16 : 8) - (1 << (grid.bits - 1));
+  for (int64_t first = 0; first < columns; first += kGroup) {
+    const auto group = static_cast<size_t>(first / grid.group_size);
+    const uint8_t* block = codes.data() + first;
+    store(out, f32_to_f16(groups.scales[group]));
+    out += 2;
+    if (type == GgmlType::q8_0) {
+      for (int i = 0; i < 32; ++i) *out++ = static_cast<std::byte>(block[i] - (1 << (grid.bits - 1)));
+      continue;
+    }
+    if (!grid.zeros.empty()) {
+      store(out, f32_to_f16(-static_cast<float>(groups.zeros[group]) * groups.scales[group]));
+      out += 2;
+    }
+    int shifted[32];
+    for (int i = 0; i < 32; ++i) shifted[i] = block[i] + offset;
+    put_codes(shifted, five, out);
+    out += five ? 20 : 16;
+  }
+}
+
+QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where) {
+  const auto& ggml = std::get<GgmlBlocks>(weight.storage);
+  const auto shape = grid_shape(ggml.type);
+  const GgmlTypeInfo& info = ggml_info(ggml.type);
+  if (!shape)
+    throw Error(ErrorKind::unsupported, std::string(info.name) + " is no integer grid", where,
+                "Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 are");
+  QuantizedTensor tensor{weight.out, weight.in, Orientation::out_in, "integer-grid", {}, {}};
+  tensor.parameters = {{"bits", shape->bits}, {"group_size", static_cast<double>(kGroup)}};
+  for (const PartSpec& spec :
+       integer_grid_parts(weight.out, weight.in, shape->bits, kGroup, shape->symmetric, DType::f16))
+    tensor.parts.emplace(spec.name, Tensor(spec.dtype, spec.shape));
+  const int64_t groups = weight.in / kGroup;
+  parallel_ranges(weight.out, 64, [&](int64_t begin, int64_t end) {
+    std::vector<uint8_t> codes(static_cast<size_t>(weight.in)), zeros(static_cast<size_t>(groups));
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t g = 0; g < groups; ++g) {
+        const std::byte* block = ggml.row_data(row) + g * info.bytes;
+        uint8_t* target = codes.data() + g * kGroup;
+        std::memcpy(tensor.parts.at("scales").bytes().data() + 2 * (row * groups + g), block, 2);
+        if (ggml.type == GgmlType::q8_0) {
+          for (int i = 0; i < 32; ++i) target[i] = static_cast<uint8_t>(load<int8_t>(block + 2 + i) + 128);
+          continue;
+        }
+        take_codes(block + (shape->symmetric ? 2 : 4), shape->bits == 5, target);
+        if (!shape->symmetric)
+          zeros[static_cast<size_t>(g)] = zero_of(f16_to_f32(load<uint16_t>(block)),
+                                                  f16_to_f32(load<uint16_t>(block + 2)), shape->bits, where);
+      }
+      pack_codes(codes.data(), weight.in, shape->bits,
+                 tensor.parts.at("codes").bytes().data() + row * packed_bytes(weight.in, shape->bits));
+      if (!shape->symmetric)
+        pack_codes(zeros.data(), groups, shape->bits,
+                   tensor.parts.at("zeros").bytes().data() + row * packed_bytes(groups, shape->bits));
+    }
+  });
+  return tensor;
+}
+
+}  // namespace qwb

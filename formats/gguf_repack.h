@@ -1,0 +1,28 @@
+// Integer grids as ggml blocks and back, code by code: nothing is rounded, so that the weights are the same
+// before and after, bit for bit.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "lib/tensor/ggml_type.h"
+#include "lib/tensor/weight.h"
+
+namespace qwb {
+
+// The smallest type that holds this weight exactly: a dense weight's own type, ggml blocks' own, and for an
+// integer grid whose groups are multiples of 32
+//   symmetric up to 4 bits Q4_0, 5 bits Q5_0, 6 to 8 bits Q8_0
+//   asymmetric up to 4 bits Q4_1, 5 bits Q5_1, if -zero * scale fits f16
+// Looks at every scale. Nothing, with the reason, where there is none: scales that f16 cannot hold are named.
+std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason);
+
+// Row `row` of an integer grid as blocks of the type that exact_ggml_type gave.
+void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, int64_t row, std::byte* out);
+
+// The integer grid that these blocks are: Q4_0, Q5_0, Q8_0 symmetric, Q4_1 and Q5_1 asymmetric, group 32, f16
+// scales. Throws unsupported, naming `where`, for other types and minimums that are no whole multiple of the
+// scale.
+QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where);
+
+}  // namespace qwb
