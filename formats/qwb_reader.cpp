@@ -29,7 +29,8 @@ Weight assemble(const ModuleRecord& record, const Checkpoint& files, const std::
     parts.emplace(part, *view);
   }
   const std::string place = where + ": module '" + record.name + "'";
-  for (const char* part : {"codes", "scales", "zeros", "absmax", "nested_absmax", "nested_map"}) {
+  for (const char* part :
+       {"codes", "scales", "zeros", "group_index", "absmax", "nested_absmax", "nested_map"}) {
     if (!parts.contains(part) && files.find(record.name + "." + part)) {
       throw Error(ErrorKind::failed, std::string("part '") + part + "' is stored but not listed", place);
     }
@@ -94,6 +95,12 @@ std::optional<Weight> Artifact::quantized(const std::string& module) const {
   const auto it = weights_.find(module);
   if (it == weights_.end()) return std::nullopt;
   return it->second;
+}
+
+std::vector<std::string> Artifact::quantized_modules() const {
+  std::vector<std::string> result;
+  for (const auto& [name, weight] : weights_) result.push_back(name);
+  return result;
 }
 
 std::string Artifact::content_hash(const Path& memo_folder) const {
