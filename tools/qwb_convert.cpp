@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include <memory>
-#include <optional>
+#include <set>
 #include <string>
 
 #include "formats/convert.h"
@@ -101,7 +101,7 @@ void add_options(CLI::App& app, Options& o) {
                  "split the weights into files of at most this size [5GB]")
       ->type_name("SIZE");
   app.add_flag("--force", o.force, "replace what is at OUT");
-  o.parameters = std::make_unique<MethodFlags>(app);
+  o.parameters = std::make_unique<MethodFlags>(app, std::set<std::string>{"dtype"});
 }
 
 }  // namespace

@@ -70,6 +70,7 @@ def gptq(bits, sym, v2, group=32, act_order=False, out=64, inp=96, seed=1):
                          adapter=None, register_buffers=True)
     module.pack_original(layer, scale, zero, index)
     module.qzero_format(format=2)
+    module.optimize = lambda *_, **__: None  # torch.compile is not wanted here
     module.post_init()
     expected = module.dequantize_weight().T
     assert expected.dtype == torch.float16, expected.dtype

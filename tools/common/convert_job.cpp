@@ -42,6 +42,12 @@ std::string format_help() {
   return text;
 }
 
+std::string format_names() {
+  std::string names;
+  for (const auto& format : packed_formats()) names += (names.empty() ? "" : ", ") + format->name();
+  return names;
+}
+
 DType parse_dtype(const std::string& text) {
   if (text == "f32" || text == "float32") return DType::f32;
   if (text == "f16" || text == "float16") return DType::f16;

@@ -10,6 +10,8 @@ namespace qwb {
 
 // Names and summaries of the formats, one a line, for --help.
 std::string format_help();
+// "gptq, awq, ..."
+std::string format_names();
 // "float16", "f16", "bf16", ...; throws usage.
 DType parse_dtype(const std::string& text);
 

@@ -55,4 +55,31 @@ Requantizer make_requantizer(const Method& method, Settings settings, const Pack
   return result;
 }
 
+WeightForm planned_form(const Method& method, const Settings& settings, const ModuleInfo& module) {
+  const Storage storage = method.storage(module, settings);
+  return {module.out,
+          module.in,
+          storage.orientation,
+          storage.codec,
+          form_parameters(method, settings, storage, module.in),
+          storage.parts};
+}
+
+void check_plan_fits(const Plan& plan, const PackedFormat& target) {
+  const auto type = target.scale_dtype();
+  for (const PlannedModule& planned : plan.modules) {
+    TargetModule module;
+    module.name = planned.info.name;
+    module.form = planned_form(*planned.method, planned.settings, planned.info);
+    if (planned.role != PlannedModule::Role::linear) module.role = TargetModule::Role::output_embedding;
+    auto reason = target.mismatch(module);
+    if (!reason && type == DType::f16 && module.form.codec == "integer-grid" &&
+        module.form.part("scales").dtype == DType::f32)
+      reason = "would get f32 scales; add --scale-dtype f16";
+    if (!reason) continue;
+    throw Error(ErrorKind::unsupported, target.name() + " cannot hold this: " + module.name + " " + *reason,
+                "--format", "choose another method, other settings or another format");
+  }
+}
+
 }  // namespace qwb
