@@ -132,7 +132,7 @@ class GptqReader {
     return {{"bits", bits_}, {"group_size", static_cast<double>(group_size_)}};
   }
   bool fits(int64_t bits) const {
-    if (!is_gptq_bits(bits)) return false;
+    if (!is_gptq_bits(bits) || (bits == 3 && in_ % 32 != 0 && in_ >= 0)) return false;
     return in_ < 0 ? words_ * 32 % bits == 0 : ceil_div(in_ * bits, 32) == words_;
   }
   // Modules may deviate from the config ("dynamic"): with g_idx the shapes tell the bits.

@@ -24,11 +24,11 @@ def random_weight(out, inp, seed, dtype=torch.float16):
     return weight.to(dtype)
 
 
-def store(case, settings, tensors, expected):
+def store(case, settings, tensors, expected, dtype=torch.float16):
     folder = os.path.join(HERE, case)
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "config.json"), "w") as file:
-        json.dump({"model_type": "golden", "torch_dtype": "float16", "quantization_config": settings}, file, indent=1)
+        json.dump({"model_type": "golden", "torch_dtype": str(dtype)[6:], "quantization_config": settings}, file, indent=1)
     tensors = {f"{MODULE}.{name}": value.contiguous().clone() for name, value in tensors.items()}
     tensors["norm.weight"] = torch.arange(8, dtype=torch.float16)
     save_file(tensors, os.path.join(folder, "model.safetensors"), {"format": "pt"})
@@ -117,7 +117,7 @@ def bnb4(kind, nested, block, dtype, out=48, inp=100):
     tensors.update({f"weight.{name}": value for name, value in state.as_dict(packed=True).items()})
     settings = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": kind,
                 "bnb_4bit_use_double_quant": nested}
-    store(f"bnb-{kind}{'-nested' if nested else ''}-{block}", settings, tensors, expected)
+    store(f"bnb-{kind}{'-nested' if nested else ''}-{block}", settings, tensors, expected, dtype)
 
 
 def bnb8(out=24, inp=70):

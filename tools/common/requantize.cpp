@@ -71,7 +71,8 @@ void check_plan_fits(const Plan& plan, const PackedFormat& target) {
     TargetModule module;
     module.name = planned.info.name;
     module.form = planned_form(*planned.method, planned.settings, planned.info);
-    if (planned.role != PlannedModule::Role::linear) module.role = TargetModule::Role::output_embedding;
+    if (planned.role == PlannedModule::Role::lookup) module.role = TargetModule::Role::embedding;
+    if (planned.role == PlannedModule::Role::output) module.role = TargetModule::Role::output_embedding;
     auto reason = target.mismatch(module);
     if (!reason && type == DType::f16 && module.form.codec == "integer-grid" &&
         module.form.part("scales").dtype == DType::f32)
