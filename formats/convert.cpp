@@ -3,19 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <set>
 
+#include "formats/convert_weights.h"
 #include "formats/model_modules.h"
 #include "formats/packed_source.h"
-#include "formats/packing.h"
 #include "formats/plain.h"
 #include "formats/qwb.h"
 #include "formats/sharded_writer.h"
-#include "lib/base/half.h"
 #include "lib/base/interrupt.h"
-#include "lib/base/parallel.h"
-#include "lib/kernels/dequantize.h"
 
 namespace qwb {
 namespace {
@@ -29,85 +24,6 @@ constexpr std::string_view kWeightSuffix = ".weight";
 std::string dtype_config_name(DType type) {
   if (type == DType::f32) return "float32";
   return type == DType::f16 ? "float16" : "bfloat16";
-}
-
-// Scales as f32; `in_type` gets them narrowed. Returns how many of them lose bits; overflow names one.
-struct NarrowScales {
-  int64_t lossy = 0;
-  float first_lossy = 0;
-  std::optional<float> overflow;
-};
-
-NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out) {
-  NarrowScales result;
-  std::vector<float> values = read_floats(scales, "scales");
-  for (size_t i = 0; i < values.size(); ++i) {
-    const float value = values[i];
-    float back = value;
-    if (type == DType::f16) {
-      const uint16_t bits = f32_to_f16(value);
-      back = f16_to_f32(bits);
-      if (out != nullptr) store(out + 2 * i, bits);
-    } else if (type == DType::bf16) {
-      const uint16_t bits = f32_to_bf16(value);
-      back = bf16_to_f32(bits);
-      if (out != nullptr) store(out + 2 * i, bits);
-    } else if (out != nullptr) {
-      store(out + 4 * i, value);
-    }
-    if (std::isinf(back) && std::isfinite(value)) result.overflow = value;
-    if (back != value && result.lossy++ == 0) result.first_lossy = value;
-  }
-  return result;
-}
-
-// The matrix as f32 [out, in].
-FloatBuffer read_out_in_f32(const Weight& weight) {
-  FloatBuffer values(checked_mul(weight.out, weight.in, "weight"));
-  dequantize(weight, values.data());
-  if (weight.orientation == Orientation::out_in) return values;
-  const Bytes bytes{reinterpret_cast<const std::byte*>(values.data()),
-                    static_cast<size_t>(values.size()) * sizeof(float)};
-  const Tensor turned = transposed({DType::f32, {weight.in, weight.out}, bytes});
-  std::memcpy(values.data(), turned.data<float>(), bytes.size());
-  return values;
-}
-
-struct ErrorPart {
-  double error = 0, norm = 0;
-};
-
-// |A - B|^2 / |A|^2 for the rows of two weights of one orientation; `narrowed`: B is A rounded to that type.
-double weight_distance(const Weight& a, const Weight* b, DType narrowed) {
-  const int64_t rows = stored_rows(a), columns = stored_columns(a);
-  std::vector<ErrorPart> parts(static_cast<size_t>(rows));
-  parallel_ranges(rows, std::max<int64_t>(1, (int64_t{1} << 14) / columns), [&](int64_t begin, int64_t end) {
-    FloatBuffer x(columns), y(columns);
-    std::vector<std::byte> bytes(static_cast<size_t>(4 * columns));
-    for (int64_t r = begin; r < end; ++r) {
-      dequantize_rows(a, r, r + 1, x.data());
-      if (b != nullptr) {
-        dequantize_rows(*b, r, r + 1, y.data());
-      } else {
-        narrow_floats(x.data(), columns, narrowed, bytes.data(), "weight");
-        read_floats(
-            {narrowed, {columns}, {bytes.data(), static_cast<size_t>(columns * dtype_size(narrowed))}}, 0,
-            columns, y.data(), "weight");
-      }
-      ErrorPart& part = parts[static_cast<size_t>(r)];
-      for (int64_t i = 0; i < columns; ++i) {
-        const double difference = static_cast<double>(x[i]) - y[i];
-        part.error += difference * difference;
-        part.norm += static_cast<double>(x[i]) * x[i];
-      }
-    }
-  });
-  ErrorPart total;
-  for (const ErrorPart& part : parts) {
-    total.error += part.error;
-    total.norm += part.norm;
-  }
-  return total.error > 0 ? total.error / std::max(total.norm, 1e-300) : 0;
 }
 
 }  // namespace
@@ -176,6 +92,11 @@ void Conversion::find_modules() {
     TargetModule kept{name, {}, place.role, place.plain, model_dtype_};
     if (place.role != Role::embedding) kept_.push_back(std::move(kept));
   }
+  // Tied, the output embedding has no tensor, but loaders find a linear layer of this name all the same.
+  const bool tied = !known.empty() && std::none_of(known.begin(), known.end(), [](const auto& entry) {
+    return entry.second.role == Role::output_embedding;
+  });
+  if (tied) kept_.push_back({"lm_head", {}, Role::output_embedding, Orientation::out_in, model_dtype_});
   for (const std::string& name : tensors.names()) {
     const bool is_weight = name.ends_with(kWeightSuffix);
     if (!is_weight || !forms.contains(name.substr(0, name.size() - kWeightSuffix.size())))

@@ -1,5 +1,7 @@
 #include "formats/registry.h"
 
+#include <algorithm>
+
 #include "formats/awq_gemm.h"
 #include "formats/bitsandbytes.h"
 #include "formats/checkpoint.h"
@@ -122,6 +124,9 @@ OpenModel open_model(const Path& folder) {
 std::vector<std::string> model_format_names() {
   std::vector<std::string> names;
   for (const Format& format : kFormats) names.emplace_back(format.name);
+  for (const auto& format : packed_formats()) {
+    if (std::find(names.begin(), names.end(), format->name()) == names.end()) names.push_back(format->name());
+  }
   return names;
 }
 

@@ -16,8 +16,8 @@ struct OpenModel {
   std::shared_ptr<const TensorSource> source;
   Json config;  // config.json
   Path folder;
-  std::string format;        // "huggingface" or "qwb"
-  Json manifest;             // qwb.json; null for other formats
+  std::string format;        // "huggingface", "qwb" or the name of a packed format
+  Json manifest;             // qwb.json, or what can be told of a packed format; null for huggingface
   int64_t weight_bytes = 0;  // of all safetensors files
 
   // XXH3-128 (hex) of what the model computes; see Checkpoint::content_hash. The memo folder spares reading
@@ -28,7 +28,7 @@ struct OpenModel {
 // Throws not_found, unsupported (naming what is there instead, and what to do) or `failed`.
 OpenModel open_model(const Path& folder);
 
-// Names of the formats that can be opened.
+// Names of the formats that can be opened or written.
 std::vector<std::string> model_format_names();
 
 }  // namespace qwb
