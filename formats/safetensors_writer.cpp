@@ -5,9 +5,12 @@
 
 #include "formats/safetensors.h"
 #include "lib/base/json.h"
+#include "lib/base/parallel.h"
 
 namespace qwb {
 namespace {
+
+constexpr int64_t kWrittenAtOnce = int64_t{4} << 20;  // bytes
 
 // Place in the reference's enumeration, by which files are laid out in descending order: the widest types
 // come first, so that without padding between tensors each is still aligned to its element size.
@@ -89,13 +92,18 @@ SafetensorsWriter::~SafetensorsWriter() {
 
 void SafetensorsWriter::put(const std::string& name, Bytes content) {
   const auto it = slots_.find(name);
-  if (it != slots_.end() && static_cast<int64_t>(content.size()) != it->second.size) {
+  if (it == slots_.end())
+    throw Error(ErrorKind::usage, "tensor '" + name + "' was not declared", path_.string());
+  if (static_cast<int64_t>(content.size()) != it->second.size) {
     throw Error(
         ErrorKind::usage,
         std::to_string(content.size()) + " bytes given, " + std::to_string(it->second.size) + " declared",
         path_.string() + ": tensor '" + name + "'");
   }
-  put_part(name, 0, content);
+  // Page by page the system copies what is written: threads share that.
+  parallel_ranges(static_cast<int64_t>(content.size()), kWrittenAtOnce, [&](int64_t begin, int64_t end) {
+    put_part(name, begin, content.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
+  });
 }
 
 void SafetensorsWriter::put_part(const std::string& name, int64_t offset, Bytes content) {

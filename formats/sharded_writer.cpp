@@ -2,10 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "formats/checkpoint.h"
 #include "lib/base/interrupt.h"
+#include "lib/base/parallel.h"
 
 namespace qwb {
 namespace {
@@ -67,14 +66,12 @@ void ShardedWriter::put_part(const std::string& name, int64_t offset, Bytes cont
 
 void ShardedWriter::copy(const std::string& name, const TensorSource& source) {
   const TensorView view = *source.find(name);
-  const auto size = static_cast<int64_t>(view.bytes.size());
-  for (int64_t at = 0; at < size; at += kCopiedPiece) {
+  parallel_ranges(static_cast<int64_t>(view.bytes.size()), kCopiedPiece, [&](int64_t begin, int64_t end) {
     check_interrupt();
-    const Bytes piece =
-        view.bytes.subspan(static_cast<size_t>(at), static_cast<size_t>(std::min(kCopiedPiece, size - at)));
-    put_part(name, at, piece);
-    source.release({DType::u8, {static_cast<int64_t>(piece.size())}, piece});
-  }
+    const Bytes piece = view.bytes.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+    put_part(name, begin, piece);
+    source.release({DType::u8, {end - begin}, piece});
+  });
 }
 
 void ShardedWriter::finish() {

@@ -72,7 +72,7 @@ void add_options(CLI::App& app, Options& o) {
 void add_sampling(CLI::App& app, SamplingSettings& s) {
   constexpr const char* kGroup = "Sampling";
   const auto add = [&](const char* flag, auto& value, const char* help, const char* type) {
-    app.add_option(flag, value, help)->capture_default_str()->type_name(type)->group(kGroup);
+    return app.add_option(flag, value, help)->capture_default_str()->type_name(type)->group(kGroup);
   };
   add("--temperature", s.temperature, "0: always the likeliest token (greedy)", "T");
   add("--top-k", s.top_k, "Choose among the K likeliest tokens; 0: all", "K");
@@ -80,7 +80,7 @@ void add_sampling(CLI::App& app, SamplingSettings& s) {
   add("--min-p", s.min_p, "Leave out tokens below this share of the likeliest one's probability; 0: none",
       "P");
   add("--repetition-penalty", s.repetition_penalty, "Divide the logits of tokens seen before; 1: off", "X");
-  add("--seed", s.seed, "Of the random choices", "S");
+  add("--seed", s.seed, "Of the random choices", "S")->check(CLI::NonNegativeNumber);
 }
 
 std::string read_standard_input() {

@@ -3,8 +3,6 @@
 #include <cmath>
 #include <limits>
 
-#include "lib/base/half.h"
-
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lib/kernels/simd.cpp"
 #include <hwy/foreach_target.h>  // compiles the rest of this file once per instruction set
@@ -231,74 +229,6 @@ void AccumulateSoftmax(const float* x, int64_t count, float& maximum, double& su
   sum += total;
 }
 
-void FromF16(const std::byte* in, int64_t count, float* out) {
-  const F d;
-  const hn::Rebind<hwy::float16_t, F> d16;
-  const hn::Rebind<uint16_t, F> du16;
-  const auto n = static_cast<int64_t>(lanes());
-  int64_t i = 0;
-  for (; i + n <= count; i += n) {
-    const auto bits = hn::LoadU(du16, reinterpret_cast<const uint16_t*>(in + 2 * i));
-    hn::StoreU(hn::PromoteTo(d, hn::BitCast(d16, bits)), d, out + i);
-  }
-  for (; i < count; ++i) out[i] = f16_to_f32(load<uint16_t>(in + 2 * i));
-}
-
-void FromBf16(const std::byte* in, int64_t count, float* out) {
-  const F d;
-  const hn::RebindToUnsigned<F> du;
-  const hn::Rebind<uint16_t, F> du16;
-  const auto n = static_cast<int64_t>(lanes());
-  int64_t i = 0;
-  for (; i + n <= count; i += n) {
-    const auto bits = hn::PromoteTo(du, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(in + 2 * i)));
-    hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(bits)), d, out + i);
-  }
-  for (; i < count; ++i) out[i] = bf16_to_f32(load<uint16_t>(in + 2 * i));
-}
-
-// The last codes of a row, which a whole word would read beyond.
-HWY_INLINE void UnpackTail(const std::byte* packed, int64_t bytes, int64_t count, int bits, float* out) {
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t bit = i * bits;
-    uint32_t word = static_cast<uint32_t>(packed[bit / 8]);
-    if (bit / 8 + 1 < bytes) word |= static_cast<uint32_t>(packed[bit / 8 + 1]) << 8;
-    out[i] = static_cast<float>((word >> (bit % 8)) & ((1u << bits) - 1));
-  }
-}
-
-void ToF16(const float* in, int64_t count, float factor, std::byte* out) {
-  int64_t i = 0;
-#if !HWY_ARCH_X86 || \
-    HWY_TARGET <= HWY_AVX2  // below AVX2 (no F16C) Highway's emulation does not round to nearest even
-  const F d;
-  const hn::Rebind<hwy::float16_t, F> d16;
-  const hn::Rebind<uint16_t, F> du16;
-  const auto n = static_cast<int64_t>(lanes());
-  const V f = hn::Set(d, factor);
-  for (; i + n <= count; i += n) {
-    const auto halves = hn::DemoteTo(d16, hn::Mul(hn::LoadU(d, in + i), f));
-    hn::StoreU(hn::BitCast(du16, halves), du16, reinterpret_cast<uint16_t*>(out + 2 * i));
-  }
-#endif
-  for (; i < count; ++i) store<uint16_t>(out + 2 * i, f32_to_f16(in[i] * factor));
-}
-
-void ToBf16(const float* in, int64_t count, std::byte* out) {
-  const hn::ScalableTag<uint32_t> d32;
-  const hn::Rebind<uint16_t, decltype(d32)> d16;
-  const auto n = static_cast<int64_t>(hn::Lanes(d32));
-  const auto half = hn::Set(d32, 0x7fffu), one = hn::Set(d32, 1u);
-  int64_t i = 0;
-  for (; i + n <= count; i += n) {
-    const auto bits = hn::LoadU(d32, reinterpret_cast<const uint32_t*>(in + i));
-    const auto odd = hn::And(hn::ShiftRight<16>(bits), one);
-    const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(half, odd)));
-    hn::StoreU(hn::TruncateTo(d16, rounded), d16, reinterpret_cast<uint16_t*>(out + 2 * i));
-  }
-  for (; i < count; ++i) store<uint16_t>(out + 2 * i, f32_to_bf16(in[i]));
-}
-
 float MaxMagnitude(const float* x, int64_t count) {
   const F d;
   const auto n = static_cast<int64_t>(lanes());
@@ -308,81 +238,6 @@ float MaxMagnitude(const float* x, int64_t count) {
   float largest = hn::GetLane(hn::MaxOfLanes(d, best));
   for (; i < count; ++i) largest = std::fabs(x[i]) > largest ? std::fabs(x[i]) : largest;
   return largest;
-}
-
-void Unpack(const std::byte* packed, int64_t count, int bits, float* out) {
-  const hn::CappedTag<float, 8> d;
-  const hn::RebindToUnsigned<decltype(d)> du;
-  const auto n = static_cast<int64_t>(hn::Lanes(d));
-  HWY_ALIGN uint32_t words[8];
-  HWY_ALIGN uint32_t shifts[8];
-  for (int lane = 0; lane < 8; ++lane) shifts[lane] = static_cast<uint32_t>(lane % 4 * bits);
-  const auto mask = hn::Set(du, (1u << bits) - 1);
-  const int64_t bytes = (count * bits + 7) / 8;
-  if (bits <= 4 && n == 8) {  // eight codes lie in one 32-bit word
-    for (int lane = 0; lane < 8; ++lane) shifts[lane] = static_cast<uint32_t>(lane * bits);
-    const auto shift = hn::Load(du, shifts);
-    int64_t i = 0, at = 0;
-    for (; at + 4 <= bytes && i + 8 <= count; i += 8, at += bits) {
-      const auto codes = hn::And(hn::Shr(hn::Set(du, load<uint32_t>(packed + at)), shift), mask);
-      hn::StoreU(hn::ConvertTo(d, hn::BitCast(hn::RebindToSigned<decltype(d)>(), codes)), d, out + i);
-    }
-    if (i < count) UnpackTail(packed + at, bytes - at, count - i, bits, out + i);
-    return;
-  }
-  int64_t i = 0, at = 0;
-  for (; at + 8 <= bytes && i + 8 <= count; i += 8, at += bits) {  // eight codes take `bits` bytes
-    const auto stream = load<uint64_t>(packed + at);
-    const auto low = static_cast<uint32_t>(stream), high = static_cast<uint32_t>(stream >> (4 * bits));
-    for (int lane = 0; lane < 4; ++lane) {
-      words[lane] = low;
-      words[4 + lane] = high;
-    }
-    for (int64_t lane = 0; lane < 8; lane += n) {
-      const auto codes = hn::And(hn::Shr(hn::Load(du, words + lane), hn::Load(du, shifts + lane)), mask);
-      hn::StoreU(hn::ConvertTo(d, hn::BitCast(hn::RebindToSigned<decltype(d)>(), codes)), d, out + i + lane);
-    }
-  }
-  if (i < count) UnpackTail(packed + at, bytes - at, count - i, bits, out + i);
-}
-
-void DequantizeGroup(float* x, int64_t count, float zero, float scale) {
-  const F d;
-  const auto n = static_cast<int64_t>(lanes());
-  const V z = hn::Set(d, zero), s = hn::Set(d, scale);
-  int64_t i = 0;
-  for (; i + n <= count; i += n) hn::StoreU(hn::Mul(hn::Sub(hn::LoadU(d, x + i), z), s), d, x + i);
-  for (; i < count; ++i) x[i] = (x[i] - zero) * scale;
-}
-
-void FromInt8(const std::byte* in, int64_t count, float scale, float factor, float* out) {
-  const F d;
-  const hn::Rebind<int8_t, F> d8;
-  const hn::RebindToSigned<F> di;
-  const auto n = static_cast<int64_t>(lanes());
-  const V s = hn::Set(d, scale), f = hn::Set(d, factor);
-  int64_t i = 0;
-  for (; i + n <= count; i += n) {
-    const auto codes = hn::PromoteTo(di, hn::LoadU(d8, reinterpret_cast<const int8_t*>(in + i)));
-    hn::StoreU(hn::Mul(hn::Mul(hn::ConvertTo(d, codes), s), f), d, out + i);
-  }
-  for (; i < count; ++i) out[i] = static_cast<float>(static_cast<int8_t>(in[i])) * scale * factor;
-}
-
-float DotGroup(const float* codes, const float* x, float zero, int64_t count) {
-  const F d;
-  const auto n = static_cast<int64_t>(lanes());
-  const V z = hn::Set(d, zero);
-  V a = hn::Zero(d), b = hn::Zero(d);
-  int64_t i = 0;
-  for (; i + 2 * n <= count; i += 2 * n) {
-    a = hn::MulAdd(hn::Sub(hn::LoadU(d, codes + i), z), hn::LoadU(d, x + i), a);
-    b = hn::MulAdd(hn::Sub(hn::LoadU(d, codes + i + n), z), hn::LoadU(d, x + i + n), b);
-  }
-  for (; i + n <= count; i += n) a = hn::MulAdd(hn::Sub(hn::LoadU(d, codes + i), z), hn::LoadU(d, x + i), a);
-  float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b)));
-  for (; i < count; ++i) sum += (codes[i] - zero) * x[i];
-  return sum;
 }
 
 }  // namespace HWY_NAMESPACE
@@ -402,15 +257,7 @@ HWY_EXPORT(Rotate);
 HWY_EXPORT(Activate);
 HWY_EXPORT(Softmax);
 HWY_EXPORT(AccumulateSoftmax);
-HWY_EXPORT(FromF16);
-HWY_EXPORT(FromBf16);
-HWY_EXPORT(ToF16);
-HWY_EXPORT(ToBf16);
 HWY_EXPORT(MaxMagnitude);
-HWY_EXPORT(Unpack);
-HWY_EXPORT(DequantizeGroup);
-HWY_EXPORT(FromInt8);
-HWY_EXPORT(DotGroup);
 
 float dot(const float* x, const float* y, int64_t count) {
   return HWY_DYNAMIC_DISPATCH(Dot)(x, y, count);
@@ -442,32 +289,8 @@ float softmax(float* x, int64_t count, float scale) {
 void accumulate_softmax(const float* x, int64_t count, float& maximum, double& sum) {
   HWY_DYNAMIC_DISPATCH(AccumulateSoftmax)(x, count, maximum, sum);
 }
-void from_f16(const std::byte* in, int64_t count, float* out) {
-  HWY_DYNAMIC_DISPATCH(FromF16)(in, count, out);
-}
-void from_bf16(const std::byte* in, int64_t count, float* out) {
-  HWY_DYNAMIC_DISPATCH(FromBf16)(in, count, out);
-}
-void to_f16(const float* in, int64_t count, float factor, std::byte* out) {
-  HWY_DYNAMIC_DISPATCH(ToF16)(in, count, factor, out);
-}
-void to_bf16(const float* in, int64_t count, std::byte* out) {
-  HWY_DYNAMIC_DISPATCH(ToBf16)(in, count, out);
-}
 float max_magnitude(const float* x, int64_t count) {
   return HWY_DYNAMIC_DISPATCH(MaxMagnitude)(x, count);
-}
-void unpack(const std::byte* packed, int64_t count, int bits, float* out) {
-  HWY_DYNAMIC_DISPATCH(Unpack)(packed, count, bits, out);
-}
-void dequantize_group(float* x, int64_t count, float zero, float scale) {
-  HWY_DYNAMIC_DISPATCH(DequantizeGroup)(x, count, zero, scale);
-}
-void from_int8(const std::byte* in, int64_t count, float scale, float factor, float* out) {
-  HWY_DYNAMIC_DISPATCH(FromInt8)(in, count, scale, factor, out);
-}
-float dot_group(const float* codes, const float* x, float zero, int64_t count) {
-  return HWY_DYNAMIC_DISPATCH(DotGroup)(codes, x, zero, count);
 }
 
 }  // namespace qwb::simd

@@ -63,16 +63,26 @@ std::array<float, 256> make_dynamic_map() {
   return map;
 }
 
-// The code nearest to the middle of the value's bin, of 65536 bins over [-1, 1]; the lower one on a tie.
-uint8_t dynamic_code(float value) {
+constexpr int kBins = 65536;  // over [-1, 1]
+
+// For each bin the code nearest to its middle; the lower one on a tie.
+std::vector<uint8_t> make_bin_codes() {
   const auto& map = dynamic_map();
+  std::vector<uint8_t> codes(kBins);
+  for (int bin = 0; bin < kBins; ++bin) {
+    const float middle = static_cast<float>(bin) / (kBins - 1) * 2.0f - 1.0f;
+    const auto above = std::lower_bound(map.begin() + 1, map.end() - 1, middle);
+    const auto below = above - 1;
+    const bool lower = std::fabs(middle - *below) <= std::fabs(*above - middle);
+    codes[static_cast<size_t>(bin)] = static_cast<uint8_t>((lower ? below : above) - map.begin());
+  }
+  return codes;
+}
+
+uint8_t dynamic_code(float value) {
+  static const std::vector<uint8_t> codes = make_bin_codes();
   const float clamped = std::clamp(value, -1.0f, 1.0f);
-  const auto bin = static_cast<int32_t>((clamped + 1.0f) * 0.5f * 65535.0f + 0.5f);
-  const float middle = static_cast<float>(bin) / 65535.0f * 2.0f - 1.0f;
-  const auto above = std::lower_bound(map.begin() + 1, map.end() - 1, middle);
-  const auto below = above - 1;
-  const bool lower = std::fabs(middle - *below) <= std::fabs(*above - middle);
-  return static_cast<uint8_t>((lower ? below : above) - map.begin());
+  return codes[static_cast<size_t>((clamped + 1.0f) * 0.5f * (kBins - 1) + 0.5f)];
 }
 
 using Lanes = std::array<float, kLanes>;

@@ -88,26 +88,23 @@ ExpressionPtr ExpressionParser::parse_tuple(bool with_condition) {
   return tuple;
 }
 
-ExpressionPtr ExpressionParser::parse_or() {
-  auto left = parse_and();
-  while (accept_name("or")) {
-    auto node = make(Op::logical_or);
+ExpressionPtr ExpressionParser::parse_logical(ExpressionPtr (ExpressionParser::*operand)(),
+                                              std::string_view word, Op op) {
+  auto left = (this->*operand)();
+  while (accept_name(word)) {
+    auto node = make(op);
     adopt(*node, std::move(left));
-    adopt(*node, parse_and());
+    adopt(*node, (this->*operand)());
     left = std::move(node);
   }
   return left;
 }
 
+ExpressionPtr ExpressionParser::parse_or() {
+  return parse_logical(&ExpressionParser::parse_and, "or", Op::logical_or);
+}
 ExpressionPtr ExpressionParser::parse_and() {
-  auto left = parse_not();
-  while (accept_name("and")) {
-    auto node = make(Op::logical_and);
-    adopt(*node, std::move(left));
-    adopt(*node, parse_not());
-    left = std::move(node);
-  }
-  return left;
+  return parse_logical(&ExpressionParser::parse_not, "and", Op::logical_and);
 }
 
 ExpressionPtr ExpressionParser::parse_not() {
@@ -170,14 +167,10 @@ ExpressionPtr ExpressionParser::parse_product() {
 }
 
 ExpressionPtr ExpressionParser::parse_power() {
-  auto left = parse_unary();
-  while (accept_symbol("**")) {
-    auto node = make(Op::binary, "**");
-    adopt(*node, std::move(left));
-    adopt(*node, parse_unary());
-    left = std::move(node);
-  }
-  return left;
+  return parse_binary(&ExpressionParser::parse_filtered, {"**"});
+}
+ExpressionPtr ExpressionParser::parse_filtered() {
+  return parse_unary(true);
 }
 
 ExpressionPtr ExpressionParser::parse_unary(bool with_filter) {
@@ -194,6 +187,13 @@ ExpressionPtr ExpressionParser::parse_unary(bool with_filter) {
   return with_filter ? parse_filters_and_tests(std::move(node)) : std::move(node);
 }
 
+ExpressionPtr ExpressionParser::parse_call(ExpressionPtr of) {
+  auto call = make(Op::call);
+  adopt(*call, std::move(of));
+  parse_arguments(*call);
+  return call;
+}
+
 ExpressionPtr ExpressionParser::parse_postfix(ExpressionPtr node) {
   for (;;) {
     if (accept_symbol(".")) {
@@ -207,10 +207,7 @@ ExpressionPtr ExpressionParser::parse_postfix(ExpressionPtr node) {
     } else if (is_symbol("[")) {
       node = parse_subscript(std::move(node));
     } else if (is_symbol("(")) {
-      auto call = make(Op::call);
-      adopt(*call, std::move(node));
-      parse_arguments(*call);
-      node = std::move(call);
+      node = parse_call(std::move(node));
     } else {
       return node;
     }
@@ -224,10 +221,7 @@ ExpressionPtr ExpressionParser::parse_filters_and_tests(ExpressionPtr node) {
     } else if (accept_name("is")) {
       node = parse_test(std::move(node));
     } else if (is_symbol("(")) {
-      auto call = make(Op::call);
-      adopt(*call, std::move(node));
-      parse_arguments(*call);
-      node = std::move(call);
+      node = parse_call(std::move(node));
     } else {
       return node;
     }

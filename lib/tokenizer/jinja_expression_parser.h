@@ -54,6 +54,9 @@ class ExpressionParser {
   ExpressionPtr parse_primary();
   ExpressionPtr parse_literal(const Token& token);
   ExpressionPtr parse_dict();
+  ExpressionPtr parse_filtered();
+  ExpressionPtr parse_call(ExpressionPtr of);
+  ExpressionPtr parse_logical(ExpressionPtr (ExpressionParser::*operand)(), std::string_view word, Op op);
   ExpressionPtr parse_binary(ExpressionPtr (ExpressionParser::*operand)(),
                              std::initializer_list<std::string_view> symbols);
 

@@ -93,13 +93,13 @@ void expect_like_reference(const Problem& problem, const GptqSettings& settings,
 }
 
 TEST(Gptq, AgreesWithTheTextbook) {
-  struct Case {
+  struct Size {
     int64_t out, in, group;
   };
   // Groups shorter than a segment, across blocks, a short last group, several blocks, one column.
   for (const auto& [out, in, group] :
-       {Case{70, 96, 32}, Case{9, 200, 48}, Case{33, 300, 128}, Case{5, 390, 192}, Case{64, 256, 256},
-        Case{3, 1, 1}, Case{20, 129, 16}}) {
+       {Size{70, 96, 32}, Size{9, 200, 48}, Size{33, 300, 128}, Size{5, 390, 192}, Size{64, 256, 256},
+        Size{3, 1, 1}, Size{20, 129, 16}}) {
     const auto problem = random_problem(out, in, static_cast<uint64_t>(out * 1000 + in));
     for (const ColumnOrder order :
          {ColumnOrder::sequential, ColumnOrder::group_aware, ColumnOrder::static_groups}) {

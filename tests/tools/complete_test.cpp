@@ -109,6 +109,7 @@ TEST_F(Complete, SamplingFlags) {
                                                {"--min-p", "2"},
                                                {"--repetition-penalty", "0"},
                                                {"--seed", "x"},
+                                               {"--seed", "-1"},
                                                {"--max-tokens", "-1"},
                                                {"--context", "0"}}) {
     Words words = gpt2({prompt_});

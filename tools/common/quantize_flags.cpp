@@ -69,7 +69,8 @@ void QuantizeFlags::add_calibration_flags(CLI::App& app) {
   window_option(app.add_option("--length", length_, "tokens a window [the model's context, at most 2048]"),
                 "L");
   seeded_ = window_option(
-      app.add_option("--seed", seed_, "draw the windows at random with this seed [take the first ones]"),
+      app.add_option("--seed", seed_, "draw the windows at random with this seed [take the first ones]")
+          ->check(CLI::NonNegativeNumber),
       "S");
   window_option(app.add_flag("--documents", documents_,
                              "one window a document (those that are long enough) instead of a running text"),
