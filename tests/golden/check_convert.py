@@ -3,7 +3,7 @@
 
 For each format: recipes/demo/llama (or --model) is quantized by qwb-quantize, converted, loaded by transformers
 (bitsandbytes, compressed-tensors) or GPTQModel (gptq, awq), and its logits on a text are compared with those of
-the same artifact dequantized to f32 by qwb-convert. Both run in f32. Fails if they differ by more than 1e-3 of the
+the same artifact dequantized by qwb-convert to the type in which that library holds its weights. Both run in f32. Fails if they differ by more than 1e-3 of the
 largest logit. The product needs no Python; this is an oracle.
 
 usage: check_convert.py BIN_FOLDER [--model FOLDER] [--only NAME]...
@@ -63,7 +63,7 @@ def load_gptqmodel(folder):
         awq = json.load(file)["quantization_config"]["quant_method"] == "awq"
     names = ["AWQ_TORCH", "TORCH_AWQ"] if awq else ["GPTQ_TORCH", "TORCH"]
     backend = next(getattr(BACKEND, name) for name in names if hasattr(BACKEND, name))
-    model = GPTQModel.load(folder, backend=backend, device="cpu").model
+    model = GPTQModel.load(folder, backend=backend, device="cpu", dtype=torch.float16).model
     # The weights as the library dequantizes them, in f32 from there on.
     for name, module in list(model.named_modules()):
         if not hasattr(module, "qweight"):
@@ -80,6 +80,8 @@ def load_gptqmodel(folder):
     return model.float()
 
 
+# The types that the libraries dequantize to here; nothing: that of the model.
+DTYPES = {"gptqmodel": ["--dtype", "f16"], "ct": ["--dtype", "f32"], "bnb": []}
 LOADERS = {"bnb": load_bnb, "ct": load_ct, "gptqmodel": load_gptqmodel}
 
 
@@ -102,7 +104,8 @@ def main():
             artifact, export, plain = (os.path.join(folder, part) for part in ("artifact", "export", "plain"))
             run(os.path.join(args.bin, "qwb-quantize"), "--model", args.model, *flags, "--no-cache", "--out", artifact, "-q")
             record = json.loads(run(os.path.join(args.bin, "qwb-convert"), artifact, "--to", form, export, "--json", "-q"))
-            run(os.path.join(args.bin, "qwb-convert"), artifact, "--to", "huggingface", plain, "--dtype", "f32", "-q")
+            run(os.path.join(args.bin, "qwb-convert"), artifact, "--to", "huggingface", plain, "-q",
+                *(["--dtype", "f32"] if name == "bnb-int8" else DTYPES[loader]))
             try:
                 with torch.no_grad():
                     ours = load_plain(plain)(tokens).logits
