@@ -18,12 +18,13 @@ namespace qwb {
 namespace {
 
 namespace fs = std::filesystem;
-const Path kGolden = Path(QWB_SOURCE_DIR) / "tests/golden/convert";
+const Path kPackedGolden = Path(QWB_SOURCE_DIR) / "tests/golden/convert";
 const std::string kModule = "layers.0.proj";
 
 std::vector<std::string> golden_cases() {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(kGolden)) names.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(kPackedGolden))
+    names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -84,10 +85,10 @@ TEST(Convert, ReadsTheValuesThatTheLibrariesSee) {
   const auto cases = golden_cases();
   ASSERT_GE(cases.size(), 30u);
   for (const std::string& name : cases) {
-    const OpenModel model = open_model(kGolden / name);
+    const OpenModel model = open_model(kPackedGolden / name);
     const auto weight = model.source->quantized(kModule);
     ASSERT_TRUE(weight.has_value()) << name;
-    const SafetensorsFile file = SafetensorsFile::open(kGolden / name / "expected.safetensors");
+    const SafetensorsFile file = SafetensorsFile::open(kPackedGolden / name / "expected.safetensors");
     expect_same_values(*weight, *file.find("weight"), name);
     EXPECT_FALSE(model.source->find(kModule + ".qweight").has_value()) << name;
     EXPECT_TRUE(model.source->find("norm.weight").has_value()) << name;
@@ -101,9 +102,9 @@ TEST(Convert, WritesTheBytesThatTheLibrariesPack) {
   for (const std::string& name : golden_cases()) {
     if (name == "ct-int-8-sym-tensor") continue;  // one scale for a tensor comes back as one for each row
     const Path artifact = folder.path() / (name + "-qwb"), back = folder.path() / (name + "-back");
-    EXPECT_TRUE(convert(kGolden / name, "qwb", artifact)) << name;
+    EXPECT_TRUE(convert(kPackedGolden / name, "qwb", artifact)) << name;
     EXPECT_TRUE(convert(artifact, format_of(name), back)) << name;
-    expect_same_tensors(kGolden / name, back, name);
+    expect_same_tensors(kPackedGolden / name, back, name);
     const Path again = folder.path() / (name + "-again");
     EXPECT_TRUE(convert(back, "qwb", again)) << name;
     expect_same_tensors(artifact, again, name);
@@ -115,10 +116,10 @@ TEST(Convert, DequantizesToTheLibrarysOwnTensor) {
   const TemporaryFolder folder;
   for (const std::string name : {"gptq-4-asym-v1", "bnb-nf4-nested-64", "ct-packed-4-asym-group"}) {
     const Path out = folder.path() / name;
-    const SafetensorsFile file = SafetensorsFile::open(kGolden / name / "expected.safetensors");
+    const SafetensorsFile file = SafetensorsFile::open(kPackedGolden / name / "expected.safetensors");
     ConvertOptions options;
     options.dtype = file.find("weight")->dtype;
-    EXPECT_FALSE(convert(kGolden / name, "huggingface", out, options));
+    EXPECT_FALSE(convert(kPackedGolden / name, "huggingface", out, options));
     const OpenModel plain = open_model(out);
     EXPECT_EQ(plain.format, "huggingface");
     EXPECT_TRUE(
@@ -264,10 +265,11 @@ TEST(Convert, SplitsLargeOutputIntoShards) {
   const TemporaryFolder folder;
   ConvertOptions options;
   options.max_shard_bytes = 2000;
-  EXPECT_TRUE(convert(kGolden / "gptq-4-asym-v1", "compressed-tensors", folder.path() / "out", options));
+  EXPECT_TRUE(
+      convert(kPackedGolden / "gptq-4-asym-v1", "compressed-tensors", folder.path() / "out", options));
   EXPECT_TRUE(fs::exists(folder.path() / "out/model.safetensors.index.json"));
   EXPECT_TRUE(convert(folder.path() / "out", "gptq-v1", folder.path() / "back"));
-  const auto left = Checkpoint::open(kGolden / "gptq-4-asym-v1"),
+  const auto left = Checkpoint::open(kPackedGolden / "gptq-4-asym-v1"),
              right = Checkpoint::open(folder.path() / "back");
   EXPECT_TRUE(
       std::ranges::equal(left->find(kModule + ".qweight")->bytes, right->find(kModule + ".qweight")->bytes));
@@ -279,8 +281,8 @@ Path damaged_copy(const TemporaryFolder& folder, const std::string& name, const 
   static int number = 0;
   const Path copy = folder.path() / ("damaged" + std::to_string(++number));
   fs::create_directory(copy);
-  fs::copy_file(kGolden / name / "config.json", copy / "config.json");
-  const auto files = Checkpoint::open(kGolden / name);
+  fs::copy_file(kPackedGolden / name / "config.json", copy / "config.json");
+  const auto files = Checkpoint::open(kPackedGolden / name);
   std::vector<PartSpec> specs;
   std::map<std::string, TensorView> views;
   for (const std::string& each : files->names()) views[each] = *files->find(each);
@@ -308,7 +310,7 @@ TEST(Convert, RefusesDamage) {
   const TemporaryFolder folder;
   for (const std::string name : {"gptq-3-asym-act-v2", "awq-32", "bnb-nf4-nested-64", "bnb-int8",
                                  "ct-packed-3-asym-group", "ct-int-8-asym-group"}) {
-    const auto files = Checkpoint::open(kGolden / name);
+    const auto files = Checkpoint::open(kPackedGolden / name);
     for (const std::string& tensor : files->names()) {
       if (!tensor.starts_with(kModule) || tensor.ends_with(".bias")) continue;
       const std::string part = tensor.substr(kModule.size());
