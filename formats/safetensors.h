@@ -85,6 +85,7 @@ class SafetensorsWriter {
     int64_t size = 0;
     std::map<int64_t, int64_t> written;  // disjoint, not touching: begin -> end
   };
+  Slot& declared(const std::string& name);
   void claim(const std::string& name, Slot& slot, int64_t begin, int64_t end);
 
   Path path_;

@@ -90,15 +90,19 @@ SafetensorsWriter::~SafetensorsWriter() {
   std::filesystem::remove(path_, ignored);
 }
 
-void SafetensorsWriter::put(const std::string& name, Bytes content) {
+SafetensorsWriter::Slot& SafetensorsWriter::declared(const std::string& name) {
   const auto it = slots_.find(name);
   if (it == slots_.end())
     throw Error(ErrorKind::usage, "tensor '" + name + "' was not declared", path_.string());
-  if (static_cast<int64_t>(content.size()) != it->second.size) {
-    throw Error(
-        ErrorKind::usage,
-        std::to_string(content.size()) + " bytes given, " + std::to_string(it->second.size) + " declared",
-        path_.string() + ": tensor '" + name + "'");
+  return it->second;
+}
+
+void SafetensorsWriter::put(const std::string& name, Bytes content) {
+  const Slot& slot = declared(name);
+  if (static_cast<int64_t>(content.size()) != slot.size) {
+    throw Error(ErrorKind::usage,
+                std::to_string(content.size()) + " bytes given, " + std::to_string(slot.size) + " declared",
+                path_.string() + ": tensor '" + name + "'");
   }
   // Page by page the system copies what is written: threads share that.
   parallel_ranges(static_cast<int64_t>(content.size()), kWrittenAtOnce, [&](int64_t begin, int64_t end) {
@@ -107,10 +111,7 @@ void SafetensorsWriter::put(const std::string& name, Bytes content) {
 }
 
 void SafetensorsWriter::put_part(const std::string& name, int64_t offset, Bytes content) {
-  const auto it = slots_.find(name);
-  if (it == slots_.end())
-    throw Error(ErrorKind::usage, "tensor '" + name + "' was not declared", path_.string());
-  Slot& slot = it->second;
+  Slot& slot = declared(name);
   const auto size = static_cast<int64_t>(content.size());
   if (offset < 0 || offset > slot.size || size > slot.size - offset) {
     throw Error(ErrorKind::usage, "bytes beyond the tensor", path_.string() + ": tensor '" + name + "'");

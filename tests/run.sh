@@ -80,7 +80,7 @@ release_tests() {
 }
 
 # Long tests whose code shorter ones reach as well: whole models, whole tools, timing, kill -9 in a loop, other instruction sets.
-not_sanitized='^(Eval|Evaluation|Perplexity|Speed|DemoModels|GoldenModel|Quantize|Complete|Arrows)\.|KillAtAnyInstant|^kernels_'
+not_sanitized='^(FromNothing|Interruption|Eval|Evaluation|Perplexity|Speed|DemoModels|GoldenModel|Quantize|Complete|Arrows)\.|KillAtAnyInstant|^kernels_'
 
 sanitized_tests() {
   # Not the programs that only start the tools: those are tested as released.

@@ -5,6 +5,7 @@
 
 #include "lib/kernels/matmul.h"
 #include "lib/quantize/gptq_solver.h"
+#include "lib/quantize/rounding.h"
 
 namespace qwb {
 namespace {
@@ -45,12 +46,9 @@ Shrink moved(const Shrink& now, const Shrink& move, int pass, int widest) {
 // w - Q(w) for one group of a row.
 Grid round_group(const float* weight, int64_t count, const Shrink& shrink, const GridSettings& settings,
                  const std::string& module, uint8_t* codes, float* difference) {
-  float low = 0, high = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    low = std::min(low, weight[i]);
-    high = std::max(high, weight[i]);
-  }
-  const Grid grid = make_grid(low * factor_of(shrink.low), high * factor_of(shrink.high), settings, module);
+  const Extremes range = extremes(weight, count);
+  const Grid grid =
+      make_grid(range.low * factor_of(shrink.low), range.high * factor_of(shrink.high), settings, module);
   round_to_grid(weight, count, grid, settings.max_code(), codes);
   for (int64_t i = 0; i < count; ++i) difference[i] = weight[i] - grid_value(codes[i], grid);
   return grid;

@@ -76,7 +76,7 @@ double Float4::error(const ModuleTask& task, const std::byte* codes, const std::
   std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(count, kPiece)));
   parallel_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
     std::vector<float> values(static_cast<size_t>(end - begin));
-    read_finite(task, begin, end - begin, values.data());
+    read_values(task, begin, end - begin, values.data());
     std::vector<float> points(static_cast<size_t>(end - begin) + 1);  // of the table
     for (int64_t k = begin; k < end; k += 2) {
       const auto pair = static_cast<size_t>(codes[k / 2]);
@@ -85,8 +85,8 @@ double Float4::error(const ModuleTask& task, const std::byte* codes, const std::
     }
     ErrorSum sum;
     for (int64_t k = begin; k < end; k += block_size) {
-      sum.add(value_squares(values.data() + (k - begin), points.data() + (k - begin),
-                            std::min(block_size, end - k), scales[static_cast<size_t>(k >> shift)]));
+      sum.add(value_errors(values.data() + (k - begin), points.data() + (k - begin),
+                           std::min(block_size, end - k), scales[static_cast<size_t>(k >> shift)]));
     }
     errors[static_cast<size_t>(begin / kPiece)] = sum;
   });

@@ -54,7 +54,7 @@ ModuleResult Int8::quantize(const ModuleTask& task, const Settings& settings) co
       int8_t* row_codes = codes + o * in;
       absmax[o] = simd::max_magnitude(row, in);
       if (!round_row(row, in, absmax[o], row_codes)) round_tiny_row(row, in, absmax[o], row_codes);
-      errors[static_cast<size_t>(o)].add(int8_squares(row, row_codes, in, absmax[o] * (1.0f / 127.0f)));
+      errors[static_cast<size_t>(o)].add(int8_errors(row, row_codes, in, absmax[o] * (1.0f / 127.0f)));
     }
   });
   result.weight_error = relative_error(errors);

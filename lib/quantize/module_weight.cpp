@@ -1,7 +1,6 @@
 #include "lib/quantize/module_weight.h"
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 
 #include "lib/base/half.h"
@@ -25,14 +24,6 @@ namespace {
 
 constexpr int64_t kTile = 64;  // a 64 x 64 tile of f32 and its transpose fit the L1 cache
 
-void widen(const ModuleTask& task, int64_t begin, int64_t count, float* values) {
-  const TensorView& view = task.weight;
-  const std::byte* at = view.bytes.data() + begin * dtype_size(view.dtype);
-  if (view.dtype == DType::bf16) return simd::from_bf16(at, count, values);
-  if (view.dtype == DType::f16) return simd::from_f16(at, count, values);
-  read_floats(view, begin, count, values, task.info.name);
-}
-
 // Columns [begin, end) of the stored [in, out] matrix become the rows of `result`.
 void transpose_columns(const ModuleTask& task, int64_t begin, int64_t end, float* result) {
   float tile[kTile * kTile];
@@ -40,7 +31,7 @@ void transpose_columns(const ModuleTask& task, int64_t begin, int64_t end, float
   for (int64_t i0 = 0; i0 < in; i0 += kTile) {
     const int64_t rows = std::min(kTile, in - i0);
     for (int64_t i = 0; i < rows; ++i) {
-      widen(task, (i0 + i) * task.info.out + begin, end - begin, tile + i * kTile);
+      read_values(task, (i0 + i) * task.info.out + begin, end - begin, tile + i * kTile);
     }
     for (int64_t o = begin; o < end; ++o) {
       float* row = result + (o - begin) * in + i0;
@@ -63,7 +54,7 @@ void fold(const FoldedScales& scales, int64_t begin, int64_t end, int64_t in, fl
 void read_rows(const ModuleTask& task, int64_t begin, int64_t end, float* rows) {
   const int64_t in = task.info.in, count = (end - begin) * in;
   if (task.info.orientation == Orientation::out_in) {
-    widen(task, begin * in, count, rows);
+    read_values(task, begin * in, count, rows);
   } else {
     transpose_columns(task, begin, end, rows);
   }
@@ -118,22 +109,16 @@ void check_task(const ModuleTask& task) {
   }
 }
 
-// As integers the magnitudes of floats are in the order of the floats, Inf and NaN above all: one
-// vectorisable maximum finds both.
-float finite_absmax(const float* values, int64_t count, const std::string& where) {
-  int32_t largest = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    largest = std::max(largest, std::bit_cast<int32_t>(values[i]) & 0x7fffffff);
-  }
-  const float absmax = std::bit_cast<float>(largest);
-  if (!(absmax <= std::numeric_limits<float>::max())) {
-    refuse_non_finite(where);
-  }
-  return absmax;
+void read_values(const ModuleTask& task, int64_t begin, int64_t count, float* values) {
+  const TensorView& view = task.weight;
+  const std::byte* at = view.bytes.data() + begin * dtype_size(view.dtype);
+  if (view.dtype == DType::bf16) return simd::from_bf16(at, count, values);
+  if (view.dtype == DType::f16) return simd::from_f16(at, count, values);
+  read_floats(view, begin, count, values, task.info.name);
 }
 
 void read_finite(const ModuleTask& task, int64_t begin, int64_t count, float* values) {
-  widen(task, begin, count, values);
+  read_values(task, begin, count, values);
   if (!simd::all_finite(values, count)) refuse_non_finite(task.info.name);
 }
 
@@ -165,10 +150,7 @@ void for_rows_out_in(const ModuleTask& task,
 
 double relative_error(const std::vector<ErrorSum>& pieces) {
   ErrorSum total;
-  for (const ErrorSum& piece : pieces) {
-    total.error += piece.error;
-    total.norm += piece.norm;
-  }
+  for (const ErrorSum& piece : pieces) total.add(piece);
   if (total.norm > 0) return total.error / total.norm;
   return total.error > 0 ? std::numeric_limits<double>::max() : 0;
 }

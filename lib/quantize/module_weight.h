@@ -18,31 +18,15 @@ FloatBuffer read_out_in(const ModuleTask& task);
 // 64, which live during the call.
 void for_rows_out_in(const ModuleTask& task,
                      const std::function<void(int64_t first, int64_t last, const float* rows)>& work);
-// Elements [begin, begin + count) of the checkpoint's tensor as f32. Throws failed, naming the module, on NaN
-// or Inf.
+// Elements [begin, begin + count) of the checkpoint's tensor as f32; read_finite() throws failed, naming the
+// module, on NaN or Inf.
+void read_values(const ModuleTask& task, int64_t begin, int64_t count, float* values);
 void read_finite(const ModuleTask& task, int64_t begin, int64_t count, float* values);
 // The moments' H. Throws failed, naming the module, if no calibration token reached it.
 const float* required_hessian(const ModuleTask& task);
 // Throws failed, naming the module, if the tensor's shape or type is not what info says.
 void check_task(const ModuleTask& task);
 
-// Largest magnitude; throws failed, naming `where`, if any value is NaN or Inf.
-float finite_absmax(const float* values, int64_t count, const std::string& where);
-
-// Squared error and squared norm of a piece of the weight (a row, a run of blocks), summed in f64.
-struct ErrorSum {
-  double error = 0;
-  double norm = 0;
-  void add(float weight, float quantized) {
-    const double difference = static_cast<double>(weight) - quantized;
-    error += difference * difference;
-    norm += static_cast<double>(weight) * weight;
-  }
-  void add(const Squares& squares) {
-    error += squares.error;
-    norm += squares.norm;
-  }
-};
 // |W - Q|^2 / |W|^2 over the pieces, added in their order; 0 for an all-zero weight kept exactly.
 double relative_error(const std::vector<ErrorSum>& pieces);
 

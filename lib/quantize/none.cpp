@@ -56,8 +56,7 @@ ModuleResult None::quantize(const ModuleTask& task, const Settings& settings) co
   std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(weight.count(), kElements)));
   parallel_ranges(weight.count(), kElements, [&](int64_t begin, int64_t end) {
     std::vector<float> values(static_cast<size_t>(end - begin));
-    read_floats(task.weight, begin, end - begin, values.data(), task.info.name);
-    finite_absmax(values.data(), end - begin, task.info.name);
+    read_finite(task, begin, end - begin, values.data());
     std::byte* out = weight.bytes().data() + begin * size;
     if (type == task.info.dtype) {
       std::memcpy(out, task.weight.bytes.data() + begin * size, static_cast<size_t>((end - begin) * size));

@@ -107,10 +107,10 @@ void RankAmong(const float* values, int64_t count, float factor, const float* bo
 
 // quantized(i) gives a vector, one(i) a single value.
 template <class Vector, class Single>
-HWY_INLINE Squares SumSquares(const float* values, int64_t count, Vector&& quantized, Single&& one) {
+HWY_INLINE ErrorSum SumErrors(const float* values, int64_t count, Vector&& quantized, Single&& one) {
   const F d;
   const int64_t n = lanes();
-  Squares sum;
+  ErrorSum sum;
   int64_t i = 0;
   while (i + n <= count) {
     V error = hn::Zero(d), norm = hn::Zero(d);
@@ -131,13 +131,13 @@ HWY_INLINE Squares SumSquares(const float* values, int64_t count, Vector&& quant
   return sum;
 }
 
-Squares StepSquares(const float* values, const uint8_t* codes, int64_t count, float scale, int zero) {
+ErrorSum StepErrors(const float* values, const uint8_t* codes, int64_t count, float scale, int zero) {
   const F d;
   const hn::RebindToSigned<F> di;
   const hn::Rebind<uint8_t, F> d8;
   const V s = hn::Set(d, scale);
   const auto z = hn::Set(di, zero);
-  return SumSquares(
+  return SumErrors(
       values, count,
       [&](int64_t i) HWY_ATTR {
         const auto code = hn::PromoteTo(di, hn::LoadU(d8, codes + i));
@@ -146,22 +146,22 @@ Squares StepSquares(const float* values, const uint8_t* codes, int64_t count, fl
       [&](int64_t i) { return static_cast<float>(codes[i] - zero) * scale; });
 }
 
-Squares Int8Squares(const float* values, const int8_t* codes, int64_t count, float scale) {
+ErrorSum Int8Errors(const float* values, const int8_t* codes, int64_t count, float scale) {
   const F d;
   const hn::RebindToSigned<F> di;
   const hn::Rebind<int8_t, F> d8;
   const V s = hn::Set(d, scale);
-  return SumSquares(
+  return SumErrors(
       values, count,
       [&](int64_t i)
           HWY_ATTR { return hn::Mul(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, codes + i))), s); },
       [&](int64_t i) { return static_cast<float>(codes[i]) * scale; });
 }
 
-Squares ValueSquares(const float* values, const float* quantized, int64_t count, float scale) {
+ErrorSum ValueErrors(const float* values, const float* quantized, int64_t count, float scale) {
   const F d;
   const V s = hn::Set(d, scale);
-  return SumSquares(
+  return SumErrors(
       values, count, [&](int64_t i) HWY_ATTR { return hn::Mul(hn::LoadU(d, quantized + i), s); },
       [&](int64_t i) { return quantized[i] * scale; });
 }
@@ -177,9 +177,9 @@ HWY_EXPORT(FindExtremes);
 HWY_EXPORT(RoundToSteps);
 HWY_EXPORT(RoundToInt8);
 HWY_EXPORT(RankAmong);
-HWY_EXPORT(StepSquares);
-HWY_EXPORT(Int8Squares);
-HWY_EXPORT(ValueSquares);
+HWY_EXPORT(StepErrors);
+HWY_EXPORT(Int8Errors);
+HWY_EXPORT(ValueErrors);
 }  // namespace rounding
 
 Extremes extremes(const float* values, int64_t count) {
@@ -199,17 +199,17 @@ void rank_among(const float* values, int64_t count, float factor, const std::arr
   using namespace rounding;
   HWY_DYNAMIC_DISPATCH(RankAmong)(values, count, factor, bounds.data(), ranks);
 }
-Squares step_squares(const float* values, const uint8_t* codes, int64_t count, float scale, int zero) {
+ErrorSum step_errors(const float* values, const uint8_t* codes, int64_t count, float scale, int zero) {
   using namespace rounding;
-  return HWY_DYNAMIC_DISPATCH(StepSquares)(values, codes, count, scale, zero);
+  return HWY_DYNAMIC_DISPATCH(StepErrors)(values, codes, count, scale, zero);
 }
-Squares int8_squares(const float* values, const int8_t* codes, int64_t count, float scale) {
+ErrorSum int8_errors(const float* values, const int8_t* codes, int64_t count, float scale) {
   using namespace rounding;
-  return HWY_DYNAMIC_DISPATCH(Int8Squares)(values, codes, count, scale);
+  return HWY_DYNAMIC_DISPATCH(Int8Errors)(values, codes, count, scale);
 }
-Squares value_squares(const float* values, const float* quantized, int64_t count, float scale) {
+ErrorSum value_errors(const float* values, const float* quantized, int64_t count, float scale) {
   using namespace rounding;
-  return HWY_DYNAMIC_DISPATCH(ValueSquares)(values, quantized, count, scale);
+  return HWY_DYNAMIC_DISPATCH(ValueErrors)(values, quantized, count, scale);
 }
 
 }  // namespace qwb

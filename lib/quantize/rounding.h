@@ -30,15 +30,24 @@ void round_to_int8(const float* values, int64_t count, float factor, int8_t* cod
 void rank_among(const float* values, int64_t count, float factor, const std::array<float, 15>& bounds,
                 uint8_t* ranks);
 
-// Sums of squares over a run: of value - quantized and of value, in f32 over short runs, these in f64. The
-// last bits differ between instruction sets.
-struct Squares {
+// Squared error and squared norm of a piece of the weight (a row, a run of blocks), summed in f64.
+struct ErrorSum {
   double error = 0;
   double norm = 0;
+  void add(float weight, float quantized) {
+    const double difference = static_cast<double>(weight) - quantized;
+    error += difference * difference;
+    norm += static_cast<double>(weight) * weight;
+  }
+  void add(const ErrorSum& other) {
+    error += other.error;
+    norm += other.norm;
+  }
 };
+// Those of a run of weights, in f32 over short stretches: the last bits differ between instruction sets.
 // quantized[i] = (codes[i] - zero) * scale
-Squares step_squares(const float* values, const uint8_t* codes, int64_t count, float scale, int zero);
-Squares int8_squares(const float* values, const int8_t* codes, int64_t count, float scale);
-Squares value_squares(const float* values, const float* quantized, int64_t count, float scale);
+ErrorSum step_errors(const float* values, const uint8_t* codes, int64_t count, float scale, int zero);
+ErrorSum int8_errors(const float* values, const int8_t* codes, int64_t count, float scale);
+ErrorSum value_errors(const float* values, const float* quantized, int64_t count, float scale);
 
 }  // namespace qwb

@@ -36,7 +36,7 @@ ErrorSum round_row(const float* row, const ModuleInfo& info, const GridSettings&
     const int64_t count = std::min(settings.group_size, info.in - begin);
     grids[g] = make_grid(row + begin, count, settings, info.name);
     round_to_grid(row + begin, count, grids[g], settings.max_code(), codes + begin);
-    sum.add(step_squares(row + begin, codes + begin, count, grids[g].scale, grids[g].zero));
+    sum.add(step_errors(row + begin, codes + begin, count, grids[g].scale, grids[g].zero));
   }
   return sum;
 }

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "lib/base/error.h"
+#include "lib/kernels/simd.h"
 #include "lib/quantize/block_survey.h"
 #include "lib/quantize/module_weight.h"
 
@@ -167,7 +168,7 @@ class StageScaler {
         {find_module(modules_, linear.module)->info, tensor_of(model_, linear.module + ".weight")});
     for (int64_t s = 0; s < stage.scales; ++s) {
       const float* row = weight.data() + (maker_.first_row + s) * linear.in;
-      stage.divided.push_back(finite_absmax(row, linear.in, linear.module));
+      stage.divided.push_back(simd::max_magnitude(row, linear.in));
     }
     if (linear.bias) include(linear.module + ".bias", maker_.first_row, stage.divided);
   }

@@ -137,6 +137,37 @@ TEST_F(Interruption, RandomCutsAndKills) {
   EXPECT_LE(ratio, 1.2);
 }
 
+// The clock was wrong, or is now: what is on disk seems to come from the future, or from long ago.
+TEST_F(Interruption, TimesOfFilesDoNotMatter) {
+  constexpr int64_t kSize = 12 << 20;
+  const auto shift_times = [&](int years) {
+    const auto when = fs::file_time_type::clock::now() + std::chrono::hours(years * 365 * 24);
+    for (const auto& entry : fs::recursive_directory_iterator(home())) {
+      if (entry.is_regular_file() && !entry.is_symlink()) fs::last_write_time(entry.path(), when);
+    }
+  };
+  for (const int years : {20, -20}) {
+    fs::remove_all(home());
+    start({.bytes_per_second = 2e6});
+    FakeRepo& model = add_model("org/model", kSize);
+    {
+      Child killed(environment(), {"org/model"});
+      ASSERT_TRUE(wait_for([&] { return hub_->bytes_sent() > kSize / 2; }));
+      killed.signal(SIGKILL);
+      EXPECT_EQ(killed.wait(), -SIGKILL);
+    }
+    shift_times(years);
+    hub_->set_rate(0);
+    expect_same(pulled({"org/model"}), model, "model.safetensors");
+    expect_clean(repo());
+    EXPECT_LT(hub_->bytes_sent(), kSize * 1.2);
+    shift_times(-years);
+    const int64_t before = hub_->bytes_sent();
+    expect_same(pulled({"org/model"}), model, "model.safetensors");
+    EXPECT_EQ(hub_->bytes_sent(), before);
+  }
+}
+
 TEST_F(Interruption, TwoAtOnceFetchOnce) {
   start({.bytes_per_second = 4e6});
   FakeRepo& model = add_model("org/model", 12 << 20);

@@ -1,4 +1,5 @@
 // A server that is after the token, or after files outside the cache.
+#include "tests/hub/proxy_helper.h"
 #include "tests/hub/pull_helper.h"
 
 namespace qwb::testing {
@@ -265,6 +266,27 @@ TEST_F(Security, CertificatesAreVerified) {
       pull({"org/model"}, {{"SSL_CERT_FILE", hub_->ca_file()}, {"HF_ENDPOINT", "https://localhost" + port}})
           .code,
       1);
+}
+
+// The proxy's own answer to CONNECT comes before the server's: it is no answer to the request. And the proxy
+// learns where the connection goes, nothing else.
+TEST_F(Security, ThroughAProxyTunnel) {
+  start({.redirect_lfs = false, .tls = true});
+  FakeRepo& model = add_model("org/model", 20'000'000);
+  hub_->known_tokens = {kToken};
+  ConnectProxy proxy;
+  const Path folder = pulled({"org/model"}, {{"SSL_CERT_FILE", hub_->ca_file()},
+                                             {"HTTPS_PROXY", proxy.url()},
+                                             {"NO_PROXY", ""},
+                                             {"no_proxy", ""},
+                                             {"HF_TOKEN", kToken}});
+  expect_same(folder, model, "model.safetensors");
+  EXPECT_GT(proxy.tunnels(), 0);
+  EXPECT_THAT(proxy.heads(), Not(HasSubstr(kToken)));
+  int ranges = 0;
+  for (const SeenRequest& seen : hub_->seen()) ranges += seen.range.empty() ? 0 : 1;
+  EXPECT_GT(ranges, 1) << "the proxy's answer was taken for one that ignores ranges";
+  EXPECT_LT(hub_->bytes_sent(), 20'000'000 * 1.05);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "tests/quantize/demo_helper.h"
 
 #include "lib/base/hash.h"
+#include "lib/base/rng.h"
 #include "lib/quantize/float_blocks.h"
 
 namespace qwb {
@@ -134,6 +135,18 @@ std::vector<float> values_of(const DenseWeight& dense, const Weight& /*weight*/)
 }
 
 }  // namespace
+
+CalibrationSet random_windows(int64_t count, int64_t length, int64_t vocab) {
+  CalibrationSet set;
+  set.length = length;
+  Rng rng(5);
+  for (int64_t w = 0; w < count; ++w) {
+    set.windows.emplace_back();
+    for (int64_t t = 0; t < length; ++t)
+      set.windows.back().push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab))));
+  }
+  return set;
+}
 
 std::vector<float> dequantize(const QuantizedTensor& tensor) {
   if (tensor.codec == "dense") return read_floats(tensor.parts.at("weight").view(), "dense");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lib/base/file.h"
+#include "lib/quantize/calibration.h"
 #include "lib/quantize/method.h"
 #include "lib/tensor/source.h"
 
@@ -48,6 +49,9 @@ std::string source_path(const std::string& relative);
 ModuleTask make_task(const std::string& name, const TensorView& weight, bool in_out = false);
 // An f32 tensor of these values.
 Tensor make_tensor(const std::vector<float>& values, Shape shape);
+
+// Windows of random tokens below `vocab`, always the same ones.
+CalibrationSet random_windows(int64_t count, int64_t length, int64_t vocab);
 
 // Every weight of a result as f32 [rows, columns] in the stored orientation, by the formulas in
 // lib/tensor/weight.h.

@@ -30,22 +30,6 @@ Matrix inverse(Matrix a, int64_t n) {
   return result;
 }
 
-Matrix damped(const std::vector<float>& hessian, int64_t n, double damping) {
-  Matrix h(hessian.begin(), hessian.end());
-  double sum = 0;
-  int64_t live = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    sum += h[i * n + i];
-    live += h[i * n + i] != 0 ? 1 : 0;
-  }
-  const double mean = live > 0 ? sum / static_cast<double>(live) : 1;
-  for (int64_t i = 0; i < n; ++i) {
-    if (h[i * n + i] == 0) h[i * n + i] = mean;
-    h[i * n + i] += damping * mean;
-  }
-  return h;
-}
-
 // One row: w is compensated in place.
 class RowSolver {
  public:
@@ -85,6 +69,22 @@ class RowSolver {
 };
 
 }  // namespace
+
+std::vector<double> damped(const std::vector<float>& hessian, int64_t n, double damping) {
+  Matrix h(hessian.begin(), hessian.end());
+  double sum = 0;
+  int64_t live = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    sum += h[i * n + i];
+    live += h[i * n + i] != 0 ? 1 : 0;
+  }
+  const double mean = live > 0 ? sum / static_cast<double>(live) : 1;
+  for (int64_t i = 0; i < n; ++i) {
+    if (h[i * n + i] == 0) h[i * n + i] = mean;
+    h[i * n + i] += damping * mean;
+  }
+  return h;
+}
 
 std::vector<float> normal_values(int64_t count, uint64_t seed) {
   Rng rng(seed);

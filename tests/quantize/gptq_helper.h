@@ -15,6 +15,9 @@ std::vector<float> moments_of(const std::vector<float>& inputs, int64_t columns)
 // Normally distributed, from the project's generator.
 std::vector<float> normal_values(int64_t count, uint64_t seed);
 
+// H with that share of its mean diagonal added, [n, n] in f64; a dead column's entry is the mean.
+std::vector<double> damped(const std::vector<float>& hessian, int64_t n, double damping);
+
 struct ReferenceResult {
   std::vector<uint8_t> codes;  // [out, in]
   std::vector<float> values;   // [out, in]

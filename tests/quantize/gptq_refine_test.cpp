@@ -31,15 +31,6 @@ const Case kCases[] = {
     {9, 260, 260, false, ColumnOrder::group_aware},  // one group a row
     {40, 200, 48, true, ColumnOrder::static_groups}, {5, 129, 16, false, ColumnOrder::sequential}};
 
-// H + damping, by columns of the checkpoint, in f64.
-std::vector<double> plainly_damped(const std::vector<float>& hessian, int64_t n, double damping) {
-  std::vector<double> h(hessian.begin(), hessian.end());
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += h[i * n + i];
-  for (int64_t i = 0; i < n; ++i) h[i * n + i] += damping * sum / static_cast<double>(n);
-  return h;
-}
-
 double form(const float* d, const std::vector<double>& h, int64_t n) {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -54,7 +45,7 @@ TEST(GptqRefine, NeverRaisesTheErrorOfARowAndUsuallyLowersIt) {
   for (const Case& c : kCases) {
     const auto weight = normal_values(c.out * c.in, 1);
     const auto hessian = moments_of(correlated_inputs(500, c.in, 2), c.in);
-    const std::vector<double> h = plainly_damped(hessian, c.in, 0.01);
+    const std::vector<double> h = damped(hessian, c.in, 0.01);
     double before = 0, after = 0;
     const GptqSettings plain = settings_with(0, c.group, c.symmetric, c.order, 3);
     const GptqSettings refined = settings_with(4, c.group, c.symmetric, c.order, 3);
@@ -80,7 +71,7 @@ TEST(GptqRefine, NoSingleCodeCanBeImproved) {
   const int64_t in = 150, rows = 11;
   const auto weight = normal_values(rows * in, 3);
   const auto hessian = moments_of(correlated_inputs(400, in, 4), in);
-  const std::vector<double> h = plainly_damped(hessian, in, 0.01);
+  const std::vector<double> h = damped(hessian, in, 0.01);
   // Static groups: their scales stay, so that only codes move.
   const GptqSettings settings = settings_with(50, 50, true, ColumnOrder::static_groups, 3);
   const PreparedMoments moments = prepare_moments(hessian.data(), in, settings, "m");
@@ -201,7 +192,7 @@ TEST(GptqCorrection, AimSolvesTheNormalEquations) {
   const PreparedMoments moments = prepare_moments(f.hessian.data(), f.in, settings, "m");
   const SolvedRows solved =
       solve_rows(weight.data(), f.out, {f.drift.data(), f.cross.data()}, moments, settings, "m");
-  const std::vector<double> h = plainly_damped(f.hessian, f.in, settings.damping);
+  const std::vector<double> h = damped(f.hessian, f.in, settings.damping);
   // (aim - W) H must equal W D + E.
   double worst = 0, largest = 0;
   for (int64_t o = 0; o < f.out; ++o) {

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "lib/base/hash.h"
-#include "lib/base/rng.h"
 #include "lib/quantize/pipeline.h"
 #include "tests/quantize/demo_helper.h"
 
@@ -34,18 +33,6 @@ struct Collected : ModuleSink {
   std::map<std::string, QuantizedTensor> tensors;
   std::vector<std::string> order;
 };
-
-CalibrationSet random_windows(int64_t count, int64_t length, int64_t vocab) {
-  CalibrationSet set;
-  set.length = length;
-  Rng rng(5);
-  for (int64_t w = 0; w < count; ++w) {
-    set.windows.emplace_back();
-    for (int64_t t = 0; t < length; ++t)
-      set.windows.back().push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab))));
-  }
-  return set;
-}
 
 std::unique_ptr<Model> load(const std::string& name, bool tied = false) {
   Json config = demo_config(name);

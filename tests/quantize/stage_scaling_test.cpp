@@ -63,18 +63,6 @@ struct Folded : ModuleSink {
   std::vector<std::string> order;
 };
 
-CalibrationSet windows(int64_t count, int64_t length, int64_t vocab) {
-  CalibrationSet set;
-  set.length = length;
-  Rng rng(5);
-  for (int64_t w = 0; w < count; ++w) {
-    set.windows.emplace_back();
-    for (int64_t t = 0; t < length; ++t)
-      set.windows.back().push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab))));
-  }
-  return set;
-}
-
 std::unique_ptr<Model> load(const std::shared_ptr<DemoSource>& source, const std::string& name) {
   return Model::load(source, demo_config(name), name, reference_backend());
 }
@@ -91,7 +79,7 @@ std::vector<float> logits_of(const Model& model) {
 }
 
 Folded run(const Model& model, const Plan& plan) {
-  const CalibrationSet set = windows(3, 32, model.config().vocab);
+  const CalibrationSet set = random_windows(3, 32, model.config().vocab);
   Folded sink;
   quantize_model(model, plan, &set, sink, silent_progress());
   return sink;
@@ -247,7 +235,7 @@ TEST(StageScaling, SameBitsAtAnyNumberOfThreads) {
 TEST(Survey, SeesWhatCalibrationSees) {
   const std::string name = "tests/golden/model/qwen2";
   const auto model = load(std::make_shared<DemoSource>(name), name);
-  const CalibrationSet set = windows(9, 24, model->config().vocab);
+  const CalibrationSet set = random_windows(9, 24, model->config().vocab);
   ResidualStream stream(*model, set);
   const Survey survey = survey_block(*model, 0, stream, {std::begin(kStages), std::end(kStages)});
   const Survey again = survey_block(*model, 0, stream, {Stage::mlp_input});
