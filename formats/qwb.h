@@ -14,6 +14,7 @@
 #include "formats/checkpoint.h"
 #include "formats/registry.h"
 #include "formats/safetensors.h"
+#include "formats/sharded_writer.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
 #include "lib/tensor/source.h"
@@ -75,7 +76,7 @@ class ArtifactWriter {
   void replace(const std::string& tensor, const TensorView& values);
 
   // Bytes of all tensors as they will be stored.
-  int64_t tensor_bytes() const { return tensor_bytes_; }
+  int64_t tensor_bytes() const { return tensors_->tensor_bytes(); }
 
   // Copies everything that was not quantized, writes config.json, qwb.json and qwb.sums, and commits.
   // `manifest` holds qwb_version, isa, source, method, method_version, settings, calibration, and optionally
@@ -83,10 +84,6 @@ class ArtifactWriter {
   bool finish(const Json& manifest, bool replace = false);
 
  private:
-  struct Shard {
-    std::string file;
-    std::unique_ptr<SafetensorsWriter> writer;
-  };
   struct Stored {
     ArtifactModule module;
     bool done = false;
@@ -94,19 +91,15 @@ class ArtifactWriter {
   };
   void lay_out(int64_t max_shard_bytes);
   void copy_rest();
-  void write_text(const std::string& name, const std::string& text) const;
-  void write_index() const;
   Json assemble(const Json& manifest) const;
 
   OpenModel source_;
   PendingFolder folder_;
   std::vector<Stored> modules_;
   std::map<std::string, size_t> module_index_;
-  std::vector<Shard> shards_;
-  std::map<std::string, size_t> shard_of_;  // tensor -> shard
-  std::vector<std::string> copied_;         // source tensors stored as they are, unless replaced
+  std::unique_ptr<ShardedWriter> tensors_;
+  std::vector<std::string> copied_;  // source tensors stored as they are, unless replaced
   std::set<std::string> replaced_;
-  int64_t tensor_bytes_ = 0;
   std::mutex mutex_;
 };
 

@@ -29,7 +29,8 @@ Weight assemble(const ModuleRecord& record, const Checkpoint& files, const std::
     parts.emplace(part, *view);
   }
   const std::string place = where + ": module '" + record.name + "'";
-  for (const char* part : {"codes", "scales", "zeros", "absmax", "nested_absmax", "nested_map", "blocks"}) {
+  for (const char* part :
+       {"codes", "scales", "zeros", "group_index", "absmax", "nested_absmax", "nested_map", "blocks"}) {
     if (!parts.contains(part) && files.find(record.name + "." + part)) {
       throw Error(ErrorKind::failed, std::string("part '") + part + "' is stored but not listed", place);
     }

@@ -5,19 +5,11 @@
 
 #include "formats/companions.h"
 #include "formats/qwb.h"
-#include "lib/base/interrupt.h"
-#include "lib/base/parallel.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr int64_t kPiece = int64_t{8} << 20;  // of tensors and files that are copied
-
-int64_t spec_bytes(const PartSpec& spec) {
-  return checked_mul(element_count(spec.shape, spec.name), dtype_size(spec.dtype), spec.name);
-}
 
 // Whole numbers without a fraction, so that the file reads as it was meant.
 Json number_json(double value) {
@@ -84,24 +76,9 @@ ArtifactWriter::ArtifactWriter(const Path& target, const OpenModel& source,
   lay_out(max_shard_bytes);
 }
 
-// Decides which tensor goes into which file, in the order of names, and creates the files.
+// Decides which tensors there will be, in the order of names, and creates the files.
 void ArtifactWriter::lay_out(int64_t max_shard_bytes) {
-  std::vector<std::vector<PartSpec>> shards(1);
-  int64_t filled = 0;
-  const auto add = [&](PartSpec spec) {
-    const int64_t bytes = spec_bytes(spec);
-    if (filled > 0 && filled > max_shard_bytes - bytes) {
-      shards.emplace_back();
-      filled = 0;
-    }
-    filled += bytes;
-    tensor_bytes_ = checked_add(tensor_bytes_, bytes, "artifact");
-    if (!shard_of_.emplace(spec.name, shards.size() - 1).second) {
-      throw Error(ErrorKind::usage, "two tensors would be called '" + spec.name + "'",
-                  source_.folder.string());
-    }
-    shards.back().push_back(std::move(spec));
-  };
+  std::vector<PartSpec> specs;
   constexpr std::string_view kWeight = ".weight";
   for (const std::string& name : source_.source->names()) {
     const bool is_weight = name.size() > kWeight.size() && name.ends_with(kWeight);
@@ -109,19 +86,15 @@ void ArtifactWriter::lay_out(int64_t max_shard_bytes) {
         is_weight ? module_index_.find(name.substr(0, name.size() - kWeight.size())) : module_index_.end();
     if (it == module_index_.end()) {
       const TensorView view = *source_.source->find(name);
-      add({name, view.dtype, view.shape});
+      specs.push_back({name, view.dtype, view.shape});
       copied_.push_back(name);
       continue;
     }
     const ArtifactModule& module = modules_[it->second].module;
-    for (const PartSpec& part : module.parts) add({module.name + "." + part.name, part.dtype, part.shape});
+    for (const PartSpec& part : module.parts)
+      specs.push_back({module.name + "." + part.name, part.dtype, part.shape});
   }
-  for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string file = shards.size() == 1
-                                 ? "model.safetensors"
-                                 : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-    shards_.push_back({file, std::make_unique<SafetensorsWriter>(folder_.path() / file, shards[i])});
-  }
+  tensors_ = std::make_unique<ShardedWriter>(folder_.path(), std::move(specs), max_shard_bytes);
 }
 
 void ArtifactWriter::put(const std::string& module, const QuantizedTensor& tensor, const Json& result) {
@@ -134,7 +107,7 @@ void ArtifactWriter::put(const std::string& module, const QuantizedTensor& tenso
   for (const PartSpec& part : stored.module.parts) {
     const std::string name = module + "." + part.name;
     const Bytes content = tensor.parts.at(part.name).view().bytes;
-    shards_[shard_of_.at(name)].writer->put(name, content);
+    tensors_->put(name, content);
     bytes += static_cast<int64_t>(content.size());
     parts.push_back(part.name);
   }
@@ -169,38 +142,15 @@ void ArtifactWriter::replace(const std::string& tensor, const TensorView& values
   const TensorView original = *source_.source->find(tensor);
   if (values.dtype != original.dtype || values.shape != original.shape)
     throw Error(ErrorKind::usage, "'" + tensor + "' would get another type or shape");
-  shards_[shard_of_.at(tensor)].writer->put(tensor, values.bytes);
+  tensors_->put(tensor, values.bytes);
   const std::lock_guard lock(mutex_);
   replaced_.insert(tensor);
 }
 
 void ArtifactWriter::copy_rest() {
   for (const std::string& name : copied_) {
-    if (replaced_.contains(name)) continue;
-    const TensorView view = *source_.source->find(name);
-    SafetensorsWriter& writer = *shards_[shard_of_.at(name)].writer;
-    parallel_ranges(static_cast<int64_t>(view.bytes.size()), kPiece, [&](int64_t begin, int64_t end) {
-      check_interrupt();
-      const Bytes piece = view.bytes.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
-      writer.put_part(name, begin, piece);
-      source_.source->release({DType::u8, {end - begin}, piece});
-    });
+    if (!replaced_.contains(name)) tensors_->copy(name, *source_.source);
   }
-}
-
-void ArtifactWriter::write_text(const std::string& name, const std::string& text) const {
-  OutputFile file = OutputFile::create(folder_.path() / name, static_cast<int64_t>(text.size()));
-  file.write(0, as_bytes(text));
-  file.finish();
-}
-
-void ArtifactWriter::write_index() const {
-  if (shards_.size() == 1) return;
-  nlohmann::json map =
-      nlohmann::json::object();  // sorted: an ordered object would search linearly at every insertion
-  for (const auto& [tensor, shard] : shard_of_) map[tensor] = shards_[shard].file;
-  const nlohmann::json index = {{"metadata", {{"total_size", tensor_bytes_}}}, {"weight_map", map}};
-  write_text("model.safetensors.index.json", index.dump(2) + "\n");
 }
 
 Json ArtifactWriter::assemble(const Json& manifest) const {
@@ -216,11 +166,11 @@ Json ArtifactWriter::assemble(const Json& manifest) const {
   for (const Stored& stored : modules_) {
     json["modules"].push_back(stored.record);
     module_weights += stored.module.out * stored.module.in;
-    for (const PartSpec& part : stored.module.parts) module_bytes += spec_bytes(part);
+    for (const PartSpec& part : stored.module.parts) module_bytes += part_bytes(part);
   }
   int64_t weights = 0;
   for (const std::string& name : source_.source->names()) weights += source_.source->find(name)->count();
-  json["totals"] = size_json(weights, tensor_bytes_);
+  json["totals"] = size_json(weights, tensor_bytes());
   json["totals"]["modules"] = size_json(module_weights, module_bytes);
   json["totals"]["modules"]["count"] = modules_.size();
   for (const char* key : {"seconds", "peak_memory"}) {
@@ -236,17 +186,16 @@ bool ArtifactWriter::finish(const Json& manifest, bool replace) {
   const std::string text = json_text(assemble(manifest));
   parse_artifact_manifest(text, "qwb.json");  // what a reader would refuse is never written
   copy_rest();
-  for (Shard& shard : shards_) shard.writer->finish();
-  write_index();
-  write_text("qwb.json", text);
+  tensors_->finish();
+  write_file(folder_.path() / "qwb.json", text);
   Json config = source_.config;
   Json quantization = {
       {"quant_method", "qwb"}, {"format_version", kArtifactVersion}, {"method", manifest.at("method")}};
   for (const auto& [key, value] : manifest.at("settings").items()) quantization[key] = value;
   config["quantization_config"] = quantization;
-  write_text("config.json", json_text(config));
-  for (const auto& [name, content] : companion_texts(source_)) write_text(name, content);
-  write_text("qwb.sums", checksum_text(folder_.path()));
+  write_file(folder_.path() / "config.json", json_text(config));
+  for (const auto& [name, content] : companion_texts(source_)) write_file(folder_.path() / name, content);
+  write_file(folder_.path() / "qwb.sums", checksum_text(folder_.path()));
   return folder_.commit(replace);
 }
 

@@ -3,9 +3,16 @@
 #include <algorithm>
 #include <iterator>
 
+#include "formats/awq_gemm.h"
+#include "formats/bitsandbytes.h"
 #include "formats/checkpoint.h"
+#include "formats/compressed_tensors.h"
 #include "formats/gguf_model.h"
+#include "formats/gptq.h"
+#include "formats/packed_source.h"
+#include "formats/plain.h"
 #include "formats/qwb.h"
+#include "formats/qwb_format.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -21,20 +28,40 @@ bool detect_huggingface(const Path& folder) {
   return has(folder, "config.json");
 }
 
+// What config.json says about the weights' format, or the file that older GPTQ checkpoints have beside it.
+Json packed_settings(const Path& folder, const Json& config) {
+  if (json_has(config, "quantization_config")) return config.at("quantization_config");
+  const Path file = folder / "quantize_config.json";
+  if (!has(folder, "quantize_config.json")) return nullptr;
+  Json settings = parse_json(read_text(file, 1 << 20), file.string());
+  if (settings.is_object() && !json_has(settings, "quant_method")) settings["quant_method"] = "gptq";
+  return settings;
+}
+
+OpenModel open_packed(const std::shared_ptr<const Checkpoint>& checkpoint, const Json& settings) {
+  const Path& folder = checkpoint->folder();
+  const PackedFormat* format = settings.is_object() ? detect_packed_format(settings) : nullptr;
+  if (format != nullptr) {
+    const auto source = std::make_shared<PackedSource>(checkpoint, *format, settings);
+    return {source,         checkpoint->config(), folder,
+            format->name(), source->manifest(),   checkpoint->weight_bytes()};
+  }
+  const std::string method =
+      settings.is_object() ? json_string(settings, "quant_method", (folder / "config.json").string(), "?")
+                           : "?";
+  if (method == "qwb") {
+    throw Error(ErrorKind::failed, "config.json says this is a qwb artifact, but qwb.json is missing",
+                folder.string(), "the artifact is incomplete");
+  }
+  throw Error(ErrorKind::unsupported, "the weights are already quantized by '" + method.substr(0, 40) + "'",
+              folder.string(), "take the model it was made from");
+}
+
 OpenModel open_huggingface(const Path& folder) {
   const auto checkpoint = Checkpoint::open(folder);
-  const Json& config = checkpoint->config();
-  if (json_has(config, "quantization_config")) {
-    const std::string method = json_string(config.at("quantization_config"), "quant_method",
-                                           (folder / "config.json").string(), "an unnamed method");
-    if (method == "qwb") {
-      throw Error(ErrorKind::failed, "config.json says this is a qwb artifact, but qwb.json is missing",
-                  folder.string(), "the artifact is incomplete");
-    }
-    throw Error(ErrorKind::unsupported, "the weights are already quantized by '" + method + "'",
-                folder.string(), "take the model it was made from");
-  }
-  return {checkpoint, config, folder, "huggingface", nullptr, checkpoint->weight_bytes()};
+  const Json settings = packed_settings(folder, checkpoint->config());
+  if (!settings.is_null()) return open_packed(checkpoint, settings);
+  return {checkpoint, checkpoint->config(), folder, "huggingface", nullptr, checkpoint->weight_bytes()};
 }
 
 bool detect_qwb(const Path& folder) {
@@ -74,6 +101,23 @@ constexpr Format kFormats[] = {
 
 }  // namespace
 
+const std::vector<std::unique_ptr<PackedFormat>>& packed_formats() {
+  static const auto formats = [] {
+    std::vector<std::unique_ptr<PackedFormat>> list;
+    list.push_back(make_gptq(GptqVersion::automatic));
+    list.push_back(make_gptq(GptqVersion::v1));
+    list.push_back(make_gptq(GptqVersion::v2));
+    list.push_back(make_awq_gemm());
+    list.push_back(make_bitsandbytes());
+    list.push_back(make_compressed_tensors(CompressedLayout::packed));
+    list.push_back(make_compressed_tensors(CompressedLayout::bytes));
+    list.push_back(make_plain());
+    list.push_back(make_qwb_format());
+    return list;
+  }();
+  return formats;
+}
+
 std::string OpenModel::content_hash(const Path& memo_folder) const {
   const auto model = std::dynamic_pointer_cast<const ModelSource>(source);
   if (!model)
@@ -105,6 +149,9 @@ OpenModel open_model(const Path& folder) {
 std::vector<std::string> model_format_names() {
   std::vector<std::string> names;
   for (const Format& format : kFormats) names.emplace_back(format.name);
+  for (const auto& format : packed_formats()) {
+    if (std::find(names.begin(), names.end(), format->name()) == names.end()) names.push_back(format->name());
+  }
   return names;
 }
 

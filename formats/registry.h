@@ -15,10 +15,10 @@ namespace qwb {
 
 struct OpenModel {
   std::shared_ptr<const TensorSource> source;
-  Json config;               // config.json
-  Path folder;               // or the file that holds the model
-  std::string format;        // "huggingface", "qwb" or "gguf"
-  Json manifest;             // qwb.json; null for other formats
+  Json config;         // config.json
+  Path folder;         // or the file that holds the model
+  std::string format;  // "huggingface", "gguf", "qwb" or the name of a packed format
+  Json manifest;       // qwb.json, or what can be told of a packed format; null for huggingface and gguf
   int64_t weight_bytes = 0;  // of all safetensors files
 
   // XXH3-128 (hex) of what the model computes; see Checkpoint::content_hash. The memo folder spares reading
@@ -36,7 +36,7 @@ OpenModel open_model(const Path& folder);
 // True if some format recognizes what is there, whether or not it can be opened.
 bool detect_model(const Path& folder);
 
-// Names of the formats that can be opened.
+// Names of the formats that can be opened or written.
 std::vector<std::string> model_format_names();
 
 }  // namespace qwb

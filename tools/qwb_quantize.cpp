@@ -4,11 +4,14 @@
 #include <memory>
 #include <sstream>
 
+#include "formats/convert.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
+#include "tools/common/convert_job.h"
 #include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"
+#include "tools/common/requantize.h"
 #include "tools/common/run_journal.h"
 #include "tools/common/text.h"
 #include "tools/common/tool.h"
@@ -31,7 +34,7 @@ constexpr double kJournalAge = 30 * 86400.0;
 
 struct Options {
   std::unique_ptr<QuantizeFlags> wanted;
-  std::string out, save_calib, max_memory;
+  std::string out, format, save_calib, max_memory;
   bool no_resume = false;
   bool force = false, no_cache = false, report = false;
 };
@@ -119,8 +122,10 @@ void tell_result(const Json& manifest, bool cached, const Options& options, Tool
   for (std::string line; std::getline(table, line);) tool.note(line);
 }
 
-void answer(const Path& folder, bool cached, const std::string& key, const Options& options, Tool& tool) {
-  const std::string file = (folder / "qwb.json").string();
+// `folder` is what was asked for; `artifact` holds its qwb.json.
+void answer(const Path& artifact, const Path& folder, bool cached, const std::string& key,
+            const Options& options, Tool& tool) {
+  const std::string file = (artifact / "qwb.json").string();
   const Json manifest = parse_json(read_text(file), file);
   tell_result(manifest, cached, options, tool);
   if (!tool.json()) {
@@ -129,6 +134,7 @@ void answer(const Path& folder, bool cached, const std::string& key, const Optio
   }
   Json record = {{"schema", 1}, {"artifact", folder.string()}, {"cached", cached}, {"key", key}};
   record["method"] = artifact_method(manifest);
+  if (!options.format.empty()) record["format"] = options.format;
   for (const char* name : {"bits", "settings", "source", "calibration", "totals"}) {
     if (manifest.contains(name)) record[name] = manifest.at(name);
   }
@@ -152,6 +158,23 @@ void copy_artifact(const Path& from, const Path& to, bool force) {
   std::filesystem::copy(from, pending.path(), std::filesystem::copy_options::recursive);
   if (!pending.commit(force))
     throw Error(ErrorKind::usage, "the folder exists", to.string(), "choose another --out or add --force");
+}
+
+// What --format asks for; null: the artifact itself.
+const PackedFormat* wanted_format(const Options& options) {
+  if (options.format.empty()) return nullptr;
+  if (options.out.empty()) throw Error(ErrorKind::usage, "--format needs --out");
+  if (options.no_cache)
+    throw Error(ErrorKind::usage, "--format needs the cache, which keeps the artifact", "--no-cache");
+  return &find_packed_format(options.format);
+}
+
+void convert_artifact(const Path& from, const PackedFormat& target, const Options& options, Tool& tool) {
+  ConvertOptions convert;
+  convert.replace = options.force;
+  Conversion conversion(open_model(from), target, convert);
+  conversion.write(options.out, tool.progress());
+  tell_conversion(conversion, true, tool);
 }
 
 void save_calibration(const QuantizeJob& job, const Options& options, Tool& tool) {
@@ -178,6 +201,8 @@ void save_calibration(const QuantizeJob& job, const Options& options, Tool& tool
 int quantize(const Options& options, Tool& tool) {
   check_out(options);
   const QuantizeJob job(options.wanted->request(tool), tool.progress());
+  const PackedFormat* format = wanted_format(options);
+  if (format != nullptr) check_plan_fits(job.plan(), *format);
   save_calibration(job, options, tool);
   const Store store;
   if (tool.dry_run()) return tell_plan(job, store, options, tool);
@@ -187,7 +212,7 @@ int quantize(const Options& options, Tool& tool) {
     write.replace = options.force;
     write.memory = memory_plan(job, store, options);
     job.write(options.out, tool.progress(), write);
-    answer(options.out, false, "", options, tool);
+    answer(options.out, options.out, false, "", options, tool);
     return 0;
   }
   const Key key = job.key(store);
@@ -206,8 +231,13 @@ int quantize(const Options& options, Tool& tool) {
   };
   const std::string note = job.plan().method_name() + " of " + job.model_folder().string();
   const CacheObject object = store.build(key, fill, note, [&](const std::string& text) { tool.note(text); });
-  if (!options.out.empty()) copy_artifact(object.data, options.out, options.force);
-  answer(options.out.empty() ? object.data : Path(options.out), cached, key.hex(), options, tool);
+  if (format != nullptr) {
+    convert_artifact(object.data, *format, options, tool);
+  } else if (!options.out.empty()) {
+    copy_artifact(object.data, options.out, options.force);
+  }
+  const Path folder = options.out.empty() ? object.data : Path(options.out);
+  answer(format != nullptr ? object.data : folder, folder, cached, key.hex(), options, tool);
   return 0;
 }
 
@@ -226,6 +256,10 @@ int main(int argc, char** argv) {
         auto options = std::make_shared<Options>();
         options->wanted = std::make_unique<qwb::QuantizeFlags>(app);
         app.add_option("--out", options->out, "put a copy of the artifact here")->type_name("DIR");
+        app.add_option("--format", options->format,
+                       "write --out in this format instead; the artifact stays in the cache (" +
+                           qwb::format_names() + ")")
+            ->type_name("FORMAT");
         app.add_flag("--force", options->force, "replace what is at --out and --save-calib");
         app.add_flag("--no-cache", options->no_cache, "write to --out only, leave the cache alone");
         app.add_option("--max-memory", options->max_memory,

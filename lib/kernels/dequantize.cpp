@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
@@ -102,20 +103,32 @@ void blocks_part(const FloatBlocks& blocks, int64_t first, int64_t count, float*
   }
 }
 
+// Columns whose groups are not runs: scales and zero points of the row are looked up one by one.
+void scattered_row(const GridRow& row, float* out) {
+  static thread_local std::vector<std::array<float, 2>> grids;
+  grids.resize(static_cast<size_t>(row.groups()));
+  for (int64_t g = 0; g < row.groups(); ++g) grids[static_cast<size_t>(g)] = {row.zero(g), row.scale(g)};
+  for (int64_t i = 0; i < row.columns; ++i) {
+    const auto& [zero, scale] = grids[static_cast<size_t>(row.grid.group(i))];
+    out[i] = (out[i] - zero) * scale;
+  }
+}
+
 void grid_row(const GridRow& row, float* out) {
   simd::unpack(row.codes(), row.columns, row.grid.bits, out);
+  if (!row.grid.group_index.empty()) return scattered_row(row, out);
   for (int64_t group = 0, first = 0; first < row.columns; ++group, first += row.grid.group_size) {
     simd::dequantize_group(out + first, std::min(row.grid.group_size, row.columns - first), row.zero(group),
                            row.scale(group));
   }
 }
 
-// bitsandbytes multiplies by this constant instead of dividing by 127.
+// bitsandbytes multiplies by this constant, after absmax, instead of dividing by 127.
 constexpr float kInverse127 = 7.874015718698502e-3f;
 
 void int8_row(const Int8Rows& rows, int64_t row, int64_t columns, float* out) {
-  const float scale = load<float>(rows.absmax.bytes.data() + 4 * row) * kInverse127;
-  simd::from_int8(rows.codes.bytes.data() + row * columns, columns, scale, out);
+  const float absmax = load<float>(rows.absmax.bytes.data() + 4 * row);
+  simd::from_int8(rows.codes.bytes.data() + row * columns, columns, absmax, kInverse127, out);
 }
 
 }  // namespace
@@ -158,7 +171,7 @@ void dot_row(const Weight& weight, int64_t row, const float* x, int64_t vectors,
              int64_t y_stride, float* scratch) {
   const int64_t columns = stored_columns(weight);
   const auto* grid = std::get_if<IntegerGrid>(&weight.storage);
-  if (grid == nullptr) {
+  if (grid == nullptr || !grid->group_index.empty()) {
     const auto* dense = std::get_if<DenseWeight>(&weight.storage);
     const float* values = scratch;
     if (dense != nullptr && dense->values.dtype == DType::f32 &&

@@ -22,7 +22,7 @@ double element(const DenseWeight& dense, const Weight& weight, int64_t row, int6
 
 double element(const IntegerGrid& grid, const Weight& weight, int64_t row, int64_t column) {
   const int64_t groups = grid.scales.shape[1];
-  const int64_t group = column / grid.group_size;
+  const int64_t group = grid.group(column);
   std::vector<uint8_t> codes(static_cast<size_t>(weight.in));
   unpack_codes(grid.codes.bytes.data() + row * grid.codes.shape[1], weight.in, grid.bits, codes.data());
   double zero = 1 << (grid.bits - 1);

@@ -40,8 +40,8 @@ float max_magnitude(const float* x, int64_t count);
 void unpack(const std::byte* packed, int64_t count, int bits, float* out);
 // x = (x - zero) * scale
 void dequantize_group(float* x, int64_t count, float zero, float scale);
-// signed bytes times scale
-void from_int8(const std::byte* in, int64_t count, float scale, float* out);
+// (signed bytes times scale) times factor, in that order
+void from_int8(const std::byte* in, int64_t count, float scale, float factor, float* out);
 
 // Sum of (codes[i] - zero) * x[i]: one group of an integer grid, before its scale.
 float dot_group(const float* codes, const float* x, float zero, int64_t count);

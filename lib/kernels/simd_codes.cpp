@@ -133,18 +133,18 @@ void DequantizeGroup(float* x, int64_t count, float zero, float scale) {
   for (; i < count; ++i) x[i] = (x[i] - zero) * scale;
 }
 
-void FromInt8(const std::byte* in, int64_t count, float scale, float* out) {
+void FromInt8(const std::byte* in, int64_t count, float scale, float factor, float* out) {
   const F d;
   const hn::Rebind<int8_t, F> d8;
   const hn::RebindToSigned<F> di;
   const auto n = static_cast<int64_t>(lanes());
-  const V s = hn::Set(d, scale);
+  const V s = hn::Set(d, scale), f = hn::Set(d, factor);
   int64_t i = 0;
   for (; i + n <= count; i += n) {
     const auto codes = hn::PromoteTo(di, hn::LoadU(d8, reinterpret_cast<const int8_t*>(in + i)));
-    hn::StoreU(hn::Mul(hn::ConvertTo(d, codes), s), d, out + i);
+    hn::StoreU(hn::Mul(hn::Mul(hn::ConvertTo(d, codes), s), f), d, out + i);
   }
-  for (; i < count; ++i) out[i] = static_cast<float>(static_cast<int8_t>(in[i])) * scale;
+  for (; i < count; ++i) out[i] = static_cast<float>(static_cast<int8_t>(in[i])) * scale * factor;
 }
 
 float DotGroup(const float* codes, const float* x, float zero, int64_t count) {
@@ -197,8 +197,8 @@ void unpack(const std::byte* packed, int64_t count, int bits, float* out) {
 void dequantize_group(float* x, int64_t count, float zero, float scale) {
   HWY_DYNAMIC_DISPATCH(DequantizeGroup)(x, count, zero, scale);
 }
-void from_int8(const std::byte* in, int64_t count, float scale, float* out) {
-  HWY_DYNAMIC_DISPATCH(FromInt8)(in, count, scale, out);
+void from_int8(const std::byte* in, int64_t count, float scale, float factor, float* out) {
+  HWY_DYNAMIC_DISPATCH(FromInt8)(in, count, scale, factor, out);
 }
 float dot_group(const float* codes, const float* x, float zero, int64_t count) {
   return HWY_DYNAMIC_DISPATCH(DotGroup)(codes, x, zero, count);

@@ -20,7 +20,7 @@ class TensorSource {
   // The stored form of a module (a linear layer by its checkpoint name, without ".weight") if it is
   // quantized, checked; nothing if its weight is a plain tensor "<module>.weight" or absent.
   virtual std::optional<Weight> quantized(const std::string& /*module*/) const { return std::nullopt; }
-  // The modules that quantized() answers for, in a fixed order.
+  // The names of all modules for which quantized() gives something, in a fixed order.
   virtual std::vector<std::string> quantized_modules() const { return {}; }
   // The bytes of this tensor are not needed for a while: a mapped file may drop its pages from memory.
   virtual void release(const TensorView& /*view*/) const {}

@@ -43,10 +43,21 @@ void check(const IntegerGrid& grid, const Weight& weight, const std::string& whe
   if (scale != DType::f16 && scale != DType::bf16 && scale != DType::f32)
     damaged("scales must be F16, BF16 or F32", where);
   const auto specs =
-      integer_grid_parts(weight.out, weight.in, grid.bits, grid.group_size, grid.zeros.empty(), scale);
+      integer_grid_parts(weight.out, weight.in, grid.bits, grid.group_size, grid.zeros.empty(), scale, true);
   expect(grid.codes, specs[0], where);
   expect(grid.scales, specs[1], where);
   if (!grid.zeros.empty()) expect(grid.zeros, specs[2], where);
+  if (grid.group_index.empty()) return;
+  expect(grid.group_index, specs.back(), where);
+  const int64_t groups = grid.scales.shape[1];
+  for (int64_t i = 0; i < weight.in; ++i) {
+    const int64_t group = grid.group(i);
+    if (group < 0 || group >= groups) {
+      damaged("column " + std::to_string(i) + " is in group " + std::to_string(group) + ", and there are " +
+                  std::to_string(groups),
+              where);
+    }
+  }
 }
 
 void check(const Int8Rows& rows, const Weight& weight, const std::string& where) {
@@ -93,7 +104,7 @@ int64_t Weight::bytes() const {
   struct Count {
     int64_t operator()(const DenseWeight& w) const { return size_of(w.values); }
     int64_t operator()(const IntegerGrid& w) const {
-      return size_of(w.codes) + size_of(w.scales) + size_of(w.zeros);
+      return size_of(w.codes) + size_of(w.scales) + size_of(w.zeros) + size_of(w.group_index);
     }
     int64_t operator()(const Int8Rows& w) const { return size_of(w.codes) + size_of(w.absmax); }
     int64_t operator()(const FloatBlocks& w) const {
@@ -127,11 +138,12 @@ void check_weight(const Weight& weight, const std::string& where) {
 }
 
 std::vector<PartSpec> integer_grid_parts(int64_t out, int64_t in, int bits, int64_t group_size,
-                                         bool symmetric, DType scale_dtype) {
+                                         bool symmetric, DType scale_dtype, bool group_index) {
   const int64_t groups = ceil_div(in, group_size);
   std::vector<PartSpec> specs = {{"codes", DType::u8, {out, packed_bytes(in, bits)}},
                                  {"scales", scale_dtype, {out, groups}}};
   if (!symmetric) specs.push_back({"zeros", DType::u8, {out, packed_bytes(groups, bits)}});
+  if (group_index) specs.push_back({"group_index", DType::i32, {in}});
   return specs;
 }
 
@@ -183,8 +195,9 @@ Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const
   Weight weight{out, in, orientation, {}};
   if (codec == "integer-grid") {
     const int64_t bits = std::min<int64_t>(integer("bits"), 99);
-    weight.storage = IntegerGrid{static_cast<int>(bits), integer("group_size"), part("codes"), part("scales"),
-                                 optional_part("zeros")};
+    weight.storage =
+        IntegerGrid{static_cast<int>(bits), integer("group_size"),  part("codes"),
+                    part("scales"),         optional_part("zeros"), optional_part("group_index")};
   } else if (codec == "int8-rows") {
     weight.storage = Int8Rows{part("codes"), part("absmax")};
   } else if (codec == "float-blocks") {
@@ -222,6 +235,74 @@ Weight QuantizedTensor::view() const {
   std::map<std::string, TensorView> views;
   for (const auto& [name, tensor] : parts) views.emplace(name, tensor.view());
   return weight_from_parts(out, in, orientation, codec, parameters, views, "quantized tensor");
+}
+
+std::map<std::string, TensorView> weight_parts(const Weight& weight) {
+  struct Parts {
+    std::map<std::string, TensorView> operator()(const DenseWeight& w) const {
+      return {{"weight", w.values}};
+    }
+    std::map<std::string, TensorView> operator()(const IntegerGrid& w) const {
+      return {{"codes", w.codes}, {"scales", w.scales}, {"zeros", w.zeros}, {"group_index", w.group_index}};
+    }
+    std::map<std::string, TensorView> operator()(const Int8Rows& w) const {
+      return {{"codes", w.codes}, {"absmax", w.absmax}};
+    }
+    std::map<std::string, TensorView> operator()(const FloatBlocks& w) const {
+      return {{"codes", w.codes},
+              {"absmax", w.absmax},
+              {"nested_absmax", w.nested_absmax},
+              {"nested_map", w.nested_map}};
+    }
+  };
+  auto parts = std::visit(Parts{}, weight.storage);
+  std::erase_if(parts, [](const auto& part) { return part.second.empty(); });
+  return parts;
+}
+
+WeightForm weight_form(const Weight& weight) {
+  WeightForm form{weight.out, weight.in, weight.orientation, "dense", {}, {}};
+  if (const auto* grid = std::get_if<IntegerGrid>(&weight.storage)) {
+    form.codec = "integer-grid";
+    form.parameters = {{"bits", grid->bits}, {"group_size", static_cast<double>(grid->group_size)}};
+    form.parts = integer_grid_parts(weight.out, weight.in, grid->bits, grid->group_size, grid->zeros.empty(),
+                                    grid->scales.dtype, !grid->group_index.empty());
+  } else if (std::holds_alternative<Int8Rows>(weight.storage)) {
+    form.codec = "int8-rows";
+    form.parts = int8_rows_parts(weight.out, weight.in);
+  } else if (const auto* blocks = std::get_if<FloatBlocks>(&weight.storage)) {
+    const bool nested = !blocks->nested_absmax.empty();
+    form.codec = "float-blocks";
+    form.parameters = {{"table", blocks->table == FloatBlocks::Table::nf4 ? 0 : 1},
+                       {"block_size", static_cast<double>(blocks->block_size)}};
+    if (nested) {
+      form.parameters["nested_block"] = static_cast<double>(blocks->nested_block);
+      form.parameters["nested_offset"] = blocks->nested_offset;
+    }
+    form.parts = float_blocks_parts(weight.out, weight.in, blocks->block_size, nested, blocks->nested_block);
+  } else {
+    const TensorView& values = std::get<DenseWeight>(weight.storage).values;
+    form.parts = {{"weight", values.dtype, values.shape}};
+  }
+  return form;
+}
+
+bool WeightForm::has(const std::string& part) const {
+  return std::any_of(parts.begin(), parts.end(), [&](const PartSpec& spec) { return spec.name == part; });
+}
+
+const PartSpec& WeightForm::part(const std::string& name) const {
+  for (const PartSpec& spec : parts) {
+    if (spec.name == name) return spec;
+  }
+  throw Error(ErrorKind::usage, "a weight of codec " + codec + " has no part '" + name + "'");
+}
+
+int64_t WeightForm::bytes() const {
+  int64_t total = 0;
+  for (const PartSpec& spec : parts)
+    total += checked_mul(element_count(spec.shape, spec.name), dtype_size(spec.dtype), spec.name);
+  return total;
 }
 
 void pack_codes(const uint8_t* codes, int64_t count, int bits, std::byte* packed) {

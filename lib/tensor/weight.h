@@ -28,17 +28,23 @@ struct DenseWeight {
 //   zero bits scales F16, BF16 or F32 [out, groups]     groups = ceil(in / group_size), the last one may be
 //   short zeros  U8 [out, ceil(groups * bits / 8)]  packed like codes; absent: the grid is symmetric and zero
 //   = 2^(bits-1)
+//   group_index I32 [in]  g of every column, 0 .. groups - 1 (GPTQ's act-order); absent: g = i / group_size
 // Always in the orientation out_in.
 struct IntegerGrid {
   int bits = 0;
   int64_t group_size = 0;  // 1 .. in (per channel: in)
   TensorView codes;
   TensorView scales;
-  TensorView zeros;  // empty() when symmetric
+  TensorView zeros;        // empty() when symmetric
+  TensorView group_index;  // empty() when groups are runs of columns
+
+  int64_t group(int64_t column) const {
+    return group_index.empty() ? column / group_size : load<int32_t>(group_index.bytes.data() + 4 * column);
+  }
 };
 
-// LLM.int8 rows: w[o, i] = code[o, i] * absmax[o] / 127 (computed as code * (absmax * (1/127)), see the
-// kernel).
+// LLM.int8 rows: w[o, i] = code[o, i] * absmax[o] / 127 (computed as (code * absmax) * (1/127), as
+// bitsandbytes does).
 //   codes I8 [out, in] · absmax F32 [out]
 // Always in the orientation out_in.
 struct Int8Rows {
@@ -125,7 +131,25 @@ struct PartSpec {
   std::string name;
   DType dtype;
   Shape shape;
+  bool operator==(const PartSpec&) const = default;
 };
+
+// How a weight is stored, without its bytes: enough to lay out files.
+struct WeightForm {
+  int64_t out = 0;
+  int64_t in = 0;
+  Orientation orientation = Orientation::out_in;
+  std::string codec;                         // "dense" or a codec
+  std::map<std::string, double> parameters;  // as in QuantizedTensor; those not known yet may be absent
+  std::vector<PartSpec> parts;
+
+  bool has(const std::string& part) const;
+  const PartSpec& part(const std::string& name) const;  // throws usage if there is none
+  int64_t bytes() const;                                // of all parts
+};
+WeightForm weight_form(const Weight& weight);
+// The parts by name; the bytes are the weight's.
+std::map<std::string, TensorView> weight_parts(const Weight& weight);
 
 // Assembles a Weight from named parts and parameters (as a reader found them), checked. Throws failed or
 // unsupported, naming `where`.
@@ -133,9 +157,9 @@ Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const
                          const std::map<std::string, double>& parameters,
                          const std::map<std::string, TensorView>& parts, const std::string& where);
 
-// Parts of each codec for a module of this size. scale_dtype: F16, BF16 or F32.
+// Parts of each codec for a module of this size, codes first. scale_dtype: F16, BF16 or F32.
 std::vector<PartSpec> integer_grid_parts(int64_t out, int64_t in, int bits, int64_t group_size,
-                                         bool symmetric, DType scale_dtype);
+                                         bool symmetric, DType scale_dtype, bool group_index = false);
 std::vector<PartSpec> int8_rows_parts(int64_t out, int64_t in);
 std::vector<PartSpec> float_blocks_parts(int64_t out, int64_t in, int64_t block_size,
                                          bool double_quantization, int64_t nested_block);

@@ -80,11 +80,13 @@ TEST(Checkpoint, DamagedConfigIsNamed) {
   }
 }
 
-TEST(Checkpoint, QuantizedByOthersIsRefused) {
+TEST(Checkpoint, QuantizedByUnknownOthersIsRefused) {
   TemporaryFolder folder;
   fs::copy(kDemo / "model.safetensors", folder.path());
+  write(folder.path() / "config.json", R"({"quantization_config": {"quant_method": "quip"}})");
+  expect_error(ErrorKind::unsupported, "quip", [&] { open_model(folder.path()); });
   write(folder.path() / "config.json", R"({"quantization_config": {"quant_method": "gptq"}})");
-  expect_error(ErrorKind::unsupported, "gptq", [&] { open_model(folder.path()); });
+  expect_error(ErrorKind::failed, "no module has the tensors", [&] { open_model(folder.path()); });
   write(folder.path() / "config.json", R"({"quantization_config": {"quant_method": "qwb"}})");
   expect_error(ErrorKind::failed, "qwb.json is missing", [&] { open_model(folder.path()); });
 }

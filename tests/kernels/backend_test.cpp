@@ -79,7 +79,8 @@ Made make(const std::string& kind, int64_t out, int64_t in, uint64_t seed) {
     q.codec = "integer-grid";
     q.parameters = {{"bits", bits}, {"group_size", static_cast<double>(group)}};
     specs = integer_grid_parts(out, in, bits, group, kind.find("asym") == std::string::npos,
-                               kind.find("bf16") != std::string::npos ? DType::bf16 : DType::f16);
+                               kind.find("bf16") != std::string::npos ? DType::bf16 : DType::f16,
+                               kind.find("act") != std::string::npos);
   } else if (kind == "int8") {
     q.codec = "int8-rows";
     specs = int8_rows_parts(out, in);
@@ -99,6 +100,11 @@ Made make(const std::string& kind, int64_t out, int64_t in, uint64_t seed) {
     } else {
       fill_bytes(tensor);
     }
+    if (spec.name == "group_index") {  // act-order: columns in any group
+      const int64_t groups = specs[1].shape[1];
+      for (int64_t i = 0; i < in; ++i)
+        tensor.data<int32_t>()[i] = static_cast<int32_t>(rng.below(static_cast<uint64_t>(groups)));
+    }
     q.parts.emplace(spec.name, std::move(tensor));
   }
   made.weight = q.view();
@@ -106,11 +112,11 @@ Made make(const std::string& kind, int64_t out, int64_t in, uint64_t seed) {
 }
 
 const std::vector<std::string> kKinds = {
-    "dense-f32",  "dense-f16", "dense-bf16",  "dense-f32-T",   "dense-bf16-T",
-    "grid2",      "grid3",     "grid4",       "grid5",         "grid6",
-    "grid7",      "grid8",     "grid4-asym",  "grid3-asym-g7", "grid4-asym-g7-bf16",
-    "grid8-asym", "int8",      "nf4",         "fp4",           "nf4-double",
-    "fp4-double", "nf4-T",     "nf4-double-T"};
+    "dense-f32",  "dense-f16", "dense-bf16",   "dense-f32-T",   "dense-bf16-T",
+    "grid2",      "grid3",     "grid4",        "grid5",         "grid6",
+    "grid7",      "grid8",     "grid4-asym",   "grid3-asym-g7", "grid4-asym-g7-bf16",
+    "grid8-asym", "int8",      "nf4",          "fp4",           "nf4-double",
+    "fp4-double", "nf4-T",     "nf4-double-T", "grid4-act-g7",  "grid3-asym-act-g7"};
 
 TEST(Kernels, DequantizeEveryCodecAsDefined) {
   for (const std::string& kind : kKinds) {

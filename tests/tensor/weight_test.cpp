@@ -66,6 +66,36 @@ TEST(Weight, IsRefusedUnlessEveryPartFits) {
   EXPECT_THROW(wrong.view(), Error);
 }
 
+TEST(Weight, GroupsOfColumnsAreWithinThoseThereAre) {
+  const auto with_index = [](const std::vector<int32_t>& groups) {
+    QuantizedTensor tensor = grid(8, 70, 4, 32);
+    Tensor index(DType::i32, {static_cast<int64_t>(groups.size())});
+    std::copy(groups.begin(), groups.end(), index.data<int32_t>());
+    tensor.parts.emplace("group_index", std::move(index));
+    return tensor;
+  };
+  std::vector<int32_t> groups(70, 2);
+  EXPECT_NO_THROW(with_index(groups).view());
+  EXPECT_EQ(with_index(groups).view().bytes(), grid(8, 70, 4, 32).view().bytes() + 4 * 70);
+  for (const int32_t bad : {-1, 3, 1 << 30}) {
+    groups[69] = bad;
+    EXPECT_THROW(with_index(groups).view(), Error);
+  }
+  EXPECT_THROW(with_index(std::vector<int32_t>(69, 0)).view(), Error);
+}
+
+TEST(Weight, FormSaysWhatIsStored) {
+  const QuantizedTensor tensor = grid(8, 70, 4, 32);
+  const WeightForm form = weight_form(tensor.view());
+  EXPECT_EQ(form.codec, "integer-grid");
+  EXPECT_EQ(form.parameters, tensor.parameters);
+  EXPECT_EQ(form.bytes(), tensor.view().bytes());
+  EXPECT_TRUE(form.has("zeros"));
+  EXPECT_FALSE(form.has("group_index"));
+  EXPECT_THROW(form.part("absmax"), Error);
+  EXPECT_EQ(weight_parts(tensor.view()).size(), tensor.parts.size());
+}
+
 TEST(Shapes, OverflowIsAnErrorThatNamesThePlace) {
   EXPECT_EQ(element_count({}), 1);
   EXPECT_EQ(element_count({3, 0, 5}), 0);

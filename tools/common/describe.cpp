@@ -206,7 +206,12 @@ Json describe_model(const OpenModel& open, const DescribeOptions& options) {
       Json& count = record["methods"][json_string(module, "method", "qwb.json: modules")];
       count = count.is_null() ? 1 : count.get<int>() + 1;
     }
-    record["report"] = work_summary(open.manifest);
+    // What other libraries made, or a conversion, tells neither times nor errors.
+    const Json& modules = open.manifest.at("modules");
+    const bool told = std::any_of(modules.begin(), modules.end(), [](const Json& module) {
+      return json_has(module, "seconds") || json_has(module, "weight_error");
+    });
+    record["report"] = told ? Json(work_summary(open.manifest)) : Json::array();
   }
   if (options.modules) record["modules"] = modules_of(open);
   if (options.tensors) record["tensors"] = stored_tensors(open);

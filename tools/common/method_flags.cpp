@@ -48,11 +48,12 @@ Json parse_value(Parameter::Kind kind, const std::string& text, const std::strin
 
 }  // namespace
 
-MethodFlags::MethodFlags(CLI::App& app) {
+MethodFlags::MethodFlags(CLI::App& app, const std::set<std::string>& without) {
   std::vector<Parameter> parameters;  // the first declaration of each name
   std::map<std::string, std::string> users, fallbacks;
   for (const auto& method : methods()) {
     for (const Parameter& parameter : method->parameters()) {
+      if (without.contains(parameter.name)) continue;
       std::string& names = users[parameter.name];
       if (names.empty()) parameters.push_back(parameter);
       const std::string fallback = fallback_text(parameter);

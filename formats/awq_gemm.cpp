@@ -1,0 +1,257 @@
+#include "formats/awq_gemm.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include "formats/packing.h"
+#include "lib/base/parallel.h"
+
+namespace qwb {
+namespace {
+
+constexpr std::string_view kAwqWeight = ".qweight";
+constexpr std::array<int, 8> kColumnOfNibble = {0, 2, 4, 6, 1, 3, 5, 7};
+
+[[noreturn]] void damaged_awq(const std::string& what, const std::string& module) {
+  throw Error(ErrorKind::failed, what, "AWQ module '" + module + "'", "the checkpoint is damaged");
+}
+
+struct AwqSettings {
+  int64_t group_size = 0;  // -1: the row
+};
+
+AwqSettings awq_settings(const Json& settings) {
+  const std::string where = "AWQ settings";
+  const auto either = [&](const char* key, const char* synonym, int64_t fallback) {
+    return json_int(settings, key, where, json_int(settings, synonym, where, fallback));
+  };
+  const int64_t bits = either("bits", "w_bit", 4);
+  if (bits != 4)
+    throw Error(ErrorKind::unsupported, fmt::format("AWQ with {} bits", bits), where, "only 4 bits are read");
+  // GPTQModel calls the layout "checkpoint_format" or "format", AutoAWQ "version".
+  for (const char* key : {"version", "checkpoint_format", "format"}) {
+    std::string version = json_string(settings, key, where, "gemm");
+    std::transform(version.begin(), version.end(), version.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    if (version == "gemm") continue;
+    throw Error(ErrorKind::unsupported, "AWQ layout '" + version.substr(0, 40) + "'", where,
+                "only gemm is read; convert it with the library that wrote it");
+  }
+  return {either("group_size", "q_group_size", 128)};
+}
+
+// Words I32 [rows, columns / 8] to codes [rows, columns] and back.
+CodeMatrix unpack_awq(const TensorView& words) {
+  CodeMatrix codes(words.shape.at(0), words.shape.at(1) * 8);
+  for (int64_t i = 0; i < words.count(); ++i) {
+    const auto word = load<uint32_t>(words.bytes.data() + 4 * i);
+    for (size_t j = 0; j < 8; ++j)
+      codes.codes[static_cast<size_t>(8 * i + kColumnOfNibble[j])] =
+          static_cast<uint8_t>(word >> (4 * j) & 15u);
+  }
+  return codes;
+}
+
+Tensor pack_awq(const CodeMatrix& codes) {
+  Tensor words(DType::i32, {codes.rows, codes.columns / 8});
+  for (int64_t i = 0; i < words.count(); ++i) {
+    uint32_t word = 0;
+    for (size_t j = 0; j < 8; ++j)
+      word |= uint32_t{codes.codes[static_cast<size_t>(8 * i + kColumnOfNibble[j])]} << (4 * j);
+    words.data<uint32_t>()[i] = word;
+  }
+  return words;
+}
+
+// qweight [in, out / 8] to the rows of an integer grid [out, in / 2]: columns c and nibbles swap places. One
+// item makes the 8 rows of one column of words.
+Tensor awq_to_rows(const TensorView& words) {
+  const int64_t in = words.shape.at(0), columns = words.shape.at(1), stride = packed_bytes(in, 4);
+  Tensor rows(DType::u8, {8 * columns, stride});
+  auto* out = rows.data<uint8_t>();
+  constexpr int64_t kSpan = 16;  // word columns a thread takes: a cache line of every row
+  parallel_ranges(columns, kSpan, [&](int64_t begin, int64_t end) {
+    for (int64_t i = 0; i < in; i += 2) {
+      for (int64_t c = begin; c < end; ++c) {
+        const auto low = load<uint32_t>(words.bytes.data() + 4 * (i * columns + c));
+        const auto high = i + 1 < in ? load<uint32_t>(words.bytes.data() + 4 * ((i + 1) * columns + c)) : 0u;
+        for (size_t j = 0; j < 8; ++j) {
+          out[(8 * c + kColumnOfNibble[j]) * stride + i / 2] =
+              static_cast<uint8_t>((low >> (4 * j) & 15u) | (high >> (4 * j) & 15u) << 4);
+        }
+      }
+    }
+  });
+  return rows;
+}
+
+Tensor rows_to_awq(const TensorView& rows, int64_t in) {
+  const int64_t columns = rows.shape.at(0) / 8, stride = rows.shape.at(1);
+  Tensor words(DType::i32, {in, columns});
+  const auto* from = reinterpret_cast<const uint8_t*>(rows.bytes.data());
+  auto* out = words.data<uint32_t>();
+  constexpr int64_t kSpan = 16;
+  parallel_ranges(columns, kSpan, [&](int64_t begin, int64_t end) {
+    for (int64_t i = 0; i < in; i += 2) {
+      for (int64_t c = begin; c < end; ++c) {
+        uint32_t low = 0, high = 0;
+        for (size_t j = 0; j < 8; ++j) {
+          const uint32_t pair = from[(8 * c + kColumnOfNibble[j]) * stride + i / 2];
+          low |= (pair & 15u) << (4 * j);
+          high |= (pair >> 4) << (4 * j);
+        }
+        out[i * columns + c] = low;
+        if (i + 1 < in) out[(i + 1) * columns + c] = high;
+      }
+    }
+  });
+  return words;
+}
+
+struct AwqModule {
+  int64_t out = 0, in = 0, group_size = 0;
+  TensorView qweight, qzeros, scales;
+  CodeMatrix zeros;  // [groups, out]
+  bool symmetric = false;
+};
+
+AwqModule find_awq(const Checkpoint& files, const AwqSettings& settings, const std::string& name) {
+  AwqModule module;
+  module.qweight = packed_tensor_of(files, name + ".qweight", DType::i32, 2);
+  module.in = module.qweight.shape[0];
+  module.out = checked_mul(module.qweight.shape[1], 8, name);
+  module.group_size = settings.group_size == -1 ? module.in : settings.group_size;
+  if (module.group_size < 1 || module.in % module.group_size != 0) {
+    damaged_awq(fmt::format("group size {} does not divide {} input channels", module.group_size, module.in),
+                name);
+  }
+  const int64_t groups = module.in / module.group_size;
+  module.scales = packed_scales(files, name + ".scales", {groups, module.out});
+  module.qzeros = packed_tensor(files, name + ".qzeros", DType::i32, {groups, module.out / 8});
+  module.zeros = unpack_awq(module.qzeros);
+  module.symmetric = module.zeros.all(8);
+  return module;
+}
+
+std::map<std::string, double> awq_parameters(const AwqModule& module) {
+  return {{"bits", 4}, {"group_size", static_cast<double>(module.group_size)}};
+}
+
+class AwqGemm : public PackedFormat {
+ public:
+  std::string name() const override { return "awq"; }
+  std::string summary() const override {
+    return "AWQ, GEMM layout: 4 bits, one group size that divides every row";
+  }
+  bool matches(const Json& settings) const override {
+    return json_string(settings, "quant_method", "AWQ settings", "") == "awq";
+  }
+  std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
+    const AwqSettings known = awq_settings(settings);
+    std::vector<PackedModule> result;
+    for (const std::string& tensor : files.names()) {
+      if (!tensor.ends_with(kAwqWeight)) continue;
+      const std::string module_name = tensor.substr(0, tensor.size() - kAwqWeight.size());
+      const AwqModule found = find_awq(files, known, module_name);
+      PackedModule module{
+          module_name,
+          {found.out, found.in, Orientation::out_in, "integer-grid", awq_parameters(found), {}},
+          {module_name + ".qweight", module_name + ".qzeros", module_name + ".scales"}};
+      module.form.parts =
+          integer_grid_parts(found.out, found.in, 4, found.group_size, found.symmetric, found.scales.dtype);
+      result.push_back(std::move(module));
+    }
+    return result;
+  }
+  PackedWeight read(const Checkpoint& files, const Json& settings,
+                    const PackedModule& module) const override {
+    const AwqModule found = find_awq(files, awq_settings(settings), module.name);
+    PackedWeight result;
+    std::map<std::string, TensorView> parts;
+    const auto own = [&](const char* part, Tensor tensor) {
+      result.owned.push_back(std::move(tensor));
+      parts[part] = result.owned.back().view();
+    };
+    own("codes", awq_to_rows(found.qweight));
+    own("scales", transposed(found.scales));
+    if (!found.symmetric) own("zeros", pack_rows(found.zeros.transpose(), 4));
+    result.weight = weight_from_parts(found.out, found.in, Orientation::out_in, "integer-grid",
+                                      awq_parameters(found), parts, module.name);
+    return result;
+  }
+
+  std::optional<std::string> mismatch(const TargetModule& module) const override;
+  std::optional<DType> scale_dtype() const override { return DType::f16; }
+  std::vector<PartSpec> layout(const TargetModule& module) const override {
+    const WeightForm& form = module.form;
+    const int64_t groups = form.part("scales").shape.at(1);
+    return {{module.name + ".qweight", DType::i32, {form.in, form.out / 8}},
+            {module.name + ".qzeros", DType::i32, {groups, form.out / 8}},
+            {module.name + ".scales", DType::f16, {groups, form.out}}};
+  }
+  PackedTensors write(const TargetModule& module, const Weight& weight,
+                      const Json& /*settings*/) const override {
+    const auto& grid = std::get<IntegerGrid>(weight.storage);
+    PackedTensors tensors;
+    tensors.add(module.name + ".qweight", rows_to_awq(grid.codes, weight.in));
+    tensors.add(module.name + ".qzeros", pack_awq(grid_zeros(grid, weight.out).transpose()));
+    tensors.add(module.name + ".scales", transposed(grid.scales));
+    return tensors;
+  }
+  Json quantization_config(const std::vector<TargetModule>& modules,
+                           const std::vector<TargetModule>& plain) const override;
+};
+
+std::optional<std::string> AwqGemm::mismatch(const TargetModule& module) const {
+  const WeightForm& form = module.form;
+  if (form.codec != "integer-grid") return "is stored as " + form.codec + ", not on an integer grid";
+  if (form.parameters.at("bits") != 4)
+    return fmt::format("has {} bits; AWQ has 4", form.parameters.at("bits"));
+  if (module.role != TargetModule::Role::linear)
+    return std::string("is an embedding, which AWQ leaves unquantized");
+  if (form.has("group_index")) return std::string("has groups that are not runs of columns (act-order)");
+  if (form.out % 8 != 0) return fmt::format("has {} output channels, which 8 does not divide", form.out);
+  const auto group = static_cast<int64_t>(form.parameters.at("group_size"));
+  if (form.in % group != 0)
+    return fmt::format("has groups of {}, which do not divide its {} inputs", group, form.in);
+  return std::nullopt;
+}
+
+Json AwqGemm::quantization_config(const std::vector<TargetModule>& modules,
+                                  const std::vector<TargetModule>& plain) const {
+  // One number for all modules: -1 if every group is a row.
+  std::map<int64_t, std::string> sizes;
+  bool rows = true;
+  for (const TargetModule& module : modules) {
+    const auto group = static_cast<int64_t>(module.form.parameters.at("group_size"));
+    sizes.emplace(group, module.name);
+    rows = rows && group == module.form.in;
+  }
+  if (!rows && sizes.size() > 1) {
+    throw Error(
+        ErrorKind::unsupported,
+        fmt::format("awq has one group size for all modules, and {} has {}, {} has {}", sizes.begin()->second,
+                    sizes.begin()->first, sizes.rbegin()->second, sizes.rbegin()->first),
+        {}, "gptq and compressed-tensors hold mixed models");
+  }
+  Json config = {{"quant_method", "awq"},
+                 {"bits", 4},
+                 {"group_size", rows || sizes.empty() ? -1 : sizes.begin()->first},
+                 {"zero_point", true},
+                 {"version", "gemm"}};
+  Json kept = Json::array();
+  for (const TargetModule& module : plain) kept.push_back(module.name);
+  config["modules_to_not_convert"] = kept.empty() ? Json(nullptr) : kept;
+  return config;
+}
+
+}  // namespace
+
+std::unique_ptr<PackedFormat> make_awq_gemm() {
+  return std::make_unique<AwqGemm>();
+}
+
+}  // namespace qwb

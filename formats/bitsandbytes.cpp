@@ -1,0 +1,315 @@
+#include "formats/bitsandbytes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "formats/packing.h"
+#include "lib/tensor/float_tables.h"
+
+namespace qwb {
+namespace {
+
+constexpr std::string_view kScb = ".SCB";
+constexpr std::string_view kState = ".weight.quant_state.bitsandbytes__";
+constexpr int64_t kLargestSide = int64_t{1} << 31;
+
+[[noreturn]] void damaged_bnb(const std::string& what, const std::string& module) {
+  throw Error(ErrorKind::failed, what, "bitsandbytes module '" + module + "'", "the checkpoint is damaged");
+}
+
+// What the JSON tensor of a 4-bit module says.
+struct Bnb4 {
+  int64_t out = 0, in = 0;
+  FloatBlocks::Table table = FloatBlocks::Table::nf4;
+  int64_t block_size = 0;
+  bool nested = false;
+  int64_t nested_block = 256;
+  float nested_offset = 0;
+};
+
+Bnb4 parse_state(const Checkpoint& files, const std::string& tensor, const std::string& module) {
+  const TensorView text = packed_tensor_of(files, tensor, DType::u8, 1);
+  if (text.bytes.size() > 65536) damaged_bnb("an absurdly long quant_state", module);
+  const Json json = parse_json(as_text(text.bytes), tensor);
+  Bnb4 state;
+  const std::string type = json_string(json, "quant_type", tensor);
+  if (!tensor.ends_with("bitsandbytes__" + type) || (type != "nf4" && type != "fp4"))
+    damaged_bnb("quant_type is '" + type.substr(0, 40) + "'", module);
+  state.table = type == "nf4" ? FloatBlocks::Table::nf4 : FloatBlocks::Table::fp4;
+  state.block_size = json_int(json, "blocksize", tensor);
+  if (!json_has(json, "shape") || !json.at("shape").is_array() || json.at("shape").size() != 2 ||
+      !json.at("shape")[0].is_number_unsigned() || !json.at("shape")[1].is_number_unsigned())
+    damaged_bnb("shape is not that of a matrix", module);
+  state.out = static_cast<int64_t>(json.at("shape")[0].get<uint64_t>());
+  state.in = static_cast<int64_t>(json.at("shape")[1].get<uint64_t>());
+  if (state.out < 1 || state.in < 1 || state.out > kLargestSide || state.in > kLargestSide ||
+      state.block_size < 1)
+    damaged_bnb("sizes out of range", module);
+  state.nested = json_has(json, "nested_offset");
+  if (!state.nested) return state;
+  state.nested_block = json_int(json, "nested_blocksize", tensor);
+  const double offset = json_number(json, "nested_offset", tensor);
+  if (state.nested_block < 1 || !(std::abs(offset) < 1e38))
+    damaged_bnb("nested statistics out of range", module);
+  state.nested_offset = static_cast<float>(offset);
+  return state;
+}
+
+// bitsandbytes ignores the file's table on the GPU and uses its own: another one would be another model.
+void check_map(const TensorView& map, const Bnb4& state, const std::string& module) {
+  const auto& table = float_table(state.table);
+  for (size_t i = 0; i < table.size(); ++i) {
+    const float value = load<float>(map.bytes.data() + 4 * i);
+    if (!(std::abs(value - table[i]) < 1e-4f))
+      throw Error(ErrorKind::unsupported, "quant_map is not the table of its type", module);
+  }
+}
+
+struct BnbModule {
+  WeightForm form;
+  std::map<std::string, TensorView> parts;
+  std::vector<std::string> tensors;
+};
+
+BnbModule find_int8(const Checkpoint& files, const std::string& name) {
+  BnbModule module;
+  const TensorView codes = packed_tensor_of(files, name + ".weight", DType::i8, 2);
+  module.form = {codes.shape[0], codes.shape[1], Orientation::out_in, "int8-rows", {}, {}};
+  module.form.parts = int8_rows_parts(codes.shape[0], codes.shape[1]);
+  module.parts = {{"codes", codes},
+                  {"absmax", packed_tensor(files, name + ".SCB", DType::f32, Shape{codes.shape[0]})}};
+  module.tensors = {name + ".weight", name + ".SCB"};
+  if (const auto order = files.find(name + ".weight_format")) {
+    if (order->dtype != DType::u8 || order->count() != 1 || order->bytes[0] != std::byte{0}) {
+      throw Error(ErrorKind::unsupported, "an int8 layout other than rows", name,
+                  "it was made for one kind of GPU by an old bitsandbytes; save it anew with a current one");
+    }
+    module.tensors.push_back(name + ".weight_format");
+  }
+  return module;
+}
+
+BnbModule find_4bit(const Checkpoint& files, const std::string& name, const std::string& state_name) {
+  const Bnb4 state = parse_state(files, state_name, name);
+  const int64_t bytes = ceil_div(checked_mul(state.out, state.in, name), 2);
+  BnbModule module;
+  module.form = {state.out, state.in, Orientation::out_in, "float-blocks", {}, {}};
+  module.form.parameters = {{"table", state.table == FloatBlocks::Table::nf4 ? 0 : 1},
+                            {"block_size", static_cast<double>(state.block_size)}};
+  module.form.parts =
+      float_blocks_parts(state.out, state.in, state.block_size, state.nested, state.nested_block);
+  const std::string weight = name + ".weight";
+  // Any element type: the bytes count ("quant_storage").
+  auto codes = files.find(weight);
+  if (!codes || static_cast<int64_t>(codes->bytes.size()) != bytes)
+    damaged_bnb(fmt::format("weight must hold {} bytes", bytes), name);
+  const auto shape_of = [&](const char* part) { return module.form.part(part).shape; };
+  module.parts["codes"] = {DType::u8, {bytes}, codes->bytes};
+  module.parts["absmax"] =
+      packed_tensor(files, weight + ".absmax", state.nested ? DType::u8 : DType::f32, shape_of("absmax"));
+  check_map(packed_tensor(files, weight + ".quant_map", DType::f32, Shape{16}), state, name);
+  module.tensors = {weight, weight + ".absmax", weight + ".quant_map", state_name};
+  if (!state.nested) return module;
+  module.form.parameters["nested_block"] = static_cast<double>(state.nested_block);
+  module.form.parameters["nested_offset"] = state.nested_offset;
+  module.parts["nested_absmax"] =
+      packed_tensor(files, weight + ".nested_absmax", DType::f32, shape_of("nested_absmax"));
+  module.parts["nested_map"] = packed_tensor(files, weight + ".nested_quant_map", DType::f32, Shape{256});
+  module.tensors.push_back(weight + ".nested_absmax");
+  module.tensors.push_back(weight + ".nested_quant_map");
+  return module;
+}
+
+BnbModule find_bnb(const Checkpoint& files, const std::string& name) {
+  if (files.find(name + ".SCB")) return find_int8(files, name);
+  for (const char* type : {"nf4", "fp4"}) {
+    const std::string state = name + std::string(kState) + type;
+    if (files.find(state)) return find_4bit(files, name, state);
+  }
+  damaged_bnb("statistics are missing", name);
+}
+
+std::string dtype_text(DType type) {
+  if (type == DType::f32) return "float32";
+  return type == DType::f16 ? "float16" : "bfloat16";
+}
+
+// The longest text of a double.
+constexpr size_t kLongestOffset = 24;
+
+// As Python's json.dumps writes it, in the order of QuantState.as_dict(). While the offset's digits are not
+// known the text is filled up with spaces, which JSON ignores.
+std::string state_text(const TargetModule& module) {
+  const auto& parameters = module.form.parameters;
+  const std::string head =
+      fmt::format(R"({{"quant_type": "{}", "blocksize": {}, "dtype": "{}", "shape": [{}, {}])",
+                  parameters.at("table") == 0 ? "nf4" : "fp4", parameters.at("block_size"),
+                  dtype_text(module.dtype), module.form.out, module.form.in);
+  if (!module.form.has("nested_absmax")) return head + "}";
+  const auto offset = parameters.find("nested_offset");
+  std::string digits = offset == parameters.end() ? "" : Json(offset->second).dump();
+  const size_t padding = module.provisional ? kLongestOffset - std::min(digits.size(), kLongestOffset) : 0;
+  return head +
+         fmt::format(R"(, "nested_blocksize": {}, "nested_dtype": "float32", "nested_offset": {}}})",
+                     parameters.at("nested_block"), digits) +
+         std::string(padding, ' ');
+}
+
+Tensor bytes_tensor(const std::string& text) {
+  Tensor tensor(DType::u8, {static_cast<int64_t>(text.size())});
+  std::memcpy(tensor.bytes().data(), text.data(), text.size());
+  return tensor;
+}
+
+class Bitsandbytes : public PackedFormat {
+ public:
+  std::string name() const override { return "bitsandbytes"; }
+  std::string summary() const override { return "LLM.int8 rows, NF4 and FP4 blocks, nested or not"; }
+  bool matches(const Json& settings) const override {
+    const auto flag = [&](const char* key) {
+      return json_bool(settings, key, "bitsandbytes settings", false);
+    };
+    const std::string method = json_string(settings, "quant_method", "bitsandbytes settings", "");
+    return method == "bitsandbytes" || (method.empty() && (flag("load_in_4bit") || flag("load_in_8bit")));
+  }
+  std::vector<PackedModule> modules(const Checkpoint& files, const Json& /*settings*/) const override {
+    std::vector<PackedModule> result;
+    for (const std::string& tensor : files.names()) {
+      const size_t state = tensor.find(kState);
+      std::string module_name;
+      if (tensor.ends_with(kScb)) module_name = tensor.substr(0, tensor.size() - kScb.size());
+      if (state != std::string::npos) module_name = tensor.substr(0, state);
+      if (module_name.empty()) continue;
+      if (!result.empty() && result.back().name == module_name)
+        damaged_bnb("has two quant_states", module_name);
+      BnbModule found = find_bnb(files, module_name);
+      result.push_back({module_name, std::move(found.form), std::move(found.tensors)});
+    }
+    return result;
+  }
+  PackedWeight read(const Checkpoint& files, const Json& /*settings*/,
+                    const PackedModule& module) const override {
+    const BnbModule found = find_bnb(files, module.name);
+    return {weight_from_parts(found.form.out, found.form.in, Orientation::out_in, found.form.codec,
+                              found.form.parameters, found.parts, module.name),
+            {}};
+  }
+
+  std::optional<std::string> mismatch(const TargetModule& module) const override;
+  std::vector<PartSpec> layout(const TargetModule& module) const override;
+  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings) const override;
+  Json quantization_config(const std::vector<TargetModule>& modules,
+                           const std::vector<TargetModule>& plain) const override;
+};
+
+std::optional<std::string> Bitsandbytes::mismatch(const TargetModule& module) const {
+  const WeightForm& form = module.form;
+  if (module.role == TargetModule::Role::embedding)
+    return std::string("is the token embedding, which bitsandbytes leaves unquantized");
+  if (form.codec == "int8-rows") return std::nullopt;
+  if (form.codec != "float-blocks")
+    return "is stored as " + form.codec + "; bitsandbytes has int8 rows and 4-bit float blocks";
+  if (form.orientation != Orientation::out_in)
+    return std::string("has blocks that run over [in, out]; those of bitsandbytes run over [out, in]");
+  const auto block = static_cast<int64_t>(form.parameters.at("block_size"));
+  if (block < 32 || block > 4096 || !std::has_single_bit(static_cast<uint64_t>(block)))
+    return fmt::format("has blocks of {}; bitsandbytes has powers of two from 32 to 4096", block);
+  if (form.has("nested_absmax") && form.parameters.at("nested_block") != 256)
+    return std::string("has nested blocks other than 256");
+  return std::nullopt;
+}
+
+std::vector<PartSpec> Bitsandbytes::layout(const TargetModule& module) const {
+  const WeightForm& form = module.form;
+  const std::string weight = module.name + ".weight";
+  if (form.codec == "int8-rows") {
+    return {{weight, DType::i8, {form.out, form.in}},
+            {module.name + ".SCB", DType::f32, {form.out}},
+            {module.name + ".weight_format", DType::u8, {}}};
+  }
+  const bool nf4 = form.parameters.at("table") == 0;
+  std::vector<PartSpec> parts = {{weight, DType::u8, {form.part("codes").shape.at(0), 1}},
+                                 {weight + ".absmax", form.part("absmax").dtype, form.part("absmax").shape},
+                                 {weight + ".quant_map", DType::f32, {16}}};
+  if (form.has("nested_absmax")) {
+    parts.push_back({weight + ".nested_absmax", DType::f32, form.part("nested_absmax").shape});
+    parts.push_back({weight + ".nested_quant_map", DType::f32, {256}});
+  }
+  const auto length = static_cast<int64_t>(state_text(module).size());
+  parts.push_back({module.name + std::string(kState) + (nf4 ? "nf4" : "fp4"), DType::u8, {length}});
+  return parts;
+}
+
+PackedTensors Bitsandbytes::write(const TargetModule& module, const Weight& weight,
+                                  const Json& /*settings*/) const {
+  const std::string name = module.name + ".weight";
+  PackedTensors tensors;
+  if (const auto* rows = std::get_if<Int8Rows>(&weight.storage)) {
+    tensors.views[name] = rows->codes;
+    tensors.views[module.name + ".SCB"] = rows->absmax;
+    Tensor order(DType::u8, {});
+    order.bytes()[0] = std::byte{0};
+    tensors.add(module.name + ".weight_format", std::move(order));
+    return tensors;
+  }
+  const auto& blocks = std::get<FloatBlocks>(weight.storage);
+  tensors.views[name] = blocks.codes;
+  tensors.views[name + ".absmax"] = blocks.absmax;
+  Tensor map(DType::f32, {16});
+  const auto& table = float_table(blocks.table);
+  for (size_t i = 0; i < table.size(); ++i) map.data<float>()[i] = table[i] == 0 ? 0.0f : table[i];
+  tensors.add(name + ".quant_map", std::move(map));
+  if (!blocks.nested_absmax.empty()) {
+    tensors.views[name + ".nested_absmax"] = blocks.nested_absmax;
+    tensors.views[name + ".nested_quant_map"] = blocks.nested_map;
+  }
+  const bool nf4 = blocks.table == FloatBlocks::Table::nf4;
+  tensors.add(module.name + std::string(kState) + (nf4 ? "nf4" : "fp4"), bytes_tensor(state_text(module)));
+  return tensors;
+}
+
+// The kind of a module: 8 for int8, else table and nesting.
+std::string bnb_kind(const WeightForm& form) {
+  if (form.codec == "int8-rows") return "int8";
+  return std::string(form.parameters.at("table") == 0 ? "nf4" : "fp4") +
+         (form.has("nested_absmax") ? ", nested" : "");
+}
+
+Json Bitsandbytes::quantization_config(const std::vector<TargetModule>& modules,
+                                       const std::vector<TargetModule>& plain) const {
+  for (const TargetModule& module : modules) {
+    if (bnb_kind(module.form) == bnb_kind(modules.front().form)) continue;
+    throw Error(
+        ErrorKind::unsupported,
+        fmt::format("bitsandbytes has one kind for all modules, and {} is {}, {} is {}", modules.front().name,
+                    bnb_kind(modules.front().form), module.name, bnb_kind(module.form)));
+  }
+  const std::string kind = modules.empty() ? "nf4" : bnb_kind(modules.front().form);
+  const bool int8 = kind == "int8";
+  Json skipped = Json::array();
+  for (const TargetModule& module : plain) skipped.push_back(module.name);
+  return {{"_load_in_4bit", !int8},
+          {"_load_in_8bit", int8},
+          {"bnb_4bit_compute_dtype", int8 || modules.empty() ? "float32" : dtype_text(modules.front().dtype)},
+          {"bnb_4bit_quant_storage", "uint8"},
+          {"bnb_4bit_quant_type", kind.substr(0, 3) == "nf4" ? "nf4" : "fp4"},
+          {"bnb_4bit_use_double_quant", kind.ends_with("nested")},
+          {"llm_int8_enable_fp32_cpu_offload", false},
+          {"llm_int8_has_fp16_weight", false},
+          {"llm_int8_skip_modules", skipped},
+          {"llm_int8_threshold", 6.0},
+          {"load_in_4bit", !int8},
+          {"load_in_8bit", int8},
+          {"quant_method", "bitsandbytes"}};
+}
+
+}  // namespace
+
+std::unique_ptr<PackedFormat> make_bitsandbytes() {
+  return std::make_unique<Bitsandbytes>();
+}
+
+}  // namespace qwb

@@ -1,0 +1,358 @@
+#include "formats/convert.h"
+#include "formats/companions.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "formats/companions.h"
+#include "formats/convert_weights.h"
+#include "formats/model_modules.h"
+#include "formats/packed_source.h"
+#include "formats/plain.h"
+#include "formats/qwb.h"
+#include "formats/sharded_writer.h"
+#include "lib/base/interrupt.h"
+
+namespace qwb {
+namespace {
+
+using How = ConvertedModule::How;
+using Role = TargetModule::Role;
+
+constexpr size_t kNamedRefusals = 3;
+constexpr std::string_view kWeightSuffix = ".weight";
+
+std::string dtype_config_name(DType type) {
+  if (type == DType::f32) return "float32";
+  return type == DType::f16 ? "float16" : "bfloat16";
+}
+
+}  // namespace
+
+std::string how_name(How how) {
+  switch (how) {
+    case How::exact:
+      return "exact";
+    case How::rounded:
+      return "scales rounded";
+    case How::requantized:
+      return "requantized";
+    case How::plain:
+      return "dequantized";
+  }
+  return {};
+}
+
+Conversion::Conversion(OpenModel source, const PackedFormat& target, ConvertOptions options)
+    : source_(std::move(source)), target_(target), options_(std::move(options)) {
+  model_dtype_ = options_.dtype.value_or(model_dtype(source_));
+  find_modules();
+  decide();
+  lay_out();
+}
+
+// Every module that is quantized; of an unquantized source those of the blocks, if they are to be.
+void Conversion::find_modules() {
+  const TensorSource& tensors = *source_.source;
+  const auto known = model_modules(source_);
+  const auto target = [&](const std::string& name, WeightForm form) {
+    ConvertedModule module;
+    const auto it = known.find(name);
+    const ModelModule place = it != known.end() ? it->second : ModelModule{};
+    module.target = {name, std::move(form), place.role, place.plain, model_dtype_};
+    return module;
+  };
+  std::map<std::string, WeightForm> forms;
+  if (const auto packed = std::dynamic_pointer_cast<const PackedSource>(source_.source)) {
+    for (const PackedModule& module : packed->modules()) forms[module.name] = module.form;
+  } else {
+    for (const std::string& name : tensors.quantized_modules())
+      forms[name] = weight_form(*tensors.quantized(name));
+  }
+  const bool plain_target = target_.name() == "huggingface";
+  if (forms.empty() && !plain_target) {
+    if (!options_.requantizer) {
+      throw Error(ErrorKind::usage, "nothing is quantized here", source_.folder.string(),
+                  "choose a method by --requantize, or use qwb-quantize --format");
+    }
+    for (const auto& [name, place] : known) {
+      if (place.role != Role::linear) continue;
+      const TensorView view = *tensors.find(name + ".weight");
+      if (view.shape.size() != 2) throw Error(ErrorKind::failed, "is no matrix", name);
+      const bool straight = place.plain == Orientation::out_in;
+      forms[name] = weight_form(
+          {view.shape[straight ? 0 : 1], view.shape[straight ? 1 : 0], place.plain, DenseWeight{view}});
+    }
+    if (forms.empty())
+      throw Error(ErrorKind::unsupported, "the modules of this architecture are not known",
+                  source_.folder.string());
+  }
+  for (auto& [name, form] : forms) modules_.push_back(target(name, form));
+  for (const auto& [name, place] : known) {
+    if (forms.contains(name) || !tensors.find(name + ".weight")) continue;
+    TargetModule kept{name, {}, place.role, place.plain, model_dtype_};
+    if (place.role != Role::embedding) kept_.push_back(std::move(kept));
+  }
+  // Tied, the output embedding has no tensor, but loaders find a linear layer of this name all the same.
+  const bool tied = !known.empty() && std::none_of(known.begin(), known.end(), [](const auto& entry) {
+    return entry.second.role == Role::output_embedding;
+  });
+  if (tied) kept_.push_back({"lm_head", {}, Role::output_embedding, Orientation::out_in, model_dtype_});
+  for (const std::string& name : tensors.names()) {
+    const bool is_weight = name.ends_with(kWeightSuffix);
+    if (!is_weight || !forms.contains(name.substr(0, name.size() - kWeightSuffix.size())))
+      copied_.push_back(name);
+  }
+}
+
+void Conversion::decide() {
+  std::vector<std::string> refusals;
+  for (ConvertedModule& module : modules_) {
+    check_interrupt();
+    module.source_bytes = module.target.form.bytes();
+    decide(module, refusals);
+  }
+  if (refusals.empty()) return;
+  std::string text;
+  for (size_t i = 0; i < std::min(refusals.size(), kNamedRefusals); ++i)
+    text += (i == 0 ? "" : "; ") + refusals[i];
+  if (refusals.size() > kNamedRefusals)
+    text += fmt::format("; and {} more modules", refusals.size() - kNamedRefusals);
+  throw Error(ErrorKind::unsupported, target_.name() + " cannot hold this model exactly: " + text,
+              source_.folder.string(),
+              options_.requantizer
+                  ? "choose other settings for --requantize"
+                  : "--requantize METHOD quantizes such modules anew and tells the error it adds");
+}
+
+void Conversion::decide(ConvertedModule& module, std::vector<std::string>& refusals) {
+  TargetModule& target = module.target;
+  const bool dense = target.form.codec == "dense";
+  if (target_.name() == "huggingface") {
+    module.how = How::plain;
+    return;
+  }
+  std::optional<std::string> reason =
+      dense ? std::optional<std::string>("is not quantized") : target_.mismatch(target);
+  std::string scales;
+  if (!reason && !decide_scales(module, scales)) reason = scales;
+  if (!reason) return;
+  module.reason = *reason;
+  if (!options_.requantizer) {
+    refusals.push_back(target.name + " " + *reason);
+    return;
+  }
+  TargetModule other = target;
+  other.form = options_.requantizer->form(target.name, target.form.out, target.form.in, model_dtype_);
+  const auto still = target_.mismatch(other);
+  if (still && target.role == Role::linear) {
+    refusals.push_back(target.name + ", requantized, " + *still);
+    return;
+  }
+  module.how = still ? How::plain : How::requantized;
+  other.provisional = true;
+  if (!still) target = std::move(other);
+}
+
+// True if the target's scales can hold the module's, as they are or (How::rounded) rounded.
+bool Conversion::decide_scales(ConvertedModule& module, std::string& reason) {
+  TargetModule& target = module.target;
+  const auto type = target_.scale_dtype();
+  if (!type || target.form.codec != "integer-grid") return true;
+  PartSpec* spec = nullptr;
+  for (PartSpec& part : target.form.parts) {
+    if (part.name == "scales") spec = &part;
+  }
+  if (spec == nullptr || spec->dtype == *type) return true;
+  const Loaded loaded = load(module);
+  const TensorView& scales = std::get<IntegerGrid>(loaded.weight.storage).scales;
+  const NarrowScales narrowed = narrow_scales(scales, *type, nullptr);
+  if (narrowed.overflow) {
+    reason = fmt::format("has the scale {}, which overflows {}", *narrowed.overflow, dtype_name(*type));
+    return false;
+  }
+  if (narrowed.lossy > 0) {
+    reason = fmt::format("has {} of {} scales that {} does not hold exactly ({}, say)", narrowed.lossy,
+                         scales.count(), dtype_name(*type), narrowed.first_lossy);
+    if (!options_.round_scales) {
+      if (!options_.requantizer) reason += "; --round-scales allows that";
+      return false;
+    }
+    module.how = How::rounded;
+    module.reason = reason;
+  }
+  spec->dtype = *type;
+  return true;
+}
+
+DType Conversion::stored_type(const TensorView& view) const {
+  return options_.dtype && dtype_is_float(view.dtype) ? *options_.dtype : view.dtype;
+}
+
+void Conversion::lay_out() {
+  std::vector<TargetModule> targets;
+  for (const ConvertedModule& module : modules_) {
+    if (module.how == How::plain) {
+      const std::vector<PartSpec> parts = find_packed_format("huggingface").layout(module.target);
+      layout_.insert(layout_.end(), parts.begin(), parts.end());
+    } else {
+      const std::vector<PartSpec> parts = target_.layout(module.target);
+      layout_.insert(layout_.end(), parts.begin(), parts.end());
+      targets.push_back(module.target);
+    }
+    if (module.how == How::plain && target_.name() != "huggingface") kept_.push_back(module.target);
+  }
+  for (const std::string& name : copied_) {
+    const TensorView view = *source_.source->find(name);
+    layout_.push_back({name, stored_type(view), view.shape});
+  }
+  std::sort(layout_.begin(), layout_.end(),
+            [](const PartSpec& a, const PartSpec& b) { return a.name < b.name; });
+  settings_ = target_.quantization_config(targets, kept_);
+}
+
+bool Conversion::exact() const {
+  return std::all_of(modules_.begin(), modules_.end(),
+                     [](const ConvertedModule& module) { return module.how == How::exact; });
+}
+
+int64_t Conversion::tensor_bytes() const {
+  int64_t total = 0;
+  for (const PartSpec& spec : layout_) total = checked_add(total, part_bytes(spec), "model");
+  return total;
+}
+
+Conversion::Loaded Conversion::load(const ConvertedModule& module) const {
+  const std::string& name = module.target.name;
+  if (const auto packed = std::dynamic_pointer_cast<const PackedSource>(source_.source)) {
+    PackedWeight weight = packed->load(name);
+    return {std::move(weight.weight), std::move(weight.owned)};
+  }
+  if (const auto weight = source_.source->quantized(name)) return {*weight, {}};
+  const TensorView view = *source_.source->find(name + ".weight");
+  const bool straight = module.target.plain == Orientation::out_in;
+  Weight weight{view.shape.at(straight ? 0 : 1), view.shape.at(straight ? 1 : 0), module.target.plain,
+                DenseWeight{view}};
+  check_weight(weight, name);
+  return {weight, {}};
+}
+
+void Conversion::write_module(ConvertedModule& module, ShardedWriter& writer) {
+  const TargetModule& target = module.target;
+  Loaded loaded = load(module);
+  const Weight original = loaded.weight;
+  QuantizedTensor anew;
+  if (module.how == How::requantized) {
+    const FloatBuffer values = read_out_in_f32(original);
+    anew = options_.requantizer->quantize(target.name, original.out, original.in, values.data());
+    loaded.weight = anew.view();
+    const Bytes bytes{reinterpret_cast<const std::byte*>(values.data()),
+                      static_cast<size_t>(values.size()) * sizeof(float)};
+    const Weight exact{original.out, original.in, Orientation::out_in,
+                       DenseWeight{{DType::f32, {original.out, original.in}, bytes}}};
+    module.error = weight_distance(exact, &loaded.weight, DType::f32);
+  } else if (auto* grid = std::get_if<IntegerGrid>(&loaded.weight.storage);
+             grid != nullptr && module.how != How::plain &&
+             grid->scales.dtype != target.form.part("scales").dtype) {
+    Tensor scales(target.form.part("scales").dtype, grid->scales.shape);
+    narrow_scales(grid->scales, scales.dtype(), scales.bytes().data());
+    loaded.owned.push_back(std::move(scales));
+    grid->scales = loaded.owned.back().view();
+    if (module.how == How::rounded) module.error = weight_distance(original, &loaded.weight, DType::f32);
+  }
+  const PackedFormat& format = module.how == How::plain ? find_packed_format("huggingface") : target_;
+  module.target.form = weight_form(loaded.weight);
+  const PackedTensors tensors = format.write(target, loaded.weight, settings_);
+  for (const auto& [name, view] : tensors.views) writer.put(name, view.bytes);
+  if (module.how == How::plain) module.error = weight_distance(original, nullptr, target.dtype);
+  for (const auto& [name, view] : weight_parts(original)) source_.source->release(view);
+}
+
+void Conversion::write_plain(const std::string& name, ShardedWriter& writer) const {
+  const TensorView view = *source_.source->find(name);
+  const DType type = stored_type(view);
+  if (type == view.dtype) return writer.copy(name, *source_.source);
+  constexpr int64_t kValues = int64_t{1} << 20;
+  for (int64_t at = 0; at < view.count(); at += kValues) {
+    check_interrupt();
+    const int64_t count = std::min(kValues, view.count() - at);
+    FloatBuffer values(count);
+    read_floats(view, at, count, values.data(), name);
+    std::vector<std::byte> bytes(static_cast<size_t>(count * dtype_size(type)));
+    narrow_floats(values.data(), count, type, bytes.data(), name);
+    writer.put_part(name, at * dtype_size(type), bytes);
+  }
+}
+
+Json Conversion::config() const {
+  Json config = source_.config;
+  config.erase("quantization_config");
+  if (options_.dtype || target_.name() == "huggingface") {
+    const char* key = json_has(config, "dtype") ? "dtype" : "torch_dtype";
+    config[key] = dtype_config_name(model_dtype_);
+  }
+  if (!settings_.is_null()) config["quantization_config"] = settings_;
+  return config;
+}
+
+ConversionRecord Conversion::record() const {
+  ConversionRecord record;
+  record.source = {{"name", std::filesystem::weakly_canonical(source_.folder).filename().string()},
+                   {"path", std::filesystem::absolute(source_.folder).lexically_normal().string()},
+                   {"revision", nullptr},
+                   {"hash", nullptr}};
+  const Json& manifest = source_.manifest;
+  if (json_has(manifest, "source") && manifest.at("source").is_object())
+    record.source = manifest.at("source");
+  record.method = options_.requantizer ? options_.requantizer->method
+                                       : json_string(manifest, "method", "qwb.json", "none");
+  if (options_.requantizer) {
+    record.settings = options_.requantizer->settings;
+  } else if (json_has(manifest, "settings")) {
+    record.settings = manifest.at("settings");
+  }
+  for (const ConvertedModule& module : modules_) {
+    record.weights += module.target.form.out * module.target.form.in;
+    if (module.how == How::plain) continue;
+    record.modules.push_back(module.target);
+    record.errors.push_back(module.error);
+  }
+  for (const std::string& name : copied_) record.weights += source_.source->find(name)->count();
+  record.bytes = tensor_bytes();
+  return record;
+}
+
+void Conversion::write(const Path& folder, Progress& progress) {
+  std::error_code error;
+  if (!options_.replace && std::filesystem::exists(folder, error) &&
+      !std::filesystem::is_empty(folder, error)) {
+    throw Error(ErrorKind::usage, "the folder exists and is not empty", folder.string(),
+                "choose another one or add --force");
+  }
+  PendingFolder pending(folder);
+  ShardedWriter writer(pending.path(), layout_, options_.max_shard_bytes);
+  int64_t total = 0;
+  for (const ConvertedModule& module : modules_) total += module.source_bytes;
+  for (const std::string& name : copied_)
+    total += static_cast<int64_t>(source_.source->find(name)->bytes.size());
+  progress.begin("converting to " + target_.name(), total);
+  for (ConvertedModule& module : modules_) {
+    check_interrupt();
+    write_module(module, writer);
+    progress.advance(module.source_bytes, module.target.name);
+  }
+  for (const std::string& name : copied_) {
+    write_plain(name, writer);
+    progress.advance(static_cast<int64_t>(source_.source->find(name)->bytes.size()), name);
+  }
+  writer.finish();
+  progress.end();
+  write_file(pending.path() / "config.json", json_text(config()));
+  for (const auto& [name, content] : companion_texts(source_)) write_file(pending.path() / name, content);
+  target_.finish(pending.path(), settings_, record());
+  if (!pending.commit(options_.replace))
+    throw Error(ErrorKind::usage, "the folder exists", folder.string(), "choose another one or add --force");
+}
+
+}  // namespace qwb

@@ -1,0 +1,87 @@
+#include "formats/convert_weights.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "formats/packing.h"
+#include "formats/plain.h"
+#include "lib/base/half.h"
+#include "lib/base/parallel.h"
+#include "lib/kernels/dequantize.h"
+
+namespace qwb {
+namespace {
+
+struct ErrorPart {
+  double error = 0, norm = 0;
+};
+
+}  // namespace
+
+NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out) {
+  NarrowScales result;
+  std::vector<float> values = read_floats(scales, "scales");
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float value = values[i];
+    float back = value;
+    if (type == DType::f16) {
+      const uint16_t bits = f32_to_f16(value);
+      back = f16_to_f32(bits);
+      if (out != nullptr) store(out + 2 * i, bits);
+    } else if (type == DType::bf16) {
+      const uint16_t bits = f32_to_bf16(value);
+      back = bf16_to_f32(bits);
+      if (out != nullptr) store(out + 2 * i, bits);
+    } else if (out != nullptr) {
+      store(out + 4 * i, value);
+    }
+    if (std::isinf(back) && std::isfinite(value)) result.overflow = value;
+    if (back != value && result.lossy++ == 0) result.first_lossy = value;
+  }
+  return result;
+}
+
+FloatBuffer read_out_in_f32(const Weight& weight) {
+  FloatBuffer values(checked_mul(weight.out, weight.in, "weight"));
+  dequantize(weight, values.data());
+  if (weight.orientation == Orientation::out_in) return values;
+  const Bytes bytes{reinterpret_cast<const std::byte*>(values.data()),
+                    static_cast<size_t>(values.size()) * sizeof(float)};
+  const Tensor turned = transposed({DType::f32, {weight.in, weight.out}, bytes});
+  std::memcpy(values.data(), turned.data<float>(), bytes.size());
+  return values;
+}
+
+double weight_distance(const Weight& a, const Weight* b, DType narrowed) {
+  const int64_t rows = stored_rows(a), columns = stored_columns(a);
+  std::vector<ErrorPart> parts(static_cast<size_t>(rows));
+  parallel_ranges(rows, std::max<int64_t>(1, (int64_t{1} << 14) / columns), [&](int64_t begin, int64_t end) {
+    FloatBuffer x(columns), y(columns);
+    std::vector<std::byte> bytes(static_cast<size_t>(4 * columns));
+    for (int64_t r = begin; r < end; ++r) {
+      dequantize_rows(a, r, r + 1, x.data());
+      if (b != nullptr) {
+        dequantize_rows(*b, r, r + 1, y.data());
+      } else {
+        narrow_floats(x.data(), columns, narrowed, bytes.data(), "weight");
+        read_floats(
+            {narrowed, {columns}, {bytes.data(), static_cast<size_t>(columns * dtype_size(narrowed))}}, 0,
+            columns, y.data(), "weight");
+      }
+      ErrorPart& part = parts[static_cast<size_t>(r)];
+      for (int64_t i = 0; i < columns; ++i) {
+        const double difference = static_cast<double>(x[i]) - y[i];
+        part.error += difference * difference;
+        part.norm += static_cast<double>(x[i]) * x[i];
+      }
+    }
+  });
+  ErrorPart total;
+  for (const ErrorPart& part : parts) {
+    total.error += part.error;
+    total.norm += part.norm;
+  }
+  return total.error > 0 ? total.error / std::max(total.norm, 1e-300) : 0;
+}
+
+}  // namespace qwb

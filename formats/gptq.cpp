@@ -1,0 +1,317 @@
+#include "formats/gptq.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "formats/packing.h"
+#include "formats/sharded_writer.h"
+
+namespace qwb {
+namespace {
+
+constexpr std::string_view kQweight = ".qweight";
+constexpr std::array<int, 4> kGptqBits = {2, 3, 4, 8};
+
+[[noreturn]] void damaged_gptq(const std::string& what, const std::string& module) {
+  throw Error(ErrorKind::failed, what, "GPTQ module '" + module + "'", "the checkpoint is damaged");
+}
+
+bool is_gptq_bits(int64_t bits) {
+  return std::find(kGptqBits.begin(), kGptqBits.end(), bits) != kGptqBits.end();
+}
+
+// What v1 subtracts from a word of zero points, in each of its fields.
+uint32_t ones_in_fields(int bits) {
+  uint32_t word = 0;
+  for (int at = 0; at < 32; at += bits) word |= 1u << at;
+  return word;
+}
+
+// Between the two versions. 2, 4 and 8 bits: one number over the whole word, so that a borrow out of a field
+// that holds 0 is undone by the carry of the way back; 3 bits: field by field (GPTQModel, utils/model.py).
+Tensor shifted_zeros(const TensorView& words, int bits, int64_t columns, bool up) {
+  if (bits == 3) {
+    CodeMatrix fields = unpack_words(words, columns, bits);
+    for (uint8_t& field : fields.codes) field = static_cast<uint8_t>((field + (up ? 1 : 7)) & 7);
+    return pack_words(fields, bits);
+  }
+  Tensor result(DType::i32, words.shape);
+  const uint32_t ones = ones_in_fields(bits);
+  for (int64_t i = 0; i < result.count(); ++i) {
+    const auto word = load<uint32_t>(words.bytes.data() + 4 * i);
+    result.data<uint32_t>()[i] = up ? word + ones : word - ones;
+  }
+  return result;
+}
+
+struct GptqSettings {
+  int64_t bits = 0;        // of most modules
+  int64_t group_size = 0;  // -1: the row
+  bool v2 = false;
+};
+
+GptqSettings gptq_settings(const Json& settings) {
+  const std::string where = "GPTQ settings";
+  const auto synonym = [&](std::initializer_list<const char*> keys, int64_t fallback) {
+    for (const char* key : keys) {
+      if (json_has(settings, key)) return json_int(settings, key, where);
+    }
+    return fallback;
+  };
+  const std::string format =
+      json_string(settings, "checkpoint_format", where, json_string(settings, "format", where, "gptq"));
+  if (format != "gptq" && format != "gptq_v2") {
+    throw Error(ErrorKind::unsupported, "GPTQ checkpoint format '" + format.substr(0, 40) + "'", where,
+                "gptq and gptq_v2 are read; convert it with the library that wrote it");
+  }
+  return {synonym({"bits", "w_bit", "wbits"}, 4), synonym({"group_size", "q_group_size"}, 128),
+          format == "gptq_v2"};
+}
+
+class GptqReader {
+ public:
+  GptqReader(const Checkpoint& files, const GptqSettings& settings, std::string name)
+      : files_(files), settings_(settings), name_(std::move(name)) {
+    const auto qweight = files.find(name_ + ".qweight"), scales = files.find(name_ + ".scales");
+    if (!qweight || !scales) damaged_gptq("qweight or scales are missing", name_);
+    if (qweight->shape.size() != 2 || scales->shape.size() != 2 || qweight->count() == 0 ||
+        scales->count() == 0)
+      damaged_gptq("qweight and scales must be matrices", name_);
+    words_ = qweight->shape[0];
+    out_ = qweight->shape[1];
+    groups_ = scales->shape[0];
+    const auto index = files.find(name_ + ".g_idx");
+    in_ = index ? index->count() : -1;
+    find_bits();
+    find_group_size();
+    qweight_ = packed_tensor(files, name_ + ".qweight", DType::i32, {words_, out_});
+    scales_ = packed_scales(files, name_ + ".scales", {groups_, out_});
+    qzeros_ = packed_tensor(files, name_ + ".qzeros", DType::i32, {groups_, ceil_div(out_ * bits_, 32)});
+    if (index) index_ = packed_tensor(files, name_ + ".g_idx", DType::i32, Shape{in_});
+    scattered_ = index && !is_plain_group_index(index_, group_size_);
+    zeros_ = unpack_words(settings.v2 ? qzeros_ : shifted(), out_, bits_);
+    symmetric_ = zeros_.all(static_cast<uint8_t>(1 << (bits_ - 1)));
+  }
+
+  PackedModule module() const {
+    PackedModule module;
+    module.name = name_;
+    module.form = {out_, in_, Orientation::out_in, "integer-grid", parameters(), {}};
+    module.form.parts =
+        integer_grid_parts(out_, in_, bits_, group_size_, symmetric_, scales_.dtype, scattered_);
+    for (const char* part : {".qweight", ".scales", ".qzeros", ".g_idx"}) {
+      if (files_.find(name_ + part)) module.tensors.push_back(name_ + part);
+    }
+    return module;
+  }
+
+  PackedWeight read() const {
+    PackedWeight result;
+    const auto own = [&](Tensor tensor) {
+      result.owned.push_back(std::move(tensor));
+      return result.owned.back().view();
+    };
+    std::map<std::string, TensorView> parts;
+    parts["codes"] = own(streams_from_columns(qweight_, packed_bytes(in_, bits_)));
+    parts["scales"] = own(transposed(scales_));
+    if (!symmetric_) parts["zeros"] = own(pack_rows(zeros_.transpose(), bits_));
+    if (scattered_) parts["group_index"] = index_;
+    result.weight =
+        weight_from_parts(out_, in_, Orientation::out_in, "integer-grid", parameters(), parts, name_);
+    return result;
+  }
+
+ private:
+  TensorView shifted() {
+    moved_ = shifted_zeros(qzeros_, bits_, out_, true);
+    return moved_.view();
+  }
+  std::map<std::string, double> parameters() const {
+    return {{"bits", bits_}, {"group_size", static_cast<double>(group_size_)}};
+  }
+  bool fits(int64_t bits) const {
+    if (!is_gptq_bits(bits) || (bits == 3 && in_ % 32 != 0 && in_ >= 0)) return false;
+    return in_ < 0 ? words_ * 32 % bits == 0 : ceil_div(in_ * bits, 32) == words_;
+  }
+  // Modules may deviate from the config ("dynamic"): with g_idx the shapes tell the bits.
+  void find_bits() {
+    int64_t bits = fits(settings_.bits) ? settings_.bits : 0;
+    for (const int other : kGptqBits) {
+      if (bits == 0 && in_ >= 0 && fits(other)) bits = other;
+    }
+    if (bits == 0) {
+      damaged_gptq(
+          fmt::format("qweight has {} rows of words, which is no matrix of {} bits", words_, settings_.bits),
+          name_);
+    }
+    bits_ = static_cast<int>(bits);
+    if (in_ < 0) in_ = words_ * 32 / bits;
+    if (in_ < 1) damaged_gptq("no input channels", name_);
+  }
+  void find_group_size() {
+    const int64_t asked = settings_.group_size == -1 ? in_ : std::min(settings_.group_size, in_);
+    const int64_t even = ceil_div(in_, groups_);
+    for (const int64_t size : {asked, even}) {
+      if (size >= 1 && ceil_div(in_, size) == groups_) {
+        group_size_ = size;
+        return;
+      }
+    }
+    damaged_gptq(fmt::format("{} groups do not cover {} input channels evenly", groups_, in_), name_);
+  }
+
+  const Checkpoint& files_;
+  const GptqSettings& settings_;
+  std::string name_;
+  int64_t words_ = 0, out_ = 0, in_ = 0, groups_ = 0, group_size_ = 0;
+  int bits_ = 0;
+  bool scattered_ = false, symmetric_ = false;
+  TensorView qweight_, scales_, qzeros_, index_;
+  Tensor moved_;
+  CodeMatrix zeros_;  // [groups, out], as they are
+};
+
+class Gptq : public PackedFormat {
+ public:
+  explicit Gptq(GptqVersion version) : version_(version) {}
+  std::string name() const override {
+    if (version_ == GptqVersion::automatic) return "gptq";
+    return version_ == GptqVersion::v1 ? "gptq-v1" : "gptq-v2";
+  }
+  std::string summary() const override {
+    if (version_ == GptqVersion::automatic) return "GPTQ, v1 where every module is symmetric, else v2";
+    return version_ == GptqVersion::v1 ? "GPTQ v1, zero points stored less one"
+                                       : "GPTQ v2, zero points as they are";
+  }
+  bool matches(const Json& settings) const override {
+    if (version_ != GptqVersion::automatic) return false;
+    const auto text = [&](const char* key) { return json_string(settings, key, "GPTQ settings", ""); };
+    return text("quant_method") == "gptq" || (text("quant_method").empty() && text("method") == "gptq");
+  }
+  std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
+    const GptqSettings read = gptq_settings(settings);
+    std::vector<PackedModule> result;
+    for (const std::string& name : files.names()) {
+      if (name.ends_with(kQweight))
+        result.push_back(GptqReader(files, read, name.substr(0, name.size() - kQweight.size())).module());
+    }
+    return result;
+  }
+  PackedWeight read(const Checkpoint& files, const Json& settings,
+                    const PackedModule& module) const override {
+    const GptqSettings known = gptq_settings(settings);
+    return GptqReader(files, known, module.name).read();
+  }
+
+  std::optional<std::string> mismatch(const TargetModule& module) const override;
+  std::optional<DType> scale_dtype() const override { return DType::f16; }
+  std::vector<PartSpec> layout(const TargetModule& module) const override;
+  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings) const override;
+  Json quantization_config(const std::vector<TargetModule>& modules,
+                           const std::vector<TargetModule>& plain) const override;
+  void finish(const Path& folder, const Json& settings, const ConversionRecord& /*record*/) const override {
+    write_file(folder / "quantize_config.json", json_text(settings));
+  }
+
+ private:
+  GptqVersion version_;
+};
+
+int gptq_form_bits(const WeightForm& form) {
+  return static_cast<int>(form.parameters.at("bits"));
+}
+
+std::optional<std::string> Gptq::mismatch(const TargetModule& module) const {
+  const WeightForm& form = module.form;
+  if (form.codec != "integer-grid") return "is stored as " + form.codec + ", not on an integer grid";
+  const int bits = gptq_form_bits(form);
+  if (!is_gptq_bits(bits)) return fmt::format("has {} bits; GPTQ has 2, 3, 4 and 8", bits);
+  if (module.role == TargetModule::Role::embedding)
+    return std::string("is the token embedding, which GPTQ leaves unquantized");
+  if (bits == 3 && (form.in % 32 != 0 || form.out % 32 != 0))
+    return fmt::format("is {} x {}, and GPTQ packs 3 bits in runs of 32", form.out, form.in);
+  return std::nullopt;
+}
+
+std::vector<PartSpec> Gptq::layout(const TargetModule& module) const {
+  const WeightForm& form = module.form;
+  const int bits = gptq_form_bits(form);
+  const int64_t groups = form.part("scales").shape.at(1);
+  return {{module.name + ".g_idx", DType::i32, {form.in}},
+          {module.name + ".qweight", DType::i32, {ceil_div(form.in * bits, 32), form.out}},
+          {module.name + ".qzeros", DType::i32, {groups, ceil_div(form.out * bits, 32)}},
+          {module.name + ".scales", DType::f16, {groups, form.out}}};
+}
+
+PackedTensors Gptq::write(const TargetModule& module, const Weight& weight, const Json& settings) const {
+  const auto& grid = std::get<IntegerGrid>(weight.storage);
+  Tensor zeros = pack_words(grid_zeros(grid, weight.out).transpose(), grid.bits);
+  if (!gptq_settings(settings).v2) zeros = shifted_zeros(zeros.view(), grid.bits, weight.out, false);
+  PackedTensors tensors;
+  tensors.add(module.name + ".g_idx", group_index_tensor(grid, weight.in));
+  tensors.add(module.name + ".qweight", streams_to_columns(grid.codes));
+  tensors.add(module.name + ".qzeros", std::move(zeros));
+  tensors.add(module.name + ".scales", transposed(grid.scales));
+  return tensors;
+}
+
+// A module's bits and group size (-1: the row), and how many weights have them.
+using GptqKind = std::pair<int64_t, int64_t>;
+
+GptqKind gptq_kind(const WeightForm& form) {
+  const auto group = static_cast<int64_t>(form.parameters.at("group_size"));
+  return {gptq_form_bits(form), group == form.in ? -1 : group};
+}
+
+// "model.layers.0" as a regular expression that matches this text only.
+std::string escaped_name(const std::string& name) {
+  std::string text = "^";
+  for (const char c : name) text += c == '.' ? std::string("\\.") : std::string(1, c);
+  return text + "$";
+}
+
+Json Gptq::quantization_config(const std::vector<TargetModule>& modules,
+                               const std::vector<TargetModule>& plain) const {
+  std::map<GptqKind, int64_t> weights;
+  bool symmetric = true, desc_act = false, head = false;
+  for (const TargetModule& module : modules) {
+    weights[gptq_kind(module.form)] += module.form.out * module.form.in;
+    symmetric = symmetric && !module.form.has("zeros");
+    desc_act = desc_act || module.form.has("group_index");
+    head = head || module.role == TargetModule::Role::output_embedding;
+  }
+  const auto most = std::max_element(weights.begin(), weights.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto [bits, group] = most->first;
+  const bool v1 = version_ == GptqVersion::v1 || (version_ == GptqVersion::automatic && symmetric);
+  Json config = {{"bits", bits},
+                 {"group_size", group},
+                 {"desc_act", desc_act},
+                 {"sym", symmetric},
+                 {"lm_head", head},
+                 {"quant_method", "gptq"},
+                 {"checkpoint_format", v1 ? "gptq" : "gptq_v2"},
+                 {"pack_dtype", "int32"},
+                 {"meta", {{"quantizer", {std::string("qwb:") + QWB_VERSION}}}}};
+  Json dynamic = Json::object();
+  for (const TargetModule& module : modules) {
+    const auto [own_bits, own_group] = gptq_kind(module.form);
+    if (own_bits != bits || own_group != group)
+      dynamic["+:" + escaped_name(module.name)] = {{"bits", own_bits}, {"group_size", own_group}};
+  }
+  for (const TargetModule& module : plain) {
+    if (module.role == TargetModule::Role::linear) dynamic["-:" + escaped_name(module.name)] = Json::object();
+  }
+  if (!dynamic.empty()) config["dynamic"] = dynamic;
+  return config;
+}
+
+}  // namespace
+
+std::unique_ptr<PackedFormat> make_gptq(GptqVersion version) {
+  return std::make_unique<Gptq>(version);
+}
+
+}  // namespace qwb

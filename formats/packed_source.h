@@ -1,0 +1,57 @@
+// A folder in a packed format as a model that every tool reads.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "formats/packed_format.h"
+
+namespace qwb {
+
+class PackedSource : public ModelSource {
+ public:
+  // Checks that the tensors of all modules fit together; rearranges nothing yet. `settings` is what
+  // config.json (or an older file beside it) says. Throws what the format's modules() throws, `failed` if
+  // there are none.
+  PackedSource(std::shared_ptr<const Checkpoint> files, const PackedFormat& format, Json settings);
+
+  // Tensors that are not part of a module's quantized form.
+  std::optional<TensorView> find(const std::string& name) const override;
+  std::vector<std::string> names() const override;
+  // Rearranged when first asked for, and kept. Thread-safe.
+  std::optional<Weight> quantized(const std::string& module) const override;
+  std::vector<std::string> quantized_modules() const override;
+  // The same without keeping it. Throws not_found.
+  PackedWeight load(const std::string& module) const;
+  // Views into memory of this object are left alone.
+  void release(const TensorView& view) const override;
+  void prefetch(const TensorView& view) const override;
+
+  int64_t weight_bytes() const override { return files_->weight_bytes(); }
+  std::string content_hash(const Path& memo_folder = {}) const override;
+
+  const PackedFormat& format() const { return format_; }
+  const Json& settings() const { return settings_; }
+  const std::vector<PackedModule>& modules() const { return modules_; }
+  // As much of a qwb.json as can be told: method, settings, bits, modules, totals.
+  Json manifest() const;
+
+ private:
+  bool in_files(const TensorView& view) const;
+
+  std::shared_ptr<const Checkpoint> files_;
+  const PackedFormat& format_;
+  Json settings_;
+  std::vector<PackedModule> modules_;
+  std::map<std::string, size_t> index_;
+  std::set<std::string> hidden_;  // tensors of the modules
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, std::unique_ptr<PackedWeight>> loaded_;
+};
+
+}  // namespace qwb

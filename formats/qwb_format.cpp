@@ -1,0 +1,119 @@
+#include "formats/qwb_format.h"
+
+#include <cmath>
+
+#include "formats/qwb.h"
+
+namespace qwb {
+namespace {
+
+int64_t codec_bits(const WeightForm& form) {
+  if (form.codec == "integer-grid") return static_cast<int64_t>(form.parameters.at("bits"));
+  return form.codec == "int8-rows" ? 8 : 4;
+}
+
+Json share(int64_t weights, int64_t bytes) {
+  return {{"weights", weights},
+          {"bytes", bytes},
+          {"bpw", weights == 0 ? 0.0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(weights)}};
+}
+
+Json whole_or_real(double value) {
+  if (value == static_cast<double>(static_cast<int64_t>(value)) && !(value == 0 && std::signbit(value)))
+    return static_cast<int64_t>(value);
+  return value;
+}
+
+Json record_entry(const TargetModule& module, double error) {
+  const WeightForm& form = module.form;
+  Json parameters = Json::object(), parts = Json::array();
+  for (const auto& [name, value] : form.parameters) parameters[name] = whole_or_real(value);
+  for (const PartSpec& part : form.parts) parts.push_back(part.name);
+  return {{"name", module.name},
+          {"codec", form.codec},
+          {"out", form.out},
+          {"in", form.in},
+          {"orientation", form.orientation == Orientation::out_in ? "out_in" : "in_out"},
+          {"parameters", parameters},
+          {"parts", parts},
+          {"bits", codec_bits(form)},
+          {"bytes", form.bytes()},
+          {"bpw", share(form.out * form.in, form.bytes())["bpw"]},
+          {"weight_error", error > 0 ? Json(error) : Json(nullptr)},
+          {"output_error", nullptr},
+          {"seconds", nullptr},
+          {"details", Json::object()}};
+}
+
+class QwbFormat : public PackedFormat {
+ public:
+  std::string name() const override { return "qwb"; }
+  std::string summary() const override { return "an artifact of this project"; }
+  // Artifacts are known by their qwb.json and read by Artifact.
+  bool matches(const Json& /*settings*/) const override { return false; }
+  std::vector<PackedModule> modules(const Checkpoint& /*files*/, const Json& /*settings*/) const override {
+    return {};
+  }
+  PackedWeight read(const Checkpoint& files, const Json& /*settings*/,
+                    const PackedModule& module) const override {
+    throw Error(ErrorKind::usage, "an artifact is opened as one",
+                files.folder().string() + ": " + module.name);
+  }
+  std::optional<std::string> mismatch(const TargetModule& /*module*/) const override { return std::nullopt; }
+  std::vector<PartSpec> layout(const TargetModule& module) const override {
+    std::vector<PartSpec> parts = module.form.parts;
+    for (PartSpec& part : parts) part.name = module.name + "." + part.name;
+    return parts;
+  }
+  PackedTensors write(const TargetModule& module, const Weight& weight,
+                      const Json& /*settings*/) const override {
+    PackedTensors tensors;
+    for (const auto& [name, view] : weight_parts(weight)) tensors.views[module.name + "." + name] = view;
+    return tensors;
+  }
+  Json quantization_config(const std::vector<TargetModule>& /*modules*/,
+                           const std::vector<TargetModule>& /*plain*/) const override {
+    return {{"quant_method", "qwb"}, {"format_version", kArtifactVersion}};
+  }
+  void finish(const Path& folder, const Json& /*settings*/, const ConversionRecord& record) const override;
+};
+
+void QwbFormat::finish(const Path& folder, const Json& /*settings*/, const ConversionRecord& record) const {
+  Json json = {{"format_version", kArtifactVersion},
+               {"qwb_version", QWB_VERSION},
+               {"isa", nullptr},
+               {"source", record.source},
+               {"method", record.method},
+               {"method_version", 1},
+               {"bits", nullptr},
+               {"settings", record.settings},
+               {"calibration", nullptr},
+               {"modules", Json::array()}};
+  int64_t weights = 0, bytes = 0;
+  double bits = 0;
+  for (size_t i = 0; i < record.modules.size(); ++i) {
+    const WeightForm& form = record.modules[i].form;
+    json["modules"].push_back(record_entry(record.modules[i], record.errors[i]));
+    weights += form.out * form.in;
+    bytes += form.bytes();
+    bits += static_cast<double>(codec_bits(form)) * static_cast<double>(form.out * form.in);
+  }
+  if (weights > 0) json["bits"] = whole_or_real(bits / static_cast<double>(weights));
+  json["totals"] = share(record.weights, record.bytes);
+  json["totals"]["modules"] = share(weights, bytes);
+  json["totals"]["modules"]["count"] = record.modules.size();
+  json["totals"]["seconds"] = nullptr;
+  json["totals"]["peak_memory"] = nullptr;
+  const std::string text = json_text(json);
+  parse_artifact_manifest(text, "qwb.json");  // what a reader would refuse is never written
+  write_file(folder / "qwb.json", text);
+  write_file(folder / "qwb.sums", checksum_text(folder));
+}
+
+}  // namespace
+
+std::unique_ptr<PackedFormat> make_qwb_format() {
+  return std::make_unique<QwbFormat>();
+}
+
+}  // namespace qwb

@@ -1,0 +1,52 @@
+// Any text as config.json's quantization_config and any bytes as model.safetensors (a NUL between them):
+// refused with a qwb::Error, or every module can be rearranged and dequantized.
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "formats/packed_source.h"
+#include "lib/kernels/dequantize.h"
+
+namespace {
+
+constexpr int64_t kLargest = int64_t{1} << 22;  // values dequantized for one module
+
+void open_and_read(const qwb::Path& folder, const qwb::Json& settings) {
+  const qwb::PackedFormat* format = qwb::detect_packed_format(settings);
+  if (format == nullptr) return;
+  const qwb::PackedSource source(qwb::Checkpoint::open(folder), *format, settings);
+  for (const qwb::PackedModule& module : source.modules()) {
+    if (module.form.bytes() > kLargest || module.form.out > kLargest / module.form.in) continue;
+    const qwb::PackedWeight weight = source.load(module.name);
+    if (qwb::weight_form(weight.weight).parts != module.form.parts) std::abort();
+    qwb::FloatBuffer values(weight.weight.out * weight.weight.in);
+    qwb::dequantize(weight.weight, values.data());
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const qwb::Path folder = [] {
+    const qwb::Path path =
+        std::filesystem::temp_directory_path() / ("packed_fuzz" + std::to_string(::getpid()));
+    std::filesystem::create_directories(path);
+    std::ofstream(path / "config.json") << "{}";
+    return path;
+  }();
+  const std::string_view all(reinterpret_cast<const char*>(data), size);
+  const size_t split = all.find('\0');
+  if (split == std::string_view::npos) return 0;
+  {
+    const std::string_view tensors = all.substr(split + 1);
+    std::ofstream file(folder / "model.safetensors", std::ios::binary | std::ios::trunc);
+    file.write(tensors.data(), static_cast<std::streamsize>(tensors.size()));
+  }
+  try {
+    const qwb::Json settings = qwb::parse_json(all.substr(0, split), "fuzz");
+    if (settings.is_object()) open_and_read(folder, settings);
+  } catch (const qwb::Error&) {
+  }
+  return 0;
+}

@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Loads what qwb-convert writes in the libraries that own the formats and compares logits.
+
+For each format: recipes/demo/llama (or --model) is quantized by qwb-quantize, converted, loaded by transformers
+(bitsandbytes, compressed-tensors) or GPTQModel (gptq, awq), and its logits on a text are compared with those of
+the same artifact dequantized by qwb-convert to the type in which that library holds its weights. Both run in f32. Fails if they differ by more than 1e-3 of the
+largest logit. The product needs no Python; this is an oracle.
+
+usage: check_convert.py BIN_FOLDER [--model FOLDER] [--only NAME]...
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TEXT = "Once upon a time there was a little girl who lived in a house by the sea. One day she found a shell and"
+
+# name: (flags of qwb-quantize, format, loader)
+CASES = {
+    "gptq-4": (["--method", "rtn", "--bits", "4", "--group-size", "64"], "gptq", "gptqmodel"),
+    "gptq-3-asym": (["--method", "rtn", "--bits", "3", "--group-size", "32", "--asymmetric"], "gptq", "gptqmodel"),
+    "gptq-8-row": (["--method", "rtn", "--bits", "8", "--group-size", "-1"], "gptq-v2", "gptqmodel"),
+    "gptq-2-asym": (["--method", "rtn", "--bits", "2", "--group-size", "32", "--asymmetric"], "gptq-v2", "gptqmodel"),
+    "awq-4": (["--method", "rtn", "--bits", "4", "--group-size", "64", "--asymmetric"], "awq", "gptqmodel"),
+    "bnb-int8": (["--method", "int8"], "bitsandbytes", "bnb"),
+    "bnb-nf4": (["--method", "nf4"], "bitsandbytes", "bnb"),
+    "bnb-fp4": (["--method", "fp4", "--no-double-quantization"], "bitsandbytes", "bnb"),
+    "ct-4": (["--method", "rtn", "--bits", "4", "--group-size", "64"], "compressed-tensors", "ct"),
+    "ct-3-asym": (["--method", "rtn", "--bits", "3", "--group-size", "32", "--asymmetric"], "compressed-tensors", "ct"),
+    "ct-8-row": (["--method", "rtn", "--bits", "8", "--group-size", "-1"], "compressed-tensors-int", "ct"),
+}
+
+
+def load_plain(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def load_bnb(folder):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu")
+    count = sum(type(module).__name__ in ("Linear4bit", "Linear8bitLt") for module in model.modules())
+    assert count > 0, "no module was loaded as quantized"
+    # LLM.int8's forward pass rounds activations too; the weights are compared here.
+    return model.dequantize().float()
+
+
+def load_ct(folder):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    count = sum(hasattr(module, "quantization_scheme") for module in model.modules())
+    assert count > 0, "no module was loaded as quantized"
+    return model
+
+
+def load_gptqmodel(folder):
+    from gptqmodel import BACKEND, GPTQModel
+
+    with open(os.path.join(folder, "config.json")) as file:
+        awq = json.load(file)["quantization_config"]["quant_method"] == "awq"
+    names = ["AWQ_TORCH", "TORCH_AWQ"] if awq else ["GPTQ_TORCH", "TORCH"]
+    backend = next(getattr(BACKEND, name) for name in names if hasattr(BACKEND, name))
+    model = GPTQModel.load(folder, backend=backend, device="cpu", dtype=torch.float16).model
+    # The weights as the library dequantizes them, in f32 from there on.
+    for name, module in list(model.named_modules()):
+        if not hasattr(module, "qweight"):
+            continue
+        if awq:
+            weight = module._dequantize_weight_for_inference(torch.zeros(1, module.in_features).half(), dtype=torch.float16)
+        else:
+            weight = module.dequantize_weight()
+        plain = torch.nn.Linear(module.in_features, module.out_features, bias=module.bias is not None)
+        plain.weight.data = weight.T.float()
+        if module.bias is not None:
+            plain.bias.data = module.bias.float()
+        model.set_submodule(name, plain)
+    return model.float()
+
+
+# The types that the libraries dequantize to here; nothing: that of the model.
+DTYPES = {"gptqmodel": ["--dtype", "f16"], "ct": ["--dtype", "f32"], "bnb": []}
+LOADERS = {"bnb": load_bnb, "ct": load_ct, "gptqmodel": load_gptqmodel}
+
+
+def run(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bin")
+    parser.add_argument("--model", default=os.path.join(ROOT, "recipes/demo/llama"))
+    parser.add_argument("--only", action="append", default=[])
+    args = parser.parse_args()
+    tokens = AutoTokenizer.from_pretrained(args.model)(TEXT, return_tensors="pt").input_ids
+    failed = 0
+    for name, (flags, form, loader) in CASES.items():
+        if args.only and name not in args.only:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            artifact, export, plain = (os.path.join(folder, part) for part in ("artifact", "export", "plain"))
+            run(os.path.join(args.bin, "qwb-quantize"), "--model", args.model, *flags, "--no-cache", "--out", artifact, "-q")
+            record = json.loads(run(os.path.join(args.bin, "qwb-convert"), artifact, "--to", form, export, "--json", "-q"))
+            run(os.path.join(args.bin, "qwb-convert"), artifact, "--to", "huggingface", plain, "-q",
+                *(["--dtype", "f32"] if name == "bnb-int8" else DTYPES[loader]))
+            try:
+                with torch.no_grad():
+                    ours = load_plain(plain)(tokens).logits
+                    theirs = LOADERS[loader](export)(tokens).logits.float()
+                share = ((ours - theirs).abs().max() / ours.abs().max()).item()
+                word = "ok" if share <= 1e-3 else "FAILED"
+            except Exception as error:  # one format that cannot be loaded must not hide the others
+                share, word = float("nan"), f"FAILED: {type(error).__name__}: {str(error)[:300]}"
+            failed += word != "ok"
+            print(f"{name:12} exact {record['exact']}  largest difference {share:.2e} of the largest logit  {word}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

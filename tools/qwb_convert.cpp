@@ -1,0 +1,121 @@
+// qwb-convert: a model in one format becomes a model in another.
+#include <fmt/format.h>
+
+#include <memory>
+#include <set>
+#include <string>
+
+#include "formats/convert.h"
+#include "lib/base/error.h"
+#include "tools/common/choose.h"
+#include "tools/common/convert_job.h"
+#include "tools/common/method_flags.h"
+#include "tools/common/pull.h"
+#include "tools/common/quantities.h"
+#include "tools/common/requantize.h"
+#include "tools/common/text.h"
+#include "tools/common/tool.h"
+
+namespace qwb {
+namespace {
+
+constexpr const char* kConvertExamples =
+    "Examples:\n"
+    "  qwb-convert ./llama-gptq --to awq ./llama-awq            codes and scales move as they are\n"
+    "  qwb-convert ./llama-gptq --to huggingface --dtype f16    dequantized\n"
+    "  qwb-convert ./llama-nf4 --to gptq --requantize rtn --bits 4 --group-size 128\n"
+    "  qwb-convert ./llama-awq --to qwb --dry-run               what would be exact, and how large it gets\n"
+    "The new folder's path is the only thing on standard output.";
+
+struct Options {
+  std::string in, to, out, dtype, method, max_shard_size;
+  bool round_scales = false, force = false;
+  std::unique_ptr<MethodFlags> parameters;
+};
+
+Path default_target(const Path& source, const std::string& format) {
+  const Path plain = std::filesystem::absolute(source).lexically_normal();
+  const std::string name = (plain.has_filename() ? plain : plain.parent_path()).filename().string();
+  return Path(name + "-" + format);
+}
+
+ConvertOptions convert_options(const Options& o, const PackedFormat& target) {
+  ConvertOptions options;
+  if (!o.dtype.empty()) options.dtype = parse_dtype(o.dtype);
+  options.round_scales = o.round_scales;
+  options.replace = o.force;
+  if (!o.max_shard_size.empty()) {
+    options.max_shard_bytes = parse_bytes(o.max_shard_size);
+    if (options.max_shard_bytes < 1) throw Error(ErrorKind::usage, "--max-shard-size must be positive");
+  }
+  if (o.method.empty()) return options;
+  const Method& method = find_method(o.method);
+  options.requantizer =
+      make_requantizer(method, resolve_settings(method, o.parameters->given(method)), target);
+  return options;
+}
+
+int convert(const Options& o, Tool& tool) {
+  const Path folder = model_folder(o.in, tool.progress());
+  require_model_folder(folder);
+  const PackedFormat& target = find_packed_format(o.to);
+  const Path out = o.out.empty() ? default_target(folder, target.name()) : Path(o.out);
+  Conversion conversion(open_model(folder), target, convert_options(o, target));
+  if (!tool.dry_run()) {
+    const Path place = std::filesystem::absolute(out).parent_path();
+    if (free_disk_space(place) < conversion.tensor_bytes()) {
+      throw Error(ErrorKind::failed,
+                  fmt::format("the folder needs {}, and {} are free", human_bytes(conversion.tensor_bytes()),
+                              human_bytes(free_disk_space(place))),
+                  place.string(), "free some space or choose another place");
+    }
+    conversion.write(out, tool.progress());
+  }
+  tell_conversion(conversion, !tool.dry_run(), tool);
+  if (tool.json()) {
+    Json json = conversion_json(conversion);
+    json["folder"] = tool.dry_run() ? Json(nullptr) : Json(out.string());
+    tool.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  } else if (!tool.dry_run()) {
+    tool.print(out.string() + "\n");
+  }
+  return 0;
+}
+
+void add_options(CLI::App& app, Options& o) {
+  app.add_option("IN", o.in, "A model in any format: a folder, or its name on the Hub")
+      ->type_name("")
+      ->required();
+  app.add_option("OUT", o.out, "The new folder [./NAME-FORMAT]")->type_name("");
+  app.add_option("--to", o.to, format_help())->type_name("FORMAT")->required();
+  app.add_option("--dtype", o.dtype,
+                 "f32, f16 or bf16 for everything that is not quantized [as it is; dequantized modules: the "
+                 "model's]")
+      ->type_name("TYPE");
+  app.add_option("--requantize", o.method,
+                 "quantize anew, by this method, the modules that FORMAT cannot hold exactly [refuse them]")
+      ->type_name("METHOD");
+  app.add_flag("--round-scales", o.round_scales,
+               "let scales lose bits where FORMAT has a narrower type [refuse]");
+  app.add_option("--max-shard-size", o.max_shard_size,
+                 "split the weights into files of at most this size [5GB]")
+      ->type_name("SIZE");
+  app.add_flag("--force", o.force, "replace what is at OUT");
+  o.parameters = std::make_unique<MethodFlags>(app, std::set<std::string>{"dtype"});
+}
+
+}  // namespace
+}  // namespace qwb
+
+int main(int argc, char** argv) {
+  const qwb::ToolText text = {
+      .name = "qwb-convert",
+      .summary = "Convert a model from any format to another, exactly where they share a grid.",
+      .examples = qwb::kConvertExamples,
+      .has_dry_run = true};
+  return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
+    auto options = std::make_shared<qwb::Options>();
+    qwb::add_options(app, *options);
+    return [options, &tool] { return qwb::convert(*options, tool); };
+  });
+}
