@@ -12,7 +12,9 @@
 #include "lib/base/interrupt.h"
 #include "lib/base/json.h"
 #include "lib/evaluate/session.h"
+#include "lib/evaluate/speed_table.h"
 #include "tools/common/choose.h"
+#include "tools/common/cost_flags.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/pull.h"
 #include "tools/common/text.h"
@@ -25,15 +27,12 @@ struct Options {
   std::vector<std::string> folders;
   std::vector<std::string> records;
   bool ppl = false;
-  bool speed = false;
-  bool energy = false;
+  CostFlags costs;
   bool no_baseline = false;
   std::string protocol = "windows";
   std::string text;
   int64_t context = 0;
   int64_t windows = 0;
-  int64_t repetitions = 5;
-  std::optional<double> watts;
   Int8Flags int8;
 };
 
@@ -42,7 +41,8 @@ constexpr const char* kExamples =
     "  qwb-eval                                  the newest artifact in the cache, on the demo text\n"
     "  qwb-eval ARTIFACT MODEL --ppl --speed     two rows of one table\n"
     "  qwb-eval ARTIFACT --protocol llama.cpp --text wiki.test.raw\n"
-    "  qwb-eval ARTIFACT --speed --energy --json | jq .energy.joules\n"
+    "  qwb-eval ARTIFACT --speed --pp 128,512 --tg 64 --depth 0,1024 --output md\n"
+    "  qwb-eval ARTIFACT MODEL --speed --energy --json | jq .energy.joules_per_generated_token\n"
     "  qwb-eval INT8_ARTIFACT --int8 decompose   LLM.int8's own forward pass, threshold 6\n"
     "  qwb-eval --table results/*.json           one table of what --json wrote earlier\n"
     "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 damaged, 5 unsupported, 130 interrupted.";
@@ -75,17 +75,7 @@ void add_options(CLI::App& app, Options& o) {
                  "Use only the first N windows (the figure then belongs to them alone)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
       ->type_name("N");
-  app.add_flag("--speed", o.speed, "Measure load time, prefill and decode speed");
-  app.add_option("--repetitions", o.repetitions, "Repetitions of the speed measurement")
-      ->check(CLI::Range(1, 100000))
-      ->type_name("N")
-      ->capture_default_str();
-  app.add_flag("--energy", o.energy,
-               "Measure the energy of the work asked for (RAPL, NVML, or an estimate that says so)");
-  app.add_option("--watts", o.watts,
-                 "Power of this machine while it works, for the estimate where nothing can be measured")
-      ->check(CLI::PositiveNumber)
-      ->type_name("W");
+  add_cost_flags(app, o.costs);
   add_int8_flags(app, o.int8);
   app.add_flag("--no-baseline", o.no_baseline, "Do not measure the unquantized model for the ratio");
   app.add_option("--table", o.records, "Measure nothing: print the table of records that --json wrote")
@@ -94,14 +84,12 @@ void add_options(CLI::App& app, Options& o) {
 
 EvaluationOptions evaluation_options(const Options& o, Tool& tool) {
   EvaluationOptions e;
-  e.perplexity = o.ppl || !o.speed;
-  e.speed = o.speed;
-  e.energy = o.energy;
+  check_cost_flags(o.costs, tool.json(), false);
+  apply_cost_flags(o.costs, e);
+  e.perplexity = o.ppl || !o.costs.speed;
   e.baseline = !o.no_baseline;
   e.protocol = {o.protocol, o.context, o.windows};
-  e.repetitions = o.repetitions;
   e.int8_forward = chosen_int8_forward(o.int8);
-  e.energy_options.declared_watts = o.watts;
   if (e.perplexity) {
     const Path file = o.text.empty() ? demo_path("text/eval.txt") : Path(o.text);
     if (o.text.empty()) tool.note("text " + file.string() + " (the demo; --text chooses another)");
@@ -125,13 +113,6 @@ std::string with_error(const Json& record, const char* value, const char* error,
   return cell(record, value, fixed) + (deviation == "-" ? "" : " ± " + deviation);
 }
 
-std::string energy_cell(const Json& record) {
-  if (!json_has(record, "energy")) return "-";
-  const std::string joules = cell(record, "/energy/joules", human_number);
-  return joules == "-" ? "n/a"
-                       : joules + " J (" + json_string(record.at("energy"), "source", "energy", "?") + ")";
-}
-
 // The method, with the forward pass behind it where that adds its own loss.
 std::string method_cell(const Json& record, const std::string& where) {
   const std::string method = json_string(record, "method", where);
@@ -153,7 +134,7 @@ std::vector<std::string> table_row(const Json& r, const std::string& where) {
           cell(r, "/speed/load_seconds", human_duration),
           cell(r, "/speed/prefill/median", rate),
           cell(r, "/speed/decode/median", rate),
-          cell(r, "/memory/peak_bytes", bytes),
+          memory_cell(r),
           energy_cell(r)};
 }
 
@@ -183,21 +164,6 @@ void narrate(const EvaluationRecord& r, Tool& tool) {
   }
   if (const std::string forward = int8_forward_text(r.int8_forward); !forward.empty())
     tool.note(fmt::format("{}: int8 forward: {}", r.artifact, forward));
-  std::vector<std::string> told;
-  for (const EnergyWindow& window : r.energy) {
-    if (window.report.total) {
-      const EnergyFigure& f = *window.report.total;
-      const double per_token = f.joules / static_cast<double>(window.tokens);
-      tool.note(fmt::format("{}: {}: {} J/token, {} W, {}{}", r.artifact, window.work,
-                            human_number(per_token), human_number(f.watts), f.quality,
-                            f.remark.empty() ? "" : " (" + f.remark + ")"));
-    }
-    for (const std::string& reason : window.report.reasons) {
-      if (std::find(told.begin(), told.end(), reason) != told.end()) continue;
-      told.push_back(reason);
-      tool.note("energy: " + reason);
-    }
-  }
 }
 
 // Where two records disagree, their perplexities do not belong in one column.
@@ -207,9 +173,25 @@ std::string perplexity_kind(const Json& record, const std::string& where) {
   return json_string(p, "protocol", where) + ", text " + json_string(p, "text_hash", where);
 }
 
+// What stands on stdout without --json.
+void print_tables(const Table& table, const std::vector<Json>& records, const Options& o, Tool& tool) {
+  if (tool.json()) return;
+  if (o.costs.output.empty()) {
+    if (!table.empty()) tool.print(table.text(tool.color_stdout()) + grid_text(records, tool.color_stdout()));
+    return;
+  }
+  std::vector<Json> rows;
+  for (const Json& record : records) {
+    for (Json& row : speed_rows(record, "the record")) rows.push_back(std::move(row));
+  }
+  if (!rows.empty()) tool.print(speed_table(rows, find_speed_format(o.costs.output)));
+}
+
 // The records in files of --json, a line each.
 int show_table(const Options& o, Tool& tool) {
+  check_cost_flags(o.costs, tool.json(), true);
   std::vector<std::vector<std::string>> rows;
+  std::vector<Json> records;
   std::string kind;
   for (const std::string& file : o.records) {
     std::istringstream text(read_text(file));
@@ -225,13 +207,27 @@ int show_table(const Options& o, Tool& tool) {
       }
       if (kind.empty()) kind = its_kind;
       rows.push_back(table_row(record, file));
+      records.push_back(record);
       if (tool.json()) tool.print(line + "\n");
     }
   }
   Table table = make_table(kind.empty() ? o.protocol : kind.substr(0, kind.find(',')));
   for (auto& row : rows) table.add_row(std::move(row));
-  if (!tool.json() && !table.empty()) tool.print(table.text(tool.color_stdout()));
+  print_tables(table, records, o, tool);
   return 0;
+}
+
+// Energy is measured of all models in turns. A folder that is none is told when its turn comes.
+void prepare(Evaluation& evaluation, const std::vector<std::string>& folders, Tool& tool) {
+  std::vector<Path> models;
+  for (const std::string& folder : folders) {
+    try {
+      models.push_back(model_folder(folder, tool.progress()));
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::interrupted) throw;
+    }
+  }
+  evaluation.prepare(models);
 }
 
 // Every record is kept as soon as it is complete: a line of JSON at once, a row even if a later folder fails
@@ -245,7 +241,9 @@ int evaluate(const Options& o, Tool& tool) {
     chosen = choose_artifact(tool.progress());
     folders.push_back(chosen.folder.string());
   }
+  prepare(evaluation, folders, tool);
   Table table = make_table(o.protocol);
+  std::vector<Json> records;
   int code = 0;
   for (const std::string& folder : folders) {
     try {
@@ -255,6 +253,8 @@ int evaluate(const Options& o, Tool& tool) {
       const EvaluationRecord record = evaluation.run(model);
       narrate(record, tool);
       const Json json = record_json(record);
+      narrate_costs(json, tool);
+      records.push_back(json);
       if (tool.json()) tool.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
       table.add_row(table_row(json, folder));
     } catch (const Error& error) {
@@ -264,7 +264,7 @@ int evaluate(const Options& o, Tool& tool) {
       if (error.kind() == ErrorKind::interrupted) break;
     }
   }
-  if (!tool.json() && !table.empty()) tool.print(table.text(tool.color_stdout()));
+  print_tables(table, records, o, tool);
   return code;
 }
 

@@ -7,10 +7,8 @@
 #include <utility>
 
 #include "lib/base/error.h"
-#include "lib/kernels/isa.h"
 
 namespace qwb {
-namespace {
 
 std::string real_path(const Path& folder) {
   std::error_code ignored;
@@ -18,12 +16,11 @@ std::string real_path(const Path& folder) {
   return ignored ? folder.string() : path.string();
 }
 
-}  // namespace
-
 Evaluation::Evaluation(EvaluationOptions options, Progress& progress)
     : options_(std::move(options)), progress_(progress), int8_(make_int8_backend(options_.int8_forward)) {
   find_protocol(options_.protocol.protocol);
-  if (options_.repetitions < 1) throw Error(ErrorKind::usage, "at least one repetition is needed");
+  if (options_.speed_options.repetitions < 1)
+    throw Error(ErrorKind::usage, "at least one repetition is needed");
   if (options_.energy) meter_ = std::make_unique<EnergyMeter>(options_.energy_options);
 }
 
@@ -38,30 +35,16 @@ PerplexityResult Evaluation::perplexity_of(const Subject& subject) {
   return measure_perplexity(*subject.model, encoded(subject), options_.protocol, progress_);
 }
 
-void Evaluation::stop_energy(EvaluationRecord& record, const std::string& work, int64_t tokens) {
-  record.energy.push_back({work, tokens, meter_->stop()});
-}
-
 void Evaluation::measure(const Subject& subject, EvaluationRecord& record) {
-  if (options_.speed) {
-    SpeedOptions speed;
-    speed.repetitions = options_.repetitions;
-    if (meter_) {
-      speed.before = [this](const std::string&) { meter_->start(); };
-      speed.after = [this, &record](const std::string& phase, int64_t tokens) {
-        stop_energy(record, phase, tokens);
-      };
-    }
-    record.speed = measure_speed(*subject.model, speed, progress_);
-    record.kv_tokens = std::max(record.speed->prompt_tokens, record.speed->generated_tokens);
-  }
-  if (options_.perplexity) {
-    encoded(subject);  // tokenization is not the model's work
-    if (meter_) meter_->start();
-    record.perplexity = perplexity_of(subject);
-    if (meter_) stop_energy(record, "perplexity", record.perplexity->windows * record.perplexity->context);
-    record.kv_tokens = std::max(record.kv_tokens, record.perplexity->context);
-  }
+  kv_tokens_ = 0;
+  measure_speed_of(subject, record);
+  measure_energy_of(subject, record);
+  if (!options_.perplexity) return;
+  encoded(subject);  // tokenization is not the model's work
+  begin_perplexity_energy(record.artifact);
+  record.perplexity = perplexity_of(subject);
+  end_perplexity_energy(record);
+  kv_tokens_ = std::max(kv_tokens_, record.perplexity->context);
 }
 
 const PerplexityResult* Evaluation::baseline_of(const Subject& subject, EvaluationRecord& record) {
@@ -100,7 +83,8 @@ void Evaluation::compare(const Subject& subject, EvaluationRecord& record) {
 EvaluationRecord Evaluation::run(const Path& folder) {
   EvaluationRecord record;
   record.artifact = folder.string();
-  record.peak_reset = reset_memory_peak();
+  reset_memory_ledger_peaks();
+  peak_reset_ = reset_memory_peak();
   const Subject subject =
       open_subject(folder, options_.perplexity, int8_ != nullptr ? *int8_ : fast_backend());
   require_int8_modules(*subject.model, options_.int8_forward, record.artifact);
@@ -108,12 +92,9 @@ EvaluationRecord Evaluation::run(const Path& folder) {
   record.method = subject.method;
   record.bits = subject.bits;
   record.bpw = subject.bpw;
-  record.bytes = record.weight_bytes = subject.tensor_bytes;
-  record.load_seconds = subject.load_seconds;
-  record.isa = isa_name();
+  record.bytes = subject.tensor_bytes;
   measure(subject, record);
-  record.memory = memory_use();
-  record.kv_bytes = record.kv_tokens > 0 ? subject.model->new_cache(record.kv_tokens).bytes() : 0;
+  account_memory(subject, record);
   compare(subject, record);
   return record;
 }

@@ -29,6 +29,11 @@ int64_t KvCache::bytes() const {
   return total;
 }
 
+int64_t kv_cache_bytes(const ModelConfig& config, int64_t capacity) {
+  return 2 * config.layers * capacity * config.kv_heads * config.head_dim *
+         static_cast<int64_t>(sizeof(float));
+}
+
 void KvCache::truncate(int64_t length) {
   length_ = std::clamp<int64_t>(length, 0, length_);
 }

@@ -37,6 +37,9 @@ class KvCache {
   std::vector<FloatBuffer> values_;
 };
 
+// Bytes of such a cache: 2 x layers x capacity x kv_heads x head_dim x 4.
+int64_t kv_cache_bytes(const ModelConfig& config, int64_t capacity);
+
 class Model {
  public:
   // Finds and checks every tensor the architecture needs; reads none of the large ones. Keeps the source.

@@ -5,11 +5,14 @@
 namespace qwb {
 
 void WeightCount::add(const Weight& weight) {
+  bool first = false;
   for (const auto& [name, part] : weight_parts(weight)) {
     if (part.empty() || !seen_.insert(part.bytes.data()).second) continue;
+    first = true;
     (in_mapped_file(part.bytes.data()) ? bytes_.mapped : bytes_.copied) +=
         static_cast<int64_t>(part.bytes.size());
   }
+  if (first) bytes_.parameters += weight.out * weight.in;
 }
 
 }  // namespace qwb

@@ -18,6 +18,8 @@ constexpr double kNvmlInterval = 0.1;
 // Counter and integrated power that differ by more than this are reported, in windows long enough for both.
 constexpr double kDisagreement = 0.05;
 constexpr double kLongEnough = 5;
+constexpr double kPollPause = 1e-3;
+constexpr double kPollLimit = 2;
 
 // The part of nvml.h (NVML API reference) that is used here. Every function returns 0 for success, 3 for "not
 // supported".
@@ -140,8 +142,10 @@ class Gpu : public EnergySource {
                         "measured",
                         now - began_,
                         0,
-                        counted ? "" : counter_.reason()};
+                        counted ? "" : counter_.reason(),
+                        {}};
     figure.watts = figure.seconds > 0 ? figure.joules / figure.seconds : 0;
+    if (counted) figure.integrated_joules = integrated;
     if (counted && integrated && figure.seconds >= kLongEnough &&
         std::abs(*integrated / *counted - 1) > kDisagreement) {
       figure.remark = fmt::format("integrated power gives {:.4g} J, {:+.1f} %", *integrated,
@@ -150,7 +154,16 @@ class Gpu : public EnergySource {
     return {figure, ""};
   }
   double sample_interval() const override { return kNvmlInterval; }
-  bool is_processor() const override { return false; }  // the model runs on the CPU
+  Scope scope() const override { return Scope::other; }  // the model runs on the CPU
+  std::optional<CounterInfo> find_step(const std::function<double()>& clock) override {
+    const auto joules = [this]() -> std::optional<double> {
+      unsigned long long millijoules = 0;
+      if (library_->functions.energy(device_, &millijoules) != 0) return std::nullopt;
+      return static_cast<double>(millijoules) * 1e-3;
+    };
+    const auto step = find_counter_step(joules, clock, kPollPause, kPollLimit);
+    return step ? std::optional(CounterInfo{name_, "nvml-counter", *step}) : std::nullopt;
+  }
 
  private:
   static std::string failure(int code) {
