@@ -164,7 +164,7 @@ std::vector<Work> works_of(const Model& model, const SpeedGrid& grid) {
 }
 
 // Passes until the window is long enough; one if nothing is measured but the estimate's own seconds.
-void run_round(Work& work, EnergyMeter& meter, const EnergyPlan& plan, Progress& progress) {
+void run_round(Work& work, EnergyMeter& meter, const EnergyPlan& plan) {
   SpeedRunner runner(*work.model, work.window.test);
   runner.pass();  // warm-up: the weights of another model were read since the last round
   const double enough =
@@ -183,7 +183,6 @@ void run_round(Work& work, EnergyMeter& meter, const EnergyPlan& plan, Progress&
   if (const auto& total = work.rounds.back().total)
     work.window.round_joules.push_back(total->joules /
                                        static_cast<double>(passes * work.window.test.tokens()));
-  progress.advance(1, work.window.test.name());
 }
 
 void check_plan(const EnergyPlan& plan) {
@@ -207,8 +206,12 @@ std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& mode
   idle.before = measure_idle(meter, plan, progress);
   progress.begin("energy", cells * plan.rounds);
   for (int round = 0; round < plan.rounds; ++round) {
-    for (auto& of_model : works) {
-      for (Work& work : of_model) run_round(work, meter, plan, progress);
+    for (size_t model = 0; model < works.size(); ++model) {
+      for (Work& work : works[model]) {
+        run_round(work, meter, plan);
+        progress.advance(
+            1, fmt::format("round {}, model {}: {}", round + 1, model + 1, work.window.test.name()));
+      }
     }
   }
   progress.end();

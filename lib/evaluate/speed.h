@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,7 @@ class SpeedRunner {
   void pass();
   const SpeedTest& test() const { return test_; }
   int64_t kv_bytes() const { return cache_.bytes(); }
+  std::span<const float> logits() const { return logits_.span(); }  // of the last token
 
  private:
   void feed(const std::vector<int32_t>& tokens);
