@@ -166,10 +166,10 @@ class AwqGemm : public PackedFormat {
     }
     return result;
   }
-  PackedWeight read(const Checkpoint& files, const Json& settings,
+  LoadedWeight read(const Checkpoint& files, const Json& settings,
                     const PackedModule& module) const override {
     const AwqModule found = find_awq(files, awq_settings(settings), module.name);
-    PackedWeight result;
+    LoadedWeight result;
     std::map<std::string, TensorView> parts;
     const auto own = [&](const char* part, Tensor tensor) {
       result.owned.push_back(std::move(tensor));

@@ -190,7 +190,7 @@ class Bitsandbytes : public PackedFormat {
     }
     return result;
   }
-  PackedWeight read(const Checkpoint& files, const Json& /*settings*/,
+  LoadedWeight read(const Checkpoint& files, const Json& /*settings*/,
                     const PackedModule& module) const override {
     const BnbModule found = find_bnb(files, module.name);
     return {weight_from_parts(found.form.out, found.form.in, Orientation::out_in, found.form.codec,

@@ -95,8 +95,8 @@ class CompressedReader {
     return module;
   }
 
-  PackedWeight read() const {
-    PackedWeight result;
+  LoadedWeight read() const {
+    LoadedWeight result;
     std::map<std::string, TensorView> parts;
     const auto own = [&](const char* part, Tensor tensor) {
       result.owned.push_back(std::move(tensor));
@@ -286,7 +286,7 @@ class CompressedTensors : public PackedFormat {
     }
     return result;
   }
-  PackedWeight read(const Checkpoint& files, const Json& settings,
+  LoadedWeight read(const Checkpoint& files, const Json& settings,
                     const PackedModule& module) const override {
     const CompressedSettings known = compressed_settings(settings);
     return CompressedReader(files, known, module.name).read();

@@ -1,5 +1,4 @@
 #include "formats/convert.h"
-#include "formats/companions.h"
 
 #include <fmt/format.h>
 
@@ -7,8 +6,8 @@
 
 #include "formats/companions.h"
 #include "formats/convert_weights.h"
+#include "formats/gguf_repack.h"
 #include "formats/model_modules.h"
-#include "formats/packed_source.h"
 #include "formats/plain.h"
 #include "formats/qwb.h"
 #include "formats/sharded_writer.h"
@@ -21,7 +20,6 @@ using How = ConvertedModule::How;
 using Role = TargetModule::Role;
 
 constexpr size_t kNamedRefusals = 3;
-constexpr std::string_view kWeightSuffix = ".weight";
 
 std::string dtype_config_name(DType type) {
   if (type == DType::f32) return "float32";
@@ -64,12 +62,7 @@ void Conversion::find_modules() {
     return module;
   };
   std::map<std::string, WeightForm> forms;
-  if (const auto packed = std::dynamic_pointer_cast<const PackedSource>(source_.source)) {
-    for (const PackedModule& module : packed->modules()) forms[module.name] = module.form;
-  } else {
-    for (const std::string& name : tensors.quantized_modules())
-      forms[name] = weight_form(*tensors.quantized(name));
-  }
+  for (const std::string& name : tensors.quantized_modules()) forms[name] = form_of(name);
   const bool plain_target = target_.name() == "huggingface";
   if (forms.empty() && !plain_target) {
     if (!options_.requantizer) {
@@ -165,7 +158,7 @@ bool Conversion::decide_scales(ConvertedModule& module, std::string& reason) {
     if (part.name == "scales") spec = &part;
   }
   if (spec == nullptr || spec->dtype == *type) return true;
-  const Loaded loaded = load(module);
+  const LoadedWeight loaded = load(module);
   const TensorView& scales = std::get<IntegerGrid>(loaded.weight.storage).scales;
   const NarrowScales narrowed = narrow_scales(scales, *type, nullptr);
   if (narrowed.overflow) {
@@ -223,24 +216,39 @@ int64_t Conversion::tensor_bytes() const {
   return total;
 }
 
-Conversion::Loaded Conversion::load(const ConvertedModule& module) const {
+// ggml's blocks that are integers with a scale count as an integer grid wherever blocks cannot go.
+bool Conversion::blocks_stay() const {
+  return target_.name() == "qwb" || target_.name() == "huggingface";
+}
+
+WeightForm Conversion::form_of(const std::string& module) const {
+  const WeightForm form = source_.source->quantized_form(module);
+  if (blocks_stay() || form.codec != "ggml-blocks") return form;
+  return ggml_grid_form(source_.source->load_quantized(module).weight).value_or(form);
+}
+
+LoadedWeight Conversion::load(const ConvertedModule& module) const {
   const std::string& name = module.target.name;
-  if (const auto packed = std::dynamic_pointer_cast<const PackedSource>(source_.source)) {
-    PackedWeight weight = packed->load(name);
-    return {std::move(weight.weight), std::move(weight.owned)};
+  const TensorSource& tensors = *source_.source;
+  if (const auto view = tensors.find(name + std::string(kWeightSuffix))) {
+    const bool straight = module.target.plain == Orientation::out_in;
+    Weight weight{view->shape.at(straight ? 0 : 1), view->shape.at(straight ? 1 : 0), module.target.plain,
+                  DenseWeight{*view}};
+    check_weight(weight, name);
+    return {weight, {}};
   }
-  if (const auto weight = source_.source->quantized(name)) return {*weight, {}};
-  const TensorView view = *source_.source->find(name + ".weight");
-  const bool straight = module.target.plain == Orientation::out_in;
-  Weight weight{view.shape.at(straight ? 0 : 1), view.shape.at(straight ? 1 : 0), module.target.plain,
-                DenseWeight{view}};
-  check_weight(weight, name);
-  return {weight, {}};
+  LoadedWeight loaded = tensors.load_quantized(name);
+  if (blocks_stay() || !ggml_grid_form(loaded.weight)) return loaded;
+  QuantizedTensor grid = grid_from_ggml(loaded.weight, name);
+  for (const auto& [part, view] : weight_parts(loaded.weight)) tensors.release(view);
+  LoadedWeight result{grid.view(), {}};
+  for (auto& [part, tensor] : grid.parts) result.owned.push_back(std::move(tensor));
+  return result;
 }
 
 void Conversion::write_module(ConvertedModule& module, ShardedWriter& writer) {
   const TargetModule& target = module.target;
-  Loaded loaded = load(module);
+  LoadedWeight loaded = load(module);
   const Weight original = loaded.weight;
   QuantizedTensor anew;
   if (module.how == How::requantized) {

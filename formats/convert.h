@@ -65,17 +65,15 @@ class Conversion {
   void write(const Path& folder, Progress& progress);
 
  private:
-  struct Loaded {
-    Weight weight;
-    std::vector<Tensor> owned;
-  };
   void find_modules();
   void decide();
   void decide(ConvertedModule& module, std::vector<std::string>& refusals);
   bool decide_scales(ConvertedModule& module, std::string& reason);
   void lay_out();
   DType stored_type(const TensorView& view) const;
-  Loaded load(const ConvertedModule& module) const;
+  bool blocks_stay() const;
+  WeightForm form_of(const std::string& module) const;
+  LoadedWeight load(const ConvertedModule& module) const;
   void write_module(ConvertedModule& module, class ShardedWriter& writer);
   void write_plain(const std::string& name, class ShardedWriter& writer) const;
   Json config() const;

@@ -8,16 +8,9 @@
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/dequantize.h"
+#include "lib/tensor/error_sum.h"
 
 namespace qwb {
-namespace {
-
-struct ErrorPart {
-  double error = 0, norm = 0;
-};
-
-}  // namespace
-
 NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out) {
   NarrowScales result;
   std::vector<float> values = read_floats(scales, "scales");
@@ -54,7 +47,7 @@ FloatBuffer read_out_in_f32(const Weight& weight) {
 
 double weight_distance(const Weight& a, const Weight* b, DType narrowed) {
   const int64_t rows = stored_rows(a), columns = stored_columns(a);
-  std::vector<ErrorPart> parts(static_cast<size_t>(rows));
+  std::vector<ErrorSum> parts(static_cast<size_t>(rows));
   parallel_ranges(rows, std::max<int64_t>(1, (int64_t{1} << 14) / columns), [&](int64_t begin, int64_t end) {
     FloatBuffer x(columns), y(columns);
     std::vector<std::byte> bytes(static_cast<size_t>(4 * columns));
@@ -68,20 +61,10 @@ double weight_distance(const Weight& a, const Weight* b, DType narrowed) {
             {narrowed, {columns}, {bytes.data(), static_cast<size_t>(columns * dtype_size(narrowed))}}, 0,
             columns, y.data(), "weight");
       }
-      ErrorPart& part = parts[static_cast<size_t>(r)];
-      for (int64_t i = 0; i < columns; ++i) {
-        const double difference = static_cast<double>(x[i]) - y[i];
-        part.error += difference * difference;
-        part.norm += static_cast<double>(x[i]) * x[i];
-      }
+      parts[static_cast<size_t>(r)] = error_sum(x.data(), y.data(), columns);
     }
   });
-  ErrorPart total;
-  for (const ErrorPart& part : parts) {
-    total.error += part.error;
-    total.norm += part.norm;
-  }
-  return total.error > 0 ? total.error / std::max(total.norm, 1e-300) : 0;
+  return relative_error(parts);
 }
 
 }  // namespace qwb

@@ -11,14 +11,15 @@
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/dequantize.h"
+#include "lib/kernels/ggml_blocks.h"
 #include "lib/kernels/simd.h"
 #include "lib/model/config.h"
+#include "lib/tensor/error_sum.h"
 
 namespace qwb {
 namespace {
 
 constexpr int64_t kPieceValues = int64_t{1} << 16;  // encoded at a time
-constexpr std::string_view kWeightSuffix = ".weight";
 
 // A tensor on its way.
 struct Item {
@@ -26,8 +27,8 @@ struct Item {
   GgufLayout layout = GgufLayout::plain;
   Shape shape;  // in GGUF
   int64_t head_rows = 0;
-  std::vector<float> values;     // of a vector, ready
-  std::optional<Weight> weight;  // of a matrix
+  std::vector<float> values;       // of a vector, ready
+  std::optional<WeightForm> form;  // of a matrix
 };
 
 // The row of the weight that lies in stored row `row` (the reverse of GgmlBlocks::stored_row).
@@ -80,21 +81,27 @@ class Exporter {
         progress_(progress),
         where_(open.config_name()),
         architecture_(gguf_architecture(open.config, where_)),
-        config_(parse_config(open.config, where_)) {}
+        config_(parse_config(open.config, where_)) {
+    collect();
+  }
 
+  GgufReport report() const;
   GgufReport write(const Path& target);
 
  private:
   void collect();
   void add_vector(const std::string& name, const GgufName& place);
   void add_matrix(const std::string& module, const GgufName& place);
+  LoadedWeight load(const Item& item) const;
+  std::optional<GgmlType> exact_type(const Item& item, std::string& reason) const;
+  std::optional<GgmlType> wanted_type(const Item& item) const;
   void choose_type(Item& item);
   GgufMetadata metadata();
   GgmlType main_type() const;
-  void write_item(GgufWriter& writer, size_t index) const;
+  void write_item(GgufWriter& writer, size_t index);
   void write_rows(GgufWriter& writer, size_t index,
                   const std::function<void(int64_t, std::byte*)>& row) const;
-  void write_values(GgufWriter& writer, size_t index) const;
+  void write_values(GgufWriter& writer, size_t index, const Weight& weight);
   int64_t heads_of(GgufLayout layout) const {
     return layout == GgufLayout::heads || layout == GgufLayout::kv_heads ? config_.head_dim : 0;
   }
@@ -141,7 +148,7 @@ void Exporter::collect() {
   const std::vector<float> divisors = gguf_rope_divisors(open_.config, where_);
   if (!divisors.empty()) {
     Item item;
-    item.report = {"rope_freqs.weight", "", GgmlType::f32, true, ""};
+    item.report = {"rope_freqs.weight", "", GgmlType::f32, false, true, "", 0};
     item.shape = {static_cast<int64_t>(divisors.size())};
     item.values = divisors;
     items_.push_back(std::move(item));
@@ -156,7 +163,7 @@ void Exporter::add_vector(const std::string& name, const GgufName& place) {
     throw Error(ErrorKind::unsupported, "tensor '" + name + "' is " + shape_text(view.shape),
                 open_.folder.string());
   Item item;
-  item.report = {place.name, name, GgmlType::f32, true, ""};
+  item.report = {place.name, name, GgmlType::f32, false, true, "", 0};
   item.shape = view.shape;
   const std::vector<float> values = read_floats(view, name);
   const int64_t head = heads_of(place.layout);
@@ -169,47 +176,62 @@ void Exporter::add_vector(const std::string& name, const GgufName& place) {
 
 void Exporter::add_matrix(const std::string& module, const GgufName& place) {
   Item item;
-  item.report = {place.name, module, GgmlType::f32, false, ""};
+  item.report = {place.name, module, GgmlType::f32, true, false, "", 0};
   item.layout = place.layout;
   item.head_rows = heads_of(place.layout);
-  item.weight = open_.source->quantized(module);
-  if (!item.weight) {
-    const TensorView view = open_.source->find(module + std::string(kWeightSuffix)).value();
-    const bool turned = place.layout == GgufLayout::transposed;
-    item.weight = Weight{view.shape[turned ? 1 : 0], view.shape[turned ? 0 : 1],
-                         turned ? Orientation::in_out : Orientation::out_in, DenseWeight{view}};
-  }
-  check_weight(*item.weight, module);
-  item.shape = {item.weight->out, item.weight->in};
-  if (item.head_rows > 0 && (item.head_rows % 2 != 0 || item.weight->out % item.head_rows != 0))
+  const bool dense = open_.source->find(module + std::string(kWeightSuffix)).has_value();
+  item.form = dense ? weight_form(load(item).weight) : open_.source->quantized_form(module);
+  item.shape = {item.form->out, item.form->in};
+  if (item.head_rows > 0 && (item.head_rows % 2 != 0 || item.form->out % item.head_rows != 0))
     throw Error(ErrorKind::failed, "its rows are not whole heads", module);
   choose_type(item);
   items_.push_back(std::move(item));
 }
 
+LoadedWeight Exporter::load(const Item& item) const {
+  const std::string& module = item.report.source;
+  const auto view = open_.source->find(module + std::string(kWeightSuffix));
+  if (!view) return open_.source->load_quantized(module);
+  const bool turned = item.layout == GgufLayout::transposed;
+  const Weight weight{view->shape.at(turned ? 1 : 0), view->shape.at(turned ? 0 : 1),
+                      turned ? Orientation::in_out : Orientation::out_in, DenseWeight{*view}};
+  check_weight(weight, module);
+  return {weight, {}};
+}
+
+std::optional<GgmlType> Exporter::exact_type(const Item& item, std::string& reason) const {
+  const auto type = exact_ggml_type(*item.form, reason);
+  return type && ggml_needs_scales(*item.form) ? exact_ggml_type(load(item).weight, reason) : type;
+}
+
+// The type that was asked for; nothing: the exact one.
+std::optional<GgmlType> Exporter::wanted_type(const Item& item) const {
+  const std::string& name = item.report.name;
+  if (name == "position_embd.weight") return GgmlType::f32;
+  if (options_.choose) {
+    if (const auto chosen = options_.choose(name)) return chosen;
+  }
+  if (options_.output && name == "output.weight") return options_.output;
+  if (options_.embedding && name == "token_embd.weight") return options_.embedding;
+  if (options_.plain && item.form->codec == "dense") return options_.plain;
+  return options_.type;
+}
+
 void Exporter::choose_type(Item& item) {
   GgufTensorReport& report = item.report;
-  std::optional<GgmlType> wanted = options_.type;
-  if (options_.embedding && report.name == "token_embd.weight") wanted = options_.embedding;
-  if (options_.output && report.name == "output.weight") wanted = options_.output;
-  if (options_.choose) {
-    if (const auto chosen = options_.choose(report.name)) wanted = chosen;
-  }
   std::string reason;
-  const auto exact = exact_ggml_type(*item.weight, reason);
-  if (report.name == "position_embd.weight") {
-    wanted = GgmlType::f32;
-  } else if (!wanted) {
-    if (!exact)
+  const auto exact = exact_type(item, reason);
+  auto wanted = wanted_type(item);
+  if (!wanted && !exact) {
+    if (!options_.otherwise)
       throw Error(ErrorKind::unsupported, "cannot be stored exactly: " + reason, report.source,
                   "name a type, such as Q8_0, to quantize it again");
-    report.type = *exact;
-    report.exact = true;
-    return;
+    wanted = options_.otherwise;
+    report.note = reason;
   }
-  report.type = fitting_type(*wanted, item.weight->in, report.note);
+  report.type = wanted ? fitting_type(*wanted, item.form->in, report.note) : *exact;
   // f32 holds every value of a narrower float.
-  const bool wider = report.type == GgmlType::f32 && item.weight->is_dense() && exact.has_value();
+  const bool wider = report.type == GgmlType::f32 && item.form->codec == "dense" && exact.has_value();
   report.exact = exact == report.type || wider;
   if (!report.note.empty()) progress_.note(report.name + ": " + report.note);
 }
@@ -218,7 +240,7 @@ void Exporter::choose_type(Item& item) {
 GgmlType Exporter::main_type() const {
   std::map<GgmlType, int64_t> counts;
   for (const Item& item : items_) {
-    if (item.weight) counts[item.report.type] += item.weight->out * item.weight->in;
+    if (item.form) counts[item.report.type] += item.form->out * item.form->in;
   }
   return std::max_element(counts.begin(), counts.end(),
                           [](const auto& a, const auto& b) { return a.second < b.second; })
@@ -252,16 +274,24 @@ void Exporter::write_rows(GgufWriter& writer, size_t index,
   });
 }
 
-// Through f32.
-void Exporter::write_values(GgufWriter& writer, size_t index) const {
-  const Item& item = items_[index];
-  const Weight& weight = *item.weight;
+void decode(GgmlType type, const std::byte* blocks, int64_t count, float* values) {
+  if (ggml_is_quantized(type)) return dequantize_ggml(type, blocks, count, values);
+  const DType dtype = dtype_from_name(ggml_info(type).name).value();
+  read_floats({dtype, {count}, {blocks, static_cast<size_t>(count * dtype_size(dtype))}}, 0, count, values,
+              "row");
+}
+
+// Through f32. The error is summed row by row in f64, so that threads do not change it.
+void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weight) {
+  Item& item = items_[index];
+  const GgmlType type = item.report.type;
   const bool turned = weight.orientation == Orientation::in_out;
   FloatBuffer whole(turned ? weight.out * weight.in : 0);
   if (turned) dequantize(weight, whole.data());
+  std::vector<ErrorSum> errors(static_cast<size_t>(item.report.exact ? 0 : weight.out));
   write_rows(writer, index, [&](int64_t stored, std::byte* out) {
-    static thread_local FloatBuffer values;
-    if (values.size() < weight.in) values = FloatBuffer(weight.in);
+    static thread_local FloatBuffer values, decoded;
+    if (values.size() < weight.in) values = FloatBuffer(weight.in), decoded = FloatBuffer(weight.in);
     const int64_t row = weight_row(stored, item.head_rows);
     if (turned) {
       for (int64_t i = 0; i < weight.in; ++i) values[i] = whole[i * weight.out + row];
@@ -271,53 +301,67 @@ void Exporter::write_values(GgufWriter& writer, size_t index) const {
     if (!simd::all_finite(values.data(), weight.in))
       throw Error(ErrorKind::failed, "holds NaN or Inf", item.report.source, "the checkpoint is damaged");
     try {
-      options_.encode(item.report.type, values.data(), weight.in, out);
+      options_.encode(type, values.data(), weight.in, out);
     } catch (const Error& error) {
       throw Error(error.kind(), error.what(), item.report.source);
     }
+    if (errors.empty()) return;
+    decode(type, out, weight.in, decoded.data());
+    errors[static_cast<size_t>(row)] = error_sum(values.data(), decoded.data(), weight.in);
   });
+  item.report.error = relative_error(errors);
 }
 
-void Exporter::write_item(GgufWriter& writer, size_t index) const {
+void Exporter::write_item(GgufWriter& writer, size_t index) {
   const Item& item = items_[index];
-  if (!item.weight) {
+  if (!item.form) {
     writer.put(index, 0, std::as_bytes(std::span(item.values)));
     return;
   }
-  const Weight& weight = *item.weight;
+  const LoadedWeight loaded = load(item);
+  const Weight& weight = loaded.weight;
   const auto* grid = std::get_if<IntegerGrid>(&weight.storage);
   const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage);
   const auto* dense = std::get_if<DenseWeight>(&weight.storage);
   const GgufTensorReport& report = item.report;
-  if (report.exact && grid != nullptr) {
-    return write_rows(writer, index, [&](int64_t row, std::byte* out) {
-      repack_ggml_row(*grid, report.type, weight.in, weight_row(row, item.head_rows), out);
-    });
-  }
   const auto row_bytes = static_cast<size_t>(ggml_row_bytes(ggml_info(report.type), weight.in));
-  if (report.exact && ggml != nullptr) {
-    return write_rows(writer, index, [&](int64_t row, std::byte* out) {
-      std::memcpy(out, ggml->row_data(weight_row(row, item.head_rows)), row_bytes);
-    });
-  }
   const bool same_bytes = dense != nullptr && weight.orientation == Orientation::out_in &&
                           ggml_info(report.type).bytes == dtype_size(dense->values.dtype) &&
                           dtype_name(dense->values.dtype) == ggml_info(report.type).name;
-  if (!same_bytes) return write_values(writer, index);
-  write_rows(writer, index, [&](int64_t row, std::byte* out) {
-    const auto from = static_cast<size_t>(weight_row(row, item.head_rows)) * row_bytes;
-    std::memcpy(out, dense->values.bytes.data() + from, row_bytes);
-  });
+  if (report.exact && grid != nullptr) {
+    write_rows(writer, index, [&](int64_t row, std::byte* out) {
+      repack_ggml_row(*grid, report.type, weight.in, weight_row(row, item.head_rows), out);
+    });
+  } else if (report.exact && ggml != nullptr) {
+    write_rows(writer, index, [&](int64_t row, std::byte* out) {
+      std::memcpy(out, ggml->row_data(weight_row(row, item.head_rows)), row_bytes);
+    });
+  } else if (same_bytes) {
+    write_rows(writer, index, [&](int64_t row, std::byte* out) {
+      const auto from = static_cast<size_t>(weight_row(row, item.head_rows)) * row_bytes;
+      std::memcpy(out, dense->values.bytes.data() + from, row_bytes);
+    });
+  } else {
+    write_values(writer, index, weight);
+  }
+  for (const auto& [name, view] : weight_parts(weight)) open_.source->release(view);
+}
+
+GgufReport Exporter::report() const {
+  GgufReport report;
+  for (const Item& item : items_) {
+    report.tensors.push_back(item.report);
+    report.tensor_bytes +=
+        element_count(item.shape) / ggml_info(item.report.type).block * ggml_info(item.report.type).bytes;
+  }
+  return report;
 }
 
 GgufReport Exporter::write(const Path& target) {
-  collect();
   std::vector<GgufTensor> tensors;
-  GgufReport report;
   int64_t values = 0;
   for (const Item& item : items_) {
     tensors.push_back({item.report.name, item.shape, item.report.type, 0, 0});
-    report.tensors.push_back(item.report);
     values += element_count(item.shape);
   }
   const Path temporary = temporary_sibling(target);
@@ -326,12 +370,9 @@ GgufReport Exporter::write(const Path& target) {
     progress_.begin("writing " + target.filename().string(), values);
     for (size_t i = 0; i < items_.size(); ++i) {
       write_item(writer, i);
-      const auto view = open_.source->find(items_[i].report.source + std::string(kWeightSuffix));
-      if (view) open_.source->release(*view);
       progress_.advance(element_count(items_[i].shape), items_[i].report.name);
     }
     writer.finish();
-    report.bytes = writer.file_size();
     progress_.end();
     std::filesystem::rename(temporary, target);
   } catch (...) {
@@ -340,10 +381,14 @@ GgufReport Exporter::write(const Path& target) {
     throw;
   }
   sync_folder(target.has_parent_path() ? target.parent_path() : Path("."));
-  return report;
+  return report();
 }
 
 }  // namespace
+
+GgufReport plan_gguf(const OpenModel& open, const GgufOptions& options, Progress& progress) {
+  return Exporter(open, options, progress).report();
+}
 
 GgufReport write_gguf(const OpenModel& open, const Path& target, const GgufOptions& options,
                       Progress& progress) {

@@ -20,6 +20,8 @@ struct GgufOptions {
   // Of the matrices. Nothing: every weight as it is stored, code by code; a weight that GGUF cannot hold so
   // is refused with the reason.
   std::optional<GgmlType> type;
+  std::optional<GgmlType> plain;  // of the matrices that the source does not quantize, where type is empty
+  std::optional<GgmlType> otherwise;  // of those that GGUF cannot hold as they are, instead of refusing
   std::optional<GgmlType> embedding;  // token_embd, where it shall differ
   std::optional<GgmlType> output;     // output, where there is one
   // More exceptions: the type for a tensor by its GGUF name ("blk.0.attn_q.weight"), or nothing.
@@ -31,14 +33,19 @@ struct GgufOptions {
 struct GgufTensorReport {
   std::string name, source;  // in GGUF, and the Hugging Face name
   GgmlType type = GgmlType::f32;
+  bool matrix = false;
   bool exact = false;  // the values are those of the source, bit for bit
   std::string note;    // why the type is not the one asked for; may be empty
+  double error = 0;    // |W - W'|^2 / |W|^2 against the source; known after the work
 };
 
 struct GgufReport {
   std::vector<GgufTensorReport> tensors;
-  int64_t bytes = 0;  // of the file
+  int64_t tensor_bytes = 0;
 };
+
+// What write_gguf would do, errors apart. Reads scales and zero points, no codes.
+GgufReport plan_gguf(const OpenModel& open, const GgufOptions& options, Progress& progress);
 
 // Writes `target` (replaced if it exists; never seen half written). As llama-quantize --pure: vectors, norms
 // and positions are F32; rows that are not whole blocks get the type that llama.cpp falls back to (Q2_K and

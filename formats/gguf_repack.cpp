@@ -7,6 +7,7 @@
 
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
+#include "lib/kernels/simd.h"
 
 namespace qwb {
 namespace {
@@ -17,12 +18,12 @@ int zero_bits(const IntegerGrid& grid) {
   return grid.zeros.empty() ? 0 : grid.bits;
 }
 
-std::optional<GgmlType> grid_type(const IntegerGrid& grid) {
-  if (!grid.zeros.empty())
-    return grid.bits <= 4   ? std::optional(GgmlType::q4_1)
-           : grid.bits == 5 ? std::optional(GgmlType::q5_1)
-                            : std::nullopt;
-  return grid.bits <= 4 ? GgmlType::q4_0 : grid.bits == 5 ? GgmlType::q5_0 : GgmlType::q8_0;
+std::optional<GgmlType> grid_type(int bits, bool symmetric) {
+  if (!symmetric)
+    return bits <= 4   ? std::optional(GgmlType::q4_1)
+           : bits == 5 ? std::optional(GgmlType::q5_1)
+                       : std::nullopt;
+  return bits <= 4 ? GgmlType::q4_0 : bits == 5 ? GgmlType::q5_0 : GgmlType::q8_0;
 }
 
 bool fits_half(float value) {
@@ -65,28 +66,34 @@ std::string misfit_text(const IntegerGrid& grid, int64_t row, int64_t group) {
          std::to_string(scale) + " has more digits than f16" + place;
 }
 
-std::optional<GgmlType> exact_grid_type(const IntegerGrid& grid, const Weight& weight, std::string& reason) {
-  const auto type = grid_type(grid);
+std::optional<GgmlType> exact_grid_type(const WeightForm& form, std::string& reason) {
+  const int bits = form.code_bits();
+  const auto group = static_cast<int64_t>(form.parameters.at("group_size"));
+  const auto type = grid_type(bits, !form.has("zeros"));
   if (!type) {
-    reason = "GGUF has no " + std::to_string(grid.bits) + "-bit blocks with zero points";
-    return std::nullopt;
-  }
-  if (weight.in % kGroup != 0 || (grid.group_size % kGroup != 0 && grid.group_size < weight.in)) {
-    reason = "groups of " + std::to_string(grid.group_size) + " in rows of " + std::to_string(weight.in) +
+    reason = "GGUF has no " + std::to_string(bits) + "-bit blocks with zero points";
+  } else if (form.has("group_index")) {
+    reason = "its groups are not runs of columns (act-order)";
+  } else if (form.in % kGroup != 0 || (group % kGroup != 0 && group < form.in)) {
+    reason = "groups of " + std::to_string(group) + " in rows of " + std::to_string(form.in) +
              " are not blocks of 32";
-    return std::nullopt;
+  } else {
+    return type;
   }
-  std::atomic<int64_t> bad{weight.out};
-  parallel_ranges(weight.out, 256, [&](int64_t begin, int64_t end) {
+  return std::nullopt;
+}
+
+// The first row with a scale or minimum that f16 cannot hold, or the number of rows.
+int64_t first_misfit(const IntegerGrid& grid, int64_t rows) {
+  std::atomic<int64_t> bad{rows};
+  parallel_ranges(rows, 256, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end && row < bad; ++row) {
       if (misfit(grid, row) < 0) continue;
       for (int64_t known = bad; row < known && !bad.compare_exchange_weak(known, row);) {
       }
     }
   });
-  if (bad == weight.out) return type;
-  reason = misfit_text(grid, bad, misfit(grid, bad));
-  return std::nullopt;
+  return bad;
 }
 
 // Codes 0..31 of a block as Q4 or Q5 stores them: high bits (of Q5) at `at`, then nibbles.
@@ -131,37 +138,69 @@ std::optional<GridShape> grid_shape(GgmlType type) {
   }
 }
 
-// The zero point z for which m = -z * d; a block without a scale has only its minimum, which must be 0.
-uint8_t zero_of(float d, float m, int bits, const std::string& where) {
+// The zero point z for which m = -z * d, if there is one; a block without a scale has only its minimum, which
+// must be 0.
+std::optional<uint8_t> zero_of(float d, float m, int bits) {
   if (m == 0) return 0;
   const float zero = d != 0 ? -m / d : -1.0f;
   if (!(zero >= 0 && zero < static_cast<float>(1 << bits)) || zero != std::floor(zero) || -zero * d != m)
-    throw Error(
-        ErrorKind::unsupported,
-        "a minimum of " + std::to_string(m) + " is no whole multiple of the scale " + std::to_string(d),
-        where, "only a requantization can bring this tensor onto an integer grid");
+    return std::nullopt;
   return static_cast<uint8_t>(zero);
+}
+
+std::optional<uint8_t> block_zero(const std::byte* block, int bits) {
+  return zero_of(f16_to_f32(load<uint16_t>(block)), f16_to_f32(load<uint16_t>(block + 2)), bits);
+}
+
+bool has_whole_zeros(const GgmlBlocks& ggml, int64_t rows, int64_t groups, int bits) {
+  std::atomic<bool> whole{true};
+  parallel_ranges(rows, 256, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end && whole; ++row) {
+      const std::byte* block = ggml.row_data(row);
+      for (int64_t g = 0; g < groups && whole; ++g, block += ggml_info(ggml.type).bytes) {
+        if (!block_zero(block, bits)) whole = false;
+      }
+    }
+  });
+  return whole;
 }
 
 }  // namespace
 
-std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason) {
-  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
-    if (dense->values.dtype == DType::f16) return GgmlType::f16;
-    if (dense->values.dtype == DType::bf16) return GgmlType::bf16;
-    if (dense->values.dtype == DType::f32) return GgmlType::f32;
-    reason = "GGUF models hold no " + std::string(dtype_name(dense->values.dtype));
+std::optional<GgmlType> exact_ggml_type(const WeightForm& form, std::string& reason) {
+  if (form.codec == "dense") {
+    const DType type = form.part("weight").dtype;
+    if (type == DType::f16) return GgmlType::f16;
+    if (type == DType::bf16) return GgmlType::bf16;
+    if (type == DType::f32) return GgmlType::f32;
+    reason = "GGUF models hold no " + std::string(dtype_name(type));
     return std::nullopt;
   }
-  if (const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage)) return ggml->type;
-  if (const auto* grid = std::get_if<IntegerGrid>(&weight.storage))
-    return exact_grid_type(*grid, weight, reason);
-  reason = "GGUF has no blocks like those of " + weight.codec();
+  if (form.codec == "ggml-blocks")
+    return ggml_type_from_number(static_cast<uint32_t>(form.parameters.at("type")));
+  if (form.codec == "integer-grid") return exact_grid_type(form, reason);
+  reason = "GGUF has no blocks like those of " + form.codec;
+  return std::nullopt;
+}
+
+bool ggml_needs_scales(const WeightForm& form) {
+  return form.codec == "integer-grid" && (form.has("zeros") || form.part("scales").dtype != DType::f16);
+}
+
+std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason) {
+  const auto type = exact_ggml_type(weight_form(weight), reason);
+  const auto* grid = std::get_if<IntegerGrid>(&weight.storage);
+  if (!type || grid == nullptr) return type;
+  const int64_t bad = first_misfit(*grid, weight.out);
+  if (bad == weight.out) return type;
+  reason = misfit_text(*grid, bad, misfit(*grid, bad));
   return std::nullopt;
 }
 
 void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, int64_t row, std::byte* out) {
   const GroupRow groups(grid, row);
+  if (!simd::all_finite(groups.scales.data(), static_cast<int64_t>(groups.scales.size())))
+    throw Error(ErrorKind::failed, "row " + std::to_string(row) + " has a scale that is no number");
   std::vector<uint8_t> codes(static_cast<size_t>(columns));
   unpack_codes(grid.codes.bytes.data() + row * grid.codes.shape[1], columns, grid.bits, codes.data());
   const bool five = type == GgmlType::q5_0 || type == GgmlType::q5_1;
@@ -185,6 +224,21 @@ void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, in
     put_codes(shifted, five, out);
     out += five ? 20 : 16;
   }
+}
+
+std::optional<WeightForm> ggml_grid_form(const Weight& weight) {
+  const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage);
+  const auto shape = ggml != nullptr ? grid_shape(ggml->type) : std::nullopt;
+  if (!shape) return std::nullopt;
+  if (!shape->symmetric && !has_whole_zeros(*ggml, weight.out, weight.in / kGroup, shape->bits))
+    return std::nullopt;
+  return WeightForm{
+      weight.out,
+      weight.in,
+      Orientation::out_in,
+      "integer-grid",
+      {{"bits", shape->bits}, {"group_size", static_cast<double>(kGroup)}},
+      integer_grid_parts(weight.out, weight.in, shape->bits, kGroup, shape->symmetric, DType::f16)};
 }
 
 QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where) {
@@ -212,9 +266,12 @@ QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where) {
           continue;
         }
         take_codes(block + (shape->symmetric ? 2 : 4), shape->bits == 5, target);
-        if (!shape->symmetric)
-          zeros[static_cast<size_t>(g)] = zero_of(f16_to_f32(load<uint16_t>(block)),
-                                                  f16_to_f32(load<uint16_t>(block + 2)), shape->bits, where);
+        if (shape->symmetric) continue;
+        const auto zero = block_zero(block, shape->bits);
+        if (!zero)
+          throw Error(ErrorKind::unsupported, "a minimum is no whole multiple of its scale", where,
+                      "only a requantization can bring this tensor onto an integer grid");
+        zeros[static_cast<size_t>(g)] = *zero;
       }
       pack_codes(codes.data(), weight.in, shape->bits,
                  tensor.parts.at("codes").bytes().data() + row * packed_bytes(weight.in, shape->bits));

@@ -107,8 +107,8 @@ class GptqReader {
     return module;
   }
 
-  PackedWeight read() const {
-    PackedWeight result;
+  LoadedWeight read() const {
+    LoadedWeight result;
     const auto own = [&](Tensor tensor) {
       result.owned.push_back(std::move(tensor));
       return result.owned.back().view();
@@ -199,7 +199,7 @@ class Gptq : public PackedFormat {
     }
     return result;
   }
-  PackedWeight read(const Checkpoint& files, const Json& settings,
+  LoadedWeight read(const Checkpoint& files, const Json& settings,
                     const PackedModule& module) const override {
     const GptqSettings known = gptq_settings(settings);
     return GptqReader(files, known, module.name).read();

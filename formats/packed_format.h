@@ -13,6 +13,7 @@
 
 #include "formats/checkpoint.h"
 #include "lib/base/json.h"
+#include "lib/tensor/source.h"
 #include "lib/tensor/weight.h"
 
 namespace qwb {
@@ -22,12 +23,6 @@ struct PackedModule {
   std::string name;                  // without ".weight"
   WeightForm form;                   // of what read() gives
   std::vector<std::string> tensors;  // all that belong to it and mean nothing without it
-};
-
-// A weight whose parts lie in the mapped file or, where they had to be rearranged, in `owned`.
-struct PackedWeight {
-  Weight weight;
-  std::vector<Tensor> owned;
 };
 
 // A module as it is to be written.
@@ -75,7 +70,7 @@ class PackedFormat {
   // build cannot read; both name the module.
   virtual std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const = 0;
   // Checked; on all threads.
-  virtual PackedWeight read(const Checkpoint& files, const Json& settings,
+  virtual LoadedWeight read(const Checkpoint& files, const Json& settings,
                             const PackedModule& module) const = 0;
 
   // Writing. mismatch: why this weight cannot be held exactly, in words that follow the module's name.

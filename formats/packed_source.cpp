@@ -2,39 +2,10 @@
 
 #include <algorithm>
 
+#include "formats/qwb.h"
 #include "lib/base/hash.h"
 
 namespace qwb {
-namespace {
-
-int64_t form_bits(const WeightForm& form) {
-  if (form.codec == "integer-grid") return static_cast<int64_t>(form.parameters.at("bits"));
-  return form.codec == "int8-rows" ? 8 : 4;
-}
-
-double per_weight(double bytes, double weights) {
-  return weights > 0 ? 8 * bytes / weights : 0;
-}
-
-Json module_entry(const PackedModule& module) {
-  const WeightForm& form = module.form;
-  Json parts = Json::array();
-  for (const PartSpec& part : form.parts) parts.push_back(part.name);
-  const auto weights = static_cast<double>(form.out) * static_cast<double>(form.in);
-  return {{"name", module.name},
-          {"codec", form.codec},
-          {"out", form.out},
-          {"in", form.in},
-          {"orientation", form.orientation == Orientation::out_in ? "out_in" : "in_out"},
-          {"parameters", form.parameters},
-          {"parts", parts},
-          {"bits", form_bits(form)},
-          {"bytes", form.bytes()},
-          {"bpw", per_weight(static_cast<double>(form.bytes()), weights)}};
-}
-
-}  // namespace
-
 PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files, const PackedFormat& format, Json settings)
     : files_(std::move(files)), format_(format), settings_(std::move(settings)) {
   modules_ = format_.modules(*files_, settings_);
@@ -71,20 +42,28 @@ std::vector<std::string> PackedSource::quantized_modules() const {
   return names;
 }
 
-PackedWeight PackedSource::load(const std::string& module) const {
-  const auto it = index_.find(module);
+const PackedModule& PackedSource::module_of(const std::string& name) const {
+  const auto it = index_.find(name);
   if (it == index_.end())
-    throw Error(ErrorKind::not_found, "no quantized module '" + module + "'", files_->folder().string());
-  PackedWeight weight = format_.read(*files_, settings_, modules_[it->second]);
+    throw Error(ErrorKind::not_found, "no quantized module '" + name + "'", files_->folder().string());
+  return modules_[it->second];
+}
+
+LoadedWeight PackedSource::load_quantized(const std::string& module) const {
+  LoadedWeight weight = format_.read(*files_, settings_, module_of(module));
   check_weight(weight.weight, module);
   return weight;
+}
+
+WeightForm PackedSource::quantized_form(const std::string& module) const {
+  return module_of(module).form;
 }
 
 std::optional<Weight> PackedSource::quantized(const std::string& module) const {
   if (!index_.contains(module)) return std::nullopt;
   const std::lock_guard lock(mutex_);
   auto& loaded = loaded_[module];
-  if (!loaded) loaded = std::make_unique<PackedWeight>(load(module));
+  if (!loaded) loaded = std::make_unique<LoadedWeight>(load_quantized(module));
   return loaded->weight;
 }
 
@@ -116,9 +95,9 @@ Json PackedSource::manifest() const {
   double module_weights = 0, code_bits = 0, weights = 0, bytes = 0;
   for (const PackedModule& module : modules_) {
     const auto size = static_cast<double>(module.form.out) * static_cast<double>(module.form.in);
-    modules.push_back(module_entry(module));
+    modules.push_back(module_entry(module.name, module.form));
     module_weights += size;
-    code_bits += size * static_cast<double>(form_bits(module.form));
+    code_bits += size * static_cast<double>(module.form.code_bits());
     bytes += static_cast<double>(module.form.bytes());
   }
   weights = module_weights;
@@ -131,10 +110,7 @@ Json PackedSource::manifest() const {
           {"bits", module_weights > 0 ? Json(code_bits / module_weights) : Json(nullptr)},
           {"settings", settings_},
           {"modules", modules},
-          {"totals",
-           {{"weights", static_cast<int64_t>(weights)},
-            {"bytes", static_cast<int64_t>(bytes)},
-            {"bpw", per_weight(bytes, weights)}}}};
+          {"totals", size_json(static_cast<int64_t>(weights), static_cast<int64_t>(bytes))}};
 }
 
 }  // namespace qwb

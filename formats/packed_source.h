@@ -26,8 +26,8 @@ class PackedSource : public ModelSource {
   // Rearranged when first asked for, and kept. Thread-safe.
   std::optional<Weight> quantized(const std::string& module) const override;
   std::vector<std::string> quantized_modules() const override;
-  // The same without keeping it. Throws not_found.
-  PackedWeight load(const std::string& module) const;
+  LoadedWeight load_quantized(const std::string& module) const override;
+  WeightForm quantized_form(const std::string& module) const override;
   // Views into memory of this object are left alone.
   void release(const TensorView& view) const override;
   void prefetch(const TensorView& view) const override;
@@ -37,11 +37,11 @@ class PackedSource : public ModelSource {
 
   const PackedFormat& format() const { return format_; }
   const Json& settings() const { return settings_; }
-  const std::vector<PackedModule>& modules() const { return modules_; }
   // As much of a qwb.json as can be told: method, settings, bits, modules, totals.
   Json manifest() const;
 
  private:
+  const PackedModule& module_of(const std::string& name) const;
   bool in_files(const TensorView& view) const;
 
   std::shared_ptr<const Checkpoint> files_;
@@ -51,7 +51,7 @@ class PackedSource : public ModelSource {
   std::map<std::string, size_t> index_;
   std::set<std::string> hidden_;  // tensors of the modules
   mutable std::mutex mutex_;
-  mutable std::map<std::string, std::unique_ptr<PackedWeight>> loaded_;
+  mutable std::map<std::string, std::unique_ptr<LoadedWeight>> loaded_;
 };
 
 }  // namespace qwb

@@ -20,7 +20,7 @@ class Plain : public PackedFormat {
   std::vector<PackedModule> modules(const Checkpoint& /*files*/, const Json& /*settings*/) const override {
     return {};
   }
-  PackedWeight read(const Checkpoint& files, const Json& /*settings*/,
+  LoadedWeight read(const Checkpoint& files, const Json& /*settings*/,
                     const PackedModule& module) const override {
     throw Error(ErrorKind::usage, "plain tensors are read as they are",
                 files.folder().string() + ": " + module.name);

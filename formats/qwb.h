@@ -54,6 +54,13 @@ struct ArtifactManifest {
 // know.
 ArtifactManifest parse_artifact_manifest(std::string_view text, const std::string& where);
 
+// A module's entry without what was measured of it: name, codec, sizes, parameters, parts, bits, bytes, bpw.
+Json module_entry(const std::string& name, const WeightForm& form);
+// {weights, bytes, bpw}; bpw null without weights.
+Json size_json(int64_t weights, int64_t bytes);
+// Whole numbers without a fraction, so that the file reads as it was meant.
+Json number_json(double value);
+
 // The method of all modules of a qwb.json, "mixed" if they have several.
 std::string artifact_method(const Json& manifest);
 

@@ -1,48 +1,17 @@
 #include "formats/qwb_format.h"
 
-#include <cmath>
-
 #include "formats/qwb.h"
 
 namespace qwb {
 namespace {
 
-int64_t codec_bits(const WeightForm& form) {
-  if (form.codec == "integer-grid") return static_cast<int64_t>(form.parameters.at("bits"));
-  return form.codec == "int8-rows" ? 8 : 4;
-}
-
-Json share(int64_t weights, int64_t bytes) {
-  return {{"weights", weights},
-          {"bytes", bytes},
-          {"bpw", weights == 0 ? 0.0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(weights)}};
-}
-
-Json whole_or_real(double value) {
-  if (value == static_cast<double>(static_cast<int64_t>(value)) && !(value == 0 && std::signbit(value)))
-    return static_cast<int64_t>(value);
-  return value;
-}
-
 Json record_entry(const TargetModule& module, double error) {
-  const WeightForm& form = module.form;
-  Json parameters = Json::object(), parts = Json::array();
-  for (const auto& [name, value] : form.parameters) parameters[name] = whole_or_real(value);
-  for (const PartSpec& part : form.parts) parts.push_back(part.name);
-  return {{"name", module.name},
-          {"codec", form.codec},
-          {"out", form.out},
-          {"in", form.in},
-          {"orientation", form.orientation == Orientation::out_in ? "out_in" : "in_out"},
-          {"parameters", parameters},
-          {"parts", parts},
-          {"bits", codec_bits(form)},
-          {"bytes", form.bytes()},
-          {"bpw", share(form.out * form.in, form.bytes())["bpw"]},
-          {"weight_error", error > 0 ? Json(error) : Json(nullptr)},
-          {"output_error", nullptr},
-          {"seconds", nullptr},
-          {"details", Json::object()}};
+  Json entry = module_entry(module.name, module.form);
+  entry.update({{"weight_error", error > 0 ? Json(error) : Json(nullptr)},
+                {"output_error", nullptr},
+                {"seconds", nullptr},
+                {"details", Json::object()}});
+  return entry;
 }
 
 class QwbFormat : public PackedFormat {
@@ -54,7 +23,7 @@ class QwbFormat : public PackedFormat {
   std::vector<PackedModule> modules(const Checkpoint& /*files*/, const Json& /*settings*/) const override {
     return {};
   }
-  PackedWeight read(const Checkpoint& files, const Json& /*settings*/,
+  LoadedWeight read(const Checkpoint& files, const Json& /*settings*/,
                     const PackedModule& module) const override {
     throw Error(ErrorKind::usage, "an artifact is opened as one",
                 files.folder().string() + ": " + module.name);
@@ -96,11 +65,11 @@ void QwbFormat::finish(const Path& folder, const Json& /*settings*/, const Conve
     json["modules"].push_back(record_entry(record.modules[i], record.errors[i]));
     weights += form.out * form.in;
     bytes += form.bytes();
-    bits += static_cast<double>(codec_bits(form)) * static_cast<double>(form.out * form.in);
+    bits += static_cast<double>(form.code_bits()) * static_cast<double>(form.out * form.in);
   }
-  if (weights > 0) json["bits"] = whole_or_real(bits / static_cast<double>(weights));
-  json["totals"] = share(record.weights, record.bytes);
-  json["totals"]["modules"] = share(weights, bytes);
+  if (weights > 0) json["bits"] = number_json(bits / static_cast<double>(weights));
+  json["totals"] = size_json(record.weights, record.bytes);
+  json["totals"]["modules"] = size_json(weights, bytes);
   json["totals"]["modules"]["count"] = record.modules.size();
   json["totals"]["seconds"] = nullptr;
   json["totals"]["peak_memory"] = nullptr;

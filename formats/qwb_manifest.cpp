@@ -69,6 +69,35 @@ ModuleRecord parse_module(const Json& entry, const std::string& file) {
 
 }  // namespace
 
+Json number_json(double value) {
+  if (value == std::floor(value) && std::abs(value) < 0x1p53 && !(value == 0 && std::signbit(value)))
+    return static_cast<int64_t>(value);
+  return value;
+}
+
+Json size_json(int64_t weights, int64_t bytes) {
+  return {{"weights", weights},
+          {"bytes", bytes},
+          {"bpw", weights == 0 ? Json(nullptr)
+                               : Json(8.0 * static_cast<double>(bytes) / static_cast<double>(weights))}};
+}
+
+Json module_entry(const std::string& name, const WeightForm& form) {
+  Json parameters = Json::object(), parts = Json::array();
+  for (const auto& [key, value] : form.parameters) parameters[key] = number_json(value);
+  for (const PartSpec& part : form.parts) parts.push_back(part.name);
+  return {{"name", name},
+          {"codec", form.codec},
+          {"out", form.out},
+          {"in", form.in},
+          {"orientation", form.orientation == Orientation::out_in ? "out_in" : "in_out"},
+          {"parameters", parameters},
+          {"parts", parts},
+          {"bits", form.code_bits()},
+          {"bytes", form.bytes()},
+          {"bpw", size_json(checked_mul(form.out, form.in, name), form.bytes())["bpw"]}};
+}
+
 std::string artifact_method(const Json& manifest) {
   const std::string typical = json_string(manifest, "method", "qwb.json");
   for (const Json& module : manifest.at("modules")) {

@@ -1,7 +1,4 @@
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <cmath>
 
 #include "formats/companions.h"
 #include "formats/qwb.h"
@@ -10,26 +7,6 @@ namespace qwb {
 namespace fs = std::filesystem;
 
 namespace {
-
-// Whole numbers without a fraction, so that the file reads as it was meant.
-Json number_json(double value) {
-  if (value == std::floor(value) && std::abs(value) < 0x1p53 && !(value == 0 && std::signbit(value))) {
-    return static_cast<int64_t>(value);
-  }
-  return value;
-}
-
-// Bits of one code.
-int64_t code_bits(const QuantizedTensor& tensor) {
-  if (tensor.codec == "integer-grid") return static_cast<int64_t>(tensor.parameters.at("bits"));
-  if (tensor.codec == "int8-rows") return 8;
-  if (tensor.codec == "float-blocks") return 4;
-  if (tensor.codec == "ggml-blocks") {  // "Q4_K": 4
-    const auto type = ggml_type_from_number(static_cast<uint32_t>(tensor.parameters.at("type")));
-    return ggml_info(type.value()).name[1] - '0';
-  }
-  return 8 * dtype_size(tensor.parts.at("weight").dtype());
-}
 
 void check_matches(const ArtifactModule& module, const QuantizedTensor& tensor) {
   bool same = tensor.out == module.out && tensor.in == module.in &&
@@ -42,13 +19,6 @@ void check_matches(const ArtifactModule& module, const QuantizedTensor& tensor) 
   }
   if (!same)
     throw Error(ErrorKind::usage, "the tensor is not what was declared", "module '" + module.name + "'");
-}
-
-Json size_json(int64_t weights, int64_t bytes) {
-  return {{"weights", weights},
-          {"bytes", bytes},
-          {"bpw", weights == 0 ? Json(nullptr)
-                               : Json(8.0 * static_cast<double>(bytes) / static_cast<double>(weights))}};
 }
 
 }  // namespace
@@ -102,32 +72,15 @@ void ArtifactWriter::put(const std::string& module, const QuantizedTensor& tenso
   if (it == module_index_.end()) throw Error(ErrorKind::usage, "module '" + module + "' was not declared");
   Stored& stored = modules_[it->second];
   check_matches(stored.module, tensor);
-  int64_t bytes = 0;
-  Json parts = Json::array();
-  for (const PartSpec& part : stored.module.parts) {
-    const std::string name = module + "." + part.name;
-    const Bytes content = tensor.parts.at(part.name).view().bytes;
-    tensors_->put(name, content);
-    bytes += static_cast<int64_t>(content.size());
-    parts.push_back(part.name);
-  }
-  Json parameters = Json::object();
-  for (const auto& [name, value] : tensor.parameters) parameters[name] = number_json(value);
+  for (const PartSpec& part : stored.module.parts)
+    tensors_->put(module + "." + part.name, tensor.parts.at(part.name).view().bytes);
   const auto given = [&](const char* key) { return json_has(result, key) ? result.at(key) : Json(nullptr); };
-  Json record = {{"name", module},
-                 {"codec", tensor.codec},
-                 {"out", tensor.out},
-                 {"in", tensor.in},
-                 {"orientation", tensor.orientation == Orientation::out_in ? "out_in" : "in_out"},
-                 {"parameters", parameters},
-                 {"parts", parts},
-                 {"bits", code_bits(tensor)},
-                 {"bytes", bytes},
-                 {"bpw", size_json(checked_mul(tensor.out, tensor.in, module), bytes)["bpw"]},
-                 {"weight_error", given("weight_error")},
+  Json record = module_entry(module, {tensor.out, tensor.in, tensor.orientation, tensor.codec,
+                                      tensor.parameters, stored.module.parts});
+  record.update({{"weight_error", given("weight_error")},
                  {"output_error", given("output_error")},
                  {"seconds", given("seconds")},
-                 {"details", json_has(result, "details") ? result.at("details") : Json::object()}};
+                 {"details", json_has(result, "details") ? result.at("details") : Json::object()}});
   for (const char* key : {"method", "method_version", "settings"}) {
     if (json_has(result, key)) record[key] = result.at(key);
   }

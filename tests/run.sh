@@ -1,20 +1,18 @@
 #!/bin/sh
-# Builds and runs every test. Usage: sh tests/run.sh [--quick] [--no-fuzz] [--format]
+# Builds and runs every test. Usage: sh tests/run.sh [--quick] [--format]
 #   --quick   only the tests of the release build, neither sanitizers nor fuzzing
-#   --no-fuzz no fuzzing
 #   --format  also check that clang-format would change nothing
 # The last line says "N passed, N failed", summed over all parts; the exit code is 0 only if nothing failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . recipes/packages.sh
 
-quick=no format=no fuzz=yes
+quick=no format=no
 for argument in "$@"; do
   case $argument in
-    --quick) quick=yes fuzz=no ;;
-    --no-fuzz) fuzz=no ;;
+    --quick) quick=yes ;;
     --format) format=yes ;;
-    *) sed -n '2,6s/^# //p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,5s/^# //p' "$0" >&2; exit 2 ;;
   esac
 done
 
@@ -75,7 +73,7 @@ run_ctest() {
 
 release_tests() {
   build build/test all -- -DCMAKE_BUILD_TYPE=Release -DQWB_WERROR=ON -DQWB_BENCH=ON \
-    -DQWB_UNITY=tests || return
+    -DQWB_UNITY=all || return
   run_ctest build/test
 }
 
@@ -84,16 +82,16 @@ not_sanitized='^(FromNothing|Interruption|Eval|Evaluation|Perplexity|Speed|DemoM
 
 sanitized_tests() {
   # Not the programs that only start the tools: those are tested as released.
-  targets="test_base test_tensor test_formats test_cache test_kernels test_model test_quantize test_tokenizer test_evaluate test_hub"
-  build build/asan "$targets" -- -DCMAKE_BUILD_TYPE=RelWithDebInfo '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1' -DQWB_UNITY=all \
-    -DQWB_SANITIZE=address,undefined || return
+  targets="test_base test_tensor test_formats test_cache test_kernels test_model test_quantize test_tokenizer test_evaluate test_hub fuzz"
+  build build/checked "$targets" -- -DCMAKE_BUILD_TYPE=RelWithDebInfo '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1' -DQWB_UNITY=all \
+    -DCMAKE_CXX_COMPILER=clang++ -DQWB_FUZZ=ON -DQWB_SANITIZE=address,undefined || return
   # The leak check needs ptrace, which some containers forbid.
   leaks=1
-  build/asan/tests/test_base --gtest_filter=none >"$scratch/probe.log" 2>&1 || leaks=0
+  build/checked/tests/test_base --gtest_filter=none >"$scratch/probe.log" 2>&1 || leaks=0
   [ "$leaks" = 1 ] || echo "leaks are not looked for: $(head -1 "$scratch/probe.log")"
   ASAN_OPTIONS="detect_leaks=$leaks:detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1" \
   LSAN_OPTIONS="suppressions=$PWD/tests/leaks.supp:print_suppressions=0" UBSAN_OPTIONS=print_stacktrace=1 \
-    run_ctest build/asan -E "$not_sanitized|NOT_BUILT"
+    run_ctest build/checked -E "$not_sanitized|NOT_BUILT"
 }
 
 # seed NAME FOLDER: small valid inputs for a fuzz target.
@@ -113,9 +111,9 @@ fuzz_one() {
   name=$1 corpus=$scratch/corpus/$1
   mkdir -p "$corpus"
   seed "$name" "$corpus" || broken "no seeds for $name"
-  # A crash leaves its input under build/fuzz; ASan's own leak check slows libFuzzer down and needs ptrace.
-  if ASAN_OPTIONS=detect_leaks=0 "build/fuzz/tests/fuzz/$name" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=1024 \
-    -max_len=65536 -print_final_stats=1 -artifact_prefix="build/fuzz/$name-" "$corpus" >"$scratch/$name.log" 2>&1 </dev/null; then
+  # A crash leaves its input under build/checked; ASan's own leak check slows libFuzzer down and needs ptrace.
+  if ASAN_OPTIONS=detect_leaks=0 "build/checked/tests/fuzz/$name" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=1024 \
+    -max_len=65536 -print_final_stats=1 -artifact_prefix="build/checked/$name-" "$corpus" >"$scratch/$name.log" 2>&1 </dev/null; then
     passed=$((passed + 1))
     echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$scratch/$name.log") inputs"
   else
@@ -128,8 +126,6 @@ fuzz_tests() {
   # Its manifest is a seed.
   build/test/bin/qwb-quantize -q --model recipes/demo/gpt2 --method rtn >/dev/null || broken "quantizing the demo"
   build/test/bin/qwb-quantize -q --model recipes/demo/gpt2 --method nf4 >/dev/null || broken "quantizing the demo"
-  build build/fuzz fuzz -- -DCMAKE_BUILD_TYPE=RelWithDebInfo '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1' -DQWB_FUZZ=ON \
-    -DQWB_UNITY=all -DQWB_TESTS=OFF -DCMAKE_CXX_COMPILER=clang++ || return
   for source in tests/fuzz/*_fuzz.cpp; do
     fuzz_one "$(basename "$source" .cpp)"
   done
@@ -155,17 +151,17 @@ fuzz_runtime() {
 }
 
 packages="$build_packages $test_packages"
-[ $fuzz = no ] || packages="$packages $fuzz_packages"
+[ $quick = yes ] || packages="$packages $fuzz_packages"
 [ $format = no ] || packages="$packages $format_packages"
 # shellcheck disable=SC2086
 need_packages $packages || echo "trying without them"
-[ $fuzz = no ] || fuzz_runtime || broken "the runtime of libFuzzer"
+[ $quick = yes ] || fuzz_runtime || broken "the runtime of libFuzzer"
 
 [ $format = no ] || part "format" format_check
 part "release" release_tests
 if [ $quick = no ]; then
   part "address and undefined-behaviour sanitizers" sanitized_tests
+  part "fuzzing" fuzz_tests
 fi
-[ $fuzz = no ] || part "fuzzing" fuzz_tests
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -1,6 +1,4 @@
 // qwb-convert: a model in one format becomes a model in another.
-#include <fmt/format.h>
-
 #include <memory>
 #include <set>
 #include <string>
@@ -9,6 +7,7 @@
 #include "lib/base/error.h"
 #include "tools/common/choose.h"
 #include "tools/common/convert_job.h"
+#include "tools/common/gguf_job.h"
 #include "tools/common/method_flags.h"
 #include "tools/common/pull.h"
 #include "tools/common/quantities.h"
@@ -25,10 +24,11 @@ constexpr const char* kConvertExamples =
     "  qwb-convert ./llama-gptq --to huggingface --dtype f16    dequantized\n"
     "  qwb-convert ./llama-nf4 --to gptq --requantize rtn --bits 4 --group-size 128\n"
     "  qwb-convert ./llama-awq --to qwb --dry-run               what would be exact, and how large it gets\n"
-    "The new folder's path is the only thing on standard output.";
+    "  qwb-convert ./llama --to gguf --type q4_k ./llama.gguf   every matrix as Q4_K blocks\n"
+    "The new folder's (or file's) path is the only thing on standard output.";
 
 struct Options {
-  std::string in, to, out, dtype, method, max_shard_size;
+  std::string in, to, out, dtype, method, max_shard_size, type, embedding_type, output_type;
   bool round_scales = false, force = false;
   std::unique_ptr<MethodFlags> parameters;
 };
@@ -36,6 +36,8 @@ struct Options {
 Path default_target(const Path& source, const std::string& format) {
   const Path plain = std::filesystem::absolute(source).lexically_normal();
   const std::string name = (plain.has_filename() ? plain : plain.parent_path()).filename().string();
+  if (format == kGgufFormat)
+    return Path(plain.extension() == ".gguf" ? plain.stem().string() + "-new.gguf" : name + ".gguf");
   return Path(name + "-" + format);
 }
 
@@ -55,30 +57,64 @@ ConvertOptions convert_options(const Options& o, const PackedFormat& target) {
   return options;
 }
 
-int convert(const Options& o, Tool& tool) {
-  const Path folder = model_folder(o.in, tool.progress());
-  require_model_folder(folder);
-  const PackedFormat& target = find_packed_format(o.to);
-  const Path out = o.out.empty() ? default_target(folder, target.name()) : Path(o.out);
-  Conversion conversion(open_model(folder), target, convert_options(o, target));
-  if (!tool.dry_run()) {
-    const Path place = std::filesystem::absolute(out).parent_path();
-    if (free_disk_space(place) < conversion.tensor_bytes()) {
-      throw Error(ErrorKind::failed,
-                  fmt::format("the folder needs {}, and {} are free", human_bytes(conversion.tensor_bytes()),
-                              human_bytes(free_disk_space(place))),
-                  place.string(), "free some space or choose another place");
-    }
-    conversion.write(out, tool.progress());
-  }
-  tell_conversion(conversion, !tool.dry_run(), tool);
+GgufOptions gguf_options(const Options& o) {
+  GgufOptions options;
+  const auto type = [](const std::string& text, const char* flag) {
+    return text.empty() ? std::nullopt : std::optional(parse_ggml_type(text, flag));
+  };
+  options.type = type(o.type, "--type");
+  options.otherwise = type(o.method, "--requantize");
+  options.embedding = type(o.embedding_type, "--token-embedding-type");
+  options.output = type(o.output_type, "--output-tensor-type");
+  options.plain = type(o.dtype.empty() ? "" : std::string(dtype_name(parse_dtype(o.dtype))), "--dtype");
+  return options;
+}
+
+// Flags of one kind of target given for the other are mistakes, not to be ignored.
+void check_flags(const Options& o) {
+  const bool gguf = o.to == kGgufFormat;
+  const auto refuse = [&](bool given, const char* flag) {
+    if (given) throw Error(ErrorKind::usage, std::string(flag) + " means nothing for --to " + o.to);
+  };
+  refuse(!gguf && !o.type.empty(), "--type");
+  refuse(!gguf && !o.embedding_type.empty(), "--token-embedding-type");
+  refuse(!gguf && !o.output_type.empty(), "--output-tensor-type");
+  refuse(gguf && !o.max_shard_size.empty(), "--max-shard-size");
+  refuse(gguf && o.round_scales, "--round-scales");
+}
+
+void answer(Json json, const Path& out, Tool& tool) {
   if (tool.json()) {
-    Json json = conversion_json(conversion);
     json["folder"] = tool.dry_run() ? Json(nullptr) : Json(out.string());
     tool.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   } else if (!tool.dry_run()) {
     tool.print(out.string() + "\n");
   }
+}
+
+int convert_to_gguf(const Options& o, const Path& folder, Tool& tool) {
+  const Path out = o.out.empty() ? default_target(folder, o.to) : Path(o.out);
+  const OpenModel open = open_model(folder);
+  const GgufReport report = make_gguf(open, out, gguf_options(o), o.force, tool);
+  tell_gguf(report, !tool.dry_run(), tool);
+  answer(gguf_json(open, report), out, tool);
+  return 0;
+}
+
+int convert(const Options& o, Tool& tool) {
+  const Path folder = model_folder(o.in, tool.progress());
+  require_model_folder(folder);
+  check_flags(o);
+  if (o.to == kGgufFormat) return convert_to_gguf(o, folder, tool);
+  const PackedFormat& target = find_packed_format(o.to);
+  const Path out = o.out.empty() ? default_target(folder, target.name()) : Path(o.out);
+  Conversion conversion(open_model(folder), target, convert_options(o, target));
+  if (!tool.dry_run()) {
+    require_disk_space(std::filesystem::absolute(out).parent_path(), conversion.tensor_bytes());
+    conversion.write(out, tool.progress());
+  }
+  tell_conversion(conversion, !tool.dry_run(), tool);
+  answer(conversion_json(conversion), out, tool);
   return 0;
 }
 
@@ -86,15 +122,25 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("IN", o.in, "A model in any format: a folder, or its name on the Hub")
       ->type_name("")
       ->required();
-  app.add_option("OUT", o.out, "The new folder [./NAME-FORMAT]")->type_name("");
+  app.add_option("OUT", o.out, "The new folder [./NAME-FORMAT], or for gguf the file [./NAME.gguf]")
+      ->type_name("");
   app.add_option("--to", o.to, format_help())->type_name("FORMAT")->required();
   app.add_option("--dtype", o.dtype,
                  "f32, f16 or bf16 for everything that is not quantized [as it is; dequantized modules: the "
                  "model's]")
       ->type_name("TYPE");
-  app.add_option("--requantize", o.method,
-                 "quantize anew, by this method, the modules that FORMAT cannot hold exactly [refuse them]")
+  app.add_option(
+         "--requantize", o.method,
+         "quantize anew, by this method (for gguf: as this type), the modules that FORMAT cannot hold "
+         "exactly [refuse them]")
       ->type_name("METHOD");
+  app.add_option("--type", o.type,
+                 "gguf: every matrix as this type, exact or not [as it is stored]: " + ggml_type_names())
+      ->type_name("TYPE");
+  app.add_option("--token-embedding-type", o.embedding_type, "gguf: the type of token_embd [as --type says]")
+      ->type_name("TYPE");
+  app.add_option("--output-tensor-type", o.output_type, "gguf: the type of output [as --type says]")
+      ->type_name("TYPE");
   app.add_flag("--round-scales", o.round_scales,
                "let scales lose bits where FORMAT has a narrower type [refuse]");
   app.add_option("--max-shard-size", o.max_shard_size,

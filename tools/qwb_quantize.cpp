@@ -9,6 +9,7 @@
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
 #include "tools/common/convert_job.h"
+#include "tools/common/gguf_job.h"
 #include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"
 #include "tools/common/requantize.h"
@@ -160,19 +161,22 @@ void copy_artifact(const Path& from, const Path& to, bool force) {
     throw Error(ErrorKind::usage, "the folder exists", to.string(), "choose another --out or add --force");
 }
 
-// What --format asks for; null: the artifact itself.
-const PackedFormat* wanted_format(const Options& options) {
-  if (options.format.empty()) return nullptr;
+// Throws if --format asks for what cannot be.
+void check_format(const Options& options, const Plan& plan) {
+  if (options.format.empty()) return;
   if (options.out.empty()) throw Error(ErrorKind::usage, "--format needs --out");
   if (options.no_cache)
     throw Error(ErrorKind::usage, "--format needs the cache, which keeps the artifact", "--no-cache");
-  return &find_packed_format(options.format);
+  if (options.format == kGgufFormat) return check_plan_fits_gguf(plan);
+  check_plan_fits(plan, find_packed_format(options.format));
 }
 
-void convert_artifact(const Path& from, const PackedFormat& target, const Options& options, Tool& tool) {
+void convert_artifact(const Path& from, const Options& options, Tool& tool) {
+  if (options.format == kGgufFormat)
+    return tell_gguf(make_gguf(open_model(from), options.out, {}, options.force, tool), true, tool);
   ConvertOptions convert;
   convert.replace = options.force;
-  Conversion conversion(open_model(from), target, convert);
+  Conversion conversion(open_model(from), find_packed_format(options.format), convert);
   conversion.write(options.out, tool.progress());
   tell_conversion(conversion, true, tool);
 }
@@ -201,8 +205,7 @@ void save_calibration(const QuantizeJob& job, const Options& options, Tool& tool
 int quantize(const Options& options, Tool& tool) {
   check_out(options);
   const QuantizeJob job(options.wanted->request(tool), tool.progress());
-  const PackedFormat* format = wanted_format(options);
-  if (format != nullptr) check_plan_fits(job.plan(), *format);
+  check_format(options, job.plan());
   save_calibration(job, options, tool);
   const Store store;
   if (tool.dry_run()) return tell_plan(job, store, options, tool);
@@ -231,13 +234,14 @@ int quantize(const Options& options, Tool& tool) {
   };
   const std::string note = job.plan().method_name() + " of " + job.model_folder().string();
   const CacheObject object = store.build(key, fill, note, [&](const std::string& text) { tool.note(text); });
-  if (format != nullptr) {
-    convert_artifact(object.data, *format, options, tool);
+  const bool other_format = !options.format.empty();
+  if (other_format) {
+    convert_artifact(object.data, options, tool);
   } else if (!options.out.empty()) {
     copy_artifact(object.data, options.out, options.force);
   }
   const Path folder = options.out.empty() ? object.data : Path(options.out);
-  answer(format != nullptr ? object.data : folder, folder, cached, key.hex(), options, tool);
+  answer(other_format ? object.data : folder, folder, cached, key.hex(), options, tool);
   return 0;
 }
 

@@ -1,17 +1,17 @@
 #include "lib/evaluate/cost_record.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "lib/evaluate/estimate_json.h"
 
 namespace qwb {
 namespace {
 
-// JSON has no NaN or infinity: a number that is none is absent.
 Json number(std::optional<double> value) {
-  return value && std::isfinite(*value) ? Json(*value) : Json(nullptr);
+  return number_json(value);
 }
 Json text(const std::string& value) {
-  return value.empty() ? Json(nullptr) : Json(value);
+  return text_json(value);
 }
 
 Json spread_json(const Spread& spread) {

@@ -2,16 +2,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
 #include "lib/evaluate/energy/sysfs.h"
-#include "lib/evaluate/result_cache.h"
 #include "lib/evaluate/session.h"
 #include "lib/kernels/isa.h"
 
 namespace qwb {
 namespace {
+
+// Where a folder lies, whatever it was called.
+std::string real_path(const Path& folder) {
+  std::error_code ignored;
+  const Path path = std::filesystem::weakly_canonical(folder, ignored);
+  return ignored ? folder.string() : path.string();
+}
 
 constexpr int kCostsVersion = 1;  // of how costs are measured: another one is another result
 
@@ -35,7 +42,7 @@ Json Evaluation::speed_key(const Subject& subject) const {
   return {{"what", "speed"},
           {"version", kCostsVersion},
           {"program", options_.version},
-          {"content", subject.open.content_hash(options_.memo)},
+          {"content", subject.open.content_hash(options_.quality.keeper->memo_folder())},
           {"tests", grid_json(speed_tests(options_.speed_options.grid, subject.model->config()))},
           {"repetitions", options_.speed_options.repetitions},
           {"int8_forward", int8_forward_json(*subject.model, options_.int8_forward)},
@@ -57,28 +64,23 @@ Json Evaluation::energy_key(const Subject& subject) const {
 }
 
 std::optional<Json> Evaluation::known(const Json& key) const {
-  if (options_.fresh || options_.results.empty()) return std::nullopt;
-  return load_result(options_.results, key);
+  if (options_.quality.fresh || !options_.quality.keeper) return std::nullopt;
+  return options_.quality.keeper->find(key);
 }
 
-void Evaluation::keep(const Json& key, const Json& value) {
-  if (options_.results.empty()) return;
-  try {
-    store_result(options_.results, key, value);
-  } catch (const Error& error) {
-    progress_.note(std::string("this measurement is not kept for later runs: ") + error.what());
-  }
+void Evaluation::keep(const Json& key, const Json& value) const {
+  if (options_.quality.keeper) options_.quality.keeper->keep(key, value);
 }
 
-void Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& record) {
-  if (!options_.speed) return;
-  const Json key = options_.results.empty() ? Json() : speed_key(subject);
-  if (const auto found = known(key)) {
+bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& record) {
+  if (!options_.speed) return false;
+  const Json key = options_.quality.keeper ? speed_key(subject) : Json();
+  if (const auto found = known(key); found && json_has(*found, "speed") && json_has(*found, "memory")) {
     record.speed = found->at("speed");
     record.memory = found->at("memory");
-    record.speed["cached"] = true;
+    record.speed["cached"] = record.memory["cached"] = true;
     progress_.note(record.artifact + ": speed as measured before (--fresh measures again)");
-    return;
+    return false;
   }
   SpeedCost cost;
   cost.result = measure_speed(*subject.model, options_.speed_options, progress_);
@@ -93,6 +95,7 @@ void Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& reco
   record.speed = speed_json(cost);
   account_memory(subject, record);
   keep(key, {{"speed", record.speed}, {"memory", record.memory}});
+  return true;
 }
 
 void Evaluation::prepare(const std::vector<Path>& folders) {
@@ -125,14 +128,14 @@ void Evaluation::prepare(const std::vector<Path>& folders) {
 
 // With a perplexity its own energy has to be measured anyway.
 bool Evaluation::energy_may_be_known() const {
-  return !options_.results.empty() && !options_.perplexity;
+  return options_.quality.keeper && !options_.quality.perplexity;
 }
 
 void Evaluation::measure_energy_of(const Subject& subject, EvaluationRecord& record) {
   if (!meter_ || !options_.speed) return;
   const Json key = energy_may_be_known() ? energy_key(subject) : Json();
   const auto found = energy_may_be_known() ? known(key) : std::nullopt;
-  if (found) {
+  if (found && found->is_object()) {
     record.energy = *found;
     record.energy["cached"] = true;
     progress_.note(record.artifact + ": energy as measured before (--fresh measures again)");
@@ -153,12 +156,12 @@ void Evaluation::begin_perplexity_energy(const std::string& artifact) {
   meter_->start();
 }
 
-void Evaluation::end_perplexity_energy(EvaluationRecord& record) {
+void Evaluation::end_perplexity_energy(EvaluationRecord& record, int64_t tokens) {
   if (!meter_) return;
   EnergyCost& cost = energies_[real_path(record.artifact)];
   EnergyWindow window;
   window.work = "perplexity";
-  window.tokens = record.perplexity->windows * record.perplexity->context;
+  window.tokens = tokens;
   window.report = meter_->stop();
   std::erase_if(cost.windows, [](const EnergyWindow& old) { return old.work == "perplexity"; });
   cost.windows.push_back(std::move(window));
@@ -166,8 +169,7 @@ void Evaluation::end_perplexity_energy(EvaluationRecord& record) {
   record.energy = energy_json(cost);
 }
 
-void Evaluation::account_memory(const Subject& subject, EvaluationRecord& record) {
-  if (kv_tokens_ == 0) return;  // nothing ran
+void Evaluation::account_memory(const Subject& subject, EvaluationRecord& record) const {
   MemoryCost cost;
   cost.use = memory_use();
   cost.peak_reset = peak_reset_;
@@ -175,7 +177,7 @@ void Evaluation::account_memory(const Subject& subject, EvaluationRecord& record
   cost.ledger = memory_ledger();
   cost.model = subject.model->weight_bytes();
   cost.kv_tokens = kv_tokens_;
-  cost.kv_bytes = kv_cache_bytes(subject.model->config(), kv_tokens_);
+  if (kv_tokens_ > 0) cost.kv_bytes = kv_cache_bytes(subject.model->config(), kv_tokens_);
   cost.quantize_peak = subject.quantize_peak;
   record.memory = memory_json(cost);
 }

@@ -55,7 +55,7 @@ void q5_1(const std::byte* block, float* out) {
 }
 
 void q8_0(const std::byte* block, float* out) {
-  simd::from_int8(block + 2, 32, half_at(block, 0), out);
+  simd::from_int8(block + 2, 32, half_at(block, 0), 1.0f, out);
 }
 
 // K blocks of 256: two halves of 128, in each four runs of 32 that lie in different bits of the same bytes.

@@ -148,13 +148,6 @@ void for_rows_out_in(const ModuleTask& task,
   });
 }
 
-double relative_error(const std::vector<ErrorSum>& pieces) {
-  ErrorSum total;
-  for (const ErrorSum& piece : pieces) total.add(piece);
-  if (total.norm > 0) return total.error / total.norm;
-  return total.error > 0 ? std::numeric_limits<double>::max() : 0;
-}
-
 QuantizedTensor empty_tensor(const ModuleInfo& info, const Storage& storage) {
   QuantizedTensor tensor;
   tensor.out = info.out;

@@ -27,9 +27,6 @@ const float* required_hessian(const ModuleTask& task);
 // Throws failed, naming the module, if the tensor's shape or type is not what info says.
 void check_task(const ModuleTask& task);
 
-// |W - Q|^2 / |W|^2 over the pieces, added in their order; 0 for an all-zero weight kept exactly.
-double relative_error(const std::vector<ErrorSum>& pieces);
-
 // f32 to f32, f16 or bf16 (round to nearest, ties to even). Throws failed, naming `where`, if a value becomes
 // infinite.
 void narrow(const float* values, int64_t count, DType type, std::byte* out, const std::string& where);

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "lib/base/bytes.h"
+#include "lib/tensor/error_sum.h"
 
 namespace qwb {
 
@@ -30,21 +31,7 @@ void round_to_int8(const float* values, int64_t count, float factor, int8_t* cod
 void rank_among(const float* values, int64_t count, float factor, const std::array<float, 15>& bounds,
                 uint8_t* ranks);
 
-// Squared error and squared norm of a piece of the weight (a row, a run of blocks), summed in f64.
-struct ErrorSum {
-  double error = 0;
-  double norm = 0;
-  void add(float weight, float quantized) {
-    const double difference = static_cast<double>(weight) - quantized;
-    error += difference * difference;
-    norm += static_cast<double>(weight) * weight;
-  }
-  void add(const ErrorSum& other) {
-    error += other.error;
-    norm += other.norm;
-  }
-};
-// Those of a run of weights, in f32 over short stretches: the last bits differ between instruction sets.
+// Errors of a run of weights, in f32 over short stretches: the last bits differ between instruction sets.
 // quantized[i] = (codes[i] - zero) * scale
 ErrorSum step_errors(const float* values, const uint8_t* codes, int64_t count, float scale, int zero);
 ErrorSum int8_errors(const float* values, const int8_t* codes, int64_t count, float scale);

@@ -3,12 +3,22 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/tensor/tensor.h"
 #include "lib/tensor/weight.h"
 
 namespace qwb {
+
+// The end of the name of a module's weight while it is a plain tensor.
+inline constexpr std::string_view kWeightSuffix = ".weight";
+
+// A weight whose parts lie in the source or, where they had to be rearranged, in `owned`.
+struct LoadedWeight {
+  Weight weight;
+  std::vector<Tensor> owned;
+};
 
 class TensorSource {
  public:
@@ -20,6 +30,10 @@ class TensorSource {
   // The stored form of a module (a linear layer by its checkpoint name, without ".weight") if it is
   // quantized, checked; nothing if its weight is a plain tensor "<module>.weight" or absent.
   virtual std::optional<Weight> quantized(const std::string& /*module*/) const { return std::nullopt; }
+  // The same without what had to be rearranged being kept by the source. Throws not_found.
+  virtual LoadedWeight load_quantized(const std::string& module) const;
+  // What load_quantized() will give, known without reading codes. Throws not_found.
+  virtual WeightForm quantized_form(const std::string& module) const;
   // The names of all modules for which quantized() gives something, in a fixed order.
   virtual std::vector<std::string> quantized_modules() const { return {}; }
   // The bytes of this tensor are not needed for a while: a mapped file may drop its pages from memory.

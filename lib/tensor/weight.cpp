@@ -116,14 +116,7 @@ int64_t Weight::bytes() const {
 }
 
 int Weight::code_bits() const {
-  struct Bits {
-    int operator()(const DenseWeight& w) const { return static_cast<int>(8 * dtype_size(w.values.dtype)); }
-    int operator()(const IntegerGrid& w) const { return w.bits; }
-    int operator()(const Int8Rows&) const { return 8; }
-    int operator()(const FloatBlocks&) const { return 4; }
-    int operator()(const GgmlBlocks& w) const { return ggml_info(w.type).name[1] - '0'; }  // "Q4_K"
-  };
-  return std::visit(Bits{}, storage);
+  return weight_form(*this).code_bits();
 }
 
 std::string Weight::codec() const {
@@ -254,6 +247,7 @@ std::map<std::string, TensorView> weight_parts(const Weight& weight) {
               {"nested_absmax", w.nested_absmax},
               {"nested_map", w.nested_map}};
     }
+    std::map<std::string, TensorView> operator()(const GgmlBlocks& w) const { return {{"blocks", w.blocks}}; }
   };
   auto parts = std::visit(Parts{}, weight.storage);
   std::erase_if(parts, [](const auto& part) { return part.second.empty(); });
@@ -280,6 +274,11 @@ WeightForm weight_form(const Weight& weight) {
       form.parameters["nested_offset"] = blocks->nested_offset;
     }
     form.parts = float_blocks_parts(weight.out, weight.in, blocks->block_size, nested, blocks->nested_block);
+  } else if (const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage)) {
+    form.codec = "ggml-blocks";
+    form.parameters = {{"type", static_cast<double>(ggml->type)},
+                       {"head_rows", static_cast<double>(ggml->head_rows)}};
+    form.parts = ggml_blocks_parts(weight.out, weight.in, ggml->type);
   } else {
     const TensorView& values = std::get<DenseWeight>(weight.storage).values;
     form.parts = {{"weight", values.dtype, values.shape}};
@@ -303,6 +302,17 @@ int64_t WeightForm::bytes() const {
   for (const PartSpec& spec : parts)
     total += checked_mul(element_count(spec.shape, spec.name), dtype_size(spec.dtype), spec.name);
   return total;
+}
+
+int WeightForm::code_bits() const {
+  if (codec == "integer-grid") return static_cast<int>(parameters.at("bits"));
+  if (codec == "int8-rows") return 8;
+  if (codec == "float-blocks") return 4;
+  if (codec == "ggml-blocks") {
+    const auto type = ggml_type_from_number(static_cast<uint32_t>(parameters.at("type")));
+    return ggml_info(type.value()).name[1] - '0';  // "Q4_K"
+  }
+  return static_cast<int>(8 * dtype_size(part("weight").dtype));
 }
 
 void pack_codes(const uint8_t* codes, int64_t count, int bits, std::byte* packed) {

@@ -146,6 +146,7 @@ struct WeightForm {
   bool has(const std::string& part) const;
   const PartSpec& part(const std::string& name) const;  // throws usage if there is none
   int64_t bytes() const;                                // of all parts
+  int code_bits() const;                                // as Weight::code_bits
 };
 WeightForm weight_form(const Weight& weight);
 // The parts by name; the bytes are the weight's.

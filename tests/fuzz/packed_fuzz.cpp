@@ -16,9 +16,9 @@ void open_and_read(const qwb::Path& folder, const qwb::Json& settings) {
   const qwb::PackedFormat* format = qwb::detect_packed_format(settings);
   if (format == nullptr) return;
   const qwb::PackedSource source(qwb::Checkpoint::open(folder), *format, settings);
-  for (const qwb::PackedModule& module : source.modules()) {
+  for (const std::string& module : source.quantized_modules()) {
     if (module.form.bytes() > kLargest || module.form.out > kLargest / module.form.in) continue;
-    const qwb::PackedWeight weight = source.load(module.name);
+    const qwb::LoadedWeight weight = source.load_quantized(module);
     if (qwb::weight_form(weight.weight).parts != module.form.parts) std::abort();
     qwb::FloatBuffer values(weight.weight.out * weight.weight.in);
     qwb::dequantize(weight.weight, values.data());

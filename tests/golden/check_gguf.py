@@ -1,7 +1,7 @@
 """Runs llama.cpp on GGUF files that qwb wrote, and qwb on files that llama.cpp quantized.
 
 usage: check_gguf.py BUILD LLAMA_BIN MODEL TEXT [--context N] [--windows N] [--types F32,Q8_0,...]   (packages: gguf tokenizers)
-BUILD: qwb's build folder with the targets write_gguf, qwb-eval and qwb-complete; LLAMA_BIN: llama-quantize, llama-perplexity,
+BUILD: qwb's build folder with the targets qwb-convert, qwb-eval and qwb-complete; LLAMA_BIN: llama-quantize, llama-perplexity,
 llama-tokenize, llama-completion. For every type: the tensors against llama-quantize --pure of our F32 file, the perplexity of both
 files in both programs, warnings of the loader. For F32: the ids of the text against `tokenizers`, and the greedy continuation.
 The last line says whether all that must hold did.
@@ -92,14 +92,15 @@ def check_text(path):
 
 folder = Path(tempfile.mkdtemp(prefix="check-gguf-"))
 plain = folder / "plain.gguf"
-run(args.build / "tests/write_gguf", args.model, plain, "F32")
+run(args.build / "bin/qwb-convert", args.model, plain, "--to", "gguf", "--type", "F32")
 check_text(plain)
 print("type     tensors that differ   ours in llama.cpp  theirs in llama.cpp   ours in qwb  theirs in qwb")
 for kind in args.types.split(","):
     ours, theirs = folder / f"ours-{kind}.gguf", folder / f"theirs-{kind}.gguf"
-    extra = [args.embedding, args.embedding] if args.embedding and kind.startswith("Q") else []
-    run(args.build / "tests/write_gguf", args.model, ours, kind, *extra)
-    flags = ["--token-embedding-type", args.embedding, "--output-tensor-type", args.embedding] if extra else []
+    flags = []
+    if args.embedding and kind.startswith("Q"):
+        flags = ["--token-embedding-type", args.embedding, "--output-tensor-type", args.embedding]
+    run(args.build / "bin/qwb-convert", args.model, ours, "--to", "gguf", "--type", kind, *flags)
     run(args.llama / "llama-quantize", "--pure", *flags, plain, theirs, kind, 2)
     bad = different(ours, theirs)
     a, complaints = their_perplexity(ours)

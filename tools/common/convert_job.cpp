@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "tools/common/gguf_job.h"
 #include "tools/common/text.h"
 
 namespace qwb {
@@ -25,27 +27,41 @@ std::string inexact_line(const Conversion& conversion, How how, bool done) {
   if (!modules.front()->reason.empty())
     text += fmt::format(" ({} {})", modules.front()->target.name, modules.front()->reason);
   if (!done) return text;
-  std::stable_sort(modules.begin(), modules.end(),
-                   [](const auto* a, const auto* b) { return a->error > b->error; });
-  if (modules.front()->error <= 0) return text + "; no value changed";
-  text += "; largest relative weight error added: ";
-  for (size_t i = 0; i < std::min(kTold, modules.size()); ++i)
-    text += fmt::format("{}{:.2e} in {}", i == 0 ? "" : ", ", modules[i]->error, modules[i]->target.name);
-  return text;
+  std::vector<ModuleError> errors;
+  for (const ConvertedModule* module : modules) errors.push_back({module->error, module->target.name});
+  return text + "; " + worst_errors(std::move(errors));
 }
 
 }  // namespace
 
+std::string worst_errors(std::vector<ModuleError> errors) {
+  std::stable_sort(errors.begin(), errors.end(),
+                   [](const ModuleError& a, const ModuleError& b) { return a.error > b.error; });
+  if (errors.empty() || errors.front().error <= 0) return "no value changed";
+  std::string text = "largest relative weight error added: ";
+  for (size_t i = 0; i < std::min(kTold, errors.size()); ++i)
+    text += fmt::format("{}{:.2e} in {}", i == 0 ? "" : ", ", errors[i].error, errors[i].module);
+  return text;
+}
+
 std::string format_help() {
   std::string text = "what to write:";
   for (const auto& format : packed_formats()) text += "\n" + format->name() + ": " + format->summary();
-  return text;
+  return text + "\n" + kGgufFormat + ": one file for llama.cpp and its kin, with tokenizer and chat template";
 }
 
 std::string format_names() {
   std::string names;
-  for (const auto& format : packed_formats()) names += (names.empty() ? "" : ", ") + format->name();
-  return names;
+  for (const auto& format : packed_formats()) names += format->name() + ", ";
+  return names + kGgufFormat;
+}
+
+void require_disk_space(const Path& place, int64_t bytes) {
+  const int64_t free = free_disk_space(place);
+  if (free >= bytes) return;
+  throw Error(ErrorKind::failed,
+              fmt::format("this needs {}, and {} are free", human_bytes(bytes), human_bytes(free)),
+              place.string(), "free some space or choose another place");
 }
 
 DType parse_dtype(const std::string& text) {

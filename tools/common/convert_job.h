@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "formats/convert.h"
 #include "tools/common/tool.h"
@@ -12,8 +13,17 @@ namespace qwb {
 std::string format_help();
 // "gptq, awq, ..."
 std::string format_names();
+// Throws `failed` unless that many bytes are free where `place` is.
+void require_disk_space(const Path& place, int64_t bytes);
 // "float16", "f16", "bf16", ...; throws usage.
 DType parse_dtype(const std::string& text);
+
+struct ModuleError {
+  double error = 0;  // |W - W'|^2 / |W|^2
+  std::string module;
+};
+// "largest relative weight error added: ..." of the three worst.
+std::string worst_errors(std::vector<ModuleError> errors);
 
 // schema, source, source_format, format, exact, bytes, modules [{name, how, reason, bytes, error}], counts.
 Json conversion_json(const Conversion& conversion);

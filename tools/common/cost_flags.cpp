@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "cache/store.h"
 #include "lib/base/error.h"
 #include "lib/evaluate/speed_table.h"
 #include "tools/common/text.h"
@@ -79,7 +78,6 @@ std::string environment(const char* name, const std::string& fallback) {
 void add_cost_flags(CLI::App& app, CostFlags& flags) {
   add_speed_flags(app, flags);
   add_energy_flags(app, flags);
-  app.add_flag("--fresh", flags.fresh, "Measure again what an earlier run measured on this machine");
 }
 
 void check_cost_flags(const CostFlags& flags, bool json, bool reads_records) {
@@ -97,16 +95,12 @@ void apply_cost_flags(const CostFlags& flags, EvaluationOptions& options) {
   options.speed_options.grid = {flags.prompts, flags.generates, flags.depths};
   options.speed_options.repetitions = flags.repetitions;
   options.energy = flags.energy;
-  options.fresh = flags.fresh;
   options.energy_options.declared_watts = flags.watts;
   options.energy_options.meter_command = flags.meter;
   options.energy_options.powercap = environment("QWB_POWERCAP", options.energy_options.powercap.string());
   options.energy_options.nvml_library = environment("QWB_NVML", options.energy_options.nvml_library);
   options.energy_plan.idle_seconds = flags.idle;
   options.energy_plan.seconds = flags.energy_seconds;
-  const Path root = default_cache_root();
-  options.results = root / "results";
-  options.memo = root / "memo";
   options.version = version_line("qwb-eval");
 }
 
@@ -135,11 +129,6 @@ std::string energy_cell(const Json& record) {
       return human_number(*joules) + " J/token (" + text_at(record.at("energy"), "method") + ")";
   }
   return "n/a";
-}
-
-std::string memory_cell(const Json& record) {
-  if (!json_has(record, "memory")) return "-";
-  return bytes_at(record, "/memory/peak_bytes");
 }
 
 namespace {
@@ -198,7 +187,22 @@ void narrate_costs(const Json& record, Tool& tool) {
   for (const Json& reason : energy.at("reasons")) tool.note("energy: " + reason.get<std::string>());
 }
 
-std::string grid_text(const std::vector<Json>& records, bool color) {
+bool add_grid_rows(const Json& record, std::vector<std::vector<std::string>>& rows) {
+  if (!json_has(record, "speed") || !json_has(record.at("speed"), "tests")) return false;
+  for (const Json& test : record.at("speed").at("tests")) {
+    const auto rate = [&](const char* key) {
+      const auto value = number_at(test, key);
+      return value ? human_number(*value) + " t/s" : "-";
+    };
+    const auto deviation = number_at(test, "/stddev");
+    rows.push_back({text_at(record, "artifact"), text_at(test, "name"), rate("/median"),
+                    rate("/mean") + (deviation ? " ± " + human_number(*deviation) : ""), rate("/min"),
+                    rate("/max")});
+  }
+  return record.at("speed").at("tests").size() > 2;
+}
+
+std::string grid_text(const std::vector<std::vector<std::string>>& rows, bool color) {
   using Align = Table::Align;
   Table table({{"artifact", Align::left},
                {"test", Align::right},
@@ -206,23 +210,8 @@ std::string grid_text(const std::vector<Json>& records, bool color) {
                {"mean", Align::right},
                {"min", Align::right},
                {"max", Align::right}});
-  bool more = false;
-  for (const Json& record : records) {
-    if (!json_has(record, "speed") || !json_has(record.at("speed"), "tests")) continue;
-    const Json& tests = record.at("speed").at("tests");
-    more |= tests.size() > 2;
-    for (const Json& test : tests) {
-      const auto rate = [&](const char* key) {
-        const auto value = number_at(test, key);
-        return value ? human_number(*value) + " t/s" : "-";
-      };
-      const auto deviation = number_at(test, "/stddev");
-      table.add_row({text_at(record, "artifact"), text_at(test, "name"), rate("/median"),
-                     rate("/mean") + (deviation ? " ± " + human_number(*deviation) : ""), rate("/min"),
-                     rate("/max")});
-    }
-  }
-  return more ? "\n" + table.text(color) : "";
+  for (const auto& row : rows) table.add_row(row);
+  return table.text(color);
 }
 
 }  // namespace qwb

@@ -21,7 +21,6 @@ struct CostFlags {
   std::string meter;
   double idle = 10;
   double energy_seconds = 10;
-  bool fresh = false;
 };
 
 void add_cost_flags(CLI::App& app, CostFlags& flags);
@@ -31,13 +30,13 @@ void check_cost_flags(const CostFlags& flags, bool json, bool reads_records);
 // and QWB_NVML (a library in place of libnvidia-ml.so.1) from the environment.
 void apply_cost_flags(const CostFlags& flags, EvaluationOptions& options);
 
-// Cells of a table, from a record: "12.3 J/token (rapl-powercap)", "n/a", or "-" where none was asked for;
-// weights, KV cache and the rest as allocated.
+// A cell of a table, from a record: "12.3 J/token (rapl-powercap)", "n/a", or "-" where none was asked for.
 std::string energy_cell(const Json& record);
-std::string memory_cell(const Json& record);
 // What does not fit the table: the memory ledger, joules of every work, doubts and reasons.
 void narrate_costs(const Json& record, Tool& tool);
-// Every test of the grid, if there is more than one of each kind: a table of its own; else "".
-std::string grid_text(const std::vector<Json>& records, bool color);
+// A row for every test of the record's grid. True if it has more than the usual two, and so needs a table of
+// its own: grid_text.
+bool add_grid_rows(const Json& record, std::vector<std::vector<std::string>>& rows);
+std::string grid_text(const std::vector<std::vector<std::string>>& rows, bool color);
 
 }  // namespace qwb

@@ -39,10 +39,7 @@ Requantizer make_requantizer(const Method& method, Settings settings, const Pack
   result.method = method.name();
   result.settings = settings;
   result.form = [&method, settings](const std::string& name, int64_t out, int64_t in, DType /*dtype*/) {
-    const Storage storage = method.storage(f32_module(name, out, in), settings);
-    return WeightForm{
-        out,          in, storage.orientation, storage.codec, form_parameters(method, settings, storage, in),
-        storage.parts};
+    return planned_form(method, settings, f32_module(name, out, in));
   };
   result.quantize = [&method, settings](const std::string& name, int64_t out, int64_t in,
                                         const float* values) {

@@ -1,0 +1,32 @@
+// What qwb-convert --to gguf and qwb-quantize --format gguf do and say.
+#pragma once
+
+#include "formats/gguf_export.h"
+#include "lib/quantize/plan.h"
+#include "tools/common/tool.h"
+
+namespace qwb {
+
+inline constexpr const char* kGgufFormat = "gguf";
+
+// "Q4_0", "q4_k", ...; throws usage, naming `flag` and listing the types.
+GgmlType parse_ggml_type(const std::string& text, const std::string& flag);
+// "F32, F16, ..."
+std::string ggml_type_names();
+
+// Writes the file, or with --dry-run only plans it. Throws usage if it exists and is not to be replaced,
+// `failed` if the disk is too small.
+GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, bool replace,
+                     Tool& tool);
+
+// schema, source, source_format, format, exact, bytes, modules [{name, tensor, type, how, reason, error}],
+// counts.
+Json gguf_json(const OpenModel& open, const GgufReport& report);
+// What is exact and what was lost, on stderr.
+void tell_gguf(const GgufReport& report, bool done, Tool& tool);
+
+// Throws unsupported, naming modules, if GGUF cannot hold exactly what the plan will make, as far as it can
+// be known before the work: minimums of asymmetric grids show only afterwards.
+void check_plan_fits_gguf(const Plan& plan);
+
+}  // namespace qwb
