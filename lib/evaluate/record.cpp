@@ -9,6 +9,7 @@ namespace {
 Json number(std::optional<double> value) {
   return number_json(value);
 }
+
 Json problems_json(const QualityRecord& quality) {
   Json problems = Json::array();
   for (const Error& problem : quality.problems) problems.push_back(problem.what());

@@ -11,7 +11,8 @@ Evaluation::Evaluation(EvaluationOptions options, Progress& progress)
       progress_(progress),
       int8_(make_int8_backend(options_.int8_forward)),
       quality_(options_.quality, progress) {
-  if (options_.speed_options.repetitions < 1) throw Error(ErrorKind::usage, "at least one repetition is needed");
+  if (options_.speed_options.repetitions < 1)
+    throw Error(ErrorKind::usage, "at least one repetition is needed");
   if (options_.energy) meter_ = std::make_unique<EnergyMeter>(options_.energy_options);
 }
 

@@ -52,6 +52,7 @@ class Evaluation {
   bool measure_speed_of(const Subject& subject, EvaluationRecord& record);
   void measure_energy_of(const Subject& subject, EvaluationRecord& record);
   bool energy_may_be_known() const;
+  void measure_energies(const std::vector<const Model*>& models, const std::vector<std::string>& folders);
   void begin_perplexity_energy(const std::string& artifact);
   void end_perplexity_energy(EvaluationRecord& record, int64_t tokens);
   void account_memory(const Subject& subject, EvaluationRecord& record) const;

@@ -118,6 +118,11 @@ void Evaluation::prepare(const std::vector<Path>& folders) {
   if (subjects.empty()) return;
   std::vector<const Model*> models;
   for (const Subject& subject : subjects) models.push_back(subject.model.get());
+  measure_energies(models, names);
+}
+
+void Evaluation::measure_energies(const std::vector<const Model*>& models,
+                                  const std::vector<std::string>& names) {
   auto results =
       measure_energy(models, options_.speed_options.grid, *meter_, options_.energy_plan, progress_);
   for (size_t i = 0; i < results.size(); ++i) {
@@ -142,7 +147,7 @@ void Evaluation::measure_energy_of(const Subject& subject, EvaluationRecord& rec
     return;
   }
   const std::string name = real_path(record.artifact);
-  if (!energies_.contains(name)) prepare({record.artifact});
+  if (!energies_.contains(name)) measure_energies({subject.model.get()}, {name});
   record.energy = energy_json(energies_.at(name));
   if (energy_may_be_known()) keep(key, record.energy);
 }
