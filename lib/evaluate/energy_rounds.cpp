@@ -9,6 +9,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
+#include "lib/evaluate/energy/nvml.h"
 
 namespace qwb {
 namespace {
@@ -58,8 +59,11 @@ std::optional<EnergyFigure> add_figures(const std::vector<EnergyReport>& reports
     const EnergyFigure* figure = find_figure(report, like);
     if (figure == nullptr) return std::nullopt;
     add_figure(sum, *figure);
-    if (figure->quality != "estimated" || reports.size() == 1) collect(sum.remark, figure->remark, "; ");
+    const bool judged_whole = figure->integrated_joules.has_value();
+    if (!judged_whole && (figure->quality != "estimated" || reports.size() == 1))
+      collect(sum.remark, figure->remark, "; ");
   }
+  collect(sum.remark, power_disagreement(sum), "; ");
   return sum;
 }
 

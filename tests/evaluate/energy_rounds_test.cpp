@@ -68,6 +68,9 @@ TEST(EnergySums, RoundsAddUpUnlessOneIsMissing) {
   EXPECT_DOUBLE_EQ(sum.parts[1].joules, 200);
   EXPECT_DOUBLE_EQ(sum.parts[1].integrated_joules.value(), 220);
   EXPECT_THAT(sum.reasons, ElementsAre("a doubt"));
+  EXPECT_EQ(sum.parts[1].remark, "");  // two seconds are too short for a judgement
+  one.parts[1].seconds = two.parts[1].seconds = 3;
+  EXPECT_EQ(add_reports({one, two}).parts[1].remark, "integrated power gives 220 J, +10.0 %");
   const EnergyReport broken = add_reports({one, report(guessed(5, 2))});
   EXPECT_FALSE(broken.total);
   EXPECT_THAT(broken.reasons.at(0), HasSubstr("different ways"));

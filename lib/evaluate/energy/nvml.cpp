@@ -146,11 +146,7 @@ class Gpu : public EnergySource {
                         {}};
     figure.watts = figure.seconds > 0 ? figure.joules / figure.seconds : 0;
     if (counted) figure.integrated_joules = integrated;
-    if (counted && integrated && figure.seconds >= kLongEnough &&
-        std::abs(*integrated / *counted - 1) > kDisagreement) {
-      figure.remark = fmt::format("integrated power gives {:.4g} J, {:+.1f} %", *integrated,
-                                  100 * (*integrated / *counted - 1));
-    }
+    if (counted) figure.remark = power_disagreement(figure);
     return {figure, ""};
   }
   double sample_interval() const override { return kNvmlInterval; }
@@ -184,6 +180,14 @@ class Gpu : public EnergySource {
 };
 
 }  // namespace
+
+std::string power_disagreement(const EnergyFigure& figure) {
+  if (!figure.integrated_joules || !(figure.joules > 0) || figure.seconds < kLongEnough) return {};
+  const double difference = *figure.integrated_joules / figure.joules - 1;
+  if (std::abs(difference) <= kDisagreement) return {};
+  return fmt::format("integrated power gives {:.4g} J, {:+.1f} %", *figure.integrated_joules,
+                     100 * difference);
+}
 
 std::vector<std::unique_ptr<EnergySource>> nvml_sources(const std::string& path,
                                                         std::vector<std::string>& reasons) {
