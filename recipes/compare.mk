@@ -1,17 +1,23 @@
-# Quantizes a model in several ways, evaluates each artifact and prints one table; redoes only what changed by content.
+# Quantizes a model in several ways, evaluates the original and each artifact, and reports; redoes only what changed by content.
 #   make -f recipes/compare.mk MODEL=DIR METHODS="int8 nf4 rtn-4 gptq-4-g64 gptq-3-g64"
 #
 #   MODEL    a checkpoint in Hugging Face layout                        [the demo llama]
 #   METHODS  METHOD[-BITS][-gGROUP][-bBLOCK][-asym] ...                  [int8 nf4 rtn-4 gptq-4]
 #   TEXT     what perplexity is measured on                             [the demo's eval.txt]
 #   CALIB    flags of the calibration, for methods that need it         [--calib demo]
-#   EVAL     what to measure: --ppl --speed --energy --windows N ...    [--ppl]
+#   EVAL     what to measure: --ppl --kl --speed --energy --windows N   [--ppl]
+#   REPORT   more flags of qwb-report: --module NAME ...                []
 #   QWB      folder of the tools                                        [build/bin, else the PATH]
-#   WORK     where stamps, records and the table are kept               [build/compare]
+#   WORK     where stamps, records and reports are kept                 [build/compare]
 #
-# How: qwb-quantize is asked every time, and the cache answers by content. A stamp holds the artifact's path, whose digits are the cache
-# key, and is written only when that changes. A record of qwb-eval is named by that key and by a hash of all that decides the evaluation
-# (flags, text, version of the tool), so that going back to an earlier state finds the earlier record. Times of files decide nothing.
+# The report: $(WORK)/MODEL/report.html, report.md, report.csv, table.txt and, where gnuplot is, plots/.
+#
+# A recipe that includes this one may name versions of its own among METHODS: quantize.NAME holds the flags of qwb-quantize, evaluate.NAME
+# what qwb-eval is told besides EVAL (recipes/selective.mk does).
+#
+# How: qwb-quantize is asked every time, and the cache answers by content. A stamp holds the cache key and the artifact's folder, and is
+# written only when they change. A record of qwb-eval is named by that key and by a hash of all that decides the evaluation (flags, text,
+# version of the tool), so that going back to an earlier state finds the earlier record. Times of files decide nothing.
 
 here := $(dir $(lastword $(MAKEFILE_LIST)))
 demo := $(firstword $(wildcard $(here)demo) $(here)demo)
@@ -24,14 +30,17 @@ QWB ?= $(patsubst %/qwb-eval,%,$(firstword $(wildcard $(here)../build/bin/qwb-ev
 WORK ?= build/compare
 
 name := $(notdir $(patsubst %/,%,$(MODEL)))
-stamps := $(METHODS:%=$(WORK)/$(name)/%.artifact)
-records := $(METHODS:%=$(WORK)/$(name)/%.record)
+out := $(WORK)/$(name)
+stamps := $(METHODS:%=$(out)/%.artifact)
+versions := original $(METHODS)
+records := $(versions:%=$(out)/%.record)
 
 # "gptq-4-g64" -> "--method gptq --bits 4 --group-size 64"
 words_of = $(subst -, ,$1)
 flag_of = $(if $(filter asym,$1),--asymmetric,$(if $(filter g%,$1),--group-size $(1:g%=%),$(if $(filter b%,$1),--block-size $(1:b%=%),--bits $1)))
 flags_of = --method $(firstword $(words_of)) $(foreach word,$(wordlist 2,9,$(words_of)),$(call flag_of,$(word)))
 needs_calibration = $(filter gptq awq,$(firstword $(words_of)))
+quantize_flags = $(or $(quantize.$1),$(flags_of) $(if $(needs_calibration),$(CALIB)))
 
 # Writes standard input to a file unless it holds just that already.
 update = cat >$1.new && if cmp -s $1.new $1; then rm $1.new; else mv $1.new $1; fi
@@ -41,23 +50,38 @@ update = cat >$1.new && if cmp -s $1.new $1; then rm $1.new; else mv $1.new $1; 
 .PHONY: table always
 .SUFFIXES:
 
-table: $(records)
-	@$(QWB)/qwb-eval --table $$(cat $(records)) | tee $(WORK)/$(name)/table.txt
+table: $(out)/table.txt
+	@cat $< && echo && echo "The report with plots: $(out)/report.html"
 
-$(WORK)/$(name) $(WORK)/records:
+$(out) $(WORK)/records:
 	@mkdir -p $@
 
-$(stamps): $(WORK)/$(name)/%.artifact: always | $(WORK)/$(name)
-	@artifact=$$($(QWB)/qwb-quantize --model '$(MODEL)' $(call flags_of,$*) $(if $(call needs_calibration,$*),$(CALIB))) && \
-	  echo "$$artifact" | { $(call update,$@); }
+$(stamps): $(out)/%.artifact: always | $(out)
+	@artifact=$$($(QWB)/qwb-quantize --model '$(MODEL)' $(call quantize_flags,$*)) && \
+	  key=$$(echo "$$artifact" | sed 's|/data/*$$||; s|.*/objects/||; s|/||g') && \
+	  echo "$$key $$artifact" | { $(call update,$@); }
+
+# The original has no key; its content hash is as good.
+$(out)/original.artifact: always | $(out)
+	@key=$$($(QWB)/qwb-inspect '$(MODEL)' --json | sed -n 's/.*"hash":"\([0-9a-f]*\)".*/\1/p') && \
+	  echo "$$key $(MODEL)" | { $(call update,$@); }
 
 # Everything but the artifact that decides a record.
-$(WORK)/$(name)/evaluation: always | $(WORK)/$(name)
-	@{ $(QWB)/qwb-eval --version && echo '$(EVAL)' && cksum <'$(TEXT)'; } | cksum | tr ' ' - | { $(call update,$@); }
+$(versions:%=$(out)/%.evaluation): $(out)/%.evaluation: always | $(out)
+	@{ $(QWB)/qwb-eval --version && echo '$(EVAL) $(evaluate.$*)' && cksum <'$(TEXT)'; } | cksum | tr ' ' - | { $(call update,$@); }
 
-$(records): %.record: %.artifact $(WORK)/$(name)/evaluation always | $(WORK)/records
-	@artifact=$$(cat $<) && key=$$(echo "$$artifact" | sed 's|/data/*$$||; s|.*/objects/||; s|/||g') && \
-	  record=$(WORK)/records/$$key-$$(cat $(WORK)/$(name)/evaluation).json && \
+$(records): %.record: %.artifact %.evaluation always | $(WORK)/records
+	@read -r key artifact <$< && record=$(WORK)/records/$$key-$$(cat $*.evaluation).json && \
 	  if [ ! -s "$$record" ]; then \
-	    echo "evaluating $(*F)" && $(QWB)/qwb-eval "$$artifact" --json --text '$(TEXT)' $(EVAL) >"$$record.new" && mv "$$record.new" "$$record"; \
-	  fi && echo "$$record" >$@
+	    echo "evaluating $(*F)" && $(QWB)/qwb-eval "$$artifact" --json --text '$(TEXT)' $(EVAL) $(evaluate.$(*F)) >"$$record.new" && \
+	    mv "$$record.new" "$$record"; \
+	  fi && echo "$$record" | { $(call update,$@); }
+
+# A record never changes: its name says what is in it.
+$(out)/inputs: $(records) always
+	@{ $(QWB)/qwb-report --version && echo '$(REPORT)' && command -v gnuplot; cat $(records); } | { $(call update,$@); }
+
+$(out)/table.txt: $(out)/inputs
+	@echo "reporting $(name)" && $(QWB)/qwb-report $(foreach version,$(versions),'$(version)'="$$(cat $(out)/$(version).record)") \
+	  --title '$(name): $(versions)' $(REPORT) --out $(out)/report.html --out $(out)/report.md --out $(out)/report.csv \
+	  $$(command -v gnuplot >/dev/null && echo --plots $(out)/plots) >$@

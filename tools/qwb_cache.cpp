@@ -14,7 +14,7 @@
 #include "lib/base/interrupt.h"
 #include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 #include "tools/common/tool.h"
 
 namespace qwb {

@@ -16,7 +16,7 @@
 #include "tools/common/choose.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/pull.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 #include "tools/common/tool.h"
 
 namespace qwb {

@@ -12,7 +12,7 @@
 #include "tools/common/pull.h"
 #include "tools/common/quantities.h"
 #include "tools/common/requantize.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 #include "tools/common/tool.h"
 
 namespace qwb {

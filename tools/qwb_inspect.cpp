@@ -13,7 +13,7 @@
 #include "tools/common/choose.h"
 #include "tools/common/describe.h"
 #include "tools/common/pull.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 #include "tools/common/tool.h"
 
 namespace qwb {

@@ -12,7 +12,7 @@
 #include "lib/base/interrupt.h"
 #include "lib/base/json.h"
 #include "lib/hub/pull.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 #include "tools/common/tool.h"
 
 namespace qwb {

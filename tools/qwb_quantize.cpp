@@ -14,7 +14,7 @@
 #include "tools/common/quantize_flags.h"
 #include "tools/common/requantize.h"
 #include "tools/common/run_journal.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 #include "tools/common/tool.h"
 #include "tools/common/work_report.h"
 

@@ -7,7 +7,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "tools/common/gguf_job.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 
 namespace qwb {
 namespace {

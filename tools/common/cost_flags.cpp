@@ -7,7 +7,7 @@
 
 #include "lib/base/error.h"
 #include "lib/evaluate/speed_table.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 
 namespace qwb {
 namespace {

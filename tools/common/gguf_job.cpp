@@ -10,7 +10,7 @@
 #include "lib/quantize/ggml_quants.h"
 #include "tools/common/convert_job.h"
 #include "tools/common/requantize.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 
 namespace qwb {
 namespace {

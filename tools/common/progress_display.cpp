@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "tools/common/terminal.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 
 namespace qwb {
 namespace {

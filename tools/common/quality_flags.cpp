@@ -9,7 +9,7 @@
 #include "tools/common/pull.h"
 #include "tools/common/quantities.h"
 #include "tools/common/result_cache.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 
 namespace qwb {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "lib/base/json.h"
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 
 namespace qwb {
 

@@ -1,4 +1,4 @@
-#include "tools/common/text.h"
+#include "lib/base/text.h"
 
 #include <fmt/format.h>
 

@@ -1,0 +1,28 @@
+// A plot as a script for gnuplot (5.4 and newer). The script sets neither terminal nor output, so that the
+// same one makes an SVG or a PNG. Positions of labels are computed here: none covers another.
+//
+// All texts are single-quoted with quotes doubled: gnuplot expands neither backquotes nor escapes nor macros
+// there, and "noenhanced" keeps it from reading markup.
+#pragma once
+
+#include <string>
+
+#include "lib/report/plot.h"
+
+namespace qwb {
+
+inline constexpr int kPlotWidth = 480;  // pixels of an SVG; a PNG has twice as many
+inline constexpr int kPlotFont = 13;
+
+struct PlotScript {
+  std::string text;
+  int height = 0;  // pixels
+};
+
+// captioned: with title and note inside of the picture, for files that stand alone.
+PlotScript gnuplot_script(const Plot& plot, bool captioned);
+
+// 'It''s' for a gnuplot script.
+std::string gnuplot_quoted(const std::string& text);
+
+}  // namespace qwb

@@ -1,0 +1,209 @@
+// Which pictures a report has.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "lib/report/figure_text.h"
+#include "lib/report/pareto.h"
+#include "lib/report/plot.h"
+
+namespace qwb {
+namespace {
+
+constexpr double kLogFrom = 4;  // axes of losses are logarithmic if the largest is so many times the least
+
+std::string with_unit(const std::string& title, const std::string& unit) {
+  return unit.empty() ? title : title + " / " + unit;
+}
+
+std::string sentence(const std::string& text) {
+  return text.empty() ? text
+                      : static_cast<char>(std::toupper(static_cast<unsigned char>(text[0]))) + text.substr(1);
+}
+
+// What the error bars are, and what the figures belong to.
+std::string note_of(const Column& column, bool bars) {
+  std::string note = column.condition;
+  const std::string bounds = bounds_name(column.metric.bounds);
+  const bool any = std::any_of(column.figures.begin(), column.figures.end(),
+                               [](const Figure& f) { return f.value && f.bounds; });
+  if (bars && any && !bounds.empty()) note += (note.empty() ? "" : "; ") + ("bars: " + bounds);
+  return note;
+}
+
+double largest(const Column& column) {
+  double most = 0;
+  for (const Figure& f : column.figures) {
+    if (f.value) most = std::max({most, std::abs(*f.value), f.bounds ? f.bounds->high : 0.0});
+  }
+  return most;
+}
+
+Plot bar_plot(const Report& report, const Column& column) {
+  const Metric& metric = column.metric;
+  const bool increase = metric.id == "ratio";  // bars from zero show what was added
+  const AxisUnit unit = increase ? AxisUnit{"%", 100} : axis_unit(metric.unit, largest(column));
+  const double offset = increase ? 1 : 0;
+  const auto on_axis = [&](double value) { return (value - offset) * unit.factor; };
+  const std::string what = increase
+                               ? "perplexity above the original" + column.title().substr(metric.title.size())
+                               : column.title();
+  BarPlot plot;
+  plot.axis = with_unit(what, unit.name);
+  std::string summary;
+  for (size_t v = 0; v < column.figures.size(); ++v) {
+    const Figure& f = column.figures[v];
+    BarPlot::Bar bar;
+    bar.label = report.versions[v].name;
+    bar.style = v;
+    bar.estimated = f.estimated;
+    bar.text = !f.value   ? "n/a: " + f.why
+               : increase ? fmt::format("{:+.2f} %", on_axis(*f.value))
+                          : (f.estimated ? "~" : "") + value_text(metric.unit, *f.value);
+    if (f.value) bar.value = on_axis(*f.value);
+    if (f.value && f.bounds) bar.bounds = Interval{on_axis(f.bounds->low), on_axis(f.bounds->high)};
+    summary += (summary.empty() ? "" : "; ") + bar.label + " " + (f.value ? cited(column, f) : bar.text);
+    plot.bars.push_back(std::move(bar));
+  }
+  const std::string better = metric.better == Better::lower ? "less is better" : "more is better";
+  return {increase ? "loss" + column.id().substr(metric.id.size()) : column.id(),
+          sentence(what) + " (" + better + ")", note_of(column, true), summary, std::move(plot)};
+}
+
+bool wants_log(const std::vector<ScatterPlot::Mark>& marks) {
+  double least = std::numeric_limits<double>::infinity(), most = 0;
+  for (const auto& mark : marks) {
+    least = std::min({least, mark.y, mark.y_bounds ? mark.y_bounds->low : mark.y});
+    most = std::max(most, mark.y);
+  }
+  return least > 0 && most > kLogFrom * least;
+}
+
+// Loss over cost. Nothing with fewer than two versions that have both.
+std::optional<Plot> scatter_plot(const Report& report, const Column& cost, const Column& loss) {
+  const AxisUnit x_unit = axis_unit(cost.metric.unit, largest(cost)),
+                 y_unit = axis_unit(loss.metric.unit, largest(loss));
+  ScatterPlot plot;
+  std::vector<CostPair> pairs;
+  const auto scaled_bounds = [](const std::optional<Interval>& bounds, double factor) {
+    return bounds ? std::optional(Interval{bounds->low * factor, bounds->high * factor}) : std::nullopt;
+  };
+  for (size_t v = 0; v < report.versions.size(); ++v) {
+    const Figure &x = cost.figures[v], &y = loss.figures[v];
+    if (!x.value || !y.value) continue;
+    plot.marks.push_back({report.versions[v].name, *x.value * x_unit.factor, *y.value * y_unit.factor,
+                          scaled_bounds(x.bounds, x_unit.factor), scaled_bounds(y.bounds, y_unit.factor),
+                          false, v});
+    pairs.push_back({*x.value, *y.value});
+  }
+  if (plot.marks.size() < 2) return std::nullopt;
+  const std::vector<bool> front = pareto_front(pairs);
+  std::string names;
+  for (size_t i = 0; i < front.size(); ++i) {
+    plot.marks[i].front = front[i];
+    if (front[i]) names += (names.empty() ? "" : ", ") + plot.marks[i].label;
+  }
+  plot.log_y = wants_log(plot.marks);
+  const std::string x_name = cost.metric.unit == Quantity::joules
+                                 ? cost.title() + (x_unit.factor == 1 ? "" : ", in mJ")
+                                 : with_unit(cost.title(), x_unit.name == "bits" ? "" : x_unit.name);
+  plot.x_axis = x_name;
+  plot.y_axis = with_unit(loss.title(), y_unit.name);
+  const bool estimated =
+      std::any_of(cost.figures.begin(), cost.figures.end(), [](const Figure& f) { return f.estimated; });
+  if (estimated) plot.x_axis += " (estimated)";
+  std::string note = note_of(loss, true);
+  if (!cost.condition.empty()) note += "; " + cost.condition;
+  return Plot{loss.id() + "-against-" + cost.id(), sentence(loss.title()) + " against " + cost.title(), note,
+              "On the Pareto front (no other is better in both): " + names, std::move(plot)};
+}
+
+void add_scatters(const Report& report, std::vector<Plot>& plots) {
+  for (const Column& loss : report.columns) {
+    if (loss.metric.id != "perplexity" && loss.metric.id != "kl") continue;
+    for (const Column& cost : report.columns) {
+      if (cost.metric.id != "bpw" && cost.metric.id != "joules_generated") continue;
+      if (auto plot = scatter_plot(report, cost, loss)) plots.push_back(std::move(*plot));
+    }
+  }
+}
+
+using ErrorOf = std::optional<double> ModuleError::*;
+
+// The mean error of the modules in each block.
+std::optional<Plot> block_plot(const Report& report, ErrorOf error, const std::string& name,
+                               const std::string& what) {
+  LinePlot plot;
+  double least = std::numeric_limits<double>::infinity(), most = 0;
+  for (size_t v = 0; v < report.versions.size(); ++v) {
+    if (!report.versions[v].making) continue;
+    std::map<int64_t, std::pair<double, int>> blocks;
+    for (const ModuleError& module : report.versions[v].making->modules) {
+      if (!module.block || !(module.*error)) continue;
+      blocks[*module.block].first += *(module.*error);
+      ++blocks[*module.block].second;
+    }
+    LinePlot::Line line{report.versions[v].name, {}, v};
+    for (const auto& [block, sum] : blocks) {
+      const double mean = sum.first / sum.second;
+      if (mean <= 0) continue;
+      line.points.emplace_back(static_cast<double>(block), mean);
+      least = std::min(least, mean);
+      most = std::max(most, mean);
+    }
+    if (!line.points.empty()) plot.lines.push_back(std::move(line));
+  }
+  if (plot.lines.empty()) return std::nullopt;
+  plot.log_y = most > 10 * least;
+  plot.x_axis = "block";
+  plot.y_axis = what;
+  std::string names;
+  for (const auto& line : plot.lines) names += (names.empty() ? "" : ", ") + line.label;
+  return Plot{name, sentence(what) + " by block",
+              "mean over the modules of a block, as qwb.json tells it; versions without loss have no line",
+              "Versions with a line: " + names + ". The table of blocks has the numbers.", std::move(plot)};
+}
+
+Plot histogram_plot(const Report& report, const ModuleHistogram& histogram, size_t number) {
+  const Version& version = report.versions[histogram.version];
+  HistogramPlot plot;
+  plot.x_axis = "weight";
+  plot.y_axis = "share of all weights / %";
+  plot.before_label = "original";
+  plot.after_label = version.name;
+  plot.low = histogram.pair.low;
+  plot.high = histogram.pair.high;
+  plot.style = histogram.version;
+  for (const int64_t n : histogram.pair.before)
+    plot.before.push_back(100 * static_cast<double>(n) / histogram.pair.before_count);
+  for (const int64_t n : histogram.pair.after)
+    plot.after.push_back(100 * static_cast<double>(n) / histogram.pair.after_count);
+  return {fmt::format("weights-{}", number), "Weights of " + histogram.module + ", before and after",
+          fmt::format("{} bins over all {:.0f} values of each; logarithmic shares", kHistogramBins,
+                      histogram.pair.before_count),
+          "Version: " + version.name, std::move(plot)};
+}
+
+}  // namespace
+
+std::vector<Plot> plots_of(const Report& report, const std::vector<ModuleHistogram>& histograms) {
+  std::vector<Plot> plots;
+  for (const Column& column : report.columns) {
+    const std::string& id = column.metric.id;
+    if (!column.empty() && id != "kl_p99") plots.push_back(bar_plot(report, column));
+  }
+  add_scatters(report, plots);
+  if (auto plot =
+          block_plot(report, &ModuleError::weight_error, "weight-error-by-block", "relative weight error"))
+    plots.push_back(std::move(*plot));
+  if (auto plot =
+          block_plot(report, &ModuleError::output_error, "output-error-by-block", "relative output error"))
+    plots.push_back(std::move(*plot));
+  for (size_t i = 0; i < histograms.size(); ++i)
+    plots.push_back(histogram_plot(report, histograms[i], i + 1));
+  return plots;
+}
+
+}  // namespace qwb

@@ -1,0 +1,180 @@
+#include "tools/common/report_job.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <memory>
+#include <system_error>
+
+#include "cache/store.h"
+#include "lib/base/error.h"
+#include "lib/base/interrupt.h"
+#include "lib/evaluate/subject.h"
+#include "lib/report/gnuplot.h"
+#include "lib/report/record_file.h"
+#include "lib/report/render.h"
+#include "tools/common/choose.h"
+#include "tools/common/pull.h"
+#include "tools/common/report_files.h"
+
+namespace qwb {
+namespace {
+
+// A path, or NAME=PATH where no file has the whole name.
+std::pair<std::string, std::string> split_input(const std::string& input) {
+  std::error_code ignored;
+  const size_t equals = input.find('=');
+  if (equals == std::string::npos || equals == 0 || std::filesystem::exists(input, ignored))
+    return {"", input};
+  return {input.substr(0, equals), input.substr(equals + 1)};
+}
+
+// What earlier evaluations kept in the cache, newest first; read once.
+std::vector<KeptResult> kept_results() {
+  std::vector<KeptResult> kept;
+  try {
+    for (const CacheEntry& entry : Store({.root = default_cache_root() / "results"}).list()) {
+      const Path file = entry.data / "result.json";
+      try {
+        kept.push_back({entry.fields, parse_json(read_text(file), file.string())});
+      } catch (const Error&) {
+        continue;  // damaged: it is measured again some day
+      }
+    }
+  } catch (const Error&) {
+    return kept;  // no cache
+  }
+  return kept;
+}
+
+class Reader {
+ public:
+  Reader(const ReportOptions& options, Tool& tool)
+      : options_(options), tool_(tool), builder_(options.title) {}
+
+  ReportInputs all() {
+    std::vector<std::pair<std::string, std::string>> folders;
+    // Files first: of a folder only what they lack is taken.
+    for (const std::string& input : options_.inputs) {
+      const auto [name, path] = split_input(input);
+      std::error_code ignored;
+      if (std::filesystem::is_regular_file(path, ignored) && !detect_model(path))
+        attempt([&, n = name, p = path] { add_file(n, p); });
+      else
+        folders.emplace_back(name, path);
+    }
+    for (const auto& [name, path] : folders) attempt([&, n = name, p = path] { add_folder(n, p); });
+    inputs_.report = builder_.build();
+    if (inputs_.report.versions.empty()) {
+      if (inputs_.code == 0) inputs_.code = 1;
+      return std::move(inputs_);
+    }
+    for (const std::string& module : options_.modules) add_histograms(module);
+    return std::move(inputs_);
+  }
+
+ private:
+  template <typename Work>
+  void attempt(Work work) {
+    try {
+      check_interrupt();
+      work();
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::interrupted) throw;
+      problem(error);
+    }
+  }
+
+  void problem(const Error& error) {
+    tool_.complain(error.what());
+    builder_.add_problem(error.what());
+    inputs_.report.problems.push_back(error.what());
+    if (inputs_.code == 0) inputs_.code = error.exit_code();
+  }
+
+  void add_file(const std::string& name, const std::string& path) {
+    const ResultFile file = read_results(path);
+    for (const ResultLine& line : file.results) attempt([&] { builder_.add(line.record, line.where, name); });
+    for (const Error& error : file.problems) problem(error);
+  }
+
+  void add_folder(const std::string& name, const std::string& path) {
+    const Path folder = model_folder(path, tool_.progress());
+    require_model_folder(folder);
+    const Subject subject = open_subject(folder, false);
+    EvaluationRecord model;
+    model.artifact = folder.string();
+    model.method = subject.method;
+    model.bits = subject.bits;
+    model.bpw = subject.bpw;
+    model.bytes = subject.tensor_bytes;
+    std::vector<Json> records;
+    if (options_.cached) records = cached_records(model, subject);
+    if (records.empty()) records.push_back(record_json(model));
+    for (const Json& record : records) builder_.add(record, folder.string(), name, true);
+  }
+
+  std::vector<Json> cached_records(EvaluationRecord& model, const Subject& subject) {
+    if (!kept_) kept_ = kept_results();
+    if (kept_->empty()) return {};
+    if (const auto base = baseline_folder(subject)) {
+      std::error_code ignored;
+      model.quality.baseline = std::filesystem::weakly_canonical(*base, ignored).string();
+    }
+    std::string source_hash;
+    if (json_has(subject.open.manifest, "source"))
+      source_hash = json_string(subject.open.manifest.at("source"), "hash", "qwb.json", "");
+    const Path memo = default_cache_root() / "memo";
+    return kept_records(model, subject.open.content_hash(memo), source_hash, *kept_);
+  }
+
+  // The original for a version: --baseline, what its qwb.json names, or the only original of the report.
+  Path baseline_for(const Version& version) {
+    if (!options_.baseline.empty()) return model_folder(options_.baseline, tool_.progress());
+    if (version.making) {
+      if (const auto folder = source_folder(*version.making, version.artifact)) return *folder;
+    }
+    for (const Version& other : inputs_.report.versions) {
+      if (other.original) return other.artifact;
+    }
+    throw Error(ErrorKind::not_found, "no original to compare the weights with", version.artifact,
+                "name it by --baseline");
+  }
+
+  const OpenModel& open(const Path& folder) {
+    auto& model = open_[folder.string()];
+    if (!model) {
+      require_model_folder(folder);
+      model = std::make_unique<OpenModel>(open_model(folder));
+    }
+    return *model;
+  }
+
+  void add_histograms(const std::string& module) {
+    for (size_t v = 0; v < inputs_.report.versions.size(); ++v) {
+      const Version& version = inputs_.report.versions[v];
+      if (version.original) continue;
+      attempt([&] {
+        const Path base = baseline_for(version);
+        inputs_.histograms.push_back({module, v,
+                                      histogram_pair(module_weight(open(base), module),
+                                                     module_weight(open(version.artifact), module), module)});
+      });
+    }
+  }
+
+  const ReportOptions& options_;
+  Tool& tool_;
+  ReportBuilder builder_;
+  ReportInputs inputs_;
+  std::optional<std::vector<KeptResult>> kept_;
+  std::map<std::string, std::unique_ptr<OpenModel>> open_;
+};
+
+}  // namespace
+
+ReportInputs read_report_inputs(const ReportOptions& options, Tool& tool) {
+  return Reader(options, tool).all();
+}
+
+}  // namespace qwb
