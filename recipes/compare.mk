@@ -70,10 +70,10 @@ $(out)/original.artifact: always | $(out)
 $(versions:%=$(out)/%.evaluation): $(out)/%.evaluation: always | $(out)
 	@{ $(QWB)/qwb-eval --version && echo '$(EVAL) $(evaluate.$*)' && cksum <'$(TEXT)'; } | cksum | tr ' ' - | { $(call update,$@); }
 
-$(records): %.record: %.artifact %.evaluation always | $(WORK)/records
-	@read -r key artifact <$< && record=$(WORK)/records/$$key-$$(cat $*.evaluation).json && \
+$(records): $(out)/%.record: $(out)/%.artifact $(out)/%.evaluation always | $(WORK)/records
+	@read -r key artifact <$< && record=$(WORK)/records/$$key-$$(cat $(out)/$*.evaluation).json && \
 	  if [ ! -s "$$record" ]; then \
-	    echo "evaluating $(*F)" && $(QWB)/qwb-eval "$$artifact" --json --text '$(TEXT)' $(EVAL) $(evaluate.$(*F)) >"$$record.new" && \
+	    echo "evaluating $*" && $(QWB)/qwb-eval "$$artifact" --json --text '$(TEXT)' $(EVAL) $(evaluate.$*) >"$$record.new" && \
 	    mv "$$record.new" "$$record"; \
 	  fi && echo "$$record" | { $(call update,$@); }
 

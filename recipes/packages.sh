@@ -4,7 +4,9 @@
 
 build_packages="g++ cmake ninja-build make pkg-config nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev libpcre2-dev
   libicu-dev libhwy-dev libdnnl-dev ocl-icd-opencl-dev libcurl4-openssl-dev libssl-dev"
-test_packages="libgtest-dev libgmock-dev libbenchmark-dev libcpp-httplib-dev ccache"
+# Optional: draws the plots of qwb-report.
+plot_packages="gnuplot-nox"
+test_packages="$plot_packages libgtest-dev libgmock-dev libbenchmark-dev libcpp-httplib-dev ccache"
 fuzz_packages="clang libomp-dev"
 format_packages="clang-format-14"
 tidy_packages="clang-tidy-14 libomp-dev"
@@ -35,6 +37,7 @@ has_package() {
   case $1 in
     ninja-build) command -v ninja ;;
     clang) command -v clang++ ;;
+    gnuplot-nox) command -v gnuplot ;;
     g++ | cmake | make | pkg-config | ccache | clang-format-14 | clang-tidy-14) command -v "$1" ;;
     *) dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep 'ok installed' ;;
   esac >/dev/null

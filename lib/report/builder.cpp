@@ -23,9 +23,27 @@ bool same_metric(const Reading& a, const Reading& b) {
   return a.metric.id == b.metric.id && (!a.figure.value || !b.figure.value || a.condition == b.condition);
 }
 
-// Memory and load time differ a little in every run, whatever else was measured in it.
+// What differs a little in every run; perplexities and their like do not.
 bool varies(const Metric& metric) {
-  return metric.group == MetricGroup::memory || metric.id == "load";
+  return metric.group == MetricGroup::memory || metric.group == MetricGroup::speed ||
+         metric.group == MetricGroup::energy;
+}
+
+// The same work measured once more: of memory the most that any run needed; of repeated timings and joules
+// bounds that hold those of all runs, about the middle of their values.
+void join(Reading& known, const Reading& again) {
+  Figure& a = known.figure;
+  const Figure& b = again.figure;
+  if (*a.value == *b.value) return;
+  if (known.metric.group == MetricGroup::memory) {
+    if (*b.value > *a.value) a = b;
+  } else if (known.metric.bounds == BoundsKind::range) {
+    const Interval x = a.bounds.value_or(Interval{*a.value, *a.value}),
+                   y = b.bounds.value_or(Interval{*b.value, *b.value});
+    a.value = (*a.value + *b.value) / 2;
+    a.bounds = Interval{std::min(x.low, y.low), std::max(x.high, y.high)};
+    a.remark = kSeveralRuns;
+  }
 }
 
 // Both measured it, and found different values.
@@ -38,15 +56,16 @@ bool disagree(const std::vector<Reading>& a, const std::vector<Reading>& b) {
   });
 }
 
-void merge(std::vector<Reading>& into, const std::vector<Reading>& more) {
+void merge(std::vector<Reading>& into, const std::vector<Reading>& more, bool fill_gaps) {
   for (const Reading& reading : more) {
     const auto known =
         std::find_if(into.begin(), into.end(), [&](const Reading& r) { return same_metric(r, reading); });
     if (known == into.end())
       into.push_back(reading);
-    else if (!known->figure.value || (known->metric.group == MetricGroup::memory && reading.figure.value &&
-                                      *reading.figure.value > *known->figure.value))
-      *known = reading;  // of memory the most that any run needed
+    else if (!known->figure.value)
+      *known = reading;
+    else if (reading.figure.value && !fill_gaps)
+      join(*known, reading);
   }
 }
 
@@ -87,7 +106,7 @@ void ReportBuilder::add(const Json& record, const std::string& where, const std:
   for (int i = 0; fields.has("/problems/" + std::to_string(i)); ++i)
     add_problem(where + ": " + fields.text("/problems/" + std::to_string(i)));
   if (Row* known = home_of(row, fill_gaps)) {
-    merge(known->readings, row.readings);
+    merge(known->readings, row.readings, fill_gaps);
     known->baselines.insert(known->baselines.end(), row.baselines.begin(), row.baselines.end());
     if (known->given.empty()) known->given = row.given;
     return;
@@ -186,7 +205,7 @@ Report ReportBuilder::build() const {
     report.versions.push_back(version_of(row, report));
     given.push_back(row.given);
     readings.push_back(row.readings);
-    merge(readings.back(), readings_of(report.versions.back().making));
+    merge(readings.back(), readings_of(report.versions.back().making), true);
   }
   name_versions(report.versions, given);
   report.columns = columns_of(readings);

@@ -47,12 +47,12 @@ struct Work {
 };
 
 constexpr Work kWorks[] = {
-    {"joules_generated", "J per generated token", "decode", "joules_per_generated_token", false},
-    {"joules_generated_net", "J per generated token, net of idle", "decode", "joules_per_generated_token",
-     true},
-    {"joules_prompt", "J per prompt token", "prefill", "joules_per_prompt_token", false},
-    {"joules_request", "J per request", "request", "joules_per_request", false},
-    {"joules_perplexity", "J per token of the perplexity", "perplexity", nullptr, false}};
+    {"joules_generated", "energy per generated token", "decode", "joules_per_generated_token", false},
+    {"joules_generated_net", "energy per generated token, net of idle", "decode",
+     "joules_per_generated_token", true},
+    {"joules_prompt", "energy per prompt token", "prefill", "joules_per_prompt_token", false},
+    {"joules_request", "energy per request", "request", "joules_per_request", false},
+    {"joules_perplexity", "energy per token of the perplexity", "perplexity", nullptr, false}};
 
 Figure joules(const Fields& fields, const Work& work, const std::string& window) {
   Figure figure;

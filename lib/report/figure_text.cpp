@@ -37,7 +37,7 @@ std::string value_text(Quantity unit, double value) {
     case Quantity::rate:
       return human_number(value) + " t/s";
     case Quantity::joules:
-      return human_number(value) + " J";
+      return std::abs(value) < 0.1 ? human_number(1e3 * value) + " mJ" : human_number(value) + " J";
   }
   return {};
 }

@@ -22,6 +22,7 @@ namespace qwb {
 namespace {
 
 constexpr std::chrono::seconds kPatience{120};
+constexpr double kPngFont = 0.72;  // points of pngcairo for a pixel of a font
 
 // A folder for gnuplot's files, removed with the object.
 class WorkFolder {
@@ -98,13 +99,14 @@ std::string terminal(const Path& folder, size_t number, int height, bool png) {
   const std::string output =
       gnuplot_quoted((folder / fmt::format("{}.{}", number, png ? "png" : "svg")).string());
   if (!png) {
-    return fmt::format("set terminal svg noenhanced size {},{} dynamic font 'sans-serif,{}'\nset output {}\n",
-                       kPlotWidth, height, kPlotFont, output);
+    return fmt::format(
+        "set terminal svg noenhanced size {},{} dynamic font 'sans-serif,{}'\nset output {}\n{} = 1\n",
+        kPlotWidth, height, kPlotFont, output, kFontScale);
   }
   return fmt::format(
       "set terminal pngcairo noenhanced size {},{} font 'sans,{:.3g}' fontscale 2 linewidth 2 pointscale 2 "
-      "background rgb 'white'\nset output {}\n",
-      2 * kPlotWidth, 2 * height, kPlotFont * 0.72, output);
+      "background rgb 'white'\nset output {}\n{} = {}\n",
+      2 * kPlotWidth, 2 * height, kPlotFont * kPngFont, output, kFontScale, kPngFont);
 }
 
 }  // namespace

@@ -99,14 +99,23 @@ void scatter_axes(Canvas& canvas, const ScatterPlot& plot) {
   canvas.y_axis(plot.log_y ? log_axis(y.low, y.high) : linear_axis(y.low, y.high, 5, false), plot.y_axis);
 }
 
-void draw_front(Canvas& canvas, const ScatterPlot& plot) {
+// Joins the marks on the front; its way is taken, for labels.
+void draw_front(Canvas& canvas, const ScatterPlot& plot, std::vector<Box>& taken) {
   std::vector<std::pair<double, double>> front;
   for (const auto& mark : plot.marks) {
     if (mark.front) front.emplace_back(canvas.x(mark.x), canvas.y(mark.y));
   }
   std::sort(front.begin(), front.end());
-  for (size_t i = 1; i < front.size(); ++i)
-    canvas.line(front[i - 1].first, front[i - 1].second, front[i].first, front[i].second, kGrey, 1.5, true);
+  for (size_t i = 1; i < front.size(); ++i) {
+    const auto [x1, y1] = front[i - 1];
+    const auto [x2, y2] = front[i];
+    canvas.line(x1, y1, x2, y2, kGrey, 1.5, true);
+    const int steps = static_cast<int>(std::hypot(x2 - x1, y2 - y1) / 6) + 1;
+    for (int k = 0; k <= steps; ++k) {
+      const double x = x1 + (x2 - x1) * k / steps, y = y1 + (y2 - y1) * k / steps;
+      taken.push_back({x - 2, y - 2, x + 2, y + 2});
+    }
+  }
 }
 
 void draw_labels(Canvas& canvas, const ScatterPlot& plot, const std::vector<Box>& taken) {
@@ -136,8 +145,8 @@ PlotScript draw(const ScatterPlot& plot, Canvas canvas) {
       {"Pareto front: filled marks; others are hollow", kGrey, 0, true, false}};
   canvas.area(86, 18, kAreaHeight, Canvas::key_rows(key));
   scatter_axes(canvas, plot);
-  draw_front(canvas, plot);
   std::vector<Box> taken;
+  draw_front(canvas, plot, taken);
   for (const auto& mark : plot.marks) {
     const double x = canvas.x(mark.x), y = canvas.y(mark.y);
     const std::string color = style_color(mark.style);
@@ -177,13 +186,11 @@ PlotScript draw(const LinePlot& plot, Canvas canvas) {
                 plot.y_axis);
   for (const auto& line : plot.lines) {
     const std::string color = style_color(line.style);
-    for (size_t i = 0; i < line.points.size(); ++i) {
-      const double x1 = canvas.x(line.points[i].first), y1 = canvas.y(line.points[i].second);
-      if (i > 0)
-        canvas.line(canvas.x(line.points[i - 1].first), canvas.y(line.points[i - 1].second), x1, y1, color,
-                    1.5);
-      canvas.mark(x1, y1, style_point(line.style, true), line.points.size() > 40 ? 0.5 : 0.9, color);
-    }
+    std::vector<std::pair<double, double>> points;
+    for (const auto& [a, b] : line.points) points.emplace_back(canvas.x(a), canvas.y(b));
+    canvas.polyline(points, color, 1.5);
+    for (const auto& [a, b] : points)
+      canvas.mark(a, b, style_point(line.style, true), points.size() > 40 ? 0.5 : 0.9, color);
   }
   canvas.key(key);
   return {canvas.script(), canvas.height()};
@@ -204,12 +211,15 @@ PlotScript draw(const HistogramPlot& plot, Canvas canvas) {
   const double step = (plot.high - plot.low) / static_cast<double>(plot.before.size());
   for (const bool after : {false, true}) {
     const std::vector<double>& shares = after ? plot.after : plot.before;
+    std::vector<std::pair<double, double>> stairs;
     for (size_t b = 0; b < shares.size(); ++b) {
-      if (shares[b] <= 0) continue;
-      const double from = plot.low + step * static_cast<double>(b);
-      canvas.box(canvas.x(from), canvas.y(shares[b]), canvas.x(from + step), canvas.bottom(),
-                 after ? style_color(plot.style) : kGrey, 0.5, after);
+      const double from = canvas.x(plot.low + step * static_cast<double>(b));
+      const double to = canvas.x(plot.low + step * static_cast<double>(b + 1));
+      const double top = shares[b] > 0 ? canvas.y(shares[b]) : canvas.bottom();
+      stairs.insert(stairs.end(), {{from, top}, {to, top}});
+      if (!after && shares[b] > 0) canvas.box(from, top, to, canvas.bottom(), kGrey, 0.5, false);
     }
+    if (after) canvas.polyline(stairs, style_color(plot.style), 1.5);
   }
   canvas.key(key);
   return {canvas.script(), canvas.height()};

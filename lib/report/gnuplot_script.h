@@ -13,6 +13,8 @@ namespace qwb {
 
 inline constexpr int kPlotWidth = 480;  // pixels of an SVG; a PNG has twice as many
 inline constexpr int kPlotFont = 13;
+// The variable of a script that turns pixels into the terminal's measure of fonts; 1 for an SVG.
+inline constexpr const char* kFontScale = "qwb_font_scale";
 
 struct PlotScript {
   std::string text;

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "lib/report/figure_text.h"
 #include "lib/report/pareto.h"
@@ -23,8 +25,8 @@ constexpr Words kRanked[] = {
     {"prefill", "fastest prefill", "slowest prefill"},
     {"decode", "fastest decode", "slowest decode"},
     {"memory", "least memory", "most memory"},
-    {"joules_prompt", "fewest joules per prompt token", "most joules per prompt token"},
-    {"joules_generated", "fewest joules per generated token", "most joules per generated token"}};
+    {"joules_prompt", "least energy per prompt token", "most energy per prompt token"},
+    {"joules_generated", "least energy per generated token", "most energy per generated token"}};
 
 class Judge {
  public:
@@ -60,6 +62,13 @@ class Judge {
   static std::string suffix(const Column& column) {
     return column.number == 0 ? "" : " [" + std::to_string(column.number) + "]";
   }
+  // The repetitions of a single run say nothing of what the machine did at other times: joules are measured
+  // in turns, timings one version after the other.
+  static std::string runs(const Column& column) {
+    const bool several = std::any_of(column.figures.begin(), column.figures.end(),
+                                     [](const Figure& f) { return f.remark == kSeveralRuns; });
+    return column.metric.group == MetricGroup::speed && !several ? " (one run each)" : "";
+  }
 
   // The versions whose error in this column is known.
   std::vector<size_t> judged(const Column& column) const {
@@ -85,7 +94,7 @@ class Judge {
       if (v != first) alone &= surely_better(column, column.figures[first], column.figures[v]);
       if (v != last) surely_worst &= surely_better(column, column.figures[v], column.figures[last]);
     }
-    const std::string of = fmt::format(" of {} measured", versions.size()) + suffix(column);
+    const std::string of = fmt::format(" of {} measured", versions.size()) + suffix(column) + runs(column);
     if (alone) {
       say(first, true,
           fmt::format("{}{}: {}; next is {} with {}", best, of, cited(column, column.figures[first]),
@@ -97,7 +106,7 @@ class Judge {
       say(last, false, fmt::format("{}{}: {}", worst, of, cited(column, column.figures[last])));
   }
 
-  // Those that cannot be told from the best; nothing is said if that is everybody.
+  // Those that cannot be told from the best; nothing is said if that is more than half of all.
   void among_the_best(const Column& column, const std::string& best, const std::vector<size_t>& order,
                       const std::string& of) {
     const Figure& leader = column.figures[order.front()];
@@ -105,7 +114,7 @@ class Judge {
     for (const size_t v : order) {
       if (!surely_better(column, leader, column.figures[v])) equal.push_back(v);
     }
-    if (equal.size() == order.size()) return;
+    if (2 * equal.size() > order.size()) return;
     for (const size_t v : equal) {
       say(v, true,
           fmt::format("within error of the {}{}: {}{}", best, of, cited(column, column.figures[v]),
@@ -147,8 +156,8 @@ class Judge {
     const bool good = surely_better(column, f, base), bad = surely_better(column, base, f);
     if ((!good && !bad) || *base.value <= 0) return;
     say(version, good,
-        fmt::format("{}{}: {:.2f} times the original's, {} against {}", column.metric.title, suffix(column),
-                    *f.value / *base.value, cited(column, f), cited(column, base)));
+        fmt::format("{}{}{}: {:.2f} times the original's, {} against {}", column.metric.title, suffix(column),
+                    runs(column), *f.value / *base.value, cited(column, f), cited(column, base)));
   }
 
   // Another version is smaller and surely loses less.
@@ -159,7 +168,7 @@ class Judge {
       for (const size_t other : judged(loss)) {
         if (!size->figures[v].value || !size->figures[other].value) continue;
         if (*size->figures[other].value > *size->figures[v].value ||
-            !surely_better(loss, loss.figures[other], loss.figures[v]))
+            !surely_better(loss, loss.figures[other], loss.figures[v]) || !told_.insert({v, other}).second)
           continue;
         say(v, false,
             fmt::format("{} loses less and is no larger: {} {} at {}, against {} at {}{}", name(other),
@@ -186,6 +195,7 @@ class Judge {
 
   const Report& report_;
   std::vector<Judgement> judgements_;
+  std::set<std::pair<size_t, size_t>> told_;  // who is beaten by whom
 };
 
 }  // namespace

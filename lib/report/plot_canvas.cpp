@@ -138,13 +138,29 @@ void Canvas::text(double x, double y, const std::string& text, Anchor anchor, co
   const char* side = anchor == Anchor::left ? "left" : anchor == Anchor::center ? "center" : "right";
   body_ += fmt::format("set label {} at {} {}{} textcolor rgb '{}'{} front\n", gnuplot_quoted(text),
                        screen(x, y), side, upright ? " rotate by 90" : "", color,
-                       font > 0 ? fmt::format(" font ',{}'", font) : "");
+                       font > 0 ? fmt::format(" font sprintf(',%.3g', {} * {})", font, kFontScale) : "");
 }
 
 void Canvas::line(double x1, double y1, double x2, double y2, const std::string& color, double width,
                   bool dashed) {
   body_ += fmt::format("set arrow from {} to {} nohead linewidth {:.3g} linecolor rgb '{}'{} front\n",
                        screen(x1, y1), screen(x2, y2), width, color, dashed ? " dashtype (6,4)" : "");
+}
+
+// Behind everything.
+void Canvas::grid_line(double x1, double y1, double x2, double y2) {
+  body_ += fmt::format("set arrow from {} to {} nohead linewidth 0.4 linecolor rgb '{}' back\n",
+                       screen(x1, y1), screen(x2, y2), kGrey);
+}
+
+void Canvas::polyline(const std::vector<std::pair<double, double>>& points, const std::string& color,
+                      double width) {
+  const std::string name = fmt::format("$line{}", polylines_++);
+  data_ += name + " << END\n";
+  for (const auto& [a, b] : points) data_ += fmt::format("{:.5f} {:.5f}\n", a / kWidth, 1 - b / height_);
+  data_ += "END\n";
+  curves_ += fmt::format(", {} using 1:2 with lines linewidth {:.3g} linecolor rgb '{}' notitle", name, width,
+                         color);
 }
 
 void Canvas::mark(double x, double y, int point, double size, const std::string& color) {
@@ -155,8 +171,8 @@ void Canvas::mark(double x, double y, int point, double size, const std::string&
 
 void Canvas::box(double x1, double y1, double x2, double y2, const std::string& color, double opacity,
                  bool outline) {
-  body_ += fmt::format("set object rectangle from {} to {} fillcolor rgb '{}' fillstyle {}\n", screen(x1, y1),
-                       screen(x2, y2), color,
+  body_ += fmt::format("set object rectangle from {} to {} fillcolor rgb '{}' fillstyle {} front\n",
+                       screen(x1, y1), screen(x2, y2), color,
                        outline ? fmt::format("empty border linecolor rgb '{}' linewidth 1.5", color)
                                : fmt::format("transparent solid {:.3g} noborder", opacity));
 }
@@ -164,7 +180,7 @@ void Canvas::box(double x1, double y1, double x2, double y2, const std::string& 
 void Canvas::x_axis(const Axis& axis, const std::string& title, bool grid) {
   x_ = axis;
   for (const double tick : axis.ticks) {
-    if (grid) line(x(tick), top_, x(tick), bottom_, "#808080", 0.3);
+    if (grid) grid_line(x(tick), top_, x(tick), bottom_);
     line(x(tick), bottom_, x(tick), bottom_ + 4, kGrey, 1);
     text(x(tick), bottom_ + 14, fmt::format("{:.6g}", std::abs(tick) < 1e-12 ? 0 : tick), Anchor::center);
   }
@@ -179,7 +195,7 @@ void Canvas::x_axis(const Axis& axis, const std::string& title, bool grid) {
 void Canvas::y_axis(const Axis& axis, const std::string& title) {
   y_ = axis;
   for (const double tick : axis.ticks) {
-    line(left_, y(tick), right_, y(tick), "#808080", 0.3);
+    grid_line(left_, y(tick), right_, y(tick));
     text(left_ - 6, y(tick), fmt::format("{:.6g}", std::abs(tick) < 1e-12 ? 0 : tick), Anchor::right);
   }
   line(left_, top_, left_, bottom_, kGrey, 1);
@@ -220,8 +236,8 @@ std::string Canvas::script() const {
       "reset\nset encoding utf8\nunset key\nunset border\nunset tics\nset xrange [0:1]\nset yrange [0:1]\n";
   text +=
       "set lmargin at screen 0\nset rmargin at screen 1\nset bmargin at screen 0\nset tmargin at screen 1\n";
-  // A plot of nothing: every stroke above lies where it was put.
-  return text + body_ + "plot NaN notitle\n";
+  // Ranges and margins make the coordinates of curves those of the screen.
+  return text + data_ + body_ + "plot NaN notitle" + curves_ + "\n";
 }
 
 }  // namespace qwb

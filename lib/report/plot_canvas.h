@@ -53,6 +53,7 @@ class Canvas {
             int font = 0, bool upright = false);
   void line(double x1, double y1, double x2, double y2, const std::string& color, double width,
             bool dashed = false);
+  void polyline(const std::vector<std::pair<double, double>>& points, const std::string& color, double width);
   void mark(double x, double y, int point, double size, const std::string& color);
   void box(double x1, double y1, double x2, double y2, const std::string& color, double opacity,
            bool outline);
@@ -70,6 +71,7 @@ class Canvas {
 
  private:
   std::string screen(double x, double y) const;
+  void grid_line(double x1, double y1, double x2, double y2);
   static int key_columns(const std::vector<KeyEntry>& entries);
 
   std::vector<std::string> title_, note_;
@@ -77,6 +79,8 @@ class Canvas {
   double key_top_ = 0;
   Axis x_, y_;
   std::string body_;
+  std::string data_, curves_;  // of polylines
+  int polylines_ = 0;
 };
 
 }  // namespace qwb

@@ -41,15 +41,19 @@ double largest(const Column& column) {
   return most;
 }
 
+// Of a ratio, pictures show what was added to the original's perplexity.
+std::string loss_title(const Column& column) {
+  if (column.metric.id != "ratio") return column.title();
+  return "perplexity above the original" + column.title().substr(column.metric.title.size());
+}
+
 Plot bar_plot(const Report& report, const Column& column) {
   const Metric& metric = column.metric;
   const bool increase = metric.id == "ratio";  // bars from zero show what was added
   const AxisUnit unit = increase ? AxisUnit{"%", 100} : axis_unit(metric.unit, largest(column));
   const double offset = increase ? 1 : 0;
   const auto on_axis = [&](double value) { return (value - offset) * unit.factor; };
-  const std::string what = increase
-                               ? "perplexity above the original" + column.title().substr(metric.title.size())
-                               : column.title();
+  const std::string what = loss_title(column);
   BarPlot plot;
   plot.axis = with_unit(what, unit.name);
   std::string summary;
@@ -81,48 +85,66 @@ bool wants_log(const std::vector<ScatterPlot::Mark>& marks) {
   return least > 0 && most > kLogFrom * least;
 }
 
-// Loss over cost. Nothing with fewer than two versions that have both.
-std::optional<Plot> scatter_plot(const Report& report, const Column& cost, const Column& loss) {
-  const AxisUnit x_unit = axis_unit(cost.metric.unit, largest(cost)),
-                 y_unit = axis_unit(loss.metric.unit, largest(loss));
-  ScatterPlot plot;
-  std::vector<CostPair> pairs;
-  const auto scaled_bounds = [](const std::optional<Interval>& bounds, double factor) {
-    return bounds ? std::optional(Interval{bounds->low * factor, bounds->high * factor}) : std::nullopt;
-  };
-  for (size_t v = 0; v < report.versions.size(); ++v) {
-    const Figure &x = cost.figures[v], &y = loss.figures[v];
-    if (!x.value || !y.value) continue;
-    plot.marks.push_back({report.versions[v].name, *x.value * x_unit.factor, *y.value * y_unit.factor,
-                          scaled_bounds(x.bounds, x_unit.factor), scaled_bounds(y.bounds, y_unit.factor),
-                          false, v});
-    pairs.push_back({*x.value, *y.value});
+// What the original has by definition: it is no measurement, but the point that the others are compared with.
+Figure with_original(const Column& loss, const Version& version, const Figure& figure) {
+  Figure known = figure;
+  if (version.original && !figure.value && loss.metric.id == "ratio") known.value = 1;
+  if (version.original && !figure.value && loss.metric.id == "kl") known.value = 0;
+  return known;
+}
+
+// Values on an axis: (value - offset) * factor.
+struct Scale {
+  double offset = 0, factor = 1;
+  double operator()(double value) const { return (value - offset) * factor; }
+  std::optional<Interval> operator()(const std::optional<Interval>& bounds) const {
+    return bounds ? std::optional(Interval{(*this)(bounds->low), (*this)(bounds->high)}) : std::nullopt;
   }
-  if (plot.marks.size() < 2) return std::nullopt;
+};
+
+// Marks the front; returns the names on it.
+std::string mark_front(ScatterPlot& plot) {
+  std::vector<CostPair> pairs;
+  for (const auto& mark : plot.marks) pairs.push_back({mark.x, mark.y});
   const std::vector<bool> front = pareto_front(pairs);
   std::string names;
   for (size_t i = 0; i < front.size(); ++i) {
     plot.marks[i].front = front[i];
     if (front[i]) names += (names.empty() ? "" : ", ") + plot.marks[i].label;
   }
+  return names;
+}
+
+// Loss over cost. Nothing with fewer than two versions that have both.
+std::optional<Plot> scatter_plot(const Report& report, const Column& cost, const Column& loss) {
+  const bool increase = loss.metric.id == "ratio";
+  const AxisUnit x_unit = axis_unit(cost.metric.unit, largest(cost));
+  const AxisUnit y_unit = increase ? AxisUnit{"%", 100} : axis_unit(loss.metric.unit, largest(loss));
+  const Scale on_x{0, x_unit.factor}, on_y{increase ? 1.0 : 0.0, y_unit.factor};
+  ScatterPlot plot;
+  for (size_t v = 0; v < report.versions.size(); ++v) {
+    const Figure &x = cost.figures[v], y = with_original(loss, report.versions[v], loss.figures[v]);
+    if (!x.value || !y.value) continue;
+    plot.marks.push_back(
+        {report.versions[v].name, on_x(*x.value), on_y(*y.value), on_x(x.bounds), on_y(y.bounds), false, v});
+  }
+  if (plot.marks.size() < 2) return std::nullopt;
+  const std::string names = mark_front(plot), what = loss_title(loss);
   plot.log_y = wants_log(plot.marks);
-  const std::string x_name = cost.metric.unit == Quantity::joules
-                                 ? cost.title() + (x_unit.factor == 1 ? "" : ", in mJ")
-                                 : with_unit(cost.title(), x_unit.name == "bits" ? "" : x_unit.name);
-  plot.x_axis = x_name;
-  plot.y_axis = with_unit(loss.title(), y_unit.name);
-  const bool estimated =
-      std::any_of(cost.figures.begin(), cost.figures.end(), [](const Figure& f) { return f.estimated; });
-  if (estimated) plot.x_axis += " (estimated)";
+  plot.x_axis = with_unit(cost.title(), x_unit.name == "bits" ? "" : x_unit.name);
+  if (std::any_of(cost.figures.begin(), cost.figures.end(), [](const Figure& f) { return f.estimated; }))
+    plot.x_axis += " (estimated)";
+  plot.y_axis = with_unit(what, y_unit.name);
   std::string note = note_of(loss, true);
   if (!cost.condition.empty()) note += "; " + cost.condition;
-  return Plot{loss.id() + "-against-" + cost.id(), sentence(loss.title()) + " against " + cost.title(), note,
+  return Plot{(increase ? "loss" + loss.id().substr(5) : loss.id()) + "-against-" + cost.id(),
+              sentence(what) + " against " + cost.title(), note,
               "On the Pareto front (no other is better in both): " + names, std::move(plot)};
 }
 
 void add_scatters(const Report& report, std::vector<Plot>& plots) {
   for (const Column& loss : report.columns) {
-    if (loss.metric.id != "perplexity" && loss.metric.id != "kl") continue;
+    if (loss.metric.id != "perplexity" && loss.metric.id != "ratio" && loss.metric.id != "kl") continue;
     for (const Column& cost : report.columns) {
       if (cost.metric.id != "bpw" && cost.metric.id != "joules_generated") continue;
       if (auto plot = scatter_plot(report, cost, loss)) plots.push_back(std::move(*plot));

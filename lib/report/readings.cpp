@@ -101,8 +101,8 @@ class Readings {
     Figure tail;
     tail.value = fields_.number("/divergence/kl_quantiles/p99");
     tail.why = why;
-    add({"kl_p99", "KL, 99 % below", MetricGroup::quality, Quantity::nats, kLower, BoundsKind::none},
-        condition, tail);
+    add({"kl_p99", "p99 of KL", MetricGroup::quality, Quantity::nats, kLower, BoundsKind::none}, condition,
+        tail);
     add({"same_top", "same top token", MetricGroup::quality, Quantity::share, kHigher, BoundsKind::interval},
         condition, fields_.estimate("/divergence/same_top", why));
   }

@@ -38,6 +38,7 @@ struct Figure {
   std::string remark;
   std::string why;  // there is no value
 };
+inline constexpr const char* kSeveralRuns = "several runs";  // remark: the bounds hold more than one run
 
 struct Column {
   Metric metric;

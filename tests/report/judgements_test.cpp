@@ -1,0 +1,128 @@
+// What is said for and against versions follows from the figures and never goes beyond their bounds.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "lib/report/pareto.h"
+#include "tests/report/record_helper.h"
+
+namespace qwb::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+constexpr bool kFor = true, kAgainst = false;
+
+TEST(Pareto, TheFrontIsWhatNoOtherBeatsInBoth) {
+  const std::vector<CostPair> pairs = {{1, 9}, {2, 5}, {2, 6}, {3, 5}, {4, 1}, {4, 1}, {0.5, 20}};
+  EXPECT_EQ(pareto_front(pairs), (std::vector<bool>{true, true, false, false, true, true, true}));
+  EXPECT_EQ(pareto_front({}), std::vector<bool>{});
+}
+
+TEST(Pareto, SurelyBetterNeedsBoundsThatDoNotMeet) {
+  Column column;
+  column.metric.bounds = BoundsKind::interval;
+  const auto figure = [](double value, double low, double high) {
+    Figure f;
+    f.value = value;
+    f.bounds = Interval{low, high};
+    return f;
+  };
+  EXPECT_TRUE(surely_better(column, figure(1, 0.5, 1.4), figure(2, 1.5, 2.5)));
+  EXPECT_FALSE(surely_better(column, figure(1, 0.5, 1.5), figure(2, 1.5, 2.5)));
+  EXPECT_FALSE(surely_better(column, figure(2, 1.5, 2.5), figure(1, 0.5, 1.4)));
+  Figure unknown;
+  unknown.value = 0;
+  EXPECT_FALSE(surely_better(column, unknown, figure(2, 1.5, 2.5)));
+  column.metric.better = Better::higher;
+  EXPECT_TRUE(surely_better(column, figure(2, 1.5, 2.5), figure(1, 0.5, 1.4)));
+}
+
+TEST(Judgements, TheBestIsNamedWithItsFiguresAndTheNext) {
+  const Report report = report_of({loss_record("/a", "rtn", 3000000, 33, 1.10, 0.002),
+                                   loss_record("/b", "gptq", 2000000, 31, 1.02, 0.002),
+                                   loss_record("/c", "nf4", 4000000, 32, 1.05, 0.002)});
+  EXPECT_THAT(statements(report, "b", kFor),
+              Contains("least perplexity lost of 3 measured: 1.0200 (95 %: 1.0160 to 1.0240); next is c with "
+                       "1.0500 (95 %: 1.0460 to 1.0540)"));
+  EXPECT_THAT(statements(report, "a", kAgainst),
+              Contains(HasSubstr("most perplexity lost of 3 measured: 1.1000")));
+  EXPECT_THAT(statements(report, "b", kFor),
+              Contains("smallest of 3 measured: 2.00 MB; next is a with 3.00 MB"));
+}
+
+TEST(Judgements, NobodyIsBestWithinError) {
+  const Report report = report_of({loss_record("/a", "rtn", 3000000, 33, 1.030, 0.01),
+                                   loss_record("/b", "gptq", 2000000, 31, 1.029, 0.01),
+                                   loss_record("/c", "nf4", 4000000, 32, 1.20, 0.01),
+                                   loss_record("/d", "fp4", 4000000, 32, 1.30, 0.01)});
+  for (const char* version : {"a", "b"}) {
+    EXPECT_THAT(statements(report, version, kFor), Not(Contains(HasSubstr("next is a with 1.0"))));
+    EXPECT_THAT(statements(report, version, kFor),
+                Contains(HasSubstr("within error of the least perplexity lost")));
+  }
+  EXPECT_THAT(statements(report, "c", kFor), Not(Contains(HasSubstr("within error"))));
+}
+
+TEST(Judgements, WhatWasMeasuredOnceIsNotJudged) {
+  Json a = loss_record("/a", "rtn", 3000000, 33, 1.10, 0.002),
+       b = loss_record("/b", "gptq", 3000000, 31, 1.02, 0.002);
+  for (Json* record : {&a, &b}) (*record)["perplexity"]["ratio_interval"] = nullptr;
+  const Report report = report_of({a, b});
+  for (const char* version : {"a", "b"}) {
+    EXPECT_THAT(statements(report, version, kFor), Not(Contains(HasSubstr("perplexity"))));
+    EXPECT_THAT(statements(report, version, kAgainst), Not(Contains(HasSubstr("perplexity"))));
+  }
+}
+
+TEST(Judgements, LossIsOnlyClaimedBeyondItsInterval) {
+  const Report report = report_of({loss_record("/a", "rtn", 3000000, 33, 1.001, 0.002),
+                                   loss_record("/b", "gptq", 2000000, 31, 1.01, 0.002)});
+  EXPECT_THAT(statements(report, "a", kFor),
+              Contains(AllOf(HasSubstr("no loss of perplexity beyond error"), HasSubstr("at most 0.50 %"))));
+  EXPECT_THAT(statements(report, "b", kAgainst),
+              Contains("perplexity 1.00 % above the original's (95 %: 0.60 % to 1.40 %)"));
+}
+
+TEST(Judgements, AVersionThatIsBeatenInBothIsTold) {
+  const Report report = report_of({loss_record("/a", "rtn", 3000000, 33, 1.10, 0.002),
+                                   loss_record("/b", "gptq", 2000000, 31, 1.02, 0.002)});
+  EXPECT_THAT(statements(report, "a", kAgainst), Contains(HasSubstr("b loses less and is no larger")));
+  EXPECT_THAT(statements(report, "b", kAgainst), Not(Contains(HasSubstr("no larger"))));
+  const Report close = report_of({loss_record("/a", "rtn", 3000000, 33, 1.022, 0.002),
+                                  loss_record("/b", "gptq", 2000000, 31, 1.02, 0.002)});
+  EXPECT_THAT(statements(close, "a", kAgainst), Not(Contains(HasSubstr("no larger"))));
+}
+
+TEST(Judgements, SpeedIsComparedByRangesAndSaysThatTheyAreOfOneRun) {
+  const Report apart = report_of({speed_record("/a", 100, 95, 105), speed_record("/b", 200, 190, 210)});
+  EXPECT_THAT(statements(apart, "b", kFor),
+              Contains(HasSubstr("fastest decode of 2 measured (one run each): 200 t/s")));
+  const Report meet = report_of({speed_record("/a", 100, 95, 195), speed_record("/b", 200, 190, 210)});
+  EXPECT_THAT(statements(meet, "b", kFor), Not(Contains(HasSubstr("decode"))));
+  // A second run of a joins the first: now the ranges meet.
+  const Report twice = report_of({speed_record("/a", 100, 95, 105), speed_record("/b", 200, 190, 210),
+                                  speed_record("/a", 190, 180, 195)});
+  EXPECT_THAT(statements(twice, "b", kFor), Not(Contains(HasSubstr("decode"))));
+}
+
+TEST(Judgements, EstimatesOfJoulesAreCalledSo) {
+  Json a = size_record("/a", "rtn", 3000000, 4), b = size_record("/b", "gptq", 2000000, 4);
+  add_joules(a, 2, 1.9, 2.1, "estimated");
+  add_joules(b, 1, 0.9, 1.1, "estimated");
+  EXPECT_THAT(statements(report_of({a, b}), "b", kFor), Contains(HasSubstr("an estimated 1.00 J")));
+  add_joules(b, 1, 0.9, 1.1, "measured");
+  const Report mixed = report_of({a, b});  // another source: another column, nothing to compare
+  EXPECT_THAT(statements(mixed, "b", kFor), Not(Contains(HasSubstr("energy"))));
+}
+
+TEST(Judgements, ASingleVersionIsNotTheBestOfAnything) {
+  EXPECT_THAT(report_of({size_record("/a", "rtn", 3000000, 4)}).judgements, IsEmpty());
+}
+
+}  // namespace
+}  // namespace qwb::testing
