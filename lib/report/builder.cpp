@@ -30,7 +30,7 @@ bool varies(const Metric& metric) {
 }
 
 // The same work measured once more: of memory the most that any run needed; of repeated timings and joules
-// bounds that hold those of all runs, about the middle of their values.
+// the mean, and bounds that hold those of all runs.
 void join(Reading& known, const Reading& again) {
   Figure& a = known.figure;
   const Figure& b = again.figure;
@@ -40,7 +40,8 @@ void join(Reading& known, const Reading& again) {
   } else if (known.metric.bounds == BoundsKind::range) {
     const Interval x = a.bounds.value_or(Interval{*a.value, *a.value}),
                    y = b.bounds.value_or(Interval{*b.value, *b.value});
-    a.value = (*a.value + *b.value) / 2;
+    a.value = (*a.value * a.runs + *b.value) / (a.runs + 1);
+    ++a.runs;
     a.bounds = Interval{std::min(x.low, y.low), std::max(x.high, y.high)};
     a.remark = kSeveralRuns;
   }

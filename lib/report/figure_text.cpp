@@ -56,7 +56,13 @@ std::string figure_text(const Column& column, const Figure& figure) {
 std::string bounds_text(const Column& column, const Figure& figure) {
   if (!figure.value || !figure.bounds) return {};
   const Quantity unit = column.metric.unit;
-  return value_text(unit, figure.bounds->low) + " to " + value_text(unit, figure.bounds->high);
+  std::string low = value_text(unit, figure.bounds->low);
+  const std::string high = value_text(unit, figure.bounds->high);
+  // "90 to 110 t/s", but "900 kB to 1.10 MB"
+  const size_t space = high.rfind(' ');
+  if (space != std::string::npos && low.ends_with(high.substr(space)))
+    low.resize(low.size() - (high.size() - space));
+  return low + " to " + high;
 }
 
 std::string bounds_name(BoundsKind kind) {

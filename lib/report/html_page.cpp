@@ -5,7 +5,7 @@ namespace {
 
 // Wide tables scroll inside of their frames, the first column stays; pictures keep their size up to the
 // page's width and take its text colour.
-constexpr const char* kStyle = R"css(
+constexpr const char* kPageStyle = R"css(
 :root{color-scheme:light dark;--paper:#fff;--ink:#1b1b1b;--faint:#5c5f66;--rule:#d5d8dd;--band:#f4f6f8;--link:#0a58a8;--good:#00694d;--bad:#a83e00}
 @media (prefers-color-scheme:dark){:root{--paper:#16181c;--ink:#ececec;--faint:#a2a8b2;--rule:#3a3f47;--band:#1f2228;--link:#7db7f0;--good:#4fcea4;--bad:#ff9a5c}}
 *{box-sizing:border-box}
@@ -21,12 +21,11 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:6px 10px;text-align:right;vertical-align:top;border-bottom:1px solid var(--rule);white-space:nowrap}
 tbody tr:last-child>*{border-bottom:0}
 thead th{background:var(--band);vertical-align:bottom}
-th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);max-width:42vw;white-space:normal;overflow-wrap:anywhere}
+th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);min-width:6.5em;max-width:42vw;white-space:normal;overflow-wrap:break-word}
 thead th:first-child{background:var(--band)}
 td small{display:block}
 td.none{color:var(--faint)}
 .words td{white-space:normal;text-align:left;min-width:15em}
-.words th:first-child{min-width:6em}
 .words ul{margin:0;padding-left:1.1em}
 .words li{margin-bottom:.25em}
 .good li::marker{content:'+ ';color:var(--good);font-weight:bold}
@@ -42,11 +41,13 @@ figure h3{font-size:1rem;margin:0 0 .3em;overflow-wrap:anywhere}
 figure svg{display:block;width:100%;max-width:560px;height:auto;color:var(--ink)}
 figcaption{max-width:560px;overflow-wrap:anywhere}
 details summary{cursor:pointer;color:var(--link)}
+.narrow{display:none}
+@media (max-width:700px){.narrow{display:inline}}
 @media print{.frame{overflow:visible}}
 )css";
 
 // Sorts a table by a click on a title; what was not measured stays last.
-constexpr const char* kScript = R"js(
+constexpr const char* kPageScript = R"js(
 for(const table of document.querySelectorAll('table.sortable')){
   const body=table.tBodies[0];
   [...table.tHead.rows[0].cells].forEach((head,column)=>{
@@ -80,11 +81,11 @@ std::string html_head(const std::string& title) {
          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
          "'unsafe-inline'; "
          "script-src 'unsafe-inline'; img-src data:\">\n<title>" +
-         title + "</title>\n<style>" + kStyle + "</style>\n</head>\n<body>\n<main>\n";
+         title + "</title>\n<style>" + kPageStyle + "</style>\n</head>\n<body>\n<main>\n";
 }
 
 std::string html_foot() {
-  return std::string("</main>\n<script>") + kScript + "</script>\n</body>\n</html>\n";
+  return std::string("</main>\n<script>") + kPageScript + "</script>\n</body>\n</html>\n";
 }
 
 }  // namespace qwb

@@ -115,7 +115,8 @@ std::string report_html(const Report& report, const std::vector<Plot>& plots,
   text +=
       "<p class=\"faint\">± is one standard error; below it stands the 95 % interval, or of timings the "
       "least and the "
-      "most of the repetitions. ~ marks an estimate. A click on a title sorts.</p>\n";
+      "most of the repetitions. ~ marks an estimate. A click on a title sorts.<span class=\"narrow\"> Wide "
+      "tables scroll sideways.</span></p>\n";
   for (const GroupTable& group : group_tables(report)) text += group_html(report, group);
   text +=
       html_list("Not measured", absent_metrics(report)) + html_list("Conditions", condition_notes(report));

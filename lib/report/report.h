@@ -34,6 +34,7 @@ struct Figure {
   std::optional<double> value;
   std::optional<double> error;     // one standard error
   std::optional<Interval> bounds;  // as Metric::bounds says
+  int runs = 1;                    // whose value this is the mean of
   bool estimated = false;          // not measured (joules)
   std::string remark;
   std::string why;  // there is no value

@@ -21,7 +21,7 @@ void cut_all(std::string& text, const std::string& begin, const std::string& end
   }
 }
 
-constexpr const char* kStyle =
+constexpr const char* kPictureStyle =
     "<style>svg{color:#1b1b1b;background:#fff}"
     "@media (prefers-color-scheme:dark){svg{color:#ececec;background:#16181c}}</style>";
 
@@ -70,13 +70,13 @@ std::string finished_svg(std::string svg, const std::string& title, const std::s
   replace_all(svg, "font-family=\"sans-serif\"", "font-family=\"system-ui, 'DejaVu Sans', sans-serif\"");
   const size_t start = svg.find("<svg"), close = svg.find('>', start);
   svg.insert(close + 1, "\n<title>" + escaped_html(title) + "</title><desc>" + escaped_html(summary) +
-                            "</desc>\n" + kStyle);
+                            "</desc>\n" + kPictureStyle);
   return svg;
 }
 
 std::string inline_svg(const std::string& svg, const std::string& prefix) {
   std::string text = svg.substr(svg.find("<svg"));
-  replace_all(text, kStyle, "");
+  replace_all(text, kPictureStyle, "");
   replace_all(text, " id='", " id='" + prefix);
   replace_all(text, " id=\"", " id=\"" + prefix);
   replace_all(text, "'#gp", "'#" + prefix + "gp");

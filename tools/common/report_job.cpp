@@ -10,7 +10,7 @@
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 #include "lib/evaluate/subject.h"
-#include "lib/report/gnuplot.h"
+#include "lib/report/clean_text.h"
 #include "lib/report/record_file.h"
 #include "lib/report/render.h"
 #include "tools/common/choose.h"
@@ -47,6 +47,14 @@ std::vector<KeptResult> kept_results() {
   return kept;
 }
 
+// Other names are those of models, perhaps on the Hub: nobody means one by "results.json".
+bool is_result_file(const Path& path) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored))
+    return !std::filesystem::is_directory(path, ignored) && !detect_model(path);
+  return path.extension() == ".json" || path.extension() == ".jsonl";
+}
+
 class Reader {
  public:
   Reader(const ReportOptions& options, Tool& tool)
@@ -57,8 +65,7 @@ class Reader {
     // Files first: of a folder only what they lack is taken.
     for (const std::string& input : options_.inputs) {
       const auto [name, path] = split_input(input);
-      std::error_code ignored;
-      if (std::filesystem::is_regular_file(path, ignored) && !detect_model(path))
+      if (is_result_file(path))
         attempt([&, n = name, p = path] { add_file(n, p); });
       else
         folders.emplace_back(name, path);
@@ -88,7 +95,7 @@ class Reader {
   void problem(const Error& error) {
     tool_.complain(error.what());
     builder_.add_problem(error.what());
-    inputs_.report.problems.push_back(error.what());
+    inputs_.report.problems.push_back(clean_text(error.what()));
     if (inputs_.code == 0) inputs_.code = error.exit_code();
   }
 
