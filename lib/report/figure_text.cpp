@@ -95,7 +95,7 @@ AxisUnit axis_unit(Quantity unit, double most) {
     case Quantity::nats:
       return {"nats per token", 1};
     case Quantity::bits:
-      return {"bits", 1};
+      return {"", 1};
     default:
       return {"", 1};
   }

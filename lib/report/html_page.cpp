@@ -42,7 +42,7 @@ figure svg{display:block;width:100%;max-width:560px;height:auto;color:var(--ink)
 figcaption{max-width:560px;overflow-wrap:anywhere}
 details summary{cursor:pointer;color:var(--link)}
 .narrow{display:none}
-@media (max-width:700px){.narrow{display:inline}}
+@media (max-width:700px){.narrow{display:inline}.words thead{display:none}.words,.words tbody,.words tr,.words th,.words td{display:block;max-width:none;border:0}.words tr{border-bottom:1px solid var(--rule)}}
 @media print{.frame{overflow:visible}}
 )css";
 

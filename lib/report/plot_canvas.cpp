@@ -28,7 +28,7 @@ constexpr std::array<std::pair<int, int>, 7> kPoints = {
 
 double nice_step(double range, int ticks) {
   const double rough = range / ticks, power = std::pow(10, std::floor(std::log10(rough)));
-  for (const double factor : {1.0, 2.0, 5.0}) {
+  for (const double factor : {1.0, 2.0, 2.5, 5.0}) {
     if (factor * power >= rough * 0.999) return factor * power;
   }
   return 10 * power;

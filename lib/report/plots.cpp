@@ -131,7 +131,7 @@ std::optional<Plot> scatter_plot(const Report& report, const Column& cost, const
   if (plot.marks.size() < 2) return std::nullopt;
   const std::string names = mark_front(plot), what = loss_title(loss);
   plot.log_y = wants_log(plot.marks);
-  plot.x_axis = with_unit(cost.title(), x_unit.name == "bits" ? "" : x_unit.name);
+  plot.x_axis = with_unit(cost.title(), x_unit.name);
   if (std::any_of(cost.figures.begin(), cost.figures.end(), [](const Figure& f) { return f.estimated; }))
     plot.x_axis += " (estimated)";
   plot.y_axis = with_unit(what, y_unit.name);

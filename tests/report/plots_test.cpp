@@ -167,6 +167,8 @@ TEST_F(GnuplotRun, DrawsTheSameEveryTime) {
     EXPECT_THAT(first[i].svg, HasSubstr("prefers-color-scheme:dark"));
     EXPECT_THAT(first[i].svg, HasSubstr("currentColor"));
     EXPECT_THAT(first[i].svg, Not(HasSubstr("Produced by GNUPLOT")));
+    EXPECT_FALSE(std::regex_search(first[i].svg, std::regex("['\"](black|rgb\\( *0, *0, *0\\))['\"]")))
+        << "invisible on dark paper";
   }
 }
 
