@@ -46,7 +46,7 @@ TEST(ReportBuilder, ProtocolsAndTextsNeverShareAColumnNorAnAxis) {
     int values = 0;
     for (const Figure& f : column->figures) {
       values += f.value ? 1 : 0;
-      if (!f.value) EXPECT_EQ(f.why, "measured under another condition");
+      EXPECT_EQ(f.why, f.value ? f.why : "measured under another condition");
     }
     EXPECT_EQ(values, 1);
   }

@@ -70,8 +70,9 @@ TEST(Plots, EstimatesAreMarkedAndAbsentBarsSayWhy) {
       EXPECT_TRUE(bars.bars[1].estimated);
       EXPECT_EQ(bars.bars[1].text, "~2.00 J");
     }
-    if (plot.name == "kl-against-joules_generated")
+    if (plot.name == "kl-against-joules_generated") {
       EXPECT_THAT(std::get<ScatterPlot>(plot.content).x_axis, HasSubstr("(estimated)"));
+    }
   }
 }
 
