@@ -51,8 +51,9 @@ pid_t start(const Path& gnuplot, const Path& folder) {
   posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
   posix_spawn_file_actions_addopen(&actions, 2, (folder / "errors").c_str(), O_WRONLY | O_CREAT | O_TRUNC,
                                    0600);
+  posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());
   // -d: no start-up files, system's or user's. UTF-8 and points in numbers whatever the user's locale.
-  std::string program = gnuplot.string(), flag = "-d", script = (folder / "script").string();
+  std::string program = std::filesystem::absolute(gnuplot).string(), flag = "-d", script = "script";
   std::array<char*, 4> arguments{program.data(), flag.data(), script.data(), nullptr};
   std::string path =
       std::string("PATH=") + (std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");  // NOLINT
@@ -60,7 +61,7 @@ pid_t start(const Path& gnuplot, const Path& folder) {
   std::array<char*, 4> environment{path.data(), locale.data(), home.data(), nullptr};
   pid_t process = -1;
   const int error =
-      ::posix_spawn(&process, gnuplot.c_str(), &actions, nullptr, arguments.data(), environment.data());
+      ::posix_spawn(&process, program.c_str(), &actions, nullptr, arguments.data(), environment.data());
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) throw system_error("cannot start", gnuplot.string(), error);
   return process;
@@ -95,9 +96,8 @@ void run_gnuplot(const Path& gnuplot, const Path& folder, const std::string& scr
 }
 
 // Files are named by number: names of plots come from files.
-std::string terminal(const Path& folder, size_t number, int height, bool png) {
-  const std::string output =
-      gnuplot_quoted((folder / fmt::format("{}.{}", number, png ? "png" : "svg")).string());
+std::string terminal(size_t number, int height, bool png) {
+  const std::string output = gnuplot_quoted(fmt::format("{}.{}", number, png ? "png" : "svg"));
   if (!png) {
     return fmt::format(
         "set terminal svg noenhanced size {},{} dynamic font 'sans-serif,{}'\nset output {}\n{} = 1\n",
@@ -139,7 +139,7 @@ std::vector<Picture> draw_plots(const Path& gnuplot, const std::vector<Plot>& pl
     const PlotScript plot = gnuplot_script(plots[i], captioned);
     for (const bool as_png : {false, true}) {
       if (as_png && !png) continue;
-      script += terminal(folder.path(), i, plot.height, as_png) + plot.text + "unset output\n";
+      script += terminal(i, plot.height, as_png) + plot.text + "unset output\n";
     }
     pictures.push_back({plots[i].name, kPlotWidth, plot.height, {}, {}});
   }

@@ -229,7 +229,7 @@ PlotScript draw(const HistogramPlot& plot, Canvas canvas) {
 
 std::string gnuplot_quoted(const std::string& text) {
   std::string out = "'";
-  for (const char c : clean_text(text)) out += c == '\'' ? std::string("''") : std::string(1, c);
+  for (const char c : clean_text(text)) out += c == '\'' ? std::string("’") : std::string(1, c);
   return out + "'";
 }
 

@@ -21,7 +21,10 @@ std::vector<std::string> absent_metrics(const Report& report) {
   std::vector<std::pair<std::string, std::string>> reasons;  // why, titles
   for (const Column& column : report.columns) {
     if (!column.empty() || column.figures.empty()) continue;
-    const std::string& why = column.figures.front().why;
+    // Of the original it is natural that nothing is compared with it.
+    size_t v = 0;
+    while (v + 1 < report.versions.size() && report.versions[v].original) ++v;
+    const std::string& why = column.figures[v].why;
     const auto known =
         std::find_if(reasons.begin(), reasons.end(), [&](const auto& r) { return r.first == why; });
     if (known == reasons.end())

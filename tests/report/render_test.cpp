@@ -131,7 +131,7 @@ TEST(HtmlReport, TablesAreWholeWithoutTheScript) {
 }
 
 TEST(Gnuplot, StringsAreQuoted) {
-  EXPECT_EQ(gnuplot_quoted("it's `id` \"x\" \\ @y"), "'it''s `id` \"x\" \\ @y'");
+  EXPECT_EQ(gnuplot_quoted("it's `id` \"x\" \\ @y"), "'it’s `id` \"x\" \\ @y'");
   EXPECT_EQ(gnuplot_quoted("a\nb"), "'a b'");
 }
 

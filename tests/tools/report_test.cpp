@@ -167,6 +167,8 @@ TEST_F(ReportTool, FoldersTellWhatTheyAreAndWhatTheCacheKeeps) {
     return Json();
   };
   EXPECT_GT(figure(before, "bpw", 1)["value"].get<double>(), 4);
+  EXPECT_EQ(before["block_errors"][0]["rows"].size(), 4u);
+  EXPECT_GT(before["block_errors"][0]["rows"][3]["errors"][0].get<double>(), 0);
   EXPECT_TRUE(figure(before, "perplexity", 1)["value"].is_null());
   const Json measured = json("eval", {artifact, "--ppl", "--windows", "2"});
   const Json after = json("report", {gpt2_, artifact});
@@ -180,22 +182,22 @@ TEST_F(ReportTool, FoldersTellWhatTheyAreAndWhatTheCacheKeeps) {
 
 TEST_F(ReportTool, HistogramsOfAModule) {
   const std::string artifact = file("nf4").string(), packed = file("packed").string();
-  output("quantize", {"--model", gpt2_, "--method", "nf4", "--out", artifact});
-  const std::string module = "transformer.h.0.mlp.c_fc";
+  output("quantize", {"--model", llama_, "--method", "nf4", "--out", artifact});
+  const std::string module = "model.layers.0.mlp.up_proj";
   const Json report = json("report", {artifact, "--module", module});
   ASSERT_EQ(report["modules"].size(), 1u);
   int64_t before = 0, after = 0;
   for (const Json& n : report["modules"][0]["before"]) before += n.get<int64_t>();
   for (const Json& n : report["modules"][0]["after"]) after += n.get<int64_t>();
-  EXPECT_EQ(before, 768 * 192);
-  EXPECT_EQ(after, 768 * 192);
+  EXPECT_EQ(before, 640 * 256);
+  EXPECT_EQ(after, 640 * 256);
   // A packed format names no original.
   output("convert", {artifact, packed, "--to", "bitsandbytes"});
   const RunResult lost = tool("report", {packed, "--module", module, "--json"});
   EXPECT_EQ(lost.code, 3);
   EXPECT_THAT(lost.err, HasSubstr("name it by --baseline"));
-  EXPECT_EQ(json("report", {packed, "--module", module, "--baseline", gpt2_})["modules"].size(), 1u);
-  const RunResult typo = tool("report", {artifact, "--module", "transformer.h.0.mlp.c_fx"});
+  EXPECT_EQ(json("report", {packed, "--module", module, "--baseline", llama_})["modules"].size(), 1u);
+  const RunResult typo = tool("report", {artifact, "--module", "model.layers.0.mlp.up_prox"});
   EXPECT_EQ(typo.code, 3);
   EXPECT_THAT(typo.out, HasSubstr("bits per weight"));
 }
