@@ -74,7 +74,7 @@ TEST_F(ReportTool, EveryFormatBecomesAFile) {
   EXPECT_THAT(text_of("r.md"), StartsWith("# A &amp; &lt;b\\>"));
   EXPECT_EQ(lines(text_of("r.csv")).size(), 4u);
   EXPECT_EQ(parse_json(text_of("r.json"), "")["title"], "A & <b>");
-  EXPECT_EQ(text_of("r.txt"), output("report", {results()}));
+  EXPECT_EQ(text_of("r.txt"), output("report", {results()}) + "\n");
   // The same inputs, the same bytes.
   const std::string first = text_of("r.html");
   output("report", arguments);
