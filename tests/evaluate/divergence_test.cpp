@@ -14,6 +14,7 @@
 #include "lib/base/parallel.h"
 #include "lib/evaluate/subject.h"
 #include "tests/evaluate/artifact_helper.h"
+#include "tests/evaluate/quality_helper.h"
 
 namespace qwb {
 namespace {
@@ -104,10 +105,11 @@ TEST(Divergence, PerplexitiesAreThoseOfPerplexity) {
     EXPECT_EQ(perplexity_to_json(m.base), alone(pair().base)) << options.protocol;
     EXPECT_EQ(perplexity_to_json(m.other), alone(pair().other)) << options.protocol;
     EXPECT_EQ(m.divergence.ratio.ratio.value, perplexity_ratio(m.other, m.base).ratio.value);
-    EXPECT_GT(m.divergence.mean_kl.value, 0.005);
-    EXPECT_LT(m.divergence.mean_kl.value, 0.2);
-    EXPECT_GT(m.divergence.same_top.value, 0.8);
-    EXPECT_GT(m.divergence.correlation, 0.98);
+    EXPECT_GT(m.divergence.mean_kl.value, 0.4);  // the demo gpt2 suffers: its perplexity doubles
+    EXPECT_LT(m.divergence.mean_kl.value, 1.2);
+    EXPECT_GT(m.divergence.same_top.value, 0.3);
+    EXPECT_LT(m.divergence.same_top.value, 0.7);
+    EXPECT_GT(m.divergence.correlation, 0.8);
     EXPECT_GT(m.divergence.state_bytes, 2 * 4 * pair().base.model->config().vocab);
     EXPECT_GE(m.divergence.kl_quantiles.front(), 0);
   }
@@ -135,15 +137,8 @@ TEST(Divergence, DoesNotDependOnThreadsAndSurvivesBeingKept) {
   EXPECT_EQ(divergence_to_json(divergence_from_json(parse_json(json_text(results[0]), "kept"))), results[0]);
 }
 
-struct Memory : WorkJournal {
-  std::vector<std::vector<double>> before, added;
-  const std::vector<std::vector<double>>& finished() const override { return before; }
-  void add(std::span<const double> numbers) override { added.emplace_back(numbers.begin(), numbers.end()); }
-  void remove() override {}
-};
-
 TEST(Divergence, GoesOnWhereItWasInterrupted) {
-  Memory whole, half;
+  testing::MemoryJournal whole, half;
   const ProtocolOptions options{"windows", 64, 0, 3};
   const Json result =
       divergence_to_json(pair().measure(pair().base, pair().other, options, &whole).divergence);

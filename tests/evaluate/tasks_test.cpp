@@ -13,12 +13,14 @@
 #include "lib/evaluate/subject.h"
 #include "lib/evaluate/tasks/python_random.h"
 #include "tests/evaluate/artifact_helper.h"
+#include "tests/evaluate/quality_helper.h"
 
 namespace qwb {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::message_of;
 
 Path golden(const std::string& name) {
   return Path(QWB_SOURCE_DIR) / "tests/golden/tasks" / name;
@@ -31,16 +33,6 @@ TaskData data_of(const std::string& task, int64_t shots = 0, int64_t limit = 0) 
   options.shots = shots;
   options.limit = limit;
   return load_task(options);
-}
-
-std::string message_of(const std::function<void()>& work, ErrorKind kind) {
-  try {
-    work();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 TEST(Tasks, AnswersAreThoseOfLmEval) {
@@ -62,9 +54,13 @@ TEST(Tasks, AnswersAreThoseOfLmEval) {
         }
         EXPECT_NEAR(r.accuracy.value, theirs.at("acc").get<double>(), 1e-12);
         EXPECT_EQ(r.normalized.has_value(), !theirs.at("acc_norm").is_null());
-        if (r.normalized) EXPECT_NEAR(r.normalized->value, theirs.at("acc_norm").get<double>(), 1e-12);
+        if (r.normalized) {
+          EXPECT_NEAR(r.normalized->value, theirs.at("acc_norm").get<double>(), 1e-12);
+        }
         EXPECT_EQ(r.perplexity.has_value(), !theirs.at("perplexity").is_null());
-        if (r.perplexity) EXPECT_NEAR(r.perplexity->value / theirs.at("perplexity").get<double>(), 1, 1e-3);
+        if (r.perplexity) {
+          EXPECT_NEAR(r.perplexity->value / theirs.at("perplexity").get<double>(), 1, 1e-3);
+        }
       }
     }
   }
@@ -227,17 +223,10 @@ TEST(Tasks, ResultsAreWrittenAsLmEvalDoes) {
   EXPECT_EQ(json["config"]["model_args"], "pretrained=M");
 }
 
-struct Memory : WorkJournal {
-  std::vector<std::vector<double>> before, added;
-  const std::vector<std::vector<double>>& finished() const override { return before; }
-  void add(std::span<const double> numbers) override { added.emplace_back(numbers.begin(), numbers.end()); }
-  void remove() override {}
-};
-
 TEST(Tasks, GoOnWhereTheyWereInterrupted) {
   const Subject subject = open_subject(testing::demo("gpt2"), true);
   const TaskData data = data_of("winogrande", 0, 4);
-  Memory whole, half;
+  testing::MemoryJournal whole, half;
   const TaskResult r = measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &whole);
   half.before = {whole.added.at(0), whole.added.at(1)};
   EXPECT_EQ(measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &half).answers.size(),
