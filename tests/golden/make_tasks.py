@@ -124,7 +124,7 @@ def golden():
     write_items(make_items(24), folder)
     expected = {}
     for model in ("llama", "gpt2"):
-        for shots in (0, 2):
+        for shots in (2,) if model == "llama" else (0,):
             expected[f"{model} {shots}"] = lm_eval_answers(ROOT / "recipes/demo" / model, folder, shots)
     (folder / "expected.json").write_text(json.dumps(expected) + "\n")
 
