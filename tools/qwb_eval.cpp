@@ -13,8 +13,10 @@
 #include "lib/base/json.h"
 #include "lib/evaluate/session.h"
 #include "tools/common/choose.h"
+#include "tools/common/evaluation_table.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/pull.h"
+#include "tools/common/quality_flags.h"
 #include "tools/common/text.h"
 #include "tools/common/tool.h"
 
@@ -24,14 +26,9 @@ namespace {
 struct Options {
   std::vector<std::string> folders;
   std::vector<std::string> records;
-  bool ppl = false;
+  QualityFlags quality;
   bool speed = false;
   bool energy = false;
-  bool no_baseline = false;
-  std::string protocol = "windows";
-  std::string text;
-  int64_t context = 0;
-  int64_t windows = 0;
   int64_t repetitions = 5;
   std::optional<double> watts;
   Int8Flags int8;
@@ -42,39 +39,21 @@ constexpr const char* kExamples =
     "  qwb-eval                                  the newest artifact in the cache, on the demo text\n"
     "  qwb-eval ARTIFACT MODEL --ppl --speed     two rows of one table\n"
     "  qwb-eval ARTIFACT --protocol llama.cpp --text wiki.test.raw\n"
+    "  qwb-eval ARTIFACT --kl --ppl              divergence from the unquantized model too\n"
+    "  qwb-eval ARTIFACT --task hellaswag=hellaswag_val.jsonl,limit=400 --task lambada_openai=test.jsonl\n"
+    "  qwb-eval ARTIFACT --max-kl 0.05 --max-ppl-ratio 1.02 || echo too much was lost\n"
     "  qwb-eval ARTIFACT --speed --energy --json | jq .energy.joules\n"
     "  qwb-eval INT8_ARTIFACT --int8 decompose   LLM.int8's own forward pass, threshold 6\n"
     "  qwb-eval --table results/*.json           one table of what --json wrote earlier\n"
-    "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 damaged, 5 unsupported, 130 interrupted.";
-
-std::string protocol_help() {
-  std::string text = "How perplexity is measured:";
-  for (const Protocol& protocol : protocols()) text += "\n" + protocol.name + " (" + protocol.summary + ")";
-  return text;
-}
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 damaged, 5 unsupported, 6 quality gate failed, "
+    "130 interrupted.";
 
 void add_options(CLI::App& app, Options& o) {
   app.add_option("FOLDER", o.folders,
                  "Artifacts or models (default: the newest artifact in the cache, else the model of "
                  "QWB_MODEL, else the demo)")
       ->type_name("");
-  app.add_flag("--ppl", o.ppl, "Measure perplexity (the default if nothing is asked for)");
-  std::vector<std::string> names;
-  for (const Protocol& protocol : protocols()) names.push_back(protocol.name);
-  app.add_option("--protocol", o.protocol, protocol_help())
-      ->check(CLI::IsMember(names))
-      ->type_name("NAME")
-      ->capture_default_str();
-  app.add_option("--text", o.text, "Text file to measure on (default: the demo's eval.txt)")
-      ->type_name("FILE");
-  app.add_option("--context", o.context,
-                 "Tokens of a window (default: the model's limit, at most 2048; llama.cpp: 512)")
-      ->check(CLI::Range(int64_t{4}, int64_t{1} << 30))
-      ->type_name("N");
-  app.add_option("--windows", o.windows,
-                 "Use only the first N windows (the figure then belongs to them alone)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
-      ->type_name("N");
+  add_quality_flags(app, o.quality);
   app.add_flag("--speed", o.speed, "Measure load time, prefill and decode speed");
   app.add_option("--repetitions", o.repetitions, "Repetitions of the speed measurement")
       ->check(CLI::Range(1, 100000))
@@ -87,99 +66,33 @@ void add_options(CLI::App& app, Options& o) {
       ->check(CLI::PositiveNumber)
       ->type_name("W");
   add_int8_flags(app, o.int8);
-  app.add_flag("--no-baseline", o.no_baseline, "Do not measure the unquantized model for the ratio");
   app.add_option("--table", o.records, "Measure nothing: print the table of records that --json wrote")
       ->type_name("FILE...");
 }
 
 EvaluationOptions evaluation_options(const Options& o, Tool& tool) {
   EvaluationOptions e;
-  e.perplexity = o.ppl || !o.speed;
+  e.quality = quality_options(o.quality, !o.speed, tool);
   e.speed = o.speed;
   e.energy = o.energy;
-  e.baseline = !o.no_baseline;
-  e.protocol = {o.protocol, o.context, o.windows};
   e.repetitions = o.repetitions;
   e.int8_forward = chosen_int8_forward(o.int8);
   e.energy_options.declared_watts = o.watts;
-  if (e.perplexity) {
-    const Path file = o.text.empty() ? demo_path("text/eval.txt") : Path(o.text);
-    if (o.text.empty()) tool.note("text " + file.string() + " (the demo; --text chooses another)");
-    e.text = read_text(file);
-    e.text_name = file.string();
-  }
   return e;
-}
-
-// A number of a record, as `text` of it; "-" where the record has none.
-template <typename Text>
-std::string cell(const Json& record, const char* pointer, Text text) {
-  const Json::json_pointer place(pointer);
-  const bool there = record.contains(place) && record.at(place).is_number();
-  return there ? text(record.at(place).get<double>()) : "-";
-}
-
-std::string with_error(const Json& record, const char* value, const char* error, int digits) {
-  const auto fixed = [digits](double number) { return fmt::format("{:.{}f}", number, digits); };
-  const std::string deviation = cell(record, error, fixed);
-  return cell(record, value, fixed) + (deviation == "-" ? "" : " ± " + deviation);
-}
-
-std::string energy_cell(const Json& record) {
-  if (!json_has(record, "energy")) return "-";
-  const std::string joules = cell(record, "/energy/joules", human_number);
-  return joules == "-" ? "n/a"
-                       : joules + " J (" + json_string(record.at("energy"), "source", "energy", "?") + ")";
-}
-
-// The method, with the forward pass behind it where that adds its own loss.
-std::string method_cell(const Json& record, const std::string& where) {
-  const std::string method = json_string(record, "method", where);
-  if (!json_has(record, "int8_forward") || !record.at("int8_forward").contains("threshold")) return method;
-  return method + " (" + int8_forward_text(record.at("int8_forward")) + ")";
-}
-
-// One row from a record of schema 1 (lib/evaluate/record.h), fresh or read from a file.
-std::vector<std::string> table_row(const Json& r, const std::string& where) {
-  const auto bytes = [](double value) { return human_bytes(static_cast<int64_t>(value)); };
-  const auto rate = [](double value) { return human_number(value) + " t/s"; };
-  return {json_string(r, "artifact", where),
-          method_cell(r, where),
-          cell(r, "/bits", [](double value) { return fmt::format("{:.3g}", value); }),
-          cell(r, "/bpw", [](double value) { return fmt::format("{:.2f}", value); }),
-          cell(r, "/bytes", bytes),
-          with_error(r, "/perplexity/value", "/perplexity/stderr", 3),
-          with_error(r, "/perplexity/ratio", "/perplexity/ratio_stderr", 4),
-          cell(r, "/speed/load_seconds", human_duration),
-          cell(r, "/speed/prefill/median", rate),
-          cell(r, "/speed/decode/median", rate),
-          cell(r, "/memory/peak_bytes", bytes),
-          energy_cell(r)};
-}
-
-// The perplexity column tells its protocol: two protocols never share one.
-Table make_table(const std::string& protocol) {
-  using Align = Table::Align;
-  return Table({{"artifact", Align::left},
-                {"method", Align::left},
-                {"bits", Align::right},
-                {"bpw", Align::right},
-                {"size", Align::right},
-                {"perplexity (" + protocol + ")", Align::right},
-                {"ratio", Align::right},
-                {"load", Align::right},
-                {"prefill", Align::right},
-                {"decode", Align::right},
-                {"peak memory", Align::right},
-                {"energy", Align::right}});
 }
 
 // Doubts and reasons that do not fit the table.
 void narrate(const EvaluationRecord& r, Tool& tool) {
-  if (r.perplexity) {
-    tool.note(fmt::format("{}: protocol {}, context {}, {} windows, {} tokens scored", r.artifact,
-                          r.perplexity->protocol, r.perplexity->context, r.perplexity->windows,
-                          r.perplexity->tokens));
+  if (const auto& p = r.quality.perplexity) {
+    tool.note(fmt::format("{}: protocol {}, context {}, {} windows, {} tokens scored{}", r.artifact,
+                          p->protocol, p->context, p->windows, p->tokens,
+                          p->cached ? " (by an earlier run)" : ""));
+  }
+  if (const auto& d = r.quality.divergence) {
+    const double bytes = static_cast<double>(d->base_weight_bytes + d->weight_bytes + d->state_bytes);
+    tool.note(fmt::format("{}: divergence from {}: {} tokens, both models and their state in {}{}",
+                          r.artifact, r.quality.baseline, d->tokens, human_bytes(static_cast<int64_t>(bytes)),
+                          d->cached ? " (by an earlier run)" : ""));
   }
   if (const std::string forward = int8_forward_text(r.int8_forward); !forward.empty())
     tool.note(fmt::format("{}: int8 forward: {}", r.artifact, forward));
@@ -200,38 +113,47 @@ void narrate(const EvaluationRecord& r, Tool& tool) {
   }
 }
 
-// Where two records disagree, their perplexities do not belong in one column.
-std::string perplexity_kind(const Json& record, const std::string& where) {
-  if (!json_has(record, "perplexity")) return {};
-  const Json& p = record.at("perplexity");
-  return json_string(p, "protocol", where) + ", text " + json_string(p, "text_hash", where);
-}
-
 // The records in files of --json, a line each.
 int show_table(const Options& o, Tool& tool) {
-  std::vector<std::vector<std::string>> rows;
-  std::string kind;
+  EvaluationTable table(o.quality.protocol);
   for (const std::string& file : o.records) {
     std::istringstream text(read_text(file));
     for (std::string line; std::getline(text, line);) {
       if (line.empty()) continue;
-      const Json record = parse_json(line, file);
-      if (json_int(record, "schema", file) != 1)
-        throw Error(ErrorKind::unsupported, "a record of another schema", file);
-      const std::string its_kind = perplexity_kind(record, file);
-      if (!kind.empty() && !its_kind.empty() && its_kind != kind) {
-        throw Error(ErrorKind::usage, "perplexities of different protocols or texts do not share a column",
-                    file, "make one table of each");
-      }
-      if (kind.empty()) kind = its_kind;
-      rows.push_back(table_row(record, file));
+      table.add(parse_json(line, file), file);
       if (tool.json()) tool.print(line + "\n");
     }
   }
-  Table table = make_table(kind.empty() ? o.protocol : kind.substr(0, kind.find(',')));
-  for (auto& row : rows) table.add_row(std::move(row));
   if (!tool.json() && !table.empty()) tool.print(table.text(tool.color_stdout()));
   return 0;
+}
+
+// Everything of one run that outlives a folder.
+struct Run {
+  EvaluationTable table;
+  std::vector<std::string> gate = {};  // why the gate is closed
+  int code = 0;                        // of the first error
+};
+
+void complain(Run& run, const Error& error, Tool& tool) {
+  tool.progress().end();
+  tool.complain(error.what());
+  if (run.code == 0 || error.kind() == ErrorKind::interrupted) run.code = error.exit_code();
+}
+
+void evaluate_folder(const Options& o, const std::string& folder, Evaluation& evaluation, Run& run,
+                     Tool& tool) {
+  const Path model = model_folder(folder, tool.progress());
+  require_model_folder(model);
+  const EvaluationRecord record = evaluation.run(model);
+  narrate(record, tool);
+  const Json json = record_json(record);
+  if (tool.json()) tool.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  run.table.add(json, folder);
+  if (!o.quality.lm_eval_json.empty()) write_lm_eval_json(o.quality.lm_eval_json, model, record.quality);
+  for (const Error& problem : record.quality.problems) complain(run, problem, tool);
+  for (const std::string& reason : gate_failures(o.quality, record.quality, record.bytes))
+    run.gate.push_back(folder + ": " + reason);
 }
 
 // Every record is kept as soon as it is complete: a line of JSON at once, a row even if a later folder fails
@@ -239,33 +161,27 @@ int show_table(const Options& o, Tool& tool) {
 int evaluate(const Options& o, Tool& tool) {
   if (!o.records.empty()) return show_table(o, tool);
   std::vector<std::string> folders = o.folders;
+  if (folders.size() > 1 && !o.quality.lm_eval_json.empty())
+    throw Error(ErrorKind::usage, "lm-eval's file has the results of one model: name one folder");
   Evaluation evaluation(evaluation_options(o, tool), tool.progress());
   ChosenArtifact chosen;
   if (folders.empty()) {
     chosen = choose_artifact(tool.progress());
     folders.push_back(chosen.folder.string());
   }
-  Table table = make_table(o.protocol);
-  int code = 0;
+  Run run{EvaluationTable(o.quality.protocol)};
   for (const std::string& folder : folders) {
     try {
       check_interrupt();
-      const Path model = model_folder(folder, tool.progress());
-      require_model_folder(model);
-      const EvaluationRecord record = evaluation.run(model);
-      narrate(record, tool);
-      const Json json = record_json(record);
-      if (tool.json()) tool.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
-      table.add_row(table_row(json, folder));
+      evaluate_folder(o, folder, evaluation, run, tool);
     } catch (const Error& error) {
-      tool.progress().end();
-      tool.complain(error.what());
-      if (code == 0 || error.kind() == ErrorKind::interrupted) code = error.exit_code();
+      complain(run, error, tool);
       if (error.kind() == ErrorKind::interrupted) break;
     }
   }
-  if (!tool.json() && !table.empty()) tool.print(table.text(tool.color_stdout()));
-  return code;
+  if (!tool.json() && !run.table.empty()) tool.print(run.table.text(tool.color_stdout()));
+  for (const std::string& reason : run.gate) tool.complain("quality gate: " + reason);
+  return run.code == 0 && !run.gate.empty() ? static_cast<int>(ErrorKind::quality_gate) : run.code;
 }
 
 }  // namespace
@@ -274,7 +190,7 @@ int evaluate(const Options& o, Tool& tool) {
 int main(int argc, char** argv) {
   const qwb::ToolText text = {
       .name = "qwb-eval",
-      .summary = "Measures perplexity, speed, memory and energy of artifacts and models.",
+      .summary = "Measures perplexity, divergence, tasks, speed, memory and energy of artifacts and models.",
       .examples = qwb::kExamples};
   return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
     auto options = std::make_shared<qwb::Options>();

@@ -1,90 +1,78 @@
-// Perplexity by named protocols. A value belongs to its protocol, context, text and tokens; values of
-// different ones are never compared.
+// Perplexity of a model under a plan (protocols.h): exp(sum of losses / what they count), losses in nats,
+// sums in f64. For most protocols a token counts one; protocols.md has the exceptions.
 //
-//   windows    disjoint windows of `context` tokens, the tail dropped, each with an empty cache; one
-//   tokenizer call on the whole text with the
-//              special tokens the tokenizer adds (so at most one BOS, at the very start); context - 1 tokens
-//              scored per window. The protocol of the GPTQ papers.
-//   llama.cpp  as llama-perplexity does it: the same windows, default context 512, at least two of them; if
-//   the tokenizer adds a BOS it
-//              overwrites the first token of every window; only the second half is scored (tokens context/2 +
-//              1 to the end).
-//
-// value = exp(sum of losses / scored tokens), losses in nats, sums in f64.
-// Standard error (delta method): value x s / sqrt(n), s the standard deviation of the n window means; windows
-// count as independent, tokens of one window do not. (llama.cpp takes all tokens for independent and so
-// reports smaller errors.)
+// Errors: statistics.h over the windows (or documents). llama.cpp takes all tokens for independent and so
+// reports smaller errors.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "lib/base/json.h"
 #include "lib/base/progress.h"
+#include "lib/evaluate/keeper.h"
+#include "lib/evaluate/protocols.h"
+#include "lib/evaluate/statistics.h"
 #include "lib/model/model.h"
-#include "lib/tokenizer/tokenizer.h"
 
 namespace qwb {
-
-// A text as token ids, special tokens included as the tokenizer adds them.
-struct EncodedText {
-  std::vector<int32_t> ids;
-  std::optional<int32_t> bos;  // what the tokenizer puts before every text, if it does
-  std::string text_hash;       // XXH3-128 of the bytes
-  std::string token_hash;      // XXH3-128 of the ids as little-endian 32-bit integers
-};
-// Throws `failed` for an empty text.
-EncodedText encode_text(const Tokenizer& tokenizer, std::string_view text, const std::string& where);
-
-struct Protocol {
-  std::string name;
-  std::string summary;
-  int64_t default_context = 0;  // used unless the model's own limit is smaller
-  int64_t minimum_windows = 1;
-  bool bos_in_every_window = false;
-  // The first scored token of a window.
-  std::function<int64_t(int64_t context)> first_scored;
-};
-const std::vector<Protocol>& protocols();
-// Throws usage, listing the names.
-const Protocol& find_protocol(const std::string& name);
-
-struct PerplexityOptions {
-  std::string protocol = "windows";
-  int64_t context = 0;      // 0: the protocol's default or the model's limit, whichever is smaller
-  int64_t max_windows = 0;  // 0: all
-};
 
 struct PerplexityResult {
   std::string protocol;
   int64_t context = 0;
+  int64_t stride = 0;  // 0: the protocol has none
   int64_t tokens = 0;  // scored
   int64_t windows = 0;
-  double value = 0;
-  std::optional<double> standard_error;  // nothing for a single window
+  int64_t documents = 1;
+  Estimate value;
+  // lm-eval: the value is of a word; of the same losses, a byte's perplexity and log2 of that.
+  struct Document {
+    int64_t words = 0;
+    int64_t bytes = 0;
+    double byte_perplexity = 0;
+    double bits_per_byte = 0;
+  };
+  std::optional<Document> document;
   std::string text_hash;
   std::string token_hash;
-  std::vector<double> window_means;  // mean loss of each window
+  std::vector<Unit> units;
+  bool cached = false;  // measured by an earlier run
 };
 
-// The context that measure_perplexity will use. Throws usage if the model cannot take the one asked for.
-int64_t perplexity_context(const ModelConfig& config, const PerplexityOptions& options);
+// Sums losses into the units of a plan.
+class LossSums {
+ public:
+  explicit LossSums(const TokenPlan& plan);
+  // The losses of window `index` summed, before its scale.
+  void add(int64_t index, double sum);
+  double so_far() const;  // the value over what was added
+  PerplexityResult result() const;
 
-// Throws usage (context, text too short, tokens outside of the model's vocabulary) or `failed` (a loss that
-// is NaN or infinite, with its window and token). Progress counts tokens and shows the estimate so far.
-PerplexityResult measure_perplexity(const Model& model, const EncodedText& text,
-                                    const PerplexityOptions& options, Progress& progress);
+ private:
+  const TokenPlan& plan_;
+  std::vector<Unit> units_;
+  double sum_ = 0;
+  double weight_ = 0;
+};
 
-// exp(mean loss difference) with its standard error from the paired window differences: far smaller than the
-// errors of the two values, because both models find the same windows hard. Throws usage unless protocol,
-// context, windows and tokens are the same.
+// Throws `failed` (NaN; see WindowScorer). Progress counts tokens and shows the estimate so far. Windows in
+// the journal (a number each: the summed losses) are not measured again; null: none.
+PerplexityResult measure_perplexity(const Model& model, const TokenPlan& plan, Progress& progress,
+                                    WorkJournal* journal = nullptr);
+
+// Of two results under the same plan, paired over the units: the errors are far smaller than those of the two
+// values, because both models find the same windows hard. log: the mean difference of losses; ratio: exp of
+// it. Throws usage unless protocol, context, windows and tokens are the same.
 struct PerplexityRatio {
-  double value = 0;
-  std::optional<double> standard_error;
+  Estimate log;
+  Estimate ratio;
 };
 PerplexityRatio perplexity_ratio(const PerplexityResult& result, const PerplexityResult& baseline);
+
+// A result as JSON and back, bit for bit, without `cached`.
+Json perplexity_to_json(const PerplexityResult& result);
+PerplexityResult perplexity_from_json(const Json& json);
 
 }  // namespace qwb

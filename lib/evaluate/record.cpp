@@ -1,17 +1,18 @@
 #include "lib/evaluate/record.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "lib/evaluate/estimate_json.h"
+#include "lib/evaluate/quality_json.h"
 
 namespace qwb {
 namespace {
 
-// JSON has no NaN or infinity: a number that is none is absent.
 Json number(std::optional<double> value) {
-  return value && std::isfinite(*value) ? Json(*value) : Json(nullptr);
+  return number_json(value);
 }
 Json text(const std::string& value) {
-  return value.empty() ? Json(nullptr) : Json(value);
+  return text_json(value);
 }
 
 Json spread_json(const char* count_name, int64_t tokens, const Spread& spread) {
@@ -21,20 +22,10 @@ Json spread_json(const char* count_name, int64_t tokens, const Spread& spread) {
           {"max", number(spread.maximum)}};
 }
 
-Json perplexity_json(const EvaluationRecord& record) {
-  if (!record.perplexity) return nullptr;
-  const PerplexityResult& p = *record.perplexity;
-  return {{"protocol", p.protocol},
-          {"context", p.context},
-          {"tokens", p.tokens},
-          {"windows", p.windows},
-          {"value", number(p.value)},
-          {"stderr", number(p.standard_error)},
-          {"ratio", record.ratio ? number(record.ratio->value) : Json(nullptr)},
-          {"ratio_stderr", record.ratio ? number(record.ratio->standard_error) : Json(nullptr)},
-          {"baseline", text(record.baseline)},
-          {"text_hash", p.text_hash},
-          {"token_hash", p.token_hash}};
+Json problems_json(const QualityRecord& quality) {
+  Json problems = Json::array();
+  for (const Error& problem : quality.problems) problems.push_back(problem.what());
+  return problems;
 }
 
 Json speed_json(const EvaluationRecord& record) {
@@ -129,17 +120,20 @@ std::optional<EnergyFigure> total_energy(const std::vector<EnergyWindow>& window
 }
 
 Json record_json(const EvaluationRecord& record) {
-  return {{"schema", 1},
+  return {{"schema", kRecordSchema},
           {"artifact", record.artifact},
           {"method", record.method},
           {"int8_forward", record.int8_forward},
           {"bits", number(record.bits)},
           {"bpw", number(record.bpw)},
           {"bytes", record.bytes},
-          {"perplexity", perplexity_json(record)},
+          {"perplexity", perplexity_record(record.quality)},
+          {"divergence", divergence_record(record.quality)},
+          {"tasks", tasks_record(record.quality)},
           {"speed", speed_json(record)},
           {"memory", memory_json(record)},
-          {"energy", energy_json(record)}};
+          {"energy", energy_json(record)},
+          {"problems", problems_json(record.quality)}};
 }
 
 }  // namespace qwb

@@ -1,7 +1,8 @@
-// What was measured of one artifact, as one line of JSON (schema 1) or one row of a table. What was not
-// measured is null.
+// What was measured of one artifact, as one line of JSON (schema 2) or one row of a table. What was not
+// measured is null. An ESTIMATE is {value, stderr, interval: [low, high] of 95 %} (statistics.h); stderr and
+// interval are null where there is a single window.
 //
-//   schema      1
+//   schema      2
 //   artifact    the folder
 //   int8_forward  how modules stored as int8 ran: {name: "dequantize"} or {name: "LLM.int8", threshold}; null
 //   without such modules
@@ -9,9 +10,24 @@
 //   bits        of a code, averaged over the quantized weights; of an unquantized model, of its weights' type
 //   bpw         bits per weight: all stored tensors over the number of weights of the model
 //   bytes       of all tensors
-//   perplexity  {protocol, context, tokens, windows, value, stderr, ratio, ratio_stderr, baseline, text_hash,
-//   token_hash}
+//   perplexity  {protocol, context, stride (hf-stride), tokens, windows, documents, value, stderr, interval,
+//               words, bytes, byte_perplexity, bits_per_byte (lm-eval: value is of a word), ratio,
+//               ratio_stderr, ratio_interval, log_ratio: ESTIMATE, baseline_value, baseline, text_hash,
+//               token_hash, cached}
 //               ratio: to the unquantized model in `baseline`, paired over windows
+//   divergence  from `baseline` (divergence.h): {protocol, context, stride, tokens, windows, mean_kl:
+//   ESTIMATE,
+//               kl_quantiles: {min, p1, p5, p10, p50, p90, p95, p99, "p99.9", max}, same_top: ESTIMATE,
+//               mean_probability_change: ESTIMATE, rms_probability_change: ESTIMATE,
+//               probability_change_quantiles, log_ratio: ESTIMATE, ratio: ESTIMATE, correlation,
+//               memory: {baseline_weight_bytes, weight_bytes, state_bytes}, text_hash, token_hash, baseline,
+//               cached}
+//   tasks       [{task, version, file, items, items_in_file, shots, seed, acc: ESTIMATE, acc_norm: ESTIMATE
+//   or
+//               null, perplexity: ESTIMATE or null (last-word tasks), flips: {to_wrong, to_right, changed,
+//               acc_difference: ESTIMATE} against the baseline or null, hash, cached}]
+//   problems    [text]: what was asked for and failed; empty if nothing did
+//   cached, wherever it stands: an earlier run measured it
 //   speed       {load_seconds, threads, isa, repetitions, prefill, decode: {tokens, median, min, max} in
 //   tokens/s,
 //               first_token_seconds: {prompt, median, min, max}}
@@ -30,10 +46,12 @@
 #include "lib/base/json.h"
 #include "lib/evaluate/energy/energy.h"
 #include "lib/evaluate/memory.h"
-#include "lib/evaluate/perplexity.h"
+#include "lib/evaluate/quality.h"
 #include "lib/evaluate/speed.h"
 
 namespace qwb {
+
+inline constexpr int64_t kRecordSchema = 2;
 
 // Energy of one piece of work.
 struct EnergyWindow {
@@ -50,9 +68,7 @@ struct EvaluationRecord {
   std::optional<double> bpw;
   int64_t bytes = 0;
 
-  std::optional<PerplexityResult> perplexity;
-  std::optional<PerplexityRatio> ratio;
-  std::string baseline;  // folder of the unquantized model, if it was found
+  QualityRecord quality;
   double load_seconds = 0;
   std::optional<SpeedResult> speed;
   std::string isa;

@@ -1,48 +1,26 @@
 #include "lib/evaluate/session.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
 #include "lib/base/error.h"
 #include "lib/kernels/isa.h"
 
 namespace qwb {
-namespace {
-
-std::string real_path(const Path& folder) {
-  std::error_code ignored;
-  const Path path = std::filesystem::weakly_canonical(folder, ignored);
-  return ignored ? folder.string() : path.string();
-}
-
-}  // namespace
-
 Evaluation::Evaluation(EvaluationOptions options, Progress& progress)
-    : options_(std::move(options)), progress_(progress), int8_(make_int8_backend(options_.int8_forward)) {
-  find_protocol(options_.protocol.protocol);
+    : options_(std::move(options)),
+      progress_(progress),
+      int8_(make_int8_backend(options_.int8_forward)),
+      quality_(options_.quality, progress) {
   if (options_.repetitions < 1) throw Error(ErrorKind::usage, "at least one repetition is needed");
   if (options_.energy) meter_ = std::make_unique<EnergyMeter>(options_.energy_options);
-}
-
-const EncodedText& Evaluation::encoded(const Subject& subject) {
-  const std::string key = subject.tokenizer->content_hash();
-  const auto known = texts_.find(key);
-  if (known != texts_.end()) return known->second;
-  return texts_[key] = encode_text(*subject.tokenizer, options_.text, options_.text_name);
-}
-
-PerplexityResult Evaluation::perplexity_of(const Subject& subject) {
-  return measure_perplexity(*subject.model, encoded(subject), options_.protocol, progress_);
 }
 
 void Evaluation::stop_energy(EvaluationRecord& record, const std::string& work, int64_t tokens) {
   record.energy.push_back({work, tokens, meter_->stop()});
 }
 
-void Evaluation::measure(const Subject& subject, EvaluationRecord& record) {
+bool Evaluation::measure(const Subject& subject, EvaluationRecord& record) {
   if (options_.speed) {
     SpeedOptions speed;
     speed.repetitions = options_.repetitions;
@@ -55,46 +33,15 @@ void Evaluation::measure(const Subject& subject, EvaluationRecord& record) {
     record.speed = measure_speed(*subject.model, speed, progress_);
     record.kv_tokens = std::max(record.speed->prompt_tokens, record.speed->generated_tokens);
   }
-  if (options_.perplexity) {
-    encoded(subject);  // tokenization is not the model's work
-    if (meter_) meter_->start();
-    record.perplexity = perplexity_of(subject);
-    if (meter_) stop_energy(record, "perplexity", record.perplexity->windows * record.perplexity->context);
-    record.kv_tokens = std::max(record.kv_tokens, record.perplexity->context);
+  Quality::Meter meter;
+  if (meter_) {
+    meter.before = [this] { meter_->start(); };
+    meter.after = [this, &record](int64_t tokens) { stop_energy(record, "perplexity", tokens); };
   }
-}
-
-const PerplexityResult* Evaluation::baseline_of(const Subject& subject, EvaluationRecord& record) {
-  const std::optional<Path> folder = baseline_folder(subject);
-  if (!folder) {
-    progress_.note(
-        fmt::format("{}: no ratio: the unquantized model {}", record.artifact,
-                    subject.source.empty() ? "is not named in qwb.json" : "is not at " + subject.source));
-    return nullptr;
-  }
-  const std::string key = real_path(*folder);
-  record.baseline = key;
-  const auto known = baselines_.find(key);
-  if (known != baselines_.end()) return &known->second;
-  progress_.note("measuring the unquantized model " + folder->string());
-  const Subject source = open_subject(*folder, true);
-  return &(baselines_[key] = perplexity_of(source));
-}
-
-void Evaluation::compare(const Subject& subject, EvaluationRecord& record) {
-  if (!options_.baseline || !record.perplexity) return;
-  if (subject.method == "none" && subject.source.empty()) {
-    baselines_[real_path(subject.open.folder)] = *record.perplexity;
-    return;
-  }
-  try {
-    const PerplexityResult* baseline = baseline_of(subject, record);
-    if (baseline != nullptr) record.ratio = perplexity_ratio(*record.perplexity, *baseline);
-  } catch (const Error& error) {
-    // The artifact's own figures stand without their comparison.
-    if (error.kind() == ErrorKind::interrupted) throw;
-    progress_.note(fmt::format("{}: no ratio: {}", record.artifact, error.what()));
-  }
+  const bool ran = quality_.measure(subject, record.int8_forward, record.quality, meter);
+  if (record.quality.perplexity)
+    record.kv_tokens = std::max(record.kv_tokens, record.quality.perplexity->context);
+  return ran || options_.speed;
 }
 
 EvaluationRecord Evaluation::run(const Path& folder) {
@@ -102,7 +49,7 @@ EvaluationRecord Evaluation::run(const Path& folder) {
   record.artifact = folder.string();
   record.peak_reset = reset_memory_peak();
   const Subject subject =
-      open_subject(folder, options_.perplexity, int8_ != nullptr ? *int8_ : fast_backend());
+      open_subject(folder, quality_.needs_tokenizer(), int8_ != nullptr ? *int8_ : fast_backend());
   require_int8_modules(*subject.model, options_.int8_forward, record.artifact);
   record.int8_forward = int8_forward_json(*subject.model, options_.int8_forward);
   record.method = subject.method;
@@ -111,10 +58,11 @@ EvaluationRecord Evaluation::run(const Path& folder) {
   record.bytes = record.weight_bytes = subject.tensor_bytes;
   record.load_seconds = subject.load_seconds;
   record.isa = isa_name();
-  measure(subject, record);
-  record.memory = memory_use();
+  if (measure(subject, record)) record.memory = memory_use();
   record.kv_bytes = record.kv_tokens > 0 ? subject.model->new_cache(record.kv_tokens).bytes() : 0;
-  compare(subject, record);
+  quality_.compare(subject, record.int8_forward, record.quality);
+  if (!record.speed && !record.quality.measured() && !record.quality.problems.empty())
+    throw record.quality.problems.front();
   return record;
 }
 

@@ -15,20 +15,29 @@
 #include "lib/base/file.h"
 #include "lib/base/parallel.h"
 #include "tests/evaluate/artifact_helper.h"
+#include "tests/evaluate/quality_helper.h"
 
 namespace qwb {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::message_of;
 
 struct Loaded {
   std::unique_ptr<Model> model;
-  EncodedText text;
+  std::optional<Tokenizer> tokenizer;
+  EvaluationText text;
   explicit Loaded(const std::string& name) {
     const OpenModel open = open_model(testing::demo(name));
     model = Model::load(open.source, open.config, name);
-    const Path file = testing::demo("text/eval.txt");
-    text = encode_text(Tokenizer::load(testing::demo(name)), read_text(file), file.string());
+    tokenizer = Tokenizer::load(testing::demo(name));
+    text = read_evaluation_text(testing::demo("text/eval.txt"));
+  }
+  TokenPlan plan(const ProtocolOptions& options) const {
+    return make_plan(options, model->config(), *tokenizer, text);
+  }
+  PerplexityResult measure(const ProtocolOptions& options = {}) const {
+    return measure_perplexity(*model, plan(options), silent_progress());
   }
 };
 
@@ -41,16 +50,6 @@ Loaded& gpt2() {
   return loaded;
 }
 
-std::string message_of(const std::function<void()>& work, ErrorKind kind) {
-  try {
-    work();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind);
-    return error.what();
-  }
-  return "nothing was thrown";
-}
-
 TEST(Perplexity, AgreesWithTransformers) {
   const Path golden = Path(QWB_SOURCE_DIR) / "tests/golden/evaluate.json";
   const Json cases = parse_json(read_text(golden), golden.string());
@@ -58,31 +57,30 @@ TEST(Perplexity, AgreesWithTransformers) {
   for (const Json& expected : cases) {
     SCOPED_TRACE(expected.dump());
     const Loaded& loaded = expected["model"] == "llama" ? llama() : gpt2();
-    const PerplexityOptions options{expected["protocol"], expected["context"], expected["windows"]};
-    const PerplexityResult result =
-        measure_perplexity(*loaded.model, loaded.text, options, silent_progress());
-    EXPECT_EQ(static_cast<int64_t>(loaded.text.ids.size()), expected["text_tokens"]);
+    const TokenPlan plan = loaded.plan({expected["protocol"], expected["context"], 0, expected["windows"]});
+    const PerplexityResult result = measure_perplexity(*loaded.model, plan, silent_progress());
+    EXPECT_EQ(static_cast<int64_t>(plan.ids.size()), expected["text_tokens"]);
     EXPECT_EQ(result.tokens, expected["scored"]);
     EXPECT_EQ(result.windows, expected["windows"]);
     EXPECT_EQ(result.protocol, expected["protocol"]);
-    EXPECT_NEAR(result.value / expected["value"].get<double>(), 1, 1e-4);
-    ASSERT_EQ(result.window_means.size(), expected["window_means"].size());
-    for (size_t i = 0; i < result.window_means.size(); ++i) {
-      EXPECT_NEAR(result.window_means[i], expected["window_means"][i].get<double>(), 1e-4);
+    EXPECT_NEAR(result.value.value / expected["value"].get<double>(), 1, 1e-4);
+    ASSERT_EQ(result.units.size(), expected["window_means"].size());
+    for (size_t i = 0; i < result.units.size(); ++i) {
+      EXPECT_NEAR(result.units[i].mean(), expected["window_means"][i].get<double>(), 1e-4);
     }
   }
 }
 
 // The whole text (make_evaluate.py --full prints these figures).
 TEST(Perplexity, OfTheWholeDemoText) {
-  const PerplexityResult small = measure_perplexity(*gpt2().model, gpt2().text, {}, silent_progress());
+  const PerplexityResult small = gpt2().measure();
   EXPECT_EQ(small.context, 512);  // the model's limit
   EXPECT_EQ(small.windows, 169);
-  EXPECT_NEAR(small.value / 32.91541, 1, 1e-4);
-  const PerplexityResult large = measure_perplexity(*llama().model, llama().text, {}, silent_progress());
+  EXPECT_NEAR(small.value.value / 32.91541, 1, 1e-4);
+  const PerplexityResult large = llama().measure();
   EXPECT_EQ(large.context, 1024);
   EXPECT_EQ(large.tokens, 81 * 1023);
-  EXPECT_NEAR(large.value / 31.04044, 1, 1e-4);
+  EXPECT_NEAR(large.value.value / 31.04044, 1, 1e-4);
 }
 
 TEST(Perplexity, DoesNotDependOnThreads) {
@@ -90,79 +88,89 @@ TEST(Perplexity, DoesNotDependOnThreads) {
   std::vector<PerplexityResult> results;
   for (const int count : {1, 3}) {
     set_threads(count);
-    results.push_back(measure_perplexity(*gpt2().model, gpt2().text, {"windows", 200, 2}, silent_progress()));
+    results.push_back(gpt2().measure({"windows", 200, 0, 2}));
   }
   set_threads(before);
-  EXPECT_EQ(results[0].window_means, results[1].window_means);
+  EXPECT_EQ(perplexity_to_json(results[0]), perplexity_to_json(results[1]));
 }
 
-TEST(Perplexity, StandardErrorsFollowFromTheWindows) {
+TEST(Perplexity, RatiosArePaired) {
   PerplexityResult base;
   base.protocol = "windows";
   base.context = 10;
-  base.window_means = {1, 2, 3, 4};
+  base.units = {{10, 10}, {20, 10}, {30, 10}, {40, 10}};
   PerplexityResult other = base;
-  other.window_means = {1.1, 2.1, 3.3, 4.1};
+  other.units = {{11, 10}, {21, 10}, {33, 10}, {41, 10}};
   const PerplexityRatio ratio = perplexity_ratio(other, base);
   // differences 0.1, 0.1, 0.3, 0.1: mean 0.15, standard deviation 0.1, error of the mean 0.05
-  EXPECT_NEAR(ratio.value, std::exp(0.15), 1e-12);
-  EXPECT_NEAR(ratio.standard_error.value(), std::exp(0.15) * 0.05, 1e-12);
-  other.window_means.pop_back();
-  EXPECT_THROW(perplexity_ratio(other, base), Error);
-  other = base;
-  other.protocol = "llama.cpp";
-  EXPECT_THROW(perplexity_ratio(other, base), Error);
-  other = base;
-  other.token_hash = "x";
-  EXPECT_THROW(perplexity_ratio(other, base), Error);
-
-  const PerplexityResult result =
-      measure_perplexity(*gpt2().model, gpt2().text, {"windows", 64, 3}, silent_progress());
-  const std::vector<double>& m = result.window_means;
-  const double center = (m[0] + m[1] + m[2]) / 3;
-  const double squares = std::pow(m[0] - center, 2) + std::pow(m[1] - center, 2) + std::pow(m[2] - center, 2);
-  EXPECT_NEAR(result.standard_error.value(), result.value * std::sqrt(squares / 2 / 3), 1e-9);
-  EXPECT_FALSE(
-      measure_perplexity(*gpt2().model, gpt2().text, {"windows", 64, 1}, silent_progress()).standard_error);
+  EXPECT_NEAR(ratio.log.value, 0.15, 1e-12);
+  EXPECT_NEAR(ratio.ratio.value, std::exp(0.15), 1e-12);
+  EXPECT_NEAR(ratio.ratio.standard_error.value(), std::exp(0.15) * 0.05, 0.003);
+  EXPECT_NEAR(ratio.log.interval->high, 0.15 + 3.1824463 * 0.05, 1e-9);
+  const auto refused = [&](const auto& change) {
+    PerplexityResult changed = other;
+    change(changed);
+    EXPECT_THROW(perplexity_ratio(changed, base), Error);
+  };
+  refused([](PerplexityResult& r) { r.units.pop_back(); });
+  refused([](PerplexityResult& r) { r.protocol = "llama.cpp"; });
+  refused([](PerplexityResult& r) { r.stride = 3; });
+  refused([](PerplexityResult& r) { r.token_hash = "x"; });
+  EXPECT_FALSE(gpt2().measure({"windows", 64, 0, 1}).value.standard_error);
 }
 
-TEST(Perplexity, HashesNameTextAndTokens) {
-  const Tokenizer tokenizer = Tokenizer::load(testing::demo("gpt2"));
-  const EncodedText a = encode_text(tokenizer, "some text", "t");
-  const EncodedText b = encode_text(tokenizer, "some text.", "t");
-  EXPECT_EQ(a.text_hash.size(), 32u);
-  EXPECT_NE(a.text_hash, b.text_hash);
-  EXPECT_NE(a.token_hash, b.token_hash);
-  EXPECT_EQ(a.token_hash, encode_text(tokenizer, "some text", "t").token_hash);
+// Bit for bit through the JSON that is kept.
+TEST(Perplexity, SurvivesBeingKept) {
+  const EvaluationText text = plain_text(gpt2().text.whole.substr(0, 1000), "t");
+  for (const char* protocol : {"windows", "lm-eval"}) {
+    const TokenPlan plan = make_plan({protocol, 64}, gpt2().model->config(), *gpt2().tokenizer, text);
+    const PerplexityResult result = measure_perplexity(*gpt2().model, plan, silent_progress());
+    const PerplexityResult again =
+        perplexity_from_json(parse_json(json_text(perplexity_to_json(result)), "kept"));
+    EXPECT_EQ(perplexity_to_json(again), perplexity_to_json(result));
+    EXPECT_EQ(again.value.value, result.value.value);
+    EXPECT_EQ(again.value.interval->low, result.value.interval->low);
+    EXPECT_EQ(again.document.has_value(), protocol == std::string("lm-eval"));
+  }
+}
+
+TEST(Perplexity, GoesOnWhereItWasInterrupted) {
+  const TokenPlan plan = gpt2().plan({"windows", 64, 0, 5});
+  testing::MemoryJournal whole;
+  const PerplexityResult result = measure_perplexity(*gpt2().model, plan, silent_progress(), &whole);
+  ASSERT_EQ(whole.added.size(), 5u);
+  testing::MemoryJournal half;
+  half.before = {whole.added[0], whole.added[1], whole.added[2]};
+  EXPECT_EQ(perplexity_to_json(measure_perplexity(*gpt2().model, plan, silent_progress(), &half)),
+            perplexity_to_json(result));
+  EXPECT_EQ(half.added.size(), 2u);
+  half.before[0][0] += 64;  // what the journal says is believed
+  EXPECT_GT(measure_perplexity(*gpt2().model, plan, silent_progress(), &half).value.value,
+            result.value.value);
 }
 
 TEST(Perplexity, RefusesWhatMakesNoSense) {
-  const Model& model = *gpt2().model;
-  EncodedText text = gpt2().text;
-  const auto measure = [&](const PerplexityOptions& options) {
-    measure_perplexity(model, text, options, silent_progress());
+  const auto refused = [](const ProtocolOptions& options, const std::string& text) {
+    return message_of(
+        [&] { make_plan(options, gpt2().model->config(), *gpt2().tokenizer, plain_text(text, "t")); },
+        ErrorKind::usage);
   };
-  EXPECT_THAT(message_of(
-                  [&] {
-                    measure({"nonsense", 0, 0});
-                  },
-                  ErrorKind::usage),
-              HasSubstr("windows, llama.cpp"));
-  EXPECT_THAT(message_of([&] { measure({"windows", 513, 0}); }, ErrorKind::usage), HasSubstr("4 to 512"));
-  EXPECT_THAT(message_of([&] { measure({"windows", 3, 0}); }, ErrorKind::usage), HasSubstr("4 to 512"));
-  text.ids.resize(511);
-  EXPECT_THAT(message_of([&] { measure({"windows", 512, 0}); }, ErrorKind::usage), HasSubstr("511 tokens"));
-  text.ids.resize(150);
-  EXPECT_THAT(message_of([&] { measure({"llama.cpp", 100, 0}); }, ErrorKind::usage), HasSubstr("needs 200"));
-  text.ids[3] = static_cast<int32_t>(model.config().vocab);
-  EXPECT_THAT(message_of(
-                  [&] {
-                    measure({"windows", 100, 0});
-                  },
-                  ErrorKind::usage),
+  const std::string& text = gpt2().text.whole;
+  EXPECT_THAT(refused({"nonsense"}, text), HasSubstr("windows, gptq, llama.cpp, hf-stride, lm-eval"));
+  EXPECT_THAT(refused({"windows", 513}, text), HasSubstr("4 to 512"));
+  EXPECT_THAT(refused({"windows", 3}, text), HasSubstr("4 to 512"));
+  EXPECT_THAT(refused({"gptq"}, text), HasSubstr("windows of 2048 tokens, and this model takes 512"));
+  EXPECT_THAT(refused({"windows", 0, 7}, text), HasSubstr("no stride"));
+  EXPECT_THAT(refused({"lm-eval", 0, 7}, text), HasSubstr("no stride"));
+  EXPECT_THAT(refused({"hf-stride", 100, 101}, text), HasSubstr("leaves tokens"));
+  EXPECT_THAT(refused({"windows", 512}, text.substr(0, 600)), HasSubstr("at context 512 needs 512"));
+  EXPECT_THAT(refused({"llama.cpp", 100}, text.substr(0, 600)), HasSubstr("needs 200"));
+  EXPECT_THAT(refused({"hf-stride"}, "a"), HasSubstr("needs 3"));
+  ModelConfig small = gpt2().model->config();
+  small.vocab = 100;
+  EXPECT_THAT(message_of([&] { make_plan({}, small, *gpt2().tokenizer, gpt2().text); }, ErrorKind::usage),
               HasSubstr("the model has only"));
-  const Tokenizer tokenizer = Tokenizer::load(testing::demo("gpt2"));
-  EXPECT_THAT(message_of([&] { encode_text(tokenizer, "", "empty.txt"); }, ErrorKind::failed),
+  EXPECT_THAT(message_of([&] { plain_text("", "empty.txt"); }, ErrorKind::failed),
               HasSubstr("empty.txt: the text is empty"));
 }
 
@@ -191,27 +199,36 @@ class Poisoned : public TensorSource {
 
 TEST(Perplexity, NamesWhereNaNAppears) {
   const OpenModel open = open_model(testing::demo("gpt2"));
-  std::string embedding;
-  std::string linear;
-  for (const std::string& name : open.source->names()) {
-    if (name.ends_with("wte.weight")) embedding = name;
-    if (name.ends_with("h.1.mlp.c_fc.weight")) linear = name;
-  }
-  ASSERT_FALSE(embedding.empty() || linear.empty());
+  const auto tensor = [&](const std::string& end) {
+    for (const std::string& name : open.source->names()) {
+      if (name.ends_with(end)) return name;
+    }
+    ADD_FAILURE() << end;
+    return std::string();
+  };
+  const TokenPlan plan = gpt2().plan({"windows", 64, 0, 2});
   const auto measure = [&](const std::string& name, int64_t row) {
-    const auto work = [&] {
-      const auto model =
-          Model::load(std::make_shared<Poisoned>(open.source, name, row), open.config, "poisoned");
-      measure_perplexity(*model, gpt2().text, {"windows", 64, 2}, silent_progress());
-    };
-    return message_of(work, ErrorKind::failed);
+    return message_of(
+        [&] {
+          const auto model =
+              Model::load(std::make_shared<Poisoned>(open.source, name, row), open.config, "poisoned");
+          measure_perplexity(*model, plan, silent_progress());
+        },
+        ErrorKind::failed);
   };
   // The row of a token that the text does not have: hidden states stay finite, the softmax does not.
   int32_t unused = 0;
-  while (std::count(gpt2().text.ids.begin(), gpt2().text.ids.begin() + 128, unused) > 0) ++unused;
-  EXPECT_THAT(measure(embedding, unused),
-              HasSubstr("the logit of token " + std::to_string(unused) + " in window 0 is "));
-  EXPECT_THAT(measure(linear, 0), HasSubstr("block 1"));
+  while (std::count(plan.ids.begin(), plan.ids.begin() + 128, unused) > 0) ++unused;
+  EXPECT_THAT(
+      measure(tensor("wte.weight"), unused),
+      HasSubstr("window 0: NaN or Inf first appears in the logit of token " + std::to_string(unused)));
+  EXPECT_THAT(measure(tensor("wte.weight"), plan.ids[5]),
+              HasSubstr("first appears in " + gpt2().model->spec().embedding));
+  EXPECT_THAT(measure(tensor("h.1.mlp.c_fc.weight"), 0), HasSubstr("block 1, "));
+  EXPECT_THAT(measure(tensor("h.1.mlp.c_fc.weight"), 0), HasSubstr("mlp.c_fc"));
+  EXPECT_THAT(measure(tensor("h.2.mlp.c_proj.weight"), 0), HasSubstr("h.2.mlp.c_proj"));
+  EXPECT_THAT(measure(tensor("h.0.attn.c_proj.weight"), 0), HasSubstr("h.0.attn.c_proj"));
+  EXPECT_THAT(measure(tensor("h.3.attn.c_attn.weight"), 0), HasSubstr("the attention of "));
 }
 
 }  // namespace

@@ -108,15 +108,16 @@ TEST(Record, AbsentMeasurementsAreNull) {
   const Json json = record_json(record);
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
-  EXPECT_THAT(keys, ElementsAre("schema", "artifact", "method", "int8_forward", "bits", "bpw", "bytes",
-                                "perplexity", "speed", "memory", "energy"));
-  EXPECT_EQ(json["schema"], 1);
-  for (const char* key : {"bits", "bpw", "perplexity", "speed", "memory", "energy"})
+  EXPECT_THAT(
+      keys, ElementsAre("schema", "artifact", "method", "int8_forward", "bits", "bpw", "bytes", "perplexity",
+                        "divergence", "tasks", "speed", "memory", "energy", "problems"));
+  EXPECT_EQ(json["schema"], 2);
+  for (const char* key : {"bits", "bpw", "perplexity", "divergence", "tasks", "speed", "memory", "energy"})
     EXPECT_TRUE(json[key].is_null()) << key;
   record.energy = {window("perplexity", std::nullopt)};
   record.energy[0].report.reasons = {"no counter"};
-  record.perplexity = PerplexityResult{};
-  record.perplexity->value = NAN;
+  record.quality.perplexity = PerplexityResult{};
+  record.quality.perplexity->value.value = NAN;
   const Json more = record_json(record);
   EXPECT_TRUE(more["energy"]["joules"].is_null());
   EXPECT_EQ(more["energy"]["quality"], "unavailable");
@@ -135,9 +136,9 @@ struct Notes : Progress {
 
 EvaluationOptions few_windows() {
   EvaluationOptions options;
-  options.text = read_text(demo("text/eval.txt")).substr(0, 20'000);
-  options.text_name = "part";
-  options.protocol = {"windows", 256, 4};
+  options.quality.text = plain_text(read_text(demo("text/eval.txt")).substr(0, 20'000), "eval.txt");
+  options.quality.protocol.context = 256;
+  options.quality.protocol.max_windows = 4;
   return options;
 }
 
@@ -159,13 +160,17 @@ TEST(Evaluation, ComparesWithTheUnquantizedModelOnce) {
   EXPECT_EQ(plain.bits, 16);
   EXPECT_LT(nf4.bpw.value(), int8.bpw.value());
   EXPECT_LT(nf4.bytes, int8.bytes);
-  EXPECT_FALSE(plain.ratio);
-  EXPECT_NEAR(nf4.ratio.value().value, nf4.perplexity->value / plain.perplexity->value, 1e-9);
-  EXPECT_NEAR(int8.ratio.value().value, int8.perplexity->value / plain.perplexity->value, 1e-9);
-  EXPECT_GT(nf4.ratio->value, 1.02);         // of the whole text: 1.05
-  EXPECT_NEAR(int8.ratio->value, 1, 0.005);  // of the whole text: 1.0001
-  EXPECT_LT(nf4.ratio->standard_error.value() / nf4.ratio->value,
-            nf4.perplexity->standard_error.value() / nf4.perplexity->value);  // pairing pays
+  EXPECT_FALSE(plain.quality.ratio);
+  EXPECT_TRUE(plain.quality.is_baseline);
+  EXPECT_NEAR(nf4.quality.ratio.value().ratio.value,
+              nf4.quality.perplexity->value.value / plain.quality.perplexity->value.value, 1e-9);
+  EXPECT_NEAR(int8.quality.ratio.value().ratio.value,
+              int8.quality.perplexity->value.value / plain.quality.perplexity->value.value, 1e-9);
+  EXPECT_GT(nf4.quality.ratio->ratio.value, 1.02);         // of the whole text: 1.05
+  EXPECT_NEAR(int8.quality.ratio->ratio.value, 1, 0.005);  // of the whole text: 1.0001
+  EXPECT_LT(nf4.quality.ratio->ratio.standard_error.value() / nf4.quality.ratio->ratio.value,
+            nf4.quality.perplexity->value.standard_error.value() /
+                nf4.quality.perplexity->value.value);  // pairing pays
   EXPECT_GT(nf4.memory.value().peak, nf4.weight_bytes);
   EXPECT_GT(nf4.kv_bytes, 0);
   EXPECT_EQ(nf4.kv_tokens, 256);
@@ -177,14 +182,14 @@ TEST(Evaluation, SaysWhyThereIsNoRatio) {
   testing::make_artifact(demo("gpt2"), "int8", scratch.path() / "unnamed", "");
   Notes notes;
   Evaluation evaluation(few_windows(), notes);
-  EXPECT_FALSE(evaluation.run(scratch.path() / "lost").ratio);
+  EXPECT_FALSE(evaluation.run(scratch.path() / "lost").quality.ratio);
   EXPECT_THAT(notes.said, HasSubstr("is not at /nonexistent/model"));
-  EXPECT_FALSE(evaluation.run(scratch.path() / "unnamed").ratio);
+  EXPECT_FALSE(evaluation.run(scratch.path() / "unnamed").quality.ratio);
   EXPECT_THAT(notes.said, HasSubstr("is not named in qwb.json"));
   notes.said.clear();
   EvaluationOptions options = few_windows();
-  options.baseline = false;
-  EXPECT_FALSE(Evaluation(options, notes).run(scratch.path() / "lost").ratio);
+  options.quality.compare = false;
+  EXPECT_FALSE(Evaluation(options, notes).run(scratch.path() / "lost").quality.ratio);
   EXPECT_EQ(notes.said, "");
 }
 
@@ -213,7 +218,7 @@ TEST(Evaluation, MeasuresTheEnergyOfEveryWork) {
 
 TEST(Evaluation, RefusesBadSettings) {
   EvaluationOptions options = few_windows();
-  options.protocol.protocol = "nonsense";
+  options.quality.protocol.protocol = "nonsense";
   EXPECT_THROW(Evaluation(options, silent_progress()), Error);
   options = few_windows();
   options.repetitions = 0;
@@ -239,7 +244,7 @@ TEST(Evaluation, TokenizerMustFitTheModel) {
     std::filesystem::copy_file(demo("llama") / file, folder / file);
   try {
     EvaluationOptions options = few_windows();
-    options.protocol.context = 64;
+    options.quality.protocol.context = 64;
     Evaluation(options, notes).run(folder);
     FAIL() << "evaluated with the wrong tokenizer";
   } catch (const Error& error) {

@@ -1,0 +1,94 @@
+// What a model lost: perplexity, divergence from the unquantized model, answers to tasks, each compared with
+// the unquantized model where it can be found. Finished results and windows are kept and found again.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/base/error.h"
+#include "lib/base/progress.h"
+#include "lib/evaluate/divergence.h"
+#include "lib/evaluate/keeper.h"
+#include "lib/evaluate/perplexity.h"
+#include "lib/evaluate/subject.h"
+#include "lib/evaluate/tasks/task_score.h"
+#include "lib/evaluate/text.h"
+
+namespace qwb {
+
+// Raised when a change gives other figures for the same model and text: kept results are then measured again.
+inline constexpr int64_t kEvaluationVersion = 1;
+
+struct QualityOptions {
+  bool perplexity = true;
+  bool divergence = false;
+  std::vector<TaskOptions> tasks;
+  bool compare = true;                // with the unquantized model
+  std::optional<Path> baseline = {};  // which it is; else the one that the artifact names
+  EvaluationText text;                // of perplexity and divergence
+  ProtocolOptions protocol;
+  bool fresh = false;                              // measure what is kept, again
+  std::shared_ptr<ResultKeeper> keeper = nullptr;  // null: keep nothing
+};
+
+struct QualityRecord {
+  std::optional<PerplexityResult> perplexity;
+  std::optional<PerplexityResult> base_perplexity;
+  std::optional<PerplexityRatio> ratio;
+  std::optional<DivergenceResult> divergence;
+  std::vector<TaskResult> tasks;
+  std::string baseline;         // folder of the unquantized model, if it was found
+  bool is_baseline = false;     // the model is the one that others are compared with
+  std::vector<Error> problems;  // measurements that failed; the others stand
+
+  bool measured() const { return perplexity || divergence || !tasks.empty(); }
+};
+
+class Quality {
+ public:
+  // Throws usage for an unknown protocol, and what load_task throws.
+  Quality(QualityOptions options, Progress& progress);
+
+  bool needs_tokenizer() const { return options_.perplexity || options_.divergence || !tasks_.empty(); }
+
+  // Called around the perplexity of a subject, with the number of tokens read: for energy. While `before` is
+  // set nothing that is kept is taken.
+  struct Meter {
+    std::function<void()> before;
+    std::function<void(int64_t tokens)> after;
+  };
+  // The subject's own figures. `forward` names how it computes (int8_forward_json), for the keys of results.
+  // True if the model ran. Throws only an interrupt; other errors become problems.
+  bool measure(const Subject& subject, const Json& forward, QualityRecord& record, const Meter& meter = {});
+  // Its comparison with the unquantized model. Throws as measure() does.
+  void compare(const Subject& subject, const Json& forward, QualityRecord& record);
+
+ private:
+  PerplexityResult perplexity_of(const Subject& subject, const Json& forward, bool keep, bool& ran);
+  TaskResult answers_of(const Subject& subject, const Json& forward, const TaskData& data, bool& ran);
+  void diverge(const Subject& subject, const Json& forward, const Subject& base, QualityRecord& record);
+  void compare_tasks(const Subject& base, const std::string& key, QualityRecord& record);
+  std::optional<Path> baseline_folder_of(const Subject& subject, const QualityRecord& record);
+  bool is_baseline(const Subject& subject) const;
+  bool divergence_brings_perplexity(const Subject& subject) const;
+  void remember(const Subject& subject, const QualityRecord& record);
+  void attempt(QualityRecord& record, const std::function<void()>& work) const;
+
+  std::optional<Json> key_of(const Subject& subject, const Json& forward, const std::string& kind) const;
+  std::optional<Json> find(const std::optional<Json>& key) const;
+  std::unique_ptr<WorkJournal> journal(const std::optional<Json>& key) const;
+  void keep(const std::optional<Json>& key, const Json& result, WorkJournal* journal) const;
+
+  QualityOptions options_;
+  Progress& progress_;
+  std::vector<TaskData> tasks_;
+  // Of unquantized models, by their folder; tasks in the order of tasks_.
+  std::map<std::string, PerplexityResult> perplexities_;
+  std::map<std::string, std::vector<TaskResult>> answers_;
+};
+
+}  // namespace qwb

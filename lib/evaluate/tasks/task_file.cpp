@@ -1,0 +1,171 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+
+#include "lib/base/error.h"
+#include "lib/base/hash.h"
+#include "lib/evaluate/tasks/python_random.h"
+#include "lib/evaluate/tasks/task.h"
+#include "lib/evaluate/unicode_text.h"
+
+namespace qwb {
+namespace {
+
+struct Line {
+  Json json;
+  TaskDocument document;
+};
+
+std::vector<Line> read_lines(const Task& task, const Path& file) {
+  std::vector<Line> lines;
+  std::istringstream text(read_text(file));
+  int64_t number = 0;
+  for (std::string line; std::getline(text, line);) {
+    ++number;
+    if (strip(line).empty()) continue;
+    const std::string where = fmt::format("{}:{}", file.string(), number);
+    Json json = parse_json(line, where);
+    TaskDocument document = task.read(json, where);
+    for (const std::string& continuation : document.continuations) {
+      if (strip(continuation).empty()) throw Error(ErrorKind::failed, "a choice is empty", where);
+    }
+    lines.push_back({std::move(json), std::move(document)});
+  }
+  if (lines.empty()) throw Error(ErrorKind::failed, "the task file has no items", file.string());
+  return lines;
+}
+
+// An item with its answer, as an example for another one.
+std::string example_text(const TaskDocument& d) {
+  const auto at = [&](const std::vector<std::string>& list) {
+    return list.size() > 1 ? list[static_cast<size_t>(d.gold)] : list.front();
+  };
+  return at(d.contexts) + " " + at(d.continuations) + "\n\n";
+}
+
+// lm_eval/api/samplers.py, ContextSampler.sample: one generator for all items in turn. From the items' own
+// file one more is drawn, and the item itself is taken out.
+class Examples {
+ public:
+  Examples(const std::vector<Line>& pool, bool own, const TaskOptions& options)
+      : pool_(pool), own_(own), shots_(options.shots), random_(options.seed) {
+    if (shots_ + (own ? 1 : 0) > std::ssize(pool))
+      throw Error(ErrorKind::usage,
+                  fmt::format("{} examples cannot be drawn from {} items", shots_, pool.size()),
+                  (own ? options.file : options.examples).string());
+  }
+  std::string text(const Json& item) {
+    if (shots_ == 0) return {};
+    std::vector<int64_t> drawn = random_.sample(std::ssize(pool_), shots_ + (own_ ? 1 : 0));
+    if (own_) std::erase_if(drawn, [&](int64_t i) { return pool_[static_cast<size_t>(i)].json == item; });
+    if (std::ssize(drawn) < shots_) drawn = among_others(item);
+    drawn.resize(static_cast<size_t>(shots_));
+    std::string text;
+    for (const int64_t i : drawn) text += example_text(pool_[static_cast<size_t>(i)].document);
+    return text;
+  }
+
+ private:
+  // The file has the item more than once.
+  std::vector<int64_t> among_others(const Json& item) {
+    std::vector<int64_t> others, drawn;
+    for (int64_t i = 0; i < std::ssize(pool_); ++i) {
+      if (pool_[static_cast<size_t>(i)].json != item) others.push_back(i);
+    }
+    for (const int64_t i : random_.sample(std::ssize(others), shots_))
+      drawn.push_back(others[static_cast<size_t>(i)]);
+    return drawn;
+  }
+  const std::vector<Line>& pool_;
+  bool own_;
+  int64_t shots_;
+  PythonRandom random_;
+};
+
+TaskItem make_item(const Task& task, const TaskDocument& d, const std::string& examples) {
+  TaskItem item;
+  item.gold = d.gold;
+  const std::string space = task.last_word ? "" : " ";
+  for (const std::string& context : d.contexts) {
+    for (const std::string& continuation : d.continuations)
+      item.requests.push_back({examples + context, space + continuation});
+  }
+  for (const std::string& choice : d.choices)
+    item.lengths.push_back(std::max<int64_t>(1, count_characters(choice)));
+  return item;
+}
+
+std::string hash_of(const TaskData& data) {
+  Hasher hasher;
+  for (const TaskItem& item : data.items) {
+    for (const TaskRequest& request : item.requests)
+      hasher.field(request.context).field(request.continuation);
+    for (const int64_t length : item.lengths) hasher.field(std::to_string(length));
+    hasher.field(std::to_string(item.gold));
+  }
+  return hasher.hex();
+}
+
+int64_t option_number(const std::string& key, const std::string& value) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc() || end != value.data() + value.size() || number < 0 || number > UINT32_MAX)
+    throw Error(ErrorKind::usage, "--task: " + key + " must be a number, not '" + value + "'");
+  return number;
+}
+
+}  // namespace
+
+TaskOptions parse_task_options(const std::string& text) {
+  TaskOptions options;
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos)
+    throw Error(ErrorKind::usage, "--task needs NAME=FILE, not '" + text + "'");
+  options.name = text.substr(0, equals);
+  find_task(options.name);
+  std::istringstream rest(text.substr(equals + 1));
+  std::string part;
+  std::getline(rest, part, ',');
+  options.file = part;
+  if (part.empty()) throw Error(ErrorKind::usage, "--task " + options.name + " needs a file");
+  while (std::getline(rest, part, ',')) {
+    const size_t split = part.find('=');
+    const std::string key = part.substr(0, split),
+                      value = split == std::string::npos ? "" : part.substr(split + 1);
+    if (key == "shots") {
+      options.shots = option_number(key, value);
+    } else if (key == "limit") {
+      options.limit = option_number(key, value);
+    } else if (key == "seed") {
+      options.seed = static_cast<uint32_t>(option_number(key, value));
+    } else if (key == "examples") {
+      options.examples = value;
+    } else {
+      throw Error(ErrorKind::usage, "--task: unknown '" + part + "'", {},
+                  "there are: shots, limit, examples, seed");
+    }
+  }
+  return options;
+}
+
+TaskData load_task(const TaskOptions& options) {
+  TaskData data;
+  data.task = &find_task(options.name);
+  data.options = options;
+  const std::vector<Line> lines = read_lines(*data.task, options.file);
+  data.original = std::ssize(lines);
+  const bool own = options.examples.empty();
+  const std::vector<Line> other =
+      own || options.shots == 0 ? std::vector<Line>() : read_lines(*data.task, options.examples);
+  Examples examples(own || options.shots == 0 ? lines : other, own && options.shots > 0, options);
+  for (int64_t i = 0; i < (options.limit > 0 ? std::min(options.limit, data.original) : data.original); ++i) {
+    const Line& line = lines[static_cast<size_t>(i)];
+    data.items.push_back(make_item(*data.task, line.document, examples.text(line.json)));
+  }
+  data.hash = hash_of(data);
+  return data;
+}
+
+}  // namespace qwb

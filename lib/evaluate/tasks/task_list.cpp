@@ -1,0 +1,23 @@
+#include "lib/base/error.h"
+#include "lib/evaluate/tasks/task.h"
+
+namespace qwb {
+
+const std::vector<Task>& tasks() {
+  static const std::vector<Task> all = {
+      hellaswag_task(),  arc_task("arc_easy"),           arc_task("arc_challenge"),        piqa_task(),
+      winogrande_task(), lambada_task("lambada_openai"), lambada_task("lambada_standard"), boolq_task(),
+  };
+  return all;
+}
+
+const Task& find_task(const std::string& name) {
+  std::string names;
+  for (const Task& task : tasks()) {
+    if (task.name == name) return task;
+    names += (names.empty() ? "" : ", ") + task.name;
+  }
+  throw Error(ErrorKind::usage, "no task is called \"" + name + "\"", {}, "there are: " + names);
+}
+
+}  // namespace qwb

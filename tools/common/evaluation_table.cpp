@@ -1,0 +1,160 @@
+#include "tools/common/evaluation_table.h"
+
+#include <fmt/format.h>
+
+#include "lib/base/error.h"
+#include "lib/evaluate/protocols.h"
+#include "lib/evaluate/record.h"
+#include "lib/model/int8_forward.h"
+
+namespace qwb {
+namespace {
+
+// A number of a record, as `text` of it; "-" where the record has none.
+template <typename Text>
+std::string cell(const Json& record, const char* pointer, Text text) {
+  const Json::json_pointer place(pointer);
+  const bool there = record.contains(place) && record.at(place).is_number();
+  return there ? text(record.at(place).get<double>()) : "-";
+}
+
+std::string with_error(const Json& record, const std::string& value, const std::string& error, int digits) {
+  const auto fixed = [digits](double number) { return fmt::format("{:.{}f}", number, digits); };
+  const std::string deviation = cell(record, error.c_str(), fixed);
+  return cell(record, value.c_str(), fixed) + (deviation == "-" ? "" : " ± " + deviation);
+}
+
+// An ESTIMATE of the record.
+std::string estimate_cell(const Json& record, const std::string& pointer, int digits) {
+  return with_error(record, pointer + "/value", pointer + "/stderr", digits);
+}
+
+std::string percent_cell(const Json& record, const std::string& pointer) {
+  const auto percent = [](double share) { return fmt::format("{:.2f}", 100 * share); };
+  const std::string deviation = cell(record, (pointer + "/stderr").c_str(), percent);
+  const std::string value = cell(record, (pointer + "/value").c_str(), percent);
+  return value == "-" ? value : value + (deviation == "-" ? "" : " ± " + deviation) + " %";
+}
+
+std::string energy_cell(const Json& record) {
+  if (!json_has(record, "energy")) return "-";
+  const std::string joules = cell(record, "/energy/joules", human_number);
+  return joules == "-" ? "n/a"
+                       : joules + " J (" + json_string(record.at("energy"), "source", "energy", "?") + ")";
+}
+
+// The method, with the forward pass behind it where that adds its own loss.
+std::string method_cell(const Json& record, const std::string& where) {
+  const std::string method = json_string(record, "method", where);
+  if (!json_has(record, "int8_forward") || !record.at("int8_forward").contains("threshold")) return method;
+  return method + " (" + int8_forward_text(record.at("int8_forward")) + ")";
+}
+
+std::vector<std::string> artifact_row(const Json& r, const std::string& where) {
+  const auto bytes = [](double value) { return human_bytes(static_cast<int64_t>(value)); };
+  const auto rate = [](double value) { return human_number(value) + " t/s"; };
+  return {json_string(r, "artifact", where),
+          method_cell(r, where),
+          cell(r, "/bits", [](double value) { return fmt::format("{:.3g}", value); }),
+          cell(r, "/bpw", [](double value) { return fmt::format("{:.2f}", value); }),
+          cell(r, "/bytes", bytes),
+          with_error(r, "/perplexity/value", "/perplexity/stderr", 3),
+          with_error(r, "/perplexity/ratio", "/perplexity/ratio_stderr", 4),
+          estimate_cell(r, "/divergence/mean_kl", 5),
+          percent_cell(r, "/divergence/same_top"),
+          cell(r, "/speed/load_seconds", human_duration),
+          cell(r, "/speed/prefill/median", rate),
+          cell(r, "/speed/decode/median", rate),
+          cell(r, "/memory/peak_bytes", bytes),
+          energy_cell(r)};
+}
+
+std::string flips_cell(const Json& task) {
+  if (!json_has(task, "flips")) return "-";
+  const auto count = [](double value) { return fmt::format("{:.0f}", value); };
+  return "-" + cell(task, "/flips/to_wrong", count) + " +" + cell(task, "/flips/to_right", count);
+}
+
+std::vector<std::string> task_row(const Json& record, const Json& task, const std::string& where) {
+  return {json_string(record, "artifact", where),
+          json_string(task, "task", where),
+          std::to_string(json_int(task, "items", where)),
+          std::to_string(json_int(task, "shots", where)),
+          percent_cell(task, "/acc"),
+          percent_cell(task, "/acc_norm"),
+          estimate_cell(task, "/perplexity", 3),
+          flips_cell(task)};
+}
+
+// What the figures of a record belong to; empty without figures.
+std::string kind_of(const Json& record, const std::string& where) {
+  for (const char* part : {"perplexity", "divergence"}) {
+    if (!json_has(record, part)) continue;
+    const Json& p = record.at(part);
+    return fmt::format("{}, stride {}, text {}", json_string(p, "protocol", where),
+                       json_int(p, "stride", where, 0), json_string(p, "text_hash", where));
+  }
+  return {};
+}
+
+// What a protocol's value is of; the names of newer ones may be unknown here.
+std::string column_of(const std::string& protocol) {
+  for (const Protocol& known : protocols()) {
+    if (known.name == protocol) return known.column;
+  }
+  return "perplexity";
+}
+
+}  // namespace
+
+void EvaluationTable::add(const Json& record, const std::string& where) {
+  const int64_t schema = json_int(record, "schema", where);
+  if (schema != kRecordSchema)
+    throw Error(ErrorKind::unsupported,
+                fmt::format("a record of schema {}; this qwb-eval reads schema {}", schema, kRecordSchema),
+                where, "measure again with this version");
+  const std::string kind = kind_of(record, where);
+  if (!kind_.empty() && !kind.empty() && kind != kind_) {
+    throw Error(ErrorKind::usage, "perplexities of different protocols or texts do not share a column", where,
+                "make one table of each");
+  }
+  if (kind_.empty() && !kind.empty()) {
+    kind_ = kind;
+    protocol_ = kind.substr(0, kind.find(','));
+  }
+  rows_.push_back(artifact_row(record, where));
+  if (!json_has(record, "tasks")) return;
+  for (const Json& task : record.at("tasks")) tasks_.push_back(task_row(record, task, where));
+}
+
+std::string EvaluationTable::text(bool color) const {
+  using Align = Table::Align;
+  Table table({{"artifact", Align::left},
+               {"method", Align::left},
+               {"bits", Align::right},
+               {"bpw", Align::right},
+               {"size", Align::right},
+               {column_of(protocol_) + " (" + protocol_ + ")", Align::right},
+               {"ratio", Align::right},
+               {"mean KL", Align::right},
+               {"same top", Align::right},
+               {"load", Align::right},
+               {"prefill", Align::right},
+               {"decode", Align::right},
+               {"peak memory", Align::right},
+               {"energy", Align::right}});
+  for (const auto& row : rows_) table.add_row(row);
+  if (tasks_.empty()) return table.text(color);
+  Table tasks({{"artifact", Align::left},
+               {"task", Align::left},
+               {"items", Align::right},
+               {"shots", Align::right},
+               {"acc", Align::right},
+               {"acc_norm", Align::right},
+               {"perplexity", Align::right},
+               {"flips", Align::right}});
+  for (const auto& row : tasks_) tasks.add_row(row);
+  return table.text(color) + "\n" + tasks.text(color);
+}
+
+}  // namespace qwb

@@ -1,0 +1,30 @@
+// Records of evaluations (lib/evaluate/record.h, schema 2), fresh or read from a file, as tables.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/base/json.h"
+#include "tools/common/text.h"
+
+namespace qwb {
+
+class EvaluationTable {
+ public:
+  // The protocol names the column of perplexities until a record tells its own.
+  explicit EvaluationTable(std::string protocol) : protocol_(std::move(protocol)) {}
+  // Throws unsupported for a record of another schema; usage, naming `where`, if its perplexity or divergence
+  // has another protocol or text than those before: two of them never share a column.
+  void add(const Json& record, const std::string& where);
+  bool empty() const { return rows_.empty(); }
+  // One table of artifacts, and one of tasks if there are any.
+  std::string text(bool color) const;
+
+ private:
+  std::string protocol_;
+  std::string kind_;  // protocol, stride and text of all figures so far
+  std::vector<std::vector<std::string>> rows_;
+  std::vector<std::vector<std::string>> tasks_;
+};
+
+}  // namespace qwb

@@ -1,0 +1,173 @@
+#include "tools/common/quality_flags.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+#include "lib/base/error.h"
+#include "tools/common/choose.h"
+#include "tools/common/pull.h"
+#include "tools/common/quantities.h"
+#include "tools/common/result_cache.h"
+#include "tools/common/text.h"
+
+namespace qwb {
+namespace {
+
+std::string protocol_help() {
+  std::string text = "How perplexity is measured:";
+  for (const Protocol& protocol : protocols()) text += "\n" + protocol.name + " (" + protocol.summary + ")";
+  return text;
+}
+
+std::string task_help() {
+  std::string text =
+      "Answer a task from a jsonl file: NAME=FILE[,shots=N][,limit=N][,examples=FILE][,seed=N]. Scored as "
+      "lm-eval "
+      "does: acc, acc_norm (per character), flips against the baseline. May be given several times. NAME:";
+  for (const Task& task : tasks()) text += "\n" + task.name + " (" + task.summary + ")";
+  return text;
+}
+
+Path wikitext_file() {
+  const char* data = std::getenv("QWB_DATA");  // NOLINT(concurrency-mt-unsafe)
+  const Path folder = data != nullptr ? data : "";
+  for (const char* name : {"wiki.test.raw", "wikitext-2-raw/wiki.test.raw"}) {
+    std::error_code ignored;
+    if (!folder.empty() && std::filesystem::exists(folder / name, ignored)) return folder / name;
+  }
+  throw Error(
+      ErrorKind::not_found, "the text 'wikitext2' is not here", {},
+      "download wikitext-2-raw-v1.zip (huggingface.co/datasets/ggml-org/ci has it), unpack "
+      "wiki.test.raw into a folder and name that folder by QWB_DATA; the Hub's Salesforce/wikitext holds "
+      "it as parquet only, which is not read here");
+}
+
+void add_perplexity_flags(CLI::App& app, QualityFlags& f) {
+  app.add_flag("--ppl", f.ppl, "Measure perplexity (the default if nothing is asked for)");
+  std::vector<std::string> names;
+  for (const Protocol& protocol : protocols()) names.push_back(protocol.name);
+  app.add_option("--protocol", f.protocol, protocol_help())
+      ->check(CLI::IsMember(names))
+      ->type_name("NAME")
+      ->capture_default_str();
+  app.add_option(
+         "--text", f.text,
+         "What to measure on: a text file, a .jsonl file with a document a line (\"text\" or \"page\"), "
+         "wikitext2, OWNER/NAME:FILE of a data set on the Hub (default: demo)")
+      ->type_name("TEXT");
+  app.add_option("--context", f.context,
+                 "Tokens of a window (default: see --protocol; lm-eval: the model's limit)")
+      ->check(CLI::Range(int64_t{4}, int64_t{1} << 30))
+      ->type_name("N");
+  app.add_option("--stride", f.stride,
+                 "hf-stride: tokens between the starts of windows (default: half the context)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->type_name("N");
+  app.add_option("--windows", f.windows,
+                 "Use only the first N windows (lm-eval: documents; the figure then belongs to them alone)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->type_name("N");
+}
+
+}  // namespace
+
+void add_quality_flags(CLI::App& app, QualityFlags& f) {
+  add_perplexity_flags(app, f);
+  app.add_flag("--kl", f.kl,
+               "Measure the divergence from the unquantized model, on the tokens of --protocol and --text");
+  app.add_option("--task", f.tasks, task_help())
+      ->type_name("TASK")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--lm-eval-json", f.lm_eval_json, "Write the tasks' results as lm-eval does, too")
+      ->type_name("FILE");
+  auto* baseline =
+      app.add_option("--baseline", f.baseline,
+                     "The unquantized model to compare with (default: the one the artifact names)")
+          ->type_name("FOLDER");
+  app.add_flag("--no-baseline", f.no_baseline, "Compare with no unquantized model")->excludes(baseline);
+  app.add_option("--max-kl", f.max_kl, "Fail (exit 6) if the mean divergence is larger; asks for --kl")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("X");
+  app.add_option(
+         "--max-ppl-ratio", f.max_ratio,
+         "Fail (exit 6) if the perplexity is more than this many times the baseline's; asks for --ppl")
+      ->check(CLI::PositiveNumber)
+      ->type_name("X");
+  app.add_option("--max-bytes", f.max_bytes, "Fail (exit 6) if all tensors take more, 120M say")
+      ->type_name("SIZE");
+  app.add_flag("--fresh", f.fresh, "Measure again what an earlier run has measured");
+}
+
+EvaluationText evaluation_text(const std::string& name, Tool& tool) {
+  if (name.empty() || name == "demo") {
+    const Path file = demo_path("text/eval.txt");
+    if (name.empty()) tool.note("text " + file.string() + " (the demo; --text chooses another)");
+    return read_evaluation_text(file);
+  }
+  if (name == "wikitext2") {
+    const Path file = wikitext_file();
+    return wikitext_text(read_text(file), file.string());
+  }
+  std::error_code ignored;
+  if (!std::filesystem::exists(name, ignored) && name.find(':') != std::string::npos)
+    return read_evaluation_text(calibration_file(name, tool.progress()));
+  return read_evaluation_text(name);
+}
+
+QualityOptions quality_options(const QualityFlags& f, bool nothing_else, Tool& tool) {
+  if (f.no_baseline && (f.kl || f.max_kl || f.max_ratio))
+    throw Error(ErrorKind::usage,
+                "--kl, --max-kl and --max-ppl-ratio need the baseline that --no-baseline refuses");
+  QualityOptions q;
+  q.divergence = f.kl || f.max_kl.has_value();
+  q.perplexity = f.ppl || f.max_ratio.has_value() || (nothing_else && !q.divergence && f.tasks.empty());
+  q.compare = !f.no_baseline;
+  q.fresh = f.fresh;
+  q.protocol = {f.protocol, f.context, f.stride, f.windows};
+  if (!f.max_bytes.empty()) parse_bytes(f.max_bytes);  // a wrong size shows before the work
+  if (!f.baseline.empty()) {
+    q.baseline = model_folder(f.baseline, tool.progress());
+    require_model_folder(*q.baseline);
+  }
+  for (const std::string& task : f.tasks) q.tasks.push_back(parse_task_options(task));
+  if (!f.lm_eval_json.empty() && q.tasks.empty())
+    throw Error(ErrorKind::usage, "--lm-eval-json writes the results of tasks: name one by --task");
+  if (q.perplexity || q.divergence) q.text = evaluation_text(f.text, tool);
+  q.keeper = std::make_shared<ResultCache>(tool.progress());
+  return q;
+}
+
+std::vector<std::string> gate_failures(const QualityFlags& f, const QualityRecord& record, int64_t bytes) {
+  std::vector<std::string> reasons;
+  if (f.max_kl && !record.is_baseline) {
+    if (!record.divergence) {
+      reasons.emplace_back("the divergence could not be measured (--max-kl)");
+    } else if (!(record.divergence->mean_kl.value <= *f.max_kl)) {
+      reasons.push_back(fmt::format("the mean divergence is {:.6g}, --max-kl {:g}",
+                                    record.divergence->mean_kl.value, *f.max_kl));
+    }
+  }
+  if (f.max_ratio && !record.is_baseline) {
+    if (!record.ratio) {
+      reasons.emplace_back("there is no ratio of perplexities (--max-ppl-ratio)");
+    } else if (!(record.ratio->ratio.value <= *f.max_ratio)) {
+      reasons.push_back(fmt::format("the ratio of perplexities is {:.6g}, --max-ppl-ratio {:g}",
+                                    record.ratio->ratio.value, *f.max_ratio));
+    }
+  }
+  if (!f.max_bytes.empty() && bytes > parse_bytes(f.max_bytes))
+    reasons.push_back(fmt::format("the tensors take {} bytes, --max-bytes {}", bytes, f.max_bytes));
+  return reasons;
+}
+
+void write_lm_eval_json(const Path& file, const Path& model, const QualityRecord& record) {
+  const Subject subject = open_subject(model, true);
+  const Json json =
+      lm_eval_json(record.tasks, model.string(), subject.tokenizer.value(), subject.model->config());
+  const std::string text = json_text(json);
+  write_file_atomically(file, as_bytes(text));
+}
+
+}  // namespace qwb
