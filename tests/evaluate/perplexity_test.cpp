@@ -131,7 +131,8 @@ TEST(Perplexity, RatiosArePaired) {
 TEST(Perplexity, SurvivesBeingKept) {
   for (const char* protocol : {"windows", "lm-eval"}) {
     const PerplexityResult result = gpt2().measure({protocol, 64, 0, protocol[0] == 'w' ? 3 : 0});
-    const PerplexityResult again = perplexity_from_json(parse_json(json_text(perplexity_to_json(result)), "kept"));
+    const PerplexityResult again =
+        perplexity_from_json(parse_json(json_text(perplexity_to_json(result)), "kept"));
     EXPECT_EQ(perplexity_to_json(again), perplexity_to_json(result));
     EXPECT_EQ(again.value.value, result.value.value);
     EXPECT_EQ(again.value.interval->low, result.value.interval->low);
@@ -160,15 +161,14 @@ TEST(Perplexity, GoesOnWhereItWasInterrupted) {
             perplexity_to_json(result));
   EXPECT_EQ(half.added.size(), 2u);
   half.before[0][0] += 64;  // what the journal says is believed
-  EXPECT_GT(measure_perplexity(*gpt2().model, plan, silent_progress(), &half).value.value, result.value.value);
+  EXPECT_GT(measure_perplexity(*gpt2().model, plan, silent_progress(), &half).value.value,
+            result.value.value);
 }
 
 TEST(Perplexity, RefusesWhatMakesNoSense) {
   const auto refused = [](const ProtocolOptions& options, const std::string& text) {
     return message_of(
-        [&] {
-          make_plan(options, gpt2().model->config(), *gpt2().tokenizer, plain_text(text, "t"));
-        },
+        [&] { make_plan(options, gpt2().model->config(), *gpt2().tokenizer, plain_text(text, "t")); },
         ErrorKind::usage);
   };
   const std::string& text = gpt2().text.whole;
@@ -235,9 +235,11 @@ TEST(Perplexity, NamesWhereNaNAppears) {
   // The row of a token that the text does not have: hidden states stay finite, the softmax does not.
   int32_t unused = 0;
   while (std::count(plan.ids.begin(), plan.ids.begin() + 128, unused) > 0) ++unused;
-  EXPECT_THAT(measure(tensor("wte.weight"), unused),
-              HasSubstr("window 0: NaN or Inf first appears in the logit of token " + std::to_string(unused)));
-  EXPECT_THAT(measure(tensor("wte.weight"), plan.ids[5]), HasSubstr("first appears in " + gpt2().model->spec().embedding));
+  EXPECT_THAT(
+      measure(tensor("wte.weight"), unused),
+      HasSubstr("window 0: NaN or Inf first appears in the logit of token " + std::to_string(unused)));
+  EXPECT_THAT(measure(tensor("wte.weight"), plan.ids[5]),
+              HasSubstr("first appears in " + gpt2().model->spec().embedding));
   EXPECT_THAT(measure(tensor("h.1.mlp.c_fc.weight"), 0), HasSubstr("block 1, "));
   EXPECT_THAT(measure(tensor("h.1.mlp.c_fc.weight"), 0), HasSubstr("mlp.c_fc"));
   EXPECT_THAT(measure(tensor("h.2.mlp.c_proj.weight"), 0), HasSubstr("h.2.mlp.c_proj"));

@@ -1,6 +1,6 @@
-// Coverage: an interval that says 95 % must hold the truth in 93 to 97 % of samples of the population it was made
-// for. Samples here have what losses have: tokens that depend on their neighbours (every window has an effect of
-// its own), and for divergences a skew.
+// Coverage: an interval that says 95 % must hold the truth in 93 to 97 % of samples of the population it was
+// made for. Samples here have what losses have: tokens that depend on their neighbours (every window has an
+// effect of its own), and for divergences a skew.
 #include "lib/evaluate/statistics.h"
 
 #include <gtest/gtest.h>
@@ -83,7 +83,7 @@ TEST(Statistics, TheErrorIsThatOfTheWindows) {
   double squares = 0;
   for (const Unit& unit : units) squares += (unit.mean() - 2.5) * (unit.mean() - 2.5);
   const double exact = std::sqrt(squares / 8 / 9);
-  EXPECT_NEAR(estimate.standard_error.value() / exact, 1, 0.05);  // 2000 resamples: 1.6 %
+  EXPECT_NEAR(estimate.standard_error.value() / exact, 1, 0.05);            // 2000 resamples: 1.6 %
   EXPECT_EQ(estimate_mean(units).standard_error, estimate.standard_error);  // the seed is fixed
   const Estimate one = estimate_mean(std::vector<Unit>{{6, 2}});
   EXPECT_EQ(one.value, 3);
