@@ -91,7 +91,7 @@ TEST_F(Eval, JsonIsOneObjectALine) {
   const auto rows = lines(result.out);
   ASSERT_EQ(rows.size(), 2u);
   const Json json = parse_json(rows[0], "row");
-  EXPECT_EQ(json["schema"], 1);
+  EXPECT_EQ(json["schema"], 2);
   EXPECT_EQ(json["artifact"], gpt2_);
   EXPECT_EQ(json["perplexity"]["protocol"], "llama.cpp");
   EXPECT_EQ(json["perplexity"]["context"], 64);
@@ -177,7 +177,7 @@ TEST_F(Eval, RecordsBecomeTheTableOfTheSameRun) {
 TEST_F(Eval, OnlyComparableRecordsShareATable) {
   const auto record = [&](const std::string& name, const std::string& perplexity, const std::string& more) {
     const std::string file = (scratch_.path() / name).string();
-    std::ofstream(file) << R"({"schema": 1, "artifact": "a", "method": "rtn", "perplexity": )" << perplexity
+    std::ofstream(file) << R"({"schema": 2, "artifact": "a", "method": "rtn", "perplexity": )" << perplexity
                         << more << "}\n";
     return file;
   };
