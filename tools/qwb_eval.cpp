@@ -72,11 +72,11 @@ void add_options(CLI::App& app, Options& o) {
 
 EvaluationOptions evaluation_options(const Options& o, Tool& tool) {
   EvaluationOptions e;
+  e.int8_forward = chosen_int8_forward(o.int8);
   e.quality = quality_options(o.quality, !o.speed, tool);
   e.speed = o.speed;
   e.energy = o.energy;
   e.repetitions = o.repetitions;
-  e.int8_forward = chosen_int8_forward(o.int8);
   e.energy_options.declared_watts = o.watts;
   return e;
 }
