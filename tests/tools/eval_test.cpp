@@ -206,7 +206,7 @@ TEST_F(Eval, Int8ForwardIsChosenAndNamed) {
   const std::string artifact = (scratch_.path() / "int8").string();
   make_artifact(demo("gpt2"), "int8", artifact, gpt2_);
   const auto record = [&](std::vector<std::string> flags) {
-    flags.insert(flags.begin(), {artifact, "--context", "128", "--no-baseline", "--json"});
+    flags.insert(flags.begin(), {artifact, "--context", "128", "--no-baseline", "--fresh", "--json"});
     return parse_json(brief(flags).out, "record");
   };
   const auto value = [](const Json& json) { return json["perplexity"]["value"].get<double>(); };
