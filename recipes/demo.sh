@@ -36,7 +36,7 @@ compare() {
   quantize "$1" --method gptq --bits 4 --group-size "$2" --calib demo --samples 128
   quantize "$1" --method gptq --bits 3 --group-size "$2" --calib demo --samples 128
   # shellcheck disable=SC2086
-  build/bin/qwb-eval "recipes/demo/$1" $artifacts --ppl --speed --energy >"build/demo-$1.txt"
+  build/bin/qwb-eval "recipes/demo/$1" $artifacts --ppl --speed --energy --energy-seconds 3 --idle 3 >"build/demo-$1.txt"
 }
 
 say "2. A small llama: 8 blocks, 8 million parameters, weights in bf16"
@@ -52,7 +52,7 @@ cat <<'E2'
 
 perplexity: on recipes/demo/text/eval.txt, lower is better; its ± is one standard error
 ratio:      to the unquantized model, paired window by window: 1.01 means one percent worse
-energy:     of the whole measurement, with where the figure comes from
+energy:     of one generated token, with where the figure comes from (lib/evaluate/energy/energy.md)
 
 The artifacts are folders in the cache (QWB_CACHE, else ~/.cache/qwb); the tables are in build/demo-llama.txt and build/demo-gpt2.txt.
 Run this again: the cache answers, and only the evaluation is repeated. To try next:

@@ -1,7 +1,6 @@
 // qwb-eval: what an artifact lost and what it costs. A thin main over lib/evaluate.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -12,7 +11,9 @@
 #include "lib/base/interrupt.h"
 #include "lib/base/json.h"
 #include "lib/evaluate/session.h"
+#include "lib/evaluate/speed_table.h"
 #include "tools/common/choose.h"
+#include "tools/common/cost_flags.h"
 #include "tools/common/evaluation_table.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/pull.h"
@@ -27,10 +28,7 @@ struct Options {
   std::vector<std::string> folders;
   std::vector<std::string> records;
   QualityFlags quality;
-  bool speed = false;
-  bool energy = false;
-  int64_t repetitions = 5;
-  std::optional<double> watts;
+  CostFlags costs;
   Int8Flags int8;
 };
 
@@ -42,7 +40,8 @@ constexpr const char* kExamples =
     "  qwb-eval ARTIFACT --kl --ppl              divergence from the unquantized model too\n"
     "  qwb-eval ARTIFACT --task hellaswag=hellaswag_val.jsonl,limit=400 --task lambada_openai=test.jsonl\n"
     "  qwb-eval ARTIFACT --max-kl 0.05 --max-ppl-ratio 1.02 || echo too much was lost\n"
-    "  qwb-eval ARTIFACT --speed --energy --json | jq .energy.joules\n"
+    "  qwb-eval ARTIFACT --speed --pp 128,512 --tg 64 --depth 0,1024 --output md\n"
+    "  qwb-eval ARTIFACT MODEL --speed --energy --json | jq .energy.joules_per_generated_token\n"
     "  qwb-eval INT8_ARTIFACT --int8 decompose   LLM.int8's own forward pass, threshold 6\n"
     "  qwb-eval --table results/*.json           one table of what --json wrote earlier\n"
     "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 damaged, 5 unsupported, 6 quality gate failed, "
@@ -54,17 +53,7 @@ void add_options(CLI::App& app, Options& o) {
                  "QWB_MODEL, else the demo)")
       ->type_name("");
   add_quality_flags(app, o.quality);
-  app.add_flag("--speed", o.speed, "Measure load time, prefill and decode speed");
-  app.add_option("--repetitions", o.repetitions, "Repetitions of the speed measurement")
-      ->check(CLI::Range(1, 100000))
-      ->type_name("N")
-      ->capture_default_str();
-  app.add_flag("--energy", o.energy,
-               "Measure the energy of the work asked for (RAPL, NVML, or an estimate that says so)");
-  app.add_option("--watts", o.watts,
-                 "Power of this machine while it works, for the estimate where nothing can be measured")
-      ->check(CLI::PositiveNumber)
-      ->type_name("W");
+  add_cost_flags(app, o.costs);
   add_int8_flags(app, o.int8);
   app.add_option("--table", o.records, "Measure nothing: print the table of records that --json wrote")
       ->type_name("FILE...");
@@ -73,11 +62,8 @@ void add_options(CLI::App& app, Options& o) {
 EvaluationOptions evaluation_options(const Options& o, Tool& tool) {
   EvaluationOptions e;
   e.int8_forward = chosen_int8_forward(o.int8);
-  e.quality = quality_options(o.quality, !o.speed, tool);
-  e.speed = o.speed;
-  e.energy = o.energy;
-  e.repetitions = o.repetitions;
-  e.energy_options.declared_watts = o.watts;
+  apply_cost_flags(o.costs, e);
+  e.quality = quality_options(o.quality, !o.costs.speed, tool);
   return e;
 }
 
@@ -96,21 +82,13 @@ void narrate(const EvaluationRecord& r, Tool& tool) {
   }
   if (const std::string forward = int8_forward_text(r.int8_forward); !forward.empty())
     tool.note(fmt::format("{}: int8 forward: {}", r.artifact, forward));
-  std::vector<std::string> told;
-  for (const EnergyWindow& window : r.energy) {
-    if (window.report.total) {
-      const EnergyFigure& f = *window.report.total;
-      const double per_token = f.joules / static_cast<double>(window.tokens);
-      tool.note(fmt::format("{}: {}: {} J/token, {} W, {}{}", r.artifact, window.work,
-                            human_number(per_token), human_number(f.watts), f.quality,
-                            f.remark.empty() ? "" : " (" + f.remark + ")"));
-    }
-    for (const std::string& reason : window.report.reasons) {
-      if (std::find(told.begin(), told.end(), reason) != told.end()) continue;
-      told.push_back(reason);
-      tool.note("energy: " + reason);
-    }
-  }
+}
+
+// What stands on stdout without --json: tables, or speed alone as --output wants it.
+void print_tables(const EvaluationTable& table, const Options& o, Tool& tool) {
+  if (tool.json() || table.empty()) return;
+  tool.print(o.costs.output.empty() ? table.text(tool.color_stdout())
+                                    : speed_table(table.speed(), find_speed_format(o.costs.output)));
 }
 
 // The records in files of --json, a line each.
@@ -124,7 +102,7 @@ int show_table(const Options& o, Tool& tool) {
       if (tool.json()) tool.print(line + "\n");
     }
   }
-  if (!tool.json() && !table.empty()) tool.print(table.text(tool.color_stdout()));
+  print_tables(table, o, tool);
   return 0;
 }
 
@@ -148,6 +126,7 @@ void evaluate_folder(const Options& o, const std::string& folder, Evaluation& ev
   const EvaluationRecord record = evaluation.run(model);
   narrate(record, tool);
   const Json json = record_json(record);
+  narrate_costs(json, tool);
   if (tool.json()) tool.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   run.table.add(json, folder);
   if (!o.quality.lm_eval_json.empty()) write_lm_eval_json(o.quality.lm_eval_json, model, record.quality);
@@ -156,9 +135,23 @@ void evaluate_folder(const Options& o, const std::string& folder, Evaluation& ev
     run.gate.push_back(folder + ": " + reason);
 }
 
+// Energy is measured of all models in turns. A folder that is none is told when its turn comes.
+void prepare(Evaluation& evaluation, const std::vector<std::string>& folders, Tool& tool) {
+  std::vector<Path> models;
+  for (const std::string& folder : folders) {
+    try {
+      models.push_back(model_folder(folder, tool.progress()));
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::interrupted) throw;
+    }
+  }
+  evaluation.prepare(models);
+}
+
 // Every record is kept as soon as it is complete: a line of JSON at once, a row even if a later folder fails
 // or Ctrl-C comes.
 int evaluate(const Options& o, Tool& tool) {
+  check_cost_flags(o.costs, tool.json(), !o.records.empty());
   if (!o.records.empty()) return show_table(o, tool);
   std::vector<std::string> folders = o.folders;
   if (folders.size() > 1 && !o.quality.lm_eval_json.empty())
@@ -169,6 +162,7 @@ int evaluate(const Options& o, Tool& tool) {
     chosen = choose_artifact(tool.progress());
     folders.push_back(chosen.folder.string());
   }
+  if (folders.size() > 1) prepare(evaluation, folders, tool);
   Run run{EvaluationTable(o.quality.protocol)};
   for (const std::string& folder : folders) {
     try {
@@ -179,7 +173,7 @@ int evaluate(const Options& o, Tool& tool) {
       if (error.kind() == ErrorKind::interrupted) break;
     }
   }
-  if (!tool.json() && !run.table.empty()) tool.print(run.table.text(tool.color_stdout()));
+  print_tables(run.table, o, tool);
   for (const std::string& reason : run.gate) tool.complain("quality gate: " + reason);
   return run.code == 0 && !run.gate.empty() ? static_cast<int>(ErrorKind::quality_gate) : run.code;
 }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "lib/base/hash.h"
+#include "lib/base/mapped_ranges.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -55,7 +56,9 @@ struct MappedFile::Mapping {
   void* data = nullptr;
   size_t size = 0;
   ~Mapping() {
-    if (data != nullptr) ::munmap(data, size);
+    if (data == nullptr) return;
+    forget_mapped_range(data);
+    ::munmap(data, size);
   }
 };
 
@@ -72,6 +75,7 @@ MappedFile MappedFile::open(const Path& path) {
     void* data = ::mmap(nullptr, mapping->size, PROT_READ, MAP_SHARED, file.fd, 0);
     if (data == MAP_FAILED) throw system_error("cannot map", path.string(), errno);
     mapping->data = data;
+    note_mapped_range(data, mapping->size);
   }
   MappedFile result;
   result.mapping_ = std::move(mapping);

@@ -28,15 +28,7 @@
 //               acc_difference: ESTIMATE} against the baseline or null, hash, cached}]
 //   problems    [text]: what was asked for and failed; empty if nothing did
 //   cached, wherever it stands: an earlier run measured it
-//   speed       {load_seconds, threads, isa, repetitions, prefill, decode: {tokens, median, min, max} in
-//   tokens/s,
-//               first_token_seconds: {prompt, median, min, max}}
-//   memory      {peak_bytes, resident_bytes, anonymous_bytes, file_bytes, weight_bytes, kv_bytes, kv_tokens,
-//   peak_reset};
-//               peak_reset false: the peak includes what ran earlier in this process
-//   energy      {joules, source, device, domain, quality, seconds, watts, remark, windows: [{work, tokens,
-//   joules, joules_per_token, ...}],
-//               parts: [...], reasons: [...]}; joules null if neither measured nor estimated
+//   speed, memory, energy   what it costs: cost_record.h
 #pragma once
 
 #include <optional>
@@ -44,21 +36,11 @@
 #include <vector>
 
 #include "lib/base/json.h"
-#include "lib/evaluate/energy/energy.h"
-#include "lib/evaluate/memory.h"
 #include "lib/evaluate/quality.h"
-#include "lib/evaluate/speed.h"
 
 namespace qwb {
 
 inline constexpr int64_t kRecordSchema = 2;
-
-// Energy of one piece of work.
-struct EnergyWindow {
-  std::string work;  // "perplexity", "prefill", "decode"
-  int64_t tokens = 0;
-  EnergyReport report;
-};
 
 struct EvaluationRecord {
   std::string artifact;
@@ -69,20 +51,8 @@ struct EvaluationRecord {
   int64_t bytes = 0;
 
   QualityRecord quality;
-  double load_seconds = 0;
-  std::optional<SpeedResult> speed;
-  std::string isa;
-  std::optional<MemoryUse> memory;
-  bool peak_reset = false;
-  int64_t weight_bytes = 0;
-  int64_t kv_bytes = 0;
-  int64_t kv_tokens = 0;
-  std::vector<EnergyWindow> energy;  // empty: not asked for
+  Json speed, memory, energy;  // null: not asked for
 };
-
-// The total over windows: joules and seconds add up; its source, device, domain, quality and remark are those
-// of the windows, "estimated" if any of them is. Nothing if a window has no figure.
-std::optional<EnergyFigure> total_energy(const std::vector<EnergyWindow>& windows);
 
 Json record_json(const EvaluationRecord& record);
 

@@ -2,12 +2,14 @@
 // model's figures) is made once.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "lib/base/progress.h"
-#include "lib/evaluate/energy/energy.h"
+#include "lib/evaluate/cost_record.h"
 #include "lib/evaluate/quality.h"
 #include "lib/evaluate/record.h"
 #include "lib/evaluate/subject.h"
@@ -20,14 +22,19 @@ struct EvaluationOptions {
   bool speed = false;
   bool energy = false;       // of the speed's work and of the perplexity's
   Int8Forward int8_forward;  // of int8 modules
-  int64_t repetitions = 5;   // of the speed measurement
+  SpeedOptions speed_options;
   EnergyOptions energy_options;
+  EnergyPlan energy_plan;
+  std::string version;  // of this program, for records
 };
 
 class Evaluation {
  public:
   // Throws usage for an unknown protocol or settings that make no sense.
   Evaluation(EvaluationOptions options, Progress& progress);
+  // Energy is measured of all folders in turns (energy_rounds.h): tell them before the first run. A folder
+  // that cannot be opened is left to its run to complain about.
+  void prepare(const std::vector<Path>& folders);
   // Measures one folder. Throws Error if nothing of it could be measured, usage if LLM.int8's forward pass
   // was asked for and the folder has no int8 modules; what was measured of other folders stays. What failed
   // beside measurements that did not is in the record's problems.
@@ -36,12 +43,27 @@ class Evaluation {
  private:
   // True if the model ran.
   bool measure(const Subject& subject, EvaluationRecord& record);
-  void stop_energy(EvaluationRecord& record, const std::string& work, int64_t tokens);
+
+  // session_costs.cpp. Finished figures are kept where quality's are: options_.quality.keeper.
+  Json speed_key(const Subject& subject) const;
+  Json energy_key(const Subject& subject) const;
+  std::optional<Json> known(const Json& key) const;
+  void keep(const Json& key, const Json& value) const;
+  bool measure_speed_of(const Subject& subject, EvaluationRecord& record);
+  void measure_energy_of(const Subject& subject, EvaluationRecord& record);
+  bool energy_may_be_known() const;
+  void measure_energies(const std::vector<const Model*>& models, const std::vector<std::string>& folders);
+  void begin_perplexity_energy(const std::string& artifact);
+  void end_perplexity_energy(EvaluationRecord& record, int64_t tokens);
+  void account_memory(const Subject& subject, EvaluationRecord& record) const;
 
   EvaluationOptions options_;
   Progress& progress_;
   std::unique_ptr<Backend> int8_;  // null: the fast one
   std::unique_ptr<EnergyMeter> meter_;
+  std::map<std::string, EnergyCost> energies_;  // by folder
+  int64_t kv_tokens_ = 0;                       // of the run at work
+  bool peak_reset_ = false;                     // likewise
   Quality quality_;
 };
 

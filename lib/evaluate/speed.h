@@ -1,46 +1,98 @@
-// How fast a model runs. Fixed pseudo-random tokens, other ones in every repetition; no tokenization and no
-// sampling in the times.
+// How fast a model runs: a grid of prefills and decodes at depths, as llama-bench makes it. Fixed
+// pseudo-random tokens, other ones in every repetition; no tokenization and no sampling in the times.
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "lib/base/progress.h"
+#include "lib/base/rng.h"
 #include "lib/model/model.h"
 
 namespace qwb {
 
-struct SpeedOptions {
-  int64_t prompt = 512;     // tokens of a prefill ("pp512"), or the model's limit if that is smaller
-  int64_t generate = 128;   // tokens decoded one by one from an empty cache ("tg128"), likewise
-  int64_t repetitions = 5;  // after one warm-up that does not count
-  // Called around all measured repetitions of "prefill" and of "decode", with the number of tokens in
-  // between: for energy.
-  std::function<void(const std::string& phase)> before;
-  std::function<void(const std::string& phase, int64_t tokens)> after;
+// One cell: a prompt of n_prompt tokens at once, then n_gen tokens one by one, after n_depth tokens that are
+// in the KV cache already and do not count.
+struct SpeedTest {
+  int64_t n_prompt = 0;
+  int64_t n_gen = 0;
+  int64_t n_depth = 0;
+  int64_t tokens() const { return n_prompt + n_gen; }
+  std::string name() const;  // "pp512", "tg128 @ d512", "pp512+tg128"
+  bool operator==(const SpeedTest&) const = default;
 };
+
+// Every prompt and every generation at every depth; 0 among prompts or generations: none of them. An empty
+// list stands for 512, 128 or 0, or what the model takes if that is less.
+struct SpeedGrid {
+  std::vector<int64_t> prompts, generates, depths;
+};
+// The cells in the order of llama-bench: by depth, prompts first; equal ones once. Throws usage for negative
+// sizes, a grid without cells, and what the model's positions cannot hold.
+std::vector<SpeedTest> speed_tests(const SpeedGrid& grid, const ModelConfig& config);
 
 struct Spread {
   double median = 0;
   double minimum = 0;
   double maximum = 0;
+  double mean = 0;
+  double deviation = 0;  // of the sample (n - 1); 0 for a single value
 };
 // Throws usage for an empty list.
 Spread spread_of(std::vector<double> values);
 
-struct SpeedResult {
-  int64_t prompt_tokens = 0;
-  int64_t generated_tokens = 0;
-  int64_t repetitions = 0;
-  int threads = 0;
-  Spread prefill;      // tokens/s, the logits of the last token included
-  Spread decode;       // tokens/s, the logits of every token included
-  Spread first_token;  // seconds from a prompt of prompt_tokens to the logits of the first new token
+// Runs one cell again and again, every time on other tokens.
+class SpeedRunner {
+ public:
+  SpeedRunner(const Model& model, const SpeedTest& test);  // fills the cache to the depth
+  // The logits of the prompt's last token and of every generated token are made.
+  void pass();
+  const SpeedTest& test() const { return test_; }
+  int64_t kv_bytes() const { return cache_.bytes(); }
+  std::span<const float> logits() const { return logits_.span(); }  // of the last token
+
+ private:
+  void feed(const std::vector<int32_t>& tokens);
+
+  const Model& model_;
+  SpeedTest test_;
+  Rng rng_;
+  KvCache cache_;
+  FloatBuffer hidden_;
+  FloatBuffer logits_;
 };
 
-// Throws usage for sizes below one.
+struct SpeedRun {
+  SpeedTest test;
+  std::string time;  // when it began, ISO 8601 in UTC
+  std::vector<int64_t> samples_ns;
+  int64_t kv_bytes = 0;
+
+  std::vector<double> seconds() const;
+  Spread rate() const;  // tokens/s
+};
+
+struct SpeedResult {
+  std::vector<SpeedRun> runs;
+  int64_t repetitions = 0;
+  int threads = 0;
+  // The warm-up of the first cell: of a model that never ran, the pages of its weights are read in it.
+  double first_pass_seconds = 0;
+
+  const SpeedRun* prefill() const;  // the first cell of each kind, null without
+  const SpeedRun* decode() const;
+  int64_t kv_tokens() const;  // of the largest KV cache
+};
+
+struct SpeedOptions {
+  SpeedGrid grid;
+  int64_t repetitions = 5;  // after one warm-up that does not count
+};
+
+// Throws what speed_tests throws; usage for less than one repetition.
 SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Progress& progress);
 
 }  // namespace qwb

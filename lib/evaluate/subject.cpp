@@ -67,6 +67,7 @@ void describe_artifact(Subject& subject) {
   if (json_has(manifest, "totals")) {
     const Json& totals = manifest.at("totals");
     if (json_has(totals, "bpw")) subject.bpw = json_number(totals, "bpw", where);
+    if (json_has(totals, "peak_memory")) subject.quantize_peak = json_int(totals, "peak_memory", where);
     subject.tensor_bytes = json_int(totals, "bytes", where, subject.open.weight_bytes);
   }
   if (json_has(manifest, "source") && manifest.at("source").is_object()) {

@@ -22,7 +22,8 @@ struct Subject {
   std::optional<double> bits;
   std::optional<double> bpw;
   int64_t tensor_bytes = 0;
-  std::string source;  // the unquantized model, as qwb.json names it; may be empty
+  std::optional<int64_t> quantize_peak;  // memory of the process that made it, as qwb.json says
+  std::string source;                    // the unquantized model, as qwb.json names it; may be empty
 };
 
 // Throws what open_model, Model::load and Tokenizer::load throw (a missing tokenizer only if

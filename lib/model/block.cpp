@@ -47,8 +47,8 @@ std::vector<float> find_vector(const TensorSource& source, const std::string& na
 
 RotaryTable::RotaryTable(const Rope& rope, int64_t first_position, int64_t tokens) {
   const auto half = static_cast<int64_t>(rope.frequencies.size());
-  cosine = FloatBuffer(tokens * half);
-  sine = FloatBuffer(tokens * half);
+  cosine = FloatBuffer(tokens * half, MemoryKind::activations);
+  sine = FloatBuffer(tokens * half, MemoryKind::activations);
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t k = 0; k < half; ++k) {
       // The angle is rounded to f32 as the models were trained; its cosine is exact.
@@ -87,6 +87,19 @@ Block::Linear Block::load_linear(const LinearSpec& spec, const TensorSource& sou
   Linear linear{spec, find_weight(source, spec.module, spec.out, spec.in, spec.orientation), {}};
   if (spec.bias) linear.bias = find_vector(source, spec.module + ".bias", spec.out);
   return linear;
+}
+
+void Block::count_weights(WeightCount& count) const {
+  for (const Norm* norm : {&attention_norm_, &mlp_norm_, &q_norm_, &k_norm_}) {
+    count.add_floats(norm->gain.size() + norm->bias.size());
+  }
+  const auto add = [&count](const Linear& linear) {
+    count.add(linear.weight);
+    count.add_floats(linear.bias.size());
+  };
+  for (const Linear& linear : qkv_) add(linear);
+  for (const Linear& linear : gate_) add(linear);
+  for (const Linear* linear : {&output_, &up_, &down_}) add(*linear);
 }
 
 std::vector<const LinearSpec*> Block::linears(Stage stage) const {
@@ -188,7 +201,7 @@ void Block::attend(const float* h, int64_t tokens, const RotaryTable& rotary, La
   float* values = cache.values + cache.past * kv_size;
   const bool fused = qkv_.size() == 1;
   const int64_t stride = fused ? q_size + 2 * kv_size : q_size;
-  FloatBuffer queries(tokens * stride);
+  FloatBuffer queries(tokens * stride, MemoryKind::activations);
   apply(qkv_[0], h, tokens, queries.data(), false);
   if (fused) {
     for (int64_t t = 0; t < tokens; ++t) {
@@ -231,7 +244,7 @@ void Block::mlp_inner(const float* h, int64_t tokens, float* inner) const {
     backend_.activate(config_.activation, inner, nullptr, tokens * config_.intermediate);
     return;
   }
-  FloatBuffer up(tokens * config_.intermediate);
+  FloatBuffer up(tokens * config_.intermediate, MemoryKind::activations);
   apply(gate_[0], h, tokens, inner, false);
   apply(up_, h, tokens, up.data(), false);
   backend_.activate(config_.activation, inner, up.data(), tokens * config_.intermediate);
@@ -242,8 +255,9 @@ void Block::mlp_output(const float* inner, int64_t tokens, float* x) const {
 }
 
 void Block::forward(float* x, int64_t tokens, const RotaryTable& rotary, LayerCache cache) const {
-  FloatBuffer h(tokens * config_.hidden);
-  FloatBuffer inner(tokens * std::max(config_.intermediate, config_.heads * config_.head_dim));
+  FloatBuffer h(tokens * config_.hidden, MemoryKind::activations);
+  FloatBuffer inner(tokens * std::max(config_.intermediate, config_.heads * config_.head_dim),
+                    MemoryKind::activations);
   attention_input(x, tokens, h.data());
   attend(h.data(), tokens, rotary, cache, inner.data());
   attention_output(inner.data(), tokens, x);

@@ -9,6 +9,7 @@
 #include "lib/kernels/backend.h"
 #include "lib/model/architecture.h"
 #include "lib/model/config.h"
+#include "lib/model/weight_bytes.h"
 #include "lib/tensor/source.h"
 
 namespace qwb {
@@ -44,6 +45,8 @@ class Block {
   const Weight& weight(const std::string& module) const;
   // Goes on with another weight of the same shape (the view's owner must outlive its use).
   void set_weight(const std::string& module, const Weight& weight);
+  // Adds everything that this block holds.
+  void count_weights(WeightCount& count) const;
   // Empty if the module has none.
   const std::vector<float>& bias(const std::string& module) const;
   void set_bias(const std::string& module, const std::vector<float>& bias);

@@ -19,7 +19,8 @@ StopReason generate(const Model& model, std::span<const int32_t> prompt, const G
     check_interrupt();
     if (cache.length() + static_cast<int64_t>(fresh.size()) > cache.capacity() && made > 0)
       return StopReason::length;
-    const FloatBuffer hidden(static_cast<int64_t>(fresh.size()) * model.config().hidden);
+    const FloatBuffer hidden(static_cast<int64_t>(fresh.size()) * model.config().hidden,
+                             MemoryKind::activations);
     model.forward(fresh, cache, hidden.data());
     model.logits(hidden.data() + (static_cast<int64_t>(fresh.size()) - 1) * model.config().hidden, 1,
                  logits.data());

@@ -18,8 +18,8 @@ KvCache::KvCache(const ModelConfig& config, int64_t capacity) : capacity_(capaci
   if (capacity < 1) throw Error(ErrorKind::usage, "a sequence needs room for at least one token");
   const int64_t size = checked_mul(capacity, config.kv_heads * config.head_dim, "KV cache");
   for (int64_t i = 0; i < config.layers; ++i) {
-    keys_.emplace_back(size);
-    values_.emplace_back(size);
+    keys_.emplace_back(size, MemoryKind::kv_cache);
+    values_.emplace_back(size, MemoryKind::kv_cache);
   }
 }
 
@@ -27,6 +27,11 @@ int64_t KvCache::bytes() const {
   int64_t total = 0;
   for (const FloatBuffer& buffer : keys_) total += 2 * buffer.size() * static_cast<int64_t>(sizeof(float));
   return total;
+}
+
+int64_t kv_cache_bytes(const ModelConfig& config, int64_t capacity) {
+  return 2 * config.layers * capacity * config.kv_heads * config.head_dim *
+         static_cast<int64_t>(sizeof(float));
 }
 
 void KvCache::truncate(int64_t length) {
@@ -56,7 +61,19 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
   for (int64_t i = 0; i < c.layers; ++i) {
     model->blocks_.emplace_back(c, spec.blocks[static_cast<size_t>(i)], i, tensors, backend);
   }
+  model->count_weights();
   return model;
+}
+
+void Model::count_weights() {
+  WeightCount count;
+  for (const Weight* weight : {&embedding_, &output_}) count.add(*weight);
+  if (!spec_.positions.empty()) count.add(positions_);
+  count.add_floats(final_gain_.size() + final_bias_.size());
+  for (const Block& block : blocks_) block.count_weights(count);
+  weight_bytes_ = count.bytes();
+  mapped_claim_ = MemoryClaim(MemoryKind::mapped_weights, weight_bytes_.mapped);
+  vectors_claim_ = MemoryClaim(MemoryKind::weights, weight_bytes_.vectors);
 }
 
 int64_t Model::int8_modules() const {
@@ -102,7 +119,7 @@ void Model::embed(std::span<const int32_t> tokens, int64_t first_position, const
   if (spec_.positions.empty()) return;
   std::vector<int32_t> places(tokens.size());
   std::iota(places.begin(), places.end(), static_cast<int32_t>(first_position));
-  FloatBuffer learned(count * config_.hidden);
+  FloatBuffer learned(count * config_.hidden, MemoryKind::activations);
   backend_.gather_rows(positions_, places, learned.data());
   backend_.add(x, learned.data(), count * config_.hidden);
 }
@@ -125,7 +142,7 @@ void Model::forward(std::span<const int32_t> tokens, KvCache& cache, float* hidd
 
 void Model::forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const {
   const auto count = static_cast<int64_t>(tokens.size());
-  FloatBuffer x(count * config_.hidden);
+  FloatBuffer x(count * config_.hidden, MemoryKind::activations);
   embed(tokens, cache.length(), x.data());
   const RotaryTable rotary(config_.rope, cache.length(), count);
   for (int64_t i = 0; i < config_.layers; ++i) {

@@ -12,6 +12,7 @@
 #include "lib/model/architecture.h"
 #include "lib/model/block.h"
 #include "lib/model/config.h"
+#include "lib/model/weight_bytes.h"
 #include "lib/tensor/source.h"
 
 namespace qwb {
@@ -36,6 +37,9 @@ class KvCache {
   std::vector<FloatBuffer> values_;
 };
 
+// Bytes of such a cache: 2 x layers x capacity x kv_heads x head_dim x 4.
+int64_t kv_cache_bytes(const ModelConfig& config, int64_t capacity);
+
 class Model {
  public:
   // Finds and checks every tensor the architecture needs; reads none of the large ones. Keeps the source.
@@ -48,6 +52,8 @@ class Model {
   const ModelSpec& spec() const { return spec_; }
   const TensorSource& source() const { return *source_; }
   const Backend& backend() const { return backend_; }
+  // Of all weights as they were loaded; the memory ledger holds the same while the model lives.
+  const WeightBytes& weight_bytes() const { return weight_bytes_; }
   // Linear modules stored as int8 rows, the output embedding included.
   int64_t int8_modules() const;
   KvCache new_cache(int64_t capacity) const { return KvCache(config_, capacity); }
@@ -75,6 +81,7 @@ class Model {
  private:
   Model(std::shared_ptr<const TensorSource> source, const Backend& backend)
       : source_(std::move(source)), backend_(backend) {}
+  void count_weights();
   void check_tokens(std::span<const int32_t> tokens, const KvCache& cache) const;
   void forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const;
 
@@ -87,6 +94,8 @@ class Model {
   Weight output_;
   std::vector<float> final_gain_, final_bias_;
   std::vector<Block> blocks_;
+  WeightBytes weight_bytes_;
+  MemoryClaim mapped_claim_, vectors_claim_;  // copies of weights tell the ledger themselves
 };
 
 }  // namespace qwb

@@ -19,11 +19,12 @@ std::string shape_text(const Shape& shape) {
   return text + "]";
 }
 
-AlignedBuffer::AlignedBuffer(int64_t size) : size_(size) {
+AlignedBuffer::AlignedBuffer(int64_t size, MemoryKind kind) : size_(size) {
   if (size == 0) return;
   const auto padded = static_cast<size_t>(ceil_div(size, 64) * 64);
   data_.reset(static_cast<std::byte*>(std::aligned_alloc(64, padded)));
   if (!data_) throw std::bad_alloc();
+  claim_ = MemoryClaim(kind, size);
 }
 
 void AlignedBuffer::Free::operator()(std::byte* data) const {
@@ -33,7 +34,7 @@ void AlignedBuffer::Free::operator()(std::byte* data) const {
 Tensor::Tensor(DType dtype, Shape shape)
     : dtype_(dtype),
       shape_(std::move(shape)),
-      buffer_(checked_mul(element_count(shape_), dtype_size(dtype), "tensor")) {}
+      buffer_(checked_mul(element_count(shape_), dtype_size(dtype), "tensor"), MemoryKind::weights) {}
 
 void read_floats(const TensorView& view, int64_t begin, int64_t count, float* out, const std::string& where) {
   if (begin < 0 || count < 0 || begin > view.count() - count) {

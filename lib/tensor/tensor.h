@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/base/bytes.h"
+#include "lib/base/memory_ledger.h"
 #include "lib/tensor/dtype.h"
 
 namespace qwb {
@@ -20,11 +21,11 @@ int64_t element_count(const Shape& shape, const std::string& where = {});
 // "[576, 1536]"
 std::string shape_text(const Shape& shape);
 
-// Memory aligned for SIMD (64 bytes), not initialised.
+// Memory aligned for SIMD (64 bytes), not initialised; told to the memory ledger under its kind.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  explicit AlignedBuffer(int64_t size);
+  explicit AlignedBuffer(int64_t size, MemoryKind kind = MemoryKind::scratch);
   std::byte* data() const { return data_.get(); }
   int64_t size() const { return size_; }
 
@@ -34,13 +35,15 @@ class AlignedBuffer {
   };
   std::unique_ptr<std::byte[], Free> data_;
   int64_t size_ = 0;
+  MemoryClaim claim_;
 };
 
 // `count` floats, aligned and uninitialised: scratch and activations.
 class FloatBuffer {
  public:
   FloatBuffer() = default;
-  explicit FloatBuffer(int64_t count) : buffer_(checked_mul(count, sizeof(float), "buffer")), count_(count) {}
+  explicit FloatBuffer(int64_t count, MemoryKind kind = MemoryKind::scratch)
+      : buffer_(checked_mul(count, sizeof(float), "buffer"), kind), count_(count) {}
   float* data() const { return reinterpret_cast<float*>(buffer_.data()); }
   int64_t size() const { return count_; }
   float& operator[](int64_t i) const { return data()[i]; }
@@ -60,7 +63,7 @@ struct TensorView {
   int64_t count() const { return static_cast<int64_t>(bytes.size()) / dtype_size(dtype); }
 };
 
-// Owns its bytes; movable.
+// Owns its bytes, weights in the memory ledger; movable.
 class Tensor {
  public:
   Tensor() = default;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -68,7 +69,7 @@ TEST_F(Powercap, MeasuresAPackage) {
   const EnergyOutcome outcome = window("intel-rapl:0", {100, 150, 230});
   ASSERT_TRUE(outcome.figure);
   EXPECT_DOUBLE_EQ(outcome.figure->joules, 130);
-  EXPECT_EQ(outcome.figure->source, "rapl-powercap");
+  EXPECT_EQ(outcome.figure->method, "rapl-powercap");
   EXPECT_EQ(outcome.figure->device, "package-0");
   EXPECT_EQ(outcome.figure->domain, "package");
   EXPECT_EQ(outcome.figure->quality, "measured");
@@ -87,6 +88,22 @@ TEST_F(Powercap, AResetIsNoWrap) {
   const EnergyOutcome outcome = window("intel-rapl:0", {5000, 5100, 0, 100});
   EXPECT_FALSE(outcome.figure);
   EXPECT_THAT(outcome.reason, HasSubstr("reset"));
+}
+
+// A counter that steps every 10 ms of a clock that every reading moves on by 1 ms.
+TEST(WrappingCounter, StepsAreMediansOfWhatWasSeen) {
+  int milliseconds = 0;
+  const auto clock = [&] { return milliseconds * 1e-3; };
+  const auto joules = [&]() -> std::optional<double> {
+    ++milliseconds;
+    return milliseconds == 55 ? std::nullopt : std::optional(0.5 * (milliseconds / 10));
+  };
+  const auto step = find_counter_step(joules, clock, 0, 10);
+  ASSERT_TRUE(step);
+  EXPECT_NEAR(step->seconds, 0.01, 1e-9);
+  EXPECT_NEAR(step->joules, 0.5, 1e-9);
+  EXPECT_LT(milliseconds, 250);  // twenty changes are enough
+  EXPECT_FALSE(find_counter_step([&] { return ++milliseconds, std::optional(1.0); }, clock, 0, 1));
 }
 
 // Two falls in a row need the whole range to be spent between them: impossible in 0.4 s.
@@ -185,6 +202,7 @@ class Meter : public Powercap {
     o.powercap = root_;
     o.cpuinfo = root_ / "cpuinfo";
     o.nvml_library = "";
+    o.perf.events = "/nonexistent";
     return o;
   }
   static void burn() {
@@ -217,7 +235,7 @@ TEST_F(Meter, ASumWithoutOnePackageIsNoTotal) {
   set("intel-rapl:0", 10);
   burn();
   const EnergyReport report = meter.stop();
-  EXPECT_EQ(report.total->source, "estimate");
+  EXPECT_EQ(report.total->method, "cpu-time-model");
   ASSERT_EQ(report.parts.size(), 1u);
   EXPECT_THAT(report.reasons.at(0), HasSubstr("intel-rapl:1 did not move"));
 }
@@ -228,7 +246,7 @@ TEST_F(Meter, EstimatesAreLabelled) {
   burn();
   const EnergyReport report = meter.stop();
   ASSERT_TRUE(report.total);
-  EXPECT_EQ(report.total->source, "estimate");
+  EXPECT_EQ(report.total->method, "cpu-time-model");
   EXPECT_EQ(report.total->quality, "estimated");
   EXPECT_EQ(report.total->device, "Fake CPU 9000");
   EXPECT_THAT(report.total->remark, HasSubstr("CPU seconds x 4 W"));
@@ -247,7 +265,8 @@ TEST_F(Meter, DeclaredWattsTimesSeconds) {
   now = 10;
   const EnergyReport report = meter.stop();
   EXPECT_DOUBLE_EQ(report.total->joules, 150);
-  EXPECT_EQ(report.total->domain, "declared");
+  EXPECT_EQ(report.total->method, "declared-power");
+  EXPECT_EQ(report.total->domain, "machine");
   o.declared_watts = -1;
   EXPECT_THROW(EnergyMeter{o}, Error);
   o.declared_watts = NAN;
@@ -255,6 +274,10 @@ TEST_F(Meter, DeclaredWattsTimesSeconds) {
 }
 
 // --- NVML
+
+double monotonic() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 class Nvml : public ::testing::Test {
  protected:
@@ -274,7 +297,8 @@ TEST_F(Nvml, CounterIsPreferredAndCheckedAgainstPower) {
   const EnergyOutcome outcome = window("");
   ASSERT_TRUE(outcome.figure) << outcome.reason;
   EXPECT_DOUBLE_EQ(outcome.figure->joules, 600);
-  EXPECT_EQ(outcome.figure->source, "nvml-counter");
+  EXPECT_DOUBLE_EQ(outcome.figure->integrated_joules.value(), 660);
+  EXPECT_EQ(outcome.figure->method, "nvml-counter");
   EXPECT_EQ(outcome.figure->device, "Fake GPU (0)");
   EXPECT_EQ(outcome.figure->domain, "gpu");
   EXPECT_THAT(outcome.figure->remark, HasSubstr("integrated power gives 660 J, +10.0 %"));
@@ -286,7 +310,8 @@ TEST_F(Nvml, BadCountersFallBackToPower) {
     const EnergyOutcome outcome = window(mode);
     ASSERT_TRUE(outcome.figure) << mode;
     EXPECT_DOUBLE_EQ(outcome.figure->joules, 660);
-    EXPECT_EQ(outcome.figure->source, "nvml-power");
+    EXPECT_EQ(outcome.figure->method, "nvml-power");
+    EXPECT_FALSE(outcome.figure->integrated_joules);
     EXPECT_THAT(outcome.figure->remark, HasSubstr(reason));
   }
 }
@@ -306,7 +331,7 @@ TEST_F(Nvml, NothingMeasuredIsNothing) {
 TEST_F(Nvml, AGpuIsAPartButNotTheTotalOfWorkOnTheProcessor) {
   setenv("FAKE_NVML", "", 1);
   EnergyOptions options;
-  options.powercap = "/nonexistent";
+  options.powercap = options.perf.events = "/nonexistent";
   options.nvml_library = QWB_FAKE_NVML;
   options.declared_watts = 10;
   EnergyMeter meter(options);
@@ -314,7 +339,20 @@ TEST_F(Nvml, AGpuIsAPartButNotTheTotalOfWorkOnTheProcessor) {
   usleep(300'000);
   const EnergyReport report = meter.stop();
   ASSERT_EQ(report.parts.size(), 2u) << report.reasons.size();
-  EXPECT_EQ(report.total->source, "estimate");
+  EXPECT_EQ(report.total->method, "declared-power");
+}
+
+TEST_F(Nvml, TheCountersStepIsFoundByWatchingIt) {
+  setenv("FAKE_NVML", "steps", 1);
+  auto gpus = nvml_sources(QWB_FAKE_NVML, reasons_);
+  ASSERT_EQ(gpus.size(), 1u);
+  const auto found = gpus[0]->find_step([] { return monotonic(); });
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->method, "nvml-counter");
+  EXPECT_NEAR(found->step.seconds, 0.02, 0.01);  // a busy machine looks late
+  EXPECT_NEAR(found->step.joules, 2, 1);
+  setenv("FAKE_NVML", "frozen", 1);
+  EXPECT_FALSE(gpus[0]->find_step([] { return monotonic(); }));
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // A libnvidia-ml that does what FAKE_NVML says: "" works, "frozen" the energy counter stands still,
 // "backwards" it falls, "unsupported" it does not exist, "dead" neither does power, "mig" the card is
-// divided, "off" the driver is not loaded, "empty" there is no card. A second of the test is one reading: 100
-// J by the counter, 110 W by power.
+// divided, "off" the driver is not loaded, "empty" there is no card, "steps" 100 W of real time, counted
+// every 20 ms. A second of the test is one reading: 100 J by the counter, 110 W by power.
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -11,6 +12,12 @@ bool mode(const char* name) {
   return value != nullptr && std::strcmp(value, name) == 0;
 }
 unsigned long long g_energy = 5'000'000;
+
+unsigned long long stepped() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  const auto steps = std::chrono::duration_cast<std::chrono::milliseconds>(now).count() / 20;
+  return static_cast<unsigned long long>(steps) * 2000;
+}
 }  // namespace
 
 extern "C" {
@@ -34,6 +41,10 @@ int nvmlDeviceGetName(void*, char* name, unsigned length) {
 }
 int nvmlDeviceGetTotalEnergyConsumption(void*, unsigned long long* millijoules) {
   if (mode("unsupported") || mode("dead")) return 3;
+  if (mode("steps")) {
+    *millijoules = stepped();
+    return 0;
+  }
   if (mode("backwards")) g_energy -= 1000;
   if (!mode("frozen") && !mode("backwards")) g_energy += 100'000;
   *millijoules = g_energy;
@@ -41,7 +52,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void*, unsigned long long* millijoules) 
 }
 int nvmlDeviceGetPowerUsage(void*, unsigned* milliwatts) {
   if (mode("dead")) return 3;
-  *milliwatts = 110'000;
+  *milliwatts = mode("steps") ? 100'000 : 110'000;
   return 0;
 }
 int nvmlDeviceGetMigMode(void*, unsigned* current, unsigned* pending) {

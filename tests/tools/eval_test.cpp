@@ -101,8 +101,8 @@ TEST_F(Eval, JsonIsOneObjectALine) {
   EXPECT_GT(json["speed"]["decode"]["median"].get<double>(), 1);
   EXPECT_GT(json["memory"]["peak_bytes"].get<int64_t>(), json["memory"]["weight_bytes"].get<int64_t>());
   EXPECT_GT(json["energy"]["joules"].get<double>(), 0);
-  EXPECT_EQ(json["energy"]["windows"].size(), 3u);
-  if (json["energy"]["source"] == "estimate") {
+  EXPECT_EQ(json["energy"]["windows"].size(), 4u);
+  if (json["energy"]["method"] == "declared-power") {
     EXPECT_NEAR(json["energy"]["watts"].get<double>(), 33, 1e-6);
   }
   EXPECT_EQ(json["perplexity"]["value"], parse_json(rows[1], "row")["perplexity"]["value"]);

@@ -5,7 +5,9 @@
 #include "lib/base/error.h"
 #include "lib/evaluate/protocols.h"
 #include "lib/evaluate/record.h"
+#include "lib/evaluate/speed_table.h"
 #include "lib/model/int8_forward.h"
+#include "tools/common/cost_flags.h"
 
 namespace qwb {
 namespace {
@@ -34,13 +36,6 @@ std::string percent_cell(const Json& record, const std::string& pointer) {
   const std::string deviation = cell(record, (pointer + "/stderr").c_str(), percent);
   const std::string value = cell(record, (pointer + "/value").c_str(), percent);
   return value == "-" ? value : value + (deviation == "-" ? "" : " ± " + deviation) + " %";
-}
-
-std::string energy_cell(const Json& record) {
-  if (!json_has(record, "energy")) return "-";
-  const std::string joules = cell(record, "/energy/joules", human_number);
-  return joules == "-" ? "n/a"
-                       : joules + " J (" + json_string(record.at("energy"), "source", "energy", "?") + ")";
 }
 
 // The method, with the forward pass behind it where that adds its own loss.
@@ -123,6 +118,9 @@ void EvaluationTable::add(const Json& record, const std::string& where) {
     protocol_ = kind.substr(0, kind.find(','));
   }
   rows_.push_back(artifact_row(record, where));
+  std::vector<Json> speed = speed_rows(record, where);
+  shows_grid_ |= add_grid_rows(record, grid_);
+  speed_.insert(speed_.end(), speed.begin(), speed.end());
   if (!json_has(record, "tasks")) return;
   for (const Json& task : record.at("tasks")) tasks_.push_back(task_row(record, task, where));
 }
@@ -144,7 +142,8 @@ std::string EvaluationTable::text(bool color) const {
                {"peak memory", Align::right},
                {"energy", Align::right}});
   for (const auto& row : rows_) table.add_row(row);
-  if (tasks_.empty()) return table.text(color);
+  const std::string both = table.text(color) + (shows_grid_ ? "\n" + grid_text(grid_, color) : "");
+  if (tasks_.empty()) return both;
   Table tasks({{"artifact", Align::left},
                {"task", Align::left},
                {"items", Align::right},
@@ -154,7 +153,7 @@ std::string EvaluationTable::text(bool color) const {
                {"perplexity", Align::right},
                {"flips", Align::right}});
   for (const auto& row : tasks_) tasks.add_row(row);
-  return table.text(color) + "\n" + tasks.text(color);
+  return both + "\n" + tasks.text(color);
 }
 
 }  // namespace qwb

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
-
-#include "lib/evaluate/energy/energy.h"
+#include <vector>
 
 namespace qwb {
 namespace {
@@ -55,6 +57,38 @@ std::optional<double> WrappingCounter::joules() const {
 std::string WrappingCounter::reason() const {
   if (!reason_.empty()) return reason_;
   return joules_ <= 0 ? name_ + " did not move (a frozen counter, or too short a window)" : "";
+}
+
+namespace {
+double median_of(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+}  // namespace
+
+std::optional<CounterStep> find_counter_step(const std::function<std::optional<double>()>& joules,
+                                             const std::function<double()>& clock, double pause, double limit,
+                                             int changes) {
+  std::vector<double> times, steps;
+  const double begin = clock();
+  std::optional<double> last = joules();
+  double last_change = -1;  // the first change ends a step whose begin was not seen
+  while (clock() - begin < limit && static_cast<int>(times.size()) < changes) {
+    std::this_thread::sleep_for(std::chrono::duration<double>(pause));
+    const std::optional<double> value = joules();
+    const double now = clock();
+    if (value && last && *value > *last) {
+      if (last_change >= 0) {
+        times.push_back(now - last_change);
+        steps.push_back(*value - *last);
+      }
+      last_change = now;
+    }
+    if (value) last = value;
+  }
+  if (times.size() < 2) return std::nullopt;
+  return CounterStep{median_of(std::move(times)), median_of(std::move(steps))};
 }
 
 }  // namespace qwb

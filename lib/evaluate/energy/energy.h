@@ -1,6 +1,6 @@
 // Joules, and where they came from. A figure always names its source, device and quality; what could not be
 // measured is absent with a reason, never 0. Energy is that of the whole device while the window was open,
-// idle power and other processes included.
+// idle power and other processes included. How each number is made: energy.md.
 #pragma once
 
 #include <condition_variable>
@@ -13,18 +13,32 @@
 #include <vector>
 
 #include "lib/base/file.h"
+#include "lib/evaluate/energy/perf_reader.h"
 
 namespace qwb {
 
 struct EnergyFigure {
   double joules = 0;    // > 0
-  std::string source;   // "rapl-powercap", "nvml-counter", "nvml-power" or "estimate"
+  std::string method;   // "rapl-powercap", "rapl-perf", "nvml-counter", "nvml-power", "external-meter",
+                        // "declared-power" or "cpu-time-model"
   std::string device;   // "package-0", "NVIDIA H100 (0)", the processor's name
-  std::string domain;   // "package", "package+dram", "gpu", "process", "declared"
+  std::string domain;   // "package", "package+dram", "gpu", "machine", "process"
   std::string quality;  // "measured" or "estimated"
   double seconds = 0;   // length of the window
   double watts = 0;     // joules / seconds
   std::string remark;   // a doubt or a formula that belongs beside the number; may be empty
+  std::optional<double> integrated_joules = {};  // nvml-counter: by the power readings of the same window
+};
+
+// How finely a counter counts, as found by watching it.
+struct CounterStep {
+  double seconds = 0;  // between two changes, the median
+  double joules = 0;   // of a change, the median
+};
+struct CounterInfo {
+  std::string device;
+  std::string method;
+  CounterStep step;
 };
 
 // A figure, or why there is none.
@@ -43,8 +57,16 @@ class EnergySource {
   virtual void sample(double now) = 0;
   virtual EnergyOutcome stop(double now) = 0;
   virtual double sample_interval() const = 0;
-  // True for the kind of device that the model runs on: only such figures enter a total.
-  virtual bool is_processor() const { return true; }
+  // processor: what the model runs on. other: seen, but not part of a total. machine: everything, and so the
+  // total itself.
+  enum class Scope { processor, machine, other };
+  virtual Scope scope() const { return Scope::processor; }
+  // False if a reading fails already now.
+  virtual bool readable() const { return true; }
+  // Watches the counter, for up to a few seconds. Nothing if it does not move.
+  virtual std::optional<CounterInfo> find_step(const std::function<double()>& /*clock*/) {
+    return std::nullopt;
+  }
 };
 
 // No processor or GPU draws more than this per device: a reading above it is a broken counter, not energy.
@@ -52,15 +74,18 @@ inline constexpr double kMaxWatts = 5000;
 
 struct EnergyOptions {
   std::optional<double> declared_watts;   // --watts: of the machine while it works
+  std::string meter_command;              // --meter: external_meter.h; empty: none
   Path powercap = "/sys/class/powercap";  // other folders and libraries: for tests
+  PerfPaths perf;
+  std::shared_ptr<PerfReader> perf_reader;  // default: the kernel's
   Path cpuinfo = "/proc/cpuinfo";
   std::string nvml_library = "libnvidia-ml.so.1";  // "" to leave GPUs alone
   std::function<double()> clock;                   // default: the steady clock
 };
 
 struct EnergyReport {
-  // Of the processors that did the work: the sum of their measured figures, else the estimate. Nothing: see
-  // reasons.
+  // Of the external meter; without one of the processors that did the work, the sum of their measured
+  // figures; else the estimate. Nothing: see reasons.
   std::optional<EnergyFigure> total;
   std::vector<EnergyFigure> parts;   // every device, GPUs included
   std::vector<std::string> reasons;  // why a device is missing, and what the user can do
@@ -76,6 +101,16 @@ class EnergyMeter {
 
   void start();
   EnergyReport stop();
+  double now() const { return options_.clock(); }
+
+  // False if there is nothing but estimates: repeating and idle baselines bring nothing then.
+  bool measures() const { return !sources_.empty(); }
+  // Of every counter that moves; watched once, which takes up to some seconds.
+  const std::vector<CounterInfo>& counters();
+  // A window in which every counter makes at least this many steps; 0 without counters.
+  double seconds_for_steps(int steps);
+  // Why devices are missing, as known from the start.
+  const std::vector<std::string>& unavailable() const { return unavailable_; }
 
  private:
   void sample_until_stopped();
@@ -84,7 +119,8 @@ class EnergyMeter {
   EnergyOptions options_;
   std::vector<std::unique_ptr<EnergySource>> sources_;
   std::unique_ptr<EnergySource> estimate_;
-  std::vector<std::string> unavailable_;  // reasons known from the start
+  std::vector<std::string> unavailable_;
+  std::optional<std::vector<CounterInfo>> counters_;
   std::mutex mutex_;
   std::condition_variable wake_;
   bool running_ = false;

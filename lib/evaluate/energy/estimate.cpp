@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "lib/evaluate/energy/sysfs.h"
+
 namespace qwb {
 namespace {
 
@@ -16,18 +18,6 @@ double process_cpu_seconds() {
     return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
   };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-std::string processor_name(const Path& cpuinfo) {
-  try {
-    const std::string text = read_text(cpuinfo);
-    const size_t key = text.find("model name");
-    const size_t colon = key == std::string::npos ? key : text.find(": ", key);
-    if (colon != std::string::npos) return text.substr(colon + 2, text.find('\n', colon) - colon - 2);
-  } catch (const Error&) {
-    return "unknown processor";
-  }
-  return "unknown processor";
 }
 
 class Estimate : public EnergySource {
@@ -47,8 +37,15 @@ class Estimate : public EnergySource {
     const std::string formula =
         declared_ ? fmt::format("{:.3g} s x {:.4g} W declared", seconds, *declared_)
                   : fmt::format("{:.3g} CPU seconds x {} W per busy processor", cpu, kWattsPerBusyProcessor);
-    return {EnergyFigure{joules, "estimate", processor_, declared_ ? "declared" : "process", "estimated",
-                         seconds, seconds > 0 ? joules / seconds : 0, formula},
+    return {EnergyFigure{joules,
+                         declared_ ? "declared-power" : "cpu-time-model",
+                         processor_,
+                         declared_ ? "machine" : "process",
+                         "estimated",
+                         seconds,
+                         seconds > 0 ? joules / seconds : 0,
+                         formula,
+                         {}},
             ""};
   }
   double sample_interval() const override { return 5; }

@@ -18,6 +18,8 @@ constexpr double kNvmlInterval = 0.1;
 // Counter and integrated power that differ by more than this are reported, in windows long enough for both.
 constexpr double kDisagreement = 0.05;
 constexpr double kLongEnough = 5;
+constexpr double kNvmlPollPause = 1e-3;
+constexpr double kNvmlPollLimit = 2;
 
 // The part of nvml.h (NVML API reference) that is used here. Every function returns 0 for success, 3 for "not
 // supported".
@@ -140,17 +142,24 @@ class Gpu : public EnergySource {
                         "measured",
                         now - began_,
                         0,
-                        counted ? "" : counter_.reason()};
+                        counted ? "" : counter_.reason(),
+                        {}};
     figure.watts = figure.seconds > 0 ? figure.joules / figure.seconds : 0;
-    if (counted && integrated && figure.seconds >= kLongEnough &&
-        std::abs(*integrated / *counted - 1) > kDisagreement) {
-      figure.remark = fmt::format("integrated power gives {:.4g} J, {:+.1f} %", *integrated,
-                                  100 * (*integrated / *counted - 1));
-    }
+    if (counted) figure.integrated_joules = integrated;
+    if (counted) figure.remark = power_disagreement(figure);
     return {figure, ""};
   }
   double sample_interval() const override { return kNvmlInterval; }
-  bool is_processor() const override { return false; }  // the model runs on the CPU
+  Scope scope() const override { return Scope::other; }  // the model runs on the CPU
+  std::optional<CounterInfo> find_step(const std::function<double()>& clock) override {
+    const auto joules = [this]() -> std::optional<double> {
+      unsigned long long millijoules = 0;
+      if (library_->functions.energy(device_, &millijoules) != 0) return std::nullopt;
+      return static_cast<double>(millijoules) * 1e-3;
+    };
+    const auto step = find_counter_step(joules, clock, kNvmlPollPause, kNvmlPollLimit);
+    return step ? std::optional(CounterInfo{name_, "nvml-counter", *step}) : std::nullopt;
+  }
 
  private:
   static std::string failure(int code) {
@@ -171,6 +180,14 @@ class Gpu : public EnergySource {
 };
 
 }  // namespace
+
+std::string power_disagreement(const EnergyFigure& figure) {
+  if (!figure.integrated_joules || !(figure.joules > 0) || figure.seconds < kLongEnough) return {};
+  const double difference = *figure.integrated_joules / figure.joules - 1;
+  if (std::abs(difference) <= kDisagreement) return {};
+  return fmt::format("integrated power gives {:.4g} J, {:+.1f} %", *figure.integrated_joules,
+                     100 * difference);
+}
 
 std::vector<std::unique_ptr<EnergySource>> nvml_sources(const std::string& path,
                                                         std::vector<std::string>& reasons) {

@@ -1,13 +1,9 @@
 #include "lib/evaluate/energy/rapl.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -15,6 +11,7 @@
 #include <utility>
 
 #include "lib/evaluate/energy/counter.h"
+#include "lib/evaluate/energy/sysfs.h"
 
 namespace qwb {
 namespace {
@@ -22,32 +19,13 @@ namespace {
 // Haswell servers wrap after 262 kJ, minutes at full load; 2 s also keeps a reset apart from a wrap.
 constexpr double kRaplInterval = 2;
 
-// The first line of a small sysfs file, or errno.
-std::pair<std::string, int> read_line(const Path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return {"", errno};
-  std::array<char, 256> buffer{};
-  const ssize_t count = ::read(fd, buffer.data(), buffer.size());
-  const int error = count < 0 ? errno : 0;
-  ::close(fd);
-  std::string text(buffer.data(), static_cast<size_t>(std::max<ssize_t>(count, 0)));
-  return {text.substr(0, text.find('\n')), error};
-}
-
-std::optional<uint64_t> parse_count(const std::string& text) {
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
-  return value;
-}
-
 struct Reading {
   std::optional<uint64_t> value;
   std::string reason;
 };
 
 Reading read_energy(const Path& zone) {
-  const auto [text, error] = read_line(zone / "energy_uj");
+  const auto [text, error] = read_sysfs_line(zone / "energy_uj");
   if (error == EACCES || error == EPERM) {
     return {
         std::nullopt,
@@ -65,7 +43,7 @@ Reading read_energy(const Path& zone) {
 }
 
 std::optional<uint64_t> read_range(const Path& zone) {
-  const auto [text, error] = read_line(zone / "max_energy_range_uj");
+  const auto [text, error] = read_sysfs_line(zone / "max_energy_range_uj");
   const std::optional<uint64_t> range = error == 0 ? parse_count(text) : std::nullopt;
   return range && *range > 0 ? range : std::nullopt;
 }
@@ -85,6 +63,10 @@ class Zone {
     reading.value ? counter_.sample(*reading.value, now) : counter_.fail(reading.reason);
   }
   const WrappingCounter& counter() const { return counter_; }
+  std::optional<double> joules() const {
+    const Reading reading = read_energy(folder_);
+    return reading.value ? std::optional(static_cast<double>(*reading.value) * 1e-6) : std::nullopt;
+  }
 
  private:
   Path folder_;
@@ -110,7 +92,7 @@ class Package : public EnergySource {
     sample(now);
     const std::optional<double> joules = package_.counter().joules();
     if (!joules) return {std::nullopt, package_.counter().reason()};
-    EnergyFigure figure{*joules, "rapl-powercap", name_, "package", "measured", now - began_, 0, remark_};
+    EnergyFigure figure{*joules, "rapl-powercap", name_, "package", "measured", now - began_, 0, remark_, {}};
     if (dram_ && dram_->counter().joules()) {
       figure.joules += *dram_->counter().joules();
       figure.domain = "package+dram";
@@ -121,6 +103,12 @@ class Package : public EnergySource {
     return {figure, ""};
   }
   double sample_interval() const override { return kRaplInterval; }
+  bool readable() const override { return package_.joules().has_value(); }
+  std::optional<CounterInfo> find_step(const std::function<double()>& clock) override {
+    const auto step =
+        find_counter_step([this] { return package_.joules(); }, clock, kRaplPollPause, kRaplPollLimit);
+    return step ? std::optional(CounterInfo{name_, "rapl-powercap", *step}) : std::nullopt;
+  }
 
  private:
   std::string name_;
@@ -153,7 +141,7 @@ FoundZones find_zones(const Path& powercap, std::vector<std::string>& reasons) {
   std::sort(folders.begin(), folders.end());
   std::map<std::string, std::string> names;  // zone -> its name
   for (const Path& folder : folders) {
-    const auto [name, failure] = read_line(folder / "name");
+    const auto [name, failure] = read_sysfs_line(folder / "name");
     const std::string zone = folder.filename().string();
     if (failure != 0)
       reasons.push_back(fmt::format("{}/name: {}", folder.string(), std::strerror(failure)));  // NOLINT
@@ -168,19 +156,6 @@ FoundZones find_zones(const Path& powercap, std::vector<std::string>& reasons) {
   return found;
 }
 
-// With SGX the processor blurs RAPL on purpose (energy filtering), by up to tens of percent.
-bool has_sgx(const Path& cpuinfo) {
-  try {
-    const std::string text = read_text(cpuinfo);
-    const size_t flags = text.find("\nflags");
-    return flags != std::string::npos &&
-           (text.substr(flags + 1, text.find('\n', flags + 1) - flags - 1) + " ").find(" sgx ") !=
-               std::string::npos;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
 }  // namespace
 
 std::vector<std::unique_ptr<EnergySource>> rapl_sources(const Path& powercap, const Path& cpuinfo,
@@ -191,7 +166,7 @@ std::vector<std::unique_ptr<EnergySource>> rapl_sources(const Path& powercap, co
     reasons.push_back(fmt::format(
         "{} has no processor package (virtual machines and containers usually hide it)", powercap.string()));
   }
-  const std::string remark = has_sgx(cpuinfo) ? "SGX is present: the counter may be filtered" : "";
+  const std::string remark = sgx_remark(cpuinfo);
   for (const auto& [name, folder] : found.packages) {
     const auto dram = found.dram.find(name);
     const std::optional<Path> dram_folder =

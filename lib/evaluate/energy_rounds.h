@@ -1,0 +1,64 @@
+// What the cells of a speed grid cost in joules: every cell runs for a set time, in several rounds; with
+// several models the rounds alternate (A B A B), so that a machine that warms up, or does other work for a
+// while, is not charged to one of them. Idle power before and after, with all models loaded.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/base/progress.h"
+#include "lib/evaluate/energy/energy.h"
+#include "lib/evaluate/speed.h"
+
+namespace qwb {
+
+struct EnergyPlan {
+  double seconds = 10;  // of work for every cell, over all rounds
+  int rounds = 3;
+  int steps = 50;            // of every counter in a window, at least: a step more or less is 2 %
+  double idle_seconds = 10;  // before and after; 0: none
+};
+
+// Energy of one piece of work, over all its rounds.
+struct EnergyWindow {
+  std::string work;  // "prefill", "decode", "request" (a prompt and its answer) or "perplexity"
+  SpeedTest test;    // what a pass is; nothing of a perplexity
+  int64_t passes = 1;
+  int64_t tokens = 0;  // of all passes
+  EnergyReport report;
+  std::vector<double> round_joules;  // per token in each round; empty if one has no figure
+};
+
+struct IdleBaseline {
+  std::optional<EnergyReport> before, after;
+
+  // Idle power of what this figure measures: the mean of before and after, or the one there is. Nothing for
+  // an estimate.
+  std::optional<double> watts(const EnergyFigure& figure) const;
+  // gross - idle watts x seconds. Nothing without a baseline, or if that is not above zero.
+  std::optional<double> net_joules(const EnergyFigure& figure) const;
+};
+
+struct ArtifactEnergy {
+  std::vector<EnergyWindow> windows;
+  IdleBaseline idle;
+};
+
+// Idles for the plan's seconds and tells what that took; nothing if nothing measures or the plan wants none.
+std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& plan, Progress& progress);
+
+// Reports of the same work one after the other, as one: joules and seconds add up. What one of them lacks,
+// the sum lacks.
+EnergyReport add_reports(const std::vector<EnergyReport>& reports);
+
+// One result for each model: its cells of the grid, and after them a request of the grid's first prompt and
+// generation where it has both. Throws usage for a plan that makes no sense.
+std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& models, const SpeedGrid& grid,
+                                           EnergyMeter& meter, const EnergyPlan& plan, Progress& progress);
+
+// The total over windows: joules and seconds add up; its method, device, domain, quality and remark are those
+// of the windows, "estimated" if any of them is. Nothing if a window has no figure.
+std::optional<EnergyFigure> total_energy(const std::vector<EnergyWindow>& windows);
+
+}  // namespace qwb

@@ -1,0 +1,190 @@
+// The half of an evaluation that tells what a model costs.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <system_error>
+
+#include "lib/base/error.h"
+#include "lib/base/parallel.h"
+#include "lib/evaluate/energy/sysfs.h"
+#include "lib/evaluate/session.h"
+#include "lib/kernels/isa.h"
+
+namespace qwb {
+namespace {
+
+// Where a folder lies, whatever it was called.
+std::string real_path(const Path& folder) {
+  std::error_code ignored;
+  const Path path = std::filesystem::weakly_canonical(folder, ignored);
+  return ignored ? folder.string() : path.string();
+}
+
+constexpr int kCostsVersion = 1;  // of how costs are measured: another one is another result
+
+// What decides a timing besides the work: another machine, another number.
+Json machine_json() {
+  return {{"cpu", processor_name()},
+          {"processors", available_processors()},
+          {"threads", threads()},
+          {"isa", isa_name()}};
+}
+
+Json grid_json(const std::vector<SpeedTest>& tests) {
+  Json names = Json::array();
+  for (const SpeedTest& test : tests) names.push_back(test.name());
+  return names;
+}
+
+}  // namespace
+
+Json Evaluation::speed_key(const Subject& subject) const {
+  return {{"what", "speed"},
+          {"version", kCostsVersion},
+          {"program", options_.version},
+          {"content", subject.open.content_hash(options_.quality.keeper->memo_folder())},
+          {"tests", grid_json(speed_tests(options_.speed_options.grid, subject.model->config()))},
+          {"repetitions", options_.speed_options.repetitions},
+          {"int8_forward", int8_forward_json(*subject.model, options_.int8_forward)},
+          {"machine", machine_json()}};
+}
+
+Json Evaluation::energy_key(const Subject& subject) const {
+  Json key = speed_key(subject);
+  const EnergyPlan& plan = options_.energy_plan;
+  const EnergyOptions& o = options_.energy_options;
+  key["what"] = "energy";
+  key.erase("repetitions");
+  key["plan"] = {{"seconds", plan.seconds}, {"rounds", plan.rounds}, {"idle", plan.idle_seconds}};
+  key["sources"] = {{"watts", o.declared_watts ? Json(*o.declared_watts) : Json(nullptr)},
+                    {"meter", o.meter_command},
+                    {"measures", meter_->measures()},
+                    {"unavailable", meter_->unavailable()}};
+  return key;
+}
+
+std::optional<Json> Evaluation::known(const Json& key) const {
+  if (options_.quality.fresh || !options_.quality.keeper) return std::nullopt;
+  return options_.quality.keeper->find(key);
+}
+
+void Evaluation::keep(const Json& key, const Json& value) const {
+  if (options_.quality.keeper) options_.quality.keeper->keep(key, value);
+}
+
+bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& record) {
+  if (!options_.speed) return false;
+  const Json key = options_.quality.keeper ? speed_key(subject) : Json();
+  if (const auto found = known(key); found && json_has(*found, "speed") && json_has(*found, "memory")) {
+    record.speed = found->at("speed");
+    record.memory = found->at("memory");
+    record.speed["cached"] = record.memory["cached"] = true;
+    progress_.note(record.artifact + ": speed as measured before (--fresh measures again)");
+    return false;
+  }
+  SpeedCost cost;
+  cost.result = measure_speed(*subject.model, options_.speed_options, progress_);
+  cost.load_seconds = subject.load_seconds;
+  cost.isa = isa_name();
+  cost.cpu = processor_name();
+  cost.version = options_.version;
+  cost.architecture = subject.model->config().architecture;
+  cost.parameters = subject.model->weight_bytes().parameters;
+  cost.bytes = subject.tensor_bytes;
+  kv_tokens_ = std::max(kv_tokens_, cost.result.kv_tokens());
+  record.speed = speed_json(cost);
+  account_memory(subject, record);
+  keep(key, {{"speed", record.speed}, {"memory", record.memory}});
+  return true;
+}
+
+void Evaluation::prepare(const std::vector<Path>& folders) {
+  if (!meter_ || !options_.speed) return;
+  std::vector<Subject> subjects;
+  std::vector<std::string> names;
+  for (const Path& folder : folders) {
+    const std::string name = real_path(folder);
+    if (energies_.contains(name) || std::find(names.begin(), names.end(), name) != names.end()) continue;
+    try {
+      Subject subject = open_subject(folder, false, int8_ != nullptr ? *int8_ : fast_backend());
+      speed_tests(options_.speed_options.grid, subject.model->config());
+      if (energy_may_be_known() && known(energy_key(subject))) continue;
+      subjects.push_back(std::move(subject));
+      names.push_back(name);
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::interrupted) throw;
+    }
+  }
+  if (subjects.empty()) return;
+  std::vector<const Model*> models;
+  for (const Subject& subject : subjects) models.push_back(subject.model.get());
+  measure_energies(models, names);
+}
+
+void Evaluation::measure_energies(const std::vector<const Model*>& models,
+                                  const std::vector<std::string>& names) {
+  auto results =
+      measure_energy(models, options_.speed_options.grid, *meter_, options_.energy_plan, progress_);
+  for (size_t i = 0; i < results.size(); ++i) {
+    energies_[names[i]] = {std::move(results[i].windows), std::move(results[i].idle), meter_->counters(),
+                           options_.energy_plan};
+  }
+}
+
+// With a perplexity its own energy has to be measured anyway.
+bool Evaluation::energy_may_be_known() const {
+  return options_.quality.keeper && !options_.quality.perplexity;
+}
+
+void Evaluation::measure_energy_of(const Subject& subject, EvaluationRecord& record) {
+  if (!meter_ || !options_.speed) return;
+  const Json key = energy_may_be_known() ? energy_key(subject) : Json();
+  const auto found = energy_may_be_known() ? known(key) : std::nullopt;
+  if (found && found->is_object()) {
+    record.energy = *found;
+    record.energy["cached"] = true;
+    progress_.note(record.artifact + ": energy as measured before (--fresh measures again)");
+    return;
+  }
+  const std::string name = real_path(record.artifact);
+  if (!energies_.contains(name)) measure_energies({subject.model.get()}, {name});
+  record.energy = energy_json(energies_.at(name));
+  if (energy_may_be_known()) keep(key, record.energy);
+}
+
+void Evaluation::begin_perplexity_energy(const std::string& artifact) {
+  if (!meter_) return;
+  EnergyCost& cost = energies_[real_path(artifact)];
+  cost.plan = options_.energy_plan;
+  cost.counters = meter_->counters();
+  if (!cost.idle.before) cost.idle.before = measure_idle(*meter_, options_.energy_plan, progress_);
+  meter_->start();
+}
+
+void Evaluation::end_perplexity_energy(EvaluationRecord& record, int64_t tokens) {
+  if (!meter_) return;
+  EnergyCost& cost = energies_[real_path(record.artifact)];
+  EnergyWindow window;
+  window.work = "perplexity";
+  window.tokens = tokens;
+  window.report = meter_->stop();
+  std::erase_if(cost.windows, [](const EnergyWindow& old) { return old.work == "perplexity"; });
+  cost.windows.push_back(std::move(window));
+  if (!cost.idle.after) cost.idle.after = measure_idle(*meter_, options_.energy_plan, progress_);
+  record.energy = energy_json(cost);
+}
+
+void Evaluation::account_memory(const Subject& subject, EvaluationRecord& record) const {
+  MemoryCost cost;
+  cost.use = memory_use();
+  cost.peak_reset = peak_reset_;
+  cost.weight_bytes = subject.tensor_bytes;
+  cost.ledger = memory_ledger();
+  cost.model = subject.model->weight_bytes();
+  cost.kv_tokens = kv_tokens_;
+  if (kv_tokens_ > 0) cost.kv_bytes = kv_cache_bytes(subject.model->config(), kv_tokens_);
+  cost.quantize_peak = subject.quantize_peak;
+  record.memory = memory_json(cost);
+}
+
+}  // namespace qwb
