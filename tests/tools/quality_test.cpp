@@ -241,7 +241,9 @@ TEST_F(EvalQuality, ResultsAreKept) {
 }
 
 TEST_F(EvalQuality, InterruptedWorkGoesOn) {
-  const std::vector<std::string> work = {gpt2_, "--context", "128", "--ppl", "--json", "--threads", "1"};
+  std::ofstream(file("long.txt")) << read_text(demo("text/eval.txt")).substr(0, 80'000);
+  const std::vector<std::string> work = {gpt2_,   "--context", "64",        "--text", file("long.txt"),
+                                         "--ppl", "--json",    "--threads", "1"};
   const RunResult stopped = eval(work, {.signals = {SIGINT}, .ready = "so far"});
   EXPECT_EQ(stopped.code, 130);
   EXPECT_FALSE(std::filesystem::is_empty(file("cache/evaluations")));
