@@ -249,7 +249,11 @@ GgmlType Exporter::main_type() const {
 
 GgufMetadata Exporter::metadata() {
   GgufMetadata metadata;
-  const std::string folder = std::filesystem::weakly_canonical(open_.folder).stem().string();
+  // An artifact lies in a folder of the cache, whose name says nothing.
+  const Json& manifest = open_.manifest;
+  const Json source = json_has(manifest, "source") ? manifest.at("source") : Json::object();
+  const std::string folder =
+      json_string(source, "name", where_, std::filesystem::weakly_canonical(open_.folder).stem().string());
   metadata.add("general.architecture", GgufValue::of_string(architecture_));
   metadata.add("general.type", GgufValue::of_string("model"));
   metadata.add("general.name", GgufValue::of_string(options_.name.empty() ? folder : options_.name));

@@ -59,7 +59,7 @@ Json module_entry(const std::string& name, const WeightForm& form);
 // {weights, bytes, bpw}; bpw null without weights.
 Json size_json(int64_t weights, int64_t bytes);
 // Whole numbers without a fraction, so that the file reads as it was meant.
-Json number_json(double value);
+Json tidy_number(double value);
 
 // The method of all modules of a qwb.json, "mixed" if they have several.
 std::string artifact_method(const Json& manifest);

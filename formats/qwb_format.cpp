@@ -67,7 +67,7 @@ void QwbFormat::finish(const Path& folder, const Json& /*settings*/, const Conve
     bytes += form.bytes();
     bits += static_cast<double>(form.code_bits()) * static_cast<double>(form.out * form.in);
   }
-  if (weights > 0) json["bits"] = number_json(bits / static_cast<double>(weights));
+  if (weights > 0) json["bits"] = tidy_number(bits / static_cast<double>(weights));
   json["totals"] = size_json(record.weights, record.bytes);
   json["totals"]["modules"] = size_json(weights, bytes);
   json["totals"]["modules"]["count"] = record.modules.size();

@@ -69,7 +69,7 @@ ModuleRecord parse_module(const Json& entry, const std::string& file) {
 
 }  // namespace
 
-Json number_json(double value) {
+Json tidy_number(double value) {
   if (value == std::floor(value) && std::abs(value) < 0x1p53 && !(value == 0 && std::signbit(value)))
     return static_cast<int64_t>(value);
   return value;
@@ -84,7 +84,7 @@ Json size_json(int64_t weights, int64_t bytes) {
 
 Json module_entry(const std::string& name, const WeightForm& form) {
   Json parameters = Json::object(), parts = Json::array();
-  for (const auto& [key, value] : form.parameters) parameters[key] = number_json(value);
+  for (const auto& [key, value] : form.parameters) parameters[key] = tidy_number(value);
   for (const PartSpec& part : form.parts) parts.push_back(part.name);
   return {{"name", name},
           {"codec", form.codec},

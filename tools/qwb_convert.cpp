@@ -33,12 +33,13 @@ struct Options {
   std::unique_ptr<MethodFlags> parameters;
 };
 
+// NAME.gguf becomes NAME, so that its parts do not stay in the new name.
 Path default_target(const Path& source, const std::string& format) {
   const Path plain = std::filesystem::absolute(source).lexically_normal();
-  const std::string name = (plain.has_filename() ? plain : plain.parent_path()).filename().string();
-  if (format == kGgufFormat)
-    return Path(plain.extension() == ".gguf" ? plain.stem().string() + "-new.gguf" : name + ".gguf");
-  return Path(name + "-" + format);
+  const Path last = plain.has_filename() ? plain.filename() : plain.parent_path().filename();
+  const std::string name = (last.extension() == ".gguf" ? last.stem() : last).string();
+  if (format != kGgufFormat) return Path(name + "-" + format);
+  return Path(name + (last.extension() == ".gguf" ? "-new.gguf" : ".gguf"));
 }
 
 ConvertOptions convert_options(const Options& o, const PackedFormat& target) {

@@ -61,9 +61,9 @@ void add_options(CLI::App& app, Options& o) {
 
 EvaluationOptions evaluation_options(const Options& o, Tool& tool) {
   EvaluationOptions e;
+  e.int8_forward = chosen_int8_forward(o.int8);
   apply_cost_flags(o.costs, e);
   e.quality = quality_options(o.quality, !o.costs.speed, tool);
-  e.int8_forward = chosen_int8_forward(o.int8);
   return e;
 }
 

@@ -7,19 +7,12 @@
 namespace qwb {
 namespace {
 
-Json number(std::optional<double> value) {
-  return number_json(value);
-}
-Json text(const std::string& value) {
-  return text_json(value);
-}
-
 Json spread_json(const Spread& spread) {
-  return {{"median", number(spread.median)},
-          {"min", number(spread.minimum)},
-          {"max", number(spread.maximum)},
-          {"mean", number(spread.mean)},
-          {"stddev", number(spread.deviation)}};
+  return {{"median", number_json(spread.median)},
+          {"min", number_json(spread.minimum)},
+          {"max", number_json(spread.maximum)},
+          {"mean", number_json(spread.mean)},
+          {"stddev", number_json(spread.deviation)}};
 }
 
 Json test_json(const SpeedRun& run) {
@@ -47,23 +40,24 @@ Json speed_json(const SpeedCost& cost) {
   for (const SpeedRun& run : r.runs) tests.push_back(test_json(run));
   const bool first_is_prefill =
       prefill != nullptr && prefill == &r.runs.front() && prefill->test.n_depth == 0;
-  return {
-      {"load_seconds", number(cost.load_seconds)},
-      {"load_to_first_token_seconds",
-       first_is_prefill ? number(cost.load_seconds + r.first_pass_seconds) : Json(nullptr)},
-      {"threads", r.threads},
-      {"isa", text(cost.isa)},
-      {"cpu", text(cost.cpu)},
-      {"version", text(cost.version)},
-      {"repetitions", r.repetitions},
-      {"test_time", r.runs.empty() ? Json(nullptr) : Json(r.runs.front().time)},
-      {"model",
-       {{"architecture", text(cost.architecture)}, {"parameters", cost.parameters}, {"bytes", cost.bytes}}},
-      {"prefill", summary_json(prefill, "tokens", prefill ? prefill->rate() : Spread{})},
-      {"decode", summary_json(decode, "tokens", decode ? decode->rate() : Spread{})},
-      {"first_token_seconds",
-       summary_json(prefill, "prompt", prefill ? spread_of(prefill->seconds()) : Spread{})},
-      {"tests", tests}};
+  return {{"load_seconds", number_json(cost.load_seconds)},
+          {"load_to_first_token_seconds",
+           first_is_prefill ? number_json(cost.load_seconds + r.first_pass_seconds) : Json(nullptr)},
+          {"threads", r.threads},
+          {"isa", text_json(cost.isa)},
+          {"cpu", text_json(cost.cpu)},
+          {"version", text_json(cost.version)},
+          {"repetitions", r.repetitions},
+          {"test_time", r.runs.empty() ? Json(nullptr) : Json(r.runs.front().time)},
+          {"model",
+           {{"architecture", text_json(cost.architecture)},
+            {"parameters", cost.parameters},
+            {"bytes", cost.bytes}}},
+          {"prefill", summary_json(prefill, "tokens", prefill ? prefill->rate() : Spread{})},
+          {"decode", summary_json(decode, "tokens", decode ? decode->rate() : Spread{})},
+          {"first_token_seconds",
+           summary_json(prefill, "prompt", prefill ? spread_of(prefill->seconds()) : Spread{})},
+          {"tests", tests}};
 }
 
 Json memory_json(const MemoryCost& cost) {
@@ -94,24 +88,25 @@ namespace {
 
 Json figure_json(const std::optional<EnergyFigure>& figure, const IdleBaseline& idle) {
   const EnergyFigure f = figure.value_or(EnergyFigure{});
-  Json json = {{"joules", figure ? number(f.joules) : Json(nullptr)},
-               {"net_joules", figure ? number(idle.net_joules(f)) : Json(nullptr)},
-               {"method", text(f.method)},
-               {"device", text(f.device)},
-               {"domain", text(f.domain)},
+  Json json = {{"joules", figure ? number_json(f.joules) : Json(nullptr)},
+               {"net_joules", figure ? number_json(idle.net_joules(f)) : Json(nullptr)},
+               {"method", text_json(f.method)},
+               {"device", text_json(f.device)},
+               {"domain", text_json(f.domain)},
                {"quality", figure ? Json(f.quality) : Json("unavailable")},
-               {"seconds", figure ? number(f.seconds) : Json(nullptr)},
-               {"watts", figure ? number(f.watts) : Json(nullptr)},
-               {"remark", text(f.remark)},
-               {"integrated_joules", number(f.integrated_joules)},
+               {"seconds", figure ? number_json(f.seconds) : Json(nullptr)},
+               {"watts", figure ? number_json(f.watts) : Json(nullptr)},
+               {"remark", text_json(f.remark)},
+               {"integrated_joules", number_json(f.integrated_joules)},
                {"power_ratio", nullptr}};
-  if (f.integrated_joules && f.joules > 0) json["power_ratio"] = number(*f.integrated_joules / f.joules);
+  if (f.integrated_joules && f.joules > 0) json["power_ratio"] = number_json(*f.integrated_joules / f.joules);
   return json;
 }
 
 // Joules for each of `count` things.
 Json per_unit(const Json& figure, const char* key, double count) {
-  return figure[key].is_number() && count > 0 ? number(figure[key].get<double>() / count) : Json(nullptr);
+  return figure[key].is_number() && count > 0 ? number_json(figure[key].get<double>() / count)
+                                              : Json(nullptr);
 }
 
 Json window_json(const EnergyWindow& window, const IdleBaseline& idle) {
@@ -150,13 +145,13 @@ Json idle_json(const IdleBaseline& idle, const std::optional<EnergyFigure>& tota
   if (!total || (!idle.before && !idle.after)) return nullptr;
   const auto watts = [&](const std::optional<EnergyReport>& report) {
     IdleBaseline one{report, {}};
-    return number(one.watts(*total));
+    return number_json(one.watts(*total));
   };
   const EnergyReport& known = idle.before ? *idle.before : *idle.after;
   return {{"before_watts", watts(idle.before)},
           {"after_watts", watts(idle.after)},
-          {"watts", number(idle.watts(*total))},
-          {"seconds", known.total ? number(known.total->seconds) : Json(nullptr)}};
+          {"watts", number_json(idle.watts(*total))},
+          {"seconds", known.total ? number_json(known.total->seconds) : Json(nullptr)}};
 }
 
 }  // namespace
@@ -186,11 +181,11 @@ Json energy_json(const EnergyCost& cost) {
   for (const CounterInfo& counter : cost.counters) {
     json["counters"].push_back({{"device", counter.device},
                                 {"method", counter.method},
-                                {"step_seconds", number(counter.step.seconds)},
-                                {"step_joules", number(counter.step.joules)}});
+                                {"step_seconds", number_json(counter.step.seconds)},
+                                {"step_joules", number_json(counter.step.joules)}});
   }
   json["reasons"] = reasons;
-  json["seconds_per_work"] = number(cost.plan.seconds);
+  json["seconds_per_work"] = number_json(cost.plan.seconds);
   json["rounds"] = cost.plan.rounds;
   return json;
 }

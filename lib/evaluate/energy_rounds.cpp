@@ -153,8 +153,9 @@ std::vector<Work> works_of(const Model& model, const SpeedGrid& grid) {
     if (request.n_prompt == 0) request.n_prompt = test.n_prompt;
     if (request.n_gen == 0) request.n_gen = test.n_gen;
   }
-  // Both sizes may be the model's limit: the answer then has what the prompt leaves.
-  request.n_gen = std::min(request.n_gen, model.config().max_positions - request.n_depth - request.n_prompt);
+  // Both sizes may be the model's limit: the prompt then makes room for its answer.
+  const int64_t room = model.config().max_positions - request.n_depth;
+  request.n_prompt = std::min(request.n_prompt, room - request.n_gen);
   if (request.n_prompt > 0 && request.n_gen > 0) tests.push_back(request);
   std::vector<Work> works;
   for (const SpeedTest& test : tests) {

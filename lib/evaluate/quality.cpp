@@ -222,6 +222,8 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
   if (!options_.compare || !needs_tokenizer()) return;
   if (is_baseline(subject)) {
     record.is_baseline = true;
+    if (options_.divergence)
+      progress_.note(subject.open.folder.string() + ": no divergence: this is the unquantized model itself");
     remember(subject, record);
     return;
   }

@@ -6,10 +6,6 @@
 namespace qwb {
 namespace {
 
-Json number(std::optional<double> value) {
-  return number_json(value);
-}
-
 Json problems_json(const QualityRecord& quality) {
   Json problems = Json::array();
   for (const Error& problem : quality.problems) problems.push_back(problem.what());
@@ -23,8 +19,8 @@ Json record_json(const EvaluationRecord& record) {
           {"artifact", record.artifact},
           {"method", record.method},
           {"int8_forward", record.int8_forward},
-          {"bits", number(record.bits)},
-          {"bpw", number(record.bpw)},
+          {"bits", number_json(record.bits)},
+          {"bpw", number_json(record.bpw)},
           {"bytes", record.bytes},
           {"perplexity", perplexity_record(record.quality)},
           {"divergence", divergence_record(record.quality)},

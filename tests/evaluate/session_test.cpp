@@ -50,8 +50,9 @@ TEST(Record, AbsentMeasurementsAreNull) {
   const Json json = record_json(record);
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
-  EXPECT_THAT(keys, ElementsAre("schema", "artifact", "method", "int8_forward", "bits", "bpw", "bytes",
-                                "perplexity", "divergence", "tasks", "speed", "memory", "energy", "problems"));
+  EXPECT_THAT(
+      keys, ElementsAre("schema", "artifact", "method", "int8_forward", "bits", "bpw", "bytes", "perplexity",
+                        "divergence", "tasks", "speed", "memory", "energy", "problems"));
   EXPECT_EQ(json["schema"], 2);
   for (const char* key : {"bits", "bpw", "perplexity", "divergence", "tasks", "speed", "memory", "energy"})
     EXPECT_TRUE(json[key].is_null()) << key;
@@ -98,12 +99,15 @@ TEST(Evaluation, ComparesWithTheUnquantizedModelOnce) {
   EXPECT_LT(nf4.bytes, int8.bytes);
   EXPECT_FALSE(plain.quality.ratio);
   EXPECT_TRUE(plain.quality.is_baseline);
-  EXPECT_NEAR(nf4.quality.ratio.value().ratio.value, nf4.quality.perplexity->value.value / plain.quality.perplexity->value.value, 1e-9);
-  EXPECT_NEAR(int8.quality.ratio.value().ratio.value, int8.quality.perplexity->value.value / plain.quality.perplexity->value.value, 1e-9);
+  EXPECT_NEAR(nf4.quality.ratio.value().ratio.value,
+              nf4.quality.perplexity->value.value / plain.quality.perplexity->value.value, 1e-9);
+  EXPECT_NEAR(int8.quality.ratio.value().ratio.value,
+              int8.quality.perplexity->value.value / plain.quality.perplexity->value.value, 1e-9);
   EXPECT_GT(nf4.quality.ratio->ratio.value, 1.02);         // of the whole text: 1.05
   EXPECT_NEAR(int8.quality.ratio->ratio.value, 1, 0.005);  // of the whole text: 1.0001
   EXPECT_LT(nf4.quality.ratio->ratio.standard_error.value() / nf4.quality.ratio->ratio.value,
-            nf4.quality.perplexity->value.standard_error.value() / nf4.quality.perplexity->value.value);  // pairing pays
+            nf4.quality.perplexity->value.standard_error.value() /
+                nf4.quality.perplexity->value.value);  // pairing pays
   EXPECT_GT(nf4.memory["peak_bytes"], nf4.memory["weight_bytes"]);
   EXPECT_EQ(nf4.memory["kv_tokens"], 256);
 }

@@ -1,6 +1,6 @@
-// Coverage: an interval that says 95 % must hold the truth in 93 to 97 % of samples of the population it was made
-// for. Samples here have what losses have: tokens that depend on their neighbours (every window has an effect of
-// its own), and for divergences a skew.
+// Coverage: an interval that says 95 % must hold the truth in 93 to 97 % of samples of the population it was
+// made for. Samples here have what losses have: tokens that depend on their neighbours (every window has an
+// effect of its own), and for divergences a skew.
 #include "lib/evaluate/statistics.h"
 
 #include <gtest/gtest.h>
@@ -46,7 +46,7 @@ std::vector<Unit> sample_units(Kind kind, int64_t windows, Rng& rng, double& tru
 }
 
 double coverage(Kind kind, int64_t windows, uint64_t seed) {
-  constexpr int64_t kSamples = 2000;
+  constexpr int64_t kSamples = 1200;
   std::vector<char> held(kSamples);
   parallel_for(kSamples, [&](int64_t s) {
     Rng rng(seed * 1'000'003 + static_cast<uint64_t>(s));
@@ -61,10 +61,10 @@ double coverage(Kind kind, int64_t windows, uint64_t seed) {
 }
 
 TEST(Statistics, IntervalsCoverWhatTheySay) {
-  const std::vector<std::pair<Kind, std::vector<int64_t>>> cases = {{Kind::losses, {2, 4, 7, 8, 20, 60}},
+  const std::vector<std::pair<Kind, std::vector<int64_t>>> cases = {{Kind::losses, {2, 5, 8, 20, 50}},
                                                                     {Kind::differences, {3, 8, 30}},
-                                                                    {Kind::divergences, {8, 12, 30, 80}},
-                                                                    {Kind::documents, {5, 10, 40}}};
+                                                                    {Kind::divergences, {8, 12, 30}},
+                                                                    {Kind::documents, {5, 10, 30}}};
   uint64_t seed = 1;
   for (const auto& [kind, counts] : cases) {
     for (const int64_t windows : counts) {
@@ -83,7 +83,7 @@ TEST(Statistics, TheErrorIsThatOfTheWindows) {
   double squares = 0;
   for (const Unit& unit : units) squares += (unit.mean() - 2.5) * (unit.mean() - 2.5);
   const double exact = std::sqrt(squares / 8 / 9);
-  EXPECT_NEAR(estimate.standard_error.value() / exact, 1, 0.05);  // 2000 resamples: 1.6 %
+  EXPECT_NEAR(estimate.standard_error.value() / exact, 1, 0.05);            // 2000 resamples: 1.6 %
   EXPECT_EQ(estimate_mean(units).standard_error, estimate.standard_error);  // the seed is fixed
   const Estimate one = estimate_mean(std::vector<Unit>{{6, 2}});
   EXPECT_EQ(one.value, 3);

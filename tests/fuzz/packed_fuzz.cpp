@@ -17,9 +17,10 @@ void open_and_read(const qwb::Path& folder, const qwb::Json& settings) {
   if (format == nullptr) return;
   const qwb::PackedSource source(qwb::Checkpoint::open(folder), *format, settings);
   for (const std::string& module : source.quantized_modules()) {
-    if (module.form.bytes() > kLargest || module.form.out > kLargest / module.form.in) continue;
+    const qwb::WeightForm form = source.quantized_form(module);
+    if (form.bytes() > kLargest || form.out > kLargest / form.in) continue;
     const qwb::LoadedWeight weight = source.load_quantized(module);
-    if (qwb::weight_form(weight.weight).parts != module.form.parts) std::abort();
+    if (qwb::weight_form(weight.weight).parts != form.parts) std::abort();
     qwb::FloatBuffer values(weight.weight.out * weight.weight.in);
     qwb::dequantize(weight.weight, values.data());
   }

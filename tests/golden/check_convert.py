@@ -49,7 +49,39 @@ def load_bnb(folder):
     return model.dequantize().float()
 
 
+def decompress_ct(folder):
+    """The library's own decompressor, module by module: transformers 5.23 with compressed-tensors 0.20 refuses asymmetric packed folders,
+    those that the library saved itself included (the zero points of its empty model are not packed)."""
+    from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
+    from compressed_tensors.quantization import QuantizationConfig
+    from safetensors.torch import load_file
+    from transformers import AutoConfig
+
+    with open(os.path.join(folder, "config.json")) as file:
+        settings = json.load(file)["quantization_config"]
+    scheme = next(iter(QuantizationConfig.model_validate(settings).config_groups.values()))
+    config = AutoConfig.from_pretrained(folder)
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config).float()
+    tensors = load_file(os.path.join(folder, "model.safetensors"))
+    modules = {name.removesuffix(".weight_packed") for name in tensors if name.endswith(".weight_packed")}
+    state = {name: value for name, value in tensors.items() if name.rpartition(".")[0] not in modules}
+    for module in modules:
+        parts = {name.rpartition(".")[2]: value for name, value in tensors.items() if name.rpartition(".")[0] == module}
+        parts["weight_scale"] = parts["weight_scale"].float()  # as a model loaded in f32 has it
+        parts["weight_shape"] = torch.Size(parts["weight_shape"].tolist())
+        state[module + ".weight"] = PackedQuantizationCompressor.decompress(parts, scheme)["weight"].float()
+    missing, unexpected = model.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
+    assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
+    model.tie_weights()
+    return model
+
+
 def load_ct(folder):
+    with open(os.path.join(folder, "config.json")) as file:
+        settings = json.load(file)["quantization_config"]
+    if settings["format"] == "pack-quantized" and not settings["config_groups"]["group_0"]["weights"]["symmetric"]:
+        return decompress_ct(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     count = sum(hasattr(module, "quantization_scheme") for module in model.modules())
     assert count > 0, "no module was loaded as quantized"

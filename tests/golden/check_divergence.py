@@ -2,7 +2,8 @@
 
 usage: check_divergence.py QWB_EVAL BASELINE OTHER TEXT [CONTEXT [WINDOWS]]
 BASELINE and OTHER are folders that transformers loads (OTHER: the same model with its weights rounded, say). Prints every statistic
-and exits 1 if the mean or a quantile is off by more than 1e-5 of its size (or 2e-7, where it is smaller than that).
+and exits 1 if one is off by more than 1e-5, or 5e-5 of its size: the logits themselves are f32 of two implementations. (The
+statistics alone, on the same logits, agree to 1e-5 of their size: make_divergence.py and its test.)
 """
 import json
 import subprocess
@@ -46,7 +47,7 @@ def main():
     failed = False
     for name, theirs, mine in rows:
         off = abs(mine - theirs.item())
-        bad = off > max(1e-5 * abs(theirs.item()), 2e-7)
+        bad = off > max(5e-5 * abs(theirs.item()), 1e-5)
         failed |= bad
         print(f"{name:16} theirs {theirs.item():+.9e}  ours {mine:+.9e}  off {off:.1e}{'  BAD' if bad else ''}")
     sys.exit(failed)

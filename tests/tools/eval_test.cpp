@@ -91,7 +91,7 @@ TEST_F(Eval, JsonIsOneObjectALine) {
   const auto rows = lines(result.out);
   ASSERT_EQ(rows.size(), 2u);
   const Json json = parse_json(rows[0], "row");
-  EXPECT_EQ(json["schema"], 1);
+  EXPECT_EQ(json["schema"], 2);
   EXPECT_EQ(json["artifact"], gpt2_);
   EXPECT_EQ(json["perplexity"]["protocol"], "llama.cpp");
   EXPECT_EQ(json["perplexity"]["context"], 64);
@@ -159,7 +159,7 @@ TEST_F(Eval, TextsThatCannotBeMeasured) {
 }
 
 TEST_F(Eval, RecordsBecomeTheTableOfTheSameRun) {
-  const std::vector<std::string> measured = {gpt2_, "--ppl", "--context", "128", "--windows", "2"};
+  const std::vector<std::string> measured = {gpt2_, "--ppl", "--context", "128", "--windows", "2", "--fresh"};
   std::vector<std::string> as_json = measured;
   as_json.emplace_back("--json");
   const std::string records = (scratch_.path() / "records.json").string();
@@ -177,7 +177,7 @@ TEST_F(Eval, RecordsBecomeTheTableOfTheSameRun) {
 TEST_F(Eval, OnlyComparableRecordsShareATable) {
   const auto record = [&](const std::string& name, const std::string& perplexity, const std::string& more) {
     const std::string file = (scratch_.path() / name).string();
-    std::ofstream(file) << R"({"schema": 1, "artifact": "a", "method": "rtn", "perplexity": )" << perplexity
+    std::ofstream(file) << R"({"schema": 2, "artifact": "a", "method": "rtn", "perplexity": )" << perplexity
                         << more << "}\n";
     return file;
   };
@@ -206,18 +206,18 @@ TEST_F(Eval, Int8ForwardIsChosenAndNamed) {
   const std::string artifact = (scratch_.path() / "int8").string();
   make_artifact(demo("gpt2"), "int8", artifact, gpt2_);
   const auto record = [&](std::vector<std::string> flags) {
-    flags.insert(flags.begin(), {artifact, "--context", "128", "--no-baseline", "--json"});
+    flags.insert(flags.begin(), {artifact, "--context", "128", "--no-baseline", "--fresh", "--json"});
     return parse_json(brief(flags).out, "record");
   };
+  const auto value = [](const Json& json) { return json["perplexity"]["value"].get<double>(); };
   const Json plain = record({}), six = record({"--int8", "decompose"});
   EXPECT_EQ(plain["int8_forward"], Json({{"name", "dequantize"}}));
-  EXPECT_EQ(record({"--int8", "dequantize"})["perplexity"], plain["perplexity"]);
+  EXPECT_EQ(value(record({"--int8", "dequantize"})), value(plain));
   EXPECT_EQ(six["int8_forward"], Json({{"name", "LLM.int8"}, {"threshold", 6.0}}));
-  EXPECT_EQ(record({"--int8-threshold", "6"})["perplexity"], six["perplexity"]);
-  EXPECT_EQ(record({"--int8", "decompose", "--threads", "1"})["perplexity"], six["perplexity"]);
+  EXPECT_EQ(value(record({"--int8-threshold", "6"})), value(six));
+  EXPECT_EQ(value(record({"--int8", "decompose", "--threads", "1"})), value(six));
   const Json none = record({"--int8-threshold", "0"}), all = record({"--int8-threshold", "1e-30"});
   EXPECT_EQ(none["int8_forward"]["threshold"], 0.0);
-  const auto value = [](const Json& json) { return json["perplexity"]["value"].get<double>(); };
   EXPECT_NE(value(none), value(plain));
   EXPECT_NEAR(value(six) / value(plain), 1, 0.02);
   EXPECT_NEAR(value(none) / value(plain), 1, 0.1);

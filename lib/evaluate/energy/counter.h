@@ -38,6 +38,10 @@ class WrappingCounter {
   std::string reason_;
 };
 
+// RAPL counters step every millisecond; broken virtual ones never do.
+inline constexpr double kRaplPollPause = 1e-4;
+inline constexpr double kRaplPollLimit = 0.5;
+
 // Watches a counter until it changed `changes` times or `limit` seconds passed, reading it every `pause`
 // seconds; `joules` gives its value or nothing. Falls are left out. Nothing with fewer than three changes.
 std::optional<CounterStep> find_counter_step(const std::function<std::optional<double>()>& joules,

@@ -18,8 +18,8 @@ constexpr double kNvmlInterval = 0.1;
 // Counter and integrated power that differ by more than this are reported, in windows long enough for both.
 constexpr double kDisagreement = 0.05;
 constexpr double kLongEnough = 5;
-constexpr double kPollPause = 1e-3;
-constexpr double kPollLimit = 2;
+constexpr double kNvmlPollPause = 1e-3;
+constexpr double kNvmlPollLimit = 2;
 
 // The part of nvml.h (NVML API reference) that is used here. Every function returns 0 for success, 3 for "not
 // supported".
@@ -157,7 +157,7 @@ class Gpu : public EnergySource {
       if (library_->functions.energy(device_, &millijoules) != 0) return std::nullopt;
       return static_cast<double>(millijoules) * 1e-3;
     };
-    const auto step = find_counter_step(joules, clock, kPollPause, kPollLimit);
+    const auto step = find_counter_step(joules, clock, kNvmlPollPause, kNvmlPollLimit);
     return step ? std::optional(CounterInfo{name_, "nvml-counter", *step}) : std::nullopt;
   }
 

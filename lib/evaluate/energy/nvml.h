@@ -16,8 +16,8 @@ namespace qwb {
 std::vector<std::unique_ptr<EnergySource>> nvml_sources(const std::string& library,
                                                         std::vector<std::string>& reasons);
 
-// "integrated power gives 660 J, +10.0 %": a remark on a figure whose two ways of counting differ by more than
-// 5 %, in a window of at least 5 seconds; else empty.
+// "integrated power gives 660 J, +10.0 %": a remark on a figure whose two ways of counting differ by more
+// than 5 %, in a window of at least 5 seconds; else empty.
 std::string power_disagreement(const EnergyFigure& figure);
 
 }  // namespace qwb

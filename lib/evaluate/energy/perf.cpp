@@ -15,8 +15,6 @@ namespace qwb {
 namespace {
 
 constexpr double kPerfInterval = 2;  // keeps a broken counter apart from a working one
-constexpr double kPollPause = 1e-4;
-constexpr double kPollLimit = 0.5;
 
 // One kind of counter: "energy-pkg" or "energy-ram".
 struct Event {
@@ -126,7 +124,7 @@ class PerfPackage : public EnergySource {
   double sample_interval() const override { return kPerfInterval; }
   std::optional<CounterInfo> find_step(const std::function<double()>& clock) override {
     const auto step =
-        find_counter_step([this] { return package_->joules_now(); }, clock, kPollPause, kPollLimit);
+        find_counter_step([this] { return package_->joules_now(); }, clock, kRaplPollPause, kRaplPollLimit);
     return step ? std::optional(CounterInfo{name_, "rapl-perf", *step}) : std::nullopt;
   }
 

@@ -18,9 +18,6 @@ namespace {
 
 // Haswell servers wrap after 262 kJ, minutes at full load; 2 s also keeps a reset apart from a wrap.
 constexpr double kRaplInterval = 2;
-// Counters step every millisecond; broken virtual ones never do.
-constexpr double kPollPause = 1e-4;
-constexpr double kPollLimit = 0.5;
 
 struct Reading {
   std::optional<uint64_t> value;
@@ -108,7 +105,8 @@ class Package : public EnergySource {
   double sample_interval() const override { return kRaplInterval; }
   bool readable() const override { return package_.joules().has_value(); }
   std::optional<CounterInfo> find_step(const std::function<double()>& clock) override {
-    const auto step = find_counter_step([this] { return package_.joules(); }, clock, kPollPause, kPollLimit);
+    const auto step =
+        find_counter_step([this] { return package_.joules(); }, clock, kRaplPollPause, kRaplPollLimit);
     return step ? std::optional(CounterInfo{name_, "rapl-powercap", *step}) : std::nullopt;
   }
 
