@@ -160,18 +160,15 @@ int64_t lowest_key(const AttentionShape& s, int64_t position) {
   return s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : int64_t{0};
 }
 
-// Probabilities in place of the scores [count, span] of queries from position `first` on and keys from
-// `begin` on.
-void soften(const AttentionShape& s, int64_t first, int64_t count, int64_t begin, int64_t span,
-            float* scores) {
+// exp(scores) in place of the scores [count, span] of queries from position `first` on and keys from `begin`
+// on, not yet divided by its sum; line(i, from, to, inverse of the sum) once a query.
+template <class Line>
+void soften(const AttentionShape& s, int64_t first, int64_t count, int64_t begin, int64_t span, float* scores,
+            const Line& line) {
   for (int64_t i = 0; i < count; ++i) {
-    float* line = scores + i * span;
     const int64_t from = lowest_key(s, first + i) - begin;
     const int64_t to = first + i + 1 - begin;
-    std::fill(line, line + from, 0.0f);
-    const float inverse = simd::softmax(line + from, to - from, s.scale);
-    for (int64_t j = from; j < to; ++j) line[j] *= inverse;
-    std::fill(line + to, line + span, 0.0f);
+    line(i, from, to, simd::softmax(scores + i * span + from, to - from, s.scale));
   }
 }
 
@@ -183,23 +180,48 @@ void attend_tile(const float* queries, const float* keys, const float* values, c
   float* scores = scratch(count * span);
   sgemm(false, true, {count, span, s.head_dim}, 1, queries, s.query_stride, keys + begin * row, row, 0,
         scores, span);
-  soften(s, first, count, begin, span, scores);
+  soften(s, first, count, begin, span, scores, [&](int64_t i, int64_t from, int64_t to, float inverse) {
+    float* line = scores + i * span;
+    std::fill(line, line + from, 0.0f);
+    for (int64_t j = from; j < to; ++j) line[j] *= inverse;
+    std::fill(line + to, line + span, 0.0f);
+  });
   sgemm(false, false, {count, s.head_dim, span}, 1, scores, span, values + begin * row, row, 0, out, width);
 }
 
-// The same with bf16 operands.
+// The same with bf16 operands, which have no gaps between rows: oneDNN's faster kernels want that.
 void attend_tile(const uint16_t* queries, const uint16_t* keys, const uint16_t* values,
                  const AttentionShape& s, int64_t first, int64_t count, float* out) {
-  const int64_t row = s.kv_heads * s.head_dim, width = s.heads * s.head_dim;
+  const int64_t size = s.head_dim, width = s.heads * size;
   const int64_t begin = lowest_key(s, first), span = first + count - begin;
-  float* scores = scratch(count * span);
+  float* scores = scratch(count * (span + size + 1));
+  float* sums = scores + count * span;
+  float* inverses = sums + count * size;
   uint16_t* narrow = narrow_scratch<2>(count * span);
-  bf16_product_tile({count, span, s.head_dim, false, true, s.query_stride, row, span}, queries,
-                    keys + begin * row, scores);
-  soften(s, first, count, begin, span, scores);
-  simd::to_bf16(scores, count * span, reinterpret_cast<std::byte*>(narrow));
-  bf16_product_tile({count, s.head_dim, span, false, false, span, row, width}, narrow, values + begin * row,
-                    out);
+  bf16_product_tile({count, span, size, false, true, size, size, span}, queries, keys + begin * size, scores);
+  soften(s, first, count, begin, span, scores, [&](int64_t i, int64_t from, int64_t to, float inverse) {
+    uint16_t* line = narrow + i * span;
+    std::fill(line, line + from, uint16_t{0});
+    simd::to_bf16(scores + i * span + from, to - from, reinterpret_cast<std::byte*>(line + from));
+    std::fill(line + to, line + span, uint16_t{0});
+    inverses[i] = inverse;
+  });
+  bf16_product_tile({count, size, span, false, false, span, size, size}, narrow, values + begin * size, sums);
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t k = 0; k < size; ++k) out[i * width + k] = sums[i * size + k] * inverses[i];
+  }
+}
+
+// Rows of heads [rows, heads, size] (stride in values) as bf16, head by head [heads, rows, size].
+void split_heads(const float* from, int64_t rows, int64_t heads, int64_t size, int64_t stride, uint16_t* to) {
+  parallel_ranges(rows, std::max<int64_t>(1, kElementGrain / (heads * size)),
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t r = begin; r < end; ++r) {
+                      for (int64_t h = 0; h < heads; ++h)
+                        simd::to_bf16(from + r * stride + h * size, size,
+                                      reinterpret_cast<std::byte*>(to + (h * rows + r) * size));
+                    }
+                  });
 }
 
 // One query of one head, without the library's set-up cost.
@@ -281,15 +303,15 @@ class Fast final : public Backend {
     const int64_t group = s.heads / s.kv_heads;
     const int64_t width = s.heads * s.head_dim;
     const bool narrow = products_ == Products::bf16 && s.tokens > kFewTokens;
-    const int64_t kv_count = (s.past + s.tokens) * s.kv_heads * s.head_dim;
+    const int64_t kv_tokens = s.past + s.tokens, kv_width = s.kv_heads * s.head_dim;
     uint16_t *narrow_queries = nullptr, *narrow_keys = nullptr, *narrow_values = nullptr;
     if (narrow) {
-      narrow_queries = narrow_scratch<3>(s.tokens * s.query_stride);
-      narrow_keys = narrow_scratch<4>(kv_count);
-      narrow_values = narrow_scratch<5>(kv_count);
-      to_bf16(queries, s.tokens * s.query_stride, narrow_queries);
-      to_bf16(keys, kv_count, narrow_keys);
-      to_bf16(values, kv_count, narrow_values);
+      narrow_queries = narrow_scratch<3>(s.tokens * width);
+      narrow_keys = narrow_scratch<4>(kv_tokens * kv_width);
+      narrow_values = narrow_scratch<5>(kv_tokens * kv_width);
+      split_heads(queries, s.tokens, s.heads, s.head_dim, s.query_stride, narrow_queries);
+      split_heads(keys, kv_tokens, s.kv_heads, s.head_dim, kv_width, narrow_keys);
+      split_heads(values, kv_tokens, s.kv_heads, s.head_dim, kv_width, narrow_values);
     }
     const auto item = [&](int64_t index) {
       const int64_t head = index % s.heads;
@@ -299,8 +321,8 @@ class Fast final : public Backend {
       const int64_t offset = head / group * s.head_dim;
       float* target = out + first * width + head * s.head_dim;
       if (narrow) {
-        attend_tile(narrow_queries + (query - queries), narrow_keys + offset, narrow_values + offset, s,
-                    s.past + first, count, target);
+        attend_tile(narrow_queries + (head * s.tokens + first) * s.head_dim, narrow_keys + offset * kv_tokens,
+                    narrow_values + offset * kv_tokens, s, s.past + first, count, target);
         return;
       }
       if (s.tokens > kFewTokens) {

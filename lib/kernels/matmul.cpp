@@ -20,7 +20,10 @@ namespace {
 constexpr int64_t kTokenTile = 256;
 constexpr int64_t kChannelTile = 256;
 
-constexpr int64_t kMomentTile = 192;
+// Small tiles leave less of the mirrored half to compute, large ones run faster.
+int64_t moment_tile(int64_t n) {
+  return n < 1024 ? 192 : 384;
+}
 
 }  // namespace
 
@@ -55,18 +58,25 @@ namespace {
 // The tiles of a symmetric matrix that hold its upper triangle.
 std::vector<std::pair<int64_t, int64_t>> upper_tiles(int64_t n) {
   std::vector<std::pair<int64_t, int64_t>> upper;
-  for (int64_t i = 0; i < n; i += kMomentTile) {
-    for (int64_t j = i; j < n; j += kMomentTile) upper.emplace_back(i, j);
+  const int64_t tile = moment_tile(n);
+  for (int64_t i = 0; i < n; i += tile) {
+    for (int64_t j = i; j < n; j += tile) upper.emplace_back(i, j);
   }
   return upper;
 }
 
 }  // namespace
 
-Operand::Operand(const float* values, int64_t rows, int64_t columns, Products products)
-    : columns_(columns), wide_(values) {
-  if (products == Products::f32) return;
-  narrow_ = AlignedBuffer(checked_mul(rows, columns * 2, "matrix product"));
+Operand::Operand(const float* values, int64_t rows, int64_t columns, Products products) : Operand(products) {
+  set(values, rows, columns);
+}
+
+void Operand::set(const float* values, int64_t rows, int64_t columns) {
+  columns_ = columns;
+  wide_ = values;
+  if (products_ == Products::f32) return;
+  const int64_t bytes = checked_mul(rows, columns * 2, "matrix product");
+  if (narrow_.size() < bytes) narrow_ = AlignedBuffer(bytes);
   to_bf16(values, rows * columns, reinterpret_cast<uint16_t*>(narrow_.data()));
 }
 
@@ -87,11 +97,11 @@ void product_of_columns(const Operand& a, int64_t i, const Operand& b, int64_t j
 }  // namespace
 
 void add_products(const Operand& a, const Operand& b, int64_t rows, float* c) {
-  const int64_t m = a.columns(), n = b.columns(), tiles = ceil_div(n, kMomentTile);
-  parallel_for(ceil_div(m, kMomentTile) * tiles, [&](int64_t index) {
-    const int64_t i = index / tiles * kMomentTile, j = index % tiles * kMomentTile;
-    product_of_columns(a, i, b, j, {std::min(kMomentTile, m - i), std::min(kMomentTile, n - j), rows},
-                       c + i * n + j, n);
+  const int64_t m = a.columns(), n = b.columns(), high = moment_tile(m), wide = moment_tile(n);
+  const int64_t tiles = ceil_div(n, wide);
+  parallel_for(ceil_div(m, high) * tiles, [&](int64_t index) {
+    const int64_t i = index / tiles * high, j = index % tiles * wide;
+    product_of_columns(a, i, b, j, {std::min(high, m - i), std::min(wide, n - j), rows}, c + i * n + j, n);
   });
 }
 
@@ -100,7 +110,7 @@ void add_moments(const Operand& x, int64_t rows, float* h) {
   const auto upper = upper_tiles(n);
   parallel_for(static_cast<int64_t>(upper.size()), [&](int64_t index) {
     const auto [i, j] = upper[static_cast<size_t>(index)];
-    const int64_t height = std::min(kMomentTile, n - i), width = std::min(kMomentTile, n - j);
+    const int64_t height = std::min(moment_tile(n), n - i), width = std::min(moment_tile(n), n - j);
     product_of_columns(x, i, x, j, {height, width, rows}, h + i * n + j, n);
     // Also inside the tiles on the diagonal: the library may round the two triangles differently.
     for (int64_t r = 0; r < height; ++r) {

@@ -29,15 +29,19 @@ enum class Products { f32, bf16 };
 // A matrix [rows, columns] that enters sums of products over its rows.
 class Operand {
  public:
+  explicit Operand(Products products) : products_(products) {}
   // Looks at the values; bf16 makes a copy.
   Operand(const float* values, int64_t rows, int64_t columns, Products products);
+  // Other values. The memory of a copy is used again.
+  void set(const float* values, int64_t rows, int64_t columns);
   int64_t columns() const { return columns_; }
   const float* wide() const { return wide_; }
   const uint16_t* narrow() const { return reinterpret_cast<const uint16_t*>(narrow_.data()); }  // or null
 
  private:
-  int64_t columns_;
-  const float* wide_;
+  Products products_;
+  int64_t columns_ = 0;
+  const float* wide_ = nullptr;
   AlignedBuffer narrow_;
 };
 

@@ -14,7 +14,7 @@ namespace {
 
 // Floats of inputs that are held at once before they are added to the moments: long inner products for the
 // matrix library, and enough windows for the threads to share.
-constexpr int64_t kBatchFloats = int64_t{13} << 18;
+constexpr int64_t kBatchFloats = int64_t{14} << 18;
 constexpr int64_t kBatchTokens = 8192;
 // Fewer windows than this go through a block one after the other.
 constexpr int64_t kManyWindows = 4;
@@ -165,6 +165,7 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
   const int64_t batch = batch_windows(length, size, stream_.windows());
   const FloatBuffer inputs(batch * length * size), drifts(follow ? batch * length * size : 0),
       residuals(residual ? batch * length * hidden : 0);
+  Operand x(products), other(products);
   for (int64_t first = 0; first < stream_.windows(); first += batch) {
     check_interrupt();
     const int64_t count = std::min(batch, stream_.windows() - first), rows = count * length;
@@ -182,11 +183,16 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
     });
     if (!gather.wants.moments) continue;
     if (gather.wants.centred) shift(inputs, rows, size);
-    const Operand x(inputs.data(), rows, size, products);
+    x.set(inputs.data(), rows, size);
     add_moments(x, rows, hessian_.data());
-    if (drift) add_products(Operand(drifts.data(), rows, size, products), x, rows, drift_.data());
-    if (drift && residual)
-      add_products(Operand(residuals.data(), rows, hidden, products), x, rows, residual_.data());
+    if (drift) {
+      other.set(drifts.data(), rows, size);
+      add_products(other, x, rows, drift_.data());
+    }
+    if (drift && residual) {
+      other.set(residuals.data(), rows, hidden);
+      add_products(other, x, rows, residual_.data());
+    }
     if (!gather.wants.centred) continue;
     add_means(inputs, rows, size, input_sums_);
     add_means(drifts, rows, size, drift_sums_);
@@ -339,6 +345,7 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
   }
   const int64_t batch = batch_windows(length, hidden, stream.windows());
   const FloatBuffer inputs(batch * length * hidden), drifts(drift ? inputs.size() : 0);
+  Operand x(products), other(products);
   const auto final_input = [&](const ResidualStream& from, int64_t w, float* input) {
     FloatBuffer x(length * hidden);
     from.load(w, x.data());
@@ -357,9 +364,11 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
       final_input(*reference, first + i, difference);
       for (int64_t k = 0; k < length * hidden; ++k) difference[k] -= input[k];
     });
-    const Operand x(inputs.data(), rows, hidden, products);
+    x.set(inputs.data(), rows, hidden);
     add_moments(x, rows, hessian_.data());
-    if (drift) add_products(Operand(drifts.data(), rows, hidden, products), x, rows, drift_.data());
+    if (!drift) continue;
+    other.set(drifts.data(), rows, hidden);
+    add_products(other, x, rows, drift_.data());
   }
 }
 
