@@ -65,8 +65,8 @@ void parallel_for(int64_t count, const std::function<void(int64_t)>& body) {
     return;
   }
   FirstFailure failure;
-  const int team = static_cast<int>(std::min<int64_t>(count, threads()));
-#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
+#pragma omp parallel for schedule(dynamic, 1) \
+    num_threads(static_cast <int>(std::min <int64_t>(count, threads())))
   for (int64_t i = 0; i < count; ++i) {
     if (failure.failed() || interrupt_requested()) continue;
     try {

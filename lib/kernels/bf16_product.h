@@ -21,7 +21,7 @@ struct Bf16Product {
   bool transposed = true;
   int64_t stride_a, stride_b, stride_c;
   bool add = false;
-  auto operator<=>(const Bf16Product&) const = default;
+  auto operator<=>(const Bf16Product&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 void bf16_product_tile(const Bf16Product& shape, const uint16_t* a, const uint16_t* b, float* c);
 

@@ -35,9 +35,9 @@ void q4_1(const std::byte* block, float* out) {
 // The 32 codes of a 5-bit block.
 std::array<int, 32> five_bits(uint32_t high, const uint8_t* qs) {
   std::array<int, 32> codes;
-  for (int i = 0; i < 16; ++i) {
-    codes[static_cast<size_t>(i)] = (qs[i] & 15) | static_cast<int>((high >> i & 1u) << 4);
-    codes[static_cast<size_t>(16 + i)] = (qs[i] >> 4) | static_cast<int>((high >> (i + 16) & 1u) << 4);
+  for (size_t i = 0; i < 16; ++i) {
+    codes[i] = (qs[i] & 15) | static_cast<int>((high >> i & 1u) << 4);
+    codes[16 + i] = (qs[i] >> 4) | static_cast<int>((high >> (i + 16) & 1u) << 4);
   }
   return codes;
 }

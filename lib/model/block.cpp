@@ -59,7 +59,7 @@ RotaryTable::RotaryTable(const Rope& rope, int64_t first_position, int64_t token
   }
 }
 
-Block::Block(const ModelConfig& config, BlockSpec spec, int64_t index, const TensorSource& source,
+Block::Block(const ModelConfig& config, const BlockSpec& spec, int64_t index, const TensorSource& source,
              const Backend& backend)
     : config_(config), backend_(backend), index_(index) {
   attention_norm_ = load_norm(spec.attention_norm, config.hidden, source);

@@ -36,7 +36,7 @@ inline constexpr Stage kStages[] = {Stage::attention_input, Stage::attention_out
 class Block {
  public:
   // Finds and checks all tensors. `index` is the layer's number.
-  Block(const ModelConfig& config, BlockSpec spec, int64_t index, const TensorSource& source,
+  Block(const ModelConfig& config, const BlockSpec& spec, int64_t index, const TensorSource& source,
         const Backend& backend);
 
   // Modules that read the input of `stage`.

@@ -82,7 +82,8 @@ std::vector<uint8_t> make_bin_codes() {
 uint8_t dynamic_code(float value) {
   static const std::vector<uint8_t> codes = make_bin_codes();
   const float clamped = std::clamp(value, -1.0f, 1.0f);
-  return codes[static_cast<size_t>((clamped + 1.0f) * 0.5f * (kBins - 1) + 0.5f)];
+  const float bin = (clamped + 1.0f) * 0.5f * (kBins - 1) + 0.5f;
+  return codes[static_cast<size_t>(bin)];
 }
 
 using Lanes = std::array<float, kLanes>;

@@ -135,8 +135,9 @@ struct AffineBlock {
       const float scale = unit * static_cast<float>(scales[static_cast<size_t>(s)]);
       const float low = low_unit * static_cast<float>(lows[static_cast<size_t>(s)]);
       for (int i = 0; i < Size && scale != 0; ++i)
-        codes[static_cast<size_t>(Size * s + i)] = static_cast<uint8_t>(
-            clamped(nearest((sub.x[i] + low) / scale), 0.0f, static_cast<float>(levels)));
+        codes[static_cast<size_t>(Size) * static_cast<size_t>(s) + static_cast<size_t>(i)] =
+            static_cast<uint8_t>(
+                clamped(nearest((sub.x[i] + low) / scale), 0.0f, static_cast<float>(levels)));
     }
   }
 

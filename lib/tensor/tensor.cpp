@@ -1,11 +1,20 @@
 #include "lib/tensor/tensor.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <new>
 
 #include "lib/base/half.h"
 
 namespace qwb {
+namespace {
+
+constexpr size_t kCacheLine = 64;
+constexpr size_t kHugePage = 2 << 20;
+constexpr int64_t kLarge = 8 << 20;
+
+}  // namespace
 
 int64_t element_count(const Shape& shape, const std::string& where) {
   int64_t count = 1;
@@ -21,9 +30,13 @@ std::string shape_text(const Shape& shape) {
 
 AlignedBuffer::AlignedBuffer(int64_t size, MemoryKind kind) : size_(size) {
   if (size == 0) return;
-  const auto padded = static_cast<size_t>(ceil_div(size, 64) * 64);
-  data_.reset(static_cast<std::byte*>(std::aligned_alloc(64, padded)));
-  if (!data_) throw std::bad_alloc();
+  const bool large = size >= kLarge;
+  void* data = nullptr;
+  if (::posix_memalign(&data, large ? kHugePage : kCacheLine, static_cast<size_t>(size)) != 0)
+    throw std::bad_alloc();
+  data_.reset(static_cast<std::byte*>(data));
+  // Faulting in 4 KiB at a time took a tenth of the time of calibration. A refusal does no harm.
+  if (large) ::madvise(data, static_cast<size_t>(size), MADV_HUGEPAGE);
   claim_ = MemoryClaim(kind, size);
 }
 

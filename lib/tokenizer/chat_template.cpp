@@ -57,7 +57,7 @@ Json with_reasoning(const Json& message) {
     throw Error(ErrorKind::usage, "each chat message must be an object with role and content");
   for (const char* name : {"reasoning_content", "thinking", "reasoning"}) {
     if (!json_has(message, name)) continue;
-    const Json reasoning = message[name];
+    const Json& reasoning = message[name];
     Json result = Json::object();
     result["thinking"] = reasoning;
     for (const auto& [key, value] : message.items()) result[key] = value;

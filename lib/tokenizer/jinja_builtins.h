@@ -26,7 +26,7 @@ struct Arguments {
   std::vector<std::pair<std::string, Value>> named;
   // The argument at `index` or called `name`; null if it is not given.
   const Value* find(size_t index, std::string_view name) const;
-  Value get(size_t index, std::string_view name, Value fallback) const;
+  Value get(size_t index, std::string_view name, const Value& fallback) const;
   bool flag(size_t index, std::string_view name, bool fallback) const;
   int64_t integer(size_t index, std::string_view name, int64_t fallback) const;
 };

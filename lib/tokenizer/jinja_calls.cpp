@@ -79,6 +79,7 @@ Value Renderer::call_builtin(const std::string& name, const Arguments& given) {
   if (!given.positional.empty()) {
     const auto* dict = given.positional[0].dict_body();
     if (dict == nullptr) throw Failure(name + "() takes a dict or named arguments");
+    items.reserve(dict->items.size() + given.named.size());
     for (const auto& [key, value] : dict->items) items.emplace_back(to_text(key), value);
   }
   items.insert(items.end(), given.named.begin(), given.named.end());

@@ -13,7 +13,7 @@ constexpr int kMaxTreeDepth = 300;
 }  // namespace
 
 Token ExpressionParser::next() {
-  const Token token = peek();
+  Token token = peek();
   line_ = token.line;
   if (at_ + 1 < tokens_.size()) ++at_;
   return token;

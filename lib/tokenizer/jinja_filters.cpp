@@ -17,9 +17,9 @@ const Value* Arguments::find(size_t index, std::string_view name) const {
   return nullptr;
 }
 
-Value Arguments::get(size_t index, std::string_view name, Value fallback) const {
+Value Arguments::get(size_t index, std::string_view name, const Value& fallback) const {
   const Value* found = find(index, name);
-  return found != nullptr ? *found : std::move(fallback);
+  return found != nullptr ? *found : fallback;
 }
 
 bool Arguments::flag(size_t index, std::string_view name, bool fallback) const {
@@ -159,8 +159,8 @@ Value map(const Value& value, const Arguments& a, Budget& budget) {
       out.push_back(apply_filter(to_text(a.positional[0]), item, rest, budget));
       continue;
     }
-    Value found = get_path(item, *attribute, budget);
-    out.push_back(found.is_undefined() && fallback != nullptr ? *fallback : std::move(found));
+    const Value found = get_path(item, *attribute, budget);
+    out.push_back(found.is_undefined() && fallback != nullptr ? *fallback : found);
   }
   return Value::list(std::move(out));
 }

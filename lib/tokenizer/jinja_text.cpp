@@ -18,7 +18,7 @@ std::string float_text(double value) {
   std::array<char, 64> buffer{};
   const auto end =
       std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::scientific).ptr;
-  const std::string text(buffer.data(), end);
+  std::string text(buffer.data(), end);
   const size_t mark = text.find('e');
   const int exponent = std::atoi(text.c_str() + mark + 1);
   if (exponent < -4 || exponent >= 16) return text;

@@ -12,11 +12,10 @@ constexpr uint16_t kEnd = 1024;     // beyond the text: in no class, not even "o
 
 constexpr auto kAscii = [] {
   std::array<uint16_t, 128> table{};
-  for (char c = 'a'; c <= 'z'; ++c)
-    table[static_cast<size_t>(c)] = table[static_cast<size_t>(c - 32)] = kLetter;
-  for (char c = '0'; c <= '9'; ++c) table[static_cast<size_t>(c)] = kNumber;
-  for (const char c : {' ', '\t', '\v', '\f'}) table[static_cast<size_t>(c)] = kSpace;
-  for (const char c : {'\r', '\n'}) table[static_cast<size_t>(c)] = kSpace | kNewline;
+  for (unsigned char c = 'a'; c <= 'z'; ++c) table[c] = table[c - 32] = kLetter;
+  for (unsigned char c = '0'; c <= '9'; ++c) table[c] = kNumber;
+  for (const unsigned char c : {' ', '\t', '\v', '\f'}) table[c] = kSpace;
+  for (const unsigned char c : {'\r', '\n'}) table[c] = kSpace | kNewline;
   return table;
 }();
 

@@ -159,8 +159,11 @@ void Handler::text(std::string&& value) {
   }
   if (pair) {
     if (state_ > 1) damaged("'merges' holds more than a pair", where_);
-    if (state_ == 0) first_ = std::move(value);
-    if (state_ == 1) file_.merges.emplace_back(std::move(first_), std::move(value));
+    if (state_ == 0) {
+      first_ = std::move(value);
+    } else {
+      file_.merges.emplace_back(std::move(first_), std::move(value));
+    }
     ++state_;
     return;
   }
