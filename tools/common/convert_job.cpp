@@ -6,8 +6,8 @@
 
 #include "lib/base/error.h"
 #include "lib/base/file.h"
-#include "tools/common/gguf_job.h"
 #include "lib/base/text.h"
+#include "tools/common/gguf_job.h"
 
 namespace qwb {
 namespace {
@@ -27,16 +27,16 @@ std::string inexact_line(const Conversion& conversion, How how, bool done) {
   if (!modules.front()->reason.empty())
     text += fmt::format(" ({} {})", modules.front()->target.name, modules.front()->reason);
   if (!done) return text;
-  std::vector<ModuleError> errors;
+  std::vector<AddedError> errors;
   for (const ConvertedModule* module : modules) errors.push_back({module->error, module->target.name});
   return text + "; " + worst_errors(std::move(errors));
 }
 
 }  // namespace
 
-std::string worst_errors(std::vector<ModuleError> errors) {
+std::string worst_errors(std::vector<AddedError> errors) {
   std::stable_sort(errors.begin(), errors.end(),
-                   [](const ModuleError& a, const ModuleError& b) { return a.error > b.error; });
+                   [](const AddedError& a, const AddedError& b) { return a.error > b.error; });
   if (errors.empty() || errors.front().error <= 0) return "no value changed";
   std::string text = "largest relative weight error added: ";
   for (size_t i = 0; i < std::min(kTold, errors.size()); ++i)

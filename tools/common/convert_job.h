@@ -18,12 +18,12 @@ void require_disk_space(const Path& place, int64_t bytes);
 // "float16", "f16", "bf16", ...; throws usage.
 DType parse_dtype(const std::string& text);
 
-struct ModuleError {
+struct AddedError {
   double error = 0;  // |W - W'|^2 / |W|^2
   std::string module;
 };
 // "largest relative weight error added: ..." of the three worst.
-std::string worst_errors(std::vector<ModuleError> errors);
+std::string worst_errors(std::vector<AddedError> errors);
 
 // schema, source, source_format, format, exact, bytes, modules [{name, how, reason, bytes, error}], counts.
 Json conversion_json(const Conversion& conversion);

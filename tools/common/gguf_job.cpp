@@ -7,10 +7,10 @@
 
 #include "formats/gguf_repack.h"
 #include "lib/base/error.h"
+#include "lib/base/text.h"
 #include "lib/quantize/ggml_quants.h"
 #include "tools/common/convert_job.h"
 #include "tools/common/requantize.h"
-#include "lib/base/text.h"
 
 namespace qwb {
 namespace {
@@ -96,7 +96,7 @@ void tell_gguf(const GgufReport& report, bool done, Tool& tool) {
     return;
   }
   text = fmt::format("exact: {} of {} matrices", all - tensors.size(), all);
-  std::vector<ModuleError> errors;
+  std::vector<AddedError> errors;
   for (const GgufTensorReport* tensor : tensors) errors.push_back({tensor->error, tensor->source});
   tool.note(done ? text + "; " + worst_errors(std::move(errors)) : text);
 }
