@@ -11,6 +11,7 @@ namespace qwb {
 namespace {
 
 constexpr std::string_view kPacked = ".weight_packed";
+constexpr uint64_t kLargestBlock = uint64_t{1} << 31;
 
 [[noreturn]] void damaged_ct(const std::string& what, const std::string& module) {
   throw Error(ErrorKind::failed, what, "compressed-tensors module '" + module + "'",
@@ -29,11 +30,13 @@ void add_scheme(const Json& weights, CompressedSettings& settings) {
   if (json_has(weights, "group_size")) settings.group_sizes.push_back(json_int(weights, "group_size", where));
   if (json_has(weights, "block_structure")) {
     const Json& block = weights.at("block_structure");
-    if (!block.is_array() || block.size() != 2 || !block[0].is_number_unsigned() ||
-        !block[1].is_number_unsigned())
+    const auto is_size = [](const Json& size) {
+      return size.is_number_unsigned() && size.get<uint64_t>() >= 1 && size.get<uint64_t>() <= kLargestBlock;
+    };
+    if (!block.is_array() || block.size() != 2 || !is_size(block[0]) || !is_size(block[1]))
       throw Error(ErrorKind::failed, "block_structure must be two sizes", where);
-    settings.block_rows = static_cast<int64_t>(block[0].get<uint64_t>());
-    settings.block_columns = static_cast<int64_t>(block[1].get<uint64_t>());
+    settings.block_rows = block[0].get<int64_t>();
+    settings.block_columns = block[1].get<int64_t>();
   }
 }
 

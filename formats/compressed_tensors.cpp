@@ -55,6 +55,8 @@ std::optional<std::string> CompressedTensors::mismatch(const TargetModule& modul
   if (form.codec != "integer-grid") return "is stored as " + form.codec + ", not on an integer grid";
   if (module.role == TargetModule::Role::embedding)
     return std::string("is the token embedding, which stays unquantized here");
+  if (module.plain == Orientation::in_out)
+    return std::string("is a Conv1D, and compressed-tensors loads no module but Linear and Embedding");
   if (form.has("group_index"))
     return std::string(
         "has groups that are not runs of columns, which compressed-tensors 0.20 no longer loads");

@@ -1,9 +1,16 @@
 #include "lib/tensor/tensor.h"
 
+#include <malloc.h>
+
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
+#include <map>
+#include <mutex>
 #include <new>
 
 #include "lib/base/half.h"
+#include "lib/tensor/buffer_reuse.h"
 
 namespace qwb {
 
@@ -19,16 +26,67 @@ std::string shape_text(const Shape& shape) {
   return text + "]";
 }
 
+namespace {
+
+// Freed buffers by their usable size.
+class KeptBuffers {
+ public:
+  void start() { on_ = true; }
+  // One of that size or up to an eighth more; null if there is none.
+  void* take(size_t size) {
+    if (!on_ || size < kLarge) return nullptr;
+    const std::lock_guard lock(mutex_);
+    const auto it = buffers_.lower_bound(size);
+    if (it == buffers_.end() || it->first > size + size / 8) return nullptr;
+    void* buffer = it->second;
+    bytes_ -= it->first;
+    buffers_.erase(it);
+    return buffer;
+  }
+  void put(void* buffer) {
+    const size_t size = on_ ? ::malloc_usable_size(buffer) : 0;
+    if (size < kLarge) return std::free(buffer);
+    const std::lock_guard lock(mutex_);
+    largest_ = std::max(largest_, size);
+    while (!buffers_.empty() && bytes_ + size > 2 * largest_) {
+      bytes_ -= buffers_.begin()->first;
+      std::free(buffers_.begin()->second);
+      buffers_.erase(buffers_.begin());
+    }
+    buffers_.emplace(size, buffer);
+    bytes_ += size;
+  }
+
+ private:
+  static constexpr size_t kLarge = size_t{1} << 20;
+  std::atomic<bool> on_{false};
+  std::mutex mutex_;
+  std::multimap<size_t, void*> buffers_;
+  size_t bytes_ = 0, largest_ = 0;
+};
+
+KeptBuffers& kept_buffers() {
+  static KeptBuffers& kept = *new KeptBuffers;  // never destroyed: static objects may free buffers after it
+  return kept;
+}
+
+}  // namespace
+
+void reuse_large_buffers() {
+  kept_buffers().start();
+}
+
 AlignedBuffer::AlignedBuffer(int64_t size, MemoryKind kind) : size_(size) {
   if (size == 0) return;
   const auto padded = static_cast<size_t>(ceil_div(size, 64) * 64);
-  data_.reset(static_cast<std::byte*>(std::aligned_alloc(64, padded)));
+  void* kept = kept_buffers().take(padded);
+  data_.reset(static_cast<std::byte*>(kept != nullptr ? kept : std::aligned_alloc(64, padded)));
   if (!data_) throw std::bad_alloc();
   claim_ = MemoryClaim(kind, size);
 }
 
 void AlignedBuffer::Free::operator()(std::byte* data) const {
-  std::free(data);
+  kept_buffers().put(data);
 }
 
 Tensor::Tensor(DType dtype, Shape shape)
