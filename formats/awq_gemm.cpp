@@ -13,6 +13,7 @@ namespace qwb {
 namespace {
 
 constexpr std::string_view kAwqWeight = ".qweight";
+constexpr int64_t kWordsAtOnce = int64_t{1} << 14;  // of zero points, by one item
 constexpr std::array<int, 8> kColumnOfNibble = {0, 2, 4, 6, 1, 3, 5, 7};
 
 [[noreturn]] void damaged_awq(const std::string& what, const std::string& module) {
@@ -46,44 +47,99 @@ AwqSettings awq_settings(const Json& settings) {
 // Words I32 [rows, columns / 8] to codes [rows, columns] and back.
 CodeMatrix unpack_awq(const TensorView& words) {
   CodeMatrix codes(words.shape.at(0), words.shape.at(1) * 8);
-  for (int64_t i = 0; i < words.count(); ++i) {
-    const auto word = load<uint32_t>(words.bytes.data() + 4 * i);
-    for (size_t j = 0; j < 8; ++j)
-      codes.codes[static_cast<size_t>(8 * i + kColumnOfNibble[j])] =
-          static_cast<uint8_t>(word >> (4 * j) & 15u);
-  }
+  parallel_ranges(words.count(), kWordsAtOnce, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const auto word = load<uint32_t>(words.bytes.data() + 4 * i);
+      for (size_t j = 0; j < 8; ++j)
+        codes.codes[static_cast<size_t>(8 * i + kColumnOfNibble[j])] =
+            static_cast<uint8_t>(word >> (4 * j) & 15u);
+    }
+  });
   return codes;
 }
 
 Tensor pack_awq(const CodeMatrix& codes) {
   Tensor words(DType::i32, {codes.rows, codes.columns / 8});
-  for (int64_t i = 0; i < words.count(); ++i) {
-    uint32_t word = 0;
-    for (size_t j = 0; j < 8; ++j)
-      word |= uint32_t{codes.codes[static_cast<size_t>(8 * i + kColumnOfNibble[j])]} << (4 * j);
-    words.data<uint32_t>()[i] = word;
-  }
+  parallel_ranges(words.count(), kWordsAtOnce, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      uint32_t word = 0;
+      for (size_t j = 0; j < 8; ++j)
+        word |= uint32_t{codes.codes[static_cast<size_t>(8 * i + kColumnOfNibble[j])]} << (4 * j);
+      words.data<uint32_t>()[i] = word;
+    }
+  });
   return words;
 }
 
-// qweight [in, out / 8] to the rows of an integer grid [out, in / 2]: columns c and nibbles swap places. One
-// item makes the 8 rows of one column of words.
+// A square of 8 words by 8 nibbles, of kSpan columns of words at once: nibble j of word k and nibble k of
+// word j change places, by halves, quarters and eighths of a word. Compilers turn the inner loops into
+// vectors.
+constexpr int64_t kSpan = 16;    // columns of words that an item takes: 128 rows
+constexpr int64_t kDepth = 128;  // inputs that it turns at a time: 64 bytes, a cache line, of every row
+
+using NibbleSquares = std::array<std::array<uint32_t, kSpan>, 8>;
+
+template <size_t Distance>
+void exchange_nibbles(NibbleSquares& words, uint32_t mask) {
+  constexpr int shift = 4 * static_cast<int>(Distance);
+  for (size_t k = 0; k < 8; ++k) {
+    if ((k & Distance) != 0) continue;
+    auto &low = words[k], &high = words[k + Distance];
+    for (size_t c = 0; c < kSpan; ++c) {
+      const uint32_t moved = (low[c] >> shift ^ high[c]) & mask;
+      high[c] ^= moved;
+      low[c] ^= moved << shift;
+    }
+  }
+}
+
+void transpose_nibbles(NibbleSquares& words) {
+  exchange_nibbles<4>(words, 0x0000ffffu);
+  exchange_nibbles<2>(words, 0x00ff00ffu);
+  exchange_nibbles<1>(words, 0x0f0f0f0fu);
+}
+
+// qweight [in, out / 8] and the rows of an integer grid [out, in / 2]. One item: kSpan columns of words, that
+// is 8 * kSpan rows, through a piece of each row that stays in the L1 cache.
+struct AwqPiece {
+  std::array<std::array<std::byte, kDepth / 2>, 8 * kSpan> rows;
+  NibbleSquares words;
+
+  // Where the words of these eight inputs lie in the piece: nibble j of column c belongs to row 8 c +
+  // kColumnOfNibble[j].
+  std::byte* at(size_t j, size_t c, int64_t i) {
+    return rows[8 * c + static_cast<size_t>(kColumnOfNibble[j])].data() + i / 2;
+  }
+};
+
+// Calls body(column, columns of words, input, inputs) for all pieces, on all threads.
+template <typename Body>
+void each_awq_piece(int64_t in, int64_t columns, Body body) {
+  parallel_ranges(columns, kSpan, [&](int64_t begin, int64_t end) {
+    for (int64_t i = 0; i < in; i += kDepth) body(begin, end - begin, i, std::min(kDepth, in - i));
+  });
+}
+
 Tensor awq_to_rows(const TensorView& words) {
   const int64_t in = words.shape.at(0), columns = words.shape.at(1), stride = packed_bytes(in, 4);
   Tensor rows(DType::u8, {8 * columns, stride});
-  auto* out = rows.data<uint8_t>();
-  constexpr int64_t kSpan = 16;  // word columns a thread takes: a cache line of every row
-  parallel_ranges(columns, kSpan, [&](int64_t begin, int64_t end) {
-    for (int64_t i = 0; i < in; i += 2) {
-      for (int64_t c = begin; c < end; ++c) {
-        const auto low = load<uint32_t>(words.bytes.data() + 4 * (i * columns + c));
-        const auto high = i + 1 < in ? load<uint32_t>(words.bytes.data() + 4 * ((i + 1) * columns + c)) : 0u;
-        for (size_t j = 0; j < 8; ++j) {
-          out[(8 * c + kColumnOfNibble[j]) * stride + i / 2] =
-              static_cast<uint8_t>((low >> (4 * j) & 15u) | (high >> (4 * j) & 15u) << 4);
-        }
+  std::byte* out = rows.bytes().data();
+  each_awq_piece(in, columns, [&](int64_t column, int64_t width, int64_t first, int64_t depth) {
+    AwqPiece piece;
+    for (int64_t i = 0; i < depth; i += 8) {
+      for (auto& line : piece.words) line.fill(0);
+      for (int64_t k = 0; k < std::min<int64_t>(8, depth - i); ++k)
+        std::memcpy(piece.words[static_cast<size_t>(k)].data(),
+                    words.bytes.data() + 4 * ((first + i + k) * columns + column),
+                    static_cast<size_t>(4 * width));
+      transpose_nibbles(piece.words);
+      for (size_t j = 0; j < 8; ++j) {
+        for (size_t c = 0; c < kSpan; ++c) store(piece.at(j, c, i), piece.words[j][c]);
       }
     }
+    for (int64_t r = 0; r < 8 * width; ++r)
+      std::memcpy(out + (8 * column + r) * stride + first / 2, piece.rows[static_cast<size_t>(r)].data(),
+                  static_cast<size_t>(packed_bytes(depth, 4)));
   });
   return rows;
 }
@@ -91,21 +147,21 @@ Tensor awq_to_rows(const TensorView& words) {
 Tensor rows_to_awq(const TensorView& rows, int64_t in) {
   const int64_t columns = rows.shape.at(0) / 8, stride = rows.shape.at(1);
   Tensor words(DType::i32, {in, columns});
-  const auto* from = reinterpret_cast<const uint8_t*>(rows.bytes.data());
-  auto* out = words.data<uint32_t>();
-  constexpr int64_t kSpan = 16;
-  parallel_ranges(columns, kSpan, [&](int64_t begin, int64_t end) {
-    for (int64_t i = 0; i < in; i += 2) {
-      for (int64_t c = begin; c < end; ++c) {
-        uint32_t low = 0, high = 0;
-        for (size_t j = 0; j < 8; ++j) {
-          const uint32_t pair = from[(8 * c + kColumnOfNibble[j]) * stride + i / 2];
-          low |= (pair & 15u) << (4 * j);
-          high |= (pair >> 4) << (4 * j);
-        }
-        out[i * columns + c] = low;
-        if (i + 1 < in) out[(i + 1) * columns + c] = high;
+  std::byte* out = words.bytes().data();
+  each_awq_piece(in, columns, [&](int64_t column, int64_t width, int64_t first, int64_t depth) {
+    AwqPiece piece{};
+    for (int64_t r = 0; r < 8 * width; ++r)
+      std::memcpy(piece.rows[static_cast<size_t>(r)].data(),
+                  rows.bytes.data() + (8 * column + r) * stride + first / 2,
+                  static_cast<size_t>(packed_bytes(depth, 4)));
+    for (int64_t i = 0; i < depth; i += 8) {
+      for (size_t j = 0; j < 8; ++j) {
+        for (size_t c = 0; c < kSpan; ++c) piece.words[j][c] = load<uint32_t>(piece.at(j, c, i));
       }
+      transpose_nibbles(piece.words);
+      for (int64_t k = 0; k < std::min<int64_t>(8, depth - i); ++k)
+        std::memcpy(out + 4 * ((first + i + k) * columns + column),
+                    piece.words[static_cast<size_t>(k)].data(), static_cast<size_t>(4 * width));
     }
   });
   return words;

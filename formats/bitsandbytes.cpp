@@ -45,14 +45,14 @@ Bnb4 parse_state(const Checkpoint& files, const std::string& tensor, const std::
     damaged_bnb("shape is not that of a matrix", module);
   state.out = static_cast<int64_t>(json.at("shape")[0].get<uint64_t>());
   state.in = static_cast<int64_t>(json.at("shape")[1].get<uint64_t>());
-  if (state.out < 1 || state.in < 1 || state.out > kLargestSide || state.in > kLargestSide ||
-      state.block_size < 1)
+  const auto is_size = [](int64_t size) { return size >= 1 && size <= kLargestSide; };
+  if (!is_size(state.out) || !is_size(state.in) || !is_size(state.block_size))
     damaged_bnb("sizes out of range", module);
   state.nested = json_has(json, "nested_offset");
   if (!state.nested) return state;
   state.nested_block = json_int(json, "nested_blocksize", tensor);
   const double offset = json_number(json, "nested_offset", tensor);
-  if (state.nested_block < 1 || !(std::abs(offset) < 1e38))
+  if (!is_size(state.nested_block) || !(std::abs(offset) < 1e38))
     damaged_bnb("nested statistics out of range", module);
   state.nested_offset = static_cast<float>(offset);
   return state;

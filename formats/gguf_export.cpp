@@ -19,7 +19,7 @@
 namespace qwb {
 namespace {
 
-constexpr int64_t kPieceValues = int64_t{1} << 16;  // encoded at a time
+constexpr int64_t kPieceValues = int64_t{1} << 19;  // encoded and written at a time
 
 // A tensor on its way.
 struct Item {

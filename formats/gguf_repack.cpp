@@ -97,7 +97,7 @@ int64_t first_misfit(const IntegerGrid& grid, int64_t rows) {
 }
 
 // Codes 0..31 of a block as Q4 or Q5 stores them: high bits (of Q5) at `at`, then nibbles.
-void put_codes(const int* codes, bool five, std::byte* at) {
+void put_codes(const uint8_t* codes, bool five, std::byte* at) {
   if (five) {
     uint32_t high = 0;
     for (int i = 0; i < 32; ++i) high |= static_cast<uint32_t>(codes[i] >> 4) << i;
@@ -219,8 +219,8 @@ void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, in
       store(out, f32_to_f16(-static_cast<float>(groups.zeros[group]) * groups.scales[group]));
       out += 2;
     }
-    int shifted[32];
-    for (int i = 0; i < 32; ++i) shifted[i] = block[i] + offset;
+    uint8_t shifted[32];
+    for (int i = 0; i < 32; ++i) shifted[i] = static_cast<uint8_t>(block[i] + offset);
     put_codes(shifted, five, out);
     out += five ? 20 : 16;
   }

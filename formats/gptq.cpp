@@ -219,14 +219,10 @@ class Gptq : public PackedFormat {
   GptqVersion version_;
 };
 
-int gptq_form_bits(const WeightForm& form) {
-  return static_cast<int>(form.parameters.at("bits"));
-}
-
 std::optional<std::string> Gptq::mismatch(const TargetModule& module) const {
   const WeightForm& form = module.form;
   if (form.codec != "integer-grid") return "is stored as " + form.codec + ", not on an integer grid";
-  const int bits = gptq_form_bits(form);
+  const int bits = form.code_bits();
   if (!is_gptq_bits(bits)) return fmt::format("has {} bits; GPTQ has 2, 3, 4 and 8", bits);
   if (module.role == TargetModule::Role::embedding)
     return std::string("is the token embedding, which GPTQ leaves unquantized");
@@ -237,7 +233,7 @@ std::optional<std::string> Gptq::mismatch(const TargetModule& module) const {
 
 std::vector<PartSpec> Gptq::layout(const TargetModule& module) const {
   const WeightForm& form = module.form;
-  const int bits = gptq_form_bits(form);
+  const int bits = form.code_bits();
   const int64_t groups = form.part("scales").shape.at(1);
   return {{module.name + ".g_idx", DType::i32, {form.in}},
           {module.name + ".qweight", DType::i32, {ceil_div(form.in * bits, 32), form.out}},
@@ -262,7 +258,7 @@ using GptqKind = std::pair<int64_t, int64_t>;
 
 GptqKind gptq_kind(const WeightForm& form) {
   const auto group = static_cast<int64_t>(form.parameters.at("group_size"));
-  return {gptq_form_bits(form), group == form.in ? -1 : group};
+  return {form.code_bits(), group == form.in ? -1 : group};
 }
 
 // "model.layers.0" as a regular expression that matches this text only.

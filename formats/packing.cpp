@@ -54,15 +54,15 @@ Tensor transposed(const TensorView& matrix) {
 }
 
 Tensor streams_from_columns(const TensorView& words, int64_t row_bytes) {
-  Tensor whole = transposed(words);
-  const int64_t columns = whole.shape()[0], stride = 4 * whole.shape()[1];
+  const int64_t columns = words.shape.at(1), stride = 4 * words.shape.at(0);
   Tensor rows(DType::u8, {columns, row_bytes});
-  const std::byte* from = whole.view().bytes.data();
-  std::byte* to = rows.bytes().data();
   if (stride == row_bytes) {
-    std::memcpy(to, from, rows.bytes().size());
+    transpose_matrix(words.bytes.data(), words.shape[0], columns, rows.data<uint32_t>());
     return rows;
   }
+  const Tensor whole = transposed(words);
+  const std::byte* from = whole.view().bytes.data();
+  std::byte* to = rows.bytes().data();
   for (int64_t c = 0; c < columns; ++c)
     std::memcpy(to + c * row_bytes, from + c * stride, static_cast<size_t>(row_bytes));
   return rows;
@@ -86,22 +86,31 @@ CodeMatrix CodeMatrix::transpose() const {
 }
 
 bool CodeMatrix::all(uint8_t value) const {
-  return std::all_of(codes.begin(), codes.end(), [&](uint8_t code) { return code == value; });
+  return codes.empty() ||
+         (codes[0] == value && std::memcmp(codes.data(), codes.data() + 1, codes.size() - 1) == 0);
 }
 
 namespace {
 
+// Rows that one item packs or unpacks.
+int64_t rows_at_once(int64_t columns) {
+  return std::max<int64_t>(1, (int64_t{1} << 16) / std::max<int64_t>(1, columns));
+}
+
 void pack_matrix(const CodeMatrix& matrix, int bits, int64_t stride, std::byte* out) {
-  for (int64_t r = 0; r < matrix.rows; ++r) {
-    std::fill(out + r * stride, out + (r + 1) * stride, std::byte{0});
-    pack_codes(matrix.codes.data() + r * matrix.columns, matrix.columns, bits, out + r * stride);
-  }
+  parallel_ranges(matrix.rows, rows_at_once(matrix.columns), [&](int64_t begin, int64_t end) {
+    std::fill(out + begin * stride, out + end * stride, std::byte{0});
+    for (int64_t r = begin; r < end; ++r)
+      pack_codes(matrix.codes.data() + r * matrix.columns, matrix.columns, bits, out + r * stride);
+  });
 }
 
 CodeMatrix unpack_matrix(const TensorView& packed, int64_t stride, int64_t columns, int bits) {
   CodeMatrix matrix(packed.shape.at(0), columns);
-  for (int64_t r = 0; r < matrix.rows; ++r)
-    unpack_codes(packed.bytes.data() + r * stride, columns, bits, matrix.codes.data() + r * columns);
+  parallel_ranges(matrix.rows, rows_at_once(columns), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      unpack_codes(packed.bytes.data() + r * stride, columns, bits, matrix.codes.data() + r * columns);
+  });
   return matrix;
 }
 

@@ -5,6 +5,8 @@
 
 #include "formats/convert.h"
 #include "lib/base/error.h"
+#include "lib/base/text.h"
+#include "lib/tensor/large_buffers.h"
 #include "tools/common/choose.h"
 #include "tools/common/convert_job.h"
 #include "tools/common/gguf_job.h"
@@ -12,7 +14,6 @@
 #include "tools/common/pull.h"
 #include "tools/common/quantities.h"
 #include "tools/common/requantize.h"
-#include "lib/base/text.h"
 #include "tools/common/tool.h"
 
 namespace qwb {
@@ -103,6 +104,7 @@ int convert_to_gguf(const Options& o, const Path& folder, Tool& tool) {
 }
 
 int convert(const Options& o, Tool& tool) {
+  reuse_large_buffers();
   const Path folder = model_folder(o.in, tool.progress());
   require_model_folder(folder);
   check_flags(o);

@@ -99,22 +99,10 @@ void scale_and_min(const uint8_t* packed, int u, int& scale, int& minimum) {
   minimum = (packed[u + 4] >> 4) | (packed[u] >> 6) << 4;
 }
 
-void q4_k(const std::byte* block, float* out) {
+// Q4_K and, with the fifth bits of the codes at `high`, Q5_K: eight sub-blocks of 32.
+template <bool Five>
+void affine_k(const std::byte* block, const uint8_t* high, const uint8_t* qs, float* out) {
   const float d = half_at(block, 0), dmin = half_at(block, 2);
-  const uint8_t* qs = bytes_at(block, 16);
-  for (int u = 0; u < 8; ++u, out += 32) {
-    int s = 0, m = 0;
-    scale_and_min(bytes_at(block, 4), u, s, m);
-    const float scale = d * static_cast<float>(s), low = dmin * static_cast<float>(m);
-    const uint8_t* q = qs + 32 * (u / 2);
-    const int shift = 4 * (u % 2);
-    for (int i = 0; i < 32; ++i) out[i] = scale * static_cast<float>((q[i] >> shift) & 15) - low;
-  }
-}
-
-void q5_k(const std::byte* block, float* out) {
-  const float d = half_at(block, 0), dmin = half_at(block, 2);
-  const uint8_t *high = bytes_at(block, 16), *qs = bytes_at(block, 48);
   for (int u = 0; u < 8; ++u, out += 32) {
     int s = 0, m = 0;
     scale_and_min(bytes_at(block, 4), u, s, m);
@@ -122,10 +110,19 @@ void q5_k(const std::byte* block, float* out) {
     const uint8_t* q = qs + 32 * (u / 2);
     const int shift = 4 * (u % 2);
     for (int i = 0; i < 32; ++i) {
-      const int code = ((q[i] >> shift) & 15) | ((high[i] >> u) & 1) << 4;
+      int code = (q[i] >> shift) & 15;
+      if constexpr (Five) code |= ((high[i] >> u) & 1) << 4;
       out[i] = scale * static_cast<float>(code) - low;
     }
   }
+}
+
+void q4_k(const std::byte* block, float* out) {
+  affine_k<false>(block, nullptr, bytes_at(block, 16), out);
+}
+
+void q5_k(const std::byte* block, float* out) {
+  affine_k<true>(block, bytes_at(block, 16), bytes_at(block, 48), out);
 }
 
 void q6_k(const std::byte* block, float* out) {

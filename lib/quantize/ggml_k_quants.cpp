@@ -174,14 +174,18 @@ void magnitude_weights(const float* x, float* weights) {
   for (int i = 0; i < 32; ++i) weights[i] = mean + std::fabs(x[i]);
 }
 
-void put_packed_scales(const std::array<int, 8>& scales, const std::array<int, 8>& lows, std::byte* at) {
+// What Q4_K and Q5_K begin with: d, dmin, then scales and minimums of six bits packed in twelve bytes.
+void put_head(const AffineBlock<32>& fit, std::byte* block) {
+  store(block, fit.d);
+  store(block + 2, fit.dmin);
+  const auto &scales = fit.scales, &lows = fit.lows;
   std::array<int, 12> bytes{};
   for (size_t u = 0; u < 4; ++u) {
     bytes[u] = scales[u] | (scales[u + 4] >> 4) << 6;
     bytes[u + 4] = lows[u] | (lows[u + 4] >> 4) << 6;
     bytes[u + 8] = (scales[u + 4] & 15) | (lows[u + 4] & 15) << 4;
   }
-  for (size_t i = 0; i < 12; ++i) at[i] = static_cast<std::byte>(bytes[i]);
+  for (size_t i = 0; i < 12; ++i) block[4 + i] = static_cast<std::byte>(bytes[i]);
 }
 
 // The low four bits: values 64 n + l and 64 n + 32 + l share byte 32 n + l.
@@ -314,17 +318,13 @@ void to_q3_k(const float* x, std::byte* block) {
 
 void to_q4_k(const float* x, std::byte* block) {
   const AffineBlock<32> fit(x, 15, 63, -1.0f, 20, magnitude_weights);
-  store(block, fit.d);
-  store(block + 2, fit.dmin);
-  put_packed_scales(fit.scales, fit.lows, block + 4);
+  put_head(fit, block);
   put_pairs(fit.codes, block + 16);
 }
 
 void to_q5_k(const float* x, std::byte* block) {
   const AffineBlock<32> fit(x, 31, 63, -0.5f, 15, magnitude_weights);
-  store(block, fit.d);
-  store(block + 2, fit.dmin);
-  put_packed_scales(fit.scales, fit.lows, block + 4);
+  put_head(fit, block);
   for (size_t l = 0; l < 32; ++l) {
     int byte = 0;
     for (size_t u = 0; u < 8; ++u) byte |= (fit.codes[32 * u + l] >> 4) << u;

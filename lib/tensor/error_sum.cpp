@@ -6,13 +6,17 @@ namespace qwb {
 
 ErrorSum error_sum(const float* weights, const float* quantized, int64_t count) {
   constexpr int64_t kLanes = 8;  // independent sums, which compilers turn into vectors
-  ErrorSum lanes[kLanes];
+  double errors[kLanes] = {}, norms[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    for (int64_t k = 0; k < kLanes; ++k) lanes[k].add(weights[i + k], quantized[i + k]);
+    for (int64_t k = 0; k < kLanes; ++k) {
+      const double weight = weights[i + k], difference = weight - quantized[i + k];
+      errors[k] += difference * difference;
+      norms[k] += weight * weight;
+    }
   }
   ErrorSum total;
-  for (const ErrorSum& lane : lanes) total.add(lane);
+  for (int64_t k = 0; k < kLanes; ++k) total.add(ErrorSum{errors[k], norms[k]});
   for (; i < count; ++i) total.add(weights[i], quantized[i]);
   return total;
 }

@@ -1,20 +1,9 @@
 #include "lib/tensor/tensor.h"
 
-#include <sys/mman.h>
-
-#include <cstdlib>
-#include <new>
-
 #include "lib/base/half.h"
+#include "lib/tensor/large_buffers.h"
 
 namespace qwb {
-namespace {
-
-constexpr size_t kCacheLine = 64;
-constexpr size_t kHugePage = 2 << 20;
-constexpr int64_t kLarge = 8 << 20;
-
-}  // namespace
 
 int64_t element_count(const Shape& shape, const std::string& where) {
   int64_t count = 1;
@@ -30,18 +19,12 @@ std::string shape_text(const Shape& shape) {
 
 AlignedBuffer::AlignedBuffer(int64_t size, MemoryKind kind) : size_(size) {
   if (size == 0) return;
-  const bool large = size >= kLarge;
-  void* data = nullptr;
-  if (::posix_memalign(&data, large ? kHugePage : kCacheLine, static_cast<size_t>(size)) != 0)
-    throw std::bad_alloc();
-  data_.reset(static_cast<std::byte*>(data));
-  // Faulting in 4 KiB at a time took a tenth of the time of calibration. A refusal does no harm.
-  if (large) ::madvise(data, static_cast<size_t>(size), MADV_HUGEPAGE);
+  data_.reset(static_cast<std::byte*>(allocate_buffer(static_cast<size_t>(size))));
   claim_ = MemoryClaim(kind, size);
 }
 
 void AlignedBuffer::Free::operator()(std::byte* data) const {
-  std::free(data);
+  free_buffer(data);
 }
 
 Tensor::Tensor(DType dtype, Shape shape)

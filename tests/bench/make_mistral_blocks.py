@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a checkpoint of N blocks in Mistral-7B's shapes with random bf16 weights: python3 make_mistral_blocks.py FOLDER [N=2]
+"""Writes a checkpoint of N blocks in Mistral-7B's shapes with random bf16 weights: python3 make_mistral_blocks.py FOLDER [N=2] [VOCABULARY=32000]
 
 For the time and memory of quantizing big matrices; what it says is noise. Needs NumPy. The tokenizer is the demo Llama's.
 """
@@ -11,7 +11,8 @@ import sys
 
 import numpy
 
-HIDDEN, INNER, HEADS, KV_HEADS, VOCABULARY = 4096, 14336, 32, 8, 32000
+HIDDEN, INNER, HEADS, KV_HEADS = 4096, 14336, 32, 8
+VOCABULARY = int(sys.argv[3]) if len(sys.argv) > 3 else 32000
 
 
 def shapes(blocks):

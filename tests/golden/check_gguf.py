@@ -1,6 +1,6 @@
 """Runs llama.cpp on GGUF files that qwb wrote, and qwb on files that llama.cpp quantized.
 
-usage: check_gguf.py BUILD LLAMA_BIN MODEL TEXT [--context N] [--windows N] [--types F32,Q8_0,...]   (packages: gguf tokenizers)
+usage: check_gguf.py BUILD LLAMA_BIN MODEL TEXT [--context N] [--windows N] [--types F32,Q8_0,...] [--embedding TYPE] [--threads N]   (packages: gguf tokenizers)
 BUILD: qwb's build folder with the targets qwb-convert, qwb-eval and qwb-complete; LLAMA_BIN: llama-quantize, llama-perplexity,
 llama-tokenize, llama-completion. For every type: the tensors against llama-quantize --pure of our F32 file, the perplexity of both
 files in both programs, warnings of the loader. For F32: the ids of the text against `tokenizers`, and the greedy continuation.
@@ -24,7 +24,7 @@ parser.add_argument("build", type=Path), parser.add_argument("llama", type=Path)
 parser.add_argument("model", type=Path), parser.add_argument("text", type=Path)
 parser.add_argument("--context", type=int, default=512), parser.add_argument("--windows", type=int, default=20)
 parser.add_argument("--types", default="F32,F16,BF16,Q8_0,Q4_0,Q4_1,Q5_0,Q5_1,Q2_K,Q3_K,Q4_K,Q5_K,Q6_K")
-parser.add_argument("--embedding", default="")
+parser.add_argument("--embedding", default=""), parser.add_argument("--threads", type=int, default=1)
 args = parser.parse_args()
 environment = dict(os.environ, LD_LIBRARY_PATH=str(args.llama))
 failures = []
@@ -51,10 +51,10 @@ def different(ours, theirs):
 
 
 def their_perplexity(path):
-    for _ in range(6):  # its last line is lost now and then
+    for _ in range(20):  # the end of its output is lost now and then, on a busy machine most times
         out, log = run(args.llama / "llama-perplexity", "-m", path, "-f", args.text, "-c", args.context, "--chunks", args.windows,
-                       "-t", 2, "--no-warmup")
-        value = re.search(r"Final estimate: PPL = ([\d.]+)", out + log)
+                       "-t", args.threads, "--no-warmup")
+        value = re.search(rf"\[{args.windows}\]([\d.]+),", out + log) or re.search(r"Final estimate: PPL = ([\d.]+)", out + log)
         if value:
             break
     complaints = [l for l in log.splitlines() if re.search(r"warn|control-looking|missing|unknown|override", l, re.I)
@@ -81,8 +81,8 @@ def check_text(path):
           expect("tokens", theirs == expected))
     prompt = "The old man"
     ours, _ = run(args.build / "bin/qwb-complete", "--model", path, prompt, "--temperature", 0, "--max-tokens", 40, "-q")
-    for _ in range(6):  # the end of its output is lost now and then
-        out, _ = run(args.llama / "llama-completion", "-m", path, "-p", prompt, "-n", 40, "--temp", 0, "-no-cnv", "-t", 2, "--no-warmup",
+    for _ in range(20):  # as above
+        out, _ = run(args.llama / "llama-completion", "-m", path, "-p", prompt, "-n", 40, "--temp", 0, "-no-cnv", "-t", args.threads, "--no-warmup",
                      "--no-display-prompt", "-c", args.context)
         theirs = out.strip().removesuffix("[end of text]").strip()
         if theirs == ours.strip():
@@ -101,7 +101,7 @@ for kind in args.types.split(","):
     if args.embedding and kind.startswith("Q"):
         flags = ["--token-embedding-type", args.embedding, "--output-tensor-type", args.embedding]
     run(args.build / "bin/qwb-convert", args.model, ours, "--to", "gguf", "--type", kind, *flags)
-    run(args.llama / "llama-quantize", "--pure", *flags, plain, theirs, kind, 2)
+    run(args.llama / "llama-quantize", "--pure", *flags, plain, theirs, kind, args.threads)
     bad = different(ours, theirs)
     a, complaints = their_perplexity(ours)
     b, _ = their_perplexity(theirs)
