@@ -27,13 +27,15 @@
 //            idle: {before_watts, after_watts, watts, seconds}           of the total's method; null
 //            counters: [{device, method, step_seconds, step_joules}]
 //            windows: [{work, n_prompt, n_gen, n_depth, passes, tokens, joules, net_joules,
-//                       joules_per_token, net_joules_per_token, rounds: {mean, ...}, seconds, watts, method,
-//                       device, domain, quality, remark, integrated_joules, power_ratio, parts: [...]}]
+//                       joules_per_token, net_joules_per_token, rounds: {mean, ..., count}, seconds, watts,
+//                       method, device, domain, quality, remark, integrated_joules, power_ratio,
+//                       celsius_begin, celsius_end, power_limit_watts, parts: [...]}]
 //            reasons: [...]        why something could not be measured, and how to grant access
 //            seconds_per_work, rounds}
 //           net: without idle power x seconds. integrated_joules: by NVML's power readings beside its
 //           counter, power_ratio their quotient. joules null if neither measured nor estimated; quality
-//           "measured", "estimated" or "unavailable".
+//           "measured", "estimated" or "unavailable". celsius_begin, celsius_end, power_limit_watts: of
+//           GPUs, null if the driver does not tell. rounds.count: above `rounds` where the rounds differed.
 // speed and energy have `cached: true` if they were measured by an earlier run.
 #pragma once
 
