@@ -11,7 +11,8 @@
 //            first_token_seconds: {prompt, depth, median, ...}   from that prompt to the logits after it
 //            tests: [{name, n_prompt, n_gen, n_depth, test_time, median, min, max, mean, stddev, kv_bytes,
 //                     samples_ns}]}
-//   memory  {peak_bytes, resident_bytes, anonymous_bytes, file_bytes   as Linux counts this process
+//   memory  of the work whose speed was measured; without speed, of the perplexity or the tasks
+//           {peak_bytes, resident_bytes, anonymous_bytes, file_bytes   as Linux counts this process
 //            peak_reset            false: peak_bytes includes what ran earlier in this process
 //            weight_bytes          of all stored tensors
 //            kv_bytes, kv_tokens   of the largest KV cache that was needed

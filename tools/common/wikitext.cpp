@@ -20,7 +20,7 @@ constexpr int64_t kLargestText = int64_t{64} << 20;  // it has 1.3 MB
 
 bool is_present(const Path& file) {
   std::error_code ignored;
-  return std::filesystem::is_present(file, ignored);
+  return std::filesystem::exists(file, ignored);
 }
 
 EvaluationText zipped_wikitext(const Path& archive) {
