@@ -153,7 +153,16 @@ TEST(Tasks, AnswersThatComeApart) {
   write("other.lst", "0\n1\n");
   options.labels = scratch.path() / "other.lst";
   EXPECT_EQ(load_task(options).items[1].gold, 1);
+  // What the user names comes before what stands in the lines.
+  write("answered.jsonl", R"({"goal": "g", "sol1": "s", "sol2": "t", "label": 1})"
+                          "\n");
+  options.file = scratch.path() / "answered.jsonl";
+  options.labels.clear();
+  EXPECT_EQ(load_task(options).items[0].gold, 1);
   write("other.lst", "0\n");
+  options.labels = scratch.path() / "other.lst";
+  EXPECT_EQ(load_task(options).items[0].gold, 0);
+  options.file = scratch.path() / "valid.jsonl";
   EXPECT_THAT(complaint(), HasSubstr("fewer answers than questions"));
   write("other.lst", "0\n0\n0\n");
   EXPECT_THAT(complaint(), HasSubstr("3 answers for 2 questions"));
