@@ -25,7 +25,8 @@ std::string line_place(const Path& file, int64_t number) {
 // Answers that come apart from their questions, a line each.
 class Labels {
  public:
-  Labels(const Task& task, const Path& file, const Path& labels) : key_(task.label_key), file_(labels), named_(!labels.empty()) {
+  Labels(const Task& task, const Path& file, const Path& labels)
+      : key_(task.label_key), file_(labels), named_(!labels.empty()) {
     const Path beside = file.parent_path() / (file.stem().string() + "-labels.lst");
     if (key_.empty() && !labels.empty())
       throw Error(ErrorKind::usage, "the answers of " + task.name + " stand in its lines", labels.string());
