@@ -41,10 +41,6 @@ void q5_1(const std::byte* block, float* out) {
   for (size_t i = 0; i < 32; ++i) out[i] = static_cast<float>(codes[i]) * d + m;
 }
 
-void q8_0(const std::byte* block, float* out) {
-  simd::from_int8(block + 2, 32, half_at(block, 0), 1.0f, out);
-}
-
 // K blocks of 256: two halves of 128, in each four runs of 32 that lie in different bits of the same bytes.
 void q2_k(const std::byte* block, float* out) {
   const uint8_t *scales = bytes_at(block, 0), *qs = bytes_at(block, 16);
@@ -156,7 +152,7 @@ void dequantize_ggml(GgmlType type, const std::byte* blocks, int64_t count, floa
     case GgmlType::q5_1:
       return each<q5_1>(info, blocks, count, out);
     case GgmlType::q8_0:
-      return each<q8_0>(info, blocks, count, out);
+      return simd::from_q8_0(blocks, count, out);
     case GgmlType::q2_k:
       return each<q2_k>(info, blocks, count, out);
     case GgmlType::q3_k:

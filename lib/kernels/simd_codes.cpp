@@ -182,6 +182,11 @@ void FromQ41(const std::byte* blocks, int64_t count, float* out) {
   }
 }
 
+void FromQ80(const std::byte* blocks, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += 32, blocks += 34)
+    FromInt8(blocks + 2, 32, f16_to_f32(load<uint16_t>(blocks)), 1.0f, out + i);
+}
+
 float DotGroup(const float* codes, const float* x, float zero, int64_t count) {
   const F d;
   const auto n = static_cast<int64_t>(lanes());
@@ -214,6 +219,7 @@ HWY_EXPORT(DequantizeGroup);
 HWY_EXPORT(FromInt8);
 HWY_EXPORT(FromQ40);
 HWY_EXPORT(FromQ41);
+HWY_EXPORT(FromQ80);
 HWY_EXPORT(DotGroup);
 
 void from_f16(const std::byte* in, int64_t count, float* out) {
@@ -242,6 +248,9 @@ void from_q4_0(const std::byte* blocks, int64_t count, float* out) {
 }
 void from_q4_1(const std::byte* blocks, int64_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(FromQ41)(blocks, count, out);
+}
+void from_q8_0(const std::byte* blocks, int64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(FromQ80)(blocks, count, out);
 }
 float dot_group(const float* codes, const float* x, float zero, int64_t count) {
   return HWY_DYNAMIC_DISPATCH(DotGroup)(codes, x, zero, count);
