@@ -10,6 +10,7 @@
 #include "lib/base/file.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/json.h"
+#include "lib/base/text.h"
 #include "lib/evaluate/session.h"
 #include "lib/evaluate/speed_table.h"
 #include "tools/common/choose.h"
@@ -18,7 +19,6 @@
 #include "tools/common/int8_flags.h"
 #include "tools/common/pull.h"
 #include "tools/common/quality_flags.h"
-#include "lib/base/text.h"
 #include "tools/common/tool.h"
 
 namespace qwb {
@@ -123,6 +123,8 @@ void evaluate_folder(const Options& o, const std::string& folder, Evaluation& ev
                      Tool& tool) {
   const Path model = model_folder(folder, tool.progress());
   require_model_folder(model);
+  std::error_code ignored;
+  if (std::filesystem::exists(model / "qwb.sums", ignored)) require_undamaged(model);
   const EvaluationRecord record = evaluation.run(model);
   narrate(record, tool);
   const Json json = record_json(record);

@@ -10,10 +10,10 @@
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
+#include "lib/base/text.h"
 #include "tools/common/choose.h"
 #include "tools/common/describe.h"
 #include "tools/common/pull.h"
-#include "lib/base/text.h"
 #include "tools/common/tool.h"
 
 namespace qwb {
@@ -58,18 +58,7 @@ void verify(const Path& folder) {
     throw Error(ErrorKind::usage, "only artifacts can be verified: this folder has no qwb.sums",
                 folder.string());
   }
-  std::vector<std::string> damaged;
-  try {
-    damaged = damaged_files(folder);
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::interrupted) throw;
-    throw Error(ErrorKind::verification, error.what(), folder.string(), "make the artifact again");
-  }
-  if (damaged.empty()) return;
-  std::string names;
-  for (const std::string& name : damaged) names += (names.empty() ? "" : ", ") + name;
-  throw Error(ErrorKind::verification, "differ from qwb.sums: " + names, folder.string(),
-              "make the artifact again");
+  require_undamaged(folder);
 }
 
 Path memo_folder() {

@@ -98,7 +98,10 @@ Json figure_json(const std::optional<EnergyFigure>& figure, const IdleBaseline& 
                {"watts", figure ? number_json(f.watts) : Json(nullptr)},
                {"remark", text_json(f.remark)},
                {"integrated_joules", number_json(f.integrated_joules)},
-               {"power_ratio", nullptr}};
+               {"power_ratio", nullptr},
+               {"celsius_begin", number_json(f.celsius_begin)},
+               {"celsius_end", number_json(f.celsius_end)},
+               {"power_limit_watts", number_json(f.power_limit_watts)}};
   if (f.integrated_joules && f.joules > 0) json["power_ratio"] = number_json(*f.integrated_joules / f.joules);
   return json;
 }
@@ -118,7 +121,10 @@ Json window_json(const EnergyWindow& window, const IdleBaseline& idle) {
   const auto tokens = static_cast<double>(window.tokens);
   json["joules_per_token"] = per_unit(json, "joules", tokens);
   json["net_joules_per_token"] = per_unit(json, "net_joules", tokens);
-  if (!window.round_joules.empty()) json["rounds"] = spread_json(spread_of(window.round_joules));
+  if (!window.round_joules.empty()) {
+    json["rounds"] = spread_json(spread_of(window.round_joules));
+    json["rounds"]["count"] = window.round_joules.size();
+  }
   json["parts"] = Json::array();
   for (const EnergyFigure& part : window.report.parts) json["parts"].push_back(figure_json(part, idle));
   return json;

@@ -11,7 +11,8 @@
 //            first_token_seconds: {prompt, depth, median, ...}   from that prompt to the logits after it
 //            tests: [{name, n_prompt, n_gen, n_depth, test_time, median, min, max, mean, stddev, kv_bytes,
 //                     samples_ns}]}
-//   memory  {peak_bytes, resident_bytes, anonymous_bytes, file_bytes   as Linux counts this process
+//   memory  of the work whose speed was measured; without speed, of the perplexity or the tasks
+//           {peak_bytes, resident_bytes, anonymous_bytes, file_bytes   as Linux counts this process
 //            peak_reset            false: peak_bytes includes what ran earlier in this process
 //            weight_bytes          of all stored tensors
 //            kv_bytes, kv_tokens   of the largest KV cache that was needed
@@ -27,13 +28,15 @@
 //            idle: {before_watts, after_watts, watts, seconds}           of the total's method; null
 //            counters: [{device, method, step_seconds, step_joules}]
 //            windows: [{work, n_prompt, n_gen, n_depth, passes, tokens, joules, net_joules,
-//                       joules_per_token, net_joules_per_token, rounds: {mean, ...}, seconds, watts, method,
-//                       device, domain, quality, remark, integrated_joules, power_ratio, parts: [...]}]
+//                       joules_per_token, net_joules_per_token, rounds: {mean, ..., count}, seconds, watts,
+//                       method, device, domain, quality, remark, integrated_joules, power_ratio,
+//                       celsius_begin, celsius_end, power_limit_watts, parts: [...]}]
 //            reasons: [...]        why something could not be measured, and how to grant access
 //            seconds_per_work, rounds}
 //           net: without idle power x seconds. integrated_joules: by NVML's power readings beside its
 //           counter, power_ratio their quotient. joules null if neither measured nor estimated; quality
-//           "measured", "estimated" or "unavailable".
+//           "measured", "estimated" or "unavailable". celsius_begin, celsius_end, power_limit_watts: of
+//           GPUs, null if the driver does not tell. rounds.count: above `rounds` where the rounds differed.
 // speed and energy have `cached: true` if they were measured by an earlier run.
 #pragma once
 

@@ -47,6 +47,12 @@ void add_figure(EnergyFigure& sum, const EnergyFigure& figure) {
   } else {
     sum.integrated_joules.reset();
   }
+  if (first) {
+    sum.celsius_begin = figure.celsius_begin;
+    sum.power_limit_watts = figure.power_limit_watts;
+  }
+  sum.celsius_end = figure.celsius_end;
+  if (sum.power_limit_watts != figure.power_limit_watts) sum.power_limit_watts.reset();
   collect(sum.method, figure.method, "+");
   collect(sum.device, figure.device, "+");
   collect(sum.domain, figure.domain, "+");
@@ -190,6 +196,18 @@ void run_round(Work& work, EnergyMeter& meter, const EnergyPlan& plan) {
                                        static_cast<double>(passes * work.window.test.tokens()));
 }
 
+// Rounds that differ by more than the plan allows: the machine did something else, or is warming up.
+bool unsteady(const std::vector<std::vector<Work>>& works, const EnergyPlan& plan) {
+  for (const auto& of_model : works) {
+    for (const Work& work : of_model) {
+      if (work.window.round_joules.empty()) continue;  // nothing was measured: longer will not help
+      const Spread spread = spread_of(work.window.round_joules);
+      if (spread.deviation > plan.deviation * spread.mean) return true;
+    }
+  }
+  return false;
+}
+
 void check_plan(const EnergyPlan& plan) {
   const auto sane = [](double seconds) { return seconds >= 0 && seconds <= 86400; };
   if (plan.rounds < 1 || !sane(plan.seconds) || !sane(plan.idle_seconds))
@@ -210,7 +228,10 @@ std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& mode
   IdleBaseline idle;
   idle.before = measure_idle(meter, plan, progress);
   progress.begin("energy", cells * plan.rounds);
-  for (int round = 0; round < plan.rounds; ++round) {
+  // What is unsteady is measured longer, all of it, so that every model has the same share of the time.
+  const int most = meter.measures() ? plan.rounds * std::max(1, plan.patience) : plan.rounds;
+  for (int round = 0; round < plan.rounds || (round < most && unsteady(works, plan)); ++round) {
+    if (round >= plan.rounds) progress.note(fmt::format("energy: the rounds differ; round {}", round + 1));
     for (size_t model = 0; model < works.size(); ++model) {
       for (Work& work : works[model]) {
         run_round(work, meter, plan);
@@ -226,7 +247,7 @@ std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& mode
     ArtifactEnergy result{{}, idle};
     for (Work& work : of_model) {
       work.window.report = add_reports(work.rounds);
-      if (static_cast<int>(work.window.round_joules.size()) < plan.rounds) work.window.round_joules.clear();
+      if (work.window.round_joules.size() < work.rounds.size()) work.window.round_joules.clear();
       result.windows.push_back(std::move(work.window));
     }
     results.push_back(std::move(result));

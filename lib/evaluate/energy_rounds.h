@@ -18,6 +18,10 @@ struct EnergyPlan {
   int rounds = 3;
   int steps = 50;            // of every counter in a window, at least: a step more or less is 2 %
   double idle_seconds = 10;  // before and after; 0: none
+  // Where the joules per token of the rounds deviate by more than this share, up to `patience` times as many
+  // rounds are made.
+  double deviation = 0.03;
+  int patience = 2;
 };
 
 // Energy of one piece of work, over all its rounds.

@@ -26,7 +26,7 @@ bool Evaluation::measure(const Subject& subject, EvaluationRecord& record) {
     meter.after = [this, &record](int64_t tokens) { end_perplexity_energy(record, tokens); };
   }
   const bool ran = quality_.measure(subject, record.int8_forward, record.quality, meter);
-  if (record.quality.perplexity) kv_tokens_ = std::max(kv_tokens_, record.quality.perplexity->context);
+  if (record.quality.perplexity && !options_.speed) kv_tokens_ = record.quality.perplexity->context;
   return ran || timed;
 }
 
@@ -43,7 +43,8 @@ EvaluationRecord Evaluation::run(const Path& folder) {
   record.bits = subject.bits;
   record.bpw = subject.bpw;
   record.bytes = subject.tensor_bytes;
-  if (measure(subject, record)) account_memory(subject, record);
+  // Of the speed's work where there is one: it was the same for every model then, and is what is kept.
+  if (measure(subject, record) && record.memory.is_null()) account_memory(subject, record);
   quality_.compare(subject, record.int8_forward, record.quality);
   if (record.speed.is_null() && !record.quality.measured() && !record.quality.problems.empty())
     throw record.quality.problems.front();

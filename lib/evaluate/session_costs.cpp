@@ -20,7 +20,7 @@ std::string real_path(const Path& folder) {
   return ignored ? folder.string() : path.string();
 }
 
-constexpr int kCostsVersion = 1;  // of how costs are measured: another one is another result
+constexpr int kCostsVersion = 2;  // of how costs are measured: another one is another result
 
 // What decides a timing besides the work: another machine, another number.
 Json machine_json() {

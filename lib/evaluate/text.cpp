@@ -179,6 +179,19 @@ EvaluationText wikitext_text(std::string raw, const std::string& name) {
   return result;
 }
 
+EvaluationText wikitext_jsonl_text(std::string_view lines, const std::string& name) {
+  std::string raw;
+  int64_t number = 0;
+  for_lines(lines, [&](std::string_view line, bool) {
+    ++number;
+    if (strip(line).empty()) return;
+    const std::string where = fmt::format("{}:{}", name, number);
+    const std::string row = json_string(parse_json(line, where), "text", where);
+    raw += row.empty() ? " \n" : row;
+  });
+  return wikitext_text(std::move(raw), name);
+}
+
 EvaluationText read_evaluation_text(const Path& file) {
   std::string text = read_text(file);
   return file.extension() == ".jsonl" ? jsonl_text(text, file.string())

@@ -38,6 +38,9 @@ EvaluationText jsonl_text(std::string_view lines, const std::string& name);
 // lines, each with its newline, blank ones empty) joined by two newlines; its bytes; the pages of
 // EleutherAI/wikitext_document_level, which begin at lines "= Title =".
 EvaluationText wikitext_text(std::string raw, const std::string& name);
+// The same text from the rows of wikitext-2-raw-v1, {"text": ...} a line, of which the file's lines can be
+// had back: blank ones (" \n" in the file) are empty rows. Throws `failed` naming file and line.
+EvaluationText wikitext_jsonl_text(std::string_view lines, const std::string& name);
 // By the file's name: .jsonl as above, all else as plain text. Throws not_found, `failed`.
 EvaluationText read_evaluation_text(const Path& file);
 

@@ -18,19 +18,6 @@ float half_at(const std::byte* block, int64_t offset) {
 
 // Blocks of 32: d, for some types m, for the 5-bit ones the high bits, then the nibbles: values 0..15 in the
 // low ones, 16..31 in the high ones.
-void q4_0(const std::byte* block, float* out) {
-  const float d = half_at(block, 0);
-  const uint8_t* qs = bytes_at(block, 2);
-  for (int i = 0; i < 16; ++i) out[i] = static_cast<float>((qs[i] & 15) - 8) * d;
-  for (int i = 0; i < 16; ++i) out[16 + i] = static_cast<float>((qs[i] >> 4) - 8) * d;
-}
-
-void q4_1(const std::byte* block, float* out) {
-  const float d = half_at(block, 0), m = half_at(block, 2);
-  const uint8_t* qs = bytes_at(block, 4);
-  for (int i = 0; i < 16; ++i) out[i] = static_cast<float>(qs[i] & 15) * d + m;
-  for (int i = 0; i < 16; ++i) out[16 + i] = static_cast<float>(qs[i] >> 4) * d + m;
-}
 
 // The 32 codes of a 5-bit block.
 std::array<int, 32> five_bits(uint32_t high, const uint8_t* qs) {
@@ -52,10 +39,6 @@ void q5_1(const std::byte* block, float* out) {
   const float d = half_at(block, 0), m = half_at(block, 2);
   const auto codes = five_bits(load<uint32_t>(block + 4), bytes_at(block, 8));
   for (size_t i = 0; i < 32; ++i) out[i] = static_cast<float>(codes[i]) * d + m;
-}
-
-void q8_0(const std::byte* block, float* out) {
-  simd::from_int8(block + 2, 32, half_at(block, 0), 1.0f, out);
 }
 
 // K blocks of 256: two halves of 128, in each four runs of 32 that lie in different bits of the same bytes.
@@ -158,15 +141,15 @@ void dequantize_ggml(GgmlType type, const std::byte* blocks, int64_t count, floa
     case GgmlType::bf16:
       return simd::from_bf16(blocks, count, out);
     case GgmlType::q4_0:
-      return each<q4_0>(info, blocks, count, out);
+      return simd::from_q4_0(blocks, count, out);
     case GgmlType::q4_1:
-      return each<q4_1>(info, blocks, count, out);
+      return simd::from_q4_1(blocks, count, out);
     case GgmlType::q5_0:
       return each<q5_0>(info, blocks, count, out);
     case GgmlType::q5_1:
       return each<q5_1>(info, blocks, count, out);
     case GgmlType::q8_0:
-      return each<q8_0>(info, blocks, count, out);
+      return simd::from_q8_0(blocks, count, out);
     case GgmlType::q2_k:
       return each<q2_k>(info, blocks, count, out);
     case GgmlType::q3_k:

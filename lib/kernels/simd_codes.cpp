@@ -147,6 +147,46 @@ void FromInt8(const std::byte* in, int64_t count, float scale, float factor, flo
   for (; i < count; ++i) out[i] = static_cast<float>(static_cast<int8_t>(in[i])) * scale * factor;
 }
 
+// The 32 codes of 16 bytes, as floats; `finish` makes values of them.
+template <class Finish>
+HWY_INLINE void NibbleBlock(const std::byte* bytes, Finish finish, float* out) {
+  const hn::CappedTag<float, 16> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const hn::Rebind<uint8_t, decltype(d)> d8;
+  for (size_t i = 0; i < 16; i += hn::Lanes(d)) {
+    const auto pair = hn::PromoteTo(di, hn::LoadU(d8, reinterpret_cast<const uint8_t*>(bytes) + i));
+    hn::StoreU(finish(d, hn::ConvertTo(d, hn::And(pair, hn::Set(di, 15)))), d, out + i);
+    hn::StoreU(finish(d, hn::ConvertTo(d, hn::ShiftRight<4>(pair))), d, out + 16 + i);
+  }
+}
+
+void FromQ40(const std::byte* blocks, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += 32, blocks += 18) {
+    const float scale = f16_to_f32(load<uint16_t>(blocks));
+    NibbleBlock(
+        blocks + 2,
+        [scale](auto d, auto code) { return hn::Mul(hn::Sub(code, hn::Set(d, 8.0f)), hn::Set(d, scale)); },
+        out + i);
+  }
+}
+
+void FromQ41(const std::byte* blocks, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += 32, blocks += 20) {
+    const float scale = f16_to_f32(load<uint16_t>(blocks)), low = f16_to_f32(load<uint16_t>(blocks + 2));
+    NibbleBlock(
+        blocks + 4,
+        [scale, low](auto d, auto code) {
+          return hn::Add(hn::Mul(code, hn::Set(d, scale)), hn::Set(d, low));
+        },
+        out + i);
+  }
+}
+
+void FromQ80(const std::byte* blocks, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += 32, blocks += 34)
+    FromInt8(blocks + 2, 32, f16_to_f32(load<uint16_t>(blocks)), 1.0f, out + i);
+}
+
 float DotGroup(const float* codes, const float* x, float zero, int64_t count) {
   const F d;
   const auto n = static_cast<int64_t>(lanes());
@@ -177,6 +217,9 @@ HWY_EXPORT(ToBf16);
 HWY_EXPORT(Unpack);
 HWY_EXPORT(DequantizeGroup);
 HWY_EXPORT(FromInt8);
+HWY_EXPORT(FromQ40);
+HWY_EXPORT(FromQ41);
+HWY_EXPORT(FromQ80);
 HWY_EXPORT(DotGroup);
 
 void from_f16(const std::byte* in, int64_t count, float* out) {
@@ -199,6 +242,15 @@ void dequantize_group(float* x, int64_t count, float zero, float scale) {
 }
 void from_int8(const std::byte* in, int64_t count, float scale, float factor, float* out) {
   HWY_DYNAMIC_DISPATCH(FromInt8)(in, count, scale, factor, out);
+}
+void from_q4_0(const std::byte* blocks, int64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(FromQ40)(blocks, count, out);
+}
+void from_q4_1(const std::byte* blocks, int64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(FromQ41)(blocks, count, out);
+}
+void from_q8_0(const std::byte* blocks, int64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(FromQ80)(blocks, count, out);
 }
 float dot_group(const float* codes, const float* x, float zero, int64_t count) {
   return HWY_DYNAMIC_DISPATCH(DotGroup)(codes, x, zero, count);

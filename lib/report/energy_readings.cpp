@@ -29,7 +29,9 @@ std::string energy_condition(const Fields& fields, const std::string& window, bo
                        fields.integer(window + "/n_gen"), fields.integer(window + "/n_depth"));
   }
   const std::string cpu = fields.text("/speed/cpu");
-  return clean_text(fmt::format("{} by {}; {}{}{}", quality, source, work, cpu.empty() ? "" : "; ", cpu));
+  const bool told = cpu.empty() || source.find(cpu) != std::string::npos;
+  return clean_text(
+      fmt::format("{} by {}; {}{}{}", quality, source, work, told ? "" : "; ", told ? "" : cpu));
 }
 
 std::string why_no_joules(const Fields& fields, const std::string& work) {

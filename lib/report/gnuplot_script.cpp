@@ -182,8 +182,9 @@ PlotScript draw(const LinePlot& plot, Canvas canvas) {
   Axis blocks = linear_axis(x.low, x.high, 8, false);
   std::erase_if(blocks.ticks, [](double tick) { return tick != std::round(tick); });
   canvas.x_axis(blocks, plot.x_axis, false);
-  canvas.y_axis(plot.log_y ? log_axis(y.low, y.high) : linear_axis(std::min(0.0, y.low), y.high, 5, true),
-                plot.y_axis);
+  canvas.y_axis(
+      plot.log_y ? log_axis(y.low, y.high) : linear_axis(std::min(0.0, y.low), 1.05 * y.high, 5, true),
+      plot.y_axis);  // room for the highest mark
   for (const auto& line : plot.lines) {
     const std::string color = style_color(line.style);
     std::vector<std::pair<double, double>> points;

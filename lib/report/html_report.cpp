@@ -38,7 +38,8 @@ std::string group_html(const Report& report, const GroupTable& group) {
   for (size_t v = 0; v < report.versions.size(); ++v) {
     const Version& version = report.versions[v];
     table += "<tr><th scope=\"row\" title=\"" + escaped_html(version.artifact) + "\">" +
-             escaped_html(version.name) + (version.original ? " <small>original</small>" : "") + "</th>";
+             escaped_html(version.name) +
+             (version.original && version.name != "original" ? " <small>original</small>" : "") + "</th>";
     for (const Column* column : group.columns) table += figure_cell(*column, column->figures[v]);
     table += "</tr>\n";
   }

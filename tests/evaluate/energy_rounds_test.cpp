@@ -187,12 +187,15 @@ struct Turns : Progress {
   std::vector<std::string> turns;
   std::vector<std::string> tasks;
   std::function<void(const std::string&)> on_begin = [](const std::string&) {};
+  std::function<void(size_t)> on_turn = [](size_t) {};
   void begin(const std::string& task, int64_t) override {
     tasks.push_back(task);
     on_begin(task);
   }
   void advance(int64_t, const std::string& detail) override {
-    if (!detail.empty()) turns.push_back(detail);
+    if (detail.empty()) return;
+    turns.push_back(detail);
+    on_turn(turns.size());
   }
 };
 
@@ -200,6 +203,7 @@ TEST_F(Simulated, ModelsTakeTurnsAndIdleIsMeasuredBeforeAndAfter) {
   const Subject a = open_subject(demo("gpt2"), false), b = open_subject(demo("llama"), false);
   EnergyMeter meter(options_);
   plan_.rounds = 2;
+  plan_.patience = 1;
   Turns progress;
   progress.on_begin = [&](const std::string& task) { watts_ = task == "energy" ? 100 : 20; };
   watts_ = 20;
@@ -228,6 +232,31 @@ TEST_F(Simulated, ModelsTakeTurnsAndIdleIsMeasuredBeforeAndAfter) {
       EXPECT_NEAR(net / w.report.total->joules, 0.8, 0.1);
     }
   }
+}
+
+TEST_F(Simulated, RoundsThatDifferAreFollowedByMore) {
+  const Subject a = open_subject(demo("gpt2"), false);
+  EnergyMeter meter(options_);
+  plan_ = {.seconds = 0.6, .rounds = 2, .steps = 10, .idle_seconds = 0};
+  const auto rounds_at = [&](double second_watts) {
+    Turns progress;
+    watts_ = 100;
+    progress.on_turn = [&](size_t) { watts_ = second_watts; };
+    const auto results = measure_energy({a.model.get()}, {{64}, {0}, {}}, meter, plan_, progress);
+    EXPECT_EQ(results[0].windows[0].round_joules.size(), progress.turns.size());
+    EnergyCost cost;
+    cost.windows = results[0].windows;
+    EXPECT_EQ(energy_json(cost)["windows"][0]["rounds"]["count"], progress.turns.size());
+    return progress.turns.size();
+  };
+  EXPECT_EQ(rounds_at(900), 4u);
+  plan_.deviation = 1;  // two values cannot deviate by more than 1.42 times their mean
+  EXPECT_EQ(rounds_at(100), 2u);
+  plan_.deviation = 0;
+  plan_.patience = 3;
+  EXPECT_EQ(rounds_at(900), 6u);
+  plan_.patience = 1;
+  EXPECT_EQ(rounds_at(900), 2u);
 }
 
 TEST_F(Simulated, WindowsAreLongAgainstTheCountersStep) {

@@ -1,7 +1,8 @@
 // A libnvidia-ml that does what FAKE_NVML says: "" works, "frozen" the energy counter stands still,
 // "backwards" it falls, "unsupported" it does not exist, "dead" neither does power, "mig" the card is
 // divided, "off" the driver is not loaded, "empty" there is no card, "steps" 100 W of real time, counted
-// every 20 ms. A second of the test is one reading: 100 J by the counter, 110 W by power.
+// every 20 ms, "bare" tells neither temperature nor limit. The card is one degree hotter at every look. A
+// second of the test is one reading: 100 J by the counter, 110 W by power.
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -54,6 +55,16 @@ int nvmlDeviceGetPowerUsage(void*, unsigned* milliwatts) {
   if (mode("dead")) return 3;
   *milliwatts = mode("steps") ? 100'000 : 110'000;
   return 0;
+}
+int nvmlDeviceGetTemperature(void*, int sensor, unsigned* celsius) {
+  static unsigned heat = 40;
+  if (sensor != 0) return 2;
+  *celsius = ++heat;
+  return mode("bare") ? 3 : 0;
+}
+int nvmlDeviceGetEnforcedPowerLimit(void*, unsigned* milliwatts) {
+  *milliwatts = 350'000;
+  return mode("bare") ? 3 : 0;
 }
 int nvmlDeviceGetMigMode(void*, unsigned* current, unsigned* pending) {
   *current = *pending = mode("mig") ? 1 : 0;

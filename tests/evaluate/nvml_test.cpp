@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <map>
 
+#include "lib/evaluate/energy_rounds.h"
+
 namespace qwb {
 namespace {
 
@@ -41,6 +43,32 @@ TEST_F(Nvml, CounterIsPreferredAndCheckedAgainstPower) {
   EXPECT_EQ(outcome.figure->device, "Fake GPU (0)");
   EXPECT_EQ(outcome.figure->domain, "gpu");
   EXPECT_THAT(outcome.figure->remark, HasSubstr("integrated power gives 660 J, +10.0 %"));
+}
+
+TEST_F(Nvml, TemperatureAndLimitStandBesideTheJoules) {
+  const EnergyOutcome outcome = window("");
+  ASSERT_TRUE(outcome.figure);
+  ASSERT_TRUE(outcome.figure->celsius_begin && outcome.figure->celsius_end);
+  EXPECT_EQ(*outcome.figure->celsius_end - *outcome.figure->celsius_begin, 1);
+  EXPECT_EQ(outcome.figure->power_limit_watts, 350);
+  const EnergyOutcome bare = window("bare");
+  ASSERT_TRUE(bare.figure);
+  EXPECT_FALSE(bare.figure->celsius_begin || bare.figure->celsius_end || bare.figure->power_limit_watts);
+  // Over rounds: where it began and where it ended; a limit that changed is none.
+  EnergyFigure second = *outcome.figure;
+  second.celsius_begin = 60;
+  second.celsius_end = 70;
+  const auto added = [&] {
+    EnergyReport one, two;
+    one.total = outcome.figure;
+    two.total = second;
+    return add_reports({one, two}).total.value();
+  };
+  EXPECT_EQ(added().celsius_begin, outcome.figure->celsius_begin);
+  EXPECT_EQ(added().celsius_end, 70);
+  EXPECT_EQ(added().power_limit_watts, 350);
+  second.power_limit_watts = 300;
+  EXPECT_FALSE(added().power_limit_watts);
 }
 
 TEST_F(Nvml, BadCountersFallBackToPower) {

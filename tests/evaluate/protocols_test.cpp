@@ -178,6 +178,14 @@ TEST(Texts, WikiTextHasThreeForms) {
   ASSERT_EQ(text.documents.size(), 2u);
   EXPECT_EQ(text.documents[0].bytes,
             static_cast<int64_t>(std::string(" = A = \n \n x y \n = = S = = \n z \n ").size()));
+  const EvaluationText rows = wikitext_jsonl_text(
+      "{\"text\": \"\"}\n{\"text\": \" = A = \\n\"}\n\n{\"text\": \"\"}\n{\"text\": \" x y \\n\"}\n"
+      "{\"text\": \" = = S = = \\n\"}\n{\"text\": \" z \\n\"}\n{\"text\": \"\"}\n{\"text\": \" = B = \\n\"}\n"
+      "{\"text\": \" q \\n\"}\n",
+      "wikitext2.jsonl");
+  EXPECT_EQ(rows.raw, text.raw);
+  EXPECT_EQ(rows.hash, text.hash);
+  EXPECT_THROW(wikitext_jsonl_text("{\"page\": \"\"}\n", "wikitext2.jsonl"), Error);
 }
 
 }  // namespace

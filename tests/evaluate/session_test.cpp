@@ -112,6 +112,24 @@ TEST(Evaluation, ComparesWithTheUnquantizedModelOnce) {
   EXPECT_EQ(nf4.memory["kv_tokens"], 256);
 }
 
+// With --kl the original's perplexity is measured alone and that of others beside it: memory tells of neither
+// then, but of the speed's work, which is the same.
+TEST(Evaluation, MemoryIsOfTheSameWorkForAll) {
+  const testing::Scratch scratch("same_work");
+  testing::make_artifact(demo("gpt2"), "nf4", scratch.path(), demo("gpt2").string());
+  EvaluationOptions options = few_windows();
+  options.quality.perplexity = options.quality.divergence = options.speed = true;
+  options.speed_options.grid = {{32}, {2}, {}};
+  options.speed_options.repetitions = 1;
+  Notes notes;
+  Evaluation evaluation(options, notes);
+  const Json plain = evaluation.run(demo("gpt2")).memory, nf4 = evaluation.run(scratch.path()).memory;
+  for (const char* key : {"kv_tokens", "kv_bytes"}) EXPECT_EQ(plain[key], nf4[key]) << key;
+  EXPECT_EQ(plain["kv_tokens"], 32);
+  for (const char* kind : {"kv_cache", "activations"})
+    EXPECT_EQ(plain["ledger"][kind]["peak"], nf4["ledger"][kind]["peak"]) << kind;
+}
+
 TEST(Evaluation, SaysWhyThereIsNoRatio) {
   const testing::Scratch scratch("no_ratio");
   testing::make_artifact(demo("gpt2"), "int8", scratch.path() / "lost", "/nonexistent/model");

@@ -114,6 +114,77 @@ TEST(Tasks, PreprocessingOfEverySchema) {
   EXPECT_EQ(read("piqa", R"({"goal": "g", "sol1": "s", "sol2": "t", "label": 1})").gold, 1);
 }
 
+// Every schema that the data sets are published in (make_tasks.py published): lm-eval's own requests.
+TEST(Tasks, PublishedSchemasAreReadAsTheyAre) {
+  const Json expected = parse_json(read_text(golden("published/expected.json")), "expected.json");
+  EXPECT_EQ(expected.size(), 11u);
+  for (const auto& [file, theirs] : expected.items()) {
+    SCOPED_TRACE(file);
+    TaskOptions options;
+    options.name = theirs.at("task").get<std::string>();
+    options.file = golden("published/" + file);
+    const TaskData data = load_task(options);
+    ASSERT_EQ(data.items.size(), theirs.at("items").size());
+    for (size_t i = 0; i < data.items.size(); ++i) {
+      Json requests = Json::array();
+      for (const TaskRequest& r : data.items[i].requests) requests.push_back({r.context, r.continuation});
+      EXPECT_EQ(requests, theirs.at("items")[i].at("requests"));
+      EXPECT_EQ(data.items[i].gold, theirs.at("items")[i].at("gold").get<int64_t>());
+    }
+  }
+}
+
+TEST(Tasks, AnswersThatComeApart) {
+  const testing::Scratch scratch("labels");
+  const auto write = [&](const char* name, const std::string& text) {
+    std::ofstream(scratch.path() / name, std::ios::trunc) << text;
+  };
+  const std::string question = R"({"goal": "g", "sol1": "s", "sol2": "t"})"
+                               "\n";
+  TaskOptions options;
+  options.name = "piqa";
+  options.file = scratch.path() / "valid.jsonl";
+  write("valid.jsonl", question + question);
+  const auto complaint = [&] { return message_of([&] { load_task(options); }, ErrorKind::failed); };
+  EXPECT_THAT(complaint(), HasSubstr("valid.jsonl:1"));
+  write("valid-labels.lst", "1\n0\n");
+  EXPECT_EQ(load_task(options).items[0].gold, 1);
+  EXPECT_EQ(load_task(options).items[1].gold, 0);
+  write("other.lst", "0\n1\n");
+  options.labels = scratch.path() / "other.lst";
+  EXPECT_EQ(load_task(options).items[1].gold, 1);
+  // What the user names comes before what stands in the lines.
+  write("answered.jsonl", R"({"goal": "g", "sol1": "s", "sol2": "t", "label": 1})"
+                          "\n");
+  options.file = scratch.path() / "answered.jsonl";
+  options.labels.clear();
+  EXPECT_EQ(load_task(options).items[0].gold, 1);
+  write("other.lst", "0\n");
+  options.labels = scratch.path() / "other.lst";
+  EXPECT_EQ(load_task(options).items[0].gold, 0);
+  options.file = scratch.path() / "valid.jsonl";
+  EXPECT_THAT(complaint(), HasSubstr("fewer answers than questions"));
+  write("other.lst", "0\n0\n0\n");
+  EXPECT_THAT(complaint(), HasSubstr("3 answers for 2 questions"));
+  write("other.lst", "0\n2\n");
+  EXPECT_THAT(complaint(), HasSubstr("valid.jsonl:2"));
+  options.name = "boolq";
+  EXPECT_THAT(message_of([&] { load_task(options); }, ErrorKind::usage), HasSubstr("stand in its lines"));
+}
+
+TEST(Tasks, TestPartsWithoutAnswersAreCalledThat) {
+  const auto read = [](const std::string& task, const char* line) {
+    return message_of([&] { find_task(task).read(parse_json(line, "l"), "l"); }, ErrorKind::failed);
+  };
+  EXPECT_THAT(read("hellaswag", R"({"activity_label": "a", "ctx_a": "a", "ctx_b": "b",
+      "endings": ["a", "b", "c", "d"], "label": ""})"),
+              HasSubstr("published without answers"));
+  EXPECT_THAT(read("piqa", R"({"goal": "g", "sol1": "s", "sol2": "t", "label": -1})"),
+              HasSubstr("published without answers"));
+  EXPECT_THAT(read("winogrande", R"({"sentence": "a _ b", "option1": "s", "option2": "t", "answer": ""})"),
+              HasSubstr("published without answers"));
+}
+
 TEST(Tasks, ExamplesComeFromOtherItems) {
   const TaskData own = data_of("piqa", 3);
   const std::vector<TaskItem> plain = data_of("piqa").items;
@@ -192,12 +263,14 @@ TEST(Tasks, BrokenLinesAreNamed) {
 }
 
 TEST(Tasks, OptionsAreRead) {
-  const TaskOptions o = parse_task_options("piqa=a=b.jsonl,shots=2,limit=10,examples=c.jsonl,seed=7");
+  const TaskOptions o =
+      parse_task_options("piqa=a=b.jsonl,shots=2,limit=10,examples=c.jsonl,labels=d.lst,seed=7");
   EXPECT_EQ(o.name, "piqa");
   EXPECT_EQ(o.file, "a=b.jsonl");
   EXPECT_EQ(o.shots, 2);
   EXPECT_EQ(o.limit, 10);
   EXPECT_EQ(o.examples, "c.jsonl");
+  EXPECT_EQ(o.labels, "d.lst");
   EXPECT_EQ(o.seed, 7u);
   for (const char* wrong :
        {"piqa", "x=f", "piqa=", "piqa=f,shots=-1", "piqa=f,shots=", "piqa=f,limit=2x", "piqa=f,y=1"})

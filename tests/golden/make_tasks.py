@@ -1,6 +1,7 @@
 """Task items made of the demo text, and lm-eval's answers to them.
 
 usage: make_tasks.py golden                                    writes tests/golden/tasks/ (24 items a task, demo models)
+       make_tasks.py published                                 writes tests/golden/tasks/published/: the data sets' own schemas
        make_tasks.py check QWB_EVAL MODEL ITEMS [--shots N]    compares qwb-eval with lm-eval item by item on MODEL
 Every schema that qwb-eval knows: LAMBADA-like passages whose last word is asked for, HellaSwag-like and PIQA-like continuations
 where the wrong ones come from other places of the text, ARC-like and BoolQ-like questions, WinoGrande-like blanks. Needs lm_eval,
@@ -129,6 +130,78 @@ def golden():
     (folder / "expected.json").write_text(json.dumps(expected) + "\n")
 
 
+def published_items():
+    """Items of our own in the fields, types and spellings that the data sets are published with: file -> (task, lines)."""
+    hellaswag = [
+        {"ind": 24, "activity_label": "Painting a fence", "ctx_a": "A woman stands before a fence.", "ctx_b": "she",
+         "ctx": "A woman stands before a fence. she", "endings": ["swims across it.", "is folding the lawn.",
+         "is the fence's wood.", "dips a brush into the paint."], "source_id": "activitynet~v_1", "split": "val",
+         "split_type": "indomain", "label": "3"},
+        {"ind": 18, "activity_label": "Health", "ctx_a": "[header] How to keep  a bird [title] Find a cage. [step] Birds need room [sic] to fly.",
+         "ctx_b": "", "ctx": "[header] How to keep  a bird", "endings": ["[substeps] Buy the largest one. [title] Feed it.", "Sell it [ and go",
+         " Leave it  open.", "\u00c9tude [step] for a caf\u00e9."], "source_id": "wikihow~1", "split": "val", "split_type": "zeroshot", "label": "0"}]
+    hub_arc = [
+        {"id": "MCAS_1", "question": "Which of these is made by bees?", "choices": {"text": ["honey",
+         "glass", "iron ore", "rain"], "label": ["A", "B", "C", "D"]}, "answerKey": "A"},
+        {"id": "NYSEDREGENTS_2", "question": "Which one flows?", "choices": {"text": ["apple", "cloud", "stone", "river"],
+         "label": ["1", "2", "3", "4"]}, "answerKey": "4"},
+        {"id": "AKDE_3", "question": "How many?", "choices": {"text": ["one", "two", "three"], "label": ["A", "B", "C"]}, "answerKey": "C"},
+        {"id": "X_5", "question": "Which letter is fifth?", "choices": {"text": ["a", "b", "c", "d", "e"], "label": ["A", "B", "C", "D", "E"]},
+         "answerKey": "E"}]
+    piqa = [{"goal": "To keep soup warm, it's best to", "sol1": "put it into a fridge", "sol2": "put a lid on it"},
+            {"goal": "what do you do with a \"wet\" floor?", "sol1": "mop it dry.", "sol2": "water it."},
+            {"goal": "To dry a coat", "sol1": "hang it", "sol2": "fold it"}]
+    winogrande = [{"qID": "AB-2", "sentence": "Anna ran much faster than Berta so _ came home later.",
+                   "option1": "Anna", "option2": "Berta", "answer": "2"},
+                  {"qID": "x-1", "sentence": "They took the sofa, not the chair, since the _ was soft.", "option1": "sofa", "option2": "chair",
+                   "answer": "1"}]
+    lambada = [{"text": "he opened the drawer , and there lay the key to the old drawer"},
+               {"text": "\u201cWait here and I'll bring the boat.\u201d She'd said it twice.\n\n\u201cWe won't need it.\u201d\n\n"
+                        "He looked at the water and then, slowly, at the boat"}]
+    boolq = [{"question": "does every lake freeze in winter", "title": "Lake", "answer": True,
+              "passage": "Lakes of this country freeze in winter."},
+             {"question": "is the moon a star", "answer": False, "passage": "The Moon is Earth's only natural satellite. \u2014 1.3 light-seconds"}]
+    return {"hellaswag.hub.jsonl": ("hellaswag", hellaswag),
+            "hellaswag_val.jsonl": ("hellaswag", [{**d, "label": int(d["label"])} for d in hellaswag]),
+            "arc.hub.jsonl": ("arc_easy", hub_arc),
+            "ARC-Easy-Test.jsonl": ("arc_easy", [{"id": d["id"], "answerKey": d["answerKey"], "question": {"stem": d["question"], "choices": [
+                {"text": t, "label": n} for t, n in zip(d["choices"]["text"], d["choices"]["label"])]}} for d in hub_arc]),
+            "piqa.hub.jsonl": ("piqa", [{**d, "label": n} for d, n in zip(piqa, (1, 0, 0))]),
+            "piqa_valid.jsonl": ("piqa", piqa),
+            "winogrande_dev.jsonl": ("winogrande", winogrande),
+            "lambada.hub.jsonl": ("lambada_openai", lambada),
+            "boolq.hub.jsonl": ("boolq", boolq),
+            "boolq_superglue.jsonl": ("boolq", [{"question": d["question"], "passage": d["passage"], "idx": i, "label": int(d["answer"])}
+                                                for i, d in enumerate(boolq)]),
+            "boolq_superglue_own.jsonl": ("boolq", [{"question": d["question"], "passage": d["passage"], "idx": i, "label": d["answer"]}
+                                                    for i, d in enumerate(boolq)])}
+
+
+def published():
+    """What lm-eval asks of each file, after it was brought into the form that lm-eval's own task reads."""
+    from lm_eval.api.task import ConfigurableTask
+    folder, scratch, expected = ROOT / "tests/golden/tasks/published", Path(tempfile.mkdtemp()), {}
+    folder.mkdir(parents=True, exist_ok=True)
+    items = published_items()
+    (folder / "piqa_valid-labels.lst").write_text("1\n0\n0\n")
+    for name, (task, lines) in items.items():
+        (folder / name).write_text("".join(json.dumps(x) + "\n" for x in lines))
+        hub = {"hellaswag": "hellaswag.hub.jsonl", "arc_easy": "arc.hub.jsonl", "piqa": "piqa.hub.jsonl", "boolq": "boolq_superglue.jsonl"}
+        form = items[hub.get(task, name)][1]
+        (scratch / name).write_text("".join(json.dumps(x) + "\n" for x in form))
+        asked = ConfigurableTask(config=configuration(task, scratch / name))
+        asked.build_all_requests()
+        rows = [{"requests": [], "gold": asked.doc_to_target(doc)} for doc in asked.test_docs()]
+        for instance in asked.instances:
+            rows[instance.doc_id]["requests"].append(list(instance.args))
+        if task == "winogrande":  # lm-eval calls the context target there
+            rows = [{**row, "gold": asked.doc_to_text(doc)} for row, doc in zip(rows, asked.test_docs())]
+        if task == "lambada_openai":
+            rows = [{**row, "gold": 0} for row in rows]
+        expected[name] = {"task": task, "items": [{**row, "gold": int(row["gold"])} for row in rows]}
+    (folder / "expected.json").write_text(json.dumps(expected) + "\n")
+
+
 def best(numbers):
     return max(range(len(numbers)), key=lambda i: (numbers[i], -i))
 
@@ -166,4 +239,4 @@ def check():
     sys.exit(failed)
 
 
-golden() if sys.argv[1] == "golden" else check()
+{"golden": golden, "published": published, "check": check}[sys.argv[1]]()

@@ -110,6 +110,36 @@ TEST(Judgements, SpeedIsComparedByRangesAndSaysThatTheyAreOfOneRun) {
   EXPECT_THAT(statements(twice, "b", kFor), Not(Contains(HasSubstr("decode"))));
 }
 
+TEST(Judgements, TheWorstIsNamedOnlyIfItIsSurelySo) {
+  const auto worst_of = [](double least) {
+    const Report report = report_of({speed_record("/a", 100, least, 105), speed_record("/b", 200, 190, 210),
+                                     speed_record("/c", 101, 99, 104)});
+    return statements(report, "a", kAgainst);
+  };
+  EXPECT_THAT(worst_of(95), Not(Contains(HasSubstr("slowest"))));  // c may be slower
+  const Report apart = report_of({speed_record("/a", 100, 95, 105), speed_record("/b", 200, 190, 210),
+                                  speed_record("/c", 150, 140, 160)});
+  EXPECT_THAT(statements(apart, "a", kAgainst), Contains(HasSubstr("slowest decode of 3 measured")));
+}
+
+TEST(Judgements, NothingIsSaidAgainstTheOriginalWithinError) {
+  const auto compared = [](double least, double most) {
+    Json original = speed_record("/o", 100, 95, 105);
+    original["method"] = "none";
+    const Report report = report_of({original, speed_record("/b", 110, least, most)});
+    EXPECT_TRUE(report.versions[0].original);
+    return statements(report, "b", kFor);
+  };
+  EXPECT_THAT(compared(108, 112), Contains(HasSubstr("1.10 times the original's")));
+  EXPECT_THAT(compared(104, 112), Not(Contains(HasSubstr("the original's"))));
+}
+
+TEST(Judgements, WhoIsLargerBeatsNobody) {
+  const Report report = report_of({loss_record("/small", "rtn", 2000000, 33, 1.10, 0.002),
+                                   loss_record("/large", "gptq", 3000000, 31, 1.02, 0.002)});
+  EXPECT_THAT(statements(report, "small", kAgainst), Not(Contains(HasSubstr("no larger"))));
+}
+
 TEST(Judgements, EstimatesOfJoulesAreCalledSo) {
   Json a = size_record("/a", "rtn", 3000000, 4), b = size_record("/b", "gptq", 2000000, 4);
   add_joules(a, 2, 1.9, 2.1, "estimated");

@@ -101,9 +101,10 @@ TEST_F(EvalQuality, ProtocolsInTheRecord) {
 }
 
 TEST_F(EvalQuality, TextsByName) {
-  const RunResult absent = eval({gpt2_, "--text", "wikitext2"});
+  const RunResult absent = eval({gpt2_, "--text", "wikitext2"},
+                                {.environment = {{"HF_HUB_OFFLINE", "1"}, {"HF_HOME", file("hf")}}});
   EXPECT_EQ(absent.code, 3);
-  EXPECT_THAT(absent.err, HasSubstr("download wikitext-2-raw-v1.zip"));
+  EXPECT_THAT(absent.err, HasSubstr("the text 'wikitext2' is not here"));  // tests/hub has the rest
   std::ofstream(file("wiki.test.raw"))
       << " = A = \n \n " << read_text(demo("text/eval.txt")).substr(0, 5000) << "\n";
   const RunOptions there = {.environment = {{"QWB_DATA", scratch_.path().string()}}};
@@ -271,9 +272,70 @@ TEST_F(EvalQuality, DamageIsAnErrorOfItsOwnRow) {
   EXPECT_EQ(brief({nf4, "--windows", "2"}).code, 0);  // kept; then the artifact is damaged
   std::filesystem::resize_file(nf4 + "/model.safetensors", 100'000);
   const RunResult result = brief({nf4, gpt2_, "--windows", "2", "--json"});
-  EXPECT_NE(result.code, 0);
+  EXPECT_EQ(result.code, 4);
   EXPECT_EQ(lines(result.out).size(), 1u);  // the other model's row
-  EXPECT_THAT(result.err, HasSubstr("nf4"));
+  EXPECT_THAT(result.err, HasSubstr("differ from qwb.sums: model.safetensors"));
+}
+
+// One bit of the weights, which no size and no header tells.
+TEST_F(EvalQuality, ABitThatFlippedAfterTheArtifactWasCachedIsSeen) {
+  const RunResult made = run({QWB_BIN_DIR "/qwb-quantize", "--model", gpt2_, "--method", "nf4", "-q"},
+                             {.environment = {{"QWB_CACHE", file("cache")}}});
+  ASSERT_EQ(made.code, 0) << made.err;
+  const std::string folder = lines(made.out).back();
+  const std::vector<std::string> work = {folder, gpt2_, "--windows", "2", "--json"};
+  EXPECT_EQ(lines(brief(work).out).size(), 2u);
+  const std::string weights = folder + "/model.safetensors";
+  std::filesystem::permissions(weights, std::filesystem::perms::owner_all);
+  const auto time = std::filesystem::last_write_time(weights);
+  std::fstream bytes(weights, std::ios::in | std::ios::out | std::ios::binary);
+  bytes.seekg(-1000, std::ios::end);
+  const char byte = static_cast<char>(bytes.peek() ^ 4);
+  bytes.seekp(-1000, std::ios::end);
+  bytes.put(byte);
+  bytes.close();
+  std::filesystem::last_write_time(weights, time);  // a disk that rots does not touch it
+  const RunResult result = brief(work);
+  EXPECT_EQ(result.code, 4);
+  EXPECT_THAT(result.err, HasSubstr("differ from qwb.sums: model.safetensors"));
+  EXPECT_EQ(lines(result.out).size(), 1u);
+}
+
+// Wherever the weights are broken, the module is named, and what was measured before is printed.
+TEST_F(EvalQuality, NaNNamesTheModuleAndStopsOnlyItsOwnRow) {
+  std::filesystem::copy(gpt2_, file("broken"), std::filesystem::copy_options::recursive);
+  const std::string weights = file("broken/model.safetensors");
+  std::filesystem::permissions(weights, std::filesystem::perms::owner_all);
+  std::fstream bytes(weights, std::ios::in | std::ios::out | std::ios::binary);
+  uint64_t header = 0;
+  bytes.read(reinterpret_cast<char*>(&header), 8);
+  std::string text(header, ' ');
+  bytes.read(text.data(), static_cast<std::streamsize>(header));
+  const Json tensors = parse_json(text, "header");
+  for (const auto& [name, tensor] : tensors.items()) {
+    if (!name.ends_with("h.2.mlp.c_proj.weight")) continue;
+    const uint32_t nan = 0x7fc00000;  // the demo gpt2 is f32
+    bytes.seekp(static_cast<std::streamoff>(8 + header + tensor["data_offsets"][0].get<uint64_t>()));
+    bytes.write(reinterpret_cast<const char*>(&nan), 4);
+  }
+  bytes.close();
+  const RunResult result = brief({gpt2_, file("broken"), "--windows", "2", "--json"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_THAT(result.err, HasSubstr("NaN or Inf first appears in block 2, transformer.h.2.mlp.c_proj"));
+  ASSERT_EQ(lines(result.out).size(), 1u);
+  EXPECT_GT(parse_json(lines(result.out)[0], "record")["perplexity"]["value"].get<double>(), 1);
+}
+
+TEST_F(EvalQuality, ATextShorterThanOneWindowSaysSo) {
+  std::ofstream(file("short.txt")) << "Once upon a time";
+  for (const char* protocol : {"windows", "llama.cpp"}) {
+    const RunResult result = eval({gpt2_, "--text", file("short.txt"), "--context", "128", "--protocol",
+                                   protocol, "--task", task("piqa") + ",limit=2", "--ppl", "--json"});
+    EXPECT_EQ(result.code, 2) << protocol;
+    EXPECT_THAT(result.err, HasSubstr("short.txt")) << protocol;
+    EXPECT_EQ(parse_json(result.out, "record")["tasks"].size(), 1u);  // what could be measured is kept
+  }
+  EXPECT_EQ(eval({gpt2_, "--text", file("short.txt"), "--protocol", "hf-stride"}).code, 0);  // it takes any
 }
 
 TEST_F(EvalQuality, RecordsOfOtherSchemasAreRefused) {

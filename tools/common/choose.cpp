@@ -5,6 +5,7 @@
 #include <system_error>
 #include <vector>
 
+#include "formats/qwb.h"
 #include "formats/registry.h"
 #include "lib/base/error.h"
 #include "tools/common/pull.h"
@@ -57,6 +58,21 @@ void require_model_folder(const Path& folder) {
   const bool exists = std::filesystem::exists(folder, ignored);
   throw Error(ErrorKind::not_found, exists ? "no config.json in this folder" : "no such model folder",
               folder.string(), kAdvice);
+}
+
+void require_undamaged(const Path& folder) {
+  std::vector<std::string> damaged;
+  try {
+    damaged = damaged_files(folder);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    throw Error(ErrorKind::verification, error.what(), folder.string(), "make the artifact again");
+  }
+  if (damaged.empty()) return;
+  std::string names;
+  for (const std::string& name : damaged) names += (names.empty() ? "" : ", ") + name;
+  throw Error(ErrorKind::verification, "differ from qwb.sums: " + names, folder.string(),
+              "make the artifact again");
 }
 
 Path choose_model(const std::string& flag, Progress& progress) {

@@ -32,6 +32,9 @@ Path demo_path(const std::string& name);
 // holds one.
 void require_model_folder(const Path& folder);
 
+// Throws verification, naming the files, if an artifact's bytes are not what they were; every byte is read.
+void require_undamaged(const Path& folder);
+
 // The path of the running program.
 Path executable_path();
 

@@ -132,4 +132,11 @@ Path calibration_file(const std::string& source, Progress& progress) {
   return file;
 }
 
+Path published_file(const std::string& dataset, const std::string& file, Progress& progress) {
+  const HubSettings settings = HubSettings::from_environment();
+  const RepoName repo = parse_repo(dataset, RepoKind::dataset);
+  if (const auto here = cached_file(settings, repo, file)) return *here;
+  return pull(settings, repo, {{file}, {}}, progress).folder / file;
+}
+
 }  // namespace qwb

@@ -20,4 +20,7 @@ Path model_folder(const std::string& name, Progress& progress);
 // it, usage for what is none of these.
 Path calibration_file(const std::string& source, Progress& progress);
 
+// A file of a data set on the Hub, "OWNER/NAME". Throws what Pull throws.
+Path published_file(const std::string& dataset, const std::string& file, Progress& progress);
+
 }  // namespace qwb

@@ -2,14 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
-
 #include "lib/base/error.h"
+#include "lib/base/text.h"
 #include "tools/common/choose.h"
 #include "tools/common/pull.h"
 #include "tools/common/quantities.h"
 #include "tools/common/result_cache.h"
-#include "lib/base/text.h"
+#include "tools/common/wikitext.h"
 
 namespace qwb {
 namespace {
@@ -22,25 +21,13 @@ std::string protocol_help() {
 
 std::string task_help() {
   std::string text =
-      "Answer a task from a jsonl file: NAME=FILE[,shots=N][,limit=N][,examples=FILE][,seed=N]. Scored as "
-      "lm-eval "
-      "does: acc, acc_norm (per character), flips against the baseline. May be given several times. NAME:";
+      "Answer a task from a jsonl file: "
+      "NAME=FILE[,shots=N][,limit=N][,examples=FILE][,labels=FILE][,seed=N]. "
+      "Scored as lm-eval does: acc, acc_norm (per character), flips against the baseline. May be given "
+      "several "
+      "times. NAME:";
   for (const Task& task : tasks()) text += "\n" + task.name + " (" + task.summary + ")";
   return text;
-}
-
-Path wikitext_file() {
-  const char* data = std::getenv("QWB_DATA");  // NOLINT(concurrency-mt-unsafe)
-  const Path folder = data != nullptr ? data : "";
-  for (const char* name : {"wiki.test.raw", "wikitext-2-raw/wiki.test.raw"}) {
-    std::error_code ignored;
-    if (!folder.empty() && std::filesystem::exists(folder / name, ignored)) return folder / name;
-  }
-  throw Error(
-      ErrorKind::not_found, "the text 'wikitext2' is not here", {},
-      "download wikitext-2-raw-v1.zip (huggingface.co/datasets/ggml-org/ci has it), unpack "
-      "wiki.test.raw into a folder and name that folder by QWB_DATA; the Hub's Salesforce/wikitext holds "
-      "it as parquet only, which is not read here");
 }
 
 void add_perplexity_flags(CLI::App& app, QualityFlags& f) {
@@ -106,10 +93,7 @@ EvaluationText evaluation_text(const std::string& name, Tool& tool) {
     if (name.empty()) tool.note("text " + file.string() + " (the demo; --text chooses another)");
     return read_evaluation_text(file);
   }
-  if (name == "wikitext2") {
-    const Path file = wikitext_file();
-    return wikitext_text(read_text(file), file.string());
-  }
+  if (name == "wikitext2") return wikitext2_text(tool.progress());
   std::error_code ignored;
   if (!std::filesystem::exists(name, ignored) && name.find(':') != std::string::npos)
     return read_evaluation_text(calibration_file(name, tool.progress()));

@@ -42,8 +42,8 @@ std::vector<std::string> gate_failures(const QualityFlags& flags, const QualityR
 // --lm-eval-json: the tasks' results, atomically. Throws as opening the model and writing do.
 void write_lm_eval_json(const Path& file, const Path& model, const QualityRecord& record);
 
-// The text behind --text: "demo", "wikitext2" (wiki.test.raw, from the folder QWB_DATA), a file, or a file of
-// a data set on the Hub as OWNER/NAME:FILE. Throws not_found with the way to get it.
+// The text behind --text: "demo", "wikitext2" (wikitext.h), a file, or a file of a data set on the Hub as
+// OWNER/NAME:FILE. Throws not_found with the way to get it.
 EvaluationText evaluation_text(const std::string& name, Tool& tool);
 
 }  // namespace qwb

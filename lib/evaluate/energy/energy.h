@@ -28,6 +28,10 @@ struct EnergyFigure {
   double watts = 0;     // joules / seconds
   std::string remark;   // a doubt or a formula that belongs beside the number; may be empty
   std::optional<double> integrated_joules = {};  // nvml-counter: by the power readings of the same window
+  // GPUs, if the driver tells: at the window's two ends, since hot silicon leaks more; and the power to which
+  // the card is held.
+  std::optional<double> celsius_begin = {}, celsius_end = {};
+  std::optional<double> power_limit_watts = {};
 };
 
 // How finely a counter counts, as found by watching it.

@@ -32,7 +32,10 @@ struct Functions {
   int (*name)(Device, char*, unsigned) = nullptr;
   int (*energy)(Device, unsigned long long*) = nullptr;
   int (*power)(Device, unsigned*) = nullptr;
-  int (*mig)(Device, unsigned*, unsigned*) = nullptr;  // optional
+  // Optional:
+  int (*mig)(Device, unsigned*, unsigned*) = nullptr;
+  int (*temperature)(Device, int, unsigned*) = nullptr;  // sensor 0: the GPU; degrees Celsius
+  int (*limit)(Device, unsigned*) = nullptr;             // milliwatts
 };
 
 // The loaded library; shut down and closed with the last source.
@@ -72,6 +75,8 @@ class Library {
   }
   bool resolve() {
     find(functions.mig, "nvmlDeviceGetMigMode");
+    find(functions.temperature, "nvmlDeviceGetTemperature");
+    find(functions.limit, "nvmlDeviceGetEnforcedPowerLimit");
     return find(functions.init, "nvmlInit_v2") && find(functions.shutdown, "nvmlShutdown") &&
            find(functions.count, "nvmlDeviceGetCount_v2") &&
            find(functions.handle, "nvmlDeviceGetHandleByIndex_v2") &&
@@ -116,6 +121,7 @@ class Gpu : public EnergySource {
 
   void start(double now) override {
     began_ = now;
+    celsius_ = celsius();
     power_.start();
     unsigned long long millijoules = 0;
     const int code = library_->functions.energy(device_, &millijoules);
@@ -145,6 +151,9 @@ class Gpu : public EnergySource {
                         counted ? "" : counter_.reason(),
                         {}};
     figure.watts = figure.seconds > 0 ? figure.joules / figure.seconds : 0;
+    figure.celsius_begin = celsius_;
+    figure.celsius_end = celsius();
+    figure.power_limit_watts = limit();
     if (counted) figure.integrated_joules = integrated;
     if (counted) figure.remark = power_disagreement(figure);
     return {figure, ""};
@@ -166,6 +175,17 @@ class Gpu : public EnergySource {
     return code == 3 ? "the energy counter is not supported"
                      : fmt::format("the energy counter cannot be read (code {})", code);
   }
+  std::optional<double> celsius() const {
+    unsigned degrees = 0;
+    const auto read = library_->functions.temperature;
+    return read != nullptr && read(device_, 0, &degrees) == 0 ? std::optional<double>(degrees) : std::nullopt;
+  }
+  std::optional<double> limit() const {
+    unsigned milliwatts = 0;
+    const auto read = library_->functions.limit;
+    if (read == nullptr || read(device_, &milliwatts) != 0 || milliwatts == 0) return std::nullopt;
+    return milliwatts * 1e-3;
+  }
   void sample_power(double now) {
     unsigned milliwatts = 0;
     if (library_->functions.power(device_, &milliwatts) == 0) power_.sample(milliwatts * 1e-3, now);
@@ -176,6 +196,7 @@ class Gpu : public EnergySource {
   std::string name_;
   WrappingCounter counter_;
   PowerIntegral power_;
+  std::optional<double> celsius_;
   double began_ = 0;
 };
 

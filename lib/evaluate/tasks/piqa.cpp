@@ -1,4 +1,5 @@
-// PIQA: {"goal", "sol1", "sol2", "label": 0 or 1}.
+// PIQA: {"goal", "sol1", "sol2", "label": 0 or 1}; its own release has the labels apart (valid.jsonl and
+// valid-labels.lst).
 #include "lib/evaluate/tasks/field.h"
 #include "lib/evaluate/tasks/task.h"
 
@@ -18,6 +19,7 @@ Task piqa_task() {
           .summary = "which of two ways to a goal",
           .last_word = false,
           .normalized = true,
+          .label_key = "label",
           .read = read};
 }
 

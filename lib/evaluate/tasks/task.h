@@ -27,8 +27,10 @@ struct Task {
   std::string name;
   double version = 1;
   std::string summary;
-  bool last_word = false;   // acc: is every token of the continuation the most likely one; and perplexity
-  bool normalized = false;  // reports acc_norm
+  bool last_word = false;      // acc: is every token of the continuation the most likely one; and perplexity
+  bool normalized = false;     // reports acc_norm
+  std::string label_key = {};  // where published files have answers apart (NAME-labels.lst, a line each): the
+                               // field they belong into
   std::function<TaskDocument(const Json& line, const std::string& where)> read;
 };
 const std::vector<Task>& tasks();
@@ -61,9 +63,10 @@ struct TaskOptions {
   int64_t limit = 0;     // the first items only; 0: all
   Path examples = {};    // few-shot examples come from this file (the training part, say); empty: from `file`
                          // itself, never an item's own
+  Path labels = {};      // the answers, a line each; empty: in `file`, or beside it as NAME-labels.lst
   uint32_t seed = 1234;  // of the draw of examples: lm-eval's default
 };
-// "NAME=FILE[,shots=N][,limit=N][,examples=FILE][,seed=N]". Throws usage.
+// "NAME=FILE[,shots=N][,limit=N][,examples=FILE][,labels=FILE][,seed=N]". Throws usage.
 TaskOptions parse_task_options(const std::string& text);
 
 struct TaskData {

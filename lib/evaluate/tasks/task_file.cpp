@@ -18,21 +18,67 @@ struct Line {
   TaskDocument document;
 };
 
-std::vector<Line> read_lines(const Task& task, const Path& file) {
+std::string line_place(const Path& file, int64_t number) {
+  return fmt::format("{}:{}", file.string(), number);
+}
+
+// Answers that come apart from their questions, a line each.
+class Labels {
+ public:
+  Labels(const Task& task, const Path& file, const Path& labels)
+      : key_(task.label_key), file_(labels), named_(!labels.empty()) {
+    const Path beside = file.parent_path() / (file.stem().string() + "-labels.lst");
+    if (key_.empty() && !labels.empty())
+      throw Error(ErrorKind::usage, "the answers of " + task.name + " stand in its lines", labels.string());
+    std::error_code ignored;
+    if (file_.empty() && !key_.empty() && std::filesystem::exists(beside, ignored)) file_ = beside;
+  }
+  // Answers that the user named come before those in the lines.
+  void complete(Json& line) {
+    if (file_.empty() || !line.is_object() || (json_has(line, key_) && !named_)) return;
+    if (lines_.empty()) read();
+    if (next_ >= lines_.size())
+      throw Error(ErrorKind::failed, "there are fewer answers than questions", file_.string());
+    line[key_] = lines_[next_++];
+  }
+  void require_end() const {
+    if (next_ != 0 && next_ != lines_.size())
+      throw Error(ErrorKind::failed,
+                  fmt::format("there are {} answers for {} questions", lines_.size(), next_), file_.string());
+  }
+
+ private:
+  void read() {
+    std::istringstream text(read_text(file_));
+    for (std::string line; std::getline(text, line);) {
+      if (!strip(line).empty()) lines_.emplace_back(strip(line));
+    }
+  }
+  std::string key_;
+  Path file_;
+  bool named_;
+  std::vector<std::string> lines_;
+  size_t next_ = 0;
+};
+
+std::vector<Line> read_lines(const Task& task, const Path& file, const Path& label_file = {}) {
   std::vector<Line> lines;
+  Labels labels(task, file, label_file);
   std::istringstream text(read_text(file));
   int64_t number = 0;
   for (std::string line; std::getline(text, line);) {
     ++number;
     if (strip(line).empty()) continue;
-    const std::string where = fmt::format("{}:{}", file.string(), number);
+    const std::string where = line_place(file, number);
     Json json = parse_json(line, where);
+    labels.complete(json);
     TaskDocument document = task.read(json, where);
     for (const std::string& continuation : document.continuations) {
       if (strip(continuation).empty()) throw Error(ErrorKind::failed, "a choice is empty", where);
     }
     lines.push_back({std::move(json), std::move(document)});
   }
+  labels.require_end();
   if (lines.empty()) throw Error(ErrorKind::failed, "the task file has no items", file.string());
   return lines;
 }
@@ -142,9 +188,11 @@ TaskOptions parse_task_options(const std::string& text) {
       options.seed = static_cast<uint32_t>(option_number(key, value));
     } else if (key == "examples") {
       options.examples = value;
+    } else if (key == "labels") {
+      options.labels = value;
     } else {
       throw Error(ErrorKind::usage, "--task: unknown '" + part + "'", {},
-                  "there are: shots, limit, examples, seed");
+                  "there are: shots, limit, examples, labels, seed");
     }
   }
   return options;
@@ -154,7 +202,7 @@ TaskData load_task(const TaskOptions& options) {
   TaskData data;
   data.task = &find_task(options.name);
   data.options = options;
-  const std::vector<Line> lines = read_lines(*data.task, options.file);
+  const std::vector<Line> lines = read_lines(*data.task, options.file, options.labels);
   data.original = std::ssize(lines);
   const bool own = options.examples.empty();
   const std::vector<Line> other =
