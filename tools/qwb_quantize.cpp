@@ -8,13 +8,14 @@
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
+#include "lib/base/text.h"
+#include "lib/tensor/large_buffers.h"
 #include "tools/common/convert_job.h"
 #include "tools/common/gguf_job.h"
 #include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"
 #include "tools/common/requantize.h"
 #include "tools/common/run_journal.h"
-#include "lib/base/text.h"
 #include "tools/common/tool.h"
 #include "tools/common/work_report.h"
 
@@ -206,6 +207,7 @@ int quantize(const Options& options, Tool& tool) {
   check_out(options);
   const QuantizeJob job(options.wanted->request(tool), tool.progress());
   check_format(options, job.plan());
+  if (!job.plan().needs_calibration()) reuse_large_buffers();  // one module after the other
   save_calibration(job, options, tool);
   const Store store;
   if (tool.dry_run()) return tell_plan(job, store, options, tool);
