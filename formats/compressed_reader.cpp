@@ -163,6 +163,9 @@ void CompressedReader::find_scales() {
   group_size_ = groups_ == 1 ? in_ : 0;
   std::vector<int64_t> sizes = settings_.group_sizes;
   if (settings_.block_columns > 0) sizes.push_back(settings_.block_columns);
+  // Of several sizes in the config that give this number of groups the one that divides the row.
+  std::stable_partition(sizes.begin(), sizes.end(),
+                        [&](int64_t size) { return size > 0 && in_ % size == 0; });
   sizes.push_back(ceil_div(in_, groups_));
   for (const int64_t size : sizes) {
     if (group_size_ == 0 && size > 0 && size <= in_ && ceil_div(in_, size) == groups_) group_size_ = size;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <future>
+#include <memory>
 
 #include "formats/companions.h"
 #include "formats/convert_weights.h"
@@ -246,11 +248,23 @@ LoadedWeight Conversion::load(const ConvertedModule& module) const {
   return result;
 }
 
-void Conversion::write_module(ConvertedModule& module, ShardedWriter& writer) {
-  const TargetModule& target = module.target;
-  LoadedWeight loaded = load(module);
-  const Weight original = loaded.weight;
+// A module on its way to the disk, with everything that its views look at.
+struct Conversion::Outgoing {
+  LoadedWeight loaded;
+  Weight original;
   QuantizedTensor anew;
+  PackedTensors tensors;
+};
+
+// Rearranges a module and hands it to a thread that writes it, while the next one is rearranged: the system
+// lets only one thread at a time write into a file.
+std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWriter& writer) {
+  const TargetModule& target = module.target;
+  auto outgoing = std::make_shared<Outgoing>();
+  LoadedWeight& loaded = outgoing->loaded;
+  QuantizedTensor& anew = outgoing->anew;
+  loaded = load(module);
+  const Weight original = outgoing->original = loaded.weight;
   if (module.how == How::requantized) {
     const FloatBuffer values = read_out_in_f32(original);
     anew = options_.requantizer->quantize(target.name, original.out, original.in, values.data());
@@ -271,10 +285,12 @@ void Conversion::write_module(ConvertedModule& module, ShardedWriter& writer) {
   }
   const PackedFormat& format = module.how == How::plain ? find_packed_format("huggingface") : target_;
   module.target.form = weight_form(loaded.weight);
-  const PackedTensors tensors = format.write(target, loaded.weight, settings_);
-  for (const auto& [name, view] : tensors.views) writer.put(name, view.bytes);
+  outgoing->tensors = format.write(target, loaded.weight, settings_);
   if (module.how == How::plain) module.error = weight_distance(original, nullptr, target.dtype);
-  for (const auto& [name, view] : weight_parts(original)) source_.source->release(view);
+  return std::async(std::launch::async, [this, outgoing, &writer] {
+    for (const auto& [name, view] : outgoing->tensors.views) writer.put_part(name, 0, view.bytes);
+    for (const auto& [name, view] : weight_parts(outgoing->original)) source_.source->release(view);
+  });
 }
 
 void Conversion::write_plain(const std::string& name, ShardedWriter& writer) const {
@@ -345,11 +361,15 @@ void Conversion::write(const Path& folder, Progress& progress) {
   for (const std::string& name : copied_)
     total += static_cast<int64_t>(source_.source->find(name)->bytes.size());
   progress.begin("converting to " + target_.name(), total);
+  std::future<void> writing;
   for (ConvertedModule& module : modules_) {
     check_interrupt();
-    write_module(module, writer);
+    std::future<void> next = write_module(module, writer);
+    if (writing.valid()) writing.get();
+    writing = std::move(next);
     progress.advance(module.source_bytes, module.target.name);
   }
+  if (writing.valid()) writing.get();
   for (const std::string& name : copied_) {
     write_plain(name, writer);
     progress.advance(static_cast<int64_t>(source_.source->find(name)->bytes.size()), name);

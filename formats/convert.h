@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <future>
 #include <optional>
 #include <string>
 #include <vector>
@@ -61,7 +62,8 @@ class Conversion {
   int64_t tensor_bytes() const;
 
   // Writes the folder, which appears complete or not at all. Peak memory: the tensors of one module in both
-  // forms. Throws usage if it exists (unless options.replace).
+  // forms, and in the new form those of the one before, which are being written. Throws usage if it exists
+  // (unless options.replace).
   void write(const Path& folder, Progress& progress);
 
  private:
@@ -74,7 +76,8 @@ class Conversion {
   bool blocks_stay() const;
   WeightForm form_of(const std::string& module) const;
   LoadedWeight load(const ConvertedModule& module) const;
-  void write_module(ConvertedModule& module, class ShardedWriter& writer);
+  struct Outgoing;
+  std::future<void> write_module(ConvertedModule& module, class ShardedWriter& writer);
   void write_plain(const std::string& name, class ShardedWriter& writer) const;
   Json config() const;
   ConversionRecord record() const;

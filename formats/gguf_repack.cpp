@@ -108,8 +108,13 @@ void put_codes(const uint8_t* codes, bool five, std::byte* at) {
 }
 
 void take_codes(const std::byte* at, bool five, uint8_t* codes) {
-  const uint32_t high = five ? load<uint32_t>(at) : 0;
-  if (five) at += 4;
+  if (!five) {  // two loops without conditions become vectors
+    for (int i = 0; i < 16; ++i) codes[i] = static_cast<uint8_t>(at[i]) & 15;
+    for (int i = 0; i < 16; ++i) codes[16 + i] = static_cast<uint8_t>(static_cast<uint8_t>(at[i]) >> 4);
+    return;
+  }
+  const auto high = load<uint32_t>(at);
+  at += 4;
   for (int i = 0; i < 32; ++i) {
     const int byte = static_cast<int>(at[i % 16]);
     codes[i] = static_cast<uint8_t>((i < 16 ? byte & 15 : byte >> 4) | static_cast<int>(high >> i & 1u) << 4);
@@ -254,13 +259,18 @@ QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where) {
        integer_grid_parts(weight.out, weight.in, shape->bits, kGroup, shape->symmetric, DType::f16))
     tensor.parts.emplace(spec.name, Tensor(spec.dtype, spec.shape));
   const int64_t groups = weight.in / kGroup;
+  const int64_t code_bytes = packed_bytes(weight.in, shape->bits),
+                zero_bytes = packed_bytes(groups, shape->bits);
+  std::byte* const all_scales = tensor.parts.at("scales").bytes().data();
+  std::byte* const all_codes = tensor.parts.at("codes").bytes().data();
+  std::byte* const all_zeros = shape->symmetric ? nullptr : tensor.parts.at("zeros").bytes().data();
   parallel_ranges(weight.out, 64, [&](int64_t begin, int64_t end) {
     std::vector<uint8_t> codes(static_cast<size_t>(weight.in)), zeros(static_cast<size_t>(groups));
     for (int64_t row = begin; row < end; ++row) {
       for (int64_t g = 0; g < groups; ++g) {
         const std::byte* block = ggml.row_data(row) + g * info.bytes;
         uint8_t* target = codes.data() + g * kGroup;
-        std::memcpy(tensor.parts.at("scales").bytes().data() + 2 * (row * groups + g), block, 2);
+        std::memcpy(all_scales + 2 * (row * groups + g), block, 2);
         if (ggml.type == GgmlType::q8_0) {
           for (int i = 0; i < 32; ++i) target[i] = static_cast<uint8_t>(load<int8_t>(block + 2 + i) + 128);
           continue;
@@ -273,11 +283,8 @@ QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where) {
                       "only a requantization can bring this tensor onto an integer grid");
         zeros[static_cast<size_t>(g)] = *zero;
       }
-      pack_codes(codes.data(), weight.in, shape->bits,
-                 tensor.parts.at("codes").bytes().data() + row * packed_bytes(weight.in, shape->bits));
-      if (!shape->symmetric)
-        pack_codes(zeros.data(), groups, shape->bits,
-                   tensor.parts.at("zeros").bytes().data() + row * packed_bytes(groups, shape->bits));
+      pack_codes(codes.data(), weight.in, shape->bits, all_codes + row * code_bytes);
+      if (!shape->symmetric) pack_codes(zeros.data(), groups, shape->bits, all_zeros + row * zero_bytes);
     }
   });
   return tensor;

@@ -85,11 +85,11 @@ class GptqReader {
     const auto index = files.find(name_ + ".g_idx");
     in_ = index ? index->count() : -1;
     find_bits();
+    if (index) index_ = packed_tensor(files, name_ + ".g_idx", DType::i32, Shape{in_});
     find_group_size();
     qweight_ = packed_tensor(files, name_ + ".qweight", DType::i32, {words_, out_});
     scales_ = packed_scales(files, name_ + ".scales", {groups_, out_});
     qzeros_ = packed_tensor(files, name_ + ".qzeros", DType::i32, {groups_, ceil_div(out_ * bits_, 32)});
-    if (index) index_ = packed_tensor(files, name_ + ".g_idx", DType::i32, Shape{in_});
     scattered_ = index && !is_plain_group_index(index_, group_size_);
     zeros_ = unpack_words(settings.v2 ? qzeros_ : shifted(), out_, bits_);
     symmetric_ = zeros_.all(static_cast<uint8_t>(1 << (bits_ - 1)));
@@ -150,16 +150,24 @@ class GptqReader {
     if (in_ < 0) in_ = words_ * 32 / bits;
     if (in_ < 1) damaged_gptq("no input channels", name_);
   }
+  // Modules may have group sizes of their own ("dynamic"): the first run of g_idx tells, where it has runs.
   void find_group_size() {
     const int64_t asked = settings_.group_size == -1 ? in_ : std::min(settings_.group_size, in_);
     const int64_t even = ceil_div(in_, groups_);
-    for (const int64_t size : {asked, even}) {
-      if (size >= 1 && ceil_div(in_, size) == groups_) {
-        group_size_ = size;
-        return;
-      }
+    for (const int64_t size : {asked, first_run(), even}) {
+      if (size < 1 || ceil_div(in_, size) != groups_) continue;
+      if (group_size_ == 0) group_size_ = size;
+      if (index_.empty() || !is_plain_group_index(index_, size)) continue;
+      group_size_ = size;
+      return;
     }
-    damaged_gptq(fmt::format("{} groups do not cover {} input channels evenly", groups_, in_), name_);
+    if (group_size_ == 0)
+      damaged_gptq(fmt::format("{} groups do not cover {} input channels evenly", groups_, in_), name_);
+  }
+  int64_t first_run() const {
+    int64_t run = 0;
+    while (run < index_.count() && load<int32_t>(index_.bytes.data() + 4 * run) == 0) ++run;
+    return run;
   }
 
   const Checkpoint& files_;

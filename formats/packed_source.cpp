@@ -50,8 +50,18 @@ const PackedModule& PackedSource::module_of(const std::string& name) const {
 }
 
 LoadedWeight PackedSource::load_quantized(const std::string& module) const {
-  LoadedWeight weight = format_.read(*files_, settings_, module_of(module));
+  const PackedModule& found = module_of(module);
+  LoadedWeight weight = format_.read(*files_, settings_, found);
   check_weight(weight.weight, module);
+  // What was rearranged is not read again.
+  const auto parts = weight_parts(weight.weight);
+  for (const std::string& tensor : found.tensors) {
+    const TensorView view = *files_->find(tensor);
+    const bool used = std::any_of(parts.begin(), parts.end(), [&](const auto& part) {
+      return part.second.bytes.data() == view.bytes.data();
+    });
+    if (!used) files_->release(view);
+  }
   return weight;
 }
 
