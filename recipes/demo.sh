@@ -16,7 +16,7 @@ need_packages $build_packages
 # shellcheck disable=SC2086
 need_packages $plot_packages || echo "going on without plots"
 # shellcheck disable=SC2046
-cmake -S . -B build -G Ninja $(launcher) -DQWB_TESTS=OFF >/dev/null
+cmake -S . -B build -G Ninja $(launcher) -DQWB_TESTS=OFF -DQWB_UNITY=all >/dev/null
 cmake --build build --target qwb-quantize qwb-eval qwb-report
 
 # quantize MODEL FLAGS...: adds the artifact to $artifacts. What is in the cache already is not made again.

@@ -12,9 +12,9 @@
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
+#include "lib/base/text.h"
 #include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"
-#include "lib/base/text.h"
 #include "tools/common/tool.h"
 
 namespace qwb {

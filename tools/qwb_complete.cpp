@@ -12,11 +12,11 @@
 #include "formats/companions.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
+#include "lib/base/text.h"
 #include "lib/model/generate.h"
 #include "tools/common/choose.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/pull.h"
-#include "lib/base/text.h"
 #include "tools/common/tool.h"
 
 namespace qwb {

@@ -11,8 +11,8 @@
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/json.h"
-#include "lib/hub/pull.h"
 #include "lib/base/text.h"
+#include "lib/hub/pull.h"
 #include "tools/common/tool.h"
 
 namespace qwb {

@@ -119,7 +119,8 @@ TEST(HtmlReport, NothingFromFilesIsMarkupAndNothingIsFetched) {
 
 TEST(HtmlReport, TablesAreWholeWithoutTheScript) {
   const std::string html = report_html(hostile_report(), {}, {}, "none");
-  EXPECT_THAT(html, AllOf(HasSubstr("data-value=\"33\""), HasSubstr(">33.000 ± 0.040<small>32.920 to 33.080</small>")));
+  EXPECT_THAT(html, AllOf(HasSubstr("data-value=\"33\""),
+                          HasSubstr(">33.000 ± 0.040<small>32.920 to 33.080</small>")));
   EXPECT_THAT(html, HasSubstr("least perplexity lost"));
   for (const std::string tag :
        {"table", "thead", "tbody", "tr", "th", "td", "ul", "li", "main", "body", "small"}) {

@@ -6,8 +6,8 @@
 #include <cstdlib>
 
 #include "lib/base/error.h"
-#include "lib/evaluate/speed_table.h"
 #include "lib/base/text.h"
+#include "lib/evaluate/speed_table.h"
 
 namespace qwb {
 namespace {

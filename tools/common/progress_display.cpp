@@ -8,8 +8,8 @@
 #include <cmath>
 #include <utility>
 
-#include "tools/common/terminal.h"
 #include "lib/base/text.h"
+#include "tools/common/terminal.h"
 
 namespace qwb {
 namespace {
