@@ -345,7 +345,7 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
   }
   const int64_t batch = batch_windows(length, hidden, stream.windows());
   const FloatBuffer inputs(batch * length * hidden), drifts(drift ? inputs.size() : 0);
-  Operand x(products), other(products);
+  Operand operand(products), other(products);
   const auto final_input = [&](const ResidualStream& from, int64_t w, float* input) {
     FloatBuffer x(length * hidden);
     from.load(w, x.data());
@@ -364,11 +364,11 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
       final_input(*reference, first + i, difference);
       for (int64_t k = 0; k < length * hidden; ++k) difference[k] -= input[k];
     });
-    x.set(inputs.data(), rows, hidden);
-    add_moments(x, rows, hessian_.data());
+    operand.set(inputs.data(), rows, hidden);
+    add_moments(operand, rows, hessian_.data());
     if (!drift) continue;
     other.set(drifts.data(), rows, hidden);
-    add_products(other, x, rows, drift_.data());
+    add_products(other, operand, rows, drift_.data());
   }
 }
 
