@@ -24,6 +24,8 @@ trap 'exit 130' INT TERM
 export QWB_CACHE="$scratch/cache" QWB_MODEL=
 fuzz_seconds=${QWB_FUZZ_SECONDS:-8}
 jobs=$(nproc 2>/dev/null || echo 2)
+# Threads that wait for others give their processor away: two tests run at a time. (GCC's OpenMP, LLVM's.)
+export GOMP_SPINCOUNT=3000 KMP_BLOCKTIME=0
 
 # part NAME FUNCTION: runs one part and says how long it took.
 part() {

@@ -79,13 +79,13 @@ Value Renderer::call_builtin(const std::string& name, const Arguments& given) {
   if (!given.positional.empty()) {
     const auto* dict = given.positional[0].dict_body();
     if (dict == nullptr) throw Failure(name + "() takes a dict or named arguments");
-    items.reserve(dict->items.size() + given.named.size());
     for (const auto& [key, value] : dict->items) items.emplace_back(to_text(key), value);
   }
   items.insert(items.end(), given.named.begin(), given.named.end());
   budget_.charge(static_cast<int64_t>(items.size()) * kStepCost);
   if (name == "dict") {
     std::vector<std::pair<Value, Value>> pairs;
+    pairs.reserve(items.size());
     for (auto& [key, value] : items) pairs.emplace_back(key, std::move(value));
     return Value::dict(std::move(pairs));
   }
