@@ -80,7 +80,7 @@ void WidenInt8(const int8_t* in, int64_t count, int64_t padded, int16_t* out) {
   const auto n = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
   for (; i + n <= count; i += n) hn::StoreU(hn::PromoteTo(d, hn::LoadU(d8, in + i)), d, out + i);
-  for (; i < count; ++i) out[i] = static_cast<int16_t>(in[i]);
+  for (; i < count; ++i) out[i] = int16_t{in[i]};
   for (; i < padded; ++i) out[i] = 0;
 }
 
