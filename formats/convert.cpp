@@ -264,7 +264,7 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
   LoadedWeight& loaded = outgoing->loaded;
   QuantizedTensor& anew = outgoing->anew;
   loaded = load(module);
-  const Weight original = outgoing->original = loaded.weight;
+  const Weight& original = outgoing->original = loaded.weight;
   if (module.how == How::requantized) {
     const FloatBuffer values = read_out_in_f32(original);
     anew = options_.requantizer->quantize(target.name, original.out, original.in, values.data());

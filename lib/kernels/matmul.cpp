@@ -19,13 +19,6 @@ namespace {
 // and still gives two threads something to share in the smallest models.
 constexpr int64_t kTokenTile = 256;
 constexpr int64_t kChannelTile = 256;
-constexpr int64_t kChannelStep = 16;
-
-// The channels evenly over as few tiles: 576 are three times 192, not 256 twice and 64.
-int64_t channel_tile(int64_t n) {
-  return std::min(kChannelTile,
-                  ceil_div(ceil_div(n, ceil_div(n, kChannelTile)), kChannelStep) * kChannelStep);
-}
 
 // Small tiles leave less of the mirrored half to compute, large ones run faster.
 int64_t moment_tile(int64_t n) {
@@ -50,13 +43,13 @@ void sgemm(bool transpose_a, bool transpose_b, const GemmShape& shape, float alp
 void matmul(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t stride_a,
             const float* b, int64_t stride_b, float* c, int64_t stride_c, bool add) {
   const int64_t rows = ceil_div(m, kTokenTile);
-  const int64_t wide = channel_tile(n), columns = ceil_div(n, wide);
+  const int64_t columns = ceil_div(n, kChannelTile);
   parallel_for(rows * columns, [&](int64_t tile) {
     const int64_t i = tile / columns * kTokenTile;
-    const int64_t j = tile % columns * wide;
-    sgemm(false, transposed, {std::min(kTokenTile, m - i), std::min(wide, n - j), k}, 1, a + i * stride_a,
-          stride_a, b + (transposed ? j * stride_b : j), stride_b, add ? 1.0f : 0.0f, c + i * stride_c + j,
-          stride_c);
+    const int64_t j = tile % columns * kChannelTile;
+    sgemm(false, transposed, {std::min(kTokenTile, m - i), std::min(kChannelTile, n - j), k}, 1,
+          a + i * stride_a, stride_a, b + (transposed ? j * stride_b : j), stride_b, add ? 1.0f : 0.0f,
+          c + i * stride_c + j, stride_c);
   });
 }
 

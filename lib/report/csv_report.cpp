@@ -44,13 +44,17 @@ std::string csv_title(const Column& column) {
   return column.id() + (unit.empty() ? "" : " (" + unit + ")");
 }
 
+bool has_bounds(const Column& column) {
+  return column.metric.bounds == BoundsKind::interval || column.metric.bounds == BoundsKind::range;
+}
+
 }  // namespace
 
 std::string report_csv(const Report& report) {
   std::string text = "version,artifact,method,bits";
   for (const Column& column : report.columns) {
     text += "," + csv_field(csv_title(column));
-    if (column.metric.bounds == BoundsKind::interval || column.metric.bounds == BoundsKind::range)
+    if (has_bounds(column))
       text += "," + csv_field(column.id() + " low") + "," + csv_field(column.id() + " high");
   }
   text += ",estimated,conditions,unmeasured\r\n";
@@ -65,7 +69,7 @@ std::string report_csv(const Report& report) {
     for (const Column& column : report.columns) {
       const Figure& f = column.figures[v];
       text += "," + csv_number(f.value);
-      if (column.metric.bounds == BoundsKind::interval || column.metric.bounds == BoundsKind::range) {
+      if (has_bounds(column)) {
         text += "," + csv_number(f.value && f.bounds ? std::optional(f.bounds->low) : std::nullopt);
         text += "," + csv_number(f.value && f.bounds ? std::optional(f.bounds->high) : std::nullopt);
       }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lib/base/error.h"
+#include "lib/base/utf8.h"
 #include "lib/tokenizer/byte_level.h"
 #include "lib/tokenizer/normalizer.h"
 #include "lib/tokenizer/unicode.h"

@@ -51,11 +51,6 @@ inline Char char_before(std::string_view text, size_t end) {
 
 void append_utf8(std::string& out, char32_t point);
 
-// Length of the valid UTF-8 sequence at `at`, or 0 with `bad` = bytes of the maximal invalid part
-// (Unicode 3.9, as Rust, Python and browsers replace it), or -1 if the text ends inside a sequence that is
-// valid so far.
-int utf8_sequence(std::string_view text, size_t at, int& bad);
-
 bool is_valid_utf8(std::string_view text);
 
 // Valid UTF-8: each maximal invalid part becomes one U+FFFD, like Python's bytes.decode(errors="replace").
