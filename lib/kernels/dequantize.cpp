@@ -7,6 +7,7 @@
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/ggml_blocks.h"
+#include "lib/kernels/packed_dot.h"
 #include "lib/kernels/simd.h"
 #include "lib/tensor/float_tables.h"
 
@@ -167,31 +168,105 @@ void dequantize(const Weight& weight, float* out) {
   });
 }
 
+namespace {
+
+// The vectors that dot_row multiplies a row with.
+struct Vectors {
+  const float* x;
+  int64_t count, stride;
+  float* y;
+  int64_t y_stride;
+
+  // dot(x): the product with one of them.
+  template <class Dot>
+  bool each(const Dot& dot) const {
+    for (int64_t v = 0; v < count; ++v) y[v * y_stride] = dot(x + v * stride);
+    return true;
+  }
+};
+
+// Each of these multiplies without unpacking, or returns false.
+bool dot_dense(const DenseWeight& dense, int64_t row, int64_t columns, const Vectors& vectors) {
+  const std::byte* at = dense.values.bytes.data() + row * columns * dtype_size(dense.values.dtype);
+  switch (dense.values.dtype) {
+    case DType::f16:
+      return vectors.each([&](const float* x) { return simd::dot_f16(at, x, columns); });
+    case DType::bf16:
+      return vectors.each([&](const float* x) { return simd::dot_bf16(at, x, columns); });
+    case DType::f32:
+      if (reinterpret_cast<uintptr_t>(at) % sizeof(float) != 0) return false;
+      return vectors.each(
+          [&](const float* x) { return simd::dot(reinterpret_cast<const float*>(at), x, columns); });
+    default:
+      return false;
+  }
+}
+
+bool dot_grid(const GridRow& row, const Vectors& vectors, float* scratch) {
+  const IntegerGrid& grid = row.grid;
+  if (!grid.group_index.empty() || !simd::dots_grid(grid.bits) || grid.group_size % 8 != 0 ||
+      row.columns % 8 != 0)
+    return false;
+  float *scales = scratch, *zeros = scratch + row.groups();
+  dense_part({grid.scales}, row.row * row.groups(), row.groups(), scales);
+  for (int64_t g = 0; g < row.groups(); ++g) zeros[g] = row.zero(g);
+  const simd::GroupedRow packed{row.codes(), row.columns, grid.group_size, scales};
+  return vectors.each([&](const float* x) { return simd::dot_grid(packed, grid.bits, zeros, x); });
+}
+
+bool dot_blocks(const FloatBlocks& blocks, int64_t row, int64_t columns, const Vectors& vectors,
+                float* scratch) {
+  if (blocks.block_size % 8 != 0 || columns % blocks.block_size != 0) return false;
+  const int64_t count = columns / blocks.block_size;
+  for (int64_t b = 0; b < count; ++b) scratch[b] = block_scale(blocks, row * count + b);
+  const simd::GroupedRow packed{blocks.codes.bytes.data() + row * columns / 2, columns, blocks.block_size,
+                                scratch};
+  const float* table = (blocks.table == FloatBlocks::Table::nf4 ? kNf4 : kFp4).data();
+  return vectors.each([&](const float* x) { return simd::dot_table(packed, table, x); });
+}
+
+bool dot_ggml(const GgmlBlocks& ggml, int64_t row, int64_t columns, const Vectors& vectors) {
+  const std::byte* at = ggml.row_data(row);
+  switch (ggml.type) {
+    case GgmlType::q4_0:
+      return vectors.each([&](const float* x) { return simd::dot_q4_0(at, x, columns); });
+    case GgmlType::q4_1:
+      return vectors.each([&](const float* x) { return simd::dot_q4_1(at, x, columns); });
+    case GgmlType::q8_0:
+      return vectors.each([&](const float* x) { return simd::dot_q8_0(at, x, columns); });
+    default:
+      return false;
+  }
+}
+
+bool dot_int8(const Int8Rows& rows, int64_t row, int64_t columns, const Vectors& vectors) {
+  const float scale = load<float>(rows.absmax.bytes.data() + 4 * row) * kInverse127;
+  const std::byte* codes = rows.codes.bytes.data() + row * columns;
+  return vectors.each([&](const float* x) { return simd::dot_int8(codes, x, columns) * scale; });
+}
+
+bool dot_packed(const Weight& weight, int64_t row, const Vectors& vectors, float* scratch) {
+  const int64_t columns = stored_columns(weight);
+  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage))
+    return dot_dense(*dense, row, columns, vectors);
+  if (const auto* grid = std::get_if<IntegerGrid>(&weight.storage))
+    return dot_grid({*grid, columns, row}, vectors, scratch);
+  if (const auto* blocks = std::get_if<FloatBlocks>(&weight.storage))
+    return dot_blocks(*blocks, row, columns, vectors, scratch);
+  if (const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage))
+    return dot_ggml(*ggml, row, columns, vectors);
+  return dot_int8(std::get<Int8Rows>(weight.storage), row, columns, vectors);
+}
+
+}  // namespace
+
 void dot_row(const Weight& weight, int64_t row, const float* x, int64_t vectors, int64_t stride, float* y,
              int64_t y_stride, float* scratch) {
+  const Vectors all{x, vectors, stride, y, y_stride};
+  if (dot_packed(weight, row, all, scratch)) return;
   const int64_t columns = stored_columns(weight);
-  const auto* grid = std::get_if<IntegerGrid>(&weight.storage);
-  if (grid == nullptr || !grid->group_index.empty()) {
-    const auto* dense = std::get_if<DenseWeight>(&weight.storage);
-    const float* values = scratch;
-    if (dense != nullptr && dense->values.dtype == DType::f32 &&
-        reinterpret_cast<uintptr_t>(dense->values.bytes.data()) % sizeof(float) == 0) {
-      values = reinterpret_cast<const float*>(dense->values.bytes.data()) + row * columns;
-    } else {
-      dequantize_rows(weight, row, row + 1, scratch);
-    }
-    for (int64_t v = 0; v < vectors; ++v) y[v * y_stride] = simd::dot(values, x + v * stride, columns);
-    return;
-  }
-  const GridRow source{*grid, columns, row};
-  simd::unpack(source.codes(), columns, grid->bits, scratch);
-  for (int64_t v = 0; v < vectors; ++v) y[v * y_stride] = 0;
-  for (int64_t group = 0, first = 0; first < columns; ++group, first += grid->group_size) {
-    const int64_t count = std::min(grid->group_size, columns - first);
-    const float zero = source.zero(group), scale = source.scale(group);
-    for (int64_t v = 0; v < vectors; ++v)
-      y[v * y_stride] += scale * simd::dot_group(scratch + first, x + v * stride + first, zero, count);
-  }
+  dequantize_rows(weight, row, row + 1, scratch);
+  all.each([&](const float* vector) { return simd::dot(scratch, vector, columns); });
 }
 
 }  // namespace qwb

@@ -50,7 +50,4 @@ void from_q4_1(const std::byte* blocks, int64_t count, float* out);
 // Q8_0: d (f16), then 32 signed bytes. code * d.
 void from_q8_0(const std::byte* blocks, int64_t count, float* out);
 
-// Sum of (codes[i] - zero) * x[i]: one group of an integer grid, before its scale.
-float dot_group(const float* codes, const float* x, float zero, int64_t count);
-
 }  // namespace qwb::simd

@@ -187,22 +187,6 @@ void FromQ80(const std::byte* blocks, int64_t count, float* out) {
     FromInt8(blocks + 2, 32, f16_to_f32(load<uint16_t>(blocks)), 1.0f, out + i);
 }
 
-float DotGroup(const float* codes, const float* x, float zero, int64_t count) {
-  const F d;
-  const auto n = static_cast<int64_t>(lanes());
-  const V z = hn::Set(d, zero);
-  V a = hn::Zero(d), b = hn::Zero(d);
-  int64_t i = 0;
-  for (; i + 2 * n <= count; i += 2 * n) {
-    a = hn::MulAdd(hn::Sub(hn::LoadU(d, codes + i), z), hn::LoadU(d, x + i), a);
-    b = hn::MulAdd(hn::Sub(hn::LoadU(d, codes + i + n), z), hn::LoadU(d, x + i + n), b);
-  }
-  for (; i + n <= count; i += n) a = hn::MulAdd(hn::Sub(hn::LoadU(d, codes + i), z), hn::LoadU(d, x + i), a);
-  float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b)));
-  for (; i < count; ++i) sum += (codes[i] - zero) * x[i];
-  return sum;
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace qwb::simd
 HWY_AFTER_NAMESPACE();
@@ -220,7 +204,6 @@ HWY_EXPORT(FromInt8);
 HWY_EXPORT(FromQ40);
 HWY_EXPORT(FromQ41);
 HWY_EXPORT(FromQ80);
-HWY_EXPORT(DotGroup);
 
 void from_f16(const std::byte* in, int64_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(FromF16)(in, count, out);
@@ -251,9 +234,6 @@ void from_q4_1(const std::byte* blocks, int64_t count, float* out) {
 }
 void from_q8_0(const std::byte* blocks, int64_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(FromQ80)(blocks, count, out);
-}
-float dot_group(const float* codes, const float* x, float zero, int64_t count) {
-  return HWY_DYNAMIC_DISPATCH(DotGroup)(codes, x, zero, count);
 }
 
 }  // namespace qwb::simd

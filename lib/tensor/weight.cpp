@@ -318,7 +318,7 @@ int WeightForm::code_bits() const {
 void pack_codes(const uint8_t* codes, int64_t count, int bits, std::byte* packed) {
   int64_t i = 0;
   if (bits == 8) {
-    std::memcpy(packed, codes, static_cast<size_t>(count));
+    std::copy_n(reinterpret_cast<const std::byte*>(codes), count, packed);
     return;
   }
   if (bits == 4) {
@@ -340,7 +340,7 @@ void pack_codes(const uint8_t* codes, int64_t count, int bits, std::byte* packed
 
 void unpack_codes(const std::byte* packed, int64_t count, int bits, uint8_t* codes) {
   if (bits == 8) {
-    std::memcpy(codes, packed, static_cast<size_t>(count));
+    std::copy_n(reinterpret_cast<const uint8_t*>(packed), count, codes);
     return;
   }
   if (bits == 4) {
