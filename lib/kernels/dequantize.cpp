@@ -47,9 +47,9 @@ struct GridRow {
   }
 };
 
-void dense_part(const DenseWeight& dense, int64_t first, int64_t count, float* out) {
-  const std::byte* at = dense.values.bytes.data() + first * dtype_size(dense.values.dtype);
-  switch (dense.values.dtype) {
+void dense_part(const TensorView& values, int64_t first, int64_t count, float* out) {
+  const std::byte* at = values.bytes.data() + first * dtype_size(values.dtype);
+  switch (values.dtype) {
     case DType::f16:
       return simd::from_f16(at, count, out);
     case DType::bf16:
@@ -137,7 +137,7 @@ void int8_row(const Int8Rows& rows, int64_t row, int64_t columns, float* out) {
 void dequantize_part(const Weight& weight, int64_t row, int64_t first, int64_t count, float* out) {
   const int64_t start = row * stored_columns(weight) + first;
   if (const auto* dense = std::get_if<DenseWeight>(&weight.storage))
-    return dense_part(*dense, start, count, out);
+    return dense_part(dense->values, start, count, out);
   if (const auto* blocks = std::get_if<FloatBlocks>(&weight.storage))
     return blocks_part(*blocks, start, count, out);
   throw Error(ErrorKind::failed, "part of a row was asked of a codec that is stored by whole rows");
@@ -146,7 +146,7 @@ void dequantize_part(const Weight& weight, int64_t row, int64_t first, int64_t c
 void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* out) {
   const int64_t columns = stored_columns(weight);
   if (const auto* dense = std::get_if<DenseWeight>(&weight.storage))
-    return dense_part(*dense, begin * columns, (end - begin) * columns, out);
+    return dense_part(dense->values, begin * columns, (end - begin) * columns, out);
   if (const auto* blocks = std::get_if<FloatBlocks>(&weight.storage))
     return blocks_part(*blocks, begin * columns, (end - begin) * columns, out);
   for (int64_t row = begin; row < end; ++row, out += columns) {
@@ -208,7 +208,7 @@ bool dot_grid(const GridRow& row, const Vectors& vectors, float* scratch) {
       row.columns % 8 != 0)
     return false;
   float *scales = scratch, *zeros = scratch + row.groups();
-  dense_part({grid.scales}, row.row * row.groups(), row.groups(), scales);
+  dense_part(grid.scales, row.row * row.groups(), row.groups(), scales);
   for (int64_t g = 0; g < row.groups(); ++g) zeros[g] = row.zero(g);
   const simd::GroupedRow packed{row.codes(), row.columns, grid.group_size, scales};
   return vectors.each([&](const float* x) { return simd::dot_grid(packed, grid.bits, zeros, x); });
