@@ -147,7 +147,8 @@ std::vector<VerifyReport> Store::verify(const std::string& hex) const {
   for (const std::string& one : hex.empty() ? all_hex() : std::vector<std::string>{hex}) {
     const auto lease = Lease::take(object_path(one) / "object.json", Lease::Mode::shared);
     try {
-      reports.push_back({one, object_problem(object_path(one), read_object(object_path(one), one), true)});
+      reports.push_back(
+          {one, object_problem(object_path(one), read_object(object_path(one), one), ObjectCheck::bytes)});
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
       reports.push_back({one, error.what()});

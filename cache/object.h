@@ -19,9 +19,14 @@ Json describe_object(const Path& object, const Json& fields, const std::string& 
 // object.json, checked against its own sum and against `hex`. Throws `failed`.
 Json read_object(const Path& object, const std::string& hex);
 
-// What is wrong with the object; empty if nothing. Compares names and sizes and, if `full` or if the files
-// may have changed since they were last hashed on this boot, every byte; then notes that they were.
-std::string object_problem(const Path& object, const Json& manifest, bool full);
+enum class ObjectCheck {
+  shape,    // names and sizes
+  changed,  // also every byte, if files may have changed since they were last hashed on this boot
+  bytes,    // also every byte
+};
+
+// What is wrong with the object; empty if nothing. Notes that bytes were hashed.
+std::string object_problem(const Path& object, const Json& manifest, ObjectCheck check);
 
 // Seconds since 1970 of the last use, as far as the cache could note it.
 int64_t last_used(const Path& object);

@@ -75,10 +75,10 @@ Path Store::object_path(const std::string& hex) const {
 }
 
 std::optional<CacheObject> Store::find(const Key& key) const {
-  return find_hex(key.hex());
+  return find_hex(key.hex(), ObjectCheck::changed);
 }
 
-std::optional<CacheObject> Store::find_hex(const std::string& hex) const {
+std::optional<CacheObject> Store::find_hex(const std::string& hex, ObjectCheck check) const {
   const Path object = object_path(hex);
   std::error_code ignored;
   if (!fs::exists(object, ignored)) return std::nullopt;
@@ -88,7 +88,7 @@ std::optional<CacheObject> Store::find_hex(const std::string& hex) const {
   if (lease && outcome == Lease::Outcome::busy) return std::nullopt;  // being removed
   try {
     CacheObject result{hex, object / "data", read_object(object, hex), lease};
-    if (object_problem(object, result.manifest, false).empty()) {
+    if (object_problem(object, result.manifest, check).empty()) {
       mark_used(object);
       return result;
     }
@@ -107,7 +107,7 @@ std::optional<CacheObject> Store::find_hex(const std::string& hex) const {
 CacheObject Store::build(const Key& key, const Fill& fill, const std::string& note,
                          const Message& message) const {
   const std::string hex = key.hex();
-  if (auto object = find_hex(hex)) return *object;
+  if (auto object = find_hex(hex, ObjectCheck::changed)) return *object;
   make_folder(root_ / "locks");
   make_folder(object_path(hex).parent_path());
   const Path lock_file = root_ / "locks" / hex;
@@ -133,7 +133,7 @@ CacheObject Store::build(const Key& key, const Fill& fill, const std::string& no
       break;
     }
   }
-  if (auto object = find_hex(hex)) return *object;
+  if (auto object = find_hex(hex, ObjectCheck::changed)) return *object;
   return install(hex, key.fields, fill, note);
 }
 
@@ -161,7 +161,8 @@ CacheObject Store::install(const std::string& hex, const Json& fields, const Fil
   bool committed = false;
   for (int attempt = 0; attempt < 40 && !committed; ++attempt) {
     committed = folder->commit();
-    if (auto object = find_hex(hex)) return *object;
+    // Our own bytes were hashed a moment ago.
+    if (auto object = find_hex(hex, committed ? ObjectCheck::shape : ObjectCheck::changed)) return *object;
     if (!committed) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
   throw Error(ErrorKind::failed, "what was stored cannot be read back", target.string(),

@@ -13,6 +13,8 @@
 
 namespace qwb {
 
+enum class ObjectCheck;  // object.h
+
 // What decides an object's bytes: named fields (source hash, method, settings, ...). Nothing else may be in
 // it: no paths, no thread counts.
 struct Key {
@@ -116,7 +118,7 @@ class Store {
 
  private:
   Path object_path(const std::string& hex) const;
-  std::optional<CacheObject> find_hex(const std::string& hex) const;
+  std::optional<CacheObject> find_hex(const std::string& hex, ObjectCheck check) const;
   CacheObject install(const std::string& hex, const Json& fields, const Fill& fill,
                       const std::string& note) const;
 

@@ -123,7 +123,7 @@ std::string checksum_text(const Path& folder) {
   const auto names = regular_files(folder);
   std::vector<std::string> hashes(names.size());
   parallel_for(static_cast<int64_t>(names.size()), [&](int64_t i) {
-    hashes[static_cast<size_t>(i)] = file_hash(folder / names[static_cast<size_t>(i)]);
+    hashes[static_cast<size_t>(i)] = written_file_hash(folder / names[static_cast<size_t>(i)]);
   });
   std::string text;
   for (size_t i = 0; i < names.size(); ++i) text += hashes[i] + "  " + names[i] + "\n";

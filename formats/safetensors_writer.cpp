@@ -5,12 +5,9 @@
 
 #include "formats/safetensors.h"
 #include "lib/base/json.h"
-#include "lib/base/parallel.h"
 
 namespace qwb {
 namespace {
-
-constexpr int64_t kWrittenAtOnce = int64_t{4} << 20;  // bytes
 
 // Place in the reference's enumeration, by which files are laid out in descending order: the widest types
 // come first, so that without padding between tensors each is still aligned to its element size.
@@ -104,10 +101,7 @@ void SafetensorsWriter::put(const std::string& name, Bytes content) {
                 std::to_string(content.size()) + " bytes given, " + std::to_string(slot.size) + " declared",
                 path_.string() + ": tensor '" + name + "'");
   }
-  // Page by page the system copies what is written: threads share that.
-  parallel_ranges(static_cast<int64_t>(content.size()), kWrittenAtOnce, [&](int64_t begin, int64_t end) {
-    put_part(name, begin, content.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
-  });
+  put_part(name, 0, content);
 }
 
 void SafetensorsWriter::put_part(const std::string& name, int64_t offset, Bytes content) {

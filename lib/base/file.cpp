@@ -33,10 +33,13 @@ struct Descriptor {
   Descriptor& operator=(const Descriptor&) = delete;
 };
 
+// Bytes handed to the system in one call. 56 MB at once, from huge pages, took ext4 of Linux 6 five to twelve
+// times as long as in pieces of 1 MB: it then makes huge folios of its cache.
+constexpr size_t kWrittenAtOnce = size_t{1} << 20;
+
 void write_all(int fd, int64_t offset, Bytes content, const Path& path) {
   while (!content.empty()) {
-    const ssize_t done =
-        ::pwrite(fd, content.data(), std::min<size_t>(content.size(), size_t{1} << 30), offset);
+    const ssize_t done = ::pwrite(fd, content.data(), std::min(content.size(), kWrittenAtOnce), offset);
     if (done < 0 && errno == EINTR) continue;
     if (done < 0) throw system_error("cannot write", path.string(), errno);
     content = content.subspan(static_cast<size_t>(done));

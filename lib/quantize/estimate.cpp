@@ -145,13 +145,22 @@ double block_seconds(const Model& model, const Plan& plan, const CalibrationSet&
 }  // namespace
 
 MemoryNeed estimate_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration) {
-  int64_t largest = 0;
-  for (const PlannedModule& module : plan.modules) largest = std::max(largest, module.weights());
   constexpr int64_t kProgram = 24 << 20;
+  int64_t weights = 0, mapped = 0, stored = 0;  // of the largest module
+  for (const PlannedModule& module : plan.modules) {
+    weights = std::max(weights, module.weights());
+    stored = std::max(stored, module.storage.bytes());
+    if (const auto tensor = model.source().find(module.info.name + ".weight"))
+      mapped = std::max(mapped, static_cast<int64_t>(tensor->bytes.size()));
+  }
   MemoryNeed need;
+  if (calibration == nullptr) {
+    // One module is written while the next one is quantized; a third one's memory waits for the one after.
+    need.fixed = kProgram + mapped + 3 * stored;
+    return need;
+  }
   // One module's weight: mapped, in f32, its working copy and its codes.
-  need.fixed = kProgram + largest * 14;
-  if (calibration == nullptr) return need;
+  need.fixed = kProgram + weights * 14;
   const bool follow = plan.wants_reference();
   const ActivationBytes activations = activation_bytes(model, *calibration, follow);
   need.kept = activations.kept;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
+#include <memory>
 
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
@@ -20,9 +22,13 @@ class Worker {
   Worker(const Model& model, ModuleSink& sink, Progress& progress)
       : model_(model), sink_(sink), progress_(progress) {}
 
-  // Quantizes one module; the result is for those that go on with it.
-  ModuleResult work(const PlannedModule& planned, const Moments* moments,
-                    const BlockScaling* scaling = nullptr) {
+  struct Finished {
+    ModuleResult result;
+    ModuleReport report;
+  };
+
+  Finished quantize(const PlannedModule& planned, const Moments* moments,
+                    const BlockScaling* scaling = nullptr) const {
     check_interrupt();
     const auto start = std::chrono::steady_clock::now();
     const auto tensor = model_.source().find(planned.info.name + ".weight");
@@ -30,9 +36,10 @@ class Worker {
     ModuleTask task = {planned.info, *tensor, moments};
     task.query_key_rows = query_key_rows(model_, planned);
     if (scaling != nullptr) task.folded = scaling->folded_into(planned.info.name);
-    ModuleResult result = planned.method->quantize(task, planned.settings);
+    Finished finished{planned.method->quantize(task, planned.settings), {}};
+    ModuleResult& result = finished.result;
     if (moments != nullptr && !result.output_error) result.output_error = output_error(task, result.tensor);
-    ModuleReport report;
+    ModuleReport& report = finished.report;
     report.name = planned.info.name;
     report.weights = planned.info.out * planned.info.in;
     report.bytes = planned.storage.bytes();
@@ -41,9 +48,20 @@ class Worker {
     report.details = result.details;
     if (scaling != nullptr) add_details(*scaling, report);
     report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    sink_.put(planned, result.tensor, report);
-    progress_.advance(report.weights, planned.info.name);
-    return result;
+    return finished;
+  }
+
+  void put(const PlannedModule& planned, const Finished& finished) {
+    sink_.put(planned, finished.result.tensor, finished.report);
+    progress_.advance(finished.report.weights, planned.info.name);
+  }
+
+  // Both; the result is for those that go on with it.
+  ModuleResult work(const PlannedModule& planned, const Moments* moments,
+                    const BlockScaling* scaling = nullptr) {
+    Finished finished = quantize(planned, moments, scaling);
+    put(planned, finished);
+    return std::move(finished.result);
   }
 
   void release(const PlannedModule& planned) const {
@@ -198,6 +216,21 @@ class CalibratedRun {
   std::optional<ResidualStream> reference_;
 };
 
+// Without calibration. Another thread puts a module while the next one is quantized: the system lets one
+// thread at a time write into a file.
+void each_by_itself(const Plan& plan, Worker& worker) {
+  std::future<void> putting;
+  for (const PlannedModule& planned : plan.modules) {
+    auto finished = std::make_shared<const Worker::Finished>(worker.quantize(planned, nullptr));
+    if (putting.valid()) putting.get();
+    putting = std::async(std::launch::async, [&planned, &worker, finished = std::move(finished)]() mutable {
+      worker.put(planned, *finished);
+      worker.release(planned);
+    });
+  }
+  if (putting.valid()) putting.get();
+}
+
 }  // namespace
 
 void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* calibration, ModuleSink& sink,
@@ -211,10 +244,7 @@ void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* 
   if (calibration != nullptr) {
     CalibratedRun(model, plan, *calibration, options, worker).run();
   } else {
-    for (const PlannedModule& planned : plan.modules) {
-      worker.work(planned, nullptr);
-      worker.release(planned);
-    }
+    each_by_itself(plan, worker);
   }
   progress.end();
 }

@@ -29,7 +29,7 @@ struct ModuleReport {
   Json details;
 };
 
-// Receives finished modules, from the calling thread, in plan order.
+// Receives finished modules, one at a time, in plan order; without calibration from a thread of its own.
 class ModuleSink {
  public:
   virtual ~ModuleSink() = default;
