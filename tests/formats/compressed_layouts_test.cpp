@@ -123,6 +123,20 @@ TEST(CompressedLayouts, ScalesOfBlocks) {
   }
 }
 
+TEST(CompressedLayouts, BlocksThatAreNoSizes) {
+  const TemporaryFolder folder;
+  for (const char* block :
+       {"[0, 32]", "[-1, 32]", "[\"4\", 32]", "[32]", "[32, 32, 1]", "[1099511627776, 32]", "7", "{}"}) {
+    Json weights = {{"num_bits", 8}, {"strategy", "block"}};
+    weights["block_structure"] = parse_json(block, "test");
+    Parts parts;
+    parts.emplace_back(".weight", made<int8_t>(DType::i8, 2, 32, [](int64_t, int64_t i) { return i; }));
+    parts.emplace_back(".weight_scale", made<float>(DType::f32, 2, 1, [](int64_t, int64_t) { return 1; }));
+    const Path path = compressed_folder(folder, "int-quantized", weights, parts);
+    expect_error(ErrorKind::failed, "block_structure must be two sizes", [&] { open_model(path); });
+  }
+}
+
 // Older versions always stored weight_g_idx, filled with -1 where there is no order.
 TEST(CompressedLayouts, OrderOfColumnsSetOrNot) {
   const TemporaryFolder folder;
