@@ -148,6 +148,8 @@ TEST(Checkpoint, LyingShardsAreRefused) {
   expect_error(ErrorKind::failed, "weight_map", [&] { open_model(folder.path()); });
   with("\"" + second + "\"", "7");
   expect_error(ErrorKind::failed, "weight_map", [&] { open_model(folder.path()); });
+  write(index, "{\"x\":" + std::string(300, '[') + std::string(300, ']') + "," + good.substr(1));
+  expect_error(ErrorKind::failed, "nested too deeply", [&] { open_model(folder.path()); });
   write(index, good.substr(0, good.size() / 2));
   expect_error(ErrorKind::failed, "not valid JSON", [&] { open_model(folder.path()); });
   write(index, good);

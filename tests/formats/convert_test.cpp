@@ -144,6 +144,22 @@ TEST(Convert, NamesScalesThatAHalfCannotHold) {
                [&] { Conversion(open_model(large), find_packed_format("gptq"), options); });
 }
 
+// Columns that do not fill their last word: what fills it is zero, whoever reads it.
+TEST(Convert, PaddingOfWordsIsZero) {
+  for (const int64_t row_bytes : {1, 5, 6, 7, 8, 11}) {
+    Tensor rows(DType::u8, {3, row_bytes});
+    for (std::byte& byte : rows.bytes()) byte = std::byte{0xff};
+    const Tensor words = streams_to_columns(rows.view());
+    const int64_t count = ceil_div(row_bytes, 4);
+    ASSERT_EQ(words.shape(), (Shape{count, 3}));
+    const uint32_t last = row_bytes % 4 == 0 ? ~0u : (1u << (8 * (row_bytes % 4))) - 1;
+    for (int64_t i = 0; i < 3 * count; ++i)
+      EXPECT_EQ(words.data<uint32_t>()[i], i < 3 * (count - 1) ? ~0u : last) << row_bytes;
+    EXPECT_TRUE(
+        std::ranges::equal(streams_from_columns(words.view(), row_bytes).view().bytes, rows.view().bytes));
+  }
+}
+
 TEST(Convert, SplitsLargeOutputIntoShards) {
   const TemporaryFolder folder;
   ConvertOptions options;

@@ -140,6 +140,55 @@ INSTANTIATE_TEST_SUITE_P(Files, GgufHostile,
                            return name;
                          });
 
+// Lists of the vocabulary that are shorter than it, or hold no pairs: named, never read beyond their end.
+TEST(GgufVocabulary, ListsThatDoNotFit) {
+  const TemporaryFolder folder;
+  const Path path = folder.path() / "m.gguf";
+  const auto refused = [&](const char* name, const std::string& key, const GgufValue& value,
+                           const char* what) {
+    const GgufFile file = GgufFile::open(kGgufFiles / name);
+    GgufMetadata metadata;
+    for (const auto& [known, original] : file.metadata().entries())
+      metadata.add(known, known == key ? value : original);
+    metadata.add(key, value);  // where the file has none
+    std::vector<GgufTensor> tensors;
+    for (const std::string& tensor : file.tensor_names()) tensors.push_back(*file.find(tensor));
+    GgufWriter writer(path, metadata, tensors);
+    for (size_t i = 0; i < tensors.size(); ++i) writer.put(i, 0, file.bytes(*file.find(tensors[i].name)));
+    expect_error(ErrorKind::failed, what, [&] { open_tokenizer(open_model(path)); });
+  };
+  for (const char* name : {"tokens-gpt2.gguf", "tokens-llama.gguf"}) {
+    const size_t count =
+        GgufFile::open(kGgufFiles / name).metadata().find("tokenizer.ggml.tokens")->strings.size();
+    refused(name, "tokenizer.ggml.token_type", GgufValue::of_i32s(std::vector<int32_t>(count - 1, 1)),
+            "no number for every token");
+    refused(name, "tokenizer.ggml.scores", GgufValue::of_floats(std::vector<float>(count - 1)),
+            "no number for every token");
+  }
+  for (const char* merge : {"ab", "", " ab"})
+    refused("tokens-gpt2.gguf", "tokenizer.ggml.merges", GgufValue::of_strings({merge}), "is not two tokens");
+}
+
+// Rows of q and k that are no whole heads cannot be put back in their order.
+TEST(GgufHeads, RowsThatAreNoWholeHeads) {
+  const TemporaryFolder folder;
+  const GgufFile file = GgufFile::open(kGgufFiles / "llama_llama3.gguf");
+  for (const std::string name : {"blk.0.attn_q.weight", "blk.0.attn_k.weight"}) {
+    std::vector<GgufTensor> tensors;
+    for (const std::string& tensor : file.tensor_names()) {
+      tensors.push_back(*file.find(tensor));
+      if (tensor == name) --tensors.back().shape[0];
+    }
+    const Path path = folder.path() / "m.gguf";
+    GgufWriter writer(path, file.metadata(), tensors);
+    for (size_t i = 0; i < tensors.size(); ++i)
+      writer.put(
+          i, 0,
+          file.bytes(*file.find(tensors[i].name)).first(static_cast<size_t>(writer.tensors()[i].bytes)));
+    expect_error(ErrorKind::failed, "'" + name + "' is [", [&] { open_model(path); });
+  }
+}
+
 // Tensors packed for one alignment in a file that says another.
 TEST(GgufAlignment, IsTheOneThatTheFileNames) {
   const auto file = [](uint32_t said, size_t packed) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <climits>
+#include <cmath>
 
 #include "formats/registry.h"
 #include "lib/kernels/dequantize.h"
@@ -47,8 +48,9 @@ void expect_refused(const Path& folder, const std::string& what) {
 
 TEST(PackedDamage, PartsMissingOrOfAnotherType) {
   const TemporaryFolder folder;
-  for (const std::string name : {"gptq-3-asym-act-v2", "awq-32", "bnb-nf4-nested-64", "bnb-int8",
-                                 "ct-packed-3-asym-group", "ct-int-8-asym-group"}) {
+  for (const std::string name :
+       {"gptq-3-asym-act-v2", "gptq-4-sym-v1", "awq-32", "bnb-nf4-nested-64", "bnb-int8",
+        "ct-packed-3-asym-group", "ct-packed-4-sym-group", "ct-int-8-asym-group"}) {
     const auto files = Checkpoint::open(kPackedGolden / name);
     for (const std::string& tensor : files->names()) {
       if (!tensor.starts_with(kModule) || tensor.ends_with(".bias")) continue;
@@ -64,7 +66,13 @@ TEST(PackedDamage, PartsMissingOrOfAnotherType) {
         expect_refused(damaged_copy(folder, name, part, other), name + " with another type of " + part);
       if (view.count() < 2) continue;
       other = {view.dtype, {view.count() - 1}, view.bytes.first(view.bytes.size() - dtype_size(view.dtype))};
-      expect_refused(damaged_copy(folder, name, part, other), name + " with a shorter " + part);
+      const bool as_many_words = name == "gptq-4-sym-v1" && part == ".g_idx";  // 95 inputs of 4 bits
+      if (!as_many_words)
+        expect_refused(damaged_copy(folder, name, part, other), name + " with a shorter " + part);
+      if (view.shape.size() != 2 || view.shape[0] < 2) continue;
+      const size_t row = view.bytes.size() / static_cast<size_t>(view.shape[0]);
+      other = {view.dtype, {view.shape[0] - 1, view.shape[1]}, view.bytes.first(view.bytes.size() - row)};
+      expect_refused(damaged_copy(folder, name, part, other), name + " with a row of " + part + " missing");
     }
   }
 }
@@ -230,6 +238,73 @@ TEST(PackedDamage, ShapesThatLie) {
                         name + ": " + tensor + " as " + shape_text(shape));
       }
     }
+  }
+}
+
+// Said as what it is, not as a part of another shape.
+TEST(PackedDamage, AwqGroupsThatDoNotDivideTheRow) {
+  const TemporaryFolder folder;
+  const Path copy = folder.path() / "m";
+  fs::copy(kPackedGolden / "awq-32", copy);
+  Json config = parse_json(read_text(copy / "config.json"), "config.json");
+  config["quantization_config"]["group_size"] = 40;
+  write(copy / "config.json", json_text(config));
+  expect_error(ErrorKind::failed, "group size 40 does not divide", [&] { open_model(copy); });
+}
+
+// Zero points of a symmetric grid are looked at and left out: as many as there must be.
+TEST(PackedDamage, SymmetricZeroPointsAreCounted) {
+  const TemporaryFolder folder;
+  for (const auto& [name, middle] : std::vector<std::pair<std::string, uint32_t>>{
+           {"awq-32", 0x88888888u}, {"gptq-4-sym-v1", 0x77777777u}}) {
+    const TensorView stored = *Checkpoint::open(kPackedGolden / name)->find(kModule + ".qzeros");
+    for (const int64_t missing : {0, 1}) {
+      Tensor zeros(DType::i32, {stored.shape[0] - missing, stored.shape[1]});
+      std::fill_n(zeros.data<uint32_t>(), zeros.count(), middle);
+      const Path copy = damaged_copy(folder, name, ".qzeros", zeros.view());
+      if (missing > 0) {
+        expect_refused(copy, name + " with a row of zero points missing");
+      } else {
+        EXPECT_FALSE(open_model(copy).source->quantized_form(kModule).has("zeros")) << name;
+      }
+    }
+  }
+}
+
+// A table other than the type's would be ignored by bitsandbytes, and the model be another one there.
+TEST(PackedDamage, TablesThatAreNotTheirTypes) {
+  const TemporaryFolder folder;
+  for (const std::string name : {"bnb-nf4-nested-64", "bnb-fp4-64"}) {
+    const auto files = Checkpoint::open(kPackedGolden / name);
+    const TensorView map = *files->find(kModule + ".weight.quant_map");
+    for (const int64_t place : {0, 7, 15}) {
+      Tensor other(DType::f32, map.shape);
+      std::memcpy(other.bytes().data(), map.bytes.data(), map.bytes.size());
+      for (const float value : {other.data<float>()[place] + 0.01f, std::nanf("")}) {
+        other.data<float>()[place] = value;
+        const Path copy = damaged_copy(folder, name, ".weight.quant_map", other.view());
+        expect_error(ErrorKind::unsupported, "not the table of its type", [&] { open_model(copy); });
+      }
+    }
+  }
+}
+
+// The same module quantized and plain: which of the two counts?
+TEST(PackedDamage, ModulesStoredTwice) {
+  const TemporaryFolder folder;
+  for (const std::string name : {"gptq-4-sym-v1", "awq-32", "ct-packed-4-sym-group"}) {
+    const auto files = Checkpoint::open(kPackedGolden / name);
+    const Path copy = folder.path() / name;
+    fs::create_directory(copy);
+    fs::copy_file(kPackedGolden / name / "config.json", copy / "config.json");
+    std::vector<PartSpec> specs = {{kModule + ".weight", DType::f32, {1}}};
+    for (const std::string& each : files->names())
+      specs.push_back({each, files->find(each)->dtype, files->find(each)->shape});
+    SafetensorsWriter writer(copy / "model.safetensors", specs);
+    for (const std::string& each : files->names()) writer.put(each, files->find(each)->bytes);
+    writer.put(kModule + ".weight", as_bytes("four"));
+    writer.finish();
+    expect_error(ErrorKind::failed, "stored twice", [&] { open_model(copy); });
   }
 }
 
