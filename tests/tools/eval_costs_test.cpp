@@ -175,6 +175,9 @@ TEST_F(EvalCosts, TimingsAreKeptUntilFresh) {
   // Other work, other threads, another instruction set: another timing.
   EXPECT_FALSE(costs({"--threads", "1"})["speed"].contains("cached"));
   EXPECT_FALSE(costs({"--depth", "5"})["speed"].contains("cached"));
+  EXPECT_FALSE(
+      json("eval", {gpt2_, "--speed", "--pp", "16", "--tg", "4", "--repetitions", "3"})["speed"].contains(
+          "cached"));
   EXPECT_FALSE(costs({}, {.environment = {{"QWB_ISA", "SSE4"}}})["speed"].contains("cached"));
   // The same content elsewhere is the same artifact; other content is not.
   const std::string copy = copy_demo("gpt2").string();
@@ -274,6 +277,15 @@ TEST_F(EvalCosts, EnergyIsKeptUntilFreshToo) {
   EXPECT_FALSE(costs({"--energy", "--watts", "34"}, no_counters())["energy"].contains("cached"));
   EXPECT_FALSE(
       costs({"--energy", "--watts", "33", "--cooldown", "9"}, no_counters())["energy"].contains("cached"));
+  const auto metered = [&](const std::string& meter, const char* seconds) {
+    return costs({"--energy", "--idle", "0", "--energy-seconds", seconds, "--meter", meter},
+                 no_counters())["energy"]
+        .contains("cached");
+  };
+  EXPECT_FALSE(metered(kMeter, "0"));
+  EXPECT_TRUE(metered(kMeter, "0"));
+  EXPECT_FALSE(metered(kMeter, "0.1"));
+  EXPECT_FALSE(metered(std::string(kMeter) + " # another", "0"));
   EXPECT_FALSE(costs({"--energy", "--watts", "33", "--fresh"}, no_counters())["energy"].contains("cached"));
 }
 

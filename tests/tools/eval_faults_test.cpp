@@ -63,6 +63,7 @@ TEST_F(EvalFaults, NaNIsNamedWithItsModelInDivergencesAndTasksToo) {
     EXPECT_THAT(kl.err, HasSubstr(subject + (subject == broken ? ": window" : ": the baseline: window")));
     EXPECT_EQ(kl.out.empty(), subject == broken);  // the good one's own perplexity stands
   }
+  EXPECT_THAT(brief({nf4, "--kl", "--baseline", broken}).err, HasSubstr(nf4 + ": the baseline: window"));
 }
 
 TEST_F(EvalFaults, ADamagedBaselineIsRefused) {
