@@ -34,6 +34,7 @@ class EvalCosts : public ToolTest {
     return {.environment = {{"QWB_POWERCAP", "/nonexistent"}, {"QWB_NVML", "libnone.so"}}};
   }
   static constexpr const char* kMeter = "while true; do echo 80 W; sleep 0.02; done";
+  static constexpr const char* kFastMeter = "while true; do echo 80 W; sleep 0.004; done";  // short windows
 };
 
 TEST_F(EvalCosts, EveryFlagHasHelp) {
@@ -256,7 +257,7 @@ TEST_F(EvalCosts, AnotherModelsWorkWaitsUntilTheMachineIsCool) {
        {std::vector<std::string>{"--speed", "--pp", "8", "--tg", "0", "--repetitions", "1"},
         std::vector<std::string>{"--ppl", "--context", "64", "--windows", "2", "--text", text}}) {
     std::vector<std::string> flags = {gpt2_, copy,      "--energy", "--energy-seconds", "0",   "--idle",
-                                      "0",   "--meter", kMeter,     "--cooldown",       "0.4", "--json"};
+                                      "0",   "--meter", kFastMeter, "--cooldown",       "0.4", "--json"};
     flags.insert(flags.end(), work.begin(), work.end());
     const auto rows = lines(output("eval", flags, no_counters()));
     ASSERT_EQ(rows.size(), 2u);
@@ -278,14 +279,16 @@ TEST_F(EvalCosts, EnergyIsKeptUntilFreshToo) {
   EXPECT_FALSE(
       costs({"--energy", "--watts", "33", "--cooldown", "9"}, no_counters())["energy"].contains("cached"));
   const auto metered = [&](const std::string& meter, const char* seconds) {
-    return costs({"--energy", "--idle", "0", "--energy-seconds", seconds, "--meter", meter},
-                 no_counters())["energy"]
+    return json("eval",
+                {gpt2_, "--speed", "--pp", "8", "--tg", "0", "--repetitions", "1", "--energy", "--idle", "0",
+                 "--energy-seconds", seconds, "--meter", meter},
+                no_counters())["energy"]
         .contains("cached");
   };
-  EXPECT_FALSE(metered(kMeter, "0"));
-  EXPECT_TRUE(metered(kMeter, "0"));
-  EXPECT_FALSE(metered(kMeter, "0.1"));
-  EXPECT_FALSE(metered(std::string(kMeter) + " # another", "0"));
+  EXPECT_FALSE(metered(kFastMeter, "0"));
+  EXPECT_TRUE(metered(kFastMeter, "0"));
+  EXPECT_FALSE(metered(kFastMeter, "0.1"));
+  EXPECT_FALSE(metered(std::string(kFastMeter) + " # another", "0"));
   EXPECT_FALSE(costs({"--energy", "--watts", "33", "--fresh"}, no_counters())["energy"].contains("cached"));
 }
 

@@ -139,7 +139,8 @@ TEST_F(Eval, TheRatioIsToTheSourceUnlessSwitchedOff) {
 TEST_F(Eval, AFailureDoesNotStopTheOthers) {
   const Path broken = scratch_.path() / "broken";
   std::filesystem::create_directories(broken);
-  std::ofstream(broken / "config.json") << R"({"model_type": "nonsense"})";  // unsupported: code 5
+  std::ofstream(broken / "config.json") << "{";
+  std::ofstream(broken / "qwb.sums") << "x\n";  // damaged: code 4
   const RunResult result = brief({"/nonexistent", broken.string(), gpt2_, "--context", "128", "--json"});
   EXPECT_EQ(result.code, 3);  // the first error's
   EXPECT_EQ(lines(result.out).size(), 1u);
