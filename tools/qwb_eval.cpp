@@ -124,8 +124,7 @@ void evaluate_folder(const Options& o, const std::string& folder, Evaluation& ev
                      Tool& tool) {
   const Path model = model_folder(folder, tool.progress());
   require_model_folder(model);
-  std::error_code ignored;
-  if (std::filesystem::exists(model / "qwb.sums", ignored)) require_undamaged(model);
+  require_undamaged_if_summed(model);
   const EvaluationRecord record = evaluation.run(model);
   narrate(record, tool);
   const Json json = record_json(record);

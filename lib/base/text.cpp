@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "lib/base/error.h"
+#include "lib/base/utf8.h"
 
 namespace qwb {
 namespace {
@@ -50,20 +51,14 @@ bool inside(const std::array<Range, N>& ranges, char32_t c) {
 
 // The next character and its bytes; an invalid byte stands for itself.
 std::pair<char32_t, size_t> next_character(std::string_view text) {
+  int bad = 0;
+  const int length = utf8_sequence(text, 0, bad);
+  if (length <= 0) return {U'\ufffd', 1};
   const auto lead = static_cast<unsigned char>(text[0]);
-  const size_t length = lead < 0x80                   ? 1
-                        : lead >= 0xf0 && lead < 0xf5 ? 4
-                        : lead >= 0xe0                ? 3
-                        : lead >= 0xc2                ? 2
-                                                      : 0;
-  if (length <= 1 || lead >= 0xf5 || length > text.size()) return {lead < 0x80 ? lead : U'\ufffd', 1};
-  char32_t c = lead & (0xffu >> (length + 1));
-  for (size_t i = 1; i < length; ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    if ((byte & 0xc0u) != 0x80u) return {U'\ufffd', 1};
-    c = (c << 6) | (byte & 0x3fu);
-  }
-  return {c, length};
+  char32_t c = length == 1 ? lead : lead & (0xffu >> (length + 1));
+  for (const char byte : text.substr(1, static_cast<size_t>(length) - 1))
+    c = (c << 6) | (static_cast<unsigned char>(byte) & 0x3fu);
+  return {c, static_cast<size_t>(length)};
 }
 
 int64_t character_width(char32_t c) {

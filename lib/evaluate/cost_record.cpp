@@ -193,6 +193,8 @@ Json energy_json(const EnergyCost& cost) {
   json["reasons"] = reasons;
   json["seconds_per_work"] = number_json(cost.plan.seconds);
   json["rounds"] = cost.plan.rounds;
+  json["cooldown"] = {{"seconds", number_json(cost.plan.cooldown_seconds)},
+                      {"rested_seconds", number_json(cost.rested_seconds)}};
   return json;
 }
 

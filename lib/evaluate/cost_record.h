@@ -32,7 +32,9 @@
 //                       method, device, domain, quality, remark, integrated_joules, power_ratio,
 //                       celsius_begin, celsius_end, power_limit_watts, parts: [...]}]
 //            reasons: [...]        why something could not be measured, and how to grant access
-//            seconds_per_work, rounds}
+//            seconds_per_work, rounds,
+//            cooldown: {seconds      rest before another model's work, at most
+//                       rested_seconds   before this model's, all together}}
 //           net: without idle power x seconds. integrated_joules: by NVML's power readings beside its
 //           counter, power_ratio their quotient. joules null if neither measured nor estimated; quality
 //           "measured", "estimated" or "unavailable". celsius_begin, celsius_end, power_limit_watts: of
@@ -78,6 +80,7 @@ struct EnergyCost {
   IdleBaseline idle;
   std::vector<CounterInfo> counters;
   EnergyPlan plan;
+  double rested_seconds = 0;
 };
 
 Json speed_json(const SpeedCost& cost);

@@ -138,6 +138,24 @@ std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& p
   return report;
 }
 
+double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline& idle) {
+  if (!meter.measures() || plan.cooldown_seconds <= 0) return 0;
+  constexpr double kLook = 0.5;  // seconds of a look at the power, at least
+  const double look = std::max(kLook, meter.seconds_for_steps(plan.steps)), begin = meter.now();
+  for (double left = plan.cooldown_seconds; left > 0; left = begin + plan.cooldown_seconds - meter.now()) {
+    meter.start();
+    const double end = meter.now() + std::min(look, left);
+    while (meter.now() < end) {
+      check_interrupt();
+      std::this_thread::sleep_for(std::chrono::duration<double>(std::clamp(end - meter.now(), 0.001, 0.1)));
+    }
+    const EnergyReport report = meter.stop();
+    const auto quiet = report.total ? idle.watts(*report.total) : std::nullopt;
+    if (quiet && report.total->watts <= kIdleAgain * *quiet) break;
+  }
+  return meter.now() - begin;
+}
+
 namespace {
 
 // One cell of one model, through all rounds.
@@ -210,7 +228,7 @@ bool unsteady(const std::vector<std::vector<Work>>& works, const EnergyPlan& pla
 
 void check_plan(const EnergyPlan& plan) {
   const auto sane = [](double seconds) { return seconds >= 0 && seconds <= 86400; };
-  if (plan.rounds < 1 || !sane(plan.seconds) || !sane(plan.idle_seconds))
+  if (plan.rounds < 1 || !sane(plan.seconds) || !sane(plan.idle_seconds) || !sane(plan.cooldown_seconds))
     throw Error(ErrorKind::usage, "energy is measured for 0 to 86400 seconds in at least one round");
 }
 
@@ -226,6 +244,7 @@ std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& mode
     cells += static_cast<int64_t>(works.back().size());
   }
   IdleBaseline idle;
+  std::vector<double> rested(works.size());
   idle.before = measure_idle(meter, plan, progress);
   progress.begin("energy", cells * plan.rounds);
   // What is unsteady is measured longer, all of it, so that every model has the same share of the time.
@@ -233,6 +252,11 @@ std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& mode
   for (int round = 0; round < plan.rounds || (round < most && unsteady(works, plan)); ++round) {
     if (round >= plan.rounds) progress.note(fmt::format("energy: the rounds differ; round {}", round + 1));
     for (size_t model = 0; model < works.size(); ++model) {
+      if (works.size() > 1 && round + model > 0) {
+        if (plan.cooldown_seconds > 0)
+          progress.advance(0, fmt::format("round {}, model {}: cooling down", round + 1, model + 1));
+        rested[model] += cool_down(meter, plan, idle);
+      }
       for (Work& work : works[model]) {
         run_round(work, meter, plan);
         progress.advance(
@@ -243,9 +267,9 @@ std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& mode
   progress.end();
   idle.after = measure_idle(meter, plan, progress);
   std::vector<ArtifactEnergy> results;
-  for (auto& of_model : works) {
-    ArtifactEnergy result{{}, idle};
-    for (Work& work : of_model) {
+  for (size_t model = 0; model < works.size(); ++model) {
+    ArtifactEnergy result{{}, idle, rested[model]};
+    for (Work& work : works[model]) {
       work.window.report = add_reports(work.rounds);
       if (work.window.round_joules.size() < work.rounds.size()) work.window.round_joules.clear();
       result.windows.push_back(std::move(work.window));

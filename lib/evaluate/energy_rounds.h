@@ -22,7 +22,14 @@ struct EnergyPlan {
   // rounds are made.
   double deviation = 0.03;
   int patience = 2;
+  // Rest before another model's work: until the power is again at most kIdleAgain times the idle power, and
+  // no longer than this. Without idle power: this long. 0: none.
+  double cooldown_seconds = 0;
 };
+
+// Of idle power: two idle windows of a quiet machine differ by less, and a processor that comes from minutes
+// of work leaks more.
+inline constexpr double kIdleAgain = 1.05;
 
 // Energy of one piece of work, over all its rounds.
 struct EnergyWindow {
@@ -47,10 +54,15 @@ struct IdleBaseline {
 struct ArtifactEnergy {
   std::vector<EnergyWindow> windows;
   IdleBaseline idle;
+  double rested_seconds = 0;  // before this model's turns, all rounds together
 };
 
 // Idles for the plan's seconds and tells what that took; nothing if nothing measures or the plan wants none.
 std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& plan, Progress& progress);
+
+// Rests as the plan says, `idle` being what was measured before any work; tells the seconds. None where
+// nothing measures.
+double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline& idle);
 
 // Reports of the same work one after the other, as one: joules and seconds add up. What one of them lacks,
 // the sum lacks.

@@ -19,6 +19,16 @@ std::string real_path_of(const Path& folder) {
 // Unquantized models run by the fast backend.
 const Json kPlainForward = nullptr;
 
+template <class Work>
+auto of_baseline(const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    throw Error(error.kind(), error.what(), "the baseline");
+  }
+}
+
 }  // namespace
 
 Quality::Quality(QualityOptions options, Progress& progress)
@@ -64,13 +74,17 @@ void Quality::keep(const std::optional<Json>& key, const Json& result, WorkJourn
   if (journal != nullptr) journal->remove();
 }
 
-void Quality::attempt(QualityRecord& record, const std::function<void()>& work) const {
+void Quality::attempt(const Subject& subject, QualityRecord& record,
+                      const std::function<void()>& work) const {
   try {
     work();
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
     progress_.end();
-    record.problems.push_back(error);
+    // With several models on the command line: whose it was.
+    const std::string folder = subject.open.folder.string(), what = error.what();
+    record.problems.push_back(what.find(folder) == std::string::npos ? Error(error.kind(), what, folder)
+                                                                     : error);
   }
 }
 
@@ -117,7 +131,7 @@ bool Quality::measure(const Subject& subject, const Json& forward, QualityRecord
                       const Meter& meter) {
   bool ran = false;
   if (options_.perplexity && (meter.before || !divergence_brings_perplexity(subject))) {
-    attempt(record, [&] {
+    attempt(subject, record, [&] {
       if (meter.before) meter.before();
       record.perplexity = perplexity_of(subject, forward, !meter.before, ran);
     });
@@ -125,7 +139,7 @@ bool Quality::measure(const Subject& subject, const Json& forward, QualityRecord
       meter.after(record.perplexity->windows * record.perplexity->context);
   }
   for (const TaskData& data : tasks_)
-    attempt(record, [&] { record.tasks.push_back(answers_of(subject, forward, data, ran)); });
+    attempt(subject, record, [&] { record.tasks.push_back(answers_of(subject, forward, data, ran)); });
   return ran;
 }
 
@@ -206,7 +220,8 @@ void Quality::compare_tasks(const Subject& base, const std::string& key, Quality
   bool ran = false;
   if (!answers_.contains(key)) {
     std::vector<TaskResult> results;
-    for (const TaskData& data : tasks_) results.push_back(answers_of(base, kPlainForward, data, ran));
+    for (const TaskData& data : tasks_)
+      results.push_back(of_baseline([&] { return answers_of(base, kPlainForward, data, ran); }));
     answers_[key] = std::move(results);
   }
   const std::vector<TaskResult>& baseline = answers_.at(key);
@@ -229,7 +244,7 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
   }
   QualityRecord compared = record;
   compared.problems.clear();
-  attempt(compared, [&] {
+  attempt(subject, compared, [&] {
     const std::optional<Path> folder = baseline_folder_of(subject, record);
     if (!folder) return;
     compared.baseline = real_path_of(*folder);
@@ -239,30 +254,30 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
       if (!opened) opened.emplace(open_subject(*folder, true));
       return *opened;
     };
-    if (options_.divergence) attempt(compared, [&] { diverge(subject, forward, base(), compared); });
+    if (options_.divergence) attempt(subject, compared, [&] { diverge(subject, forward, base(), compared); });
     if (options_.perplexity && !compared.perplexity)  // the divergence was to bring it
-      attempt(compared, [&] {
+      attempt(subject, compared, [&] {
         bool ran = false;
         compared.perplexity = perplexity_of(subject, forward, true, ran);
       });
     if (compared.perplexity) {
-      attempt(compared, [&] {
+      attempt(subject, compared, [&] {
         if (compared.base_perplexity) perplexities_[key] = *compared.base_perplexity;
         if (!perplexities_.contains(key)) {
           progress_.note("measuring the unquantized model " + folder->string());
           bool ran = false;
-          perplexities_[key] = perplexity_of(base(), kPlainForward, true, ran);
+          perplexities_[key] = of_baseline([&] { return perplexity_of(base(), kPlainForward, true, ran); });
         }
         compared.base_perplexity = perplexities_.at(key);
         compared.ratio = perplexity_ratio(*compared.perplexity, *compared.base_perplexity);
       });
     }
-    if (!compared.tasks.empty()) attempt(compared, [&] { compare_tasks(base(), key, compared); });
+    if (!compared.tasks.empty()) attempt(subject, compared, [&] { compare_tasks(base(), key, compared); });
   });
   // A comparison that nobody asked for may fail: the artifact's own figures stand without it.
   if (!options_.divergence && !options_.baseline) {
     for (const Error& error : compared.problems)
-      progress_.note(fmt::format("{}: no comparison: {}", subject.open.folder.string(), error.what()));
+      progress_.note(fmt::format("no comparison: {}", error.what()));
     compared.problems.clear();
   }
   compared.problems.insert(compared.problems.begin(), record.problems.begin(), record.problems.end());

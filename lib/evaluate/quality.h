@@ -76,7 +76,7 @@ class Quality {
   bool is_baseline(const Subject& subject) const;
   bool divergence_brings_perplexity(const Subject& subject) const;
   void remember(const Subject& subject, const QualityRecord& record);
-  void attempt(QualityRecord& record, const std::function<void()>& work) const;
+  void attempt(const Subject& subject, QualityRecord& record, const std::function<void()>& work) const;
 
   std::optional<Json> key_of(const Subject& subject, const Json& forward, const std::string& kind) const;
   std::optional<Json> find(const std::optional<Json>& key) const;

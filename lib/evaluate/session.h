@@ -62,6 +62,7 @@ class Evaluation {
   std::unique_ptr<Backend> int8_;  // null: the fast one
   std::unique_ptr<EnergyMeter> meter_;
   std::map<std::string, EnergyCost> energies_;  // by folder
+  IdleBaseline idle_;                           // before the first work of all
   int64_t kv_tokens_ = 0;                       // of the run at work
   bool peak_reset_ = false;                     // likewise
   Quality quality_;

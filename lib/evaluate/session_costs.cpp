@@ -55,7 +55,10 @@ Json Evaluation::energy_key(const Subject& subject) const {
   const EnergyOptions& o = options_.energy_options;
   key["what"] = "energy";
   key.erase("repetitions");
-  key["plan"] = {{"seconds", plan.seconds}, {"rounds", plan.rounds}, {"idle", plan.idle_seconds}};
+  key["plan"] = {{"seconds", plan.seconds},
+                 {"rounds", plan.rounds},
+                 {"idle", plan.idle_seconds},
+                 {"cooldown", plan.cooldown_seconds}};
   key["sources"] = {{"watts", o.declared_watts ? Json(*o.declared_watts) : Json(nullptr)},
                     {"meter", o.meter_command},
                     {"measures", meter_->measures()},
@@ -125,9 +128,10 @@ void Evaluation::measure_energies(const std::vector<const Model*>& models,
                                   const std::vector<std::string>& names) {
   auto results =
       measure_energy(models, options_.speed_options.grid, *meter_, options_.energy_plan, progress_);
+  if (!idle_.before) idle_.before = results.front().idle.before;
   for (size_t i = 0; i < results.size(); ++i) {
     energies_[names[i]] = {std::move(results[i].windows), std::move(results[i].idle), meter_->counters(),
-                           options_.energy_plan};
+                           options_.energy_plan, results[i].rested_seconds};
   }
 }
 
@@ -157,7 +161,12 @@ void Evaluation::begin_perplexity_energy(const std::string& artifact) {
   EnergyCost& cost = energies_[real_path(artifact)];
   cost.plan = options_.energy_plan;
   cost.counters = meter_->counters();
+  if (energies_.size() > 1) {  // another model worked before
+    if (options_.energy_plan.cooldown_seconds > 0) progress_.note(artifact + ": cooling down");
+    cost.rested_seconds += cool_down(*meter_, options_.energy_plan, idle_);
+  }
   if (!cost.idle.before) cost.idle.before = measure_idle(*meter_, options_.energy_plan, progress_);
+  if (!idle_.before) idle_.before = cost.idle.before;
   meter_->start();
 }
 

@@ -17,8 +17,11 @@ TEST(Text, DisplayWidth) {
   EXPECT_EQ(display_width("漢字"), 4);
   EXPECT_EQ(display_width("🙂"), 2);
   EXPECT_EQ(display_width("±"), 1);
-  EXPECT_EQ(display_width("\xff\xc3"), 2);  // invalid bytes
-  EXPECT_EQ(display_width("\xe2\x82"), 2);  // cut off
+  EXPECT_EQ(display_width("\xff\xc3"), 2);          // invalid bytes
+  EXPECT_EQ(display_width("\xe2\x82"), 2);          // cut off
+  EXPECT_EQ(display_width("\xe0\x80\x80"), 3);      // overlong
+  EXPECT_EQ(display_width("\xed\xa0\x80"), 3);      // a surrogate
+  EXPECT_EQ(display_width("\xf4\x90\x80\x80"), 4);  // beyond U+10FFFF
 }
 
 TEST(Text, FitWidth) {

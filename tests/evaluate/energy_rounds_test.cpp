@@ -250,13 +250,41 @@ TEST_F(Simulated, RoundsThatDifferAreFollowedByMore) {
     return progress.turns.size();
   };
   EXPECT_EQ(rounds_at(900), 4u);
-  plan_.deviation = 1;  // two values cannot deviate by more than 1.42 times their mean
+  plan_.deviation = 1.5;  // two values cannot deviate by more than 1.42 times their mean
   EXPECT_EQ(rounds_at(100), 2u);
   plan_.deviation = 0;
   plan_.patience = 3;
   EXPECT_EQ(rounds_at(900), 6u);
   plan_.patience = 1;
   EXPECT_EQ(rounds_at(900), 2u);
+}
+
+// The package draws as much as at work, or as idle, when the rest begins.
+TEST_F(Simulated, TheMachineRestsUntilItsPowerIsIdleAgain) {
+  const Subject a = open_subject(demo("gpt2"), false), b = open_subject(demo("gpt2"), false);
+  EnergyMeter meter(options_);
+  plan_ = {.seconds = 0, .rounds = 1, .steps = 10, .idle_seconds = 0.4};
+  const auto rested = [&](double watts_at_rest, size_t models, double most) {
+    Turns progress;
+    progress.on_begin = [&](const std::string& task) { watts_ = task == "energy" ? 100 : 20; };
+    progress.on_turn = [&](size_t) {
+      watts_ = progress.turns.back().ends_with("cooling down") ? watts_at_rest : 100;
+    };
+    plan_.cooldown_seconds = most;
+    const std::vector<const Model*> all = {a.model.get(), b.model.get()};
+    const auto results = measure_energy({all.begin(), all.begin() + static_cast<std::ptrdiff_t>(models)},
+                                        {{16}, {0}, {}}, meter, plan_, progress);
+    EXPECT_EQ(results.front().rested_seconds, 0);  // nobody worked before
+    return results.back().rested_seconds;
+  };
+  EXPECT_EQ(rested(20, 2, 0), 0);
+  EXPECT_EQ(rested(20, 1, 5), 0);
+  const double cool = rested(15, 2, 60);
+  EXPECT_GE(cool, 0.5);  // one look at it
+  EXPECT_LT(cool, 30);
+  EXPECT_NEAR(rested(100, 2, 1.2), 1.2, 0.3);
+  plan_.idle_seconds = 0;  // nothing tells when it is idle
+  EXPECT_NEAR(rested(15, 2, 1.2), 1.2, 0.3);
 }
 
 TEST_F(Simulated, WindowsAreLongAgainstTheCountersStep) {
@@ -290,6 +318,8 @@ TEST(EnergyRounds, EstimatesNeedNeitherIdleNorRepetition) {
   }
   EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.rounds = 0}, progress), Error);
   EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.seconds = -1}, progress), Error);
+  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.cooldown_seconds = -1}, progress), Error);
+  EXPECT_EQ(cool_down(meter, {.cooldown_seconds = 3600}, {}), 0);
 }
 
 TEST(EnergyRounds, ARequestFitsTheModel) {

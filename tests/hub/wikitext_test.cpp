@@ -17,14 +17,17 @@ std::string wikitext() {
   return text;
 }
 
-// Compressed, with two members before the one that is wanted.
-std::string zip_bytes(const Path& scratch, const std::string& text) {
+// With two members before the one that is wanted.
+std::string zip_bytes(const Path& scratch, const std::string& text,
+                      zip_int32_t compression = ZIP_CM_DEFLATE) {
   const Path file = scratch / "made.zip";
   int code = 0;
   zip_t* zip = zip_open(file.c_str(), ZIP_CREATE | ZIP_TRUNCATE, &code);
   const std::string other = "no\n";
   const auto add = [&](const char* name, const std::string& content) {
-    zip_file_add(zip, name, zip_source_buffer(zip, content.data(), content.size(), 0), 0);
+    const zip_int64_t index =
+        zip_file_add(zip, name, zip_source_buffer(zip, content.data(), content.size(), 0), 0);
+    EXPECT_EQ(zip_set_file_compression(zip, static_cast<zip_uint64_t>(index), compression, 0), 0);
   };
   add("wikitext-2-raw/wiki.train.raw", other);
   add("wikitext-2-raw/wiki.valid.raw", other);
@@ -90,6 +93,12 @@ TEST_F(Wikitext, DamagedZipFilesAreTold) {
   const size_t header = whole.find("wiki.test.raw");
   flipped[header + 40] = static_cast<char>(flipped[header + 40] ^ 0x10);  // among the compressed bytes
   EXPECT_THAT(complaint(flipped), HasSubstr("wiki.test.raw in it is damaged"));
+  // Not compressed: a letter that changed leaves a file in which nothing but the checksum tells.
+  std::string stored = zip_bytes(scratch_.path(), wikitext(), ZIP_CM_STORE);
+  const size_t text = stored.find(wikitext());
+  ASSERT_NE(text, std::string::npos);
+  stored[text + 100] = static_cast<char>(stored[text + 100] ^ 1);
+  EXPECT_THAT(complaint(stored), HasSubstr("wiki.test.raw in it is damaged"));
 }
 
 TEST_F(Wikitext, AbsentItSaysHowToGetIt) {

@@ -128,7 +128,10 @@ TEST(Judgements, NothingIsSaidAgainstTheOriginalWithinError) {
     original["method"] = "none";
     const Report report = report_of({original, speed_record("/b", 110, least, most)});
     EXPECT_TRUE(report.versions[0].original);
-    return statements(report, "b", kFor);
+    std::vector<std::string> said = statements(report, "b", kFor);
+    for (const std::string& against : statements(report, "b", kAgainst))
+      said.push_back("against: " + against);
+    return said;
   };
   EXPECT_THAT(compared(108, 112), Contains(HasSubstr("1.10 times the original's")));
   EXPECT_THAT(compared(104, 112), Not(Contains(HasSubstr("the original's"))));

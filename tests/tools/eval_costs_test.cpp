@@ -34,12 +34,13 @@ class EvalCosts : public ToolTest {
     return {.environment = {{"QWB_POWERCAP", "/nonexistent"}, {"QWB_NVML", "libnone.so"}}};
   }
   static constexpr const char* kMeter = "while true; do echo 80 W; sleep 0.02; done";
+  static constexpr const char* kFastMeter = "while true; do echo 80 W; sleep 0.004; done";  // short windows
 };
 
 TEST_F(EvalCosts, EveryFlagHasHelp) {
   const std::string help = output("eval", {"--help"});
   for (const char* flag : {"--speed", "--pp", "--tg", "--depth", "--repetitions", "--output", "--energy",
-                           "--watts", "--meter", "--idle", "--energy-seconds", "--fresh"})
+                           "--watts", "--meter", "--idle", "--energy-seconds", "--cooldown", "--fresh"})
     EXPECT_THAT(help, HasSubstr(flag));
 }
 
@@ -57,6 +58,7 @@ TEST_F(EvalCosts, WrongFlagsAreUsageErrors) {
                                                        {"--watts", "5"},
                                                        {"--meter", "true"},
                                                        {"--energy", "--idle", "-1"},
+                                                       {"--energy", "--cooldown", "-1"},
                                                        {"--energy", "--energy-seconds", "x"},
                                                        {"--speed", "--pp", "0", "--tg", "0"},
                                                        {"--speed", "--pp", "513"},
@@ -174,6 +176,9 @@ TEST_F(EvalCosts, TimingsAreKeptUntilFresh) {
   // Other work, other threads, another instruction set: another timing.
   EXPECT_FALSE(costs({"--threads", "1"})["speed"].contains("cached"));
   EXPECT_FALSE(costs({"--depth", "5"})["speed"].contains("cached"));
+  EXPECT_FALSE(
+      json("eval", {gpt2_, "--speed", "--pp", "16", "--tg", "4", "--repetitions", "3"})["speed"].contains(
+          "cached"));
   EXPECT_FALSE(costs({}, {.environment = {{"QWB_ISA", "SSE4"}}})["speed"].contains("cached"));
   // The same content elsewhere is the same artifact; other content is not.
   const std::string copy = copy_demo("gpt2").string();
@@ -244,12 +249,46 @@ TEST_F(EvalCosts, SeveralModelsTakeTurns) {
   EXPECT_EQ(last["ledger"]["mapped_weights"]["now"], last["model"]["mapped_bytes"]);
 }
 
+// By speed in turns, by perplexity one model after the other.
+TEST_F(EvalCosts, AnotherModelsWorkWaitsUntilTheMachineIsCool) {
+  const std::string text = write("text.txt", read_text(demo("text/eval.txt")).substr(0, 4000));
+  const std::string copy = copy_demo("gpt2").string();
+  for (const std::vector<std::string>& work :
+       {std::vector<std::string>{"--speed", "--pp", "8", "--tg", "0", "--repetitions", "1"},
+        std::vector<std::string>{"--ppl", "--context", "64", "--windows", "2", "--text", text}}) {
+    std::vector<std::string> flags = {gpt2_, copy,      "--energy", "--energy-seconds", "0",   "--idle",
+                                      "0",   "--meter", kFastMeter, "--cooldown",       "0.4", "--json"};
+    flags.insert(flags.end(), work.begin(), work.end());
+    const auto rows = lines(output("eval", flags, no_counters()));
+    ASSERT_EQ(rows.size(), 2u);
+    const auto cooldown = [&](size_t row) { return parse_json(rows[row], "row")["energy"]["cooldown"]; };
+    EXPECT_EQ(cooldown(1)["seconds"], 0.4);
+    EXPECT_GE(cooldown(1)["rested_seconds"].get<double>(), 0.4) << work[0];
+    if (work[0] == "--ppl") {
+      EXPECT_EQ(cooldown(0)["rested_seconds"], 0);
+    }
+  }
+}
+
 TEST_F(EvalCosts, EnergyIsKeptUntilFreshToo) {
   const std::vector<std::string> flags = {"--energy", "--watts", "33"};
   const Json first = costs(flags, no_counters())["energy"], again = costs(flags, no_counters())["energy"];
   EXPECT_EQ(again["cached"], true);
   EXPECT_EQ(again["windows"], first["windows"]);
   EXPECT_FALSE(costs({"--energy", "--watts", "34"}, no_counters())["energy"].contains("cached"));
+  EXPECT_FALSE(
+      costs({"--energy", "--watts", "33", "--cooldown", "9"}, no_counters())["energy"].contains("cached"));
+  const auto metered = [&](const std::string& meter, const char* seconds) {
+    return json("eval",
+                {gpt2_, "--speed", "--pp", "8", "--tg", "0", "--repetitions", "1", "--energy", "--idle", "0",
+                 "--energy-seconds", seconds, "--meter", meter},
+                no_counters())["energy"]
+        .contains("cached");
+  };
+  EXPECT_FALSE(metered(kFastMeter, "0"));
+  EXPECT_TRUE(metered(kFastMeter, "0"));
+  EXPECT_FALSE(metered(kFastMeter, "0.1"));
+  EXPECT_FALSE(metered(std::string(kFastMeter) + " # another", "0"));
   EXPECT_FALSE(costs({"--energy", "--watts", "33", "--fresh"}, no_counters())["energy"].contains("cached"));
 }
 

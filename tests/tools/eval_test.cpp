@@ -140,6 +140,7 @@ TEST_F(Eval, AFailureDoesNotStopTheOthers) {
   const Path broken = scratch_.path() / "broken";
   std::filesystem::create_directories(broken);
   std::ofstream(broken / "config.json") << "{";
+  std::ofstream(broken / "qwb.sums") << "x\n";  // damaged: code 4
   const RunResult result = brief({"/nonexistent", broken.string(), gpt2_, "--context", "128", "--json"});
   EXPECT_EQ(result.code, 3);  // the first error's
   EXPECT_EQ(lines(result.out).size(), 1u);

@@ -159,6 +159,10 @@ TEST_F(EvalQuality, TheBaselineCanBeNamed) {
   EXPECT_GT(named["divergence"]["mean_kl"]["value"].get<double>(), 0.005);
   EXPECT_EQ(named["problems"], Json::array());
   EXPECT_EQ(brief({lost, "--baseline", "/nonexistent"}).code, 3);
+  // Whoever is not named is compared, an original too.
+  std::filesystem::copy(gpt2_, file("copy"), std::filesystem::copy_options::recursive);
+  EXPECT_EQ(record({file("copy"), "--baseline", gpt2_})["perplexity"]["ratio"], 1);
+  EXPECT_TRUE(record({lost, "--baseline", lost})["perplexity"]["ratio"].is_null());
 }
 
 TEST_F(EvalQuality, ForeignBaselinesAreRefusedAndTheRestIsKept) {

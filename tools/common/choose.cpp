@@ -75,6 +75,11 @@ void require_undamaged(const Path& folder) {
               "make the artifact again");
 }
 
+void require_undamaged_if_summed(const Path& folder) {
+  std::error_code ignored;
+  if (std::filesystem::exists(folder / "qwb.sums", ignored)) require_undamaged(folder);
+}
+
 Path choose_model(const std::string& flag, Progress& progress) {
   Path chosen = flag;
   const char* from_environment = std::getenv("QWB_MODEL");  // NOLINT(concurrency-mt-unsafe)

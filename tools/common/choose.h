@@ -34,6 +34,8 @@ void require_model_folder(const Path& folder);
 
 // Throws verification, naming the files, if an artifact's bytes are not what they were; every byte is read.
 void require_undamaged(const Path& folder);
+// The same of a folder that may be no artifact, and then has no qwb.sums to tell.
+void require_undamaged_if_summed(const Path& folder);
 
 // The path of the running program.
 Path executable_path();

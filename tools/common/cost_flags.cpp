@@ -66,6 +66,13 @@ void add_energy_flags(CLI::App& app, CostFlags& flags) {
       ->check(CLI::Range(0.0, 86400.0))
       ->type_name("SECONDS")
       ->capture_default_str();
+  app.add_option(
+         "--cooldown", flags.cooldown,
+         "Let the machine rest before another model's work, until its power is back at idle and for so long "
+         "at most")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->type_name("SECONDS")
+      ->capture_default_str();
 }
 
 std::string environment(const char* name, const std::string& fallback) {
@@ -101,6 +108,7 @@ void apply_cost_flags(const CostFlags& flags, EvaluationOptions& options) {
   options.energy_options.nvml_library = environment("QWB_NVML", options.energy_options.nvml_library);
   options.energy_plan.idle_seconds = flags.idle;
   options.energy_plan.seconds = flags.energy_seconds;
+  options.energy_plan.cooldown_seconds = flags.cooldown;
   options.version = version_line("qwb-eval");
 }
 

@@ -21,6 +21,7 @@ struct CostFlags {
   std::string meter;
   double idle = 10;
   double energy_seconds = 10;
+  double cooldown = 0;
 };
 
 void add_cost_flags(CLI::App& app, CostFlags& flags);

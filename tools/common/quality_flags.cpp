@@ -114,6 +114,7 @@ QualityOptions quality_options(const QualityFlags& f, bool nothing_else, Tool& t
   if (!f.baseline.empty()) {
     q.baseline = model_folder(f.baseline, tool.progress());
     require_model_folder(*q.baseline);
+    require_undamaged_if_summed(*q.baseline);
   }
   for (const std::string& task : f.tasks) q.tasks.push_back(parse_task_options(task));
   if (!f.lm_eval_json.empty() && q.tasks.empty())
