@@ -149,6 +149,7 @@ TEST_F(StoreTest, OtherDamageIsAMiss) {
 TEST_F(StoreTest, VerifiedOnceIsNotHashedAgainUntilTheFilesChange) {
   const Path object = object_of(key(4));
   build(key(4));
+  EXPECT_TRUE(store_.find(key(4)).has_value());
   const auto young = read_text(object / "verified.json");
   EXPECT_TRUE(store_.find(key(4)).has_value());
   EXPECT_NE(read_text(object / "verified.json"), young)
