@@ -74,7 +74,7 @@ Tensor pack_awq(const CodeMatrix& codes) {
 // A square of 8 words by 8 nibbles, of kSpan columns of words at once: nibble j of word k and nibble k of
 // word j change places, by halves, quarters and eighths of a word. Compilers turn the inner loops into
 // vectors.
-constexpr int64_t kSpan = 16;    // columns of words that an item takes: 128 rows
+constexpr int64_t kSpan = 32;    // columns of words that an item takes, two cache lines: 256 rows
 constexpr int64_t kDepth = 128;  // inputs that it turns at a time: 64 bytes, a cache line, of every row
 
 using NibbleSquares = std::array<std::array<uint32_t, kSpan>, 8>;

@@ -107,17 +107,30 @@ void put_codes(const uint8_t* codes, bool five, std::byte* at) {
   for (int i = 0; i < 16; ++i) at[i] = static_cast<std::byte>((codes[i] & 15) | (codes[i + 16] & 15) << 4);
 }
 
-void take_codes(const std::byte* at, bool five, uint8_t* codes) {
-  if (!five) {  // two loops without conditions become vectors
-    for (int i = 0; i < 16; ++i) codes[i] = static_cast<uint8_t>(at[i]) & 15;
-    for (int i = 0; i < 16; ++i) codes[16 + i] = static_cast<uint8_t>(static_cast<uint8_t>(at[i]) >> 4);
-    return;
-  }
+// The 32 codes of a 5-bit block.
+void take_five_bits(const std::byte* at, uint8_t* codes) {
   const auto high = load<uint32_t>(at);
   at += 4;
   for (int i = 0; i < 32; ++i) {
     const int byte = static_cast<int>(at[i % 16]);
     codes[i] = static_cast<uint8_t>((i < 16 ? byte & 15 : byte >> 4) | static_cast<int>(high >> i & 1u) << 4);
+  }
+}
+
+// Eight low halves of bytes as four bytes, the first of each pair in the low half.
+uint32_t joined(uint64_t nibbles) {
+  nibbles = (nibbles | nibbles >> 4) & 0x00ff00ff00ff00ffu;
+  nibbles = (nibbles | nibbles >> 8) & 0x0000ffff0000ffffu;
+  return static_cast<uint32_t>(nibbles | nibbles >> 16);
+}
+
+// The 32 codes of a 4-bit block as a grid's row stores them.
+void take_nibbles(const std::byte* at, std::byte* packed) {
+  constexpr uint64_t kLow = 0x0f0f0f0f0f0f0f0fu;
+  for (int half = 0; half < 2; ++half) {
+    const auto bytes = load<uint64_t>(at + 8 * half);
+    store(packed + 4 * half, joined(bytes & kLow));
+    store(packed + 8 + 4 * half, joined(bytes >> 4 & kLow));
   }
 }
 
@@ -275,7 +288,12 @@ QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where) {
           for (int i = 0; i < 32; ++i) target[i] = static_cast<uint8_t>(load<int8_t>(block + 2 + i) + 128);
           continue;
         }
-        take_codes(block + (shape->symmetric ? 2 : 4), shape->bits == 5, target);
+        const std::byte* at = block + (shape->symmetric ? 2 : 4);
+        if (shape->bits == 4) {
+          take_nibbles(at, all_codes + row * code_bytes + g * kGroup / 2);
+        } else {
+          take_five_bits(at, target);
+        }
         if (shape->symmetric) continue;
         const auto zero = block_zero(block, shape->bits);
         if (!zero)
@@ -283,7 +301,7 @@ QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where) {
                       "only a requantization can bring this tensor onto an integer grid");
         zeros[static_cast<size_t>(g)] = *zero;
       }
-      pack_codes(codes.data(), weight.in, shape->bits, all_codes + row * code_bytes);
+      if (shape->bits != 4) pack_codes(codes.data(), weight.in, shape->bits, all_codes + row * code_bytes);
       if (!shape->symmetric) pack_codes(zeros.data(), groups, shape->bits, all_zeros + row * zero_bytes);
     }
   });

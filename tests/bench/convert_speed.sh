@@ -6,7 +6,7 @@
 # Usage: sh tests/bench/convert_speed.sh BUILD_FOLDER [LLAMA_BIN [ROUNDS [BLOCKS]]]     packages: python3-numpy
 # The checkpoint is random: BLOCKS blocks of Mistral-7B's shapes (make_mistral_blocks.py). $QWB_BENCH_ONLY: repack or gguf.
 set -eu
-bin=$1/bin llama=${2:-} rounds=${3:-5} blocks=${4:-4}
+bin=$(cd "$1" && pwd)/bin llama=${2:-} rounds=${3:-5} blocks=${4:-4}
 here=$(cd "$(dirname "$0")" && pwd)
 threads=$(nproc)
 scratch=$(mktemp -d "${QWB_BENCH_FOLDER:-/dev/shm}/qwb-convert-XXXXXX")
@@ -23,7 +23,7 @@ seconds() {  # COMMAND...: seconds it takes; what it made is removed by the call
   "$@" >log 2>&1 || { cat log >&2; exit 1; }
   echo "$begin $(now)" | awk '{ printf "%.4f", ($2 - $1) / 1e9 }'
 }
-copy() { cp -r "$1" copied && sync copied; }
+copy() { cp -r "$1" copied && find copied -type f -exec sync {} +; }
 # FILE of lines "ours theirs" in seconds: the median ratio theirs / ours, its range, and the medians
 summary() {
   awk '{ ours[NR] = $1; theirs[NR] = $2; ratio[NR] = $2 / $1 }
