@@ -97,7 +97,10 @@ HWY_INLINE float DotGroups(const GroupedRow& row, int64_t step, const float* zer
       eight(i, a);
       eight(i + 8, b);
     }
-    if (i < end) eight(i, a), i += 8;
+    if (i < end) {
+      eight(i, a);
+      i += 8;
+    }
     total = hn::MulAdd(hn::Add(a, b), hn::Set(d, row.scales[g]), total);
   }
   return hn::GetLane(hn::SumOfLanes(d, total));
