@@ -59,7 +59,7 @@ std::string recall(const Path& memo, const std::vector<FileState>& states) {
   if (!fs::exists(memo, ignored)) return {};
   try {
     const Json json = parse_json(read_text(memo, 1 << 26), memo.string());
-    const std::string hash = json_string(json, "hash", memo.string());
+    std::string hash = json_string(json, "hash", memo.string());
     const int64_t written = json_int(json, "written_ns", memo.string());
     if (json_int(json, "version", memo.string()) != kMemoVersion || json.at("files") != state_json(states))
       return {};
@@ -116,7 +116,7 @@ std::string remembered_hash(const Path& memo_folder, const Path& path, const std
                             const std::function<std::string()>& compute) {
   if (memo_folder.empty()) return compute();
   const Path memo = memo_path(memo_folder, path);
-  const std::string known = recall(memo, states);
+  std::string known = recall(memo, states);
   if (!known.empty()) return known;
   std::string hash = compute();
   remember(memo, states, hash);

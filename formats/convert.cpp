@@ -224,7 +224,7 @@ bool Conversion::blocks_stay() const {
 }
 
 WeightForm Conversion::form_of(const std::string& module) const {
-  const WeightForm form = source_.source->quantized_form(module);
+  WeightForm form = source_.source->quantized_form(module);
   if (blocks_stay() || form.codec != "ggml-blocks") return form;
   return ggml_grid_form(source_.source->load_quantized(module).weight).value_or(form);
 }

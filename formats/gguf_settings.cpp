@@ -136,7 +136,7 @@ void add_llama(const Json& config, const ModelConfig& c, const std::string& wher
 }  // namespace
 
 std::string gguf_architecture(const Json& config, const std::string& where) {
-  const std::string type = json_string(config, "model_type", where);
+  std::string type = json_string(config, "model_type", where);
   if (type == "mistral") return "llama";
   if (type == "llama" || type == "qwen2" || type == "qwen3" || type == "gpt2") return type;
   throw Error(ErrorKind::unsupported, "the architecture '" + type + "' cannot be written as GGUF", where,

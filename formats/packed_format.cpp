@@ -39,7 +39,7 @@ const PackedFormat* detect_packed_format(const Json& settings) {
 }
 
 TensorView packed_tensor_of(const Checkpoint& files, const std::string& name, DType type, size_t dimensions) {
-  const TensorView view = found_tensor(files, name);
+  TensorView view = found_tensor(files, name);
   if (view.dtype != type || view.shape.size() != dimensions) {
     wrong_tensor(name, view,
                  std::string(dtype_name(type)) + " of " + std::to_string(dimensions) + " dimensions");
@@ -48,14 +48,14 @@ TensorView packed_tensor_of(const Checkpoint& files, const std::string& name, DT
 }
 
 TensorView packed_tensor(const Checkpoint& files, const std::string& name, DType type, const Shape& shape) {
-  const TensorView view = found_tensor(files, name);
+  TensorView view = found_tensor(files, name);
   if (view.dtype != type || view.shape != shape)
     wrong_tensor(name, view, std::string(dtype_name(type)) + " " + shape_text(shape));
   return view;
 }
 
 TensorView packed_scales(const Checkpoint& files, const std::string& name, const Shape& shape) {
-  const TensorView view = found_tensor(files, name);
+  TensorView view = found_tensor(files, name);
   const bool is_float = view.dtype == DType::f16 || view.dtype == DType::bf16 || view.dtype == DType::f32;
   if (!is_float || view.shape != shape) wrong_tensor(name, view, "F16, BF16 or F32 " + shape_text(shape));
   return view;

@@ -99,7 +99,7 @@ Json module_entry(const std::string& name, const WeightForm& form) {
 }
 
 std::string artifact_method(const Json& manifest) {
-  const std::string typical = json_string(manifest, "method", "qwb.json");
+  std::string typical = json_string(manifest, "method", "qwb.json");
   for (const Json& module : manifest.at("modules")) {
     if (json_string(module, "method", "qwb.json: modules", typical) != typical) return "mixed";
   }

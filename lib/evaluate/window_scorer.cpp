@@ -75,7 +75,7 @@ std::string find_non_finite(const Model& model, std::span<const int32_t> tokens)
   model.embed(tokens, 0, x.data());
   if (!model.backend().all_finite(x.data(), x.size())) return model.spec().embedding;
   for (int64_t i = 0; i < config.layers; ++i) {
-    const std::string place = find_in_block(model, i, count, cache, x.data());
+    std::string place = find_in_block(model, i, count, cache, x.data());
     if (!place.empty()) return place;
   }
   model.final_norm(x.data(), count, hidden.data());

@@ -79,7 +79,7 @@ std::string clean_token(const std::string& text) {
   const char* blanks = " \t\r\n";
   const size_t begin = text.find_first_not_of(blanks);
   if (begin == std::string::npos) return {};
-  const std::string token = text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
+  std::string token = text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
   const bool good = token.size() <= 4096 &&
                     std::all_of(token.begin(), token.end(), [](char c) { return c > 32 && c < 127; });
   if (!good) throw Error(ErrorKind::usage, "the token has characters that no token has", "HF_TOKEN");

@@ -135,7 +135,7 @@ FoundZones find_zones(const Path& powercap, std::vector<std::string>& reasons) {
   std::error_code error;
   for (std::filesystem::directory_iterator it(powercap, error), end; !error && it != end;
        it.increment(error)) {
-    if (it->path().filename().string().find(":") != std::string::npos) folders.push_back(it->path());
+    if (it->path().filename().string().find(':') != std::string::npos) folders.push_back(it->path());
   }
   // Sorted, "intel-rapl-mmio:" comes before "intel-rapl:": of two appearances of a package the first is kept.
   std::sort(folders.begin(), folders.end());
