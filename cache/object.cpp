@@ -4,12 +4,12 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <chrono>
 #include <fstream>
 #include <map>
 #include <vector>
 
 #include "lib/base/file_hash.h"
+#include "lib/base/file_state.h"
 #include "lib/base/hash.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
@@ -22,12 +22,6 @@ namespace {
 constexpr int64_t kObjectVersion = 1;
 // A file changed within the same tick of the file system's clock as its verification would keep its times.
 constexpr int64_t kSettled = 2'000'000'000;
-
-int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 std::string boot_id() {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
@@ -65,10 +59,6 @@ std::string manifest_sum(Json manifest) {
   return hash_hex(as_bytes(json_canonical(manifest)));
 }
 
-int64_t nanoseconds(const timespec& time) {
-  return static_cast<int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
-}
-
 // Size, times and inode of every file, and the latest change of any.
 struct States {
   Json json = Json::array();
@@ -78,14 +68,9 @@ struct States {
 States file_states(const Path& object, const std::vector<std::string>& names) {
   States states;
   for (const std::string& name : names) {
-    struct stat status {};
-    const Path path = object / "data" / name;
-    if (::lstat(path.c_str(), &status) != 0) throw system_error("cannot stat", path.string(), errno);
-    const int64_t modified = nanoseconds(status.st_mtim);
-    const int64_t changed = nanoseconds(status.st_ctim);
-    states.json.push_back(
-        {static_cast<int64_t>(status.st_size), modified, changed, static_cast<int64_t>(status.st_ino)});
-    states.latest_ns = std::max({states.latest_ns, modified, changed});
+    const FileState state = file_state(object / "data" / name);
+    states.json.push_back({state.size, state.modified_ns, state.changed_ns, state.inode});
+    states.latest_ns = std::max(states.latest_ns, state.latest_ns());
   }
   return states;
 }

@@ -169,7 +169,7 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
   auto checkpoint = std::make_shared<Checkpoint>();
   checkpoint->folder_ = folder;
   const auto note = [&](const std::string& name) {
-    checkpoint->states_.push_back(file_state(folder / name));
+    checkpoint->source_files_.push_back(source_file(folder / name));
   };
   note("config.json");
   checkpoint->config_ =

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "formats/safetensors.h"
+#include "lib/base/file_state.h"
 #include "lib/base/json.h"
 #include "lib/tensor/source.h"
 
@@ -20,16 +21,13 @@ namespace qwb {
 // that leave the folder.
 std::map<std::string, std::string> parse_shard_index(std::string_view text, const std::string& where);
 
-// What tells one state of a file from another without reading it.
-struct FileState {
+// A file that a model was read from.
+struct SourceFile {
   std::string path;  // absolute
-  int64_t size = 0;
-  int64_t modified_ns = 0;
-  int64_t changed_ns = 0;
-  int64_t inode = 0;
-  bool operator==(const FileState&) const = default;
+  FileState state;
+  bool operator==(const SourceFile&) const = default;
 };
-FileState file_state(const Path& path);
+SourceFile source_file(const Path& path);
 
 // A model on disk, in whatever format.
 class ModelSource : public TensorSource {
@@ -44,8 +42,8 @@ class ModelSource : public TensorSource {
 };
 
 // The hash that `compute` gives, or what the memo folder (if any) remembers of it for the model at `path`;
-// `states`: of its files, taken before they were opened.
-std::string remembered_hash(const Path& memo_folder, const Path& path, const std::vector<FileState>& states,
+// `files`: its files, looked at before they were opened.
+std::string remembered_hash(const Path& memo_folder, const Path& path, const std::vector<SourceFile>& files,
                             const std::function<std::string()>& compute);
 // XXH3-128 (hex) of a tensor's bytes, read in pieces whose pages are given back.
 std::string tensor_digest(const TensorSource& source, const TensorView& view);
@@ -77,7 +75,7 @@ class Checkpoint : public ModelSource {
 
   Path folder_;
   Json config_;
-  std::vector<FileState> states_;  // taken before the files were opened
+  std::vector<SourceFile> source_files_;  // looked at before they were opened
   std::vector<SafetensorsFile> files_;
   std::map<std::string, std::pair<size_t, size_t>> index_;  // tensor -> file, entry
 };

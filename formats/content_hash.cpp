@@ -1,9 +1,6 @@
 // The identity of a model, whatever its packaging, and the memo that spares reading it again.
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <array>
-#include <chrono>
 
 #include "formats/checkpoint.h"
 #include "lib/base/hash.h"
@@ -24,20 +21,10 @@ constexpr int64_t kSettled = 2'000'000'000;
 constexpr std::array<const char*, 4> kProvenance = {"_name_or_path", "transformers_version", "_commit_hash",
                                                     "_attn_implementation_autoset"};
 
-int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
-int64_t nanoseconds(const timespec& time) {
-  return static_cast<int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
-}
-
-Json state_json(const std::vector<FileState>& states) {
+Json files_json(const std::vector<SourceFile>& files) {
   Json list = Json::array();
-  for (const FileState& state : states) {
-    list.push_back({{"path", state.path},
+  for (const auto& [path, state] : files) {
+    list.push_back({{"path", path},
                     {"size", state.size},
                     {"modified_ns", state.modified_ns},
                     {"changed_ns", state.changed_ns},
@@ -54,19 +41,19 @@ Path memo_path(const Path& memo_folder, const Path& folder) {
 
 // The remembered hash if the files are as they were; empty if there is none, it cannot be trusted or it is
 // damaged.
-std::string recall(const Path& memo, const std::vector<FileState>& states) {
+std::string recall(const Path& memo, const std::vector<SourceFile>& files) {
   std::error_code ignored;
   if (!fs::exists(memo, ignored)) return {};
   try {
     const Json json = parse_json(read_text(memo, 1 << 26), memo.string());
     std::string hash = json_string(json, "hash", memo.string());
     const int64_t written = json_int(json, "written_ns", memo.string());
-    if (json_int(json, "version", memo.string()) != kMemoVersion || json.at("files") != state_json(states))
+    if (json_int(json, "version", memo.string()) != kMemoVersion || json.at("files") != files_json(files))
       return {};
     if (json_string(json, "sum", memo.string()) != hash_hex(as_bytes(hash + json.at("files").dump())))
       return {};
-    for (const FileState& state : states) {
-      if (std::max(state.modified_ns, state.changed_ns) > written - kSettled) return {};
+    for (const SourceFile& file : files) {
+      if (file.state.latest_ns() > written - kSettled) return {};
     }
     return hash;
   } catch (const std::exception&) {
@@ -74,18 +61,18 @@ std::string recall(const Path& memo, const std::vector<FileState>& states) {
   }
 }
 
-void remember(const Path& memo, const std::vector<FileState>& states, const std::string& hash) {
+void remember(const Path& memo, const std::vector<SourceFile>& files, const std::string& hash) {
   try {
-    for (const FileState& state : states) {
-      if (file_state(state.path) != state) return;  // changed while we read it
+    for (const SourceFile& file : files) {
+      if (source_file(file.path) != file) return;  // changed while we read it
     }
     fs::create_directories(memo.parent_path());
-    const Json files = state_json(states);
+    const Json list = files_json(files);
     const Json json = {{"version", kMemoVersion},
                        {"written_ns", now_ns()},
                        {"hash", hash},
-                       {"files", files},
-                       {"sum", hash_hex(as_bytes(hash + files.dump()))}};
+                       {"files", list},
+                       {"sum", hash_hex(as_bytes(hash + list.dump()))}};
     write_file_atomically(memo, as_bytes(json_text(json)));
   } catch (const std::exception&) {  // a memo is a courtesy: a read-only or full cache must not stop the work
     return;
@@ -94,11 +81,8 @@ void remember(const Path& memo, const std::vector<FileState>& states, const std:
 
 }  // namespace
 
-FileState file_state(const Path& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) throw system_error("cannot stat", path.string(), errno);
-  return {fs::absolute(path).lexically_normal().string(), static_cast<int64_t>(status.st_size),
-          nanoseconds(status.st_mtim), nanoseconds(status.st_ctim), static_cast<int64_t>(status.st_ino)};
+SourceFile source_file(const Path& path) {
+  return {fs::absolute(path).lexically_normal().string(), file_state(path)};
 }
 
 std::string tensor_digest(const TensorSource& source, const TensorView& view) {
@@ -112,19 +96,19 @@ std::string tensor_digest(const TensorSource& source, const TensorView& view) {
   return hasher.hex();
 }
 
-std::string remembered_hash(const Path& memo_folder, const Path& path, const std::vector<FileState>& states,
+std::string remembered_hash(const Path& memo_folder, const Path& path, const std::vector<SourceFile>& files,
                             const std::function<std::string()>& compute) {
   if (memo_folder.empty()) return compute();
   const Path memo = memo_path(memo_folder, path);
-  std::string known = recall(memo, states);
+  std::string known = recall(memo, files);
   if (!known.empty()) return known;
   std::string hash = compute();
-  remember(memo, states, hash);
+  remember(memo, files, hash);
   return hash;
 }
 
 std::string Checkpoint::content_hash(const Path& memo_folder) const {
-  return remembered_hash(memo_folder, folder_, states_, [&] { return compute_hash(); });
+  return remembered_hash(memo_folder, folder_, source_files_, [&] { return compute_hash(); });
 }
 
 std::string Checkpoint::compute_hash() const {

@@ -51,7 +51,7 @@ std::shared_ptr<const GgufModel> GgufModel::open(const Path& path) {
   auto model = std::make_shared<GgufModel>();
   model->file_ = GgufFile::open(file);
   const std::string where = model->file_.paths().front().string();
-  for (const Path& part : model->file_.paths()) model->states_.push_back(file_state(part));
+  for (const Path& part : model->file_.paths()) model->source_files_.push_back(source_file(part));
   model->config_ = huggingface_config(model->file_, where);
   parse_config(model->config_, where);  // sizes that a model can have
   const std::string architecture = model->file_.metadata().text("general.architecture", where);
@@ -166,7 +166,7 @@ void GgufModel::prefetch(const TensorView& view) const {
 }
 
 std::string GgufModel::content_hash(const Path& memo_folder) const {
-  return remembered_hash(memo_folder, file_.paths().front(), states_, [&] {
+  return remembered_hash(memo_folder, file_.paths().front(), source_files_, [&] {
     const auto names = file_.tensor_names();
     std::vector<std::string> digests(names.size());
     parallel_for(static_cast<int64_t>(names.size()), [&](int64_t i) {

@@ -52,7 +52,7 @@ class GgufModel : public ModelSource {
 
   GgufFile file_;
   Json config_;
-  std::vector<FileState> states_;
+  std::vector<SourceFile> source_files_;
   std::map<std::string, Entry> plain_;    // by tensor name
   std::map<std::string, Entry> modules_;  // quantized, by module name
   mutable std::mutex mutex_;

@@ -156,6 +156,7 @@ std::vector<std::pair<std::string, std::string>> scored_merges(const Vocabulary&
   }
   std::stable_sort(cuts.begin(), cuts.end(), [](const Cut& a, const Cut& b) { return a.score > b.score; });
   std::vector<std::pair<std::string, std::string>> merges;
+  merges.reserve(cuts.size());
   for (const Cut& cut : cuts)
     merges.emplace_back((*vocabulary.tokens)[cut.left], (*vocabulary.tokens)[cut.right]);
   return merges;

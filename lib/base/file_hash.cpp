@@ -1,14 +1,10 @@
 #include "lib/base/file_hash.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <map>
 #include <mutex>
 
-#include "lib/base/error.h"
+#include "lib/base/file_state.h"
 #include "lib/base/hash.h"
 #include "lib/base/interrupt.h"
 
@@ -19,33 +15,13 @@ namespace {
 // before they are hashed are not remembered.
 constexpr int64_t kTick = 50'000'000;  // ns
 
-// Device, inode, size, times of content and of the inode in ns.
-using FileState = std::array<int64_t, 5>;
-
-int64_t nanoseconds(const timespec& time) {
-  return static_cast<int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
-}
-
-FileState file_state(const Path& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) throw system_error("cannot stat", path.string(), errno);
-  return {static_cast<int64_t>(status.st_dev), static_cast<int64_t>(status.st_ino),
-          static_cast<int64_t>(status.st_size), nanoseconds(status.st_mtim), nanoseconds(status.st_ctim)};
-}
-
-bool is_settled(const FileState& state) {
-  struct timespec now {};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  return nanoseconds(now) - std::max(state[3], state[4]) > kTick;
-}
-
 }  // namespace
 
 std::string written_file_hash(const Path& path) {
   static std::mutex mutex;
   static std::map<FileState, std::string>& known = *new std::map<FileState, std::string>;
   const FileState state = file_state(path);
-  const bool settled = is_settled(state);
+  const bool settled = now_ns() - state.latest_ns() > kTick;
   if (settled) {
     const std::lock_guard lock(mutex);
     const auto found = known.find(state);

@@ -10,6 +10,7 @@
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
+#include "lib/evaluate/of_baseline.h"
 #include "lib/evaluate/window_scorer.h"
 #include "lib/kernels/divergence.h"
 
@@ -64,7 +65,8 @@ class Comparison {
   }
 
   std::vector<double> window(int64_t index) {
-    const double base_sum = base_sum_of(index), other_sum = sum_of(other_scorer_.score(index));
+    const double base_sum = of_baseline([&] { return sum_of(base_scorer_.score(index)); });
+    const double other_sum = sum_of(other_scorer_.score(index));
     std::vector<TokenDivergence> tokens;
     const std::span<const int32_t> targets = base_scorer_.targets();
     const auto count = static_cast<int64_t>(targets.size());
@@ -84,14 +86,6 @@ class Comparison {
   }
 
  private:
-  double base_sum_of(int64_t index) {
-    try {
-      return sum_of(base_scorer_.score(index));
-    } catch (const Error& error) {
-      if (error.kind() == ErrorKind::interrupted) throw;
-      throw Error(error.kind(), error.what(), "the baseline");
-    }
-  }
   static double sum_of(std::span<const double> losses) {
     return std::accumulate(losses.begin(), losses.end(), 0.0);
   }

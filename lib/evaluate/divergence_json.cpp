@@ -17,6 +17,7 @@ Json quantiles_json(const std::vector<double>& values) {
 
 std::vector<double> quantiles_from_json(const Json& json) {
   std::vector<double> values;
+  values.reserve(std::size(kQuantileNames));
   for (const char* name : kQuantileNames) values.push_back(number_from_json(json.at(name)));
   return values;
 }

@@ -142,9 +142,10 @@ double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline&
   if (!meter.measures() || plan.cooldown_seconds <= 0) return 0;
   constexpr double kLook = 0.5;  // seconds of a look at the power, at least
   const double look = std::max(kLook, meter.seconds_for_steps(plan.steps)), begin = meter.now();
-  for (double left = plan.cooldown_seconds; left > 0; left = begin + plan.cooldown_seconds - meter.now()) {
+  const double latest = begin + plan.cooldown_seconds;
+  while (meter.now() < latest) {
     meter.start();
-    const double end = meter.now() + std::min(look, left);
+    const double end = std::min(meter.now() + look, latest);
     while (meter.now() < end) {
       check_interrupt();
       std::this_thread::sleep_for(std::chrono::duration<double>(std::clamp(end - meter.now(), 0.001, 0.1)));

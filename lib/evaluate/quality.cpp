@@ -5,6 +5,7 @@
 #include <system_error>
 #include <utility>
 
+#include "lib/evaluate/of_baseline.h"
 #include "lib/kernels/isa.h"
 
 namespace qwb {
@@ -18,16 +19,6 @@ std::string real_path_of(const Path& folder) {
 
 // Unquantized models run by the fast backend.
 const Json kPlainForward = nullptr;
-
-template <class Work>
-auto of_baseline(const Work& work) {
-  try {
-    return work();
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::interrupted) throw;
-    throw Error(error.kind(), error.what(), "the baseline");
-  }
-}
 
 }  // namespace
 

@@ -120,6 +120,7 @@ void Evaluation::prepare(const std::vector<Path>& folders) {
   }
   if (subjects.empty()) return;
   std::vector<const Model*> models;
+  models.reserve(subjects.size());
   for (const Subject& subject : subjects) models.push_back(subject.model.get());
   measure_energies(models, names);
 }

@@ -20,9 +20,9 @@
 namespace qwb {
 namespace {
 
-constexpr int64_t kFewTokens = 6;         // up to here a row of the weight is unpacked and multiplied at once
-constexpr int64_t kSlabFloats = 4 << 20;  // dequantized weights held at a time: 16 MB
-constexpr int64_t kRowGrain = 32;         // rows of a weight one thread takes at a time
+constexpr int64_t kFewTokens = 6;           // up to here a row of the weight is multiplied as it is stored
+constexpr int64_t kSlabFloats = 4 << 20;    // dequantized weights held at a time: 16 MB
+constexpr int64_t kRowGrain = 32;           // rows of a weight one thread takes at a time
 constexpr int64_t kElementGrain = 1 << 14;  // elements of an elementwise operation
 constexpr int64_t kQueryTile = 64;          // queries whose scores are held at a time
 constexpr int64_t kVocabularySlab = 4096;   // logits of a row held at a time by losses()

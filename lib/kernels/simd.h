@@ -43,8 +43,7 @@ void dequantize_group(float* x, int64_t count, float zero, float scale);
 // (signed bytes times scale) times factor, in that order
 void from_int8(const std::byte* in, int64_t count, float scale, float factor, float* out);
 // ggml's Q4_0 and Q4_1, `count` values in blocks of 32: d (f16), for Q4_1 m (f16), then 16 bytes with values
-// 0..15 in the low halves, 16..31 in the high ones. (code - 8) * d; code * d + m. As plain code does it, 70 %
-// of the time to decode with such weights went here.
+// 0..15 in the low halves, 16..31 in the high ones. (code - 8) * d; code * d + m.
 void from_q4_0(const std::byte* blocks, int64_t count, float* out);
 void from_q4_1(const std::byte* blocks, int64_t count, float* out);
 // Q8_0: d (f16), then 32 signed bytes. code * d.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <future>
-#include <memory>
 
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
@@ -221,10 +220,10 @@ class CalibratedRun {
 void each_by_itself(const Plan& plan, Worker& worker) {
   std::future<void> putting;
   for (const PlannedModule& planned : plan.modules) {
-    auto finished = std::make_shared<const Worker::Finished>(worker.quantize(planned, nullptr));
+    Worker::Finished finished = worker.quantize(planned, nullptr);
     if (putting.valid()) putting.get();
-    putting = std::async(std::launch::async, [&planned, &worker, finished = std::move(finished)]() mutable {
-      worker.put(planned, *finished);
+    putting = std::async(std::launch::async, [&planned, &worker, finished = std::move(finished)] {
+      worker.put(planned, finished);
       worker.release(planned);
     });
   }

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <fstream>
+
 #include "formats/qwb.h"
 #include "formats/registry.h"
 #include "lib/model/model.h"
@@ -63,6 +65,15 @@ void make_artifact(const Path& folder, const std::string& method_name, const Pat
                  {"method_version", method.version()},
                  {"settings", settings},
                  {"calibration", nullptr}});
+}
+
+void flip_a_bit(const Path& file) {
+  std::filesystem::permissions(file, std::filesystem::perms::owner_all);
+  std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);
+  bytes.seekg(-1000, std::ios::end);
+  const char byte = static_cast<char>(bytes.peek() ^ 4);
+  bytes.seekp(-1000, std::ios::end);
+  bytes.put(byte);
 }
 
 }  // namespace qwb::testing

@@ -28,4 +28,7 @@ Path demo(const std::string& name);
 void make_artifact(const Path& model, const std::string& method, const Path& target,
                    const std::string& source);
 
+// Of the thousandth byte from the end; a file of the cache is made writable for it.
+void flip_a_bit(const Path& file);
+
 }  // namespace qwb::testing

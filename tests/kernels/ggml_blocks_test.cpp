@@ -109,7 +109,13 @@ TEST(GgmlBlocksKernel, RunsOnBothBackends) {
         std::vector<float> y(static_cast<size_t>(tokens * 20)), expected(y.size());
         backend->linear(x.data(), tokens, weight, nullptr, y.data(), false);
         backend->linear(x.data(), tokens, dense, nullptr, expected.data(), false);
-        // One token is multiplied with the codes, their scales apart: other roundings, a few in the last bit.
+        const bool packed =
+            backend == &fast_backend() && tokens == 1 &&
+            (info.type == GgmlType::q4_0 || info.type == GgmlType::q4_1 || info.type == GgmlType::q8_0);
+        if (!packed) {
+          EXPECT_EQ(y, expected) << info.name << " " << backend->name();
+        }
+        // Codes are multiplied before their scale: other roundings, a few in the last bit.
         for (size_t i = 0; i < y.size(); ++i)
           EXPECT_NEAR(y[i], expected[i], 1e-6 * magnitude(values, x, i))
               << info.name << " " << backend->name();

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <csignal>
 #include <fstream>
 
 #include "tests/tools/tools_helper.h"
@@ -70,14 +69,7 @@ TEST_F(EvalFaults, ADamagedBaselineIsRefused) {
   const std::string base = artifact("base", {"--method", "none", "--dtype", "f16"}),
                     nf4 = artifact("nf4", {"--method", "nf4"});
   ASSERT_EQ(brief({nf4, "--kl", "--baseline", base}).code, 0);
-  const std::string weights = base + "/model.safetensors";
-  std::filesystem::permissions(weights, std::filesystem::perms::owner_all);
-  std::fstream bytes(weights, std::ios::in | std::ios::out | std::ios::binary);
-  bytes.seekg(-1000, std::ios::end);
-  const char byte = static_cast<char>(bytes.peek() ^ 4);
-  bytes.seekp(-1000, std::ios::end);
-  bytes.put(byte);
-  bytes.close();
+  flip_a_bit(base + "/model.safetensors");
   const RunResult result = brief({nf4, "--kl", "--baseline", base});
   EXPECT_EQ(result.code, 4);
   EXPECT_THAT(result.err, HasSubstr("differ from qwb.sums: model.safetensors"));
@@ -139,7 +131,7 @@ TEST_F(EvalFaults, InterruptedDivergencesAndTasksGoOn) {
       {gpt2_, "--task", "lambada_openai=" + write("many.jsonl", items)}};
   for (std::vector<std::string> work : works) {
     work.insert(work.end(), {"--threads", "1", "--json"});
-    const RunResult stopped = tool("eval", work, {.signals = {SIGINT}, .ready = "so far"});
+    const RunResult stopped = tool("eval", work, interrupted_at("so far"));
     EXPECT_EQ(stopped.code, 130);
     const RunResult done = tool("eval", work);
     EXPECT_EQ(done.code, 0) << done.err;

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <csignal>
 #include <fstream>
 
 #include "tests/tools/tools_helper.h"
@@ -87,7 +86,7 @@ TEST_F(EvalKept, AnotherTokenizerOrOtherItemsAreOtherAnswers) {
 TEST_F(EvalKept, FreshForgetsInterruptedWorkToo) {
   const std::string text = write("long.txt", read_text(demo("text/eval.txt")).substr(0, 80'000));
   std::vector<std::string> work = {gpt2_, "--ppl", "--context", "64", "--text", text, "--threads", "1"};
-  EXPECT_EQ(tool("eval", work, {.signals = {SIGINT}, .ready = "so far"}).code, 130);
+  EXPECT_EQ(tool("eval", work, interrupted_at("so far")).code, 130);
   work.emplace_back("--fresh");
   const RunResult fresh = tool("eval", work);
   EXPECT_EQ(fresh.code, 0);
@@ -98,7 +97,7 @@ TEST_F(EvalKept, FreshForgetsInterruptedWorkToo) {
 TEST_F(EvalKept, DamagedProgressIsNotUsed) {
   const std::string text = write("long.txt", read_text(demo("text/eval.txt")).substr(0, 80'000));
   std::vector<std::string> work = {gpt2_, "--ppl", "--context", "64", "--text", text, "--threads", "1"};
-  EXPECT_EQ(tool("eval", work, {.signals = {SIGINT}, .ready = "so far"}).code, 130);
+  EXPECT_EQ(tool("eval", work, interrupted_at("so far")).code, 130);
   for (const auto& entry : std::filesystem::directory_iterator(cache() / "evaluations")) {
     std::fstream bytes(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
     const double wrong = 12345;

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <csignal>
 #include <fstream>
 
 #include "lib/base/json.h"
@@ -249,8 +248,7 @@ TEST_F(EvalQuality, InterruptedWorkGoesOn) {
   std::ofstream(file("long.txt")) << read_text(demo("text/eval.txt")).substr(0, 80'000);
   const std::vector<std::string> work = {gpt2_,   "--context", "64",        "--text", file("long.txt"),
                                          "--ppl", "--json",    "--threads", "1"};
-  // Plain lines come after seconds only; a terminal's bar shows the first windows.
-  const RunResult stopped = eval(work, {.terminal_stderr = true, .signals = {SIGINT}, .ready = "so far"});
+  const RunResult stopped = eval(work, interrupted_at("so far"));
   EXPECT_EQ(stopped.code, 130);
   EXPECT_FALSE(std::filesystem::is_empty(file("cache/evaluations")));
   const RunResult done = eval(work);
@@ -291,14 +289,8 @@ TEST_F(EvalQuality, ABitThatFlippedAfterTheArtifactWasCachedIsSeen) {
   const std::vector<std::string> work = {folder, gpt2_, "--windows", "2", "--json"};
   EXPECT_EQ(lines(brief(work).out).size(), 2u);
   const std::string weights = folder + "/model.safetensors";
-  std::filesystem::permissions(weights, std::filesystem::perms::owner_all);
   const auto time = std::filesystem::last_write_time(weights);
-  std::fstream bytes(weights, std::ios::in | std::ios::out | std::ios::binary);
-  bytes.seekg(-1000, std::ios::end);
-  const char byte = static_cast<char>(bytes.peek() ^ 4);
-  bytes.seekp(-1000, std::ios::end);
-  bytes.put(byte);
-  bytes.close();
+  flip_a_bit(weights);
   std::filesystem::last_write_time(weights, time);  // a disk that rots does not touch it
   const RunResult result = brief(work);
   EXPECT_EQ(result.code, 4);

@@ -87,6 +87,10 @@ void capture(pid_t child, int out, int err, const RunOptions& options, RunResult
 
 }  // namespace
 
+RunOptions interrupted_at(const std::string& seen) {
+  return {.terminal_stderr = true, .signals = {SIGINT}, .ready = seen};
+}
+
 RunResult run(const std::vector<std::string>& command, const RunOptions& options) {
   Pair out = open_pipe();
   const Pair err = options.terminal_stderr ? open_terminal() : open_pipe();

@@ -29,6 +29,10 @@ struct RunResult {
 
 RunResult run(const std::vector<std::string>& command, const RunOptions& options = {});
 
+// Ctrl-C as soon as `seen` is on stderr, a terminal: its bar shows at once what plain lines tell only after
+// seconds, when a fast machine may be done.
+RunOptions interrupted_at(const std::string& seen);
+
 // The lines of `text`, without their newlines.
 std::vector<std::string> lines(const std::string& text);
 

@@ -19,8 +19,6 @@
 #include "lib/base/error.h"
 #include "lib/evaluate/energy/meter_series.h"
 
-extern char** environ;
-
 namespace qwb {
 namespace {
 

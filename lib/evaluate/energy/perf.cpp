@@ -148,7 +148,7 @@ std::string open_failure(const PerfPaths& paths, int error) {
 }  // namespace
 
 std::vector<std::unique_ptr<EnergySource>> perf_sources(const PerfPaths& paths,
-                                                        std::shared_ptr<PerfReader> reader,
+                                                        const std::shared_ptr<PerfReader>& reader,
                                                         const Path& cpuinfo,
                                                         std::vector<std::string>& reasons) {
   const Path power = paths.events / "power";

@@ -14,7 +14,7 @@ namespace qwb {
 // One source per package, with its DRAM where there is one. Empty, with the reason and how to grant access,
 // unless every package can be read.
 std::vector<std::unique_ptr<EnergySource>> perf_sources(const PerfPaths& paths,
-                                                        std::shared_ptr<PerfReader> reader,
+                                                        const std::shared_ptr<PerfReader>& reader,
                                                         const Path& cpuinfo,
                                                         std::vector<std::string>& reasons);
 

@@ -1,0 +1,19 @@
+// Errors of the model that another one is compared with say so.
+#pragma once
+
+#include "lib/base/error.h"
+
+namespace qwb {
+
+// What `work` gives; an error of its, but for an interruption, is "the baseline: ...".
+template <class Work>
+auto of_baseline(const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    throw Error(error.kind(), error.what(), "the baseline");
+  }
+}
+
+}  // namespace qwb
