@@ -62,14 +62,6 @@ void dense_part(const TensorView& values, int64_t first, int64_t count, float* o
   }
 }
 
-// Both values of a byte of 4-bit codes at once: element 2j is in the high nibble.
-struct PairTable {
-  std::array<std::array<float, 2>, 256> pairs;
-  explicit PairTable(const std::array<float, 16>& table) : pairs() {
-    for (size_t byte = 0; byte < 256; ++byte) pairs[byte] = {table[byte >> 4], table[byte & 15]};
-  }
-};
-
 float block_scale(const FloatBlocks& blocks, int64_t block) {
   if (blocks.nested_absmax.empty()) return load<float>(blocks.absmax.bytes.data() + 4 * block);
   const auto index = static_cast<int64_t>(blocks.absmax.bytes[static_cast<size_t>(block)]);
@@ -79,28 +71,19 @@ float block_scale(const FloatBlocks& blocks, int64_t block) {
 
 // Elements [first, first + count) of the flattened matrix.
 void blocks_part(const FloatBlocks& blocks, int64_t first, int64_t count, float* out) {
-  static const PairTable nf4(kNf4);
-  static const PairTable fp4(kFp4);
-  const auto& pairs = (blocks.table == FloatBlocks::Table::nf4 ? nf4 : fp4).pairs;
+  const auto& table = float_table(blocks.table);
   const std::byte* codes = blocks.codes.bytes.data();
   for (int64_t at = first, end = first + count; at < end;) {
     const int64_t block = at / blocks.block_size;
     const int64_t stop = std::min(end, (block + 1) * blocks.block_size);
     const float scale = block_scale(blocks, block);
-    float* target = out + (at - first);
     if (at % 2 != 0) {
-      *target++ = pairs[static_cast<size_t>(codes[at / 2])][1] * scale;
+      *out++ = table[static_cast<size_t>(codes[at / 2]) & 15] * scale;
       ++at;
     }
-    for (; at + 2 <= stop; at += 2, target += 2) {
-      const auto& pair = pairs[static_cast<size_t>(codes[at / 2])];
-      target[0] = pair[0] * scale;
-      target[1] = pair[1] * scale;
-    }
-    if (at < stop) {
-      *target = pairs[static_cast<size_t>(codes[at / 2])][0] * scale;
-      ++at;
-    }
+    simd::from_nibbles(codes + at / 2, stop - at, table, scale, out);
+    out += stop - at;
+    at = stop;
   }
 }
 
@@ -221,7 +204,7 @@ bool dot_blocks(const FloatBlocks& blocks, int64_t row, int64_t columns, const V
   for (int64_t b = 0; b < count; ++b) scratch[b] = block_scale(blocks, row * count + b);
   const simd::GroupedRow packed{blocks.codes.bytes.data() + row * columns / 2, columns, blocks.block_size,
                                 scratch};
-  const float* table = (blocks.table == FloatBlocks::Table::nf4 ? kNf4 : kFp4).data();
+  const float* table = float_table(blocks.table).data();
   return vectors.each([&](const float* x) { return simd::dot_table(packed, table, x); });
 }
 

@@ -2,6 +2,7 @@
 // Each runs in the calling thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "lib/base/bytes.h"
@@ -42,6 +43,9 @@ void unpack(const std::byte* packed, int64_t count, int bits, float* out);
 void dequantize_group(float* x, int64_t count, float zero, float scale);
 // (signed bytes times scale) times factor, in that order
 void from_int8(const std::byte* in, int64_t count, float scale, float factor, float* out);
+// table[code] * scale; code 2j in the high nibble of byte j, as bitsandbytes packs them.
+void from_nibbles(const std::byte* packed, int64_t count, const std::array<float, 16>& table, float scale,
+                  float* out);
 // ggml's Q4_0 and Q4_1, `count` values in blocks of 32: d (f16), for Q4_1 m (f16), then 16 bytes with values
 // 0..15 in the low halves, 16..31 in the high ones. (code - 8) * d; code * d + m.
 void from_q4_0(const std::byte* blocks, int64_t count, float* out);

@@ -147,6 +147,31 @@ void FromInt8(const std::byte* in, int64_t count, float scale, float factor, flo
   for (; i < count; ++i) out[i] = static_cast<float>(static_cast<int8_t>(in[i])) * scale * factor;
 }
 
+void FromNibbles(const std::byte* packed, int64_t count, const float* table, float scale, float* out) {
+  int64_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::CappedTag<float, 8> d;
+  const hn::RebindToUnsigned<decltype(d)> du;
+  if (hn::Lanes(d) == 8) {  // two lookups of three bits; the fourth bit chooses
+    HWY_ALIGN static constexpr uint32_t kShifts[8] = {4, 0, 12, 8, 20, 16, 28, 24};
+    const auto low = hn::Mul(hn::LoadU(d, table), hn::Set(d, scale));
+    const auto high = hn::Mul(hn::LoadU(d, table + 8), hn::Set(d, scale));
+    const auto shifts = hn::Load(du, kShifts), mask = hn::Set(du, 7u);
+    for (; i + 8 <= count; i += 8) {
+      const auto codes = hn::Shr(hn::Set(du, load<uint32_t>(packed + i / 2)), shifts);
+      const auto index = hn::IndicesFromVec(d, hn::And(codes, mask));
+      hn::StoreU(hn::IfNegativeThenElse(hn::BitCast(d, hn::ShiftLeft<28>(codes)),
+                                        hn::TableLookupLanes(high, index), hn::TableLookupLanes(low, index)),
+                 d, out + i);
+    }
+  }
+#endif
+  for (; i < count; ++i) {
+    const auto pair = static_cast<uint32_t>(packed[i / 2]);
+    out[i] = table[i % 2 == 0 ? pair >> 4 : pair & 15u] * scale;
+  }
+}
+
 // The 32 codes of 16 bytes, as floats; `finish` makes values of them.
 template <class Finish>
 HWY_INLINE void NibbleBlock(const std::byte* bytes, Finish finish, float* out) {
@@ -201,6 +226,7 @@ HWY_EXPORT(ToBf16);
 HWY_EXPORT(Unpack);
 HWY_EXPORT(DequantizeGroup);
 HWY_EXPORT(FromInt8);
+HWY_EXPORT(FromNibbles);
 HWY_EXPORT(FromQ40);
 HWY_EXPORT(FromQ41);
 HWY_EXPORT(FromQ80);
@@ -225,6 +251,10 @@ void dequantize_group(float* x, int64_t count, float zero, float scale) {
 }
 void from_int8(const std::byte* in, int64_t count, float scale, float factor, float* out) {
   HWY_DYNAMIC_DISPATCH(FromInt8)(in, count, scale, factor, out);
+}
+void from_nibbles(const std::byte* packed, int64_t count, const std::array<float, 16>& table, float scale,
+                  float* out) {
+  HWY_DYNAMIC_DISPATCH(FromNibbles)(packed, count, table.data(), scale, out);
 }
 void from_q4_0(const std::byte* blocks, int64_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(FromQ40)(blocks, count, out);

@@ -1,10 +1,12 @@
 // Methods "nf4" and "fp4": 4-bit floats in blocks along the flattened stored tensor, whatever its
 // orientation, byte for byte as bitsandbytes 0.50 makes them on the CPU from the f32 values (float_blocks.h).
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 
 #include "lib/base/parallel.h"
+#include "lib/kernels/simd.h"
 #include "lib/quantize/float_blocks.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
@@ -12,7 +14,9 @@
 namespace qwb {
 namespace {
 
-constexpr int64_t kPiece = 1 << 16;  // elements per parallel item: a multiple of every block size
+// Elements per parallel item: a multiple of every block size, and f32 that stay in the cache.
+constexpr int64_t kPiece = 1 << 13;
+using Piece = std::array<float, kPiece>;
 
 class Float4 : public Method {
  public:
@@ -75,14 +79,9 @@ double Float4::error(const ModuleTask& task, const std::byte* codes, const std::
   const int64_t count = task.weight.count();
   std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(count, kPiece)));
   parallel_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
-    std::vector<float> values(static_cast<size_t>(end - begin));
+    Piece values, points;  // of the table
     read_values(task, begin, end - begin, values.data());
-    std::vector<float> points(static_cast<size_t>(end - begin) + 1);  // of the table
-    for (int64_t k = begin; k < end; k += 2) {
-      const auto pair = static_cast<size_t>(codes[k / 2]);
-      points[static_cast<size_t>(k - begin)] = table[pair >> 4];
-      points[static_cast<size_t>(k - begin) + 1] = table[pair & 15];
-    }
+    simd::from_nibbles(codes + begin / 2, end - begin, table, 1, points.data());
     ErrorSum sum;
     for (int64_t k = begin; k < end; k += block_size) {
       sum.add(value_errors(values.data() + (k - begin), points.data() + (k - begin),
@@ -106,7 +105,7 @@ ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) 
   std::byte* codes = tensor.parts.at("codes").bytes().data();
   std::vector<float> scales(static_cast<size_t>(ceil_div(count, block_size)));
   parallel_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
-    std::vector<float> values(static_cast<size_t>(end - begin));
+    Piece values;
     read_finite(task, begin, end - begin, values.data());
     quantize_float_blocks(values.data(), end - begin, table_, block_size, scales.data() + begin / block_size,
                           codes + begin / 2);

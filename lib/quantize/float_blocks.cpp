@@ -13,18 +13,14 @@ namespace {
 constexpr int kLanes = 8;    // floats per vector in PyTorch's sum
 constexpr int kColumns = 4;  // vectors added side by side
 constexpr int kLevels = 4;
+constexpr float kLeastDivisor = 1e-38f;
 
 // Codes in ascending order of their values; 0 before 8 (-0), so that an exact zero becomes 0 and the values
 // just above it become 8.
 constexpr std::array<uint8_t, 16> kNf4Order = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 constexpr std::array<uint8_t, 16> kFp4Order = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
 
-// A value's rank is the number of bounds below it: the midpoints of neighbours, ties to the lower one.
-struct Ranking {
-  std::array<float, 15> bounds;
-  std::array<uint8_t, 16> order;
-};
-
+// The bounds are the midpoints of neighbours, ties to the lower one.
 constexpr Ranking make_ranking(const std::array<float, 16>& values, const std::array<uint8_t, 16>& order) {
   Ranking ranking{{}, order};
   for (size_t i = 0; i < 15; ++i) ranking.bounds[i] = (values[order[i]] + values[order[i + 1]]) / 2;
@@ -134,28 +130,22 @@ const std::array<float, 256>& dynamic_map() {
 void quantize_float_blocks(const float* values, int64_t count, FloatBlocks::Table table, int64_t block_size,
                            float* absmax, std::byte* codes) {
   const Ranking& ranking = table == FloatBlocks::Table::nf4 ? kNf4Ranking : kFp4Ranking;
-  std::vector<float> scaled(static_cast<size_t>(block_size) + 1);
-  std::vector<uint8_t> ranks(scaled.size());
-  for (int64_t begin = 0, b = 0; begin < count; begin += block_size, ++b) {
-    const int64_t length = std::min(block_size, count - begin);
-    const float largest = simd::max_magnitude(values + begin, length);
-    const float divisor = std::max(largest, 1e-38f);
-    if (length == block_size) {
-      absmax[b] = largest;
-      rank_among(values + begin, length, 1.0f / divisor, ranking.bounds, ranks.data());
-    } else {
-      absmax[b] = divisor;
-      for (int64_t i = 0; i < length; ++i) scaled[static_cast<size_t>(i)] = values[begin + i] / divisor;
-      scaled[static_cast<size_t>(length)] = 0;  // an odd length is padded
-      rank_among(scaled.data(), length + 1, 1, ranking.bounds, ranks.data());
-    }
-    std::byte* packed = codes + begin / 2;
-    for (int64_t i = 0; i < length; i += 2) {
-      const int high = ranking.order[static_cast<size_t>(ranks[static_cast<size_t>(i)])];
-      const int low = ranking.order[static_cast<size_t>(ranks[static_cast<size_t>(i + 1)])];
-      packed[i / 2] = static_cast<std::byte>(high << 4 | low);
-    }
+  const int64_t whole = count / block_size;
+  for (int64_t b = 0; b < whole; ++b) {
+    const float* block = values + b * block_size;
+    absmax[b] = simd::max_magnitude(block, block_size);
+    rank_pairs(block, block_size, 1.0f / std::max(absmax[b], kLeastDivisor), ranking,
+               codes + b * block_size / 2);
   }
+  const int64_t rest = count - whole * block_size;
+  if (rest == 0) return;
+  // The last, short block is divided instead of multiplied, and an odd length is padded.
+  const float* block = values + whole * block_size;
+  const float divisor = std::max(simd::max_magnitude(block, rest), kLeastDivisor);
+  std::vector<float> scaled(static_cast<size_t>(rest + rest % 2));
+  for (int64_t i = 0; i < rest; ++i) scaled[static_cast<size_t>(i)] = block[i] / divisor;
+  absmax[whole] = divisor;
+  rank_pairs(scaled.data(), rest + rest % 2, 1, ranking, codes + whole * block_size / 2);
 }
 
 NestedScales quantize_scales(const std::vector<float>& absmax) {

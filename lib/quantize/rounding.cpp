@@ -83,7 +83,17 @@ void RoundToInt8(const float* values, int64_t count, float factor, int8_t* codes
   }
 }
 
-void RankAmong(const float* values, int64_t count, float factor, const float* bounds, uint8_t* ranks) {
+HWY_INLINE int Rank(float value, const float* bounds) {
+  int rank = 0;
+  for (int b = 0; b < 15; ++b) rank += value > bounds[b] ? 1 : 0;
+  return rank;
+}
+
+// Ranks of at most kRanked values, one a byte.
+constexpr int64_t kRanked = 256;
+
+HWY_INLINE void RankAmong(const float* values, int64_t count, float factor, const float* bounds,
+                          uint8_t* ranks) {
   const F d;
   const hn::RebindToSigned<F> di;
   const hn::Rebind<uint8_t, F> d8;
@@ -97,11 +107,30 @@ void RankAmong(const float* values, int64_t count, float factor, const float* bo
       rank = hn::Sub(rank, hn::BitCast(di, hn::VecFromMask(d, hn::Gt(value, hn::Set(d, bounds[b])))));
     hn::StoreU(hn::DemoteTo(d8, rank), d8, ranks + i);
   }
-  for (; i < count; ++i) {
-    const float value = values[i] * factor;
-    int rank = 0;
-    for (int b = 0; b < 15; ++b) rank += value > bounds[b] ? 1 : 0;
-    ranks[i] = static_cast<uint8_t>(rank);
+  for (; i < count; ++i) ranks[i] = static_cast<uint8_t>(Rank(values[i] * factor, bounds));
+}
+
+void RankPairs(const float* values, int64_t count, float factor, const Ranking& ranking, std::byte* packed) {
+  HWY_ALIGN uint8_t ranks[kRanked];
+  for (int64_t begin = 0; begin < count; begin += kRanked) {
+    const int64_t length = std::min(kRanked, count - begin);
+    RankAmong(values + begin, length, factor, ranking.bounds.data(), ranks);
+    auto* out = reinterpret_cast<uint8_t*>(packed + begin / 2);
+    int64_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+    const hn::ScalableTag<uint8_t> d8;
+    const hn::RepartitionToWide<decltype(d8)> d16;
+    const hn::Half<decltype(d8)> half;
+    const auto n = static_cast<int64_t>(hn::Lanes(d8));
+    const auto order = hn::LoadDup128(d8, ranking.order.data());
+    for (; i + n <= length; i += n) {
+      const auto codes = hn::BitCast(d16, hn::TableLookupBytes(order, hn::Load(d8, ranks + i)));
+      const auto pairs = hn::Or(hn::ShiftLeft<4>(codes), hn::ShiftRight<8>(codes));
+      hn::StoreU(hn::TruncateTo(half, pairs), half, out + i / 2);
+    }
+#endif
+    for (; i < length; i += 2)
+      out[i / 2] = static_cast<uint8_t>(ranking.order[ranks[i]] << 4 | ranking.order[ranks[i + 1]]);
   }
 }
 
@@ -176,7 +205,7 @@ namespace rounding {
 HWY_EXPORT(FindExtremes);
 HWY_EXPORT(RoundToSteps);
 HWY_EXPORT(RoundToInt8);
-HWY_EXPORT(RankAmong);
+HWY_EXPORT(RankPairs);
 HWY_EXPORT(StepErrors);
 HWY_EXPORT(Int8Errors);
 HWY_EXPORT(ValueErrors);
@@ -194,10 +223,9 @@ void round_to_int8(const float* values, int64_t count, float factor, int8_t* cod
   using namespace rounding;
   HWY_DYNAMIC_DISPATCH(RoundToInt8)(values, count, factor, codes);
 }
-void rank_among(const float* values, int64_t count, float factor, const std::array<float, 15>& bounds,
-                uint8_t* ranks) {
+void rank_pairs(const float* values, int64_t count, float factor, const Ranking& ranking, std::byte* packed) {
   using namespace rounding;
-  HWY_DYNAMIC_DISPATCH(RankAmong)(values, count, factor, bounds.data(), ranks);
+  HWY_DYNAMIC_DISPATCH(RankPairs)(values, count, factor, ranking, packed);
 }
 ErrorSum step_errors(const float* values, const uint8_t* codes, int64_t count, float scale, int zero) {
   using namespace rounding;

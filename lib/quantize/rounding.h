@@ -27,9 +27,13 @@ Extremes extremes(const float* values, int64_t count);
 void round_to_steps(const float* values, int64_t count, float scale, int zero, int max_code, uint8_t* codes);
 // codes[i] = round(values[i] * factor), within -128 .. 127
 void round_to_int8(const float* values, int64_t count, float factor, int8_t* codes);
-// ranks[i] = how many of the bounds are below values[i] * factor
-void rank_among(const float* values, int64_t count, float factor, const std::array<float, 15>& bounds,
-                uint8_t* ranks);
+// Codes of the nearest of sixteen values: order[how many of the bounds are below the value].
+struct Ranking {
+  std::array<float, 15> bounds;
+  std::array<uint8_t, 16> order;
+};
+// Codes of values[i] * factor, two to a byte, the first in the high nibble. count is even.
+void rank_pairs(const float* values, int64_t count, float factor, const Ranking& ranking, std::byte* packed);
 
 // Errors of a run of weights, in f32 over short stretches: the last bits differ between instruction sets.
 // quantized[i] = (codes[i] - zero) * scale
