@@ -19,7 +19,7 @@ namespace {
 constexpr char kElsewhere[] = "set QWB_CACHE to a folder you can write, with room";
 
 std::string environment(const char* name) {
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+  const char* value = std::getenv(name);
   return value == nullptr ? std::string() : std::string(value);
 }
 

@@ -82,7 +82,7 @@ void require_undamaged_if_summed(const Path& folder) {
 
 Path choose_model(const std::string& flag, Progress& progress) {
   Path chosen = flag;
-  const char* from_environment = std::getenv("QWB_MODEL");  // NOLINT(concurrency-mt-unsafe)
+  const char* from_environment = std::getenv("QWB_MODEL");
   if (chosen.empty() && from_environment != nullptr && *from_environment != '\0') {
     chosen = from_environment;
     progress.note("model " + chosen.string() + " (from QWB_MODEL)");

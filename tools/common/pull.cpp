@@ -46,7 +46,7 @@ Path lima_file(Progress& progress) {
   const HubSettings settings = HubSettings::from_environment();
   const RepoName repo = parse_repo(kLima, RepoKind::dataset);
   if (const auto file = cached_file(settings, repo, kLimaFile)) return *file;
-  const char* data = std::getenv("QWB_DATA");  // NOLINT(concurrency-mt-unsafe)
+  const char* data = std::getenv("QWB_DATA");
   if (data != nullptr && *data != '\0' && is_there(Path(data) / "lima.jsonl"))
     return Path(data) / "lima.jsonl";
   try {
