@@ -55,7 +55,7 @@ Path default_cache_root() {
 
 Store::Store() : Store(Options{}) {}
 
-Store::Store(Options options)
+Store::Store(const Options& options)
     : root_(fs::absolute(options.root.empty() ? default_cache_root() : options.root)),
       patience_seconds_(options.patience_seconds) {
   std::error_code error;

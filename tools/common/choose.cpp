@@ -37,7 +37,7 @@ std::vector<Path> demo_folders() {
 
 Path executable_path() {
   std::error_code error;
-  const Path path = std::filesystem::read_symlink("/proc/self/exe", error);
+  Path path = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) throw system_error("cannot find the running program", "/proc/self/exe", error.value());
   return path;
 }

@@ -122,7 +122,7 @@ Path model_folder(const std::string& name, Progress& progress) {
 
 Path calibration_file(const std::string& source, Progress& progress) {
   if (source == "lima") return lima_file(progress);
-  const Path file = source;
+  Path file = source;
   if (!is_there(file) && is_dataset(source)) return dataset_file(source, progress);
   if (!is_text(source))
     throw Error(ErrorKind::usage, "unknown calibration set '" + source + "'", {},
