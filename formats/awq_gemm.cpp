@@ -13,7 +13,7 @@ namespace qwb {
 namespace {
 
 constexpr std::string_view kAwqWeight = ".qweight";
-constexpr int64_t kWordsAtOnce = int64_t{1} << 14;  // of zero points, by one item
+constexpr int64_t kWordsAtOnce = int64_t{1} << 14;  // by one item
 constexpr std::array<int, 8> kColumnOfNibble = {0, 2, 4, 6, 1, 3, 5, 7};
 
 [[noreturn]] void damaged_awq(const std::string& what, const std::string& module) {
@@ -167,6 +167,56 @@ Tensor rows_to_awq(const TensorView& rows, int64_t in) {
   return words;
 }
 
+// qweight [in, out / 8] and words of eight inputs [in / 8, out]: squares alone. Calls body(row of words,
+// first column, columns) for all of them, on all threads.
+template <typename Body>
+void each_awq_square(int64_t rows, int64_t columns, Body body) {
+  parallel_ranges(rows, ceil_div(kWordsAtOnce, 8 * columns), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t column = 0; column < columns; column += kSpan)
+        body(row, column, std::min(kSpan, columns - column));
+    }
+  });
+}
+
+Tensor awq_to_words(const TensorView& words) {
+  const int64_t rows = words.shape.at(0) / 8, columns = words.shape.at(1);
+  Tensor result(DType::i32, {rows, 8 * columns});
+  auto* out = result.data<uint32_t>();
+  each_awq_square(rows, columns, [&](int64_t row, int64_t column, int64_t width) {
+    NibbleSquares squares{};
+    for (size_t k = 0; k < 8; ++k)
+      std::memcpy(squares[k].data(),
+                  words.bytes.data() + 4 * ((8 * row + static_cast<int64_t>(k)) * columns + column),
+                  static_cast<size_t>(4 * width));
+    transpose_nibbles(squares);
+    uint32_t* to = out + 8 * (row * columns + column);
+    for (int64_t c = 0; c < width; ++c) {
+      for (size_t j = 0; j < 8; ++j) to[8 * c + kColumnOfNibble[j]] = squares[j][static_cast<size_t>(c)];
+    }
+  });
+  return result;
+}
+
+Tensor words_to_awq(const TensorView& words) {
+  const int64_t rows = words.shape.at(0), columns = words.shape.at(1) / 8;
+  Tensor result(DType::i32, {8 * rows, columns});
+  std::byte* out = result.bytes().data();
+  each_awq_square(rows, columns, [&](int64_t row, int64_t column, int64_t width) {
+    NibbleSquares squares{};
+    const std::byte* from = words.bytes.data() + 32 * (row * columns + column);
+    for (int64_t c = 0; c < width; ++c) {
+      for (size_t j = 0; j < 8; ++j)
+        squares[j][static_cast<size_t>(c)] = load<uint32_t>(from + 4 * (8 * c + kColumnOfNibble[j]));
+    }
+    transpose_nibbles(squares);
+    for (size_t k = 0; k < 8; ++k)
+      std::memcpy(out + 4 * ((8 * row + static_cast<int64_t>(k)) * columns + column), squares[k].data(),
+                  static_cast<size_t>(4 * width));
+  });
+  return result;
+}
+
 struct AwqModule {
   int64_t out = 0, in = 0, group_size = 0;
   TensorView qweight, qzeros, scales;
@@ -194,6 +244,27 @@ AwqModule find_awq(const Checkpoint& files, const AwqSettings& settings, const s
 
 std::map<std::string, double> awq_parameters(const AwqModule& module) {
   return {{"bits", 4}, {"group_size", static_cast<double>(module.group_size)}};
+}
+
+LoadedWeight awq_weight(const AwqModule& module, Tensor codes) {
+  LoadedWeight result;
+  const auto own = [&](Tensor tensor) {
+    result.owned.push_back(std::move(tensor));
+    return result.owned.back().view();
+  };
+  IntegerGrid grid{4, module.group_size, own(std::move(codes)), own(transposed(module.scales)), {}, {}};
+  if (!module.symmetric) grid.zeros = own(pack_rows(module.zeros.transpose(), 4));
+  result.weight = {module.out, module.in, Orientation::out_in, grid};
+  return result;
+}
+
+PackedTensors awq_tensors(const TargetModule& module, const Weight& weight, Tensor qweight) {
+  const auto& grid = std::get<IntegerGrid>(weight.storage);
+  PackedTensors tensors;
+  tensors.add(module.name + ".qweight", std::move(qweight));
+  tensors.add(module.name + ".qzeros", pack_awq(grid_zeros(grid, weight.out).transpose()));
+  tensors.add(module.name + ".scales", transposed(grid.scales));
+  return tensors;
 }
 
 class AwqGemm : public PackedFormat {
@@ -225,18 +296,15 @@ class AwqGemm : public PackedFormat {
   LoadedWeight read(const Checkpoint& files, const Json& settings,
                     const PackedModule& module) const override {
     const AwqModule found = find_awq(files, awq_settings(settings), module.name);
-    LoadedWeight result;
-    std::map<std::string, TensorView> parts;
-    const auto own = [&](const char* part, Tensor tensor) {
-      result.owned.push_back(std::move(tensor));
-      parts[part] = result.owned.back().view();
-    };
-    own("codes", awq_to_rows(found.qweight));
-    own("scales", transposed(found.scales));
-    if (!found.symmetric) own("zeros", pack_rows(found.zeros.transpose(), 4));
-    result.weight = weight_from_parts(found.out, found.in, Orientation::out_in, "integer-grid",
-                                      awq_parameters(found), parts, module.name);
+    LoadedWeight result = awq_weight(found, awq_to_rows(found.qweight));
+    check_weight(result.weight, module.name);
     return result;
+  }
+  bool moves_words() const override { return true; }
+  LoadedWeight read_words(const Checkpoint& files, const Json& settings,
+                          const PackedModule& module) const override {
+    const AwqModule found = find_awq(files, awq_settings(settings), module.name);
+    return awq_weight(found, awq_to_words(found.qweight));
   }
 
   std::optional<std::string> mismatch(const TargetModule& module) const override;
@@ -250,12 +318,11 @@ class AwqGemm : public PackedFormat {
   }
   PackedTensors write(const TargetModule& module, const Weight& weight,
                       const Json& /*settings*/) const override {
-    const auto& grid = std::get<IntegerGrid>(weight.storage);
-    PackedTensors tensors;
-    tensors.add(module.name + ".qweight", rows_to_awq(grid.codes, weight.in));
-    tensors.add(module.name + ".qzeros", pack_awq(grid_zeros(grid, weight.out).transpose()));
-    tensors.add(module.name + ".scales", transposed(grid.scales));
-    return tensors;
+    return awq_tensors(module, weight, rows_to_awq(std::get<IntegerGrid>(weight.storage).codes, weight.in));
+  }
+  PackedTensors write_words(const TargetModule& module, const Weight& weight,
+                            const Json& /*settings*/) const override {
+    return awq_tensors(module, weight, words_to_awq(std::get<IntegerGrid>(weight.storage).codes));
   }
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;

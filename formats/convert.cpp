@@ -10,6 +10,7 @@
 #include "formats/convert_weights.h"
 #include "formats/gguf_repack.h"
 #include "formats/model_modules.h"
+#include "formats/packed_source.h"
 #include "formats/plain.h"
 #include "formats/qwb.h"
 #include "formats/sharded_writer.h"
@@ -263,7 +264,10 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
   auto outgoing = std::make_shared<Outgoing>();
   LoadedWeight& loaded = outgoing->loaded;
   QuantizedTensor& anew = outgoing->anew;
-  loaded = load(module);
+  const auto* packed = dynamic_cast<const PackedSource*>(source_.source.get());
+  const bool words = module.how == How::exact && target_.moves_words() && packed != nullptr &&
+                     packed->has_words(target.name);
+  loaded = words ? packed->load_words(target.name) : load(module);
   const Weight& original = outgoing->original = loaded.weight;
   if (module.how == How::requantized) {
     const FloatBuffer values = read_out_in_f32(original);
@@ -285,7 +289,8 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
   }
   const PackedFormat& format = module.how == How::plain ? find_packed_format("huggingface") : target_;
   module.target.form = weight_form(loaded.weight);
-  outgoing->tensors = format.write(target, loaded.weight, settings_);
+  outgoing->tensors = words ? format.write_words(target, loaded.weight, settings_)
+                            : format.write(target, loaded.weight, settings_);
   if (module.how == How::plain) module.error = weight_distance(original, nullptr, target.dtype);
   return std::async(std::launch::async, [this, outgoing, &writer] {
     for (const auto& [name, view] : outgoing->tensors.views) writer.put_part(name, 0, view.bytes);

@@ -108,18 +108,26 @@ class GptqReader {
   }
 
   LoadedWeight read() const {
+    LoadedWeight result = read_words();
+    auto& grid = std::get<IntegerGrid>(result.weight.storage);
+    result.owned.push_back(streams_from_columns(qweight_, packed_bytes(in_, bits_)));
+    grid.codes = result.owned.back().view();
+    if (scattered_) grid.group_index = index_;
+    check_weight(result.weight, name_);
+    return result;
+  }
+
+  // The codes as they are stored.
+  LoadedWeight read_words() const {
     LoadedWeight result;
-    const auto own = [&](Tensor tensor) {
-      result.owned.push_back(std::move(tensor));
-      return result.owned.back().view();
-    };
-    std::map<std::string, TensorView> parts;
-    parts["codes"] = own(streams_from_columns(qweight_, packed_bytes(in_, bits_)));
-    parts["scales"] = own(transposed(scales_));
-    if (!symmetric_) parts["zeros"] = own(pack_rows(zeros_.transpose(), bits_));
-    if (scattered_) parts["group_index"] = index_;
-    result.weight =
-        weight_from_parts(out_, in_, Orientation::out_in, "integer-grid", parameters(), parts, name_);
+    IntegerGrid grid{bits_, group_size_, qweight_, {}, {}, {}};
+    result.owned.push_back(transposed(scales_));
+    grid.scales = result.owned.back().view();
+    if (!symmetric_) {
+      result.owned.push_back(pack_rows(zeros_.transpose(), bits_));
+      grid.zeros = result.owned.back().view();
+    }
+    result.weight = {out_, in_, Orientation::out_in, grid};
     return result;
   }
 
@@ -212,11 +220,19 @@ class Gptq : public PackedFormat {
     const GptqSettings known = gptq_settings(settings);
     return GptqReader(files, known, module.name).read();
   }
+  bool moves_words() const override { return true; }
+  LoadedWeight read_words(const Checkpoint& files, const Json& settings,
+                          const PackedModule& module) const override {
+    const GptqSettings known = gptq_settings(settings);
+    return GptqReader(files, known, module.name).read_words();
+  }
 
   std::optional<std::string> mismatch(const TargetModule& module) const override;
   std::optional<DType> scale_dtype() const override { return DType::f16; }
   std::vector<PartSpec> layout(const TargetModule& module) const override;
   PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings) const override;
+  PackedTensors write_words(const TargetModule& module, const Weight& weight,
+                            const Json& settings) const override;
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;
   void finish(const Path& folder, const Json& settings, const ConversionRecord& /*record*/) const override {
@@ -224,6 +240,8 @@ class Gptq : public PackedFormat {
   }
 
  private:
+  PackedTensors write_but_codes(const TargetModule& module, const Weight& weight, const Json& settings) const;
+
   GptqVersion version_;
 };
 
@@ -250,12 +268,25 @@ std::vector<PartSpec> Gptq::layout(const TargetModule& module) const {
 }
 
 PackedTensors Gptq::write(const TargetModule& module, const Weight& weight, const Json& settings) const {
+  PackedTensors tensors = write_but_codes(module, weight, settings);
+  tensors.add(module.name + ".qweight", streams_to_columns(std::get<IntegerGrid>(weight.storage).codes));
+  return tensors;
+}
+
+PackedTensors Gptq::write_words(const TargetModule& module, const Weight& weight,
+                                const Json& settings) const {
+  PackedTensors tensors = write_but_codes(module, weight, settings);
+  tensors.views[module.name + ".qweight"] = std::get<IntegerGrid>(weight.storage).codes;
+  return tensors;
+}
+
+PackedTensors Gptq::write_but_codes(const TargetModule& module, const Weight& weight,
+                                    const Json& settings) const {
   const auto& grid = std::get<IntegerGrid>(weight.storage);
   Tensor zeros = pack_words(grid_zeros(grid, weight.out).transpose(), grid.bits);
   if (!gptq_settings(settings).v2) zeros = shifted_zeros(zeros.view(), grid.bits, weight.out, false);
   PackedTensors tensors;
   tensors.add(module.name + ".g_idx", group_index_tensor(grid, weight.in));
-  tensors.add(module.name + ".qweight", streams_to_columns(grid.codes));
   tensors.add(module.name + ".qzeros", std::move(zeros));
   tensors.add(module.name + ".scales", transposed(grid.scales));
   return tensors;

@@ -22,6 +22,16 @@ TensorView found_tensor(const Checkpoint& files, const std::string& name) {
 
 }  // namespace
 
+LoadedWeight PackedFormat::read_words(const Checkpoint& files, const Json& settings,
+                                      const PackedModule& module) const {
+  return read(files, settings, module);
+}
+
+PackedTensors PackedFormat::write_words(const TargetModule& module, const Weight& weight,
+                                        const Json& settings) const {
+  return write(module, weight, settings);
+}
+
 const PackedFormat& find_packed_format(const std::string& name) {
   std::string names;
   for (const auto& format : packed_formats()) {

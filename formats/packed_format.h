@@ -82,6 +82,14 @@ class PackedFormat {
   // settings: what quantization_config() gave. The views live as long as the weight and the result.
   virtual PackedTensors write(const TargetModule& module, const Weight& weight,
                               const Json& settings) const = 0;
+  // Between formats that both move words, codes of four bits stay words of eight inputs, I32 [in / 8,
+  // out], GPTQ's own: that spares the rows of the grid, a second transposition. As read() and write(), but
+  // the weight is an integer grid whose codes are such words, and whose groups are runs of columns.
+  virtual bool moves_words() const { return false; }
+  virtual LoadedWeight read_words(const Checkpoint& files, const Json& settings,
+                                  const PackedModule& module) const;
+  virtual PackedTensors write_words(const TargetModule& module, const Weight& weight,
+                                    const Json& settings) const;
   // config.json's quantization_config; null: none. plain: the linear modules and output embeddings that stay
   // as they are (without forms). Throws unsupported if one config cannot describe all modules.
   virtual Json quantization_config(const std::vector<TargetModule>& modules,

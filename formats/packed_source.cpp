@@ -53,16 +53,33 @@ LoadedWeight PackedSource::load_quantized(const std::string& module) const {
   const PackedModule& found = module_of(module);
   LoadedWeight weight = format_.read(*files_, settings_, found);
   check_weight(weight.weight, module);
-  // What was rearranged is not read again.
-  const auto parts = weight_parts(weight.weight);
-  for (const std::string& tensor : found.tensors) {
+  release_rearranged(found, weight.weight);
+  return weight;
+}
+
+bool PackedSource::has_words(const std::string& module) const {
+  const WeightForm& form = module_of(module).form;
+  return format_.moves_words() && form.codec == "integer-grid" && form.code_bits() == 4 && form.in % 8 == 0 &&
+         !form.has("group_index");
+}
+
+LoadedWeight PackedSource::load_words(const std::string& module) const {
+  const PackedModule& found = module_of(module);
+  LoadedWeight weight = format_.read_words(*files_, settings_, found);
+  release_rearranged(found, weight.weight);
+  return weight;
+}
+
+// What was rearranged is not read again.
+void PackedSource::release_rearranged(const PackedModule& module, const Weight& weight) const {
+  const auto parts = weight_parts(weight);
+  for (const std::string& tensor : module.tensors) {
     const TensorView view = *files_->find(tensor);
     const bool used = std::any_of(parts.begin(), parts.end(), [&](const auto& part) {
       return part.second.bytes.data() == view.bytes.data();
     });
     if (!used) files_->release(view);
   }
-  return weight;
 }
 
 WeightForm PackedSource::quantized_form(const std::string& module) const {

@@ -27,6 +27,9 @@ class PackedSource : public ModelSource {
   std::optional<Weight> quantized(const std::string& module) const override;
   std::vector<std::string> quantized_modules() const override;
   LoadedWeight load_quantized(const std::string& module) const override;
+  // Its codes as words of eight inputs (PackedFormat::read_words); false if they cannot be had so.
+  bool has_words(const std::string& module) const;
+  LoadedWeight load_words(const std::string& module) const;
   WeightForm quantized_form(const std::string& module) const override;
   // Views into memory of this object are left alone.
   void release(const TensorView& view) const override;
@@ -42,6 +45,7 @@ class PackedSource : public ModelSource {
 
  private:
   const PackedModule& module_of(const std::string& name) const;
+  void release_rearranged(const PackedModule& module, const Weight& weight) const;
   bool in_files(const TensorView& view) const;
 
   std::shared_ptr<const Checkpoint> files_;

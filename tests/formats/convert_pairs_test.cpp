@@ -106,6 +106,25 @@ TEST(ConvertPairs, IntegerGridsOfRandomShapes) {
   EXPECT_GE(odd, 50);
 }
 
+// GPTQ and AWQ exchange words of codes without the rows in between, in pieces of 256 outputs: the same bytes.
+TEST(ConvertPairs, WordsMoveAsRowsDo) {
+  for (const auto& [out, in, symmetric] :
+       std::vector<std::tuple<int64_t, int64_t, bool>>{{560, 40, true}, {256, 72, false}, {8, 8, false}}) {
+    const TemporaryFolder folder;
+    const Path artifact = folder.path() / "a";
+    write_artifact(artifact, random_grid({out, in, 8, 4, symmetric, false}, 5));
+    for (const auto& [from, to] : {std::pair{"gptq-v2", "awq"}, std::pair{"awq", "gptq-v2"}}) {
+      const Path first = folder.path() / from, words = first.string() + "-words",
+                 rows = first.string() + "-rows";
+      ASSERT_TRUE(convert_folder(artifact, from, first));
+      ASSERT_TRUE(convert_folder(artifact, to, rows));
+      ASSERT_TRUE(convert_folder(first, to, words));
+      expect_same_folders(rows, words, std::string(from) + " to " + to);
+      std::filesystem::remove_all(first);
+    }
+  }
+}
+
 TEST(ConvertPairs, BitsandbytesOfRandomShapes) {
   Rng rng(12);
   int pairs = 0;
