@@ -120,8 +120,8 @@ void mean_shift(const Job& job, const SolvedRows& solved, int64_t begin, int64_t
 void report(const PreparedMoments& prepared, const std::vector<TileErrors>& tiles, float strength,
             const ModuleInfo& info, ModuleResult& result) {
   const auto total = [&](ErrorSum TileErrors::*kind) {
-    pieces.reserve(tiles.size());
     std::vector<ErrorSum> pieces;
+    pieces.reserve(tiles.size());
     for (const TileErrors& tile : tiles) pieces.push_back(tile.*kind);
     return relative_error(pieces);
   };
