@@ -19,7 +19,7 @@ namespace {
 constexpr char kElsewhere[] = "set QWB_CACHE to a folder you can write, with room";
 
 std::string environment(const char* name) {
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+  const char* value = std::getenv(name);
   return value == nullptr ? std::string() : std::string(value);
 }
 
@@ -55,7 +55,7 @@ Path default_cache_root() {
 
 Store::Store() : Store(Options{}) {}
 
-Store::Store(Options options)
+Store::Store(const Options& options)
     : root_(fs::absolute(options.root.empty() ? default_cache_root() : options.root)),
       patience_seconds_(options.patience_seconds) {
   std::error_code error;

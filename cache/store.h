@@ -81,7 +81,7 @@ class Store {
   using Message = std::function<void(const std::string& text)>;  // something the user should know
 
   // Removes what killed processes left behind; creates nothing.
-  explicit Store(Options options);
+  explicit Store(const Options& options);
   Store();
 
   const Path& root() const { return root_; }

@@ -222,6 +222,7 @@ int why(const Store& store, const Options& options, Tool& tool) {
 
 int verify(const Store& store, const Options& options, Tool& tool) {
   std::vector<std::string> keys;
+  keys.reserve(options.prefixes.size());
   for (const std::string& prefix : options.prefixes) keys.push_back(resolve(store, prefix));
   if (options.prefixes.empty()) keys = store.all_hex();
   int damaged = 0;

@@ -201,7 +201,7 @@ class Output {
   }
   // What the decoder still held back, and the end of the line.
   std::string finish() {
-    const std::string rest = decoder_.finish();
+    std::string rest = decoder_.finish();
     text_ += rest;
     if (!tool_.json()) tool_.print(rest + "\n");
     return rest;

@@ -96,7 +96,7 @@ std::string ask_for_token(const HubSettings& settings) {
   const NoEcho silence;
   if (!silence.active()) return clean_token(read_line());
   say("Token (from " + settings.endpoint + "/settings/tokens; it is not shown): ");
-  const std::string token = clean_token(read_line());
+  std::string token = clean_token(read_line());
   say("\n");
   return token;
 }

@@ -24,8 +24,7 @@ Error system_error(const std::string& action, const std::string& path, int errno
     advice = "check the permissions or choose another folder";
   if (errno_value == EROFS) advice = "the file system is read-only; choose another folder";
   const ErrorKind kind = errno_value == ENOENT ? ErrorKind::not_found : ErrorKind::failed;
-  return Error(kind, action + ": " + std::strerror(errno_value), path,
-               advice);  // NOLINT(concurrency-mt-unsafe)
+  return Error(kind, action + ": " + std::strerror(errno_value), path, advice);
 }
 
 }  // namespace qwb

@@ -106,12 +106,13 @@ namespace {
 // Whole pages that touch (prefetch) or lie inside (drop) the part.
 void advise(Bytes part, int advice, bool inside) {
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  auto begin = reinterpret_cast<uintptr_t>(part.data());
-  uintptr_t end = begin + part.size();
-  begin = inside ? (begin + page - 1) / page * page : begin / page * page;
-  end = inside ? end / page * page : (end + page - 1) / page * page;
-  if (begin < end)
-    ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);  // NOLINT(performance-no-int-to-ptr)
+  const auto at = reinterpret_cast<uintptr_t>(part.data());
+  const uintptr_t after = at + part.size();
+  const uintptr_t begin = inside ? (at + page - 1) / page * page : at / page * page;
+  const uintptr_t end = inside ? after / page * page : (after + page - 1) / page * page;
+  if (begin >= end) return;
+  auto* const data = const_cast<std::byte*>(part.data());
+  ::madvise(data + static_cast<ptrdiff_t>(begin - at), end - begin, advice);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ namespace {
 // The first of these variables that is set to something.
 std::string environment(std::initializer_list<const char*> names) {
   for (const char* name : names) {
-    const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+    const char* value = std::getenv(name);
     if (value != nullptr && *value != '\0') return value;
   }
   return {};

@@ -21,7 +21,8 @@ struct Bf16Product {
   bool transposed = true;
   int64_t stride_a, stride_b, stride_c;
   bool add = false;
-  auto operator<=>(const Bf16Product&) const = default;  // NOLINT(modernize-use-nullptr)
+  // NOLINTNEXTLINE(modernize-use-nullptr): the 0 that is found is the compiler's
+  auto operator<=>(const Bf16Product&) const = default;
 };
 void bf16_product_tile(const Bf16Product& shape, const uint16_t* a, const uint16_t* b, float* c);
 

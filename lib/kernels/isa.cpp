@@ -24,7 +24,7 @@ std::vector<int64_t> targets() {
 // The bit of the chosen target.
 int64_t choose() {
   const std::vector<int64_t> all = targets();
-  const char* wanted = std::getenv("QWB_ISA");  // NOLINT(concurrency-mt-unsafe)
+  const char* wanted = std::getenv("QWB_ISA");
   if (wanted == nullptr || *wanted == '\0') return all.front();
   std::string names;
   for (const int64_t target : all) {

@@ -121,6 +121,7 @@ void report(const PreparedMoments& prepared, const std::vector<TileErrors>& tile
             const ModuleInfo& info, ModuleResult& result) {
   const auto total = [&](ErrorSum TileErrors::*kind) {
     std::vector<ErrorSum> pieces;
+    pieces.reserve(tiles.size());
     for (const TileErrors& tile : tiles) pieces.push_back(tile.*kind);
     return relative_error(pieces);
   };

@@ -123,6 +123,7 @@ Settings resolve_settings(const Method& method, const Json& given) {
   }
   const std::vector<Parameter> parameters = method.parameters();
   std::vector<std::string> names;
+  names.reserve(parameters.size());
   for (const Parameter& parameter : parameters) names.push_back(parameter.name);
   for (const auto& item : given.items()) {
     if (std::find(names.begin(), names.end(), item.key()) == names.end()) {

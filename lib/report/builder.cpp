@@ -72,7 +72,7 @@ void merge(std::vector<Reading>& into, const std::vector<Reading>& more, bool fi
 
 }  // namespace
 
-ReportBuilder::ReportBuilder(std::string title) : title_(clean_text(title)) {}
+ReportBuilder::ReportBuilder(const std::string& title) : title_(clean_text(title)) {}
 
 void ReportBuilder::add_problem(const std::string& problem) {
   const std::string text = clean_text(problem);

@@ -11,7 +11,7 @@ namespace qwb {
 
 class ReportBuilder {
  public:
-  explicit ReportBuilder(std::string title);
+  explicit ReportBuilder(const std::string& title);
 
   // A record of qwb-eval --json. Records of the same artifact that complement each other become one version;
   // repeated timings and joules of it join their bounds; two that disagree in what does not vary become two.

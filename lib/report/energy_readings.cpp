@@ -10,7 +10,7 @@ namespace {
 // The first window of this work, as a pointer; empty without.
 std::string window_of(const Fields& fields, const std::string& work) {
   for (int i = 0; fields.has("/energy/windows/" + std::to_string(i)); ++i) {
-    const std::string window = "/energy/windows/" + std::to_string(i);
+    std::string window = "/energy/windows/" + std::to_string(i);
     if (fields.text(window + "/work") == work) return window;
   }
   return {};

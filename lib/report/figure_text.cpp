@@ -94,8 +94,6 @@ AxisUnit axis_unit(Quantity unit, double most) {
       return most >= 0.1 ? AxisUnit{"J", 1} : AxisUnit{"mJ", 1e3};
     case Quantity::nats:
       return {"nats per token", 1};
-    case Quantity::bits:
-      return {"", 1};
     default:
       return {"", 1};
   }

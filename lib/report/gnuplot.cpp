@@ -55,8 +55,7 @@ pid_t start(const Path& gnuplot, const Path& folder) {
   // -d: no start-up files, system's or user's. UTF-8 and points in numbers whatever the user's locale.
   std::string program = std::filesystem::absolute(gnuplot).string(), flag = "-d", script = "script";
   std::array<char*, 4> arguments{program.data(), flag.data(), script.data(), nullptr};
-  std::string path =
-      std::string("PATH=") + (std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");  // NOLINT
+  std::string path = std::string("PATH=") + (std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");
   std::string locale = "LC_ALL=C.UTF-8", home = "HOME=" + folder.string();
   std::array<char*, 4> environment{path.data(), locale.data(), home.data(), nullptr};
   pid_t process = -1;
@@ -112,7 +111,7 @@ std::string terminal(size_t number, int height, bool png) {
 }  // namespace
 
 std::optional<Path> find_gnuplot() {
-  const char* variable = std::getenv("PATH");  // NOLINT(concurrency-mt-unsafe)
+  const char* variable = std::getenv("PATH");
   const std::string path = variable != nullptr ? variable : "";
   for (size_t begin = 0; begin <= path.size();) {
     const size_t end = std::min(path.find(':', begin), path.size());

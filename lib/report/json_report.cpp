@@ -12,13 +12,11 @@ const char* unit_name(Quantity unit) {
     case Quantity::bits:
       return "bits";
     case Quantity::plain:
-      return "1";
     case Quantity::ratio:
+    case Quantity::share:
       return "1";
     case Quantity::nats:
       return "nats per token";
-    case Quantity::share:
-      return "1";
     case Quantity::seconds:
       return "s";
     case Quantity::rate:

@@ -33,7 +33,7 @@ std::string hub_name(const std::string& folder) {
 std::string first_name(const Version& version) {
   const Path path(version.artifact);
   const std::string last = path.filename().string();
-  if (const std::string hub = hub_name(version.artifact); !hub.empty()) return hub;
+  if (std::string hub = hub_name(version.artifact); !hub.empty()) return hub;
   const bool object = last == "data" && version.artifact.find("/objects/") != std::string::npos;
   return object || last.empty() ? method_name(version) : last;
 }

@@ -100,11 +100,13 @@ Axis log_axis(double low, double high) {
   axis.low = low / std::max(room, 1.05);
   axis.high = high * std::max(room, 1.05);
   const bool decades = high / low > 300;
-  for (double power = std::pow(10, std::floor(std::log10(axis.low))); power <= axis.high; power *= 10) {
+  double power = std::pow(10, std::floor(std::log10(axis.low)));
+  while (power <= axis.high) {
     for (const double factor : {1.0, 2.0, 5.0}) {
       const double tick = power * factor;
       if ((factor == 1 || !decades) && tick >= axis.low && tick <= axis.high) axis.ticks.push_back(tick);
     }
+    power *= 10;
   }
   return axis;
 }
@@ -220,8 +222,9 @@ void Canvas::key(const std::vector<KeyEntry>& entries) {
   const double pitch = (kWidth - 20) / columns;
   for (size_t i = 0; i < entries.size(); ++i) {
     const KeyEntry& entry = entries[i];
-    const double x0 = 10 + pitch * static_cast<double>(i % static_cast<size_t>(columns));
-    const double y0 = key_top_ + kKeyRow * (static_cast<double>(i / static_cast<size_t>(columns)) + 0.4);
+    const size_t row = i / static_cast<size_t>(columns), column = i % static_cast<size_t>(columns);
+    const double x0 = 10 + pitch * static_cast<double>(column);
+    const double y0 = key_top_ + kKeyRow * (static_cast<double>(row) + 0.4);
     if (entry.filled_box)
       box(x0, y0 - 5, x0 + 24, y0 + 5, entry.color, 0.5, false);
     else

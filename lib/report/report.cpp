@@ -56,6 +56,7 @@ std::vector<std::string> condition_notes(const Report& report) {
       known->second += ", " + column.title();
   }
   std::vector<std::string> lines;
+  lines.reserve(notes.size());
   for (const auto& [condition, titles] : notes) lines.push_back(titles + ": " + condition);
   return lines;
 }

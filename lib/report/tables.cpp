@@ -33,6 +33,7 @@ std::vector<std::string> absent_metrics(const Report& report) {
       known->second += ", " + column.title();
   }
   std::vector<std::string> lines;
+  lines.reserve(reasons.size());
   for (const auto& [why, titles] : reasons) lines.push_back(titles + ": n/a, " + why);
   return lines;
 }

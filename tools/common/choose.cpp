@@ -37,7 +37,7 @@ std::vector<Path> demo_folders() {
 
 Path executable_path() {
   std::error_code error;
-  const Path path = std::filesystem::read_symlink("/proc/self/exe", error);
+  Path path = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) throw system_error("cannot find the running program", "/proc/self/exe", error.value());
   return path;
 }
@@ -82,7 +82,7 @@ void require_undamaged_if_summed(const Path& folder) {
 
 Path choose_model(const std::string& flag, Progress& progress) {
   Path chosen = flag;
-  const char* from_environment = std::getenv("QWB_MODEL");  // NOLINT(concurrency-mt-unsafe)
+  const char* from_environment = std::getenv("QWB_MODEL");
   if (chosen.empty() && from_environment != nullptr && *from_environment != '\0') {
     chosen = from_environment;
     progress.note("model " + chosen.string() + " (from QWB_MODEL)");

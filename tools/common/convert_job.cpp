@@ -28,6 +28,7 @@ std::string inexact_line(const Conversion& conversion, How how, bool done) {
     text += fmt::format(" ({} {})", modules.front()->target.name, modules.front()->reason);
   if (!done) return text;
   std::vector<AddedError> errors;
+  errors.reserve(modules.size());
   for (const ConvertedModule* module : modules) errors.push_back({module->error, module->target.name});
   return text + "; " + worst_errors(std::move(errors));
 }

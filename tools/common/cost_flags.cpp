@@ -76,7 +76,7 @@ void add_energy_flags(CLI::App& app, CostFlags& flags) {
 }
 
 std::string environment(const char* name, const std::string& fallback) {
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+  const char* value = std::getenv(name);
   return value != nullptr && *value != '\0' ? value : fallback;
 }
 

@@ -40,7 +40,7 @@ std::string percent_cell(const Json& record, const std::string& pointer) {
 
 // The method, with the forward pass behind it where that adds its own loss.
 std::string method_cell(const Json& record, const std::string& where) {
-  const std::string method = json_string(record, "method", where);
+  std::string method = json_string(record, "method", where);
   if (!json_has(record, "int8_forward") || !record.at("int8_forward").contains("threshold")) return method;
   return method + " (" + int8_forward_text(record.at("int8_forward")) + ")";
 }
@@ -142,7 +142,7 @@ std::string EvaluationTable::text(bool color) const {
                {"peak memory", Align::right},
                {"energy", Align::right}});
   for (const auto& row : rows_) table.add_row(row);
-  const std::string both = table.text(color) + (shows_grid_ ? "\n" + grid_text(grid_, color) : "");
+  std::string both = table.text(color) + (shows_grid_ ? "\n" + grid_text(grid_, color) : "");
   if (tasks_.empty()) return both;
   Table tasks({{"artifact", Align::left},
                {"task", Align::left},

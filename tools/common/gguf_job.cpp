@@ -54,7 +54,7 @@ GgmlType parse_ggml_type(const std::string& text, const std::string& flag) {
 GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, bool replace,
                      Tool& tool) {
   options.encode = quantize_ggml;
-  const GgufReport plan = plan_gguf(open, options, silent_progress());
+  GgufReport plan = plan_gguf(open, options, silent_progress());
   check_place(target, plan, replace);
   if (tool.dry_run()) return plan;
   return write_gguf(open, target, options, tool.progress());
@@ -97,6 +97,7 @@ void tell_gguf(const GgufReport& report, bool done, Tool& tool) {
   }
   text = fmt::format("exact: {} of {} matrices", all - tensors.size(), all);
   std::vector<AddedError> errors;
+  errors.reserve(tensors.size());
   for (const GgufTensorReport* tensor : tensors) errors.push_back({tensor->error, tensor->source});
   tool.note(done ? text + "; " + worst_errors(std::move(errors)) : text);
 }

@@ -46,7 +46,7 @@ Path lima_file(Progress& progress) {
   const HubSettings settings = HubSettings::from_environment();
   const RepoName repo = parse_repo(kLima, RepoKind::dataset);
   if (const auto file = cached_file(settings, repo, kLimaFile)) return *file;
-  const char* data = std::getenv("QWB_DATA");  // NOLINT(concurrency-mt-unsafe)
+  const char* data = std::getenv("QWB_DATA");
   if (data != nullptr && *data != '\0' && is_there(Path(data) / "lima.jsonl"))
     return Path(data) / "lima.jsonl";
   try {
@@ -122,7 +122,7 @@ Path model_folder(const std::string& name, Progress& progress) {
 
 Path calibration_file(const std::string& source, Progress& progress) {
   if (source == "lima") return lima_file(progress);
-  const Path file = source;
+  Path file = source;
   if (!is_there(file) && is_dataset(source)) return dataset_file(source, progress);
   if (!is_text(source))
     throw Error(ErrorKind::usage, "unknown calibration set '" + source + "'", {},

@@ -14,8 +14,8 @@ bool is_terminal(int fd) {
 
 bool use_color(ColorMode mode, int fd) {
   if (mode != ColorMode::automatic) return mode == ColorMode::always;
-  const char* no_color = std::getenv("NO_COLOR");  // NOLINT(concurrency-mt-unsafe)
-  const char* term = std::getenv("TERM");          // NOLINT(concurrency-mt-unsafe)
+  const char* no_color = std::getenv("NO_COLOR");
+  const char* term = std::getenv("TERM");
   if (no_color != nullptr && *no_color != '\0') return false;
   if (term != nullptr && std::string_view(term) == "dumb") return false;
   return is_terminal(fd);

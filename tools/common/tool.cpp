@@ -170,10 +170,8 @@ namespace {
 // on two busy cores. Forty microseconds of spinning bridge the gaps inside a forward pass; then a thread
 // sleeps. libgomp reads the variable only while it is loaded, hence the new start.
 void start_with_short_spins(char** argv) {
-  if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr)
-    return;  // NOLINT(concurrency-mt-unsafe)
-  if (::setenv("GOMP_SPINCOUNT", "3000", 1) == 0)
-    ::execv("/proc/self/exe", argv);  // NOLINT(concurrency-mt-unsafe)
+  if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  if (::setenv("GOMP_SPINCOUNT", "3000", 1) == 0) ::execv("/proc/self/exe", argv);
   // Without /proc the tool just goes on, with long spins.
 }
 

@@ -77,7 +77,7 @@ std::string read_zip_member(const Path& archive, const std::string& name_end, in
 }
 
 EvaluationText wikitext2_text(Progress& progress) {
-  const char* data = std::getenv("QWB_DATA");  // NOLINT(concurrency-mt-unsafe)
+  const char* data = std::getenv("QWB_DATA");
   if (data != nullptr && *data != '\0') {
     const Path folder = data;
     for (const char* name : {"wiki.test.raw", "wikitext-2-raw/wiki.test.raw"}) {

@@ -137,7 +137,7 @@ class PerfPackage : public EnergySource {
 
 std::string open_failure(const PerfPaths& paths, int error) {
   if (error != EACCES && error != EPERM)
-    return fmt::format("perf's power/energy-pkg cannot be opened: {}", std::strerror(error));  // NOLINT
+    return fmt::format("perf's power/energy-pkg cannot be opened: {}", std::strerror(error));
   const std::string level = read_sysfs_line(paths.paranoid).first;
   return fmt::format(
       "perf's power/energy-pkg is not allowed (perf_event_paranoid is {}); `sudo sysctl "

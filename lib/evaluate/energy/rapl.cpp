@@ -34,8 +34,7 @@ Reading read_energy(const Path& zone) {
             "reboot, a udev rule for good",
             zone.string(), zone.parent_path().string())};
   }
-  if (error != 0)
-    return {std::nullopt, fmt::format("{}/energy_uj: {}", zone.string(), std::strerror(error))};  // NOLINT
+  if (error != 0) return {std::nullopt, fmt::format("{}/energy_uj: {}", zone.string(), std::strerror(error))};
   const std::optional<uint64_t> value = parse_count(text);
   if (!value)
     return {std::nullopt, fmt::format("{}/energy_uj holds \"{}\", not a count", zone.string(), text)};
@@ -143,8 +142,7 @@ FoundZones find_zones(const Path& powercap, std::vector<std::string>& reasons) {
   for (const Path& folder : folders) {
     const auto [name, failure] = read_sysfs_line(folder / "name");
     const std::string zone = folder.filename().string();
-    if (failure != 0)
-      reasons.push_back(fmt::format("{}/name: {}", folder.string(), std::strerror(failure)));  // NOLINT
+    if (failure != 0) reasons.push_back(fmt::format("{}/name: {}", folder.string(), std::strerror(failure)));
     names[zone] = name;
     if (name.starts_with("package-")) found.packages.emplace(name, folder);
   }
