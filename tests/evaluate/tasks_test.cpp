@@ -296,16 +296,22 @@ TEST(Tasks, ResultsAreWrittenAsLmEvalDoes) {
   EXPECT_EQ(json["config"]["model_args"], "pretrained=M");
 }
 
+// To the last digit, wherever that was: what an item shares with the one before rounds its numbers.
 TEST(Tasks, GoOnWhereTheyWereInterrupted) {
   const Subject subject = open_subject(testing::demo("gpt2"), true);
-  const TaskData data = data_of("winogrande", 0, 4);
-  testing::MemoryJournal whole, half;
+  TaskData data = data_of("lambada_openai", 0, 20);
+  for (size_t i = 1; i < data.items.size(); i += 2) data.items[i] = data.items[i - 1];
+  testing::MemoryJournal whole;
   const TaskResult r = measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &whole);
-  half.before = {whole.added.at(0), whole.added.at(1)};
-  EXPECT_EQ(measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &half).answers.size(),
-            4u);
-  EXPECT_EQ(half.added.size(), 2u);
   EXPECT_EQ(r.answers, whole.added);
+  for (const std::ptrdiff_t kept : {1, 2, 15, 16, 17, 19, 20}) {
+    testing::MemoryJournal half;
+    half.before = {whole.added.begin(), whole.added.begin() + kept};
+    EXPECT_EQ(measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &half).answers,
+              r.answers)
+        << kept;
+    EXPECT_EQ(std::ssize(half.added), 20 - kept);
+  }
 }
 
 }  // namespace

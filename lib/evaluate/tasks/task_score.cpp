@@ -20,11 +20,22 @@ int32_t prefix_of(const Tokenizer& tokenizer) {
               "the tokenizer has neither a BOS nor an EOS token for an empty context");
 }
 
+// Items between two places where a reader forgets. An interrupted measurement goes on from such a place, so
+// that it ends with the digits of an undisturbed one.
+constexpr int64_t kStretch = 16;
+
 // Reads requests one after the other; what a request shares with the one before stays in the cache.
 class RequestReader {
  public:
   RequestReader(const Model& model, const Tokenizer& tokenizer)
       : model_(model), tokenizer_(tokenizer), cache_(model.new_cache(1)), logits_(model.config().vocab) {}
+
+  // The next request is read as by a new reader: what is shared decides how many tokens are multiplied at a
+  // time, and so the last digits.
+  void forget() {
+    cache_ = model_.new_cache(1);
+    read_.clear();
+  }
 
   // The log-likelihood of the continuation and whether a greedy decoder would write it (if `greedy` asks).
   std::vector<double> read(const TaskRequest& request, bool greedy) {
@@ -171,17 +182,19 @@ EncodedRequest encode_request(const Tokenizer& tokenizer, const TaskRequest& req
 TaskResult measure_task(const Model& model, const Tokenizer& tokenizer, const TaskData& data,
                         Progress& progress, WorkJournal* journal) {
   RequestReader reader(model, tokenizer);
+  const int64_t finished = journal != nullptr ? std::ssize(journal->finished()) : 0;
   std::vector<std::vector<double>> answers;
   progress.begin("task " + data.task->name, std::ssize(data.items));
   int64_t right = 0;
   for (int64_t i = 0; i < std::ssize(data.items); ++i) {
     check_interrupt();
     const TaskItem& item = data.items[static_cast<size_t>(i)];
-    const bool known = journal != nullptr && i < std::ssize(journal->finished());
+    if (i % kStretch == 0) reader.forget();
+    const bool known = i < finished / kStretch * kStretch;
     answers.push_back(known ? journal->finished()[static_cast<size_t>(i)]
                             : answer_of(reader, *data.task, item, i));
     const std::vector<double>& answer = answers.back();
-    if (!known && journal != nullptr) journal->add(answer);
+    if (i >= finished && journal != nullptr) journal->add(answer);
     right += data.task->last_word ? answer.at(1) != 0 : first_largest(answer) == item.gold;
     progress.advance(
         1, fmt::format("{:.1f} % so far", 100.0 * static_cast<double>(right) / static_cast<double>(i + 1)));
