@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <random>
 
 #include "formats/gguf_repack.h"
@@ -51,20 +52,34 @@ TEST(GgmlBlocks, QuantizeAsLlamaCpp) {
   }
 }
 
-// The error that the searches minimise: e^2, for Q4_K and Q5_K times the root mean square of 32 values + |x|.
+// What the searches weigh e^2 by, m the magnitude as a share of the root mean square of a sub-block.
+double weight_of(GgmlType type, double m) {
+  if (type == GgmlType::q4_k) return 4 + m * m;
+  return type == GgmlType::q3_k || type == GgmlType::q5_k ? 4 + m : 1;
+}
+
 double weighted_error(const GgmlTypeInfo& info, const std::vector<float>& x, const std::vector<float>& y) {
-  const bool weighted = info.type == GgmlType::q4_k || info.type == GgmlType::q5_k;
+  const size_t size = info.type == GgmlType::q4_k || info.type == GgmlType::q5_k ? 32 : 16;
   double sum = 0;
-  for (size_t begin = 0; begin < x.size(); begin += 32) {
+  for (size_t begin = 0; begin < x.size(); begin += size) {
     double squares = 0;
-    for (size_t i = begin; i < begin + 32; ++i)
+    for (size_t i = begin; i < begin + size; ++i)
       squares += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-    for (size_t i = begin; i < begin + 32; ++i) {
+    const double deviation = std::sqrt(squares / static_cast<double>(size));
+    for (size_t i = begin; i < begin + size; ++i) {
       const double v = x[i], e = v - static_cast<double>(y[i]);
-      sum += e * e * (weighted ? std::sqrt(squares / 32) + std::abs(v) : 1.0);
+      sum += e * e * weight_of(info.type, deviation > 0 ? std::abs(v) / deviation : 0);
     }
   }
   return sum;
+}
+
+std::vector<float> there_and_back(const GgmlTypeInfo& info, const std::vector<float>& x) {
+  std::vector<std::byte> blocks(x.size() / 256 * static_cast<size_t>(info.bytes));
+  std::vector<float> values(x.size());
+  quantize_ggml(info.type, x.data(), static_cast<int64_t>(x.size()), blocks.data());
+  dequantize_ggml(info.type, blocks.data(), static_cast<int64_t>(x.size()), values.data());
+  return values;
 }
 
 // A wrong layout or sign would raise the error tenfold. (Row 2 of x has blocks that fit some types exactly.)
@@ -74,11 +89,38 @@ TEST(GgmlBlocks, KTypesAreNearer) {
     if (info.block != 256) continue;
     const std::vector<float> theirs =
         read_floats(*golden().find(std::string(info.name) + ".values"), "values");
-    std::vector<std::byte> blocks(x.size() / 256 * static_cast<size_t>(info.bytes));
-    std::vector<float> ours(x.size());
-    quantize_ggml(info.type, x.data(), static_cast<int64_t>(x.size()), blocks.data());
-    dequantize_ggml(info.type, blocks.data(), static_cast<int64_t>(x.size()), ours.data());
-    EXPECT_LE(weighted_error(info, x, ours), weighted_error(info, x, theirs)) << info.name;
+    EXPECT_LE(weighted_error(info, x, there_and_back(info, x)), weighted_error(info, x, theirs)) << info.name;
+  }
+}
+
+// Values that no type holds: what the search reaches. The bounds lie between the error with d and dmin
+// settled by least squares and the one with the first guess at them.
+TEST(GgmlBlocks, UnitsOfKTypesSettle) {
+  std::mt19937 random(7);
+  std::vector<float> x(256 * 64);
+  for (float& value : x) {  // a sum of uniform values: nearly normal, and the same in every library
+    value = 0;
+    for (int i = 0; i < 12; ++i) value += static_cast<float>(random() >> 8) * 0x1p-24f - 0.5f;
+  }
+  const std::map<std::string_view, double> bounds = {
+      {"Q2_K", 0.0675}, {"Q3_K", 0.020198}, {"Q4_K", 0.003493}, {"Q5_K", 0.001015}, {"Q6_K", 0.0002786}};
+  const std::vector<float> zeros(x.size());
+  for (const GgmlTypeInfo& info : quantized_types()) {
+    if (info.block != 256) continue;
+    const double share = weighted_error(info, x, there_and_back(info, x)) / weighted_error(info, x, zeros);
+    EXPECT_LE(share, bounds.at(info.name)) << info.name;
+  }
+}
+
+TEST(GgmlBlocks, TinyAndZeroBlocksOfKTypes) {
+  for (const float size : {0.0f, 1e-30f, 1e-12f, 1e-7f}) {
+    std::vector<float> x(256);
+    for (size_t i = 0; i < 256; ++i) x[i] = size * static_cast<float>(static_cast<int>(i % 7) - 3);
+    for (const GgmlTypeInfo& info : quantized_types()) {
+      if (info.block != 256) continue;
+      const std::vector<float> values = there_and_back(info, x);
+      for (size_t i = 0; i < 256; ++i) ASSERT_LE(std::abs(values[i] - x[i]), 4 * size) << info.name << i;
+    }
   }
 }
 
