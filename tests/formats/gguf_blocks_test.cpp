@@ -103,7 +103,7 @@ TEST(GgmlBlocks, UnitsOfKTypesSettle) {
     for (int i = 0; i < 12; ++i) value += static_cast<float>(random() >> 8) * 0x1p-24f - 0.5f;
   }
   const std::map<std::string_view, double> bounds = {
-      {"Q2_K", 0.0675}, {"Q3_K", 0.020198}, {"Q4_K", 0.003493}, {"Q5_K", 0.001015}, {"Q6_K", 0.0002786}};
+      {"Q2_K", 0.0675}, {"Q3_K", 0.017608}, {"Q4_K", 0.003493}, {"Q5_K", 0.001015}, {"Q6_K", 0.0002786}};
   const std::vector<float> zeros(x.size());
   for (const GgmlTypeInfo& info : quantized_types()) {
     if (info.block != 256) continue;
