@@ -99,6 +99,22 @@ void transpose_nibbles(NibbleSquares& words) {
   exchange_nibbles<1>(words, 0x0f0f0f0fu);
 }
 
+// `width` words from `line` on, and of the `lines` - 1 lines of `columns` words after it; the rest is zero.
+void load_lines(const std::byte* line, int64_t columns, int64_t lines, int64_t width,
+                NibbleSquares& squares) {
+  for (auto& words : squares) words.fill(0);
+  for (int64_t k = 0; k < lines; ++k)
+    std::memcpy(squares[static_cast<size_t>(k)].data(), line + 4 * k * columns,
+                static_cast<size_t>(4 * width));
+}
+
+void store_lines(const NibbleSquares& squares, int64_t columns, int64_t lines, int64_t width,
+                 std::byte* line) {
+  for (int64_t k = 0; k < lines; ++k)
+    std::memcpy(line + 4 * k * columns, squares[static_cast<size_t>(k)].data(),
+                static_cast<size_t>(4 * width));
+}
+
 // qweight [in, out / 8] and the rows of an integer grid [out, in / 2]. One item: kSpan columns of words, that
 // is 8 * kSpan rows, through a piece of each row that stays in the L1 cache.
 struct AwqPiece {
@@ -127,11 +143,8 @@ Tensor awq_to_rows(const TensorView& words) {
   each_awq_piece(in, columns, [&](int64_t column, int64_t width, int64_t first, int64_t depth) {
     AwqPiece piece;
     for (int64_t i = 0; i < depth; i += 8) {
-      for (auto& line : piece.words) line.fill(0);
-      for (int64_t k = 0; k < std::min<int64_t>(8, depth - i); ++k)
-        std::memcpy(piece.words[static_cast<size_t>(k)].data(),
-                    words.bytes.data() + 4 * ((first + i + k) * columns + column),
-                    static_cast<size_t>(4 * width));
+      load_lines(words.bytes.data() + 4 * ((first + i) * columns + column), columns,
+                 std::min<int64_t>(8, depth - i), width, piece.words);
       transpose_nibbles(piece.words);
       for (size_t j = 0; j < 8; ++j) {
         for (size_t c = 0; c < kSpan; ++c) store(piece.at(j, c, i), piece.words[j][c]);
@@ -159,9 +172,8 @@ Tensor rows_to_awq(const TensorView& rows, int64_t in) {
         for (size_t c = 0; c < kSpan; ++c) piece.words[j][c] = load<uint32_t>(piece.at(j, c, i));
       }
       transpose_nibbles(piece.words);
-      for (int64_t k = 0; k < std::min<int64_t>(8, depth - i); ++k)
-        std::memcpy(out + 4 * ((first + i + k) * columns + column),
-                    piece.words[static_cast<size_t>(k)].data(), static_cast<size_t>(4 * width));
+      store_lines(piece.words, columns, std::min<int64_t>(8, depth - i), width,
+                  out + 4 * ((first + i) * columns + column));
     }
   });
   return words;
@@ -184,11 +196,8 @@ Tensor awq_to_words(const TensorView& words) {
   Tensor result(DType::i32, {rows, 8 * columns});
   auto* out = result.data<uint32_t>();
   each_awq_square(rows, columns, [&](int64_t row, int64_t column, int64_t width) {
-    NibbleSquares squares{};
-    for (size_t k = 0; k < 8; ++k)
-      std::memcpy(squares[k].data(),
-                  words.bytes.data() + 4 * ((8 * row + static_cast<int64_t>(k)) * columns + column),
-                  static_cast<size_t>(4 * width));
+    NibbleSquares squares;
+    load_lines(words.bytes.data() + 4 * (8 * row * columns + column), columns, 8, width, squares);
     transpose_nibbles(squares);
     uint32_t* to = out + 8 * (row * columns + column);
     for (int64_t c = 0; c < width; ++c) {
@@ -210,9 +219,7 @@ Tensor words_to_awq(const TensorView& words) {
         squares[j][static_cast<size_t>(c)] = load<uint32_t>(from + 4 * (8 * c + kColumnOfNibble[j]));
     }
     transpose_nibbles(squares);
-    for (size_t k = 0; k < 8; ++k)
-      std::memcpy(out + 4 * ((8 * row + static_cast<int64_t>(k)) * columns + column), squares[k].data(),
-                  static_cast<size_t>(4 * width));
+    store_lines(squares, columns, 8, width, out + 4 * (8 * row * columns + column));
   });
   return result;
 }

@@ -10,6 +10,8 @@
 
 #include <hwy/highway.h>
 
+#include "lib/kernels/nibble_table-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace qwb::simd {
 namespace HWY_NAMESPACE {
@@ -152,24 +154,18 @@ float DotGrid(const GroupedRow& row, int bits, const float* zeros, const float* 
 
 float DotTable(const GroupedRow& row, const float* table, const float* x) {
   const D8 d;
-  [[maybe_unused]] const hn::RebindToUnsigned<D8> du;
-  HWY_ALIGN static constexpr uint32_t kShifts[8] = {4, 0, 12, 8, 20, 16, 28, 24};
 #if HWY_TARGET != HWY_SCALAR
-  if (hn::Lanes(d) == 8) {  // two lookups of three bits; the fourth bit chooses
+  if (hn::Lanes(d) == 8) {
     const auto low = hn::LoadU(d, table), high = hn::LoadU(d, table + 8);
-    const auto shifts = hn::Load(du, kShifts), mask = hn::Set(du, 7u);
     return DotGroups(row, 4, nullptr, x, [&](const std::byte* at, int64_t) HWY_ATTR {
-      const auto codes = hn::Shr(hn::Set(du, load<uint32_t>(at)), shifts);
-      const auto index = hn::IndicesFromVec(d, hn::And(codes, mask));
-      return hn::IfNegativeThenElse(hn::BitCast(d, hn::ShiftLeft<28>(codes)),
-                                    hn::TableLookupLanes(high, index), hn::TableLookupLanes(low, index));
+      return LookUpNibbles(d, low, high, load<uint32_t>(at));
     });
   }
 #endif
   return DotGroups(row, 4, nullptr, x, [&](const std::byte* at, int64_t lane) HWY_ATTR {
     HWY_ALIGN float values[8];
     const auto word = load<uint32_t>(at);
-    for (int64_t k = 0; k < 8; ++k) values[k] = table[word >> kShifts[k] & 15u];
+    for (int64_t k = 0; k < 8; ++k) values[k] = table[word >> kNibbleShifts[k] & 15u];
     return hn::Load(d, values + lane);
   });
 }

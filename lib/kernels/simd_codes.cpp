@@ -8,6 +8,8 @@
 
 #include <hwy/highway.h>
 
+#include "lib/kernels/nibble_table-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace qwb::simd {
 namespace HWY_NAMESPACE {
@@ -151,19 +153,11 @@ void FromNibbles(const std::byte* packed, int64_t count, const float* table, flo
   int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::CappedTag<float, 8> d;
-  const hn::RebindToUnsigned<decltype(d)> du;
-  if (hn::Lanes(d) == 8) {  // two lookups of three bits; the fourth bit chooses
-    HWY_ALIGN static constexpr uint32_t kShifts[8] = {4, 0, 12, 8, 20, 16, 28, 24};
+  if (hn::Lanes(d) == 8) {
     const auto low = hn::Mul(hn::LoadU(d, table), hn::Set(d, scale));
     const auto high = hn::Mul(hn::LoadU(d, table + 8), hn::Set(d, scale));
-    const auto shifts = hn::Load(du, kShifts), mask = hn::Set(du, 7u);
-    for (; i + 8 <= count; i += 8) {
-      const auto codes = hn::Shr(hn::Set(du, load<uint32_t>(packed + i / 2)), shifts);
-      const auto index = hn::IndicesFromVec(d, hn::And(codes, mask));
-      hn::StoreU(hn::IfNegativeThenElse(hn::BitCast(d, hn::ShiftLeft<28>(codes)),
-                                        hn::TableLookupLanes(high, index), hn::TableLookupLanes(low, index)),
-                 d, out + i);
-    }
+    for (; i + 8 <= count; i += 8)
+      hn::StoreU(LookUpNibbles(d, low, high, load<uint32_t>(packed + i / 2)), d, out + i);
   }
 #endif
   for (; i < count; ++i) {

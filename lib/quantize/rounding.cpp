@@ -83,14 +83,7 @@ void RoundToInt8(const float* values, int64_t count, float factor, int8_t* codes
   }
 }
 
-HWY_INLINE int Rank(float value, const float* bounds) {
-  int rank = 0;
-  for (int b = 0; b < 15; ++b) rank += value > bounds[b] ? 1 : 0;
-  return rank;
-}
-
-// Ranks of at most kRanked values, one a byte.
-constexpr int64_t kRanked = 256;
+constexpr int64_t kRanked = 256;  // values ranked at a time
 
 HWY_INLINE void RankAmong(const float* values, int64_t count, float factor, const float* bounds,
                           uint8_t* ranks) {
@@ -107,7 +100,12 @@ HWY_INLINE void RankAmong(const float* values, int64_t count, float factor, cons
       rank = hn::Sub(rank, hn::BitCast(di, hn::VecFromMask(d, hn::Gt(value, hn::Set(d, bounds[b])))));
     hn::StoreU(hn::DemoteTo(d8, rank), d8, ranks + i);
   }
-  for (; i < count; ++i) ranks[i] = static_cast<uint8_t>(Rank(values[i] * factor, bounds));
+  for (; i < count; ++i) {
+    const float value = values[i] * factor;
+    int rank = 0;
+    for (int b = 0; b < 15; ++b) rank += value > bounds[b] ? 1 : 0;
+    ranks[i] = static_cast<uint8_t>(rank);
+  }
 }
 
 void RankPairs(const float* values, int64_t count, float factor, const Ranking& ranking, std::byte* packed) {
