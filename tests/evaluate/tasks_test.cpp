@@ -300,7 +300,7 @@ TEST(Tasks, ResultsAreWrittenAsLmEvalDoes) {
 TEST(Tasks, GoOnWhereTheyWereInterrupted) {
   const Subject subject = open_subject(testing::demo("gpt2"), true);
   TaskData data = data_of("lambada_openai", 0, 20);
-  for (size_t i = 1; i < data.items.size(); i += 2) data.items[i] = data.items[i - 1];
+  for (size_t i = 0; i < data.items.size(); ++i) data.items[i] = data.items[i / 3 * 3];
   testing::MemoryJournal whole;
   const TaskResult r = measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &whole);
   EXPECT_EQ(r.answers, whole.added);
