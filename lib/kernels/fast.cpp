@@ -10,12 +10,12 @@
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/backend.h"
-#include "lib/kernels/bf16_product.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/int8_product.h"
 #include "lib/kernels/isa.h"
 #include "lib/kernels/matmul.h"
 #include "lib/kernels/simd.h"
+#include "lib/kernels/tile_product.h"
 
 namespace qwb {
 namespace {
@@ -96,35 +96,39 @@ void linear_many(const float* x, int64_t tokens, const Weight& weight, float* y,
   }
 }
 
-// The same rows as bf16: in place when they are bf16 already.
-const uint16_t* narrow_slab(const Weight& weight, int64_t begin, int64_t end) {
-  const int64_t columns = stored_columns(weight);
+// Stored rows [begin, end) as the right operand of a product, rounded to bf16.
+Panels narrow_slab(const Weight& weight, int64_t begin, int64_t end) {
+  const bool straight = weight.orientation == Orientation::out_in;
+  const int64_t columns = stored_columns(weight), rows = end - begin;
+  const MatrixLayout layout =
+      straight ? MatrixLayout{rows, columns, columns, true} : MatrixLayout{columns, rows, columns, false};
+  const Panels panels = panels_at(narrow_scratch<1>(panel_values(layout.lines, layout.inner)), layout.inner);
   if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
     const std::byte* data = dense->values.bytes.data();
-    if (dense->values.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(data) % sizeof(uint16_t) == 0)
-      return reinterpret_cast<const uint16_t*>(data) + begin * columns;
+    if (dense->values.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(data) % sizeof(uint16_t) == 0) {
+      pack_panels(reinterpret_cast<const uint16_t*>(data) + begin * columns, layout, TileForm::right, panels);
+      return panels;
+    }
   }
-  uint16_t* target = narrow_scratch<1>((end - begin) * columns);
-  to_bf16(slab(weight, begin, end), (end - begin) * columns, target);
-  return target;
+  pack_panels(slab(weight, begin, end), layout, TileForm::right, panels);
+  return panels;
 }
 
 // y += x W^T for many tokens, both rounded to bf16.
 void linear_narrow(const float* x, int64_t tokens, const Weight& weight, float* y, bool add) {
   const bool straight = weight.orientation == Orientation::out_in;
-  const int64_t rows = stored_rows(weight), step = slab_rows(weight);
-  uint16_t* narrow = narrow_scratch<0>(tokens * weight.in);
-  to_bf16(x, tokens * weight.in, narrow);
+  const int64_t rows = stored_rows(weight);
+  // Stored [in, out], a slab is a part of the inner dimension: whole tiles.
+  const int64_t step = straight ? slab_rows(weight) : ceil_div(slab_rows(weight), kTileInner) * kTileInner;
+  const Panels left = panels_at(narrow_scratch<0>(panel_values(tokens, weight.in)), weight.in);
+  pack_panels(x, {tokens, weight.in, weight.in, true}, TileForm::left, left);
   for (int64_t begin = 0; begin < rows; begin += step) {
     const int64_t count = std::min(step, rows - begin);
-    const uint16_t* values = narrow_slab(weight, begin, begin + count);
+    const Panels right = narrow_slab(weight, begin, begin + count);
     if (straight) {
-      bf16_product({tokens, count, weight.in, false, true, weight.in, weight.in, weight.out, add}, narrow,
-                   values, y + begin);
+      tile_products(left, right, {tokens, count, weight.in}, y + begin, weight.out, add);
     } else {
-      bf16_product(
-          {tokens, weight.out, count, false, false, weight.in, weight.out, weight.out, add || begin > 0},
-          narrow + begin, values, y);
+      tile_products(left.from(0, begin), right, {tokens, weight.out, count}, y, weight.out, add || begin > 0);
     }
   }
 }
@@ -189,40 +193,72 @@ void attend_tile(const float* queries, const float* keys, const float* values, c
   sgemm(false, false, {count, s.head_dim, span}, 1, scores, span, values + begin * row, row, 0, out, width);
 }
 
-// The same with bf16 operands, which have no gaps between rows: oneDNN's faster kernels want that.
-void attend_tile(const uint16_t* queries, const uint16_t* keys, const uint16_t* values,
-                 const AttentionShape& s, int64_t first, int64_t count, float* out) {
+// What a product of bf16 operands reads of one head.
+struct NarrowHead {
+  Panels queries, keys, values;
+};
+
+// The same with bf16 operands; tiles of the keys begin at multiples of 32.
+void attend_tile(const NarrowHead& head, const AttentionShape& s, int64_t first, int64_t count, float* out) {
   const int64_t size = s.head_dim, width = s.heads * size;
-  const int64_t begin = lowest_key(s, first), span = first + count - begin;
+  const int64_t begin = lowest_key(s, first) / kTileInner * kTileInner, span = first + count - begin;
   float* scores = scratch(count * (span + size + 1));
   float* sums = scores + count * span;
   float* inverses = sums + count * size;
-  uint16_t* narrow = narrow_scratch<2>(count * span);
-  bf16_product_tile({count, span, size, false, true, size, size, span}, queries, keys + begin * size, scores);
+  tile_product(head.queries, head.keys.from(begin, 0), {count, span, size}, scores, span, false);
   soften(s, first, count, begin, span, scores, [&](int64_t i, int64_t from, int64_t to, float inverse) {
-    uint16_t* line = narrow + i * span;
-    std::fill(line, line + from, uint16_t{0});
-    simd::to_bf16(scores + i * span + from, to - from, reinterpret_cast<std::byte*>(line + from));
-    std::fill(line + to, line + span, uint16_t{0});
+    float* line = scores + i * span;
+    std::fill(line, line + from, 0.0f);
+    std::fill(line + to, line + span, 0.0f);
     inverses[i] = inverse;
   });
-  bf16_product_tile({count, size, span, false, false, span, size, size}, narrow, values + begin * size, sums);
+  const Panels weights = panels_at(narrow_scratch<2>(panel_values(count, span)), span);
+  pack_panels(scores, {count, span, span, true}, TileForm::left, weights);
+  tile_product(weights, head.values.from(0, begin), {count, size, span}, sums, size, false);
   for (int64_t i = 0; i < count; ++i) {
     for (int64_t k = 0; k < size; ++k) out[i * width + k] = sums[i * size + k] * inverses[i];
   }
 }
 
-// Rows of heads [rows, heads, size] (stride in values) as bf16, head by head [heads, rows, size].
-void split_heads(const float* from, int64_t rows, int64_t heads, int64_t size, int64_t stride, uint16_t* to) {
-  parallel_ranges(rows, std::max<int64_t>(1, kElementGrain / (heads * size)),
-                  [&](int64_t begin, int64_t end) {
-                    for (int64_t r = begin; r < end; ++r) {
-                      for (int64_t h = 0; h < heads; ++h)
-                        simd::to_bf16(from + r * stride + h * size, size,
-                                      reinterpret_cast<std::byte*>(to + (h * rows + r) * size));
-                    }
-                  });
-}
+// The heads of one kind [tokens, heads, size] (stride in values), packed one after the other. by_line: tokens
+// are the lines, not the inner dimension.
+class NarrowHeads {
+ public:
+  NarrowHeads(const float* values, int64_t heads, const MatrixLayout& head, TileForm form, uint16_t* memory)
+      : first_(panels_at(memory, head.inner)), size_(panel_values(head.lines, head.inner)) {
+    const int64_t dim = head.by_line ? head.inner : head.lines;
+    for (int64_t h = 0; h < heads; ++h) pack_panels(values + h * dim, head, form, (*this)[h]);
+  }
+  Panels operator[](int64_t head) const { return {first_.data + head * size_, first_.steps}; }
+
+ private:
+  Panels first_;
+  int64_t size_;
+};
+
+// Attention of many queries with bf16 operands.
+class NarrowAttention {
+ public:
+  NarrowAttention(const float* queries, const float* keys, const float* values, const AttentionShape& s)
+      : shape_(s),
+        queries_(queries, s.heads, {s.tokens, s.head_dim, s.query_stride, true}, TileForm::left,
+                 narrow_scratch<3>(s.heads * panel_values(s.tokens, s.head_dim))),
+        keys_(keys, s.kv_heads, {s.past + s.tokens, s.head_dim, s.kv_heads * s.head_dim, true},
+              TileForm::right, narrow_scratch<4>(s.kv_heads * panel_values(s.past + s.tokens, s.head_dim))),
+        values_(values, s.kv_heads, {s.head_dim, s.past + s.tokens, s.kv_heads * s.head_dim, false},
+                TileForm::right,
+                narrow_scratch<5>(s.kv_heads * panel_values(s.head_dim, s.past + s.tokens))) {}
+
+  void tile(int64_t head, int64_t first, int64_t count, float* out) const {
+    const int64_t shared = head / (shape_.heads / shape_.kv_heads);
+    attend_tile({queries_[head].from(first, 0), keys_[shared], values_[shared]}, shape_, shape_.past + first,
+                count, out);
+  }
+
+ private:
+  const AttentionShape& shape_;
+  NarrowHeads queries_, keys_, values_;
+};
 
 // One query of one head, without the library's set-up cost.
 void attend_one(const float* query, const float* keys, const float* values, const AttentionShape& s,
@@ -302,17 +338,8 @@ class Fast final : public Backend {
     const int64_t tiles = ceil_div(s.tokens, kQueryTile);
     const int64_t group = s.heads / s.kv_heads;
     const int64_t width = s.heads * s.head_dim;
-    const bool narrow = products_ == Products::bf16 && s.tokens > kFewTokens;
-    const int64_t kv_tokens = s.past + s.tokens, kv_width = s.kv_heads * s.head_dim;
-    uint16_t *narrow_queries = nullptr, *narrow_keys = nullptr, *narrow_values = nullptr;
-    if (narrow) {
-      narrow_queries = narrow_scratch<3>(s.tokens * width);
-      narrow_keys = narrow_scratch<4>(kv_tokens * kv_width);
-      narrow_values = narrow_scratch<5>(kv_tokens * kv_width);
-      split_heads(queries, s.tokens, s.heads, s.head_dim, s.query_stride, narrow_queries);
-      split_heads(keys, kv_tokens, s.kv_heads, s.head_dim, kv_width, narrow_keys);
-      split_heads(values, kv_tokens, s.kv_heads, s.head_dim, kv_width, narrow_values);
-    }
+    std::optional<NarrowAttention> narrow;
+    if (products_ == Products::bf16 && s.tokens > kFewTokens) narrow.emplace(queries, keys, values, s);
     const auto item = [&](int64_t index) {
       const int64_t head = index % s.heads;
       const int64_t first = (tiles - 1 - index / s.heads) * kQueryTile;  // the longest first
@@ -321,8 +348,7 @@ class Fast final : public Backend {
       const int64_t offset = head / group * s.head_dim;
       float* target = out + first * width + head * s.head_dim;
       if (narrow) {
-        attend_tile(narrow_queries + (head * s.tokens + first) * s.head_dim, narrow_keys + offset * kv_tokens,
-                    narrow_values + offset * kv_tokens, s, s.past + first, count, target);
+        narrow->tile(head, first, count, target);
         return;
       }
       if (s.tokens > kFewTokens) {
@@ -433,7 +459,7 @@ std::unique_ptr<Backend> int8_backend(float threshold) {
 }
 
 const Backend& calibration_backend() {
-  return has_bf16_units() ? bf16_backend() : fast_backend();
+  return !bf16_units().empty() ? bf16_backend() : fast_backend();
 }
 
 }  // namespace qwb

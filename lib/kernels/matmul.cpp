@@ -9,8 +9,8 @@
 #include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
-#include "lib/kernels/bf16_product.h"
 #include "lib/kernels/one_thread.h"
+#include "lib/kernels/tile_product.h"
 
 namespace qwb {
 namespace {
@@ -75,9 +75,20 @@ void Operand::set(const float* values, int64_t rows, int64_t columns) {
   columns_ = columns;
   wide_ = values;
   if (products_ == Products::f32) return;
-  const int64_t bytes = checked_mul(rows, columns * 2, "matrix product");
-  if (narrow_.size() < bytes) narrow_ = AlignedBuffer(bytes);
-  to_bf16(values, rows * columns, reinterpret_cast<uint16_t*>(narrow_.data()));
+  const int64_t bytes = 2 * panel_values(columns, rows);
+  const auto memory = [&](AlignedBuffer& buffer) {
+    if (buffer.size() < bytes) buffer = AlignedBuffer(bytes);
+    return panels_at(reinterpret_cast<uint16_t*>(buffer.data()), rows);
+  };
+  const MatrixLayout layout{columns, rows, columns, false};
+  left_ = memory(left_memory_);
+  if (side_ == Side::left) {
+    pack_panels(values, layout, TileForm::left, left_);
+    return;
+  }
+  right_ = memory(right_memory_);
+  pack_panels(values, layout, TileForm::right, right_);
+  turn_panels(right_, columns, left_);
 }
 
 namespace {
@@ -85,13 +96,12 @@ namespace {
 // c (rows of stride_c floats) += a[:, i...]^T b[:, j...]
 void product_of_columns(const Operand& a, int64_t i, const Operand& b, int64_t j, const GemmShape& shape,
                         float* c, int64_t stride_c) {
-  if (a.narrow() == nullptr) {
+  if (a.left() == nullptr) {
     sgemm(true, false, shape, 1, a.wide() + i, a.columns(), b.wide() + j, b.columns(), 1, c, stride_c);
     return;
   }
-  const Bf16Product product{shape.rows,  shape.columns, shape.inner, true, false,
-                            a.columns(), b.columns(),   stride_c,    true};
-  bf16_product_tile(product, a.narrow() + i, b.narrow() + j, c);
+  tile_product(a.left()->from(i, 0), b.right()->from(j, 0), {shape.rows, shape.columns, shape.inner}, c,
+               stride_c, true);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "lib/kernels/tile_panels.h"
 #include "lib/tensor/tensor.h"
 
 namespace qwb {
@@ -23,26 +24,31 @@ void sgemm(bool transpose_a, bool transpose_b, const GemmShape& shape, float alp
 void matmul(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t stride_a,
             const float* b, int64_t stride_b, float* c, int64_t stride_c, bool add);
 
-// How the operands of a product are held; sums are f32 either way (bf16_product.h).
+// How the operands of a product are held; sums are f32 either way (tile_product.h).
 enum class Products { f32, bf16 };
 
 // A matrix [rows, columns] that enters sums of products over its rows.
 class Operand {
  public:
-  explicit Operand(Products products) : products_(products) {}
+  enum class Side { left, both };  // what it may be in add_products; moments need both
+  explicit Operand(Products products, Side side = Side::both) : products_(products), side_(side) {}
   // Looks at the values; bf16 makes a copy.
   Operand(const float* values, int64_t rows, int64_t columns, Products products);
   // Other values. The memory of a copy is used again.
   void set(const float* values, int64_t rows, int64_t columns);
   int64_t columns() const { return columns_; }
+  // The values, or panels of their columns with the rows as the inner dimension.
   const float* wide() const { return wide_; }
-  const uint16_t* narrow() const { return reinterpret_cast<const uint16_t*>(narrow_.data()); }  // or null
+  const Panels* left() const { return products_ == Products::bf16 ? &left_ : nullptr; }
+  const Panels* right() const { return products_ == Products::bf16 ? &right_ : nullptr; }
 
  private:
   Products products_;
+  Side side_;
   int64_t columns_ = 0;
   const float* wide_ = nullptr;
-  AlignedBuffer narrow_;
+  Panels left_, right_;
+  AlignedBuffer left_memory_, right_memory_;
 };
 
 // H [n, n] += X^T X for X [rows, n], both triangles, on all threads. Only the upper triangle is computed,

@@ -5,7 +5,6 @@
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
-#include "lib/kernels/bf16_product.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/matmul.h"
 
@@ -165,7 +164,7 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
   const int64_t batch = batch_windows(length, size, stream_.windows());
   const FloatBuffer inputs(batch * length * size), drifts(follow ? batch * length * size : 0),
       residuals(residual ? batch * length * hidden : 0);
-  Operand x(products), other(products);
+  Operand x(products), other(products, Operand::Side::left);
   for (int64_t first = 0; first < stream_.windows(); first += batch) {
     check_interrupt();
     const int64_t count = std::min(batch, stream_.windows() - first), rows = count * length;
@@ -345,7 +344,7 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
   }
   const int64_t batch = batch_windows(length, hidden, stream.windows());
   const FloatBuffer inputs(batch * length * hidden), drifts(drift ? inputs.size() : 0);
-  Operand operand(products), other(products);
+  Operand operand(products), other(products, Operand::Side::left);
   const auto final_input = [&](const ResidualStream& from, int64_t w, float* input) {
     FloatBuffer x(length * hidden);
     from.load(w, x.data());

@@ -11,6 +11,7 @@
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "lib/kernels/isa.h"
+#include "lib/kernels/tile_product.h"
 #include "tools/common/choose.h"
 #include "tools/common/pull.h"
 #include "tools/common/run_journal.h"
@@ -53,9 +54,9 @@ int64_t peak_resident_bytes() {
   return int64_t{usage.ru_maxrss} * 1024;
 }
 
-// How calibration held the operands of its matrix products.
+// How calibration held the operands of its matrix products, and what multiplied them.
 std::string products_name(const Model& model) {
-  return model.backend().products() == Products::bf16 ? "bf16" : "f32";
+  return model.backend().products() == Products::bf16 ? "bf16 by " + bf16_units() : "f32";
 }
 
 std::vector<ArtifactModule> artifact_modules(const Plan& plan) {

@@ -1,0 +1,112 @@
+#include "lib/kernels/tile_product.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "lib/base/error.h"
+#include "lib/base/parallel.h"
+#include "lib/kernels/isa.h"
+#include "lib/kernels/tile_block.h"
+
+namespace qwb {
+namespace {
+
+constexpr int64_t kPart = 256;  // lines and columns of C that a thread takes at a time
+
+std::vector<const TileUnit*> units() {
+  std::vector<const TileUnit*> found;
+  for (const TileUnit* unit : {amx_unit(), avx512_bf16_unit()}) {
+    if (unit != nullptr) found.push_back(unit);
+  }
+  found.push_back(plain_unit());
+  return found;
+}
+
+const TileUnit* best_unit() {
+  return isa_name() == available_isas().front() ? units().front() : plain_unit();
+}
+
+std::atomic<const TileUnit*>& chosen_unit() {
+  static std::atomic<const TileUnit*> chosen = best_unit();
+  return chosen;
+}
+
+// A block at the edge of C: only `rows` by `columns` of it exist.
+void edge_block(const TileUnit& unit, const BlockOperands& operands, int64_t steps, int64_t rows,
+                int64_t columns, float* c, int64_t stride, bool add) {
+  alignas(64) float whole[kBlock * kBlock] = {};
+  for (int64_t i = 0; add && i < rows; ++i) std::copy_n(c + i * stride, columns, whole + i * kBlock);
+  unit.block(operands, steps, whole, kBlock, add);
+  for (int64_t i = 0; i < rows; ++i) std::copy_n(whole + i * kBlock, columns, c + i * stride);
+}
+
+// Steps [step, step + steps) of all of C. The panels of B stay in the first cache while those of A go by.
+void add_steps(const TileUnit& unit, const Panels& a, const Panels& b, int64_t step, int64_t steps,
+               const ProductShape& s, float* c, int64_t stride, bool add) {
+  // Where the second panel is missing the first one stands in, and what comes of it is not kept.
+  const auto second = [](int64_t line, int64_t lines) { return line + kTileLines < lines ? 1 : 0; };
+  for (int64_t j = 0; j < s.n; j += kBlock) {
+    const int64_t pb = j / kTileLines, columns = std::min(kBlock, s.n - j);
+    for (int64_t i = 0; i < s.m; i += kBlock) {
+      const int64_t pa = i / kTileLines, rows = std::min(kBlock, s.m - i);
+      const BlockOperands operands = {a.tile(pa, step), a.tile(pa + second(i, s.m), step), b.tile(pb, step),
+                                      b.tile(pb + second(j, s.n), step)};
+      if (rows == kBlock && columns == kBlock) {
+        unit.block(operands, steps, c + i * stride + j, stride, add);
+      } else {
+        edge_block(unit, operands, steps, rows, columns, c + i * stride + j, stride, add);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+std::string bf16_units() {
+  const TileUnit* unit = chosen_unit();
+  return unit == plain_unit() ? "" : unit->name;
+}
+
+std::vector<std::string> available_bf16_units() {
+  std::vector<std::string> names;
+  for (const TileUnit* unit : units()) names.emplace_back(unit->name);
+  return names;
+}
+
+void force_bf16_units(const std::string& name) {
+  if (name.empty()) {
+    chosen_unit() = best_unit();
+    return;
+  }
+  for (const TileUnit* unit : units()) {
+    if (unit->name == name) {
+      chosen_unit() = unit;
+      return;
+    }
+  }
+  throw Error(ErrorKind::unsupported, "this machine has no " + name);
+}
+
+void tile_product(const Panels& a, const Panels& b, const ProductShape& shape, float* c, int64_t stride_c,
+                  bool add) {
+  const TileUnit& unit = *chosen_unit();
+  const int64_t steps = ceil_div(shape.k, kTileInner);
+  unit.begin();
+  for (int64_t step = 0; step < steps; step += unit.steps) {
+    add_steps(unit, a, b, step, std::min(unit.steps, steps - step), shape, c, stride_c, add || step > 0);
+  }
+  unit.end();
+}
+
+void tile_products(const Panels& a, const Panels& b, const ProductShape& shape, float* c, int64_t stride_c,
+                   bool add) {
+  const int64_t columns = ceil_div(shape.n, kPart);
+  parallel_for(ceil_div(shape.m, kPart) * columns, [&](int64_t part) {
+    const int64_t i = part / columns * kPart, j = part % columns * kPart;
+    tile_product(a.from(i, 0), b.from(j, 0),
+                 {std::min(kPart, shape.m - i), std::min(kPart, shape.n - j), shape.k}, c + i * stride_c + j,
+                 stride_c, add);
+  });
+}
+
+}  // namespace qwb
