@@ -218,10 +218,12 @@ TEST_F(Units, MomentsAgainstF64) {
     add_products(left, both, rows, c.data());
     for (int64_t j = 0; j < columns; ++j) {
       for (int64_t i = 0; i < columns + others; ++i) {
-        double sum = 0;
-        for (int64_t r = 0; r < rows; ++r)
-          sum += (i < columns ? at(x, r * columns + i) : at(y, r * others + i - columns)) *
-                 at(x, r * columns + j);
+        double sum = 0, magnitudes = 0;
+        for (int64_t r = 0; r < rows; ++r) {
+          const double a = i < columns ? at(x, r * columns + i) : at(y, r * others + i - columns);
+          sum += a * at(x, r * columns + j);
+          magnitudes += std::fabs(a * at(x, r * columns + j));
+        }
         const float got = i < columns ? h[static_cast<size_t>(i * columns + j)]
                                       : c[static_cast<size_t>((i - columns) * columns + j)];
         ASSERT_NEAR(got, sum, static_cast<double>(rows) * 0x1p-24 * magnitudes) << i << " " << j;
