@@ -39,6 +39,15 @@ class Backend {
   // y [tokens, out] = x [tokens, in] W^T (+ bias [out] unless null), or y += that.
   virtual void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y,
                       bool add) const = 0;
+  // The same, without adding, for several modules that read one input.
+  struct Output {
+    const Weight* weight;
+    const float* bias;  // or null
+    float* y;
+  };
+  virtual void linears(const float* x, int64_t tokens, std::span<const Output> outputs) const {
+    for (const Output& o : outputs) linear(x, tokens, *o.weight, o.bias, o.y, false);
+  }
   // out [ids, columns] = the rows of the stored matrix (out_in: rows are output channels) with these numbers,
   // each < rows.
   virtual void gather_rows(const Weight& weight, std::span<const int32_t> ids, float* out) const = 0;

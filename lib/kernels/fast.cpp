@@ -114,14 +114,19 @@ Panels narrow_slab(const Weight& weight, int64_t begin, int64_t end) {
   return panels;
 }
 
+// Activations as the left operand, rounded to bf16. Until the thread's next call.
+Panels narrow_tokens(const float* x, int64_t tokens, int64_t in) {
+  const Panels left = panels_at(narrow_scratch<0>(panel_values(tokens, in)), in);
+  pack_panels(x, {tokens, in, in, true}, TileForm::left, left);
+  return left;
+}
+
 // y += x W^T for many tokens, both rounded to bf16.
-void linear_narrow(const float* x, int64_t tokens, const Weight& weight, float* y, bool add) {
+void linear_narrow(const Panels& left, int64_t tokens, const Weight& weight, float* y, bool add) {
   const bool straight = weight.orientation == Orientation::out_in;
   const int64_t rows = stored_rows(weight);
   // Stored [in, out], a slab is a part of the inner dimension: whole tiles.
   const int64_t step = straight ? slab_rows(weight) : ceil_div(slab_rows(weight), kTileInner) * kTileInner;
-  const Panels left = panels_at(narrow_scratch<0>(panel_values(tokens, weight.in)), weight.in);
-  pack_panels(x, {tokens, weight.in, weight.in, true}, TileForm::left, left);
   for (int64_t begin = 0; begin < rows; begin += step) {
     const int64_t count = std::min(step, rows - begin);
     const Panels right = narrow_slab(weight, begin, begin + count);
@@ -296,9 +301,19 @@ class Fast final : public Backend {
     if (tokens <= kFewTokens) {
       linear_few(x, tokens, weight, y, add);
     } else if (products_ == Products::bf16) {
-      linear_narrow(x, tokens, weight, y, add);
+      linear_narrow(narrow_tokens(x, tokens, weight.in), tokens, weight, y, add);
     } else {
       linear_many(x, tokens, weight, y, add);
+    }
+  }
+
+  void linears(const float* x, int64_t tokens, std::span<const Output> outputs) const override {
+    if (products_ != Products::bf16 || tokens <= kFewTokens || outputs.empty())
+      return Backend::linears(x, tokens, outputs);
+    const Panels left = narrow_tokens(x, tokens, outputs.front().weight->in);
+    for (const Output& o : outputs) {
+      if (o.bias != nullptr) fill_bias(o.bias, tokens, o.weight->out, o.y, false);
+      linear_narrow(left, tokens, *o.weight, o.y, o.bias != nullptr);
     }
   }
 

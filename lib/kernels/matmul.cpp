@@ -122,9 +122,18 @@ void add_moments(const Operand& x, int64_t rows, float* h) {
     const auto [i, j] = upper[static_cast<size_t>(index)];
     const int64_t height = std::min(moment_tile(n), n - i), width = std::min(moment_tile(n), n - j);
     product_of_columns(x, i, x, j, {height, width, rows}, h + i * n + j, n);
-    // Also inside the tiles on the diagonal: the library may round the two triangles differently.
-    for (int64_t r = 0; r < height; ++r) {
-      for (int64_t c = i == j ? r + 1 : 0; c < width; ++c) h[(j + c) * n + i + r] = h[(i + r) * n + j + c];
+  });
+}
+
+void mirror_moments(float* h, int64_t n) {
+  constexpr int64_t kSquare = 32;  // both it and its mirror stay in the first cache
+  const int64_t squares = ceil_div(n, kSquare);
+  parallel_for(squares, [&](int64_t index) {
+    const int64_t j = index * kSquare, right = std::min(n, j + kSquare);
+    for (int64_t i = 0; i <= j; i += kSquare) {
+      for (int64_t r = i; r < std::min(n, i + kSquare); ++r) {
+        for (int64_t c = i == j ? r + 1 : j; c < right; ++c) h[c * n + r] = h[r * n + c];
+      }
     }
   });
 }

@@ -51,9 +51,10 @@ class Operand {
   AlignedBuffer left_memory_, right_memory_;
 };
 
-// H [n, n] += X^T X for X [rows, n], both triangles, on all threads. Only the upper triangle is computed,
-// then mirrored.
+// H [n, n] += X^T X for X [rows, n], on all threads: what is on and above the diagonal. Below it H holds
+// anything until mirror_moments() has copied the upper triangle.
 void add_moments(const Operand& x, int64_t rows, float* h);
+void mirror_moments(float* h, int64_t n);
 
 // C [m, n] += A^T B for A [rows, m] and B [rows, n], on all threads.
 void add_products(const Operand& a, const Operand& b, int64_t rows, float* c);

@@ -11,7 +11,9 @@
 namespace qwb {
 namespace {
 
-constexpr int64_t kPart = 256;  // lines and columns of C that a thread takes at a time
+// Lines and columns of C that a thread takes at a time: large parts read the operands less often, small ones
+// leave work for every thread. Sums do not depend on it.
+constexpr int64_t kPart = 256, kLargePart = 512;
 
 std::vector<const TileUnit*> units() {
   std::vector<const TileUnit*> found;
@@ -100,12 +102,12 @@ void tile_product(const Panels& a, const Panels& b, const ProductShape& shape, f
 
 void tile_products(const Panels& a, const Panels& b, const ProductShape& shape, float* c, int64_t stride_c,
                    bool add) {
-  const int64_t columns = ceil_div(shape.n, kPart);
-  parallel_for(ceil_div(shape.m, kPart) * columns, [&](int64_t part) {
-    const int64_t i = part / columns * kPart, j = part % columns * kPart;
-    tile_product(a.from(i, 0), b.from(j, 0),
-                 {std::min(kPart, shape.m - i), std::min(kPart, shape.n - j), shape.k}, c + i * stride_c + j,
-                 stride_c, add);
+  const bool many = ceil_div(shape.m, kLargePart) * ceil_div(shape.n, kLargePart) >= 4 * threads();
+  const int64_t size = many ? kLargePart : kPart, columns = ceil_div(shape.n, size);
+  parallel_for(ceil_div(shape.m, size) * columns, [&](int64_t part) {
+    const int64_t i = part / columns * size, j = part % columns * size;
+    const ProductShape own = {std::min(size, shape.m - i), std::min(size, shape.n - j), shape.k};
+    tile_product(a.from(i, 0), b.from(j, 0), own, c + i * stride_c + j, stride_c, add);
   });
 }
 

@@ -181,6 +181,14 @@ void Block::apply(const Linear& linear, const float* x, int64_t tokens, float* y
   backend_.linear(x, tokens, linear.weight, linear.bias.empty() ? nullptr : linear.bias.data(), y, add);
 }
 
+void Block::apply(std::initializer_list<std::pair<const Linear*, float*>> linears, const float* x,
+                  int64_t tokens) const {
+  std::vector<Backend::Output> outputs;
+  for (const auto& [linear, y] : linears)
+    outputs.push_back({&linear->weight, linear->bias.empty() ? nullptr : linear->bias.data(), y});
+  backend_.linears(x, tokens, outputs);
+}
+
 void Block::attention_input(const float* x, int64_t tokens, float* h) const {
   normalize(attention_norm_, x, tokens, h);
 }
@@ -202,16 +210,15 @@ void Block::attend(const float* h, int64_t tokens, const RotaryTable& rotary, La
   const bool fused = qkv_.size() == 1;
   const int64_t stride = fused ? q_size + 2 * kv_size : q_size;
   FloatBuffer queries(tokens * stride, MemoryKind::activations);
-  apply(qkv_[0], h, tokens, queries.data(), false);
   if (fused) {
+    apply(qkv_[0], h, tokens, queries.data(), false);
     for (int64_t t = 0; t < tokens; ++t) {
       const float* row = queries.data() + t * stride + q_size;
       std::copy_n(row, kv_size, keys + t * kv_size);
       std::copy_n(row + kv_size, kv_size, values + t * kv_size);
     }
   } else {
-    apply(qkv_[1], h, tokens, keys, false);
-    apply(qkv_[2], h, tokens, values, false);
+    apply({{&qkv_[0], queries.data()}, {&qkv_[1], keys}, {&qkv_[2], values}}, h, tokens);
     normalize_heads(q_norm_, queries.data(), tokens, config_.heads);
     normalize_heads(k_norm_, keys, tokens, config_.kv_heads);
   }
@@ -245,8 +252,7 @@ void Block::mlp_inner(const float* h, int64_t tokens, float* inner) const {
     return;
   }
   FloatBuffer up(tokens * config_.intermediate, MemoryKind::activations);
-  apply(gate_[0], h, tokens, inner, false);
-  apply(up_, h, tokens, up.data(), false);
+  apply({{&gate_[0], inner}, {&up_, up.data()}}, h, tokens);
   backend_.activate(config_.activation, inner, up.data(), tokens * config_.intermediate);
 }
 

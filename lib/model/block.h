@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lib/kernels/backend.h"
@@ -88,6 +90,9 @@ class Block {
   Linear load_linear(const LinearSpec& spec, const TensorSource& source) const;
   void normalize(const Norm& norm, const float* x, int64_t tokens, float* h) const;
   void apply(const Linear& linear, const float* x, int64_t tokens, float* y, bool add) const;
+  // Several that read one input.
+  void apply(std::initializer_list<std::pair<const Linear*, float*>> linears, const float* x,
+             int64_t tokens) const;
   Linear& find(const std::string& module);
   void normalize_heads(const Norm& norm, float* x, int64_t tokens, int64_t heads) const;
 

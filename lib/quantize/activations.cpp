@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 
 #include "lib/base/error.h"
@@ -57,7 +58,8 @@ void transfer_all(int64_t bytes, int64_t offset, const std::string& verb, const 
 
 }  // namespace
 
-HalfRows::HalfRows(int64_t rows, int64_t columns, const Path& scratch) : columns_(columns), scales_(rows) {
+HalfRows::HalfRows(int64_t rows, int64_t columns, const Path& scratch)
+    : columns_(columns), room_(columns), scales_(rows) {
   const int64_t bytes = checked_mul(rows, columns * 2, "activations");
   if (scratch.empty()) {
     halves_ = AlignedBuffer(bytes);
@@ -68,6 +70,11 @@ HalfRows::HalfRows(int64_t rows, int64_t columns, const Path& scratch) : columns
 
 HalfRows::~HalfRows() {
   if (file_ >= 0) ::close(file_);
+}
+
+void HalfRows::reshape(int64_t columns) {
+  if (columns > room_) throw std::logic_error("activations wider than their memory");
+  columns_ = columns;
 }
 
 void HalfRows::store(int64_t first_row, int64_t rows, const float* values) {

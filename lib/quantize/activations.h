@@ -26,13 +26,15 @@ class HalfRows {
   // The rows as they are kept, [rows, columns] f16 and [rows] f32: what save and restore need.
   void read_raw(int64_t first_row, int64_t rows, std::byte* halves, float* scales) const;
   void write_raw(int64_t first_row, int64_t rows, const std::byte* halves, const float* scales);
+  // Other values, of at most as many columns as at first: the memory is used again.
+  void reshape(int64_t columns);
   int64_t rows() const { return scales_.size(); }
   int64_t columns() const { return columns_; }
   bool on_disk() const { return file_ >= 0; }
   static int64_t bytes(int64_t rows, int64_t columns) { return rows * (columns * 2 + 4); }
 
  private:
-  int64_t columns_;
+  int64_t columns_, room_;  // room for so many columns
   int file_ = -1;
   AlignedBuffer halves_;  // empty if they are in the file
   FloatBuffer scales_;

@@ -91,11 +91,11 @@ void ResidualStream::begin(const Model& model, const CalibrationSet& calibration
 }
 
 BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualStream& stream,
-                                   ResidualStream* reference, const Path& scratch)
+                                   ResidualStream* reference, HalfRows& kept)
     : model_(model),
       stream_(stream),
       reference_(reference),
-      scratch_(scratch),
+      kept_(kept),
       block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
              model.backend()),
       rotary_(model.config().rope, 0, stream.length()),
@@ -127,8 +127,7 @@ void BlockCalibration::prepare(const Gather& gather) {
       residual_sums_.assign(static_cast<size_t>(hidden), 0.0);
     }
   }
-  kept_.reset();
-  if (gather.keep) kept_ = std::make_unique<HalfRows>(moments_.tokens, size, scratch_);
+  if (gather.keep) kept_.reshape(size);
 }
 
 void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows, int64_t columns,
@@ -178,7 +177,7 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
         throw Error(ErrorKind::failed, "NaN or Inf in the activations of block " + std::to_string(index_));
       }
       for (int64_t k = 0; drift && k < length * size; ++k) out.drift[k] -= out.input[k];
-      if (gather.keep) kept_->store(w * length, length, out.input);
+      if (gather.keep) kept_.store(w * length, length, out.input);
     });
     if (!gather.wants.moments) continue;
     if (gather.wants.centred) shift(inputs, rows, size);
@@ -197,6 +196,7 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
     add_means(drifts, rows, size, drift_sums_);
     if (residual) add_means(residuals, rows, hidden, residual_sums_);
   }
+  if (gather.wants.moments) mirror_moments(hessian_.data(), size);
 }
 
 void BlockCalibration::take_out_means() {
@@ -232,7 +232,6 @@ void BlockCalibration::inner(const Block& block, const float* x, float* inner) c
 const Moments& BlockCalibration::observe(Stage stage, const StageWants& wants) {
   const int64_t length = stream_.length(), count = length * model_.config().hidden;
   const int64_t size = block_.input_size(stage);
-  const std::unique_ptr<HalfRows> before = std::move(kept_);  // inputs of the stage before this one
   const auto subtract = [count](const float* a, const float* b, float* difference) {
     for (int64_t k = 0; k < count; ++k) difference[k] = a[k] - b[k];
   };
@@ -268,9 +267,9 @@ const Moments& BlockCalibration::observe(Stage stage, const StageWants& wants) {
       break;
     case Stage::mlp_input:
       collect({size, false, false, wants}, [&](int64_t w, const Places& out) {
-        FloatBuffer x(count), attended(length * before->columns());
+        FloatBuffer x(count), attended(length * kept_.columns());
         stream_.load(w, x.data());
-        before->load(w * length, length, attended.data());
+        kept_.load(w * length, length, attended.data());
         block_.attention_output(attended.data(), length, x.data());
         stream_.store(w, x.data());
         block_.mlp_input(x.data(), length, out.input);
@@ -322,7 +321,7 @@ void BlockCalibration::finish() {
   const auto body = [&](int64_t w) {
     FloatBuffer inner(length * size), x(length * hidden);
     stream_.load(w, x.data());
-    kept_->load(w * length, length, inner.data());
+    kept_.load(w * length, length, inner.data());
     block_.mlp_output(inner.data(), length, x.data());
     stream_.store(w, x.data());
   };
@@ -369,6 +368,7 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
     other.set(drifts.data(), rows, hidden);
     add_products(other, operand, rows, drift_.data());
   }
+  mirror_moments(hessian_.data(), hidden);
 }
 
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration) {
@@ -377,11 +377,14 @@ int64_t trial_windows(const Model& model, const CalibrationSet& calibration) {
                        static_cast<int64_t>(calibration.windows.size()));
 }
 
+int64_t kept_columns(const ModelConfig& config) {
+  return std::max(config.intermediate, config.heads * config.head_dim);
+}
+
 ActivationBytes activation_bytes(const Model& model, const CalibrationSet& calibration, bool reference) {
-  const ModelConfig& c = model.config();
-  const int64_t widest = std::max(c.intermediate, c.heads * c.head_dim);
-  return {(reference ? 2 : 1) * HalfRows::bytes(calibration.tokens(), c.hidden),
-          HalfRows::bytes(calibration.tokens(), widest)};
+  const int64_t tokens = calibration.tokens();
+  return {(reference ? 2 : 1) * HalfRows::bytes(tokens, model.config().hidden),
+          HalfRows::bytes(tokens, kept_columns(model.config()))};
 }
 
 int64_t calibration_memory(const Model& model, const CalibrationSet& calibration, bool reference) {

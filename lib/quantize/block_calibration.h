@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -49,9 +48,10 @@ struct StageWants {
 // stage behind, so that nothing but the stream itself is kept of it. Sums over windows have a fixed order.
 class BlockCalibration {
  public:
-  // reference: the original model's stream, or null.
+  // reference: the original model's stream, or null. kept: memory for the inputs that are dear to compute, of
+  // every token and kept_columns() wide; one serves all blocks.
   BlockCalibration(const Model& model, int64_t index, ResidualStream& stream, ResidualStream* reference,
-                   const Path& scratch = {});
+                   HalfRows& kept);
 
   // Stages in order, each once. The moments live until the next call. Throws `failed` naming the block if the
   // inputs are not finite.
@@ -88,7 +88,7 @@ class BlockCalibration {
   const Model& model_;
   ResidualStream& stream_;
   ResidualStream* reference_;
-  Path scratch_;
+  HalfRows& kept_;  // inputs of the last stage that keeps them
   Block block_;
   std::optional<Block> original_;
   RotaryTable rotary_;
@@ -96,7 +96,6 @@ class BlockCalibration {
   FloatBuffer hessian_, drift_, residual_;
   std::vector<float> offset_;  // taken out of the inputs before the sums, if they are centred
   std::vector<double> input_sums_, drift_sums_, residual_sums_;
-  std::unique_ptr<HalfRows> kept_;  // inputs of the stage observed last, when they are dear to compute
   std::vector<AlignedBuffer> replaced_;
   int64_t index_;
 };
@@ -118,6 +117,9 @@ int64_t batch_windows(int64_t length, int64_t size, int64_t windows);
 // The windows of a batch, side by side unless they are few: then each on all threads, because long windows
 // of wide models would hold too much memory side by side.
 void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)>& body);
+
+// The most columns that a stage keeps of its inputs.
+int64_t kept_columns(const ModelConfig& config);
 
 // Windows that are enough to time a block.
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration);

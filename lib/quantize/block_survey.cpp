@@ -32,6 +32,7 @@ class Surveyor {
                model.backend()),
         rotary_(model.config().rope, 0, stream.length()),
         index_(index),
+        operand_(model.backend().products()),
         windows_(surveyed(stream.length(), stream.windows())),
         batch_(batch_windows(stream.length(), widest_input(model.config()), windows_)) {
     for (const Stage stage : stages) {
@@ -55,6 +56,7 @@ class Surveyor {
       for (auto& [stage, found] : survey_) add(stage, count * stream_.length(), found);
     }
     for (auto& [stage, found] : survey_) {
+      mirror_moments(found.hessian.data(), block_.input_size(stage));
       for (const double sum : magnitudes_.at(stage)) {
         found.moments.input_magnitude.push_back(
             static_cast<float>(sum / static_cast<double>(found.moments.tokens)));
@@ -95,7 +97,8 @@ class Surveyor {
     const FloatBuffer& x = inputs_.at(stage);
     std::vector<double>& sums = magnitudes_.at(stage);
     const auto columns = static_cast<int64_t>(sums.size());
-    add_moments(Operand(x.data(), rows, columns, model_.backend().products()), rows, found.hessian.data());
+    operand_.set(x.data(), rows, columns);
+    add_moments(operand_, rows, found.hessian.data());
     parallel_ranges(columns, 64, [&](int64_t begin, int64_t end) {
       for (int64_t r = 0; r < rows; ++r) {
         for (int64_t c = begin; c < end; ++c) sums[static_cast<size_t>(c)] += std::abs(x[r * columns + c]);
@@ -108,6 +111,7 @@ class Surveyor {
   Block block_;
   RotaryTable rotary_;
   int64_t index_;
+  Operand operand_;
   int64_t windows_;  // evenly spaced over the stream's
   int64_t batch_;
   Survey survey_;

@@ -123,9 +123,10 @@ double block_seconds(const Model& model, const Plan& plan, const CalibrationSet&
   ResidualStream stream(model, few);
   std::optional<ResidualStream> reference;
   if (follow) reference.emplace(model, few);
+  HalfRows kept(few.tokens(), kept_columns(model.config()));
   const auto once = [&] {
     const auto start = Clock::now();
-    BlockCalibration block(model, 0, stream, reference ? &*reference : nullptr);
+    BlockCalibration block(model, 0, stream, reference ? &*reference : nullptr, kept);
     for (const Stage stage : kStages) block.observe(stage, {true, follow, false});
     block.finish();
     return seconds_since(start);

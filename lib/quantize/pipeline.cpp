@@ -132,7 +132,8 @@ class CalibratedRun {
         calibration_(calibration),
         options_(options),
         worker_(worker),
-        stream_(model, calibration, options.stream_scratch) {
+        stream_(model, calibration, options.stream_scratch),
+        kept_(calibration.tokens(), kept_columns(model.config()), options.kept_scratch) {
     if (plan.wants_reference()) reference_.emplace(model, calibration, options.stream_scratch);
     if (const auto table = model.source().find(model.spec().embedding + ".weight"))
       model.source().release(*table);
@@ -179,7 +180,7 @@ class CalibratedRun {
     const Modules all = block_modules(plan_, index);
     const BlockScaling scaling = scale_block(model_, index, all, stream_);
     worker_.put(scaling);
-    BlockCalibration block(model_, index, stream_, reference(), options_.kept_scratch);
+    BlockCalibration block(model_, index, stream_, reference(), kept_);
     scaling.apply(block);
     for (const Stage stage : kStages) {
       Modules modules;
@@ -213,6 +214,7 @@ class CalibratedRun {
   Worker& worker_;
   ResidualStream stream_;
   std::optional<ResidualStream> reference_;
+  HalfRows kept_;
 };
 
 // Without calibration. Another thread puts a module while the next one is quantized: the system lets one

@@ -268,6 +268,7 @@ TEST(Kernels, MomentsAreSymmetricSums) {
     const auto x = noise(rows * n, 71);
     std::vector<float> h(static_cast<size_t>(n * n), 1.0f);
     add_moments(Operand(x.data(), rows, n, Products::f32), rows, h.data());
+    mirror_moments(h.data(), n);
     for (int64_t i = 0; i < n; i += 13) {
       for (int64_t j = 0; j < n; j += 7) {
         double sum = 1;
@@ -304,6 +305,7 @@ TEST(Kernels, SameBitsForAnyNumberOfThreads) {
     fast_backend().linear(x.data(), 515, made.weight, nullptr, results.back().data(), false);
     moments.emplace_back(331 * 331, 0.0f);
     add_moments(Operand(x.data(), 515, 331, Products::f32), 515, moments.back().data());
+    mirror_moments(moments.back().data(), 331);
   }
   set_threads(before);
   EXPECT_EQ(results[0], results[1]);
