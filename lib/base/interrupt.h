@@ -3,6 +3,14 @@
 
 namespace qwb {
 
+// SIGINT and SIGTERM request an interrupt from now on; the second one ends the process with 130 at once. The
+// handler runs on a stack of its own: oneDNN's generated products use the stack pointer for their heap
+// memory, and a handler that the system starts there writes over its neighbours (seen in 2.6 with every
+// signal that met sgemm).
+void interrupt_on_signals();
+// The calling thread, a worker, gets neither: it has no such stack.
+void leave_signals_to_main_thread();
+
 // Async-signal-safe.
 void request_interrupt();
 bool interrupt_requested();

@@ -68,6 +68,7 @@ void parallel_for(int64_t count, const std::function<void(int64_t)>& body) {
 #pragma omp parallel for schedule(dynamic, 1) \
     num_threads(static_cast <int>(std::min <int64_t>(count, threads())))
   for (int64_t i = 0; i < count; ++i) {
+    if (omp_get_thread_num() != 0) leave_signals_to_main_thread();
     if (failure.failed() || interrupt_requested()) continue;
     try {
       body(i);

@@ -22,17 +22,9 @@ namespace {
 // Thrown when the reader of a pipe has gone: the end of the tool, but no failure (as ripgrep does it).
 struct NobodyReads {};
 
-// First signal: unwind cleanly at the next check_interrupt(). Second: the user is not willing to wait.
-void on_signal(int) {
-  if (interrupt_requested()) _exit(130);
-  request_interrupt();
-}
-
 void install_signals() {
+  interrupt_on_signals();
   struct sigaction action {};
-  action.sa_handler = on_signal;
-  sigemptyset(&action.sa_mask);
-  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
   action.sa_handler = SIG_IGN;  // writes fail with EPIPE or EFBIG instead: destructors still clean up
   for (const int signal : {SIGPIPE, SIGXFSZ}) sigaction(signal, &action, nullptr);
 }
