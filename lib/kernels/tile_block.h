@@ -12,14 +12,21 @@ struct BlockOperands {
   const uint16_t *a0, *a1, *b0, *b1;
 };
 
+// Where sums lie, [32, 32] with `stride` floats from row to row.
+struct BlockSums {
+  float* c;
+  int64_t stride;
+  bool add;           // to what is there
+  const float* next;  // the block that comes after it, which may be fetched already, or null
+};
+
 struct TileUnit {
   const char* name;
-  // Steps after which the sums go to memory, so that the panels of B stay in the first cache meanwhile.
+  // The most steps after which the sums go to memory, so that the panels of B stay near meanwhile.
   int64_t steps;
   void (*begin)();  // once a thread before its blocks, and after them
   void (*end)();
-  // c [32, 32] (stride in floats) = the products over `steps` tiles, or c plus these.
-  void (*block)(const BlockOperands& operands, int64_t steps, float* c, int64_t stride, bool add);
+  void (*block)(const BlockOperands& operands, int64_t steps, const BlockSums& sums);
 };
 
 // Null where this processor or system does not have it.

@@ -35,14 +35,15 @@ std::atomic<const TileUnit*>& chosen_unit() {
 
 // A block at the edge of C: only `rows` by `columns` of it exist.
 void edge_block(const TileUnit& unit, const BlockOperands& operands, int64_t steps, int64_t rows,
-                int64_t columns, float* c, int64_t stride, bool add) {
+                int64_t columns, const BlockSums& sums) {
   alignas(64) float whole[kBlock * kBlock] = {};
-  for (int64_t i = 0; add && i < rows; ++i) std::copy_n(c + i * stride, columns, whole + i * kBlock);
-  unit.block(operands, steps, whole, kBlock, add);
-  for (int64_t i = 0; i < rows; ++i) std::copy_n(whole + i * kBlock, columns, c + i * stride);
+  for (int64_t i = 0; sums.add && i < rows; ++i)
+    std::copy_n(sums.c + i * sums.stride, columns, whole + i * kBlock);
+  unit.block(operands, steps, {whole, kBlock, sums.add, nullptr});
+  for (int64_t i = 0; i < rows; ++i) std::copy_n(whole + i * kBlock, columns, sums.c + i * sums.stride);
 }
 
-// Steps [step, step + steps) of all of C. The panels of B stay in the first cache while those of A go by.
+// Steps [step, step + steps) of all of C. The panels of B stay near while those of A go by.
 void add_steps(const TileUnit& unit, const Panels& a, const Panels& b, int64_t step, int64_t steps,
                const ProductShape& s, float* c, int64_t stride, bool add) {
   // Where the second panel is missing the first one stands in, and what comes of it is not kept.
@@ -53,10 +54,12 @@ void add_steps(const TileUnit& unit, const Panels& a, const Panels& b, int64_t s
       const int64_t pa = i / kTileLines, rows = std::min(kBlock, s.m - i);
       const BlockOperands operands = {a.tile(pa, step), a.tile(pa + second(i, s.m), step), b.tile(pb, step),
                                       b.tile(pb + second(j, s.n), step)};
+      float* sums = c + i * stride + j;
       if (rows == kBlock && columns == kBlock) {
-        unit.block(operands, steps, c + i * stride + j, stride, add);
+        unit.block(operands, steps,
+                   {sums, stride, add, i + 2 * kBlock <= s.m ? sums + kBlock * stride : nullptr});
       } else {
-        edge_block(unit, operands, steps, rows, columns, c + i * stride + j, stride, add);
+        edge_block(unit, operands, steps, rows, columns, {sums, stride, add, nullptr});
       }
     }
   }
@@ -94,9 +97,10 @@ void tile_product(const Panels& a, const Panels& b, const ProductShape& shape, f
   const TileUnit& unit = *chosen_unit();
   const int64_t steps = ceil_div(shape.k, kTileInner);
   unit.begin();
-  for (int64_t step = 0; step < steps; step += unit.steps) {
-    add_steps(unit, a, b, step, std::min(unit.steps, steps - step), shape, c, stride_c, add || step > 0);
-  }
+  // Equal runs of steps: a short rest would load and store all of C for little.
+  const int64_t runs = ceil_div(steps, unit.steps), run = ceil_div(steps, std::max<int64_t>(1, runs));
+  for (int64_t step = 0; step < steps; step += run)
+    add_steps(unit, a, b, step, std::min(run, steps - step), shape, c, stride_c, add || step > 0);
   unit.end();
 }
 
