@@ -85,34 +85,104 @@ void RoundToInt8(const float* values, int64_t count, float factor, int8_t* codes
 
 constexpr int64_t kRanked = 256;  // values ranked at a time
 
-HWY_INLINE void RankAmong(const float* values, int64_t count, float factor, const float* bounds,
-                          uint8_t* ranks) {
+// Four questions find the rank: the bounds of each lie in a table of their own, looked up by the answers so
+// far.
+struct RankTables {
+  explicit RankTables(const Ranking& ranking) : ranking_(ranking) {
+    for (size_t k = 0; k < 8; ++k) {
+      last[k] = ranking.bounds[2 * k];
+      if (k < 4) third[k] = ranking.bounds[4 * k + 1];
+      if (k < 2) second[k] = ranking.bounds[8 * k + 3];
+    }
+    std::copy(ranking.points.begin(), ranking.points.end(), points);
+  }
+  int rank(float value) const {
+    int rank = 0;
+    for (const float bound : ranking_.bounds) rank += value > bound ? 1 : 0;
+    return rank;
+  }
+  float first() const { return ranking_.bounds[7]; }
+
+  alignas(64) float second[16] = {}, third[16] = {}, last[16] = {}, points[16] = {};
+
+ private:
+  const Ranking& ranking_;
+};
+
+#if HWY_TARGET != HWY_SCALAR
+// Vectors of eight lanes or more hold what the tables are asked for.
+HWY_INLINE auto Rank(const RankTables& tables, V value) {
   const F d;
   const hn::RebindToSigned<F> di;
-  const hn::Rebind<uint8_t, F> d8;
-  const int64_t n = lanes();
-  const V f = hn::Set(d, factor);
-  int64_t i = 0;
-  for (; i + n <= count; i += n) {
-    const V value = hn::Mul(hn::LoadU(d, values + i), f);
-    auto rank = hn::Zero(di);  // a mask's lanes are -1
-    for (int b = 0; b < 15; ++b)
-      rank = hn::Sub(rank, hn::BitCast(di, hn::VecFromMask(d, hn::Gt(value, hn::Set(d, bounds[b])))));
-    hn::StoreU(hn::DemoteTo(d8, rank), d8, ranks + i);
+  const auto one = hn::Set(di, 1);
+  const auto more = [&](V bound) HWY_ATTR { return hn::RebindMask(di, hn::Gt(value, bound)); };
+  const auto look_up = [&](const float* table, auto rank) HWY_ATTR {
+    return hn::TableLookupLanes(hn::Load(d, table), hn::IndicesFromVec(d, rank));
+  };
+  auto rank = hn::IfThenElseZero(more(hn::Set(d, tables.first())), one);
+  for (const float* table : {tables.second, tables.third, tables.last}) {
+    const auto twice = hn::Add(rank, rank);
+    rank = hn::IfThenElse(more(look_up(table, rank)), hn::Or(twice, one), twice);
   }
-  for (; i < count; ++i) {
-    const float value = values[i] * factor;
-    int rank = 0;
-    for (int b = 0; b < 15; ++b) rank += value > bounds[b] ? 1 : 0;
-    ranks[i] = static_cast<uint8_t>(rank);
-  }
+  return rank;
 }
 
-void RankPairs(const float* values, int64_t count, float factor, const Ranking& ranking, std::byte* packed) {
+HWY_INLINE V PointOf(const RankTables& tables, hn::Vec<hn::RebindToSigned<F>> rank) {
+  const F d;
+  if (lanes() >= 16) return hn::TableLookupLanes(hn::Load(d, tables.points), hn::IndicesFromVec(d, rank));
+  const hn::RebindToSigned<F> di;
+  const auto index = hn::IndicesFromVec(d, hn::And(rank, hn::Set(di, 7)));
+  return hn::IfNegativeThenElse(hn::BitCast(d, hn::ShiftLeft<28>(rank)),
+                                hn::TableLookupLanes(hn::Load(d, tables.points + 8), index),
+                                hn::TableLookupLanes(hn::Load(d, tables.points), index));
+}
+#endif
+
+// Adds to the sums.
+HWY_INLINE void RankAmong(const float* values, int64_t count, float factor, float scale,
+                          const RankTables& tables, uint8_t* ranks, PointSums& sums) {
+  int64_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const F d;
+  const hn::Rebind<uint8_t, F> d8;
+  const int64_t n = lanes();
+  const V f = hn::Set(d, factor), s = hn::Set(d, scale);
+  V error = hn::Zero(d), cross = hn::Zero(d), norm = hn::Zero(d);
+  for (; n >= 8 && i + n <= count; i += n) {
+    const V value = hn::LoadU(d, values + i);
+    const auto rank = Rank(tables, hn::Mul(value, f));
+    hn::StoreU(hn::DemoteTo(d8, rank), d8, ranks + i);
+    const V point = PointOf(tables, rank), lost = hn::NegMulAdd(s, point, value);
+    error = hn::MulAdd(lost, lost, error);
+    cross = hn::MulAdd(lost, point, cross);
+    norm = hn::MulAdd(value, value, norm);
+  }
+  sums.error += hn::GetLane(hn::SumOfLanes(d, error));
+  sums.cross += hn::GetLane(hn::SumOfLanes(d, cross));
+  sums.norm += hn::GetLane(hn::SumOfLanes(d, norm));
+#endif
+  double errors = 0, crosses = 0, norms = 0;
+  for (; i < count; ++i) {
+    const int rank = tables.rank(values[i] * factor);
+    ranks[i] = static_cast<uint8_t>(rank);
+    const double value = values[i], point = tables.points[rank], lost = value - scale * point;
+    errors += lost * lost;
+    crosses += lost * point;
+    norms += value * value;
+  }
+  sums.error += static_cast<float>(errors);
+  sums.cross += static_cast<float>(crosses);
+  sums.norm += static_cast<float>(norms);
+}
+
+PointSums RankPairs(const float* values, int64_t count, float factor, float scale, const Ranking& ranking,
+                    std::byte* packed) {
+  const RankTables tables(ranking);
   HWY_ALIGN uint8_t ranks[kRanked];
+  PointSums sums{0, 0, 0};
   for (int64_t begin = 0; begin < count; begin += kRanked) {
     const int64_t length = std::min(kRanked, count - begin);
-    RankAmong(values + begin, length, factor, ranking.bounds.data(), ranks);
+    RankAmong(values + begin, length, factor, scale, tables, ranks, sums);
     auto* out = reinterpret_cast<uint8_t*>(packed + begin / 2);
     int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
@@ -130,6 +200,7 @@ void RankPairs(const float* values, int64_t count, float factor, const Ranking& 
     for (; i < length; i += 2)
       out[i / 2] = static_cast<uint8_t>(ranking.order[ranks[i]] << 4 | ranking.order[ranks[i + 1]]);
   }
+  return sums;
 }
 
 // quantized(i) gives a vector, one(i) a single value.
@@ -185,14 +256,6 @@ ErrorSum Int8Errors(const float* values, const int8_t* codes, int64_t count, flo
       [&](int64_t i) { return static_cast<float>(codes[i]) * scale; });
 }
 
-ErrorSum ValueErrors(const float* values, const float* quantized, int64_t count, float scale) {
-  const F d;
-  const V s = hn::Set(d, scale);
-  return SumErrors(
-      values, count, [&](int64_t i) HWY_ATTR { return hn::Mul(hn::LoadU(d, quantized + i), s); },
-      [&](int64_t i) { return quantized[i] * scale; });
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace qwb::rounding
 HWY_AFTER_NAMESPACE();
@@ -206,7 +269,6 @@ HWY_EXPORT(RoundToInt8);
 HWY_EXPORT(RankPairs);
 HWY_EXPORT(StepErrors);
 HWY_EXPORT(Int8Errors);
-HWY_EXPORT(ValueErrors);
 }  // namespace rounding
 
 Extremes extremes(const float* values, int64_t count) {
@@ -221,9 +283,10 @@ void round_to_int8(const float* values, int64_t count, float factor, int8_t* cod
   using namespace rounding;
   HWY_DYNAMIC_DISPATCH(RoundToInt8)(values, count, factor, codes);
 }
-void rank_pairs(const float* values, int64_t count, float factor, const Ranking& ranking, std::byte* packed) {
+PointSums rank_pairs(const float* values, int64_t count, float factor, float scale, const Ranking& ranking,
+                     std::byte* packed) {
   using namespace rounding;
-  HWY_DYNAMIC_DISPATCH(RankPairs)(values, count, factor, ranking, packed);
+  return HWY_DYNAMIC_DISPATCH(RankPairs)(values, count, factor, scale, ranking, packed);
 }
 ErrorSum step_errors(const float* values, const uint8_t* codes, int64_t count, float scale, int zero) {
   using namespace rounding;
@@ -233,10 +296,5 @@ ErrorSum int8_errors(const float* values, const int8_t* codes, int64_t count, fl
   using namespace rounding;
   return HWY_DYNAMIC_DISPATCH(Int8Errors)(values, codes, count, scale);
 }
-ErrorSum value_errors(const float* values, const float* quantized, int64_t count, float scale) {
-  using namespace rounding;
-  return HWY_DYNAMIC_DISPATCH(ValueErrors)(values, quantized, count, scale);
-}
-
 }  // namespace qwb
 #endif
