@@ -100,12 +100,13 @@ ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) 
   // The stored scales are known last, and what the error needs of the values is in the sums.
   std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(blocks, kPiece)));
   parallel_ranges(blocks, kPiece, [&](int64_t begin, int64_t end) {
-    ErrorSum& error = errors[static_cast<size_t>(begin / kPiece)];
+    ErrorSum sum;
     for (int64_t b = begin; b < end; ++b) {
       const auto at = static_cast<size_t>(b);
       const double scale = scales[at], less = nest ? scale - nested_scale(nested, at) : 0;
-      error.add(ErrorSum{sums[b].error_with(less, scale), sums[b].norm});
+      sum.add(ErrorSum{sums[b].error_with(less, scale), sums[b].norm});
     }
+    errors[static_cast<size_t>(begin / kPiece)] = sum;
   });
   result.weight_error = relative_error(errors);
   return result;

@@ -22,10 +22,11 @@ constexpr std::array<uint8_t, 16> kFp4Order = {11, 10, 13, 12, 15, 14, 9, 0, 8, 
 
 // The bounds are the midpoints of neighbours, ties to the lower one.
 constexpr Ranking make_ranking(const std::array<float, 16>& values, const std::array<uint8_t, 16>& order) {
-  Ranking ranking{{}, {}, order};
-  for (size_t i = 0; i < 16; ++i) ranking.points[i] = values[order[i]];
-  for (size_t i = 0; i < 15; ++i) ranking.bounds[i] = (values[order[i]] + values[order[i + 1]]) / 2;
-  return ranking;
+  std::array<float, 16> points{};
+  std::array<float, 15> bounds{};
+  for (size_t i = 0; i < 16; ++i) points[i] = values[order[i]];
+  for (size_t i = 0; i < 15; ++i) bounds[i] = (points[i] + points[i + 1]) / 2;
+  return {points, order, bounds};
 }
 
 constexpr Ranking kNf4Ranking = make_ranking(kNf4, kNf4Order);

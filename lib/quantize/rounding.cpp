@@ -83,35 +83,11 @@ void RoundToInt8(const float* values, int64_t count, float factor, int8_t* codes
   }
 }
 
-constexpr int64_t kRanked = 256;  // values ranked at a time
-
-// Four questions find the rank: the bounds of each lie in a table of their own, looked up by the answers so
-// far.
-struct RankTables {
-  explicit RankTables(const Ranking& ranking) : ranking_(ranking) {
-    for (size_t k = 0; k < 8; ++k) {
-      last[k] = ranking.bounds[2 * k];
-      if (k < 4) third[k] = ranking.bounds[4 * k + 1];
-      if (k < 2) second[k] = ranking.bounds[8 * k + 3];
-    }
-    std::copy(ranking.points.begin(), ranking.points.end(), points);
-  }
-  int rank(float value) const {
-    int rank = 0;
-    for (const float bound : ranking_.bounds) rank += value > bound ? 1 : 0;
-    return rank;
-  }
-  float first() const { return ranking_.bounds[7]; }
-
-  alignas(64) float second[16] = {}, third[16] = {}, last[16] = {}, points[16] = {};
-
- private:
-  const Ranking& ranking_;
-};
+constexpr int64_t kRanked = 256;  // values whose sums are added in f32
 
 #if HWY_TARGET != HWY_SCALAR
 // Vectors of eight lanes or more hold what the tables are asked for.
-HWY_INLINE auto Rank(const RankTables& tables, V value) {
+HWY_INLINE auto Rank(const Ranking& ranking, V value) {
   const F d;
   const hn::RebindToSigned<F> di;
   const auto one = hn::Set(di, 1);
@@ -119,40 +95,46 @@ HWY_INLINE auto Rank(const RankTables& tables, V value) {
   const auto look_up = [&](const float* table, auto rank) HWY_ATTR {
     return hn::TableLookupLanes(hn::Load(d, table), hn::IndicesFromVec(d, rank));
   };
-  auto rank = hn::IfThenElseZero(more(hn::Set(d, tables.first())), one);
-  for (const float* table : {tables.second, tables.third, tables.last}) {
+  auto rank = hn::IfThenElseZero(more(hn::Set(d, ranking.bounds[7])), one);
+  for (const float* table : {ranking.second.data(), ranking.third.data(), ranking.last.data()}) {
     const auto twice = hn::Add(rank, rank);
     rank = hn::IfThenElse(more(look_up(table, rank)), hn::Or(twice, one), twice);
   }
   return rank;
 }
 
-HWY_INLINE V PointOf(const RankTables& tables, hn::Vec<hn::RebindToSigned<F>> rank) {
-  const F d;
-  if (lanes() >= 16) return hn::TableLookupLanes(hn::Load(d, tables.points), hn::IndicesFromVec(d, rank));
+// table[rank] of sixteen values, `d` their type.
+template <class D>
+HWY_INLINE hn::Vec<D> LookUp16(D d, const hn::TFromD<D>* table, hn::Vec<hn::RebindToSigned<F>> rank) {
+  if (lanes() >= 16) return hn::TableLookupLanes(hn::Load(d, table), hn::IndicesFromVec(d, rank));
   const hn::RebindToSigned<F> di;
   const auto index = hn::IndicesFromVec(d, hn::And(rank, hn::Set(di, 7)));
-  return hn::IfNegativeThenElse(hn::BitCast(d, hn::ShiftLeft<28>(rank)),
-                                hn::TableLookupLanes(hn::Load(d, tables.points + 8), index),
-                                hn::TableLookupLanes(hn::Load(d, tables.points), index));
+  const auto high = hn::RebindMask(d, hn::Gt(rank, hn::Set(di, 7)));
+  return hn::IfThenElse(high, hn::TableLookupLanes(hn::Load(d, table + 8), index),
+                        hn::TableLookupLanes(hn::Load(d, table), index));
 }
 #endif
 
-// Adds to the sums.
-HWY_INLINE void RankAmong(const float* values, int64_t count, float factor, float scale,
-                          const RankTables& tables, uint8_t* ranks, PointSums& sums) {
+// A stretch of values; adds to the sums.
+HWY_INLINE void RankStretch(const float* values, int64_t count, float factor, float scale,
+                            const Ranking& ranking, uint8_t* packed, PointSums& sums) {
   int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
   const F d;
-  const hn::Rebind<uint8_t, F> d8;
+  const hn::RebindToSigned<F> di;
+  const hn::RepartitionToWide<hn::RebindToUnsigned<F>> d64;
+  const hn::Rebind<uint8_t, decltype(d64)> d8;
   const int64_t n = lanes();
   const V f = hn::Set(d, factor), s = hn::Set(d, scale);
   V error = hn::Zero(d), cross = hn::Zero(d), norm = hn::Zero(d);
   for (; n >= 8 && i + n <= count; i += n) {
     const V value = hn::LoadU(d, values + i);
-    const auto rank = Rank(tables, hn::Mul(value, f));
-    hn::StoreU(hn::DemoteTo(d8, rank), d8, ranks + i);
-    const V point = PointOf(tables, rank), lost = hn::NegMulAdd(s, point, value);
+    const auto rank = Rank(ranking, hn::Mul(value, f));
+    // The first of a pair is the lower half of its 64 bits.
+    const auto codes = hn::BitCast(d64, LookUp16(di, ranking.codes.data(), rank));
+    const auto pairs = hn::Or(hn::ShiftLeft<4>(codes), hn::ShiftRight<32>(codes));
+    hn::StoreU(hn::TruncateTo(d8, pairs), d8, packed + i / 2);
+    const V point = LookUp16(d, ranking.points.data(), rank), lost = hn::NegMulAdd(s, point, value);
     error = hn::MulAdd(lost, lost, error);
     cross = hn::MulAdd(lost, point, cross);
     norm = hn::MulAdd(value, value, norm);
@@ -162,13 +144,18 @@ HWY_INLINE void RankAmong(const float* values, int64_t count, float factor, floa
   sums.norm += hn::GetLane(hn::SumOfLanes(d, norm));
 #endif
   double errors = 0, crosses = 0, norms = 0;
-  for (; i < count; ++i) {
-    const int rank = tables.rank(values[i] * factor);
-    ranks[i] = static_cast<uint8_t>(rank);
-    const double value = values[i], point = tables.points[rank], lost = value - scale * point;
+  const auto code = [&](float weight) {
+    size_t rank = 0;
+    for (const float bound : ranking.bounds) rank += weight * factor > bound ? 1 : 0;
+    const double value = weight, point = ranking.points[rank], lost = value - scale * point;
     errors += lost * lost;
     crosses += lost * point;
     norms += value * value;
+    return ranking.codes[rank];
+  };
+  for (; i < count; i += 2) {
+    const int32_t first = code(values[i]);
+    packed[i / 2] = static_cast<uint8_t>(first << 4 | code(values[i + 1]));
   }
   sums.error += static_cast<float>(errors);
   sums.cross += static_cast<float>(crosses);
@@ -177,28 +164,10 @@ HWY_INLINE void RankAmong(const float* values, int64_t count, float factor, floa
 
 PointSums RankPairs(const float* values, int64_t count, float factor, float scale, const Ranking& ranking,
                     std::byte* packed) {
-  const RankTables tables(ranking);
-  HWY_ALIGN uint8_t ranks[kRanked];
   PointSums sums{0, 0, 0};
   for (int64_t begin = 0; begin < count; begin += kRanked) {
-    const int64_t length = std::min(kRanked, count - begin);
-    RankAmong(values + begin, length, factor, scale, tables, ranks, sums);
-    auto* out = reinterpret_cast<uint8_t*>(packed + begin / 2);
-    int64_t i = 0;
-#if HWY_TARGET != HWY_SCALAR
-    const hn::ScalableTag<uint8_t> d8;
-    const hn::RepartitionToWide<decltype(d8)> d16;
-    const hn::Half<decltype(d8)> half;
-    const auto n = static_cast<int64_t>(hn::Lanes(d8));
-    const auto order = hn::LoadDup128(d8, ranking.order.data());
-    for (; i + n <= length; i += n) {
-      const auto codes = hn::BitCast(d16, hn::TableLookupBytes(order, hn::Load(d8, ranks + i)));
-      const auto pairs = hn::Or(hn::ShiftLeft<4>(codes), hn::ShiftRight<8>(codes));
-      hn::StoreU(hn::TruncateTo(half, pairs), half, out + i / 2);
-    }
-#endif
-    for (; i < length; i += 2)
-      out[i / 2] = static_cast<uint8_t>(ranking.order[ranks[i]] << 4 | ranking.order[ranks[i + 1]]);
+    RankStretch(values + begin, std::min(kRanked, count - begin), factor, scale, ranking,
+                reinterpret_cast<uint8_t*>(packed + begin / 2), sums);
   }
   return sums;
 }

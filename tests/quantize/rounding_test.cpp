@@ -223,14 +223,17 @@ TEST(Float4, EveryBlockSizeRoundTrips) {
 
 // The vector search against the definition, a bound itself included: ties go to the lower point.
 TEST(Float4, RanksAreThoseOfTheDefinitionAtEveryBound) {
-  Ranking ranking{};
+  std::array<float, 16> points{};
+  std::array<uint8_t, 16> order{};
+  std::array<float, 15> bounds{};
   for (size_t i = 0; i < 16; ++i) {
-    ranking.points[i] = static_cast<float>(i * i) * 0.01f - 1;
-    ranking.order[i] = static_cast<uint8_t>(15 - i);
-    if (i < 15) ranking.bounds[i] = static_cast<float>(i * i + i) * 0.01f - 1;
+    points[i] = static_cast<float>(i * i) * 0.01f - 1;
+    order[i] = static_cast<uint8_t>(15 - i);
+    if (i < 15) bounds[i] = static_cast<float>(i * i + i) * 0.01f - 1;
   }
+  const Ranking ranking(points, order, bounds);
   std::vector<float> values = {-9.0f, 9.0f, -0.0f, 0.0f};
-  for (const float bound : ranking.bounds) {
+  for (const float bound : bounds) {
     values.push_back(std::nextafter(bound, -9.0f));
     values.push_back(bound);
     values.push_back(std::nextafter(bound, 9.0f));
@@ -242,11 +245,11 @@ TEST(Float4, RanksAreThoseOfTheDefinitionAtEveryBound) {
         rank_pairs(values.data(), static_cast<int64_t>(count), 1, 2, ranking, packed.data());
     ErrorSum expected;
     for (size_t i = 0; i < count; ++i) {
-      const auto rank = static_cast<size_t>(std::count_if(ranking.bounds.begin(), ranking.bounds.end(),
-                                                          [&](float b) { return values[i] > b; }));
+      const auto rank = static_cast<size_t>(
+          std::count_if(bounds.begin(), bounds.end(), [&](float b) { return values[i] > b; }));
       const int pair = static_cast<int>(packed[i / 2]);
-      ASSERT_EQ(i % 2 == 0 ? pair >> 4 : pair & 15, ranking.order[rank]) << values[i];
-      expected.add(values[i], 1.5f * ranking.points[rank]);
+      ASSERT_EQ(i % 2 == 0 ? pair >> 4 : pair & 15, order[rank]) << values[i];
+      expected.add(values[i], 1.5f * points[rank]);
     }
     EXPECT_NEAR(sums.error_with(0.5, 2) / expected.error, 1, 1e-5);
     EXPECT_NEAR(sums.norm / expected.norm, 1, 1e-6);
