@@ -7,10 +7,11 @@
 #include <numeric>
 #include <optional>
 
+#include "lib/base/parallel.h"
 #include "lib/base/rng.h"
 #include "lib/quantize/block_calibration.h"
 #include "lib/quantize/block_survey.h"
-#include "lib/quantize/gptq_solver.h"
+#include "lib/quantize/scale_search.h"
 #include "lib/quantize/stage_scaling.h"
 
 namespace qwb {
