@@ -404,7 +404,7 @@ int64_t calibration_memory(const Model& model, const CalibrationSet& calibration
          + (reference ? c.hidden * widest * 4 : 0)              // residual moments
          + block_weights * 4                                    // replaced weights of the block
          + side_by_side * length * (3 * c.hidden + widest) * 4  // windows at work
-         + threads() * (int64_t{16} << 20);                     // slabs of weights, tiles of rows
+         + threads() * (int64_t{4} << 20);                      // slabs of weights, tiles of rows
 }
 
 }  // namespace qwb
