@@ -7,9 +7,11 @@
 #include <numeric>
 #include <optional>
 
+#include "lib/base/parallel.h"
 #include "lib/base/rng.h"
 #include "lib/quantize/block_calibration.h"
 #include "lib/quantize/block_survey.h"
+#include "lib/quantize/scale_search.h"
 #include "lib/quantize/stage_scaling.h"
 
 namespace qwb {
@@ -23,7 +25,13 @@ double seconds_since(Clock::time_point start) {
 
 // Quantizing a module of more operations than this is not tried out.
 constexpr double kMostOperations = 2e11;
-constexpr int64_t kTrialChannels = 1024;
+// Input channels of the trials that stand for it.
+constexpr int64_t kSmallTrial = 1024, kLargeTrial = 2 * kSmallTrial;
+// Operations a thread that one batch of windows may take in a trial; matrix units do four times as many in
+// the time.
+constexpr double kBatchOperations = 2.5e11;
+constexpr int64_t kTrialTile = 128;  // tokens; a multiple keeps the tiles of products whole
+constexpr double kShortTrial = 1;    // seconds; a trial shorter than this is repeated
 
 // What a calibrated method does to a module, up to a factor: products with H for every row, H factorized.
 double operations(const ModuleInfo& module) {
@@ -76,74 +84,152 @@ double timed_quantize(const PlannedModule& planned, const ModuleInfo& info, cons
   return seconds_since(start);
 }
 
-double module_seconds(const Model& model, const PlannedModule& planned, bool calibrated) {
-  const bool needs = planned.method->needs_calibration();
-  if (!needs || operations(planned.info) <= kMostOperations) {
-    const Trial trial = calibrated ? trial_moments(planned.info.in) : Trial{};
-    const TensorView weight = *model.source().find(planned.info.name + ".weight");
-    const double seconds =
-        timed_quantize(planned, planned.info, weight, calibrated ? &trial.moments : nullptr);
-    model.source().release(weight);
-    return seconds;
-  }
-  ModuleInfo smaller = planned.info;
-  smaller.in = smaller.out = kTrialChannels;
-  smaller.orientation = Orientation::out_in;
-  smaller.dtype = DType::f32;
-  Tensor weight(DType::f32, {smaller.out, smaller.in});
+// A module of these shapes with random weights and moments; the better of two.
+double trial_seconds(const PlannedModule& planned, int64_t out, int64_t in) {
+  ModuleInfo info = planned.info;
+  info.out = out;
+  info.in = in;
+  info.orientation = Orientation::out_in;
+  info.dtype = DType::f32;
+  Tensor weight(DType::f32, {out, in});
   Rng rng(2);
   for (int64_t k = 0; k < weight.count(); ++k)
     weight.data<float>()[k] = static_cast<float>(rng.uniform()) - 0.5f;
-  const Trial trial = trial_moments(smaller.in);
-  return timed_quantize(planned, smaller, weight.view(), &trial.moments) * operations(planned.info) /
-         operations(smaller);
+  const Trial trial = trial_moments(in);
+  const double first = timed_quantize(planned, info, weight.view(), &trial.moments);
+  return std::min(first, timed_quantize(planned, info, weight.view(), &trial.moments));
+}
+
+// What a method does to a module of `in` input channels: once for H, and once for every round of row tiles, a
+// tile for each thread.
+struct Cost {
+  double preparation = 0, round = 0;
+};
+
+Cost trial_cost(const PlannedModule& planned, int64_t in) {
+  const int64_t rows = kRowLanes * threads();
+  const double one = trial_seconds(planned, rows, in), three = trial_seconds(planned, 3 * rows, in);
+  const double round = std::clamp((three - one) / 2, 0.0, one);
+  return {one - round, round};
+}
+
+// Costs at kSmallTrial and kLargeTrial by method and settings.
+using KnownCosts = std::map<std::string, std::pair<Cost, Cost>>;
+
+// Of a module too large to try. Searching scales and rounding grow with the channels of a row, what is done
+// with H by their square; and H is factorized in n^3 operations on all threads with n on one. A single small
+// trial scaled by operations said twice the truth on 16 threads.
+double extrapolated_seconds(const PlannedModule& planned, KnownCosts& known) {
+  const std::string kind = planned.method->name() + planned.settings.dump();
+  auto found = known.find(kind);
+  if (found == known.end()) {
+    const Cost small = trial_cost(planned, kSmallTrial);
+    found = known.emplace(kind, std::pair(small, trial_cost(planned, kLargeTrial))).first;
+  }
+  const auto& [small, large] = found->second;
+  const int64_t rounds = ceil_div(ceil_div(planned.info.out, kRowLanes), threads());
+  const double times = static_cast<double>(planned.info.in) / kLargeTrial;
+  return extrapolated(small.preparation, large.preparation, 3, times) +
+         static_cast<double>(rounds) * extrapolated(small.round, large.round, 2, times);
+}
+
+double module_seconds(const Model& model, const PlannedModule& planned, bool calibrated, KnownCosts& costs) {
+  if (planned.method->needs_calibration() && operations(planned.info) > kMostOperations)
+    return extrapolated_seconds(planned, costs);
+  const Trial trial = calibrated ? trial_moments(planned.info.in) : Trial{};
+  const TensorView weight = *model.source().find(planned.info.name + ".weight");
+  const double seconds = timed_quantize(planned, planned.info, weight, calibrated ? &trial.moments : nullptr);
+  model.source().release(weight);
+  return seconds;
 }
 
 // Seconds of all planned modules: each kind (method, settings, shape) is tried once.
 double modules_seconds(const Model& model, const Plan& plan, bool calibrated) {
   std::map<std::string, double> known;
+  KnownCosts costs;
   double total = 0;
   for (const PlannedModule& planned : plan.modules) {
     const std::string kind = planned.method->name() + planned.settings.dump() +
                              std::to_string(planned.info.out) + "x" + std::to_string(planned.info.in);
     auto found = known.find(kind);
-    if (found == known.end()) found = known.emplace(kind, module_seconds(model, planned, calibrated)).first;
+    if (found == known.end())
+      found = known.emplace(kind, module_seconds(model, planned, calibrated, costs)).first;
     total += found->second;
   }
   return total;
 }
 
-// Seconds that the windows of one block take, from a few of them.
-double block_seconds(const Model& model, const Plan& plan, const CalibrationSet& calibration) {
-  CalibrationSet few = calibration;
-  const auto count = static_cast<size_t>(
-      std::clamp<int64_t>(trial_windows(model, calibration), 1, static_cast<int64_t>(few.windows.size())));
-  few.windows.resize(count);
-  const bool follow = plan.wants_reference();
-  ResidualStream stream(model, few);
+// Tokens a window of a trial: whole windows unless they are too much work.
+int64_t trial_length(const Model& model, const CalibrationSet& calibration, bool follow) {
+  const ModelConfig& c = model.config();
+  const double weights = static_cast<double>(c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim +
+                                             3 * c.hidden * c.intermediate);
+  const double per_token = weights * (follow ? 8 : 3);  // forward, its original, products of the moments
+  const double speed = model.backend().products() == Products::bf16 ? 4 : 1;
+  const auto most = static_cast<int64_t>(kBatchOperations * speed * threads() / per_token);
+  return std::min(calibration.length, std::max<int64_t>(most / kTrialTile * kTrialTile, kTrialTile));
+}
+
+// So many of the set's windows, again from the first if there are fewer, cut to `length`.
+CalibrationSet trial_set(const CalibrationSet& calibration, int64_t count, int64_t length) {
+  CalibrationSet set;
+  set.length = length;
+  for (int64_t w = 0; w < count; ++w) {
+    const auto& window = calibration.windows[static_cast<size_t>(w) % calibration.windows.size()];
+    set.windows.emplace_back(window.begin(), window.begin() + length);
+  }
+  return set;
+}
+
+// Seconds of the first block's calibration over these windows.
+double calibration_seconds(const Model& model, const CalibrationSet& windows, bool follow, HalfRows& kept) {
+  ResidualStream stream(model, windows);
   std::optional<ResidualStream> reference;
-  if (follow) reference.emplace(model, few);
-  HalfRows kept(few.tokens(), kept_columns(model.config()));
-  const auto once = [&] {
-    const auto start = Clock::now();
-    BlockCalibration block(model, 0, stream, reference ? &*reference : nullptr, kept);
-    for (const Stage stage : kStages) block.observe(stage, {true, follow, false});
-    block.finish();
-    return seconds_since(start);
+  if (follow) reference.emplace(model, windows);
+  const auto start = Clock::now();
+  BlockCalibration block(model, 0, stream, reference ? &*reference : nullptr, kept);
+  for (const Stage stage : kStages) block.observe(stage, {true, follow, false});
+  block.finish();
+  return seconds_since(start);
+}
+
+// Seconds that the windows of one block take. One batch and two of them tell what a block takes once (moments
+// of a wide model are a gigabyte to clear) and what every batch takes.
+double block_seconds(const Model& model, const Plan& plan, const CalibrationSet& calibration) {
+  const bool follow = plan.wants_reference();
+  const int64_t length = trial_length(model, calibration, follow);
+  const int64_t windows = trial_windows(model, trial_set(calibration, calibration.windows.size(), length));
+  const CalibrationSet few = trial_set(calibration, windows, length);
+  const CalibrationSet twice = trial_set(calibration, 2 * windows, length);
+  HalfRows kept(twice.tokens(), kept_columns(model.config()));
+  const auto timed = [&](const CalibrationSet& set) {
+    const double seconds = calibration_seconds(model, set, follow, kept);
+    return seconds < kShortTrial ? std::min(seconds, calibration_seconds(model, set, follow, kept)) : seconds;
   };
-  once();  // the first pages of weights and scratch
-  const double all = once() * static_cast<double>(calibration.windows.size());
-  double seconds = all / static_cast<double>(count);
+  // The longer one comes first: pages of weights read for the first time then make the estimate too long.
+  const double two = timed(twice), one = timed(few);
+  const double batch = std::clamp(two - one, one / 4, one);
+  const double tokens = static_cast<double>(calibration.tokens());
+  double seconds = one - batch + batch * tokens / static_cast<double>(few.tokens());
   if (scales_stages(plan)) {
+    const ResidualStream stream(model, few);
     const auto start = Clock::now();
     survey_block(model, 0, stream, {std::begin(kStages), std::end(kStages)});
-    seconds += seconds_since(start) * static_cast<double>(surveyed_windows(calibration)) /
-               static_cast<double>(std::min(surveyed_windows(few), surveyed_windows(calibration)));
+    const auto surveyed = [](const CalibrationSet& set) {
+      return static_cast<double>(surveyed_windows(set) * set.length);
+    };
+    seconds += seconds_since(start) * surveyed(calibration) / std::min(surveyed(few), surveyed(calibration));
   }
   return seconds;
 }
 
 }  // namespace
+
+double extrapolated(double half, double whole, double power, double times) {
+  const double steep =
+      std::clamp((whole - 2 * half) / (1 - std::pow(2.0, 1 - power)), 0.0, std::max(whole, 0.0));
+  return steep * std::pow(times, power) + (whole - steep) * times;
+}
 
 MemoryNeed estimate_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration) {
   constexpr int64_t kProgram = 24 << 20;

@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "lib/base/parallel.h"
-#include "lib/kernels/simd.h"
 #include "lib/quantize/float_blocks.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
@@ -57,8 +56,6 @@ class Float4 : public Method {
 
  private:
   void store_scales(QuantizedTensor& tensor, const NestedScales& nested) const;
-  double error(const ModuleTask& task, const std::byte* codes, const std::vector<float>& scales,
-               int64_t block_size) const;
 
   FloatBlocks::Table table_;
 };
@@ -72,26 +69,6 @@ void Float4::store_scales(QuantizedTensor& tensor, const NestedScales& nested) c
   tensor.parameters["nested_offset"] = nested.offset;
 }
 
-double Float4::error(const ModuleTask& task, const std::byte* codes, const std::vector<float>& scales,
-                     int64_t block_size) const {
-  const auto& table = float_table(table_);
-  const int shift = std::countr_zero(static_cast<uint64_t>(block_size));
-  const int64_t count = task.weight.count();
-  std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(count, kPiece)));
-  parallel_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
-    Piece values, points;  // of the table
-    read_values(task, begin, end - begin, values.data());
-    simd::from_nibbles(codes + begin / 2, end - begin, table, 1, points.data());
-    ErrorSum sum;
-    for (int64_t k = begin; k < end; k += block_size) {
-      sum.add(value_errors(values.data() + (k - begin), points.data() + (k - begin),
-                           std::min(block_size, end - k), scales[static_cast<size_t>(k >> shift)]));
-    }
-    errors[static_cast<size_t>(begin / kPiece)] = sum;
-  });
-  return relative_error(errors);
-}
-
 ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) const {
   check_task(task);
   const int64_t block_size = json_int(settings, "block_size", task.info.name);
@@ -103,21 +80,35 @@ ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) 
   tensor.parameters = {{"table", static_cast<double>(table_)},
                        {"block_size", static_cast<double>(block_size)}};
   std::byte* codes = tensor.parts.at("codes").bytes().data();
-  std::vector<float> scales(static_cast<size_t>(ceil_div(count, block_size)));
+  const int64_t blocks = ceil_div(count, block_size);
+  std::vector<float> scales(static_cast<size_t>(blocks));
+  const AlignedBuffer kept(blocks * static_cast<int64_t>(sizeof(PointSums)));
+  auto* sums = reinterpret_cast<PointSums*>(kept.data());
   parallel_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
     Piece values;
     read_finite(task, begin, end - begin, values.data());
     quantize_float_blocks(values.data(), end - begin, table_, block_size, scales.data() + begin / block_size,
-                          codes + begin / 2);
+                          codes + begin / 2, sums + begin / block_size);
   });
+  NestedScales nested;
   if (nest) {
-    const NestedScales nested = quantize_scales(scales);
+    nested = quantize_scales(scales);
     store_scales(tensor, nested);
-    for (size_t b = 0; b < scales.size(); ++b) scales[b] = nested_scale(nested, b);
   } else {
     std::memcpy(tensor.parts.at("absmax").bytes().data(), scales.data(), scales.size() * sizeof(float));
   }
-  result.weight_error = error(task, codes, scales, block_size);
+  // The stored scales are known last, and what the error needs of the values is in the sums.
+  std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(blocks, kPiece)));
+  parallel_ranges(blocks, kPiece, [&](int64_t begin, int64_t end) {
+    ErrorSum sum;
+    for (int64_t b = begin; b < end; ++b) {
+      const auto at = static_cast<size_t>(b);
+      const double scale = scales[at], less = nest ? scale - nested_scale(nested, at) : 0;
+      sum.add(ErrorSum{sums[b].error_with(less, scale), sums[b].norm});
+    }
+    errors[static_cast<size_t>(begin / kPiece)] = sum;
+  });
+  result.weight_error = relative_error(errors);
   return result;
 }
 

@@ -4,8 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include "lib/base/parallel.h"
 #include "lib/kernels/simd.h"
-#include "lib/quantize/rounding.h"
 
 namespace qwb {
 namespace {
@@ -22,9 +22,11 @@ constexpr std::array<uint8_t, 16> kFp4Order = {11, 10, 13, 12, 15, 14, 9, 0, 8, 
 
 // The bounds are the midpoints of neighbours, ties to the lower one.
 constexpr Ranking make_ranking(const std::array<float, 16>& values, const std::array<uint8_t, 16>& order) {
-  Ranking ranking{{}, order};
-  for (size_t i = 0; i < 15; ++i) ranking.bounds[i] = (values[order[i]] + values[order[i + 1]]) / 2;
-  return ranking;
+  std::array<float, 16> points{};
+  std::array<float, 15> bounds{};
+  for (size_t i = 0; i < 16; ++i) points[i] = values[order[i]];
+  for (size_t i = 0; i < 15; ++i) bounds[i] = (points[i] + points[i + 1]) / 2;
+  return {points, order, bounds};
 }
 
 constexpr Ranking kNf4Ranking = make_ranking(kNf4, kNf4Order);
@@ -128,14 +130,14 @@ const std::array<float, 256>& dynamic_map() {
 }
 
 void quantize_float_blocks(const float* values, int64_t count, FloatBlocks::Table table, int64_t block_size,
-                           float* absmax, std::byte* codes) {
+                           float* absmax, std::byte* codes, PointSums* sums) {
   const Ranking& ranking = table == FloatBlocks::Table::nf4 ? kNf4Ranking : kFp4Ranking;
   const int64_t whole = count / block_size;
   for (int64_t b = 0; b < whole; ++b) {
     const float* block = values + b * block_size;
     absmax[b] = simd::max_magnitude(block, block_size);
-    rank_pairs(block, block_size, 1.0f / std::max(absmax[b], kLeastDivisor), ranking,
-               codes + b * block_size / 2);
+    sums[b] = rank_pairs(block, block_size, 1.0f / std::max(absmax[b], kLeastDivisor), absmax[b], ranking,
+                         codes + b * block_size / 2);
   }
   const int64_t rest = count - whole * block_size;
   if (rest == 0) return;
@@ -145,7 +147,10 @@ void quantize_float_blocks(const float* values, int64_t count, FloatBlocks::Tabl
   std::vector<float> scaled(static_cast<size_t>(rest + rest % 2));
   for (int64_t i = 0; i < rest; ++i) scaled[static_cast<size_t>(i)] = block[i] / divisor;
   absmax[whole] = divisor;
-  rank_pairs(scaled.data(), rest + rest % 2, 1, ranking, codes + whole * block_size / 2);
+  const PointSums of_scaled =
+      rank_pairs(scaled.data(), rest + rest % 2, 1, 1, ranking, codes + whole * block_size / 2);
+  sums[whole] = {of_scaled.error * divisor * divisor, of_scaled.cross * divisor,
+                 of_scaled.norm * divisor * divisor};
 }
 
 NestedScales quantize_scales(const std::vector<float>& absmax) {
@@ -153,19 +158,20 @@ NestedScales quantize_scales(const std::vector<float>& absmax) {
   const auto count = static_cast<int64_t>(absmax.size());
   nested.offset = cascade_sum(absmax.data(), count) / static_cast<float>(count);
   nested.codes.resize(absmax.size());
-  std::vector<float> centred(absmax.size());
-  for (size_t i = 0; i < absmax.size(); ++i) centred[i] = absmax[i] - nested.offset;
-  for (int64_t begin = 0; begin < count; begin += kNestedBlock) {
-    const int64_t length = std::min(kNestedBlock, count - begin);
-    const float largest = simd::max_magnitude(centred.data() + begin, length);
-    nested.absmax.push_back(largest);
+  nested.absmax.resize(static_cast<size_t>(ceil_div(count, kNestedBlock)));
+  parallel_ranges(count, kNestedBlock, [&](int64_t begin, int64_t end) {
+    std::array<float, kNestedBlock> centred{};
+    for (int64_t i = begin; i < end; ++i)
+      centred[static_cast<size_t>(i - begin)] = absmax[static_cast<size_t>(i)] - nested.offset;
+    const float largest = simd::max_magnitude(centred.data(), end - begin);
+    nested.absmax[static_cast<size_t>(begin / kNestedBlock)] = largest;
     // Equal scales: nothing is left to code, any code times 0 is 0.
     const float factor = largest > 0 ? 1.0f / largest : 0.0f;
-    for (int64_t i = begin; i < begin + length; ++i) {
-      const auto at = static_cast<size_t>(i);
-      nested.codes[at] = largest > 0 ? dynamic_code(centred[at] * factor) : 0;
+    for (int64_t i = begin; i < end; ++i) {
+      nested.codes[static_cast<size_t>(i)] =
+          largest > 0 ? dynamic_code(centred[static_cast<size_t>(i - begin)] * factor) : 0;
     }
-  }
+  });
   return nested;
 }
 

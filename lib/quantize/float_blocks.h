@@ -6,6 +6,7 @@
 #include <array>
 #include <vector>
 
+#include "lib/quantize/rounding.h"
 #include "lib/tensor/float_tables.h"
 #include "lib/tensor/weight.h"
 
@@ -19,9 +20,9 @@ const std::array<float, 256>& dynamic_map();
 // Quantizes blocks of `block_size` values, the last one possibly short: absmax gets ceil(count / block_size)
 // values, codes ceil(count / 2) bytes with the first element in the high nibble; an odd count is padded with
 // the code of 0. Values are finite. A full block multiplies by 1 / absmax, a short one divides by absmax,
-// which is then at least 1e-38.
+// which is then at least 1e-38. sums gets what each block lost with its absmax as the scale.
 void quantize_float_blocks(const float* values, int64_t count, FloatBlocks::Table table, int64_t block_size,
-                           float* absmax, std::byte* codes);
+                           float* absmax, std::byte* codes, PointSums* sums);
 
 // Double quantization of the block scales.
 struct NestedScales {

@@ -83,53 +83,93 @@ void RoundToInt8(const float* values, int64_t count, float factor, int8_t* codes
   }
 }
 
-constexpr int64_t kRanked = 256;  // values ranked at a time
+constexpr int64_t kRanked = 256;  // values whose sums are added in f32
 
-HWY_INLINE void RankAmong(const float* values, int64_t count, float factor, const float* bounds,
-                          uint8_t* ranks) {
+#if HWY_TARGET != HWY_SCALAR
+// Vectors of eight lanes or more hold what the tables are asked for.
+HWY_INLINE auto Rank(const Ranking& ranking, V value) {
   const F d;
   const hn::RebindToSigned<F> di;
-  const hn::Rebind<uint8_t, F> d8;
-  const int64_t n = lanes();
-  const V f = hn::Set(d, factor);
-  int64_t i = 0;
-  for (; i + n <= count; i += n) {
-    const V value = hn::Mul(hn::LoadU(d, values + i), f);
-    auto rank = hn::Zero(di);  // a mask's lanes are -1
-    for (int b = 0; b < 15; ++b)
-      rank = hn::Sub(rank, hn::BitCast(di, hn::VecFromMask(d, hn::Gt(value, hn::Set(d, bounds[b])))));
-    hn::StoreU(hn::DemoteTo(d8, rank), d8, ranks + i);
+  const auto one = hn::Set(di, 1);
+  const auto more = [&](V bound) HWY_ATTR { return hn::RebindMask(di, hn::Gt(value, bound)); };
+  const auto look_up = [&](const float* table, auto rank) HWY_ATTR {
+    return hn::TableLookupLanes(hn::Load(d, table), hn::IndicesFromVec(d, rank));
+  };
+  auto rank = hn::IfThenElseZero(more(hn::Set(d, ranking.bounds[7])), one);
+  for (const float* table : {ranking.second.data(), ranking.third.data(), ranking.last.data()}) {
+    const auto twice = hn::Add(rank, rank);
+    rank = hn::IfThenElse(more(look_up(table, rank)), hn::Or(twice, one), twice);
   }
-  for (; i < count; ++i) {
-    const float value = values[i] * factor;
-    int rank = 0;
-    for (int b = 0; b < 15; ++b) rank += value > bounds[b] ? 1 : 0;
-    ranks[i] = static_cast<uint8_t>(rank);
-  }
+  return rank;
 }
 
-void RankPairs(const float* values, int64_t count, float factor, const Ranking& ranking, std::byte* packed) {
-  HWY_ALIGN uint8_t ranks[kRanked];
-  for (int64_t begin = 0; begin < count; begin += kRanked) {
-    const int64_t length = std::min(kRanked, count - begin);
-    RankAmong(values + begin, length, factor, ranking.bounds.data(), ranks);
-    auto* out = reinterpret_cast<uint8_t*>(packed + begin / 2);
-    int64_t i = 0;
-#if HWY_TARGET != HWY_SCALAR
-    const hn::ScalableTag<uint8_t> d8;
-    const hn::RepartitionToWide<decltype(d8)> d16;
-    const hn::Half<decltype(d8)> half;
-    const auto n = static_cast<int64_t>(hn::Lanes(d8));
-    const auto order = hn::LoadDup128(d8, ranking.order.data());
-    for (; i + n <= length; i += n) {
-      const auto codes = hn::BitCast(d16, hn::TableLookupBytes(order, hn::Load(d8, ranks + i)));
-      const auto pairs = hn::Or(hn::ShiftLeft<4>(codes), hn::ShiftRight<8>(codes));
-      hn::StoreU(hn::TruncateTo(half, pairs), half, out + i / 2);
-    }
+// table[rank] of sixteen values, `d` their type.
+template <class D>
+HWY_INLINE hn::Vec<D> LookUp16(D d, const hn::TFromD<D>* table, hn::Vec<hn::RebindToSigned<F>> rank) {
+  if (lanes() >= 16) return hn::TableLookupLanes(hn::Load(d, table), hn::IndicesFromVec(d, rank));
+  const hn::RebindToSigned<F> di;
+  const auto index = hn::IndicesFromVec(d, hn::And(rank, hn::Set(di, 7)));
+  const auto high = hn::RebindMask(d, hn::Gt(rank, hn::Set(di, 7)));
+  return hn::IfThenElse(high, hn::TableLookupLanes(hn::Load(d, table + 8), index),
+                        hn::TableLookupLanes(hn::Load(d, table), index));
+}
 #endif
-    for (; i < length; i += 2)
-      out[i / 2] = static_cast<uint8_t>(ranking.order[ranks[i]] << 4 | ranking.order[ranks[i + 1]]);
+
+// A stretch of values; adds to the sums.
+HWY_INLINE void RankStretch(const float* values, int64_t count, float factor, float scale,
+                            const Ranking& ranking, uint8_t* packed, PointSums& sums) {
+  int64_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const F d;
+  const hn::RebindToSigned<F> di;
+  const hn::RepartitionToWide<hn::RebindToUnsigned<F>> d64;
+  const hn::Rebind<uint8_t, decltype(d64)> d8;
+  const int64_t n = lanes();
+  const V f = hn::Set(d, factor), s = hn::Set(d, scale);
+  V error = hn::Zero(d), cross = hn::Zero(d), norm = hn::Zero(d);
+  for (; n >= 8 && i + n <= count; i += n) {
+    const V value = hn::LoadU(d, values + i);
+    const auto rank = Rank(ranking, hn::Mul(value, f));
+    // The first of a pair is the lower half of its 64 bits.
+    const auto codes = hn::BitCast(d64, LookUp16(di, ranking.codes.data(), rank));
+    const auto pairs = hn::Or(hn::ShiftLeft<4>(codes), hn::ShiftRight<32>(codes));
+    hn::StoreU(hn::TruncateTo(d8, pairs), d8, packed + i / 2);
+    const V point = LookUp16(d, ranking.points.data(), rank), lost = hn::NegMulAdd(s, point, value);
+    error = hn::MulAdd(lost, lost, error);
+    cross = hn::MulAdd(lost, point, cross);
+    norm = hn::MulAdd(value, value, norm);
   }
+  sums.error += hn::GetLane(hn::SumOfLanes(d, error));
+  sums.cross += hn::GetLane(hn::SumOfLanes(d, cross));
+  sums.norm += hn::GetLane(hn::SumOfLanes(d, norm));
+#endif
+  double errors = 0, crosses = 0, norms = 0;
+  const auto code = [&](float weight) {
+    size_t rank = 0;
+    for (const float bound : ranking.bounds) rank += weight * factor > bound ? 1 : 0;
+    const double value = weight, point = ranking.points[rank], lost = value - scale * point;
+    errors += lost * lost;
+    crosses += lost * point;
+    norms += value * value;
+    return ranking.codes[rank];
+  };
+  for (; i < count; i += 2) {
+    const int32_t first = code(values[i]);
+    packed[i / 2] = static_cast<uint8_t>(first << 4 | code(values[i + 1]));
+  }
+  sums.error += static_cast<float>(errors);
+  sums.cross += static_cast<float>(crosses);
+  sums.norm += static_cast<float>(norms);
+}
+
+PointSums RankPairs(const float* values, int64_t count, float factor, float scale, const Ranking& ranking,
+                    std::byte* packed) {
+  PointSums sums{0, 0, 0};
+  for (int64_t begin = 0; begin < count; begin += kRanked) {
+    RankStretch(values + begin, std::min(kRanked, count - begin), factor, scale, ranking,
+                reinterpret_cast<uint8_t*>(packed + begin / 2), sums);
+  }
+  return sums;
 }
 
 // quantized(i) gives a vector, one(i) a single value.
@@ -185,14 +225,6 @@ ErrorSum Int8Errors(const float* values, const int8_t* codes, int64_t count, flo
       [&](int64_t i) { return static_cast<float>(codes[i]) * scale; });
 }
 
-ErrorSum ValueErrors(const float* values, const float* quantized, int64_t count, float scale) {
-  const F d;
-  const V s = hn::Set(d, scale);
-  return SumErrors(
-      values, count, [&](int64_t i) HWY_ATTR { return hn::Mul(hn::LoadU(d, quantized + i), s); },
-      [&](int64_t i) { return quantized[i] * scale; });
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace qwb::rounding
 HWY_AFTER_NAMESPACE();
@@ -206,7 +238,6 @@ HWY_EXPORT(RoundToInt8);
 HWY_EXPORT(RankPairs);
 HWY_EXPORT(StepErrors);
 HWY_EXPORT(Int8Errors);
-HWY_EXPORT(ValueErrors);
 }  // namespace rounding
 
 Extremes extremes(const float* values, int64_t count) {
@@ -221,9 +252,10 @@ void round_to_int8(const float* values, int64_t count, float factor, int8_t* cod
   using namespace rounding;
   HWY_DYNAMIC_DISPATCH(RoundToInt8)(values, count, factor, codes);
 }
-void rank_pairs(const float* values, int64_t count, float factor, const Ranking& ranking, std::byte* packed) {
+PointSums rank_pairs(const float* values, int64_t count, float factor, float scale, const Ranking& ranking,
+                     std::byte* packed) {
   using namespace rounding;
-  HWY_DYNAMIC_DISPATCH(RankPairs)(values, count, factor, ranking, packed);
+  return HWY_DYNAMIC_DISPATCH(RankPairs)(values, count, factor, scale, ranking, packed);
 }
 ErrorSum step_errors(const float* values, const uint8_t* codes, int64_t count, float scale, int zero) {
   using namespace rounding;
@@ -233,10 +265,5 @@ ErrorSum int8_errors(const float* values, const int8_t* codes, int64_t count, fl
   using namespace rounding;
   return HWY_DYNAMIC_DISPATCH(Int8Errors)(values, codes, count, scale);
 }
-ErrorSum value_errors(const float* values, const float* quantized, int64_t count, float scale) {
-  using namespace rounding;
-  return HWY_DYNAMIC_DISPATCH(ValueErrors)(values, quantized, count, scale);
-}
-
 }  // namespace qwb
 #endif

@@ -2,6 +2,7 @@
 // plain formulas, on every instruction set.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -27,18 +28,47 @@ Extremes extremes(const float* values, int64_t count);
 void round_to_steps(const float* values, int64_t count, float scale, int zero, int max_code, uint8_t* codes);
 // codes[i] = round(values[i] * factor), within -128 .. 127
 void round_to_int8(const float* values, int64_t count, float factor, int8_t* codes);
-// Codes of the nearest of sixteen values: order[how many of the bounds are below the value].
+// The nearest of sixteen points by rank, which is how many of the ascending bounds are below the value: four
+// questions find it, the first about the middle bound and each of the others about one of a table, chosen by
+// the answers so far. Tables are as long as a vector.
 struct Ranking {
+  using Points = std::array<float, 16>;
+  constexpr Ranking(const Points& points_by_rank, const std::array<uint8_t, 16>& codes_by_rank,
+                    const std::array<float, 15>& ascending)
+      : bounds(ascending), points(points_by_rank) {
+    for (size_t i = 0; i < 16; ++i) codes[i] = codes_by_rank[i];
+    for (size_t k = 0; k < 8; ++k) {
+      last[k] = bounds[2 * k];
+      if (k < 4) third[k] = bounds[4 * k + 1];
+      if (k < 2) second[k] = bounds[8 * k + 3];
+    }
+  }
   std::array<float, 15> bounds;
-  std::array<uint8_t, 16> order;
+  alignas(64) Points points;
+  alignas(64) Points second{}, third{}, last{};
+  alignas(64) std::array<int32_t, 16> codes{};
 };
-// Codes of values[i] * factor, two to a byte, the first in the high nibble. count is even.
-void rank_pairs(const float* values, int64_t count, float factor, const Ranking& ranking, std::byte* packed);
+// Sums over values v that became points p times a scale, with e = v - scale p: they tell the error under any
+// other scale without another look at the values.
+struct PointSums {
+  float error;  // of e^2
+  float cross;  // of e p
+  float norm;   // of v^2
+  // The sum of (v - (scale - less) p)^2 = (e + less p)^2. That of p^2 follows from v = e + scale p. No digits
+  // are lost: e is small against v.
+  double error_with(double less, double scale) const {
+    const double share = scale == 0 ? 0 : less / scale;
+    return std::max(0.0, error + 2 * less * cross + share * share * (norm - error - 2 * scale * cross));
+  }
+};
+// Codes of values[i] * factor, two to a byte, the first in the high nibble, and the sums for that scale, in
+// f32 over short stretches. count is even.
+PointSums rank_pairs(const float* values, int64_t count, float factor, float scale, const Ranking& ranking,
+                     std::byte* packed);
 
 // Errors of a run of weights, in f32 over short stretches: the last bits differ between instruction sets.
 // quantized[i] = (codes[i] - zero) * scale
 ErrorSum step_errors(const float* values, const uint8_t* codes, int64_t count, float scale, int zero);
 ErrorSum int8_errors(const float* values, const int8_t* codes, int64_t count, float scale);
-ErrorSum value_errors(const float* values, const float* quantized, int64_t count, float scale);
 
 }  // namespace qwb

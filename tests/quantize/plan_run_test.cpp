@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "lib/base/hash.h"
+#include "lib/quantize/estimate.h"
 #include "lib/quantize/pipeline.h"
 #include "tests/quantize/demo_helper.h"
 
@@ -162,6 +163,18 @@ TEST(PlanRun, AQuantizedEmbeddingRunsLikeItsValues) {
         ASSERT_NEAR(logits[0][i], logits[1][i], 1e-4 * (1 + std::abs(logits[1][i]))) << name << " " << method;
     }
   }
+}
+
+// One batch and two are tried, of whatever windows there are: one, or more than three batches.
+TEST(PlanRun, TimeIsEstimatedFromAnyNumberOfWindows) {
+  const auto model = load("gpt2");
+  const Method& gptq = find_method("gptq");
+  const Plan plan = plan_modules(*model, gptq, resolve_settings(gptq, {{"group_size", 64}}));
+  const CalibrationSet one = random_windows(1, 64, model->config().vocab),
+                       many = random_windows(600, 64, model->config().vocab);
+  const double seconds = estimate_seconds(*model, plan, &one);
+  EXPECT_GT(seconds, 0);
+  EXPECT_GT(estimate_seconds(*model, plan, &many), seconds);
 }
 
 TEST(PlanRun, ACalibrationSetExactlyWhenNeeded) {
