@@ -37,11 +37,12 @@ std::string quoted(const std::string& text) {
   return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-const std::vector<std::string>& string_list(const GgufMetadata& metadata, const std::string& key,
+const std::vector<std::string>& string_list(const GgufMetadata& metadata, const char* key,
                                             const std::string& where) {
   const GgufValue* value = metadata.find(key);
   if (value == nullptr || !value->is_array || value->kind != GgufKind::string)
-    throw Error(ErrorKind::failed, "'" + key + "' is not a list of texts", where, "the file is incomplete");
+    throw Error(ErrorKind::failed, "'" + std::string(key) + "' is not a list of texts", where,
+                "the file is incomplete");
   return value->strings;
 }
 

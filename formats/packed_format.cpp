@@ -32,13 +32,14 @@ PackedTensors PackedFormat::write_words(const TargetModule& module, const Weight
   return write(module, weight, settings);
 }
 
-const PackedFormat& find_packed_format(const std::string& name) {
+const PackedFormat& find_packed_format(std::string_view name) {
   std::string names;
   for (const auto& format : packed_formats()) {
     if (format->name() == name) return *format;
     names += (names.empty() ? "" : ", ") + format->name();
   }
-  throw Error(ErrorKind::usage, "there is no format '" + name + "'", {}, "the formats are " + names);
+  throw Error(ErrorKind::usage, "there is no format '" + std::string(name) + "'", {},
+              "the formats are " + names);
 }
 
 const PackedFormat* detect_packed_format(const Json& settings) {

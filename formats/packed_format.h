@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "formats/checkpoint.h"
@@ -102,7 +103,7 @@ class PackedFormat {
 // Every format, in the order shown to users.
 const std::vector<std::unique_ptr<PackedFormat>>& packed_formats();
 // Throws usage, listing the names.
-const PackedFormat& find_packed_format(const std::string& name);
+const PackedFormat& find_packed_format(std::string_view name);
 // The format of that quantization_config; null if none knows it.
 const PackedFormat* detect_packed_format(const Json& settings);
 

@@ -228,13 +228,13 @@ const std::vector<Protocol>& protocols() {
   return all;
 }
 
-const Protocol& find_protocol(const std::string& name) {
+const Protocol& find_protocol(std::string_view name) {
   std::string names;
   for (const Protocol& protocol : protocols()) {
     if (protocol.name == name) return protocol;
     names += (names.empty() ? "" : ", ") + protocol.name;
   }
-  throw Error(ErrorKind::usage, "no perplexity protocol is called \"" + name + "\"", {},
+  throw Error(ErrorKind::usage, "no perplexity protocol is called \"" + std::string(name) + "\"", {},
               "there are: " + names);
 }
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/evaluate/text.h"
@@ -67,7 +68,7 @@ struct Protocol {
 };
 const std::vector<Protocol>& protocols();
 // Throws usage, listing the names.
-const Protocol& find_protocol(const std::string& name);
+const Protocol& find_protocol(std::string_view name);
 
 // Throws usage: an unknown protocol, a context that the model cannot take, a stride without meaning, a text
 // too short, tokens outside of the model's vocabulary.

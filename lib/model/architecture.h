@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/model/config.h"
@@ -57,7 +58,7 @@ struct Architecture {
 // All architectures.
 const std::vector<Architecture>& architectures();
 // Throws unsupported, with the names there are.
-const Architecture& find_architecture(const std::string& model_type, const std::string& where);
+const Architecture& find_architecture(std::string_view model_type, const std::string& where);
 
 Architecture llama_architecture();
 Architecture mistral_architecture();

@@ -16,13 +16,13 @@ std::vector<std::string> architecture_names() {
   return names;
 }
 
-const Architecture& find_architecture(const std::string& model_type, const std::string& where) {
+const Architecture& find_architecture(std::string_view model_type, const std::string& where) {
   std::string known;
   for (const Architecture& architecture : architectures()) {
     if (architecture.name == model_type) return architecture;
     known += (known.empty() ? "" : ", ") + architecture.name;
   }
-  throw Error(ErrorKind::unsupported, "architecture '" + model_type + "' is not known", where,
+  throw Error(ErrorKind::unsupported, "architecture '" + std::string(model_type) + "' is not known", where,
               "this build runs: " + known);
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/base/json.h"
@@ -149,7 +150,7 @@ class Method {
 // Every method, in the order shown to users.
 const std::vector<std::unique_ptr<Method>>& methods();
 // Throws usage, listing the names, if there is no such method.
-const Method& find_method(const std::string& name);
+const Method& find_method(std::string_view name);
 // The bits per code of a method without a parameter "bits"; 0 for the others. Naming them is allowed wherever
 // parameters are given.
 double fixed_bits(const Method& method);

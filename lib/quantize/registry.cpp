@@ -73,7 +73,8 @@ Json checked_value(const Parameter& parameter, const Json& value, const std::str
       return value;
     case Parameter::Kind::choice: {
       const auto& choices = parameter.choices;
-      if (value.is_string() && std::find(choices.begin(), choices.end(), value) != choices.end())
+      const auto* given = value.get_ptr<const std::string*>();
+      if (given != nullptr && std::find(choices.begin(), choices.end(), *given) != choices.end())
         return value;
       std::string all;
       for (const std::string& choice : choices) all += (all.empty() ? "" : " | ") + choice;
@@ -101,13 +102,14 @@ const std::vector<std::unique_ptr<Method>>& methods() {
   return all;
 }
 
-const Method& find_method(const std::string& name) {
+const Method& find_method(std::string_view name) {
   std::vector<std::string> names;
   for (const auto& method : methods()) {
     if (method->name() == name) return *method;
     names.push_back(method->name());
   }
-  throw Error(ErrorKind::usage, "unknown method '" + name + "'", {}, suggestion(name, names));
+  const std::string given(name);
+  throw Error(ErrorKind::usage, "unknown method '" + given + "'", {}, suggestion(given, names));
 }
 
 double fixed_bits(const Method& method) {

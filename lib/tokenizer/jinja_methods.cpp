@@ -88,7 +88,8 @@ bool affix(const std::string& text, const Arguments& arguments, bool start) {
 }
 
 Value find_text(const std::string& text, const Arguments& arguments, bool last, bool must) {
-  const std::string& part = text_of(arguments.get(0, "sub", Undefined{"sub"}));
+  const Value given = arguments.get(0, "sub", Undefined{"sub"});
+  const std::string& part = text_of(given);
   const size_t found = last ? text.rfind(part) : text.find(part);
   if (found == std::string::npos && must) throw Failure("substring not found");
   return found == std::string::npos ? int64_t{-1} : text_length(std::string_view(text).substr(0, found));

@@ -44,7 +44,7 @@ void factorize(benchmark::State& state) {
   const int64_t n = state.range(0);
   const FloatBuffer hessian = random_hessian(n);
   for (auto _ : state) {
-    const PreparedMoments moments = prepare_moments(hessian.data(), n, {}, "module");
+    PreparedMoments moments = prepare_moments(hessian.data(), n, {}, "module");
     benchmark::DoNotOptimize(moments.damping);
   }
   const double cube = static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n);

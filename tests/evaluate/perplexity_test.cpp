@@ -59,10 +59,10 @@ TEST(Perplexity, AgreesWithTransformers) {
     const Loaded& loaded = expected["model"] == "llama" ? llama() : gpt2();
     const TokenPlan plan = loaded.plan({expected["protocol"], expected["context"], 0, expected["windows"]});
     const PerplexityResult result = measure_perplexity(*loaded.model, plan, silent_progress());
-    EXPECT_EQ(static_cast<int64_t>(plan.ids.size()), expected["text_tokens"]);
-    EXPECT_EQ(result.tokens, expected["scored"]);
-    EXPECT_EQ(result.windows, expected["windows"]);
-    EXPECT_EQ(result.protocol, expected["protocol"]);
+    EXPECT_EQ(expected["text_tokens"], static_cast<int64_t>(plan.ids.size()));
+    EXPECT_EQ(expected["scored"], result.tokens);
+    EXPECT_EQ(expected["windows"], result.windows);
+    EXPECT_EQ(expected["protocol"], result.protocol);
     EXPECT_NEAR(result.value.value / expected["value"].get<double>(), 1, 1e-4);
     ASSERT_EQ(result.units.size(), expected["window_means"].size());
     for (size_t i = 0; i < result.units.size(); ++i) {

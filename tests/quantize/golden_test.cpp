@@ -31,12 +31,12 @@ void expect_float_blocks(const ModuleTask& task, const std::string& kind, const 
                          int block_size, bool nested) {
   const auto result = run_method(kind, task, {{"block_size", block_size}, {"double_quantization", nested}});
   const QuantizedTensor& tensor = result.tensor;
-  EXPECT_EQ(part_digest(tensor, "codes"), expected["codes"]) << task.info.name << " " << expected["head"];
-  EXPECT_EQ(part_digest(tensor, "absmax"), expected["absmax"]) << task.info.name;
+  EXPECT_EQ(expected["codes"], part_digest(tensor, "codes")) << task.info.name << " " << expected["head"];
+  EXPECT_EQ(expected["absmax"], part_digest(tensor, "absmax")) << task.info.name;
   EXPECT_EQ(tensor.orientation, task.info.orientation);
   if (!nested) return;
-  EXPECT_EQ(part_digest(tensor, "nested_absmax"), expected["nested_absmax"]) << task.info.name;
-  EXPECT_EQ(part_digest(tensor, "nested_map"), expected["nested_map"]) << task.info.name;
+  EXPECT_EQ(expected["nested_absmax"], part_digest(tensor, "nested_absmax")) << task.info.name;
+  EXPECT_EQ(expected["nested_map"], part_digest(tensor, "nested_map")) << task.info.name;
   const auto offset = static_cast<float>(tensor.parameters.at("nested_offset"));
   EXPECT_EQ(std::bit_cast<uint32_t>(offset), expected["nested_offset"].get<uint32_t>()) << task.info.name;
 }
@@ -44,10 +44,10 @@ void expect_float_blocks(const ModuleTask& task, const std::string& kind, const 
 void expect_grid(const ModuleTask& task, const Json& expected, int bits, bool symmetric, int group) {
   const auto result = run_method(
       "rtn", task, {{"bits", bits}, {"symmetric", symmetric}, {"group_size", group}, {"scale_dtype", "f32"}});
-  EXPECT_EQ(digest_of(grid_codes(result.tensor)), expected["codes"]) << task.info.name;
-  EXPECT_EQ(part_digest(result.tensor, "scales"), expected["scales"]) << task.info.name;
+  EXPECT_EQ(expected["codes"], digest_of(grid_codes(result.tensor))) << task.info.name;
+  EXPECT_EQ(expected["scales"], part_digest(result.tensor, "scales")) << task.info.name;
   if (!symmetric) {
-    EXPECT_EQ(digest_of(grid_zeros(result.tensor)), expected["zeros"]) << task.info.name;
+    EXPECT_EQ(expected["zeros"], digest_of(grid_zeros(result.tensor))) << task.info.name;
   }
 }
 
@@ -65,8 +65,8 @@ TEST_P(GoldenModel, EveryModuleHasTheExpectedBytes) {
       expect_float_blocks(task, kind, module[kind]["plain"], 128, false);
     }
     const auto int8 = run_method("int8", task);
-    EXPECT_EQ(part_digest(int8.tensor, "codes"), module["int8"]["codes"]) << name;
-    EXPECT_EQ(part_digest(int8.tensor, "absmax"), module["int8"]["absmax"]) << name;
+    EXPECT_EQ(module["int8"]["codes"], part_digest(int8.tensor, "codes")) << name;
+    EXPECT_EQ(module["int8"]["absmax"], part_digest(int8.tensor, "absmax")) << name;
     const int group = module["group"];
     expect_grid(task, module["rtn 4 symmetric"], 4, true, group);
     expect_grid(task, module["rtn 4 asymmetric"], 4, false, group);
@@ -97,8 +97,8 @@ TEST(Golden, Int8OfEveryFloatType) {
     const auto narrow = run_method("none", make_task("m", scaled.view()), {{"dtype", dtype}});
     const Tensor& weight = narrow.tensor.parts.at("weight");
     const auto result = run_method("int8", make_task("m", weight.view()));
-    EXPECT_EQ(part_digest(result.tensor, "codes"), golden()["int8 types"][torch_name]["codes"]) << torch_name;
-    EXPECT_EQ(part_digest(result.tensor, "absmax"), golden()["int8 types"][torch_name]["absmax"])
+    EXPECT_EQ(golden()["int8 types"][torch_name]["codes"], part_digest(result.tensor, "codes")) << torch_name;
+    EXPECT_EQ(golden()["int8 types"][torch_name]["absmax"], part_digest(result.tensor, "absmax"))
         << torch_name;
   }
 }

@@ -83,9 +83,9 @@ TEST_F(CacheTool, ListAndPath) {
   EXPECT_GT(all[1]["bytes"].get<int64_t>(), 4'000'000);
   EXPECT_GE(all[1]["last_used"].get<int64_t>(), all[1]["created"].get<int64_t>());
   const std::string path = output("cache", {"path", "newest"});
-  EXPECT_EQ(path, all[0]["path"]);
+  EXPECT_EQ(all[0]["path"], path);
   EXPECT_TRUE(fs::exists(Path(path) / "qwb.json"));
-  EXPECT_EQ(output("cache", {"path", first.substr(0, 6)}), all[1]["path"]);
+  EXPECT_EQ(all[1]["path"], output("cache", {"path", first.substr(0, 6)}));
   EXPECT_EQ(json("cache", {"path", first})["key"], first);
 }
 

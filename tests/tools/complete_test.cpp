@@ -66,7 +66,7 @@ TEST_F(Complete, GreedyTextIsThatOfTransformers) {
     EXPECT_EQ(result.back()["text"], one["text"]);
     std::string joined;
     for (const Json& row : result) joined += row.contains("token") ? row["text"].get<std::string>() : "";
-    EXPECT_EQ(joined + result.back()["rest"].get<std::string>(), one["text"]);
+    EXPECT_EQ(one["text"], joined + result.back()["rest"].get<std::string>());
     EXPECT_EQ(tool("complete", words).out, one["text"].get<std::string>() + "\n");
   }
 }

@@ -69,7 +69,8 @@ TEST(Frame, CommonFlags) {
             "json 0 dry-run 0 threads 2 color 0\n");
   EXPECT_EQ(probe({"flags", "--threads", "1"}, {.environment = {{"QWB_THREADS", "2"}}}).out,
             "json 0 dry-run 0 threads 1 color 0\n");
-  EXPECT_EQ(probe({"flags"}, {.environment = {{"QWB_THREADS", "many"}}}).code, 2);
+  for (const char* wrong : {"many", "0", "4097"})
+    EXPECT_EQ(probe({"flags"}, {.environment = {{"QWB_THREADS", wrong}}}).code, 2) << wrong;
   EXPECT_EQ(probe({"flags", "--threads=1"}).err, "qwb-probe: narration\n");
   EXPECT_EQ(probe({"flags", "-q"}).err, "");
   EXPECT_EQ(probe({"flags", "--quiet"}).err, "");

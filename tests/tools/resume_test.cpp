@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 
@@ -131,25 +132,39 @@ TEST_F(Resume, DamagedProgressIsNotUsed) {
   }
 }
 
-// Kills at random instants until the run gets through. QWB_KILL_ROUNDS raises the number of kills.
-TEST_F(Resume, KillAtAnyInstant) {
+// Kills at random instants, each run going on where the one before stopped, until as many have hit as
+// QWB_KILL_ROUNDS says. The instants are spread over the time that a run takes here: all would come before
+// the first saved block on a slow machine, or after the end on a fast one.
+TEST_P(ResumeMethod, KillAtAnyInstant) {
   RunOptions elsewhere;
   elsewhere.environment["QWB_CACHE"] = file("other").string();
+  const auto begin = std::chrono::steady_clock::now();
   const std::string undisturbed = bits(output("quantize", request(), elsewhere));
+  const double whole = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const char* asked = std::getenv("QWB_KILL_ROUNDS");
   const int rounds = asked != nullptr ? std::atoi(asked) : 6;
   Rng rng(7);
-  for (int done = 0; done < rounds;) {
-    RunOptions killed;
-    killed.timeout = 0.02 + 1.2 * rng.uniform();
-    const RunResult result = tool("quantize", request(), killed);
-    ++done;
-    if (result.code != 0) continue;
-    EXPECT_EQ(bits(lines(result.out).front()), undisturbed);
+  int killed = 0, resumed = 0, finished = 0;
+  for (int runs = 0; killed < rounds || resumed == 0; ++runs) {
+    ASSERT_LT(runs, 20 * rounds) << killed << " killed, " << resumed << " resumed";
+    RunOptions some_time;
+    some_time.timeout = 0.02 + whole * rng.uniform();
+    const RunResult result = tool("quantize", request(), some_time);
+    resumed += result.err.find("going on after block") != std::string::npos ? 1 : 0;
+    if (result.code == 128 + SIGKILL) {
+      ++killed;
+      continue;
+    }
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(bits(lines(result.out).front()), undisturbed) << killed << " kills before";
+    ++finished;
     fs::remove_all(cache());
   }
   EXPECT_EQ(bits(output("quantize", request())), undisturbed);
   EXPECT_TRUE(journals().empty());
+  RecordProperty("killed", killed);
+  RecordProperty("resumed", resumed);
+  RecordProperty("finished", finished);
 }
 
 TEST_P(ResumeMethod, ActivationsOnDiskGiveTheSameBits) {

@@ -19,6 +19,8 @@
 namespace qwb {
 namespace {
 
+constexpr int kMostThreads = 4096;
+
 // Thrown when the reader of a pipe has gone: the end of the tool, but no failure (as ripgrep does it).
 struct NobodyReads {};
 
@@ -88,9 +90,15 @@ void Tool::add_flags(CLI::App& app) {
       ->group("Common");
   app.add_flag("-q,--quiet", quiet_, "Nothing on stderr but errors")->group("Common");
   if (text_.has_threads) {
-    app.add_option("--threads", threads_, "Threads to use (default: the processors available)")
+    // Not checked by a validator: CLI11 2.4 passes over a variable whose value its option's validators
+    // refuse.
+    const auto set = [this](int threads) {
+      if (threads < 1 || threads > kMostThreads)
+        throw CLI::ValidationError("--threads", fmt::format("{} is not in 1 to {}", threads, kMostThreads));
+      threads_ = threads;
+    };
+    app.add_option_function<int>("--threads", set, "Threads to use (default: the processors available)")
         ->envname("QWB_THREADS")
-        ->check(CLI::Range(1, 4096))
         ->type_name("N")
         ->group("Common");
   }

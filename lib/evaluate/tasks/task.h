@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/base/file.h"
@@ -35,7 +36,7 @@ struct Task {
 };
 const std::vector<Task>& tasks();
 // Throws usage, listing the names.
-const Task& find_task(const std::string& name);
+const Task& find_task(std::string_view name);
 
 Task hellaswag_task();
 Task arc_task(const std::string& name);

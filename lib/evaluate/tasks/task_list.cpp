@@ -11,13 +11,13 @@ const std::vector<Task>& tasks() {
   return all;
 }
 
-const Task& find_task(const std::string& name) {
+const Task& find_task(std::string_view name) {
   std::string names;
   for (const Task& task : tasks()) {
     if (task.name == name) return task;
     names += (names.empty() ? "" : ", ") + task.name;
   }
-  throw Error(ErrorKind::usage, "no task is called \"" + name + "\"", {}, "there are: " + names);
+  throw Error(ErrorKind::usage, "no task is called \"" + std::string(name) + "\"", {}, "there are: " + names);
 }
 
 }  // namespace qwb
