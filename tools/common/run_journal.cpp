@@ -8,6 +8,7 @@
 
 #include "formats/safetensors.h"
 #include "lib/base/error.h"
+#include "lib/base/file_hash.h"
 #include "lib/base/hash.h"
 #include "lib/quantize/module_weight.h"
 
@@ -53,11 +54,20 @@ void for_pieces(const HalfRows& rows, const Use& use) {
   }
 }
 
-Json header_of(const ResidualStream& stream, const ResidualStream* reference, const std::string& hash) {
+// modules: the hash of each block's file of modules.
+Json header_of(const ResidualStream& stream, const ResidualStream* reference,
+               const std::vector<std::string>& modules) {
   return {{"rows", stream.rows().rows()},
           {"columns", stream.rows().columns()},
           {"streams", reference != nullptr ? 2 : 1},
-          {"hash", hash}};
+          {"modules", modules},
+          {"hash", "at the end"}};
+}
+
+Json read_header(std::istream& in, const Path& file) {
+  std::string header;
+  std::getline(in, header);
+  return parse_json(header, file.string());
 }
 
 std::vector<const HalfRows*> all_rows(const ResidualStream& stream, const ResidualStream* reference) {
@@ -117,7 +127,20 @@ std::unique_ptr<RunJournal> RunJournal::open(const Path& folder, const Plan& pla
   return journal;
 }
 
-// The newest whole streams whose modules are all there; everything else goes.
+// True if the streams of this block and all modules until it are as they were written.
+bool RunJournal::usable(int64_t block) {
+  module_hashes_.clear();
+  if (!whole(streams_file(block))) return false;
+  std::ifstream in(streams_file(block), std::ios::binary);
+  const Json header = read_header(in, streams_file(block));
+  for (int64_t b = 1; b <= block; ++b) {
+    if (!std::filesystem::exists(modules_file(b))) return false;
+    module_hashes_.push_back(file_hash(modules_file(b)));
+  }
+  return header.at("modules") == Json(module_hashes_);
+}
+
+// The newest block whose progress is usable; everything else goes.
 void RunJournal::look_back() {
   std::vector<int64_t> blocks;
   for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
@@ -126,12 +149,11 @@ void RunJournal::look_back() {
   }
   std::sort(blocks.rbegin(), blocks.rend());
   for (const int64_t block : blocks) {
-    bool usable = whole(streams_file(block));
-    for (int64_t b = 1; usable && b <= block; ++b) usable = std::filesystem::exists(modules_file(b));
-    if (!usable) continue;
+    if (!usable(block)) continue;
     finished_ = block;
     break;
   }
+  if (finished_ == 0) module_hashes_.clear();
   const std::string kept = streams_file(finished_).filename().string();
   for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
     const std::string name = entry.path().filename().string();
@@ -197,6 +219,7 @@ void RunJournal::write_modules(int64_t block) {
   SafetensorsWriter writer(temporary, specs_, {{"reports", reports_.dump()}});
   for (const auto& [name, bytes] : parts_) writer.put(name, bytes);
   writer.finish();
+  module_hashes_.push_back(file_hash(temporary));
   std::filesystem::rename(temporary, file);
 }
 
@@ -208,7 +231,7 @@ void RunJournal::write_streams(int64_t block, const ResidualStream& stream, cons
     out.write(static_cast<const char*>(data), size);
     hasher.bytes({static_cast<const std::byte*>(data), static_cast<size_t>(size)});
   };
-  const std::string header = header_of(stream, reference, "at the end").dump() + "\n";
+  const std::string header = header_of(stream, reference, module_hashes_).dump() + "\n";
   write(header.data(), static_cast<int64_t>(header.size()));
   for (const HalfRows* rows : all_rows(stream, reference)) {
     for_pieces(*rows, [&](int64_t first, int64_t count, std::byte* bytes, int64_t half_bytes) {
@@ -244,9 +267,7 @@ void RunJournal::save(int64_t blocks, const ResidualStream& stream, const Residu
 void RunJournal::restore(ResidualStream& stream, ResidualStream* reference) {
   const Path file = streams_file(finished_);
   std::ifstream in(file, std::ios::binary);
-  std::string header;
-  std::getline(in, header);
-  if (parse_json(header, file.string()) != header_of(stream, reference, "at the end"))
+  if (read_header(in, file) != header_of(stream, reference, module_hashes_))
     throw Error(ErrorKind::failed, "the saved activations are of another run", file.string(),
                 "use --no-resume");
   for (ResidualStream* target : {&stream, reference}) {

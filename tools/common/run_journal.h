@@ -46,6 +46,7 @@ class RunJournal : public ModuleSink, public RunState {
       : folder_(std::move(folder)), plan_(plan), next_(next), progress_(progress) {}
   Path modules_file(int64_t block) const;
   Path streams_file(int64_t block) const;
+  bool usable(int64_t block);
   void look_back();
   void replay(int64_t block);
   void write_modules(int64_t block);
@@ -57,7 +58,8 @@ class RunJournal : public ModuleSink, public RunState {
   Progress& progress_;
   std::shared_ptr<Lease> lock_;
   int64_t finished_ = 0;
-  bool broken_ = false;  // could not be written: the run goes on without
+  std::vector<std::string> module_hashes_;  // of the blocks until now
+  bool broken_ = false;                     // could not be written: the run goes on without
 
   // Since the last save.
   std::vector<std::pair<std::string, std::vector<std::byte>>> parts_;
