@@ -93,15 +93,16 @@ void Operand::set(const float* values, int64_t rows, int64_t columns) {
 
 namespace {
 
-// c (rows of stride_c floats) += a[:, i...]^T b[:, j...]
+// c (rows of stride_c floats) += a[:, i...]^T b[:, j...]; upper: what is below its diagonal may be left as it
+// is.
 void product_of_columns(const Operand& a, int64_t i, const Operand& b, int64_t j, const GemmShape& shape,
-                        float* c, int64_t stride_c) {
+                        float* c, int64_t stride_c, bool upper = false) {
   if (a.left() == nullptr) {
     sgemm(true, false, shape, 1, a.wide() + i, a.columns(), b.wide() + j, b.columns(), 1, c, stride_c);
     return;
   }
   tile_product(a.left()->from(i, 0), b.right()->from(j, 0), {shape.rows, shape.columns, shape.inner}, c,
-               stride_c, true);
+               stride_c, true, upper);
 }
 
 }  // namespace
@@ -121,7 +122,7 @@ void add_moments(const Operand& x, int64_t rows, float* h) {
   parallel_for(static_cast<int64_t>(upper.size()), [&](int64_t index) {
     const auto [i, j] = upper[static_cast<size_t>(index)];
     const int64_t height = std::min(moment_tile(n), n - i), width = std::min(moment_tile(n), n - j);
-    product_of_columns(x, i, x, j, {height, width, rows}, h + i * n + j, n);
+    product_of_columns(x, i, x, j, {height, width, rows}, h + i * n + j, n, i == j);
   });
 }
 

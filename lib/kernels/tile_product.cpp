@@ -45,12 +45,12 @@ void edge_block(const TileUnit& unit, const BlockOperands& operands, int64_t ste
 
 // Steps [step, step + steps) of all of C. The panels of B stay near while those of A go by.
 void add_steps(const TileUnit& unit, const Panels& a, const Panels& b, int64_t step, int64_t steps,
-               const ProductShape& s, float* c, int64_t stride, bool add) {
+               const ProductShape& s, float* c, int64_t stride, bool add, bool upper) {
   // Where the second panel is missing the first one stands in, and what comes of it is not kept.
   const auto second = [](int64_t line, int64_t lines) { return line + kTileLines < lines ? 1 : 0; };
   for (int64_t j = 0; j < s.n; j += kBlock) {
     const int64_t pb = j / kTileLines, columns = std::min(kBlock, s.n - j);
-    for (int64_t i = 0; i < s.m; i += kBlock) {
+    for (int64_t i = 0; i < (upper ? std::min(s.m, j + kBlock) : s.m); i += kBlock) {
       const int64_t pa = i / kTileLines, rows = std::min(kBlock, s.m - i);
       const BlockOperands operands = {a.tile(pa, step), a.tile(pa + second(i, s.m), step), b.tile(pb, step),
                                       b.tile(pb + second(j, s.n), step)};
@@ -93,14 +93,14 @@ void force_bf16_units(const std::string& name) {
 }
 
 void tile_product(const Panels& a, const Panels& b, const ProductShape& shape, float* c, int64_t stride_c,
-                  bool add) {
+                  bool add, bool upper) {
   const TileUnit& unit = *chosen_unit();
   const int64_t steps = ceil_div(shape.k, kTileInner);
   unit.begin();
   // Equal runs of steps: a short rest would load and store all of C for little.
   const int64_t runs = ceil_div(steps, unit.steps), run = ceil_div(steps, std::max<int64_t>(1, runs));
   for (int64_t step = 0; step < steps; step += run)
-    add_steps(unit, a, b, step, std::min(run, steps - step), shape, c, stride_c, add || step > 0);
+    add_steps(unit, a, b, step, std::min(run, steps - step), shape, c, stride_c, add || step > 0, upper);
   unit.end();
 }
 
@@ -111,7 +111,7 @@ void tile_products(const Panels& a, const Panels& b, const ProductShape& shape, 
   parallel_for(ceil_div(shape.m, size) * columns, [&](int64_t part) {
     const int64_t i = part / columns * size, j = part % columns * size;
     const ProductShape own = {std::min(size, shape.m - i), std::min(size, shape.n - j), shape.k};
-    tile_product(a.from(i, 0), b.from(j, 0), own, c + i * stride_c + j, stride_c, add);
+    tile_product(a.from(i, 0), b.from(j, 0), own, c + i * stride_c + j, stride_c, add, false);
   });
 }
 

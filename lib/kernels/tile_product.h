@@ -21,9 +21,9 @@ struct ProductShape {
 // C [m, n] = A B, or C + A B if `add`, for A [m, k] in panels of the left form and B [k, n] of the right one;
 // C is f32, row-major. Panels may go on beyond m, n and k only where both hold finite values and one holds
 // zeros. In the calling thread, with the same bits whatever the number of threads; without units by plain
-// code.
+// code. upper: what is below the diagonal may be left as it is.
 void tile_product(const Panels& a, const Panels& b, const ProductShape& shape, float* c, int64_t stride_c,
-                  bool add);
+                  bool add, bool upper = false);
 
 // The same on all threads, over parts of fixed shape.
 void tile_products(const Panels& a, const Panels& b, const ProductShape& shape, float* c, int64_t stride_c,
