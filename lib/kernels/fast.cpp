@@ -9,41 +9,27 @@
 
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
+#include "lib/kernels/attention.h"
 #include "lib/kernels/backend.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/int8_product.h"
 #include "lib/kernels/isa.h"
 #include "lib/kernels/matmul.h"
 #include "lib/kernels/simd.h"
+#include "lib/kernels/thread_scratch.h"
 #include "lib/kernels/tile_product.h"
 
 namespace qwb {
 namespace {
 
-constexpr int64_t kFewTokens = 6;           // up to here a row of the weight is multiplied as it is stored
-constexpr int64_t kSlabFloats = 4 << 20;    // dequantized weights held at a time: 16 MB
-constexpr int64_t kRowGrain = 32;           // rows of a weight one thread takes at a time
-constexpr int64_t kElementGrain = 1 << 14;  // elements of an elementwise operation
-constexpr int64_t kQueryTile = 64;          // queries whose scores are held at a time
-constexpr int64_t kVocabularySlab = 4096;   // logits of a row held at a time by losses()
+constexpr int64_t kSlabFloats = 4 << 20;   // dequantized weights held at a time: 16 MB
+constexpr int64_t kRowGrain = 32;          // rows of a weight one thread takes at a time
+constexpr int64_t kVocabularySlab = 4096;  // logits of a row held at a time by losses()
 
-// Scratch that a thread keeps between calls.
-float* scratch(int64_t count) {
-  static thread_local FloatBuffer buffer;
-  if (buffer.size() < count) buffer = FloatBuffer(count);
-  return buffer.data();
-}
 float* slab_scratch(int64_t count) {
   static thread_local FloatBuffer buffer;
   if (buffer.size() < count) buffer = FloatBuffer(count);
   return buffer.data();
-}
-
-template <int Which>
-uint16_t* narrow_scratch(int64_t count) {
-  static thread_local AlignedBuffer buffer;
-  if (buffer.size() < 2 * count) buffer = AlignedBuffer(2 * count);
-  return reinterpret_cast<uint16_t*>(buffer.data());
 }
 
 // Stored rows [begin, end) as f32: in place when they are f32 already, else unpacked into the slab.
@@ -102,7 +88,8 @@ Panels narrow_slab(const Weight& weight, int64_t begin, int64_t end) {
   const int64_t columns = stored_columns(weight), rows = end - begin;
   const MatrixLayout layout =
       straight ? MatrixLayout{rows, columns, columns, true} : MatrixLayout{columns, rows, columns, false};
-  const Panels panels = panels_at(narrow_scratch<1>(panel_values(layout.lines, layout.inner)), layout.inner);
+  const Panels panels =
+      panels_at(narrow_scratch<Narrow::weight>(panel_values(layout.lines, layout.inner)), layout.inner);
   if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
     const std::byte* data = dense->values.bytes.data();
     if (dense->values.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(data) % sizeof(uint16_t) == 0) {
@@ -116,7 +103,7 @@ Panels narrow_slab(const Weight& weight, int64_t begin, int64_t end) {
 
 // Activations as the left operand, rounded to bf16. Until the thread's next call.
 Panels narrow_tokens(const float* x, int64_t tokens, int64_t in) {
-  const Panels left = panels_at(narrow_scratch<0>(panel_values(tokens, in)), in);
+  const Panels left = panels_at(narrow_scratch<Narrow::tokens>(panel_values(tokens, in)), in);
   pack_panels(x, {tokens, in, in, true}, TileForm::left, left);
   return left;
 }
@@ -162,121 +149,6 @@ void linear_few(const float* x, int64_t tokens, const Weight& weight, float* y, 
         simd::axpy(x[t * weight.in + row], values, y + t * weight.out + begin, end - begin);
     }
   });
-}
-
-// The first key that a query at this position sees.
-int64_t lowest_key(const AttentionShape& s, int64_t position) {
-  return s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : int64_t{0};
-}
-
-// exp(scores) in place of the scores [count, span] of queries from position `first` on and keys from `begin`
-// on, not yet divided by its sum; line(i, from, to, inverse of the sum) once a query.
-template <class Line>
-void soften(const AttentionShape& s, int64_t first, int64_t count, int64_t begin, int64_t span, float* scores,
-            const Line& line) {
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t from = lowest_key(s, first + i) - begin;
-    const int64_t to = first + i + 1 - begin;
-    line(i, from, to, simd::softmax(scores + i * span + from, to - from, s.scale));
-  }
-}
-
-// Softmax attention of `count` queries from position `first` on, one head.
-void attend_tile(const float* queries, const float* keys, const float* values, const AttentionShape& s,
-                 int64_t first, int64_t count, float* out) {
-  const int64_t row = s.kv_heads * s.head_dim, width = s.heads * s.head_dim;
-  const int64_t begin = lowest_key(s, first), span = first + count - begin;
-  float* scores = scratch(count * span);
-  sgemm(false, true, {count, span, s.head_dim}, 1, queries, s.query_stride, keys + begin * row, row, 0,
-        scores, span);
-  soften(s, first, count, begin, span, scores, [&](int64_t i, int64_t from, int64_t to, float inverse) {
-    float* line = scores + i * span;
-    std::fill(line, line + from, 0.0f);
-    for (int64_t j = from; j < to; ++j) line[j] *= inverse;
-    std::fill(line + to, line + span, 0.0f);
-  });
-  sgemm(false, false, {count, s.head_dim, span}, 1, scores, span, values + begin * row, row, 0, out, width);
-}
-
-// What a product of bf16 operands reads of one head.
-struct NarrowHead {
-  Panels queries, keys, values;
-};
-
-// The same with bf16 operands; tiles of the keys begin at multiples of 32.
-void attend_tile(const NarrowHead& head, const AttentionShape& s, int64_t first, int64_t count, float* out) {
-  const int64_t size = s.head_dim, width = s.heads * size;
-  const int64_t begin = lowest_key(s, first) / kTileInner * kTileInner, span = first + count - begin;
-  float* scores = scratch(count * (span + size + 1));
-  float* sums = scores + count * span;
-  float* inverses = sums + count * size;
-  tile_product(head.queries, head.keys.from(begin, 0), {count, span, size}, scores, span, false);
-  soften(s, first, count, begin, span, scores, [&](int64_t i, int64_t from, int64_t to, float inverse) {
-    float* line = scores + i * span;
-    std::fill(line, line + from, 0.0f);
-    std::fill(line + to, line + span, 0.0f);
-    inverses[i] = inverse;
-  });
-  const Panels weights = panels_at(narrow_scratch<2>(panel_values(count, span)), span);
-  pack_panels(scores, {count, span, span, true}, TileForm::left, weights);
-  tile_product(weights, head.values.from(0, begin), {count, size, span}, sums, size, false);
-  for (int64_t i = 0; i < count; ++i) {
-    for (int64_t k = 0; k < size; ++k) out[i * width + k] = sums[i * size + k] * inverses[i];
-  }
-}
-
-// The heads of one kind [tokens, heads, size] (stride in values), packed one after the other. by_line: tokens
-// are the lines, not the inner dimension.
-class NarrowHeads {
- public:
-  NarrowHeads(const float* values, int64_t heads, const MatrixLayout& head, TileForm form, uint16_t* memory)
-      : first_(panels_at(memory, head.inner)), size_(panel_values(head.lines, head.inner)) {
-    const int64_t dim = head.by_line ? head.inner : head.lines;
-    for (int64_t h = 0; h < heads; ++h) pack_panels(values + h * dim, head, form, (*this)[h]);
-  }
-  Panels operator[](int64_t head) const { return {first_.data + head * size_, first_.steps}; }
-
- private:
-  Panels first_;
-  int64_t size_;
-};
-
-// Attention of many queries with bf16 operands.
-class NarrowAttention {
- public:
-  NarrowAttention(const float* queries, const float* keys, const float* values, const AttentionShape& s)
-      : shape_(s),
-        queries_(queries, s.heads, {s.tokens, s.head_dim, s.query_stride, true}, TileForm::left,
-                 narrow_scratch<3>(s.heads * panel_values(s.tokens, s.head_dim))),
-        keys_(keys, s.kv_heads, {s.past + s.tokens, s.head_dim, s.kv_heads * s.head_dim, true},
-              TileForm::right, narrow_scratch<4>(s.kv_heads * panel_values(s.past + s.tokens, s.head_dim))),
-        values_(values, s.kv_heads, {s.head_dim, s.past + s.tokens, s.kv_heads * s.head_dim, false},
-                TileForm::right,
-                narrow_scratch<5>(s.kv_heads * panel_values(s.head_dim, s.past + s.tokens))) {}
-
-  void tile(int64_t head, int64_t first, int64_t count, float* out) const {
-    const int64_t shared = head / (shape_.heads / shape_.kv_heads);
-    attend_tile({queries_[head].from(first, 0), keys_[shared], values_[shared]}, shape_, shape_.past + first,
-                count, out);
-  }
-
- private:
-  const AttentionShape& shape_;
-  NarrowHeads queries_, keys_, values_;
-};
-
-// One query of one head, without the library's set-up cost.
-void attend_one(const float* query, const float* keys, const float* values, const AttentionShape& s,
-                int64_t position, float* out) {
-  const int64_t row = s.kv_heads * s.head_dim;
-  const int64_t begin = lowest_key(s, position);
-  const int64_t span = position + 1 - begin;
-  float* scores = scratch(span);
-  for (int64_t j = 0; j < span; ++j) scores[j] = simd::dot(query, keys + (begin + j) * row, s.head_dim);
-  const float inverse = simd::softmax(scores, span, s.scale);
-  std::fill(out, out + s.head_dim, 0.0f);
-  for (int64_t j = 0; j < span; ++j)
-    simd::axpy(scores[j] * inverse, values + (begin + j) * row, out, s.head_dim);
 }
 
 class Fast final : public Backend {
@@ -350,37 +222,7 @@ class Fast final : public Backend {
 
   void attention(const float* queries, const float* keys, const float* values, const AttentionShape& s,
                  float* out) const override {
-    const int64_t tiles = ceil_div(s.tokens, kQueryTile);
-    const int64_t group = s.heads / s.kv_heads;
-    const int64_t width = s.heads * s.head_dim;
-    std::optional<NarrowAttention> narrow;
-    if (products_ == Products::bf16 && s.tokens > kFewTokens) narrow.emplace(queries, keys, values, s);
-    const auto item = [&](int64_t index) {
-      const int64_t head = index % s.heads;
-      const int64_t first = (tiles - 1 - index / s.heads) * kQueryTile;  // the longest first
-      const int64_t count = std::min(kQueryTile, s.tokens - first);
-      const float* query = queries + first * s.query_stride + head * s.head_dim;
-      const int64_t offset = head / group * s.head_dim;
-      float* target = out + first * width + head * s.head_dim;
-      if (narrow) {
-        narrow->tile(head, first, count, target);
-        return;
-      }
-      if (s.tokens > kFewTokens) {
-        attend_tile(query, keys + offset, values + offset, s, s.past + first, count, target);
-        return;
-      }
-      for (int64_t i = 0; i < count; ++i) {
-        attend_one(query + i * s.query_stride, keys + offset, values + offset, s, s.past + first + i,
-                   target + i * width);
-      }
-    };
-    // A short sequence is done sooner than the threads are woken.
-    if (s.tokens * (s.past + s.tokens) * width < kElementGrain * 4) {
-      for (int64_t i = 0; i < tiles * s.heads; ++i) item(i);
-    } else {
-      parallel_for(tiles * s.heads, item);
-    }
+    attend(queries, keys, values, s, products_, out);
   }
 
   void activate(Activation activation, float* gate, const float* up, int64_t count) const override {

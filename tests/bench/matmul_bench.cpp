@@ -26,6 +26,14 @@ void report(benchmark::State& state, double flop) {
   state.counters["of_peak"] = benchmark::Counter(done / peak, benchmark::Counter::kIsRate);
 }
 
+void shapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"tokens", "out", "in"})
+      ->Args({512, 640, 256})  // the demo llama
+      ->Args({512, 1536, 576})
+      ->Args({512, 576, 1536})
+      ->Args({1024, 4096, 4096});
+}
+
 // m tokens, n output and k input channels.
 void product(benchmark::State& state) {
   const int64_t m = state.range(0), n = state.range(1), k = state.range(2);
@@ -36,15 +44,7 @@ void product(benchmark::State& state) {
   }
   report(state, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
 }
-BENCHMARK(product)
-    ->ArgNames({"tokens", "out", "in"})
-    ->Args({512, 640, 256})  // the demo llama
-    ->Args({512, 1536, 576})
-    ->Args({512, 576, 1536})
-    ->Args({1024, 4096, 4096})
-    ->Args({1, 4096, 4096})
-    ->Unit(benchmark::kMillisecond)
-    ->UseRealTime();
+BENCHMARK(product)->Apply(shapes)->Args({1, 4096, 4096})->Unit(benchmark::kMillisecond)->UseRealTime();
 
 // Second moments of n channels over 2048 tokens: only one triangle is computed, and counted.
 void moments(benchmark::State& state) {
@@ -88,14 +88,7 @@ void product_bf16(benchmark::State& state) {
   }
   report_bf16(state, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
 }
-BENCHMARK(product_bf16)
-    ->ArgNames({"tokens", "out", "in"})
-    ->Args({512, 640, 256})
-    ->Args({512, 1536, 576})
-    ->Args({512, 576, 1536})
-    ->Args({1024, 4096, 4096})
-    ->Unit(benchmark::kMillisecond)
-    ->UseRealTime();
+BENCHMARK(product_bf16)->Apply(shapes)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 void moments_bf16(benchmark::State& state) {
   const int64_t rows = 2048, n = state.range(0);
