@@ -9,8 +9,6 @@
 
 #include <hwy/highway.h>
 
-#include "lib/base/half.h"
-
 HWY_BEFORE_NAMESPACE();
 namespace qwb::tile_panels {
 namespace HWY_NAMESPACE {
