@@ -148,15 +148,12 @@ TEST_F(Access, LoginOnATerminalWithoutEcho) {
   hub_->known_tokens = {kGood};
   int master = -1, slave = -1;
   ASSERT_EQ(openpty(&master, &slave, nullptr, nullptr, nullptr), 0);
-  const Environment all = environment();
+  const Program login({QWB_BIN_DIR "/qwb-pull", "--login"}, environment());
   const pid_t child = fork();
   if (child == 0) {
     setsid();
     for (const int fd : {0, 1, 2}) dup2(slave, fd);
-    for (const auto& [name, value] : all)
-      value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
-    execl(QWB_BIN_DIR "/qwb-pull", "qwb-pull", "--login", nullptr);
-    _exit(127);
+    login.execute();
   }
   std::string shown;
   char buffer[4096];

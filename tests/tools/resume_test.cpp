@@ -1,4 +1,5 @@
 // A calibrated run that is interrupted goes on where it stopped and ends with the same bits.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -42,18 +43,15 @@ class Resume : public ToolTest {
   }
   // Starts the run and kills it after the first block is saved. The rest takes longer than the kill.
   void interrupt_after_a_block() const {
+    Words words = request();
+    words.insert(words.begin(), std::string(QWB_BINARY_DIR) + "/bin/qwb-quantize");
+    const Program quantize(words, {{"QWB_CACHE", cache().string()}});
     const pid_t child = fork();
     if (child == 0) {
-      setenv("QWB_CACHE", cache().c_str(), 1);
-      freopen("/dev/null", "w", stdout);
-      freopen("/dev/null", "w", stderr);
-      const std::string program = std::string(QWB_BINARY_DIR) + "/bin/qwb-quantize";
-      Words words = request();
-      std::vector<char*> arguments = {const_cast<char*>(program.c_str())};
-      for (std::string& word : words) arguments.push_back(word.data());
-      arguments.push_back(nullptr);
-      execv(program.c_str(), arguments.data());
-      _exit(127);
+      const int nowhere = open("/dev/null", O_WRONLY);
+      dup2(nowhere, STDOUT_FILENO);
+      dup2(nowhere, STDERR_FILENO);
+      quantize.execute();
     }
     for (int i = 0; i < 60'000; ++i) {
       const auto found = journals();

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 namespace qwb::testing {
 namespace {
@@ -41,24 +42,23 @@ Pair open_terminal() {
   return pair;
 }
 
-[[noreturn]] void become(const std::vector<std::string>& command, const RunOptions& options, int out,
-                         int err) {
+std::vector<char*> pointers(std::vector<std::string>& words) {
+  std::vector<char*> result;
+  for (std::string& word : words) result.push_back(word.data());
+  result.push_back(nullptr);
+  return result;
+}
+
+[[noreturn]] void become(const Program& program, const RunOptions& options, int out, int err) {
   dup2(open(options.stdin_path.c_str(), O_RDONLY), STDIN_FILENO);
   dup2(options.stdout_path.empty() ? out : open(options.stdout_path.c_str(), O_WRONLY), STDOUT_FILENO);
   dup2(err, STDERR_FILENO);
-  for (const auto& [name, value] : options.environment) {
-    value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
-  }
   if (options.file_size_limit >= 0) {
     const auto limit = static_cast<rlim_t>(options.file_size_limit);
     const rlimit both{limit, limit};
     setrlimit(RLIMIT_FSIZE, &both);
   }
-  std::vector<char*> arguments;
-  for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
-  arguments.push_back(nullptr);
-  execv(arguments[0], arguments.data());
-  _exit(127);
+  program.execute();
 }
 
 // False at the end of the stream.
@@ -87,6 +87,24 @@ void capture(pid_t child, int out, int err, const RunOptions& options, RunResult
 
 }  // namespace
 
+Program::Program(std::vector<std::string> command, const std::map<std::string, std::string>& environment)
+    : command_(std::move(command)) {
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string variable = *entry;
+    if (!environment.contains(variable.substr(0, variable.find('=')))) environment_.push_back(variable);
+  }
+  for (const auto& [name, value] : environment) {
+    if (!value.empty()) environment_.push_back(name + "=" + value);
+  }
+  arguments_ = pointers(command_);
+  variables_ = pointers(environment_);
+}
+
+void Program::execute() const {
+  execve(arguments_[0], arguments_.data(), variables_.data());
+  _exit(127);
+}
+
 RunOptions interrupted_at(const std::string& seen) {
   return {.terminal_stderr = true, .signals = {SIGINT}, .ready = seen};
 }
@@ -94,9 +112,10 @@ RunOptions interrupted_at(const std::string& seen) {
 RunResult run(const std::vector<std::string>& command, const RunOptions& options) {
   Pair out = open_pipe();
   const Pair err = options.terminal_stderr ? open_terminal() : open_pipe();
+  const Program program(command, options.environment);
   const pid_t child = fork();
   if (child < 0) throw std::runtime_error("fork");
-  if (child == 0) become(command, options, out.theirs, err.theirs);
+  if (child == 0) become(program, options, out.theirs, err.theirs);
   close(out.theirs);
   close(err.theirs);
   if (options.close_stdout_early) {

@@ -27,6 +27,21 @@ struct RunResult {
   std::string err;  // stderr
 };
 
+// What becomes of a child after fork. All memory is taken before: in the child of a process with threads (a
+// test's server) the heap's lock may be held by a thread that does not exist there.
+class Program {
+ public:
+  // The environment as in RunOptions.
+  Program(std::vector<std::string> command, const std::map<std::string, std::string>& environment);
+  Program(const Program&) = delete;  // its pointers lead into it
+  Program& operator=(const Program&) = delete;
+  [[noreturn]] void execute() const;  // exit code 127 where that fails
+
+ private:
+  std::vector<std::string> command_, environment_;
+  std::vector<char*> arguments_, variables_;
+};
+
 RunResult run(const std::vector<std::string>& command, const RunOptions& options = {});
 
 // Ctrl-C as soon as `seen` is on stderr, a terminal: its bar shows at once what plain lines tell only after
