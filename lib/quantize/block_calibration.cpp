@@ -106,34 +106,28 @@ BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualSt
 }
 
 void BlockCalibration::prepare(const Gather& gather) {
-  const int64_t size = gather.size, hidden = model_.config().hidden;
+  const int64_t size = gather.size, aim_size = gather.adds ? model_.config().hidden : size;
   moments_ = {};
   moments_.tokens = stream_.windows() * stream_.length();
   hessian_ = FloatBuffer();
-  drift_ = FloatBuffer();
-  residual_ = FloatBuffer();
+  cross_ = FloatBuffer();
   if (gather.wants.moments) {
     hessian_ = zeros(size * size);
     moments_.hessian = hessian_.data();
   }
-  input_sums_.assign(static_cast<size_t>(size), 0.0);
-  drift_sums_ = input_sums_;
-  residual_sums_.clear();
-  offset_.clear();
   if (gather.wants.drift) {
-    drift_ = zeros(size * size);
-    moments_.drift = drift_.data();
-    if (gather.residual) {
-      residual_ = zeros(hidden * size);
-      moments_.residual = residual_.data();
-      residual_sums_.assign(static_cast<size_t>(hidden), 0.0);
-    }
+    cross_ = zeros(aim_size * size);
+    (gather.adds ? moments_.wanted : moments_.drift) = cross_.data();
   }
-  if (gather.keep) kept_.reshape(size);
+  input_offset_.clear();
+  aim_offset_.clear();
+  input_sums_.assign(static_cast<size_t>(size), 0.0);
+  aim_sums_.assign(static_cast<size_t>(aim_size), 0.0);
+  if (gather.adds) kept_.reshape(size);
 }
 
-void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows, int64_t columns,
-                                 std::vector<double>& sums) const {
+void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows, std::vector<double>& sums) {
+  const auto columns = static_cast<int64_t>(sums.size());
   parallel_ranges(columns, 64, [&](int64_t begin, int64_t end) {
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t c = begin; c < end; ++c) sums[static_cast<size_t>(c)] += values[r * columns + c];
@@ -141,81 +135,77 @@ void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows, int64_
   });
 }
 
-// Takes the mean of the first batch out of the inputs: what the sums then hold of the means is small, and
-// taking it out loses no digits, not even of bf16.
-void BlockCalibration::shift(const FloatBuffer& inputs, int64_t rows, int64_t columns) {
-  if (offset_.empty()) {
+// Takes the mean of the first batch out: what the sums then hold of the means is small, and taking it out
+// loses no digits, not even of bf16.
+void BlockCalibration::shift(const FloatBuffer& values, int64_t rows, std::vector<float>& offset,
+                             int64_t columns) {
+  if (offset.empty()) {
     std::vector<double> sums(static_cast<size_t>(columns));
-    add_means(inputs, rows, columns, sums);
-    offset_ = means(sums, rows);
+    add_means(values, rows, sums);
+    offset = means(sums, rows);
   }
   parallel_for(rows, [&](int64_t r) {
-    float* row = inputs.data() + r * columns;
-    for (int64_t c = 0; c < columns; ++c) row[c] -= offset_[static_cast<size_t>(c)];
+    float* row = values.data() + r * columns;
+    for (int64_t c = 0; c < columns; ++c) row[c] -= offset[static_cast<size_t>(c)];
   });
 }
 
 void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
-  const int64_t length = stream_.length(), size = gather.size, hidden = model_.config().hidden;
+  const int64_t length = stream_.length(), size = gather.size,
+                aim_size = gather.adds ? model_.config().hidden : size;
   prepare(gather);
   // What the stage before freed lies between what stays and would be held besides this stage's own: 16 MB of
   // the 500 that SmolLM2 takes with 65,536 tokens. Once a stage it costs nothing to fault them in again.
   ::malloc_trim(0);
-  // An original that is followed goes on with every stage that adds to its stream, wanted or not.
-  const bool follow = reference_ != nullptr && (gather.wants.drift || gather.residual);
-  const bool residual = follow && gather.residual, drift = gather.wants.drift;
-  const Products products = model_.backend().products();
+  const StageWants& wants = gather.wants;
+  const Backend& backend = model_.backend();
   const int64_t batch = batch_windows(length, size, stream_.windows());
-  const FloatBuffer inputs(batch * length * size), drifts(follow ? batch * length * size : 0),
-      residuals(residual ? batch * length * hidden : 0);
-  Operand x(products), other(products, Operand::Side::left);
+  const FloatBuffer inputs(batch * length * size), aims(wants.drift ? batch * length * aim_size : 0);
+  Operand x(backend.products()), aim(backend.products(), Operand::Side::left);
   for (int64_t first = 0; first < stream_.windows(); first += batch) {
     check_interrupt();
     const int64_t count = std::min(batch, stream_.windows() - first), rows = count * length;
     for_windows(first, count, [&](int64_t w) {
       const int64_t row = (w - first) * length;
-      const Places out{inputs.data() + row * size, follow ? drifts.data() + row * size : nullptr,
-                       residual ? residuals.data() + row * hidden : nullptr};
+      const Places out{inputs.data() + row * size, wants.drift ? aims.data() + row * aim_size : nullptr};
       work(w, out);
-      if (!model_.backend().all_finite(out.input, length * size) ||
-          (follow && !model_.backend().all_finite(out.drift, length * size))) {
+      if (!backend.all_finite(out.input, length * size) ||
+          (wants.drift && !backend.all_finite(out.aim, length * aim_size))) {
         throw Error(ErrorKind::failed, "NaN or Inf in the activations of block " + std::to_string(index_));
       }
-      for (int64_t k = 0; drift && k < length * size; ++k) out.drift[k] -= out.input[k];
-      if (gather.keep) kept_.store(w * length, length, out.input);
+      if (gather.adds) kept_.store(w * length, length, out.input);
     });
-    if (!gather.wants.moments) continue;
-    if (gather.wants.centred) shift(inputs, rows, size);
+    if (!wants.moments) continue;
+    if (wants.centred) {
+      shift(inputs, rows, input_offset_, size);
+      shift(aims, rows, aim_offset_, aim_size);
+      add_means(inputs, rows, input_sums_);
+      add_means(aims, rows, aim_sums_);
+    }
     x.set(inputs.data(), rows, size);
     add_moments(x, rows, hessian_.data());
-    if (drift) {
-      other.set(drifts.data(), rows, size);
-      add_products(other, x, rows, drift_.data());
-    }
-    if (drift && residual) {
-      other.set(residuals.data(), rows, hidden);
-      add_products(other, x, rows, residual_.data());
-    }
-    if (!gather.wants.centred) continue;
-    add_means(inputs, rows, size, input_sums_);
-    add_means(drifts, rows, size, drift_sums_);
-    if (residual) add_means(residuals, rows, hidden, residual_sums_);
+    if (!wants.drift) continue;
+    aim.set(aims.data(), rows, aim_size);
+    add_products(aim, x, rows, cross_.data());
   }
-  if (gather.wants.moments) mirror_moments(hessian_.data(), size);
+  if (wants.moments) mirror_moments(hessian_.data(), size);
+  if (wants.centred) take_out_means(gather.adds);
 }
 
-void BlockCalibration::take_out_means() {
+void BlockCalibration::take_out_means(bool adds) {
   const int64_t tokens = moments_.tokens;
   const auto size = static_cast<int64_t>(input_sums_.size());
-  moments_.input_mean = means(input_sums_, tokens);
-  for (size_t i = 0; i < offset_.size(); ++i) moments_.input_mean[i] += offset_[i];
-  moments_.drift_mean = means(drift_sums_, tokens);
-  moments_.residual_mean = means(residual_sums_, tokens);
+  const auto whole = [&](const std::vector<double>& sums, const std::vector<float>& offset) {
+    std::vector<float> mean = means(sums, tokens);
+    for (size_t i = 0; i < mean.size(); ++i) mean[i] += offset[i];
+    return mean;
+  };
+  moments_.input_mean = whole(input_sums_, input_offset_);
+  (adds ? moments_.wanted_mean : moments_.drift_mean) = whole(aim_sums_, aim_offset_);
   moments_.centred = true;
   subtract_means(hessian_, size, tokens, input_sums_, input_sums_);
   for (int64_t i = 0; i < size; ++i) hessian_[i * size + i] = std::max(hessian_[i * size + i], 0.0f);
-  subtract_means(drift_, size, tokens, drift_sums_, input_sums_);
-  if (residual_.size() > 0) subtract_means(residual_, size, tokens, residual_sums_, input_sums_);
+  subtract_means(cross_, size, tokens, aim_sums_, input_sums_);
 }
 
 void BlockCalibration::attend(const Block& block, const float* x, float* attended) const {
@@ -235,35 +225,42 @@ void BlockCalibration::inner(const Block& block, const float* x, float* inner) c
 
 // Every stage's work loads the streams, goes on from the stage before, and leaves them ready for the next.
 const Moments& BlockCalibration::observe(Stage stage, const StageWants& wants) {
-  const int64_t length = stream_.length(), count = length * model_.config().hidden;
+  const int64_t length = stream_.length(), hidden = model_.config().hidden, count = length * hidden;
   const int64_t size = block_.input_size(stage);
-  const auto subtract = [count](const float* a, const float* b, float* difference) {
-    for (int64_t k = 0; k < count; ++k) difference[k] = a[k] - b[k];
+  const auto subtract = [](const float* from, int64_t values, float* difference) {
+    for (int64_t k = 0; k < values; ++k) difference[k] -= from[k];
   };
-  // One stage that adds to the stream: `make` computes its input, `apply` is the original module itself.
+  // One stage that adds to the stream: `make` computes its input, `apply` is the original module itself. The
+  // original goes on with each, wanted or not.
   const auto adding_stage = [&](const auto& make, const auto& apply) {
-    collect({size, true, true, wants}, [&](int64_t w, const Places& out) {
+    const std::vector<float>& bias = block_.bias(block_.linears(stage).front()->module);
+    collect({size, true, wants}, [&](int64_t w, const Places& out) {
       FloatBuffer x(count);
       stream_.load(w, x.data());
       make(block_, x.data(), out.input);
-      if (out.drift == nullptr) return;
-      FloatBuffer r(count);
+      if (reference_ == nullptr) return;
+      FloatBuffer r(count), input(length * size);
       reference_->load(w, r.data());
-      subtract(r.data(), x.data(), out.residual);
-      make(*original_, r.data(), out.drift);
-      apply(out.drift, r.data());
+      make(*original_, r.data(), input.data());
+      apply(input.data(), r.data());
       reference_->store(w, r.data());
+      if (out.aim == nullptr) return;
+      subtract(x.data(), count, r.data());
+      for (int64_t t = 0; t < length && !bias.empty(); ++t)
+        subtract(bias.data(), hidden, r.data() + t * hidden);
+      std::copy_n(r.data(), count, out.aim);
     });
   };
   switch (stage) {
     case Stage::attention_input:
-      collect({size, false, false, wants}, [&](int64_t w, const Places& out) {
+      collect({size, false, wants}, [&](int64_t w, const Places& out) {
         FloatBuffer x(count);
         stream_.load(w, x.data());
         block_.attention_input(x.data(), length, out.input);
-        if (out.drift == nullptr) return;
+        if (out.aim == nullptr) return;
         reference_->load(w, x.data());
-        original_->attention_input(x.data(), length, out.drift);
+        original_->attention_input(x.data(), length, out.aim);
+        subtract(out.input, length * size, out.aim);
       });
       break;
     case Stage::attention_output:
@@ -271,23 +268,23 @@ const Moments& BlockCalibration::observe(Stage stage, const StageWants& wants) {
                    [&](const float* input, float* x) { original_->attention_output(input, length, x); });
       break;
     case Stage::mlp_input:
-      collect({size, false, false, wants}, [&](int64_t w, const Places& out) {
+      collect({size, false, wants}, [&](int64_t w, const Places& out) {
         FloatBuffer x(count), attended(length * kept_.columns());
         stream_.load(w, x.data());
         kept_.load(w * length, length, attended.data());
         block_.attention_output(attended.data(), length, x.data());
         stream_.store(w, x.data());
         block_.mlp_input(x.data(), length, out.input);
-        if (out.drift == nullptr) return;
+        if (out.aim == nullptr) return;
         reference_->load(w, x.data());
-        original_->mlp_input(x.data(), length, out.drift);
+        original_->mlp_input(x.data(), length, out.aim);
+        subtract(out.input, length * size, out.aim);
       });
       break;
     case Stage::mlp_output:
       adding_stage([&](const Block& block, const float* x, float* input) { inner(block, x, input); },
                    [&](const float* input, float* x) { original_->mlp_output(input, length, x); });
   }
-  if (wants.centred) take_out_means();
   return moments_;
 }
 

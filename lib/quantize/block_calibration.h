@@ -64,24 +64,24 @@ class BlockCalibration {
   void finish();
 
  private:
-  // Where one window's activations go; drift and residual are null without a reference.
+  // Where one window's activations go.
   struct Places {
-    float* input;     // [length, in]: what the quantized model's modules see
-    float* drift;     // [length, in]: the original model's, before the difference is taken
-    float* residual;  // [length, hidden]: original minus quantized stream, for stages that add to it
+    float* input;  // [length, in]: what the quantized model's modules see
+    float* aim;    // [length, in] or [length, hidden]: x* - x or y of Moments; null if nobody wants it
   };
   using WindowWork = std::function<void(int64_t window, const Places& out)>;
   struct Gather {
-    int64_t size = 0;       // input channels
-    bool residual = false;  // the stage's module adds to the residual stream
-    bool keep = false;      // the inputs are dear to compute: keep them for what follows
+    int64_t size = 0;  // input channels
+    // The stage's module adds to the residual stream. Its inputs are dear to compute: they are kept for what
+    // follows.
+    bool adds = false;
     StageWants wants = {};
   };
   void collect(const Gather& gather, const WindowWork& work);
   void prepare(const Gather& gather);
-  void add_means(const FloatBuffer& values, int64_t rows, int64_t columns, std::vector<double>& sums) const;
-  void shift(const FloatBuffer& inputs, int64_t rows, int64_t columns);
-  void take_out_means();
+  static void add_means(const FloatBuffer& values, int64_t rows, std::vector<double>& sums);
+  static void shift(const FloatBuffer& values, int64_t rows, std::vector<float>& offset, int64_t columns);
+  void take_out_means(bool adds);
   void attend(const Block& block, const float* x, float* attended) const;
   void inner(const Block& block, const float* x, float* inner) const;
 
@@ -93,9 +93,10 @@ class BlockCalibration {
   std::optional<Block> original_;
   RotaryTable rotary_;
   Moments moments_;
-  FloatBuffer hessian_, drift_, residual_;
-  std::vector<float> offset_;  // taken out of the inputs before the sums, if they are centred
-  std::vector<double> input_sums_, drift_sums_, residual_sums_;
+  FloatBuffer hessian_, cross_;  // sums of x x^T and of the aims with x^T
+  // Centred: what was taken out of inputs and aims before the sums, and the sums of what was left.
+  std::vector<float> input_offset_, aim_offset_;
+  std::vector<double> input_sums_, aim_sums_;
   std::vector<AlignedBuffer> replaced_;
   int64_t index_;
 };

@@ -100,17 +100,18 @@ TileErrors judge(const Job& job, const float* weight, int64_t rows, SolvedRows& 
   return errors;
 }
 
-// What the module's bias must take up of rows [begin, begin + rows): the mean of W x* + (r* - r) - Q x.
+// What the module's bias must take up of rows [begin, begin + rows): the mean of W x* - Q x, or of y - Q x.
 void mean_shift(const Job& job, const SolvedRows& solved, int64_t begin, int64_t rows, float* shift) {
   const Moments& m = job.moments;
   const int64_t n = job.info.in;
   for (int64_t r = 0; r < rows; ++r) {
     const float* weight = job.weight.data() + (begin + r) * n;
-    double sum = m.residual == nullptr ? 0 : m.residual_mean[static_cast<size_t>(begin + r)];
+    double sum = m.wanted == nullptr ? 0 : m.wanted_mean[static_cast<size_t>(begin + r)];
     for (int64_t i = 0; i < n; ++i) {
-      const float value = solved.aim[r * n + i] - solved.difference[r * n + i];
-      sum += static_cast<double>(weight[i]) * m.drift_mean[static_cast<size_t>(i)] +
-             (static_cast<double>(weight[i]) - value) * m.input_mean[static_cast<size_t>(i)];
+      const auto at = static_cast<size_t>(i);
+      const double value = solved.aim[r * n + i] - solved.difference[r * n + i];
+      if (m.wanted == nullptr) sum += static_cast<double>(weight[i]) * (m.drift_mean[at] + m.input_mean[at]);
+      sum -= value * m.input_mean[at];
     }
     shift[begin + r] = static_cast<float>(sum);
   }
@@ -197,7 +198,7 @@ ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) co
   const FloatBuffer weight = read_out_in(task);
   const PreparedMoments prepared = prepare_moments(hessian, info.in, gptq, info.name);
   const Moments& moments = *task.moments;
-  const bool follow = follows_original(settings) && moments.drift != nullptr;
+  const bool follow = follows_original(settings) && (moments.drift != nullptr || moments.wanted != nullptr);
   const Job job{info, gptq, moments, prepared, weight};
   ModuleResult result;
   result.tensor = empty_tensor(info, storage(info, settings));
@@ -210,8 +211,9 @@ ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) co
     Correction correction;
     if (follow) {
       correction.drift = moments.drift;
+      correction.hessian = hessian;
       correction.strength = correction_strength(info.in, moments.tokens);
-      if (moments.residual != nullptr) correction.residual = moments.residual + begin * info.in;
+      if (moments.wanted != nullptr) correction.wanted = moments.wanted + begin * info.in;
     }
     SolvedRows solved = solve_rows(rows, end - begin, correction, prepared, gptq, info.name);
     tiles[static_cast<size_t>(begin / kRowLanes)] = judge(job, rows, end - begin, solved);

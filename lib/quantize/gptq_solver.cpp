@@ -174,7 +174,7 @@ void TileSolver::round_column(int64_t position, float pivot, float* error) {
   }
 }
 
-// tile.aim = W + (W D + E) H^-1, with H = R R^T.
+// tile.aim = W + W D H^-1 or W + (Y - W H) H^-1; dividing by H = R R^T, damped.
 void set_aim(const float* weight, int64_t rows, const Correction& correction, const PreparedMoments& moments,
              GptqTile& tile) {
   const int64_t n = tile.columns;
@@ -185,16 +185,15 @@ void set_aim(const float* weight, int64_t rows, const Correction& correction, co
     }
   };
   transpose(weight, tile.aim.data());
-  if (correction.drift == nullptr && correction.residual == nullptr) return;
-  FloatBuffer wanted(rows * n), solved(n * kRowLanes);
-  if (correction.residual != nullptr) {
-    std::copy_n(correction.residual, rows * n, wanted.data());
+  if (correction.drift == nullptr && correction.wanted == nullptr) return;
+  FloatBuffer missing(rows * n), solved(n * kRowLanes);
+  if (correction.wanted != nullptr) {
+    std::copy_n(correction.wanted, rows * n, missing.data());
+    sgemm(false, false, {rows, n, n}, -1, weight, n, correction.hessian, n, 1, missing.data(), n);
   } else {
-    std::fill_n(wanted.data(), rows * n, 0.0f);
+    sgemm(false, false, {rows, n, n}, 1, weight, n, correction.drift, n, 0, missing.data(), n);
   }
-  if (correction.drift != nullptr)
-    sgemm(false, false, {rows, n, n}, 1, weight, n, correction.drift, n, 1, wanted.data(), n);
-  transpose(wanted.data(), solved.data());
+  transpose(missing.data(), solved.data());
   solve_factored(moments.factor, solved.data(), kRowLanes);
   for (int64_t k = 0; k < n * kRowLanes; ++k) tile.aim[k] += correction.strength * solved[k];
 }

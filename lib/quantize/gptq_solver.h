@@ -49,12 +49,14 @@ PreparedMoments prepare_moments(const float* hessian, int64_t columns, const Gpt
                                 const std::string& module);
 
 // Where the rows of a tile should go instead of W, so that the quantized module answers its own inputs x as
-// the original answered the original's x* (and makes up for the drift of the residual stream r it adds to):
-// the least squares solution W + (W D + E) H^-1, with D = sum (x* - x) x^T and E = sum (r* - r) x^T.
+// the original answered the original's x*: the least squares solution W + W D H^-1, or W + (Y - W H) H^-1
+// where what the module should give is known itself; D and Y as Moments::drift and wanted. Columns in the
+// checkpoint's order.
 struct Correction {
-  const float* drift = nullptr;     // D [columns, columns], columns in the checkpoint's order; null: none
-  const float* residual = nullptr;  // E's rows of this tile [rows, columns]; null: none
-  float strength = 1;               // share of the way to go
+  const float* drift = nullptr;    // D [columns, columns]; null: none
+  const float* wanted = nullptr;   // the tile's rows of Y [rows, columns]; null: none
+  const float* hessian = nullptr;  // H undamped, with `wanted`
+  float strength = 1;              // share of the way to go
 };
 
 // Up to 64 rows at work. All matrices lie transposed, [columns, 64]: positions of the order down, output

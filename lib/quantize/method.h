@@ -48,17 +48,19 @@ struct Storage {
 };
 
 // Second moments of a module's inputs over the calibration tokens, f32 row-major. x is what the module reads
-// in the model as quantized so far; x* what it reads in the original model; r and r* are the residual streams
-// that the module's output is added to.
+// in the model as quantized so far; x* what it reads in the original model. A module that adds its output to
+// the residual stream is told instead what it should add: y = r* + W x* - r, with r and r* the streams of the
+// two models before it, makes up for their distance too.
 struct Moments {
   int64_t tokens = 0;
-  const float* hessian = nullptr;   // H = sum of x x^T [in, in], both triangles
-  const float* drift = nullptr;     // sum of (x* - x) x^T [in, in]; null: the original was not followed
-  const float* residual = nullptr;  // sum of (r* - r) x^T [hidden, in]; null: not added to the stream
+  const float* hessian = nullptr;  // H = sum of x x^T [in, in], both triangles
+  // One of these, if the original was followed: sum of (x* - x) x^T [in, in], or sum of y x^T [hidden, in].
+  const float* drift = nullptr;
+  const float* wanted = nullptr;
   // The means were taken out of the sums above, and a bias makes up for them (ModuleResult::bias_shift): the
-  // means over the tokens of x, x* - x, r* - r.
+  // means over the tokens of x, x* - x, y.
   bool centred = false;
-  std::vector<float> input_mean, drift_mean, residual_mean;
+  std::vector<float> input_mean, drift_mean, wanted_mean;
   // The mean of |x| by channel; for Method::scale_stage only.
   std::vector<float> input_magnitude;
 };
@@ -128,7 +130,7 @@ class Method {
   virtual int version() const = 0;
   virtual std::vector<Parameter> parameters() const = 0;
   virtual bool needs_calibration() const { return false; }
-  // Asks for the moments against the original model (Moments::drift and residual).
+  // Asks for the moments against the original model (Moments::drift and wanted).
   virtual bool wants_reference(const Settings& /*settings*/) const { return false; }
   // Throws usage for what the declaration cannot say (a block size that is no power of two).
   // resolve_settings() calls it.
