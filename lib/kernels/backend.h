@@ -39,7 +39,10 @@ class Backend {
   // y [tokens, out] = x [tokens, in] W^T (+ bias [out] unless null), or y += that.
   virtual void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y,
                       bool add) const = 0;
-  // The same, without adding, for several modules that read one input.
+  // Keeps with a weight what products of many tokens would make of it each time. The memory that it returns
+  // must outlive the weight's use; empty: there is nothing to keep, or it would be too large.
+  virtual AlignedBuffer pack(Weight& /*weight*/) const { return {}; }
+  // The same as linear(), without adding, for several modules that read one input.
   struct Output {
     const Weight* weight;
     const float* bias;  // or null

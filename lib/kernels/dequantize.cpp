@@ -51,7 +51,7 @@ void dense_part(const TensorView& values, int64_t first, int64_t count, float* o
   const std::byte* at = values.bytes.data() + first * dtype_size(values.dtype);
   switch (values.dtype) {
     case DType::f16:
-      return simd::from_f16(at, count, out);
+      return simd::from_f16(at, count, 1.0f, out);
     case DType::bf16:
       return simd::from_bf16(at, count, out);
     case DType::f32:

@@ -82,22 +82,32 @@ void linear_many(const float* x, int64_t tokens, const Weight& weight, float* y,
   }
 }
 
-// Stored rows [begin, end) as the right operand of a product, rounded to bf16.
-Panels narrow_slab(const Weight& weight, int64_t begin, int64_t end) {
-  const bool straight = weight.orientation == Orientation::out_in;
-  const int64_t columns = stored_columns(weight), rows = end - begin;
-  const MatrixLayout layout =
-      straight ? MatrixLayout{rows, columns, columns, true} : MatrixLayout{columns, rows, columns, false};
-  const Panels panels =
-      panels_at(narrow_scratch<Narrow::weight>(panel_values(layout.lines, layout.inner)), layout.inner);
+// As the right operand of a product, stored rows are lines or steps of the inner dimension.
+MatrixLayout slab_layout(const Weight& weight, int64_t rows) {
+  const int64_t columns = stored_columns(weight);
+  return weight.orientation == Orientation::out_in ? MatrixLayout{rows, columns, columns, true}
+                                                   : MatrixLayout{columns, rows, columns, false};
+}
+
+// Stored rows [begin, end) as the right operand, rounded to bf16.
+void pack_slab(const Weight& weight, int64_t begin, int64_t end, const Panels& panels) {
+  const int64_t columns = stored_columns(weight);
+  const MatrixLayout layout = slab_layout(weight, end - begin);
   if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
     const std::byte* data = dense->values.bytes.data();
     if (dense->values.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(data) % sizeof(uint16_t) == 0) {
       pack_panels(reinterpret_cast<const uint16_t*>(data) + begin * columns, layout, TileForm::right, panels);
-      return panels;
+      return;
     }
   }
   pack_panels(slab(weight, begin, end), layout, TileForm::right, panels);
+}
+
+Panels narrow_slab(const Weight& weight, int64_t begin, int64_t end) {
+  const MatrixLayout layout = slab_layout(weight, end - begin);
+  const Panels panels =
+      panels_at(narrow_scratch<Narrow::weight>(panel_values(layout.lines, layout.inner)), layout.inner);
+  pack_slab(weight, begin, end, panels);
   return panels;
 }
 
@@ -110,6 +120,11 @@ Panels narrow_tokens(const float* x, int64_t tokens, int64_t in) {
 
 // y += x W^T for many tokens, both rounded to bf16.
 void linear_narrow(const Panels& left, int64_t tokens, const Weight& weight, float* y, bool add) {
+  if (weight.packed != nullptr) {
+    auto* values = reinterpret_cast<uint16_t*>(const_cast<std::byte*>(weight.packed));
+    return tile_products(left, panels_at(values, weight.in), {tokens, weight.out, weight.in}, y, weight.out,
+                         add);
+  }
   const bool straight = weight.orientation == Orientation::out_in;
   const int64_t rows = stored_rows(weight);
   // Stored [in, out], a slab is a part of the inner dimension: whole tiles.
@@ -177,6 +192,15 @@ class Fast final : public Backend {
     } else {
       linear_many(x, tokens, weight, y, add);
     }
+  }
+
+  AlignedBuffer pack(Weight& weight) const override {
+    if (products_ != Products::bf16 || weight.out * weight.in > kSlabFloats) return {};
+    AlignedBuffer memory(2 * panel_values(weight.out, weight.in));
+    pack_slab(weight, 0, stored_rows(weight),
+              panels_at(reinterpret_cast<uint16_t*>(memory.data()), weight.in));
+    weight.packed = memory.data();
+    return memory;
   }
 
   void linears(const float* x, int64_t tokens, std::span<const Output> outputs) const override {

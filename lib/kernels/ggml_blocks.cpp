@@ -137,7 +137,7 @@ void dequantize_ggml(GgmlType type, const std::byte* blocks, int64_t count, floa
       std::memcpy(out, blocks, static_cast<size_t>(count) * sizeof(float));
       return;
     case GgmlType::f16:
-      return simd::from_f16(blocks, count, out);
+      return simd::from_f16(blocks, count, 1.0f, out);
     case GgmlType::bf16:
       return simd::from_bf16(blocks, count, out);
     case GgmlType::q4_0:

@@ -77,7 +77,10 @@ void Operand::set(const float* values, int64_t rows, int64_t columns) {
   if (products_ == Products::f32) return;
   const int64_t bytes = 2 * panel_values(columns, rows);
   const auto memory = [&](AlignedBuffer& buffer) {
-    if (buffer.size() < bytes) buffer = AlignedBuffer(bytes);
+    if (buffer.size() < bytes) {
+      buffer = {};
+      buffer = AlignedBuffer(bytes);
+    }
     return panels_at(reinterpret_cast<uint16_t*>(buffer.data()), rows);
   };
   const MatrixLayout layout{columns, rows, columns, false};

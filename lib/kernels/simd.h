@@ -28,8 +28,8 @@ float softmax(float* x, int64_t count, float scale);
 // the slices so far).
 void accumulate_softmax(const float* x, int64_t count, float& maximum, double& sum);
 
-// f16 / bf16 bits to f32, from any alignment.
-void from_f16(const std::byte* in, int64_t count, float* out);
+// f16 bits, from any alignment, to f32 times factor; bf16 bits to f32.
+void from_f16(const std::byte* in, int64_t count, float factor, float* out);
 void from_bf16(const std::byte* in, int64_t count, float* out);
 // f32 times factor to f16 bits, round to nearest even.
 void to_f16(const float* in, int64_t count, float factor, std::byte* out);

@@ -22,17 +22,18 @@ HWY_INLINE size_t lanes() {
   return hn::Lanes(F());
 }
 
-void FromF16(const std::byte* in, int64_t count, float* out) {
+void FromF16(const std::byte* in, int64_t count, float factor, float* out) {
   const F d;
+  const V f = hn::Set(d, factor);
   const hn::Rebind<hwy::float16_t, F> d16;
   const hn::Rebind<uint16_t, F> du16;
   const auto n = static_cast<int64_t>(lanes());
   int64_t i = 0;
   for (; i + n <= count; i += n) {
     const auto bits = hn::LoadU(du16, reinterpret_cast<const uint16_t*>(in + 2 * i));
-    hn::StoreU(hn::PromoteTo(d, hn::BitCast(d16, bits)), d, out + i);
+    hn::StoreU(hn::Mul(hn::PromoteTo(d, hn::BitCast(d16, bits)), f), d, out + i);
   }
-  for (; i < count; ++i) out[i] = f16_to_f32(load<uint16_t>(in + 2 * i));
+  for (; i < count; ++i) out[i] = f16_to_f32(load<uint16_t>(in + 2 * i)) * factor;
 }
 
 void FromBf16(const std::byte* in, int64_t count, float* out) {
@@ -225,8 +226,8 @@ HWY_EXPORT(FromQ40);
 HWY_EXPORT(FromQ41);
 HWY_EXPORT(FromQ80);
 
-void from_f16(const std::byte* in, int64_t count, float* out) {
-  HWY_DYNAMIC_DISPATCH(FromF16)(in, count, out);
+void from_f16(const std::byte* in, int64_t count, float factor, float* out) {
+  HWY_DYNAMIC_DISPATCH(FromF16)(in, count, factor, out);
 }
 void from_bf16(const std::byte* in, int64_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(FromBf16)(in, count, out);

@@ -142,6 +142,15 @@ const Weight& Block::weight(const std::string& module) const {
   return const_cast<Block*>(this)->find(module).weight;
 }
 
+std::vector<AlignedBuffer> Block::pack_weights() {
+  std::vector<AlignedBuffer> memory;
+  const auto pack = [&](Linear& linear) { memory.push_back(backend_.pack(linear.weight)); };
+  for (Linear& linear : qkv_) pack(linear);
+  for (Linear& linear : gate_) pack(linear);
+  for (Linear* linear : {&output_, &up_, &down_}) pack(*linear);
+  return memory;
+}
+
 void Block::set_weight(const std::string& module, const Weight& weight) {
   Linear& linear = find(module);
   if (weight.out != linear.spec.out || weight.in != linear.spec.in)
@@ -246,14 +255,22 @@ void Block::attention_output(const float* attended, int64_t tokens, float* x) co
 }
 
 void Block::mlp_inner(const float* h, int64_t tokens, float* inner) const {
-  if (gate_.empty()) {
-    apply(up_, h, tokens, inner, false);
-    backend_.activate(config_.activation, inner, nullptr, tokens * config_.intermediate);
-    return;
+  // Packed weights cost nothing to begin with again: what they make is activated while it is in a near cache.
+  constexpr int64_t kNear = 128;
+  const int64_t most = up_.weight.packed != nullptr ? std::min(tokens, kNear) : tokens;
+  FloatBuffer up(gate_.empty() ? 0 : most * config_.intermediate, MemoryKind::activations);
+  for (int64_t begin = 0; begin < tokens; begin += most) {
+    const int64_t count = std::min(most, tokens - begin), values = count * config_.intermediate;
+    const float* from = h + begin * config_.hidden;
+    float* to = inner + begin * config_.intermediate;
+    if (gate_.empty()) {
+      apply(up_, from, count, to, false);
+      backend_.activate(config_.activation, to, nullptr, values);
+    } else {
+      apply({{&gate_[0], to}, {&up_, up.data()}}, from, count);
+      backend_.activate(config_.activation, to, up.data(), values);
+    }
   }
-  FloatBuffer up(tokens * config_.intermediate, MemoryKind::activations);
-  apply({{&gate_[0], inner}, {&up_, up.data()}}, h, tokens);
-  backend_.activate(config_.activation, inner, up.data(), tokens * config_.intermediate);
 }
 
 void Block::mlp_output(const float* inner, int64_t tokens, float* x) const {

@@ -45,6 +45,8 @@ class Block {
   std::vector<const LinearSpec*> linears(Stage stage) const;
   int64_t input_size(Stage stage) const;
   const Weight& weight(const std::string& module) const;
+  // Packs all weights for the backend's products (Backend::pack); the memory must outlive their use.
+  std::vector<AlignedBuffer> pack_weights();
   // Goes on with another weight of the same shape (the view's owner must outlive its use).
   void set_weight(const std::string& module, const Weight& weight);
   // Adds everything that this block holds.

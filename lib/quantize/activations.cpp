@@ -110,8 +110,7 @@ void HalfRows::load(int64_t first_row, int64_t rows, float* values) const {
     }
     const std::byte* in = file_ < 0 ? halves_.data() + offset : packed.data();
     for (int64_t r = 0; r < count; ++r, values += columns_) {
-      simd::from_f16(in + r * columns_ * 2, columns_, values);
-      simd::dequantize_group(values, columns_, 0.0f, scales_[first_row + begin + r]);
+      simd::from_f16(in + r * columns_ * 2, columns_, scales_[first_row + begin + r], values);
     }
   }
 }

@@ -16,7 +16,7 @@ namespace {
 // Floats of inputs that are held at once before they are added to the moments: long inner products for the
 // matrix library, and enough windows for the threads to share.
 constexpr int64_t kBatchFloats = int64_t{14} << 18;
-constexpr int64_t kBatchTokens = 8192;
+constexpr int64_t kBatchTokens = 4096;
 // Fewer windows than this go through a block one after the other.
 constexpr int64_t kManyWindows = 4;
 
@@ -36,6 +36,19 @@ void subtract_means(const FloatBuffer& m, int64_t columns, int64_t tokens, const
     for (int64_t j = 0; j < columns; ++j)
       row[j] = static_cast<float>(row[j] - factor * right[static_cast<size_t>(j)]);
   });
+}
+
+// The most columns that a stage keeps of its inputs.
+int64_t kept_columns(const ModelConfig& config) {
+  return std::max(config.intermediate, config.heads * config.head_dim);
+}
+
+const FloatBuffer& grown(FloatBuffer& buffer, int64_t count) {
+  if (buffer.size() < count) {
+    buffer = {};
+    buffer = FloatBuffer(count);
+  }
+  return buffer;
 }
 
 FloatBuffer zeros(int64_t count) {
@@ -92,16 +105,23 @@ void ResidualStream::begin(const Model& model, const CalibrationSet& calibration
   });
 }
 
+CalibrationMemory::CalibrationMemory(const Model& model, const CalibrationSet& calibration,
+                                     const Path& scratch)
+    : kept(calibration.tokens(), kept_columns(model.config()), scratch),
+      x(model.backend().products()),
+      aim(model.backend().products(), Operand::Side::left) {}
+
 BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualStream& stream,
-                                   ResidualStream* reference, HalfRows& kept)
+                                   ResidualStream* reference, CalibrationMemory& memory)
     : model_(model),
       stream_(stream),
       reference_(reference),
-      kept_(kept),
+      memory_(memory),
       block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
              model.backend()),
       rotary_(model.config().rope, 0, stream.length()),
       index_(index) {
+  packed_ = block_.pack_weights();
   if (reference_ != nullptr) original_.emplace(block_);
 }
 
@@ -123,7 +143,7 @@ void BlockCalibration::prepare(const Gather& gather) {
   aim_offset_.clear();
   input_sums_.assign(static_cast<size_t>(size), 0.0);
   aim_sums_.assign(static_cast<size_t>(aim_size), 0.0);
-  if (gather.adds) kept_.reshape(size);
+  if (gather.adds) memory_.kept.reshape(size);
 }
 
 void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows, std::vector<double>& sums) {
@@ -160,8 +180,8 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
   const StageWants& wants = gather.wants;
   const Backend& backend = model_.backend();
   const int64_t batch = batch_windows(length, size, stream_.windows());
-  const FloatBuffer inputs(batch * length * size), aims(wants.drift ? batch * length * aim_size : 0);
-  Operand x(backend.products()), aim(backend.products(), Operand::Side::left);
+  const FloatBuffer& inputs = grown(memory_.inputs, batch * length * size);
+  const FloatBuffer& aims = grown(memory_.aims, wants.drift ? batch * length * aim_size : 0);
   for (int64_t first = 0; first < stream_.windows(); first += batch) {
     check_interrupt();
     const int64_t count = std::min(batch, stream_.windows() - first), rows = count * length;
@@ -173,7 +193,7 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
           (wants.drift && !backend.all_finite(out.aim, length * aim_size))) {
         throw Error(ErrorKind::failed, "NaN or Inf in the activations of block " + std::to_string(index_));
       }
-      if (gather.adds) kept_.store(w * length, length, out.input);
+      if (gather.adds) memory_.kept.store(w * length, length, out.input);
     });
     if (!wants.moments) continue;
     if (wants.centred) {
@@ -182,11 +202,11 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
       add_means(inputs, rows, input_sums_);
       add_means(aims, rows, aim_sums_);
     }
-    x.set(inputs.data(), rows, size);
-    add_moments(x, rows, hessian_.data());
+    memory_.x.set(inputs.data(), rows, size);
+    add_moments(memory_.x, rows, hessian_.data());
     if (!wants.drift) continue;
-    aim.set(aims.data(), rows, aim_size);
-    add_products(aim, x, rows, cross_.data());
+    memory_.aim.set(aims.data(), rows, aim_size);
+    add_products(memory_.aim, memory_.x, rows, cross_.data());
   }
   if (wants.moments) mirror_moments(hessian_.data(), size);
   if (wants.centred) take_out_means(gather.adds);
@@ -269,9 +289,9 @@ const Moments& BlockCalibration::observe(Stage stage, const StageWants& wants) {
       break;
     case Stage::mlp_input:
       collect({size, false, wants}, [&](int64_t w, const Places& out) {
-        FloatBuffer x(count), attended(length * kept_.columns());
+        FloatBuffer x(count), attended(length * memory_.kept.columns());
         stream_.load(w, x.data());
-        kept_.load(w * length, length, attended.data());
+        memory_.kept.load(w * length, length, attended.data());
         block_.attention_output(attended.data(), length, x.data());
         stream_.store(w, x.data());
         block_.mlp_input(x.data(), length, out.input);
@@ -303,9 +323,10 @@ void BlockCalibration::replace(const std::string& module, const Weight& weight) 
   const Shape shape =
       weight.orientation == Orientation::out_in ? Shape{weight.out, weight.in} : Shape{weight.in, weight.out};
   const Bytes bytes(kept.data(), static_cast<size_t>(kept.size()));
-  block_.set_weight(module,
-                    Weight{weight.out, weight.in, weight.orientation, DenseWeight{{type, shape, bytes}}});
+  Weight dense{weight.out, weight.in, weight.orientation, DenseWeight{{type, shape, bytes}}};
+  replaced_.push_back(model_.backend().pack(dense));
   replaced_.push_back(std::move(kept));
+  block_.set_weight(module, dense);
 }
 
 void BlockCalibration::set_bias(const std::string& module, const std::vector<float>& bias) {
@@ -323,7 +344,7 @@ void BlockCalibration::finish() {
   const auto body = [&](int64_t w) {
     FloatBuffer inner(length * size), x(length * hidden);
     stream_.load(w, x.data());
-    kept_.load(w * length, length, inner.data());
+    memory_.kept.load(w * length, length, inner.data());
     block_.mlp_output(inner.data(), length, x.data());
     stream_.store(w, x.data());
   };
@@ -377,10 +398,6 @@ int64_t trial_windows(const Model& model, const CalibrationSet& calibration) {
   const ModelConfig& c = model.config();
   return batch_windows(calibration.length, std::max(c.intermediate, c.heads * c.head_dim),
                        static_cast<int64_t>(calibration.windows.size()));
-}
-
-int64_t kept_columns(const ModelConfig& config) {
-  return std::max(config.intermediate, config.heads * config.head_dim);
 }
 
 ActivationBytes activation_bytes(const Model& model, const CalibrationSet& calibration, bool reference) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/kernels/matmul.h"
 #include "lib/model/model.h"
 #include "lib/quantize/activations.h"
 #include "lib/quantize/calibration.h"
@@ -43,15 +44,22 @@ struct StageWants {
   bool centred = false;  // the means taken out; with drift only
 };
 
+// Memory that the calibrations of all blocks use in turn.
+struct CalibrationMemory {
+  CalibrationMemory(const Model& model, const CalibrationSet& calibration, const Path& scratch = {});
+  HalfRows kept;             // inputs that are dear to compute, of every token; scratch: see HalfRows
+  FloatBuffer inputs, aims;  // of a batch
+  Operand x, aim;
+};
+
 // One block's way: for each stage observe() its input over all windows, replace() the modules that read it;
 // finish() leaves the stream as the quantized block makes it. The original model's stream goes along one
 // stage behind, so that nothing but the stream itself is kept of it. Sums over windows have a fixed order.
 class BlockCalibration {
  public:
-  // reference: the original model's stream, or null. kept: memory for the inputs that are dear to compute, of
-  // every token and kept_columns() wide; one serves all blocks.
+  // reference: the original model's stream, or null.
   BlockCalibration(const Model& model, int64_t index, ResidualStream& stream, ResidualStream* reference,
-                   HalfRows& kept);
+                   CalibrationMemory& memory);
 
   // Stages in order, each once. The moments live until the next call. Throws `failed` naming the block if the
   // inputs are not finite.
@@ -88,7 +96,7 @@ class BlockCalibration {
   const Model& model_;
   ResidualStream& stream_;
   ResidualStream* reference_;
-  HalfRows& kept_;  // inputs of the last stage that keeps them
+  CalibrationMemory& memory_;
   Block block_;
   std::optional<Block> original_;
   RotaryTable rotary_;
@@ -97,7 +105,7 @@ class BlockCalibration {
   // Centred: what was taken out of inputs and aims before the sums, and the sums of what was left.
   std::vector<float> input_offset_, aim_offset_;
   std::vector<double> input_sums_, aim_sums_;
-  std::vector<AlignedBuffer> replaced_;
+  std::vector<AlignedBuffer> packed_, replaced_;
   int64_t index_;
 };
 
@@ -118,9 +126,6 @@ int64_t batch_windows(int64_t length, int64_t size, int64_t windows);
 // The windows of a batch, side by side unless they are few: then each on all threads, because long windows
 // of wide models would hold too much memory side by side.
 void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)>& body);
-
-// The most columns that a stage keeps of its inputs.
-int64_t kept_columns(const ModelConfig& config);
 
 // Windows that are enough to time a block.
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration);

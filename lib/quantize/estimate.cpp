@@ -182,12 +182,13 @@ CalibrationSet trial_set(const CalibrationSet& calibration, int64_t count, int64
 }
 
 // Seconds of the first block's calibration over these windows.
-double calibration_seconds(const Model& model, const CalibrationSet& windows, bool follow, HalfRows& kept) {
+double calibration_seconds(const Model& model, const CalibrationSet& windows, bool follow,
+                           CalibrationMemory& memory) {
   ResidualStream stream(model, windows);
   std::optional<ResidualStream> reference;
   if (follow) reference.emplace(model, windows);
   const auto start = Clock::now();
-  BlockCalibration block(model, 0, stream, reference ? &*reference : nullptr, kept);
+  BlockCalibration block(model, 0, stream, reference ? &*reference : nullptr, memory);
   for (const Stage stage : kStages) block.observe(stage, {true, follow, false});
   block.finish();
   return seconds_since(start);
@@ -201,10 +202,11 @@ double block_seconds(const Model& model, const Plan& plan, const CalibrationSet&
   const int64_t windows = trial_windows(model, trial_set(calibration, calibration.windows.size(), length));
   const CalibrationSet few = trial_set(calibration, windows, length);
   const CalibrationSet twice = trial_set(calibration, 2 * windows, length);
-  HalfRows kept(twice.tokens(), kept_columns(model.config()));
+  CalibrationMemory memory(model, twice);
   const auto timed = [&](const CalibrationSet& set) {
-    const double seconds = calibration_seconds(model, set, follow, kept);
-    return seconds < kShortTrial ? std::min(seconds, calibration_seconds(model, set, follow, kept)) : seconds;
+    const double seconds = calibration_seconds(model, set, follow, memory);
+    return seconds < kShortTrial ? std::min(seconds, calibration_seconds(model, set, follow, memory))
+                                 : seconds;
   };
   // The longer one comes first: pages of weights read for the first time then make the estimate too long.
   const double two = timed(twice), one = timed(few);

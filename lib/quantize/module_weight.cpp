@@ -113,7 +113,7 @@ void read_values(const ModuleTask& task, int64_t begin, int64_t count, float* va
   const TensorView& view = task.weight;
   const std::byte* at = view.bytes.data() + begin * dtype_size(view.dtype);
   if (view.dtype == DType::bf16) return simd::from_bf16(at, count, values);
-  if (view.dtype == DType::f16) return simd::from_f16(at, count, values);
+  if (view.dtype == DType::f16) return simd::from_f16(at, count, 1.0f, values);
   read_floats(view, begin, count, values, task.info.name);
 }
 

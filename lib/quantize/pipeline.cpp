@@ -133,7 +133,7 @@ class CalibratedRun {
         options_(options),
         worker_(worker),
         stream_(model, calibration, options.stream_scratch),
-        kept_(calibration.tokens(), kept_columns(model.config()), options.kept_scratch) {
+        memory_(model, calibration, options.kept_scratch) {
     if (plan.wants_reference()) reference_.emplace(model, calibration, options.stream_scratch);
     if (const auto table = model.source().find(model.spec().embedding + ".weight"))
       model.source().release(*table);
@@ -180,7 +180,7 @@ class CalibratedRun {
     const Modules all = block_modules(plan_, index);
     const BlockScaling scaling = scale_block(model_, index, all, stream_);
     worker_.put(scaling);
-    BlockCalibration block(model_, index, stream_, reference(), kept_);
+    BlockCalibration block(model_, index, stream_, reference(), memory_);
     scaling.apply(block);
     for (const Stage stage : kStages) {
       Modules modules;
@@ -193,9 +193,17 @@ class CalibratedRun {
         if (!result.bias_shift.empty()) worker_.shift_bias(*planned, result.bias_shift, block);
       }
     }
-    block.finish();
+    if (leads_on(index)) block.finish();
     // The original weights were read again and again until here.
     for (const PlannedModule* planned : all) worker_.release(*planned);
+  }
+
+  // Somebody reads what the block makes of the stream.
+  bool leads_on(int64_t index) const {
+    return index + 1 < model_.config().layers ||
+           std::any_of(plan_.modules.begin(), plan_.modules.end(), [](const PlannedModule& module) {
+             return module.role == PlannedModule::Role::output;
+           });
   }
 
   void output() {
@@ -214,7 +222,7 @@ class CalibratedRun {
   Worker& worker_;
   ResidualStream stream_;
   std::optional<ResidualStream> reference_;
-  HalfRows kept_;
+  CalibrationMemory memory_;
 };
 
 // Without calibration. Another thread puts a module while the next one is quantized: the system lets one

@@ -95,6 +95,8 @@ struct Weight {
   int64_t in = 0;   // input channels
   Orientation orientation = Orientation::out_in;
   std::variant<DenseWeight, IntegerGrid, Int8Rows, FloatBlocks, GgmlBlocks> storage;
+  // What a backend made of it for its products (Backend::pack); null: nothing.
+  const std::byte* packed = nullptr;
 
   bool is_dense() const { return std::holds_alternative<DenseWeight>(storage); }
   // Bytes of all parts.

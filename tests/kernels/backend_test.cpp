@@ -287,7 +287,7 @@ TEST(Kernels, SixteenBitConversions) {
   std::vector<std::byte> halves(values.size() * 2);
   std::vector<float> back(values.size());
   simd::to_f16(values.data(), 1003, 0.5f, halves.data());
-  simd::from_f16(halves.data(), 1003, back.data());
+  simd::from_f16(halves.data(), 1003, 1.0f, back.data());
   for (size_t i = 0; i < values.size(); ++i) EXPECT_EQ(back[i], f16_to_f32(f32_to_f16(values[i] * 0.5f)));
   EXPECT_EQ(simd::max_magnitude(values.data(), 1003),
             std::abs(*std::max_element(values.begin(), values.end(),

@@ -110,14 +110,18 @@ TEST(GptqRefine, DifferenceBelongsToCodesAndScales) {
   }
 }
 
-// Inputs of the original, of the quantized model, and residual streams, with everything made from them.
+// Inputs of the original and of the quantized model, how far apart the streams are that the module adds to,
+// and everything made from them.
 struct Followed {
   int64_t tokens = 700, in, out;
+  std::vector<float> weight;
   std::vector<float> x, original, residual;  // [tokens, in], [tokens, in], [tokens, out]
-  std::vector<float> hessian, drift, cross;
+  std::vector<float> hessian, drift, wanted;
   Moments moments;
 
-  Followed(int64_t inputs, int64_t outputs, bool centred) : in(inputs), out(outputs) {
+  // adds: the module adds to the stream.
+  Followed(int64_t inputs, int64_t outputs, bool adds, bool centred)
+      : in(inputs), out(outputs), weight(normal_values(out * in, 14)) {
     original = correlated_inputs(tokens, in, 11);
     x = original;
     const auto noise = normal_values(tokens * in, 12);
@@ -125,59 +129,61 @@ struct Followed {
     residual = normal_values(tokens * out, 13);
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t o = 0; o < out; ++o)
-        residual[t * out + o] = 0.2f * residual[t * out + o] + 0.3f * x[t * in + o];
+        residual[t * out + o] = adds ? 0.2f * residual[t * out + o] + 0.3f * x[t * in + o] : 0.0f;
     }
-    gather(centred);
+    gather(adds, centred);
   }
 
-  void gather(bool centred) {
-    std::vector<double> mean_x(in), mean_d(in), mean_r(out);
-    for (int64_t t = 0; t < tokens; ++t) {
+  // What the original gives of a token, and what it differs by in the stream.
+  double answer(int64_t token, int64_t o) const {
+    double sum = residual[token * out + o];
+    for (int64_t i = 0; i < in; ++i)
+      sum += static_cast<double>(weight[o * in + i]) * original[token * in + i];
+    return sum;
+  }
+
+  void gather(bool adds, bool centred) {
+    const int64_t aims = adds ? out : in;
+    std::vector<double> mean_x(in), mean_aim(aims), h(in * in), cross(aims * in);
+    const auto aim = [&](int64_t t, int64_t k) {
+      return adds ? answer(t, k) : static_cast<double>(original[t * in + k]) - x[t * in + k];
+    };
+    for (int64_t t = 0; centred && t < tokens; ++t) {
       for (int64_t i = 0; i < in; ++i) mean_x[i] += x[t * in + i] / static_cast<double>(tokens);
-      for (int64_t i = 0; i < in; ++i)
-        mean_d[i] += (original[t * in + i] - x[t * in + i]) / static_cast<double>(tokens);
-      for (int64_t o = 0; o < out; ++o) mean_r[o] += residual[t * out + o] / static_cast<double>(tokens);
+      for (int64_t k = 0; k < aims; ++k) mean_aim[k] += aim(t, k) / static_cast<double>(tokens);
     }
-    const double c = centred ? 1 : 0;
-    std::vector<double> h(in * in), d(in * in), e(out * in);
     for (int64_t t = 0; t < tokens; ++t) {
+      std::vector<double> aimed(aims);
+      for (int64_t k = 0; k < aims; ++k) aimed[k] = aim(t, k) - mean_aim[k];
       for (int64_t j = 0; j < in; ++j) {
-        const double xj = x[t * in + j] - c * mean_x[j];
-        for (int64_t i = 0; i < in; ++i) {
-          h[i * in + j] += (x[t * in + i] - c * mean_x[i]) * xj;
-          d[i * in + j] += (original[t * in + i] - x[t * in + i] - c * mean_d[i]) * xj;
-        }
-        for (int64_t o = 0; o < out; ++o) e[o * in + j] += (residual[t * out + o] - c * mean_r[o]) * xj;
+        const double xj = x[t * in + j] - mean_x[j];
+        for (int64_t i = 0; i < in; ++i) h[i * in + j] += (x[t * in + i] - mean_x[i]) * xj;
+        for (int64_t k = 0; k < aims; ++k) cross[k * in + j] += aimed[k] * xj;
       }
     }
     hessian.assign(h.begin(), h.end());
-    drift.assign(d.begin(), d.end());
-    cross.assign(e.begin(), e.end());
+    (adds ? wanted : drift).assign(cross.begin(), cross.end());
     moments.tokens = tokens;
     moments.hessian = hessian.data();
-    moments.drift = drift.data();
-    moments.residual = cross.data();
+    moments.drift = adds ? nullptr : drift.data();
+    moments.wanted = adds ? wanted.data() : nullptr;
     moments.centred = centred;
     if (!centred) return;
     moments.input_mean.assign(mean_x.begin(), mean_x.end());
-    moments.drift_mean.assign(mean_d.begin(), mean_d.end());
-    moments.residual_mean.assign(mean_r.begin(), mean_r.end());
+    (adds ? moments.wanted_mean : moments.drift_mean).assign(mean_aim.begin(), mean_aim.end());
   }
 
   // Squared distance between what the original adds to its stream and what the quantized module, with its
   // bias shifted, adds to the other, over its norm.
-  double error(const std::vector<float>& weight, const std::vector<float>& values,
-               const std::vector<float>& shift) const {
+  double error(const std::vector<float>& values, const std::vector<float>& shift) const {
     double sum = 0, norm = 0;
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t o = 0; o < out; ++o) {
-        double wanted = residual[t * out + o], given = shift.empty() ? 0 : shift[o];
-        for (int64_t i = 0; i < in; ++i) {
-          wanted += static_cast<double>(weight[o * in + i]) * original[t * in + i];
-          given += static_cast<double>(values[o * in + i]) * x[t * in + i];
-        }
-        sum += (wanted - given) * (wanted - given);
-        norm += wanted * wanted;
+        const double due = answer(t, o);
+        double given = shift.empty() ? 0 : shift[o];
+        for (int64_t i = 0; i < in; ++i) given += static_cast<double>(values[o * in + i]) * x[t * in + i];
+        sum += (due - given) * (due - given);
+        norm += due * due;
       }
     }
     return sum / norm;
@@ -186,49 +192,54 @@ struct Followed {
 
 // The aim against the normal equations, solved by plain elimination in f64.
 TEST(GptqCorrection, AimSolvesTheNormalEquations) {
-  const Followed f(140, 30, false);
-  const auto weight = normal_values(f.out * f.in, 14);
-  const GptqSettings settings = settings_with(0, 35, true, ColumnOrder::group_aware, 8);
-  const PreparedMoments moments = prepare_moments(f.hessian.data(), f.in, settings, "m");
-  const SolvedRows solved =
-      solve_rows(weight.data(), f.out, {f.drift.data(), f.cross.data()}, moments, settings, "m");
-  const std::vector<double> h = damped(f.hessian, f.in, settings.damping);
-  // (aim - W) H must equal W D + E.
-  double worst = 0, largest = 0;
-  for (int64_t o = 0; o < f.out; ++o) {
-    for (int64_t j = 0; j < f.in; ++j) {
-      double left = 0, right = f.cross[o * f.in + j];
-      for (int64_t i = 0; i < f.in; ++i) {
-        left += (static_cast<double>(solved.aim[o * f.in + i]) - weight[o * f.in + i]) * h[i * f.in + j];
-        right += static_cast<double>(weight[o * f.in + i]) * f.drift[i * f.in + j];
+  for (const bool adds : {false, true}) {
+    const Followed f(140, 30, adds, false);
+    const GptqSettings settings = settings_with(0, 35, true, ColumnOrder::group_aware, 8);
+    const PreparedMoments moments = prepare_moments(f.hessian.data(), f.in, settings, "m");
+    Correction correction;
+    if (!adds) correction.drift = f.drift.data();
+    if (adds) correction.wanted = f.wanted.data();
+    correction.hessian = f.hessian.data();
+    const SolvedRows solved = solve_rows(f.weight.data(), f.out, correction, moments, settings, "m");
+    const std::vector<double> h = damped(f.hessian, f.in, settings.damping);
+    // (aim - W) H, damped, must equal W D or Y - W H.
+    double worst = 0, largest = 0;
+    for (int64_t o = 0; o < f.out; ++o) {
+      for (int64_t j = 0; j < f.in; ++j) {
+        double left = 0, right = adds ? f.wanted[o * f.in + j] : 0;
+        for (int64_t i = 0; i < f.in; ++i) {
+          const double weight = f.weight[o * f.in + i];
+          left += (static_cast<double>(solved.aim[o * f.in + i]) - weight) * h[i * f.in + j];
+          right += weight * (adds ? -f.hessian[i * f.in + j] : f.drift[i * f.in + j]);
+        }
+        worst = std::max(worst, std::fabs(left - right));
+        largest = std::max(largest, std::fabs(right));
       }
-      worst = std::max(worst, std::fabs(left - right));
-      largest = std::max(largest, std::fabs(right));
     }
+    EXPECT_LT(worst, 1e-3 * largest) << adds;
   }
-  EXPECT_LT(worst, 1e-3 * largest);
 }
 
 TEST(GptqCorrection, FollowsTheOriginalsOutput) {
-  for (const bool centred : {false, true}) {
-    const Followed f(140, 30, centred);
-    const auto weight = normal_values(f.out * f.in, 15);
-    const Tensor tensor = make_tensor(weight, {f.out, f.in});
+  for (const int kind : {0, 1, 2, 3}) {
+    const bool adds = kind / 2 == 1, centred = kind % 2 == 1;
+    const Followed f(140, 30, adds, centred);
+    const Tensor tensor = make_tensor(f.weight, {f.out, f.in});
     ModuleTask task = make_task("m", tensor.view());
     task.moments = &f.moments;
     const Json plain = {{"refine", "codes"}, {"group_size", 35}}, full = {{"group_size", 35}};
     const ModuleResult before = run_method("gptq", task, plain), after = run_method("gptq", task, full);
     EXPECT_EQ(after.bias_shift.size(), centred ? 30u : 0u);
     EXPECT_TRUE(before.bias_shift.empty());
-    const double without = f.error(weight, dequantize(before.tensor), {}),
-                 with = f.error(weight, dequantize(after.tensor), after.bias_shift);
-    EXPECT_LT(with, 0.5 * without) << centred;
+    const double without = f.error(dequantize(before.tensor), {}),
+                 with = f.error(dequantize(after.tensor), after.bias_shift);
+    EXPECT_LT(with, 0.5 * without) << kind;
     if (!centred) continue;
     // The shift leaves no mean error: moving it either way is worse.
     for (const float step : {-0.05f, 0.05f}) {
       std::vector<float> moved = after.bias_shift;
       for (float& value : moved) value += step;
-      EXPECT_GT(f.error(weight, dequantize(after.tensor), moved), with);
+      EXPECT_GT(f.error(dequantize(after.tensor), moved), with) << kind;
     }
   }
 }

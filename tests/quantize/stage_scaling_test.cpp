@@ -239,8 +239,8 @@ TEST(Survey, SeesWhatCalibrationSees) {
   ResidualStream stream(*model, set);
   const Survey survey = survey_block(*model, 0, stream, {std::begin(kStages), std::end(kStages)});
   const Survey again = survey_block(*model, 0, stream, {Stage::mlp_input});
-  HalfRows kept(set.tokens(), kept_columns(model->config()));
-  BlockCalibration block(*model, 0, stream, nullptr, kept);
+  CalibrationMemory memory(*model, set);
+  BlockCalibration block(*model, 0, stream, nullptr, memory);
   for (const Stage stage : kStages) {
     const Moments& seen = block.observe(stage, {true, false, false});
     const SurveyedStage& found = survey.at(stage);
