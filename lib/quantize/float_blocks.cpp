@@ -133,12 +133,7 @@ void quantize_float_blocks(const float* values, int64_t count, FloatBlocks::Tabl
                            float* absmax, std::byte* codes, PointSums* sums) {
   const Ranking& ranking = table == FloatBlocks::Table::nf4 ? kNf4Ranking : kFp4Ranking;
   const int64_t whole = count / block_size;
-  for (int64_t b = 0; b < whole; ++b) {
-    const float* block = values + b * block_size;
-    absmax[b] = simd::max_magnitude(block, block_size);
-    sums[b] = rank_pairs(block, block_size, 1.0f / std::max(absmax[b], kLeastDivisor), absmax[b], ranking,
-                         codes + b * block_size / 2);
-  }
+  rank_blocks(values, whole, block_size, kLeastDivisor, ranking, absmax, codes, sums);
   const int64_t rest = count - whole * block_size;
   if (rest == 0) return;
   // The last, short block is divided instead of multiplied, and an odd length is padded.

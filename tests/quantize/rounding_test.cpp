@@ -222,21 +222,34 @@ TEST(Float4, EveryBlockSizeRoundTrips) {
 }
 
 // The vector search against the definition, a bound itself included: ties go to the lower point.
-TEST(Float4, RanksAreThoseOfTheDefinitionAtEveryBound) {
+// Bounds far from each other, and so near that three share a bin.
+class Ranks : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Float4, Ranks, ::testing::Bool());
+
+TEST_P(Ranks, AreThoseOfTheDefinitionAtEveryBound) {
   std::array<float, 16> points{};
   std::array<uint8_t, 16> order{};
   std::array<float, 15> bounds{};
   for (size_t i = 0; i < 16; ++i) {
-    points[i] = static_cast<float>(i * i) * 0.01f - 1;
+    const auto k = static_cast<float>(i);
+    points[i] = GetParam() ? k * 0.12f + (i % 2 == 0 ? -0.95f : -0.93f) : k * k * 0.008f - 0.9f;
     order[i] = static_cast<uint8_t>(15 - i);
-    if (i < 15) bounds[i] = static_cast<float>(i * i + i) * 0.01f - 1;
+    if (i < 15)
+      bounds[i] = GetParam() ? k * 0.12f + (i % 2 == 0 ? -0.91f : -0.83f) : (k * k + k) * 0.008f - 0.9f;
   }
   const Ranking ranking(points, order, bounds);
-  std::vector<float> values = {-9.0f, 9.0f, -0.0f, 0.0f};
+  ASSERT_EQ(ranking.binned, GetParam());
+  std::vector<float> values = {-1.0f, 1.0f, -0.0f, 0.0f};
   for (const float bound : bounds) {
     values.push_back(std::nextafter(bound, -9.0f));
     values.push_back(bound);
     values.push_back(std::nextafter(bound, 9.0f));
+  }
+  // The edges of the bins.
+  for (int bin = 1; bin < 16; ++bin) {
+    const float edge = static_cast<float>(bin - 8) / Ranking::kBins;
+    for (const float value : {std::nextafter(edge, -9.0f), edge, std::nextafter(edge, 9.0f)})
+      values.push_back(value);
   }
   values.resize(values.size() + values.size() % 2);
   for (size_t count = 2; count <= values.size(); count += 2) {  // every tail
