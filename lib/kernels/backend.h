@@ -29,6 +29,10 @@ struct AttentionShape {
   float scale = 1;           // on q k^T
 };
 
+// Larger weights are packed anew for every product: they would take much memory, and packing them takes
+// little of the time of the products that fit beside them.
+constexpr int64_t kMostPacked = 4 << 20;
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -40,7 +44,8 @@ class Backend {
   virtual void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y,
                       bool add) const = 0;
   // Keeps with a weight what products of many tokens would make of it each time. The memory that it returns
-  // must outlive the weight's use; empty: there is nothing to keep, or it would be too large.
+  // must outlive the weight's use; empty: there is nothing to keep, or the weight has more than kMostPacked
+  // values.
   virtual AlignedBuffer pack(Weight& /*weight*/) const { return {}; }
   // The same as linear(), without adding, for several modules that read one input.
   struct Output {

@@ -195,7 +195,7 @@ class Fast final : public Backend {
   }
 
   AlignedBuffer pack(Weight& weight) const override {
-    if (products_ != Products::bf16 || weight.out * weight.in > kSlabFloats) return {};
+    if (products_ != Products::bf16 || weight.out * weight.in > kMostPacked) return {};
     AlignedBuffer memory(2 * panel_values(weight.out, weight.in));
     pack_slab(weight, 0, stored_rows(weight),
               panels_at(reinterpret_cast<uint16_t*>(memory.data()), weight.in));

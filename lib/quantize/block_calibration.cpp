@@ -16,7 +16,7 @@ namespace {
 // Floats of inputs that are held at once before they are added to the moments: long inner products for the
 // matrix library, and enough windows for the threads to share.
 constexpr int64_t kBatchFloats = int64_t{14} << 18;
-constexpr int64_t kBatchTokens = 4096;
+constexpr int64_t kBatchTokens = 3072;
 // Fewer windows than this go through a block one after the other.
 constexpr int64_t kManyWindows = 4;
 
@@ -174,9 +174,6 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
   const int64_t length = stream_.length(), size = gather.size,
                 aim_size = gather.adds ? model_.config().hidden : size;
   prepare(gather);
-  // What the stage before freed lies between what stays and would be held besides this stage's own: 16 MB of
-  // the 500 that SmolLM2 takes with 65,536 tokens. Once a stage it costs nothing to fault them in again.
-  ::malloc_trim(0);
   const StageWants& wants = gather.wants;
   const Backend& backend = model_.backend();
   const int64_t batch = batch_windows(length, size, stream_.windows());
@@ -210,6 +207,10 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
   }
   if (wants.moments) mirror_moments(hessian_.data(), size);
   if (wants.centred) take_out_means(gather.adds);
+  // What was freed on the way lies between what stays and would be held besides what the methods take now: 16
+  // MB of the 500 that SmolLM2 takes with 65,536 tokens. Once a stage it costs nothing to fault them in
+  // again.
+  ::malloc_trim(0);
 }
 
 void BlockCalibration::take_out_means(bool adds) {
@@ -408,19 +409,29 @@ ActivationBytes activation_bytes(const Model& model, const CalibrationSet& calib
 
 int64_t calibration_memory(const Model& model, const CalibrationSet& calibration, bool reference) {
   const ModelConfig& c = model.config();
-  const int64_t length = calibration.length;
-  const int64_t widest = std::max({c.hidden, c.intermediate, c.heads * c.head_dim});
-  const int64_t batch = batch_windows(length, widest, static_cast<int64_t>(calibration.windows.size()));
+  const int64_t length = calibration.length, attended = c.heads * c.head_dim;
+  const int64_t widest = std::max({c.hidden, c.intermediate, attended});
+  const auto windows = static_cast<int64_t>(calibration.windows.size());
+  const bool narrow = model.backend().products() == Products::bf16;
+  int64_t inputs = 0, aims = 0;  // values of the largest batch
+  for (const int64_t size : {c.hidden, attended, c.intermediate}) {
+    const int64_t rows = batch_windows(length, size, windows) * length;
+    inputs = std::max(inputs, rows * size);
+    aims = std::max(aims, reference ? rows * c.hidden : 0);
+  }
+  const int64_t batch = batch_windows(length, widest, windows);
   const int64_t side_by_side = batch < kManyWindows ? 1 : std::min<int64_t>(threads(), batch);
   const int64_t block_weights =
       c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.hidden * c.intermediate;
+  const bool packed = narrow && c.hidden * widest <= kMostPacked;
   const int64_t followed = reference ? 2 : 1;
-  return followed * batch * length * widest * 4 + (reference ? batch * length * c.hidden * 4 : 0)  // a batch
-         + (followed + 1) * widest * widest * 4                 // moments and their factor
-         + (reference ? c.hidden * widest * 4 : 0)              // residual moments
-         + block_weights * 4                                    // replaced weights of the block
-         + side_by_side * length * (3 * c.hidden + widest) * 4  // windows at work
-         + threads() * (int64_t{4} << 20);                      // slabs of weights, tiles of rows
+  return (inputs + aims) * 4 + (narrow ? inputs * 4 + aims * 2 : 0)  // a batch, and its panels
+         + 2 * widest * widest * 4                                   // moments and their factor
+         + (reference ? c.hidden * widest * 4 : 0)                   // moments with the aims
+         + block_weights * (narrow ? 2 : 4)                          // replaced weights of the block
+         + (packed ? block_weights * 4 : 0)                          // those and the original ones, packed
+         + side_by_side * length * (3 * c.hidden + followed * widest) * 4  // windows at work
+         + threads() * (int64_t{4} << 20);                                 // slabs of weights, tiles of rows
 }
 
 }  // namespace qwb
