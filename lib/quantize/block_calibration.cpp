@@ -3,6 +3,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
@@ -174,6 +175,7 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
   const int64_t length = stream_.length(), size = gather.size,
                 aim_size = gather.adds ? model_.config().hidden : size;
   prepare(gather);
+  applied_ = std::exchange(replaced_, {});
   const StageWants& wants = gather.wants;
   const Backend& backend = model_.backend();
   const int64_t batch = batch_windows(length, size, stream_.windows());
@@ -207,6 +209,7 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
   }
   if (wants.moments) mirror_moments(hessian_.data(), size);
   if (wants.centred) take_out_means(gather.adds);
+  applied_.clear();
   // What was freed on the way lies between what stays and would be held besides what the methods take now: 16
   // MB of the 500 that SmolLM2 takes with 65,536 tokens. Once a stage it costs nothing to fault them in
   // again.
@@ -260,16 +263,15 @@ const Moments& BlockCalibration::observe(Stage stage, const StageWants& wants) {
       stream_.load(w, x.data());
       make(block_, x.data(), out.input);
       if (reference_ == nullptr) return;
-      FloatBuffer r(count), input(length * size);
-      reference_->load(w, r.data());
-      make(*original_, r.data(), input.data());
-      apply(input.data(), r.data());
-      reference_->store(w, r.data());
+      FloatBuffer input(length * size), unwanted(out.aim == nullptr ? count : 0);
+      float* r = out.aim == nullptr ? unwanted.data() : out.aim;
+      reference_->load(w, r);
+      make(*original_, r, input.data());
+      apply(input.data(), r);
+      reference_->store(w, r);
       if (out.aim == nullptr) return;
-      subtract(x.data(), count, r.data());
-      for (int64_t t = 0; t < length && !bias.empty(); ++t)
-        subtract(bias.data(), hidden, r.data() + t * hidden);
-      std::copy_n(r.data(), count, out.aim);
+      subtract(x.data(), count, r);
+      for (int64_t t = 0; t < length && !bias.empty(); ++t) subtract(bias.data(), hidden, r + t * hidden);
     });
   };
   switch (stage) {

@@ -64,7 +64,7 @@ class BlockCalibration {
   // Stages in order, each once. The moments live until the next call. Throws `failed` naming the block if the
   // inputs are not finite.
   const Moments& observe(Stage stage, const StageWants& wants);
-  // The block goes on with this weight, dequantized.
+  // The block goes on with this weight, dequantized, of a module that reads the stage observed last.
   void replace(const std::string& module, const Weight& weight);
   void set_bias(const std::string& module, const std::vector<float>& bias);
   // As Block::set_norm; before the stage is observed.
@@ -105,7 +105,9 @@ class BlockCalibration {
   // Centred: what was taken out of inputs and aims before the sums, and the sums of what was left.
   std::vector<float> input_offset_, aim_offset_;
   std::vector<double> input_sums_, aim_sums_;
-  std::vector<AlignedBuffer> packed_, replaced_;
+  std::vector<AlignedBuffer> packed_;    // the block's own weights
+  std::vector<AlignedBuffer> replaced_;  // weights put in place since the last stage
+  std::vector<AlignedBuffer> applied_;   // and before it: this stage is the last to use them
   int64_t index_;
 };
 
