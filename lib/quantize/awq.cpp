@@ -67,7 +67,7 @@ class Awq : public Method {
   std::string summary() const override {
     return "integer grid, channels scaled by what the activations show, 2 to 8 bits";
   }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   std::vector<Parameter> parameters() const override {
     std::vector<Parameter> all = grid_parameters("f16", false);
     all.push_back({"scale_channels",

@@ -148,7 +148,7 @@ class Gptq : public Method {
   std::string summary() const override {
     return "integer grid with second-order error compensation, 2 to 8 bits";
   }
-  int version() const override { return 2; }
+  int version() const override { return 3; }
   std::vector<Parameter> parameters() const override {
     std::vector<Parameter> all = grid_parameters("f16");
     all.push_back(
