@@ -29,8 +29,7 @@ struct AttentionShape {
   float scale = 1;           // on q k^T
 };
 
-// Larger weights are packed anew for every product: they would take much memory, and packing them takes
-// little of the time of the products that fit beside them.
+// Weights of more values are packed anew for every product: kept, they would take much memory.
 constexpr int64_t kMostPacked = 4 << 20;
 
 class Backend {

@@ -158,8 +158,8 @@ void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows, std::v
 
 // Takes the mean of the first batch out: what the sums then hold of the means is small, and taking it out
 // loses no digits, not even of bf16.
-void BlockCalibration::shift(const FloatBuffer& values, int64_t rows, std::vector<float>& offset,
-                             int64_t columns) {
+void BlockCalibration::shift(const FloatBuffer& values, int64_t rows, int64_t columns,
+                             std::vector<float>& offset) {
   if (offset.empty()) {
     std::vector<double> sums(static_cast<size_t>(columns));
     add_means(values, rows, sums);
@@ -196,8 +196,8 @@ void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
     });
     if (!wants.moments) continue;
     if (wants.centred) {
-      shift(inputs, rows, input_offset_, size);
-      shift(aims, rows, aim_offset_, aim_size);
+      shift(inputs, rows, size, input_offset_);
+      shift(aims, rows, aim_size, aim_offset_);
       add_means(inputs, rows, input_sums_);
       add_means(aims, rows, aim_sums_);
     }

@@ -88,7 +88,7 @@ class BlockCalibration {
   void collect(const Gather& gather, const WindowWork& work);
   void prepare(const Gather& gather);
   static void add_means(const FloatBuffer& values, int64_t rows, std::vector<double>& sums);
-  static void shift(const FloatBuffer& values, int64_t rows, std::vector<float>& offset, int64_t columns);
+  static void shift(const FloatBuffer& values, int64_t rows, int64_t columns, std::vector<float>& offset);
   void take_out_means(bool adds);
   void attend(const Block& block, const float* x, float* attended) const;
   void inner(const Block& block, const float* x, float* inner) const;

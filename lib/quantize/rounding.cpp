@@ -93,13 +93,13 @@ HWY_INLINE auto Rank(const Ranking& ranking, V value) {
   const hn::RebindToSigned<F> di;
   const auto one = hn::Set(di, 1);
   const auto more = [&](V bound) HWY_ATTR { return hn::RebindMask(di, hn::Gt(value, bound)); };
-  const auto look_up = [&](auto tag, const auto& table, auto rank) HWY_ATTR {
-    return hn::TableLookupLanes(hn::Load(tag, table.data()), hn::IndicesFromVec(tag, rank));
+  const auto look_up = [&](const float* table, auto rank) HWY_ATTR {
+    return hn::TableLookupLanes(hn::Load(d, table), hn::IndicesFromVec(d, rank));
   };
   auto rank = hn::IfThenElseZero(more(hn::Set(d, ranking.bounds[7])), one);
-  for (const auto* table : {&ranking.second, &ranking.third, &ranking.last}) {
+  for (const float* table : {ranking.second.data(), ranking.third.data(), ranking.last.data()}) {
     const auto twice = hn::Add(rank, rank);
-    rank = hn::IfThenElse(more(look_up(d, *table, rank)), hn::Or(twice, one), twice);
+    rank = hn::IfThenElse(more(look_up(table, rank)), hn::Or(twice, one), twice);
   }
   return rank;
 }
@@ -152,9 +152,7 @@ HWY_INLINE hn::Vec<D> LookUp16(D d, const hn::TFromD<D>* table, hn::Vec<hn::Rebi
   return hn::IfThenElse(high, hn::TableLookupLanes(hn::Load(d, table + 8), index),
                         hn::TableLookupLanes(hn::Load(d, table), index));
 }
-#endif
 
-#if HWY_TARGET != HWY_SCALAR
 // Sums lane by lane.
 struct LaneSums {
   V error, cross, norm;
