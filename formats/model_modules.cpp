@@ -19,9 +19,7 @@ std::map<std::string, ModelModule> model_modules(const OpenModel& model) {
         find_architecture(json_string(model.config, "model_type", where), where);
     const ModelSpec spec = architecture.spec(architecture.parse(model.config, where), *model.source);
     for (const BlockSpec& block : spec.blocks) {
-      for (const LinearSpec& linear : block.qkv) add_linear(linear, modules);
-      for (const LinearSpec& linear : block.gate) add_linear(linear, modules);
-      for (const LinearSpec* linear : {&block.output, &block.up, &block.down}) add_linear(*linear, modules);
+      for (const LinearSpec& linear : block_linears(block)) add_linear(linear, modules);
     }
     modules[spec.output_embedding] = {TargetModule::Role::output_embedding, Orientation::out_in};
     modules[spec.embedding] = {TargetModule::Role::embedding, Orientation::out_in};

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "lib/base/error.h"
+#include "lib/model/block_walk.h"
 
 namespace qwb {
 namespace {
@@ -18,38 +19,38 @@ int64_t longest_read(const TokenPlan& plan) {
 
 constexpr const char* kAdvice = "the weights are damaged or overflow in this precision";
 
-std::string names(const std::vector<const LinearSpec*>& linears) {
+std::string names(const InputGroup& group) {
   std::string text;
-  for (const LinearSpec* linear : linears) text += (text.empty() ? "" : ", ") + linear->module;
+  for (const LinearSpec& linear : group.readers) text += (text.empty() ? "" : ", ") + linear.module;
   return text;
 }
 
-// The first stage of a block with a bad output; x [tokens, hidden] becomes what leaves the block.
+// What computes the input of a group.
+std::string made_by(const BlockSpec& spec, const InputGroup& group, const InputGroup* before) {
+  const SublayerSpec& sublayer = spec.sublayers[group.sublayer];
+  if (before == nullptr || before->sublayer != group.sublayer) return sublayer.before.module;
+  const bool attends = std::holds_alternative<AttentionSpec>(sublayer.mixer);
+  return (attends ? "the attention of " : "") + names(*before);
+}
+
+// The first part of a block with a bad output; x [tokens, hidden] becomes what leaves the block.
 std::string find_in_block(const Model& model, int64_t index, int64_t tokens, KvCache& cache, float* x) {
-  const ModelConfig& config = model.config();
   const BlockSpec& spec = model.spec().blocks[static_cast<size_t>(index)];
-  const Block block(config, spec, index, model.source(), model.backend());
-  const RotaryTable rotary(config.rope, 0, tokens);
-  FloatBuffer h(tokens * config.hidden), attended(tokens * block.input_size(Stage::attention_output)),
-      inner(tokens * block.input_size(Stage::mlp_output));
-  const auto bad = [&](const float* values, int64_t width) {
-    return !model.backend().all_finite(values, tokens * width);
+  const Block block(model.config(), spec, index, model.source(), model.backend());
+  const RotaryTable rotary(model.config().rope, 0, tokens);
+  const auto bad = [&](const float* values, int64_t count) {
+    return !model.backend().all_finite(values, count);
   };
   const auto in = [index](const std::string& what) { return fmt::format("block {}, {}", index, what); };
-  block.attention_input(x, tokens, h.data());
-  if (bad(h.data(), config.hidden)) return in(spec.attention_norm.module);
-  block.attend(h.data(), tokens, rotary, cache.layer(index), attended.data());
-  if (bad(attended.data(), block.input_size(Stage::attention_output)))
-    return in("the attention of " + names(block.linears(Stage::attention_input)));
-  block.attention_output(attended.data(), tokens, x);
-  if (bad(x, config.hidden)) return in(spec.output.module);
-  block.mlp_input(x, tokens, h.data());
-  if (bad(h.data(), config.hidden)) return in(spec.mlp_norm.module);
-  block.mlp_inner(h.data(), tokens, inner.data());
-  if (bad(inner.data(), block.input_size(Stage::mlp_output)))
-    return in(names(block.linears(Stage::mlp_input)));
-  block.mlp_output(inner.data(), tokens, x);
-  return bad(x, config.hidden) ? in(spec.down.module) : std::string();
+  BlockWalk walk(block, {tokens, rotary, cache.layer(index)}, x);
+  const InputGroup* before = nullptr;
+  for (const InputGroup* group = walk.next();; group = walk.next()) {
+    const bool left = before != nullptr && (group == nullptr || group->sublayer != before->sublayer);
+    if (left && bad(x, tokens * model.config().hidden)) return in(names(*before));
+    if (group == nullptr) return {};
+    if (bad(walk.input().data(), walk.input().size())) return in(made_by(spec, *group, before));
+    before = group;
+  }
 }
 
 // The first token, of any row, whose logit is bad. Rows one by one: this is on the way to an error.

@@ -19,6 +19,13 @@ int64_t lowest_key(const AttentionShape& s, int64_t position) {
   return s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : int64_t{0};
 }
 
+// exp(scores) in place of the scores of one query; returns the inverse of their sum.
+float soften(const AttentionShape& s, float* scores, int64_t count) {
+  if (s.soft_cap == 0) return simd::softmax(scores, count, s.scale);
+  simd::soft_cap(scores, count, s.scale, s.soft_cap);
+  return simd::softmax(scores, count, 1);
+}
+
 // exp(scores) in place of the scores [count, span] of queries from position `first` on and keys from `begin`
 // on, not yet divided by its sum; line(i, from, to, inverse of the sum) once a query.
 template <class Line>
@@ -27,7 +34,7 @@ void soften(const AttentionShape& s, int64_t first, int64_t count, int64_t begin
   for (int64_t i = 0; i < count; ++i) {
     const int64_t from = lowest_key(s, first + i) - begin;
     const int64_t to = first + i + 1 - begin;
-    line(i, from, to, simd::softmax(scores + i * span + from, to - from, s.scale));
+    line(i, from, to, soften(s, scores + i * span + from, to - from));
   }
 }
 
@@ -124,7 +131,7 @@ void attend_one(const float* query, const float* keys, const float* values, cons
   const int64_t span = position + 1 - begin;
   float* scores = scratch(span);
   for (int64_t j = 0; j < span; ++j) scores[j] = simd::dot(query, keys + (begin + j) * row, s.head_dim);
-  const float inverse = simd::softmax(scores, span, s.scale);
+  const float inverse = soften(s, scores, span);
   std::fill(out, out + s.head_dim, 0.0f);
   for (int64_t j = 0; j < span; ++j)
     simd::axpy(scores[j] * inverse, values + (begin + j) * row, out, s.head_dim);

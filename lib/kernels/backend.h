@@ -27,6 +27,7 @@ struct AttentionShape {
   int64_t query_stride = 0;  // floats between the rows of two tokens in `queries`
   int64_t window = 0;        // keys a query sees, itself included; 0 = all before it
   float scale = 1;           // on q k^T
+  float soft_cap = 0;        // scaled scores become cap tanh(score / cap); 0: none
 };
 
 // Weights of more values are packed anew for every product: kept, they would take much memory.
@@ -76,10 +77,12 @@ class Backend {
   virtual void activate(Activation activation, float* gate, const float* up, int64_t count) const = 0;
   // x += y
   virtual void add(float* x, const float* y, int64_t count) const = 0;
-  // losses[r] = -log softmax(x[r] W^T)[targets[r]]. The logits are never held whole. A row with a NaN or
-  // infinite logit gives NaN.
+  // x = cap tanh(x / cap)
+  virtual void soft_cap(float* x, int64_t count, float cap) const = 0;
+  // losses[r] = -log softmax(x[r] W^T)[targets[r]], the logits soft-capped first unless cap is 0. The logits
+  // are never held whole. A row with a NaN or infinite logit gives NaN.
   virtual void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets,
-                      double* losses) const = 0;
+                      float cap, double* losses) const = 0;
   // False if any value is NaN or infinite.
   virtual bool all_finite(const float* x, int64_t count) const = 0;
 };

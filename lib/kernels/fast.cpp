@@ -260,7 +260,12 @@ class Fast final : public Backend {
                     [&](int64_t begin, int64_t end) { simd::add(x + begin, y + begin, end - begin); });
   }
 
-  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets,
+  void soft_cap(float* x, int64_t count, float cap) const override {
+    parallel_ranges(count, kElementGrain,
+                    [&](int64_t begin, int64_t end) { simd::soft_cap(x + begin, end - begin, 1, cap); });
+  }
+
+  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets, float cap,
               double* losses) const override {
     if (weight.orientation != Orientation::out_in)
       throw Error(ErrorKind::unsupported, "an output embedding stored [in, out]");
@@ -279,6 +284,7 @@ class Fast final : public Backend {
         matmul(true, rows, count, weight.in, x, weight.in, slab(weight, begin, begin + count), weight.in,
                logits.data(), count, false);
       }
+      if (cap != 0) soft_cap(logits.data(), rows * count, cap);
       parallel_for(ceil_div(rows, 8), [&](int64_t chunk) {
         for (int64_t r = chunk * 8; r < std::min(rows, chunk * 8 + 8); ++r) {
           const auto i = static_cast<size_t>(r);

@@ -85,6 +85,10 @@ double act(Activation activation, double x) {
   return x;
 }
 
+double capped(double x, float cap) {
+  return cap == 0 ? x : static_cast<double>(cap) * std::tanh(x / static_cast<double>(cap));
+}
+
 class Reference final : public Backend {
  public:
   std::string name() const override { return "reference"; }
@@ -169,7 +173,7 @@ class Reference final : public Backend {
           double sum = 0;
           for (int64_t d = 0; d < s.head_dim; ++d)
             sum += static_cast<double>(query[d]) * static_cast<double>(keys[j * row + offset + d]);
-          scores.push_back(sum * static_cast<double>(s.scale));
+          scores.push_back(capped(sum * static_cast<double>(s.scale), s.soft_cap));
         }
         const double maximum = *std::max_element(scores.begin(), scores.end());
         double total = 0;
@@ -197,11 +201,16 @@ class Reference final : public Backend {
     for (int64_t i = 0; i < count; ++i) x[i] += y[i];
   }
 
-  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets,
+  void soft_cap(float* x, int64_t count, float cap) const override {
+    for (int64_t i = 0; i < count; ++i) x[i] = static_cast<float>(capped(x[i], cap));
+  }
+
+  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets, float cap,
               double* losses) const override {
     std::vector<float> logits(static_cast<size_t>(weight.out));
     for (int64_t r = 0; r < rows; ++r) {
       linear(x + r * weight.in, 1, weight, nullptr, logits.data(), false);
+      if (cap != 0) soft_cap(logits.data(), weight.out, cap);
       const double maximum = *std::max_element(logits.begin(), logits.end());
       double sum = 0;
       for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - maximum);

@@ -178,6 +178,12 @@ void Activate(int activation, float* x, const float* up, int64_t count) {
   }
 }
 
+void SoftCap(float* x, int64_t count, float scale, float cap) {
+  const F d;
+  const V s = hn::Set(d, scale / cap), c = hn::Set(d, cap);
+  ActivateWith([&](V v) HWY_ATTR { return hn::Mul(c, hn::Tanh(d, hn::Mul(v, s))); }, x, nullptr, count);
+}
+
 HWY_INLINE float Maximum(const float* x, int64_t count) {
   const F d;
   const auto n = static_cast<int64_t>(lanes());
@@ -255,6 +261,7 @@ HWY_EXPORT(RmsNorm);
 HWY_EXPORT(LayerNorm);
 HWY_EXPORT(Rotate);
 HWY_EXPORT(Activate);
+HWY_EXPORT(SoftCap);
 HWY_EXPORT(Softmax);
 HWY_EXPORT(AccumulateSoftmax);
 HWY_EXPORT(MaxMagnitude);
@@ -282,6 +289,9 @@ void rotate(float* x, int64_t half, const float* cosine, const float* sine) {
 }
 void activate(Activation activation, float* x, const float* up, int64_t count) {
   HWY_DYNAMIC_DISPATCH(Activate)(static_cast<int>(activation), x, up, count);
+}
+void soft_cap(float* x, int64_t count, float scale, float cap) {
+  HWY_DYNAMIC_DISPATCH(SoftCap)(x, count, scale, cap);
 }
 float softmax(float* x, int64_t count, float scale) {
   return HWY_DYNAMIC_DISPATCH(Softmax)(x, count, scale);

@@ -24,6 +24,8 @@ void rotate(float* x, int64_t half, const float* cosine, const float* sine);
 void activate(Activation activation, float* x, const float* up, int64_t count);
 // x[i] = exp(x[i] * scale - max) with max over the row; returns 1 / sum.
 float softmax(float* x, int64_t count, float scale);
+// x = cap tanh(x * scale / cap)
+void soft_cap(float* x, int64_t count, float scale, float cap);
 // Running log-sum-exp over slices of a row: updates `maximum` and `sum` (sum of exp(x - maximum) in f64 over
 // the slices so far).
 void accumulate_softmax(const float* x, int64_t count, float& maximum, double& sum);

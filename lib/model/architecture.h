@@ -1,12 +1,12 @@
 // An architecture: what its config.json means, what its tensors are called, and how one block is wired. One
-// file each and one line in architectures.cpp. The wiring is a BlockSpec: the executor in block.cpp runs
-// norm, q/k/v (separate or fused), rotation, attention, output projection, norm, gated or plain MLP, with
-// every optional part that is present.
+// file each and one line in architectures.cpp. The wiring is a list of sublayers: norm, mixer (attention,
+// MLP, experts), addition to the residual stream, with every optional part that is present.
 #pragma once
 
 #include <functional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "lib/model/config.h"
@@ -24,19 +24,42 @@ struct LinearSpec {
 };
 
 struct NormSpec {
-  std::string module;    // "<module>.weight" [n], and "<module>.bias" [n] if centred
+  std::string module;    // "<module>.weight" [n], and "<module>.bias" [n] if centred; empty: there is no norm
   bool centred = false;  // LayerNorm with bias instead of RMSNorm
+  float offset = 0;      // the gain is offset + weight (Gemma: 1)
+  bool empty() const { return module.empty(); }
 };
 
-struct BlockSpec {
-  NormSpec attention_norm;
+// Mixers: what a sublayer does between its norm and the residual stream.
+struct AttentionSpec {
   std::vector<LinearSpec> qkv;  // q, k, v; or one module whose output holds q, k and v side by side
-  std::string q_norm, k_norm;   // RMSNorm over head_dim before the rotation; empty: none
+  NormSpec q_norm, k_norm;      // RMSNorm over head_dim before the rotation; empty: none
   LinearSpec output;
-  NormSpec mlp_norm;
+};
+
+struct MlpSpec {
   std::vector<LinearSpec> gate;  // empty: the MLP is not gated
   LinearSpec up;
   LinearSpec down;
+};
+
+// Each token goes to the `used` experts that the router scores highest; what they make of it is added up,
+// weighted by the softmax of the router's scores over all experts, normalized to a sum of 1 over those used.
+struct MoeSpec {
+  LinearSpec router;  // [experts, hidden]
+  std::vector<MlpSpec> experts;
+  int64_t used = 0;
+};
+
+// x += after(mixer(before(x))), x being the residual stream.
+struct SublayerSpec {
+  NormSpec before;
+  std::variant<AttentionSpec, MlpSpec, MoeSpec> mixer;
+  NormSpec after = {};  // sandwich norms (Gemma 2); empty: none
+};
+
+struct BlockSpec {
+  std::vector<SublayerSpec> sublayers;
 };
 
 struct ModelSpec {
@@ -55,6 +78,9 @@ struct Architecture {
   std::function<ModelSpec(const ModelConfig& config, const TensorSource& source)> spec;
 };
 
+// The linear modules of a block, in the order they are computed.
+std::vector<LinearSpec> block_linears(const BlockSpec& spec);
+
 // All architectures.
 const std::vector<Architecture>& architectures();
 // Throws unsupported, with the names there are.
@@ -64,6 +90,8 @@ Architecture llama_architecture();
 Architecture mistral_architecture();
 Architecture qwen2_architecture();
 Architecture qwen3_architecture();
+Architecture mixtral_architecture();
+Architecture gemma2_architecture();
 Architecture gpt2_architecture();
 
 }  // namespace qwb

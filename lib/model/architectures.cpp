@@ -4,9 +4,9 @@
 namespace qwb {
 
 const std::vector<Architecture>& architectures() {
-  static const std::vector<Architecture> all = {llama_architecture(), mistral_architecture(),
-                                                qwen2_architecture(), qwen3_architecture(),
-                                                gpt2_architecture()};
+  static const std::vector<Architecture> all = {
+      llama_architecture(),   mistral_architecture(), qwen2_architecture(), qwen3_architecture(),
+      mixtral_architecture(), gemma2_architecture(),  gpt2_architecture()};
   return all;
 }
 

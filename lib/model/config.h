@@ -31,9 +31,13 @@ struct ModelConfig {
   Activation activation = Activation::silu;
   float attention_scale = 0;  // on q k^T, before a layer's own factor
   Rope rope;
-  std::vector<int64_t> window;     // per layer: keys a query sees, itself included; 0 = all
-  std::vector<float> layer_scale;  // per layer: an extra factor on q k^T (GPT-2's
-                                   // scale_attn_by_inverse_layer_idx); empty = 1
+  float attention_soft_cap = 0;           // scores become cap tanh(score / cap); 0: none
+  float logit_soft_cap = 0;               // the same for the logits
+  float embedding_scale = 1;              // the token embeddings are multiplied with it (Gemma: sqrt(hidden))
+  int64_t experts = 0, experts_used = 0;  // of each layer; 0: none
+  std::vector<int64_t> window;            // per layer: keys a query sees, itself included; 0 = all
+  std::vector<float> layer_scale;         // per layer: an extra factor on q k^T (GPT-2's
+                                          // scale_attn_by_inverse_layer_idx); empty = 1
   bool tied_embeddings = false;
   int64_t bos = -1;  // -1: none
   std::vector<int64_t> eos;

@@ -48,14 +48,14 @@ ModelSpec spec(const ModelConfig& c, const TensorSource& source) {
     const auto linear = [&](const std::string& name, int64_t out, int64_t in) {
       return LinearSpec{layer + name, out, in, Orientation::in_out, true};
     };
-    BlockSpec block;
-    block.attention_norm = {layer + "ln_1", true};
-    block.qkv = {linear("attn.c_attn", 3 * c.hidden, c.hidden)};
-    block.output = linear("attn.c_proj", c.hidden, c.hidden);
-    block.mlp_norm = {layer + "ln_2", true};
-    block.up = linear("mlp.c_fc", c.intermediate, c.hidden);
-    block.down = linear("mlp.c_proj", c.hidden, c.intermediate);
-    spec.blocks.push_back(std::move(block));
+    AttentionSpec attention;
+    attention.qkv = {linear("attn.c_attn", 3 * c.hidden, c.hidden)};
+    attention.output = linear("attn.c_proj", c.hidden, c.hidden);
+    MlpSpec mlp;
+    mlp.up = linear("mlp.c_fc", c.intermediate, c.hidden);
+    mlp.down = linear("mlp.c_proj", c.hidden, c.intermediate);
+    spec.blocks.push_back(
+        {{{{layer + "ln_1", true}, std::move(attention)}, {{layer + "ln_2", true}, std::move(mlp)}}});
   }
   return spec;
 }

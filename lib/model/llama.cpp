@@ -21,21 +21,21 @@ ModelSpec llama_family_spec(const ModelConfig& c, const LlamaBiases& biases) {
     const auto linear = [&](const std::string& name, int64_t out, int64_t in, bool bias) {
       return LinearSpec{prefix + name, out, in, Orientation::out_in, bias};
     };
-    BlockSpec block;
-    block.attention_norm = {prefix + "input_layernorm"};
-    block.qkv = {linear("self_attn.q_proj", q, c.hidden, biases.qkv),
-                 linear("self_attn.k_proj", kv, c.hidden, biases.qkv),
-                 linear("self_attn.v_proj", kv, c.hidden, biases.qkv)};
+    AttentionSpec attention;
+    attention.qkv = {linear("self_attn.q_proj", q, c.hidden, biases.qkv),
+                     linear("self_attn.k_proj", kv, c.hidden, biases.qkv),
+                     linear("self_attn.v_proj", kv, c.hidden, biases.qkv)};
     if (biases.qk_norms) {
-      block.q_norm = prefix + "self_attn.q_norm";
-      block.k_norm = prefix + "self_attn.k_norm";
+      attention.q_norm = {prefix + "self_attn.q_norm"};
+      attention.k_norm = {prefix + "self_attn.k_norm"};
     }
-    block.output = linear("self_attn.o_proj", c.hidden, q, biases.output);
-    block.mlp_norm = {prefix + "post_attention_layernorm"};
-    block.gate = {linear("mlp.gate_proj", c.intermediate, c.hidden, biases.mlp)};
-    block.up = linear("mlp.up_proj", c.intermediate, c.hidden, biases.mlp);
-    block.down = linear("mlp.down_proj", c.hidden, c.intermediate, biases.mlp);
-    spec.blocks.push_back(std::move(block));
+    attention.output = linear("self_attn.o_proj", c.hidden, q, biases.output);
+    MlpSpec mlp;
+    mlp.gate = {linear("mlp.gate_proj", c.intermediate, c.hidden, biases.mlp)};
+    mlp.up = linear("mlp.up_proj", c.intermediate, c.hidden, biases.mlp);
+    mlp.down = linear("mlp.down_proj", c.hidden, c.intermediate, biases.mlp);
+    spec.blocks.push_back({{{{prefix + "input_layernorm"}, std::move(attention)},
+                            {{prefix + "post_attention_layernorm"}, std::move(mlp)}}});
   }
   return spec;
 }

@@ -55,9 +55,7 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
   if (!spec.positions.empty())
     model->positions_ = find_weight(tensors, spec.positions, c.max_positions, c.hidden, Orientation::out_in);
   model->output_ = find_weight(tensors, spec.output_embedding, c.vocab, c.hidden, Orientation::out_in);
-  model->final_gain_ = find_vector(tensors, spec.final_norm.module + ".weight", c.hidden);
-  if (spec.final_norm.centred)
-    model->final_bias_ = find_vector(tensors, spec.final_norm.module + ".bias", c.hidden);
+  model->final_norm_.emplace(spec.final_norm, c.hidden, tensors);
   for (int64_t i = 0; i < c.layers; ++i) {
     model->blocks_.emplace_back(c, spec.blocks[static_cast<size_t>(i)], i, tensors, backend);
   }
@@ -69,7 +67,7 @@ void Model::count_weights() {
   WeightCount count;
   for (const Weight* weight : {&embedding_, &output_}) count.add(*weight);
   if (!spec_.positions.empty()) count.add(positions_);
-  count.add_floats(final_gain_.size() + final_bias_.size());
+  count.add_floats(final_norm_->gain.size() + final_norm_->bias.size());
   for (const Block& block : blocks_) block.count_weights(count);
   weight_bytes_ = count.bytes();
   mapped_claim_ = MemoryClaim(MemoryKind::mapped_weights, weight_bytes_.mapped);
@@ -79,10 +77,9 @@ void Model::count_weights() {
 int64_t Model::int8_modules() const {
   const auto is_int8 = [](const Weight& weight) { return std::holds_alternative<Int8Rows>(weight.storage); };
   int64_t count = is_int8(output_) ? 1 : 0;
-  for (const Block& block : blocks_) {
-    for (const Stage stage : kStages) {
-      for (const LinearSpec* linear : block.linears(stage)) count += is_int8(block.weight(linear->module));
-    }
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    for (const LinearSpec& linear : block_linears(spec_.blocks[i]))
+      count += is_int8(blocks_[i].weight(linear.module));
   }
   return count;
 }
@@ -116,6 +113,9 @@ void Model::embed(std::span<const int32_t> tokens, int64_t first_position, const
                   float* x) const {
   const auto count = static_cast<int64_t>(tokens.size());
   backend_.gather_rows(embedding, tokens, x);
+  if (config_.embedding_scale != 1) {
+    for (int64_t i = 0; i < count * config_.hidden; ++i) x[i] *= config_.embedding_scale;
+  }
   if (spec_.positions.empty()) return;
   std::vector<int32_t> places(tokens.size());
   std::iota(places.begin(), places.end(), static_cast<int32_t>(first_position));
@@ -146,7 +146,7 @@ void Model::forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float
   embed(tokens, cache.length(), x.data());
   const RotaryTable rotary(config_.rope, cache.length(), count);
   for (int64_t i = 0; i < config_.layers; ++i) {
-    blocks_[static_cast<size_t>(i)].forward(x.data(), count, rotary, cache.layer(i));
+    blocks_[static_cast<size_t>(i)].forward(x.data(), {count, rotary, cache.layer(i)});
     if (!backend_.all_finite(x.data(), count * config_.hidden)) {
       throw Error(ErrorKind::failed, "NaN or Inf in the output of block " + std::to_string(i), {},
                   "the weights are damaged or overflow in this precision");
@@ -157,20 +157,17 @@ void Model::forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float
 }
 
 void Model::final_norm(const float* x, int64_t tokens, float* hidden) const {
-  if (spec_.final_norm.centred) {
-    backend_.layer_norm(x, tokens, config_.hidden, final_gain_.data(), final_bias_.data(), config_.norm_eps,
-                        hidden);
-  } else {
-    backend_.rms_norm(x, tokens, config_.hidden, final_gain_.data(), config_.norm_eps, hidden);
-  }
+  final_norm_->apply({config_, backend_, config_.layers}, x, tokens, hidden);
 }
 
 void Model::logits(const float* hidden, int64_t rows, float* out) const {
   backend_.linear(hidden, rows, output_, nullptr, out, false);
+  if (config_.logit_soft_cap != 0) backend_.soft_cap(out, rows * config_.vocab, config_.logit_soft_cap);
 }
 
 void Model::token_losses(const float* hidden, std::span<const int32_t> targets, double* losses) const {
-  backend_.losses(hidden, static_cast<int64_t>(targets.size()), output_, targets, losses);
+  backend_.losses(hidden, static_cast<int64_t>(targets.size()), output_, targets, config_.logit_soft_cap,
+                  losses);
 }
 
 }  // namespace qwb

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -92,7 +93,7 @@ class Model {
   Weight embedding_;
   Weight positions_;  // used if spec_.positions is not empty
   Weight output_;
-  std::vector<float> final_gain_, final_bias_;
+  std::optional<Norm> final_norm_;
   std::vector<Block> blocks_;
   WeightBytes weight_bytes_;
   MemoryClaim mapped_claim_, vectors_claim_;  // copies of weights tell the ledger themselves

@@ -3,6 +3,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "lib/base/error.h"
@@ -39,17 +40,17 @@ void subtract_means(const FloatBuffer& m, int64_t columns, int64_t tokens, const
   });
 }
 
-// The most columns that a stage keeps of its inputs.
-int64_t kept_columns(const ModelConfig& config) {
-  return std::max(config.intermediate, config.heads * config.head_dim);
-}
-
 const FloatBuffer& grown(FloatBuffer& buffer, int64_t count) {
   if (buffer.size() < count) {
     buffer = {};
     buffer = FloatBuffer(count);
   }
   return buffer;
+}
+
+// difference -= from
+void subtract(const float* from, int64_t count, float* difference) {
+  for (int64_t k = 0; k < count; ++k) difference[k] -= from[k];
 }
 
 FloatBuffer zeros(int64_t count) {
@@ -108,7 +109,7 @@ void ResidualStream::begin(const Model& model, const CalibrationSet& calibration
 
 CalibrationMemory::CalibrationMemory(const Model& model, const CalibrationSet& calibration,
                                      const Path& scratch)
-    : kept(calibration.tokens(), kept_columns(model.config()), scratch),
+    : kept(calibration.tokens(), widest_closing_input(model.config(), model.spec().blocks), scratch),
       x(model.backend().products()),
       aim(model.backend().products(), Operand::Side::left) {}
 
@@ -127,24 +128,23 @@ BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualSt
 }
 
 void BlockCalibration::prepare(const Gather& gather) {
-  const int64_t size = gather.size, aim_size = gather.adds ? model_.config().hidden : size;
+  const int64_t size = gather.size;
   moments_ = {};
-  moments_.tokens = stream_.windows() * stream_.length();
   hessian_ = FloatBuffer();
   cross_ = FloatBuffer();
-  if (gather.wants.moments) {
+  if (gather.request.moments) {
     hessian_ = zeros(size * size);
     moments_.hessian = hessian_.data();
   }
-  if (gather.wants.drift) {
-    cross_ = zeros(aim_size * size);
-    (gather.adds ? moments_.wanted : moments_.drift) = cross_.data();
+  if (gather.request.drift) {
+    cross_ = zeros(gather.aim_size * size);
+    (gather.group.adds ? moments_.wanted : moments_.drift) = cross_.data();
   }
   input_offset_.clear();
   aim_offset_.clear();
   input_sums_.assign(static_cast<size_t>(size), 0.0);
-  aim_sums_.assign(static_cast<size_t>(aim_size), 0.0);
-  if (gather.adds) memory_.kept.reshape(size);
+  aim_sums_.assign(static_cast<size_t>(gather.aim_size), 0.0);
+  if (gather.group.closes) memory_.kept.reshape(size);
 }
 
 void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows, std::vector<double>& sums) {
@@ -171,49 +171,66 @@ void BlockCalibration::shift(const FloatBuffer& values, int64_t rows, int64_t co
   });
 }
 
-void BlockCalibration::collect(const Gather& gather, const WindowWork& work) {
-  const int64_t length = stream_.length(), size = gather.size,
-                aim_size = gather.adds ? model_.config().hidden : size;
+void BlockCalibration::collect(const Gather& gather) {
+  const int64_t length = stream_.length();
   prepare(gather);
-  applied_ = std::exchange(replaced_, {});
-  const StageWants& wants = gather.wants;
-  const Backend& backend = model_.backend();
-  const int64_t batch = batch_windows(length, size, stream_.windows());
-  const FloatBuffer& inputs = grown(memory_.inputs, batch * length * size);
-  const FloatBuffer& aims = grown(memory_.aims, wants.drift ? batch * length * aim_size : 0);
+  if (leaves_ || block_.has_closing(gather.group.sublayer)) applied_ = std::exchange(replaced_, {});
+  const bool aims_wanted = gather.request.drift;
+  const int64_t batch = batch_windows(length, gather.size, stream_.windows());
+  const FloatBuffer& inputs = grown(memory_.inputs, batch * length * gather.size);
+  const FloatBuffer& aims = grown(memory_.aims, aims_wanted ? batch * length * gather.aim_size : 0);
+  std::vector<int64_t> rows(static_cast<size_t>(batch));
   for (int64_t first = 0; first < stream_.windows(); first += batch) {
     check_interrupt();
-    const int64_t count = std::min(batch, stream_.windows() - first), rows = count * length;
+    const int64_t count = std::min(batch, stream_.windows() - first);
     for_windows(first, count, [&](int64_t w) {
-      const int64_t row = (w - first) * length;
-      const Places out{inputs.data() + row * size, wants.drift ? aims.data() + row * aim_size : nullptr};
-      work(w, out);
-      if (!backend.all_finite(out.input, length * size) ||
-          (wants.drift && !backend.all_finite(out.aim, length * aim_size))) {
-        throw Error(ErrorKind::failed, "NaN or Inf in the activations of block " + std::to_string(index_));
-      }
-      if (gather.adds) memory_.kept.store(w * length, length, out.input);
+      const int64_t place = (w - first) * length;
+      const Places out{inputs.data() + place * gather.size,
+                       aims_wanted ? aims.data() + place * gather.aim_size : nullptr};
+      rows[static_cast<size_t>(w - first)] = observe_window(gather, w, out);
     });
-    if (!wants.moments) continue;
-    if (wants.centred) {
-      shift(inputs, rows, size, input_offset_);
-      shift(aims, rows, aim_size, aim_offset_);
-      add_means(inputs, rows, input_sums_);
-      add_means(aims, rows, aim_sums_);
-    }
-    memory_.x.set(inputs.data(), rows, size);
-    add_moments(memory_.x, rows, hessian_.data());
-    if (!wants.drift) continue;
-    memory_.aim.set(aims.data(), rows, aim_size);
-    add_products(memory_.aim, memory_.x, rows, cross_.data());
+    rows.resize(static_cast<size_t>(count));
+    if (gather.group.expert >= 0) compact(gather, rows);
+    add_batch(gather, std::accumulate(rows.begin(), rows.end(), int64_t{0}));
   }
-  if (wants.moments) mirror_moments(hessian_.data(), size);
-  if (wants.centred) take_out_means(gather.adds);
+  if (gather.request.moments) mirror_moments(hessian_.data(), gather.size);
+  if (gather.request.centred && moments_.tokens > 0) take_out_means(gather.group.adds);
   applied_.clear();
   // What was freed on the way lies between what stays and would be held besides what the methods take now: 16
-  // MB of the 500 that SmolLM2 takes with 65,536 tokens. Once a stage it costs nothing to fault them in
-  // again.
+  // MB of the 500 that SmolLM2 takes with 65,536 tokens. Once an observation it costs nothing to fault them
+  // in again.
   ::malloc_trim(0);
+}
+
+// Adds the first `rows` rows of the batch.
+void BlockCalibration::add_batch(const Gather& gather, int64_t rows) {
+  const MomentsRequest& request = gather.request;
+  moments_.tokens += rows;
+  if (!request.moments || rows == 0) return;
+  if (request.centred) {
+    shift(memory_.inputs, rows, gather.size, input_offset_);
+    shift(memory_.aims, rows, gather.aim_size, aim_offset_);
+    add_means(memory_.inputs, rows, input_sums_);
+    add_means(memory_.aims, rows, aim_sums_);
+  }
+  memory_.x.set(memory_.inputs.data(), rows, gather.size);
+  add_moments(memory_.x, rows, hessian_.data());
+  if (!request.drift) return;
+  memory_.aim.set(memory_.aims.data(), rows, gather.aim_size);
+  add_products(memory_.aim, memory_.x, rows, cross_.data());
+}
+
+// The rows of all windows of a batch, which begin `length` rows apart, one behind the other.
+void BlockCalibration::compact(const Gather& gather, const std::vector<int64_t>& rows) {
+  const auto move = [&](const FloatBuffer& values, int64_t columns) {
+    float* to = values.data();
+    for (size_t w = 0; w < rows.size(); ++w) {
+      const float* from = values.data() + static_cast<int64_t>(w) * stream_.length() * columns;
+      to = std::copy(from, from + rows[w] * columns, to);
+    }
+  };
+  move(memory_.inputs, gather.size);
+  if (gather.request.drift) move(memory_.aims, gather.aim_size);
 }
 
 void BlockCalibration::take_out_means(bool adds) {
@@ -232,82 +249,95 @@ void BlockCalibration::take_out_means(bool adds) {
   subtract_means(cross_, size, tokens, aim_sums_, input_sums_);
 }
 
-void BlockCalibration::attend(const Block& block, const float* x, float* attended) const {
+void BlockCalibration::input(const Block& block, const InputGroup& group, const float* x,
+                             const std::vector<int64_t>& only, float* out) const {
   const ModelConfig& c = model_.config();
+  const int64_t values = group.closes ? stream_.length() * c.kv_heads * c.head_dim : 0;
+  const FloatBuffer keys(values), cached(values);
+  block.input(group, x, {stream_.length(), rotary_, {keys.data(), cached.data(), 0}}, only, out);
+}
+
+void BlockCalibration::advance(const Block& block, size_t sublayer, float* x) const {
+  block.advance(sublayer, {stream_.length(), rotary_, {nullptr, nullptr, 0}}, x);
+}
+
+// x: the window's stream where the sublayer under observation begins.
+void BlockCalibration::enter(int64_t window, float* x) {
   const int64_t length = stream_.length();
-  FloatBuffer h(length * c.hidden), keys(length * c.kv_heads * c.head_dim),
-      values(length * c.kv_heads * c.head_dim);
-  block.attention_input(x, length, h.data());
-  block.attend(h.data(), length, rotary_, {keys.data(), values.data(), 0}, attended);
-}
-
-void BlockCalibration::inner(const Block& block, const float* x, float* inner) const {
-  FloatBuffer h(stream_.length() * model_.config().hidden);
-  block.mlp_input(x, stream_.length(), h.data());
-  block.mlp_inner(h.data(), stream_.length(), inner);
-}
-
-// Every stage's work loads the streams, goes on from the stage before, and leaves them ready for the next.
-const Moments& BlockCalibration::observe(Stage stage, const StageWants& wants) {
-  const int64_t length = stream_.length(), hidden = model_.config().hidden, count = length * hidden;
-  const int64_t size = block_.input_size(stage);
-  const auto subtract = [](const float* from, int64_t values, float* difference) {
-    for (int64_t k = 0; k < values; ++k) difference[k] -= from[k];
-  };
-  // One stage that adds to the stream: `make` computes its input, `apply` is the original module itself. The
-  // original goes on with each, wanted or not.
-  const auto adding_stage = [&](const auto& make, const auto& apply) {
-    const std::vector<float>& bias = block_.bias(block_.linears(stage).front()->module);
-    collect({size, true, wants}, [&](int64_t w, const Places& out) {
-      FloatBuffer x(count);
-      stream_.load(w, x.data());
-      make(block_, x.data(), out.input);
-      if (reference_ == nullptr) return;
-      FloatBuffer input(length * size), unwanted(out.aim == nullptr ? count : 0);
-      float* r = out.aim == nullptr ? unwanted.data() : out.aim;
-      reference_->load(w, r);
-      make(*original_, r, input.data());
-      apply(input.data(), r);
-      reference_->store(w, r);
-      if (out.aim == nullptr) return;
-      subtract(x.data(), count, r);
-      for (int64_t t = 0; t < length && !bias.empty(); ++t) subtract(bias.data(), hidden, r + t * hidden);
-    });
-  };
-  switch (stage) {
-    case Stage::attention_input:
-      collect({size, false, wants}, [&](int64_t w, const Places& out) {
-        FloatBuffer x(count);
-        stream_.load(w, x.data());
-        block_.attention_input(x.data(), length, out.input);
-        if (out.aim == nullptr) return;
-        reference_->load(w, x.data());
-        original_->attention_input(x.data(), length, out.aim);
-        subtract(out.input, length * size, out.aim);
-      });
-      break;
-    case Stage::attention_output:
-      adding_stage([&](const Block& block, const float* x, float* input) { attend(block, x, input); },
-                   [&](const float* input, float* x) { original_->attention_output(input, length, x); });
-      break;
-    case Stage::mlp_input:
-      collect({size, false, wants}, [&](int64_t w, const Places& out) {
-        FloatBuffer x(count), attended(length * memory_.kept.columns());
-        stream_.load(w, x.data());
-        memory_.kept.load(w * length, length, attended.data());
-        block_.attention_output(attended.data(), length, x.data());
-        stream_.store(w, x.data());
-        block_.mlp_input(x.data(), length, out.input);
-        if (out.aim == nullptr) return;
-        reference_->load(w, x.data());
-        original_->mlp_input(x.data(), length, out.aim);
-        subtract(out.input, length * size, out.aim);
-      });
-      break;
-    case Stage::mlp_output:
-      adding_stage([&](const Block& block, const float* x, float* input) { inner(block, x, input); },
-                   [&](const float* input, float* x) { original_->mlp_output(input, length, x); });
+  stream_.load(window, x);
+  if (!leaves_) return;
+  if (block_.has_closing(*leaves_)) {
+    FloatBuffer input(length * memory_.kept.columns());
+    memory_.kept.load(window * length, length, input.data());
+    block_.leave(*leaves_, input.data(), length, x);
+    stream_.store(window, x);
+    return;
   }
+  advance(block_, *leaves_, x);
+  stream_.store(window, x);
+  if (reference_ == nullptr) return;
+  FloatBuffer original(length * model_.config().hidden);
+  reference_->load(window, original.data());
+  advance(*original_, *leaves_, original.data());
+  reference_->store(window, original.data());
+}
+
+void BlockCalibration::check_finite(const Gather& gather, int64_t rows, const Places& out) const {
+  const Backend& backend = model_.backend();
+  if (!backend.all_finite(out.input, rows * gather.size) ||
+      (out.aim != nullptr && !backend.all_finite(out.aim, rows * gather.aim_size))) {
+    throw Error(ErrorKind::failed, "NaN or Inf in the activations of block " + std::to_string(index_));
+  }
+}
+
+// Computes the inputs and aims of one window; returns how many rows there are.
+int64_t BlockCalibration::observe_window(const Gather& gather, int64_t window, const Places& out) {
+  const InputGroup& group = gather.group;
+  const int64_t length = stream_.length(), hidden = model_.config().hidden;
+  FloatBuffer x(length * hidden);
+  enter(window, x.data());
+  std::vector<int64_t> only;
+  if (group.expert >= 0) only = block_.rows(group, x.data(), length);
+  const int64_t rows = group.expert >= 0 ? static_cast<int64_t>(only.size()) : length;
+  input(block_, group, x.data(), only, out.input);
+  if (group.closes) memory_.kept.store(window * length, length, out.input);
+  if (reference_ != nullptr && group.closes) {
+    close_original(gather, x.data(), window, out.aim);
+    if (out.aim != nullptr && !group.adds) subtract(out.input, rows * gather.size, out.aim);
+  } else if (out.aim != nullptr) {
+    reference_->load(window, x.data());
+    input(*original_, group, x.data(), only, out.aim);
+    subtract(out.input, rows * gather.size, out.aim);
+  }
+  check_finite(gather, rows, out);
+  return rows;
+}
+
+// The original's stream leaves the sublayer. aim, unless null: what the module is to add to x, or the
+// original's input where what it makes is not added as it is.
+void BlockCalibration::close_original(const Gather& gather, const float* x, int64_t window, float* aim) {
+  const InputGroup& group = gather.group;
+  const int64_t length = stream_.length(), hidden = model_.config().hidden, count = length * hidden;
+  FloatBuffer own_input(length * gather.size), own_stream(group.adds && aim != nullptr ? 0 : count);
+  float* r = group.adds && aim != nullptr ? aim : own_stream.data();
+  float* input_of_original = !group.adds && aim != nullptr ? aim : own_input.data();
+  reference_->load(window, r);
+  input(*original_, group, r, {}, input_of_original);
+  original_->leave(group.sublayer, input_of_original, length, r);
+  reference_->store(window, r);
+  if (!group.adds || aim == nullptr) return;
+  subtract(x, count, aim);
+  const std::vector<float>& bias = block_.bias(group.readers.front().module);
+  for (int64_t t = 0; t < length && !bias.empty(); ++t) subtract(bias.data(), hidden, aim + t * hidden);
+}
+
+const Moments& BlockCalibration::observe(size_t group, const MomentsRequest& request) {
+  const InputGroup& wanted = block_.groups()[group];
+  leaves_.reset();
+  if (wanted.sublayer != at_) leaves_ = at_;
+  at_ = wanted.sublayer;
+  collect({wanted, request, wanted.in(), wanted.adds ? model_.config().hidden : wanted.in()});
+  leaves_.reset();
   return moments_;
 }
 
@@ -336,31 +366,30 @@ void BlockCalibration::set_bias(const std::string& module, const std::vector<flo
   block_.set_bias(module, bias);
 }
 
-void BlockCalibration::set_norm(Stage stage, const std::vector<float>& gain, const std::vector<float>& bias) {
-  block_.set_norm(stage, gain, bias);
+void BlockCalibration::set_norm(const std::string& module, const std::vector<float>& gain,
+                                const std::vector<float>& bias) {
+  block_.set_norm(module, gain, bias);
 }
 
 void BlockCalibration::finish() {
-  const int64_t length = stream_.length(), hidden = model_.config().hidden;
-  const int64_t size = block_.input_size(Stage::mlp_output);
-  const int64_t batch = batch_windows(length, size, stream_.windows());
+  const int64_t length = stream_.length();
+  leaves_ = at_;
+  const int64_t batch = batch_windows(length, memory_.kept.columns(), stream_.windows());
   const auto body = [&](int64_t w) {
-    FloatBuffer inner(length * size), x(length * hidden);
-    stream_.load(w, x.data());
-    memory_.kept.load(w * length, length, inner.data());
-    block_.mlp_output(inner.data(), length, x.data());
-    stream_.store(w, x.data());
+    FloatBuffer x(length * model_.config().hidden);
+    enter(w, x.data());
   };
   for (int64_t first = 0; first < stream_.windows(); first += batch)
     for_windows(first, std::min(batch, stream_.windows() - first), body);
+  leaves_.reset();
 }
 
 OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& stream,
-                                     const ResidualStream* reference, const StageWants& wants)
+                                     const ResidualStream* reference, const MomentsRequest& request)
     : hessian_(zeros(model.config().hidden * model.config().hidden)) {
   const int64_t hidden = model.config().hidden, length = stream.length();
   const Products products = model.backend().products();
-  const bool drift = wants.drift && reference != nullptr;
+  const bool drift = request.drift && reference != nullptr;
   moments_.tokens = stream.windows() * length;
   moments_.hessian = hessian_.data();
   if (drift) {
@@ -398,33 +427,32 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
 }
 
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration) {
-  const ModelConfig& c = model.config();
-  return batch_windows(calibration.length, std::max(c.intermediate, c.heads * c.head_dim),
+  return batch_windows(calibration.length, widest_closing_input(model.config(), model.spec().blocks),
                        static_cast<int64_t>(calibration.windows.size()));
 }
 
 ActivationBytes activation_bytes(const Model& model, const CalibrationSet& calibration, bool reference) {
   const int64_t tokens = calibration.tokens();
   return {(reference ? 2 : 1) * HalfRows::bytes(tokens, model.config().hidden),
-          HalfRows::bytes(tokens, kept_columns(model.config()))};
+          HalfRows::bytes(tokens, widest_closing_input(model.config(), model.spec().blocks))};
 }
 
 int64_t calibration_memory(const Model& model, const CalibrationSet& calibration, bool reference) {
   const ModelConfig& c = model.config();
-  const int64_t length = calibration.length, attended = c.heads * c.head_dim;
-  const int64_t widest = std::max({c.hidden, c.intermediate, attended});
+  const std::vector<BlockSpec>& blocks = model.spec().blocks;
+  const int64_t length = calibration.length, widest = widest_input(c, blocks);
   const auto windows = static_cast<int64_t>(calibration.windows.size());
   const bool narrow = model.backend().products() == Products::bf16;
   int64_t inputs = 0, aims = 0;  // values of the largest batch
-  for (const int64_t size : {c.hidden, attended, c.intermediate}) {
-    const int64_t rows = batch_windows(length, size, windows) * length;
-    inputs = std::max(inputs, rows * size);
-    aims = std::max(aims, reference ? rows * c.hidden : 0);
+  for (const InputGroup& group : input_groups(c, blocks.front())) {
+    const int64_t rows = batch_windows(length, group.in(), windows) * length;
+    inputs = std::max(inputs, rows * group.in());
+    aims = std::max(aims, reference ? rows * (group.adds || !group.closes ? c.hidden : group.in()) : 0);
   }
   const int64_t batch = batch_windows(length, widest, windows);
   const int64_t side_by_side = batch < kManyWindows ? 1 : std::min<int64_t>(threads(), batch);
-  const int64_t block_weights =
-      c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.hidden * c.intermediate;
+  int64_t block_weights = 0;
+  for (const LinearSpec& linear : block_linears(blocks.front())) block_weights += linear.out * linear.in;
   const bool packed = narrow && c.hidden * widest <= kMostPacked;
   const int64_t followed = reference ? 2 : 1;
   return (inputs + aims) * 4 + (narrow ? inputs * 4 + aims * 2 : 0)  // a batch, and its panels

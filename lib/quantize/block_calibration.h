@@ -1,4 +1,5 @@
-// The calibration activations on their way through a model, and the moments of every stage's inputs.
+// The calibration activations on their way through a model, and the moments of the inputs of every group of
+// modules.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +38,8 @@ class ResidualStream {
   HalfRows rows_;
 };
 
-// What is asked of a stage's inputs.
-struct StageWants {
+// What is asked of a group's inputs.
+struct MomentsRequest {
   bool moments = false;
   bool drift = false;    // also against the original model's; needs its stream
   bool centred = false;  // the means taken out; with drift only
@@ -47,51 +48,58 @@ struct StageWants {
 // Memory that the calibrations of all blocks use in turn.
 struct CalibrationMemory {
   CalibrationMemory(const Model& model, const CalibrationSet& calibration, const Path& scratch = {});
-  HalfRows kept;             // inputs that are dear to compute, of every token; scratch: see HalfRows
+  HalfRows kept;             // inputs of closing modules, of every token; scratch: see HalfRows
   FloatBuffer inputs, aims;  // of a batch
   Operand x, aim;
 };
 
-// One block's way: for each stage observe() its input over all windows, replace() the modules that read it;
-// finish() leaves the stream as the quantized block makes it. The original model's stream goes along one
-// stage behind, so that nothing but the stream itself is kept of it. Sums over windows have a fixed order.
+// One block's way: for each group observe() its input over all windows, replace() the modules that read it;
+// finish() leaves the stream as the quantized block makes it. The streams stay where a sublayer begins until
+// all its groups were observed; the original model's goes on with the observation that closes a sublayer, so
+// that nothing but the stream itself is kept of it. Sums over windows have a fixed order.
 class BlockCalibration {
  public:
   // reference: the original model's stream, or null.
   BlockCalibration(const Model& model, int64_t index, ResidualStream& stream, ResidualStream* reference,
                    CalibrationMemory& memory);
 
-  // Stages in order, each once. The moments live until the next call. Throws `failed` naming the block if the
-  // inputs are not finite.
-  const Moments& observe(Stage stage, const StageWants& wants);
-  // The block goes on with this weight, dequantized, of a module that reads the stage observed last.
+  const std::vector<InputGroup>& groups() const { return block_.groups(); }
+  // Groups in order, each once. The moments live until the next call; those of an expert are sums over the
+  // tokens that it saw, which may be none. Throws `failed` naming the block if the inputs are not finite.
+  const Moments& observe(size_t group, const MomentsRequest& request);
+  // The block goes on with this weight, dequantized, of a module that reads the input observed last.
   void replace(const std::string& module, const Weight& weight);
   void set_bias(const std::string& module, const std::vector<float>& bias);
-  // As Block::set_norm; before the stage is observed.
-  void set_norm(Stage stage, const std::vector<float>& gain, const std::vector<float>& bias);
+  // As Block::set_norm; before what reads its output is observed.
+  void set_norm(const std::string& module, const std::vector<float>& gain, const std::vector<float>& bias);
   void finish();
 
  private:
   // Where one window's activations go.
   struct Places {
-    float* input;  // [length, in]: what the quantized model's modules see
-    float* aim;    // [length, in] or [length, hidden]: x* - x or y of Moments; null if nobody wants it
+    float* input;  // [rows, in]: what the quantized model's modules see
+    float* aim;    // [rows, in] or [length, hidden]: x* - x or y of Moments; null if nobody wants it
   };
-  using WindowWork = std::function<void(int64_t window, const Places& out)>;
   struct Gather {
-    int64_t size = 0;  // input channels
-    // The stage's module adds to the residual stream. Its inputs are dear to compute: they are kept for what
-    // follows.
-    bool adds = false;
-    StageWants wants = {};
+    const InputGroup& group;
+    MomentsRequest request;
+    int64_t size;      // input channels
+    int64_t aim_size;  // columns of the aims
   };
-  void collect(const Gather& gather, const WindowWork& work);
+  void collect(const Gather& gather);
   void prepare(const Gather& gather);
+  void add_batch(const Gather& gather, int64_t rows);
+  int64_t observe_window(const Gather& gather, int64_t window, const Places& out);
+  void close_original(const Gather& gather, const float* x, int64_t window, float* aim);
+  void enter(int64_t window, float* x);
+  void compact(const Gather& gather, const std::vector<int64_t>& rows);
+  void check_finite(const Gather& gather, int64_t rows, const Places& out) const;
   static void add_means(const FloatBuffer& values, int64_t rows, std::vector<double>& sums);
   static void shift(const FloatBuffer& values, int64_t rows, int64_t columns, std::vector<float>& offset);
   void take_out_means(bool adds);
-  void attend(const Block& block, const float* x, float* attended) const;
-  void inner(const Block& block, const float* x, float* inner) const;
+  void input(const Block& block, const InputGroup& group, const float* x, const std::vector<int64_t>& only,
+             float* out) const;
+  void advance(const Block& block, size_t sublayer, float* x) const;
 
   const Model& model_;
   ResidualStream& stream_;
@@ -106,16 +114,18 @@ class BlockCalibration {
   std::vector<float> input_offset_, aim_offset_;
   std::vector<double> input_sums_, aim_sums_;
   std::vector<AlignedBuffer> packed_;    // the block's own weights
-  std::vector<AlignedBuffer> replaced_;  // weights put in place since the last stage
-  std::vector<AlignedBuffer> applied_;   // and before it: this stage is the last to use them
+  std::vector<AlignedBuffer> replaced_;  // weights put in place, of the modules of sublayers not left yet
+  std::vector<AlignedBuffer> applied_;   // and of the sublayer that the observation under way leaves
   int64_t index_;
+  std::optional<size_t> leaves_;  // the sublayer that the observation under way leaves
+  size_t at_ = 0;                 // the sublayer that the streams are at
 };
 
 // The moments of what the final norm makes of the streams: the inputs of the output embedding.
 class OutputCalibration {
  public:
   OutputCalibration(const Model& model, const ResidualStream& stream, const ResidualStream* reference,
-                    const StageWants& wants);
+                    const MomentsRequest& request);
   const Moments& moments() const { return moments_; }
 
  private:

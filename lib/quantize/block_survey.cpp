@@ -7,6 +7,7 @@
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/matmul.h"
+#include "lib/model/block_walk.h"
 
 namespace qwb {
 namespace {
@@ -19,13 +20,9 @@ int64_t surveyed(int64_t length, int64_t windows) {
   return std::clamp<int64_t>(kTokens / length, 1, windows);
 }
 
-int64_t widest_input(const ModelConfig& c) {
-  return std::max({c.hidden, c.intermediate, c.heads * c.head_dim});
-}
-
 class Surveyor {
  public:
-  Surveyor(const Model& model, int64_t index, const ResidualStream& stream, const std::vector<Stage>& stages)
+  Surveyor(const Model& model, int64_t index, const ResidualStream& stream, const std::vector<size_t>& groups)
       : model_(model),
         stream_(stream),
         block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
@@ -34,18 +31,16 @@ class Surveyor {
         index_(index),
         operand_(model.backend().products()),
         windows_(surveyed(stream.length(), stream.windows())),
-        batch_(batch_windows(stream.length(), widest_input(model.config()), windows_)) {
-    for (const Stage stage : stages) {
-      const int64_t size = block_.input_size(stage);
-      SurveyedStage& found = survey_[stage];
+        batch_(batch_windows(stream.length(), widest_input(model.config(), model.spec().blocks), windows_)) {
+    for (const size_t group : groups) {
+      const int64_t size = input_size(group);
+      SurveyedGroup& found = survey_[group];
       found.hessian = FloatBuffer(size * size);
       std::fill_n(found.hessian.data(), size * size, 0.0f);
       found.moments.hessian = found.hessian.data();
-      found.moments.tokens = windows_ * stream.length();
-      magnitudes_[stage].assign(static_cast<size_t>(size), 0.0);
+      magnitudes_[group].assign(static_cast<size_t>(size), 0.0);
+      inputs_[group].resize(static_cast<size_t>(batch_));
     }
-    for (const Stage stage : kStages)
-      inputs_[stage] = FloatBuffer(batch_ * stream.length() * block_.input_size(stage));
   }
 
   Survey run() {
@@ -53,11 +48,11 @@ class Surveyor {
       check_interrupt();
       const int64_t count = std::min(batch_, windows_ - first);
       for_windows(first, count, [&](int64_t i) { forward(i * stream_.windows() / windows_, i - first); });
-      for (auto& [stage, found] : survey_) add(stage, count * stream_.length(), found);
+      for (auto& [group, found] : survey_) add(group, count, found);
     }
-    for (auto& [stage, found] : survey_) {
-      mirror_moments(found.hessian.data(), block_.input_size(stage));
-      for (const double sum : magnitudes_.at(stage)) {
+    for (auto& [group, found] : survey_) {
+      mirror_moments(found.hessian.data(), input_size(group));
+      for (const double sum : magnitudes_.at(group)) {
         found.moments.input_magnitude.push_back(
             static_cast<float>(sum / static_cast<double>(found.moments.tokens)));
       }
@@ -66,37 +61,48 @@ class Surveyor {
   }
 
  private:
-  // Inputs of one window; after the last stage that is asked for there is nothing left to do.
+  int64_t input_size(size_t group) const { return block_.groups()[group].in(); }
+
+  // Inputs of one window; after the last group that is asked for there is nothing left to do.
   void forward(int64_t window, int64_t place) {
     const ModelConfig& c = model_.config();
     const int64_t length = stream_.length(), kv = length * c.kv_heads * c.head_dim;
-    const auto input = [&](Stage stage) {
-      return inputs_.at(stage).data() + place * length * block_.input_size(stage);
-    };
-    const Stage last = survey_.rbegin()->first;
+    const size_t last = survey_.rbegin()->first;
     FloatBuffer x(length * c.hidden), keys(kv), values(kv);
     stream_.load(window, x.data());
-    block_.attention_input(x.data(), length, input(Stage::attention_input));
-    if (last != Stage::attention_input) {
-      block_.attend(input(Stage::attention_input), length, rotary_, {keys.data(), values.data(), 0},
-                    input(Stage::attention_output));
-    }
-    if (last == Stage::mlp_input || last == Stage::mlp_output) {
-      block_.attention_output(input(Stage::attention_output), length, x.data());
-      block_.mlp_input(x.data(), length, input(Stage::mlp_input));
-    }
-    if (last == Stage::mlp_output)
-      block_.mlp_inner(input(Stage::mlp_input), length, input(Stage::mlp_output));
-    for (const auto& [stage, found] : survey_) {
-      if (!model_.backend().all_finite(input(stage), length * block_.input_size(stage)))
+    BlockWalk walk(block_, {length, rotary_, {keys.data(), values.data(), 0}}, x.data());
+    for (size_t group = 0; group <= last; ++group) {
+      walk.next();
+      if (!survey_.contains(group)) continue;
+      if (!model_.backend().all_finite(walk.input().data(), walk.input().size()))
         throw Error(ErrorKind::failed, "NaN or Inf in the activations of block " + std::to_string(index_));
+      FloatBuffer& kept = inputs_.at(group)[static_cast<size_t>(place)];
+      kept = FloatBuffer(walk.input().size());
+      std::copy_n(walk.input().data(), kept.size(), kept.data());
     }
   }
 
-  void add(Stage stage, int64_t rows, SurveyedStage& found) {
-    const FloatBuffer& x = inputs_.at(stage);
-    std::vector<double>& sums = magnitudes_.at(stage);
+  // The windows' inputs, one behind the other.
+  FloatBuffer joined(size_t group, int64_t windows) const {
+    const std::vector<FloatBuffer>& parts = inputs_.at(group);
+    int64_t count = 0;
+    for (int64_t w = 0; w < windows; ++w) count += parts[static_cast<size_t>(w)].size();
+    FloatBuffer all(count);
+    float* to = all.data();
+    for (int64_t w = 0; w < windows; ++w) {
+      const FloatBuffer& part = parts[static_cast<size_t>(w)];
+      to = std::copy(part.data(), part.data() + part.size(), to);
+    }
+    return all;
+  }
+
+  void add(size_t group, int64_t windows, SurveyedGroup& found) {
+    const FloatBuffer x = joined(group, windows);
+    std::vector<double>& sums = magnitudes_.at(group);
     const auto columns = static_cast<int64_t>(sums.size());
+    const int64_t rows = x.size() / columns;
+    found.moments.tokens += rows;
+    if (rows == 0) return;
     operand_.set(x.data(), rows, columns);
     add_moments(operand_, rows, found.hessian.data());
     parallel_ranges(columns, 64, [&](int64_t begin, int64_t end) {
@@ -115,16 +121,16 @@ class Surveyor {
   int64_t windows_;  // evenly spaced over the stream's
   int64_t batch_;
   Survey survey_;
-  std::map<Stage, FloatBuffer> inputs_;  // of one batch of windows
-  std::map<Stage, std::vector<double>> magnitudes_;
+  std::map<size_t, std::vector<FloatBuffer>> inputs_;  // by group and window of one batch
+  std::map<size_t, std::vector<double>> magnitudes_;
 };
 
 }  // namespace
 
 Survey survey_block(const Model& model, int64_t index, const ResidualStream& stream,
-                    const std::vector<Stage>& stages) {
-  if (stages.empty()) return {};
-  return Surveyor(model, index, stream, stages).run();
+                    const std::vector<size_t>& groups) {
+  if (groups.empty()) return {};
+  return Surveyor(model, index, stream, groups).run();
 }
 
 int64_t surveyed_windows(const CalibrationSet& calibration) {
@@ -133,15 +139,17 @@ int64_t surveyed_windows(const CalibrationSet& calibration) {
 
 int64_t survey_memory(const Model& model, const CalibrationSet& calibration) {
   const ModelConfig& c = model.config();
-  const int64_t length = calibration.length, attended = c.heads * c.head_dim;
-  const int64_t windows = surveyed_windows(calibration);
-  const int64_t batch = batch_windows(length, widest_input(c), windows);
-  const int64_t inputs = 2 * c.hidden + attended + c.intermediate;
-  const int64_t squares = 2 * c.hidden * c.hidden + attended * attended + c.intermediate * c.intermediate;
+  const int64_t length = calibration.length, widest = widest_input(c, model.spec().blocks);
+  const int64_t batch = batch_windows(length, widest, surveyed_windows(calibration));
+  int64_t inputs = 0, squares = 0;
+  for (const InputGroup& group : input_groups(c, model.spec().blocks.front())) {
+    inputs += group.in();
+    squares += group.in() * group.in();
+  }
   // The last square: the moments of the inputs as one candidate would scale them.
-  return 4 * (squares + widest_input(c) * widest_input(c) +
-              batch * length * (inputs + widest_input(c) / 2)  // a batch and its bf16 copy
-              + std::min<int64_t>(threads(), batch) * length * (2 * c.hidden + 2 * widest_input(c)));
+  return 4 * (squares + widest * widest +
+              batch * length * (inputs + widest + widest / 2)  // a batch, one group joined, its bf16 copy
+              + std::min<int64_t>(threads(), batch) * length * (2 * c.hidden + 2 * widest));
 }
 
 }  // namespace qwb

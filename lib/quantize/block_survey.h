@@ -8,18 +8,18 @@
 
 namespace qwb {
 
-// The moments of a stage's inputs, with their magnitudes.
-struct SurveyedStage {
+// The moments of a group's inputs, with their magnitudes.
+struct SurveyedGroup {
   FloatBuffer hessian;
   Moments moments;
 };
-using Survey = std::map<Stage, SurveyedStage>;
+using Survey = std::map<size_t, SurveyedGroup>;  // by the group's place among the block's
 
 // Runs the block with its original weights over some windows of the stream (all, up to 16384 tokens), which
-// stays as it is, and gathers the moments of these stages. Sums over windows have a fixed order. Throws
+// stays as it is, and gathers the moments of these groups. Sums over windows have a fixed order. Throws
 // `failed` naming the block if an input is not finite.
 Survey survey_block(const Model& model, int64_t index, const ResidualStream& stream,
-                    const std::vector<Stage>& stages);
+                    const std::vector<size_t>& groups);
 
 // How many of the set's windows a survey looks at.
 int64_t surveyed_windows(const CalibrationSet& calibration);

@@ -189,9 +189,15 @@ double calibration_seconds(const Model& model, const CalibrationSet& windows, bo
   if (follow) reference.emplace(model, windows);
   const auto start = Clock::now();
   BlockCalibration block(model, 0, stream, reference ? &*reference : nullptr, memory);
-  for (const Stage stage : kStages) block.observe(stage, {true, follow, false});
+  for (size_t group = 0; group < block.groups().size(); ++group) block.observe(group, {true, follow, false});
   block.finish();
   return seconds_since(start);
+}
+
+std::vector<size_t> all_groups(const Model& model) {
+  std::vector<size_t> groups(input_groups(model.config(), model.spec().blocks.front()).size());
+  std::iota(groups.begin(), groups.end(), size_t{0});
+  return groups;
 }
 
 // Seconds that the windows of one block take. One batch and two of them tell what a block takes once (moments
@@ -216,7 +222,7 @@ double block_seconds(const Model& model, const Plan& plan, const CalibrationSet&
   if (scales_stages(plan)) {
     const ResidualStream stream(model, few);
     const auto start = Clock::now();
-    survey_block(model, 0, stream, {std::begin(kStages), std::end(kStages)});
+    survey_block(model, 0, stream, all_groups(model));
     const auto surveyed = [](const CalibrationSet& set) {
       return static_cast<double>(surveyed_windows(set) * set.length);
     };

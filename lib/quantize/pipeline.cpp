@@ -109,8 +109,8 @@ Modules block_modules(const Plan& plan, int64_t block) {
   return found;
 }
 
-StageWants wants(const Modules& modules) {
-  StageWants wants;
+MomentsRequest wants(const Modules& modules) {
+  MomentsRequest wants;
   wants.moments = !modules.empty();
   bool biases = true;
   for (const PlannedModule* module : modules) {
@@ -182,11 +182,11 @@ class CalibratedRun {
     worker_.put(scaling);
     BlockCalibration block(model_, index, stream_, reference(), memory_);
     scaling.apply(block);
-    for (const Stage stage : kStages) {
+    for (size_t group = 0; group < block.groups().size(); ++group) {
       Modules modules;
       std::copy_if(all.begin(), all.end(), std::back_inserter(modules),
-                   [&](const PlannedModule* module) { return module->stage == stage; });
-      const Moments& moments = block.observe(stage, wants(modules));
+                   [&](const PlannedModule* module) { return module->group == group; });
+      const Moments& moments = block.observe(group, wants(modules));
       for (const PlannedModule* planned : modules) {
         const ModuleResult result = worker_.work(*planned, &moments, &scaling);
         block.replace(planned->info.name, result.tensor.view());

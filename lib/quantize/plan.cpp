@@ -62,14 +62,17 @@ std::vector<Candidate> find_candidates(const Model& model, const PlanRequest& re
   all.back().asked = request.embeddings || (tied && request.output_embedding);
   if (tied) all.back().others.emplace_back("lm_head");
   for (int64_t index = 0; index < c.layers; ++index) {
-    const Block block(c, spec.blocks[static_cast<size_t>(index)], index, model.source(), model.backend());
-    for (const Stage stage : kStages) {
-      for (const LinearSpec* linear : block.linears(stage)) {
-        all.push_back(make_candidate(model, Role::linear, linear->module, linear->out, linear->in,
-                                     linear->orientation, linear->bias));
-        all.back().module.block = index;
-        all.back().module.stage = stage;
-        all.back().asked = request.include.empty() || any_matches(request.include, all.back());
+    const std::vector<InputGroup> groups = input_groups(c, spec.blocks[static_cast<size_t>(index)]);
+    for (size_t group = 0; group < groups.size(); ++group) {
+      for (const LinearSpec& linear : groups[group].readers) {
+        all.push_back(make_candidate(model, Role::linear, linear.module, linear.out, linear.in,
+                                     linear.orientation, linear.bias));
+        Candidate& candidate = all.back();
+        candidate.module.block = index;
+        candidate.module.group = group;
+        candidate.asked = groups[group].routes
+                              ? any_names(request.include, candidate)
+                              : request.include.empty() || any_matches(request.include, candidate);
       }
     }
   }

@@ -61,7 +61,7 @@ struct PlannedModule {
   ModuleInfo info;
   Role role = Role::linear;
   int64_t block = 0;  // linear only
-  Stage stage = Stage::attention_input;
+  size_t group = 0;   // of the block's input groups; linear only
   const Method* method = nullptr;
   Settings settings;
   Storage storage;

@@ -30,33 +30,9 @@ TensorView tensor_of(const Model& model, const std::string& name) {
   return *tensor;
 }
 
-// What makes a stage's input: a norm, or rows of a module.
-struct Maker {
-  const NormSpec* norm = nullptr;
-  const LinearSpec* linear = nullptr;
-  int64_t first_row = 0;
-  std::string obstacle = {};  // why it cannot be scaled; empty: it can
-};
-
-Maker maker_of(const ModelConfig& c, const BlockSpec& spec, Stage stage) {
-  switch (stage) {
-    case Stage::attention_input:
-      return {&spec.attention_norm};
-    case Stage::attention_output:
-      return {nullptr, &spec.qkv.back(), spec.qkv.size() == 1 ? (c.heads + c.kv_heads) * c.head_dim : 0};
-    case Stage::mlp_input:
-      return {&spec.mlp_norm};
-    case Stage::mlp_output:
-      break;
-  }
-  Maker maker{nullptr, &spec.up};
-  if (spec.gate.empty() && c.activation != Activation::relu)
-    maker.obstacle = "the activation before it is not linear in a scale";
-  return maker;
-}
-
 // Why the stage cannot be scaled; empty: it can.
-std::string obstacle(const std::vector<LinearSpec>& readers, const Maker& maker, const Modules& modules) {
+std::string obstacle(const std::vector<LinearSpec>& readers, const InputMaker& maker,
+                     const Modules& modules) {
   const auto foreign = [&](const std::string& name) -> std::string {
     const PlannedModule* module = find_module(modules, name);
     if (module == nullptr) return name + ", which stays as it is";
@@ -68,19 +44,23 @@ std::string obstacle(const std::vector<LinearSpec>& readers, const Maker& maker,
       return "its input is also read by " + other;
   }
   if (!maker.obstacle.empty()) return maker.obstacle;
-  if (maker.linear != nullptr) {
+  if (maker.linear) {
     if (const std::string other = foreign(maker.linear->module); !other.empty())
       return "its input is made by " + other;
   }
   return {};
 }
 
-// Divides and stores a vector; what comes back is what is stored.
+// Divides and stores a vector, of which `offset` is left out where it is stored; what comes back is what is
+// stored.
 std::vector<float> store_divided(const Model& model, const std::string& name, const std::vector<float>& by,
-                                 int64_t first, BlockScaling& result) {
+                                 int64_t first, BlockScaling& result, float offset = 0) {
   const TensorView tensor = tensor_of(model, name);
   std::vector<float> values = read_floats(tensor, name);
-  for (size_t i = 0; i < by.size(); ++i) values[static_cast<size_t>(first) + i] /= by[i];
+  for (size_t i = 0; i < by.size(); ++i) {
+    float& value = values[static_cast<size_t>(first) + i];
+    value = offset == 0 ? value / by[i] : (value + offset) / by[i] - offset;
+  }
   Tensor stored = narrow(values, tensor.dtype, tensor.shape, name);
   values = read_floats(stored.view(), name);
   result.replaced.push_back({name, std::move(stored)});
@@ -89,18 +69,18 @@ std::vector<float> store_divided(const Model& model, const std::string& name, co
 
 class StageScaler {
  public:
-  StageScaler(const Model& model, const BlockSpec& spec, Stage stage, const Modules& modules,
-              std::vector<LinearSpec> readers)
+  // index: of the group among the block's.
+  StageScaler(const Model& model, const InputGroup& group, size_t index, const Modules& modules)
       : model_(model),
         modules_(modules),
-        stage_(stage),
-        readers_(std::move(readers)),
-        maker_(maker_of(model.config(), spec, stage)),
+        index_(index),
+        readers_(group.readers),
+        maker_(group.maker),
         obstacle_(obstacle(readers_, maker_, modules)) {
     if (obstacle_.empty() && !can_store()) obstacle_ = "what makes its input has an unusual type";
   }
 
-  Stage stage() const { return stage_; }
+  size_t index() const { return index_; }
   bool possible() const { return obstacle_.empty(); }
 
   void say_why_not(BlockScaling& result) const {
@@ -120,7 +100,7 @@ class StageScaler {
       task.query_key_rows = query_key_rows(model_, *module);
       stage.modules.push_back({task, &module->settings});
     }
-    if (maker_.norm != nullptr) {
+    if (maker_.norm) {
       describe_norm(stage);
     } else {
       describe_rows(stage);
@@ -134,9 +114,9 @@ class StageScaler {
   // Whether the norm or bias that takes the scales can be written again.
   bool can_store() const {
     std::vector<std::string> names;
-    if (maker_.norm != nullptr) names.push_back(maker_.norm->module + ".weight");
-    if (maker_.norm != nullptr && maker_.norm->centred) names.push_back(maker_.norm->module + ".bias");
-    if (maker_.linear != nullptr && maker_.linear->bias) names.push_back(maker_.linear->module + ".bias");
+    if (maker_.norm) names.push_back(maker_.norm->module + ".weight");
+    if (maker_.norm && maker_.norm->centred) names.push_back(maker_.norm->module + ".bias");
+    if (maker_.linear && maker_.linear->bias) names.push_back(maker_.linear->module + ".bias");
     return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
       const DType type = tensor_of(model_, name).dtype;
       return type == DType::f32 || type == DType::f16 || type == DType::bf16;
@@ -147,6 +127,9 @@ class StageScaler {
     const std::string name = maker_.norm->module + ".weight";
     const TensorView gain = tensor_of(model_, name);
     stage.gains = read_floats(gain, name);
+    if (maker_.norm->offset != 0) {
+      for (float& value : stage.gains) value += maker_.norm->offset;
+    }
     stage.gain_type = gain.dtype;
     stage.scales = static_cast<int64_t>(stage.gains.size());
     stage.scale_of.resize(stage.gains.size());
@@ -159,10 +142,10 @@ class StageScaler {
     const ModelConfig& c = model_.config();
     const LinearSpec& linear = *maker_.linear;
     const int64_t in = readers_.front().in;
-    stage.scales = stage_ == Stage::attention_output ? c.kv_heads * c.head_dim : in;
+    stage.scales = maker_.by_value_head ? c.kv_heads * c.head_dim : in;
     for (int64_t i = 0; i < in; ++i) {
       const int64_t head = i / c.head_dim, shared = head / (c.heads / c.kv_heads);
-      stage.scale_of.push_back(stage_ == Stage::attention_output ? shared * c.head_dim + i % c.head_dim : i);
+      stage.scale_of.push_back(maker_.by_value_head ? shared * c.head_dim + i % c.head_dim : i);
     }
     const FloatBuffer weight = read_out_in(
         {find_module(modules_, linear.module)->info, tensor_of(model_, linear.module + ".weight")});
@@ -184,8 +167,11 @@ class StageScaler {
       std::vector<float>& columns = result.folded[reader.module].columns;
       for (const int64_t scale : stage.scale_of) columns.push_back(chosen[static_cast<size_t>(scale)]);
     }
-    if (maker_.norm != nullptr) {
-      ScaledNorm norm{stage_, store_divided(model_, maker_.norm->module + ".weight", chosen, 0, result), {}};
+    if (maker_.norm) {
+      ScaledNorm norm{
+          maker_.norm->module,
+          store_divided(model_, maker_.norm->module + ".weight", chosen, 0, result, maker_.norm->offset),
+          {}};
       if (maker_.norm->centred)
         norm.bias = store_divided(model_, maker_.norm->module + ".bias", chosen, 0, result);
       result.norms.push_back(std::move(norm));
@@ -203,27 +189,11 @@ class StageScaler {
 
   const Model& model_;
   const Modules& modules_;
-  Stage stage_;
+  size_t index_;
   std::vector<LinearSpec> readers_;
-  Maker maker_;
+  InputMaker maker_;
   std::string obstacle_;
 };
-
-std::vector<LinearSpec> readers_of(const BlockSpec& spec, Stage stage) {
-  switch (stage) {
-    case Stage::attention_input:
-      return spec.qkv;
-    case Stage::attention_output:
-      return {spec.output};
-    case Stage::mlp_input:
-      break;
-    case Stage::mlp_output:
-      return {spec.down};
-  }
-  std::vector<LinearSpec> readers = spec.gate;
-  readers.push_back(spec.up);
-  return readers;
-}
 
 }  // namespace
 
@@ -233,7 +203,7 @@ const FoldedScales* BlockScaling::folded_into(const std::string& module) const {
 }
 
 void BlockScaling::apply(BlockCalibration& block) const {
-  for (const ScaledNorm& norm : norms) block.set_norm(norm.stage, norm.gain, norm.bias);
+  for (const ScaledNorm& norm : norms) block.set_norm(norm.module, norm.gain, norm.bias);
   for (const auto& [module, bias] : biases) block.set_bias(module, bias);
 }
 
@@ -245,37 +215,47 @@ bool scales_stages(const Plan& plan) {
 
 BlockScaling scale_block(const Model& model, int64_t index, const Modules& modules,
                          const ResidualStream& stream) {
-  const BlockSpec& spec = model.spec().blocks[static_cast<size_t>(index)];
+  const std::vector<InputGroup> groups =
+      input_groups(model.config(), model.spec().blocks[static_cast<size_t>(index)]);
   BlockScaling result;
   std::vector<StageScaler> stages;
-  std::vector<Stage> wanted;
-  for (const Stage stage : kStages) {
-    const std::vector<LinearSpec> readers = readers_of(spec, stage);
+  std::vector<size_t> wanted;
+  for (size_t group = 0; group < groups.size(); ++group) {
+    const std::vector<LinearSpec>& readers = groups[group].readers;
     if (std::none_of(readers.begin(), readers.end(), [&](const LinearSpec& reader) {
           const PlannedModule* module = find_module(modules, reader.module);
           return module != nullptr && scales(*module);
         })) {
       continue;
     }
-    StageScaler scaler(model, spec, stage, modules, readers);
+    StageScaler scaler(model, groups[group], group, modules);
     if (!scaler.possible()) {
       scaler.say_why_not(result);
       continue;
     }
     stages.push_back(std::move(scaler));
-    wanted.push_back(stage);
+    wanted.push_back(group);
   }
   const Survey survey = survey_block(model, index, stream, wanted);
-  for (const StageScaler& stage : stages) stage.choose(survey.at(stage.stage()).moments, result);
+  for (const StageScaler& stage : stages) stage.choose(survey.at(stage.index()).moments, result);
   return result;
 }
 
 int64_t query_key_rows(const Model& model, const PlannedModule& module) {
-  if (module.role != PlannedModule::Role::linear || module.stage != Stage::attention_input) return 0;
+  if (module.role != PlannedModule::Role::linear) return 0;
   const ModelConfig& c = model.config();
-  const BlockSpec& spec = model.spec().blocks[static_cast<size_t>(module.block)];
-  if (spec.qkv.size() == 1) return (c.heads + c.kv_heads) * c.head_dim;
-  return module.info.name == spec.qkv.back().module ? 0 : module.info.out;
+  for (const SublayerSpec& sublayer : model.spec().blocks[static_cast<size_t>(module.block)].sublayers) {
+    const auto* attention = std::get_if<AttentionSpec>(&sublayer.mixer);
+    if (attention == nullptr) continue;
+    const std::vector<LinearSpec>& qkv = attention->qkv;
+    if (std::none_of(qkv.begin(), qkv.end(),
+                     [&](const LinearSpec& linear) { return linear.module == module.info.name; })) {
+      continue;
+    }
+    if (qkv.size() == 1) return (c.heads + c.kv_heads) * c.head_dim;
+    return module.info.name == qkv.back().module ? 0 : module.info.out;
+  }
+  return 0;
 }
 
 }  // namespace qwb

@@ -25,7 +25,7 @@ struct ScaledTensor {
 };
 
 struct ScaledNorm {
-  Stage stage;
+  std::string module;
   std::vector<float> gain, bias;  // as stored
 };
 

@@ -1,0 +1,69 @@
+// Gemma 2: norms before and after each mixer, their gains 1 + weight, embeddings times sqrt(hidden), every
+// second layer with a sliding window, soft caps on attention scores and logits (transformers: Gemma2Config).
+#include <cmath>
+
+#include "lib/base/error.h"
+#include "lib/model/config_fields.h"
+#include "lib/model/llama_family.h"
+
+namespace qwb {
+namespace {
+
+float parse_cap(const Json& config, const char* key, double fallback, const std::string& where) {
+  if (config.contains(key) && config.at(key).is_null()) return 0;
+  const double cap = json_number(config, key, where, fallback);
+  if (!(cap > 0)) throw Error(ErrorKind::failed, std::string("'") + key + "' must be positive", where);
+  return static_cast<float>(cap);
+}
+
+ModelConfig parse_gemma2(const Json& config, const std::string& where) {
+  Json filled = config;
+  const auto fill = [&filled](const char* key, const Json& value) {
+    if (!filled.contains(key)) filled[key] = value;
+  };
+  fill("num_key_value_heads", 4);
+  fill("head_dim", 256);
+  fill("max_position_embeddings", 8192);
+  fill("tie_word_embeddings", true);
+  fill("sliding_window", 4096);
+  filled["hidden_act"] =
+      config.contains("hidden_activation") ? config.at("hidden_activation") : "gelu_pytorch_tanh";
+  if (json_bool(config, "attention_bias", where, false))
+    throw Error(ErrorKind::unsupported, "'attention_bias' of Gemma 2 is not supported", where);
+  if (json_bool(config, "use_bidirectional_attention", where, false))
+    throw Error(ErrorKind::unsupported, "'use_bidirectional_attention' is not supported", where);
+  ModelConfig out = parse_llama_family(filled, where);
+  parse_windows(filled, where, 0, out);
+  if (!json_has(config, "layer_types")) {
+    for (size_t i = 1; i < out.window.size(); i += 2) out.window[i] = 0;
+  }
+  const double scalar = json_number(config, "query_pre_attn_scalar", where, 256);
+  if (!(scalar > 0)) throw Error(ErrorKind::failed, "'query_pre_attn_scalar' must be positive", where);
+  out.attention_scale = static_cast<float>(std::pow(scalar, -0.5));
+  out.attention_soft_cap = parse_cap(config, "attn_logit_softcapping", 50, where);
+  out.logit_soft_cap = parse_cap(config, "final_logit_softcapping", 30, where);
+  out.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(out.hidden)));
+  return out;
+}
+
+ModelSpec gemma2_spec(const ModelConfig& c, const TensorSource&) {
+  ModelSpec spec = llama_family_spec(c, {});
+  spec.final_norm.offset = 1;
+  for (size_t i = 0; i < spec.blocks.size(); ++i) {
+    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    std::vector<SublayerSpec>& sublayers = spec.blocks[i].sublayers;
+    sublayers[0].before = {prefix + "input_layernorm", false, 1};
+    sublayers[0].after = {prefix + "post_attention_layernorm", false, 1};
+    sublayers[1].before = {prefix + "pre_feedforward_layernorm", false, 1};
+    sublayers[1].after = {prefix + "post_feedforward_layernorm", false, 1};
+  }
+  return spec;
+}
+
+}  // namespace
+
+Architecture gemma2_architecture() {
+  return {"gemma2", parse_gemma2, gemma2_spec};
+}
+
+}  // namespace qwb

@@ -1,0 +1,56 @@
+// Mixtral: Mistral's attention, and experts instead of the MLP (transformers: MixtralConfig).
+#include "lib/base/error.h"
+#include "lib/model/config_fields.h"
+#include "lib/model/llama_family.h"
+
+namespace qwb {
+namespace {
+
+ModelConfig parse_mixtral(const Json& config, const std::string& where) {
+  Json filled = config;
+  const auto fill = [&filled](const char* key, const Json& value) {
+    if (!filled.contains(key)) filled[key] = value;
+  };
+  fill("num_key_value_heads", 8);
+  fill("rms_norm_eps", 1e-5);
+  fill("max_position_embeddings", 131072);
+  if (!json_has(filled, "rope_parameters")) fill("rope_theta", 1e6);
+  ModelConfig out = parse_llama_family(filled, where);
+  parse_windows(filled, where, 0, out);
+  out.experts = config_size(config, "num_local_experts", where, 8);
+  out.experts_used = config_size(config, "num_experts_per_tok", where, 2);
+  if (out.experts > 65536) throw Error(ErrorKind::failed, "'num_local_experts' is absurdly large", where);
+  if (out.experts_used > out.experts) {
+    throw Error(ErrorKind::failed, "'num_experts_per_tok' is larger than 'num_local_experts'", where);
+  }
+  return out;
+}
+
+ModelSpec mixtral_spec(const ModelConfig& c, const TensorSource&) {
+  ModelSpec spec = llama_family_spec(c, {});
+  for (int64_t i = 0; i < c.layers; ++i) {
+    const std::string prefix = "model.layers." + std::to_string(i) + ".block_sparse_moe.";
+    const auto linear = [&](const std::string& name, int64_t out, int64_t in) {
+      return LinearSpec{prefix + name, out, in, Orientation::out_in, false};
+    };
+    MoeSpec moe;
+    moe.router = linear("gate", c.experts, c.hidden);
+    moe.used = c.experts_used;
+    for (int64_t e = 0; e < c.experts; ++e) {
+      const std::string expert = "experts." + std::to_string(e) + ".";
+      moe.experts.push_back({{linear(expert + "w1", c.intermediate, c.hidden)},
+                             linear(expert + "w3", c.intermediate, c.hidden),
+                             linear(expert + "w2", c.hidden, c.intermediate)});
+    }
+    spec.blocks[static_cast<size_t>(i)].sublayers[1].mixer = std::move(moe);
+  }
+  return spec;
+}
+
+}  // namespace
+
+Architecture mixtral_architecture() {
+  return {"mixtral", parse_mixtral, mixtral_spec};
+}
+
+}  // namespace qwb

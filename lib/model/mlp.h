@@ -1,0 +1,28 @@
+// A gated or plain MLP: down(act(gate(h)) * up(h)), or down(act(up(h))).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "lib/model/linear.h"
+
+namespace qwb {
+
+class Mlp {
+ public:
+  Mlp(const MlpSpec& spec, const TensorSource& source);
+
+  // The input of the down projection, [rows, intermediate], from h [rows, hidden].
+  void inner(const LayerContext& layer, const float* h, int64_t rows, float* inner) const;
+  // The projection whose output leaves the sublayer.
+  const Linear& closing() const { return down_; }
+  // In the order they are computed.
+  std::vector<Linear*> linears();
+
+ private:
+  std::optional<Linear> gate_;
+  Linear up_, down_;
+};
+
+}  // namespace qwb

@@ -1,0 +1,39 @@
+// A mixture of experts: a router sends each token to a few of many MLPs.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "lib/model/mlp.h"
+
+namespace qwb {
+
+// Which tokens an expert sees, in ascending order, and what its answers are multiplied with.
+struct Routed {
+  std::vector<int64_t> tokens;
+  std::vector<float> weights;
+};
+
+class Moe {
+ public:
+  Moe(const MoeSpec& spec, const TensorSource& source);
+
+  // By expert, for h [tokens, hidden]. Of equal scores the expert of the lower number is taken.
+  std::vector<Routed> route(const LayerContext& layer, const float* h, int64_t tokens) const;
+  // y [tokens, hidden] = what the experts make of h together. Experts are added in the order of their
+  // numbers.
+  void forward(const LayerContext& layer, const float* h, int64_t tokens, float* y) const;
+  const Mlp& expert(int64_t number) const { return experts_[static_cast<size_t>(number)]; }
+  // In the order they are computed: the router, then expert by expert.
+  std::vector<Linear*> linears();
+
+ private:
+  Linear router_;
+  std::vector<Mlp> experts_;
+  int64_t used_;
+};
+
+// out [tokens.size(), columns] = these rows of x.
+void gather_tokens(const float* x, int64_t columns, const std::vector<int64_t>& tokens, float* out);
+
+}  // namespace qwb
