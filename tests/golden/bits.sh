@@ -103,9 +103,9 @@ evaluations() {
   rm -rf "$scratch/from"
   "$bin/qwb-quantize" --model "$model" --no-cache --out "$scratch/from" -q --method nf4 >/dev/null 2>&1
   for protocol in windows gptq llama.cpp hf-stride lm-eval; do
-    echo "$label eval $protocol: $(values "$model" --ppl --protocol $protocol --windows 4)"
+    echo "$label eval $protocol: $(values "$model" --ppl --protocol $protocol --windows 4 --text recipes/demo/text/eval.txt)"
   done
-  echo "$label eval kl: $(values "$scratch/from" --baseline "$model" --ppl --kl --windows 4)"
+  echo "$label eval kl: $(values "$scratch/from" --baseline "$model" --ppl --kl --windows 4 --text recipes/demo/text/eval.txt)"
   echo "$label complete: $("$bin/qwb-complete" --model "$scratch/from" --max-tokens 48 --temperature 0 -q 'The history of the city' | cksum)"
 }
 

@@ -212,6 +212,7 @@ TEST(Kernels, AttentionWithPastWindowsAndGroups) {
         shape.query_stride = 50;
         shape.window = window;
         shape.scale = 0.8f;
+        shape.soft_cap = window == 9 ? 2.5f : 0.0f;
         const auto q = noise(tokens * 50, 41, 3), k = noise((past + tokens) * 20, 42, 3),
                    v = noise((past + tokens) * 20, 43);
         std::vector<float> expected(static_cast<size_t>(tokens * 40)), actual(expected.size());
@@ -232,10 +233,12 @@ TEST(Kernels, LossesOverVocabularySlabs) {
     std::vector<int32_t> targets;
     for (int64_t r = 0; r < rows; ++r) targets.push_back(static_cast<int32_t>(r * 7919 % vocab));
     std::vector<double> expected(static_cast<size_t>(rows)), actual(expected.size());
-    reference_backend().losses(x.data(), rows, made.weight, targets, expected.data());
-    fast_backend().losses(x.data(), rows, made.weight, targets, actual.data());
-    for (size_t r = 0; r < expected.size(); ++r)
-      EXPECT_NEAR(actual[r], expected[r], 2e-5 * std::max(1.0, expected[r]));
+    for (const float cap : {0.0f, 3.0f}) {
+      reference_backend().losses(x.data(), rows, made.weight, targets, cap, expected.data());
+      fast_backend().losses(x.data(), rows, made.weight, targets, cap, actual.data());
+      for (size_t r = 0; r < expected.size(); ++r)
+        EXPECT_NEAR(actual[r], expected[r], 2e-5 * std::max(1.0, expected[r]));
+    }
   }
 }
 
@@ -245,7 +248,7 @@ TEST(Kernels, LossesKeepANan) {
   const auto x = noise(9 * 24, 52);
   const std::vector<int32_t> targets(9, 7);
   std::vector<double> losses(9);
-  fast_backend().losses(x.data(), 9, made.weight, targets, losses.data());
+  fast_backend().losses(x.data(), 9, made.weight, targets, 0, losses.data());
   for (const double loss : losses) EXPECT_TRUE(std::isnan(loss));
 }
 

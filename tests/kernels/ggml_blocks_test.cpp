@@ -125,8 +125,8 @@ TEST(GgmlBlocksKernel, RunsOnBothBackends) {
       backend->gather_rows(weight, ids, rows.data());
       EXPECT_TRUE(std::equal(rows.begin(), rows.begin() + 256, values.begin() + 19 * 256)) << info.name;
       std::vector<double> a(3), b(3);
-      backend->losses(x.data(), 3, weight, ids, a.data());
-      backend->losses(x.data(), 3, dense, ids, b.data());
+      backend->losses(x.data(), 3, weight, ids, 0, a.data());
+      backend->losses(x.data(), 3, dense, ids, 0, b.data());
       EXPECT_EQ(a, b) << info.name;
     }
   }

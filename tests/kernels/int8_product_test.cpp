@@ -315,7 +315,7 @@ TEST(Int8Product, BackendUsesItForLosses) {
   const auto x = random_values(tokens * in, 24, 7);
   std::vector<int32_t> targets = {0, 4999, 4095, 4096, 17, 1234, 2, 3, 4};
   std::vector<double> losses(targets.size());
-  backend->losses(x.data(), tokens, rows->weight, targets, losses.data());
+  backend->losses(x.data(), tokens, rows->weight, targets, 0, losses.data());
   std::vector<float> logits(static_cast<size_t>(tokens * vocab));
   backend->linear(x.data(), tokens, rows->weight, nullptr, logits.data(), false);
   for (size_t t = 0; t < targets.size(); ++t) {

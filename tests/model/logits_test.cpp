@@ -122,7 +122,8 @@ TEST_P(Logits, LossesAreThoseOfTheLogits) {
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Logits,
                          testing::Values("llama", "llama_tied_head_dim", "llama_linear", "llama_llama3",
-                                         "llama_yarn", "mistral", "qwen2", "qwen3", "gpt2", "gpt2_scaled"),
+                                         "llama_yarn", "mistral", "qwen2", "qwen3", "mixtral", "gemma2",
+                                         "gpt2", "gpt2_scaled"),
                          [](const auto& case_) { return case_.param; });
 
 }  // namespace

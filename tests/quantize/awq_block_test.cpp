@@ -62,7 +62,7 @@ std::vector<float> block_outputs(const Model& model) {
     const FloatBuffer keys(set.length * c.kv_heads * c.head_dim),
         values(set.length * c.kv_heads * c.head_dim);
     model.embed(window, 0, x.data());
-    block.forward(x.data(), set.length, rotary, {keys.data(), values.data(), 0});
+    block.forward(x.data(), {set.length, rotary, {keys.data(), values.data(), 0}});
     all.insert(all.end(), x.begin(), x.end());
   }
   return all;

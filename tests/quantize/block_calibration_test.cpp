@@ -35,11 +35,12 @@ class Walk {
  public:
   Walk(const Model& model, const CalibrationSet& set)
       : windows_(static_cast<int64_t>(set.windows.size())),
-        model_(model),
         hidden_(model.config().hidden),
         block_(model.config(), model.spec().blocks[0], 0, model.source(), reference_backend()),
         rotary_(model.config().rope, 0, kLength),
-        stream_(windows_ * kLength * hidden_) {
+        stream_(windows_ * kLength * hidden_),
+        keys_(kLength * model.config().kv_heads * model.config().head_dim),
+        values_(keys_.size()) {
     for (int64_t w = 0; w < windows_; ++w)
       model.embed(set.windows[static_cast<size_t>(w)], 0, stream_.data() + w * kLength * hidden_);
   }
@@ -47,47 +48,46 @@ class Walk {
   Block& block() { return block_; }
   const FloatBuffer& stream() const { return stream_; }
 
-  // The stage's input, from the stream and the stage before.
-  FloatBuffer input(Stage stage) {
-    const ModelConfig& c = model_.config();
-    const int64_t size = block_.input_size(stage), kv = c.kv_heads * c.head_dim;
-    FloatBuffer result(windows_ * kLength * size), keys(kLength * kv), values(kLength * kv),
-        h(kLength * hidden_);
-    for (int64_t w = 0; w < windows_; ++w) {
-      float* out = result.data() + w * kLength * size;
-      const float* x = stream_.data() + w * kLength * hidden_;
-      switch (stage) {
-        case Stage::attention_input:
-          block_.attention_input(x, kLength, out);
-          break;
-        case Stage::attention_output:
-          block_.attention_input(x, kLength, h.data());
-          block_.attend(h.data(), kLength, rotary_, {keys.data(), values.data(), 0}, out);
-          break;
-        case Stage::mlp_input:
-          block_.mlp_input(x, kLength, out);
-          break;
-        case Stage::mlp_output:
-          block_.mlp_input(x, kLength, h.data());
-          block_.mlp_inner(h.data(), kLength, out);
-      }
+  // What the group's readers see of the windows, one behind the other; of an expert's, these tokens of each
+  // window.
+  FloatBuffer input(const InputGroup& group, const std::vector<std::vector<int64_t>>& rows) {
+    int64_t count = 0;
+    for (const auto& some : rows) count += group.expert < 0 ? kLength : static_cast<int64_t>(some.size());
+    FloatBuffer result(count * group.in());
+    float* out = result.data();
+    for (size_t w = 0; w < rows.size(); ++w) {
+      block_.input(group, window(w), part(), rows[w], out);
+      out += (group.expert < 0 ? kLength : static_cast<int64_t>(rows[w].size())) * group.in();
     }
     return result;
   }
 
-  // The stream goes on with the module of a stage that adds to it.
-  void add(Stage stage, const FloatBuffer& input) {
-    const auto apply = stage == Stage::attention_output ? &Block::attention_output : &Block::mlp_output;
-    (block_.*apply)(input.data(), windows_ * kLength, stream_.data());
+  std::vector<std::vector<int64_t>> rows(const InputGroup& group) {
+    std::vector<std::vector<int64_t>> result(static_cast<size_t>(windows_));
+    for (size_t w = 0; w < result.size() && group.expert >= 0; ++w)
+      result[w] = block_.rows(group, window(w), kLength);
+    return result;
+  }
+
+  // The stream leaves a sublayer: by its closing module's input, or (experts) from its beginning.
+  void leave(const InputGroup& last, const FloatBuffer& input) {
+    if (last.closes) {
+      block_.leave(last.sublayer, input.data(), windows_ * kLength, stream_.data());
+      return;
+    }
+    for (size_t w = 0; w < static_cast<size_t>(windows_); ++w)
+      block_.advance(last.sublayer, part(), window(w));
   }
 
  private:
+  float* window(size_t w) { return stream_.data() + static_cast<int64_t>(w) * kLength * hidden_; }
+  SequencePart part() { return {kLength, rotary_, {keys_.data(), values_.data(), 0}}; }
+
   int64_t windows_;
-  const Model& model_;
   int64_t hidden_;
   Block block_;
   RotaryTable rotary_;
-  FloatBuffer stream_;
+  FloatBuffer stream_, keys_, values_;
 };
 
 // Values [tokens, columns].
@@ -155,20 +155,23 @@ TEST_P(BlockMoments, AreThoseOfTheTwoModels) {
   const double tolerance = c.bf16 ? 6e-3 : 2e-4;
   const int64_t hidden = model->config().hidden;
   std::vector<QuantizedTensor> weights;
-  weights.reserve(16);
-  for (const Stage stage : kStages) {
-    SCOPED_TRACE(static_cast<int>(stage));
-    const Moments& found = block.observe(stage, {true, true, c.centred});
-    const bool adds = stage == Stage::attention_output || stage == Stage::mlp_output;
-    const int64_t size = quantized.block().input_size(stage);
-    const FloatBuffer x = quantized.input(stage), other = original.input(stage);
+  weights.reserve(32);
+  const std::vector<InputGroup> groups = block.groups();
+  for (size_t g = 0; g < groups.size(); ++g) {
+    SCOPED_TRACE(g);
+    const InputGroup& group = groups[g];
+    const Moments& found = block.observe(g, {true, true, c.centred});
+    const bool adds = group.adds;
+    const int64_t size = group.in();
+    const auto rows = quantized.rows(group);
+    const FloatBuffer x = quantized.input(group, rows), other = original.input(group, rows);
     const float* cross = adds ? found.wanted : found.drift;
     EXPECT_EQ(adds ? found.drift : found.wanted, nullptr);
     ASSERT_NE(cross, nullptr);
     TokenRows inputs = wide(x, size), aim = wide(other, size);
     if (adds) {
-      original.add(stage, other);
-      const std::vector<float>& bias = original.block().bias(quantized.block().linears(stage)[0]->module);
+      original.leave(group, other);
+      const std::vector<float>& bias = original.block().bias(group.readers.front().module);
       aim = wide(original.stream(), hidden);
       for (int64_t k = 0; k < quantized.stream().size(); ++k) {
         aim.values[k] -= quantized.stream()[k];
@@ -192,17 +195,20 @@ TEST_P(BlockMoments, AreThoseOfTheTwoModels) {
       aim = without_means(aim);
     }
     EXPECT_LT(distance(found.hessian, inputs, inputs), tolerance);
-    if (stage == Stage::attention_input) {  // both models begin with the same stream
+    if (g == 0) {  // both models begin with the same stream
       for (int64_t k = 0; k < size * size; ++k) ASSERT_EQ(cross[k], 0);
     } else {
       EXPECT_LT(distance(cross, aim, inputs), adds ? tolerance : 10 * tolerance);
     }
-    for (const LinearSpec* module : quantized.block().linears(stage)) {
-      weights.push_back(rounded(*model, *module));
-      block.replace(module->module, weights.back().view());
-      quantized.block().set_weight(module->module, weights.back().view());
+    for (const LinearSpec& module : group.readers) {
+      if (group.routes) continue;
+      weights.push_back(rounded(*model, module));
+      block.replace(module.module, weights.back().view());
+      quantized.block().set_weight(module.module, weights.back().view());
     }
-    if (adds) quantized.add(stage, x);
+    if (g + 1 < groups.size() && groups[g + 1].sublayer == group.sublayer) continue;
+    quantized.leave(group, x);
+    if (!adds) original.leave(group, other);
   }
   block.finish();
   FloatBuffer left(kLength * hidden);
@@ -222,6 +228,8 @@ INSTANTIATE_TEST_SUITE_P(Models, BlockMoments,
                          ::testing::Values(BlockCase{"llama", false, false}, BlockCase{"llama", true, false},
                                            BlockCase{"gpt2", false, true}, BlockCase{"gpt2", true, true},
                                            BlockCase{"tests/golden/model/qwen2", true, false},
+                                           BlockCase{"tests/golden/model/mixtral", false, false},
+                                           BlockCase{"tests/golden/model/gemma2", false, false},
                                            BlockCase{"tests/golden/model/gpt2", false, true, 150}),
                          [](const auto& test) {
                            std::string name = test.param.model;
