@@ -1,4 +1,4 @@
-// What the calibration pipeline keeps of every token between two stages of a block.
+// What the calibration pipeline keeps of every token between two input groups of a block.
 #pragma once
 
 #include <cstdint>

@@ -89,10 +89,10 @@ class Awq : public Method {
   }
   void check(const Settings& settings) const override { check_grid_settings(settings, name()); }
   bool needs_calibration() const override { return true; }
-  bool scales_stages(const Settings& settings) const override {
+  bool scales_inputs(const Settings& settings) const override {
     return json_bool(settings, "scale_channels", "method awq");
   }
-  StageScales scale_stage(const StageTask& stage) const override { return search_scales(stage); }
+  InputScales scale_inputs(const InputGroupTask& group) const override { return search_scales(group); }
   double bits(const Settings& settings) const override {
     return static_cast<double>(json_int(settings, "bits", "method awq"));
   }

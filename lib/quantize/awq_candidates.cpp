@@ -36,7 +36,7 @@ float within_range(float scale, float divided, float weight) {
 }
 
 // s / sqrt(max s * min s), in range; false if it is not finite.
-bool finish(const StageTask& stage, const ScaleStatistics& statistics, const std::vector<double>& raw,
+bool finish(const InputGroupTask& group, const ScaleStatistics& statistics, const std::vector<double>& raw,
             std::vector<float>& scales) {
   const auto [least, most] = std::minmax_element(raw.begin(), raw.end());
   const double middle = std::sqrt(*least) * std::sqrt(*most);
@@ -44,15 +44,15 @@ bool finish(const StageTask& stage, const ScaleStatistics& statistics, const std
   for (size_t k = 0; k < raw.size(); ++k) {
     const auto scale = static_cast<float>(raw[k] / middle);
     if (!std::isfinite(scale)) return false;
-    scales.push_back(within_range(scale, stage.divided[k], statistics.largest_weight[k]));
-    if (!stage.gains.empty()) scales.back() = storable(scales.back(), stage.gains[k], stage.gain_type);
+    scales.push_back(within_range(scale, group.divided[k], statistics.largest_weight[k]));
+    if (!group.gains.empty()) scales.back() = storable(scales.back(), group.gains[k], group.gain_type);
   }
   return true;
 }
 
 }  // namespace
 
-std::vector<ScaleCandidate> scale_candidates(const StageTask& stage, const ScaleStatistics& statistics) {
+std::vector<ScaleCandidate> scale_candidates(const InputGroupTask& group, const ScaleStatistics& statistics) {
   const size_t count = statistics.magnitude.size();
   double mean = 0;
   for (const double x : statistics.magnitude) mean += x / static_cast<double>(count);
@@ -65,7 +65,7 @@ std::vector<ScaleCandidate> scale_candidates(const StageTask& stage, const Scale
         raw[k] = std::pow(std::max(statistics.magnitude[k], kFloor * mean), candidate.ratio);
         if (both) raw[k] /= std::pow(statistics.weight[k], 1 - candidate.ratio) + kFloor;
       }
-      if (finish(stage, statistics, raw, candidate.scales)) all.push_back(std::move(candidate));
+      if (finish(group, statistics, raw, candidate.scales)) all.push_back(std::move(candidate));
     }
   }
   return all;

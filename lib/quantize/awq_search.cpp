@@ -46,8 +46,8 @@ void add_columns(const SearchModule& module, std::vector<double>& sums, std::vec
   });
 }
 
-ScaleStatistics statistics_of(const StageTask& stage, const std::vector<SearchModule>& modules) {
-  const size_t in = stage.scale_of.size(), count = static_cast<size_t>(stage.scales);
+ScaleStatistics statistics_of(const InputGroupTask& group, const std::vector<SearchModule>& modules) {
+  const size_t in = group.scale_of.size(), count = static_cast<size_t>(group.scales);
   std::vector<double> sums(in);
   std::vector<float> largest(in);
   double rows = 0;
@@ -59,8 +59,8 @@ ScaleStatistics statistics_of(const StageTask& stage, const std::vector<SearchMo
                              std::vector<float>(count)};
   std::vector<double> sharing(count);
   for (size_t i = 0; i < in; ++i) {
-    const auto k = static_cast<size_t>(stage.scale_of[i]);
-    statistics.magnitude[k] += stage.moments->input_magnitude[i];
+    const auto k = static_cast<size_t>(group.scale_of[i]);
+    statistics.magnitude[k] += group.moments->input_magnitude[i];
     statistics.weight[k] += sums[i] / rows;
     statistics.largest_weight[k] = std::max(statistics.largest_weight[k], largest[i]);
     ++sharing[k];
@@ -95,9 +95,9 @@ std::vector<Tile> tiles_of(const std::vector<SearchModule>& modules, bool sample
   return tiles;
 }
 
-std::vector<float> by_column(const StageTask& stage, const std::vector<float>& scales) {
+std::vector<float> by_column(const InputGroupTask& group, const std::vector<float>& scales) {
   std::vector<float> columns;
-  for (const int64_t k : stage.scale_of) columns.push_back(scales[static_cast<size_t>(k)]);
+  for (const int64_t k : group.scale_of) columns.push_back(scales[static_cast<size_t>(k)]);
   return columns;
 }
 
@@ -111,13 +111,13 @@ double sum_of(const std::vector<double>& forms) {
   return sum;
 }
 
-// The squared errors of a stage's outputs for some of its candidates; null is plain rounding.
+// The squared errors of an input group's outputs for some of its candidates; null is plain rounding.
 class Trials {
  public:
-  Trials(const StageTask& stage, const std::vector<const ScaleCandidate*>& candidates) : stage_(stage) {
+  Trials(const InputGroupTask& group, const std::vector<const ScaleCandidate*>& candidates) : task_(group) {
     for (const ScaleCandidate* candidate : candidates) {
       const bool plain = candidate == nullptr;
-      columns_.push_back(plain ? std::vector<float>() : by_column(stage, candidate->scales));
+      columns_.push_back(plain ? std::vector<float>() : by_column(group, candidate->scales));
     }
   }
 
@@ -164,7 +164,7 @@ class Trials {
                           columns_[k].empty() ? nullptr : columns_[k].data(), module.grid, module.info->name,
                           difference.data() + r * in);
     }
-    return sum_of(quadratic_forms(difference.data(), rows, stage_.moments->hessian, in));
+    return sum_of(quadratic_forms(difference.data(), rows, task_.moments->hessian, in));
   }
 
   double clipped(const Tile& tile, size_t k, const FloatBuffer& hessian) const {
@@ -175,7 +175,7 @@ class Trials {
     for (int64_t i = 0; !columns_[k].empty() && i < rows * in; ++i)
       weight[i] *= columns_[k][static_cast<size_t>(i % in)];
     return sum_of(clip_rows(weight.data(), rows, module.unclipped - tile.begin, in,
-                            columns_[k].empty() ? stage_.moments->hessian : hessian.data(), module.grid,
+                            columns_[k].empty() ? task_.moments->hessian : hessian.data(), module.grid,
                             module.info->name, 1)
                       .errors);
   }
@@ -187,13 +187,13 @@ class Trials {
     parallel_for(in, [&](int64_t i) {
       for (int64_t j = 0; j < in; ++j) {
         const float both = columns[static_cast<size_t>(i)] * columns[static_cast<size_t>(j)];
-        hessian[i * in + j] = stage_.moments->hessian[i * in + j] / both;
+        hessian[i * in + j] = task_.moments->hessian[i * in + j] / both;
       }
     });
     return hessian;
   }
 
-  const StageTask& stage_;
+  const InputGroupTask& task_;
   std::vector<std::vector<float>> columns_;  // by candidate: the scale of each column; empty: all ones
 };
 
@@ -211,24 +211,24 @@ std::vector<size_t> smallest(const std::vector<double>& values, size_t count) {
 
 }  // namespace
 
-StageScales search_scales(const StageTask& stage) {
+InputScales search_scales(const InputGroupTask& group) {
   std::vector<SearchModule> modules;
-  for (const StageTask::Module& module : stage.modules) {
+  for (const InputGroupTask::Module& module : group.modules) {
     modules.push_back({&module.task.info, grid_settings(module.task.info, *module.settings),
                        unclipped_rows(module.task, *module.settings), read_out_in(module.task)});
   }
-  const std::vector<ScaleCandidate> candidates = scale_candidates(stage, statistics_of(stage, modules));
+  const std::vector<ScaleCandidate> candidates = scale_candidates(group, statistics_of(group, modules));
   std::vector<const ScaleCandidate*> tried = {nullptr};
   for (const ScaleCandidate& candidate : candidates) tried.push_back(&candidate);
   const std::vector<Tile> sampled = tiles_of(modules, true), all = tiles_of(modules, false);
   std::vector<const ScaleCandidate*> finalists = {nullptr};
-  for (const size_t k : smallest(Trials(stage, tried).rounded(sampled), kFinalists)) {
+  for (const size_t k : smallest(Trials(group, tried).rounded(sampled), kFinalists)) {
     if (tried[k] != nullptr) finalists.push_back(tried[k]);
   }
-  std::vector<double> errors = Trials(stage, finalists).clipped(sampled);
+  std::vector<double> errors = Trials(group, finalists).clipped(sampled);
   const ScaleCandidate* best = finalists[smallest(errors, 1).front()];
   if (best != nullptr && all.size() > sampled.size()) {
-    errors = Trials(stage, {nullptr, best}).clipped(all);
+    errors = Trials(group, {nullptr, best}).clipped(all);
     if (!(errors[1] < errors[0])) best = nullptr;
   }
   if (best == nullptr) return {{}, {{"scaling", "none"}, {"why_not", "no scales lower the error"}}};

@@ -11,8 +11,8 @@
 #include "lib/base/rng.h"
 #include "lib/quantize/block_calibration.h"
 #include "lib/quantize/block_survey.h"
+#include "lib/quantize/input_scaling.h"
 #include "lib/quantize/scale_search.h"
-#include "lib/quantize/stage_scaling.h"
 
 namespace qwb {
 namespace {
@@ -62,23 +62,23 @@ Trial trial_moments(int64_t in) {
   return trial;
 }
 
-// A stage of this module alone: the search for scales takes a time for each module.
+// An input group of this module alone: the search for scales takes a time for each module.
 void scale_alone(const PlannedModule& planned, const ModuleTask& task) {
-  StageTask stage;
-  stage.modules.push_back({task, &planned.settings});
-  stage.moments = task.moments;
-  stage.scales = task.info.in;
-  stage.scale_of.resize(static_cast<size_t>(task.info.in));
-  std::iota(stage.scale_of.begin(), stage.scale_of.end(), int64_t{0});
-  stage.divided.assign(static_cast<size_t>(task.info.in), 1.0f);
-  planned.method->scale_stage(stage);
+  InputGroupTask group;
+  group.modules.push_back({task, &planned.settings});
+  group.moments = task.moments;
+  group.scales = task.info.in;
+  group.scale_of.resize(static_cast<size_t>(task.info.in));
+  std::iota(group.scale_of.begin(), group.scale_of.end(), int64_t{0});
+  group.divided.assign(static_cast<size_t>(task.info.in), 1.0f);
+  planned.method->scale_inputs(group);
 }
 
 double timed_quantize(const PlannedModule& planned, const ModuleInfo& info, const TensorView& weight,
                       const Moments* moments) {
   const auto start = Clock::now();
   const ModuleTask task{info, weight, moments};
-  if (planned.role == PlannedModule::Role::linear && planned.method->scales_stages(planned.settings))
+  if (planned.role == PlannedModule::Role::linear && planned.method->scales_inputs(planned.settings))
     scale_alone(planned, task);
   planned.method->quantize(task, planned.settings);
   return seconds_since(start);
@@ -219,7 +219,7 @@ double block_seconds(const Model& model, const Plan& plan, const CalibrationSet&
   const double batch = std::clamp(two - one, one / 4, one);
   const double tokens = static_cast<double>(calibration.tokens());
   double seconds = one - batch + batch * tokens / static_cast<double>(few.tokens());
-  if (scales_stages(plan)) {
+  if (scales_inputs(plan)) {
     const ResidualStream stream(model, few);
     const auto start = Clock::now();
     survey_block(model, 0, stream, all_groups(model));
@@ -260,7 +260,7 @@ MemoryNeed estimate_memory(const Model& model, const Plan& plan, const Calibrati
   const ActivationBytes activations = activation_bytes(model, *calibration, follow);
   need.kept = activations.kept;
   need.streams = activations.streams;
-  const int64_t survey = scales_stages(plan) ? survey_memory(model, *calibration) : 0;
+  const int64_t survey = scales_inputs(plan) ? survey_memory(model, *calibration) : 0;
   need.fixed += std::max(calibration_memory(model, *calibration, follow), survey);
   return need;
 }

@@ -12,7 +12,7 @@ namespace qwb {
 // Bytes of memory at the peak, mapped weights included.
 struct MemoryNeed {
   int64_t fixed = 0;    // whatever stays in memory
-  int64_t kept = 0;     // activations kept between two stages of a block: may lie on disk
+  int64_t kept = 0;     // activations kept between two input groups of a block: may lie on disk
   int64_t streams = 0;  // residual streams: may lie on disk
 };
 MemoryNeed estimate_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration);

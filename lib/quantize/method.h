@@ -61,7 +61,7 @@ struct Moments {
   // means over the tokens of x, x* - x, y.
   bool centred = false;
   std::vector<float> input_mean, drift_mean, wanted_mean;
-  // The mean of |x| by channel; for Method::scale_stage only.
+  // The mean of |x| by channel; for Method::scale_inputs only.
   std::vector<float> input_magnitude;
 };
 
@@ -77,16 +77,17 @@ struct ModuleTask {
   ModuleInfo info;
   TensorView weight;                 // the checkpoint's tensor, oriented as info says
   const Moments* moments = nullptr;  // for methods that need calibration
-  // Set only for methods that scale stages; read_out_in() (module_weight.h) applies it.
+  // Set only for methods that scale inputs; read_out_in() (module_weight.h) applies it.
   const FoldedScales* folded = nullptr;
   // The first rows of the weight that make queries and keys: their errors meet in a product, not in a sum.
   int64_t query_key_rows = 0;
 };
 
-// One stage of a block: the modules that read one input, and whatever makes that input. Scaling divides each
-// input channel by a factor inside the operation before (a norm's gain and bias, the rows of another module)
-// and multiplies the modules' columns with it, which changes nothing but how well the weights can be rounded.
-struct StageTask {
+// One input group of a block: the modules that read one input, and whatever makes that input. Scaling divides
+// each input channel by a factor inside the operation before (a norm's gain and bias, the rows of another
+// module) and multiplies the modules' columns with it, which changes nothing but how well the weights can be
+// rounded.
+struct InputGroupTask {
   struct Module {
     ModuleTask task;  // without moments
     const Settings* settings = nullptr;
@@ -105,8 +106,8 @@ struct StageTask {
   DType gain_type = DType::f32;
 };
 
-struct StageScales {
-  std::vector<float> scales;      // empty: the stage is best left alone
+struct InputScales {
+  std::vector<float> scales;      // empty: the input group is best left alone
   Json details = Json::object();  // for each of its modules
 };
 
@@ -135,11 +136,11 @@ class Method {
   // Throws usage for what the declaration cannot say (a block size that is no power of two).
   // resolve_settings() calls it.
   virtual void check(const Settings& /*settings*/) const {}
-  // The method chooses scales for whole stages before their modules are quantized. A stage is offered only if
-  // all of its modules have this method and what makes their input can take the scales without any error:
-  // a norm, or rows of a module that has this method too.
-  virtual bool scales_stages(const Settings& /*settings*/) const { return false; }
-  virtual StageScales scale_stage(const StageTask& /*stage*/) const { return {}; }
+  // The method chooses scales for whole input groups before their modules are quantized. An input group is
+  // offered only if all of its modules have this method and what makes their input can take the scales
+  // without any error: a norm, or rows of a module that has this method too.
+  virtual bool scales_inputs(const Settings& /*settings*/) const { return false; }
+  virtual InputScales scale_inputs(const InputGroupTask& /*group*/) const { return {}; }
   // Nominal bits per code for tables.
   virtual double bits(const Settings& settings) const = 0;
   // Throws usage, naming the module, if the settings do not fit it (a group larger than the row, say).

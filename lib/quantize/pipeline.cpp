@@ -8,9 +8,9 @@
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/quantize/block_calibration.h"
+#include "lib/quantize/input_scaling.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/quantize/output_error.h"
-#include "lib/quantize/stage_scaling.h"
 
 namespace qwb {
 namespace {

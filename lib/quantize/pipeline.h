@@ -54,7 +54,7 @@ class RunState {
 
 struct RunOptions {
   // Folders for activations that do not fit into memory; empty: they stay in memory. First those kept between
-  // two stages of a block, then the residual streams.
+  // two input groups of a block, then the residual streams.
   Path kept_scratch = {};
   Path stream_scratch = {};
   RunState* state = nullptr;  // null: starts from the beginning, saves nothing

@@ -93,7 +93,7 @@ TEST(AwqClip, EachEndByItself) {
 
 TEST(AwqClip, LeavesQueriesAndKeysAlone) {
   AwqProblem p({150}, 32, outlier_inputs(60, 32, 8), {{"group_size", 16}}, 6);
-  ModuleTask task = p.stage.modules[0].task;
+  ModuleTask task = p.group.modules[0].task;
   task.query_key_rows = 100;
   const auto with = [&](const char* clip) {
     Json settings = p.settings;

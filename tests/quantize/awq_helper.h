@@ -1,4 +1,4 @@
-// Stages and a plain asymmetric grid for the tests of AWQ.
+// Input groups and a plain asymmetric grid for the tests of AWQ.
 #pragma once
 
 #include <algorithm>
@@ -11,14 +11,14 @@
 
 namespace qwb {
 
-// One stage: modules of these numbers of rows, all reading the same inputs through a norm.
+// One input group: modules of these numbers of rows, all reading the same inputs through a norm.
 struct AwqProblem {
   int64_t in;
   std::vector<float> inputs, hessian;
   std::vector<Tensor> weights;
   Settings settings;
   Moments moments;
-  StageTask stage;
+  InputGroupTask group;
 
   AwqProblem(std::vector<int64_t> rows, int64_t columns, std::vector<float> x, const Json& given,
              uint64_t seed)
@@ -31,21 +31,21 @@ struct AwqProblem {
       double sum = 0;
       for (int64_t t = 0; t < tokens; ++t) sum += std::abs(inputs[t * in + i]);
       moments.input_magnitude.push_back(static_cast<float>(sum / static_cast<double>(tokens)));
-      stage.scale_of.push_back(i);
+      group.scale_of.push_back(i);
     }
     for (const int64_t out : rows) weights.push_back(make_tensor(normal_values(out * in, seed++), {out, in}));
-    stage.scales = in;
-    stage.moments = &moments;
-    stage.gains.assign(static_cast<size_t>(in), 1.0f);
-    stage.divided = stage.gains;
+    group.scales = in;
+    group.moments = &moments;
+    group.gains.assign(static_cast<size_t>(in), 1.0f);
+    group.divided = group.gains;
     connect();
   }
   void connect() {
-    stage.modules.clear();
+    group.modules.clear();
     for (size_t m = 0; m < weights.size(); ++m) {
       ModuleTask task = make_task("module" + std::to_string(m), weights[m].view());
       task.moments = &moments;
-      stage.modules.push_back({task, &settings});
+      group.modules.push_back({task, &settings});
     }
   }
   float* weight(size_t m) { return weights[m].data<float>(); }

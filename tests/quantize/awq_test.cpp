@@ -25,7 +25,7 @@ double error_with(const AwqProblem& problem, const std::vector<float>& scales,
   Moments moments = problem.moments;
   moments.hessian = hessian.data();
   double error = 0;
-  for (const StageTask::Module& module : problem.stage.modules) {
+  for (const InputGroupTask::Module& module : problem.group.modules) {
     ModuleTask task = module.task;
     task.moments = &moments;
     task.folded = scales.empty() ? nullptr : &folded;
@@ -128,7 +128,7 @@ TEST(Awq, FindsTheScalesOfItsDefinition) {
     const int bits = seed % 3 == 0 ? 3 : 4;
     AwqProblem p({9, 5}, 24, outlier_inputs(40, 24, seed),
                  {{"bits", bits}, {"group_size", group}, {"scale_dtype", "f32"}, {"clip", "off"}}, seed);
-    const StageScales found = search_scales(p.stage);
+    const InputScales found = search_scales(p.group);
     const ReferenceSearch reference = reference_search(p, group, bits);
     ASSERT_EQ(found.details.at("scaling"), reference.kind) << seed;
     if (found.scales.empty()) continue;
@@ -151,7 +151,7 @@ TEST(Awq, NeverWorseThanRounding) {
         AwqProblem p({30, 70}, 96, outlier_inputs(300, 96, static_cast<uint64_t>(bits)),
                      {{"bits", bits}, {"group_size", group}, {"symmetric", symmetric}}, 3);
         const double rtn = error_with(p, {}, "rtn"), clipped = error_with(p, {});
-        const StageScales found = search_scales(p.stage);
+        const InputScales found = search_scales(p.group);
         const double awq = error_with(p, found.scales);
         EXPECT_LE(clipped, rtn * (1 + 1e-6)) << bits << " " << group;
         EXPECT_LE(awq, clipped * (1 + 1e-6)) << bits << " " << group;
@@ -168,7 +168,7 @@ TEST(Awq, NeverWorseThanRounding) {
 TEST(Awq, LeavesAloneWhatIsExact) {
   AwqProblem p({8}, 32, outlier_inputs(50, 32, 4), {{"group_size", 16}, {"scale_dtype", "f32"}}, 1);
   for (int64_t k = 0; k < 8 * 32; ++k) p.weight(0)[k] = static_cast<float>(k * 7 % 16 - 8);
-  const StageScales found = search_scales(p.stage);
+  const InputScales found = search_scales(p.group);
   EXPECT_TRUE(found.scales.empty());
   EXPECT_EQ(found.details.at("scaling"), "none");
 }
@@ -180,7 +180,7 @@ TEST(Awq, SilentChannelsAndEmptyColumns) {
   }
   AwqProblem p({20}, 32, x, {{"group_size", 16}}, 6);
   for (int64_t o = 0; o < 20; ++o) p.weight(0)[o * 32 + 9] = 0;
-  const StageScales found = search_scales(p.stage);
+  const InputScales found = search_scales(p.group);
   ASSERT_FALSE(found.scales.empty());
   for (const float scale : found.scales) {
     EXPECT_TRUE(std::isfinite(scale));
@@ -188,12 +188,12 @@ TEST(Awq, SilentChannelsAndEmptyColumns) {
   }
   // No tokens at all, and no weights at all.
   AwqProblem silent({20}, 32, std::vector<float>(64), {{"group_size", 16}}, 6);
-  EXPECT_TRUE(search_scales(silent.stage).scales.empty());
-  EXPECT_LT(run_method("awq", silent.stage.modules[0].task, silent.settings).weight_error, 0.02);
+  EXPECT_TRUE(search_scales(silent.group).scales.empty());
+  EXPECT_LT(run_method("awq", silent.group.modules[0].task, silent.settings).weight_error, 0.02);
   AwqProblem zeros({20}, 32, x, {{"group_size", 16}}, 6);
   std::fill_n(zeros.weight(0), 20 * 32, 0.0f);
-  EXPECT_TRUE(search_scales(zeros.stage).scales.empty());
-  EXPECT_EQ(run_method("awq", zeros.stage.modules[0].task, zeros.settings).weight_error, 0);
+  EXPECT_TRUE(search_scales(zeros.group).scales.empty());
+  EXPECT_EQ(run_method("awq", zeros.group.modules[0].task, zeros.settings).weight_error, 0);
 }
 
 // Inputs that never change (the channel is a bias in disguise) and weights that do not either.
@@ -208,14 +208,14 @@ TEST(Awq, ConstantChannels) {
     p.weight(0)[o * 32 + 12] = p.weight(0)[o * 32 + 13] = 0.25f;
     for (int64_t i = 16; o == 3 && i < 32; ++i) p.weight(0)[o * 32 + i] = -0.5f;
   }
-  const StageScales found = search_scales(p.stage);
+  const InputScales found = search_scales(p.group);
   ASSERT_FALSE(found.scales.empty());
   EXPECT_LT(error_with(p, found.scales), 0.5 * error_with(p, {}, "rtn"));
   // All channels alike, in and out: nothing to tell them apart.
   AwqProblem flat({8}, 32, std::vector<float>(320, 2.0f), {{"group_size", 16}}, 6);
   std::fill_n(flat.weight(0), 8 * 32, 0.75f);
-  EXPECT_TRUE(search_scales(flat.stage).scales.empty());
-  EXPECT_LT(run_method("awq", flat.stage.modules[0].task, flat.settings).weight_error, 1e-6);
+  EXPECT_TRUE(search_scales(flat.group).scales.empty());
+  EXPECT_LT(run_method("awq", flat.group.modules[0].task, flat.settings).weight_error, 1e-6);
 }
 
 // What is divided and what is multiplied stays within f16, whatever the activations ask for.
@@ -228,8 +228,8 @@ TEST(Awq, ScalesKeepToHalfPrecision) {
   AwqProblem p({20}, 32, x, {{"group_size", 16}}, 6);
   for (int64_t o = 0; o < 20; ++o) p.weight(0)[o * 32 + 4] = 3000;
   for (int64_t o = 0; o < 20; ++o) p.weight(0)[o * 32 + 6] = 1e-3f;
-  p.stage.gains[6] = p.stage.divided[6] = 30000;
-  p.stage.gains[7] = p.stage.divided[7] = 1e-3f;
+  p.group.gains[6] = p.group.divided[6] = 30000;
+  p.group.gains[7] = p.group.divided[7] = 1e-3f;
   const ScaleStatistics statistics = {
       std::vector<double>(p.moments.input_magnitude.begin(), p.moments.input_magnitude.end()),
       std::vector<double>(32, 0.5), [] {
@@ -237,20 +237,20 @@ TEST(Awq, ScalesKeepToHalfPrecision) {
         largest[4] = 3000;
         return largest;
       }()};
-  const std::vector<ScaleCandidate> candidates = scale_candidates(p.stage, statistics);
+  const std::vector<ScaleCandidate> candidates = scale_candidates(p.group, statistics);
   EXPECT_GT(candidates.size(), 30u);
   double widest = 1;
   for (const ScaleCandidate& candidate : candidates) {
     for (size_t k = 0; k < candidate.scales.size(); ++k) {
       const float scale = candidate.scales[k];
-      EXPECT_LE(p.stage.divided[k] / scale, 32768.5f);
-      EXPECT_GE(p.stage.divided[k] / scale, 0x1p-14f * 0.999f);
+      EXPECT_LE(p.group.divided[k] / scale, 32768.5f);
+      EXPECT_GE(p.group.divided[k] / scale, 0x1p-14f * 0.999f);
       EXPECT_LE(statistics.largest_weight[k] * scale, 32768.5f);
       widest = std::max(widest, static_cast<double>(scale));
     }
   }
   EXPECT_GT(widest, 5);
-  const StageScales found = search_scales(p.stage);
+  const InputScales found = search_scales(p.group);
   EXPECT_LE(error_with(p, found.scales), error_with(p, {}, "rtn") * (1 + 1e-6));
 }
 
@@ -258,15 +258,15 @@ TEST(Awq, ScalesKeepToHalfPrecision) {
 TEST(Awq, GainsAreStoredExactly) {
   AwqProblem p({20}, 32, outlier_inputs(60, 32, 8), {{"group_size", 16}}, 6);
   for (const DType type : {DType::bf16, DType::f16}) {
-    p.stage.gain_type = type;
+    p.group.gain_type = type;
     for (int64_t i = 0; i < 32; ++i)
-      p.stage.gains[i] = p.stage.divided[i] = i == 3 ? 0 : 0.25f + static_cast<float>(i) / 16;
-    const StageScales found = search_scales(p.stage);
+      p.group.gains[i] = p.group.divided[i] = i == 3 ? 0 : 0.25f + static_cast<float>(i) / 16;
+    const InputScales found = search_scales(p.group);
     ASSERT_FALSE(found.scales.empty());
     EXPECT_EQ(found.scales[3], 1);
     for (int64_t i = 0; i < 32; ++i) {
       if (i == 3) continue;
-      const float stored = p.stage.gains[i] / found.scales[i];
+      const float stored = p.group.gains[i] / found.scales[i];
       const float mantissa =
           std::frexp(stored, std::make_unique<int>().get()) * (type == DType::bf16 ? 256.f : 2048.f);
       EXPECT_NEAR(mantissa, std::nearbyint(mantissa), 1e-3);
@@ -279,7 +279,7 @@ TEST(Awq, WhatIsNotFinite) {
   p.moments.input_magnitude[3] = std::numeric_limits<float>::infinity();
   for (const bool nan : {false, true}) {
     if (nan) p.moments.input_magnitude[3] = std::numeric_limits<float>::quiet_NaN();
-    const StageScales found = search_scales(p.stage);  // only r = 0 of "both" does not look at the magnitudes
+    const InputScales found = search_scales(p.group);  // only r = 0 of "both" does not look at the magnitudes
     for (const float scale : found.scales) EXPECT_TRUE(std::isfinite(scale));
   }
   p.hessian[5 * 32 + 5] = std::numeric_limits<float>::quiet_NaN();
@@ -292,16 +292,16 @@ TEST(Awq, WhatIsNotFinite) {
     }
     return "no error";
   };
-  EXPECT_THAT(message([&] { search_scales(p.stage); }), HasSubstr("module0"));
-  EXPECT_THAT(message([&] { run_method("awq", p.stage.modules[0].task, p.settings); }), HasSubstr("module0"));
-  ModuleTask no_tokens = p.stage.modules[0].task;
+  EXPECT_THAT(message([&] { search_scales(p.group); }), HasSubstr("module0"));
+  EXPECT_THAT(message([&] { run_method("awq", p.group.modules[0].task, p.settings); }), HasSubstr("module0"));
+  ModuleTask no_tokens = p.group.modules[0].task;
   no_tokens.moments = nullptr;
   EXPECT_THAT(message([&] { run_method("awq", no_tokens, p.settings); }), HasSubstr("no calibration token"));
 }
 
 TEST(Awq, OneToken) {
   AwqProblem p({20}, 32, outlier_inputs(1, 32, 8), {{"group_size", 16}, {"bits", 3}}, 6);
-  const StageScales found = search_scales(p.stage);
+  const InputScales found = search_scales(p.group);
   EXPECT_LE(error_with(p, found.scales), error_with(p, {}, "rtn"));
 }
 
@@ -323,9 +323,9 @@ TEST(Awq, SameBitsAtAnyNumberOfThreads) {
   for (const int count : {1, 2, 7}) {
     set_threads(count);
     AwqProblem p({300, 70}, 96, outlier_inputs(300, 96, 5), {{"group_size", 40}}, 3);
-    const StageScales found = search_scales(p.stage);
+    const InputScales found = search_scales(p.group);
     std::string text = Json(found.scales).dump() + found.details.dump();
-    for (const StageTask::Module& module : p.stage.modules)
+    for (const InputGroupTask::Module& module : p.group.modules)
       text += digest(run_method("awq", module.task, p.settings).tensor);
     results.push_back(text);
   }

@@ -1,4 +1,5 @@
-// Scales folded into a model leave it as it was; which stages can be scaled, in whole and in mixed plans.
+// Scales folded into a model leave it as it was; which input groups can be scaled, in whole and in mixed
+// plans.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -15,7 +16,7 @@
 namespace qwb {
 namespace {
 
-// Scales every stage it is offered by anything between 1/4 and 4, and quantizes nothing.
+// Scales every input group it is offered by anything between 1/4 and 4, and quantizes nothing.
 class FoldOnly : public Method {
  public:
   std::string name() const override { return "fold-only"; }
@@ -34,18 +35,18 @@ class FoldOnly : public Method {
     std::copy_n(weight.data(), weight.size(), result.tensor.parts.at("weight").data<float>());
     return result;
   }
-  bool scales_stages(const Settings& /*settings*/) const override { return true; }
-  StageScales scale_stage(const StageTask& stage) const override {
-    EXPECT_EQ(stage.divided.size(), static_cast<size_t>(stage.scales));
-    EXPECT_EQ(stage.moments->input_magnitude.size(), stage.scale_of.size());
-    Rng rng(static_cast<uint64_t>(++stages));
-    StageScales result;
-    for (int64_t k = 0; k < stage.scales; ++k)
+  bool scales_inputs(const Settings& /*settings*/) const override { return true; }
+  InputScales scale_inputs(const InputGroupTask& group) const override {
+    EXPECT_EQ(group.divided.size(), static_cast<size_t>(group.scales));
+    EXPECT_EQ(group.moments->input_magnitude.size(), group.scale_of.size());
+    Rng rng(static_cast<uint64_t>(++groups));
+    InputScales result;
+    for (int64_t k = 0; k < group.scales; ++k)
       result.scales.push_back(static_cast<float>(std::exp2(4 * rng.uniform() - 2)));
     result.details["scaling"] = "random";
     return result;
   }
-  mutable int stages = 0;
+  mutable int groups = 0;
 };
 
 struct Folded : ModuleSink {
@@ -129,7 +130,7 @@ TEST_P(Folding, LeavesTheLogits) {
   const bool gpt2 = model->config().architecture == "gpt2";
   const FoldOnly method;
   Folded folded = run(*model, plan_modules(*model, method, Json::object()));
-  EXPECT_EQ(method.stages, (gpt2 ? 3 : 4) * model->config().layers);
+  EXPECT_EQ(method.groups, (gpt2 ? 3 : 4) * model->config().layers);
   EXPECT_GE(folded.replaced.size(), static_cast<size_t>(2 * model->config().layers));
   EXPECT_LE(change_of_logits(name, *model, std::move(folded)), kRounding);
 }
@@ -160,7 +161,7 @@ INSTANTIATE_TEST_SUITE_P(Models, Folding,
                                          "gpt2_scaled"),
                          [](const auto& model) { return std::string(model.param); });
 
-TEST(StageScaling, WhyGptTwosDownProjectionIsNotScaled) {
+TEST(InputScaling, WhyGptTwosDownProjectionIsNotScaled) {
   const std::string name = "tests/golden/model/gpt2";
   const auto model = load(std::make_shared<DemoSource>(name), name);
   const FoldOnly method;
@@ -183,7 +184,7 @@ Folded run_plan(const std::string& file, std::vector<std::string> include) {
 }
 
 // A module that stays, or gets another method, must go on seeing what it saw.
-TEST(StageScaling, OnlyWhereNobodyElseNotices) {
+TEST(InputScaling, OnlyWhereNobodyElseNotices) {
   const std::string layer = "model.layers.0.";
   const Folded kept = run_plan("{}", {"0.self_attn.q_proj", "0.self_attn.k_proj", "0.self_attn.o_proj"});
   EXPECT_TRUE(kept.replaced.empty());
@@ -211,7 +212,7 @@ TEST(StageScaling, OnlyWhereNobodyElseNotices) {
   EXPECT_FALSE(off.replaced.contains(layer + "input_layernorm.weight"));
 }
 
-TEST(StageScaling, SameBitsAtAnyNumberOfThreads) {
+TEST(InputScaling, SameBitsAtAnyNumberOfThreads) {
   const int before = threads();
   std::vector<std::string> results;
   for (const int count : {1, 2, 7}) {

@@ -1,6 +1,6 @@
-// Scaling the stages of one block (Method::scale_stage): finds out which stages can be scaled, lets the
-// method choose, and works out what the choice means for norms, biases and weights. Only scaling that is
-// exact is done: the input's makers must take the scales without any other module noticing.
+// Scaling the inputs of one block's modules (Method::scale_inputs): finds out which input groups can be
+// scaled, lets the method choose, and works out what the choice means for norms, biases and weights. Only
+// scaling that is exact is done: the input's makers must take the scales without any other module noticing.
 //
 //   q, k, v          the norm before them: gain / s and, in a LayerNorm, bias / s
 //   output           the rows of v (heads that share their values share their scales), and v's bias
@@ -31,7 +31,7 @@ struct ScaledNorm {
 
 struct BlockScaling {
   std::map<std::string, FoldedScales> folded;  // by module; others keep their weights
-  std::map<std::string, Json> details;         // by module, for each whose method scales stages
+  std::map<std::string, Json> details;         // by module, for each whose method scales inputs
   std::vector<ScaledNorm> norms;
   std::map<std::string, std::vector<float>> biases;  // by module, as stored
   std::vector<ScaledTensor> replaced;                // all of these, for the artifact
@@ -41,11 +41,11 @@ struct BlockScaling {
   void apply(BlockCalibration& block) const;
 };
 
-// Whether any method of the plan scales stages.
-bool scales_stages(const Plan& plan);
+// Whether any method of the plan scales inputs.
+bool scales_inputs(const Plan& plan);
 
 // modules: the planned ones of block `index`. The stream, at the block's input, stays as it is. Surveys the
-// block only if a stage can be scaled. Throws what the survey and the method throw.
+// block only if an input group can be scaled. Throws what the survey and the method throw.
 BlockScaling scale_block(const Model& model, int64_t index, const std::vector<const PlannedModule*>& modules,
                          const ResidualStream& stream);
 

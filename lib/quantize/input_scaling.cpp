@@ -1,4 +1,4 @@
-#include "lib/quantize/stage_scaling.h"
+#include "lib/quantize/input_scaling.h"
 
 #include <algorithm>
 #include <cmath>
@@ -15,7 +15,7 @@ namespace {
 using Modules = std::vector<const PlannedModule*>;
 
 bool scales(const PlannedModule& module) {
-  return module.method->scales_stages(module.settings);
+  return module.method->scales_inputs(module.settings);
 }
 
 const PlannedModule* find_module(const Modules& modules, const std::string& name) {
@@ -30,7 +30,7 @@ TensorView tensor_of(const Model& model, const std::string& name) {
   return *tensor;
 }
 
-// Why the stage cannot be scaled; empty: it can.
+// Why the input group cannot be scaled; empty: it can.
 std::string obstacle(const std::vector<LinearSpec>& readers, const InputMaker& maker,
                      const Modules& modules) {
   const auto foreign = [&](const std::string& name) -> std::string {
@@ -67,10 +67,10 @@ std::vector<float> store_divided(const Model& model, const std::string& name, co
   return values;
 }
 
-class StageScaler {
+class InputScaler {
  public:
   // index: of the group among the block's.
-  StageScaler(const Model& model, const InputGroup& group, size_t index, const Modules& modules)
+  InputScaler(const Model& model, const InputGroup& group, size_t index, const Modules& modules)
       : model_(model),
         modules_(modules),
         index_(index),
@@ -92,22 +92,22 @@ class StageScaler {
   }
 
   void choose(const Moments& moments, BlockScaling& result) const {
-    StageTask stage;
-    stage.moments = &moments;
+    InputGroupTask group;
+    group.moments = &moments;
     for (const LinearSpec& reader : readers_) {
       const PlannedModule* module = find_module(modules_, reader.module);
       ModuleTask task{module->info, tensor_of(model_, reader.module + ".weight")};
       task.query_key_rows = query_key_rows(model_, *module);
-      stage.modules.push_back({task, &module->settings});
+      group.modules.push_back({task, &module->settings});
     }
     if (maker_.norm) {
-      describe_norm(stage);
+      describe_norm(group);
     } else {
-      describe_rows(stage);
+      describe_rows(group);
     }
-    const StageScales chosen = find_module(modules_, readers_.front().module)->method->scale_stage(stage);
+    const InputScales chosen = find_module(modules_, readers_.front().module)->method->scale_inputs(group);
     for (const LinearSpec& reader : readers_) result.details[reader.module] = chosen.details;
-    if (!chosen.scales.empty()) fold(stage, chosen.scales, result);
+    if (!chosen.scales.empty()) fold(group, chosen.scales, result);
   }
 
  private:
@@ -123,37 +123,37 @@ class StageScaler {
     });
   }
 
-  void describe_norm(StageTask& stage) const {
+  void describe_norm(InputGroupTask& group) const {
     const std::string name = maker_.norm->module + ".weight";
     const TensorView gain = tensor_of(model_, name);
-    stage.gains = read_floats(gain, name);
+    group.gains = read_floats(gain, name);
     if (maker_.norm->offset != 0) {
-      for (float& value : stage.gains) value += maker_.norm->offset;
+      for (float& value : group.gains) value += maker_.norm->offset;
     }
-    stage.gain_type = gain.dtype;
-    stage.scales = static_cast<int64_t>(stage.gains.size());
-    stage.scale_of.resize(stage.gains.size());
-    std::iota(stage.scale_of.begin(), stage.scale_of.end(), int64_t{0});
-    for (const float value : stage.gains) stage.divided.push_back(std::abs(value));
-    if (maker_.norm->centred) include(maker_.norm->module + ".bias", 0, stage.divided);
+    group.gain_type = gain.dtype;
+    group.scales = static_cast<int64_t>(group.gains.size());
+    group.scale_of.resize(group.gains.size());
+    std::iota(group.scale_of.begin(), group.scale_of.end(), int64_t{0});
+    for (const float value : group.gains) group.divided.push_back(std::abs(value));
+    if (maker_.norm->centred) include(maker_.norm->module + ".bias", 0, group.divided);
   }
 
-  void describe_rows(StageTask& stage) const {
+  void describe_rows(InputGroupTask& group) const {
     const ModelConfig& c = model_.config();
     const LinearSpec& linear = *maker_.linear;
     const int64_t in = readers_.front().in;
-    stage.scales = maker_.by_value_head ? c.kv_heads * c.head_dim : in;
+    group.scales = maker_.by_value_head ? c.kv_heads * c.head_dim : in;
     for (int64_t i = 0; i < in; ++i) {
       const int64_t head = i / c.head_dim, shared = head / (c.heads / c.kv_heads);
-      stage.scale_of.push_back(maker_.by_value_head ? shared * c.head_dim + i % c.head_dim : i);
+      group.scale_of.push_back(maker_.by_value_head ? shared * c.head_dim + i % c.head_dim : i);
     }
     const FloatBuffer weight = read_out_in(
         {find_module(modules_, linear.module)->info, tensor_of(model_, linear.module + ".weight")});
-    for (int64_t s = 0; s < stage.scales; ++s) {
+    for (int64_t s = 0; s < group.scales; ++s) {
       const float* row = weight.data() + (maker_.first_row + s) * linear.in;
-      stage.divided.push_back(simd::max_magnitude(row, linear.in));
+      group.divided.push_back(simd::max_magnitude(row, linear.in));
     }
-    if (linear.bias) include(linear.module + ".bias", maker_.first_row, stage.divided);
+    if (linear.bias) include(linear.module + ".bias", maker_.first_row, group.divided);
   }
 
   void include(const std::string& name, int64_t first, std::vector<float>& divided) const {
@@ -162,10 +162,10 @@ class StageScaler {
       divided[i] = std::max(divided[i], std::abs(values[static_cast<size_t>(first) + i]));
   }
 
-  void fold(const StageTask& stage, const std::vector<float>& chosen, BlockScaling& result) const {
+  void fold(const InputGroupTask& group, const std::vector<float>& chosen, BlockScaling& result) const {
     for (const LinearSpec& reader : readers_) {
       std::vector<float>& columns = result.folded[reader.module].columns;
-      for (const int64_t scale : stage.scale_of) columns.push_back(chosen[static_cast<size_t>(scale)]);
+      for (const int64_t scale : group.scale_of) columns.push_back(chosen[static_cast<size_t>(scale)]);
     }
     if (maker_.norm) {
       ScaledNorm norm{
@@ -207,7 +207,7 @@ void BlockScaling::apply(BlockCalibration& block) const {
   for (const auto& [module, bias] : biases) block.set_bias(module, bias);
 }
 
-bool scales_stages(const Plan& plan) {
+bool scales_inputs(const Plan& plan) {
   return std::any_of(plan.modules.begin(), plan.modules.end(), [](const PlannedModule& module) {
     return module.role == PlannedModule::Role::linear && scales(module);
   });
@@ -218,7 +218,7 @@ BlockScaling scale_block(const Model& model, int64_t index, const Modules& modul
   const std::vector<InputGroup> groups =
       input_groups(model.config(), model.spec().blocks[static_cast<size_t>(index)]);
   BlockScaling result;
-  std::vector<StageScaler> stages;
+  std::vector<InputScaler> scalers;
   std::vector<size_t> wanted;
   for (size_t group = 0; group < groups.size(); ++group) {
     const std::vector<LinearSpec>& readers = groups[group].readers;
@@ -228,16 +228,16 @@ BlockScaling scale_block(const Model& model, int64_t index, const Modules& modul
         })) {
       continue;
     }
-    StageScaler scaler(model, groups[group], group, modules);
+    InputScaler scaler(model, groups[group], group, modules);
     if (!scaler.possible()) {
       scaler.say_why_not(result);
       continue;
     }
-    stages.push_back(std::move(scaler));
+    scalers.push_back(std::move(scaler));
     wanted.push_back(group);
   }
   const Survey survey = survey_block(model, index, stream, wanted);
-  for (const StageScaler& stage : stages) stage.choose(survey.at(stage.index()).moments, result);
+  for (const InputScaler& one : scalers) one.choose(survey.at(one.index()).moments, result);
   return result;
 }
 
