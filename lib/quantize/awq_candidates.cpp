@@ -14,13 +14,13 @@ constexpr double kFloor = 1e-4;
 // f16 from its smallest normal number to half its largest: what is scaled stays away from both ends.
 constexpr float kSmallest = 0x1p-14f, kLargest = 32768;
 
-// The scale nearest to this one for which gain / scale is stored without error.
-float storable(float scale, float gain, DType type) {
+// The scale nearest to this one for which gain / scale, less the offset of the norm, is stored without error.
+float storable(float scale, float gain, float offset, DType type) {
   if (gain == 0) return 1;  // the channel is 0 always
-  float stored = gain / scale;
+  float stored = gain / scale - offset;
   if (type == DType::f16) stored = f16_to_f32(f32_to_f16(stored));
   if (type == DType::bf16) stored = bf16_to_f32(f32_to_bf16(stored));
-  const float exact = gain / stored;
+  const float exact = gain / (stored + offset);
   return std::isfinite(exact) && exact > 0 ? exact : 1;
 }
 
@@ -45,7 +45,8 @@ bool finish(const InputGroupTask& group, const ScaleStatistics& statistics, cons
     const auto scale = static_cast<float>(raw[k] / middle);
     if (!std::isfinite(scale)) return false;
     scales.push_back(within_range(scale, group.divided[k], statistics.largest_weight[k]));
-    if (!group.gains.empty()) scales.back() = storable(scales.back(), group.gains[k], group.gain_type);
+    if (!group.gains.empty())
+      scales.back() = storable(scales.back(), group.gains[k], group.gain_offset, group.gain_type);
   }
   return true;
 }

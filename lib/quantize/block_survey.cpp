@@ -54,7 +54,7 @@ class Surveyor {
       mirror_moments(found.hessian.data(), input_size(group));
       for (const double sum : magnitudes_.at(group)) {
         found.moments.input_magnitude.push_back(
-            static_cast<float>(sum / static_cast<double>(found.moments.tokens)));
+            static_cast<float>(sum / std::max(1.0, static_cast<double>(found.moments.tokens))));
       }
     }
     return std::move(survey_);

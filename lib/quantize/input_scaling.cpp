@@ -127,6 +127,7 @@ class InputScaler {
     const std::string name = maker_.norm->module + ".weight";
     const TensorView gain = tensor_of(model_, name);
     group.gains = read_floats(gain, name);
+    group.gain_offset = maker_.norm->offset;
     if (maker_.norm->offset != 0) {
       for (float& value : group.gains) value += maker_.norm->offset;
     }

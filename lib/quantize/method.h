@@ -104,6 +104,7 @@ struct InputGroupTask {
   // By scale, if the input comes from a norm: its gain, and the type that gain / scale will be stored in.
   std::vector<float> gains;
   DType gain_type = DType::f32;
+  float gain_offset = 0;  // of the norm: what is stored is gain / scale - gain_offset
 };
 
 struct InputScales {
