@@ -20,6 +20,7 @@ std::string figure_cell(const Column& column, const Figure& f) {
   cell += ">" + escaped_html(figure_text(column, f));
   const std::string bounds = bounds_text(column, f);
   if (!bounds.empty()) cell += "<small>" + escaped_html(bounds) + "</small>";
+  if (f.noisy) cell += "<small>" + escaped_html(kNoisy) + "</small>";
   if (f.estimated) cell += "<small>estimate</small>";
   return cell + "</td>";
 }

@@ -74,6 +74,7 @@ Json column_record(const Column& column) {
                                {"low", bounds ? Json(f.bounds->low) : Json(nullptr)},
                                {"high", bounds ? Json(f.bounds->high) : Json(nullptr)},
                                {"estimated", f.value ? Json(f.estimated) : Json(nullptr)},
+                               {"noisy", f.value ? Json(f.noisy) : Json(nullptr)},
                                {"remark", text_json(f.remark)},
                                {"why", f.value ? Json(nullptr) : text_json(f.why)}});
   }

@@ -22,7 +22,7 @@ std::string report_markdown(const Report& report);
 // reasons in the last column.
 std::string report_csv(const Report& report);
 // {schema: 1, title, versions, metrics: [{id, title, group, unit, better, bounds, condition, figures:
-// [{value, stderr, low, high, estimated, remark, why}]}], answer: {metrics: [id], recommended: [{for,
+// [{value, stderr, low, high, estimated, noisy, remark, why}]}], answer: {metrics: [id], recommended: [{for,
 // versions, reason, rule}]}, pareto: [{loss, cost, front: [version]}], judgements, modules, problems}
 Json report_json(const Report& report, const std::vector<ModuleHistogram>& histograms);
 // One page without any other file. pictures: of `plots`, in their order, not captioned; empty: `no_pictures`
