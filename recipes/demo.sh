@@ -10,7 +10,15 @@ if [ ! -t 1 ] || [ -n "${NO_COLOR-}" ]; then
   say() { printf '\n%s\n' "$*"; }
 fi
 
-say "1. Packages and build (some minutes the first time)"
+cat <<'E1'
+What comes:
+  1. packages and build: some minutes the first time, then seconds
+  2. a first result: within the first minute after the build
+  3. every method on a small llama, then 4. on a small GPT-2: roughly ten minutes and five on two processors that have nothing else to
+     do. After Ctrl-C the same command goes on where it was: what is done is in the cache
+  5. two reports: tables here, pages with plots in build/
+E1
+say "1. Packages and build"
 # shellcheck disable=SC2086
 need_packages $build_packages
 # shellcheck disable=SC2086
@@ -41,14 +49,18 @@ compare() {
   build/bin/qwb-eval "recipes/demo/$1" $artifacts --ppl --kl --speed --energy --energy-seconds 3 --idle 3 --json >"build/demo-$1.json"
 }
 
-say "2. A small llama: 8 blocks, 8 million parameters, weights in bf16"
+say "2. A first result: the small llama in 4 bits beside its original, on a part of the text"
+first=$(build/bin/qwb-quantize -q --model recipes/demo/llama --method nf4)
+build/bin/qwb-eval recipes/demo/llama "$first" --ppl --windows 8 -q
+
+say "3. A small llama: 8 blocks, 8 million parameters, weights in bf16"
 compare llama 128
-say "3. A small GPT-2: 4 blocks, 3 million parameters, weights in f32"
+say "4. A small GPT-2: 4 blocks, 3 million parameters, weights in f32"
 compare gpt2 64
 
 # report MODEL FILE MODULE: the table on the terminal, the page with plots beside it.
 report() {
-  say "$1"
+  say "5. $1"
   build/bin/qwb-report "build/demo-$1.json" --title "The demo $1: quantizations compared" --module "$3" --out "build/$2.html" \
     --out "build/$2.md" | tee "build/demo-$1.txt"
 }

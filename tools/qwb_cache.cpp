@@ -16,6 +16,7 @@
 #include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"
 #include "tools/common/tool.h"
+#include "tools/manual/declaration.h"
 
 namespace qwb {
 namespace {
@@ -313,27 +314,25 @@ void add_commands(CLI::App& app, const std::shared_ptr<Options>& options,
   };
   add("ls", "List the objects, newest first",
       [](const Store& s, const Options&, Tool& t) { return list(s, t); });
-  add("path", "Print the folder of one object", path)
-      ->add_option("PREFIX", options->prefixes, "first digits of the key, or newest")
+  const auto prefixes = [&](CLI::App* command, const char* help) {
+    CLI::Option* option = command->add_option("PREFIX", options->prefixes, help)->type_name("");
+    offer(option, {"newest"});
+    return option;
+  };
+  prefixes(add("path", "Print the folder of one object", path), "first digits of the key, or newest")
       ->required()
-      ->expected(1)
-      ->type_name("");
+      ->expected(1);
   CLI::App* reason = add(
       "why", "Tell whether a request (the flags of qwb-quantize) is cached, and what differs if not", why);
   options->wanted = std::make_unique<QuantizeFlags>(*reason);
-  add("verify", "Read every byte; exit 4 if an object is damaged", verify)
-      ->add_option("PREFIX", options->prefixes, "only these objects")
-      ->type_name("");
+  prefixes(add("verify", "Read every byte; exit 4 if an object is damaged", verify), "only these objects");
   CLI::App* gc =
       add("gc", "Remove what is damaged, what was not used for long, then the least recently used", collect);
   gc->add_option("--max-bytes", options->max_bytes, "keep at most this much (10GB, 500MiB)")
       ->type_name("SIZE");
   gc->add_option("--max-age", options->max_age, "keep what was used within this time (12h, 30d)")
       ->type_name("AGE");
-  add("rm", "Remove objects", remove)
-      ->add_option("PREFIX", options->prefixes, "first digits of the keys")
-      ->required()
-      ->type_name("");
+  prefixes(add("rm", "Remove objects", remove), "first digits of the keys")->required();
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // qwb-convert: a model in one format becomes a model in another.
+#include <cctype>
 #include <memory>
 #include <set>
 #include <string>
@@ -15,6 +16,7 @@
 #include "tools/common/quantities.h"
 #include "tools/common/requantize.h"
 #include "tools/common/tool.h"
+#include "tools/manual/declaration.h"
 
 namespace qwb {
 namespace {
@@ -121,29 +123,50 @@ int convert(const Options& o, Tool& tool) {
   return 0;
 }
 
+// The types of GGUF as people type them.
+std::string typed_ggml_types() {
+  std::string names = ggml_type_names();
+  for (char& c : names) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return names;
+}
+
+// Methods that need no calibration, and the types of GGUF.
+std::string requantize_names() {
+  std::string names;
+  for (const auto& method : methods()) {
+    if (!method->needs_calibration()) names += method->name() + ", ";
+  }
+  return names + typed_ggml_types();
+}
+
 void add_options(CLI::App& app, Options& o) {
   app.add_option("IN", o.in, "A model in any format: a folder, or its name on the Hub")
       ->type_name("")
       ->required();
   app.add_option("OUT", o.out, "The new folder [./NAME-FORMAT], or for gguf the file [./NAME.gguf]")
       ->type_name("");
-  app.add_option("--to", o.to, format_help())->type_name("FORMAT")->required();
-  app.add_option("--dtype", o.dtype,
-                 "f32, f16 or bf16 for everything that is not quantized [as it is; dequantized modules: the "
-                 "model's]")
-      ->type_name("TYPE");
-  app.add_option(
-         "--requantize", o.method,
-         "quantize anew, by this method (for gguf: as this type), the modules that FORMAT cannot hold "
-         "exactly [refuse them]")
-      ->type_name("METHOD");
-  app.add_option("--type", o.type,
-                 "gguf: every matrix as this type, exact or not [as it is stored]: " + ggml_type_names())
-      ->type_name("TYPE");
-  app.add_option("--token-embedding-type", o.embedding_type, "gguf: the type of token_embd [as --type says]")
-      ->type_name("TYPE");
-  app.add_option("--output-tensor-type", o.output_type, "gguf: the type of output [as --type says]")
-      ->type_name("TYPE");
+  offer_list(app.add_option("--to", o.to, format_help())->type_name("FORMAT")->required(), format_names());
+  CLI::Option* dtype =
+      app.add_option(
+             "--dtype", o.dtype,
+             "f32, f16 or bf16 for everything that is not quantized [as it is; dequantized modules: the "
+             "model's]")
+          ->type_name("TYPE");
+  offer(dtype, {"f32", "f16", "bf16"});
+  CLI::Option* requantize =
+      app.add_option(
+             "--requantize", o.method,
+             "quantize anew, by this method (for gguf: as this type), the modules that FORMAT cannot hold "
+             "exactly [refuse them]")
+          ->type_name("METHOD");
+  offer_list(requantize, requantize_names());
+  const auto ggml_type = [&](const char* flag, std::string& value, const std::string& help) {
+    offer_list(app.add_option(flag, value, help)->type_name("TYPE"), typed_ggml_types());
+  };
+  ggml_type("--type", o.type,
+            "gguf: every matrix as this type, exact or not [as it is stored]: " + ggml_type_names());
+  ggml_type("--token-embedding-type", o.embedding_type, "gguf: the type of token_embd [as --type says]");
+  ggml_type("--output-tensor-type", o.output_type, "gguf: the type of output [as --type says]");
   app.add_flag("--round-scales", o.round_scales,
                "let scales lose bits where FORMAT has a narrower type [refuse]");
   app.add_option("--max-shard-size", o.max_shard_size,

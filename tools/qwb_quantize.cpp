@@ -18,6 +18,7 @@
 #include "tools/common/run_journal.h"
 #include "tools/common/tool.h"
 #include "tools/common/work_report.h"
+#include "tools/manual/declaration.h"
 
 namespace qwb {
 namespace {
@@ -262,10 +263,12 @@ int main(int argc, char** argv) {
         auto options = std::make_shared<Options>();
         options->wanted = std::make_unique<qwb::QuantizeFlags>(app);
         app.add_option("--out", options->out, "put a copy of the artifact here")->type_name("DIR");
-        app.add_option("--format", options->format,
-                       "write --out in this format instead; the artifact stays in the cache (" +
-                           qwb::format_names() + ")")
-            ->type_name("FORMAT");
+        CLI::Option* format =
+            app.add_option("--format", options->format,
+                           "write --out in this format instead; the artifact stays in the cache (" +
+                               qwb::format_names() + ")")
+                ->type_name("FORMAT");
+        qwb::offer_list(format, qwb::format_names());
         app.add_flag("--force", options->force, "replace what is at --out and --save-calib");
         app.add_flag("--no-cache", options->no_cache, "write to --out only, leave the cache alone");
         app.add_option("--max-memory", options->max_memory,

@@ -19,6 +19,11 @@ Json test_json(const SpeedRun& run) {
   Json json = {{"name", run.test.name()},     {"n_prompt", run.test.n_prompt}, {"n_gen", run.test.n_gen},
                {"n_depth", run.test.n_depth}, {"test_time", run.time},         {"kv_bytes", run.kv_bytes},
                {"samples_ns", run.samples_ns}};
+  json["cpu_share"] = Json::array();
+  for (const CpuShares& shares : run.shares) json["cpu_share"].push_back(number_json(shares.own));
+  json["lost_share"] = number_json(run.lost_share);
+  json["disturbed"] = run.disturbed;
+  json["noisy"] = run.noisy;
   json.update(spread_json(run.rate()));
   return json;
 }
@@ -26,7 +31,7 @@ Json test_json(const SpeedRun& run) {
 // The first cell of a kind.
 Json summary_json(const SpeedRun* run, const char* count_name, const Spread& spread) {
   if (run == nullptr) return nullptr;
-  Json json = {{count_name, run->test.tokens()}, {"depth", run->test.n_depth}};
+  Json json = {{count_name, run->test.tokens()}, {"depth", run->test.n_depth}, {"noisy", run->noisy}};
   json.update(spread_json(spread));
   return json;
 }
@@ -48,6 +53,8 @@ Json speed_json(const SpeedCost& cost) {
           {"cpu", text_json(cost.cpu)},
           {"version", text_json(cost.version)},
           {"repetitions", r.repetitions},
+          {"in_turns", r.models},
+          {"load_average", Json::array({number_json(r.load_before), number_json(r.load_after)})},
           {"test_time", r.runs.empty() ? Json(nullptr) : Json(r.runs.front().time)},
           {"model",
            {{"architecture", text_json(cost.architecture)},

@@ -5,12 +5,18 @@
 //            load_to_first_token_seconds   that and the first pass of the first prefill, in which the pages
 //                                  of the weights are read; null if the grid begins with no prefill
 //            threads, isa, cpu, version, repetitions, test_time
+//            in_turns              models that were measured in turns with it, itself included
+//            load_average          [before, after], of a minute; null where /proc/loadavg is not there
 //            model: {architecture, parameters, bytes}
-//            prefill, decode: {tokens, depth, median, min, max, mean, stddev}   tokens/s of the first cell of
+//            prefill, decode: {tokens, depth, noisy, median, min, max, mean, stddev}   tokens/s of the first
+//            cell of
 //                                  each kind; stddev of the sample; null without
 //            first_token_seconds: {prompt, depth, median, ...}   from that prompt to the logits after it
 //            tests: [{name, n_prompt, n_gen, n_depth, test_time, median, min, max, mean, stddev, kv_bytes,
-//                     samples_ns}]}
+//                     samples_ns, cpu_share: [own processor time / (wall x threads) of each sample],
+//                     lost_share   the most that a sample lost of its processor time
+//                     disturbed    repetitions that lost more than 5 % and were made again
+//                     noisy}]}     true: so are some of the samples, and no conclusion holds
 //   memory  of the work whose speed was measured; without speed, of the perplexity or the tasks
 //           {peak_bytes, resident_bytes, anonymous_bytes, file_bytes   as Linux counts this process
 //            peak_reset            false: peak_bytes includes what ran earlier in this process

@@ -32,8 +32,9 @@ class Evaluation {
  public:
   // Throws usage for an unknown protocol or settings that make no sense.
   Evaluation(EvaluationOptions options, Progress& progress);
-  // Energy is measured of all folders in turns (energy_rounds.h): tell them before the first run. A folder
-  // that cannot be opened is left to its run to complain about.
+  // Speed and energy are measured of all folders in turns (speed.h, energy_rounds.h): tell them before the
+  // first run. A folder that cannot be opened is left to its run to complain about. Models that do not fit
+  // into half of the memory together are timed one after the other: their pages would drive each other out.
   void prepare(const std::vector<Path>& folders);
   // Measures one folder. Throws Error if nothing of it could be measured, usage if LLM.int8's forward pass
   // was asked for and the folder has no int8 modules; what was measured of other folders stays. What failed
@@ -49,6 +50,8 @@ class Evaluation {
   Json energy_key(const Subject& subject) const;
   std::optional<Json> known(const Json& key) const;
   void keep(const Json& key, const Json& value) const;
+  SpeedResult speed_of(const Subject& subject);
+  void speed_in_turns(const std::vector<Subject>& subjects, const std::vector<std::string>& names);
   bool measure_speed_of(const Subject& subject, EvaluationRecord& record);
   void measure_energy_of(const Subject& subject, EvaluationRecord& record);
   bool energy_may_be_known() const;
@@ -61,6 +64,7 @@ class Evaluation {
   Progress& progress_;
   std::unique_ptr<Backend> int8_;  // null: the fast one
   std::unique_ptr<EnergyMeter> meter_;
+  std::map<std::string, SpeedResult> speeds_;   // by folder, measured in turns
   std::map<std::string, EnergyCost> energies_;  // by folder
   IdleBaseline idle_;                           // before the first work of all
   int64_t kv_tokens_ = 0;                       // of the run at work

@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "lib/base/error.h"
+#include "lib/base/memory.h"
 #include "lib/base/parallel.h"
 #include "lib/evaluate/energy/sysfs.h"
 #include "lib/evaluate/session.h"
@@ -20,7 +21,7 @@ std::string real_path(const Path& folder) {
   return ignored ? folder.string() : path.string();
 }
 
-constexpr int kCostsVersion = 2;  // of how costs are measured: another one is another result
+constexpr int kCostsVersion = 3;  // of how costs are measured: another one is another result
 
 // What decides a timing besides the work: another machine, another number.
 Json machine_json() {
@@ -75,6 +76,35 @@ void Evaluation::keep(const Json& key, const Json& value) const {
   if (options_.quality.keeper) options_.quality.keeper->keep(key, value);
 }
 
+// What was measured in turns already, or now. Memory tells of this work, so it is done once more alone.
+SpeedResult Evaluation::speed_of(const Subject& subject) {
+  const auto found = speeds_.find(real_path(subject.open.folder));
+  if (found == speeds_.end()) return measure_speed(*subject.model, options_.speed_options, progress_);
+  for (const SpeedRun& run : found->second.runs) SpeedRunner(*subject.model, run.test).pass();
+  return found->second;
+}
+
+void Evaluation::speed_in_turns(const std::vector<Subject>& subjects, const std::vector<std::string>& names) {
+  std::vector<const Model*> models;
+  std::vector<std::string> timed;
+  int64_t bytes = 0;
+  for (size_t i = 0; i < subjects.size(); ++i) {
+    if (options_.quality.keeper && known(speed_key(subjects[i]))) continue;
+    models.push_back(subjects[i].model.get());
+    timed.push_back(names[i]);
+    bytes += subjects[i].tensor_bytes;
+  }
+  if (models.size() < 2) return;
+  if (bytes > available_memory() / 2) {
+    progress_.note(
+        "the models do not fit into half of the memory together: speed is measured one after the other");
+    return;
+  }
+  SystemCpuWatch watch;
+  std::vector<SpeedResult> results = measure_speeds(models, options_.speed_options, watch, progress_);
+  for (size_t i = 0; i < timed.size(); ++i) speeds_[timed[i]] = std::move(results[i]);
+}
+
 bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& record) {
   if (!options_.speed) return false;
   const Json key = options_.quality.keeper ? speed_key(subject) : Json();
@@ -86,7 +116,7 @@ bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& reco
     return false;
   }
   SpeedCost cost;
-  cost.result = measure_speed(*subject.model, options_.speed_options, progress_);
+  cost.result = speed_of(subject);
   cost.load_seconds = subject.load_seconds;
   cost.isa = isa_name();
   cost.cpu = processor_name();
@@ -97,32 +127,46 @@ bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& reco
   kv_tokens_ = std::max(kv_tokens_, cost.result.kv_tokens());
   record.speed = speed_json(cost);
   account_memory(subject, record);
-  keep(key, {{"speed", record.speed}, {"memory", record.memory}});
+  bool noisy = false;
+  for (const SpeedRun& run : cost.result.runs) {
+    if (run.noisy)
+      progress_.note(
+          fmt::format("{}: {}: the machine did something else, {:.0f} % of the processor time was lost: "
+                      "a doubtful figure",
+                      record.artifact, run.test.name(), 100 * run.lost_share));
+    noisy = noisy || run.noisy;
+  }
+  if (!noisy)  // else it is measured again next time
+    keep(key, {{"speed", record.speed}, {"memory", record.memory}});
   return true;
 }
 
 void Evaluation::prepare(const std::vector<Path>& folders) {
-  if (!meter_ || !options_.speed) return;
+  if (!options_.speed) return;
   std::vector<Subject> subjects;
   std::vector<std::string> names;
   for (const Path& folder : folders) {
     const std::string name = real_path(folder);
-    if (energies_.contains(name) || std::find(names.begin(), names.end(), name) != names.end()) continue;
+    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
     try {
       Subject subject = open_subject(folder, false, int8_ != nullptr ? *int8_ : fast_backend());
       speed_tests(options_.speed_options.grid, subject.model->config());
-      if (energy_may_be_known() && known(energy_key(subject))) continue;
       subjects.push_back(std::move(subject));
       names.push_back(name);
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
     }
   }
-  if (subjects.empty()) return;
+  speed_in_turns(subjects, names);
+  if (!meter_) return;
   std::vector<const Model*> models;
-  models.reserve(subjects.size());
-  for (const Subject& subject : subjects) models.push_back(subject.model.get());
-  measure_energies(models, names);
+  std::vector<std::string> measured;
+  for (size_t i = 0; i < subjects.size(); ++i) {
+    if (energies_.contains(names[i]) || (energy_may_be_known() && known(energy_key(subjects[i])))) continue;
+    models.push_back(subjects[i].model.get());
+    measured.push_back(names[i]);
+  }
+  if (!models.empty()) measure_energies(models, measured);
 }
 
 void Evaluation::measure_energies(const std::vector<const Model*>& models,

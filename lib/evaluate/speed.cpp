@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <ctime>
 #include <numeric>
@@ -85,10 +84,10 @@ Spread spread_of(std::vector<double> values) {
   return {median, values.front(), values.back(), mean, count > 1 ? std::sqrt(squares / (count - 1)) : 0};
 }
 
-SpeedRunner::SpeedRunner(const Model& model, const SpeedTest& test)
+SpeedRunner::SpeedRunner(const Model& model, const SpeedTest& test, int round)
     : model_(model),
       test_(test),
-      rng_(static_cast<uint64_t>(test.tokens())),
+      rng_(static_cast<uint64_t>(test.tokens()) + 1000003 * static_cast<uint64_t>(round)),
       cache_(model.new_cache(std::max<int64_t>(1, test.n_depth + test.tokens()))),
       hidden_(
           checked_mul(std::max<int64_t>({test.n_prompt, test.n_depth, 1}), model.config().hidden, "prompt"),
@@ -139,38 +138,133 @@ int64_t SpeedResult::kv_tokens() const {
 
 namespace {
 
-int64_t nanoseconds_of(SpeedRunner& runner, Progress& progress) {
+constexpr int64_t kRounds = 3;    // of several models
+constexpr int64_t kPatience = 2;  // repetitions made, at most, for each that is wanted
+
+// One cell of one model, through all rounds.
+struct SpeedCell {
+  const Model* model = nullptr;
+  SpeedRun run;
+  std::string turn;  // "round 1, model 2: " for several models
+  CpuShares whole;   // of all repetitions together: ticks count that are too few in each
+};
+
+double best_own(const SpeedRun& run) {
+  double best = 0;
+  for (const CpuShares& shares : run.shares) best = std::max(best, shares.own);
+  return best;
+}
+
+int64_t undisturbed(const SpeedRun& run) {
+  const double best = best_own(run);
+  return std::count_if(run.shares.begin(), run.shares.end(),
+                       [&](const CpuShares& shares) { return lost_share(shares, best) <= kDisturbed; });
+}
+
+CpuShares timed_pass(SpeedRunner& runner, const std::string& turn, CpuWatch& watch, Progress& progress) {
   check_interrupt();
-  const auto begin = std::chrono::steady_clock::now();
+  const CpuMoment begin = watch.now();
   runner.pass();
-  const auto time = std::chrono::steady_clock::now() - begin;
-  progress.advance(runner.test().tokens(), runner.test().name());
-  return std::max<int64_t>(1, std::chrono::duration_cast<std::chrono::nanoseconds>(time).count());
+  const CpuShares shares = shares_between(begin, watch.now(), threads());
+  progress.advance(runner.test().tokens(), turn + runner.test().name());
+  return shares;
+}
+
+// A warm-up, and repetitions until `wanted` of all rounds so far were undisturbed or patience ends.
+void speed_round(SpeedCell& cell, int64_t wanted, int round, CpuWatch& watch, SpeedResult& result,
+                 Progress& progress) {
+  SpeedRun& run = cell.run;
+  SpeedRunner runner(*cell.model, run.test, round);
+  run.kv_bytes = runner.kv_bytes();
+  const CpuShares warm_up = timed_pass(runner, cell.turn, watch, progress);
+  if (result.first_pass_seconds == 0) result.first_pass_seconds = warm_up.seconds;
+  const CpuMoment begin = watch.now();
+  while (undisturbed(run) < wanted && static_cast<int64_t>(run.shares.size()) < kPatience * wanted) {
+    const CpuShares shares = timed_pass(runner, cell.turn, watch, progress);
+    run.samples_ns.push_back(std::max<int64_t>(1, static_cast<int64_t>(shares.seconds * 1e9)));
+    run.shares.push_back(shares);
+  }
+  const CpuShares round_shares = shares_between(begin, watch.now(), threads());
+  const double seconds = cell.whole.seconds + round_shares.seconds;
+  const auto mean = [&](double CpuShares::*share) {
+    return (cell.whole.*share * cell.whole.seconds + round_shares.*share * round_shares.seconds) / seconds;
+  };
+  cell.whole = {seconds, mean(&CpuShares::own), mean(&CpuShares::others), mean(&CpuShares::stolen)};
+}
+
+// Keeps the undisturbed repetitions, or of a noisy run the least disturbed ones.
+SpeedRun finished_run(SpeedCell& cell, int64_t repetitions) {
+  SpeedRun run = cell.run;
+  const double best = best_own(run);
+  const auto lost = [&](size_t i) { return lost_share(cell.run.shares[i], best); };
+  std::vector<size_t> order(cell.run.shares.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  run.disturbed = static_cast<int64_t>(order.size()) - undisturbed(cell.run);
+  // What lost less than kDisturbed is as good as any other: the first of them count.
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return std::max(lost(a), kDisturbed) < std::max(lost(b), kDisturbed);
+  });
+  order.resize(std::min(order.size(), static_cast<size_t>(repetitions)));
+  std::sort(order.begin(), order.end());
+  run.samples_ns.clear();
+  run.shares.clear();
+  for (const size_t i : order) {
+    run.samples_ns.push_back(cell.run.samples_ns[i]);
+    run.shares.push_back(cell.run.shares[i]);
+    run.lost_share = std::max(run.lost_share, lost(i));
+  }
+  const bool throughout = lost_share(cell.whole, cell.whole.own) > kDisturbed && run.disturbed == 0;
+  if (throughout) run.lost_share = std::max(run.lost_share, lost_share(cell.whole, cell.whole.own));
+  run.noisy = run.lost_share > kDisturbed;
+  return run;
 }
 
 }  // namespace
 
-SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Progress& progress) {
+std::vector<SpeedResult> measure_speeds(const std::vector<const Model*>& models, const SpeedOptions& options,
+                                        CpuWatch& watch, Progress& progress) {
   if (options.repetitions < 1) throw Error(ErrorKind::usage, "at least one repetition is needed");
-  const std::vector<SpeedTest> tests = speed_tests(options.grid, model.config());
-  SpeedResult result;
-  result.repetitions = options.repetitions;
-  result.threads = threads();
+  const int64_t rounds = models.size() > 1 ? std::min(kRounds, options.repetitions) : 1;
+  std::vector<SpeedResult> results(models.size());
+  std::vector<std::vector<SpeedCell>> cells(models.size());
   int64_t tokens = 0;
-  for (const SpeedTest& test : tests) tokens += (options.repetitions + 1) * test.tokens();
+  for (size_t m = 0; m < models.size(); ++m) {
+    for (const SpeedTest& test : speed_tests(options.grid, models[m]->config())) {
+      SpeedCell cell;
+      cell.model = models[m];
+      cell.run.test = test;
+      cell.run.time = utc_now();
+      cells[m].push_back(std::move(cell));
+      tokens += (options.repetitions + rounds) * test.tokens();
+    }
+  }
+  const std::optional<double> load = load_average();
   progress.begin("speed", tokens);
-  for (const SpeedTest& test : tests) {
-    SpeedRun run{test, utc_now(), {}, 0};
-    SpeedRunner runner(model, test);
-    run.kv_bytes = runner.kv_bytes();
-    const int64_t warm_up = nanoseconds_of(runner, progress);
-    if (result.runs.empty()) result.first_pass_seconds = static_cast<double>(warm_up) * 1e-9;
-    for (int64_t i = 0; i < options.repetitions; ++i)
-      run.samples_ns.push_back(nanoseconds_of(runner, progress));
-    result.runs.push_back(std::move(run));
+  for (int64_t round = 0; round < rounds; ++round) {
+    const int64_t wanted = options.repetitions * (round + 1) / rounds;
+    for (size_t m = 0; m < models.size(); ++m) {
+      for (SpeedCell& cell : cells[m]) {
+        if (models.size() > 1) cell.turn = fmt::format("round {}, model {}: ", round + 1, m + 1);
+        speed_round(cell, wanted, static_cast<int>(round), watch, results[m], progress);
+      }
+    }
   }
   progress.end();
-  return result;
+  for (size_t m = 0; m < models.size(); ++m) {
+    SpeedResult& result = results[m];
+    result.repetitions = options.repetitions;
+    result.threads = threads();
+    result.models = static_cast<int>(models.size());
+    result.load_before = load;
+    result.load_after = load_average();
+    for (SpeedCell& cell : cells[m]) result.runs.push_back(finished_run(cell, options.repetitions));
+  }
+  return results;
+}
+
+SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Progress& progress) {
+  SystemCpuWatch watch;
+  return std::move(measure_speeds({&model}, options, watch, progress).front());
 }
 
 }  // namespace qwb

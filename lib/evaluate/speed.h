@@ -10,6 +10,7 @@
 
 #include "lib/base/progress.h"
 #include "lib/base/rng.h"
+#include "lib/evaluate/disturbance.h"
 #include "lib/model/model.h"
 
 namespace qwb {
@@ -47,7 +48,8 @@ Spread spread_of(std::vector<double> values);
 // Runs one cell again and again, every time on other tokens.
 class SpeedRunner {
  public:
-  SpeedRunner(const Model& model, const SpeedTest& test);  // fills the cache to the depth
+  // Fills the cache to the depth. Another round has other tokens.
+  SpeedRunner(const Model& model, const SpeedTest& test, int round = 0);
   // The logits of the prompt's last token and of every generated token are made.
   void pass();
   const SpeedTest& test() const { return test_; }
@@ -69,7 +71,12 @@ struct SpeedRun {
   SpeedTest test;
   std::string time;  // when it began, ISO 8601 in UTC
   std::vector<int64_t> samples_ns;
+  std::vector<CpuShares> shares;  // of processor time in each of them
   int64_t kv_bytes = 0;
+  int64_t disturbed = 0;  // repetitions that lost more than kDisturbed of their processor time and were
+                          // made again
+  bool noisy = false;     // it stayed so: some of the samples are disturbed
+  double lost_share = 0;  // of processor time, the most of the samples
 
   std::vector<double> seconds() const;
   Spread rate() const;  // tokens/s
@@ -79,6 +86,8 @@ struct SpeedResult {
   std::vector<SpeedRun> runs;
   int64_t repetitions = 0;
   int threads = 0;
+  int models = 1;                                 // measured in turns
+  std::optional<double> load_before, load_after;  // averages of a minute
   // The warm-up of the first cell: of a model that never ran, the pages of its weights are read in it.
   double first_pass_seconds = 0;
 
@@ -92,7 +101,14 @@ struct SpeedOptions {
   int64_t repetitions = 5;  // after one warm-up that does not count
 };
 
-// Throws what speed_tests throws; usage for less than one repetition.
+// Several models take turns: in each of up to three rounds a warm-up and a share of the repetitions, so that
+// a machine that warms up, or does other work for a while, is not charged to one of them. A disturbed
+// repetition is made again, up to as many times as there are repetitions; if the machine stays noisy the
+// least disturbed ones count, and the run says so. Throws what speed_tests throws; usage for less than one
+// repetition.
+std::vector<SpeedResult> measure_speeds(const std::vector<const Model*>& models, const SpeedOptions& options,
+                                        CpuWatch& watch, Progress& progress);
+// One model by this machine's clocks.
 SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Progress& progress);
 
 }  // namespace qwb

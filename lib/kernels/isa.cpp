@@ -10,15 +10,18 @@
 namespace qwb {
 namespace {
 
-std::vector<int64_t> targets() {
+std::vector<int64_t> split_targets(int64_t left) {
   std::vector<int64_t> found;
-  int64_t left = hwy::SupportedTargets() & HWY_TARGETS;
   while (left != 0) {
     const int64_t lowest = left & -left;  // the best target has the lowest bit
     found.push_back(lowest);
     left ^= lowest;
   }
   return found;
+}
+
+std::vector<int64_t> targets() {
+  return split_targets(hwy::SupportedTargets() & HWY_TARGETS);
 }
 
 // The bit of the chosen target.
@@ -55,6 +58,12 @@ std::string isa_name() {
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;
   for (const int64_t target : targets()) names.emplace_back(hwy::TargetName(target));
+  return names;
+}
+
+std::vector<std::string> built_isas() {
+  std::vector<std::string> names;
+  for (const int64_t target : split_targets(HWY_TARGETS)) names.emplace_back(hwy::TargetName(target));
   return names;
 }
 

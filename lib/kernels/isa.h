@@ -15,5 +15,7 @@ void select_isa();
 std::string isa_name();
 // Names that QWB_ISA accepts here, best first.
 std::vector<std::string> available_isas();
+// Names of all targets that this build has code for, best first.
+std::vector<std::string> built_isas();
 
 }  // namespace qwb

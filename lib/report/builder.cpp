@@ -30,20 +30,22 @@ bool varies(const Metric& metric) {
 }
 
 // The same work measured once more: of memory the most that any run needed; of repeated timings and joules
-// the mean, and bounds that hold those of all runs.
+// the mean, and bounds that hold those of all runs. A noisy run gives way to one that is not.
 void join(Reading& known, const Reading& again) {
   Figure& a = known.figure;
   const Figure& b = again.figure;
   if (*a.value == *b.value) return;
   if (known.metric.group == MetricGroup::memory) {
     if (*b.value > *a.value) a = b;
+  } else if (known.metric.bounds == BoundsKind::range && a.noisy != b.noisy) {
+    if (a.noisy) a = b;
   } else if (known.metric.bounds == BoundsKind::range) {
     const Interval x = a.bounds.value_or(Interval{*a.value, *a.value}),
                    y = b.bounds.value_or(Interval{*b.value, *b.value});
     a.value = (*a.value * a.runs + *b.value) / (a.runs + 1);
     ++a.runs;
     a.bounds = Interval{std::min(x.low, y.low), std::max(x.high, y.high)};
-    a.remark = kSeveralRuns;
+    if (!a.noisy) a.remark = kSeveralRuns;
   }
 }
 

@@ -50,7 +50,7 @@ std::string figure_text(const Column& column, const Figure& figure) {
     text = fmt::format("{:.2f} ± {:.2f} %", 100 * *figure.value, 100 * *figure.error);
   else if (figure.error)
     text += " ± " + value_text(unit, *figure.error);
-  return (figure.estimated ? "~" : "") + text;
+  return (figure.estimated ? "~" : "") + text + (figure.noisy ? " (noisy)" : "");
 }
 
 std::string bounds_text(const Column& column, const Figure& figure) {

@@ -26,6 +26,7 @@ thead th:first-child{background:var(--band)}
 td small{display:block}
 td.none{color:var(--faint)}
 .words td{white-space:normal;text-align:left;min-width:15em}
+.words td.none{min-width:0}
 .words ul{margin:0;padding-left:1.1em}
 .words li{margin-bottom:.25em}
 .good li::marker{content:'+ ';color:var(--good);font-weight:bold}

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "lib/report/answer.h"
 #include "lib/report/figure_text.h"
 #include "lib/report/html_page.h"
 #include "lib/report/render.h"
@@ -19,6 +20,7 @@ std::string figure_cell(const Column& column, const Figure& f) {
   cell += ">" + escaped_html(figure_text(column, f));
   const std::string bounds = bounds_text(column, f);
   if (!bounds.empty()) cell += "<small>" + escaped_html(bounds) + "</small>";
+  if (f.noisy) cell += "<small>" + escaped_html(kNoisy) + "</small>";
   if (f.estimated) cell += "<small>estimate</small>";
   return cell + "</td>";
 }
@@ -29,9 +31,10 @@ std::string framed(const std::string& table, const std::string& name) {
          table + "</div>\n";
 }
 
-std::string group_html(const Report& report, const GroupTable& group) {
+std::string columns_html(const Report& report, const std::string& title,
+                         const std::vector<const Column*>& columns) {
   std::string table = "<table class=\"sortable\"><thead><tr><th scope=\"col\">version</th>";
-  for (const Column* column : group.columns)
+  for (const Column* column : columns)
     table += "<th scope=\"col\" title=\"" + escaped_html(column->condition) + "\">" +
              escaped_html(column->title()) + "</th>";
   table += "</tr></thead>\n<tbody>\n";
@@ -40,10 +43,9 @@ std::string group_html(const Report& report, const GroupTable& group) {
     table += "<tr><th scope=\"row\" title=\"" + escaped_html(version.artifact) + "\">" +
              escaped_html(version.name) +
              (version.original && version.name != "original" ? " <small>original</small>" : "") + "</th>";
-    for (const Column* column : group.columns) table += figure_cell(*column, column->figures[v]);
+    for (const Column* column : columns) table += figure_cell(*column, column->figures[v]);
     table += "</tr>\n";
   }
-  const std::string title = group_title(group.group);
   return "<h2>" + title + "</h2>\n" + framed(table + "</tbody></table>", title);
 }
 
@@ -78,15 +80,45 @@ std::string judgements_html(const Report& report) {
          framed(table + "</tbody></table>", "For and against");
 }
 
-std::string pictures_html(const std::vector<Plot>& plots, const std::vector<Picture>& pictures,
-                          const std::string& no_pictures) {
+std::string figure_html(const Plot& plot, const Picture& picture, size_t number) {
+  return "<figure><h3>" + escaped_html(plot.title) + "</h3>\n" +
+         inline_svg(picture.svg, fmt::format("p{}-", number)) + "\n<figcaption>" + escaped_html(plot.note) +
+         "</figcaption></figure>\n";
+}
+
+// The figures that decide, what they recommend, and the picture that belongs to them.
+std::string answer_html(const Report& report, const std::vector<Plot>& plots,
+                        const std::vector<Picture>& pictures) {
+  const Answer answer = answer_of(report);
+  std::string text = columns_html(report, "What decides", answer.columns);
+  if (answer.recommendations.empty()) return text;
+  std::string table =
+      "<table class=\"words\"><thead><tr><th scope=\"col\">for</th><th scope=\"col\" "
+      "style=\"text-align:left\">recommended</th><th scope=\"col\" style=\"text-align:left\">because</th>"
+      "</tr></thead>\n<tbody>\n";
+  for (const Recommendation& r : answer.recommendations) {
+    const bool none = r.versions.empty();
+    table +=
+        fmt::format("<tr><th scope=\"row\">{}</th><td{}>{}</td><td>{}<small>rule: {}</small></td></tr>\n",
+                    escaped_html(r.aim), none ? " class=\"none\"" : "",
+                    none ? "nothing" : "<b>" + escaped_html(recommended_names(report, r)) + "</b>",
+                    escaped_html(r.reason), escaped_html(r.rule));
+  }
+  text += "<h2>Recommended</h2>\n" + framed(table + "</tbody></table>", "Recommended");
+  for (size_t i = 0; i < pictures.size(); ++i) {
+    if (plots[i].name == answer.plot) text += figure_html(plots[i], pictures[i], i);
+  }
+  return text;
+}
+
+std::string pictures_html(const Report& report, const std::vector<Plot>& plots,
+                          const std::vector<Picture>& pictures, const std::string& no_pictures) {
   std::string text = "<h2>Plots</h2>\n";
   if (pictures.empty()) return text + "<p>" + escaped_html(no_pictures) + "</p>\n";
   text += "<div class=\"plots\">\n";
+  const std::string at_the_head = answer_of(report).plot;
   for (size_t i = 0; i < pictures.size(); ++i) {
-    text += "<figure><h3>" + escaped_html(plots[i].title) + "</h3>\n" +
-            inline_svg(pictures[i].svg, fmt::format("p{}-", i)) + "\n<figcaption>" +
-            escaped_html(plots[i].note) + "</figcaption></figure>\n";
+    if (plots[i].name != at_the_head) text += figure_html(plots[i], pictures[i], i);
   }
   return text + "</div>\n";
 }
@@ -118,10 +150,12 @@ std::string report_html(const Report& report, const std::vector<Plot>& plots,
       "least and the "
       "most of the repetitions. ~ marks an estimate. A click on a title sorts.<span class=\"narrow\"> Wide "
       "tables scroll sideways.</span></p>\n";
-  for (const GroupTable& group : group_tables(report)) text += group_html(report, group);
+  text += answer_html(report, plots, pictures);
+  for (const GroupTable& group : group_tables(report))
+    text += columns_html(report, group_title(group.group), group.columns);
   text +=
       html_list("Not measured", absent_metrics(report)) + html_list("Conditions", condition_notes(report));
-  text += judgements_html(report) + pictures_html(plots, pictures, no_pictures);
+  text += judgements_html(report) + pictures_html(report, plots, pictures, no_pictures);
   const std::vector<BlockErrors> errors = block_errors(report);
   if (!errors.empty()) text += "<h2>Error by block</h2>\n";
   for (const BlockErrors& table : errors) text += errors_html(table);

@@ -1,4 +1,5 @@
 #include "lib/evaluate/estimate_json.h"
+#include "lib/report/answer.h"
 #include "lib/report/pareto.h"
 #include "lib/report/render.h"
 
@@ -73,6 +74,7 @@ Json column_record(const Column& column) {
                                {"low", bounds ? Json(f.bounds->low) : Json(nullptr)},
                                {"high", bounds ? Json(f.bounds->high) : Json(nullptr)},
                                {"estimated", f.value ? Json(f.estimated) : Json(nullptr)},
+                               {"noisy", f.value ? Json(f.noisy) : Json(nullptr)},
                                {"remark", text_json(f.remark)},
                                {"why", f.value ? Json(nullptr) : text_json(f.why)}});
   }
@@ -107,6 +109,19 @@ Json module_records(const Report& report, const std::vector<ModuleHistogram>& hi
   return json;
 }
 
+Json answer_json(const Report& report) {
+  const Answer answer = answer_of(report);
+  Json json = {{"metrics", Json::array()}, {"recommended", Json::array()}};
+  for (const Column* column : answer.columns) json["metrics"].push_back(column->id());
+  for (const Recommendation& r : answer.recommendations) {
+    Json names = Json::array();
+    for (const size_t v : r.versions) names.push_back(report.versions[v].name);
+    json["recommended"].push_back(
+        {{"for", r.aim}, {"versions", names}, {"reason", r.reason}, {"rule", r.rule}});
+  }
+  return json;
+}
+
 }  // namespace
 
 Json report_json(const Report& report, const std::vector<ModuleHistogram>& histograms) {
@@ -114,6 +129,7 @@ Json report_json(const Report& report, const std::vector<ModuleHistogram>& histo
       {"schema", 1}, {"title", report.title}, {"versions", Json::array()}, {"metrics", Json::array()}};
   for (const Version& version : report.versions) json["versions"].push_back(version_record(version));
   for (const Column& column : report.columns) json["metrics"].push_back(column_record(column));
+  json["answer"] = answer_json(report);
   json["pareto"] = fronts(report);
   json["judgements"] = Json::array();
   for (const Judgement& j : report.judgements)

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "lib/base/text.h"
+#include "lib/report/answer.h"
 #include "lib/report/figure_text.h"
 #include "lib/report/render.h"
 
@@ -59,23 +60,39 @@ std::string errors_table(const BlockErrors& errors) {
   return "\n" + table.markdown();
 }
 
+std::string columns_markdown(const Report& report, const std::vector<const Column*>& chosen) {
+  std::vector<Table::Column> columns = {{"version"}};
+  for (const Column* column : chosen)
+    columns.push_back({plain_markdown(column->title()), Table::Align::right});
+  Table table(columns);
+  for (size_t v = 0; v < report.versions.size(); ++v) {
+    std::vector<std::string> cells = {plain_markdown(report.versions[v].name)};
+    for (const Column* column : chosen)
+      cells.push_back(plain_markdown(figure_text(*column, column->figures[v])));
+    table.add_row(std::move(cells));
+  }
+  return table.markdown();
+}
+
+std::string answer_markdown(const Report& report) {
+  const Answer answer = answer_of(report);
+  std::string text = "\n## What decides\n\n" + columns_markdown(report, answer.columns);
+  if (answer.recommendations.empty()) return text;
+  Table table({{"for"}, {"recommended"}, {"because"}, {"rule"}});
+  for (const Recommendation& r : answer.recommendations)
+    table.add_row({r.aim, plain_markdown(recommended_names(report, r)), plain_markdown(r.reason),
+                   plain_markdown(r.rule)});
+  return text + "\n" + table.markdown();
+}
+
 }  // namespace
 
 std::string report_markdown(const Report& report) {
   std::string text = "# " + plain_markdown(report.title) + "\n";
-  for (const GroupTable& group : group_tables(report)) {
-    std::vector<Table::Column> columns = {{"version"}};
-    for (const Column* column : group.columns)
-      columns.push_back({plain_markdown(column->title()), Table::Align::right});
-    Table table(columns);
-    for (size_t v = 0; v < report.versions.size(); ++v) {
-      std::vector<std::string> cells = {plain_markdown(report.versions[v].name)};
-      for (const Column* column : group.columns)
-        cells.push_back(plain_markdown(figure_text(*column, column->figures[v])));
-      table.add_row(std::move(cells));
-    }
-    text += std::string("\n## ") + group_title(group.group) + "\n\n" + table.markdown();
-  }
+  text += answer_markdown(report);
+  for (const GroupTable& group : group_tables(report))
+    text +=
+        std::string("\n## ") + group_title(group.group) + "\n\n" + columns_markdown(report, group.columns);
   text += list_of("Not measured", absent_metrics(report)) + list_of("Conditions", condition_notes(report));
   text += judgements_table(report);
   const std::vector<BlockErrors> errors = block_errors(report);

@@ -13,7 +13,7 @@ std::vector<bool> pareto_front(std::span<const CostPair> pairs) {
 }
 
 std::optional<Interval> possible_values(const Column& column, const Figure& figure) {
-  if (!figure.value) return std::nullopt;
+  if (!figure.value || figure.noisy) return std::nullopt;
   if (column.metric.bounds == BoundsKind::exact) return Interval{*figure.value, *figure.value};
   if (column.metric.bounds == BoundsKind::none) return std::nullopt;
   return figure.bounds;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 
+#include "lib/report/answer.h"
 #include "lib/report/figure_text.h"
 #include "lib/report/pareto.h"
 #include "lib/report/plot.h"
@@ -142,6 +143,14 @@ std::optional<Plot> scatter_plot(const Report& report, const Column& cost, const
               "On the Pareto front (no other is better in both): " + names, std::move(plot)};
 }
 
+// The first picture of a report: what was lost against bytes. Against bits per weight it looks the same for
+// versions of one model, and holds for several.
+void add_loss_against_size(const Report& report, std::vector<Plot>& plots) {
+  const Column *loss = loss_column(report), *size = report.find("size");
+  if (loss == nullptr || size == nullptr) return;
+  if (auto plot = scatter_plot(report, *size, *loss)) plots.insert(plots.begin(), std::move(*plot));
+}
+
 void add_scatters(const Report& report, std::vector<Plot>& plots) {
   for (const Column& loss : report.columns) {
     if (loss.metric.id != "perplexity" && loss.metric.id != "ratio" && loss.metric.id != "kl") continue;
@@ -217,6 +226,7 @@ std::vector<Plot> plots_of(const Report& report, const std::vector<ModuleHistogr
     if (!column.empty() && id != "kl_p99") plots.push_back(bar_plot(report, column));
   }
   add_scatters(report, plots);
+  add_loss_against_size(report, plots);
   if (auto plot =
           block_plot(report, &ModuleError::weight_error, "weight-error-by-block", "relative weight error"))
     plots.push_back(std::move(*plot));

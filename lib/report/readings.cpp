@@ -139,6 +139,10 @@ class Readings {
     const auto least = fields_.number(part + "/min"), most = fields_.number(part + "/max");
     if (least && most && fields_.integer("/speed/repetitions") > 1) figure.bounds = Interval{*least, *most};
     figure.why = why;
+    if (const Json* noisy = fields_.find(part + "/noisy"); noisy != nullptr && *noisy == true) {
+      figure.noisy = true;
+      figure.remark = kNoisy;
+    }
     return figure;
   }
 

@@ -12,6 +12,8 @@
 
 namespace qwb {
 
+// All but CSV begin with the answer: the figures that decide and what they recommend (answer.h).
+
 // Tables of at most a terminal's width where names allow it, one for each group of metrics; then conditions,
 // judgements, problems.
 std::string report_text(const Report& report, bool color);
@@ -20,8 +22,8 @@ std::string report_markdown(const Report& report);
 // reasons in the last column.
 std::string report_csv(const Report& report);
 // {schema: 1, title, versions, metrics: [{id, title, group, unit, better, bounds, condition, figures:
-// [{value, stderr, low, high, estimated, remark, why}]}], pareto: [{loss, cost, front: [version]}],
-// judgements, modules, problems}
+// [{value, stderr, low, high, estimated, noisy, remark, why}]}], answer: {metrics: [id], recommended: [{for,
+// versions, reason, rule}]}, pareto: [{loss, cost, front: [version]}], judgements, modules, problems}
 Json report_json(const Report& report, const std::vector<ModuleHistogram>& histograms);
 // One page without any other file. pictures: of `plots`, in their order, not captioned; empty: `no_pictures`
 // says why there are none.

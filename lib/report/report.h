@@ -36,9 +36,12 @@ struct Figure {
   std::optional<Interval> bounds;  // as Metric::bounds says
   int runs = 1;                    // whose value this is the mean of
   bool estimated = false;          // not measured (joules)
+  bool noisy = false;              // measured while the machine did something else: nothing follows from it
   std::string remark;
   std::string why;  // there is no value
 };
+// remark of noisy figures
+inline constexpr const char* kNoisy = "the machine did something else meanwhile: nothing is concluded";
 inline constexpr const char* kSeveralRuns = "several runs";  // remark: the bounds hold more than one run
 
 struct Column {

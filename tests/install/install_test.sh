@@ -14,7 +14,14 @@ demo=$prefix/moved/share/qwb/demo
 artifact=$("$prefix/moved/bin/qwb-quantize" -q --method rtn)  # the demo llama is the default
 test -s "$artifact/qwb.json"
 grep -q "\"path\": *\"$demo/llama\"" "$artifact/qwb.json" || { echo "not the installed demo"; head -40 "$artifact/qwb.json"; exit 1; }
-for tool in "$prefix"/moved/bin/qwb-*; do "$tool" --version; done
+for tool in "$prefix"/moved/bin/qwb-*; do
+  "$tool" --version | head -1
+  name=${tool##*/}
+  for file in man/man1/"$name".1 bash-completion/completions/"$name" zsh/vendor-completions/_"$name" \
+    fish/vendor_completions.d/"$name".fish; do
+    test -s "$prefix/moved/share/$file" || { echo "$file is not installed"; exit 1; }
+  done
+done
 if [ -x "$prefix/moved/bin/qwb-inspect" ]; then "$prefix/moved/bin/qwb-inspect" "$artifact" >/dev/null; fi
 "$prefix/moved/bin/qwb-eval" "$artifact" --windows 1 --no-baseline >/dev/null
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "lib/report/pareto.h"
+#include "lib/report/render.h"
 #include "tests/report/record_helper.h"
 
 namespace qwb::testing {
@@ -108,6 +109,37 @@ TEST(Judgements, SpeedIsComparedByRangesAndSaysThatTheyAreOfOneRun) {
   const Report twice = report_of({speed_record("/a", 100, 95, 105), speed_record("/b", 200, 190, 210),
                                   speed_record("/a", 190, 180, 195)});
   EXPECT_THAT(statements(twice, "b", kFor), Not(Contains(HasSubstr("decode"))));
+}
+
+// "0.06 times the original's" because something else ran.
+TEST(Judgements, NothingFollowsFromANoisyFigure) {
+  Json noisy = speed_record("/a", 100, 95, 105);
+  noisy["speed"]["decode"]["noisy"] = true;
+  const Json quiet = speed_record("/b", 200, 190, 210), third = speed_record("/c", 300, 290, 310);
+  const Report report = report_of({noisy, quiet});
+  for (const bool side : {kFor, kAgainst}) {
+    for (const char* name : {"a", "b"})
+      EXPECT_THAT(statements(report, name, side), Not(Contains(HasSubstr("decode"))));
+  }
+  EXPECT_THAT(report_text(report, false), HasSubstr("100 t/s (noisy)"));
+  EXPECT_THAT(report_markdown(report), HasSubstr("100 t/s (noisy)"));
+  EXPECT_THAT(report_html(report, {}, {}, ""), HasSubstr("something else meanwhile: nothing is concluded"));
+  EXPECT_EQ(report_json(report, {}).at("answer").at("recommended").at(1).at("versions"), Json::array());
+  const Report others =
+      report_of({noisy, quiet, third});  // those that are not noisy are compared all the same
+  EXPECT_THAT(statements(others, "c", kFor), Contains(HasSubstr("fastest decode of 2 measured")));
+}
+
+TEST(Judgements, ANoisyRunGivesWayToAQuietOne) {
+  Json noisy = speed_record("/a", 10, 5, 15);
+  noisy["speed"]["decode"]["noisy"] = true;
+  for (const auto& runs : {std::vector<Json>{noisy, speed_record("/a", 100, 95, 105)},
+                           {speed_record("/a", 100, 95, 105), noisy}}) {
+    const Report report = report_of(runs);
+    EXPECT_EQ(report.find("decode")->figures[0].value, 100);
+    EXPECT_FALSE(report.find("decode")->figures[0].noisy);
+  }
+  EXPECT_TRUE(report_of({noisy, noisy}).find("decode")->figures[0].noisy);
 }
 
 TEST(Judgements, TheWorstIsNamedOnlyIfItIsSurelySo) {

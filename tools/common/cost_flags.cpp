@@ -8,6 +8,7 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/evaluate/speed_table.h"
+#include "tools/common/version.h"
 
 namespace qwb {
 namespace {

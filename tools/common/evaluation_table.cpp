@@ -45,9 +45,15 @@ std::string method_cell(const Json& record, const std::string& where) {
   return method + " (" + int8_forward_text(record.at("int8_forward")) + ")";
 }
 
+std::string speed_cell(const Json& r, const std::string& part) {
+  const auto rate = [](double value) { return human_number(value) + " t/s"; };
+  const Json::json_pointer noisy(part + "/noisy");
+  return cell(r, (part + "/median").c_str(), rate) +
+         (r.contains(noisy) && r.at(noisy) == true ? " (noisy)" : "");
+}
+
 std::vector<std::string> artifact_row(const Json& r, const std::string& where) {
   const auto bytes = [](double value) { return human_bytes(static_cast<int64_t>(value)); };
-  const auto rate = [](double value) { return human_number(value) + " t/s"; };
   return {json_string(r, "artifact", where),
           method_cell(r, where),
           cell(r, "/bits", [](double value) { return fmt::format("{:.3g}", value); }),
@@ -58,8 +64,8 @@ std::vector<std::string> artifact_row(const Json& r, const std::string& where) {
           estimate_cell(r, "/divergence/mean_kl", 5),
           percent_cell(r, "/divergence/same_top"),
           cell(r, "/speed/load_seconds", human_duration),
-          cell(r, "/speed/prefill/median", rate),
-          cell(r, "/speed/decode/median", rate),
+          speed_cell(r, "/speed/prefill"),
+          speed_cell(r, "/speed/decode"),
           cell(r, "/memory/peak_bytes", bytes),
           energy_cell(r)};
 }

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "lib/base/error.h"
+#include "tools/manual/declaration.h"
 
 namespace qwb {
 namespace {
@@ -30,6 +31,10 @@ std::string help_text(const Parameter& parameter, const std::string& methods) {
     for (size_t i = 0; i < parameter.choices.size(); ++i) text += (i == 0 ? "" : ", ") + parameter.choices[i];
   }
   return text + " [" + fallback_text(parameter) + "; " + methods + "]";
+}
+
+std::string value_name(Parameter::Kind kind) {
+  return kind == Parameter::Kind::choice ? "WORD" : kind == Parameter::Kind::integer ? "N" : "X";
 }
 
 Json parse_value(Parameter::Kind kind, const std::string& text, const std::string& flag) {
@@ -69,7 +74,9 @@ MethodFlags::MethodFlags(CLI::App& app, const std::set<std::string>& without) {
       flag->option =
           app.add_flag(flag_name(parameter.name) + ",!" + opposite(parameter.name), flag->on, help);
     } else {
-      flag->option = app.add_option(flag_name(parameter.name), flag->text, help)->type_name("");
+      flag->option =
+          app.add_option(flag_name(parameter.name), flag->text, help)->type_name(value_name(parameter.kind));
+      if (!parameter.choices.empty()) offer(flag->option, parameter.choices);
     }
     flag->option->group("Method parameters [default; methods]");
     flags_.emplace(parameter.name, std::move(flag));

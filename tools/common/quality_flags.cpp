@@ -9,6 +9,7 @@
 #include "tools/common/quantities.h"
 #include "tools/common/result_cache.h"
 #include "tools/common/wikitext.h"
+#include "tools/manual/declaration.h"
 
 namespace qwb {
 namespace {
@@ -38,11 +39,13 @@ void add_perplexity_flags(CLI::App& app, QualityFlags& f) {
       ->check(CLI::IsMember(names))
       ->type_name("NAME")
       ->capture_default_str();
-  app.add_option(
-         "--text", f.text,
-         "What to measure on: a text file, a .jsonl file with a document a line (\"text\" or \"page\"), "
-         "wikitext2, OWNER/NAME:FILE of a data set on the Hub (default: demo)")
-      ->type_name("TEXT");
+  CLI::Option* text =
+      app.add_option(
+             "--text", f.text,
+             "What to measure on: a text file, a .jsonl file with a document a line (\"text\" or \"page\"), "
+             "wikitext2, OWNER/NAME:FILE of a data set on the Hub (default: demo)")
+          ->type_name("TEXT");
+  offer(text, {"demo", "wikitext2"});
   app.add_option("--context", f.context,
                  "Tokens of a window (default: see --protocol; lm-eval: the model's limit)")
       ->check(CLI::Range(int64_t{4}, int64_t{1} << 30))
@@ -63,10 +66,13 @@ void add_quality_flags(CLI::App& app, QualityFlags& f) {
   add_perplexity_flags(app, f);
   app.add_flag("--kl", f.kl,
                "Measure the divergence from the unquantized model, on the tokens of --protocol and --text");
-  app.add_option("--task", f.tasks, task_help())
-      ->type_name("TASK")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  CLI::Option* task = app.add_option("--task", f.tasks, task_help())
+                          ->type_name("TASK")
+                          ->expected(1)
+                          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  std::vector<std::string> task_words;
+  for (const Task& known : tasks()) task_words.push_back(known.name + "=");
+  offer(task, task_words);
   app.add_option("--lm-eval-json", f.lm_eval_json, "Write the tasks' results as lm-eval does, too")
       ->type_name("FILE");
   auto* baseline =

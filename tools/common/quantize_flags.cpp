@@ -3,9 +3,16 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "tools/common/choose.h"
+#include "tools/manual/declaration.h"
 
 namespace qwb {
 namespace {
+
+std::vector<std::string> all_method_names() {
+  std::vector<std::string> names;
+  for (const auto& method : methods()) names.push_back(method->name());
+  return names;
+}
 
 std::string method_help() {
   std::string text = "how to quantize:";
@@ -20,6 +27,7 @@ QuantizeFlags::QuantizeFlags(CLI::App& app) {
                  "folder with the checkpoint, or its name on the Hub [$QWB_MODEL, else the demo llama]")
       ->type_name("MODEL");
   chosen_ = app.add_option("--method", method_, method_help())->capture_default_str()->type_name("NAME");
+  offer(chosen_, all_method_names());
   parameters_ = std::make_unique<MethodFlags>(app);
   add_plan_flags(app);
   add_calibration_flags(app);
@@ -51,14 +59,16 @@ void QuantizeFlags::add_plan_flags(CLI::App& app) {
 
 void QuantizeFlags::add_calibration_flags(CLI::App& app) {
   constexpr const char* kGroup = "Calibration";
-  app.add_option("--calib", calib_,
-                 "calibration text: lima, demo, a .jsonl, a .txt, a data set on the Hub (OWNER/NAME or "
-                 "OWNER/NAME:FILE), or a set saved as .qwbcalib; may be repeated, "
-                 "and :N behind a name gives it N times the windows of one without [demo]")
-      ->type_name("C[:N]")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->group(kGroup);
+  CLI::Option* calib =
+      app.add_option("--calib", calib_,
+                     "calibration text: lima, demo, a .jsonl, a .txt, a data set on the Hub (OWNER/NAME or "
+                     "OWNER/NAME:FILE), or a set saved as .qwbcalib; may be repeated, "
+                     "and :N behind a name gives it N times the windows of one without [demo]")
+          ->type_name("C[:N]")
+          ->expected(1)
+          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+          ->group(kGroup);
+  offer(calib, {"demo", "lima"});
   const auto window_option = [&](CLI::Option* option, const char* type) {
     if (type != nullptr) option->type_name(type);
     option->group(kGroup);

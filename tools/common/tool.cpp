@@ -13,8 +13,9 @@
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
-#include "lib/kernels/isa.h"
 #include "tools/common/progress_display.h"
+#include "tools/common/version.h"
+#include "tools/manual/generate.h"
 
 namespace qwb {
 namespace {
@@ -48,10 +49,6 @@ std::string one_line(std::string text) {
 }
 
 }  // namespace
-
-std::string version_line(const std::string& name) {
-  return fmt::format("{} {} (isa {})", name, QWB_VERSION, isa_name());
-}
 
 Tool::Tool(ToolText text) : text_(std::move(text)) {
   ProgressDisplay::Settings settings;
@@ -110,7 +107,9 @@ void Tool::add_flags(CLI::App& app) {
     app.add_flag("-n,--dry-run", dry_run_, "Say what would be done, with time, memory and disk, and stop")
         ->group("Common");
   }
-  app.set_version_flag("--version", [this] { return version_line(text_.name); });
+  app.set_version_flag(
+      "--version", [] { return std::string(); },
+      "Print version, build, instruction sets and libraries, and exit");
   app.footer(text_.examples);
 }
 
@@ -132,8 +131,8 @@ bool parse(CLI::App& app, Tool& tool, int argc, char** argv, int& code) {
   } catch (const CLI::CallForHelp&) {
     tool.print(app.help());
     code = 0;
-  } catch (const CLI::CallForVersion& version) {
-    tool.print(std::string(version.what()) + "\n");
+  } catch (const CLI::CallForVersion&) {
+    tool.print(app.count("--json") > 0 ? version_json(tool.name()).dump() + "\n" : version_text(tool.name()));
     code = 0;
   } catch (const CLI::ParseError& error) {
     tool.complain(one_line(error.what()) + "; see " + tool.name() + " --help");
@@ -192,6 +191,10 @@ int run_tool(int argc, char** argv, ToolText text, const ToolSetup& setup) {
     CLI::App app(tool.text_.summary, tool.text_.name);
     tool.add_flags(app);
     const std::function<int()> work = setup(app, tool);
+    if (const auto made = generated(app, argc, argv, {version_number(), version_date()})) {
+      tool.print(*made);
+      return 0;
+    }
     int result = 0;
     if (!parse(app, tool, argc, argv, result)) return result;
     tool.apply_flags();

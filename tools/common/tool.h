@@ -77,7 +77,4 @@ using ToolSetup = std::function<std::function<int()>(CLI::App& app, Tool& tool)>
 
 int run_tool(int argc, char** argv, ToolText text, const ToolSetup& setup);
 
-// "qwb-eval 0.1.0 (isa AVX3_SPR)"
-std::string version_line(const std::string& name);
-
 }  // namespace qwb
