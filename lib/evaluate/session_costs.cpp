@@ -127,17 +127,15 @@ bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& reco
   kv_tokens_ = std::max(kv_tokens_, cost.result.kv_tokens());
   record.speed = speed_json(cost);
   account_memory(subject, record);
-  bool noisy = false;
   for (const SpeedRun& run : cost.result.runs) {
     if (run.noisy)
       progress_.note(
-          fmt::format("{}: {}: the machine did something else, {:.0f} % of the processor time was lost: "
-                      "a doubtful figure",
+          fmt::format("{}: {}: the machine did something else, {:.0f} % of the processor time was lost: a "
+                      "doubtful figure "
+                      "(--fresh measures again)",
                       record.artifact, run.test.name(), 100 * run.lost_share));
-    noisy = noisy || run.noisy;
   }
-  if (!noisy)  // else it is measured again next time
-    keep(key, {{"speed", record.speed}, {"memory", record.memory}});
+  keep(key, {{"speed", record.speed}, {"memory", record.memory}});
   return true;
 }
 

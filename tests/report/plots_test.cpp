@@ -41,8 +41,8 @@ TEST(Plots, TheOnesThatTheFiguresAllow) {
     EXPECT_FALSE(plot.title.empty());
   }
   EXPECT_EQ(names, (std::set<std::string>{"size", "bpw", "perplexity", "loss", "kl", "joules_generated",
-                                          "loss-against-size", "perplexity-against-bpw", "loss-against-bpw", "kl-against-bpw",
-                                          "perplexity-against-joules_generated",
+                                          "loss-against-size", "perplexity-against-bpw", "loss-against-bpw",
+                                          "kl-against-bpw", "perplexity-against-joules_generated",
                                           "loss-against-joules_generated", "kl-against-joules_generated"}));
 }
 

@@ -12,6 +12,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <hwy/highway.h>
 #include <pcre2.h>
+#include <qwb_commit.h>  // by commit.cmake
 
 #include <CLI/Version.hpp>
 #include <nlohmann/json.hpp>
@@ -19,7 +20,6 @@
 
 #include "lib/kernels/isa.h"
 #include "lib/kernels/tile_product.h"
-#include "qwb_commit.h"  // by commit.cmake
 
 namespace qwb {
 namespace {
