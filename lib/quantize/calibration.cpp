@@ -9,41 +9,54 @@
 namespace qwb {
 namespace {
 
-// The turns of one conversation as {role, content} messages.
-Json turns(const Json& row, const std::string& where) {
-  Json messages = Json::array();
-  const bool openai = json_has(row, "messages");
-  const Json& list = openai ? row.at("messages") : row.at("conversations");
-  if (!list.is_array()) throw Error(ErrorKind::failed, "the conversation is not a list", where);
-  for (const Json& turn : list) {
-    if (turn.is_string()) {
-      messages.push_back({{"role", messages.size() % 2 == 0 ? "user" : "assistant"}, {"content", turn}});
-      continue;
+// Python keeps integers of any size, JSON readers of C++ make floats of long ones: refused before a template
+// shows one. (A number with a fraction or an exponent is a float to both.)
+void refuse_long_integers(std::string_view row, const std::string& where) {
+  bool inside_string = false;
+  for (size_t at = 0; at < row.size(); ++at) {
+    if (inside_string && row[at] == '\\') {
+      ++at;
+    } else if (row[at] == '"') {
+      inside_string = !inside_string;
+    } else if (!inside_string && row[at] >= '0' && row[at] <= '9') {
+      const size_t end = std::min(row.find_first_not_of("0123456789.eE+-", at), row.size());
+      const auto number = row.substr(at, end - at);
+      uint64_t value = 0;
+      if (number.find_first_of(".eE") == std::string_view::npos &&
+          std::from_chars(number.data(), number.data() + number.size(), value).ec != std::errc())
+        throw Error(ErrorKind::unsupported, "the integer " + std::string(number) + " has more than 64 bits",
+                    where);
+      at = end - 1;
     }
-    std::string role = json_string(turn, openai ? "role" : "from", where);
-    if (role == "human") role = "user";
-    if (role == "gpt") role = "assistant";
-    messages.push_back({{"role", role}, {"content", json_string(turn, openai ? "content" : "value", where)}});
   }
-  return messages;
 }
 
-std::string row_text(const Json& row, const RenderChat& chat, const std::string& where) {
+// What the template says of a conversation, with the row's place.
+std::string rendered(const Conversation& conversation, const RenderChat& chat, const std::string& where) {
+  try {
+    return chat(conversation);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    throw Error(error.kind(), error.what(), where);
+  }
+}
+
+std::string row_text(std::string_view line, const RenderChat& chat, const std::string& where,
+                     int64_t& calls_left_out) {
+  const Json row = parse_json(line, where);
   if (json_has(row, "text")) return json_string(row, "text", where);
-  if (!json_has(row, "messages") && !json_has(row, "conversations")) {
-    throw Error(ErrorKind::failed, "the row has none of the fields text, messages, conversations", where);
+  const Conversation conversation = read_conversation(row, where);
+  if (chat) {
+    refuse_long_integers(line, where);
+    return rendered(conversation, chat, where);
   }
-  const Json messages = turns(row, where);
-  if (chat) return chat(messages);
-  std::string text;
-  for (const Json& message : messages)
-    text += (text.empty() ? "" : "\n\n") + message.at("content").get<std::string>();
-  return text;
+  calls_left_out += has_tool_calls(conversation) ? 1 : 0;
+  return conversation_text(conversation);
 }
 
-std::vector<std::string> jsonl_texts(const Path& file, const RenderChat& chat) {
+CalibrationTexts jsonl_texts(const Path& file, const RenderChat& chat) {
   const std::string content = read_text(file, int64_t{1} << 34);
-  std::vector<std::string> texts;
+  CalibrationTexts result;
   int64_t line = 0;
   for (size_t begin = 0; begin < content.size();) {
     size_t end = content.find('\n', begin);
@@ -53,16 +66,16 @@ std::vector<std::string> jsonl_texts(const Path& file, const RenderChat& chat) {
     ++line;
     if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     const std::string where = file.string() + " line " + std::to_string(line);
-    texts.push_back(row_text(parse_json(text, where), chat, where));
+    result.texts.push_back(row_text(text, chat, where, result.calls_left_out));
   }
-  return texts;
+  return result;
 }
 
 }  // namespace
 
-std::vector<std::string> calibration_texts(const Path& file, const RenderChat& chat) {
+CalibrationTexts calibration_texts(const Path& file, const RenderChat& chat) {
   if (file.extension() == ".jsonl") return jsonl_texts(file, chat);
-  return {read_text(file, int64_t{1} << 34)};
+  return {{read_text(file, int64_t{1} << 34)}};
 }
 
 CalibrationSource parse_calibration_source(const std::string& text) {

@@ -10,6 +10,7 @@
 #include "lib/base/file.h"
 #include "lib/base/json.h"
 #include "lib/base/progress.h"
+#include "lib/quantize/conversation.h"
 #include "lib/tokenizer/tokenizer.h"
 
 namespace qwb {
@@ -45,13 +46,17 @@ struct CalibrationSet {
   int64_t tokens() const { return static_cast<int64_t>(windows.size()) * length; }
 };
 
-// Turns the messages of one conversation ([{role, content}, ...]) into text: a chat template.
-using RenderChat = std::function<std::string(const Json& messages)>;
+// Turns one conversation into text: a chat template.
+using RenderChat = std::function<std::string(const Conversation&)>;
 
-// The texts of a file: a .txt is one text; each line of a .jsonl gives one, from its field `text` (string),
-// `conversations` (strings in turn order, or {from, value}) or `messages` ({role, content}). Turns are joined
-// by a blank line, or rendered by `chat` if there is one. Throws `failed` naming the line that is broken.
-std::vector<std::string> calibration_texts(const Path& file, const RenderChat& chat);
+struct CalibrationTexts {
+  std::vector<std::string> texts;
+  int64_t calls_left_out = 0;  // rows whose calls of tools are not in the text, as there was no template
+};
+// The texts of a file: a .txt is one text; each line of a .jsonl gives one, from its field `text` (string) or
+// as a conversation (conversation.h), rendered by `chat` if there is one. Throws naming the line that is
+// broken, that no shape fits, or that the template refuses.
+CalibrationTexts calibration_texts(const Path& file, const RenderChat& chat);
 
 // Each source's texts joined by a blank line, tokenized once without special tokens and cut into disjoint
 // windows; the sources' windows one after the other, their numbers in proportion to the weights. Where a

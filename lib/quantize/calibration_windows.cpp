@@ -55,8 +55,11 @@ std::string display_name(const std::string& source) {
 }
 
 Windows source_windows(const CalibrationRequest& request, const Path& file, const Tokenizer& tokenizer,
-                       const RenderChat& chat) {
-  const std::vector<std::string> texts = calibration_texts(file, chat);
+                       const RenderChat& chat, Progress& progress) {
+  const auto [texts, calls_left_out] = calibration_texts(file, chat);
+  if (calls_left_out > 0)
+    progress.note(file.string() + ": the tool calls of " + std::to_string(calls_left_out) +
+                  " rows are not in the text: --chat-template writes them");
   Windows windows = request.documents ? document_windows(texts, request.length, tokenizer)
                                       : running_windows(texts, request.length, tokenizer);
   if (windows.empty()) {
@@ -159,7 +162,7 @@ CalibrationSet make_calibration_set(const CalibrationRequest& request, const std
   std::vector<double> weights;
   std::vector<int64_t> available;
   for (size_t i = 0; i < request.sources.size(); ++i) {
-    all.push_back(source_windows(request, files[i], tokenizer, chat));
+    all.push_back(source_windows(request, files[i], tokenizer, chat, progress));
     names.push_back(display_name(request.sources[i].name));
     weights.push_back(request.sources[i].weight);
     available.push_back(static_cast<int64_t>(all[i].size()));

@@ -1,5 +1,6 @@
 #include "lib/tokenizer/chat_template.h"
 
+#include <algorithm>
 #include <array>
 
 #include "lib/base/error.h"
@@ -67,10 +68,29 @@ Json with_reasoning(const Json& message) {
   return message;
 }
 
+bool is_parts(const Json& message) {
+  return message.is_object() && message.contains("content") && message["content"].is_array();
+}
+bool has_parts(const Json& messages) {
+  return std::any_of(messages.begin(), messages.end(), is_parts);
+}
+std::string joined_parts(const Json& parts) {
+  std::string text;
+  for (const Json& part : parts)
+    text += part.is_string() ? part.get<std::string>() : json_string(part, "text", "a part of a message");
+  return text;
+}
+
+Error template_error(const jinja::Failure& failure, const std::string& where, int line) {
+  const bool unsupported = dynamic_cast<const jinja::Unsupported*>(&failure) != nullptr;
+  return {unsupported ? ErrorKind::unsupported : ErrorKind::failed, failure.what(),
+          where + ": chat template, line " + std::to_string(line)};
+}
+
 }  // namespace
 
 struct ChatTemplate::Parsed {
-  jinja::Block block;
+  jinja::Template made;
   Json specials = Json::object();
   std::string where;
 };
@@ -87,9 +107,9 @@ ChatTemplate ChatTemplate::from_text(std::string_view source, const Json& config
   }
   int line = 1;
   try {
-    parsed->block = jinja::parse_template(tokenizer::sanitize(source), line);
+    parsed->made = jinja::parse_template(tokenizer::sanitize(source), line);
   } catch (const jinja::Failure& failure) {
-    throw Error(ErrorKind::failed, failure.what(), where + ": chat template, line " + std::to_string(line));
+    throw template_error(failure, where, line);
   }
   ChatTemplate result;
   result.templates_["default"] = std::move(parsed);
@@ -123,10 +143,36 @@ ChatTemplate ChatTemplate::load(const Path& folder, const std::string& name) {
   return result;
 }
 
+// Whether the template writes the texts of a list of parts, found out by giving it one.
+bool ChatTemplate::takes_parts(const Parsed& parsed, const Options& options) {
+  constexpr const char* kMark = "qwb part";
+  const Json part = {{"type", "text"}, {"text", kMark}};
+  Options quiet = options;
+  quiet.tools = nullptr;
+  try {
+    const std::string text =
+        run(parsed, Json::array({{{"role", "user"}, {"content", Json::array({part})}}}), quiet);
+    return text.find(kMark) != std::string::npos && text.find("'text':") == std::string::npos &&
+           text.find("\"text\":") == std::string::npos;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 std::string ChatTemplate::render(const Json& messages, const Options& options) const {
   if (!messages.is_array()) throw Error(ErrorKind::usage, "the messages must be a list");
   const bool tools = options.tools.is_array() && templates_.contains("tool_use");
   const Parsed& parsed = *templates_.at(!chosen_.empty() ? chosen_ : tools ? "tool_use" : "default");
+  if (!options.join_parts || !has_parts(messages) || takes_parts(parsed, options))
+    return run(parsed, messages, options);
+  Json joined = messages;
+  for (Json& message : joined) {
+    if (is_parts(message)) message["content"] = joined_parts(message["content"]);
+  }
+  return run(parsed, joined, options);
+}
+
+std::string ChatTemplate::run(const Parsed& parsed, const Json& messages, const Options& options) {
   Json variables = parsed.specials;
   Json chat = Json::array();
   for (const Json& message : messages) chat.push_back(with_reasoning(message));
@@ -139,13 +185,12 @@ std::string ChatTemplate::render(const Json& messages, const Options& options) c
   variables["add_generation_prompt"] = options.add_generation_prompt;
   jinja::Renderer renderer(options.now ? *options.now : std::time(nullptr));
   try {
-    return renderer.render(parsed.block, jinja::Value::from_json(variables));
+    return renderer.render(parsed.made, jinja::Value::from_json(variables));
   } catch (const jinja::Refusal& refusal) {
     throw Error(ErrorKind::usage, refusal.what(), "chat template, line " + std::to_string(renderer.line()),
                 "the template refuses these messages");
   } catch (const jinja::Failure& failure) {
-    throw Error(ErrorKind::failed, failure.what(),
-                parsed.where + ": chat template, line " + std::to_string(renderer.line()));
+    throw template_error(failure, parsed.where, renderer.line());
   }
 }
 

@@ -1,7 +1,7 @@
 // Chat templates: messages to the text that a model was trained on, by the Jinja template that comes with its
-// tokenizer. Renders what transformers' apply_chat_template renders; the subset of Jinja 3.1 is that of
-// jinja_parser.h and jinja_filters.cpp. A template is foreign code: its work, recursion and output are
-// bounded (an error, never a hang).
+// tokenizer. Renders what transformers' apply_chat_template renders, or refuses by name what is not supported
+// here: never another text (tests/golden/check_templates.py compares with jinja2). A template is foreign
+// code: its work, recursion and output are bounded (an error, never a hang).
 #pragma once
 
 #include <ctime>
@@ -33,6 +33,8 @@ class ChatTemplate {
     Json tools;                      // a list of JSON schemas, or null
     Json variables;                  // more variables of the template: {"enable_thinking": false}
     std::optional<std::time_t> now;  // what strftime_now tells; the present if empty
+    // Contents that are lists of texts become one text where the template does not take lists apart itself.
+    bool join_parts = false;
   };
   // `messages`: [{"role": "user", "content": "..."}, ...]. Throws usage with the template's own message if it
   // refuses the messages, `failed` with the template's line if it cannot be rendered.
@@ -40,6 +42,8 @@ class ChatTemplate {
 
  private:
   struct Parsed;
+  static std::string run(const Parsed& parsed, const Json& messages, const Options& options);
+  static bool takes_parts(const Parsed& parsed, const Options& options);
   // By name; "default" always exists.
   std::map<std::string, std::shared_ptr<const Parsed>> templates_;
   std::string chosen_;

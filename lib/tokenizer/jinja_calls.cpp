@@ -1,103 +1,166 @@
-// What a template can call: methods, macros, the bodies of call blocks, and the global functions.
+// What a template can call: methods, macros, the bodies of call blocks, loops, and the global functions.
 #include <algorithm>
 
 #include "lib/tokenizer/jinja_renderer.h"
 
 namespace qwb::jinja {
 
-Value Renderer::evaluate_call(const Expression& node) {
-  const Expression& target = *node.children[0];
-  if (target.op != Op::attribute) {
-    const Value callee = evaluate(target);
-    if (callee.is_undefined()) throw Failure(type_name(callee) + " cannot be called");
-    return call(callee, arguments(node));
+Arguments Renderer::arguments(const Expression& node) {
+  Arguments given;
+  for (const auto& argument : node.arguments) given.positional.push_back(evaluate(*argument));
+  for (const auto& [key, argument] : node.keywords) given.named.emplace_back(key, evaluate(*argument));
+  if (node.more_arguments) {
+    const Value more = evaluate(*node.more_arguments);
+    const auto next = iterate_once(more);
+    for (Value item; next(item);) {
+      budget_.charge(kStepCost);
+      given.positional.push_back(item);
+    }
   }
-  const Value object = evaluate(*target.children[0]);
-  if (object.is_undefined()) throw Failure(type_name(object) + " has no method '" + target.text + "'");
-  const Arguments given = arguments(node);
-  if (object.as<Namespace*>() != nullptr) return call(get_attribute(object, target.text), given);
-  return call_method(object, target.text, given, budget_);
+  if (node.more_keywords) {
+    const Value more = evaluate(*node.more_keywords);
+    if (more.dict_body() == nullptr) throw Failure("** needs a dict, not " + type_name(more));
+    for (const auto& [key, value] : more.dict_body()->items) {
+      budget_.charge(kStepCost);
+      if (key.text() == nullptr) throw Failure("the names of arguments are strings, not " + type_name(key));
+      if (std::ranges::find(given.named, *key.text(), &std::pair<std::string, Value>::first) !=
+          given.named.end())
+        throw Failure("the argument '" + *key.text() + "' is given twice");
+      given.named.emplace_back(*key.text(), value);
+    }
+  }
+  return given;
 }
 
 Value Renderer::call(const Value& callee, const Arguments& given) {
   if (const auto* builtin = callee.as<Builtin>()) return call_builtin(builtin->name, given);
-  if (const auto* macro = callee.as<MacroRef>()) return call_macro(*macro->macro, given);
+  if (const auto* macro = callee.as<MacroRef>()) return call_macro(*macro, given);
   if (const auto* method = callee.as<Method>())
     return call_method(*method->object, method->name, given, budget_);
+  if (const auto* loop = callee.as<Value::Loop>()) return call_loop(**loop, given);
+  if (const auto* counter = callee.as<Value::Counter>(); counter != nullptr && !(*counter)->cycler) {
+    const Bound none(given, "/", "joiner");
+    return (*counter)->at++ == 0 ? Value("") : (*counter)->items[0];
+  }
   throw Failure(type_name(callee) + " cannot be called");
 }
 
-Value Renderer::call_macro(const Statement& macro, const Arguments& given) {
+Value Renderer::call_macro(const MacroRef& callee, Arguments given) {
   const Deeper deeper(*this);
-  // A macro sees the template's top level, the body of a call block the place where it stands.
-  Scope scope{&root_, {}};
-  if (macro.kind == Kind::call_block) {
-    const auto active = std::ranges::find(callers_.rbegin(), callers_.rend(), &macro, &Caller::statement);
-    if (active == callers_.rend()) throw Failure("caller() outside of its call block");
-    scope.parent = active->scope;
-  }
-  const size_t count = macro.targets.size(), first_default = count - macro.defaults.size();
-  if (given.positional.size() > count)
-    throw Failure("the macro '" + macro.text + "' takes " + std::to_string(count) + " arguments");
-  for (const auto& [key, value] : given.named) {
-    if (key != "caller" && std::ranges::find(macro.targets, key) == macro.targets.end()) {
-      throw Failure("the macro '" + macro.text + "' has no parameter '" + key + "'");
+  const Statement& macro = *callee.macro;
+  const std::string called = "the macro '" + macro.text + "'";
+  const size_t count = macro.parameters.size(), first_default = count - macro.defaults.size();
+  const auto take = [&given](const std::string& name) -> std::optional<Value> {
+    const auto found = std::ranges::find(given.named, name, &std::pair<std::string, Value>::first);
+    if (found == given.named.end()) return std::nullopt;
+    Value value = std::move(found->second);
+    given.named.erase(found);
+    return value;
+  };
+  std::vector<std::optional<Value>> parameters;
+  for (size_t i = 0; i < count; ++i)
+    parameters.push_back(i < given.positional.size() ? std::optional(given.positional[i])
+                                                     : take(macro.parameters[i]));
+  std::optional<Value> caller;
+  if (macro.caller_slot >= 0) caller = take("caller");
+  if (!macro.takes_kwargs && !given.named.empty())
+    throw Failure(called + " has no parameter '" + given.named[0].first + "', or got it twice");
+  if (!macro.takes_varargs && given.positional.size() > count)
+    throw Failure(called + " takes at most " + std::to_string(count) + " arguments");
+  return in_function(macro.slots, callee.outer, [&] {
+    const auto set = [&](int at, Value value) { here_->slots[static_cast<size_t>(at)] = std::move(value); };
+    if (macro.caller_slot >= 0)
+      set(macro.caller_slot, caller && !caller->is_none() ? *caller : Value(Undefined{"caller"}));
+    if (macro.kwargs_slot >= 0) {
+      std::vector<std::pair<Value, Value>> named;
+      for (auto& [key, value] : given.named) named.emplace_back(key, value);
+      set(macro.kwargs_slot, Value::dict(std::move(named)));
     }
-    if (key == "caller") scope.names[key] = value;
-  }
-  for (size_t i = 0; i < count; ++i) {
-    const Value* value = given.find(i, macro.targets[i]);
-    Scope* const outer = std::exchange(scope_, &scope);
-    Value chosen = value != nullptr     ? *value
-                   : i >= first_default ? evaluate(*macro.defaults[i - first_default])
-                                        : Value(Undefined{macro.targets[i]});
-    scope_ = outer;
-    scope.names[macro.targets[i]] = std::move(chosen);
-  }
-  return capture(macro.body, scope);
+    if (macro.varargs_slot >= 0) {
+      const auto begin =
+          given.positional.begin() + static_cast<int64_t>(std::min(count, given.positional.size()));
+      set(macro.varargs_slot, Value::list({begin, given.positional.end()}, true));
+    }
+    for (size_t i = 0; i < count; ++i)
+      here_->slots[static_cast<size_t>(macro.parameter_slots[i])] = parameters[i];
+    enter(macro.loads);
+    for (size_t i = 0; i < count; ++i) {
+      if (parameters[i]) continue;
+      set(macro.parameter_slots[i], i >= first_default ? evaluate(*macro.defaults[i - first_default])
+                                                       : Value(Undefined{macro.parameters[i]}));
+    }
+    run(macro.body);
+  });
 }
 
-Value Renderer::call_builtin(const std::string& name, const Arguments& given) {
-  if (name == "raise_exception") throw Refusal(to_text(given.get(0, "message", "")));
-  if (name == "strftime_now") return strftime_now(given);
-  if (name == "range") {
-    const bool single = given.positional.size() < 2;
-    int64_t begin = single ? 0 : given.integer(0, "start", 0);
-    const int64_t end = given.integer(single ? 0 : 1, "stop", 0), step = given.integer(2, "step", 1);
-    if (step == 0) throw Failure("range() with a step of 0");
-    std::vector<Value> items;
-    for (; step > 0 ? begin < end : begin > end;) {
-      if (items.size() >= 100000)
-        throw Failure("range() of more than 100000 items");  // the limit of Jinja's sandbox
-      items.emplace_back(begin);
-      if (__builtin_add_overflow(begin, step, &begin)) break;
-    }
-    budget_.charge(static_cast<int64_t>(items.size()) * kStepCost);
-    return Value::list(std::move(items));
-  }
-  std::vector<std::pair<std::string, Value>> items;
-  if (!given.positional.empty()) {
-    const auto* dict = given.positional[0].dict_body();
-    if (dict == nullptr) throw Failure(name + "() takes a dict or named arguments");
-    for (const auto& [key, value] : dict->items) items.emplace_back(to_text(key), value);
-  }
-  items.insert(items.end(), given.named.begin(), given.named.end());
-  budget_.charge(static_cast<int64_t>(items.size()) * kStepCost);
-  if (name == "dict") {
-    std::vector<std::pair<Value, Value>> pairs;
-    pairs.reserve(items.size());
-    for (auto& [key, value] : items) pairs.emplace_back(key, std::move(value));
-    return Value::dict(std::move(pairs));
+// loop(items) of a recursive loop.
+std::string Renderer::call_loop(LoopBody& loop, const Arguments& given) {
+  const Deeper deeper(*this);
+  if (loop.recursive == nullptr) throw Failure("only a loop marked as recursive can be called");
+  const Bound items(given, "iterable", "loop");
+  const Value source = items.at(0);
+  const Statement& statement = *loop.recursive;
+  return in_function(statement.slots, loop.outer, [&] { run_loop(statement, source, loop.depth0 + 1); });
+}
+
+Value Renderer::make_namespace(const Arguments& given) {
+  auto items = dict_items(given, "namespace", budget_);
+  for (const auto& [key, value] : items) {
+    if (key.text() != nullptr && key.text()->starts_with('_'))
+      throw Failure("a namespace attribute must not begin with '_'");
+    if (value.as<Value::Loop>() != nullptr) throw Unsupported("'loop' cannot be stored in a namespace");
   }
   namespaces_.push_back(std::make_unique<Namespace>());
   namespaces_.back()->items = std::move(items);
   return namespaces_.back().get();
 }
 
+Value Renderer::call_builtin(const std::string& name, const Arguments& given) {
+  budget_.charge(kStepCost);
+  if (name == "raise_exception") throw Refusal(to_text(Bound(given, "message", name).at(0)));
+  if (name == "strftime_now") return strftime_now(given);
+  if (name == "dict") return Value::dict(dict_items(given, "dict", budget_));
+  if (name == "namespace") return make_namespace(given);
+  if (name == "range") {
+    const Bound bound(given, "start ?stop ?step /", name);
+    const bool single = bound.find(1) == nullptr;
+    const int64_t first = bound.integer(0, 0);
+    const Range range{single ? 0 : first, single ? first : bound.integer(1, 0), bound.integer(2, 1)};
+    if (range.step == 0) throw Failure("range() with a step of 0");
+    if (range.length() > 100000)
+      throw Failure("range() of more than 100000 items");  // the limit of Jinja's sandbox
+    return range;
+  }
+  if (name == "joiner" || name == "cycler") {
+    auto body = std::make_shared<CounterBody>();
+    body->cycler = name == "cycler";
+    if (body->cycler) {
+      if (!given.named.empty() || given.positional.empty())
+        throw Failure("cycler() takes one item at least, without names");
+      body->items = given.positional;
+    } else {
+      body->items = {Bound(given, "?sep", name).get(0, ", ")};
+    }
+    return body;
+  }
+  throw Unsupported("the function " + name + "() is not supported");
+}
+
 std::string Renderer::strftime_now(const Arguments& given) const {
-  const std::string format = to_text(given.get(0, "format", ""));
+  const Bound bound(given, "format", "strftime_now");
+  if (bound.text(0).size() > 1000) throw Failure("strftime_now() with a format of more than 1000 bytes");
+  std::string format;
+  for (size_t i = 0; i < bound.text(0).size(); ++i) {
+    const char c = bound.text(0)[i], next = i + 1 < bound.text(0).size() ? bound.text(0)[i + 1] : '\0';
+    if (c == '%' && next == 'f') throw Unsupported("%f of strftime_now() is not supported");
+    if (c == '%' && (next == 'z' || next == 'Z')) {  // Python's now() knows no time zone
+      ++i;
+      continue;
+    }
+    format += c;
+    if (c == '%' && next == '%') format += bound.text(0)[++i];
+  }
   if (format.empty()) return "";
-  if (format.size() > 1000) throw Failure("strftime_now() with a format of more than 1000 bytes");
   std::tm local{};
   localtime_r(&now_, &local);
   std::string text(64 * 1024, '\0');

@@ -1,7 +1,8 @@
 #include "lib/tokenizer/jinja_expression_parser.h"
 
 #include <charconv>
-#include <set>
+
+#include "lib/tokenizer/jinja_builtins.h"
 
 namespace qwb::jinja {
 namespace {
@@ -80,9 +81,7 @@ ExpressionPtr ExpressionParser::parse_tuple(bool with_condition) {
   auto tuple = make(Op::tuple);
   adopt(*tuple, std::move(first));
   while (accept_symbol(",")) {
-    if (peek().kind == TokenKind::block_end || peek().kind == TokenKind::print_end || is_symbol(")") ||
-        is_symbol("]"))
-      break;
+    if (peek().kind == TokenKind::block_end || peek().kind == TokenKind::print_end || is_symbol(")")) break;
     adopt(*tuple, parse_expression(with_condition));
   }
   return tuple;
@@ -160,7 +159,14 @@ ExpressionPtr ExpressionParser::parse_sum() {
   return parse_binary(&ExpressionParser::parse_concat, {"+", "-"});
 }
 ExpressionPtr ExpressionParser::parse_concat() {
-  return parse_binary(&ExpressionParser::parse_product, {"~"});
+  auto left = parse_product();
+  while (accept_symbol("~")) {
+    auto node = make(Op::concat);
+    adopt(*node, std::move(left));
+    adopt(*node, parse_product());
+    left = std::move(node);
+  }
+  return left;
 }
 ExpressionPtr ExpressionParser::parse_product() {
   return parse_binary(&ExpressionParser::parse_power, {"*", "/", "//", "%"});
@@ -239,13 +245,15 @@ ExpressionPtr ExpressionParser::parse_filter(ExpressionPtr of) {
 ExpressionPtr ExpressionParser::parse_test(ExpressionPtr of) {
   const bool negated = accept_name("not");
   auto test = make(Op::test, expect_name());
+  while (accept_symbol(".")) test->text += "." + expect_name();
   adopt(*test, std::move(of));
-  static const std::set<std::string_view> kNoArgument = {"else", "or", "and", "is", "if", "not", "in"};
   const TokenKind kind = peek().kind;
   if (is_symbol("(")) {
     parse_arguments(*test);
-  } else if ((kind == TokenKind::name && !kNoArgument.contains(peek().text)) || kind == TokenKind::string ||
-             kind == TokenKind::integer || kind == TokenKind::real || is_symbol("[") || is_symbol("{")) {
+  } else if ((kind == TokenKind::name && !is_name("else") && !is_name("or") && !is_name("and")) ||
+             kind == TokenKind::string || kind == TokenKind::integer || kind == TokenKind::real ||
+             is_symbol("[") || is_symbol("{")) {
+    if (is_name("is")) throw Failure("tests cannot be chained");
     test->arguments.push_back(parse_postfix(parse_primary()));
     test->depth = std::max(test->depth, test->arguments.back()->depth + 1);
   }
@@ -257,37 +265,65 @@ ExpressionPtr ExpressionParser::parse_test(ExpressionPtr of) {
 
 void ExpressionParser::parse_arguments(Expression& call) {
   expect_symbol("(");
-  while (!accept_symbol(")")) {
-    ExpressionPtr argument;
-    if (is_symbol("*") || is_symbol("**")) throw Failure("* and ** arguments are not supported");
-    if (peek().kind == TokenKind::name && peek(1).kind == TokenKind::symbol && peek(1).text == "=") {
+  const auto require = [](bool good) {
+    if (!good) throw Failure("the arguments of a call are in a wrong order, or one is given twice");
+  };
+  const auto parsed = [&] {
+    auto argument = parse_expression();
+    call.depth = std::max(call.depth, argument->depth + 1);
+    if (call.depth > kMaxTreeDepth) throw Failure("an expression is too long");
+    return argument;
+  };
+  for (bool first = true; !accept_symbol(")"); first = false) {
+    if (!first) expect_symbol(",");
+    if (!first && accept_symbol(")")) break;
+    if (accept_symbol("*")) {
+      require(!call.more_arguments && !call.more_keywords);
+      call.more_arguments = parsed();
+    } else if (accept_symbol("**")) {
+      require(!call.more_keywords);
+      call.more_keywords = parsed();
+    } else if (peek().kind == TokenKind::name && peek(1).kind == TokenKind::symbol && peek(1).text == "=") {
       std::string key = next().text;
       next();
-      call.keywords.emplace_back(std::move(key), parse_expression());
-      call.depth = std::max(call.depth, call.keywords.back().second->depth + 1);
+      require(!call.more_keywords && std::ranges::find(call.keywords, key, [](const auto& k) {
+                                       return k.first;
+                                     }) == call.keywords.end());
+      call.keywords.emplace_back(std::move(key), parsed());
     } else {
-      if (!call.keywords.empty()) throw Failure("a positional argument follows a named one");
-      call.arguments.push_back(parse_expression());
-      call.depth = std::max(call.depth, call.arguments.back()->depth + 1);
+      require(!call.more_arguments && !call.more_keywords && call.keywords.empty());
+      call.arguments.push_back(parsed());
     }
-    if (!is_symbol(")")) expect_symbol(",");
   }
 }
 
+// One index, several as a tuple, or one slice.
 ExpressionPtr ExpressionParser::parse_subscript(ExpressionPtr of) {
   expect_symbol("[");
   std::vector<ExpressionPtr> parts;
-  size_t colons = 0;
-  parts.push_back(is_symbol(":") ? nullptr : parse_tuple());
-  while (accept_symbol(":")) {
-    if (++colons > 2) throw Failure("a slice has too many parts");
-    parts.push_back(is_symbol(":") || is_symbol("]") ? nullptr : parse_expression());
+  bool slice = false;
+  size_t indices = 0;
+  for (; !accept_symbol("]"); ++indices) {
+    if (indices > 0) expect_symbol(",");
+    if (slice) throw Unsupported("a slice beside another index is not supported");
+    parts.push_back(is_symbol(":") ? nullptr : parse_expression());
+    while (accept_symbol(":")) {
+      if (parts.size() - indices > 2) throw Failure("a slice has too many parts");
+      if (indices > 0) throw Unsupported("a slice beside another index is not supported");
+      slice = true;
+      parts.push_back(is_symbol(":") || is_symbol("]") || is_symbol(",") ? nullptr : parse_expression());
+    }
   }
-  expect_symbol("]");
-  auto node = make(colons > 0 ? Op::slice : Op::subscript);
+  auto node = make(slice ? Op::slice : Op::subscript);
   adopt(*node, std::move(of));
+  if (!slice && indices != 1) {
+    auto tuple = make(Op::tuple);
+    for (auto& part : parts) adopt(*tuple, std::move(part));
+    adopt(*node, std::move(tuple));
+    return node;
+  }
   for (auto& part : parts) adopt(*node, std::move(part));
-  while (colons > 0 && node->children.size() < 4) adopt(*node, nullptr);
+  while (slice && node->children.size() < 4) adopt(*node, nullptr);
   return node;
 }
 
@@ -295,10 +331,9 @@ ExpressionPtr ExpressionParser::parse_literal(const Token& token) {
   auto node = make(Op::constant);
   const char *begin = token.text.data(), *end = begin + token.text.size();
   if (token.kind == TokenKind::integer) {
-    int64_t value = 0;
-    if (std::from_chars(begin, end, value).ec != std::errc())
-      throw Failure("the integer " + token.text + " is too large");
-    node->value = value;
+    const auto value = parse_integer(token.text, 0);
+    if (!value) throw Failure("the integer " + token.text + " is too large");
+    node->value = *value;
   } else {
     double value = 0;
     if (std::from_chars(begin, end, value).ec != std::errc())

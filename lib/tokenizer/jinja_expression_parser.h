@@ -33,6 +33,7 @@ class ExpressionParser {
   ExpressionPtr parse_tuple(bool with_condition = true);
   ExpressionPtr parse_filter(ExpressionPtr of);
   void parse_arguments(Expression& call);
+  ExpressionPtr parse_primary();
   ExpressionPtr make(Op op, std::string text = {});
   // Adds a child, keeping track of the depth.
   static void adopt(Expression& parent, ExpressionPtr child);
@@ -51,7 +52,6 @@ class ExpressionParser {
   ExpressionPtr parse_filters_and_tests(ExpressionPtr node);
   ExpressionPtr parse_test(ExpressionPtr of);
   ExpressionPtr parse_subscript(ExpressionPtr of);
-  ExpressionPtr parse_primary();
   ExpressionPtr parse_literal(const Token& token);
   ExpressionPtr parse_dict();
   ExpressionPtr parse_filtered();

@@ -1,85 +1,270 @@
-// Attributes, comparisons and arithmetic of Python, on template values.
+// Attributes, items, slices and comparisons of Python, on template values.
 #include <algorithm>
-#include <cmath>
+#include <array>
 
+#include "lib/tokenizer/jinja_ast.h"
 #include "lib/tokenizer/jinja_builtins.h"
+#include "lib/tokenizer/jinja_unicode.h"
 #include "lib/tokenizer/unicode.h"
 
 namespace qwb::jinja {
 namespace {
 
-Value loop_attribute(const LoopBody& loop, const std::string& name) {
-  const auto length = static_cast<int64_t>(loop.items->items.size());
-  const auto item = [&](int64_t index) {
-    return index >= 0 && index < length ? loop.items->items[static_cast<size_t>(index)]
-                                        : Value(Undefined{"loop." + name});
-  };
+using Names = std::vector<std::string_view>;
+
+// What Python's types have. The sandbox hides what changes a list or a dict, so that those are undefined.
+const Names& method_names(const Value& object) {
+  static const Names kText = {
+      "capitalize", "casefold",     "center",       "count",   "encode",     "endswith",    "expandtabs",
+      "find",       "format",       "format_map",   "index",   "isalnum",    "isalpha",     "isascii",
+      "isdecimal",  "isdigit",      "isidentifier", "islower", "isnumeric",  "isprintable", "isspace",
+      "istitle",    "isupper",      "join",         "ljust",   "lower",      "lstrip",      "maketrans",
+      "partition",  "removeprefix", "removesuffix", "replace", "rfind",      "rindex",      "rjust",
+      "rpartition", "rsplit",       "rstrip",       "split",   "splitlines", "startswith",  "strip",
+      "swapcase",   "title",        "translate",    "upper",   "zfill"};
+  static const Names kMarkup = [] {
+    Names names = kText;
+    names.insert(names.end(), {"escape", "striptags", "unescape"});
+    return names;
+  }();
+  static const Names kDict = {"copy", "fromkeys", "get", "items", "keys", "values"};
+  static const Names kSequence = {"count", "index"}, kList = {"copy", "count", "index"};
+  static const Names kInt = {"as_integer_ratio", "bit_count",  "bit_length",
+                             "conjugate",        "from_bytes", "to_bytes"};
+  static const Names kFloat = {"as_integer_ratio", "conjugate", "fromhex", "hex", "is_integer"};
+  static const Names kView = {"isdisjoint"}, kCycler = {"next", "reset"},
+                     kIterator = {"close", "send", "throw"};
+  static const Names kLoop = {"cycle", "changed"}, kNone = {};
+  if (object.is_markup()) return kMarkup;
+  if (object.text() != nullptr) return kText;
+  if (object.dict_body() != nullptr) return kDict;
+  if (const auto* list = object.items()) return list->tuple ? kSequence : kList;
+  if (object.as<Range>() != nullptr) return kSequence;
+  if (object.as<int64_t>() != nullptr || object.as<bool>() != nullptr) return kInt;
+  if (object.as<double>() != nullptr) return kFloat;
+  if (object.as<View>() != nullptr) return kView;
+  if (const auto* counter = object.as<Value::Counter>()) return (*counter)->cycler ? kCycler : kNone;
+  if (object.as<Value::Iterator>() != nullptr) return kIterator;
+  return object.as<Value::Loop>() != nullptr ? kLoop : kNone;
+}
+
+bool is_hidden(const Value& object, std::string_view name) {
+  static const Names kDict = {"clear", "pop", "popitem", "setdefault", "update"};
+  static const Names kList = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
+  if (object.dict_body() != nullptr) return std::ranges::find(kDict, name) != kDict.end();
+  const auto* list = object.items();
+  return list != nullptr && !list->tuple && std::ranges::find(kList, name) != kList.end();
+}
+
+Value loop_attribute(LoopBody& loop, const std::string& name) {
   if (name == "index") return loop.index0 + 1;
   if (name == "index0") return loop.index0;
-  if (name == "revindex") return length - loop.index0;
-  if (name == "revindex0") return length - loop.index0 - 1;
+  if (name == "revindex") return loop.length() - loop.index0;
+  if (name == "revindex0") return loop.length() - loop.index0 - 1;
   if (name == "first") return loop.index0 == 0;
-  if (name == "last") return loop.index0 + 1 == length;
-  if (name == "length") return length;
-  if (name == "depth") return loop.depth;
-  if (name == "depth0") return loop.depth - 1;
-  if (name == "previtem") return item(loop.index0 - 1);
-  if (name == "nextitem") return item(loop.index0 + 1);
+  if (name == "last") return !loop.peek();
+  if (name == "length") return loop.length();
+  if (name == "depth") return loop.depth0 + 1;
+  if (name == "depth0") return loop.depth0;
+  if (name == "previtem" && loop.index0 > 0 && loop.before) return *loop.before;
+  if (name == "nextitem" && loop.peek()) return *loop.after;
   return Undefined{"loop." + name};
+}
+
+// Attributes that are no methods; empty if there is none of that name.
+std::optional<Value> data_attribute(const Value& object, const std::string& name) {
+  if (const auto* list = object.items(); list != nullptr && list->group) {
+    if (name == "grouper") return list->items[0];
+    if (name == "list") return list->items[1];
+  }
+  if (const auto* range = object.as<Range>()) {
+    if (name == "start") return range->start;
+    if (name == "stop") return range->stop;
+    if (name == "step") return range->step;
+  }
+  int64_t whole = 0;
+  if (object.integer(whole) != nullptr) {
+    if (name == "real" || name == "numerator") return whole;
+    if (name == "imag") return int64_t{0};
+    if (name == "denominator") return int64_t{1};
+  }
+  if (const double* real = object.as<double>()) {
+    if (name == "real") return *real;
+    if (name == "imag") return 0.0;
+  }
+  if (const auto* counter = object.as<Value::Counter>()) {
+    const CounterBody& body = **counter;
+    if (body.cycler && name == "current") return body.items[body.at];
+    if (body.cycler && name == "items") return Value::list(body.items, true);
+    if (body.cycler && name == "pos") return static_cast<int64_t>(body.at);
+    if (!body.cycler && name == "sep") return body.items[0];
+    if (!body.cycler && name == "used") return body.at > 0;
+  }
+  return std::nullopt;
+}
+
+Value macro_attribute(const Statement& macro, const std::string& name) {
+  if (name == "name") return macro.text.empty() ? Value(nullptr) : Value(macro.text);
+  if (name == "caller") return macro.takes_caller;
+  if (name == "catch_kwargs") return macro.takes_kwargs;
+  if (name == "catch_varargs") return macro.takes_varargs;
+  if (name == "explicit_caller")
+    return std::ranges::find(macro.parameters, "caller") != macro.parameters.end();
+  if (name != "arguments") return Undefined{name};
+  std::vector<Value> names;
+  for (const std::string& parameter : macro.parameters) names.emplace_back(parameter);
+  return Value::list(std::move(names), true);
+}
+
+// getattr(object, name) as far as the sandbox shows it; empty where Python raises AttributeError.
+std::optional<Value> python_attribute(const Value& object, const std::string& name) {
+  if (const auto* space = object.as<Namespace*>()) {
+    for (const auto& [key, value] : (*space)->items) {
+      if (key.text() != nullptr && *key.text() == name) return value;
+    }
+    return std::nullopt;
+  }
+  if (name.starts_with("__") && name.ends_with("__")) {
+    if (object.find(name) != nullptr)
+      throw Unsupported("the key " + name +
+                        " of a dict, which Python's dicts may have as an attribute, is not supported");
+    return Undefined{name};
+  }
+  if (is_hidden(object, name)) return Undefined{name};
+  if (auto value = data_attribute(object, name)) return value;
+  const Names& names = method_names(object);
+  if (std::ranges::find(names, name) != names.end())
+    return Method{std::make_shared<const Value>(object), name};
+  if (const auto* loop = object.as<Value::Loop>()) {
+    if (!name.starts_with('_')) return loop_attribute(**loop, name);
+    return Undefined{name};
+  }
+  if (const auto* macro = object.as<MacroRef>()) return macro_attribute(*macro->macro, name);
+  const auto* builtin = object.as<Builtin>();
+  if (builtin != nullptr && builtin->name == "dict" && name == "fromkeys") return Builtin{"dict.fromkeys"};
+  const bool class_of_python = builtin != nullptr && builtin->name != "range" &&
+                               builtin->name != "raise_exception" && builtin->name != "strftime_now" &&
+                               builtin->name != "lipsum";
+  if ((class_of_python && !name.starts_with('_')) || (object.as<View>() != nullptr && name == "mapping") ||
+      (object.as<Value::Iterator>() != nullptr && name.starts_with("gi_"))) {
+    throw Unsupported("the attribute '" + name + "' of a " + type_name(object) + " is not supported");
+  }
+  return std::nullopt;
+}
+
+// object[key] of Python; empty where it raises TypeError or LookupError.
+std::optional<Value> python_item(const Value& object, const Value& key, Budget& budget) {
+  if (const auto* dict = object.dict_body()) {
+    budget.charge(static_cast<int64_t>(dict->items.size()) + key.weight());
+    if ((key.items() != nullptr && !key.items()->tuple) || key.dict_body() != nullptr) return std::nullopt;
+    const Value* found = object.find(key);
+    return found != nullptr ? std::optional(*found) : std::nullopt;
+  }
+  int64_t index = 0;
+  const auto size = object.items() || object.text() || object.as<Range>() ? object.length() : std::nullopt;
+  if (!size || key.integer(index) == nullptr) return std::nullopt;
+  if (index < 0) index += *size;
+  if (index < 0 || index >= *size) return std::nullopt;
+  if (const auto* list = object.items()) return list->items[static_cast<size_t>(index)];
+  if (const auto* range = object.as<Range>()) return range->start + index * range->step;
+  budget.charge(object.weight());
+  return Value::text_like(std::string(part_of(*object.text(), index, index + 1)), object.is_markup());
 }
 
 }  // namespace
 
 Value get_attribute(const Value& object, const std::string& name) {
-  if (object.is_undefined()) throw Failure(type_name(object) + " has no attribute '" + name + "'");
-  if (const auto* space = object.as<Namespace*>()) {
-    for (const auto& [key, value] : (*space)->items) {
-      if (key == name) return value;
-    }
-    return Undefined{name};
+  if (object.is_undefined()) {
+    if (name.starts_with("__") && name.ends_with("__")) return Undefined{name};
+    throw Failure(type_name(object) + " has no attribute '" + name + "'");
   }
-  if (const auto* loop = object.as<std::shared_ptr<LoopBody>>()) return loop_attribute(**loop, name);
-  if (has_method(object, name)) return Method{std::make_shared<const Value>(object), name};
+  if (auto value = python_attribute(object, name)) return *value;
   const Value* found = object.find(name);
   return found != nullptr ? *found : Value(Undefined{name});
 }
 
-Value get_item(const Value& object, const Value& key, Budget& budget) {
-  if (object.is_undefined()) throw Failure(type_name(object) + " has no items");
-  int64_t index = 0;
-  if (const auto* dict = object.dict_body()) {
-    budget.charge(static_cast<int64_t>(dict->items.size()) + key.weight());
-    const Value* found = object.find(key);
-    return found != nullptr ? *found : Value(Undefined{to_text(key)});
-  }
-  if (key.text() != nullptr) return get_attribute(object, *key.text());
-  if (key.integer(index) == nullptr) return Undefined{"item"};
-  const auto* list = object.items();
-  if (list == nullptr && object.text() == nullptr) return Undefined{std::to_string(index)};
-  if (list == nullptr) budget.charge(object.weight());
-  const auto length =
-      list != nullptr ? static_cast<int64_t>(list->items.size()) : text_length(*object.text());
-  if (index < 0) index += length;
-  if (index < 0 || index >= length) return Undefined{std::to_string(index)};
-  if (list != nullptr) return list->items[static_cast<size_t>(index)];
-  return characters(*object.text())[static_cast<size_t>(index)];
+Value get_attribute_only(const Value& object, const std::string& name) {
+  if (object.is_undefined()) throw Failure(type_name(object) + " has no attribute '" + name + "'");
+  return python_attribute(object, name).value_or(Undefined{name});
 }
 
-Value get_path(const Value& object, const Value& path, Budget& budget) {
-  if (path.text() == nullptr) return get_item(object, path, budget);
-  Value value = object;
-  std::string_view rest = *path.text();
+Value get_item(const Value& object, const Value& key, Budget& budget) {
+  if (object.is_undefined()) throw Failure(type_name(object) + " has no items");
+  if (auto value = python_item(object, key, budget)) return *value;
+  if (key.text() != nullptr) {
+    if (auto value = python_attribute(object, *key.text())) return *value;
+    return Undefined{*key.text()};
+  }
+  return Undefined{"item"};
+}
+
+std::vector<Value> attribute_parts(const Value* attribute) {
+  if (attribute == nullptr || attribute->is_none()) return {};
+  if (attribute->text() == nullptr) return {*attribute};
+  std::vector<Value> parts;
+  std::string_view rest = *attribute->text();
   for (bool more = true; more;) {
     const size_t dot = rest.find('.');
     more = dot != std::string_view::npos;
-    const std::string name(rest.substr(0, dot));
+    const std::string_view name = rest.substr(0, dot);
     if (more) rest.remove_prefix(dot + 1);
-    const bool digits = !name.empty() && name.size() < 10 &&
-                        std::ranges::all_of(name, [](char c) { return c >= '0' && c <= '9'; });
-    value = digits ? get_item(value, static_cast<int64_t>(std::stoll(name)), budget)
-                   : get_item(value, name, budget);
+    bool digits = !name.empty();
+    for (const auto c : characters(name)) digits = digits && is_digit(tokenizer::char_at(c, 0).point);
+    if (!digits) {
+      parts.emplace_back(name);
+    } else if (const auto number = parse_integer(name, 10)) {
+      parts.emplace_back(*number);
+    } else {
+      throw Failure("the attribute " + std::string(name) + " is no integer");
+    }
+  }
+  return parts;
+}
+
+Value get_path(const Value& object, const std::vector<Value>& parts, const Value* fallback, Budget& budget) {
+  Value value = object;
+  for (const Value& part : parts) {
+    value = get_item(value, part, budget);
+    if (fallback != nullptr && value.is_undefined()) value = *fallback;
   }
   return value;
+}
+
+Value get_slice(const Value& object, const Value* from, const Value* to, const Value* by, Budget& budget) {
+  const auto number = [](const Value* part) -> std::optional<int64_t> {
+    int64_t value = 0;
+    if (part == nullptr || part->is_none()) return std::nullopt;
+    if (part->integer(value) == nullptr) throw Failure("a slice needs integers, not " + type_name(*part));
+    return value;
+  };
+  if (!object.text() && !object.items() && !object.as<Range>())
+    throw Failure(type_name(object) + " has no slices");
+  const int64_t step = number(by).value_or(1), size = *object.length();
+  if (step == 0) throw Failure("a slice step of 0");
+  budget.charge(object.weight());
+  const auto bound = [&](const Value* part, int64_t fallback) {
+    const auto given = number(part);
+    if (!given) return fallback;
+    const int64_t at = *given < 0 ? std::max(*given, -size - 1) + size : std::min(*given, size);
+    return step > 0 ? std::max<int64_t>(at, 0) : std::clamp<int64_t>(at, -1, size - 1);
+  };
+  const int64_t begin = bound(from, step > 0 ? 0 : size - 1), end = bound(to, step > 0 ? size : -1);
+  if (const auto* range = object.as<Range>()) {
+    return Range{range->start + begin * range->step, range->start + end * range->step, range->step * step};
+  }
+  std::vector<Value> items;
+  std::string text;
+  const auto all = object.text() != nullptr ? characters(*object.text()) : std::vector<std::string_view>();
+  for (int64_t at = begin; step > 0 ? at < end : at > end;) {
+    if (object.text() != nullptr) {
+      text += all[static_cast<size_t>(at)];
+    } else {
+      items.push_back(object.items()->items[static_cast<size_t>(at)]);
+    }
+    if (__builtin_add_overflow(at, step, &at)) break;
+  }
+  if (object.text() != nullptr) return Value::text_like(std::move(text), object.is_markup());
+  return Value::list(std::move(items), object.items()->tuple);
 }
 
 bool contains(const Value& container, const Value& item, Budget& budget) {
@@ -89,8 +274,15 @@ bool contains(const Value& container, const Value& item, Budget& budget) {
       throw Failure("'in' needs a string on the left of a string, not " + type_name(item));
     return text->find(*item.text()) != std::string::npos;
   }
-  const auto list = iterate(container);
-  return std::ranges::any_of(list->items, [&](const Value& other) { return equal(item, other); });
+  const auto* view = container.as<View>();
+  if (container.dict_body() != nullptr || (view != nullptr && view->of == View::Of::keys))
+    require_hashable(item);
+  const auto next = iterate_once(container);
+  for (Value other; next(other);) {
+    budget.charge(1);
+    if (equal_items(item, other)) return true;
+  }
+  return false;
 }
 
 bool compare(std::string_view symbol, const Value& a, const Value& b, Budget& budget) {
@@ -105,91 +297,6 @@ bool compare(std::string_view symbol, const Value& a, const Value& b, Budget& bu
   if (symbol == ">=") return less(b, a) || equal(a, b);
   if (symbol == "in") return contains(b, a, budget);
   return !contains(b, a, budget);  // not in
-}
-
-namespace {
-
-[[noreturn]] void cannot(std::string_view symbol, const Value& a, const Value& b) {
-  throw Failure("cannot compute " + type_name(a) + " " + std::string(symbol) + " " + type_name(b));
-}
-
-int64_t whole_power(int64_t base, int64_t exponent) {
-  int64_t result = 1;
-  if (base == 0 || base == 1) return exponent == 0 ? 1 : base;
-  if (base == -1) return exponent % 2 == 0 ? 1 : -1;
-  for (; exponent > 0; --exponent) {
-    if (__builtin_mul_overflow(result, base, &result)) throw Failure("an integer has more than 63 bits");
-  }
-  return result;
-}
-
-Value whole_arithmetic(char symbol, bool doubled, int64_t a, int64_t b) {
-  int64_t result = 0;
-  bool overflow = false;
-  if (symbol == '+') overflow = __builtin_add_overflow(a, b, &result);
-  if (symbol == '-') overflow = __builtin_sub_overflow(a, b, &result);
-  if (symbol == '*' && !doubled) overflow = __builtin_mul_overflow(a, b, &result);
-  if (symbol == '*' && doubled) return whole_power(a, b);
-  if (symbol == '/' || symbol == '%') {
-    if (b == 0) throw Failure("division by zero");
-    if (b == -1) return symbol == '%' ? Value(int64_t{0}) : whole_arithmetic('-', false, 0, a);
-    const int64_t rest = a % b;
-    const bool adjust = rest != 0 && (rest < 0) != (b < 0);  // Python rounds the quotient down
-    result = symbol == '%' ? rest + (adjust ? b : 0) : a / b - (adjust ? 1 : 0);
-  }
-  if (overflow) throw Failure("an integer has more than 63 bits");
-  return result;
-}
-
-Value real_arithmetic(std::string_view symbol, double a, double b) {
-  if (symbol == "+") return a + b;
-  if (symbol == "-") return a - b;
-  if (symbol == "*") return a * b;
-  if (symbol == "**") return std::pow(a, b);
-  if (b == 0) throw Failure("division by zero");
-  if (symbol == "/") return a / b;
-  if (symbol == "//") return std::floor(a / b);
-  const double rest = std::fmod(a, b);
-  return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
-}
-
-Value repeat(const Value& value, int64_t count, Budget& budget) {
-  count = std::max<int64_t>(count, 0);
-  if (count > kMaxWeight) throw Failure("a repetition is too large");
-  budget.charge(value.weight() * count);
-  if (const auto* text = value.text()) {
-    std::string out;
-    out.reserve(text->size() * static_cast<size_t>(count));
-    for (; count > 0; --count) out += *text;
-    return out;
-  }
-  std::vector<Value> items;
-  const auto* list = value.items();
-  for (; count > 0; --count) items.insert(items.end(), list->items.begin(), list->items.end());
-  return Value::list(std::move(items), list->tuple);
-}
-
-}  // namespace
-
-Value arithmetic(std::string_view symbol, const Value& a, const Value& b, Budget& budget) {
-  budget.charge(symbol == "*" ? 1 : a.weight() + b.weight());
-  if (symbol == "~") return to_text(a) + to_text(b);
-  int64_t i = 0, j = 0;
-  double x = 0, y = 0;
-  if (a.integer(i) != nullptr && b.integer(j) != nullptr && symbol != "/" && !(symbol == "**" && j < 0)) {
-    return whole_arithmetic(symbol[0], symbol == "**", i, j);
-  }
-  if (a.number(x) && b.number(y)) return real_arithmetic(symbol, x, y);
-  if (symbol == "+" && a.text() != nullptr && b.text() != nullptr) return *a.text() + *b.text();
-  if (symbol == "+" && a.items() != nullptr && b.items() != nullptr && a.items()->tuple == b.items()->tuple) {
-    auto items = a.items()->items;
-    items.insert(items.end(), b.items()->items.begin(), b.items()->items.end());
-    return Value::list(std::move(items), a.items()->tuple);
-  }
-  const auto repeats = [](const Value& value) { return value.text() != nullptr || value.items() != nullptr; };
-  if (symbol == "*" && repeats(a) && b.integer(j) != nullptr) return repeat(a, j, budget);
-  if (symbol == "*" && repeats(b) && a.integer(i) != nullptr) return repeat(b, i, budget);
-  cannot(symbol, a, b);
 }
 
 }  // namespace qwb::jinja

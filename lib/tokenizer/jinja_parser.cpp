@@ -1,6 +1,9 @@
 #include "lib/tokenizer/jinja_parser.h"
 
+#include <set>
+
 #include "lib/tokenizer/jinja_expression_parser.h"
+#include "lib/tokenizer/jinja_scopes.h"
 
 namespace qwb::jinja {
 namespace {
@@ -26,8 +29,15 @@ class Parser : public ExpressionParser {
   StatementPtr parse_filter_block();
   StatementPtr parse_with();
   StatementPtr parse_generation();
-  void parse_targets(Statement& statement);
+  StatementPtr parse_print();
+  Target parse_target(bool with_namespace);
+  Target parse_target_part(bool with_namespace);
   void parse_parameters(Statement& statement);
+  // A tag that begins statements may have a colon, as in Python.
+  void begin_body() {
+    accept_symbol(":");
+    end_tag();
+  }
   void end_tag() {
     if (next().kind != TokenKind::block_end) throw Failure("a tag has something left over at its end");
   }
@@ -42,7 +52,6 @@ class Parser : public ExpressionParser {
     return made;
   }
   int nesting_ = 0;
-  int loops_ = 0;
 };
 
 Block Parser::parse() {
@@ -66,7 +75,7 @@ Block Parser::parse_block(std::initializer_list<std::string_view> ends) {
       block.back()->text = token.text;
     } else if (token.kind == TokenKind::print_begin) {
       block.push_back(statement(Kind::print));
-      block.back()->value = parse_tuple();
+      block.back()->defaults.push_back(parse_tuple());
       if (next().kind != TokenKind::print_end)
         throw Failure("an expression has something left over at its end");
     } else if (token.kind == TokenKind::block_begin) {
@@ -90,44 +99,80 @@ std::unique_ptr<Statement> Parser::parse_statement() {
   if (tag == "filter") return parse_filter_block();
   if (tag == "with") return parse_with();
   if (tag == "generation") return parse_generation();
+  if (tag == "print") return parse_print();
   if (tag == "break" || tag == "continue") {
-    if (loops_ == 0) throw Failure("'" + tag + "' outside of a loop");
     auto made = statement(tag == "break" ? Kind::break_loop : Kind::continue_loop);
     end_tag();
     return made;
   }
+  static const std::set<std::string_view> kRefused = {"autoescape", "block",  "extends",
+                                                      "from",       "import", "include"};
+  if (kRefused.contains(tag)) throw Unsupported("the tag '" + tag + "' is not supported");
   throw Failure("the tag '" + tag + "' is not known here");
 }
 
-// a | a, b | (a, b)
-void Parser::parse_targets(Statement& made) {
-  const bool parentheses = accept_symbol("(");
-  made.targets.push_back(expect_name());
-  made.unpack = parentheses;
-  while (accept_symbol(",")) {
-    made.unpack = true;
-    if (peek().kind != TokenKind::name || is_name("in")) break;
-    made.targets.push_back(expect_name());
+// a | ns.a | (a, b)
+Target Parser::parse_target_part(bool with_namespace) {
+  static const std::set<std::string_view> kConstants = {"true", "false", "True", "False", "none", "None"};
+  if (++nesting_ > kMaxBlocks) throw Failure("targets are nested too deeply");
+  Target target;
+  target.line = line_;
+  if (accept_symbol("(")) {
+    if (is_symbol(")")) {
+      target.tuple = true;
+    } else {
+      target = parse_target(with_namespace);
+    }
+    expect_symbol(")");
+  } else {
+    target.name = expect_name();
+    if (kConstants.contains(target.name)) throw Failure("'" + target.name + "' cannot be assigned to");
+    if (with_namespace && accept_symbol(".")) target.attribute = expect_name();
   }
-  if (parentheses) expect_symbol(")");
+  --nesting_;
+  return target;
+}
+
+// One of those, or several with commas between them.
+Target Parser::parse_target(bool with_namespace) {
+  Target first = parse_target_part(with_namespace);
+  if (!is_symbol(",")) return first;
+  Target tuple;
+  tuple.line = first.line;
+  tuple.tuple = true;
+  tuple.parts.push_back(std::move(first));
+  while (accept_symbol(",")) {
+    if (is_symbol(")") || peek().kind == TokenKind::block_end) break;
+    tuple.parts.push_back(parse_target_part(with_namespace));
+  }
+  return tuple;
 }
 
 std::unique_ptr<Statement> Parser::parse_for() {
   auto made = statement(Kind::loop);
-  parse_targets(*made);
+  made->target = parse_target(false);
   if (!accept_name("in")) throw Failure("expected 'in'");
   made->value = parse_tuple(false);
   if (accept_name("if")) made->condition = parse_expression();
-  if (is_name("recursive")) throw Failure("recursive loops are not supported");
-  end_tag();
-  ++loops_;
+  made->recursive = accept_name("recursive");
+  begin_body();
   made->body = parse_block({"else", "endfor"});
-  --loops_;
   if (accept_name("else")) {
-    end_tag();
+    begin_body();
     made->otherwise = parse_block({"endfor"});
   }
   close("endfor");
+  return made;
+}
+
+// {% print a, b %}
+std::unique_ptr<Statement> Parser::parse_print() {
+  auto made = statement(Kind::print);
+  while (peek().kind != TokenKind::block_end) {
+    if (!made->defaults.empty()) expect_symbol(",");
+    made->defaults.push_back(parse_expression());
+  }
+  end_tag();
   return made;
 }
 
@@ -135,7 +180,7 @@ std::unique_ptr<Statement> Parser::parse_if() {
   auto made = statement(Kind::branch);
   ExpressionPtr condition = parse_tuple(false);
   for (bool last = false;;) {
-    end_tag();
+    begin_body();
     Block block = last ? parse_block({"endif"}) : parse_block({"elif", "else", "endif"});
     made->branches.emplace_back(std::move(condition), std::move(block));
     if (!last && accept_name("elif")) {
@@ -152,20 +197,15 @@ std::unique_ptr<Statement> Parser::parse_if() {
 
 std::unique_ptr<Statement> Parser::parse_set() {
   auto made = statement(Kind::assign);
-  parse_targets(*made);
-  if (accept_symbol(".")) {
-    if (made->targets.size() != 1) throw Failure("only one attribute can be set at a time");
-    made->attribute = expect_name();
-  }
+  made->target = parse_target(true);
   if (accept_symbol("=")) {
     made->value = parse_tuple();
     end_tag();
     return made;
   }
   made->kind = Kind::assign_block;
-  if (made->unpack) throw Failure("a set block has one target");
   while (accept_symbol("|")) made->value = parse_filter(std::move(made->value));
-  end_tag();
+  begin_body();
   made->body = parse_block({"endset"});
   close("endset");
   return made;
@@ -174,7 +214,7 @@ std::unique_ptr<Statement> Parser::parse_set() {
 void Parser::parse_parameters(Statement& made) {
   expect_symbol("(");
   while (!accept_symbol(")")) {
-    made.targets.push_back(expect_name());
+    made.parameters.push_back(expect_name());
     if (accept_symbol("=")) {
       made.defaults.push_back(parse_expression());
     } else if (!made.defaults.empty()) {
@@ -186,12 +226,10 @@ void Parser::parse_parameters(Statement& made) {
 
 std::unique_ptr<Statement> Parser::parse_macro() {
   auto made = statement(Kind::macro);
-  made->text = expect_name();
+  made->text = made->target.name = expect_name();
   parse_parameters(*made);
-  end_tag();
-  const int loops = std::exchange(loops_, 0);
+  begin_body();
   made->body = parse_block({"endmacro"});
-  loops_ = loops;
   close("endmacro");
   return made;
 }
@@ -201,10 +239,8 @@ std::unique_ptr<Statement> Parser::parse_call() {
   if (is_symbol("(")) parse_parameters(*made);
   made->value = parse_expression();
   if (made->value->op != Op::call) throw Failure("a call block needs a call");
-  end_tag();
-  const int loops = std::exchange(loops_, 0);
+  begin_body();
   made->body = parse_block({"endcall"});
-  loops_ = loops;
   close("endcall");
   return made;
 }
@@ -213,7 +249,7 @@ std::unique_ptr<Statement> Parser::parse_filter_block() {
   auto made = statement(Kind::filter_block);
   made->value = parse_filter(nullptr);
   while (accept_symbol("|")) made->value = parse_filter(std::move(made->value));
-  end_tag();
+  begin_body();
   made->body = parse_block({"endfilter"});
   close("endfilter");
   return made;
@@ -222,21 +258,22 @@ std::unique_ptr<Statement> Parser::parse_filter_block() {
 std::unique_ptr<Statement> Parser::parse_with() {
   auto made = statement(Kind::scope);
   while (peek().kind != TokenKind::block_end) {
-    made->targets.push_back(expect_name());
+    if (!made->targets.empty()) expect_symbol(",");
+    made->targets.push_back(parse_target(false));
     expect_symbol("=");
     made->defaults.push_back(parse_expression());
-    if (peek().kind != TokenKind::block_end) expect_symbol(",");
   }
-  end_tag();
+  begin_body();
   made->body = parse_block({"endwith"});
   close("endwith");
   return made;
 }
 
-// {% generation %} marks what the assistant says, for training; rendering only prints it.
+// {% generation %} marks what the assistant says, for training; rendering only prints it. Its names are its
+// own, as in a call block.
 std::unique_ptr<Statement> Parser::parse_generation() {
-  auto made = statement(Kind::scope);
-  end_tag();
+  auto made = statement(Kind::call_block);
+  begin_body();
   made->body = parse_block({"endgeneration"});
   close("endgeneration");
   return made;
@@ -244,8 +281,11 @@ std::unique_ptr<Statement> Parser::parse_generation() {
 
 }  // namespace
 
-Block parse_template(std::string_view source, int& line) {
-  return Parser(tokenize(source, line), line).parse();
+Template parse_template(std::string_view source, int& line) {
+  Template made;
+  made.body = Parser(tokenize(source, line), line).parse();
+  resolve_names(made, line);
+  return made;
 }
 
 }  // namespace qwb::jinja

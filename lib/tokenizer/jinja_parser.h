@@ -1,5 +1,5 @@
-// Tokens of a chat template to its tree, by the grammar of Jinja 3.1. Includes, imports, inheritance and
-// recursive loops are not part of chat templates and are refused.
+// Tokens of a chat template to its tree, by the grammar of Jinja 3.1. Blocks, includes, imports, inheritance
+// and autoescape are not part of chat templates and are refused.
 #pragma once
 
 #include <string_view>
@@ -9,6 +9,6 @@
 namespace qwb::jinja {
 
 // Throws Failure, with `line` at the place.
-Block parse_template(std::string_view source, int& line);
+Template parse_template(std::string_view source, int& line);
 
 }  // namespace qwb::jinja

@@ -9,11 +9,17 @@ constexpr int64_t kMaxOutput = 64 << 20;
 
 }  // namespace
 
-std::string Renderer::render(const Block& block, const Value& variables) {
-  for (const char* name : {"range", "namespace", "dict", "raise_exception", "strftime_now"})
-    root_.names[name] = Builtin{name};
-  for (const auto& [key, value] : variables.dict_body()->items) root_.names[*key.text()] = value;
-  run(block);
+std::string Renderer::render(const Template& made, const Value& variables) {
+  for (const char* name : {"range", "dict", "lipsum", "cycler", "joiner", "namespace", "raise_exception",
+                           "strftime_now", "self"})
+    context_[name] = Builtin{name};
+  for (const auto& [key, value] : variables.dict_body()->items) context_[*key.text()] = value;
+  Activation root;
+  root.kept = true;
+  root.slots.resize(static_cast<size_t>(made.slots));
+  here_ = &root;
+  enter(made.loads);
+  run(made.body);
   return std::move(output_);
 }
 
@@ -31,12 +37,10 @@ Renderer::Flow Renderer::run(const Block& block) {
   return Flow::normal;
 }
 
-std::string Renderer::capture(const Block& block, Scope& scope) {
+std::string Renderer::captured(const Block& block, Flow& flow) {
   std::string text;
   std::string* const out = std::exchange(out_, &text);
-  Scope* const outer = std::exchange(scope_, &scope);
-  run(block);
-  scope_ = outer;
+  flow = run(block);
   out_ = out;
   return text;
 }
@@ -49,88 +53,82 @@ Renderer::Flow Renderer::run(const Statement& statement) {
     case Kind::text:
       print(statement.text);
       return Flow::normal;
-    case Kind::print: {
-      const Value value = evaluate(*statement.value);
-      budget_.charge(value.weight());
-      print(to_text(value));
+    case Kind::print:
+      for (const auto& part : statement.defaults) {
+        const Value value = evaluate(*part);
+        budget_.charge(value.weight());
+        print(to_text(value));
+      }
+      return Flow::normal;
+    case Kind::loop: {
+      const Value source = evaluate(*statement.value);
+      budget_.charge(source.weight());
+      if (!statement.recursive) return run_loop(statement, source, 0);
+      keep(here_);
+      print(in_function(statement.slots, here_, [&] { run_loop(statement, source, 0); }));
       return Flow::normal;
     }
-    case Kind::loop:
-      return run_loop(statement);
     case Kind::branch:
       return run_branch(statement);
     case Kind::assign:
-      assign(statement, evaluate(*statement.value));
+      assign(statement.target, evaluate(*statement.value));
       return Flow::normal;
     case Kind::macro:
-      scope_->names[statement.text] = MacroRef{&statement};
+      slot(statement.target.place) = macro_here(statement);
       return Flow::normal;
+    case Kind::assign_block:
+    case Kind::filter_block:
     case Kind::scope:
-      return run_scope(statement);
+      return run_inner(statement);
     case Kind::break_loop:
       return Flow::break_loop;
     case Kind::continue_loop:
       return Flow::continue_loop;
-    case Kind::assign_block:
-    case Kind::filter_block: {
-      Scope scope{scope_, {}};
-      Value text = capture(statement.body, scope);
-      if (statement.value) {
-        const Value* const outer = std::exchange(filtered_, &text);
-        Value changed = evaluate(*statement.value);
-        filtered_ = outer;
-        text = std::move(changed);
-      }
-      if (statement.kind == Kind::filter_block) {
-        print(to_text(text));
-      } else {
-        assign(statement, std::move(text));
-      }
+    case Kind::call_block:
+      run_call_block(statement);
       return Flow::normal;
-    }
-    case Kind::call_block: {
-      callers_.push_back({&statement, scope_});
-      const Expression& target = *statement.value;
-      Arguments given = arguments(target);
-      given.named.emplace_back("caller", MacroRef{&statement});
-      print(to_text(call(evaluate(*target.children[0]), given)));
-      callers_.pop_back();
-      return Flow::normal;
-    }
   }
   return Flow::normal;
 }
 
-void Renderer::bind(const Statement& statement, const Value& value, Scope& scope) {
-  if (!statement.unpack) {
-    scope.names[statement.targets[0]] = value;
-    return;
-  }
-  const auto parts = iterate(value);
-  if (parts->items.size() != statement.targets.size()) {
-    throw Failure("cannot unpack " + std::to_string(parts->items.size()) + " values into " +
-                  std::to_string(statement.targets.size()));
-  }
-  for (size_t i = 0; i < parts->items.size(); ++i) scope.names[statement.targets[i]] = parts->items[i];
+void Renderer::run_call_block(const Statement& statement) {
+  const MacroRef caller = macro_here(statement);
+  if (!statement.value) return print(to_text(call_macro(caller, {})));
+  const Expression& target = *statement.value;
+  const Value callee = evaluate(*target.children[0]);
+  Arguments given = arguments(target);
+  if (std::ranges::any_of(given.named, [](const auto& named) { return named.first == "caller"; }))
+    throw Failure("the argument 'caller' is given twice");
+  given.named.emplace_back("caller", caller);
+  print(to_text(call(callee, given)));
 }
 
-void Renderer::assign(const Statement& statement, Value value) {
-  if (statement.attribute.empty()) return bind(statement, value, *scope_);
-  const Value target = lookup(statement.targets[0]);
-  const auto* space = target.as<Namespace*>();
-  if (space == nullptr)
-    throw Failure("attributes can only be set on a namespace, not on " + type_name(target));
-  if (statement.attribute.starts_with("_")) throw Failure("a namespace attribute must not begin with '_'");
-  // A loop could hide any depth behind its list; nothing needs one to outlive itself.
-  if (value.as<std::shared_ptr<LoopBody>>() != nullptr)
-    throw Failure("'loop' cannot be stored in a namespace");
-  auto& items = (*space)->items;
-  const auto found = std::ranges::find(items, statement.attribute, &std::pair<std::string, Value>::first);
-  if (found != items.end()) {
-    found->second = std::move(value);
-  } else {
-    items.emplace_back(statement.attribute, std::move(value));
+// Set blocks, filter blocks and `with`. What a `break` leaves is not assigned or printed.
+Renderer::Flow Renderer::run_inner(const Statement& statement) {
+  enter(statement.loads);
+  Flow flow = Flow::normal;
+  if (statement.kind == Kind::scope) {
+    for (size_t i = 0; i < statement.targets.size(); ++i)
+      assign(statement.targets[i], evaluate(*statement.defaults[i]));
+    flow = run(statement.body);
+    if (flow == Flow::normal) leave(statement.loads);
+    return flow;
   }
+  Value text = captured(statement.body, flow);
+  if (flow != Flow::normal) return flow;
+  if (statement.value) {
+    const Value* const outer = std::exchange(filtered_, &text);
+    Value changed = evaluate(*statement.value);
+    filtered_ = outer;
+    text = std::move(changed);
+  }
+  if (statement.kind == Kind::filter_block) {
+    print(to_text(text));
+  } else {
+    assign(statement.target, text);
+  }
+  leave(statement.loads);
+  return Flow::normal;
 }
 
 Renderer::Flow Renderer::run_branch(const Statement& statement) {
@@ -140,69 +138,59 @@ Renderer::Flow Renderer::run_branch(const Statement& statement) {
   return Flow::normal;
 }
 
-Renderer::Flow Renderer::run_scope(const Statement& statement) {
-  Scope scope{scope_, {}};
-  for (size_t i = 0; i < statement.targets.size(); ++i)
-    scope.names[statement.targets[i]] = evaluate(*statement.defaults[i]);
-  scope_ = &scope;
-  const Flow flow = run(statement.body);
-  scope_ = scope.parent;
+// The items of a loop that its condition lets through, looked at when they are drawn.
+std::function<bool(Value&)> Renderer::filtered(const Statement& loop, std::function<bool(Value&)> next) {
+  auto inside = std::make_shared<Activation>();
+  inside->outer = here_;
+  inside->slots.resize(static_cast<size_t>(loop.condition_slots));
+  return [this, &loop, next = std::move(next), inside, begun = false](Value& out) mutable {
+    Activation* const before = std::exchange(here_, inside.get());
+    if (!begun) enter(loop.condition_loads);
+    begun = true;
+    bool found = false;
+    while (!found && next(out)) {
+      budget_.charge(kStepCost);
+      assign(loop.condition_target, out);
+      found = evaluate(*loop.condition).truth();
+    }
+    here_ = before;
+    return found;
+  };
+}
+
+Renderer::Flow Renderer::run_otherwise(const Statement& statement) {
+  enter(statement.otherwise_loads);
+  const Flow flow = run(statement.otherwise);
+  if (flow == Flow::normal) leave(statement.otherwise_loads);
   return flow;
 }
 
-Renderer::Flow Renderer::run_loop(const Statement& statement) {
-  const Value source = evaluate(*statement.value);
-  budget_.charge(source.weight());
-  auto list = iterate(source);
-  Scope* const outer = scope_;
-  if (statement.condition) {
-    std::vector<Value> kept;
-    for (const Value& item : list->items) {
-      Scope scope{outer, {}};
-      bind(statement, item, scope);
-      scope_ = &scope;
-      if (evaluate(*statement.condition).truth()) kept.push_back(item);
-      scope_ = outer;
-    }
-    list = *Value::list(std::move(kept)).as<Value::List>();
-  }
-  if (list->items.empty()) {
-    Scope scope{outer, {}};
-    scope_ = &scope;
-    const Flow flow = run(statement.otherwise);
-    scope_ = outer;
-    return flow;
-  }
+Renderer::Flow Renderer::run_loop(const Statement& statement, const Value& source, int64_t depth) {
   auto state = std::make_shared<LoopBody>();
-  state->items = list;
-  state->depth = ++loop_depth_;
-  for (const Value& item : list->items) {
-    budget_.charge(kStepCost);
-    Scope scope{outer, {}};
-    scope.names["loop"] = state;
-    bind(statement, item, scope);
-    scope_ = &scope;
+  state->source = statement.condition ? Value(Value::iterator(source.depth(), nullptr)) : source;
+  state->next = iterate_once(source);
+  if (statement.condition) state->next = filtered(statement, std::move(state->next));
+  state->depth0 = depth;
+  if (statement.recursive) {
+    state->recursive = &statement;
+    state->outer = here_->outer;
+  }
+  // As in Jinja's code, `continue` in every round leaves a loop that counts as one without items.
+  bool finished_one = false;
+  while (state->advance()) {
+    budget_.charge(4 * kStepCost);
+    assign(statement.target, *state->current);
+    if (statement.loop_slot >= 0) here_->slots[static_cast<size_t>(statement.loop_slot)] = Value(state);
+    enter(statement.loads);
     const Flow flow = run(statement.body);
-    scope_ = outer;
     if (flow == Flow::break_loop) break;
-    ++state->index0;
+    finished_one = finished_one || flow == Flow::normal;
   }
-  --loop_depth_;
-  return Flow::normal;
-}
-
-Value Renderer::lookup(const std::string& name) {
-  for (const Scope* scope = scope_; scope != nullptr; scope = scope->parent) {
-    if (const auto found = scope->names.find(name); found != scope->names.end()) return found->second;
-  }
-  return Undefined{name};
-}
-
-Arguments Renderer::arguments(const Expression& node) {
-  Arguments given;
-  for (const auto& argument : node.arguments) given.positional.push_back(evaluate(*argument));
-  for (const auto& [key, argument] : node.keywords) given.named.emplace_back(key, evaluate(*argument));
-  return given;
+  leave(statement.loads);
+  // Whoever still has the loop must not draw from what is no longer there.
+  state->next = [](Value&) -> bool { throw Unsupported("'loop' outside of its loop is not supported"); };
+  if (finished_one || statement.otherwise.empty()) return Flow::normal;
+  return run_otherwise(statement);
 }
 
 Value Renderer::evaluate(const Expression& node) {
@@ -213,8 +201,12 @@ Value Renderer::evaluate(const Expression& node) {
   switch (node.op) {
     case Op::constant:
       return node.value;
-    case Op::name:
-      return lookup(node.text);
+    case Op::name: {
+      const auto& variable = slot(node.place);
+      if (!variable && node.place.item)
+        throw Unsupported("'" + node.text + "' outside of its loop is not supported");
+      return variable ? *variable : Value(Undefined{node.text});
+    }
     case Op::list:
     case Op::tuple:
     case Op::dict:
@@ -227,8 +219,10 @@ Value Renderer::evaluate(const Expression& node) {
     }
     case Op::slice:
       return evaluate_slice(node);
-    case Op::call:
-      return evaluate_call(node);
+    case Op::call: {
+      const Value callee = child(0);
+      return call(callee, arguments(node));
+    }
     case Op::filter:
       return evaluate_filter(node);
     case Op::test: {
@@ -236,9 +230,9 @@ Value Renderer::evaluate(const Expression& node) {
       return apply_test(node.text, value, arguments(node), budget_);
     }
     case Op::negate:
-      return arithmetic("-", int64_t{0}, child(0), budget_);
+      return negate(child(0), true);
     case Op::plus:
-      return arithmetic("+", int64_t{0}, child(0), budget_);
+      return negate(child(0), false);
     case Op::logical_not:
       return !child(0).truth();
     case Op::logical_and:
@@ -255,6 +249,11 @@ Value Renderer::evaluate(const Expression& node) {
       const Value left = child(0);
       return arithmetic(node.text, left, child(1), budget_);
     }
+    case Op::concat: {
+      const Value left = child(0), right = child(1);
+      budget_.charge(left.weight() + right.weight());
+      return to_text(left) + to_text(right);
+    }
   }
   return {};
 }
@@ -269,13 +268,7 @@ Value Renderer::evaluate_container(const Expression& node) {
   std::vector<std::pair<Value, Value>> pairs;
   for (size_t i = 0; i + 1 < items.size(); i += 2) {
     budget_.charge(static_cast<int64_t>(pairs.size()));
-    const auto same =
-        std::ranges::find_if(pairs, [&](const auto& pair) { return equal(pair.first, items[i]); });
-    if (same != pairs.end()) {
-      same->second = items[i + 1];
-    } else {
-      pairs.emplace_back(items[i], items[i + 1]);
-    }
+    set_item(pairs, items[i], items[i + 1]);
   }
   return Value::dict(std::move(pairs));
 }
@@ -292,40 +285,12 @@ Value Renderer::evaluate_compare(const Expression& node) {
 
 Value Renderer::evaluate_slice(const Expression& node) {
   const Value object = evaluate(*node.children[0]);
-  if (object.is_undefined()) throw Failure(type_name(object) + " has no items");
-  budget_.charge(object.weight());
-  const auto list = iterate(object);
-  const auto size = static_cast<int64_t>(list->items.size());
-  const auto part = [&](size_t i, int64_t fallback) {
-    if (!node.children[i]) return fallback;
-    const Value value = evaluate(*node.children[i]);
-    int64_t number = fallback;
-    if (!value.is_none() && value.integer(number) == nullptr) throw Failure("a slice needs integers");
-    return number;
-  };
-  const int64_t step = part(3, 1);
-  if (step == 0) throw Failure("a slice step of 0");
-  const auto bound = [&](size_t i, int64_t fallback) {
-    const int64_t number = part(i, INT64_MAX);
-    if (number == INT64_MAX && (!node.children[i] || step < 0)) return fallback;
-    const int64_t at = number < 0 ? std::max(number, -size - 1) + size : std::min(number, size);
-    return step > 0 ? std::max<int64_t>(at, 0) : std::clamp<int64_t>(at, -1, size - 1);
-  };
-  const int64_t begin = bound(1, step > 0 ? 0 : size - 1), end = bound(2, step > 0 ? size : -1);
-  std::vector<Value> items;
-  std::string text;
-  for (int64_t at = begin; step > 0 ? at < end : at > end;) {
-    const Value& item = list->items[static_cast<size_t>(at)];
-    if (object.text() != nullptr) {
-      text += *item.text();
-    } else {
-      items.push_back(item);
-    }
-    if (__builtin_add_overflow(at, step, &at)) break;
+  std::optional<Value> parts[3];
+  for (size_t i = 0; i < 3; ++i) {
+    if (node.children[i + 1]) parts[i] = evaluate(*node.children[i + 1]);
   }
-  return object.text() != nullptr
-             ? Value(std::move(text))
-             : Value::list(std::move(items), object.items() != nullptr && object.items()->tuple);
+  const auto part = [&](size_t i) { return parts[i] ? &*parts[i] : nullptr; };
+  return get_slice(object, part(0), part(1), part(2), budget_);
 }
 
 Value Renderer::evaluate_filter(const Expression& node) {

@@ -4,6 +4,7 @@
 #include <ctime>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,63 +13,74 @@
 
 namespace qwb::jinja {
 
+// The variables of one run of a function (see jinja_symbols.h). Those that a macro was defined in live until
+// the end of the rendering.
+struct Activation {
+  Activation* outer = nullptr;
+  bool kept = false;
+  std::vector<std::optional<Value>> slots;
+};
+
 class Renderer {
  public:
   // `now`: what strftime_now() tells.
   explicit Renderer(std::time_t now) : now_(now) {}
   // `variables` is a dict. Throws Failure, with line() at the place.
-  std::string render(const Block& block, const Value& variables);
+  std::string render(const Template& made, const Value& variables);
   int line() const { return line_; }
 
  private:
-  struct Scope {
-    Scope* parent = nullptr;
-    std::map<std::string, Value, std::less<>> names;
-  };
   enum class Flow { normal, break_loop, continue_loop };
-  struct Caller {
-    const Statement* statement;
-    Scope* scope;
-  };
   class Deeper;  // counts recursion
   static constexpr int kMaxRecursion = 1000;
   static constexpr int64_t kStepCost = 32;
 
   Flow run(const Block& block);
   Flow run(const Statement& statement);
-  Flow run_loop(const Statement& statement);
+  Flow run_loop(const Statement& statement, const Value& source, int64_t depth);
+  Flow run_otherwise(const Statement& statement);
   Flow run_branch(const Statement& statement);
-  Flow run_scope(const Statement& statement);
-  void assign(const Statement& statement, Value value);
-  void bind(const Statement& statement, const Value& value, Scope& scope);
+  Flow run_inner(const Statement& statement);
+  void run_call_block(const Statement& statement);
   void print(std::string_view text);
-  std::string capture(const Block& block, Scope& scope);
+  std::string captured(const Block& block, Flow& flow);
+
+  // Variables.
+  std::optional<Value>& slot(Place place);
+  void enter(const Loads& loads);
+  void leave(const Loads& loads);
+  void assign(const Target& target, const Value& value);
+  void assign_attribute(const Target& target, const Value& value);
+  std::function<bool(Value&)> filtered(const Statement& loop, std::function<bool(Value&)> next);
+  void keep(Activation* activation);
+  MacroRef macro_here(const Statement& statement);
+  template <class Use>
+  std::string in_function(int slots, Activation* outer, const Use& use);
 
   Value evaluate(const Expression& node);
   Value evaluate_container(const Expression& node);
-  Value evaluate_call(const Expression& node);
   Value evaluate_compare(const Expression& node);
   Value evaluate_slice(const Expression& node);
   Value evaluate_filter(const Expression& node);
-  Value lookup(const std::string& name);
   Arguments arguments(const Expression& node);
   Value call(const Value& callee, const Arguments& given);
   Value call_builtin(const std::string& name, const Arguments& given);
-  Value call_macro(const Statement& macro, const Arguments& given);
+  Value call_macro(const MacroRef& macro, Arguments given);
+  std::string call_loop(LoopBody& loop, const Arguments& given);
+  Value make_namespace(const Arguments& given);
   std::string strftime_now(const Arguments& given) const;
 
   std::time_t now_;
   int line_ = 0;
   int depth_ = 0;
   Budget budget_{int64_t{1} << 29};
-  Scope root_;
-  Scope* scope_ = &root_;
+  std::map<std::string, Value, std::less<>> context_;
+  Activation* here_ = nullptr;
+  std::vector<std::unique_ptr<Activation>> kept_;
   std::string output_;
   std::string* out_ = &output_;
-  int64_t loop_depth_ = 0;
   const Value* filtered_ = nullptr;  // the text of a filter block or set block
   std::vector<std::unique_ptr<Namespace>> namespaces_;
-  std::vector<Caller> callers_;  // of the call blocks under way
 };
 
 class Renderer::Deeper {
@@ -86,5 +98,22 @@ class Renderer::Deeper {
  private:
   Renderer& renderer_;
 };
+
+// Runs use() with the variables of a new function and gives the text that it printed.
+template <class Use>
+std::string Renderer::in_function(int slots, Activation* outer, const Use& use) {
+  auto made = std::make_unique<Activation>();
+  made->outer = outer;
+  made->slots.resize(static_cast<size_t>(slots));
+  budget_.charge(slots * 16);
+  std::string text;
+  std::string* const out = std::exchange(out_, &text);
+  Activation* const before = std::exchange(here_, made.get());
+  use();
+  here_ = before;
+  out_ = out;
+  if (made->kept) kept_.push_back(std::move(made));
+  return text;
+}
 
 }  // namespace qwb::jinja

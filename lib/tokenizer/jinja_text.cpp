@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "lib/tokenizer/jinja_unicode.h"
 #include "lib/tokenizer/jinja_value.h"
 #include "lib/tokenizer/unicode.h"
 
@@ -37,16 +38,26 @@ void append_hex(std::string& out, const char* prefix, uint32_t value, int digits
 std::string text_repr(const std::string& text) {
   const char quote = text.find('\'') != std::string::npos && text.find('"') == std::string::npos ? '"' : '\'';
   std::string out(1, quote);
-  for (const char c : text) {
-    if (c == quote || c == '\\') {
-      (out += '\\') += c;
-    } else if (c == '\n' || c == '\r' || c == '\t') {
-      (out += '\\') += c == '\n' ? 'n' : c == '\r' ? 'r' : 't';
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      append_hex(out, "\\x", static_cast<unsigned char>(c), 2);
+  for (size_t at = 0; at < text.size();) {
+    const auto c = tokenizer::char_at(text, at);
+    const char32_t p = c.point;
+    if (p == static_cast<char32_t>(quote) || p == '\\') {
+      (out += '\\') += static_cast<char>(p);
+    } else if (p == '\n' || p == '\r' || p == '\t') {
+      (out += '\\') += p == '\n' ? 'n' : p == '\r' ? 'r' : 't';
+    } else if (is_printable(p)) {
+      out.append(text, at, static_cast<size_t>(c.size));
     } else {
-      out += c;
+      append_hex(out,
+                 p < 0x100     ? "\\x"
+                 : p < 0x10000 ? "\\u"
+                               : "\\U",
+                 p,
+                 p < 0x100     ? 2
+                 : p < 0x10000 ? 4
+                               : 8);
     }
+    at += static_cast<size_t>(c.size);
   }
   return out + quote;
 }
@@ -77,9 +88,9 @@ struct JsonWriter {
   std::string out;
 
   void line(int64_t level) {
-    if (style.indent < 0) return;
+    if (!style.indent) return;
     out += '\n';
-    out.append(static_cast<size_t>(style.indent * level), ' ');
+    for (; level > 0; --level) out += *style.indent;
   }
   void key(const Value& key) {
     if (key.text() != nullptr) return json_string_text(out, *key.text(), style.ensure_ascii);
@@ -131,9 +142,30 @@ struct JsonWriter {
   }
 };
 
+std::string dict_text(const std::vector<std::pair<Value, Value>>& items) {
+  std::string out;
+  for (const auto& [key, item] : items)
+    out += (out.empty() ? "" : ", ") + to_repr(key) + ": " + to_repr(item);
+  return "{" + out + "}";
+}
+
+std::string view_text(const View& view) {
+  std::string out;
+  const auto next = iterate_once(view);
+  for (Value item; next(item);) out += (out.empty() ? "" : ", ") + to_repr(item);
+  return type_name(view) + "([" + out + "])";
+}
+
+std::string range_text(const Range& range) {
+  const std::string ends = std::to_string(range.start) + ", " + std::to_string(range.stop);
+  return "range(" + ends + (range.step == 1 ? "" : ", " + std::to_string(range.step)) + ")";
+}
+
 }  // namespace
 
 std::string to_repr(const Value& value) {
+  if (value.is_undefined()) return "Undefined";
+  if (value.is_markup()) return "Markup(" + text_repr(*value.text()) + ")";
   return value.text() != nullptr ? text_repr(*value.text()) : to_text(value);
 }
 
@@ -144,18 +176,20 @@ std::string to_text(const Value& value) {
   if (const int64_t* whole = value.as<int64_t>()) return std::to_string(*whole);
   if (const double* real = value.as<double>()) return float_text(*real);
   if (const auto* text = value.text()) return *text;
-  std::string out;
   if (const auto* list = value.items()) {
+    std::string out;
     for (const Value& item : list->items) out += (out.empty() ? "" : ", ") + to_repr(item);
     if (!list->tuple) return "[" + out + "]";
     return "(" + out + (list->items.size() == 1 ? ",)" : ")");
   }
-  if (const auto* dict = value.dict_body()) {
-    for (const auto& [key, item] : dict->items)
-      out += (out.empty() ? "" : ", ") + to_repr(key) + ": " + to_repr(item);
-    return "{" + out + "}";
+  if (const auto* dict = value.dict_body()) return dict_text(dict->items);
+  if (const auto* view = value.as<View>()) return view_text(*view);
+  if (const auto* range = value.as<Range>()) return range_text(*range);
+  if (const auto* loop = value.as<Value::Loop>()) {
+    return "<LoopContext " + std::to_string((*loop)->index0 + 1) + "/" + std::to_string((*loop)->length()) +
+           ">";
   }
-  throw Failure("a value of type " + type_name(value) + " cannot be written");
+  throw Unsupported("writing a value of type " + type_name(value) + " is not supported");
 }
 
 std::string to_json(const Value& value, const JsonStyle& style) {

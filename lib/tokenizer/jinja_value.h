@@ -1,9 +1,12 @@
 // Values of chat templates: Python's, as far as Jinja templates see them. Lists and dicts never change once
-// made (transformers renders in an immutable sandbox), so they are shared freely and cannot form cycles.
+// made (transformers renders in an immutable sandbox), so they are shared freely and cannot form cycles. What
+// would need a value that is not here (an integer beyond 64 bits, bytes, a complex number, a set) is refused.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -23,16 +26,25 @@ struct Failure : std::runtime_error {
 struct Refusal : Failure {
   using Failure::Failure;
 };
+// What Jinja can and this engine cannot: never another text instead.
+struct Unsupported : Failure {
+  using Failure::Failure;
+};
 
 class Value;
 struct Statement;
+struct Activation;
 
 struct Undefined {
   std::string name;  // for the message
 };
+struct Markup {  // of |safe and |escape: text that escapes what is joined to it
+  std::shared_ptr<const std::string> body;
+};
 struct ListBody {
   std::vector<Value> items;
   bool tuple = false;
+  bool group = false;  // a tuple of groupby, with the attributes grouper and list
   int depth = 1;
   int64_t weight = 1;  // characters and items inside, shared parts counted as often as they appear
 };
@@ -41,14 +53,29 @@ struct DictBody {
   int depth = 1;
   int64_t weight = 1;
 };
-struct Namespace {
-  std::vector<std::pair<std::string, Value>> items;
+struct View {  // dict.keys(), dict.values(), dict.items()
+  enum class Of { keys, values, items };
+  std::shared_ptr<const DictBody> dict;
+  Of of = Of::keys;
 };
-// The state of one `for`: what `loop` shows.
-struct LoopBody {
-  std::shared_ptr<const ListBody> items;
-  int64_t index0 = 0;
-  int64_t depth = 1;
+struct Range {
+  int64_t start = 0, stop = 0, step = 1;
+  int64_t length() const;
+};
+// What Python iterates over once: generators of map, select and others, reversed().
+struct IteratorBody {
+  const char* type = "generator";
+  std::function<bool(Value&)> next;  // false at the end
+  int depth = 1;
+};
+struct Namespace {
+  std::vector<std::pair<Value, Value>> items;
+};
+// joiner() and cycler().
+struct CounterBody {
+  bool cycler = false;
+  std::vector<Value> items;
+  size_t at = 0;  // of a joiner: 1 once it was called
 };
 struct Method {
   std::shared_ptr<const Value> object;
@@ -58,8 +85,10 @@ struct Builtin {
   std::string name;
 };
 struct MacroRef {
-  const Statement* macro;
+  const Statement* macro = nullptr;
+  Activation* outer = nullptr;  // where the macro was defined: it sees the names there
 };
+struct LoopBody;
 
 // Containers nested deeper than this are refused, so that no recursion over a value can exhaust the stack.
 inline constexpr int kMaxDepth = 150;
@@ -71,6 +100,11 @@ class Value {
   using List = std::shared_ptr<const ListBody>;
   using Dict = std::shared_ptr<const DictBody>;
   using Text = std::shared_ptr<const std::string>;
+  using Iterator = std::shared_ptr<IteratorBody>;
+  using Loop = std::shared_ptr<LoopBody>;
+  using Counter = std::shared_ptr<CounterBody>;
+  using Data = std::variant<Undefined, std::nullptr_t, bool, int64_t, double, Text, Markup, List, Dict, View,
+                            Range, Iterator, Namespace*, Counter, Loop, Method, Builtin, MacroRef>;
 
   Value() : data(Undefined{}) {}
   Value(std::nullptr_t) : data(nullptr) {}
@@ -83,11 +117,19 @@ class Value {
   template <typename T>
   requires(std::is_same_v<T, Undefined> || std::is_same_v<T, Namespace*> || std::is_same_v<T, Method> ||
            std::is_same_v<T, Builtin> || std::is_same_v<T, MacroRef> || std::is_same_v<T, List> ||
-           std::is_same_v<T, Dict> || std::is_same_v<T, std::shared_ptr<LoopBody>>) Value(T value)
+           std::is_same_v<T, Dict> || std::is_same_v<T, Loop> || std::is_same_v<T, Iterator> ||
+           std::is_same_v<T, Counter> || std::is_same_v<T, View> || std::is_same_v<T, Range>) Value(T value)
       : data(std::move(value)) {}
 
   static Value list(std::vector<Value> items, bool tuple = false);
   static Value dict(std::vector<std::pair<Value, Value>> items);
+  static Value markup(std::string text);
+  // A text that is a Markup if `like` is one, as the methods of Markup give back.
+  static Value text_like(std::string text, bool markup) {
+    return markup ? Value::markup(std::move(text)) : Value(std::move(text));
+  }
+  // `depth`: of what it draws from. Throws if iterators are stacked too deeply.
+  static Value iterator(int depth, std::function<bool(Value&)> next, const char* type = "generator");
   static Value from_json(const Json& json, int depth = 0);
 
   template <typename T>
@@ -96,7 +138,9 @@ class Value {
   }
   bool is_undefined() const { return as<Undefined>() != nullptr; }
   bool is_none() const { return as<std::nullptr_t>() != nullptr; }
-  const std::string* text() const { return as<Text>() ? std::get<Text>(data).get() : nullptr; }
+  bool is_markup() const { return as<Markup>() != nullptr; }
+  // A string's or Markup's.
+  const std::string* text() const;
   const ListBody* items() const { return as<List>() ? std::get<List>(data).get() : nullptr; }
   const DictBody* dict_body() const { return as<Dict>() ? std::get<Dict>(data).get() : nullptr; }
   // An int or a bool as an int.
@@ -106,22 +150,47 @@ class Value {
   bool is_number() const {
     return as<bool>() != nullptr || as<int64_t>() != nullptr || as<double>() != nullptr;
   }
+  // Methods, macros, functions and the like, which have an identity and nothing to compare.
+  bool is_function() const { return as<Method>() || as<Builtin>() || as<MacroRef>(); }
 
   bool truth() const;
   int depth() const;
   int64_t weight() const;
   // The value under a key, or null. Numbers equal as in Python (1 == True == 1.0).
   const Value* find(const Value& key) const;
+  // len(value); empty if it has none.
+  std::optional<int64_t> length() const;
 
-  std::variant<Undefined, std::nullptr_t, bool, int64_t, double, Text, List, Dict, Namespace*,
-               std::shared_ptr<LoopBody>, Method, Builtin, MacroRef>
-      data;
+  Data data;
 };
 
+// The state of one `for`: what `loop` shows. Items are drawn one by one, as Python does.
+struct LoopBody {
+  Value source;
+  std::function<bool(Value&)> next;
+  std::optional<Value> before, current, after, changed;
+  std::optional<int64_t> known_length;
+  int64_t index0 = -1;
+  int64_t depth0 = 0;
+  const Statement* recursive = nullptr;  // may be called again with other items
+  Activation* outer = nullptr;
+
+  bool advance();
+  bool peek();  // fills `after`; false at the end
+  int64_t length();
+};
+
+// Python's a == b.
 bool equal(const Value& a, const Value& b);
+// The same between items of containers, where identity comes first.
+bool equal_items(const Value& a, const Value& b);
 // Python's a < b; fails for types that have no order.
 bool less(const Value& a, const Value& b);
+// -1, 0, 1; exact for an int beside a float. Neither is NaN.
+int compare_numbers(const Value& a, const Value& b);
 std::string type_name(const Value& value);
+// Fails for what cannot be the key of a dict.
+void require_hashable(const Value& value);
 
 // str(value); Undefined is empty.
 std::string to_text(const Value& value);
@@ -130,14 +199,17 @@ std::string to_repr(const Value& value);
 
 struct JsonStyle {
   bool ensure_ascii = false, sort_keys = false;
-  int64_t indent = -1;  // -1: one line
+  std::optional<std::string> indent;  // absent: one line
   std::string item_separator = ", ", key_separator = ": ";
 };
 // json.dumps(value).
 std::string to_json(const Value& value, const JsonStyle& style);
 
-// What iterating gives: items, keys, characters; nothing for Undefined. Fails for other values.
+// iter(value): items, keys, characters; nothing for Undefined. Fails for other values.
+std::function<bool(Value&)> iterate_once(const Value& value);
+// list(value).
 Value::List iterate(const Value& value);
+bool is_iterable(const Value& value);
 
 // Code points, since Python counts those.
 int64_t text_length(std::string_view text);

@@ -121,11 +121,14 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer, Prog
   }
   RenderChat render;
   if (request_.chat_template) {
-    render = [chat = open_chat_template(open_)](const Json& messages) {
+    render = [chat = open_chat_template(open_)](const Conversation& conversation) {
       ChatTemplate::Options options;
       options.add_generation_prompt = false;
+      options.tools = conversation.tools;
+      options.variables = conversation.variables;
+      options.join_parts = true;
       options.now = 0;  // a template that tells the date must not change the key
-      return chat.render(messages, options);
+      return chat.render(conversation.messages, options);
     };
   }
   return make_calibration_set(calibration, files, tokenizer, render, progress);

@@ -1,0 +1,199 @@
+#include "lib/quantize/conversation.h"
+
+#include <array>
+#include <map>
+
+#include "lib/base/error.h"
+
+namespace qwb {
+namespace {
+
+constexpr std::array kTurns = {"messages", "conversations", "conversation", "dialog", "dialogue"};
+constexpr std::array kQuestions = {"prompt", "instruction", "question", "query", "input"};
+constexpr std::array kAnswers = {"completion", "chosen", "response", "output", "answer"};
+constexpr const char* kShapes =
+    "text; messages or conversations (role and content, or from and value); prompt and completion; "
+    "instruction, input "
+    "and output; question and answer";
+
+// The names that data sets give to the roles of their turns.
+std::string usual_role(const std::string& role, const std::string& where) {
+  static const std::map<std::string, std::string> names = {{"human", "user"},        {"gpt", "assistant"},
+                                                           {"chatgpt", "assistant"}, {"bot", "assistant"},
+                                                           {"model", "assistant"},   {"observation", "tool"}};
+  if (role == "function_call") {
+    throw Error(ErrorKind::unsupported, "a turn from function_call is not supported", where,
+                "give its calls as tool_calls of an assistant's turn");
+  }
+  const auto found = names.find(role);
+  return found != names.end() ? found->second : role;
+}
+
+// Only text can be rendered: parts of other kinds would be lost.
+void check_content(const Json& content, const std::string& where) {
+  if (content.is_null() || content.is_string()) return;
+  if (!content.is_array()) {
+    if (content.is_object()) return;  // a tool's answer as it is
+    throw Error(ErrorKind::failed, std::string("the content of a turn is a ") + content.type_name(), where,
+                "it must be a text or a list of parts");
+  }
+  for (const Json& part : content) {
+    if (part.is_string()) continue;
+    const std::string type =
+        part.is_object() ? json_string(part, "type", where, part.contains("text") ? "text" : "") : "";
+    if (type == "text" && part.contains("text") && part["text"].is_string()) continue;
+    throw Error(ErrorKind::unsupported, "a part of type '" + type + "' in a turn is not supported", where,
+                "only text can be used; leave rows with pictures or sound out");
+  }
+}
+
+Json read_turn(const Json& turn, size_t number, const std::string& where) {
+  if (turn.is_string()) return {{"role", number % 2 == 0 ? "user" : "assistant"}, {"content", turn}};
+  if (!turn.is_object()) throw Error(ErrorKind::failed, "a turn is neither an object nor a text", where);
+  const bool by_role = json_has(turn, "role");
+  if (!by_role && !json_has(turn, "from"))
+    throw Error(ErrorKind::failed, "a turn has neither role nor from", where,
+                "turns have role and content, or from and value");
+  const bool by_content = turn.contains("content") || !turn.contains("value");
+  Json message = Json::object();
+  for (const auto& [key, value] : turn.items()) {
+    if (key == (by_role ? "role" : "from")) {
+      const std::string role = json_string(turn, key, where);
+      message["role"] = by_role && by_content ? role : usual_role(role, where);
+    } else if (!by_content && key == "value") {
+      message["content"] = value;
+    } else {
+      message[key] = value;
+    }
+  }
+  if (message.contains("content")) check_content(message["content"], where);
+  return message;
+}
+
+void add_turns(Json& messages, const Json& list, const std::string& where) {
+  if (!list.is_array()) throw Error(ErrorKind::failed, "the conversation is not a list", where);
+  for (const Json& turn : list) messages.push_back(read_turn(turn, messages.size(), where));
+}
+
+// A question or an answer: a text, or turns.
+void add_side(Json& messages, const Json& side, const char* role, const std::string& where) {
+  if (side.is_array()) return add_turns(messages, side, where);
+  if (!side.is_string())
+    throw Error(ErrorKind::failed,
+                std::string("the ") + role + "'s side is neither a text nor a list of turns", where);
+  messages.push_back({{"role", role}, {"content", side}});
+}
+
+template <size_t n>
+const char* first_field(const Json& row, const std::array<const char*, n>& names) {
+  for (const char* name : names) {
+    if (json_has(row, name)) return name;
+  }
+  return nullptr;
+}
+
+void add_question_and_answer(Json& messages, const Json& row, const std::string& where) {
+  const char* question = first_field(row, kQuestions);
+  const char* answer = first_field(row, kAnswers);
+  if (question == nullptr || answer == nullptr) {
+    std::string has;
+    if (row.is_object()) {
+      for (const auto& item : row.items()) has += (has.empty() ? "" : ", ") + item.key();
+    }
+    throw Error(
+        ErrorKind::failed,
+        "the row has no text that is known here" + (has.empty() ? "" : ": it has " + has.substr(0, 200)),
+        where, std::string("these would do: ") + kShapes);
+  }
+  const bool chosen_turns = std::string_view(answer) == "chosen" && row[answer].is_array() &&
+                            !row[answer].empty() && row[answer][0].is_object() &&
+                            json_string(row[answer][0], "role", where, "") != "assistant";
+  if (chosen_turns) return add_turns(messages, row[answer], where);  // the whole conversation
+  Json side = row[question];
+  if (std::string_view(question) == "instruction" && side.is_string()) {
+    for (const char* more : {"input", "context"}) {
+      const std::string text = json_string(row, more, where, "");
+      if (!text.empty()) side = side.get<std::string>() + "\n\n" + text;
+    }
+  }
+  add_side(messages, side, "user", where);
+  add_side(messages, row[answer], "assistant", where);
+}
+
+// Data sets also store the list as text.
+Json read_tools(const Json& row, const std::string& where) {
+  if (!json_has(row, "tools")) {
+    if (json_has(row, "functions") && row["functions"].is_array() && !row["functions"].empty())
+      throw Error(ErrorKind::unsupported, "the row has 'functions', the old form of 'tools'", where,
+                  "write them as tools: {\"type\": \"function\", \"function\": ...}");
+    return nullptr;
+  }
+  Json tools = row["tools"];
+  if (tools.is_string()) {
+    if (tools.get_ref<const std::string&>().find_first_not_of(" \t\r\n") == std::string::npos) return nullptr;
+    tools = parse_json(tools.get<std::string>(), where + ": tools");
+  }
+  if (tools.is_null()) return nullptr;
+  if (!tools.is_array()) throw Error(ErrorKind::failed, "'tools' is not a list", where);
+  for (const Json& tool : tools) {
+    if (!tool.is_object()) throw Error(ErrorKind::failed, "a tool is not an object", where);
+  }
+  return tools;
+}
+
+std::string text_of(const Json& content) {
+  if (content.is_string()) return content.get<std::string>();
+  std::string text;
+  if (content.is_array()) {
+    for (const Json& part : content)
+      text += part.is_string() ? part.get<std::string>() : part.at("text").get<std::string>();
+  } else if (content.is_object()) {
+    text = content.dump();
+  }
+  return text;
+}
+
+}  // namespace
+
+Conversation read_conversation(const Json& row, const std::string& where) {
+  Conversation conversation;
+  const char* turns = first_field(row, kTurns);
+  if (turns != nullptr) {
+    add_turns(conversation.messages, row[turns], where);
+  } else {
+    add_question_and_answer(conversation.messages, row, where);
+  }
+  for (const char* name : {"system", "system_prompt"}) {
+    if (!json_has(row, name) || !row[name].is_string() || row[name].get_ref<const std::string&>().empty())
+      continue;
+    if (conversation.messages.empty() || conversation.messages[0]["role"] != "system")
+      conversation.messages.insert(conversation.messages.begin(),
+                                   Json{{"role", "system"}, {"content", row[name]}});
+    break;
+  }
+  conversation.tools = read_tools(row, where);
+  if (json_has(row, "chat_template_kwargs")) {
+    if (!row["chat_template_kwargs"].is_object())
+      throw Error(ErrorKind::failed, "'chat_template_kwargs' is not an object", where);
+    conversation.variables = row["chat_template_kwargs"];
+  }
+  return conversation;
+}
+
+std::string conversation_text(const Conversation& conversation) {
+  std::string text;
+  for (const Json& message : conversation.messages) {
+    const std::string turn = message.contains("content") ? text_of(message["content"]) : "";
+    if (!turn.empty()) text += (text.empty() ? "" : "\n\n") + turn;
+  }
+  return text;
+}
+
+bool has_tool_calls(const Conversation& conversation) {
+  for (const Json& message : conversation.messages) {
+    if (json_has(message, "tool_calls") || json_has(message, "function_call")) return true;
+  }
+  return false;
+}
+
+}  // namespace qwb
