@@ -228,8 +228,9 @@ class Bitsandbytes : public PackedFormat {
       BnbModule found = find_bnb(files, module_name);
       const bool is_int8 = found.form.codec == "int8-rows";
       if (is_int8 ? float4 : int8) {
-        damaged_bnb(fmt::format("config.json says {} bits, and the tensors have {}", int8 ? 8 : 4, is_int8 ? 8 : 4),
-                    module_name);
+        damaged_bnb(
+            fmt::format("config.json says {} bits, and the tensors have {}", int8 ? 8 : 4, is_int8 ? 8 : 4),
+            module_name);
       }
       result.push_back({module_name, std::move(found.form), std::move(found.tensors)});
     }

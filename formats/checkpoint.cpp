@@ -131,17 +131,14 @@ std::string adapter_base(const Path& folder) {
 }
 
 void refuse_adapter(const Path& folder, const std::vector<std::string>& names) {
-  const bool adapter = holds(names, "adapter_config.json") || holds(names, "adapter_model.safetensors") ||
-                       holds(names, "adapter_model.bin");
-  if (!adapter) return;
-  const std::string base = adapter_base(folder);
-  throw Error(ErrorKind::unsupported,
-              "this is a LoRA adapter (" +
-                  std::string(holds(names, "adapter_config.json") ? "adapter_config.json" : "adapter_model") +
-                  "), not a model",
-              folder.string(),
-              "merge it into its base model" + (base.empty() ? "" : " " + base) +
-                  " (peft: merge_and_unload, save_pretrained) and give that folder");
+  for (const char* file : {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"}) {
+    if (!holds(names, file)) continue;
+    const std::string base = adapter_base(folder);
+    throw Error(ErrorKind::unsupported, "this is a LoRA adapter (" + std::string(file) + "), not a model",
+                folder.string(),
+                "merge it into its base model" + (base.empty() ? "" : " " + base) +
+                    " (peft: merge_and_unload, save_pretrained) and give that folder");
+  }
 }
 
 }  // namespace
@@ -195,7 +192,8 @@ void refuse_folder(const Path& folder) {
       }
     }
   }
-  if (names.empty()) throw Error(ErrorKind::not_found, "the folder is empty", folder.string());
+  if (names.empty())
+    throw Error(ErrorKind::not_found, "the folder is empty: no model.safetensors", folder.string());
   const bool config = holds(names, "config.json");
   throw Error(ErrorKind::not_found,
               std::string(config ? "" : "no config.json, ") +

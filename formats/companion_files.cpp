@@ -15,9 +15,15 @@ namespace {
 constexpr char kTemplates[] = "additional_chat_templates";
 
 // What loading and chatting need: of a tokenizer every form, since each library reads another one.
-constexpr std::array kSideFiles = {"generation_config.json", "special_tokens_map.json",  "added_tokens.json",
-                                   "vocab.json",             "vocab.txt",                "merges.txt",
-                                   "spiece.model",           "preprocessor_config.json", "processor_config.json"};
+constexpr std::array kSideFiles = {"generation_config.json",
+                                   "special_tokens_map.json",
+                                   "added_tokens.json",
+                                   "vocab.json",
+                                   "vocab.txt",
+                                   "merges.txt",
+                                   "spiece.model",
+                                   "preprocessor_config.json",
+                                   "processor_config.json"};
 constexpr std::array kSidePrefixes = {"tokenizer", "chat_template", "sentencepiece"};
 // Licences ask to be handed on. README.md stays: it tells the original's figures, and transformers'
 // save_pretrained writes none either.
@@ -34,9 +40,8 @@ std::string lower_case(std::string text) {
 
 bool is_legal(const std::string& name) {
   const std::string lower = lower_case(name);
-  const bool named = std::any_of(kLegalWords.begin(), kLegalWords.end(), [&](const char* word) {
-    return lower.find(word) != std::string::npos;
-  });
+  const bool named = std::any_of(kLegalWords.begin(), kLegalWords.end(),
+                                 [&](const char* word) { return lower.find(word) != std::string::npos; });
   // "LICENSE-MODEL" and "Llama3.1_LICENSE" have no ending that counts as one.
   const size_t dot = lower.rfind('.');
   const std::string ending = dot == std::string::npos ? "" : lower.substr(dot);
@@ -55,7 +60,8 @@ bool is_side_file(const std::string& name) {
 }
 
 template <typename Wanted>
-void add_files(const Path& folder, const std::string& prefix, Wanted wanted, std::vector<std::string>& names) {
+void add_files(const Path& folder, const std::string& prefix, Wanted wanted,
+               std::vector<std::string>& names) {
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
@@ -77,11 +83,13 @@ std::vector<std::string> legal_files(const Path& folder) {
 
 std::vector<std::string> companion_files(const Path& folder) {
   std::vector<std::string> names;
-  add_files(folder, "", [](const std::string& name) { return is_side_file(name) || is_legal(name); }, names);
+  add_files(
+      folder, "", [](const std::string& name) { return is_side_file(name) || is_legal(name); }, names);
   std::error_code ignored;
   if (fs::is_directory(folder / kTemplates, ignored)) {
-    add_files(folder / kTemplates, std::string(kTemplates) + "/",
-              [](const std::string& name) { return name.ends_with(".jinja"); }, names);
+    add_files(
+        folder / kTemplates, std::string(kTemplates) + "/",
+        [](const std::string& name) { return name.ends_with(".jinja"); }, names);
   }
   std::sort(names.begin(), names.end());
   return names;

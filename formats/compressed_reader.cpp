@@ -42,12 +42,12 @@ constexpr SettingRule kSchemeRules[] = {
     {"format", "pack-quantized|int-quantized|naive-quantized"},
 };
 constexpr SettingRule kWeightRules[] = {
-    {"num_bits", ""},        {"type", "int"},
-    {"symmetric", ""},       {"strategy", "tensor|channel|group|block"},
-    {"group_size", ""},      {"block_structure", ""},
-    {"dynamic", "-"},        {"actorder", "group|weight|static|dynamic|true"},
-    {"observer", ""},        {"observer_kwargs", ""},
-    {"scale_dtype", ""},     {"zp_dtype", ""},
+    {"num_bits", ""},    {"type", "int"},
+    {"symmetric", ""},   {"strategy", "tensor|channel|group|block"},
+    {"group_size", ""},  {"block_structure", ""},
+    {"dynamic", "-"},    {"actorder", "group|weight|static|dynamic|true"},
+    {"observer", ""},    {"observer_kwargs", ""},
+    {"scale_dtype", ""}, {"zp_dtype", ""},
     {"is_mse", ""},
 };
 
@@ -99,9 +99,10 @@ void refuse_beside_weights(const Json& settings) {
   if (json_has(settings, "transform_config") && !is_unset(settings.at("transform_config"))) {
     const Json& transforms = settings.at("transform_config");
     if (!json_has(transforms, "config_groups") || !is_unset(transforms.at("config_groups"))) {
-      throw Error(ErrorKind::unsupported,
-                  "transform_config: the inputs of modules are transformed at run time, which this build does not do",
-                  kCompressedWhere, "take a model without transforms, or the original");
+      throw Error(
+          ErrorKind::unsupported,
+          "transform_config: the inputs of modules are transformed at run time, which this build does not do",
+          kCompressedWhere, "take a model without transforms, or the original");
     }
   }
   if (!json_has(settings, "sparsity_config") || is_unset(settings.at("sparsity_config"))) return;
@@ -155,8 +156,8 @@ CompressedSettings compressed_settings(const Json& settings) {
   for (const auto& [name, group] : settings.at("config_groups").items()) {
     if (!group.is_object()) {
       throw Error(ErrorKind::unsupported,
-                  "the group '" + name.substr(0, 40) + "' is a list of targets of a preset scheme", kCompressedWhere,
-                  "save the model anew with a current compressed-tensors");
+                  "the group '" + name.substr(0, 40) + "' is a list of targets of a preset scheme",
+                  kCompressedWhere, "save the model anew with a current compressed-tensors");
     }
     add_scheme(name, group, result);
   }
@@ -234,8 +235,9 @@ void CompressedReader::find_packed() {
     damaged_ct("weight_shape does not fit weight_packed", name_);
   const bool dense = ceil_div(in_ * scheme_.bits, 32) == codes_.shape[1];
   if (!dense && old_width(scheme_.bits) != codes_.shape[1]) {
-    damaged_ct(fmt::format("weight_packed has {} words a row, and {} inputs of {} bits, as config.json says, need {}",
-                           codes_.shape[1], in_, scheme_.bits, ceil_div(in_ * scheme_.bits, 32)),
+    damaged_ct(fmt::format(
+                   "weight_packed has {} words a row, and {} inputs of {} bits, as config.json says, need {}",
+                   codes_.shape[1], in_, scheme_.bits, ceil_div(in_ * scheme_.bits, 32)),
                name_);
   }
   bits_ = static_cast<int>(scheme_.bits);
@@ -277,8 +279,7 @@ void CompressedReader::find_scales() {
 
 bool CompressedReader::is_blocked(const Shape& shape) const {
   return scheme_.block_rows > 0 && scheme_.block_columns > 0 &&
-         shape[0] == ceil_div(out_, scheme_.block_rows) &&
-         shape[1] == ceil_div(in_, scheme_.block_columns);
+         shape[0] == ceil_div(out_, scheme_.block_rows) && shape[1] == ceil_div(in_, scheme_.block_columns);
 }
 
 int64_t CompressedReader::scale_row(int64_t o) const {
@@ -289,7 +290,8 @@ int64_t CompressedReader::scale_row(int64_t o) const {
 void CompressedReader::find_zeros() {
   const std::string name = name_ + ".weight_zero_point";
   const auto stored = files_.find(name);
-  if (!stored && !scheme_.symmetric) damaged_ct("weight_zero_point is missing, and config.json says asymmetric", name_);
+  if (!stored && !scheme_.symmetric)
+    damaged_ct("weight_zero_point is missing, and config.json says asymmetric", name_);
   if (!stored) return;
   const int middle = 1 << (bits_ - 1);
   CodeMatrix zeros(out_, groups_);

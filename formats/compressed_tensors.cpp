@@ -30,7 +30,8 @@ class CompressedTensors : public PackedFormat {
   }
   std::vector<std::string> notes(const Json& settings) const override {
     if (!compressed_settings(settings).quantizes_activations) return {};
-    return {"config.json quantizes activations too (input_activations): here the weights alone are quantized"};
+    return {
+        "config.json quantizes activations too (input_activations): here the weights alone are quantized"};
   }
   std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
     const CompressedSettings known = compressed_settings(settings);

@@ -124,9 +124,17 @@ constexpr SettingRule kGptqRules[] = {
     {"adapter", "-"},
 };
 constexpr SettingRule kGptqOverrideRules[] = {
-    {"bits", ""},         {"group_size", ""},    {"sym", ""},           {"desc_act", ""},
-    {"damp_percent", ""}, {"mse", ""},           {"static_groups", ""}, {"act_group_aware", ""},
-    {"hessian", ""},      {"damp_auto_increment", ""}, {"true_sequential", ""},
+    {"bits", ""},
+    {"group_size", ""},
+    {"sym", ""},
+    {"desc_act", ""},
+    {"damp_percent", ""},
+    {"mse", ""},
+    {"static_groups", ""},
+    {"act_group_aware", ""},
+    {"hessian", ""},
+    {"damp_auto_increment", ""},
+    {"true_sequential", ""},
 };
 
 // Of one module, or of most.
@@ -273,11 +281,12 @@ class GptqReader {
       return;
     }
     if (!settings_.symmetric) return;  // not said: the tensors tell
-    throw Error(ErrorKind::unsupported,
-                "config.json says that the grid is symmetric (sym), and the zero points are not in its middle",
-                "GPTQ module '" + name_ + "'",
-                "some loaders ignore such zero points and some use them: ask the author which is meant, and set "
-                "\"sym\": false if they count");
+    throw Error(
+        ErrorKind::unsupported,
+        "config.json says that the grid is symmetric (sym), and the zero points are not in its middle",
+        "GPTQ module '" + name_ + "'",
+        "some loaders ignore such zero points and some use them: ask the author which is meant, and set "
+        "\"sym\": false if they count");
   }
   // The config's bits, or those of its override ("dynamic") for this module.
   void find_bits() {
@@ -290,10 +299,10 @@ class GptqReader {
       for (const int other : kGptqBits) {
         if (in_ >= 0 && fits(other)) others += (others.empty() ? "" : " or ") + std::to_string(other);
       }
-      damaged_gptq(others.empty()
-                       ? fmt::format("qweight has {} rows of words, which is no matrix of {} bits", words_,
-                                     settings_.bits)
-                       : fmt::format("config.json says {} bits, and the tensors have {}", settings_.bits, others),
+      damaged_gptq(others.empty() ? fmt::format("qweight has {} rows of words, which is no matrix of {} bits",
+                                                words_, settings_.bits)
+                                  : fmt::format("config.json says {} bits, and the tensors have {}",
+                                                settings_.bits, others),
                    name_);
     }
     bits_ = static_cast<int>(settings_.bits);
@@ -305,10 +314,11 @@ class GptqReader {
     const int64_t asked = settings_.group_size == -1 ? in_ : std::min(settings_.group_size, in_);
     if (settings_.group_told) {
       if (asked < 1 || ceil_div(in_, asked) != groups_) {
-        damaged_gptq(fmt::format("config.json says groups of {}, and the tensors have {} groups over {} input "
-                                 "channels",
-                                 settings_.group_size, groups_, in_),
-                     name_);
+        damaged_gptq(
+            fmt::format("config.json says groups of {}, and the tensors have {} groups over {} input "
+                        "channels",
+                        settings_.group_size, groups_, in_),
+            name_);
       }
       group_size_ = asked;
       return;

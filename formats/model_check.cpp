@@ -13,15 +13,29 @@ namespace qwb {
 namespace {
 
 constexpr char kIncomplete[] = "the checkpoint is incomplete or not of this architecture";
-constexpr char kContradiction[] = "the tensors and config.json do not belong together, or the file is damaged";
+constexpr char kContradiction[] =
+    "the tensors and config.json do not belong together, or the file is damaged";
 
 // Endings of tensors that mean nothing without the rest of a quantized weight.
-constexpr std::array<std::string_view, 19> kQuantizedParts = {
-    ".qweight",      ".qzeros",        ".scales",        ".g_idx",
-    ".SCB",          ".weight_format", ".weight_packed", ".weight_shape",
-    ".weight_scale", ".weight_zero_point", ".weight_g_idx", ".weight_scale_inv",
-    ".input_scale",  ".output_scale",  ".absmax",        ".quant_map",
-    ".nested_absmax", ".nested_quant_map", ".weight_global_scale"};
+constexpr std::array<std::string_view, 19> kQuantizedParts = {".qweight",
+                                                              ".qzeros",
+                                                              ".scales",
+                                                              ".g_idx",
+                                                              ".SCB",
+                                                              ".weight_format",
+                                                              ".weight_packed",
+                                                              ".weight_shape",
+                                                              ".weight_scale",
+                                                              ".weight_zero_point",
+                                                              ".weight_g_idx",
+                                                              ".weight_scale_inv",
+                                                              ".input_scale",
+                                                              ".output_scale",
+                                                              ".absmax",
+                                                              ".quant_map",
+                                                              ".nested_absmax",
+                                                              ".nested_quant_map",
+                                                              ".weight_global_scale"};
 
 bool is_quantized_part(const std::string& name) {
   return name.find(".quant_state.") != std::string::npos ||
@@ -73,7 +87,8 @@ class ModelCheck {
 
  private:
   std::optional<const Architecture*> known_architecture() const {
-    if (!json_has(open_.config, "model_type") || !open_.config.at("model_type").is_string()) return std::nullopt;
+    if (!json_has(open_.config, "model_type") || !open_.config.at("model_type").is_string())
+      return std::nullopt;
     const auto name = open_.config.at("model_type").get<std::string>();
     for (const Architecture& known : architectures()) {
       if (known.name == name) return &known;
@@ -166,7 +181,8 @@ class ModelCheck {
     if (tensor->shape != shape) wrong_shape("tensor '" + name + "'", tensor->shape, shape);
     if (!dtype_is_float(tensor->dtype)) {
       throw Error(ErrorKind::unsupported,
-                  "tensor '" + name + "' is " + std::string(dtype_name(tensor->dtype)) + ", not floats", where_);
+                  "tensor '" + name + "' is " + std::string(dtype_name(tensor->dtype)) + ", not floats",
+                  where_);
     }
     taken_.insert(name);
   }
@@ -209,9 +225,10 @@ class ModelCheck {
       return packed->format().quantizes(packed->settings(), module) != true;
     });
     if (plain_.empty()) return;
-    notes_.push_back(std::to_string(plain_.size()) + " module" + (plain_.size() == 1 ? "" : "s") + " (" +
-                     plain_.front() + (plain_.size() > 1 ? ", ..." : "") +
-                     ") are stored as floats though the quantization_config says quantized: read as they are");
+    notes_.push_back(
+        std::to_string(plain_.size()) + " module" + (plain_.size() == 1 ? "" : "s") + " (" + plain_.front() +
+        (plain_.size() > 1 ? ", ..." : "") +
+        ") are stored as floats though the quantization_config says quantized: read as they are");
   }
 
   void check_rest() {
@@ -244,7 +261,9 @@ class ModelCheck {
   }
 
   // "model." of "model.norm", "transformer." or nothing of "transformer.ln_f".
-  std::string prefix() const { return spec_.final_norm.module.substr(0, spec_.final_norm.module.rfind('.') + 1); }
+  std::string prefix() const {
+    return spec_.final_norm.module.substr(0, spec_.final_norm.module.rfind('.') + 1);
+  }
 
   std::string layers_prefix() const {
     const std::string& norm = spec_.blocks.front().attention_norm.module;
@@ -269,9 +288,10 @@ class ModelCheck {
     }
     const bool inside = !prefix().empty() && name.starts_with(prefix());
     if (!inside && !name.starts_with(layers) && !name.starts_with("lm_head.") && !is_top_tensor(name)) return;
-    refuse_tensor(name, "has no part in a " + config_.architecture + " model with these settings",
-                  "it would change the result if it were meant: correct config.json (attention_bias, mlp_bias, "
-                  "model_type), or remove the tensor");
+    refuse_tensor(
+        name, "has no part in a " + config_.architecture + " model with these settings",
+        "it would change the result if it were meant: correct config.json (attention_bias, mlp_bias, "
+        "model_type), or remove the tensor");
   }
 
   // Of a model without a prefix: the names of its own modules.

@@ -68,8 +68,8 @@ class PackedFormat {
 
   // Reading. `settings` is config.json's quantization_config.
   virtual bool matches(const Json& settings) const = 0;
-  // Throws unsupported, naming the key, for a setting that this build does not understand and that could change
-  // what the tensors mean; `failed` for settings that contradict each other.
+  // Throws unsupported, naming the key, for a setting that this build does not understand and that could
+  // change what the tensors mean; `failed` for settings that contradict each other.
   virtual void check(const Json& /*settings*/) const {}
   // Whether the settings say that this module of a block is quantized; nothing: they do not tell.
   virtual std::optional<bool> quantizes(const Json& /*settings*/, const std::string& /*module*/) const {

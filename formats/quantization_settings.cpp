@@ -44,7 +44,8 @@ void check_settings(const Json& settings, std::span<const SettingRule> rules, co
     throw Error(ErrorKind::unsupported,
                 "the setting '" + key.substr(0, 60) + "' (" + setting_text(value) + ") is not " +
                     (known ? "supported" : "known"),
-                where, "with it the weights could mean something else; convert with the library that wrote them");
+                where,
+                "with it the weights could mean something else; convert with the library that wrote them");
   }
 }
 

@@ -11,7 +11,8 @@
 namespace qwb {
 
 // A key that may be there. allowed: "" any value (read elsewhere, or about how the file was made); "-" only a
-// value that switches it off (null, false, empty); else the texts, separated by '|', that it may have besides.
+// value that switches it off (null, false, empty); else the texts, separated by '|', that it may have
+// besides.
 struct SettingRule {
   std::string_view key;
   std::string_view allowed;

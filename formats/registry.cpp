@@ -36,7 +36,8 @@ Json old_compressed_settings(Json settings) {
   if (json_has(settings, "quantization_config")) {
     Json inner = settings.at("quantization_config");
     for (const char* key : {"sparsity_config", "transform_config"}) {
-      if (inner.is_object() && json_has(settings, key) && !json_has(inner, key)) inner[key] = settings.at(key);
+      if (inner.is_object() && json_has(settings, key) && !json_has(inner, key))
+        inner[key] = settings.at(key);
     }
     settings = std::move(inner);
   }

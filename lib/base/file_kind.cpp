@@ -70,7 +70,8 @@ std::optional<FileKind> by_magic(std::string_view text) {
 std::optional<FileKind> lfs_pointer(Bytes content) {
   const std::string_view text = start_of(content, 1024);
   if (!text.starts_with(kPointer)) return std::nullopt;
-  FileKind kind{"is a Git LFS pointer, not the file itself", "run `git lfs pull` in that folder, or qwb-pull"};
+  FileKind kind{"is a Git LFS pointer, not the file itself",
+                "run `git lfs pull` in that folder, or qwb-pull"};
   const size_t size = text.find("\nsize ");
   if (size == std::string_view::npos) return kind;
   const std::string_view digits = text.substr(size + 6);
@@ -92,8 +93,8 @@ std::optional<FileKind> foreign_kind(Bytes content) {
   if (begin.starts_with("Entry not found") || begin.starts_with("Invalid username or password") ||
       begin.starts_with("Access to model"))
     return FileKind{"is the Hub's error message, not the file", kFetchAgain};
-  if (content.size() >= 64 && std::all_of(content.begin(), content.begin() + 64,
-                                          [](std::byte byte) { return byte == std::byte{0}; }))
+  if (content.size() >= 64 &&
+      std::all_of(content.begin(), content.begin() + 64, [](std::byte byte) { return byte == std::byte{0}; }))
     return FileKind{"begins with zeros: its content never reached the disk", kFetchAgain};
   return std::nullopt;
 }

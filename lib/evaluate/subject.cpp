@@ -86,8 +86,7 @@ void describe_checkpoint(Subject& subject) {
 
 }  // namespace
 
-Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& backend,
-                     Progress& progress) {
+Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& backend, Progress& progress) {
   Subject subject;
   const auto begin = std::chrono::steady_clock::now();
   subject.open = open_model(folder, progress);

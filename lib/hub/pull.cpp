@@ -216,10 +216,12 @@ void Pull::refuse_without_weights(const std::vector<RemoteFile>& wanted) const {
     return;
   }
   std::string advice = other.advice;
-  if (other.pulled_by_name) advice = "`qwb-pull " + repo.text() + " --include '" + other.files.front() + "'` gets " + advice;
+  if (other.pulled_by_name)
+    advice = "`qwb-pull " + repo.text() + " --include '" + other.files.front() + "'` gets " + advice;
   throw Error(ErrorKind::unsupported,
               other.what + " (" + other.files.front() +
-                  (other.files.size() > 1 ? " and " + std::to_string(other.files.size() - 1) + " more" : "") + ")",
+                  (other.files.size() > 1 ? " and " + std::to_string(other.files.size() - 1) + " more" : "") +
+                  ")",
               repo.text(), advice);
 }
 

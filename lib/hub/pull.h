@@ -48,8 +48,8 @@ class Pull {
 
   // What run() would do, without writing anything.
   PullPlan plan();
-  // Downloads what is missing (unsupported, before anything is downloaded, if a model's repository has weights
-  // of other kinds only); afterwards the wanted files are in folder(), each with the content that the
+  // Downloads what is missing (unsupported, before anything is downloaded, if a model's repository has
+  // weights of other kinds only); afterwards the wanted files are in folder(), each with the content that the
   // Hub named. Throws what HubClient and Downloader throw; `failed` if the disk has no room for it, before
   // anything is downloaded.
   PullPlan run();

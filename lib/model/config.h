@@ -41,7 +41,7 @@ struct ModelConfig {
   bool tied_embeddings = false;
   bool attention_bias = false;  // Llama and Qwen3: biases on q, k, v and the output projection
   bool mlp_bias = false;        // Llama
-  int64_t bos = -1;  // -1: none
+  int64_t bos = -1;             // -1: none
   std::vector<int64_t> eos;
 };
 

@@ -132,10 +132,10 @@ void narrowed(const float* values, int64_t count, uint16_t infinity, Narrow narr
   for (int64_t i = 0; i < count; ++i) {
     const uint16_t bits = narrow(values[i]);
     if ((bits & 0x7fffu) == infinity && std::isfinite(values[i])) {
-      throw Error(ErrorKind::failed,
-                  "the value " + std::to_string(values[i]) + " does not fit " +
-                      (infinity == 0x7c00 ? "F16" : "BF16"),
-                  {}, "keep this tensor in BF16 or F32");
+      throw Error(
+          ErrorKind::failed,
+          "the value " + std::to_string(values[i]) + " does not fit " + (infinity == 0x7c00 ? "F16" : "BF16"),
+          {}, "keep this tensor in BF16 or F32");
     }
     store<uint16_t>(out + 2 * i, bits);
   }

@@ -1,5 +1,5 @@
-// Numbers too small for the type that is to hold them: underflow is refused as overflow is, by one measure for
-// every writer.
+// Numbers too small for the type that is to hold them: underflow is refused as overflow is, by one measure
+// for every writer.
 //
 // What counts is the share of a weight's squares that is lost, |W - W'|^2 / |W|^2, taken over what the type
 // spoils. A dead channel of 1e-30 beside living ones changes no result and passes; a module that would become

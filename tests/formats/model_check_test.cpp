@@ -69,11 +69,12 @@ TEST(ModelCheck, EverySizeIsThatOfTheConfig) {
 }
 
 TEST(ModelCheck, TensorsThatWouldChangeTheResultAreRefused) {
-  for (const char* name : {"model.layers.0.self_attn.q_norm.weight", "model.layers.1.self_attn.o_proj.bias",
-                           "model.layers.0.mlp.up_proj.bias", "model.layers.0.post_feedforward_layernorm.weight",
-                           "model.norm.bias", "lm_head.bias", "model.layers.7.input_layernorm.weight",
-                           "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
-                           "model.layers.0.self_attn.q_proj.lora_B.weight"}) {
+  for (const char* name :
+       {"model.layers.0.self_attn.q_norm.weight", "model.layers.1.self_attn.o_proj.bias",
+        "model.layers.0.mlp.up_proj.bias", "model.layers.0.post_feedforward_layernorm.weight",
+        "model.norm.bias", "lm_head.bias", "model.layers.7.input_layernorm.weight",
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
+        "model.layers.0.self_attn.q_proj.lora_B.weight"}) {
     TinyModel model;
     model.add(name, {64});
     expect_refused(model, ErrorKind::unsupported, name);

@@ -44,15 +44,17 @@ TEST(Settings, UnknownKeysAreRefusedByName) {
                            Json{{"adapter", {{"name", "lora"}}}}, Json{{"pack_dtype", "int8"}},
                            Json{{"checkpoint_format", "marlin"}}, Json{{"is_marlin_format", true}}})
     expect_settings(gptq(more), ErrorKind::unsupported, more.begin().key());
-  EXPECT_EQ(settings_told(gptq({{"new_trick", nullptr}, {"damp_percent", 0.05}, {"meta", {{"quantizer", "x"}}}})),
-            "");
+  EXPECT_EQ(
+      settings_told(gptq({{"new_trick", nullptr}, {"damp_percent", 0.05}, {"meta", {{"quantizer", "x"}}}})),
+      "");
   for (const char* key : {"kv_cache_scheme", "sparsity_config", "transform_config"}) {
     const Json value = {{"config_groups", {{"v", 1}}}, {"format", "sparse-24-bitmask"}};
     expect_settings(compressed({{key, value}}), ErrorKind::unsupported, key);
     EXPECT_EQ(settings_told(compressed({{key, Json::object()}})), "");
     EXPECT_EQ(settings_told(compressed({{key, nullptr}})), "");
   }
-  expect_settings(compressed({{"quantization_status", "frozen"}}), ErrorKind::unsupported, "quantization_status");
+  expect_settings(compressed({{"quantization_status", "frozen"}}), ErrorKind::unsupported,
+                  "quantization_status");
 }
 
 TEST(Settings, OldNameOfTheCompressionConfig) {
@@ -74,7 +76,8 @@ TEST(Settings, BitsAndGroupsAreThoseOfTheTensors) {
   expect_settings(gptq({{"group_size", 64}}), ErrorKind::failed, "groups of 64");
   const Json dynamic = {{"+:.*layers\\.0\\.mlp\\.up.*", {{"bits", 8}}}};
   expect_settings(gptq({{"dynamic", dynamic}}), ErrorKind::failed, kUp);
-  expect_settings(gptq({{"dynamic", {{"-:.*up_proj", Json::object()}}}}), ErrorKind::failed, "says that it is not");
+  expect_settings(gptq({{"dynamic", {{"-:.*up_proj", Json::object()}}}}), ErrorKind::failed,
+                  "says that it is not");
   Json group = compressed(Json::object()).config["quantization_config"]["config_groups"]["group_0"];
   group["weights"]["num_bits"] = 8;
   expect_settings(compressed({{"config_groups", {{"g", group}}}}), ErrorKind::failed, "of 8 bits");

@@ -75,7 +75,8 @@ void TinyModel::pack_gptq(const std::string& module, uint32_t zeros) {
   const Shape shape = linear_shape(module);
   const int64_t out = shape[0], in = shape[1];
   tensors.erase(module + ".weight");
-  Tensor words(DType::i32, {in / 8, out}), zero_words(DType::i32, {in / 32, out / 8}), index(DType::i32, {in});
+  Tensor words(DType::i32, {in / 8, out}), zero_words(DType::i32, {in / 32, out / 8}),
+      index(DType::i32, {in});
   Rng rng(7);
   for (int64_t i = 0; i < words.count(); ++i) words.data<uint32_t>()[i] = static_cast<uint32_t>(rng.next());
   std::fill_n(zero_words.data<uint32_t>(), zero_words.count(), zeros);
@@ -88,7 +89,8 @@ void TinyModel::pack_gptq(const std::string& module, uint32_t zeros) {
 
 void TinyModel::pack_all_gptq(uint32_t zeros, const Json& more) {
   for (const std::string& module : tiny_linears()) pack_gptq(module, zeros);
-  Json settings = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 32}, {"sym", true}, {"desc_act", false}};
+  Json settings = {
+      {"quant_method", "gptq"}, {"bits", 4}, {"group_size", 32}, {"sym", true}, {"desc_act", false}};
   settings.update(more);
   config["quantization_config"] = settings;
 }
@@ -105,8 +107,8 @@ void TinyModel::pack_all_compressed(const std::string& key, const Json& more) {
     tensors.insert_or_assign(module + ".weight_shape", std::move(size));
     add(module + ".weight_scale", {shape[0], shape[1] / 32}, 0.015625f);
   }
-  const Json weights = {{"num_bits", 4}, {"type", "int"}, {"symmetric", true}, {"strategy", "group"},
-                        {"group_size", 32}};
+  const Json weights = {
+      {"num_bits", 4}, {"type", "int"}, {"symmetric", true}, {"strategy", "group"}, {"group_size", 32}};
   Json settings = {{"quant_method", "compressed-tensors"},
                    {"format", "pack-quantized"},
                    {"quantization_status", "compressed"},
