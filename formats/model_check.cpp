@@ -188,6 +188,7 @@ class ModelCheck {
   }
 
   void take_norm(const NormSpec& norm, int64_t size) {
+    if (norm.empty()) return;
     take_tensor(norm.module + ".weight", {size});
     if (norm.centred) take_tensor(norm.module + ".bias", {size});
   }
@@ -203,14 +204,15 @@ class ModelCheck {
     if (!spec_.positions.empty())
       take_weight(spec_.positions, config_.max_positions, config_.hidden, Orientation::out_in);
     for (const BlockSpec& block : spec_.blocks) {
-      take_norm(block.attention_norm, config_.hidden);
-      take_norm(block.mlp_norm, config_.hidden);
-      for (const std::string& norm : {block.q_norm, block.k_norm}) {
-        if (!norm.empty()) take_tensor(norm + ".weight", {config_.head_dim});
+      for (const SublayerSpec& sublayer : block.sublayers) {
+        take_norm(sublayer.before, config_.hidden);
+        take_norm(sublayer.after, config_.hidden);
+        if (const auto* attention = std::get_if<AttentionSpec>(&sublayer.mixer)) {
+          take_norm(attention->q_norm, config_.head_dim);
+          take_norm(attention->k_norm, config_.head_dim);
+        }
       }
-      for (const LinearSpec& linear : block.qkv) take_linear(linear);
-      for (const LinearSpec& linear : block.gate) take_linear(linear);
-      for (const LinearSpec* linear : {&block.output, &block.up, &block.down}) take_linear(*linear);
+      for (const LinearSpec& linear : block_linears(block)) take_linear(linear);
     }
     take_norm(spec_.final_norm, config_.hidden);
     take_weight(spec_.output_embedding, config_.vocab, config_.hidden, Orientation::out_in);
@@ -266,7 +268,7 @@ class ModelCheck {
   }
 
   std::string layers_prefix() const {
-    const std::string& norm = spec_.blocks.front().attention_norm.module;
+    const std::string& norm = spec_.blocks.front().sublayers.front().before.module;
     return norm.substr(0, norm.find("0."));
   }
 
