@@ -109,6 +109,7 @@ void refuse_lfs_pointer(Bytes content, const std::string& where) {
 
 void refuse_no_json(std::string_view content, const std::string& where) {
   const std::string_view begin = without_space(content);
+  if (content.empty()) return;  // a marker may be empty; who wants JSON says so
   if (begin.starts_with('{') || begin.starts_with('[')) return;
   if (const auto kind = foreign_kind(as_bytes(content))) refuse(*kind, where);
 }

@@ -201,11 +201,12 @@ PullPlan Pull::ask_hub(bool anew) {
 // The tools' files of a model without weights that the tools read would help nobody.
 void Pull::refuse_without_weights(const std::vector<RemoteFile>& wanted) const {
   const RepoName& repo = request_.repo;
-  if (repo.kind != RepoKind::model || !request_.selection.include.empty()) return;
-  std::vector<std::string> paths = siblings_;
-  if (paths.empty()) {
-    for (const RemoteFile& file : listing_) paths.push_back(file.path);
-  }
+  if (repo.kind != RepoKind::model || !request_.selection.include.empty() ||
+      !request_.selection.exclude.empty())
+    return;
+  std::vector<std::string> paths;
+  for (const RemoteFile& file : listing_) paths.push_back(file.path);
+  if (paths.empty()) paths = siblings_;
   const auto has_weights = [](const RemoteFile& file) {
     return file.path.ends_with(".safetensors") && !file.path.starts_with("adapter_model");
   };

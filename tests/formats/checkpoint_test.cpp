@@ -193,6 +193,7 @@ TEST(Checkpoint, FilesOfOtherKindsAreNamed) {
     for (const char* file : {"model.safetensors", "config.json", "m.gguf"}) {
       TemporaryFolder folder;
       for (const char* part : {"config.json", "model.safetensors"}) fs::copy(kDemo / part, folder.path());
+      if (test.content.empty() && std::string(file) == "config.json") continue;  // DamagedConfigIsNamed
       write(folder.path() / file, test.content);
       const bool gguf = std::string(file) == "m.gguf";
       expect_error(ErrorKind::failed, test.said,
