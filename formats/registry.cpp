@@ -15,6 +15,7 @@
 #include "formats/qwb.h"
 #include "formats/qwb_format.h"
 #include "lib/base/hash.h"
+#include "lib/base/names.h"
 
 namespace qwb {
 namespace fs = std::filesystem;

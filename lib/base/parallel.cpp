@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <string>
 
 #include "lib/base/bytes.h"
+#include "lib/base/control_groups.h"
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 
@@ -42,10 +45,24 @@ class FirstFailure {
 
 }  // namespace
 
-int available_processors() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+namespace {
+
+// By the affinity, which a cpuset narrows as well. Machines beyond 1024 processors need a larger set.
+int processors_by_affinity() {
+  for (int size = CPU_SETSIZE; size <= (1 << 20); size *= 2) {
+    const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(static_cast<size_t>(size)),
+                                                               [](cpu_set_t* s) { CPU_FREE(s); });
+    const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(size));
+    if (set && sched_getaffinity(0, bytes, set.get()) == 0) return std::max(1, CPU_COUNT_S(bytes, set.get()));
+    if (errno != EINVAL) break;
+  }
   return std::max(1, omp_get_num_procs());
+}
+
+}  // namespace
+
+int available_processors() {
+  return std::min(processors_by_affinity(), processors_in_groups(control_groups()));
 }
 
 void set_threads(int count) {

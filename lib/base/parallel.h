@@ -11,7 +11,8 @@ namespace qwb {
 // items, single-threaded.
 void set_threads(int count);  // count >= 1; throws usage otherwise
 int threads();
-// The processors this process may run on.
+// The processors this process may run on: affinity, cpusets, and the quotas of its control groups (a quota of
+// 1.5 processors is 2 threads).
 int available_processors();
 
 // Calls body(0..count-1), each once, in any order, on up to threads() threads. An exception leaves after the
