@@ -24,7 +24,7 @@ struct PackedModule {
   std::string name;                  // without ".weight"
   WeightForm form;                   // of what read() gives
   std::vector<std::string> tensors;  // all that belong to it and mean nothing without it
-  std::string note;                  // what was set right while it was read; the same text for the same thing
+  std::string note = {};             // what was set right while it was read; the same text for the same thing
 };
 
 // A module as it is to be written.
