@@ -1,6 +1,7 @@
 #include <unordered_set>
 
 #include "formats/gguf.h"
+#include "lib/base/file_kind.h"
 
 namespace qwb {
 namespace {
@@ -142,7 +143,8 @@ void read_tensors(Cursor& cursor, int64_t count, GgufHeader& header, const std::
 
 void check_version(Cursor& cursor, const std::string& where, GgufHeader& header) {
   if (cursor.number<uint32_t>("the magic") != kMagic)
-    throw Error(ErrorKind::failed, "does not begin with GGUF", where, "this is not a GGUF file");
+    throw Error(ErrorKind::failed, "does not begin with GGUF", where,
+                "the file is damaged, or of another kind");
   header.version = cursor.number<uint32_t>("the version");
   if (header.version == 2 || header.version == 3) return;
   const bool swapped = (header.version & 0xffff) == 0;
@@ -156,6 +158,7 @@ void check_version(Cursor& cursor, const std::string& where, GgufHeader& header)
 GgufHeader parse_gguf_header(Bytes file, const std::string& where) {
   Cursor cursor(file, where);
   GgufHeader header;
+  if (!as_text(file).starts_with("GGUF")) refuse_foreign(file, where);
   check_version(cursor, where, header);
   // Least bytes: a name of length 1 with no dimensions; a key of length 1 with one byte.
   const int64_t tensors = cursor.count("the number of tensors", 25);

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "formats/safetensors.h"
+#include "lib/base/file_kind.h"
 #include "lib/base/json.h"
 
 namespace qwb {
@@ -191,6 +192,8 @@ void check_layout(std::vector<SafetensorsEntry>& tensors, int64_t data_size, con
 
 SafetensorsHeader parse_safetensors_header(Bytes file, const std::string& where) {
   const auto file_size = static_cast<int64_t>(file.size());
+  // A header begins with '{': what does not may be a file of another kind.
+  if (file_size <= kLengthBytes || file[kLengthBytes] != std::byte{'{'}) refuse_foreign(file, where);
   if (file_size < kLengthBytes) damaged_safetensors("only " + std::to_string(file_size) + " bytes", where);
   const auto length = load<uint64_t>(file.data());
   if (length > static_cast<uint64_t>(kMaxSafetensorsHeader)) {

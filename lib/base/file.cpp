@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "lib/base/file_kind.h"
 #include "lib/base/hash.h"
 #include "lib/base/mapped_ranges.h"
 
@@ -136,13 +137,16 @@ std::string read_text(const Path& path, int64_t max_bytes) {
     const ssize_t done = ::read(file.fd, buffer.data(), buffer.size());
     if (done < 0 && errno == EINTR) continue;
     if (done < 0) throw system_error("cannot read", path.string(), errno);
-    if (done == 0) return text;
+    if (done == 0) break;
     text.append(buffer.data(), static_cast<size_t>(done));
     if (static_cast<int64_t>(text.size()) > max_bytes) {
       throw Error(ErrorKind::failed, "larger than the " + std::to_string(max_bytes) + " bytes allowed here",
                   path.string());
     }
   }
+  refuse_lfs_pointer(as_bytes(text), path.string());
+  if (path.extension() == ".json") refuse_no_json(text, path.string());
+  return text;
 }
 
 void write_file_atomically(const Path& path, Bytes content) {

@@ -32,7 +32,8 @@ class MappedFile {
   std::shared_ptr<const Mapping> mapping_;
 };
 
-// The whole file as text. Throws not_found, failed, or `failed` if it is larger than max_bytes.
+// The whole file as text. Throws not_found, failed, or `failed` if it is larger than max_bytes, or plainly
+// not what its name says (a Git LFS pointer; of a .json: a web page).
 std::string read_text(const Path& path, int64_t max_bytes = int64_t{1} << 30);
 
 // Replaces or creates `path` atomically: private temporary sibling, fsync, rename, fsync of the folder.

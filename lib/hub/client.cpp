@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "lib/base/error.h"
+#include "lib/base/file_kind.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/json.h"
 #include "lib/hub/hub_error.h"
@@ -39,6 +40,16 @@ std::string shown_where(const Url& url) {
 Error no_hub(const std::string& what, const Url& url) {
   return Error(ErrorKind::verification, "this is no answer of a Hub: " + what, shown_where(url),
                "check HF_ENDPOINT");
+}
+
+// A portal that wants a login, or a proxy, answers with a page and status 200.
+Json hub_json(const std::string& body, const Url& url) {
+  if (const auto kind = foreign_kind(as_bytes(body))) {
+    throw Error(ErrorKind::not_found, "the answer " + kind->what, shown_where(url),
+                "a portal may want a login first, or a proxy answers for the Hub; check the network and "
+                "HF_ENDPOINT");
+  }
+  return parse_json(body, shown_where(url));
 }
 
 int64_t checked_size(int64_t size, const Url& url) {
@@ -164,7 +175,7 @@ RepoInfo HubClient::info(const RepoName& repo) {
       Url::parse(settings_.endpoint + repo.api_path() + "/revision/" + percent_encode(repo.revision, false));
   const Reply reply = ask(repo, url, false, true);
   if (reply.head.status != 200) throw hub_error(settings_, repo, reply.url, reply.head, reply.body);
-  const Json json = parse_json(reply.body, shown_where(reply.url));
+  const Json json = hub_json(reply.body, reply.url);
   RepoInfo info;
   info.commit = json_string(json, "sha", shown_where(reply.url));
   if (!is_hex(info.commit, 40)) throw no_hub("a commit that is none", reply.url);
@@ -188,7 +199,7 @@ std::optional<std::vector<RemoteFile>> HubClient::tree(const RepoName& repo, con
         (reply.head.status == 405 || (reply.head.status == 404 && reply.head.field("x-error-code").empty())))
       return std::nullopt;
     if (reply.head.status != 200) throw hub_error(settings_, repo, reply.url, reply.head, reply.body);
-    const Json json = parse_json(reply.body, shown_where(reply.url));
+    const Json json = hub_json(reply.body, reply.url);
     if (!json.is_array()) throw no_hub("a list of files that is no list", reply.url);
     for (const Json& entry : json) {
       if (json_string(entry, "type", shown_where(reply.url)) == "file")
@@ -234,7 +245,7 @@ std::string HubClient::whoami() {
   try {
     const Reply reply = ask(nobody, url, false, false);
     if (reply.head.status != 200) return {};
-    return json_string(parse_json(reply.body, shown_where(url)), "name", shown_where(url), "");
+    return json_string(hub_json(reply.body, url), "name", shown_where(url), "");
   } catch (const HubUnavailable&) {
     return {};
   }

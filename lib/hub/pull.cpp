@@ -192,9 +192,38 @@ PullPlan Pull::ask_hub(bool anew) {
   if (wanted.empty())
     throw Error(ErrorKind::not_found, "no file of the repository is wanted", repo.text(),
                 "see " + settings_.endpoint + repo.page_path() + "/tree/main, and name files by --include");
+  refuse_without_weights(wanted);
   PullPlan plan = make_plan(commit, wanted);
   plan.asked = true;
   return plan;
+}
+
+// The tools' files of a model without weights that the tools read would help nobody.
+void Pull::refuse_without_weights(const std::vector<RemoteFile>& wanted) const {
+  const RepoName& repo = request_.repo;
+  if (repo.kind != RepoKind::model || !request_.selection.include.empty() ||
+      !request_.selection.exclude.empty())
+    return;
+  std::vector<std::string> paths;
+  for (const RemoteFile& file : listing_) paths.push_back(file.path);
+  if (paths.empty()) paths = siblings_;
+  const auto has_weights = [](const RemoteFile& file) {
+    return file.path.ends_with(".safetensors") && !file.path.starts_with("adapter_model");
+  };
+  if (std::any_of(wanted.begin(), wanted.end(), has_weights)) return;
+  const OtherWeights other = other_weights(paths);
+  if (other.files.empty()) {
+    progress_.note(repo.text() + " has no weights: only its other files are pulled");
+    return;
+  }
+  std::string advice = other.advice;
+  if (other.pulled_by_name)
+    advice = "`qwb-pull " + repo.text() + " --include '" + other.files.front() + "'` gets " + advice;
+  throw Error(ErrorKind::unsupported,
+              other.what + " (" + other.files.front() +
+                  (other.files.size() > 1 ? " and " + std::to_string(other.files.size() - 1) + " more" : "") +
+                  ")",
+              repo.text(), advice);
 }
 
 PullPlan Pull::current_plan(bool anew) {

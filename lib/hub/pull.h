@@ -48,13 +48,15 @@ class Pull {
 
   // What run() would do, without writing anything.
   PullPlan plan();
-  // Downloads what is missing; afterwards the wanted files are in folder(), each with the content that the
+  // Downloads what is missing (unsupported, before anything is downloaded, if a model's repository has
+  // weights of other kinds only); afterwards the wanted files are in folder(), each with the content that the
   // Hub named. Throws what HubClient and Downloader throw; `failed` if the disk has no room for it, before
   // anything is downloaded.
   PullPlan run();
 
  private:
   PullPlan ask_hub(bool anew);
+  void refuse_without_weights(const std::vector<RemoteFile>& wanted) const;
   std::optional<PullPlan> from_cache(const std::string& commit, bool lenient) const;
   std::vector<RemoteFile> wanted_files(const std::string& commit, bool anew);
   PullPlan make_plan(const std::string& commit, const std::vector<RemoteFile>& wanted) const;

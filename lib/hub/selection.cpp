@@ -25,6 +25,14 @@ constexpr std::array kCompanions = {"config.json",
                                     "additional_chat_templates/*.jinja",
                                     "quantize_config.json",
                                     "quant_config.json",
+                                    "preprocessor_config.json",
+                                    "processor_config.json",
+                                    "LICENSE*",
+                                    "LICENCE*",
+                                    "NOTICE*",
+                                    "Notice*",
+                                    "USE_POLICY*",
+                                    "COPYING*",
                                     "qwb.json",
                                     "qwb.sums"};
 
@@ -72,6 +80,38 @@ Paths model_weights(const Paths& paths) {
 }
 
 }  // namespace
+
+OtherWeights other_weights(const Paths& paths) {
+  const auto with = [&](std::initializer_list<const char*> patterns) {
+    Paths found;
+    std::copy_if(paths.begin(), paths.end(), std::back_inserter(found), [&](const std::string& path) {
+      return std::any_of(patterns.begin(), patterns.end(), [&](const char* p) { return matches(p, path); });
+    });
+    return found;
+  };
+  constexpr const char* kConvert =
+      "take a repository or revision with safetensors, or convert it with transformers' save_pretrained";
+  OtherWeights other;
+  if (!(other.files = with({"adapter_model*"})).empty()) {
+    other.what = "the repository holds a LoRA adapter, not a model";
+    other.advice = "pull the model it was made for and merge the adapter into it (peft: merge_and_unload)";
+  } else if (!(other.files = with({"*.gguf"})).empty()) {
+    other.what = "the repository has no safetensors; its weights are GGUF files";
+    other.advice = "one of them; then name that file to the tools";
+    other.pulled_by_name = true;
+  } else if (!(other.files = with({"*.bin", "*.pth", "*.pt", "*.ckpt"})).empty()) {
+    other.what = "the repository has no safetensors; its weights are pickled PyTorch files";
+    other.advice = kConvert;
+  } else if (!(other.files = with({"*.safetensors"})).empty()) {
+    other.what = "the repository has no model at its top; its safetensors lie elsewhere";
+    other.advice = "them; then name their folder to the tools";
+    other.pulled_by_name = true;
+  } else if (!(other.files = with({"*.onnx", "*.h5", "*.msgpack"})).empty()) {
+    other.what = "the repository has no safetensors; its weights are of another framework";
+    other.advice = kConvert;
+  }
+  return other;
+}
 
 bool matches(const std::string& pattern, const std::string& path) {
   const std::string full = pattern.ends_with('/') ? pattern + "*" : pattern;

@@ -22,6 +22,14 @@ struct Selection {
 // never .bin, .pth, .onnx, .gguf, original/. Of a data set: all but pictures, scripts and git's own files.
 std::vector<std::string> default_files(RepoKind kind, const std::vector<std::string>& paths);
 
+// The weights that a model's repository has though the tools do not read them or not unasked; no files: none.
+struct OtherWeights {
+  std::string what, advice;
+  std::vector<std::string> files;
+  bool pulled_by_name = false;  // the advice goes on after the command that pulls the first file
+};
+OtherWeights other_weights(const std::vector<std::string>& paths);
+
 bool matches(const std::string& pattern, const std::string& path);
 bool has_wildcard(const std::string& pattern);
 

@@ -88,7 +88,7 @@ TEST(Safetensors, RefusesLies) {
     std::string text;
     const char* said;
   } cases[] = {
-      {"", "0 bytes"},
+      {"", "is empty"},
       {"1234567", "7 bytes"},
       {std::string("\0\0\0\0\0\0\0\x40", 8) + "{}", "claims"},  // 2^62
       {std::string("\xff\xff\xff\xff\xff\xff\xff\xff", 8) + "{}", "claims"},

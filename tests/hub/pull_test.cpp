@@ -74,6 +74,25 @@ TEST_F(PullTest, RevisionsWithSlashes) {
   EXPECT_FALSE(fs::exists(repo() / "refs/main"));
 }
 
+TEST_F(PullTest, RepositoriesWithoutUsableWeights) {
+  const struct {
+    const char *file, *said, *advice;
+  } cases[] = {{"m-Q4_0.gguf", "GGUF", "--include 'm-Q4_0.gguf'"},
+               {"pytorch_model.bin", "pickled", "safetensors"},
+               {"adapter_model.safetensors", "LoRA", "merge"}};
+  for (const auto& test : cases) {
+    const std::string name = std::string("org/") + std::to_string(&test - cases);
+    FakeRepo& repo = hub_->add(name);
+    repo.put("config.json", "{}");
+    repo.put(test.file, "weights");
+    const RunResult result = pull({name});
+    EXPECT_EQ(result.code, 5) << result.err;
+    EXPECT_THAT(result.err, HasSubstr(test.said));
+    EXPECT_THAT(result.err, HasSubstr(test.advice));
+    EXPECT_EQ(pull({name, "--include", "config.json"}).code, 0);
+  }
+}
+
 TEST_F(PullTest, IncludeAndExclude) {
   FakeRepo& model = add_model();
   const Path some = pulled({"org/model", "--include", "*.bin", "--include", "original/"});

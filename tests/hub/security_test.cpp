@@ -231,7 +231,9 @@ TEST_F(Security, HashesThatAreNone) {
   hub_->behave();
   hub_->misbehave(
       {.match = "/revision/", .times = -1, .status = 200, .body = "<html>welcome to the hotel</html>"});
-  EXPECT_EQ(pull({"org/model"}).code, 1);
+  const RunResult portal = pull({"org/model"});
+  EXPECT_EQ(portal.code, 3);
+  EXPECT_THAT(portal.err, HasSubstr("HTML page"));
 }
 
 TEST_F(Security, AnEndlessListing) {
