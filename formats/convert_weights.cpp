@@ -14,6 +14,7 @@ namespace qwb {
 NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out) {
   NarrowScales result;
   std::vector<float> values = read_floats(scales, "scales");
+  ErrorSum sum;
   for (size_t i = 0; i < values.size(); ++i) {
     const float value = values[i];
     float back = value;
@@ -28,9 +29,11 @@ NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out)
     } else if (out != nullptr) {
       store(out + 4 * i, value);
     }
+    if (std::isfinite(back)) sum.add(value, back);
     if (std::isinf(back) && std::isfinite(value)) result.overflow = value;
     if (back != value && result.lossy++ == 0) result.first_lossy = value;
   }
+  result.lost = relative_error({sum});
   return result;
 }
 

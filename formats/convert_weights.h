@@ -12,6 +12,7 @@ struct NarrowScales {
   int64_t lossy = 0;              // scales that lose bits
   float first_lossy = 0;          // one of them
   std::optional<float> overflow;  // a scale that becomes infinite
+  double lost = 0;                // the share of the scales' squares that is lost
 };
 // What happens to scales in `type` (F16, BF16, F32); stores them in `out` unless it is null.
 NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out);

@@ -8,6 +8,7 @@
 #include "formats/gguf_architecture.h"
 #include "formats/gguf_repack.h"
 #include "formats/gguf_tokenizer.h"
+#include "lib/base/half.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/dequantize.h"
@@ -15,6 +16,7 @@
 #include "lib/kernels/simd.h"
 #include "lib/model/config.h"
 #include "lib/tensor/error_sum.h"
+#include "lib/tensor/small_numbers.h"
 
 namespace qwb {
 namespace {
@@ -114,12 +116,6 @@ class Exporter {
   std::vector<Item> items_;
 };
 
-// Tensors of the source that are no part of the model.
-bool is_leftover(const std::string& name) {
-  return name.ends_with("rotary_emb.inv_freq") || name.ends_with(".attn.bias") ||
-         name.ends_with(".attn.masked_bias");
-}
-
 // Embeddings first, then the layers, then what comes after them.
 std::pair<int64_t, std::string> order_of(const std::string& name) {
   if (name.starts_with("blk.")) return {1 + std::stoll(name.substr(4)), name};
@@ -135,7 +131,7 @@ void Exporter::collect() {
     return *place;
   };
   for (const std::string& name : open_.source->names()) {
-    if (is_leftover(name) || (config_.tied_embeddings && name.starts_with("lm_head."))) continue;
+    if (open_.unused.contains(name) || (config_.tied_embeddings && name.starts_with("lm_head."))) continue;
     const GgufName place = place_of(name);
     const TensorView view = *open_.source->find(name);
     view.shape.size() == 2 ? add_matrix(name.substr(0, name.size() - kWeightSuffix.size()), place)
@@ -285,6 +281,39 @@ void decode(GgmlType type, const std::byte* blocks, int64_t count, float* values
               "row");
 }
 
+// Where a block of the type keeps its scale, an f16.
+int64_t scale_offset(GgmlType type) {
+  switch (type) {
+    case GgmlType::q2_k:
+      return 80;
+    case GgmlType::q3_k:
+      return 108;
+    case GgmlType::q6_k:
+      return 208;
+    default:
+      return 0;
+  }
+}
+
+// 4 of "Q4_K".
+double code_bits(GgmlType type) {
+  return ggml_info(type).name[1] - '0';
+}
+
+// What a row lost in blocks whose scales are coarse (lib/tensor/small_numbers.h), and the squares of all.
+ErrorSum lost_to_scales(GgmlType type, const std::byte* blocks, const float* values, const float* decoded,
+                        int64_t count) {
+  const GgmlTypeInfo& info = ggml_info(type);
+  ErrorSum lost;
+  for (int64_t at = 0; at < count; at += info.block, blocks += info.bytes) {
+    const float scale = f16_to_f32(load<uint16_t>(blocks + scale_offset(type)));
+    const ErrorSum block = error_sum(values + at, decoded + at, info.block);
+    lost.norm += block.norm;
+    if (is_coarse_scale(scale, DType::f16, code_bits(type))) lost.error += block.error;
+  }
+  return lost;
+}
+
 // Through f32. The error is summed row by row in f64, so that threads do not change it.
 void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weight) {
   Item& item = items_[index];
@@ -292,7 +321,7 @@ void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weig
   const bool turned = weight.orientation == Orientation::in_out;
   FloatBuffer whole(turned ? weight.out * weight.in : 0);
   if (turned) dequantize(weight, whole.data());
-  std::vector<ErrorSum> errors(static_cast<size_t>(item.report.exact ? 0 : weight.out));
+  std::vector<ErrorSum> errors(static_cast<size_t>(item.report.exact ? 0 : weight.out)), lost(errors.size());
   write_rows(writer, index, [&](int64_t stored, std::byte* out) {
     static thread_local FloatBuffer values, decoded;
     if (values.size() < weight.in) values = FloatBuffer(weight.in), decoded = FloatBuffer(weight.in);
@@ -312,8 +341,18 @@ void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weig
     if (errors.empty()) return;
     decode(type, out, weight.in, decoded.data());
     errors[static_cast<size_t>(row)] = error_sum(values.data(), decoded.data(), weight.in);
+    if (ggml_is_quantized(type))
+      lost[static_cast<size_t>(row)] = lost_to_scales(type, out, values.data(), decoded.data(), weight.in);
   });
   item.report.error = relative_error(errors);
+  if (errors.empty()) return;
+  if (ggml_is_quantized(type)) {
+    require_codes_kept(relative_error(lost), code_bits(type), std::string(ggml_info(type).name),
+                       item.report.source, "keep this tensor in BF16 or F32 (--type bf16)");
+  } else {
+    require_floats_kept(item.report.error, dtype_from_name(ggml_info(type).name).value(), item.report.source,
+                        "choose --type bf16 or f32");
+  }
 }
 
 void Exporter::write_item(GgufWriter& writer, size_t index) {

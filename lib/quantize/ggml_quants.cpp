@@ -128,8 +128,17 @@ void each_block(const GgmlTypeInfo& info, const float* values, int64_t count, st
 }
 
 template <typename Narrow>
-void narrowed(const float* values, int64_t count, Narrow narrow, std::byte* out) {
-  for (int64_t i = 0; i < count; ++i) store<uint16_t>(out + 2 * i, narrow(values[i]));
+void narrowed(const float* values, int64_t count, uint16_t infinity, Narrow narrow, std::byte* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    const uint16_t bits = narrow(values[i]);
+    if ((bits & 0x7fffu) == infinity && std::isfinite(values[i])) {
+      throw Error(
+          ErrorKind::failed,
+          "the value " + std::to_string(values[i]) + " does not fit " + (infinity == 0x7c00 ? "F16" : "BF16"),
+          {}, "keep this tensor in BF16 or F32");
+    }
+    store<uint16_t>(out + 2 * i, bits);
+  }
 }
 
 }  // namespace
@@ -141,9 +150,9 @@ void quantize_ggml(GgmlType type, const float* values, int64_t count, std::byte*
       std::memcpy(blocks, values, static_cast<size_t>(count) * sizeof(float));
       return;
     case GgmlType::f16:
-      return narrowed(values, count, f32_to_f16, blocks);
+      return narrowed(values, count, 0x7c00, f32_to_f16, blocks);
     case GgmlType::bf16:
-      return narrowed(values, count, f32_to_bf16, blocks);
+      return narrowed(values, count, 0x7f80, f32_to_bf16, blocks);
     case GgmlType::q4_0:
       return each_block<to_q4_0>(info, values, count, blocks);
     case GgmlType::q4_1:

@@ -6,6 +6,8 @@
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/simd.h"
+#include "lib/tensor/error_sum.h"
+#include "lib/tensor/small_numbers.h"
 
 namespace qwb {
 namespace {
@@ -79,7 +81,11 @@ void narrow(const float* values, int64_t count, DType type, std::byte* out, cons
 
 Tensor narrow(const std::vector<float>& values, DType type, const Shape& shape, const std::string& where) {
   Tensor tensor(type, shape);
-  narrow(values.data(), static_cast<int64_t>(values.size()), type, tensor.bytes().data(), where);
+  const auto count = static_cast<int64_t>(values.size());
+  narrow(values.data(), count, type, tensor.bytes().data(), where);
+  const std::vector<float> stored = read_floats(tensor.view(), where);
+  require_floats_kept(relative_error({error_sum(values.data(), stored.data(), count)}), type, where,
+                      "choose bf16 or f32");
   return tensor;
 }
 

@@ -9,6 +9,7 @@
 #include "lib/base/parallel.h"
 #include "lib/quantize/block_calibration.h"
 #include "lib/quantize/input_scaling.h"
+#include "lib/quantize/kept_values.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/quantize/output_error.h"
 
@@ -35,7 +36,7 @@ class Worker {
     ModuleTask task = {planned.info, *tensor, moments};
     task.query_key_rows = query_key_rows(model_, planned);
     if (scaling != nullptr) task.folded = scaling->folded_into(planned.info.name);
-    Finished finished{planned.method->quantize(task, planned.settings), {}};
+    Finished finished{quantize_module(*planned.method, task, planned.settings), {}};
     ModuleResult& result = finished.result;
     if (moments != nullptr && !result.output_error) result.output_error = output_error(task, result.tensor);
     ModuleReport& report = finished.report;

@@ -1,6 +1,7 @@
 #include "tools/common/requantize.h"
 
 #include "lib/base/error.h"
+#include "lib/quantize/kept_values.h"
 
 namespace qwb {
 namespace {
@@ -47,7 +48,7 @@ Requantizer make_requantizer(const Method& method, Settings settings, const Pack
     task.info = f32_module(name, out, in);
     const auto size = static_cast<size_t>(out) * static_cast<size_t>(in) * sizeof(float);
     task.weight = {DType::f32, {out, in}, {reinterpret_cast<const std::byte*>(values), size}};
-    return method.quantize(task, settings).tensor;
+    return quantize_module(method, task, settings).tensor;
   };
   return result;
 }
