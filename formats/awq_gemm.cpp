@@ -7,6 +7,7 @@
 #include <cctype>
 
 #include "formats/packing.h"
+#include "formats/quantization_settings.h"
 #include "lib/base/parallel.h"
 
 namespace qwb {
@@ -20,12 +21,56 @@ constexpr std::array<int, 8> kColumnOfNibble = {0, 2, 4, 6, 1, 3, 5, 7};
   throw Error(ErrorKind::failed, what, "AWQ module '" + module + "'", "the checkpoint is damaged");
 }
 
+constexpr char kAwqWhere[] = "quantization_config (AWQ)";
+
+constexpr SettingRule kAwqRules[] = {
+    {"quant_method", ""},
+    {"method", "awq"},
+    {"bits", ""},
+    {"w_bit", ""},
+    {"group_size", ""},
+    {"q_group_size", ""},
+    {"version", ""},
+    {"checkpoint_format", ""},
+    {"format", ""},
+    {"zero_point", ""},
+    {"sym", "-"},
+    {"modules_to_not_convert", ""},
+    {"pack_dtype", "int32|torch.int32"},
+    {"desc_act", "-"},
+    {"act_order", "-"},
+    {"lm_head", ""},
+    {"dynamic", "-"},
+    {"rotation", "-"},
+    {"adapter", "-"},
+    {"backend", "auto|autoawq|legacy_awq|gptqmodel"},
+    {"do_fuse", ""},
+    {"fuse_max_seq_len", ""},
+    {"modules_to_fuse", ""},
+    {"exllama_config", ""},
+    {"meta", ""},
+    {"model_name_or_path", ""},
+    {"model_file_base_name", ""},
+    {"kernel", ""},
+    {"damp_percent", ""},
+    {"damp_auto_increment", ""},
+    {"true_sequential", ""},
+    {"static_groups", ""},
+    {"act_group_aware", ""},
+    {"mse", ""},
+    {"offload_to_disk", ""},
+    {"offload_to_disk_path", ""},
+    {"pack_impl", ""},
+    {"duo_scaling", ""},
+    {"apply_clip", ""},
+};
+
 struct AwqSettings {
   int64_t group_size = 0;  // -1: the row
 };
 
 AwqSettings awq_settings(const Json& settings) {
-  const std::string where = "AWQ settings";
+  const std::string where = kAwqWhere;
   const auto either = [&](const char* key, const char* synonym, int64_t fallback) {
     return json_int(settings, key, where, json_int(settings, synonym, where, fallback));
   };
@@ -281,7 +326,15 @@ class AwqGemm : public PackedFormat {
     return "AWQ, GEMM layout: 4 bits, one group size that divides every row";
   }
   bool matches(const Json& settings) const override {
-    return json_string(settings, "quant_method", "AWQ settings", "") == "awq";
+    return json_string(settings, "quant_method", kAwqWhere, "") == "awq";
+  }
+  void check(const Json& settings) const override {
+    check_settings(settings, kAwqRules, kAwqWhere);
+    awq_settings(settings);
+  }
+  std::optional<bool> quantizes(const Json& settings, const std::string& module) const override {
+    if (!json_has(settings, "modules_to_not_convert")) return true;
+    return !skips_module(settings.at("modules_to_not_convert"), module, kAwqWhere);
   }
   std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
     const AwqSettings known = awq_settings(settings);

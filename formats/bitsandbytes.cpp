@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "formats/packing.h"
+#include "formats/quantization_settings.h"
 #include "lib/tensor/float_tables.h"
 
 namespace qwb {
@@ -14,10 +15,37 @@ namespace {
 
 constexpr std::string_view kScb = ".SCB";
 constexpr std::string_view kState = ".weight.quant_state.bitsandbytes__";
+constexpr char kBnbWhere[] = "quantization_config (bitsandbytes)";
 constexpr int64_t kLargestSide = int64_t{1} << 31;
 
 [[noreturn]] void damaged_bnb(const std::string& what, const std::string& module) {
   throw Error(ErrorKind::failed, what, "bitsandbytes module '" + module + "'", "the checkpoint is damaged");
+}
+
+// The kind of 4-bit floats, the block size and the nesting stand in every module's quant_state, which loaders
+// believe; thresholds and compute types are about the products.
+constexpr SettingRule kBnbRules[] = {
+    {"quant_method", "bitsandbytes"},
+    {"load_in_4bit", ""},
+    {"load_in_8bit", ""},
+    {"_load_in_4bit", ""},
+    {"_load_in_8bit", ""},
+    {"llm_int8_skip_modules", ""},
+    {"modules_to_not_convert", ""},
+    {"llm_int8_threshold", ""},
+    {"llm_int8_enable_fp32_cpu_offload", ""},
+    {"llm_int8_has_fp16_weight", ""},
+    {"bnb_4bit_compute_dtype", ""},
+    {"bnb_4bit_quant_storage", ""},
+    {"bnb_4bit_quant_type", "nf4|fp4"},
+    {"bnb_4bit_use_double_quant", ""},
+    {"bnb_4bit_blocksize", ""},
+    {"version", ""},
+    {"_name_or_path", ""},
+};
+
+bool bnb_flag(const Json& settings, const std::string& key) {
+  return json_bool(settings, key, kBnbWhere, json_bool(settings, "_" + key, kBnbWhere, false));
 }
 
 // What the JSON tensor of a 4-bit module says.
@@ -175,7 +203,19 @@ class Bitsandbytes : public PackedFormat {
     const std::string method = json_string(settings, "quant_method", "bitsandbytes settings", "");
     return method == "bitsandbytes" || (method.empty() && (flag("load_in_4bit") || flag("load_in_8bit")));
   }
-  std::vector<PackedModule> modules(const Checkpoint& files, const Json& /*settings*/) const override {
+  void check(const Json& settings) const override {
+    check_settings(settings, kBnbRules, kBnbWhere);
+    if (bnb_flag(settings, "load_in_4bit") && bnb_flag(settings, "load_in_8bit"))
+      throw Error(ErrorKind::failed, "load_in_4bit and load_in_8bit are both set", kBnbWhere);
+  }
+  std::optional<bool> quantizes(const Json& settings, const std::string& module) const override {
+    for (const char* key : {"llm_int8_skip_modules", "modules_to_not_convert"}) {
+      if (json_has(settings, key) && skips_module(settings.at(key), module, kBnbWhere)) return false;
+    }
+    return true;
+  }
+  std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
+    const bool int8 = bnb_flag(settings, "load_in_8bit"), float4 = bnb_flag(settings, "load_in_4bit");
     std::vector<PackedModule> result;
     for (const std::string& tensor : files.names()) {
       const size_t state = tensor.find(kState);
@@ -186,6 +226,12 @@ class Bitsandbytes : public PackedFormat {
       if (!result.empty() && result.back().name == module_name)
         damaged_bnb("has two quant_states", module_name);
       BnbModule found = find_bnb(files, module_name);
+      const bool is_int8 = found.form.codec == "int8-rows";
+      if (is_int8 ? float4 : int8) {
+        damaged_bnb(
+            fmt::format("config.json says {} bits, and the tensors have {}", int8 ? 8 : 4, is_int8 ? 8 : 4),
+            module_name);
+      }
       result.push_back({module_name, std::move(found.form), std::move(found.tensors)});
     }
     return result;

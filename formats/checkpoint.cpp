@@ -1,7 +1,8 @@
 #include "formats/checkpoint.h"
 
 #include <algorithm>
-#include <set>
+
+#include "lib/base/file_kind.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -101,6 +102,45 @@ void check_shard_name(const std::string& file, const std::string& where) {
   }
 }
 
+[[noreturn]] void refuse_file(const Path& file) {
+  const MappedFile mapped = MappedFile::open(file);
+  const std::string name = file.string();
+  if (file.extension() == ".safetensors") {
+    throw Error(ErrorKind::unsupported, "is a file", name,
+                "give the folder that holds it with config.json: " + file.parent_path().string());
+  }
+  if (const auto kind = foreign_kind(mapped.bytes()))
+    throw Error(ErrorKind::unsupported, kind->what, name, kind->advice);
+  throw Error(ErrorKind::unsupported, "is a file and no GGUF", name,
+              "give the folder that holds config.json and the safetensors files");
+}
+
+bool holds(const std::vector<std::string>& names, std::string_view name) {
+  return std::binary_search(names.begin(), names.end(), name);
+}
+
+// What the adapter was trained on, if its settings tell.
+std::string adapter_base(const Path& folder) {
+  try {
+    const Path file = folder / "adapter_config.json";
+    return json_string(parse_json(read_text(file, 1 << 20), file.string()), "base_model_name_or_path",
+                       file.string(), "");
+  } catch (const Error&) {
+    return {};
+  }
+}
+
+void refuse_adapter(const Path& folder, const std::vector<std::string>& names) {
+  for (const char* file : {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"}) {
+    if (!holds(names, file)) continue;
+    const std::string base = adapter_base(folder);
+    throw Error(ErrorKind::unsupported, "this is a LoRA adapter (" + std::string(file) + "), not a model",
+                folder.string(),
+                "merge it into its base model" + (base.empty() ? "" : " " + base) +
+                    " (peft: merge_and_unload, save_pretrained) and give that folder");
+  }
+}
+
 }  // namespace
 
 std::map<std::string, std::string> parse_shard_index(std::string_view text, const std::string& where) {
@@ -118,10 +158,7 @@ void refuse_folder(const Path& folder) {
   std::error_code error;
   const fs::file_status status = fs::status(folder, error);
   if (!fs::exists(status)) throw Error(ErrorKind::not_found, "no such folder", folder.string());
-  if (!fs::is_directory(status)) {
-    throw Error(ErrorKind::unsupported, "is a file", folder.string(),
-                "give the folder that holds config.json and the safetensors files");
-  }
+  if (!fs::is_directory(status)) refuse_file(folder);
   const auto names = file_names(folder);
   struct Other {
     std::string_view prefix, suffix, what, advice;
@@ -136,16 +173,17 @@ void refuse_folder(const Path& folder) {
       {"consolidated", "", "the weights are in the original consolidated layout", kLayout},
       {"", ".pth", "the weights are pickled PyTorch files", kConvert},
       {"", ".pt", "the weights are pickled PyTorch files", kConvert},
-      {"", ".gguf", "the weights are a GGUF file", kLayout},
+      {"", ".gguf", "the weights are a GGUF file", "name the GGUF file itself"},
       {"", ".onnx", "the weights are an ONNX graph", kLayout},
       {"tf_model", ".h5", "the weights are TensorFlow files", kConvert},
       {"flax_model", ".msgpack", "the weights are Flax files", kConvert},
-      {"adapter_model", ".safetensors", "this is an adapter, not a model",
-       "give the model's folder; the adapter goes beside it"},
+      {"tf_model", ".ckpt", "the weights are TensorFlow files", kConvert},
+      {"mlx_model", "", "the weights are MLX files", kLayout},
       {"model-", ".safetensors", "shards without model.safetensors.index.json",
        "the download is incomplete: fetch the index"},
       {"", ".safetensors", "no model.safetensors", kLayout},
   };
+  refuse_adapter(folder, names);
   for (const Other& other : kOthers) {
     for (const auto& name : names) {
       if (starts_with(name, other.prefix) && ends_with(name, other.suffix)) {
@@ -154,8 +192,15 @@ void refuse_folder(const Path& folder) {
       }
     }
   }
-  throw Error(ErrorKind::not_found, "no model.safetensors and no model.safetensors.index.json",
-              folder.string(), "the download may be incomplete");
+  if (names.empty())
+    throw Error(ErrorKind::not_found, "the folder is empty: no model.safetensors", folder.string());
+  const bool config = holds(names, "config.json");
+  throw Error(ErrorKind::not_found,
+              std::string(config ? "" : "no config.json, ") +
+                  "no model.safetensors and no model.safetensors.index.json",
+              folder.string(),
+              config ? "the download may be incomplete; qwb-pull gets a whole model"
+                     : "name the folder of a Hugging Face checkpoint or a .gguf file");
 }
 
 std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
@@ -203,16 +248,41 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
       }
     }
   }
-  for (const auto& [tensor, file] : listed) {
-    const auto it = checkpoint->index_.find(tensor);
-    if (it == checkpoint->index_.end() ||
-        checkpoint->files_[it->second.first].mapped().path().filename() != file) {
-      throw Error(ErrorKind::failed,
-                  "tensor '" + tensor + "' is not in " + file + ", where the index puts it", folder.string(),
-                  "the index and the shards do not belong together; fetch both again");
-    }
-  }
+  checkpoint->note_stale_entries(listed);
+  if (!single) checkpoint->note_extra_shards(shards);
   return checkpoint;
+}
+
+// Loaders read the shards and believe what they hold, not the index: an entry that no shard has is left over
+// from something that was taken out. Whether the model needs it is for check_model() to say.
+void Checkpoint::note_stale_entries(const std::map<std::string, std::string>& listed) {
+  std::vector<std::string> stale;
+  for (const auto& [tensor, file] : listed) {
+    if (!index_.contains(tensor)) stale.push_back(tensor);
+  }
+  if (stale.empty()) return;
+  notes_.push_back(std::string(kIndex) + " names " + named_tensors(stale) +
+                   " that no shard holds: left out, as transformers does");
+}
+
+// As transformers: a shard that the index does not name is no part of the model.
+void Checkpoint::note_extra_shards(const std::set<std::string>& shards) {
+  std::vector<std::string> extra;
+  for (const std::string& name : file_names(folder_)) {
+    if (starts_with(name, "model-") && ends_with(name, ".safetensors") && !shards.contains(name))
+      extra.push_back(name);
+  }
+  if (extra.empty()) return;
+  notes_.push_back("the index does not name " + extra.front() +
+                   (extra.size() > 1 ? " and " + std::to_string(extra.size() - 1) + " more files" : "") +
+                   ": left out, as transformers does");
+}
+
+std::string named_tensors(const std::vector<std::string>& names) {
+  constexpr size_t kNamed = 3;
+  std::string text = names.size() == 1 ? "a tensor (" : std::to_string(names.size()) + " tensors (";
+  for (size_t i = 0; i < std::min(names.size(), kNamed); ++i) text += (i == 0 ? "" : ", ") + names[i];
+  return text + (names.size() > kNamed ? ", ...)" : ")");
 }
 
 std::optional<TensorView> Checkpoint::find(const std::string& name) const {

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,8 @@ class ModelSource : public TensorSource {
   // File name -> text of the companion files (tokenizer.json, ...) if the format holds them inside; null if
   // they lie beside the weights.
   virtual const std::map<std::string, std::string>* companions() const { return nullptr; }
+  // What was left out of the files or set right while they were read, a sentence each.
+  virtual std::vector<std::string> notes() const { return {}; }
 };
 
 // The hash that `compute` gives, or what the memo folder (if any) remembers of it for the model at `path`;
@@ -50,8 +53,9 @@ std::string tensor_digest(const TensorSource& source, const TensorView& view);
 
 class Checkpoint : public ModelSource {
  public:
-  // Maps the files and checks their headers; reads no tensor. Throws not_found (no such folder, no
-  // config.json, a missing shard), unsupported (weights in another format, by name) or `failed` (damage).
+  // Maps the files and checks their headers; reads no tensor. An index may name tensors that no shard has and
+  // leave shards unnamed: notes() tells. Throws not_found (no such folder, no config.json, a missing shard),
+  // unsupported (weights in another format, by name) or `failed` (damage).
   static std::shared_ptr<const Checkpoint> open(const Path& folder);
 
   std::optional<TensorView> find(const std::string& name) const override;
@@ -62,6 +66,7 @@ class Checkpoint : public ModelSource {
   const Path& folder() const { return folder_; }
   const Json& config() const { return config_; }
   int64_t weight_bytes() const override;
+  std::vector<std::string> notes() const override { return notes_; }
   const std::vector<SafetensorsFile>& files() const { return files_; }
 
   // XXH3-128 (hex) of what the model is: config.json's meaning and every tensor's name, type, shape and
@@ -72,17 +77,25 @@ class Checkpoint : public ModelSource {
 
  private:
   std::string compute_hash() const;
+  void note_stale_entries(const std::map<std::string, std::string>& listed);
+  void note_extra_shards(const std::set<std::string>& shards);
 
   Path folder_;
   Json config_;
   std::vector<SourceFile> source_files_;  // looked at before they were opened
   std::vector<SafetensorsFile> files_;
   std::map<std::string, std::pair<size_t, size_t>> index_;  // tensor -> file, entry
+  std::vector<std::string> notes_;
 };
 
-// Files beside the weights that an artifact takes over unchanged (tokenizer, chat template, generation
-// settings), sorted names.
+// "a tensor (x)", "5 tensors (x, y, z, ...)".
+std::string named_tensors(const std::vector<std::string>& names);
+
+// Files beside the weights that an artifact and every converted folder take over unchanged (tokenizer, chat
+// templates, also those of additional_chat_templates/, generation settings, licences), sorted names.
 std::vector<std::string> companion_files(const Path& folder);
+// Those of them that are about rights: LICENSE, NOTICE, USE_POLICY and the like.
+std::vector<std::string> legal_files(const Path& folder);
 // Turns a folder that this reader cannot open into the clearest error about what is there instead.
 [[noreturn]] void refuse_folder(const Path& folder);
 

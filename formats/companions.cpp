@@ -1,6 +1,7 @@
 #include "formats/companions.h"
 
 #include "formats/checkpoint.h"
+#include "formats/sharded_writer.h"
 #include "lib/base/hash.h"
 
 namespace qwb {
@@ -17,11 +18,25 @@ const std::map<std::string, std::string>* inner_companions(const OpenModel& open
 }  // namespace
 
 std::map<std::string, std::string> companion_texts(const OpenModel& open) {
-  if (const auto* inner = inner_companions(open)) return *inner;
   std::map<std::string, std::string> texts;
+  if (const auto* inner = inner_companions(open)) {
+    texts = *inner;
+    std::error_code ignored;
+    if (!std::filesystem::is_directory(open.folder, ignored)) return texts;
+    for (const std::string& name : legal_files(open.folder))
+      texts.emplace(name, read_text(open.folder / name, kMaxCompanion));
+    return texts;
+  }
   for (const std::string& name : companion_files(open.folder))
     texts.emplace(name, read_text(open.folder / name, kMaxCompanion));
   return texts;
+}
+
+void write_companions(const OpenModel& open, const Path& folder) {
+  for (const auto& [name, content] : companion_texts(open)) {
+    std::filesystem::create_directories((folder / name).parent_path());
+    write_file(folder / name, content);
+  }
 }
 
 std::optional<std::string> companion_text(const OpenModel& open, const std::string& name) {

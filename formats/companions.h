@@ -13,6 +13,8 @@ namespace qwb {
 
 // File name -> text, of all companion files (checkpoint.h says which).
 std::map<std::string, std::string> companion_texts(const OpenModel& open);
+// Writes them into a folder that has none of them yet.
+void write_companions(const OpenModel& open, const Path& folder);
 // One of them.
 std::optional<std::string> companion_text(const OpenModel& open, const std::string& name);
 // XXH3-128 (hex) of all names and texts.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "formats/quantization_settings.h"
 #include "lib/base/parallel.h"
 
 namespace qwb {
@@ -18,52 +19,156 @@ constexpr uint64_t kLargestBlock = uint64_t{1} << 31;
               "the checkpoint is damaged");
 }
 
-void add_scheme(const Json& weights, CompressedSettings& settings) {
-  const std::string where = "compressed-tensors weights";
-  if (json_string(weights, "type", where, "int") != "int") {
-    throw Error(ErrorKind::unsupported, "weights of type '" + json_string(weights, "type", where) + "'",
-                where, "integers are read");
+constexpr SettingRule kCompressedRules[] = {
+    {"quant_method", "compressed-tensors"},
+    {"format", "pack-quantized|int-quantized|naive-quantized|mixed-precision"},
+    {"config_groups", ""},
+    {"ignore", ""},
+    {"quantization_status", "compressed"},
+    {"global_compression_ratio", ""},
+    {"version", ""},
+    {"run_compressed", ""},
+    {"dequantize", ""},
+    {"use_optimized_inference", ""},
+    {"kv_cache_scheme", "-"},
+    {"transform_config", ""},
+    {"sparsity_config", ""},
+};
+constexpr SettingRule kSchemeRules[] = {
+    {"targets", ""},
+    {"weights", ""},
+    {"input_activations", ""},
+    {"output_activations", "-"},
+    {"format", "pack-quantized|int-quantized|naive-quantized"},
+};
+constexpr SettingRule kWeightRules[] = {
+    {"num_bits", ""},    {"type", "int"},
+    {"symmetric", ""},   {"strategy", "tensor|channel|group|block"},
+    {"group_size", ""},  {"block_structure", ""},
+    {"dynamic", "-"},    {"actorder", "group|weight|static|dynamic|true"},
+    {"observer", ""},    {"observer_kwargs", ""},
+    {"scale_dtype", ""}, {"zp_dtype", ""},
+    {"is_mse", ""},
+};
+
+void read_block(const Json& weights, CompressedScheme& scheme) {
+  if (!json_has(weights, "block_structure")) return;
+  const Json& block = weights.at("block_structure");
+  const auto is_size = [](const Json& size) {
+    return size.is_number_unsigned() && size.get<uint64_t>() >= 1 && size.get<uint64_t>() <= kLargestBlock;
+  };
+  if (!block.is_array() || block.size() != 2 || !is_size(block[0]) || !is_size(block[1]))
+    throw Error(ErrorKind::failed, "block_structure must be two sizes", kCompressedWhere);
+  scheme.block_rows = block[0].get<int64_t>();
+  scheme.block_columns = block[1].get<int64_t>();
+}
+
+std::vector<std::string> name_list(const Json& settings, const char* key) {
+  std::vector<std::string> names;
+  if (!json_has(settings, key)) return names;
+  const Json& list = settings.at(key);
+  const auto is_text = [](const Json& entry) { return entry.is_string(); };
+  if (!list.is_array() || !std::all_of(list.begin(), list.end(), is_text))
+    throw Error(ErrorKind::failed, std::string("'") + key + "' must be a list of names", kCompressedWhere);
+  for (const Json& entry : list) names.push_back(entry.get<std::string>());
+  return names;
+}
+
+void add_scheme(const std::string& name, const Json& group, CompressedSettings& settings) {
+  const std::string where = std::string(kCompressedWhere) + ": " + name;
+  check_settings(group, kSchemeRules, where);
+  settings.quantizes_activations = settings.quantizes_activations || json_has(group, "input_activations");
+  if (!json_has(group, "weights")) return;
+  const Json& weights = group.at("weights");
+  check_settings(weights, kWeightRules, where + ": weights");
+  CompressedScheme scheme;
+  scheme.group = name;
+  scheme.targets = name_list(group, "targets");
+  scheme.bits = json_int(weights, "num_bits", where, 8);
+  if (scheme.bits < 2 || scheme.bits > 8)
+    throw Error(ErrorKind::unsupported, fmt::format("{} bits", scheme.bits), where);
+  scheme.symmetric = json_bool(weights, "symmetric", where, true);
+  scheme.strategy = json_string(weights, "strategy", where, "");
+  scheme.group_size = json_int(weights, "group_size", where, 0);
+  read_block(weights, scheme);
+  settings.schemes.push_back(std::move(scheme));
+}
+
+// {} and an object whose only content is the name of a dense format mean nothing.
+void refuse_beside_weights(const Json& settings) {
+  if (json_has(settings, "transform_config") && !is_unset(settings.at("transform_config"))) {
+    const Json& transforms = settings.at("transform_config");
+    if (!json_has(transforms, "config_groups") || !is_unset(transforms.at("config_groups"))) {
+      throw Error(
+          ErrorKind::unsupported,
+          "transform_config: the inputs of modules are transformed at run time, which this build does not do",
+          kCompressedWhere, "take a model without transforms, or the original");
+    }
   }
-  const int64_t bits = json_int(weights, "num_bits", where, 8);
-  if (bits < 2 || bits > 8) throw Error(ErrorKind::unsupported, fmt::format("{} bits", bits), where);
-  settings.bits.push_back(bits);
-  if (json_has(weights, "group_size")) settings.group_sizes.push_back(json_int(weights, "group_size", where));
-  if (json_has(weights, "block_structure")) {
-    const Json& block = weights.at("block_structure");
-    const auto is_size = [](const Json& size) {
-      return size.is_number_unsigned() && size.get<uint64_t>() >= 1 && size.get<uint64_t>() <= kLargestBlock;
-    };
-    if (!block.is_array() || block.size() != 2 || !is_size(block[0]) || !is_size(block[1]))
-      throw Error(ErrorKind::failed, "block_structure must be two sizes", where);
-    settings.block_rows = block[0].get<int64_t>();
-    settings.block_columns = block[1].get<int64_t>();
-  }
+  if (!json_has(settings, "sparsity_config") || is_unset(settings.at("sparsity_config"))) return;
+  const std::string format =
+      json_string(settings.at("sparsity_config"), "format", kCompressedWhere, "of no known format");
+  if (format != "dense")
+    throw Error(ErrorKind::unsupported, "sparsity_config: weights are stored sparse (" + format + ")",
+                kCompressedWhere, "take a model that is stored dense");
+}
+
+bool targets_module(const std::string& target, const std::string& module) {
+  if (target.starts_with("re:")) return python_match(target.substr(3), module, kCompressedWhere);
+  return target == module;
 }
 
 }  // namespace
 
+bool CompressedSettings::ignores(const std::string& module) const {
+  return std::any_of(ignored.begin(), ignored.end(),
+                     [&](const std::string& target) { return targets_module(target, module); });
+}
+
+const CompressedScheme& CompressedSettings::scheme(const std::string& module) const {
+  const auto with = [&](auto means) -> const CompressedScheme* {
+    for (const CompressedScheme& scheme : schemes) {
+      if (std::any_of(scheme.targets.begin(), scheme.targets.end(), means)) return &scheme;
+    }
+    return nullptr;
+  };
+  if (const auto* named = with([&](const std::string& target) { return target == module; })) return *named;
+  if (const auto* matched = with([&](const std::string& target) {
+        return target.starts_with("re:") && targets_module(target, module);
+      }))
+    return *matched;
+  if (const auto* classes =
+          with([](const std::string& target) { return target == "Linear" || target == "LinearBase"; }))
+    return *classes;
+  if (const auto* embeddings = with([&](const std::string& target) { return target == "Embedding"; });
+      embeddings != nullptr && module.find("embed") != std::string::npos)
+    return *embeddings;
+  throw Error(ErrorKind::failed, "is quantized, and no group of the quantization_config means it", module,
+              "config.json does not belong to these tensors");
+}
+
 CompressedSettings compressed_settings(const Json& settings) {
-  const std::string where = "compressed-tensors settings";
-  static constexpr std::array<std::string_view, 4> kRead = {"pack-quantized", "int-quantized",
-                                                            "naive-quantized", "mixed-precision"};
-  const std::string format = json_string(settings, "format", where, "pack-quantized");
-  if (std::find(kRead.begin(), kRead.end(), format) == kRead.end()) {
-    throw Error(ErrorKind::unsupported, "compressed-tensors format '" + format.substr(0, 40) + "'", where,
-                "pack-quantized, int-quantized and naive-quantized are read");
-  }
   CompressedSettings result;
+  check_settings(settings, kCompressedRules, kCompressedWhere);
+  refuse_beside_weights(settings);
   if (!json_has(settings, "config_groups") || !settings.at("config_groups").is_object())
-    throw Error(ErrorKind::failed, "no config_groups", where);
+    throw Error(ErrorKind::failed, "no config_groups", kCompressedWhere);
   for (const auto& [name, group] : settings.at("config_groups").items()) {
-    if (group.is_object() && json_has(group, "weights")) add_scheme(group.at("weights"), result);
+    if (!group.is_object()) {
+      throw Error(ErrorKind::unsupported,
+                  "the group '" + name.substr(0, 40) + "' is a list of targets of a preset scheme",
+                  kCompressedWhere, "save the model anew with a current compressed-tensors");
+    }
+    add_scheme(name, group, result);
   }
-  if (result.bits.empty()) throw Error(ErrorKind::unsupported, "no group with weights", where);
+  if (result.schemes.empty()) throw Error(ErrorKind::unsupported, "no group with weights", kCompressedWhere);
+  result.ignored = name_list(settings, "ignore");
   return result;
 }
 
 CompressedReader::CompressedReader(const Checkpoint& files, const CompressedSettings& settings,
                                    std::string name)
-    : files_(files), settings_(settings), name_(std::move(name)) {
+    : files_(files), scheme_(settings.scheme(name)), name_(std::move(name)) {
   packed_ = files.find(name_ + std::string(kPacked)).has_value();
   packed_ ? find_packed() : find_bytes();
   find_scales();
@@ -128,21 +233,22 @@ void CompressedReader::find_packed() {
   in_ = load<int64_t>(shape.bytes.data() + 8);
   if (in_ < 1 || in_ > int64_t{1} << 31 || out_ != codes_.shape[0])
     damaged_ct("weight_shape does not fit weight_packed", name_);
-  for (const int64_t bits : settings_.bits) {
-    const bool dense = ceil_div(in_ * bits, 32) == codes_.shape[1];
-    if (!dense && old_width(bits) != codes_.shape[1]) continue;
-    bits_ = static_cast<int>(bits);
-    straddling_ = dense;
-    return;
+  const bool dense = ceil_div(in_ * scheme_.bits, 32) == codes_.shape[1];
+  if (!dense && old_width(scheme_.bits) != codes_.shape[1]) {
+    damaged_ct(fmt::format(
+                   "weight_packed has {} words a row, and {} inputs of {} bits, as config.json says, need {}",
+                   codes_.shape[1], in_, scheme_.bits, ceil_div(in_ * scheme_.bits, 32)),
+               name_);
   }
-  damaged_ct("weight_packed has another width than its shape and the config's bits give", name_);
+  bits_ = static_cast<int>(scheme_.bits);
+  straddling_ = dense;
 }
 
 void CompressedReader::find_bytes() {
   codes_ = packed_tensor_of(files_, name_ + ".weight", DType::i8, 2);
   out_ = codes_.shape[0];
   in_ = codes_.shape[1];
-  bits_ = static_cast<int>(*std::max_element(settings_.bits.begin(), settings_.bits.end()));
+  bits_ = static_cast<int>(scheme_.bits);
 }
 
 void CompressedReader::find_scales() {
@@ -160,33 +266,32 @@ void CompressedReader::find_scales() {
   } else {
     damaged_ct("weight_scale has the shape " + shape_text(shape), name_);
   }
-  group_size_ = groups_ == 1 ? in_ : 0;
-  std::vector<int64_t> sizes = settings_.group_sizes;
-  if (settings_.block_columns > 0) sizes.push_back(settings_.block_columns);
-  // Of several sizes in the config that give this number of groups the one that divides the row.
-  std::stable_partition(sizes.begin(), sizes.end(),
-                        [&](int64_t size) { return size > 0 && in_ % size == 0; });
-  sizes.push_back(ceil_div(in_, groups_));
-  for (const int64_t size : sizes) {
-    if (group_size_ == 0 && size > 0 && size <= in_ && ceil_div(in_, size) == groups_) group_size_ = size;
+  const bool blocked = scheme_.strategy == "block" || (scheme_.strategy.empty() && scheme_.block_columns > 0);
+  const bool by_row = scheme_.strategy == "tensor" || scheme_.strategy == "channel";
+  const int64_t told = by_row ? 0 : blocked ? scheme_.block_columns : scheme_.group_size;
+  group_size_ = told < 1 ? in_ : std::min(told, in_);
+  if (ceil_div(in_, group_size_) != groups_) {
+    damaged_ct(fmt::format("config.json says groups of {}, and weight_scale has {} groups over {} inputs",
+                           group_size_, groups_, in_),
+               name_);
   }
-  if (group_size_ == 0) damaged_ct(fmt::format("{} groups do not cover {} inputs", groups_, in_), name_);
 }
 
 bool CompressedReader::is_blocked(const Shape& shape) const {
-  return settings_.block_rows > 0 && settings_.block_columns > 0 &&
-         shape[0] == ceil_div(out_, settings_.block_rows) &&
-         shape[1] == ceil_div(in_, settings_.block_columns);
+  return scheme_.block_rows > 0 && scheme_.block_columns > 0 &&
+         shape[0] == ceil_div(out_, scheme_.block_rows) && shape[1] == ceil_div(in_, scheme_.block_columns);
 }
 
 int64_t CompressedReader::scale_row(int64_t o) const {
   if (scales_.count() == 1) return 0;
-  return scales_.shape[0] == out_ ? o : o / settings_.block_rows;
+  return scales_.shape[0] == out_ ? o : o / scheme_.block_rows;
 }
 
 void CompressedReader::find_zeros() {
   const std::string name = name_ + ".weight_zero_point";
   const auto stored = files_.find(name);
+  if (!stored && !scheme_.symmetric)
+    damaged_ct("weight_zero_point is missing, and config.json says asymmetric", name_);
   if (!stored) return;
   const int middle = 1 << (bits_ - 1);
   CodeMatrix zeros(out_, groups_);
@@ -206,7 +311,10 @@ void CompressedReader::find_zeros() {
       }
     }
   }
-  if (!zeros.all(static_cast<uint8_t>(middle))) zeros_ = std::move(zeros);
+  if (zeros.all(static_cast<uint8_t>(middle))) return;
+  if (scheme_.symmetric)
+    damaged_ct("config.json says symmetric, and the zero points are not in the middle of the grid", name_);
+  zeros_ = std::move(zeros);
 }
 
 int64_t CompressedReader::zero_words() const {

@@ -14,15 +14,32 @@ namespace qwb {
 // Every module has a tensor of this ending.
 inline constexpr std::string_view kCompressedScale = ".weight_scale";
 
-// The bits of a module come from the config's groups. Names are not matched against their patterns: the
-// shapes tell which of the bits that occur it can be, and the group size is inputs over scales.
-struct CompressedSettings {
-  std::vector<int64_t> bits;
-  std::vector<int64_t> group_sizes;
+inline constexpr char kCompressedWhere[] = "quantization_config (compressed-tensors)";
+
+// One group of the config: which modules it means, and how they are stored.
+struct CompressedScheme {
+  std::string group;
+  std::vector<std::string> targets;
+  int64_t bits = 8;
+  bool symmetric = true;
+  std::string strategy;    // "tensor", "channel", "group", "block"; empty: group_size tells
+  int64_t group_size = 0;  // 0: none told
   int64_t block_rows = 0, block_columns = 0;
 };
 
-// Throws unsupported for other formats and types than integers, `failed` for settings that say nothing.
+struct CompressedSettings {
+  std::vector<CompressedScheme> schemes;
+  std::vector<std::string> ignored;
+  bool quantizes_activations = false;
+
+  bool ignores(const std::string& module) const;
+  // The scheme of a module: exact names come before patterns ("re:..."), these before classes ("Linear").
+  // Throws `failed` if there is none.
+  const CompressedScheme& scheme(const std::string& module) const;
+};
+
+// Throws unsupported for other formats and types than integers, and for what would change the results beside
+// the weights (transforms, a quantized KV cache, sparsity); `failed` for settings that say nothing.
 CompressedSettings compressed_settings(const Json& settings);
 
 // One module: its tensors, found and checked against each other. Throws `failed`, naming the module.
@@ -52,7 +69,7 @@ class CompressedReader {
   Tensor spread_scales() const;
 
   const Checkpoint& files_;
-  const CompressedSettings& settings_;
+  const CompressedScheme& scheme_;
   std::string name_;
   bool packed_ = false, straddling_ = true, scattered_ = false;
   int64_t out_ = 0, in_ = 0, groups_ = 0, group_size_ = 0;

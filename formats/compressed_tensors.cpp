@@ -24,6 +24,15 @@ class CompressedTensors : public PackedFormat {
   bool matches(const Json& settings) const override {
     return packed() && json_string(settings, "quant_method", "settings", "") == "compressed-tensors";
   }
+  void check(const Json& settings) const override { compressed_settings(settings); }
+  std::optional<bool> quantizes(const Json& settings, const std::string& module) const override {
+    return !compressed_settings(settings).ignores(module);
+  }
+  std::vector<std::string> notes(const Json& settings) const override {
+    if (!compressed_settings(settings).quantizes_activations) return {};
+    return {
+        "config.json quantizes activations too (input_activations): here the weights alone are quantized"};
+  }
   std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
     const CompressedSettings known = compressed_settings(settings);
     std::vector<PackedModule> result;

@@ -129,22 +129,4 @@ std::string Checkpoint::compute_hash() const {
   return hasher.hex();
 }
 
-std::vector<std::string> companion_files(const Path& folder) {
-  static constexpr std::array<const char*, 5> kNames = {"generation_config.json", "special_tokens_map.json",
-                                                        "added_tokens.json", "vocab.json", "merges.txt"};
-  std::vector<std::string> result;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    const std::string name = it->path().filename().string();
-    const bool wanted = std::find(kNames.begin(), kNames.end(), name) != kNames.end() ||
-                        name.rfind("tokenizer", 0) == 0 || name.rfind("chat_template", 0) == 0;
-    std::error_code ignored;
-    if (wanted && !is_temporary_name(name) && fs::is_regular_file(it->path(), ignored))
-      result.push_back(name);
-  }
-  if (error) throw system_error("cannot list", folder.string(), error.value());
-  std::sort(result.begin(), result.end());
-  return result;
-}
-
 }  // namespace qwb

@@ -15,6 +15,8 @@
 #include "formats/qwb.h"
 #include "formats/sharded_writer.h"
 #include "lib/base/interrupt.h"
+#include "lib/tensor/error_sum.h"
+#include "lib/tensor/small_numbers.h"
 
 namespace qwb {
 namespace {
@@ -23,6 +25,7 @@ using How = ConvertedModule::How;
 using Role = TargetModule::Role;
 
 constexpr size_t kNamedRefusals = 3;
+constexpr char kWiderFloats[] = "choose --dtype bf16 or f32";
 
 std::string dtype_config_name(DType type) {
   if (type == DType::f32) return "float32";
@@ -168,6 +171,11 @@ bool Conversion::decide_scales(ConvertedModule& module, std::string& reason) {
     reason = fmt::format("has the scale {}, which overflows {}", *narrowed.overflow, dtype_name(*type));
     return false;
   }
+  const double bits = target.form.code_bits();
+  if (narrowed.lost > tolerated_code_loss(bits)) {
+    reason = fmt::format("has scales that underflow {} ({}, say)", dtype_name(*type), narrowed.first_lossy);
+    return false;
+  }
   if (narrowed.lossy > 0) {
     reason = fmt::format("has {} of {} scales that {} does not hold exactly ({}, say)", narrowed.lossy,
                          scales.count(), dtype_name(*type), narrowed.first_lossy);
@@ -291,7 +299,10 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
   module.target.form = weight_form(loaded.weight);
   outgoing->tensors = words ? format.write_words(target, loaded.weight, settings_)
                             : format.write(target, loaded.weight, settings_);
-  if (module.how == How::plain) module.error = weight_distance(original, nullptr, target.dtype);
+  if (module.how == How::plain) {
+    module.error = weight_distance(original, nullptr, target.dtype);
+    require_floats_kept(module.error, target.dtype, target.name, kWiderFloats);
+  }
   return std::async(std::launch::async, [this, outgoing, &writer] {
     for (const auto& [name, view] : outgoing->tensors.views) writer.put_part(name, 0, view.bytes);
     for (const auto& [name, view] : weight_parts(outgoing->original)) source_.source->release(view);
@@ -303,6 +314,7 @@ void Conversion::write_plain(const std::string& name, ShardedWriter& writer) con
   const DType type = stored_type(view);
   if (type == view.dtype) return writer.copy(name, *source_.source);
   constexpr int64_t kValues = int64_t{1} << 20;
+  std::vector<ErrorSum> errors;
   for (int64_t at = 0; at < view.count(); at += kValues) {
     check_interrupt();
     const int64_t count = std::min(kValues, view.count() - at);
@@ -310,13 +322,18 @@ void Conversion::write_plain(const std::string& name, ShardedWriter& writer) con
     read_floats(view, at, count, values.data(), name);
     std::vector<std::byte> bytes(static_cast<size_t>(count * dtype_size(type)));
     narrow_floats(values.data(), count, type, bytes.data(), name);
+    FloatBuffer stored(count);
+    read_floats({type, {count}, bytes}, 0, count, stored.data(), name);
+    errors.push_back(error_sum(values.data(), stored.data(), count));
     writer.put_part(name, at * dtype_size(type), bytes);
   }
+  require_floats_kept(relative_error(errors), type, name, kWiderFloats);
 }
 
 Json Conversion::config() const {
   Json config = source_.config;
   config.erase("quantization_config");
+  config.erase("compression_config");
   if (options_.dtype || target_.name() == "huggingface") {
     const char* key = json_has(config, "dtype") ? "dtype" : "torch_dtype";
     config[key] = dtype_config_name(model_dtype_);
@@ -382,7 +399,7 @@ void Conversion::write(const Path& folder, Progress& progress) {
   writer.finish();
   progress.end();
   write_file(pending.path() / "config.json", json_text(config()));
-  for (const auto& [name, content] : companion_texts(source_)) write_file(pending.path() / name, content);
+  write_companions(source_, pending.path());
   target_.finish(pending.path(), settings_, record());
   if (!pending.commit(options_.replace))
     throw Error(ErrorKind::usage, "the folder exists", folder.string(), "choose another one or add --force");

@@ -136,6 +136,8 @@ class GgufFile {
 // there is none; throws usage, naming them, if there are several models. Projectors ("mmproj...") do not
 // count.
 std::optional<Path> gguf_in_folder(const Path& folder);
+// Whether the file begins as a GGUF does, or its name says so.
+bool is_gguf_file(const Path& path);
 
 // Writes one file whose metadata and tensors are all declared up front. Memory: the header and the caller's
 // pieces. Not finished: the file is removed.

@@ -124,6 +124,15 @@ int64_t GgufFile::file_bytes() const {
   return total;
 }
 
+bool is_gguf_file(const Path& path) {
+  if (path.extension() == kSuffix) return true;
+  try {
+    return as_text(MappedFile::open(path).bytes()).starts_with("GGUF");
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 std::optional<Path> gguf_in_folder(const Path& folder) {
   std::map<std::string, std::string> models;  // stem -> first file
   std::error_code error;

@@ -102,6 +102,14 @@ std::optional<TensorView> GgufModel::find(const std::string& name) const {
   return rearranged(name, it->second).view();
 }
 
+std::optional<PartSpec> GgufModel::describe(const std::string& name) const {
+  const auto it = plain_.find(name);
+  if (it == plain_.end()) return std::nullopt;
+  Shape shape = it->second.tensor->shape;
+  if (it->second.layout == GgufLayout::transposed) std::swap(shape.front(), shape.back());
+  return PartSpec{name, plain_dtype(it->second.tensor->type), shape};
+}
+
 const Tensor& GgufModel::rearranged(const std::string& name, const Entry& entry) const {
   const std::lock_guard lock(mutex_);
   const auto known = copies_.find(name);

@@ -26,6 +26,7 @@ class GgufModel : public ModelSource {
   static std::shared_ptr<const GgufModel> open(const Path& path);
 
   std::optional<TensorView> find(const std::string& name) const override;
+  std::optional<PartSpec> describe(const std::string& name) const override;
   std::vector<std::string> names() const override;
   std::optional<Weight> quantized(const std::string& module) const override;
   std::vector<std::string> quantized_modules() const override;

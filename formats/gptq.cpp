@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "formats/gptq_settings.h"
 #include "formats/packing.h"
 #include "formats/sharded_writer.h"
 
@@ -46,34 +47,10 @@ Tensor shifted_zeros(const TensorView& words, int bits, int64_t columns, bool up
   return result;
 }
 
-struct GptqSettings {
-  int64_t bits = 0;        // of most modules
-  int64_t group_size = 0;  // -1: the row
-  bool v2 = false;
-};
-
-GptqSettings gptq_settings(const Json& settings) {
-  const std::string where = "GPTQ settings";
-  const auto synonym = [&](std::initializer_list<const char*> keys, int64_t fallback) {
-    for (const char* key : keys) {
-      if (json_has(settings, key)) return json_int(settings, key, where);
-    }
-    return fallback;
-  };
-  const std::string format =
-      json_string(settings, "checkpoint_format", where, json_string(settings, "format", where, "gptq"));
-  if (format != "gptq" && format != "gptq_v2") {
-    throw Error(ErrorKind::unsupported, "GPTQ checkpoint format '" + format.substr(0, 40) + "'", where,
-                "gptq and gptq_v2 are read; convert it with the library that wrote it");
-  }
-  return {synonym({"bits", "w_bit", "wbits"}, 4), synonym({"group_size", "q_group_size"}, 128),
-          format == "gptq_v2"};
-}
-
 class GptqReader {
  public:
-  GptqReader(const Checkpoint& files, const GptqSettings& settings, std::string name)
-      : files_(files), settings_(settings), name_(std::move(name)) {
+  GptqReader(const Checkpoint& files, const Json& settings, std::string name)
+      : files_(files), settings_(gptq_settings(settings, name)), name_(std::move(name)) {
     const auto qweight = files.find(name_ + ".qweight"), scales = files.find(name_ + ".scales");
     if (!qweight || !scales) damaged_gptq("qweight or scales are missing", name_);
     if (qweight->shape.size() != 2 || scales->shape.size() != 2 || qweight->count() == 0 ||
@@ -91,13 +68,15 @@ class GptqReader {
     scales_ = packed_scales(files, name_ + ".scales", {groups_, out_});
     qzeros_ = packed_tensor(files, name_ + ".qzeros", DType::i32, {groups_, ceil_div(out_ * bits_, 32)});
     scattered_ = index && !is_plain_group_index(index_, group_size_);
-    zeros_ = unpack_words(settings.v2 ? qzeros_ : shifted(), out_, bits_);
+    zeros_ = unpack_words(settings_.v2 ? qzeros_ : shifted(), out_, bits_);
     symmetric_ = zeros_.all(static_cast<uint8_t>(1 << (bits_ - 1)));
+    if (settings_.symmetric.value_or(true) && !symmetric_) correct_zeros();
   }
 
   PackedModule module() const {
     PackedModule module;
     module.name = name_;
+    module.note = note_;
     module.form = {out_, in_, Orientation::out_in, "integer-grid", parameters(), {}};
     module.form.parts =
         integer_grid_parts(out_, in_, bits_, group_size_, symmetric_, scales_.dtype, scattered_);
@@ -143,24 +122,62 @@ class GptqReader {
     if (!is_gptq_bits(bits) || (bits == 3 && in_ % 32 != 0 && in_ >= 0)) return false;
     return in_ < 0 ? words_ * 32 % bits == 0 : ceil_div(in_ * bits, 32) == words_;
   }
-  // Modules may deviate from the config ("dynamic"): with g_idx the shapes tell the bits.
+  // Zero points that the settings call symmetric lie in the middle. Some writers stored them for the other
+  // version than checkpoint_format names: all of them are then one off (vllm issue 38966).
+  void correct_zeros() {
+    const int middle = 1 << (bits_ - 1);
+    if (zeros_.all(static_cast<uint8_t>(settings_.v2 ? middle - 1 : middle + 1))) {
+      std::fill(zeros_.codes.begin(), zeros_.codes.end(), static_cast<uint8_t>(middle));
+      symmetric_ = true;
+      note_ = fmt::format(
+          "the zero points are stored as checkpoint_format '{}' has them, and config.json says '{}': read as "
+          "{}, the middle of a symmetric grid",
+          settings_.v2 ? "gptq" : "gptq_v2", settings_.v2 ? "gptq_v2" : "gptq", middle);
+      return;
+    }
+    if (!settings_.symmetric) return;  // not said: the tensors tell
+    throw Error(
+        ErrorKind::unsupported,
+        "config.json says that the grid is symmetric (sym), and the zero points are not in its middle",
+        "GPTQ module '" + name_ + "'",
+        "some loaders ignore such zero points and some use them: ask the author which is meant, and set "
+        "\"sym\": false if they count");
+  }
+  // The config's bits, or those of its override ("dynamic") for this module.
   void find_bits() {
-    int64_t bits = fits(settings_.bits) ? settings_.bits : 0;
-    for (const int other : kGptqBits) {
-      if (bits == 0 && in_ >= 0 && fits(other)) bits = other;
+    if (!is_gptq_bits(settings_.bits)) {
+      throw Error(ErrorKind::unsupported, fmt::format("GPTQ with {} bits", settings_.bits), kGptqWhere,
+                  "2, 3, 4 and 8 bits are read");
     }
-    if (bits == 0) {
-      damaged_gptq(
-          fmt::format("qweight has {} rows of words, which is no matrix of {} bits", words_, settings_.bits),
-          name_);
+    if (!fits(settings_.bits)) {
+      std::string others;
+      for (const int other : kGptqBits) {
+        if (in_ >= 0 && fits(other)) others += (others.empty() ? "" : " or ") + std::to_string(other);
+      }
+      damaged_gptq(others.empty() ? fmt::format("qweight has {} rows of words, which is no matrix of {} bits",
+                                                words_, settings_.bits)
+                                  : fmt::format("config.json says {} bits, and the tensors have {}",
+                                                settings_.bits, others),
+                   name_);
     }
-    bits_ = static_cast<int>(bits);
-    if (in_ < 0) in_ = words_ * 32 / bits;
+    bits_ = static_cast<int>(settings_.bits);
+    if (in_ < 0) in_ = words_ * 32 / bits_;
     if (in_ < 1) damaged_gptq("no input channels", name_);
   }
-  // Modules may have group sizes of their own ("dynamic"): the first run of g_idx tells, where it has runs.
+  // What the config says, if it does; else the first run of g_idx tells, where it has runs.
   void find_group_size() {
     const int64_t asked = settings_.group_size == -1 ? in_ : std::min(settings_.group_size, in_);
+    if (settings_.group_told) {
+      if (asked < 1 || ceil_div(in_, asked) != groups_) {
+        damaged_gptq(
+            fmt::format("config.json says groups of {}, and the tensors have {} groups over {} input "
+                        "channels",
+                        settings_.group_size, groups_, in_),
+            name_);
+      }
+      group_size_ = asked;
+      return;
+    }
     const int64_t even = ceil_div(in_, groups_);
     for (const int64_t size : {asked, first_run(), even}) {
       if (size < 1 || ceil_div(in_, size) != groups_) continue;
@@ -179,8 +196,8 @@ class GptqReader {
   }
 
   const Checkpoint& files_;
-  const GptqSettings& settings_;
-  std::string name_;
+  GptqSettings settings_;
+  std::string name_, note_;
   int64_t words_ = 0, out_ = 0, in_ = 0, groups_ = 0, group_size_ = 0;
   int bits_ = 0;
   bool scattered_ = false, symmetric_ = false;
@@ -206,25 +223,26 @@ class Gptq : public PackedFormat {
     const auto text = [&](const char* key) { return json_string(settings, key, "GPTQ settings", ""); };
     return text("quant_method") == "gptq" || (text("quant_method").empty() && text("method") == "gptq");
   }
+  void check(const Json& settings) const override { check_gptq_settings(settings); }
+  std::optional<bool> quantizes(const Json& settings, const std::string& module) const override {
+    return gptq_settings(settings, module).quantized;
+  }
   std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
-    const GptqSettings read = gptq_settings(settings);
     std::vector<PackedModule> result;
     for (const std::string& name : files.names()) {
       if (name.ends_with(kQweight))
-        result.push_back(GptqReader(files, read, name.substr(0, name.size() - kQweight.size())).module());
+        result.push_back(GptqReader(files, settings, name.substr(0, name.size() - kQweight.size())).module());
     }
     return result;
   }
   LoadedWeight read(const Checkpoint& files, const Json& settings,
                     const PackedModule& module) const override {
-    const GptqSettings known = gptq_settings(settings);
-    return GptqReader(files, known, module.name).read();
+    return GptqReader(files, settings, module.name).read();
   }
   bool moves_words() const override { return true; }
   LoadedWeight read_words(const Checkpoint& files, const Json& settings,
                           const PackedModule& module) const override {
-    const GptqSettings known = gptq_settings(settings);
-    return GptqReader(files, known, module.name).read_words();
+    return GptqReader(files, settings, module.name).read_words();
   }
 
   std::optional<std::string> mismatch(const TargetModule& module) const override;

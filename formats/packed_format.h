@@ -24,6 +24,7 @@ struct PackedModule {
   std::string name;                  // without ".weight"
   WeightForm form;                   // of what read() gives
   std::vector<std::string> tensors;  // all that belong to it and mean nothing without it
+  std::string note;                  // what was set right while it was read; the same text for the same thing
 };
 
 // A module as it is to be written.
@@ -67,6 +68,15 @@ class PackedFormat {
 
   // Reading. `settings` is config.json's quantization_config.
   virtual bool matches(const Json& settings) const = 0;
+  // Throws unsupported, naming the key, for a setting that this build does not understand and that could
+  // change what the tensors mean; `failed` for settings that contradict each other.
+  virtual void check(const Json& /*settings*/) const {}
+  // Whether the settings say that this module of a block is quantized; nothing: they do not tell.
+  virtual std::optional<bool> quantizes(const Json& /*settings*/, const std::string& /*module*/) const {
+    return std::nullopt;
+  }
+  // What a reader of these settings should know, a sentence each.
+  virtual std::vector<std::string> notes(const Json& /*settings*/) const { return {}; }
   // In the order of names. Throws `failed` for tensors that do not fit together, unsupported for what this
   // build cannot read; both name the module.
   virtual std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const = 0;

@@ -8,6 +8,7 @@
 namespace qwb {
 PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files, const PackedFormat& format, Json settings)
     : files_(std::move(files)), format_(format), settings_(std::move(settings)) {
+  format_.check(settings_);
   modules_ = format_.modules(*files_, settings_);
   if (modules_.empty()) {
     throw Error(ErrorKind::failed,
@@ -23,7 +24,29 @@ PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files, const Packed
     const std::string plain = module.name + ".weight";
     if (!hidden_.contains(plain) && files_->find(plain))
       throw Error(ErrorKind::failed, "is stored twice, quantized and plain", module.name);
+    if (format_.quantizes(settings_, module.name) == false) {
+      throw Error(ErrorKind::failed,
+                  "is quantized, and the quantization_config says that it is not: loaders would refuse or "
+                  "misread it",
+                  module.name, "config.json does not belong to these tensors");
+    }
   }
+}
+
+std::vector<std::string> PackedSource::notes() const {
+  std::vector<std::string> notes = files_->notes();
+  const std::vector<std::string> general = format_.notes(settings_);
+  notes.insert(notes.end(), general.begin(), general.end());
+  std::map<std::string, std::vector<std::string>> told;  // modules by what is to be told of them
+  for (const PackedModule& module : modules_) {
+    if (!module.note.empty()) told[module.note].push_back(module.name);
+  }
+  for (const auto& [note, names] : told) {
+    notes.push_back(names.front() +
+                    (names.size() > 1 ? " and " + std::to_string(names.size() - 1) + " more modules" : "") +
+                    ": " + note);
+  }
+  return notes;
 }
 
 std::optional<TensorView> PackedSource::find(const std::string& name) const {

@@ -36,6 +36,7 @@ class PackedSource : public ModelSource {
   void prefetch(const TensorView& view) const override;
 
   int64_t weight_bytes() const override { return files_->weight_bytes(); }
+  std::vector<std::string> notes() const override;
   std::string content_hash(const Path& memo_folder = {}) const override;
 
   const PackedFormat& format() const { return format_; }

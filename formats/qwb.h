@@ -123,6 +123,7 @@ class Artifact : public ModelSource {
   void release(const TensorView& view) const override { files_->release(view); }
   void prefetch(const TensorView& view) const override { files_->prefetch(view); }
   int64_t weight_bytes() const override { return files_->weight_bytes(); }
+  std::vector<std::string> notes() const override { return files_->notes(); }
   // Of the tensors, config.json and the modules' codecs; timings in qwb.json do not count.
   std::string content_hash(const Path& memo_folder = {}) const override;
 

@@ -51,14 +51,22 @@ Weight assemble(const ModuleRecord& record, const Checkpoint& files, const std::
   return weight;
 }
 
+// Those of folders within too, as "folder/name".
 std::vector<std::string> regular_files(const Path& folder) {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    const std::string name = entry.path().lexically_relative(folder).generic_string();
     if (entry.is_regular_file() && name != kSums) names.push_back(name);
   }
   std::sort(names.begin(), names.end());
   return names;
+}
+
+// A name that stays inside the folder.
+bool is_inner_name(const std::string& name) {
+  const Path path(name);
+  return !path.is_absolute() && path.lexically_normal() == path &&
+         std::none_of(path.begin(), path.end(), [](const Path& part) { return part == ".."; });
 }
 
 }  // namespace
@@ -134,7 +142,7 @@ std::vector<std::string> damaged_files(const Path& folder) {
   std::istringstream lines(read_text(folder / kSums, 1 << 26));
   std::map<std::string, std::string> expected;
   for (std::string line; std::getline(lines, line);) {
-    if (line.size() < 35 || line.substr(32, 2) != "  " || line.find('/') != std::string::npos) {
+    if (line.size() < 35 || line.substr(32, 2) != "  " || !is_inner_name(line.substr(34))) {
       throw Error(ErrorKind::failed, "'" + line.substr(0, 80) + "' is not a checksum line",
                   (folder / kSums).string());
     }

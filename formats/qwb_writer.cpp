@@ -147,7 +147,7 @@ bool ArtifactWriter::finish(const Json& manifest, bool replace) {
   for (const auto& [key, value] : manifest.at("settings").items()) quantization[key] = value;
   config["quantization_config"] = quantization;
   write_file(folder_.path() / "config.json", json_text(config));
-  for (const auto& [name, content] : companion_texts(source_)) write_file(folder_.path() / name, content);
+  write_companions(source_, folder_.path());
   write_file(folder_.path() / "qwb.sums", checksum_text(folder_.path()));
   return folder_.commit(replace);
 }

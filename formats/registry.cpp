@@ -9,10 +9,12 @@
 #include "formats/compressed_tensors.h"
 #include "formats/gguf_model.h"
 #include "formats/gptq.h"
+#include "formats/model_check.h"
 #include "formats/packed_source.h"
 #include "formats/plain.h"
 #include "formats/qwb.h"
 #include "formats/qwb_format.h"
+#include "lib/base/hash.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -28,9 +30,32 @@ bool detect_huggingface(const Path& folder) {
   return has(folder, "config.json");
 }
 
+// compression_config was either what quantization_config is now, or held it.
+Json old_compressed_settings(Json settings) {
+  if (!settings.is_object()) return settings;
+  if (json_has(settings, "quantization_config")) {
+    Json inner = settings.at("quantization_config");
+    for (const char* key : {"sparsity_config", "transform_config"}) {
+      if (inner.is_object() && json_has(settings, key) && !json_has(inner, key))
+        inner[key] = settings.at(key);
+    }
+    settings = std::move(inner);
+  }
+  if (settings.is_object() && !json_has(settings, "quant_method"))
+    settings["quant_method"] = "compressed-tensors";
+  return settings;
+}
+
 // What config.json says about the weights' format, or the file that older GPTQ checkpoints have beside it.
 Json packed_settings(const Path& folder, const Json& config) {
-  if (json_has(config, "quantization_config")) return config.at("quantization_config");
+  const bool current = json_has(config, "quantization_config"), old = json_has(config, "compression_config");
+  if (current && old && config.at("quantization_config") != config.at("compression_config")) {
+    throw Error(ErrorKind::unsupported, "quantization_config and compression_config say different things",
+                (folder / "config.json").string(), "remove the one that does not belong to these tensors");
+  }
+  if (current) return config.at("quantization_config");
+  // As llm-compressor called it until 2024.
+  if (old) return old_compressed_settings(config.at("compression_config"));
   const Path file = folder / "quantize_config.json";
   if (!has(folder, "quantize_config.json")) return nullptr;
   Json settings = parse_json(read_text(file, 1 << 20), file.string());
@@ -76,7 +101,8 @@ OpenModel open_qwb(const Path& folder) {
 // A folder with safetensors is a checkpoint, even if it has a GGUF file too.
 bool detect_gguf(const Path& path) {
   std::error_code ignored;
-  if (fs::is_regular_file(path, ignored)) return path.extension() == ".gguf";
+  // By its first bytes: the blobs of Ollama have no suffix.
+  if (fs::is_regular_file(path, ignored)) return is_gguf_file(path);
   if (has(path, "model.safetensors") || has(path, "model.safetensors.index.json")) return false;
   return fs::is_directory(path, ignored) && gguf_in_folder(path).has_value();
 }
@@ -122,7 +148,8 @@ std::string OpenModel::content_hash(const Path& memo_folder) const {
   const auto model = std::dynamic_pointer_cast<const ModelSource>(source);
   if (!model)
     throw Error(ErrorKind::unsupported, "the tensors do not come from a model folder", folder.string());
-  return model->content_hash(memo_folder);
+  const std::string hash = model->content_hash(memo_folder);
+  return untied ? Hasher().field("qwb-untied-1").field(hash).hex() : hash;
 }
 
 std::string OpenModel::config_name() const {
@@ -134,9 +161,17 @@ bool detect_model(const Path& folder) {
                      [&](const Format& format) { return format.detect(folder); });
 }
 
-OpenModel open_model(const Path& folder) {
+OpenModel open_model(const Path& folder, Progress& progress) {
   for (const Format& format : kFormats) {
-    if (format.detect(folder)) return format.open(folder);
+    if (!format.detect(folder)) continue;
+    OpenModel open = format.open(folder);
+    std::vector<std::string> notes = check_model(open);
+    if (const auto model = std::dynamic_pointer_cast<const ModelSource>(open.source)) {
+      const std::vector<std::string> found = model->notes();
+      notes.insert(notes.begin(), found.begin(), found.end());
+    }
+    for (const std::string& note : notes) progress.note(folder.string() + ": " + note);
+    return open;
   }
   std::error_code ignored;
   if (fs::is_directory(folder, ignored) &&

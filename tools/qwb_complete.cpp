@@ -162,7 +162,7 @@ Session open_session(const Options& o, Tool& tool) {
                                    : ChosenArtifact{model_folder(o.model, tool.progress()), nullptr};
   const Path& folder = session.chosen.folder;
   require_model_folder(folder);
-  const OpenModel open = open_model(folder);
+  const OpenModel open = open_model(folder, tool.progress());
   const Int8Forward forward = chosen_int8_forward(o.int8);
   session.int8 = make_int8_backend(forward);
   session.model = Model::load(open.source, open.config, open.config_name(),

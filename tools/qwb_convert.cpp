@@ -96,7 +96,7 @@ void answer(Json json, const Path& out, Tool& tool) {
 
 int convert_to_gguf(const Options& o, const Path& folder, Tool& tool) {
   const Path out = o.out.empty() ? default_target(folder, o.to) : Path(o.out);
-  const OpenModel open = open_model(folder);
+  const OpenModel open = open_model(folder, tool.progress());
   const GgufReport report = make_gguf(open, out, gguf_options(o), o.force, tool);
   tell_gguf(report, !tool.dry_run(), tool);
   answer(gguf_json(open, report), out, tool);
@@ -111,7 +111,7 @@ int convert(const Options& o, Tool& tool) {
   if (o.to == kGgufFormat) return convert_to_gguf(o, folder, tool);
   const PackedFormat& target = find_packed_format(o.to);
   const Path out = o.out.empty() ? default_target(folder, target.name()) : Path(o.out);
-  Conversion conversion(open_model(folder), target, convert_options(o, target));
+  Conversion conversion(open_model(folder, tool.progress()), target, convert_options(o, target));
   if (!tool.dry_run()) {
     require_disk_space(std::filesystem::absolute(out).parent_path(), conversion.tensor_bytes());
     conversion.write(out, tool.progress());

@@ -187,7 +187,7 @@ void inspect_one(const Path& folder, const Options& o, Tool& tool) {
   const bool exists = std::filesystem::exists(folder);
   if (o.verify && exists) verify(folder);  // first: damage must not show as something else
   require_model_folder(folder);
-  const OpenModel open = open_model(folder);
+  const OpenModel open = open_model(folder, tool.progress());
   Json record;
   if (o.module.empty()) {
     record = describe_model(open, {o.modules || o.all, o.tensors || o.all, !o.no_hash, memo_folder()});

@@ -36,7 +36,7 @@ EvaluationRecord Evaluation::run(const Path& folder) {
   reset_memory_ledger_peaks();
   peak_reset_ = reset_memory_peak();
   const Subject subject =
-      open_subject(folder, quality_.needs_tokenizer(), int8_ != nullptr ? *int8_ : fast_backend());
+      open_subject(folder, quality_.needs_tokenizer(), int8_ != nullptr ? *int8_ : fast_backend(), progress_);
   require_int8_modules(*subject.model, options_.int8_forward, record.artifact);
   record.int8_forward = int8_forward_json(*subject.model, options_.int8_forward);
   record.method = subject.method;

@@ -86,10 +86,10 @@ void describe_checkpoint(Subject& subject) {
 
 }  // namespace
 
-Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& backend) {
+Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& backend, Progress& progress) {
   Subject subject;
   const auto begin = std::chrono::steady_clock::now();
-  subject.open = open_model(folder);
+  subject.open = open_model(folder, progress);
   subject.model = Model::load(subject.open.source, subject.open.config, folder.string(), backend);
   subject.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (needs_tokenizer) subject.tokenizer = open_tokenizer(subject.open);

@@ -28,7 +28,8 @@ struct Subject {
 
 // Throws what open_model, Model::load and Tokenizer::load throw (a missing tokenizer only if
 // `needs_tokenizer`). The backend must outlive the subject.
-Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& backend = fast_backend());
+Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& backend = fast_backend(),
+                     Progress& progress = silent_progress());
 
 // The folder of the unquantized model: the path in qwb.json, taken as it is or relative to the artifact;
 // nothing if it is not there or is not named.

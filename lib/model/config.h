@@ -39,7 +39,9 @@ struct ModelConfig {
   std::vector<float> layer_scale;         // per layer: an extra factor on q k^T (GPT-2's
                                           // scale_attn_by_inverse_layer_idx); empty = 1
   bool tied_embeddings = false;
-  int64_t bos = -1;  // -1: none
+  bool attention_bias = false;  // Llama and Qwen3: biases on q, k, v and the output projection
+  bool mlp_bias = false;        // Llama
+  int64_t bos = -1;             // -1: none
   std::vector<int64_t> eos;
 };
 

@@ -93,6 +93,8 @@ ModelConfig parse_llama_family(const Json& config, const std::string& where) {
   out.rope = parse_rope(config, where, out.head_dim, out.max_positions);
   out.window.assign(static_cast<size_t>(out.layers), 0);
   out.tied_embeddings = json_bool(config, "tie_word_embeddings", where, false);
+  out.attention_bias = json_bool(config, "attention_bias", where, false);
+  out.mlp_bias = json_bool(config, "mlp_bias", where, false);
   parse_special_ids(config, where, out);
   return out;
 }

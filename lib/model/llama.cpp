@@ -42,10 +42,11 @@ ModelSpec llama_family_spec(const ModelConfig& c, const LlamaBiases& biases) {
 
 Architecture llama_architecture() {
   return {"llama", parse_llama_family, [](const ModelConfig& config, const TensorSource& source) {
-            LlamaBiases biases;  // attention_bias and mlp_bias: the tensors themselves tell
-            biases.qkv = has_bias(source, "model.layers.0.self_attn.q_proj");
-            biases.output = has_bias(source, "model.layers.0.self_attn.o_proj");
-            biases.mlp = has_bias(source, "model.layers.0.mlp.gate_proj");
+            LlamaBiases biases;
+            biases.qkv = config.attention_bias;
+            // Without a tensor transformers has zeros there; some checkpoints have biases on q, k, v alone.
+            biases.output = config.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
+            biases.mlp = config.mlp_bias;
             return llama_family_spec(config, biases);
           }};
 }

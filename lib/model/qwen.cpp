@@ -39,8 +39,8 @@ Architecture qwen3_architecture() {
           [](const ModelConfig& config, const TensorSource& source) {
             LlamaBiases biases;
             biases.qk_norms = true;
-            biases.qkv = has_bias(source, "model.layers.0.self_attn.q_proj");
-            biases.output = has_bias(source, "model.layers.0.self_attn.o_proj");
+            biases.qkv = config.attention_bias;
+            biases.output = config.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
             return llama_family_spec(config, biases);
           }};
 }

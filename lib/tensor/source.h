@@ -25,6 +25,8 @@ class TensorSource {
   virtual ~TensorSource() = default;
   // The tensor of that exact name, or nothing. The view lives as long as the source.
   virtual std::optional<TensorView> find(const std::string& name) const = 0;
+  // Type and shape of that tensor without its bytes, which find() may have to rearrange first.
+  virtual std::optional<PartSpec> describe(const std::string& name) const;
   // All names, in a fixed order.
   virtual std::vector<std::string> names() const = 0;
   // The stored form of a module (a linear layer by its checkpoint name, without ".weight") if it is

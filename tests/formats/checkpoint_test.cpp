@@ -9,6 +9,7 @@
 
 #include "formats/registry.h"
 #include "tests/formats/files_helper.h"
+#include "tests/formats/tiny_model_helper.h"
 
 namespace qwb {
 namespace {
@@ -143,7 +144,7 @@ TEST(Checkpoint, LyingShardsAreRefused) {
   with(second, "../" + second);
   expect_error(ErrorKind::failed, "plain file name", [&] { open_model(folder.path()); });
   with(second, "model-00003-of-00003.safetensors");
-  expect_error(ErrorKind::failed, "where the index puts it", [&] { open_model(folder.path()); });
+  EXPECT_NO_THROW(open_model(folder.path())) << "loaders believe the shards";
   with("weight_map", "weight_mop");
   expect_error(ErrorKind::failed, "weight_map", [&] { open_model(folder.path()); });
   with("\"" + second + "\"", "7");
@@ -156,6 +157,82 @@ TEST(Checkpoint, LyingShardsAreRefused) {
   fs::remove(folder.path() / second);
   fs::copy(folder.path() / "model-00001-of-00003.safetensors", folder.path() / second);
   expect_error(ErrorKind::failed, "is in two shards", [&] { open_model(folder.path()); });
+}
+
+// transformers loads such repositories: it asks the shards what they hold.
+TEST(Checkpoint, EntriesAndShardsThatNobodyNeedsAreTold) {
+  TemporaryFolder folder;
+  shard(folder.path(), 2);
+  const Path index = folder.path() / "model.safetensors.index.json";
+  Json json = parse_json(read_text(index), "index");
+  json["weight_map"]["model.layers.0.self_attn.rotary_emb.inv_freq"] = "model-00001-of-00002.safetensors";
+  json["weight_map"]["mtp.fc.weight"] = "model-00002-of-00002.safetensors";
+  write(index, json.dump());
+  fs::copy(folder.path() / "model-00001-of-00002.safetensors",
+           folder.path() / "model-00003-of-00003.safetensors");
+  Notes notes;
+  EXPECT_EQ(open_model(folder.path(), notes).source->names(), open_model(kDemo).source->names());
+  EXPECT_THAT(notes.all,
+              HasSubstr("2 tensors (model.layers.0.self_attn.rotary_emb.inv_freq, mtp.fc.weight)"));
+  EXPECT_THAT(notes.all, HasSubstr("model-00003-of-00003.safetensors"));
+}
+
+TEST(Checkpoint, FilesOfOtherKindsAreNamed) {
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') + "\nsize 2393344\n";
+  const struct {
+    std::string content, said;
+  } cases[] = {{pointer, "Git LFS pointer"},
+               {pointer, "2393344 bytes"},
+               {"<!DOCTYPE html><html>log in</html>", "HTML page"},
+               {"", "is empty"},
+               {"<?xml version=\"1.0\"?><Error/>", "XML"},
+               {std::string("PK\x03\x04 archive/data.pkl", 22), "pickled"},
+               {std::string(4096, '\0'), "begins with zeros"}};
+  for (const auto& test : cases) {
+    for (const char* file : {"model.safetensors", "config.json", "m.gguf"}) {
+      TemporaryFolder folder;
+      for (const char* part : {"config.json", "model.safetensors"}) fs::copy(kDemo / part, folder.path());
+      if (test.content.empty() && std::string(file) == "config.json") continue;  // DamagedConfigIsNamed
+      write(folder.path() / file, test.content);
+      const bool gguf = std::string(file) == "m.gguf";
+      expect_error(ErrorKind::failed, test.said,
+                   [&] { open_model(gguf ? folder.path() / file : folder.path()); });
+    }
+  }
+  TemporaryFolder folder;
+  write(folder.path() / "adapter_config.json", R"({"base_model_name_or_path": "x/y"})");
+  expect_error(ErrorKind::unsupported, "LoRA adapter (adapter_config.json)",
+               [&] { open_model(folder.path()); });
+  expect_error(ErrorKind::unsupported, "x/y", [&] { open_model(folder.path()); });
+  write(folder.path() / "page", "<html>");
+  expect_error(ErrorKind::unsupported, "HTML page", [&] { open_model(folder.path() / "page"); });
+}
+
+TEST(Checkpoint, CompanionsAreAllThatLoadingChattingAndRightsNeed) {
+  TemporaryFolder folder;
+  fs::create_directory(folder.path() / "additional_chat_templates");
+  const std::vector<std::string> wanted = {"LICENSE",
+                                           "LICENSE-MODEL.txt",
+                                           "Llama3.1_LICENSE",
+                                           "NOTICE",
+                                           "USE_POLICY.md",
+                                           "added_tokens.json",
+                                           "additional_chat_templates/rag.jinja",
+                                           "additional_chat_templates/tool_use.jinja",
+                                           "chat_template.jinja",
+                                           "generation_config.json",
+                                           "merges.txt",
+                                           "special_tokens_map.json",
+                                           "spiece.model",
+                                           "tokenizer.json",
+                                           "tokenizer.model",
+                                           "vocab.txt"};
+  for (const std::string& name : wanted) write(folder.path() / name, name);
+  for (const char* name : {"README.md", "model.safetensors", "tokenizer.bin", "license_plates.safetensors",
+                           "training_args.bin", "additional_chat_templates/notes.txt", "modeling_x.py"})
+    write(folder.path() / name, name);
+  EXPECT_EQ(companion_files(folder.path()), wanted);
 }
 
 TEST(ContentHash, SeesWhatMattersAndNothingElse) {

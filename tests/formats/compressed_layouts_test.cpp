@@ -13,15 +13,18 @@ namespace {
 
 using Parts = std::vector<std::pair<std::string, Tensor>>;
 
-// `weights`: one scheme, or an array of them.
+// `weights`: one scheme, or an array of them; each for all linear modules, or for its "targets".
 Path compressed_folder(const TemporaryFolder& folder, const char* format, const Json& weights,
                        const Parts& parts) {
   static int number = 0;
   const Path path = folder.path() / std::to_string(++number);
   std::filesystem::create_directory(path);
   Json groups = Json::object();
-  for (const Json& scheme : weights.is_array() ? weights : Json::array({weights}))
-    groups["group_" + std::to_string(groups.size())] = {{"targets", {"Linear"}}, {"weights", scheme}};
+  for (Json scheme : weights.is_array() ? weights : Json::array({weights})) {
+    const Json targets = scheme.value("targets", Json::array({"Linear"}));
+    scheme.erase("targets");
+    groups["group_" + std::to_string(groups.size())] = {{"targets", targets}, {"weights", scheme}};
+  }
   const Json settings = {
       {"quant_method", "compressed-tensors"}, {"format", format}, {"config_groups", groups}};
   write(path / "config.json",
@@ -108,9 +111,11 @@ TEST(CompressedLayouts, ScalesOfBlocks) {
   const auto code = [](int64_t o, int64_t i) { return (37 * o + 11 * i) % 256 - 128; };
   const auto scale = [](int64_t r, int64_t c) { return static_cast<float>(1 + 3 * r + c) / 64; };
   const auto zero = [](int64_t r, int64_t c) { return 5 * r - 3 * c; };
-  const Json weights = {
-      {"num_bits", 8}, {"symmetric", false}, {"strategy", "block"}, {"block_structure", {rows, columns}}};
   for (const bool symmetric : {true, false}) {
+    const Json weights = {{"num_bits", 8},
+                          {"symmetric", symmetric},
+                          {"strategy", "block"},
+                          {"block_structure", {rows, columns}}};
     Parts parts;
     parts.emplace_back(".weight", made<int8_t>(DType::i8, out, in, code));
     parts.emplace_back(".weight_scale", made<float>(DType::f32, 3, 3, scale));
@@ -160,7 +165,7 @@ TEST(CompressedLayouts, OrderOfColumnsSetOrNot) {
   }
 }
 
-// Groups of 48 cover 80 inputs in two as well, the last one short; those of 40 divide them.
+// Groups of 48 cover 80 inputs in two as well, the last one short: the targets tell which scheme is meant.
 TEST(CompressedLayouts, GroupSizeOfSeveralSchemes) {
   const TemporaryFolder folder;
   const int64_t out = 5, in = 80;
@@ -169,8 +174,12 @@ TEST(CompressedLayouts, GroupSizeOfSeveralSchemes) {
   const auto scheme = [](int64_t group) {
     return Json{{"num_bits", 4}, {"symmetric", true}, {"strategy", "group"}, {"group_size", group}};
   };
-  for (const Json& schemes : {Json::array({scheme(48), scheme(40)}), Json::array({scheme(40), scheme(48)}),
-                              Json::array({scheme(40)})}) {
+  Json named = scheme(40), matched = scheme(40), other = scheme(48);
+  named["targets"] = {kModule};
+  matched["targets"] = {"re:.*proj"};
+  other["targets"] = {"re:.*other$"};
+  for (const Json& schemes : {Json::array({scheme(48), named}), Json::array({matched, scheme(48)}),
+                              Json::array({other, scheme(40)}), Json::array({scheme(40)})}) {
     Parts parts;
     parts.emplace_back(".weight_packed", unstraddled(out, in, 4, code));
     parts.emplace_back(".weight_shape", shape_of(out, in));

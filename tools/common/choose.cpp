@@ -5,6 +5,7 @@
 #include <system_error>
 #include <vector>
 
+#include "formats/checkpoint.h"
 #include "formats/qwb.h"
 #include "formats/registry.h"
 #include "lib/base/error.h"
@@ -55,9 +56,8 @@ Path demo_path(const std::string& name) {
 void require_model_folder(const Path& folder) {
   if (detect_model(folder)) return;
   std::error_code ignored;
-  const bool exists = std::filesystem::exists(folder, ignored);
-  throw Error(ErrorKind::not_found, exists ? "no config.json in this folder" : "no such model folder",
-              folder.string(), kAdvice);
+  if (std::filesystem::exists(folder, ignored)) refuse_folder(folder);
+  throw Error(ErrorKind::not_found, "no such model folder", folder.string(), kAdvice);
 }
 
 void require_undamaged(const Path& folder) {

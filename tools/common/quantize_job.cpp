@@ -71,7 +71,7 @@ std::vector<ArtifactModule> artifact_modules(const Plan& plan) {
 }  // namespace
 
 QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress)
-    : request_(std::move(request)), open_(open_model(request_.model)) {
+    : request_(std::move(request)), open_(open_model(request_.model, progress)) {
   if (!open_.manifest.is_null()) {
     throw Error(ErrorKind::usage, "this is an artifact already", request_.model.string(),
                 "start from the original checkpoint");

@@ -1,0 +1,70 @@
+#include "formats/quantization_settings.h"
+
+#include <algorithm>
+
+#include "lib/base/error.h"
+#include "lib/tokenizer/regex.h"
+
+namespace qwb {
+namespace {
+
+constexpr size_t kShownSetting = 80;
+
+bool is_allowed(const SettingRule& rule, const Json& value) {
+  if (rule.allowed.empty() || is_unset(value)) return true;
+  if (rule.allowed == "-") return false;
+  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+  const std::string list = "|" + std::string(rule.allowed) + "|";
+  return list.find("|" + text + "|") != std::string::npos;
+}
+
+}  // namespace
+
+bool is_unset(const Json& value) {
+  return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
+         (value.is_string() && value.get_ref<const std::string&>().empty()) ||
+         (value.is_structured() && value.empty());
+}
+
+std::string setting_text(const Json& value) {
+  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (text.size() > kShownSetting) text = text.substr(0, kShownSetting) + "...";
+  return text;
+}
+
+void check_settings(const Json& settings, std::span<const SettingRule> rules, const std::string& where) {
+  if (!settings.is_object()) throw Error(ErrorKind::failed, "must be a JSON object", where);
+  for (const auto& [key, value] : settings.items()) {
+    const auto rule =
+        std::find_if(rules.begin(), rules.end(), [&](const SettingRule& known) { return known.key == key; });
+    // A key without a value leaves the default, whatever it is about.
+    const bool known = rule != rules.end();
+    if (known ? is_allowed(*rule, value) : value.is_null() || (value.is_structured() && value.empty()))
+      continue;
+    throw Error(ErrorKind::unsupported,
+                "the setting '" + key.substr(0, 60) + "' (" + setting_text(value) + ") is not " +
+                    (known ? "supported" : "known"),
+                where,
+                "with it the weights could mean something else; convert with the library that wrote them");
+  }
+}
+
+bool python_match(const std::string& pattern, const std::string& text, const std::string& where) {
+  try {
+    return tokenizer::Regex(pattern).find(text, 0).first == 0;
+  } catch (const Error&) {
+    throw Error(ErrorKind::unsupported, "the pattern '" + pattern.substr(0, 80) + "' cannot be read", where);
+  }
+}
+
+bool skips_module(const Json& list, const std::string& module, const std::string& where) {
+  if (list.is_null()) return false;
+  if (!list.is_array()) throw Error(ErrorKind::failed, "must be a list of names", where);
+  return std::any_of(list.begin(), list.end(), [&](const Json& entry) {
+    if (!entry.is_string()) throw Error(ErrorKind::failed, "must be a list of names", where);
+    const auto& name = entry.get_ref<const std::string&>();
+    return module.ends_with(name) || python_match("(?:" + name + ")(?:(?<=\\.)|(?=\\.|$))", module, where);
+  });
+}
+
+}  // namespace qwb
