@@ -13,6 +13,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/text.h"
+#include "lib/base/text_file.h"
 #include "lib/model/generate.h"
 #include "tools/common/choose.h"
 #include "tools/common/int8_flags.h"
@@ -84,7 +85,7 @@ void add_sampling(CLI::App& app, SamplingSettings& s) {
 std::string read_standard_input() {
   std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
   if (std::cin.bad()) throw Error(ErrorKind::failed, "cannot read standard input");
-  return text;
+  return checked_text(std::move(text), "standard input");
 }
 
 std::string read_prompt(const Options& o) {
@@ -92,7 +93,7 @@ std::string read_prompt(const Options& o) {
     throw Error(ErrorKind::usage, "no prompt", {}, "give a PROMPT, -f FILE, or - for standard input");
   }
   if (o.file.empty() && o.prompt != "-") return o.prompt;
-  std::string text = o.file.empty() || o.file == "-" ? read_standard_input() : read_text(o.file);
+  std::string text = o.file.empty() || o.file == "-" ? read_standard_input() : read_text_file(o.file);
   if (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
 }

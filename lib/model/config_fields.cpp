@@ -126,8 +126,8 @@ void refuse_slides_without_window(const Json& config, const std::string& where, 
 
 int64_t window_size(const Json& config, const std::string& where, int64_t fallback) {
   const std::string key = "sliding_window";
-  if (!absent(config, key) && config.at(key).is_null()) return 0;
-  return config_size(config, key, where, fallback);
+  if (absent(config, key)) return fallback;
+  return config.at(key).is_null() ? 0 : config_size(config, key, where, 0);
 }
 
 ModelConfig parse_llama_family(const Json& config, const std::string& where, const LlamaDefaults& defaults) {
@@ -142,13 +142,13 @@ ModelConfig parse_llama_family(const Json& config, const std::string& where, con
   out.kv_heads = key_value_heads(config, where, defaults, out.heads);
   out.head_dim = head_dimension(config, where, defaults, out);
   out.max_positions = config_size(config, "max_position_embeddings", where, defaults.positions);
-  out.norm_eps = config_number(config, "rms_norm_eps", where, 1e-6);
-  out.activation = config_activation(config, "hidden_act", where, "silu");
+  out.norm_eps = config_number(config, "rms_norm_eps", where, defaults.norm_eps);
+  out.activation = config_activation(config, defaults.activation_key, where, defaults.activation);
   out.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(out.head_dim)));
   out.rope = parse_rope(config, where, out.head_dim, out.max_positions);
   out.window.assign(static_cast<size_t>(out.layers), 0);
   sliding_layers(config, where, out.layers);  // only Qwen uses it; all check it
-  out.tied_embeddings = config_switch(config, "tie_word_embeddings", where, false);
+  out.tied_embeddings = config_switch(config, "tie_word_embeddings", where, defaults.tied);
   parse_special_ids(config, where, defaults.bos, defaults.eos, out);
   return out;
 }

@@ -16,6 +16,10 @@ struct LlamaDefaults {
   int64_t bos, eos;           // -1: none
   bool null_kv_heads = true;  // null means `heads`; else it is an error
   bool whole_heads = false;   // hidden must be a multiple of heads even where head_dim is given
+  bool tied = false;
+  double norm_eps = 1e-6;
+  const char* activation_key = "hidden_act";
+  const char* activation = "silu";
 };
 
 // A size from config.json: positive and at most 2^31; `fallback` if absent. Throws `failed`, also for null.
@@ -37,8 +41,8 @@ ModelConfig parse_llama_family(const Json& config, const std::string& where, con
 std::optional<std::vector<bool>> sliding_layers(const Json& config, const std::string& where, int64_t layers);
 // Throws `failed`, as transformers does, where layer_types names a sliding layer and there is no window.
 void refuse_slides_without_window(const Json& config, const std::string& where, bool window);
-// sliding_window: absent `fallback`, null 0.
-int64_t window_size(const Json& config, const std::string& where, int64_t fallback);
+// sliding_window: null 0, absent `fallback`.
+int64_t window_size(const Json& config, const std::string& where, int64_t fallback = 0);
 // From rope_parameters(): default, linear, llama3 and yarn. Throws unsupported for other kinds.
 Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim, int64_t max_positions);
 

@@ -114,8 +114,10 @@ Json rope_parameters(const Json& config, const std::string& where, int64_t max_p
                 : json_has(config, "rope_parameters") ? config["rope_parameters"]
                                                       : Json::object();
   if (!result.is_object()) throw Error(ErrorKind::failed, "rope parameters must be an object", where);
-  if (!result.contains("rope_theta"))
-    result["rope_theta"] = config.contains("rope_theta") ? config["rope_theta"] : Json(10000.0);
+  if (!result.contains("rope_theta")) {
+    const double fallback = json_string(config, "model_type", where, "") == "mixtral" ? 1e6 : 1e4;
+    result["rope_theta"] = config.contains("rope_theta") ? config["rope_theta"] : Json(fallback);
+  }
   if (!result.contains("rope_type"))
     result["rope_type"] = result.contains("type") ? result["type"] : "default";
   const std::string kind = kind_of(result, where);

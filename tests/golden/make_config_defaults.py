@@ -1,5 +1,5 @@
 """What transformers makes of config.json, for every family that is read and every key that could change a result: absent, null, in its old and new
-spelling, and both. usage: make_config_defaults.py OUTPUT (tests/golden/config_defaults.json); made with transformers 5.24, whose defaults and precedence
+spelling, and both. usage: make_config_defaults.py OUTPUT (tests/golden/config_defaults.json) [FAMILIES]; made with transformers 5.24, whose defaults and precedence
 count where version 4 had others. "expected" is null where transformers refuses the configuration, or fails on a text."""
 import json
 import sys
@@ -15,7 +15,7 @@ transformers.logging.set_verbosity(transformers.logging.CRITICAL)
 
 LLAMA = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
 GPT2 = {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
-FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gpt2"]
+FAMILIES = sys.argv[2:] or ["llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral", "gemma2"]
 ACTIVATIONS = {"GELUActivation": "gelu", "NewGELUActivation": "tanh", "GELUTanh": "tanh", "FastGELUActivation": "tanh", "QuickGELUActivation": "quick", "ReLU": "relu", "SiLU": "silu",
                "SiLUActivation": "silu", "AccurateGELUActivation": "tanh"}
 ABSENT = object()
@@ -40,7 +40,7 @@ def effective(raw):
         with torch.no_grad():
             model(torch.arange(12)[None] % config.vocab_size)
         blocks = list(model.transformer.h if gpt2 else model.model.layers)
-    act = type(ACT2FN[config.activation_function if gpt2 else config.hidden_act]).__name__
+    act = type(ACT2FN[config.activation_function if gpt2 else config.hidden_activation if raw["model_type"] == "gemma2" else config.hidden_act]).__name__
     heads = config.num_attention_heads
     result = {"vocab": config.vocab_size, "hidden": config.hidden_size, "layers": config.num_hidden_layers, "heads": heads, "positions": config.max_position_embeddings,
               "activation": ACTIVATIONS.get(act, act), "tied": bool(config.tie_word_embeddings), "bos": config.bos_token_id, "eos": config.eos_token_id}
@@ -51,13 +51,19 @@ def effective(raw):
     embedding = rotary(model_class, config)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     windows = [0] * config.num_hidden_layers
-    if raw["model_type"] == "mistral":
+    if raw["model_type"] in ("mistral", "mixtral"):
         windows = [config.sliding_window or 0] * config.num_hidden_layers
-    if raw["model_type"].startswith("qwen"):
+    if raw["model_type"].startswith("qwen") or raw["model_type"] == "gemma2":
         windows = [(config.sliding_window or 0) if t == "sliding_attention" else 0 for t in config.layer_types]
     result.update(intermediate=config.intermediate_size, kv_heads=config.num_key_value_heads, head_dim=head_dim, eps=config.rms_norm_eps, scales=[b.self_attn.scaling for b in blocks],
                   frequencies=[float(f) for f in embedding.inv_freq], attention_factor=float(embedding.attention_scaling), windows=windows)
-    if blocks:
+    if raw["model_type"] == "mixtral":
+        result.update(experts=config.num_local_experts, used=config.num_experts_per_tok)
+    if raw["model_type"] == "gemma2":
+        result.update(caps=[config.attn_logit_softcapping or 0, config.final_logit_softcapping or 0])
+        if config.use_bidirectional_attention:
+            result["bidirectional"] = True
+    if blocks and raw["model_type"] != "mixtral":
         attention, mlp = blocks[0].self_attn, blocks[0].mlp
         result.update(attention_bias=attention.q_proj.bias is not None, output_bias=attention.o_proj.bias is not None, mlp_bias=mlp.gate_proj.bias is not None)
     return result
@@ -117,14 +123,14 @@ def llama_cases():
     yield {k: ABSENT for k in LLAMA}
     yield from rope_cases()
     for key, values in {
-        "head_dim": (None, 16, 8, 6, 0), "num_key_value_heads": (1, 4, 3, 8, 0), "rms_norm_eps": (None, 1e-5, 0.0, 1), "layer_norm_eps": (1e-3,), "layer_norm_epsilon": (1e-3,), "hidden_activation": ("relu",),
+        "head_dim": (None, ABSENT, 16, 8, 6, 0), "num_key_value_heads": (1, 4, 3, 8, 0), "rms_norm_eps": (None, 1e-5, 0.0, 1), "layer_norm_eps": (1e-3,), "layer_norm_epsilon": (1e-3,), "hidden_activation": (None, "relu", "gelu", "gelu_pytorch_tanh"),
         "hidden_act": (None, "silu", "swish", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python", "gelu_python_tanh", "gelu_accurate", "gelu_10", "quick_gelu", "relu", "relu2", "relu6",
                        "tanh", "sigmoid", "linear", "mish", "SiLU", "nonsense"),
         "tie_word_embeddings": (None, True, False), "attention_bias": (None, True, False), "mlp_bias": (None, True, False), "bias": (True,), "qkv_bias": (True,), "use_bias": (True,), "attention_out_bias": (True,),
         "torch_dtype": (None, "bfloat16", "float16"), "dtype": (None, "float32"), "pretraining_tp": (None, 1, 2), "max_position_embeddings": (128, 0), "n_positions": (128,), "max_sequence_length": (128,),
         "bos_token_id": (None, 5), "eos_token_id": (None, 5, [5], [5, 6], []), "attention_dropout": (None, 0.5), "hidden_dropout": (0.5,), "initializer_range": (0.5,), "use_cache": (False,), "logit_scale": (0.5,),
-        "logits_scaling": (2.0,), "attention_multiplier": (0.5,), "embedding_multiplier": (2.0,), "residual_multiplier": (0.5,), "final_logit_softcapping": (3.0,), "attn_logit_softcapping": (3.0,),
-        "query_pre_attn_scalar": (64,), "scale_attn_weights": (False,), "num_local_experts": (4,), "intermediate_size": ([48, 48, 48, 48],), "hidden_size": (30,), "num_attention_heads": (2,), "n_embd": (16,), "n_head": (2,),
+        "logits_scaling": (2.0,), "attention_multiplier": (0.5,), "embedding_multiplier": (2.0,), "residual_multiplier": (0.5,), "final_logit_softcapping": (3.0, None, 0.0), "attn_logit_softcapping": (3.0, None, 0.0), "use_bidirectional_attention": (None, True, False),
+        "query_pre_attn_scalar": (64, None, 0, 144.0), "scale_attn_weights": (False,), "num_local_experts": (4, None, 1), "num_experts_per_tok": (1, 3, 9, None), "num_experts": (4,), "router_jitter_noise": (0.1,), "norm_topk_prob": (False,), "intermediate_size": ([48, 48, 48, 48],), "hidden_size": (30,), "num_attention_heads": (2,), "n_embd": (16,), "n_head": (2,),
         "n_layer": (1,), "num_layers": (2,), "ffn_dim": (10,), "qk_norm": (True,), "use_qk_norm": (True,), "parallel_attn": (True,), "layer_types": (None,), "clip_qkv": (0.1,), "no_rope_layers": ([0, 1, 0, 1],),
         "sliding_window": (None, 8, 0, 4096), "use_sliding_window": (None, True, False), "max_window_layers": (None, 2), "attention_window": (8,), "window_size": (8,), "use_mrope": (True,), "is_causal": (False,),
     }.items():
@@ -173,7 +179,7 @@ def difference(value, base):
 
 cases, seen, firsts = [], set(), {}
 for family in FAMILIES:
-    base = GPT2 if family == "gpt2" else LLAMA
+    base = GPT2 if family == "gpt2" else {**LLAMA, "head_dim": 8} if family == "gemma2" else LLAMA
     for change in [{}, *(gpt2_cases() if family == "gpt2" else llama_cases())]:
         raw = {"model_type": family, **changed(base, **change)}
         text = json.dumps(raw)
@@ -184,7 +190,7 @@ for family in FAMILIES:
             expected = effective(raw)
         except Exception:
             expected = None
-        if expected and len(expected["frequencies"]) > 64:
+        if expected and len(expected["frequencies"]) > 128:
             continue  # an absurd head_dim
         first = firsts.setdefault(family, [raw, expected])
         cases.append([family, difference(raw, first[0]), difference(expected, first[1])])
