@@ -78,7 +78,7 @@ const std::vector<Style>& styles() {
        {"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"}},
       {{kNoPunctuation, R"(\p{N})"}, false, false, false, {"viking"}},
       {{kNoPunctuation}, false, false, false, {"poro-chat", "bloom", "gpt3-finnish"}},
-      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)"},
        false,
        false,
        false,

@@ -43,7 +43,8 @@ std::string_view mark_constants(std::string_view text, std::string& storage) {
     for (const auto& [name, value] : kConstants) {
       if (!quoted && text.substr(at).starts_with(name)) found = name;
     }
-    if (found.empty()) {
+    const size_t next = text.find_first_not_of(" \t\r\n", at + found.size());
+    if (found.empty() || (next != std::string_view::npos && text[next] == ':')) {  // no key of an object
       storage += text[at];
       continue;
     }

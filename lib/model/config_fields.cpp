@@ -115,6 +115,17 @@ std::optional<std::vector<bool>> sliding_layers(const Json& config, const std::s
   return slides;
 }
 
+// Nested parameters, one set for each kind of layer, belong to other families; transformers fails on them.
+void refuse_nested_rope(const Json& config, const std::string& where) {
+  for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    if (!json_has(config, key) || !config.at(key).is_object()) continue;
+    for (const char* kind : {"full_attention", "sliding_attention"}) {
+      if (config.at(key).contains(kind))
+        throw Error(ErrorKind::unsupported, std::string("'") + key + "' for each kind of layer", where);
+    }
+  }
+}
+
 void refuse_slides_without_window(const Json& config, const std::string& where, bool window) {
   if (window || !json_has(config, "layer_types")) return;
   for (const Json& type : config.at("layer_types")) {

@@ -41,6 +41,8 @@ ModelConfig parse_llama_family(const Json& config, const std::string& where, con
 std::optional<std::vector<bool>> sliding_layers(const Json& config, const std::string& where, int64_t layers);
 // Throws `failed`, as transformers does, where layer_types names a sliding layer and there is no window.
 void refuse_slides_without_window(const Json& config, const std::string& where, bool window);
+// Throws unsupported for rope parameters of each kind of layer, for families with layer_types.
+void refuse_nested_rope(const Json& config, const std::string& where);
 // sliding_window: null 0, absent `fallback`.
 int64_t window_size(const Json& config, const std::string& where, int64_t fallback = 0);
 // From rope_parameters(): default, linear, llama3 and yarn. Throws unsupported for other kinds.

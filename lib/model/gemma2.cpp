@@ -21,6 +21,7 @@ ModelConfig parse_gemma2(const Json& config, const std::string& where) {
     throw Error(ErrorKind::unsupported, "'attention_bias' of Gemma 2 is not supported", where);
   if (json_bool(config, "use_bidirectional_attention", where, false))
     throw Error(ErrorKind::unsupported, "'use_bidirectional_attention' is not supported", where);
+  refuse_nested_rope(config, where);
   ModelConfig out = parse_llama_family(config, where,
                                        {.vocab = 256000,
                                         .hidden = 2304,
@@ -38,7 +39,7 @@ ModelConfig parse_gemma2(const Json& config, const std::string& where) {
                                         .activation_key = "hidden_activation",
                                         .activation = "gelu_pytorch_tanh"});
   const int64_t window = window_size(config, where, 4096);
-  refuse_slides_without_window(config, where, window > 0);
+  if (window == 0) throw Error(ErrorKind::failed, "Gemma 2 needs a 'sliding_window'", where);
   const auto slides = sliding_layers(config, where, out.layers);
   for (size_t i = 0; i < out.window.size(); ++i) {
     if (slides ? (*slides)[i] : i % 2 == 0) out.window[i] = window;

@@ -18,11 +18,14 @@ ModelConfig parse_mixtral(const Json& config, const std::string& where) {
                                         .positions = 131072,
                                         .bos = 1,
                                         .eos = 2,
+                                        .null_kv_heads = false,
                                         .norm_eps = 1e-5});
   const int64_t window = window_size(config, where);
   refuse_slides_without_window(config, where, window > 0);
   out.window.assign(out.window.size(), window);
-  out.experts = config_size(config, "num_local_experts", where, 8);
+  // transformers knows both names; this one wins.
+  const bool renamed = config.is_object() && config.contains("num_experts");
+  out.experts = config_size(config, renamed ? "num_experts" : "num_local_experts", where, 8);
   out.experts_used = config_size(config, "num_experts_per_tok", where, 2);
   if (out.experts > 65536) throw Error(ErrorKind::failed, "'num_local_experts' is absurdly large", where);
   if (out.experts_used > out.experts) {

@@ -1,6 +1,5 @@
 // Qwen2 and 2.5: Llama's wiring with biases on q, k and v. Qwen3: no biases by default, RMSNorm on every head
 // of q and k, head_dim 128.
-#include "lib/base/error.h"
 #include "lib/model/config_fields.h"
 #include "lib/model/llama_family.h"
 
@@ -31,17 +30,6 @@ constexpr LlamaDefaults kQwenDefaults = {.vocab = 151936,
                                          .positions = 32768,
                                          .bos = -1,
                                          .eos = -1};
-
-// Nested parameters, one set for each kind of layer, belong to other families; transformers fails on them.
-void refuse_nested_rope(const Json& config, const std::string& where) {
-  for (const char* key : {"rope_parameters", "rope_scaling"}) {
-    if (!json_has(config, key) || !config.at(key).is_object()) continue;
-    for (const char* kind : {"full_attention", "sliding_attention"}) {
-      if (config.at(key).contains(kind))
-        throw Error(ErrorKind::unsupported, std::string("'") + key + "' for each kind of layer", where);
-    }
-  }
-}
 
 ModelConfig parse_qwen(const Json& config, const std::string& where, const LlamaDefaults& defaults) {
   refuse_nested_rope(config, where);

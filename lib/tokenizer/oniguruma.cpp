@@ -145,6 +145,7 @@ bool Translator::interval(std::string& one) {
   if (!high.empty() && !low.empty() && std::stoi(high) < std::stoi(low))
     refuse_pattern("{n,m} with n above m");
   reader_ = probe;
+  if (one == kSpaceClass && std::max(low.size(), high.size()) > 1) one = kSmallSpaceClass;
   one = "(?:" + one + "){" + (low.empty() ? "0" : low) + (comma ? "," + high : "") + "}";
   if (comma && reader_.take("?")) one += "?";  // {n}? is a repeat of a repeat, and so is {n,m}+
   one = "(?:" + one + ")";
@@ -258,7 +259,11 @@ Atom Translator::escape() {
   if (!reader_.more()) throw Error(ErrorKind::failed, "a regular expression ends in a backslash");
   if (reader_.take("w")) return {word};
   if (reader_.take("W")) return {"[^" + word.substr(1)};
-  if (const auto type = take_type_escape(reader_)) return {*type};
+  if (auto type = take_type_escape(reader_)) {
+    if (const size_t at = type->find(kWordClass); at != std::string::npos)  // \p{Word}
+      type->replace(at, kWordClass.size(), word);
+    return {*type};
+  }
   for (const auto& [letter, one] : kOthers) {
     if (reader_.take({&letter, 1})) return one;
   }

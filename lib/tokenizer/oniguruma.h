@@ -49,4 +49,9 @@ inline constexpr std::string_view kWordClass =
 inline constexpr std::string_view kWordOutside =
     R"([\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189}])";
 
+// \s, and the same in less space: PCRE2's limit on a pattern's size is near where \s{512} is meant.
+inline constexpr std::string_view kSpaceClass =
+    R"([\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}])";
+inline constexpr std::string_view kSmallSpaceClass = R"((?:(?!\x{180e})\s))";
+
 }  // namespace qwb::tokenizer

@@ -12,8 +12,6 @@
 namespace qwb::tokenizer {
 namespace {
 
-constexpr const char* kSpaceClass =
-    R"([\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}])";
 constexpr const char* kNothing = "(?!)";
 
 std::string any_but(const std::string& one) {
@@ -69,8 +67,8 @@ const std::map<std::string, std::string>& known_properties() {
                                                 {"punct", "[\\p{P}]"},
                                                 {"graph", "[^\\p{Z}\\p{Cc}\\p{Cn}\\p{Cs}]"},
                                                 {"print", "[^\\x{2028}\\x{2029}\\p{Cc}\\p{Cn}\\p{Cs}]"},
-                                                {"space", kSpaceClass},
-                                                {"whitespace", kSpaceClass},
+                                                {"space", std::string(kSpaceClass)},
+                                                {"whitespace", std::string(kSpaceClass)},
                                                 {"xdigit", "[0-9A-Fa-f]"},
                                                 {"word", std::string(kWordClass)},
                                                 {"emoji", "[\\p{Emoji}]"},
@@ -259,8 +257,10 @@ std::optional<char32_t> take_character_escape(PatternReader& reader) {
 }
 
 std::optional<std::string> take_type_escape(PatternReader& reader) {
-  const std::pair<char, std::string> kTypes[] = {
-      {'d', "[\\p{Nd}]"}, {'w', std::string(kWordClass)}, {'s', kSpaceClass}, {'h', "[0-9A-Fa-f]"}};
+  const std::pair<char, std::string> kTypes[] = {{'d', "[\\p{Nd}]"},
+                                                 {'w', std::string(kWordClass)},
+                                                 {'s', std::string(kSpaceClass)},
+                                                 {'h', "[0-9A-Fa-f]"}};
   for (const auto& [letter, one] : kTypes) {
     if (reader.take({&letter, 1})) return one;
     const char upper = static_cast<char>(letter - 32);
