@@ -395,6 +395,12 @@ void Conversion::write(const Path& folder, Progress& progress) {
   progress.end();
   write_file(pending.path() / "config.json", json_text(config()));
   write_companions(source_, pending.path());
+  if (const auto tokenizer = companion_text(source_, "tokenizer.json");
+      tokenizer && tokenizer->find("\"tied_pieces\":") != std::string::npos) {
+    progress.note(
+        "pieces of equal score, of which the leftmost is joined first: other programs, which know only an "
+        "order of merges, will cut some texts differently with this tokenizer.json");
+  }
   target_.finish(pending.path(), settings_, record());
   std::error_code error;
   if (!std::filesystem::exists(pending.path() / kArtifactSums, error))

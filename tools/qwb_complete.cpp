@@ -15,6 +15,7 @@
 #include "lib/base/file.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/text.h"
+#include "lib/base/text_file.h"
 #include "lib/model/generate.h"
 #include "tools/common/choose.h"
 #include "tools/common/int8_flags.h"
@@ -110,14 +111,14 @@ std::string read_standard_input() {
     check_interrupt();
     if (count < 0 && reason == EINTR) continue;
     if (count < 0) throw system_error("cannot read", "standard input", reason);
-    if (count == 0) return text;
+    if (count == 0) return checked_text(std::move(text), "standard input");
     text.append(piece.data(), static_cast<size_t>(count));
   }
 }
 
 std::string read_prompt(const Options& o) {
   if (o.file.empty() && o.prompt != "-") return o.prompt;
-  std::string text = o.file.empty() || o.file == "-" ? read_standard_input() : read_text(o.file);
+  std::string text = o.file.empty() || o.file == "-" ? read_standard_input() : read_text_file(o.file);
   if (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
 }

@@ -13,7 +13,8 @@ using Json =
     nlohmann::ordered_json;  // keeps the order of keys: files we write read like their page in formats/
 
 // Strict JSON: duplicate keys, more than 256 levels of nesting, invalid UTF-8 and trailing text are errors
-// (`failed`, with `where`).
+// (`failed`, with `where`). Beyond JSON, Python's NaN, Infinity and -Infinity are numbers; json_text() and
+// json_canonical() write them again, json_number() refuses them.
 Json parse_json(std::string_view text, const std::string& where);
 // What is wrong, from the parser's exception (nlohmann's `byte` and `what`): row, column, reason and the last
 // characters before, never the document. For readers with a parser of their own; `text` may be empty.

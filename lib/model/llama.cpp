@@ -41,7 +41,26 @@ ModelSpec llama_family_spec(const ModelConfig& c, const LlamaBiases& biases) {
 }
 
 Architecture llama_architecture() {
-  return {"llama", parse_llama_family, [](const ModelConfig& config, const TensorSource& source) {
+  return {"llama",
+          [](const Json& config, const std::string& where) {
+            ModelConfig out = parse_llama_family(config, where,
+                                                 {.vocab = 32000,
+                                                  .hidden = 4096,
+                                                  .intermediate = 11008,
+                                                  .layers = 32,
+                                                  .heads = 32,
+                                                  .kv_heads = 0,
+                                                  .head_dim = 0,
+                                                  .positions = 2048,
+                                                  .bos = 1,
+                                                  .eos = 2,
+                                                  .whole_heads = true});
+            refuse_slides_without_window(config, where, json_has(config, "sliding_window"));
+            out.attention_bias = config_switch(config, "attention_bias", where, false);
+            out.mlp_bias = config_switch(config, "mlp_bias", where, false);
+            return out;
+          },
+          [](const ModelConfig& config, const TensorSource& source) {
             LlamaBiases biases;
             biases.qkv = config.attention_bias;
             // Without a tensor transformers has zeros there; some checkpoints have biases on q, k, v alone.

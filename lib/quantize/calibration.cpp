@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "lib/base/error.h"
+#include "lib/base/text_file.h"
 
 namespace qwb {
 namespace {
@@ -55,7 +56,7 @@ std::string row_text(std::string_view line, const RenderChat& chat, const std::s
 }
 
 CalibrationTexts jsonl_texts(const Path& file, const RenderChat& chat) {
-  const std::string content = read_text(file, int64_t{1} << 34);
+  const std::string content = read_text_file(file);
   CalibrationTexts result;
   int64_t line = 0;
   for (size_t begin = 0; begin < content.size();) {
@@ -74,8 +75,8 @@ CalibrationTexts jsonl_texts(const Path& file, const RenderChat& chat) {
 }  // namespace
 
 CalibrationTexts calibration_texts(const Path& file, const RenderChat& chat) {
-  if (file.extension() == ".jsonl") return jsonl_texts(file, chat);
-  return {{read_text(file, int64_t{1} << 34)}};
+  if (is_json_lines(file)) return jsonl_texts(file, chat);
+  return {{read_text_file(file)}};
 }
 
 CalibrationSource parse_calibration_source(const std::string& text) {

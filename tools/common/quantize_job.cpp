@@ -12,6 +12,7 @@
 #include "lib/base/memory.h"
 #include "lib/base/names.h"
 #include "lib/base/text.h"
+#include "lib/base/text_file.h"
 #include "lib/kernels/isa.h"
 #include "lib/kernels/tile_product.h"
 #include "tools/common/choose.h"
