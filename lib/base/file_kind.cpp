@@ -9,7 +9,7 @@ namespace qwb {
 namespace {
 
 constexpr std::string_view kPointer = "version https://git-lfs.github.com/spec/";
-constexpr std::string_view kDigits = "0123456789";
+constexpr std::string_view kDecimalDigits = "0123456789";
 constexpr char kFetchAgain[] = "the download went wrong; fetch the file again (qwb-pull checks what it gets)";
 
 std::string_view start_of(Bytes content, size_t most) {
@@ -75,7 +75,7 @@ std::optional<FileKind> lfs_pointer(Bytes content) {
   const size_t size = text.find("\nsize ");
   if (size == std::string_view::npos) return kind;
   const std::string_view digits = text.substr(size + 6);
-  const std::string_view number = digits.substr(0, digits.find_first_not_of(kDigits));
+  const std::string_view number = digits.substr(0, digits.find_first_not_of(kDecimalDigits));
   if (!number.empty()) kind.what += " (which has " + std::string(number) + " bytes)";
   return kind;
 }

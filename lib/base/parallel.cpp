@@ -11,6 +11,9 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "lib/base/bytes.h"
 #include "lib/base/control_groups.h"
@@ -73,6 +76,26 @@ void set_threads(int count) {
 
 int threads() {
   return omp_get_max_threads();
+}
+
+int start_threads() {
+  std::mutex gate;
+  std::vector<std::thread> tried;
+  const int wanted = threads();
+  {
+    const std::lock_guard closed(gate);  // all of them live at once
+    try {
+      while (static_cast<int>(tried.size()) + 1 < wanted)
+        tried.emplace_back([&gate] { const std::lock_guard pass(gate); });
+    } catch (const std::system_error&) {
+      set_threads(
+          std::max(1, static_cast<int>(tried.size())));  // one fewer than can be had: others need some
+    }
+  }
+  for (std::thread& thread : tried) thread.join();
+#pragma omp parallel num_threads(threads())
+  if (omp_get_thread_num() != 0) leave_signals_to_main_thread();
+  return threads();
 }
 
 void parallel_for(int64_t count, const std::function<void(int64_t)>& body) {

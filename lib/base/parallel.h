@@ -11,6 +11,9 @@ namespace qwb {
 // items, single-threaded.
 void set_threads(int count);  // count >= 1; throws usage otherwise
 int threads();
+// Makes the threads now, while there is nothing to lose: where the system refuses one later, libgomp ends the
+// process at once. Takes fewer where it gives fewer (ulimit -v, -u); returns how many there are.
+int start_threads();
 // The processors this process may run on: affinity, cpusets, and the quotas of its control groups (a quota of
 // 1.5 processors is 2 threads).
 int available_processors();

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kDeepest = 200;
 
-struct Options {
+struct RegexOptions {
   bool ignore_case = false, any_line = false, extended = false;
 };
 
@@ -35,14 +35,14 @@ class Translator {
 
  private:
   void count_groups();
-  std::string alternatives(Options options, size_t depth);
-  std::string sequence(Options& options, size_t depth);
-  Atom atom(const Options& options, size_t depth);
-  Atom group(const Options& options, size_t depth);
+  std::string alternatives(RegexOptions options, size_t depth);
+  std::string sequence(RegexOptions& options, size_t depth);
+  Atom atom(const RegexOptions& options, size_t depth);
+  Atom group(const RegexOptions& options, size_t depth);
   Atom escape();
   Atom back_reference();
-  std::string option_group(Options options, size_t depth, bool& isolated);
-  bool skip_extended(const Options& options);
+  std::string option_group(RegexOptions options, size_t depth, bool& isolated);
+  bool skip_extended(const RegexOptions& options);
   bool repeat(std::string& one);
   bool interval(std::string& one);
   std::string close(std::string inside) {
@@ -78,14 +78,14 @@ void Translator::count_groups() {
   captures_ = named_ ? named : plain;
 }
 
-std::string Translator::alternatives(Options options, size_t depth) {
+std::string Translator::alternatives(RegexOptions options, size_t depth) {
   if (depth > kDeepest) throw Error(ErrorKind::failed, "a regular expression is nested too deeply");
   std::string result = sequence(options, depth);
   while (reader_.take("|")) result += "|" + sequence(options, depth);
   return result;
 }
 
-bool Translator::skip_extended(const Options& options) {
+bool Translator::skip_extended(const RegexOptions& options) {
   if (!options.extended) return false;
   const char c = reader_.peek();
   if (c == '#') {
@@ -97,7 +97,7 @@ bool Translator::skip_extended(const Options& options) {
   return true;
 }
 
-std::string Translator::sequence(Options& options, size_t depth) {
+std::string Translator::sequence(RegexOptions& options, size_t depth) {
   std::string result, letters;
   while (reader_.more() && reader_.peek() != '|' && reader_.peek() != ')') {
     if (skip_extended(options)) continue;
@@ -163,7 +163,7 @@ bool Translator::repeat(std::string& one) {
   return true;
 }
 
-Atom Translator::atom(const Options& options, size_t depth) {
+Atom Translator::atom(const RegexOptions& options, size_t depth) {
   const char c = reader_.peek();
   if (c == '*' || c == '+' || c == '?') throw Error(ErrorKind::failed, "a repetition repeats nothing");
   if (c == '{') {
@@ -180,7 +180,7 @@ Atom Translator::atom(const Options& options, size_t depth) {
 }
 
 // (?imx-imx) alone: the rest of its group; with a colon it is left to group().
-std::string Translator::option_group(Options options, size_t depth, bool& isolated) {
+std::string Translator::option_group(RegexOptions options, size_t depth, bool& isolated) {
   const size_t begin = reader_.at;
   reader_.at += 2;
   bool on = true;
@@ -201,7 +201,7 @@ std::string Translator::option_group(Options options, size_t depth, bool& isolat
   return {};
 }
 
-Atom Translator::group(const Options& options, size_t depth) {
+Atom Translator::group(const RegexOptions& options, size_t depth) {
   for (const char* look : {"(?=", "(?!", "(?<=", "(?<!"}) {
     if (reader_.take(look)) return {close(look + alternatives(options, depth + 1)), false};
   }
@@ -223,7 +223,7 @@ Atom Translator::group(const Options& options, size_t depth) {
     reader_.take("(");
     return {close((named_ ? "(?:" : "(") + alternatives(options, depth + 1))};
   }
-  Options inner = options;
+  RegexOptions inner = options;
   bool on = true;
   for (; !reader_.take(":"); ++reader_.at) {
     const char c = reader_.peek();

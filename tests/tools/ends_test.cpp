@@ -55,8 +55,10 @@ class EndsTest : public ToolTest {
 
   // What stands at a target is whole, and the old one or the new one.
   void expect_whole(const fs::path& folder) const {
-    if (!fs::exists(folder / "qwb.sums")) return EXPECT_FALSE(fs::exists(folder));
-    EXPECT_TRUE(damaged_files(folder).empty()) << folder;
+    EXPECT_EQ(fs::exists(folder), fs::exists(folder / "qwb.sums")) << folder;
+    if (fs::exists(folder)) {
+      EXPECT_TRUE(damaged_files(folder).empty()) << folder;
+    }
   }
 
   // A shell that sets limits first.
@@ -98,7 +100,9 @@ TEST_F(EndsTest, SignalsAtAnyInstant) {
     expect_whole(file("out"));
     EXPECT_TRUE(fs::exists(file("out") / "qwb.json")) << "lost";
     expect_whole(file("gptq"));
-    if (fs::exists(gguf)) EXPECT_NO_THROW(open_model(gguf));
+    if (fs::exists(gguf)) {
+      EXPECT_NO_THROW(open_model(gguf));
+    }
   }
   for (const auto& [code, count] : codes) std::cout << "exit " << code << ": " << count << " times\n";
   // The work can still be done, and what was interrupted is not in its way.
@@ -142,8 +146,9 @@ TEST_F(EndsTest, LimitsOfTheSystem) {
       const RunResult result = limited(limits, name, words);
       EXPECT_TRUE(result.code == 1 || result.code == 0 || result.code == 127)
           << limits << ": " << name << ": " << result.code << " " << result.err;
-      if (result.code == 1 && result.err.starts_with("qwb-"))
+      if (result.code == 1 && result.err.starts_with("qwb-")) {
         EXPECT_THAT(result.err, HasSubstr("error: ")) << limits;
+      }
       EXPECT_THAT(left_behind(), ::testing::IsEmpty()) << limits << ": " << name;
       expect_whole(file("o"));
       fs::remove_all(out);
@@ -162,7 +167,9 @@ TEST_F(EndsTest, ClosedDescriptors) {
     expect_whole(file("o"));
     fs::remove_all(out);
     const RunResult prompt = limited(closed, "complete", {gpt2_, "-", "--max-tokens", "2"});
-    if (std::string(closed).find("0<") != std::string::npos) EXPECT_EQ(prompt.code, 1) << prompt.out;
+    if (std::string(closed).find("0<") != std::string::npos) {
+      EXPECT_EQ(prompt.code, 1) << prompt.out;
+    }
   }
   EXPECT_THAT(limited("exec 0<&-", "complete", {gpt2_, "-"}).err, HasSubstr("standard input: cannot read"));
   const RunResult folder = tool("complete", {gpt2_, "-"}, {.stdin_path = "/tmp"});

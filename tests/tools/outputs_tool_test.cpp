@@ -18,10 +18,12 @@ class OutputsToolTest : public ToolTest {
     const std::string before = snapshot();
     for (const char* flag : {"-q", "--force"}) {
       Words all = arguments;
-      all.emplace_back(flag);
+      all.insert(all.end(), {"-q", flag});
       const RunResult result = tool(name, all);
       EXPECT_EQ(result.code, 2) << name << " " << arguments.back() << ": " << result.err;
-      if (std::string(flag) == "--force") EXPECT_THAT(result.err, HasSubstr(why)) << name;
+      if (std::string(flag) == "--force") {
+        EXPECT_THAT(result.err, HasSubstr(why)) << name;
+      }
       EXPECT_EQ(lines(result.err).size(), 1u) << result.err;
     }
     EXPECT_EQ(snapshot(), before);

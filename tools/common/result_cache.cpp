@@ -89,8 +89,11 @@ void sweep(const Path& folder) noexcept {
 
 ResultCache::ResultCache(Progress& progress, const Path& root)
     : root_(root.empty() ? find_cache_root().value_or(Path()) : root), progress_(progress) {
-  if (root_.empty()) return tell("there is no place for the cache (HOME is not set, nor QWB_CACHE)");
-  store_.emplace(Store::Options{.root = root_ / "results"});
+  if (root_.empty()) {
+    tell("there is no place for the cache (HOME is not set, nor QWB_CACHE)");
+  } else {
+    store_.emplace(Store::Options{.root = root_ / "results"});
+  }
 }
 
 void ResultCache::tell(const std::string& what) {

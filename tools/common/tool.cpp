@@ -164,6 +164,9 @@ void Tool::apply_flags() {
                                     : ColorMode::automatic;
   display_->configure(quiet_, use_color(color_mode_, STDERR_FILENO));
   set_threads(threads_ > 0 ? threads_ : std::min(threads(), available_processors()));
+  const int wanted = threads();
+  if (const int got = start_threads(); got < wanted)
+    note(fmt::format("the system gives {} of {} threads (ulimit?)", got, wanted));
   outputs_ = Outputs(force_);
   const auto cache = find_cache_root();
   if (!cache) return;
