@@ -38,7 +38,7 @@ Template from_template(const Json& json, const std::string& where) {
 }
 
 // ["[CLS]", 101], as Bert and Roberta name their tokens.
-int32_t named_token(const Json& json, const char* key, const std::string& where) {
+int32_t post_processor_token(const Json& json, const char* key, const std::string& where) {
   if (!json_has(json, key) || !json[key].is_array() || json[key].size() != 2) {
     throw Error(ErrorKind::failed, std::string("'") + key + "' must be a token and its id", where);
   }
@@ -69,7 +69,7 @@ Template make_template(const Json& json, const std::string& where) {
   if (type == "ByteLevel") return {kText};
   if (type == "TemplateProcessing") return nest(from_template(json, inside), {kText}, inside);
   if (type == "BertProcessing" || type == "RobertaProcessing") {
-    return {named_token(json, "cls", inside), kText, named_token(json, "sep", inside)};
+    return {post_processor_token(json, "cls", inside), kText, post_processor_token(json, "sep", inside)};
   }
   if (type == "Sequence") {
     if (!json_has(json, "processors") || !json["processors"].is_array())
