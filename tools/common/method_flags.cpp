@@ -24,7 +24,7 @@ std::string fallback_text(const Parameter& parameter) {
 
 // "true; rtn, gptq, awq: false" behind a flag's help: the default, the methods that take it, and what those
 // that differ have in its place.
-std::string help_text(const Parameter& parameter, const std::string& methods) {
+std::string parameter_help(const Parameter& parameter, const std::string& methods) {
   std::string text = parameter.help;
   if (!parameter.choices.empty()) {
     text += ": ";
@@ -69,7 +69,7 @@ MethodFlags::MethodFlags(CLI::App& app, const std::set<std::string>& without) {
   for (const Parameter& parameter : parameters) {
     auto flag = std::make_unique<Flag>();
     flag->kind = parameter.kind;
-    const std::string help = help_text(parameter, users[parameter.name]);
+    const std::string help = parameter_help(parameter, users[parameter.name]);
     if (parameter.kind == Parameter::Kind::boolean) {
       flag->option =
           app.add_flag(flag_name(parameter.name) + ",!" + opposite(parameter.name), flag->on, help);
