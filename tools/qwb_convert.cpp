@@ -9,6 +9,7 @@
 
 #include "formats/checkpoint.h"
 #include "formats/convert.h"
+#include "formats/gguf.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/base/text.h"

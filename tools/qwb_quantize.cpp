@@ -8,6 +8,7 @@
 
 #include "formats/checkpoint.h"
 #include "formats/convert.h"
+#include "formats/gguf.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"

@@ -63,11 +63,11 @@ TEST_F(TextInputs, ByteOrderMarksAndSuffixes) {
   for (const char* name : {"a.JSONL", "a.jsonl", "a.Ndjson"}) {
     const Path rows = file(name, "\xef\xbb\xbf" + row);
     EXPECT_EQ(read_evaluation_text(rows).documents[0].text, "caf\xc3\xa9\r\n");
-    EXPECT_EQ(calibration_texts(rows, {}), std::vector<std::string>{"caf\xc3\xa9\r\n"});
+    EXPECT_EQ(calibration_texts(rows, {}).texts, std::vector<std::string>{"caf\xc3\xa9\r\n"});
   }
   const Path plain = file("a.TXT", "\xef\xbb\xbfline\r\nline\r\n");
   EXPECT_EQ(read_evaluation_text(plain).whole, "line\r\nline\r\n");
-  EXPECT_EQ(calibration_texts(plain, {}), std::vector<std::string>{"line\r\nline\r\n"});
+  EXPECT_EQ(calibration_texts(plain, {}).texts, std::vector<std::string>{"line\r\nline\r\n"});
   EXPECT_THROW(read_evaluation_text(file("a.json", "[]")), Error);
   EXPECT_THROW(calibration_texts(file("b.JSON", "[]"), {}), Error);
   EXPECT_THROW(read_evaluation_text(file("empty.txt", "")), Error);

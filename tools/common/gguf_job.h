@@ -14,9 +14,6 @@ GgmlType parse_ggml_type(const std::string& text, const std::string& flag);
 // "F32, F16, ..."
 std::string ggml_type_names();
 
-// By its first bytes: what may be replaced where a GGUF is to be written.
-bool is_gguf_file(const Path& file);
-
 // Writes the file, which the tool's outputs have allowed, or with --dry-run only plans it. Throws `failed` if
 // the disk is too small.
 GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, Tool& tool);
