@@ -78,7 +78,9 @@ Json rope_of(const KeyReader& keys, const GgufFile& file, int64_t head_dim, int6
 void add_token_ids(const GgufMetadata& metadata, const std::string& where, Json& config) {
   for (const char* name : {"bos", "eos"}) {
     const std::string key = std::string("tokenizer.ggml.") + name + "_token_id";
-    if (metadata.find(key) != nullptr) config[std::string(name) + "_token_id"] = metadata.integer(key, where);
+    // null, not absent: absent keys have defaults of their own.
+    config[std::string(name) + "_token_id"] =
+        metadata.find(key) != nullptr ? Json(metadata.integer(key, where)) : Json(nullptr);
   }
 }
 

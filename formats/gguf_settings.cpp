@@ -9,21 +9,6 @@
 namespace qwb {
 namespace {
 
-Json rope_json(const Json& config) {
-  for (const char* key : {"rope_parameters", "rope_scaling"}) {
-    if (json_has(config, key)) return config.at(key);
-  }
-  return Json::object();
-}
-
-double rope_theta(const Json& config, const std::string& where) {
-  return json_number(rope_json(config), "rope_theta", where, json_number(config, "rope_theta", where, 10000));
-}
-
-std::string rope_type(const Json& rope, const std::string& where) {
-  return json_string(rope, "rope_type", where, json_string(rope, "type", where, "default"));
-}
-
 double wavelength(double theta, int64_t index, int64_t half) {
   return 2 * std::numbers::pi * std::pow(theta, static_cast<double>(index) / static_cast<double>(half));
 }
@@ -67,32 +52,32 @@ std::optional<Llama3Scaling> solve(const std::vector<float>& divisors, double th
   return Llama3Scaling{factor, 1, std::round((1 + 1 / b) * 1000) / 1000, std::round(a / b)};
 }
 
-void add_rope(const Json& config, const std::string& where, const std::string& prefix,
+void add_rope(const Json& config, const ModelConfig& c, const std::string& where, const std::string& prefix,
               GgufMetadata& metadata) {
-  const Json rope = rope_json(config);
-  const std::string type = rope_type(rope, where);
-  metadata.add(prefix + "rope.freq_base", GgufValue::of_f32(rope_theta(config, where)));
+  const Json rope = rope_parameters(config, where, c.max_positions);
+  const std::string type = json_string(rope, "rope_type", where);
+  metadata.add(prefix + "rope.freq_base", GgufValue::of_f32(json_number(rope, "rope_theta", where)));
   if (type == "default") return;
-  const int64_t context = json_int(config, "max_position_embeddings", where, 2048);
   if (type == "llama3") {  // a tensor; the length tells the exact parameters
     metadata.add(prefix + "rope.scaling.original_context_length",
-                 GgufValue::of_u32(json_int(rope, "original_max_position_embeddings", where, context)));
+                 GgufValue::of_u32(json_int(rope, "original_max_position_embeddings", where)));
     return;
   }
   if (type != "linear" && type != "yarn")
     throw Error(ErrorKind::unsupported, "rope type '" + type + "' has no place in GGUF", where);
-  const double factor = json_number(rope, "factor", where);
+  const double trained = json_number(rope, "original_max_position_embeddings", where, 1);
+  const double factor = json_number(rope, "factor", where, static_cast<double>(c.max_positions) / trained);
   metadata.add(prefix + "rope.scaling.type", GgufValue::of_string(type));
   metadata.add(prefix + "rope.scaling.factor", GgufValue::of_f32(factor));
   if (type == "linear") return;
   metadata.add(prefix + "rope.scaling.original_context_length",
-               GgufValue::of_u32(json_int(rope, "original_max_position_embeddings", where, context)));
+               GgufValue::of_u32(json_int(rope, "original_max_position_embeddings", where)));
   for (const auto& [from, to] : {std::pair{"beta_fast", "yarn_beta_fast"}, {"beta_slow", "yarn_beta_slow"}}) {
-    if (json_has(rope, from))
+    if (json_number(rope, from, where, 0) != 0)
       metadata.add(prefix + "rope.scaling." + to, GgufValue::of_f32(json_number(rope, from, where)));
   }
-  if (json_has(rope, "mscale") || json_has(rope, "mscale_all_dim") ||
-      !json_bool(rope, "truncate", where, true))
+  const bool scales = json_has(rope, "mscale") && json_has(rope, "mscale_all_dim");
+  if (scales || (rope.contains("truncate") && rope["truncate"] != Json(true)))
     throw Error(ErrorKind::unsupported, "this kind of yarn scaling has no place in GGUF", where);
   if (json_has(rope, "attention_factor"))
     metadata.add(
@@ -123,7 +108,7 @@ void add_llama(const Json& config, const ModelConfig& c, const std::string& wher
   metadata.add(prefix + "attention.value_length", GgufValue::of_u32(c.head_dim));
   metadata.add(prefix + "rope.dimension_count", GgufValue::of_u32(c.head_dim));
   metadata.add(prefix + "vocab_size", GgufValue::of_u32(c.vocab));
-  add_rope(config, where, prefix, metadata);
+  add_rope(config, c, where, prefix, metadata);
   const int64_t window = c.window.empty() ? 0 : *std::max_element(c.window.begin(), c.window.end());
   if (window == 0) return;
   if (json_string(config, "model_type", where) == "mistral")
@@ -156,17 +141,18 @@ void add_gguf_settings(const Json& config, const std::string& where, GgufMetadat
 }
 
 std::vector<float> gguf_rope_divisors(const Json& config, const std::string& where) {
-  const Json rope = rope_json(config);
-  if (json_string(config, "model_type", where) == "gpt2" || rope_type(rope, where) != "llama3") return {};
   const ModelConfig c = parse_config(config, where);
-  const Llama3Scaling scaling{
-      json_number(rope, "factor", where), json_number(rope, "low_freq_factor", where),
-      json_number(rope, "high_freq_factor", where),
-      json_number(rope, "original_max_position_embeddings", where, static_cast<double>(c.max_positions))};
+  if (c.rope.frequencies.empty()) return {};
+  const Json rope = rope_parameters(config, where, c.max_positions);
+  if (json_string(rope, "rope_type", where) != "llama3") return {};
+  const Llama3Scaling scaling{json_number(rope, "factor", where), json_number(rope, "low_freq_factor", where),
+                              json_number(rope, "high_freq_factor", where),
+                              json_number(rope, "original_max_position_embeddings", where)};
+  const double theta = json_number(rope, "rope_theta", where);
   const int64_t half = c.head_dim / 2;
   std::vector<float> divisors;
   for (int64_t i = 0; i < half; ++i)
-    divisors.push_back(static_cast<float>(scaling.divisor(wavelength(rope_theta(config, where), i, half))));
+    divisors.push_back(static_cast<float>(scaling.divisor(wavelength(theta, i, half))));
   return divisors;
 }
 

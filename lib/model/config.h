@@ -39,12 +39,20 @@ struct ModelConfig {
   std::vector<float> layer_scale;         // per layer: an extra factor on q k^T (GPT-2's
                                           // scale_attn_by_inverse_layer_idx); empty = 1
   bool tied_embeddings = false;
-  int64_t bos = -1;  // -1: none
+  bool attention_bias = false, mlp_bias = false;  // what the family's own fields say; Qwen2's are fixed
+  int64_t bos = -1;                               // -1: none
   std::vector<int64_t> eos;
 };
 
-// Reads config.json (and checks every size: positive, consistent, at most 2^31). Throws unsupported naming an
-// architecture or a setting that this build does not know, `failed` for a broken file.
+// The rotary embedding of a Llama-family config.json in the form of transformers 5: rope_parameters, or
+// rope_scaling where that has anything in it, with rope_type, rope_theta and, for scaled kinds that need it,
+// original_max_position_embeddings filled in. Throws `failed` where transformers would not load it.
+Json rope_parameters(const Json& config, const std::string& where, int64_t max_positions);
+
+// Reads config.json as transformers 5 does: absent keys have their family's defaults, null is an error except
+// where transformers takes it for a default (and checks every size: positive, consistent, at most 2^31).
+// Throws unsupported naming an architecture or a setting that this build does not know, `failed` for a broken
+// file.
 ModelConfig parse_config(const Json& config, const std::string& where);
 
 // model_type of every architecture that can be run.

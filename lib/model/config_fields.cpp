@@ -1,5 +1,6 @@
 #include "lib/model/config_fields.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "lib/base/error.h"
@@ -17,83 +18,149 @@ int64_t checked_size(int64_t value, const std::string& key, const std::string& w
   return value;
 }
 
+bool absent(const Json& config, const std::string& key) {
+  return !config.is_object() || !config.contains(key);
+}
+
+int64_t key_value_heads(const Json& config, const std::string& where, const LlamaDefaults& defaults,
+                        int64_t heads) {
+  const std::string key = "num_key_value_heads";
+  const int64_t fallback = defaults.kv_heads > 0 ? defaults.kv_heads : heads;
+  const bool null = !absent(config, key) && config.at(key).is_null() && defaults.null_kv_heads;
+  const int64_t count = null ? heads : config_size(config, key, where, fallback);
+  if (heads % count != 0)
+    throw Error(ErrorKind::failed,
+                "'num_key_value_heads' (" + std::to_string(count) +
+                    ") does not divide 'num_attention_heads' (" + std::to_string(heads) + ")",
+                where);
+  return count;
+}
+
+int64_t head_dimension(const Json& config, const std::string& where, const LlamaDefaults& defaults,
+                       const ModelConfig& c) {
+  const bool given = json_has(config, "head_dim") || (defaults.head_dim > 0 && absent(config, "head_dim"));
+  if ((!given || defaults.whole_heads) && c.hidden % c.heads != 0) {
+    throw Error(ErrorKind::failed, "'num_attention_heads' does not divide 'hidden_size'", where,
+                given ? "" : "there is no 'head_dim' either");
+  }
+  const int64_t fallback =
+      defaults.head_dim > 0 ? defaults.head_dim : std::max<int64_t>(1, c.hidden / c.heads);
+  const int64_t size = defaults.head_dim > 0 || json_has(config, "head_dim")
+                           ? config_size(config, "head_dim", where, fallback)
+                           : fallback;
+  if (size % 2 != 0) throw Error(ErrorKind::unsupported, "an odd 'head_dim' cannot be rotated", where);
+  // A table of that length is made below.
+  if (size > 65536) throw Error(ErrorKind::failed, "'head_dim' is absurdly large", where);
+  return size;
+}
+
 }  // namespace
 
-int64_t config_size(const Json& config, const std::string& key, const std::string& where) {
-  return checked_size(json_int(config, key, where), key, where);
-}
 int64_t config_size(const Json& config, const std::string& key, const std::string& where, int64_t fallback) {
-  return checked_size(json_int(config, key, where, fallback), key, where);
+  return checked_size(absent(config, key) ? fallback : json_int(config, key, where), key, where);
+}
+double config_number(const Json& config, const std::string& key, const std::string& where, double fallback) {
+  return absent(config, key) ? fallback : json_number(config, key, where);
+}
+bool config_switch(const Json& config, const std::string& key, const std::string& where, bool fallback) {
+  return absent(config, key) ? fallback : json_bool(config, key, where);
 }
 
-Activation parse_activation(const std::string& name, const std::string& where) {
+Activation config_activation(const Json& config, const std::string& key, const std::string& where,
+                             const std::string& fallback) {
+  const std::string name = absent(config, key) ? fallback : json_string(config, key, where);
   if (name == "silu" || name == "swish") return Activation::silu;
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") return Activation::gelu_tanh;
-  if (name == "gelu") return Activation::gelu_erf;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast" || name == "gelu_accurate" ||
+      name == "gelu_python_tanh")
+    return Activation::gelu_tanh;
+  if (name == "gelu" || name == "gelu_python") return Activation::gelu_erf;
   if (name == "quick_gelu") return Activation::quick_gelu;
   if (name == "relu") return Activation::relu;
-  throw Error(ErrorKind::unsupported, "activation '" + name + "' is not known", where);
+  throw Error(ErrorKind::unsupported, "activation '" + name + "' is not known", where,
+              "known: silu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, quick_gelu, relu");
 }
 
-void parse_special_ids(const Json& config, const std::string& where, ModelConfig& out) {
-  if (json_has(config, "bos_token_id")) out.bos = json_int(config, "bos_token_id", where);
-  if (!json_has(config, "eos_token_id")) return;
-  const Json& eos = config.at("eos_token_id");
-  if (!eos.is_array()) {
+void parse_special_ids(const Json& config, const std::string& where, int64_t bos, int64_t eos,
+                       ModelConfig& out) {
+  out.bos = absent(config, "bos_token_id") ? bos : json_int(config, "bos_token_id", where, -1);
+  if (absent(config, "eos_token_id")) {
+    if (eos >= 0) out.eos.push_back(eos);
+    return;
+  }
+  const Json& given = config.at("eos_token_id");
+  if (given.is_null()) return;
+  if (!given.is_array()) {
     out.eos.push_back(json_int(config, "eos_token_id", where));
     return;
   }
-  for (const Json& id : eos) {
+  for (const Json& id : given) {
     if (!id.is_number_integer()) throw Error(ErrorKind::failed, "'eos_token_id' must hold integers", where);
     out.eos.push_back(id.get<int64_t>());
   }
 }
 
-void parse_windows(const Json& config, const std::string& where, int64_t from_layer, ModelConfig& out) {
-  out.window.assign(static_cast<size_t>(out.layers), 0);
-  if (!json_has(config, "sliding_window")) return;
-  const int64_t window = config_size(config, "sliding_window", where);
-  const bool typed = json_has(config, "layer_types");
-  if (typed &&
-      (!config.at("layer_types").is_array() || config.at("layer_types").size() != out.window.size())) {
+std::optional<std::vector<bool>> sliding_layers(const Json& config, const std::string& where,
+                                                int64_t layers) {
+  if (!json_has(config, "layer_types")) return std::nullopt;
+  const Json& types = config.at("layer_types");
+  if (!types.is_array() || static_cast<int64_t>(types.size()) != layers)
     throw Error(ErrorKind::failed, "'layer_types' must name every layer", where);
+  std::vector<bool> slides;
+  for (const Json& type : types) {
+    if (type != "sliding_attention" && type != "full_attention" && type != "attention")
+      throw Error(ErrorKind::unsupported, "'layer_types' holds " + type.dump() + ", which is not known",
+                  where, "known: full_attention, sliding_attention");
+    slides.push_back(type == "sliding_attention");
   }
-  for (size_t i = 0; i < out.window.size(); ++i) {
-    const bool slides =
-        typed ? config.at("layer_types")[i] == "sliding_attention" : static_cast<int64_t>(i) >= from_layer;
-    if (slides) out.window[i] = window;
+  return slides;
+}
+
+// Nested parameters, one set for each kind of layer, belong to other families; transformers fails on them.
+void refuse_nested_rope(const Json& config, const std::string& where) {
+  for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    if (!json_has(config, key) || !config.at(key).is_object()) continue;
+    for (const char* kind : {"full_attention", "sliding_attention"}) {
+      if (config.at(key).contains(kind))
+        throw Error(ErrorKind::unsupported, std::string("'") + key + "' for each kind of layer", where);
+    }
   }
 }
 
-ModelConfig parse_llama_family(const Json& config, const std::string& where) {
+void refuse_slides_without_window(const Json& config, const std::string& where, bool window) {
+  if (window || !json_has(config, "layer_types")) return;
+  for (const Json& type : config.at("layer_types")) {
+    if (type == "sliding_attention")
+      throw Error(ErrorKind::failed, "'layer_types' names sliding layers, but there is no window", where,
+                  "set 'sliding_window', and for Qwen 'use_sliding_window'");
+  }
+}
+
+int64_t window_size(const Json& config, const std::string& where, int64_t fallback) {
+  const std::string key = "sliding_window";
+  if (absent(config, key)) return fallback;
+  return config.at(key).is_null() ? 0 : config_size(config, key, where, 0);
+}
+
+ModelConfig parse_llama_family(const Json& config, const std::string& where, const LlamaDefaults& defaults) {
   ModelConfig out;
   out.architecture = json_string(config, "model_type", where);
-  out.vocab = config_size(config, "vocab_size", where);
-  out.hidden = config_size(config, "hidden_size", where);
-  out.intermediate = config_size(config, "intermediate_size", where);
-  out.layers = config_size(config, "num_hidden_layers", where);
-  out.heads = config_size(config, "num_attention_heads", where);
-  out.kv_heads = config_size(config, "num_key_value_heads", where, out.heads);
+  out.vocab = config_size(config, "vocab_size", where, defaults.vocab);
+  out.hidden = config_size(config, "hidden_size", where, defaults.hidden);
+  out.intermediate = config_size(config, "intermediate_size", where, defaults.intermediate);
+  out.layers = config_size(config, "num_hidden_layers", where, defaults.layers);
+  out.heads = config_size(config, "num_attention_heads", where, defaults.heads);
   if (out.layers > 100000) throw Error(ErrorKind::failed, "'num_hidden_layers' is absurdly large", where);
-  if (out.heads % out.kv_heads != 0)
-    throw Error(ErrorKind::failed, "'num_key_value_heads' does not divide 'num_attention_heads'", where);
-  if (!json_has(config, "head_dim") && out.hidden % out.heads != 0) {
-    throw Error(ErrorKind::failed,
-                "'num_attention_heads' does not divide 'hidden_size' and there is no 'head_dim'", where);
-  }
-  out.head_dim = config_size(config, "head_dim", where, std::max<int64_t>(1, out.hidden / out.heads));
-  if (out.head_dim % 2 != 0)
-    throw Error(ErrorKind::unsupported, "an odd 'head_dim' cannot be rotated", where);
-  // A table of that length is made below.
-  if (out.head_dim > 65536) throw Error(ErrorKind::failed, "'head_dim' is absurdly large", where);
-  out.max_positions = config_size(config, "max_position_embeddings", where, 2048);
-  out.norm_eps = json_number(config, "rms_norm_eps", where, 1e-6);
-  out.activation = parse_activation(json_string(config, "hidden_act", where, "silu"), where);
+  out.kv_heads = key_value_heads(config, where, defaults, out.heads);
+  out.head_dim = head_dimension(config, where, defaults, out);
+  out.max_positions = config_size(config, "max_position_embeddings", where, defaults.positions);
+  out.norm_eps = config_number(config, "rms_norm_eps", where, defaults.norm_eps);
+  out.activation = config_activation(config, defaults.activation_key, where, defaults.activation);
   out.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(out.head_dim)));
   out.rope = parse_rope(config, where, out.head_dim, out.max_positions);
   out.window.assign(static_cast<size_t>(out.layers), 0);
-  out.tied_embeddings = json_bool(config, "tie_word_embeddings", where, false);
-  parse_special_ids(config, where, out);
+  sliding_layers(config, where, out.layers);  // only Qwen uses it; all check it
+  out.tied_embeddings = config_switch(config, "tie_word_embeddings", where, defaults.tied);
+  parse_special_ids(config, where, defaults.bos, defaults.eos, out);
   return out;
 }
 

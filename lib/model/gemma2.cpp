@@ -17,27 +17,34 @@ float parse_cap(const Json& config, const char* key, double fallback, const std:
 }
 
 ModelConfig parse_gemma2(const Json& config, const std::string& where) {
-  Json filled = config;
-  const auto fill = [&filled](const char* key, const Json& value) {
-    if (!filled.contains(key)) filled[key] = value;
-  };
-  fill("num_key_value_heads", 4);
-  fill("head_dim", 256);
-  fill("max_position_embeddings", 8192);
-  fill("tie_word_embeddings", true);
-  fill("sliding_window", 4096);
-  filled["hidden_act"] =
-      config.contains("hidden_activation") ? config.at("hidden_activation") : "gelu_pytorch_tanh";
-  if (json_bool(config, "attention_bias", where, false))
+  if (config_switch(config, "attention_bias", where, false))
     throw Error(ErrorKind::unsupported, "'attention_bias' of Gemma 2 is not supported", where);
   if (json_bool(config, "use_bidirectional_attention", where, false))
     throw Error(ErrorKind::unsupported, "'use_bidirectional_attention' is not supported", where);
-  ModelConfig out = parse_llama_family(filled, where);
-  parse_windows(filled, where, 0, out);
-  if (!json_has(config, "layer_types")) {
-    for (size_t i = 1; i < out.window.size(); i += 2) out.window[i] = 0;
+  refuse_nested_rope(config, where);
+  ModelConfig out = parse_llama_family(config, where,
+                                       {.vocab = 256000,
+                                        .hidden = 2304,
+                                        .intermediate = 9216,
+                                        .layers = 26,
+                                        .heads = 8,
+                                        .kv_heads = 4,
+                                        .head_dim = 256,
+                                        .positions = 8192,
+                                        .bos = 2,
+                                        .eos = 1,
+                                        .null_kv_heads = false,
+                                        .whole_heads = true,
+                                        .tied = true,
+                                        .activation_key = "hidden_activation",
+                                        .activation = "gelu_pytorch_tanh"});
+  const int64_t window = window_size(config, where, 4096);
+  if (window == 0) throw Error(ErrorKind::failed, "Gemma 2 needs a 'sliding_window'", where);
+  const auto slides = sliding_layers(config, where, out.layers);
+  for (size_t i = 0; i < out.window.size(); ++i) {
+    if (slides ? (*slides)[i] : i % 2 == 0) out.window[i] = window;
   }
-  const double scalar = json_number(config, "query_pre_attn_scalar", where, 256);
+  const double scalar = config_number(config, "query_pre_attn_scalar", where, 256);
   if (!(scalar > 0)) throw Error(ErrorKind::failed, "'query_pre_attn_scalar' must be positive", where);
   out.attention_scale = static_cast<float>(std::pow(scalar, -0.5));
   out.attention_soft_cap = parse_cap(config, "attn_logit_softcapping", 50, where);

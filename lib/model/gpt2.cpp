@@ -9,29 +9,38 @@
 namespace qwb {
 namespace {
 
+// transformers knows four of GPT-2's sizes by the names of other families too; these win.
+int64_t gpt2_size(const Json& config, const char* key, const char* other, const std::string& where,
+                  int64_t fallback) {
+  const bool renamed = config.is_object() && config.contains(other);
+  return config_size(config, renamed ? other : key, where, fallback);
+}
+
 ModelConfig parse(const Json& config, const std::string& where) {
   ModelConfig out;
   out.architecture = "gpt2";
-  out.vocab = config_size(config, "vocab_size", where);
-  out.hidden = config_size(config, "n_embd", where);
-  out.layers = config_size(config, "n_layer", where);
-  out.heads = config_size(config, "n_head", where);
+  out.vocab = config_size(config, "vocab_size", where, 50257);
+  out.hidden = gpt2_size(config, "n_embd", "hidden_size", where, 768);
+  out.layers = gpt2_size(config, "n_layer", "num_hidden_layers", where, 12);
+  out.heads = gpt2_size(config, "n_head", "num_attention_heads", where, 12);
   out.kv_heads = out.heads;
   if (out.layers > 100000) throw Error(ErrorKind::failed, "'n_layer' is absurdly large", where);
   if (out.hidden % out.heads != 0) throw Error(ErrorKind::failed, "'n_head' does not divide 'n_embd'", where);
   out.head_dim = out.hidden / out.heads;
-  out.intermediate = config_size(config, "n_inner", where, 4 * out.hidden);
-  out.max_positions = config_size(config, "n_positions", where);
-  out.norm_eps = json_number(config, "layer_norm_epsilon", where, 1e-5);
-  out.activation = parse_activation(json_string(config, "activation_function", where, "gelu_new"), where);
-  const bool scaled = json_bool(config, "scale_attn_weights", where, true);
+  out.intermediate = json_has(config, "n_inner") ? config_size(config, "n_inner", where, 0) : 4 * out.hidden;
+  out.max_positions = gpt2_size(config, "n_positions", "max_position_embeddings", where, 1024);
+  out.norm_eps = config_number(config, "layer_norm_epsilon", where, 1e-5);
+  out.activation = config_activation(config, "activation_function", where, "gelu_new");
+  const bool scaled = config_switch(config, "scale_attn_weights", where, true);
   out.attention_scale = scaled ? static_cast<float>(1 / std::sqrt(static_cast<double>(out.head_dim))) : 1.0f;
-  if (json_bool(config, "scale_attn_by_inverse_layer_idx", where, false)) {
+  if (config_switch(config, "scale_attn_by_inverse_layer_idx", where, false)) {
     for (int64_t i = 0; i < out.layers; ++i) out.layer_scale.push_back(1.0f / static_cast<float>(i + 1));
   }
+  // The same sums in another order, for half precision.
+  config_switch(config, "reorder_and_upcast_attn", where, false);
   out.window.assign(static_cast<size_t>(out.layers), 0);
-  out.tied_embeddings = json_bool(config, "tie_word_embeddings", where, true);
-  parse_special_ids(config, where, out);
+  out.tied_embeddings = config_switch(config, "tie_word_embeddings", where, true);
+  parse_special_ids(config, where, 50256, 50256, out);
   return out;
 }
 

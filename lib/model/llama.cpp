@@ -40,9 +40,46 @@ ModelSpec llama_family_spec(const ModelConfig& c, const LlamaBiases& biases) {
   return spec;
 }
 
+void refuse_unread_biases(const TensorSource& source, bool attention, bool mlp) {
+  const auto refuse = [&](const char* module, const char* field) {
+    const std::string name = std::string("model.layers.0.") + module;
+    if (has_bias(source, name))
+      throw Error(ErrorKind::unsupported, "there is a '" + name + ".bias', but no '" + field + "'",
+                  "config.json",
+                  std::string("if the model uses its biases, set \"") + field + "\": true; else remove them");
+  };
+  for (const char* module :
+       {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"}) {
+    if (!attention) refuse(module, "attention_bias");
+  }
+  for (const char* module : {"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}) {
+    if (!mlp) refuse(module, "mlp_bias");
+  }
+}
+
 Architecture llama_architecture() {
-  return {"llama", parse_llama_family, [](const ModelConfig& config, const TensorSource& source) {
-            LlamaBiases biases;  // attention_bias and mlp_bias: the tensors themselves tell
+  return {"llama",
+          [](const Json& config, const std::string& where) {
+            ModelConfig out = parse_llama_family(config, where,
+                                                 {.vocab = 32000,
+                                                  .hidden = 4096,
+                                                  .intermediate = 11008,
+                                                  .layers = 32,
+                                                  .heads = 32,
+                                                  .kv_heads = 0,
+                                                  .head_dim = 0,
+                                                  .positions = 2048,
+                                                  .bos = 1,
+                                                  .eos = 2,
+                                                  .whole_heads = true});
+            refuse_slides_without_window(config, where, json_has(config, "sliding_window"));
+            out.attention_bias = config_switch(config, "attention_bias", where, false);
+            out.mlp_bias = config_switch(config, "mlp_bias", where, false);
+            return out;
+          },
+          [](const ModelConfig& config, const TensorSource& source) {
+            refuse_unread_biases(source, config.attention_bias, config.mlp_bias);
+            LlamaBiases biases;  // some checkpoints have them in a part of the modules only
             biases.qkv = has_bias(source, "model.layers.0.self_attn.q_proj");
             biases.output = has_bias(source, "model.layers.0.self_attn.o_proj");
             biases.mlp = has_bias(source, "model.layers.0.mlp.gate_proj");

@@ -16,5 +16,8 @@ struct LlamaBiases {
 ModelSpec llama_family_spec(const ModelConfig& config, const LlamaBiases& biases);
 // True if the source has "<module>.bias".
 bool has_bias(const TensorSource& source, const std::string& module);
+// Throws unsupported if the first block has biases that config.json does not announce: transformers would
+// leave them out, others would use them.
+void refuse_unread_biases(const TensorSource& source, bool attention, bool mlp);
 
 }  // namespace qwb

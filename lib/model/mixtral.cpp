@@ -7,17 +7,25 @@ namespace qwb {
 namespace {
 
 ModelConfig parse_mixtral(const Json& config, const std::string& where) {
-  Json filled = config;
-  const auto fill = [&filled](const char* key, const Json& value) {
-    if (!filled.contains(key)) filled[key] = value;
-  };
-  fill("num_key_value_heads", 8);
-  fill("rms_norm_eps", 1e-5);
-  fill("max_position_embeddings", 131072);
-  if (!json_has(filled, "rope_parameters")) fill("rope_theta", 1e6);
-  ModelConfig out = parse_llama_family(filled, where);
-  parse_windows(filled, where, 0, out);
-  out.experts = config_size(config, "num_local_experts", where, 8);
+  ModelConfig out = parse_llama_family(config, where,
+                                       {.vocab = 32000,
+                                        .hidden = 4096,
+                                        .intermediate = 14336,
+                                        .layers = 32,
+                                        .heads = 32,
+                                        .kv_heads = 8,
+                                        .head_dim = 0,
+                                        .positions = 131072,
+                                        .bos = 1,
+                                        .eos = 2,
+                                        .null_kv_heads = false,
+                                        .norm_eps = 1e-5});
+  const int64_t window = window_size(config, where);
+  refuse_slides_without_window(config, where, window > 0);
+  out.window.assign(out.window.size(), window);
+  // transformers knows both names; this one wins.
+  const bool renamed = config.is_object() && config.contains("num_experts");
+  out.experts = config_size(config, renamed ? "num_experts" : "num_local_experts", where, 8);
   out.experts_used = config_size(config, "num_experts_per_tok", where, 2);
   if (out.experts > 65536) throw Error(ErrorKind::failed, "'num_local_experts' is absurdly large", where);
   if (out.experts_used > out.experts) {

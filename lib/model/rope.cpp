@@ -10,6 +10,14 @@
 namespace qwb {
 namespace {
 
+// As Python takes a value for true.
+bool is_true(const Json& value) {
+  if (value.is_null()) return false;
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number()) return value.get<double>() != 0;
+  return value.is_string() ? !value.get_ref<const std::string&>().empty() : !value.empty();
+}
+
 struct RopeFields {
   Json parameters = Json::object();  // rope_parameters or rope_scaling
   std::string where;
@@ -17,6 +25,11 @@ struct RopeFields {
   double number(const std::string& key) const { return json_number(parameters, key, where); }
   double number(const std::string& key, double fallback) const {
     return json_number(parameters, key, where, fallback);
+  }
+  // Python's `or`: null and 0 count as absent.
+  double or_default(const std::string& key, double fallback) const {
+    const double given = number(key, 0);
+    return given != 0 ? given : fallback;
   }
 };
 
@@ -45,14 +58,17 @@ double yarn_mscale(double factor, double mscale) {
 }
 
 // Returns the factor on cos and sin.
-double scale_yarn(const RopeFields& fields, double theta, double trained, double head_dim,
+double scale_yarn(const RopeFields& fields, double theta, double trained, double positions, double head_dim,
                   std::vector<double>& frequencies) {
-  const double factor = fields.number("factor");
+  if (!fields.parameters.contains("factor"))
+    throw Error(ErrorKind::failed, "'factor' is missing in the yarn scaling", fields.where);
+  const double factor = fields.number("factor", positions / trained);
   const auto correction = [&](double rotations) {
     return head_dim * std::log(trained / (rotations * 2 * std::numbers::pi)) / (2 * std::log(theta));
   };
-  double low = correction(fields.number("beta_fast", 32)), high = correction(fields.number("beta_slow", 1));
-  if (json_bool(fields.parameters, "truncate", fields.where, true)) {
+  double low = correction(fields.or_default("beta_fast", 32)),
+         high = correction(fields.or_default("beta_slow", 1));
+  if (!fields.parameters.contains("truncate") || is_true(fields.parameters["truncate"])) {
     low = std::floor(low);
     high = std::ceil(high);
   }
@@ -69,27 +85,58 @@ double scale_yarn(const RopeFields& fields, double theta, double trained, double
   return yarn_mscale(factor, 1);
 }
 
+// transformers' default kind turns whole heads whatever the factor says; the scaled ones would turn a part,
+// which its models of these families cannot.
+void check_partial(const Json& config, const RopeFields& fields, int64_t head_dim) {
+  const Json& p = fields.parameters;
+  const Json factor = p.contains("partial_rotary_factor")         ? p["partial_rotary_factor"]
+                      : json_has(config, "partial_rotary_factor") ? config["partial_rotary_factor"]
+                                                                  : Json(1.0);
+  if (!factor.is_number())
+    throw Error(ErrorKind::failed, "'partial_rotary_factor' must be a number", fields.where);
+  if (static_cast<int64_t>(static_cast<double>(head_dim) * factor.get<double>()) != head_dim)
+    throw Error(ErrorKind::unsupported, "a partial rotary embedding", fields.where);
+}
+
+std::string kind_of(const Json& parameters, const std::string& where) {
+  if (!parameters["rope_type"].is_string())
+    throw Error(ErrorKind::failed, "'rope_type' must be a text, not " + parameters["rope_type"].dump(),
+                where);
+  return parameters["rope_type"].get<std::string>();
+}
+
 }  // namespace
 
+Json rope_parameters(const Json& config, const std::string& where, int64_t max_positions) {
+  // transformers 5 takes rope_scaling, which users add as model cards advise, for all of rope_parameters.
+  const bool scaling = config.contains("rope_scaling") && is_true(config["rope_scaling"]);
+  Json result = scaling                               ? config["rope_scaling"]
+                : json_has(config, "rope_parameters") ? config["rope_parameters"]
+                                                      : Json::object();
+  if (!result.is_object()) throw Error(ErrorKind::failed, "rope parameters must be an object", where);
+  if (!result.contains("rope_theta")) {
+    const double fallback = json_string(config, "model_type", where, "") == "mixtral" ? 1e6 : 1e4;
+    result["rope_theta"] = config.contains("rope_theta") ? config["rope_theta"] : Json(fallback);
+  }
+  if (!result.contains("rope_type"))
+    result["rope_type"] = result.contains("type") ? result["type"] : "default";
+  const std::string kind = kind_of(result, where);
+  if (kind != "llama3" && kind != "yarn" && kind != "longrope") return result;
+  if (config.contains("original_max_position_embeddings")) {
+    result["original_max_position_embeddings"] = config["original_max_position_embeddings"];
+  } else if (!result.contains("original_max_position_embeddings")) {
+    result["original_max_position_embeddings"] = max_positions;
+  }
+  return result;
+}
+
 Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim, int64_t max_positions) {
-  RopeFields fields;
-  fields.where = where;
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    if (json_has(config, key)) fields.parameters = config.at(key);
-  }
-  if (!fields.parameters.is_object())
-    throw Error(ErrorKind::failed, "rope parameters must be an object", where);
-  const double theta = fields.number("rope_theta", json_number(config, "rope_theta", where, 10000.0));
-  const std::string kind = json_string(fields.parameters, "rope_type", where,
-                                       json_string(fields.parameters, "type", where, "default"));
+  RopeFields fields{rope_parameters(config, where, max_positions), where};
+  const double theta = fields.number("rope_theta");
+  const std::string kind = kind_of(fields.parameters, where);
   if (!(theta > 1)) throw Error(ErrorKind::failed, "'rope_theta' must be above 1", where);
-  if (fields.number("partial_rotary_factor", json_number(config, "partial_rotary_factor", where, 1.0)) !=
-      1.0) {
-    throw Error(ErrorKind::unsupported, "a partial rotary embedding", where);
-  }
-  const double trained = fields.number(
-      "original_max_position_embeddings",
-      json_number(config, "original_max_position_embeddings", where, static_cast<double>(max_positions)));
+  if (kind != "default") check_partial(config, fields, head_dim);
+  const auto trained = [&] { return fields.number("original_max_position_embeddings"); };
 
   std::vector<double> frequencies;
   for (int64_t k = 0; k < head_dim / 2; ++k) {
@@ -99,10 +146,11 @@ Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim, 
   if (kind == "linear") {
     scale_linear(fields, frequencies);
   } else if (kind == "llama3") {
-    scale_llama3(fields, trained, frequencies);
+    scale_llama3(fields, trained(), frequencies);
   } else if (kind == "yarn") {
     rope.attention_factor =
-        static_cast<float>(scale_yarn(fields, theta, trained, static_cast<double>(head_dim), frequencies));
+        static_cast<float>(scale_yarn(fields, theta, trained(), static_cast<double>(max_positions),
+                                      static_cast<double>(head_dim), frequencies));
   } else if (kind != "default") {
     throw Error(ErrorKind::unsupported, "rope type '" + kind + "' is not known", where,
                 "known: default, linear, llama3, yarn");
