@@ -13,6 +13,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/text.h"
+#include "lib/base/text_file.h"
 #include "lib/model/generate.h"
 #include "tools/common/choose.h"
 #include "tools/common/int8_flags.h"
@@ -84,7 +85,7 @@ void add_sampling(CLI::App& app, SamplingSettings& s) {
 std::string read_standard_input() {
   std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
   if (std::cin.bad()) throw Error(ErrorKind::failed, "cannot read standard input");
-  return text;
+  return checked_text(std::move(text), "standard input");
 }
 
 std::string read_prompt(const Options& o) {
@@ -92,18 +93,18 @@ std::string read_prompt(const Options& o) {
     throw Error(ErrorKind::usage, "no prompt", {}, "give a PROMPT, -f FILE, or - for standard input");
   }
   if (o.file.empty() && o.prompt != "-") return o.prompt;
-  std::string text = o.file.empty() || o.file == "-" ? read_standard_input() : read_text(o.file);
+  std::string text = o.file.empty() || o.file == "-" ? read_standard_input() : read_text_file(o.file);
   if (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
 }
 
-// config.json's, extended by generation_config.json's (chat models often end a turn by a token that only the
-// latter names).
+// generation_config.json's if there is such a file, even if it names none; else config.json's, as in
+// transformers.
 std::vector<int64_t> end_tokens(const OpenModel& open, const ModelConfig& config) {
-  std::vector<int64_t> ids = config.eos;
   const Path file = open.folder / "generation_config.json";
   const auto text = companion_text(open, "generation_config.json");
-  if (!text) return ids;
+  if (!text) return config.eos;
+  std::vector<int64_t> ids;
   const Json json = parse_json(*text, file.string());
   if (!json_has(json, "eos_token_id")) return ids;
   const Json& value = json.at("eos_token_id");
@@ -172,7 +173,7 @@ Session open_session(const Options& o, Tool& tool) {
   if (forward.threshold) tool.note("int8 forward: " + int8_forward_text(session.int8_forward));
   session.tokenizer = open_tokenizer(open);
   session.generation.eos = end_tokens(open, session.model->config());
-  session.generation.stop_at_eos = !o.ignore_eos;
+  session.generation.stop_at_eos = !o.ignore_eos && !session.generation.eos.empty();
   if (o.chat) session.prompt = as_chat(open, session.prompt);
   session.tokens = session.tokenizer->encode(session.prompt, !o.no_special && !o.chat);
   check_context(session, o);

@@ -1,7 +1,10 @@
 #include "lib/base/json.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
+#include <utility>
 
 #include "lib/base/error.h"
 
@@ -18,6 +21,77 @@ const Json& member(const Json& object, const std::string& key, const std::string
   return *it;
 }
 
+// Python's json writes NaN, Infinity and -Infinity, which are no JSON. They go through the parser, and out of
+// the writer, as texts that begin with this mark and that no file has (a NUL, escaped).
+const std::string kMark = std::string(1, '\0') + "qwb:";
+constexpr std::string_view kEscapedMark = "\"\\u0000qwb:";
+constexpr std::pair<std::string_view, double> kConstants[] = {
+    {"NaN", std::numeric_limits<double>::quiet_NaN()},
+    {"Infinity", std::numeric_limits<double>::infinity()},
+    {"-Infinity", -std::numeric_limits<double>::infinity()}};
+
+// The text with Python's constants, outside of strings, marked; the text itself if there are none.
+std::string_view mark_constants(std::string_view text, std::string& storage) {
+  if (text.find("NaN") == std::string_view::npos && text.find("Infinity") == std::string_view::npos)
+    return text;
+  bool quoted = false;
+  for (size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (quoted && c == '\\' && at + 1 < text.size()) storage += text[at++];
+    if (c == '"') quoted = !quoted;
+    std::string_view found;
+    for (const auto& [name, value] : kConstants) {
+      if (!quoted && text.substr(at).starts_with(name)) found = name;
+    }
+    const size_t next = text.find_first_not_of(" \t\r\n", at + found.size());
+    if (found.empty() || (next != std::string_view::npos && text[next] == ':')) {  // no key of an object
+      storage += text[at];
+      continue;
+    }
+    storage.append(kEscapedMark).append(found).append("\"");
+    at += found.size() - 1;
+  }
+  return storage;
+}
+
+void restore_constant(Json& value) {
+  if (!value.is_string() || !value.get_ref<const std::string&>().starts_with(kMark)) return;
+  const std::string name = value.get<std::string>().substr(kMark.size());
+  for (const auto& [known, number] : kConstants) {
+    if (name == known) value = number;
+  }
+}
+
+bool has_constants(const Json& value) {
+  if (value.is_structured())
+    return std::any_of(value.begin(), value.end(), [](const Json& inner) { return has_constants(inner); });
+  return value.is_number_float() && !std::isfinite(value.get<double>());
+}
+
+void replace_constants(Json& value) {
+  if (value.is_structured()) {
+    for (Json& inner : value) replace_constants(inner);
+  } else if (value.is_number_float() && !std::isfinite(value.get<double>())) {
+    const auto number = value.get<double>();
+    value = kMark + (std::isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity");
+  }
+}
+
+// The library's writer has null for these numbers; Python's has what its parser reads.
+template <class Write>
+std::string write_constants(const Json& value, const Write& write) {
+  if (!has_constants(value)) return write(value);
+  Json copy = value;
+  replace_constants(copy);
+  std::string text = write(copy);
+  for (const auto& [name, number] : kConstants) {
+    const std::string marked = std::string(kEscapedMark).append(name).append("\"");
+    for (size_t at = text.find(marked); at != std::string::npos; at = text.find(marked, at))
+      text.replace(at, marked.size(), name);
+  }
+  return text;
+}
+
 [[noreturn]] void wrong_type(const std::string& key, const char* expected, const Json& value,
                              const std::string& where) {
   throw Error(ErrorKind::failed, "'" + key + "' must be " + expected + ", not " + value.type_name(), where);
@@ -30,6 +104,8 @@ Json parse_json(std::string_view text, const std::string& where) {
   if (text.find('\0') != std::string_view::npos) {
     throw Error(ErrorKind::failed, "not valid JSON: a NUL byte", where, "the file is damaged or incomplete");
   }
+  std::string storage;
+  const std::string_view marked = mark_constants(text, storage);
   std::vector<std::set<std::string>> keys;  // of the objects that are open
   const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
     if (depth > kMaxDepth) throw Error(ErrorKind::failed, "JSON is nested too deeply", where);
@@ -38,10 +114,11 @@ Json parse_json(std::string_view text, const std::string& where) {
     if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
       throw Error(ErrorKind::failed, "JSON key '" + parsed.get<std::string>() + "' appears twice", where);
     }
+    if (event == Json::parse_event_t::value && marked.data() == storage.data()) restore_constant(parsed);
     return true;
   };
   try {
-    return Json::parse(text, watch);
+    return Json::parse(marked, watch);
   } catch (const nlohmann::json::exception& error) {
     throw Error(ErrorKind::failed, std::string("not valid JSON: ") + error.what(), where,
                 "the file is damaged or incomplete");
@@ -65,6 +142,8 @@ int64_t json_int(const Json& object, const std::string& key, const std::string& 
 double json_number(const Json& object, const std::string& key, const std::string& where) {
   const Json& value = member(object, key, where);
   if (!value.is_number()) wrong_type(key, "a number", value, where);
+  if (!std::isfinite(value.get<double>()))
+    throw Error(ErrorKind::failed, "'" + key + "' is not a finite number", where);
   return value.get<double>();
 }
 
@@ -101,11 +180,14 @@ std::string json_string(const Json& object, const std::string& key, const std::s
 }
 
 std::string json_text(const Json& value) {
-  return value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return write_constants(
+      value, [](const Json& v) { return v.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; });
 }
 
 std::string json_canonical(const Json& value) {
-  return nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return write_constants(value, [](const Json& v) {
+    return nlohmann::json(v).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  });
 }
 
 }  // namespace qwb

@@ -13,7 +13,8 @@ using Json =
     nlohmann::ordered_json;  // keeps the order of keys: files we write read like their page in formats/
 
 // Strict JSON: duplicate keys, more than 256 levels of nesting, invalid UTF-8 and trailing text are errors
-// (`failed`, with `where`).
+// (`failed`, with `where`). Beyond JSON, Python's NaN, Infinity and -Infinity are numbers; json_text() and
+// json_canonical() write them again, json_number() refuses them.
 Json parse_json(std::string_view text, const std::string& where);
 
 // The value of `key` in `object`; throws if it is absent, null or of another type (integers must be exact: 4

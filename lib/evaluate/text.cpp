@@ -7,6 +7,7 @@
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
 #include "lib/base/json.h"
+#include "lib/base/text_file.h"
 #include "lib/evaluate/unicode_text.h"
 
 namespace qwb {
@@ -193,9 +194,9 @@ EvaluationText wikitext_jsonl_text(std::string_view lines, const std::string& na
 }
 
 EvaluationText read_evaluation_text(const Path& file) {
-  std::string text = read_text(file);
-  return file.extension() == ".jsonl" ? jsonl_text(text, file.string())
-                                      : plain_text(std::move(text), file.string());
+  const bool lines = is_json_lines(file);
+  std::string text = read_text_file(file);
+  return lines ? jsonl_text(text, file.string()) : plain_text(std::move(text), file.string());
 }
 
 }  // namespace qwb

@@ -41,7 +41,8 @@ EvaluationText wikitext_text(std::string raw, const std::string& name);
 // The same text from the rows of wikitext-2-raw-v1, {"text": ...} a line, of which the file's lines can be
 // had back: blank ones (" \n" in the file) are empty rows. Throws `failed` naming file and line.
 EvaluationText wikitext_jsonl_text(std::string_view lines, const std::string& name);
-// By the file's name: .jsonl as above, all else as plain text. Throws not_found, `failed`.
+// By the file's name: .jsonl as above, all else as plain text, both read by read_text_file(). Throws
+// not_found, `failed`, unsupported.
 EvaluationText read_evaluation_text(const Path& file);
 
 // lm-eval's wikitext_detokenizer (lm_eval/tasks/wikitext/preprocess_wikitext.py).

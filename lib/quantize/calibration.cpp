@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "lib/base/error.h"
+#include "lib/base/text_file.h"
 
 namespace qwb {
 namespace {
@@ -42,7 +43,7 @@ std::string row_text(const Json& row, const RenderChat& chat, const std::string&
 }
 
 std::vector<std::string> jsonl_texts(const Path& file, const RenderChat& chat) {
-  const std::string content = read_text(file, int64_t{1} << 34);
+  const std::string content = read_text_file(file);
   std::vector<std::string> texts;
   int64_t line = 0;
   for (size_t begin = 0; begin < content.size();) {
@@ -61,8 +62,8 @@ std::vector<std::string> jsonl_texts(const Path& file, const RenderChat& chat) {
 }  // namespace
 
 std::vector<std::string> calibration_texts(const Path& file, const RenderChat& chat) {
-  if (file.extension() == ".jsonl") return jsonl_texts(file, chat);
-  return {read_text(file, int64_t{1} << 34)};
+  if (is_json_lines(file)) return jsonl_texts(file, chat);
+  return {read_text_file(file)};
 }
 
 CalibrationSource parse_calibration_source(const std::string& text) {

@@ -85,6 +85,22 @@ TEST_F(Complete, PromptFromArgumentFileAndStandardInput) {
   EXPECT_EQ(tool("complete", gpt2({""})).code, 2);
 }
 
+TEST_F(Complete, PromptsThatAreNoTextAreRefused) {
+  const std::string utf16 = write("utf16.txt", std::string("\xff\xfeh\0i\0", 6));
+  const std::string latin = write("latin.txt", "caf\xe9");
+  for (const Words& words : {Words{"-f", utf16}, Words{"-f", latin}}) {
+    const auto result = tool("complete", gpt2(words));
+    EXPECT_EQ(result.code, words[1] == utf16 ? 5 : 1);
+    EXPECT_THAT(result.err, HasSubstr(words[1] == utf16 ? "UTF-16" : "byte 3 (0xE9"));
+  }
+  const auto piped = tool("complete", gpt2({"-"}), {.stdin_path = latin});
+  EXPECT_EQ(piped.code, 1);
+  EXPECT_THAT(piped.err, HasSubstr("standard input"));
+  EXPECT_EQ(
+      output("complete", gpt2({"-f", write("marked.txt", "\xef\xbb\xbf" + prompt_), "--max-tokens", "3"})),
+      output("complete", gpt2({prompt_, "--max-tokens", "3"})));
+}
+
 TEST_F(Complete, SamplingFlags) {
   const auto sample = [&](const Words& more, const std::string& count = "12") {
     Words words = gpt2({prompt_, "--max-tokens", count, "--ignore-eos"});
@@ -152,6 +168,19 @@ TEST_F(Complete, EndTokensOfBothFilesEndTheText) {
     on.emplace_back("--ignore-eos");
     EXPECT_EQ(ids(rows(on)), free);
   }
+  // With that file, config.json's does not count, even if the file names none.
+  Json config = parse_json(read_text(model / "config.json"), "config.json");
+  config["eos_token_id"] = free[2];
+  write("model_gpt2/config.json", config.dump());
+  const Words words = {"--model", model.string(), prompt_, "--max-tokens", "10"};
+  for (const char* other : {R"({"eos_token_id": 4095})", "{}", R"({"eos_token_id": null})"}) {
+    write("model_gpt2/generation_config.json", other);
+    EXPECT_EQ(ids(rows(words)), free) << other;
+  }
+  fs::remove(model / "generation_config.json");
+  EXPECT_EQ(rows(words).back()["reason"], "eos");
+  config["eos_token_id"] = 4095;
+  write("model_gpt2/config.json", config.dump());
   write("model_gpt2/generation_config.json", R"({"eos_token_id": "x"})");
   EXPECT_EQ(tool("complete", {"--model", model.string(), prompt_}).code, 1);
   fs::remove(model / "generation_config.json");

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lib/base/error.h"
+#include "lib/base/text_file.h"
 #include "lib/hub/pull.h"
 
 namespace qwb {
@@ -60,7 +61,7 @@ Path lima_file(Progress& progress) {
 }
 
 bool is_text(const std::string& path) {
-  return path.ends_with(".jsonl") || path.ends_with(".txt");
+  return has_suffix(path, ".jsonl") || has_suffix(path, ".ndjson") || has_suffix(path, ".txt");
 }
 
 // The file that a data set's name alone means: a .jsonl before a .txt, the training part before others, the
@@ -123,13 +124,13 @@ Path model_folder(const std::string& name, Progress& progress) {
 Path calibration_file(const std::string& source, Progress& progress) {
   if (source == "lima") return lima_file(progress);
   Path file = source;
-  if (!is_there(file) && is_dataset(source)) return dataset_file(source, progress);
+  if (is_there(file)) return file;  // whatever its name: what is no text is refused when it is read
+  if (is_dataset(source)) return dataset_file(source, progress);
   if (!is_text(source))
     throw Error(ErrorKind::usage, "unknown calibration set '" + source + "'", {},
                 "known: lima, demo, a .jsonl file, a .txt file, a set saved as .qwbcalib, a data set on the "
                 "Hub as OWNER/NAME or OWNER/NAME:FILE");
-  if (!is_there(file)) throw Error(ErrorKind::not_found, "there is no such file", source);
-  return file;
+  throw Error(ErrorKind::not_found, "there is no such file", source);
 }
 
 Path published_file(const std::string& dataset, const std::string& file, Progress& progress) {

@@ -10,6 +10,7 @@
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
+#include "lib/base/text_file.h"
 #include "lib/kernels/isa.h"
 #include "lib/kernels/tile_product.h"
 #include "tools/common/choose.h"
@@ -92,7 +93,7 @@ void QuantizeJob::calibrate(Progress& progress) {
   const Tokenizer tokenizer = open_tokenizer(open_);
   std::string saved;
   for (const CalibrationSource& source : calibration.sources) {
-    if (Path(source.name).extension() == kCalibrationExtension) saved = source.name;
+    if (has_suffix(source.name, kCalibrationExtension)) saved = source.name;
   }
   if (saved.empty()) {
     calibration_ = new_calibration_set(tokenizer, progress);

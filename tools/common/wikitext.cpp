@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "lib/base/error.h"
+#include "lib/base/text_file.h"
 #include "lib/hub/settings.h"
 #include "tools/common/pull.h"
 
@@ -81,11 +82,12 @@ EvaluationText wikitext2_text(Progress& progress) {
   if (data != nullptr && *data != '\0') {
     const Path folder = data;
     for (const char* name : {"wiki.test.raw", "wikitext-2-raw/wiki.test.raw"}) {
-      if (is_present(folder / name)) return wikitext_text(read_text(folder / name), (folder / name).string());
+      if (is_present(folder / name))
+        return wikitext_text(read_text_file(folder / name), (folder / name).string());
     }
     if (is_present(folder / kWikitextZip)) return zipped_wikitext(folder / kWikitextZip);
     const Path rows = folder / "wikitext2.jsonl";
-    if (is_present(rows)) return wikitext_jsonl_text(read_text(rows), rows.string());
+    if (is_present(rows)) return wikitext_jsonl_text(read_text_file(rows), rows.string());
   }
   Path archive;
   try {

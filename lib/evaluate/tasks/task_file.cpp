@@ -6,6 +6,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
+#include "lib/base/text_file.h"
 #include "lib/evaluate/tasks/python_random.h"
 #include "lib/evaluate/tasks/task.h"
 #include "lib/evaluate/unicode_text.h"
@@ -49,7 +50,7 @@ class Labels {
 
  private:
   void read() {
-    std::istringstream text(read_text(file_));
+    std::istringstream text(read_text_file(file_));
     for (std::string line; std::getline(text, line);) {
       if (!strip(line).empty()) lines_.emplace_back(strip(line));
     }
@@ -64,7 +65,7 @@ class Labels {
 std::vector<Line> read_lines(const Task& task, const Path& file, const Path& label_file = {}) {
   std::vector<Line> lines;
   Labels labels(task, file, label_file);
-  std::istringstream text(read_text(file));
+  std::istringstream text(read_text_file(file));
   int64_t number = 0;
   for (std::string line; std::getline(text, line);) {
     ++number;
