@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lib/base/error.h"
+#include "lib/tokenizer/oniguruma.h"
 #include "lib/tokenizer/unicode.h"
 
 namespace qwb::tokenizer {
@@ -46,41 +47,12 @@ Scratch& scratch() {
 
 constexpr uint16_t kRegexBits = kLetter | kNumber | kSpace | kWord;
 
-// Oniguruma's \w, as the inside of a character class: letters, marks, Nd, Nl, Pc and the circled letters.
-// (PCRE2's \w has all numbers and, before 10.43, no marks.)
-constexpr std::string_view kWordItems =
-    R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189})";
-
-// Spells \w and, outside of classes, \W out.
-std::string translate(std::string_view pattern) {
-  std::string out;
-  bool inside = false;  // of [...]
-  for (size_t at = 0; at < pattern.size(); ++at) {
-    const char c = pattern[at];
-    const char next = at + 1 < pattern.size() ? pattern[at + 1] : '\0';
-    if (c == '\\' && (next == 'w' || (next == 'W' && !inside))) {
-      out.append(inside ? "" : next == 'w' ? "[" : "[^").append(kWordItems).append(inside ? "" : "]");
-      ++at;
-    } else if (c == '\\' && next != '\0') {
-      out.append(pattern, at, 2);
-      ++at;
-    } else {
-      if (c == '[' && !inside) {
-        inside = true;
-        const size_t first =
-            next == '^' ? at + 2 : at + 1;  // a ] in the first place is an ordinary character
-        if (first < pattern.size() && pattern[first] == ']') {
-          out.append(pattern, at, first - at + 1);
-          at = first;
-          continue;
-        }
-      } else if (c == ']') {
-        inside = false;
-      }
-      out.push_back(c);
-    }
+std::string translate(const std::string& pattern) {
+  try {
+    return translate_oniguruma(pattern);
+  } catch (const Error& error) {
+    throw Error(error.kind(), "the regular expression '" + pattern.substr(0, 300) + "': " + error.what());
   }
-  return out;
 }
 
 }  // namespace
@@ -102,9 +74,9 @@ Regex::Regex(const std::string& pattern) {
   if (code->code == nullptr) {
     std::array<unsigned char, 256> message{};
     pcre2_get_error_message(error, message.data(), message.size());
-    throw Error(ErrorKind::failed, "the regular expression '" + pattern + "' is not understood at " +
-                                       std::to_string(offset) + ": " +
-                                       reinterpret_cast<const char*>(message.data()));
+    throw Error(ErrorKind::unsupported, "the regular expression '" + pattern + "' is not understood at " +
+                                            std::to_string(offset) + ": " +
+                                            reinterpret_cast<const char*>(message.data()));
   }
   pcre2_jit_compile(code->code,
                     PCRE2_JIT_COMPLETE);  // without it (rare machines) matching is slower, not different

@@ -1,10 +1,9 @@
 // Unicode regular expressions (PCRE2 with UTF, UCP and its JIT) that see the character classes of Hugging
 // Face tokenizers.
 //
-// Differences between its engine (Oniguruma) and PCRE2, and what is done: PCRE2's \s counts U+180E, and the
-// two have different Unicode versions. Code points that the two classify differently are replaced, before
-// matching, by stand-ins of equal length that PCRE2 classifies as Oniguruma would. POSIX brackets and
-// Oniguruma-only syntax (absent operators, \h as hex digit) are not translated.
+// Patterns are those of its engine, Oniguruma, and are translated (oniguruma.h). The two have different
+// Unicode versions: code points that they classify differently (letter, number, space, word) are replaced,
+// before matching, by stand-ins of equal length that PCRE2 classifies as Oniguruma would.
 #pragma once
 
 #include <memory>
@@ -16,7 +15,7 @@ namespace qwb::tokenizer {
 
 class Regex {
  public:
-  // Throws `failed` naming the pattern and where PCRE2 stumbled.
+  // Throws unsupported or `failed` naming the pattern and what in it is not read.
   explicit Regex(const std::string& pattern);
   // The leftmost match in `text` (valid UTF-8) that begins at or after `from`: [begin, end), or {npos, npos}.
   // Look-behind sees the text before `from`. Thread-safe. Throws `failed` if the pattern needs more

@@ -47,14 +47,17 @@ std::vector<Span> match_spans(std::string_view text, const Regex& regex, bool in
   std::vector<Span> spans;
   std::string storage;
   const std::string_view subject = Regex::adapt(text, storage);
-  size_t done = 0;
+  size_t done = 0, last = std::string_view::npos;
   for (size_t from = 0; from <= subject.size();) {
     const auto [begin, end] = regex.find(subject, from);
     if (begin == std::string_view::npos) break;
+    if (begin == end && end == last) {  // an empty match right behind the last one does not count
+      from = end + (end < text.size() ? static_cast<size_t>(char_at(text, end).size) : 1);
+      continue;
+    }
     if (done != begin) spans.push_back({done, begin, invert});
     spans.push_back({begin, end, !invert});
-    done = end;
-    from = end > begin ? end : end + (end < text.size() ? static_cast<size_t>(char_at(text, end).size) : 1);
+    done = last = from = end;
   }
   if (done != text.size()) spans.push_back({done, text.size(), invert});
   return spans;
