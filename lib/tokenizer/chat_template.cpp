@@ -5,6 +5,7 @@
 #include "lib/base/error.h"
 #include "lib/tokenizer/jinja_parser.h"
 #include "lib/tokenizer/jinja_renderer.h"
+#include "lib/tokenizer/special_tokens.h"
 #include "lib/tokenizer/unicode.h"
 
 namespace qwb {
@@ -102,7 +103,7 @@ bool ChatTemplate::exists(const Path& folder) {
 }
 
 ChatTemplate ChatTemplate::load(const Path& folder, const std::string& name) {
-  const Json config = read_json(folder / "tokenizer_config.json");
+  const Json config = tokenizer::read_tokenizer_config(folder);
   const auto sources = find_sources(folder, config);
   if (sources.empty()) {
     throw Error(ErrorKind::not_found, "the model has no chat template", folder.string(),

@@ -1,9 +1,13 @@
 // tokenizer.json of Hugging Face: text to token ids and back, with exactly the ids of the `tokenizers`
 // library.
 //
-// Which special tokens encode() adds: as in transformers, if tokenizer_config.json has add_bos_token or
-// add_eos_token (or tokenizer.json has no post_processor), these flags and bos_token / eos_token decide, and
-// the post_processor of tokenizer.json is not looked at. Otherwise the post_processor decides.
+// Which special tokens encode() adds: those of the post_processor of tokenizer.json, as in transformers 5.
+// (transformers 4 let add_bos_token and add_eos_token of tokenizer_config.json decide where they stand
+// there.)
+//
+// Ids of added tokens: as `tokenizers` gives them, whatever the file says: the vocabulary's if it has the
+// token, else the next free one. Tokens that only tokenizer_config.json (or, without its
+// added_tokens_decoder, special_tokens_map.json and added_tokens.json) names are added as transformers does.
 //
 // The text itself is tokenized as tokenizer.json says, as `tokenizers` does. (transformers 5 rebuilds the
 // classes LlamaTokenizer and GPT2Tokenizer with its own normalizer; for Llama-2 style files that drops one
@@ -31,8 +35,9 @@ class StreamDecoder;
 // Copies share the tables. All const methods may be called by many threads at once.
 class Tokenizer {
  public:
-  // From a folder's tokenizer.json, and tokenizer_config.json if there is one. Throws not_found (naming what
-  // is there instead), `failed` (damaged) or `unsupported` (naming the component that is not known).
+  // From a folder's tokenizer.json, and tokenizer_config.json and its older side files if there are any.
+  // Throws not_found (naming what is there instead), `failed` (damaged) or `unsupported` (naming the
+  // component that is not known).
   static Tokenizer load(const Path& folder);
   // `config_json` may be empty. `where` names the source in errors.
   static Tokenizer from_json(std::string_view tokenizer_json, std::string_view config_json,

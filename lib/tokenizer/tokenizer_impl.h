@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -28,6 +29,7 @@ struct Tokenizer::Impl {
   tokenizer::Template specials = {tokenizer::kText};
   tokenizer::StringTable ids;       // token -> id
   std::vector<std::string> tokens;  // id -> token, empty if unused
+  std::set<int32_t> added;          // ids of the added tokens
   std::vector<bool> special;        // by id
   std::vector<bool> skipped;        // by id: left out when special tokens are skipped
   std::optional<int32_t> bos, eos;

@@ -1,6 +1,9 @@
 // Reading tokenizer.json and tokenizer_config.json.
+#include <algorithm>
+
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
+#include "lib/tokenizer/special_tokens.h"
 #include "lib/tokenizer/tokenizer_file.h"
 #include "lib/tokenizer/tokenizer_impl.h"
 
@@ -11,13 +14,6 @@ using tokenizer::AddedToken;
 using tokenizer::TokenizerFile;
 
 constexpr int64_t kMaxFile = int64_t{256} << 20;
-
-// "<s>", or {"content": "<s>", ...}, or null.
-std::optional<std::string> named_token(const Json& config, const std::string& key, const std::string& where) {
-  if (!json_has(config, key)) return std::nullopt;
-  if (config[key].is_object()) return json_string(config[key], "content", where);
-  return json_string(config, key, where);
-}
 
 AddedToken read_added_token(const Json& json, const std::string& where) {
   AddedToken token;
@@ -46,8 +42,34 @@ void name_id(Tokenizer::Impl& impl, int32_t id, const std::string& token) {
   impl.tokens[at] = token;
 }
 
-void add_token(Tokenizer::Impl& impl, const AddedToken& token) {
+// The id that tokenizers gives: the one it has, of a token or of the vocabulary, else the next free one. What
+// the file says is not looked at.
+class IdGiver {
+ public:
+  explicit IdGiver(size_t vocabulary) : vocabulary_(static_cast<int64_t>(vocabulary)) {}
+  int32_t id_for(const Tokenizer::Impl& impl, const std::string& content) {
+    const int32_t known = impl.ids.get(content);
+    const int64_t id = known >= 0 ? known : largest_ >= vocabulary_ ? largest_ + 1 : vocabulary_;
+    largest_ = std::max(largest_, id);
+    return static_cast<int32_t>(id);
+  }
+
+ private:
+  int64_t vocabulary_;    // tokens in the model
+  int64_t largest_ = -1;  // of the added tokens
+};
+
+void add_token(Tokenizer::Impl& impl, IdGiver& ids, AddedToken token) {
   if (token.content.empty()) return;
+  const int32_t known = impl.ids.get(token.content);
+  if (known >= 0 &&
+      impl.added.contains(known)) {  // of equal contents the first counts, but all make it special
+    impl.special[static_cast<size_t>(known)] = impl.special[static_cast<size_t>(known)] || token.special;
+    if (token.special && impl.tokens[static_cast<size_t>(known)] == token.content)
+      impl.skipped[static_cast<size_t>(known)] = true;
+    return;
+  }
+  token.id = ids.id_for(impl, token.content);
   // A normalized token is searched, and decoded, as the normalizer leaves it; tokenizers then no longer knows
   // that it is special.
   std::string content = token.content;
@@ -55,51 +77,47 @@ void add_token(Tokenizer::Impl& impl, const AddedToken& token) {
   if (token.normalized && impl.normalizer) impl.normalizer->apply(content, at_start);
   name_id(impl, token.id, content);
   impl.ids.set(token.content, token.id);
+  impl.added.insert(token.id);
   impl.special[static_cast<size_t>(token.id)] = token.special;
   impl.skipped[static_cast<size_t>(token.id)] = token.special && content == token.content;
   (token.normalized ? impl.normalized_tokens : impl.raw_tokens).add(token, content);
 }
 
-void read_vocabulary(Tokenizer::Impl& impl, const TokenizerFile& file, const std::string& where) {
+void read_vocabulary(Tokenizer::Impl& impl, const TokenizerFile& file, const Json& config,
+                     const std::string& where) {
   for (const auto& [token, id] : file.vocab) {
     name_id(impl, id, token);
     impl.ids.set(token, id);
   }
-  if (!json_has(file.root, "added_tokens")) return;
-  if (!file.root["added_tokens"].is_array())
-    throw Error(ErrorKind::failed, "'added_tokens' must be a list", where);
-  for (const Json& json : file.root["added_tokens"])
-    add_token(impl, read_added_token(json, where + ": added_tokens"));
+  IdGiver ids(file.vocab.size());
+  if (json_has(file.root, "added_tokens")) {
+    if (!file.root["added_tokens"].is_array())
+      throw Error(ErrorKind::failed, "'added_tokens' must be a list", where);
+    for (const Json& json : file.root["added_tokens"])
+      add_token(impl, ids, read_added_token(json, where + ": added_tokens"));
+  }
+  for (const AddedToken& token : tokenizer::tokens_to_add(config, where)) add_token(impl, ids, token);
 }
 
-void read_config(Tokenizer::Impl& impl, const Json& config, const Json& post_processor,
-                 const std::string& where) {
+// What stands around a text: what the post-processor says. transformers 5 does not look at add_bos_token and
+// add_eos_token where there is a tokenizer.json.
+void read_specials(Tokenizer::Impl& impl, const Json& config, const Json& post_processor,
+                   const std::string& where) {
   const auto id_of = [&](const char* key) -> std::optional<int32_t> {
-    const auto token = named_token(config, key, where);
+    const auto token = tokenizer::named_token(config, key, where);
     const int32_t id = token ? impl.ids.get(*token) : -1;
     return id >= 0 ? std::optional(id) : std::nullopt;
   };
   impl.bos = id_of("bos_token");
   impl.eos = id_of("eos_token");
-  const bool flags =
-      config.is_object() && (config.contains("add_bos_token") || config.contains("add_eos_token"));
-  if (!flags) {
-    impl.specials = tokenizer::make_template(post_processor, where);
-    return;
-  }
-  impl.specials = {tokenizer::kText};
-  const auto wanted = [&](const char* flag, const char* token, std::optional<int32_t> id) {
-    if (!json_bool(config, flag, where, false) || !json_has(config, token)) return false;
-    if (!id)
-      throw Error(ErrorKind::failed, std::string(flag) + " is set, but the vocabulary lacks the " + token,
-                  where);
-    return true;
-  };
-  if (wanted("add_bos_token", "bos_token", impl.bos)) impl.specials.insert(impl.specials.begin(), *impl.bos);
-  if (wanted("add_eos_token", "eos_token", impl.eos)) impl.specials.push_back(*impl.eos);
+  impl.specials = tokenizer::make_template(post_processor, where);
 }
 
-std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, std::string_view config_json,
+size_t listed_tokens(const TokenizerFile& file) {
+  return json_has(file.root, "added_tokens") ? file.root["added_tokens"].size() : 0;
+}
+
+std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, const Json& config,
                                        const std::string& where, bool scanners) {
   const TokenizerFile file = tokenizer::parse_tokenizer_file(tokenizer_json, where);
   const std::string version = json_string(file.root, "version", where, "1.0");
@@ -114,13 +132,15 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, std::str
                                                       impl->model->takes_bytes(), bytes, scanners);
   if (bytes) impl->model->expect_bytes();
   impl->decoder = tokenizer::make_decoder(part("decoder"), where);
-  read_vocabulary(*impl, file, where);
-  const Json config =
-      config_json.empty() ? Json() : parse_json(config_json, where + ": tokenizer_config.json");
-  read_config(*impl, config, part("post_processor"), where);
+  read_vocabulary(*impl, file, config, where);
+  read_specials(*impl, config, part("post_processor"), where);
   Hasher hasher;
   hasher.field(tokenizer_json);
   for (const int32_t id : impl->specials) hasher.field(std::to_string(id));
+  // Tokens that are not in tokenizer.json decide ids too.
+  if (impl->added.size() > listed_tokens(file)) {
+    for (const int32_t id : impl->added) hasher.field(impl->tokens[static_cast<size_t>(id)]);
+  }
   impl->hash = hasher.hex();
   return impl;
 }
@@ -144,14 +164,16 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, std::str
 
 Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, std::string_view config_json,
                                const std::string& where) {
+  const Json config =
+      config_json.empty() ? Json() : parse_json(config_json, where + ": tokenizer_config.json");
   Tokenizer result;
-  result.impl_ = build(tokenizer_json, config_json, where, true);
+  result.impl_ = build(tokenizer_json, config, where, true);
   return result;
 }
 
 Tokenizer Tokenizer::from_json_without_scanners(std::string_view tokenizer_json, const std::string& where) {
   Tokenizer result;
-  result.impl_ = build(tokenizer_json, "", where, false);
+  result.impl_ = build(tokenizer_json, Json(), where, false);
   return result;
 }
 
@@ -159,10 +181,10 @@ Tokenizer Tokenizer::load(const Path& folder) {
   std::error_code ignored;
   if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) no_tokenizer(folder);
   const std::string text = read_text(folder / "tokenizer.json", kMaxFile);
-  std::string config;
-  if (std::filesystem::exists(folder / "tokenizer_config.json", ignored))
-    config = read_text(folder / "tokenizer_config.json", kMaxFile);
-  return from_json(text, config, (folder / "tokenizer.json").string());
+  Tokenizer result;
+  result.impl_ =
+      build(text, tokenizer::read_tokenizer_config(folder), (folder / "tokenizer.json").string(), true);
+  return result;
 }
 
 }  // namespace qwb
