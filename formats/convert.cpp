@@ -382,7 +382,13 @@ void Conversion::write(const Path& folder, Progress& progress) {
   writer.finish();
   progress.end();
   write_file(pending.path() / "config.json", json_text(config()));
-  for (const auto& [name, content] : companion_texts(source_)) write_file(pending.path() / name, content);
+  for (const auto& [name, content] : companion_texts(source_)) {
+    write_file(pending.path() / name, content);
+    if (name == "tokenizer.json" && content.find("\"tied_pieces\":") != std::string::npos)
+      progress.note(
+          "pieces of equal score, of which the leftmost is joined first: other programs, which know "
+          "only an order of merges, will cut some texts differently with this tokenizer.json");
+  }
   target_.finish(pending.path(), settings_, record());
   if (!pending.commit(options_.replace))
     throw Error(ErrorKind::usage, "the folder exists", folder.string(), "choose another one or add --force");

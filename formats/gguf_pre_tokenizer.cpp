@@ -19,6 +19,13 @@ constexpr std::string_view kTekkenPattern =
 constexpr std::string_view kGpt4oPattern =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+constexpr std::string_view kDeepSeekLetters =
+    R"(\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+)";
+constexpr std::string_view kDeepSeekWords = R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)";
+constexpr std::string_view kDeepSeek3Words =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kNoPunctuation = R"( ?[^(\s|.,!?…。，、।۔،)]+)";
+
 // Cuts the text in turn by each of its patterns. `digits`: a Digits step comes first.
 struct Style {
   std::vector<std::string_view> patterns;
@@ -35,7 +42,7 @@ const std::vector<Style>& styles() {
        false,
        false,
        {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "gigachat", "jina-es",
-        "jina-de", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum", "modern-bert", "roberta-bpe",
+        "jina-de", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum", "modern-bert", "roberta-bpe", "exaone4",
         "jina-v1-en", "jina-v2-code"}},
       {{kGpt2Pattern},
        true,
@@ -52,7 +59,87 @@ const std::vector<Style>& styles() {
       {{kQwen2Pattern}, false, false, true, {"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2"}},
       {{kQwen2Pattern}, false, false, false, {"stablelm2", "hunyuan", "solar-open", "megrez"}},
       {{kTekkenPattern}, false, true, false, {"tekken"}},
-      {{kGpt4oPattern}, false, false, false, {"gpt-4o", "llama4", "kanana2"}},
+      {{kGpt4oPattern}, false, false, false, {"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}},
+      {{R"(\d{1,3}(?=(?:\d{3})*\b))", kGpt4oPattern}, false, false, false, {"tiny_aya", "cohere2moe"}},
+      {{R"([\r\n])", kDeepSeekLetters, kDeepSeekWords, R"(\s+$)", R"([一-龥ࠀ-一가-퟿]+)", R"(\p{N}+)"},
+       false,
+       false,
+       false,
+       {"deepseek-llm"}},
+      {{R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", R"([一-龥ࠀ-一가-퟿]+)", R"(\p{N})"},
+       false,
+       false,
+       false,
+       {"deepseek-coder"}},
+      {{R"(\p{N}{1,3})", R"([一-龥぀-ゟ゠-ヿ]+)", kDeepSeek3Words},
+       false,
+       false,
+       false,
+       {"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"}},
+      {{kNoPunctuation, R"(\p{N})"}, false, false, false, {"viking"}},
+      {{kNoPunctuation}, false, false, false, {"poro-chat", "bloom", "gpt3-finnish"}},
+      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+       false,
+       false,
+       false,
+       {"seed-coder"}},
+      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1})"},
+       false,
+       false,
+       false,
+       {"jais-2"}},
+      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+       false,
+       false,
+       false,
+       {"qwen35"}},
+      {{R"('(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)"},
+       false,
+       false,
+       false,
+       {"bailingmoe", "bailingmoe2", "llada-moe"}},
+      {{R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+       false,
+       false,
+       false,
+       {"ufakzeka"}},
+      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+       false,
+       false,
+       false,
+       {"grok-2"}},
+      {{R"(\p{N}{1,3})", R"([一-龥぀-ゟ゠-ヿ]+)",
+        R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+)",
+        R"(\p{N})"},
+       false,
+       false,
+       false,
+       {"spark2_5"}},
+      {{R"([가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+)",
+        R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+       false,
+       true,
+       false,
+       {"youtu"}},
+      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+)"},
+       false,
+       false,
+       false,
+       {"exaone-moe"}},
+      {{R"(\p{N}{1,3})",
+        R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+       false,
+       true,
+       false,
+       {"minicpm5"}},
+      {{R"(\p{N}+)", R"((?=(\d{3})+(?!\d)))"}, false, false, false, {"superbpe"}},
+      {{R"([^\n]+|[\n]+)",
+        R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+       false,
+       false,
+       false,
+       {"laguna"}},
+
       {{R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2Pattern, R"([0-9][0-9][0-9])"}, false, false, false, {"falcon"}},
       {{R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern, R"(\p{N}+)", R"([0-9][0-9][0-9])"},
        false,
@@ -62,16 +149,13 @@ const std::vector<Style>& styles() {
   return all;
 }
 
-Json byte_level(bool prefix_space, bool words) {
-  return {{"type", "ByteLevel"},
-          {"add_prefix_space", prefix_space},
-          {"trim_offsets", true},
-          {"use_regex", words}};
+Json byte_level(bool words) {
+  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", words}};
 }
 
-Json sequence(const Style& style, bool prefix_space) {
+Json sequence(const Style& style) {
   const bool plain = style.patterns.size() == 1 && style.patterns[0] == kGpt2Pattern;
-  if (plain && !style.digits) return byte_level(prefix_space, true);
+  if (plain && !style.digits) return byte_level(true);
   Json steps = Json::array();
   if (style.digits) steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
   for (const std::string_view pattern : style.patterns) {
@@ -79,7 +163,7 @@ Json sequence(const Style& style, bool prefix_space) {
     steps.push_back(
         {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
   }
-  steps.push_back(byte_level(prefix_space, plain));
+  steps.push_back(byte_level(plain));
   return {{"type", "Sequence"}, {"pretokenizers", steps}};
 }
 
@@ -135,10 +219,19 @@ bool does_same(const Style& style, const Found& found, bool ignore_merges, bool 
 
 }  // namespace
 
-Json gguf_pre_tokenizer(const std::string& name, bool prefix_space, const std::string& where) {
+bool gguf_begins_with_bos(const std::string& name) {
+  if (name == "tekken") return true;
+  for (const Style& style : styles()) {
+    if (style.names[0] == "llama-bpe")
+      return std::find(style.names.begin(), style.names.end(), name) != style.names.end();
+  }
+  return false;
+}
+
+Json gguf_pre_tokenizer(const std::string& name, const std::string& where) {
   for (const Style& style : styles()) {
     if (std::find(style.names.begin(), style.names.end(), name) == style.names.end()) continue;
-    return {{"pre_tokenizer", sequence(style, prefix_space)},
+    return {{"pre_tokenizer", sequence(style)},
             {"normalizer", style.nfc ? Json{{"type", "NFC"}} : Json(nullptr)},
             {"ignore_merges", style.ignore_merges}};
   }

@@ -24,7 +24,9 @@ void add_gguf_tokenizer(const OpenModel& open, int64_t vocabulary, GgufMetadata&
 
 // The pre-tokenizer called `name` in tokenizer.ggml.pre as the parts of tokenizer.json it stands for:
 // {"pre_tokenizer": .., "normalizer": .., "ignore_merges": ..}. Throws unsupported.
-Json gguf_pre_tokenizer(const std::string& name, bool prefix_space, const std::string& where);
+Json gguf_pre_tokenizer(const std::string& name, const std::string& where);
+// Whether llama.cpp puts BOS before texts of this pre-tokenizer where the file does not say.
+bool gguf_begins_with_bos(const std::string& name);
 // The name for these parts of a tokenizer.json. Throws unsupported.
 std::string gguf_pre_tokenizer_name(const Json& tokenizer, const std::string& where);
 

@@ -132,9 +132,11 @@ std::vector<std::pair<std::string, std::string>> listed_merges(const GgufMetadat
   return merges;
 }
 
-// SentencePiece joins, of all neighbours whose concatenation is a piece, those with the highest score. As a
-// list of merges: every way to cut every piece into two, by falling score of the whole.
-std::vector<std::pair<std::string, std::string>> scored_merges(const Vocabulary& vocabulary) {
+// SentencePiece joins, of all neighbours whose concatenation is a piece, those with the highest score, and of
+// equal ones the leftmost. As a list of merges: every way to cut every piece into two, by falling score of
+// the whole; `begins`: where each score begins, which decides among merges whose pieces differ.
+std::vector<std::pair<std::string, std::string>> scored_merges(const Vocabulary& vocabulary, Json& begins,
+                                                               bool& tied) {
   std::unordered_map<std::string_view, size_t> ids;
   for (size_t id = 0; id < vocabulary.tokens->size(); ++id) {
     if (vocabulary.kinds[id] == kNormal || vocabulary.kinds[id] == kUserDefined)
@@ -158,8 +160,13 @@ std::vector<std::pair<std::string, std::string>> scored_merges(const Vocabulary&
   std::stable_sort(cuts.begin(), cuts.end(), [](const Cut& a, const Cut& b) { return a.score > b.score; });
   std::vector<std::pair<std::string, std::string>> merges;
   merges.reserve(cuts.size());
-  for (const Cut& cut : cuts)
-    merges.emplace_back((*vocabulary.tokens)[cut.left], (*vocabulary.tokens)[cut.right]);
+  begins = Json::array();
+  for (size_t i = 0; i < cuts.size(); ++i) {
+    const bool same = i > 0 && cuts[i].score == cuts[i - 1].score;
+    if (!same) begins.push_back(i);
+    tied = tied || (same && cuts[i].whole != cuts[i - 1].whole);
+    merges.emplace_back((*vocabulary.tokens)[cuts[i].left], (*vocabulary.tokens)[cuts[i].right]);
+  }
   return merges;
 }
 
@@ -181,8 +188,8 @@ Json bpe_model(const Json& unknown, bool byte_fallback, bool ignore_merges) {
 }
 
 Parts byte_level_parts(const GgufMetadata& metadata, const std::string& where) {
-  const bool prefix = metadata.integer("tokenizer.ggml.add_space_prefix", where, 0) != 0;
-  Json style = gguf_pre_tokenizer(metadata.text("tokenizer.ggml.pre", where, "default"), prefix, where);
+  // llama.cpp heeds add_space_prefix in SentencePiece models only.
+  Json style = gguf_pre_tokenizer(metadata.text("tokenizer.ggml.pre", where, "default"), where);
   Parts parts;
   parts.normalizer = style["normalizer"];
   parts.pre_tokenizer = style["pre_tokenizer"];
@@ -213,7 +220,12 @@ Parts piece_parts(const GgufMetadata& metadata, const Vocabulary& vocabulary, co
                               ? Json(nullptr)
                               : Json((*vocabulary.tokens)[static_cast<size_t>(unknown->second)]),
                           true, false);
-  parts.merges = scored_merges(vocabulary);
+  Json begins;
+  bool tied = false;
+  parts.merges = scored_merges(vocabulary, begins, tied);
+  // The many files with a score of its own for every piece need no more than the order.
+  if (begins.size() < parts.merges.size()) parts.model["equal_merges"] = begins;
+  if (tied) parts.model["tied_pieces"] = true;  // no other program's tokenizer.json can say that
   return parts;
 }
 
@@ -306,7 +318,7 @@ std::map<std::string, std::string> gguf_companions(const GgufMetadata& metadata,
   const Parts parts = pieces ? piece_parts(metadata, vocabulary, where) : byte_level_parts(metadata, where);
   // Where the file does not say, llama.cpp puts BOS before texts of SentencePiece models and of these two.
   const std::string pre = metadata.text("tokenizer.ggml.pre", where, "default");
-  const bool begins = pieces || pre == "tekken" || pre.starts_with("llama");
+  const bool begins = pieces || gguf_begins_with_bos(pre);
   Frame frame;
   frame.bos = metadata.integer("tokenizer.ggml.add_bos_token", where, begins ? 1 : 0) != 0 &&
               vocabulary.special.contains("bos");

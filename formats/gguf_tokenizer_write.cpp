@@ -5,7 +5,9 @@
 
 #include "formats/companions.h"
 #include "formats/gguf_tokenizer.h"
+#include "lib/tokenizer/added_tokens.h"
 #include "lib/tokenizer/model.h"
+#include "lib/tokenizer/special_tokens.h"
 #include "lib/tokenizer/tokenizer_file.h"
 
 namespace qwb {
@@ -47,20 +49,65 @@ void place(WrittenTokens& tokens, int64_t id, const std::string& text, int32_t k
   tokens.kinds[static_cast<size_t>(id)] = kind;
 }
 
-WrittenTokens list_tokens(const TokenizerFile& file, int64_t rows, const std::string& where) {
+// The added tokens of the file and of its side files, each with the id that it has for `tokenizer`.
+std::vector<tokenizer::AddedToken> added_tokens(const TokenizerFile& file, const Json& config,
+                                                const Tokenizer& tokenizer, const std::string& where) {
+  std::vector<tokenizer::AddedToken> all;
+  std::set<std::string> seen;
+  const auto add = [&](tokenizer::AddedToken token) {
+    if (token.content.empty() || !seen.insert(token.content).second) return;
+    token.id = tokenizer.id_of(token.content).value_or(-1);
+    token.special = tokenizer.is_special(token.id);
+    all.push_back(std::move(token));
+  };
+  if (json_has(file.root, "added_tokens")) {
+    for (const Json& json : file.root["added_tokens"]) {
+      tokenizer::AddedToken token;
+      token.content = json_string(json, "content", where);
+      token.single_word = json_bool(json, "single_word", where, false);
+      token.lstrip = json_bool(json, "lstrip", where, false);
+      token.rstrip = json_bool(json, "rstrip", where, false);
+      token.normalized = json_bool(json, "normalized", where, !json_bool(json, "special", where, false));
+      add(std::move(token));
+    }
+  }
+  for (const tokenizer::AddedToken& token : tokenizer::tokens_to_add(config, where)) add(token);
+  return all;
+}
+
+WrittenTokens list_tokens(const TokenizerFile& file, const std::vector<tokenizer::AddedToken>& added,
+                          int64_t rows, const std::string& where) {
   WrittenTokens tokens;
   for (int64_t i = 0; i < rows; ++i) tokens.texts.push_back("[PAD" + std::to_string(i) + "]");
   tokens.kinds.assign(static_cast<size_t>(rows), kUnusedRow);
   for (const auto& [text, id] : file.vocab) place(tokens, id, text, kPlain, where);
-  if (!json_has(file.root, "added_tokens")) return tokens;
-  for (const Json& added : file.root["added_tokens"]) {
-    const std::string text = json_string(added, "content", where);
-    if (text.empty()) continue;
-    const bool special = json_bool(added, "special", where, false) || looks_special(text);
-    place(tokens, json_int(added, "id", where), special ? text : with_spaces(text),
-          special ? kSpecial : kAdded, where);
+  for (const tokenizer::AddedToken& token : added) {
+    const bool special = token.special || looks_special(token.content);
+    place(tokens, token.id, special ? token.content : with_spaces(token.content), special ? kSpecial : kAdded,
+          where);
   }
   return tokens;
+}
+
+// GGUF holds an added token's text and kind only; llama.cpp finds it wherever its bytes stand.
+void note_lost_flags(const std::vector<tokenizer::AddedToken>& added, bool normalizer, Progress& progress) {
+  const std::pair<const char*, bool tokenizer::AddedToken::*> kFlags[] = {
+      {"lstrip", &tokenizer::AddedToken::lstrip},
+      {"rstrip", &tokenizer::AddedToken::rstrip},
+      {"single_word", &tokenizer::AddedToken::single_word},
+      {"normalized", &tokenizer::AddedToken::normalized}};
+  for (const auto& [name, flag] : kFlags) {
+    if (flag == &tokenizer::AddedToken::normalized && !normalizer) continue;
+    std::string first;
+    size_t count = 0;
+    for (const tokenizer::AddedToken& token : added) {
+      if (token.*flag && count++ == 0) first = token.content;
+    }
+    if (count == 0) continue;
+    progress.note("GGUF has no place for \"" + std::string(name) + "\" of the added token '" + first + "'" +
+                  (count > 1 ? " and " + std::to_string(count - 1) + " others" : "") +
+                  ": llama.cpp cuts texts with it differently");
+  }
 }
 
 bool has_step(const Json& step, const std::string& type) {
@@ -117,8 +164,13 @@ bool space_prefix(const TokenizerFile& file, const std::string& where) {
 // merges.
 void score_pieces(const TokenizerFile& file, WrittenTokens& tokens) {
   std::unordered_map<std::string, size_t> made;
-  for (size_t rank = 0; rank < file.merges.size(); ++rank)
-    made.emplace(file.merges[rank].first + file.merges[rank].second, rank);
+  const Json& model = file.root["model"];
+  const Json begins = json_has(model, "equal_merges") ? model["equal_merges"] : Json::array();
+  size_t group = 0;  // merges of one rank give pieces of one score
+  for (size_t i = 0; i < file.merges.size(); ++i) {
+    while (group + 1 < begins.size() && begins[group + 1] <= i) ++group;
+    made.emplace(file.merges[i].first + file.merges[i].second, begins.empty() ? i : group);
+  }
   tokens.scores.assign(tokens.texts.size(), 0.0f);
   size_t next = file.merges.size();
   for (size_t id = 0; id < tokens.texts.size(); ++id) {
@@ -148,20 +200,14 @@ void add_pieces(const TokenizerFile& file, WrittenTokens& tokens, GgufMetadata& 
   metadata.add("tokenizer.ggml.add_space_prefix", GgufValue::of_bool(prefix));
 }
 
-std::string special_text(const Json& config, const std::string& key, const std::string& where) {
-  if (!json_has(config, key)) return {};
-  return config[key].is_object() ? json_string(config[key], "content", where)
-                                 : json_string(config, key, where);
-}
-
 void add_special_ids(const OpenModel& open, const Tokenizer& tokenizer, const Json& config,
                      const std::string& where, GgufMetadata& metadata) {
   const std::pair<const char*, const char*> kNames[] = {
       {"bos", "bos"}, {"eos", "eos"}, {"unk", "unknown"}, {"pad", "padding"}};
   int64_t eos = -1;
   for (const auto& [name, key] : kNames) {
-    const std::string text = special_text(config, std::string(name) + "_token", where);
-    const auto id = text.empty() ? std::nullopt : tokenizer.id_of(text);
+    const auto text = tokenizer::named_token(config, std::string(name) + "_token", where);
+    const auto id = text ? tokenizer.id_of(*text) : std::nullopt;
     const std::string field = std::string(name) + "_token_id";
     int64_t number = id ? *id : -1;
     if (!id && json_has(open.config, field) && open.config.at(field).is_number_integer())
@@ -183,15 +229,38 @@ void add_special_ids(const OpenModel& open, const Tokenizer& tokenizer, const Js
 }
 
 void add_frame(const Tokenizer& tokenizer, GgufMetadata& metadata, Progress& progress) {
-  const std::vector<int32_t> frame = tokenizer.encode("", true);
+  std::vector<int32_t> suffix = tokenizer.encode("", true);
   const std::vector<int32_t> prefix = tokenizer.special_prefix();
-  const bool bos = !prefix.empty() && tokenizer.bos_id() == prefix.front();
-  const bool eos = frame.size() > (bos ? 1u : 0u) && tokenizer.eos_id() == frame.back();
-  if (frame.size() != (bos ? 1u : 0u) + (eos ? 1u : 0u))
+  suffix.erase(suffix.begin(), suffix.begin() + std::min(std::ssize(prefix), std::ssize(suffix)));
+  const bool bos = prefix.size() == 1 && tokenizer.bos_id() == prefix[0];
+  const bool eos = suffix.size() == 1 && tokenizer.eos_id() == suffix[0];
+  if (prefix.size() != (bos ? 1u : 0u) || suffix.size() != (eos ? 1u : 0u))
     progress.note(
-        "the tokenizer puts other special tokens around a text than BOS and EOS; llama.cpp will not");
+        "the tokenizer puts other special tokens around a text than BOS before and EOS behind it; llama.cpp "
+        "will "
+        "not");
   metadata.add("tokenizer.ggml.add_bos_token", GgufValue::of_bool(bos));
   metadata.add("tokenizer.ggml.add_eos_token", GgufValue::of_bool(eos));
+}
+
+// ByteLevel's own space before a text has no key that llama.cpp heeds.
+bool adds_byte_level_space(const Json& step, const std::string& where) {
+  if (!step.is_object()) return false;
+  if (step.contains("pretokenizers")) {
+    return std::any_of(step["pretokenizers"].begin(), step["pretokenizers"].end(),
+                       [&](const Json& inner) { return adds_byte_level_space(inner, where); });
+  }
+  return json_string(step, "type", where) == "ByteLevel" && json_bool(step, "add_prefix_space", where, true);
+}
+
+// The files beside tokenizer.json as one, as transformers reads them.
+Json tokenizer_config_of(const OpenModel& open, const std::string& where) {
+  const auto read = [&](const char* name) {
+    const auto text = companion_text(open, name);
+    return text ? parse_json(*text, where) : Json();
+  };
+  return tokenizer::complete_tokenizer_config(read("tokenizer_config.json"), read("special_tokens_map.json"),
+                                              read("added_tokens.json"), where);
 }
 
 void add_chat_template(const OpenModel& open, const Json& config, const std::string& where,
@@ -221,14 +290,17 @@ void add_gguf_tokenizer(const OpenModel& open, int64_t vocabulary, GgufMetadata&
   const TokenizerFile file = tokenizer::parse_tokenizer_file(*text, where);
   if (!json_has(file.root, "model") || file.scored || !file.root["model"].contains("merges"))
     cannot_write("the tokenizer is not a BPE", where);
-  WrittenTokens tokens = list_tokens(file, vocabulary, where);
+  const Json config = tokenizer_config_of(open, where);
+  const Tokenizer tokenizer = open_tokenizer(open);
+  const auto added = added_tokens(file, config, tokenizer, where);
+  WrittenTokens tokens = list_tokens(file, added, vocabulary, where);
   const bool bytes = has_step(part_of(file, "pre_tokenizer"), "ByteLevel");
   if (!bytes && !json_bool(file.root["model"], "byte_fallback", where, false))
     cannot_write("the BPE is neither byte-level nor has bytes to fall back on", where);
   bytes ? add_byte_level(file, tokens, metadata, where) : add_pieces(file, tokens, metadata, where);
-  const auto config_text = companion_text(open, "tokenizer_config.json");
-  const Json config = config_text ? parse_json(*config_text, where) : Json();
-  const Tokenizer tokenizer = open_tokenizer(open);
+  note_lost_flags(added, !part_of(file, "normalizer").is_null(), progress);
+  if (bytes && adds_byte_level_space(part_of(file, "pre_tokenizer"), where))
+    progress.note("the tokenizer puts a space before every text (add_prefix_space); llama.cpp will not");
   add_special_ids(open, tokenizer, config, where, metadata);
   add_frame(tokenizer, metadata, progress);
   add_chat_template(open, config, where, metadata);

@@ -75,10 +75,30 @@ void Bpe::read_bytes(const TokenizerFile& file) {
   }
 }
 
+namespace {
+
+// Where the groups of merges of equal rank begin ("equal_merges", which tokenizers read from GGUF files may
+// have: pieces of equal score); empty: every merge has a rank of its own.
+std::vector<uint32_t> rank_groups(const TokenizerFile& file, const std::string& where) {
+  const Json& model = file.root["model"];
+  if (!json_has(model, "equal_merges")) return {};
+  std::vector<uint32_t> begins;
+  for (const Json& begin : model["equal_merges"]) {
+    if (!begin.is_number_unsigned() || begin > UINT32_MAX ||
+        (begins.empty() ? begin != 0 : begin <= begins.back()))
+      throw Error(ErrorKind::failed, "'equal_merges' must be rising places, from 0 on", where);
+    begins.push_back(begin.get<uint32_t>());
+  }
+  return begins;
+}
+
+}  // namespace
+
 void Bpe::read_merges(const TokenizerFile& file, const std::string& where) {
   merges_.reserve(file.merges.size());
   cut_at_metaspace_ = vocab_.get(kMetaspace) >= 0 && options_.prefix.empty() && options_.suffix.empty();
-  uint32_t rank = 0;
+  uint32_t rank = 0, groups = 0;
+  const auto begins = rank_groups(file, where);
   std::string joined;
   for (const auto& [left, right] : file.merges) {
     const int32_t a = vocab_.get(left), b = vocab_.get(right);
@@ -92,7 +112,9 @@ void Bpe::read_merges(const TokenizerFile& file, const std::string& where) {
     if (merged < 0)
       throw Error(ErrorKind::failed, "the merge of '" + left + "' and '" + right + "' makes an unknown token",
                   where);
-    merges_.set(a, b, {rank++, merged});
+    while (groups + 1 < begins.size() && begins[groups + 1] <= rank) ++groups;
+    merges_.set(a, b, {begins.empty() ? rank : groups, merged});
+    ++rank;
     // Symbols that are not the characters they look like would defeat the reasoning about neighbours.
     const auto special = [&](int32_t id) {
       return id == unk_ || (options_.byte_fallback && std::ranges::count(fallback_ids_, id) > 0);
