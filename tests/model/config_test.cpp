@@ -5,10 +5,12 @@
 #include <cmath>
 #include <set>
 
+#include "formats/registry.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
 #include "lib/model/config.h"
+#include "lib/model/model.h"
 
 namespace qwb {
 namespace {
@@ -155,6 +157,26 @@ TEST(ConfigDefaults, AreThoseOfTransformers) {
       compare_config(raw, changed(first[1], c[2]));
     } else if (!only_too_strict(raw)) {
       EXPECT_THROW(parse_config(raw, ""), Error) << raw.dump();
+    }
+  }
+}
+
+// transformers would leave these biases out, llama.cpp would use them.
+TEST(ConfigDefaults, BiasesThatTheConfigDoesNotAnnounceAreRefused) {
+  OpenModel open = open_model(Path(QWB_SOURCE_DIR) / "tests/golden/model/llama_tied_head_dim");
+  EXPECT_NO_THROW(Model::load(open.source, open.config, "config.json", fast_backend()));
+  for (const char* field : {"attention_bias", "mlp_bias"}) {
+    for (const bool absent : {false, true}) {
+      Json config = open.config;
+      config[field] = false;
+      if (absent) config.erase(field);
+      try {
+        Model::load(open.source, config, "config.json", fast_backend());
+        ADD_FAILURE() << field;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::unsupported);
+        EXPECT_NE(std::string(error.what()).find(field), std::string::npos) << error.what();
+      }
     }
   }
 }

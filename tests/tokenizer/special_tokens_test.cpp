@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "lib/base/file.h"
 #include "lib/base/json.h"
@@ -18,7 +19,7 @@ class Folder {
   Folder() { std::filesystem::create_directories(path_); }
   ~Folder() { std::filesystem::remove_all(path_); }
   void write(const std::string& name, const Json& content) const {
-    write_file_atomically(path_ / name, as_bytes(json_text(content)));
+    std::ofstream(path_ / name) << json_text(content);
   }
   const Path& path() const { return path_; }
 
