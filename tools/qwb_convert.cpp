@@ -9,7 +9,6 @@
 
 #include "formats/checkpoint.h"
 #include "formats/convert.h"
-#include "formats/gguf.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/base/text.h"
@@ -126,7 +125,7 @@ void mean_type(GgufOptions& options, const OpenModel& open, Tool& tool) {
 
 int convert_to_gguf(const Options& o, const Path& folder, const std::string& name, Tool& tool) {
   const Path out = name.empty() ? default_target(folder, kGgufFormat) : Path(name);
-  const Path place = tool.outputs().file(out, "OUT", is_gguf_file);
+  const Path place = tool.outputs().file(out, "OUT", begins_as_gguf);
   const OpenModel open = open_model(folder, tool.progress());
   GgufOptions options = gguf_options(o);
   mean_type(options, open, tool);

@@ -8,7 +8,6 @@
 
 #include "formats/checkpoint.h"
 #include "formats/convert.h"
-#include "formats/gguf.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"
@@ -168,7 +167,7 @@ void check_places(Options& options, Tool& tool) {
     throw Error(ErrorKind::usage, "--no-cache needs --out");
   if (!options.out.empty()) {
     options.place = same_name(options.format, kGgufFormat)
-                        ? tool.outputs().file(options.out, "--out", is_gguf_file)
+                        ? tool.outputs().file(options.out, "--out", begins_as_gguf)
                         : tool.outputs().folder(options.out, "--out");
   }
   if (options.save_calib.empty()) return;

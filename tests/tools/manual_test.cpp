@@ -27,7 +27,7 @@ using ::testing::Not;
 using ::testing::StartsWith;
 using ::testing::UnorderedElementsAre;
 
-const std::vector<std::string> kTools = {"quantize", "eval", "report",  "cache",
+const std::vector<std::string> kAllTools = {"quantize", "eval", "report",  "cache",
                                          "inspect",  "pull", "convert", "complete"};
 
 std::string binary(const std::string& tool) {
@@ -59,7 +59,7 @@ void each_option(const Json& declaration, const std::function<void(const Json&)>
 // Every flag that a tool takes, by its name.
 std::map<std::string, std::set<std::string>> all_flags() {
   std::map<std::string, std::set<std::string>> flags;
-  for (const std::string& tool : kTools) {
+  for (const std::string& tool : kAllTools) {
     each_option(Json::parse(generate(tool, {"json"})), [&](const Json& option) {
       for (const Json& name : option.at("names")) flags["qwb-" + tool].insert(name);
     });
@@ -90,7 +90,7 @@ void check_with(const std::string& checker, const std::string& command, const st
 }
 
 TEST(Manual, EveryFlagHasAHelp) {
-  for (const std::string& tool : kTools) {
+  for (const std::string& tool : kAllTools) {
     each_option(Json::parse(generate(tool, {"json"})), [&](const Json& option) {
       EXPECT_GT(option.at("help").get<std::string>().size(), 7u) << tool << ": " << option.dump();
     });
@@ -98,7 +98,7 @@ TEST(Manual, EveryFlagHasAHelp) {
 }
 
 TEST(Manual, ThePagesHoldTheOptionsThatTheToolsDeclare) {
-  for (const std::string& tool : kTools) {
+  for (const std::string& tool : kAllTools) {
     EXPECT_EQ(generate(tool, {"page", page_file(tool)}), read_text(page_file(tool)))
         << "run tools/manual/update.sh";
   }
@@ -108,14 +108,14 @@ TEST(Manual, ThePagesNameNoFlagThatDoesNotExist) {
   const auto flags = all_flags();
   EXPECT_THAT(unknown_flags("qwb-eval --ppl | qwb-report --ppl --out x", "qwb-pull", flags),
               ElementsAre("--ppl"));
-  for (const std::string& tool : kTools) {
+  for (const std::string& tool : kAllTools) {
     for (const std::string& line : lines(read_text(page_file(tool))))
       EXPECT_THAT(unknown_flags(line, "qwb-" + tool, flags), IsEmpty()) << page_file(tool) << ": " << line;
   }
 }
 
 TEST(Manual, EveryPageTellsWhatReadersLookFor) {
-  for (const std::string& tool : kTools) {
+  for (const std::string& tool : kAllTools) {
     const std::string page = read_text(page_file(tool));
     for (const char* section : {"Synopsis", "Description", "Options", "Examples", "Exit codes", "See also"})
       EXPECT_THAT(page, HasSubstr(std::string("\n## ") + section + "\n")) << tool;
@@ -125,7 +125,7 @@ TEST(Manual, EveryPageTellsWhatReadersLookFor) {
 TEST(Manual, PagesBecomeRoffThatItsCheckersAccept) {
   const Path folder = std::filesystem::temp_directory_path() / ("qwb-manual-" + std::to_string(getpid()));
   std::filesystem::create_directories(folder);
-  for (const std::string& tool : kTools) {
+  for (const std::string& tool : kAllTools) {
     const std::string roff = generate(tool, {"man", page_file(tool)});
     EXPECT_THAT(roff, StartsWith(".TH QWB\\-"));
     for (const char* part :
@@ -208,7 +208,7 @@ TEST(Completion, BashOffersPathsWithSpaces) {
 }
 
 TEST(Completion, OtherShellsTakeTheirs) {
-  for (const std::string& tool : kTools) {
+  for (const std::string& tool : kAllTools) {
     EXPECT_THAT(generate(tool, {"zsh"}), StartsWith("#compdef qwb-" + tool + "\n"));
     EXPECT_THAT(generate(tool, {"fish"}), HasSubstr("complete -c qwb-" + tool + " "));
     for (const char* shell : {"zsh", "fish"}) {
@@ -229,7 +229,7 @@ TEST(Manual, WhatCannotBeGeneratedIsRefused) {
 }
 
 TEST(Version, NamesBuildInstructionSetsAndLibraries) {
-  for (const std::string& tool : kTools) {
+  for (const std::string& tool : kAllTools) {
     const std::vector<std::string> text = lines(run({binary(tool), "--version"}).out);
     ASSERT_EQ(text.size(), 5u);
     EXPECT_THAT(text[0], StartsWith("qwb-" + tool + " 0.1.0 ("));

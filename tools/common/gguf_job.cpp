@@ -44,6 +44,12 @@ GgmlType parse_ggml_type(const std::string& text, const std::string& flag) {
   throw Error(ErrorKind::usage, "GGUF has no type '" + text + "'", flag, "one of " + ggml_type_names());
 }
 
+bool begins_as_gguf(const Path& file) {
+  std::array<char, 4> magic{};
+  std::ifstream in(file, std::ios::binary);
+  return in.read(magic.data(), magic.size()) && std::string_view(magic.data(), magic.size()) == "GGUF";
+}
+
 GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, Tool& tool) {
   options.encode = quantize_ggml;
   options.replace = tool.outputs().force();

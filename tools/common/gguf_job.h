@@ -14,6 +14,9 @@ GgmlType parse_ggml_type(const std::string& text, const std::string& flag);
 // "F32, F16, ..."
 std::string ggml_type_names();
 
+// By its first bytes alone: what may be replaced where a GGUF is to be written.
+bool begins_as_gguf(const Path& file);
+
 // Writes the file, which the tool's outputs have allowed, or with --dry-run only plans it. Throws `failed` if
 // the disk is too small.
 GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, Tool& tool);
