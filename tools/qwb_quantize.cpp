@@ -185,6 +185,10 @@ void save_calibration(const QuantizeJob& job, const Options& options, Tool& tool
   std::error_code error;
   if (std::filesystem::is_regular_file(options.save_calib, error) && read_text(options.save_calib) == text)
     return;
+  if (!tool.outputs().force() && is_calibration_file(options.save_calib)) {
+    throw Error(ErrorKind::usage, "the file holds another calibration set", options.save_calib,
+                "choose another name or add --force");
+  }
   const Path file = tool.outputs().file(options.save_calib, "--save-calib", is_calibration_file);
   if (tool.dry_run()) return;
   write_file_atomically(file, as_bytes(text), tool.outputs().force());

@@ -5,6 +5,7 @@
 
 #include "lib/base/names.h"
 #include "lib/base/text.h"
+#include "tools/manual/declaration.h"
 
 namespace qwb {
 namespace {
@@ -94,7 +95,9 @@ CLI::Validator one_of(const std::vector<std::string>& words) {
     const auto near = nearest_name(text, words);
     return "'" + text.substr(0, 40) + "' is none of " + all + (near ? "; did you mean " + *near + "?" : "");
   };
-  return {check, ""};
+  CLI::Validator validator(check, "");
+  validator.name(offer_name(words));
+  return validator;
 }
 
 std::string parse_problem(const CLI::App& app, const CLI::ParseError& error) {

@@ -118,11 +118,15 @@ Declaration declaration_of(CLI::App& app) {
   return d;
 }
 
-void offer(CLI::Option* option, const std::vector<std::string>& words) {
+std::string offer_name(const std::vector<std::string>& words) {
   std::string name = kOffer;
   for (const std::string& word : words) name += word + "\n";
+  return name;
+}
+
+void offer(CLI::Option* option, const std::vector<std::string>& words) {
   CLI::Validator passes([](std::string&) { return std::string(); }, "");
-  passes.name(name);
+  passes.name(offer_name(words));
   option->check(passes);
 }
 

@@ -35,6 +35,8 @@ Declaration declaration_of(CLI::App& app);
 
 // Completions offer these values of `option` (beside paths where its type is a file or a folder). An option
 // checked by CLI::IsMember offers its members without this. Changes nothing else.
+// offer_name(): the name of a validator by which an option that it checks offers these words.
+std::string offer_name(const std::vector<std::string>& words);
 void offer(CLI::Option* option, const std::vector<std::string>& words);
 // "a, b, c"
 void offer_list(CLI::Option* option, const std::string& list);
