@@ -1,5 +1,5 @@
-#include "lib/base/names.h"
 #include "lib/base/text_file.h"
+#include "lib/base/names.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
