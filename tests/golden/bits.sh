@@ -3,7 +3,7 @@
 # evaluator's values. Two builds that print the same lines (on one machine: bits differ between instruction sets) make the same artifacts.
 # Usage: sh tests/golden/bits.sh FOLDER-OF-THE-TOOLS [MODEL-FOLDER...] >list     (about 3 minutes for the demo models on two cores; a model of 135 M
 # parameters, SmolLM2 say, takes 10 more)
-# bits-SMOLLM2 beside it: the list of commit 14e56a2 on a Xeon with AVX512_BF16 and AMX. From the root of a checkout: the demo models are always done.
+# bits.txt beside it: the list of commit 14e56a2 for the demo models and SmolLM2-135M-Instruct, on a Xeon with AMX and AVX512_BF16.
 set -u
 bin=$1
 shift
