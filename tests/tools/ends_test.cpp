@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <random>
@@ -85,12 +86,20 @@ TEST_F(EndsTest, SignalsAtAnyInstant) {
       {"convert", {gpt2_, "--to", "gguf", gguf, "--type", "q8_0", "--force"}},
       {"convert", {out, "--to", "huggingface", plain, "--force"}},
       {"eval", {gpt2_, "--windows", "8", "--context", "64", "--fresh"}}};
+  std::vector<double> durations;
+  for (const auto& [name, words] : work) {
+    const auto begin = std::chrono::steady_clock::now();
+    output(name, words);
+    durations.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
   std::mt19937 random(20);
   std::map<int, int> codes;
   for (int round = 0; round < rounds; ++round) {
     const auto& [name, words] = work[static_cast<size_t>(round) % work.size()];
     const int signal = kSignals[random() % std::size(kSignals)];
-    const double seconds = 0.02 + 0.5 * std::uniform_real_distribution<>()(random);
+    const double seconds = durations[static_cast<size_t>(round) % work.size()] *
+                           std::uniform_real_distribution<>(0.1, 1)(random);
+    for (const auto& entry : fs::directory_iterator(cache() / "objects")) fs::remove_all(entry.path());
     const int code = interrupted(name, words, signal, seconds);
     ++codes[code];
     // Before main nothing was touched yet, and the signal may do what it does to any program.

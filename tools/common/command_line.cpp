@@ -76,7 +76,8 @@ class NarrowFormatter : public CLI::Formatter {
 void set_manners(CLI::App& app) {
   app.formatter(std::make_shared<NarrowFormatter>());
   for (CLI::Option* option : app.get_options()) {
-    const bool single = option->get_items_expected_max() == 1;
+    const bool positional = option->get_lnames().empty() && option->get_snames().empty();
+    const bool single = option->get_items_expected_max() == 1 && !positional;
     if (single && option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw)
       option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   }

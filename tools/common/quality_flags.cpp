@@ -146,7 +146,7 @@ std::vector<std::string> gate_failures(const QualityFlags& f, const QualityRecor
                         : "";
   if (f.max_kl && !(record.is_baseline && is_original)) {
     if (!record.divergence) {
-      reasons.push_back(std::string("there is no divergence to judge by --max-kl") + why);
+      reasons.push_back(std::string("the divergence could not be measured (--max-kl)") + why);
     } else if (!(record.divergence->mean_kl.value <= *f.max_kl)) {
       reasons.push_back(fmt::format("the mean divergence is {:.6g}, --max-kl {:g}",
                                     record.divergence->mean_kl.value, *f.max_kl));
@@ -154,7 +154,7 @@ std::vector<std::string> gate_failures(const QualityFlags& f, const QualityRecor
   }
   if (f.max_ratio && !(record.is_baseline && is_original)) {
     if (!record.ratio) {
-      reasons.push_back(std::string("there is no ratio of perplexities to judge by --max-ppl-ratio") + why);
+      reasons.push_back(std::string("there is no ratio of perplexities (--max-ppl-ratio)") + why);
     } else if (!(record.ratio->ratio.value <= *f.max_ratio)) {
       reasons.push_back(fmt::format("the ratio of perplexities is {:.6g}, --max-ppl-ratio {:g}",
                                     record.ratio->ratio.value, *f.max_ratio));
