@@ -3,10 +3,12 @@
 
 #include <cstdint>
 
+#include "lib/base/file.h"
+
 namespace qwb {
 
-// Bytes that this process may take without swapping: what the kernel calls available, and what the memory
-// limits of its control groups (v2 and v1) leave. A very large number where neither can be read.
-int64_t available_memory();
+// Bytes that this process may take without swapping: what the kernel calls available (without /proc: what is
+// free), and what the memory limits of its control groups leave (control_groups.h). `root`: for tests.
+int64_t available_memory(const Path& root = "/");
 
 }  // namespace qwb

@@ -5,12 +5,18 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "lib/base/bytes.h"
+#include "lib/base/control_groups.h"
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 
@@ -42,10 +48,24 @@ class FirstFailure {
 
 }  // namespace
 
-int available_processors() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+namespace {
+
+// By the affinity, which a cpuset narrows as well. Machines beyond 1024 processors need a larger set.
+int processors_by_affinity() {
+  for (int size = CPU_SETSIZE; size <= (1 << 20); size *= 2) {
+    const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(static_cast<size_t>(size)),
+                                                               [](cpu_set_t* s) { CPU_FREE(s); });
+    const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(size));
+    if (set && sched_getaffinity(0, bytes, set.get()) == 0) return std::max(1, CPU_COUNT_S(bytes, set.get()));
+    if (errno != EINVAL) break;
+  }
   return std::max(1, omp_get_num_procs());
+}
+
+}  // namespace
+
+int available_processors() {
+  return std::min(processors_by_affinity(), processors_in_groups(control_groups()));
 }
 
 void set_threads(int count) {
@@ -56,6 +76,26 @@ void set_threads(int count) {
 
 int threads() {
   return omp_get_max_threads();
+}
+
+int start_threads() {
+  std::mutex gate;
+  std::vector<std::thread> tried;
+  const int wanted = threads();
+  {
+    const std::lock_guard closed(gate);  // all of them live at once
+    try {
+      while (static_cast<int>(tried.size()) + 1 < wanted)
+        tried.emplace_back([&gate] { const std::lock_guard pass(gate); });
+    } catch (const std::system_error&) {
+      set_threads(
+          std::max(1, static_cast<int>(tried.size())));  // one fewer than can be had: others need some
+    }
+  }
+  for (std::thread& thread : tried) thread.join();
+#pragma omp parallel num_threads(threads())
+  if (omp_get_thread_num() != 0) leave_signals_to_main_thread();
+  return threads();
 }
 
 void parallel_for(int64_t count, const std::function<void(int64_t)>& body) {

@@ -11,7 +11,11 @@ namespace qwb {
 // items, single-threaded.
 void set_threads(int count);  // count >= 1; throws usage otherwise
 int threads();
-// The processors this process may run on.
+// Makes the threads now, while there is nothing to lose: where the system refuses one later, libgomp ends the
+// process at once. Takes fewer where it gives fewer (ulimit -v, -u); returns how many there are.
+int start_threads();
+// The processors this process may run on: affinity, cpusets, and the quotas of its control groups (a quota of
+// 1.5 processors is 2 threads).
 int available_processors();
 
 // Calls body(0..count-1), each once, in any order, on up to threads() threads. An exception leaves after the

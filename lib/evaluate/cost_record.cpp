@@ -68,10 +68,13 @@ Json memory_json(const MemoryCost& cost) {
     ledger[memory_kind_name(kind)] = count(cost.ledger[kind]);
   }
   ledger["allocated"] = count(cost.ledger.allocated);
-  return {{"peak_bytes", cost.use.peak},
-          {"resident_bytes", cost.use.resident},
-          {"anonymous_bytes", cost.use.anonymous},
-          {"file_bytes", cost.use.file},
+  const auto use = [&](int64_t MemoryUse::*figure) {
+    return cost.use ? Json(*cost.use.*figure) : Json(nullptr);
+  };
+  return {{"peak_bytes", use(&MemoryUse::peak)},
+          {"resident_bytes", use(&MemoryUse::resident)},
+          {"anonymous_bytes", use(&MemoryUse::anonymous)},
+          {"file_bytes", use(&MemoryUse::file)},
           {"peak_reset", cost.peak_reset},
           {"weight_bytes", cost.weight_bytes},
           {"kv_bytes", cost.kv_bytes},

@@ -65,7 +65,7 @@ struct SpeedCost {
 };
 
 struct MemoryCost {
-  MemoryUse use;
+  std::optional<MemoryUse> use;  // nothing where the system does not tell
   bool peak_reset = false;
   int64_t weight_bytes = 0;
   int64_t kv_bytes = 0;

@@ -186,7 +186,11 @@ void Evaluation::end_perplexity_energy(EvaluationRecord& record, int64_t tokens)
 
 void Evaluation::account_memory(const Subject& subject, EvaluationRecord& record) const {
   MemoryCost cost;
-  cost.use = memory_use();
+  try {
+    cost.use = memory_use();
+  } catch (const Error& error) {  // a masked /proc: the ledger still tells
+    progress_.note("no memory figures of the system: " + std::string(error.what()));
+  }
   cost.peak_reset = peak_reset_;
   cost.weight_bytes = subject.tensor_bytes;
   cost.ledger = memory_ledger();
