@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <csignal>
+#include <ctime>
 #include <vector>
 
 #include "lib/base/error.h"
@@ -13,11 +14,33 @@
 namespace qwb {
 namespace {
 std::atomic<bool> g_interrupted{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
+std::atomic<int64_t> g_first_ns{0};  // when the first signal came
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int64_t>::is_always_lock_free);
+
+// A terminal that closes and a service manager send several signals at once: they count as one.
+constexpr int64_t kTogether = 100'000'000;  // ns
+
+// Every signal that would end the process without a trace of an error in it.
+std::vector<int> ending_signals() {
+  std::vector<int> all = {SIGINT,  SIGTERM, SIGHUP,    SIGQUIT, SIGUSR1, SIGUSR2,  SIGALRM,
+                          SIGXCPU, SIGPROF, SIGVTALRM, SIGIO,   SIGPWR,  SIGSTKFLT};
+  for (int signal = SIGRTMIN; signal <= SIGRTMAX; ++signal) all.push_back(signal);
+  return all;
+}
+
+int64_t monotonic_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);  // async-signal-safe
+  return static_cast<int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+}
 
 // First signal: unwind cleanly at the next check_interrupt(). Second: the user is not willing to wait.
 void on_signal(int) {
-  if (interrupt_requested()) _exit(static_cast<int>(ErrorKind::interrupted));
+  const int64_t now = monotonic_ns();
+  if (!interrupt_requested())
+    g_first_ns.store(now, std::memory_order_relaxed);
+  else if (now - g_first_ns.load(std::memory_order_relaxed) > kTogether)
+    _exit(static_cast<int>(ErrorKind::interrupted));
   request_interrupt();
 }
 
@@ -36,7 +59,12 @@ void interrupt_on_signals() {
   action.sa_handler = on_signal;
   action.sa_flags = sigaltstack(&stack, nullptr) == 0 ? SA_ONSTACK : 0;
   sigemptyset(&action.sa_mask);
-  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+  for (const int signal : ending_signals()) {
+    struct sigaction before {};
+    sigaction(signal, nullptr, &before);
+    const bool always = signal == SIGINT || signal == SIGTERM;
+    if (always || before.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);
+  }
 }
 
 void leave_signals_to_main_thread() {
@@ -44,7 +72,7 @@ void leave_signals_to_main_thread() {
   if (done) return;
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGINT, SIGTERM}) sigaddset(&signals, signal);
+  for (const int signal : ending_signals()) sigaddset(&signals, signal);
   done = pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0;
 }
 

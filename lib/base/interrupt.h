@@ -3,12 +3,13 @@
 
 namespace qwb {
 
-// SIGINT and SIGTERM request an interrupt from now on; the second one ends the process with 130 at once. The
-// handler runs on a stack of its own: oneDNN's generated products use the stack pointer for their heap
-// memory, and a handler that the system starts there writes over its neighbours (seen in 2.6 with every
-// signal that met sgemm).
+// SIGINT, SIGTERM, SIGHUP and every other signal whose default is to end the process request an interrupt
+// from now on; one more, a tenth of a second or later, ends the process with 130 at once. What was ignored
+// stays so (nohup), but for SIGINT and SIGTERM. The handler runs on a stack of its own: oneDNN's generated
+// products use the stack pointer for their heap memory, and a handler that the system starts there writes
+// over its neighbours (seen in 2.6 with every signal that met sgemm).
 void interrupt_on_signals();
-// The calling thread, a worker, gets neither: it has no such stack.
+// The calling thread, a worker, gets none of them: it has no such stack.
 void leave_signals_to_main_thread();
 
 // Async-signal-safe.
