@@ -69,7 +69,7 @@ class IndexEvents : public nlohmann::json_sax<Json> {
   bool number_float(double, const std::string&) override { return value(); }
   bool binary(binary_t&) override { return value(); }
   bool parse_error(size_t, const std::string&, const nlohmann::json::exception& error) override {
-    bad(std::string("not valid JSON: ") + error.what());
+    bad(json_problem({}, 0, error.what()));
   }
   bool found() const { return found_; }
 

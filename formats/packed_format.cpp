@@ -1,5 +1,7 @@
 #include "formats/packed_format.h"
 
+#include "lib/base/names.h"
+
 namespace qwb {
 namespace {
 
@@ -35,11 +37,11 @@ PackedTensors PackedFormat::write_words(const TargetModule& module, const Weight
 const PackedFormat& find_packed_format(std::string_view name) {
   std::string names;
   for (const auto& format : packed_formats()) {
-    if (format->name() == name) return *format;
+    if (same_name(format->name(), name)) return *format;
     names += (names.empty() ? "" : ", ") + format->name();
   }
   throw Error(ErrorKind::usage, "there is no format '" + std::string(name) + "'", {},
-              "the formats are " + names);
+              "the formats are " + names + ", gguf");
 }
 
 const PackedFormat* detect_packed_format(const Json& settings) {

@@ -13,6 +13,7 @@
 #include "formats/plain.h"
 #include "formats/qwb.h"
 #include "formats/qwb_format.h"
+#include "lib/base/names.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -76,7 +77,7 @@ OpenModel open_qwb(const Path& folder) {
 // A folder with safetensors is a checkpoint, even if it has a GGUF file too.
 bool detect_gguf(const Path& path) {
   std::error_code ignored;
-  if (fs::is_regular_file(path, ignored)) return path.extension() == ".gguf";
+  if (fs::is_regular_file(path, ignored)) return has_suffix(path.native(), ".gguf");
   if (has(path, "model.safetensors") || has(path, "model.safetensors.index.json")) return false;
   return fs::is_directory(path, ignored) && gguf_in_folder(path).has_value();
 }

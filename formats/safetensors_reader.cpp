@@ -88,7 +88,7 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
   bool boolean(bool) override { bad("a truth value where none belongs"); }
   bool binary(binary_t&) override { bad("binary data"); }
   bool parse_error(size_t, const std::string&, const nlohmann::json::exception& error) override {
-    damaged_safetensors(std::string("the header is not valid JSON: ") + error.what(), where_);
+    damaged_safetensors("the header: " + json_problem({}, 0, error.what()), where_);
   }
 
  private:

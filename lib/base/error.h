@@ -2,6 +2,7 @@
 // kind into an exit code and print what() as one line.
 #pragma once
 
+#include <exception>
 #include <stdexcept>
 #include <string>
 
@@ -36,5 +37,9 @@ class Error : public std::runtime_error {
 // An Error of kind `failed` (or `not_found` for ENOENT) that spells out errno, with advice for ENOSPC, EACCES
 // and EROFS.
 Error system_error(const std::string& action, const std::string& path, int errno_value);
+
+// Any exception as an Error of the house: a library's own texts ("filesystem error: cannot create
+// directories") never reach the user.
+Error as_error(const std::exception& exception);
 
 }  // namespace qwb

@@ -1,5 +1,6 @@
 #include "lib/base/json.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -23,7 +24,51 @@ const Json& member(const Json& object, const std::string& key, const std::string
   throw Error(ErrorKind::failed, "'" + key + "' must be " + expected + ", not " + value.type_name(), where);
 }
 
+// Characters of the text that an error shows.
+constexpr size_t kExcerpt = 40;
+constexpr size_t kShownKey = 60;
+constexpr size_t kLongestReason = 120;
+
+// Printable, on one line, no part of a character: what lies before `end`.
+std::string excerpt_before(std::string_view text, size_t end) {
+  size_t begin = end > kExcerpt ? end - kExcerpt : 0;
+  const size_t line = text.substr(0, end).rfind('\n');
+  if (line != std::string_view::npos) begin = std::max(begin, line + 1);
+  while (begin < end && (static_cast<unsigned char>(text[begin]) & 0xc0) == 0x80) ++begin;
+  std::string shown;
+  for (const char c : text.substr(begin, end - begin))
+    shown += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+  return shown;
+}
+
+// "row 1, column 5: unexpected end of input" out of "[json.exception.parse_error.101] parse error at line 1,
+// column 5: syntax error while parsing value - unexpected end of input; last read: '...'", which holds the
+// document.
+std::string place_and_reason(std::string what) {
+  constexpr std::string_view kPlace = "parse error at line ";
+  if (const size_t id = what.find("] "); id != std::string::npos) what = what.substr(id + 2);
+  what = what.substr(0, what.find("; last read"));
+  std::string place;
+  if (const size_t colon = what.find(": "); what.starts_with("parse error") && colon != std::string::npos) {
+    if (what.starts_with(kPlace)) place = " at row " + what.substr(kPlace.size(), colon - kPlace.size());
+    what = what.substr(colon + 2);
+  }
+  if (const size_t dash = what.find(" - "); what.starts_with("syntax error") && dash != std::string::npos)
+    what = what.substr(dash + 3);
+  return place + ": " + what.substr(0, kLongestReason);
+}
+
+std::string clipped(const std::string& key) {
+  return key.size() <= kShownKey ? key : key.substr(0, kShownKey) + "…";
+}
+
 }  // namespace
+
+std::string json_problem(std::string_view text, size_t byte, const std::string& what) {
+  const std::string problem = "not valid JSON" + place_and_reason(what);
+  const std::string before = excerpt_before(text, std::min(byte > 0 ? byte - 1 : 0, text.size()));
+  return before.find_first_not_of(' ') == std::string::npos ? problem : problem + ", after '" + before + "'";
+}
 
 Json parse_json(std::string_view text, const std::string& where) {
   // The parser takes a NUL for the end of its input, so that anything could hide behind one.
@@ -36,14 +81,18 @@ Json parse_json(std::string_view text, const std::string& where) {
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
     if (event == Json::parse_event_t::object_end) keys.pop_back();
     if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
-      throw Error(ErrorKind::failed, "JSON key '" + parsed.get<std::string>() + "' appears twice", where);
+      throw Error(ErrorKind::failed, "JSON key '" + clipped(parsed.get<std::string>()) + "' appears twice",
+                  where);
     }
     return true;
   };
   try {
     return Json::parse(text, watch);
+  } catch (const nlohmann::json::parse_error& error) {
+    throw Error(ErrorKind::failed, json_problem(text, error.byte, error.what()), where,
+                "the file is damaged or incomplete");
   } catch (const nlohmann::json::exception& error) {
-    throw Error(ErrorKind::failed, std::string("not valid JSON: ") + error.what(), where,
+    throw Error(ErrorKind::failed, json_problem({}, 0, error.what()), where,
                 "the file is damaged or incomplete");
   }
 }

@@ -15,6 +15,9 @@ using Json =
 // Strict JSON: duplicate keys, more than 256 levels of nesting, invalid UTF-8 and trailing text are errors
 // (`failed`, with `where`).
 Json parse_json(std::string_view text, const std::string& where);
+// What is wrong, from the parser's exception (nlohmann's `byte` and `what`): row, column, reason and the last
+// characters before, never the document. For readers with a parser of their own; `text` may be empty.
+std::string json_problem(std::string_view text, size_t byte, const std::string& what);
 
 // The value of `key` in `object`; throws if it is absent, null or of another type (integers must be exact: 4
 // and 4.0 both pass, 4.5 does not).

@@ -151,6 +151,35 @@ std::vector<int64_t> Table::widths() const {
   return result;
 }
 
+void Table::drop(size_t column) {
+  const auto place = static_cast<std::ptrdiff_t>(column);
+  columns_.erase(columns_.begin() + place);
+  for (auto& row : rows_) row.erase(row.begin() + place);
+}
+
+void Table::drop_unmeasured() {
+  for (size_t c = columns_.size(); c-- > 0;) {
+    const bool none = std::all_of(rows_.begin(), rows_.end(),
+                                  [c](const auto& row) { return row[c].empty() || row[c] == "-"; });
+    if (none && columns_[c].rank > 0) drop(c);
+  }
+}
+
+std::vector<std::string> Table::fit(int64_t width) {
+  std::vector<std::string> hidden;
+  for (;;) {
+    int64_t used = 2 * static_cast<int64_t>(columns_.size()) - 2;
+    for (const int64_t column : widths()) used += column;
+    size_t least = 0;  // the column to go
+    for (size_t c = 1; c < columns_.size(); ++c) {
+      if (columns_[c].rank >= columns_[least].rank) least = c;
+    }
+    if (used <= width || columns_.empty() || columns_[least].rank == 0) return hidden;
+    hidden.insert(hidden.begin(), columns_[least].title);
+    drop(least);
+  }
+}
+
 std::string Table::text(bool color) const {
   const std::vector<int64_t> width = widths();
   std::string out;

@@ -28,11 +28,17 @@ class Table {
   struct Column {
     std::string title;
     Align align = Align::left;
+    int rank = 0;  // where the table is too wide the columns of the highest rank go first; 0 stays
   };
 
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
   void add_row(std::vector<std::string> cells);
   bool empty() const { return rows_.empty(); }
+  // Takes out the columns in which no row has a figure ("-" or nothing everywhere); rank 0 stays.
+  void drop_unmeasured();
+  // Takes out columns by rank, and of equals the last, until the text has at most `width` columns. The titles
+  // of those that went.
+  std::vector<std::string> fit(int64_t width);
   // Columns two spaces apart, titles first (bold with `color`), no spaces at the ends of lines.
   std::string text(bool color = false) const;
   // A GitHub table; "|" in cells is escaped.
@@ -40,6 +46,7 @@ class Table {
 
  private:
   std::vector<int64_t> widths() const;
+  void drop(size_t column);
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };

@@ -7,6 +7,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
+#include "lib/base/names.h"
 
 namespace qwb {
 namespace {
@@ -231,7 +232,7 @@ const std::vector<Protocol>& protocols() {
 const Protocol& find_protocol(std::string_view name) {
   std::string names;
   for (const Protocol& protocol : protocols()) {
-    if (protocol.name == name) return protocol;
+    if (same_name(protocol.name, name)) return protocol;
     names += (names.empty() ? "" : ", ") + protocol.name;
   }
   throw Error(ErrorKind::usage, "no perplexity protocol is called \"" + std::string(name) + "\"", {},
@@ -240,8 +241,9 @@ const Protocol& find_protocol(std::string_view name) {
 
 TokenPlan make_plan(const ProtocolOptions& options, const ModelConfig& config, const Tokenizer& tokenizer,
                     const EvaluationText& text) {
-  TokenPlan plan = find_protocol(options.protocol).plan(options, config, tokenizer, text);
-  plan.protocol = options.protocol;
+  const Protocol& protocol = find_protocol(options.protocol);
+  TokenPlan plan = protocol.plan(options, config, tokenizer, text);
+  plan.protocol = protocol.name;
   plan.text_hash = text.hash;
   plan.token_hash = hash_hex(std::as_bytes(std::span(plan.ids)));
   check_vocabulary(config, plan);

@@ -18,7 +18,7 @@ StopReason generate(const Model& model, std::span<const int32_t> prompt, const G
   for (int64_t made = 0; made < settings.max_tokens; ++made) {
     check_interrupt();
     if (cache.length() + static_cast<int64_t>(fresh.size()) > cache.capacity() && made > 0)
-      return StopReason::length;
+      return StopReason::context;
     const FloatBuffer hidden(static_cast<int64_t>(fresh.size()) * model.config().hidden,
                              MemoryKind::activations);
     model.forward(fresh, cache, hidden.data());

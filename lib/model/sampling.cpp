@@ -69,7 +69,10 @@ std::vector<double> Sampler::distribution(std::span<const float> logits,
     result[static_cast<size_t>(candidates.front().token)] = 1;
     return result;
   }
-  for (Candidate& c : candidates) c.value /= settings_.temperature;
+  // From the largest down: its quotient is 0 at any temperature, where those of the others may become -inf.
+  const double largest = candidates.front().value;
+  if (!std::isfinite(largest)) throw Error(ErrorKind::failed, "the largest logit is not finite");
+  for (Candidate& c : candidates) c.value = (c.value - largest) / settings_.temperature;
   if (settings_.top_k > 0 && settings_.top_k < static_cast<int64_t>(candidates.size()))
     candidates.resize(static_cast<size_t>(settings_.top_k));
   to_probabilities(candidates);

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
+#include "lib/base/names.h"
 #include "lib/quantize/method_list.h"
 
 namespace qwb {
@@ -19,31 +19,10 @@ std::vector<std::unique_ptr<Method>> make_all() {
   return all;
 }
 
-// Levenshtein distance.
-size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
-    }
-  }
-  return row[b.size()];
-}
-
 // "did you mean 'x'? " if one of the names is near, then all of them.
 std::string suggestion(const std::string& given, const std::vector<std::string>& names) {
   std::string text;
-  const auto near = std::min_element(names.begin(), names.end(), [&](const auto& a, const auto& b) {
-    return edit_distance(given, a) < edit_distance(given, b);
-  });
-  if (near != names.end() && edit_distance(given, *near) <= std::max<size_t>(2, near->size() / 3)) {
-    text = "did you mean '" + *near + "'? ";
-  }
+  if (const auto near = nearest_name(given, names)) text = "did you mean '" + *near + "'? ";
   text += names.empty() ? "there are none" : "known:";
   for (const std::string& name : names) text += " " + name;
   return text;
@@ -74,8 +53,9 @@ Json checked_value(const Parameter& parameter, const Json& value, const std::str
     case Parameter::Kind::choice: {
       const auto& choices = parameter.choices;
       const auto* given = value.get_ptr<const std::string*>();
-      if (given != nullptr && std::find(choices.begin(), choices.end(), *given) != choices.end())
-        return value;
+      for (const std::string& choice : choices) {
+        if (given != nullptr && same_name(choice, *given)) return choice;
+      }
       std::string all;
       for (const std::string& choice : choices) all += (all.empty() ? "" : " | ") + choice;
       refuse(parameter, value, method, all);
@@ -105,7 +85,7 @@ const std::vector<std::unique_ptr<Method>>& methods() {
 const Method& find_method(std::string_view name) {
   std::vector<std::string> names;
   for (const auto& method : methods()) {
-    if (method->name() == name) return *method;
+    if (same_name(method->name(), name)) return *method;
     names.push_back(method->name());
   }
   const std::string given(name);

@@ -41,7 +41,7 @@ class Handler : public nlohmann::json_sax<Json> {
   bool end_array() override { return close(); }
   bool key(string_t& value) override;
   bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
-    damaged(std::string("not valid JSON: ") + error.what(), where_);
+    damaged(json_problem({}, 0, error.what()), where_);
   }
 
  private:
@@ -196,7 +196,7 @@ TokenizerFile parse_tokenizer_file(std::string_view text, const std::string& whe
   try {
     if (!Json::sax_parse(text, &handler)) damaged("not valid JSON", where);
   } catch (const nlohmann::json::exception& error) {
-    damaged(std::string("not valid JSON: ") + error.what(), where);
+    damaged(json_problem(text, 0, error.what()), where);
   }
   if (!file.root.is_object()) damaged("the top level must be an object", where);
   check_unique(file, where);

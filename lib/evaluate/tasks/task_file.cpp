@@ -169,8 +169,7 @@ TaskOptions parse_task_options(const std::string& text) {
   const size_t equals = text.find('=');
   if (equals == std::string::npos)
     throw Error(ErrorKind::usage, "--task needs NAME=FILE, not '" + text + "'");
-  options.name = text.substr(0, equals);
-  find_task(options.name);
+  options.name = find_task(text.substr(0, equals)).name;
   std::istringstream rest(text.substr(equals + 1));
   std::string part;
   std::getline(rest, part, ',');

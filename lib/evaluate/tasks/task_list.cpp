@@ -1,4 +1,5 @@
 #include "lib/base/error.h"
+#include "lib/base/names.h"
 #include "lib/evaluate/tasks/task.h"
 
 namespace qwb {
@@ -14,7 +15,7 @@ const std::vector<Task>& tasks() {
 const Task& find_task(std::string_view name) {
   std::string names;
   for (const Task& task : tasks()) {
-    if (task.name == name) return task;
+    if (same_name(task.name, name)) return task;
     names += (names.empty() ? "" : ", ") + task.name;
   }
   throw Error(ErrorKind::usage, "no task is called \"" + std::string(name) + "\"", {}, "there are: " + names);
