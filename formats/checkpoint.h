@@ -43,6 +43,10 @@ class ModelSource : public TensorSource {
 
 // The hash that `compute` gives, or what the memo folder (if any) remembers of it for the model at `path`;
 // `files`: its files, looked at before they were opened.
+// From now on hashes are looked up in memos, but none is written: for a --dry-run, which leaves nothing
+// behind.
+void keep_no_memos();
+
 std::string remembered_hash(const Path& memo_folder, const Path& path, const std::vector<SourceFile>& files,
                             const std::function<std::string()>& compute);
 // XXH3-128 (hex) of a tensor's bytes, read in pieces whose pages are given back.

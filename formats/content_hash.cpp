@@ -1,6 +1,7 @@
 // The identity of a model, whatever its packaging, and the memo that spares reading it again.
 #include <algorithm>
 #include <array>
+#include <atomic>
 
 #include "formats/checkpoint.h"
 #include "lib/base/hash.h"
@@ -61,6 +62,8 @@ std::string recall(const Path& memo, const std::vector<SourceFile>& files) {
   }
 }
 
+std::atomic<bool> g_memos_are_kept{true};
+
 void remember(const Path& memo, const std::vector<SourceFile>& files, const std::string& hash) {
   try {
     for (const SourceFile& file : files) {
@@ -96,6 +99,10 @@ std::string tensor_digest(const TensorSource& source, const TensorView& view) {
   return hasher.hex();
 }
 
+void keep_no_memos() {
+  g_memos_are_kept = false;
+}
+
 std::string remembered_hash(const Path& memo_folder, const Path& path, const std::vector<SourceFile>& files,
                             const std::function<std::string()>& compute) {
   if (memo_folder.empty()) return compute();
@@ -103,7 +110,7 @@ std::string remembered_hash(const Path& memo_folder, const Path& path, const std
   std::string known = recall(memo, files);
   if (!known.empty()) return known;
   std::string hash = compute();
-  remember(memo, files, hash);
+  if (g_memos_are_kept) remember(memo, files, hash);
   return hash;
 }
 

@@ -15,6 +15,7 @@
 #include "formats/qwb.h"
 #include "formats/sharded_writer.h"
 #include "lib/base/interrupt.h"
+#include "lib/base/written_files.h"
 
 namespace qwb {
 namespace {
@@ -353,12 +354,6 @@ ConversionRecord Conversion::record() const {
 }
 
 void Conversion::write(const Path& folder, Progress& progress) {
-  std::error_code error;
-  if (!options_.replace && std::filesystem::exists(folder, error) &&
-      !std::filesystem::is_empty(folder, error)) {
-    throw Error(ErrorKind::usage, "the folder exists and is not empty", folder.string(),
-                "choose another one or add --force");
-  }
   PendingFolder pending(folder);
   ShardedWriter writer(pending.path(), layout_, options_.max_shard_bytes);
   int64_t total = 0;
@@ -384,6 +379,9 @@ void Conversion::write(const Path& folder, Progress& progress) {
   write_file(pending.path() / "config.json", json_text(config()));
   for (const auto& [name, content] : companion_texts(source_)) write_file(pending.path() / name, content);
   target_.finish(pending.path(), settings_, record());
+  std::error_code error;
+  if (!std::filesystem::exists(pending.path() / kArtifactSums, error))
+    write_file(pending.path() / kWrittenFiles, written_files_text(pending.path()));
   if (!pending.commit(options_.replace))
     throw Error(ErrorKind::usage, "the folder exists", folder.string(), "choose another one or add --force");
 }

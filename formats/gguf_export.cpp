@@ -378,13 +378,12 @@ GgufReport Exporter::write(const Path& target) {
     }
     writer.finish();
     progress_.end();
-    std::filesystem::rename(temporary, target);
+    place_file(temporary, target, options_.replace);
   } catch (...) {
     std::error_code ignored;
     std::filesystem::remove(temporary, ignored);
     throw;
   }
-  sync_folder(target.has_parent_path() ? target.parent_path() : Path("."));
   return report();
 }
 

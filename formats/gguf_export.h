@@ -28,6 +28,7 @@ struct GgufOptions {
   std::function<std::optional<GgmlType>(const std::string& tensor)> choose;
   std::string name;  // general.name; empty: the folder's
   GgmlEncoder encode;
+  bool replace = true;  // a file that is there; else usage
 };
 
 struct GgufTensorReport {
@@ -47,7 +48,7 @@ struct GgufReport {
 // What write_gguf would do, errors apart. Reads scales and zero points, no codes.
 GgufReport plan_gguf(const OpenModel& open, const GgufOptions& options, Progress& progress);
 
-// Writes `target` (replaced if it exists; never seen half written). As llama-quantize --pure: vectors, norms
+// Writes `target` (never seen half written). As llama-quantize --pure: vectors, norms
 // and positions are F32; rows that are not whole blocks get the type that llama.cpp falls back to (Q2_K and
 // Q3_K Q4_0, Q4_K Q5_0, Q5_K Q5_1, Q6_K Q8_0, all else F16), which the report and `progress` tell. Streams:
 // memory is one tensor of GPT-2, which is transposed, else some rows. Throws unsupported (what GGUF cannot

@@ -136,9 +136,6 @@ class Artifact : public ModelSource {
   std::map<std::string, bool> parts_;  // tensor names that belong to a module's quantized form
 };
 
-// Text of qwb.sums for the files of a folder (all but qwb.sums itself): "<XXH3-128 hex>  <name>" lines, as
-// xxh128sum prints and checks.
-std::string checksum_text(const Path& folder);
 // Names of files of an artifact that are missing or differ from qwb.sums. Throws not_found or `failed` if
 // there is no usable qwb.sums.
 std::vector<std::string> damaged_files(const Path& folder);

@@ -1,6 +1,7 @@
 #include "formats/qwb_format.h"
 
 #include "formats/qwb.h"
+#include "lib/base/written_files.h"
 
 namespace qwb {
 namespace {
@@ -76,7 +77,7 @@ void QwbFormat::finish(const Path& folder, const Json& /*settings*/, const Conve
   const std::string text = json_text(json);
   parse_artifact_manifest(text, "qwb.json");  // what a reader would refuse is never written
   write_file(folder / "qwb.json", text);
-  write_file(folder / "qwb.sums", checksum_text(folder));
+  write_file(folder / kArtifactSums, written_files_text(folder));
 }
 
 }  // namespace

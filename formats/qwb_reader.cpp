@@ -1,18 +1,15 @@
 #include <algorithm>
-#include <sstream>
 
 #include "formats/qwb.h"
 #include "lib/base/file_hash.h"
 #include "lib/base/hash.h"
 #include "lib/base/interrupt.h"
-#include "lib/base/parallel.h"
+#include "lib/base/written_files.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr char kSums[] = "qwb.sums";
 
 // The stored form of a module from its parts. A part that qwb.json lists must be there, and no other may be:
 // zero points that vanished would otherwise turn an asymmetric grid into a symmetric one.
@@ -49,16 +46,6 @@ Weight assemble(const ModuleRecord& record, const Checkpoint& files, const std::
   if (bytes != weight.bytes())
     throw Error(ErrorKind::failed, "has parts that its codec does not know", place);
   return weight;
-}
-
-std::vector<std::string> regular_files(const Path& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (entry.is_regular_file() && name != kSums) names.push_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
 }
 
 }  // namespace
@@ -119,28 +106,8 @@ std::string Artifact::content_hash(const Path& memo_folder) const {
   return hasher.hex();
 }
 
-std::string checksum_text(const Path& folder) {
-  const auto names = regular_files(folder);
-  std::vector<std::string> hashes(names.size());
-  parallel_for(static_cast<int64_t>(names.size()), [&](int64_t i) {
-    hashes[static_cast<size_t>(i)] = written_file_hash(folder / names[static_cast<size_t>(i)]);
-  });
-  std::string text;
-  for (size_t i = 0; i < names.size(); ++i) text += hashes[i] + "  " + names[i] + "\n";
-  return text;
-}
-
 std::vector<std::string> damaged_files(const Path& folder) {
-  std::istringstream lines(read_text(folder / kSums, 1 << 26));
-  std::map<std::string, std::string> expected;
-  for (std::string line; std::getline(lines, line);) {
-    if (line.size() < 35 || line.substr(32, 2) != "  " || line.find('/') != std::string::npos) {
-      throw Error(ErrorKind::failed, "'" + line.substr(0, 80) + "' is not a checksum line",
-                  (folder / kSums).string());
-    }
-    expected.emplace(line.substr(34), line.substr(0, 32));
-  }
-  if (expected.empty()) throw Error(ErrorKind::failed, "is empty", (folder / kSums).string());
+  const auto expected = read_written_files(folder / kArtifactSums);
   std::vector<std::string> damaged;
   for (const auto& [name, hash] : expected) {
     std::error_code ignored;

@@ -2,6 +2,7 @@
 
 #include "formats/companions.h"
 #include "formats/qwb.h"
+#include "lib/base/written_files.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -148,7 +149,7 @@ bool ArtifactWriter::finish(const Json& manifest, bool replace) {
   config["quantization_config"] = quantization;
   write_file(folder_.path() / "config.json", json_text(config));
   for (const auto& [name, content] : companion_texts(source_)) write_file(folder_.path() / name, content);
-  write_file(folder_.path() / "qwb.sums", checksum_text(folder_.path()));
+  write_file(folder_.path() / kArtifactSums, written_files_text(folder_.path()));
   return folder_.commit(replace);
 }
 

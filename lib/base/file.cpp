@@ -1,20 +1,16 @@
 #include "lib/base/file.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
-#include <fstream>
-#include <random>
+#include <cstdio>
 #include <utility>
 #include <vector>
 
-#include "lib/base/hash.h"
 #include "lib/base/mapped_ranges.h"
 
 namespace qwb {
@@ -145,7 +141,7 @@ std::string read_text(const Path& path, int64_t max_bytes) {
   }
 }
 
-void write_file_atomically(const Path& path, Bytes content) {
+void write_file_atomically(const Path& path, Bytes content, bool replace) {
   const Path temporary = temporary_sibling(path);
   try {
     {
@@ -154,12 +150,24 @@ void write_file_atomically(const Path& path, Bytes content) {
       write_all(file.fd, 0, content, path);
       sync_or_throw(file.fd, path);
     }
-    if (::rename(temporary.c_str(), path.c_str()) != 0)
-      throw system_error("cannot rename to", path.string(), errno);
+    place_file(temporary, path, replace);
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;
   }
+}
+
+void place_file(const Path& temporary, const Path& path, bool replace) {
+  int status = replace ? ::rename(temporary.c_str(), path.c_str())
+                       : ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE);
+  if (status != 0 && !replace && (errno == EINVAL || errno == ENOSYS)) {  // not known to this file system
+    status = ::link(temporary.c_str(), path.c_str());
+    if (status == 0) ::unlink(temporary.c_str());
+    if (status != 0 && errno != EEXIST) status = ::rename(temporary.c_str(), path.c_str());
+  }
+  if (status != 0 && errno == EEXIST)
+    throw Error(ErrorKind::usage, "the file exists", path.string(), "choose another name or add --force");
+  if (status != 0) throw system_error("cannot rename to", path.string(), errno);
   sync_folder(path.parent_path().empty() ? Path(".") : path.parent_path());
 }
 
@@ -205,124 +213,6 @@ void OutputFile::finish() {
 void sync_folder(const Path& folder) {
   const Descriptor handle(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (handle.fd >= 0) ::fsync(handle.fd);
-}
-
-namespace {
-
-constexpr char kMarker[] = ".qwb-tmp-";
-
-// Tells machines, boots and containers apart: process ids mean something only within one of these.
-const std::string& process_space() {
-  static const std::string id = [] {
-    Hasher hasher;
-    std::error_code ignored;
-    std::ifstream boot("/proc/sys/kernel/random/boot_id");
-    std::string line;
-    std::getline(boot, line);
-    hasher.field(line).field(fs::read_symlink("/proc/self/ns/pid", ignored).string());
-    return hasher.hex().substr(0, 12);
-  }();
-  return id;
-}
-
-// When the process began, in clock ticks since boot: a process id used again has another one. Empty if there
-// is no such process.
-std::string process_start(const std::string& pid) {
-  std::ifstream file("/proc/" + pid + "/stat");
-  std::string text;
-  std::getline(file, text);
-  const size_t name_end = text.rfind(')');
-  if (name_end == std::string::npos) return {};
-  size_t at = name_end + 1;  // the space before field 3, the state; field 22 is the start (proc(5))
-  for (int field = 3; field < 22 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
-  if (at == std::string::npos) return {};
-  return text.substr(at + 1, text.find(' ', at + 1) - at - 1);
-}
-
-bool is_stale(const Path& path) {
-  const std::string name = path.filename().string();
-  const std::string tail = name.substr(name.rfind(kMarker) + sizeof(kMarker) - 1);
-  const size_t first = tail.find('-');
-  const size_t second = tail.find('-', first + 1);
-  const size_t third = tail.find('-', second + 1);
-  if (third == std::string::npos) return false;
-  if (tail.substr(0, first) == process_space()) {
-    return process_start(tail.substr(first + 1, second - first - 1)) !=
-           tail.substr(second + 1, third - second - 1);
-  }
-  std::error_code error;
-  const auto written = fs::last_write_time(path, error);
-  return !error && fs::file_time_type::clock::now() - written > std::chrono::hours(24 * 7);
-}
-
-}  // namespace
-
-bool is_temporary_name(const std::string& file_name) {
-  return file_name.find(kMarker) != std::string::npos;
-}
-
-Path temporary_sibling(const Path& target) {
-  static thread_local std::random_device device;
-  const std::string pid = std::to_string(::getpid());
-  const Path name = target.has_filename() ? target.filename() : target.parent_path().filename();
-  const Path folder = target.has_filename() ? target.parent_path() : target.parent_path().parent_path();
-  return folder / ("." + name.string().substr(0, 100) + kMarker + process_space() + "-" + pid + "-" +
-                   process_start(pid) + "-" + std::to_string(device()));
-}
-
-void remove_stale_temporaries(const Path& folder) noexcept {
-  try {
-    std::error_code error;
-    std::vector<Path> stale;
-    for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-      if (is_temporary_name(it->path().filename().string()) && is_stale(it->path()))
-        stale.push_back(it->path());
-    }
-    for (const Path& path : stale) fs::remove_all(path, error);
-  } catch (...) {  // cleaning is a courtesy
-    return;
-  }
-}
-
-PendingFolder::PendingFolder(const Path& target)
-    : target_(target.has_filename() ? target : target.parent_path()), path_(temporary_sibling(target_)) {
-  std::error_code error;
-  if (target_.has_parent_path()) fs::create_directories(target_.parent_path(), error);
-  if (!error) fs::create_directory(path_, error);
-  if (error) throw system_error("cannot create folder", path_.string(), error.value());
-}
-
-PendingFolder::~PendingFolder() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
-}
-
-bool PendingFolder::commit(bool replace) {
-  for (const auto& entry : fs::recursive_directory_iterator(path_)) {
-    if (entry.is_directory()) {
-      sync_folder(entry.path());
-    } else if (entry.is_regular_file()) {
-      const Descriptor file(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC));
-      if (file.fd < 0) throw system_error("cannot open", entry.path().string(), errno);
-      sync_or_throw(file.fd, entry.path());
-    }
-  }
-  sync_folder(path_);
-  bool renamed = ::rename(path_.c_str(), target_.c_str()) == 0;
-  const int reason = errno;
-  if (!renamed && (reason == EEXIST || reason == ENOTEMPTY || reason == ENOTDIR)) {
-    if (!replace) return false;
-    const Path old = temporary_sibling(target_);
-    if (::rename(target_.c_str(), old.c_str()) != 0 && errno != ENOENT)
-      throw system_error("cannot move away", target_.string(), errno);
-    renamed = ::rename(path_.c_str(), target_.c_str()) == 0;
-    std::error_code ignored;
-    fs::remove_all(old, ignored);
-    if (!renamed) return false;  // another process put its own result there meanwhile
-  }
-  if (!renamed) throw system_error("cannot rename to", target_.string(), reason);
-  sync_folder(target_.parent_path().empty() ? Path(".") : target_.parent_path());
-  return true;
 }
 
 int64_t free_disk_space(const Path& path) {

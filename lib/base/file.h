@@ -35,8 +35,11 @@ class MappedFile {
 // The whole file as text. Throws not_found, failed, or `failed` if it is larger than max_bytes.
 std::string read_text(const Path& path, int64_t max_bytes = int64_t{1} << 30);
 
-// Replaces or creates `path` atomically: private temporary sibling, fsync, rename, fsync of the folder.
-void write_file_atomically(const Path& path, Bytes content);
+// Creates `path` atomically: private temporary sibling, fsync, rename, fsync of the folder. A file that is
+// there is replaced, or with replace = false kept: throws usage, naming --force.
+void write_file_atomically(const Path& path, Bytes content, bool replace = true);
+// The last step of that for a file that was written under a temporary name.
+void place_file(const Path& temporary, const Path& path, bool replace);
 
 // A file being written at known offsets. Errors (disk full, say) throw with the path.
 class OutputFile {
@@ -78,11 +81,14 @@ class PendingFolder {
   PendingFolder(const PendingFolder&) = delete;
   PendingFolder& operator=(const PendingFolder&) = delete;
   const Path& path() const { return path_; }
-  // Syncs every file and folder inside, then renames. False if the target exists already and is kept; with
-  // `replace` the old one makes room.
+  // Syncs every file and folder inside, then renames. False if the target exists already and is kept. With
+  // `replace` the old one makes room if it is our own, with nothing else in it (written_files.h); throws
+  // usage otherwise. Wherever the file system can exchange two folders there is one of them at any instant.
   bool commit(bool replace = false);
 
  private:
+  bool take_the_place();
+
   Path target_;
   Path path_;
 };

@@ -65,6 +65,28 @@ bool LocalFolder::has(const RemoteFile& file) const {
   return noted(note_path(state(), file.path), file, status) || has_hash(path, file);
 }
 
+void LocalFolder::check_place(const RemoteFile& file, bool force) const {
+  struct stat status {};
+  const Path path = folder_ / file.path;
+  if (::lstat(path.c_str(), &status) != 0) return;
+  std::string commit, etag;
+  double time = 0;
+  try {
+    std::istringstream text(read_text(note_path(state(), file.path), 4096));
+    text >> commit >> etag >> time;
+  } catch (const Error&) {
+    etag.clear();
+  }
+  if (etag.empty() || !S_ISREG(status.st_mode)) {
+    throw Error(ErrorKind::usage, "there is something else, which was not pulled: it stays, --force or not",
+                path.string(), "choose another folder, or move it away yourself");
+  }
+  if (!force && static_cast<double>(status.st_mtim.tv_sec) > time + 1) {
+    throw Error(ErrorKind::usage, "the file was changed since it was pulled", path.string(),
+                "choose another folder or add --force");
+  }
+}
+
 void LocalFolder::note(const RemoteFile& file, const std::string& commit) const {
   const Path path = note_path(state(), file.path);
   create_folders_below(state() / "download", file.path);

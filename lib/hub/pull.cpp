@@ -248,6 +248,11 @@ void Pull::check_disk_space(const PullPlan& plan) const {
 
 void Pull::fetch(PullPlan& plan) {
   check_disk_space(plan);
+  if (!request_.local_dir.empty()) {
+    for (const PlannedFile& file : plan.files) {
+      if (!file.here) LocalFolder(request_.local_dir).check_place(file.file, request_.force);
+    }
+  }
   std::vector<BlobRequest> requests;
   std::set<std::string> asked;
   for (const PlannedFile& file : plan.files) {

@@ -19,7 +19,8 @@ namespace qwb {
 struct PullRequest {
   RepoName repo;
   Selection selection;
-  Path local_dir;  // the files go there instead of the cache
+  Path local_dir;      // the files go there instead of the cache
+  bool force = false;  // files there that were changed since they were pulled may be replaced
   // Whether the Hub is asked what a branch or tag stands for now. If not, a complete snapshot in the cache is
   // used without a request. A commit never changes: what is there of it is used without a request in any
   // case.
@@ -86,6 +87,9 @@ class LocalFolder {
   void note(const RemoteFile& file, const std::string& commit) const;
   // Throws verification for names that would overwrite the notes.
   static void check_name(const RemoteFile& file);
+  // Throws usage, naming the file, if something lies in the place of this one that was never pulled (--force
+  // or not), or was changed since (unless `force`). What was pulled and left alone may be replaced.
+  void check_place(const RemoteFile& file, bool force) const;
   Path state() const { return folder_ / ".cache" / "huggingface"; }
 
  private:

@@ -137,12 +137,24 @@ TEST_F(PullTest, LocalFolder) {
   const int64_t sent = hub_->bytes_sent();
   pulled({"org/model", "--local-dir", there});
   EXPECT_EQ(hub_->bytes_sent(), sent);
-  // A file that was changed here is recognized, by its hash where its size tells nothing.
-  write_file_atomically(fs::path(there) / "tokenizer_config.json", as_bytes("[]\n"));
-  fs::remove(fs::path(there) / ".cache/huggingface/download/tokenizer_config.json.metadata");
-  pulled({"org/model", "--local-dir", there});
+  // A file that was changed here is recognized, by its hash where its size tells nothing. It is the user's
+  // now.
+  const fs::path file = fs::path(there) / "tokenizer_config.json";
+  const fs::path noted = fs::path(there) / ".cache/huggingface/download/tokenizer_config.json.metadata";
+  write_file_atomically(file, as_bytes("[]\n"));
+  const std::string old = read_text(noted);
+  write_file_atomically(noted, as_bytes(old.substr(0, old.rfind('\n', old.size() - 2)) + "\n1000000\n"));
+  EXPECT_EQ(pull({"org/model", "--local-dir", there}).code, 2);
+  EXPECT_EQ(read_text(file), "[]\n");
+  pulled({"org/model", "--local-dir", there, "--force"});
   expect_same(there, model, "tokenizer_config.json");
   EXPECT_EQ(hub_->bytes_sent(), sent + 3);
+  // What was never pulled stays in any case.
+  write_file_atomically(file, as_bytes("[]\n"));
+  fs::remove(noted);
+  for (const char* flag : {"-q", "--force"})
+    EXPECT_EQ(pull({"org/model", "--local-dir", there, flag}).code, 2);
+  EXPECT_EQ(read_text(file), "[]\n");
 }
 
 TEST_F(PullTest, ShardsByTheIndexAndNoDuplicates) {

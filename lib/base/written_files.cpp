@@ -1,0 +1,103 @@
+#include "lib/base/written_files.h"
+
+#include <algorithm>
+#include <sstream>
+#include <vector>
+
+#include "lib/base/error.h"
+#include "lib/base/file_hash.h"
+#include "lib/base/parallel.h"
+
+namespace qwb {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr size_t kHash = 32;  // hex digits
+
+bool is_list(const std::string& name) {
+  return name == kArtifactSums || name == kWrittenFiles;
+}
+
+std::vector<std::string> listed_files(const Path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_regular_file() && !is_list(name)) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+Path list_of(const Path& folder) {
+  std::error_code ignored;
+  for (const char* name : {kArtifactSums, kWrittenFiles}) {
+    if (fs::is_regular_file(fs::symlink_status(folder / name, ignored))) return folder / name;
+  }
+  return {};
+}
+
+std::string changed_file(const Path& folder, const std::map<std::string, std::string>& files) {
+  for (const auto& [name, hash] : files) {
+    std::error_code ignored;
+    if (fs::exists(folder / name, ignored) && written_file_hash(folder / name) != hash)
+      return name + " was changed since qwb wrote it";
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string written_files_text(const Path& folder) {
+  const auto names = listed_files(folder);
+  std::vector<std::string> hashes(names.size());
+  parallel_for(static_cast<int64_t>(names.size()), [&](int64_t i) {
+    hashes[static_cast<size_t>(i)] = written_file_hash(folder / names[static_cast<size_t>(i)]);
+  });
+  std::string text;
+  for (size_t i = 0; i < names.size(); ++i) text += hashes[i] + "  " + names[i] + "\n";
+  return text;
+}
+
+std::map<std::string, std::string> read_written_files(const Path& list) {
+  std::istringstream lines(read_text(list, 1 << 26));
+  std::map<std::string, std::string> files;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.size() < kHash + 3 || line.substr(kHash, 2) != "  " || line.find('/') != std::string::npos)
+      throw Error(ErrorKind::failed, "'" + line.substr(0, 80) + "' is not a checksum line", list.string());
+    files.emplace(line.substr(kHash + 2), line.substr(0, kHash));
+  }
+  if (files.empty()) throw Error(ErrorKind::failed, "is empty", list.string());
+  return files;
+}
+
+std::string own_folder_problem(const Path& folder) {
+  std::error_code error;
+  if (!fs::is_directory(fs::symlink_status(folder, error))) return "it is no folder";
+  if (fs::is_empty(folder, error)) return {};
+  const Path list = list_of(folder);
+  if (list.empty()) return "qwb did not write it: it has neither qwb.sums nor .qwb-files";
+  try {
+    const auto files = read_written_files(list);
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      const std::string name = entry.path().filename().string();
+      if (!entry.is_regular_file() || entry.is_symlink() || !(is_list(name) || files.contains(name)))
+        return name + " in it is not of qwb's making";
+    }
+    return changed_file(folder, files);
+  } catch (const Error& failure) {
+    if (failure.kind() == ErrorKind::interrupted) throw;
+    return failure.what();
+  } catch (const fs::filesystem_error& failure) {
+    return "it cannot be read: " + failure.code().message();
+  }
+}
+
+void require_own_folder(const Path& folder) {
+  const std::string problem = own_folder_problem(folder);
+  if (problem.empty()) return;
+  throw Error(ErrorKind::usage, "the folder stays, --force or not: " + problem, folder.string(),
+              "choose another place, or move it away yourself");
+}
+
+}  // namespace qwb
