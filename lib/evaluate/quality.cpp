@@ -160,6 +160,31 @@ std::optional<Path> Quality::baseline_folder_of(const Subject& subject, const Qu
   return folder;
 }
 
+// Whoever compares checks what it knows: the artifact tells the content of the model that it was made from.
+void Quality::check_baseline(const Subject& subject, const Subject& base) {
+  const Path memo = options_.keeper ? options_.keeper->memo_folder() : Path();
+  const std::string folder = base.open.folder.string();
+  if (base.method != "none") {
+    const std::string what = "this is no unquantized model but one of " + base.method;
+    if (!options_.baseline)
+      throw Error(ErrorKind::verification, what, folder, "name the original by --baseline");
+    progress_.note(folder + ": " + what + ": ratio and divergence are relative to it");
+  }
+  if (subject.source_hash.empty()) return;
+  const std::string hash = of_baseline([&] { return base.open.content_hash(memo); });
+  if (hash == subject.source_hash) return;
+  const std::string artifact = subject.open.folder.string();
+  if (options_.baseline) {
+    progress_.note(folder + " is not the model that " + artifact +
+                   " was made from (its content hash differs)");
+    return;
+  }
+  throw Error(ErrorKind::verification,
+              "its content has changed since " + artifact + " was made from it: hash " + hash.substr(0, 10) +
+                  ", then " + subject.source_hash.substr(0, 10),
+              folder, "make the artifact again, or name the original by --baseline");
+}
+
 void Quality::remember(const Subject& subject, const QualityRecord& record) {
   const std::string path = real_path_of(subject.open.folder);
   if (record.perplexity) perplexities_[path] = *record.perplexity;
@@ -245,6 +270,7 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
       if (!opened) opened.emplace(open_subject(*folder, true));
       return *opened;
     };
+    check_baseline(subject, base());
     if (options_.divergence) attempt(subject, compared, [&] { diverge(subject, forward, base(), compared); });
     if (options_.perplexity && !compared.perplexity)  // the divergence was to bring it
       attempt(subject, compared, [&] {

@@ -74,6 +74,9 @@ class Quality {
   void compare_tasks(const Subject& base, const std::string& key, QualityRecord& record);
   std::optional<Path> baseline_folder_of(const Subject& subject, const QualityRecord& record);
   bool is_baseline(const Subject& subject) const;
+  // Throws verification if the model at the place that the artifact names is another one by now, or quantized
+  // itself. Of a --baseline, which the user chose, it is only told.
+  void check_baseline(const Subject& subject, const Subject& base);
   bool divergence_brings_perplexity(const Subject& subject) const;
   void remember(const Subject& subject, const QualityRecord& record);
   void attempt(const Subject& subject, QualityRecord& record, const std::function<void()>& work) const;

@@ -72,6 +72,7 @@ void describe_artifact(Subject& subject) {
   }
   if (json_has(manifest, "source") && manifest.at("source").is_object()) {
     subject.source = json_string(manifest.at("source"), "path", where, "");
+    subject.source_hash = json_string(manifest.at("source"), "hash", where, "");
   }
 }
 

@@ -24,6 +24,7 @@ struct Subject {
   int64_t tensor_bytes = 0;
   std::optional<int64_t> quantize_peak;  // memory of the process that made it, as qwb.json says
   std::string source;                    // the unquantized model, as qwb.json names it; may be empty
+  std::string source_hash;               // its content hash then; may be empty
 };
 
 // Throws what open_model, Model::load and Tokenizer::load throw (a missing tokenizer only if

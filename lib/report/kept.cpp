@@ -70,6 +70,9 @@ class Collector {
   void take(const KeptResult& k) {
     const std::string kind = text_field(k.key, "kind"), what = text_field(k.key, "what");
     if ((kind == "perplexity" || kind == "divergence") && text_field(k.key, "model") == hash_) {
+      // Measured against another model than the one that the artifact was made from (a --baseline of then).
+      if (kind == "divergence" && !source_hash_.empty() && text_field(k.key, "baseline") != source_hash_)
+        return;
       const Json& plan = k.key.at("plan");
       const Json forward = forward_field(k.key, "forward");
       // Read in whole before anything is changed.

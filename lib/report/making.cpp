@@ -63,6 +63,7 @@ std::optional<Making> making_of(const Path& folder) {
   if (json_has(json, "source")) {
     const Json& source = json.at("source");
     making.source = json_string(source, "path", where, json_string(source, "name", where, ""));
+    making.source_hash = json_string(source, "hash", where, "");
   }
   making.calibration = calibration_text(json, where);
   making.settings = json_has(json, "settings") ? json.at("settings") : Json::object();

@@ -20,6 +20,7 @@ struct ModuleError {
 
 struct Making {
   std::string source;       // the unquantized model; may be empty
+  std::string source_hash;  // its content hash then; may be empty
   std::string calibration;  // "demo, 128 windows, 131072 tokens"; empty: none was needed
   Json settings;
   std::optional<double> seconds;
