@@ -162,7 +162,7 @@ std::string object_problem(const Path& object, const Json& manifest, ObjectCheck
     if (error.kind() == ErrorKind::interrupted) throw;
     return error.what();
   } catch (const std::exception& error) {
-    return error.what();
+    return as_error(error).what();
   }
 }
 

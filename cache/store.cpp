@@ -46,10 +46,20 @@ std::string Key::hex() const {
   return hash_hex(as_bytes(json_canonical(fields)));
 }
 
-Path default_cache_root() {
-  if (const auto root = environment("QWB_CACHE"); !root.empty()) return root;
+std::optional<Path> find_cache_root() {
+  if (const auto root = environment("QWB_CACHE"); !root.empty()) return Path(root);
   if (const auto xdg = environment("XDG_CACHE_HOME"); !xdg.empty() && xdg[0] == '/') return Path(xdg) / "qwb";
   if (const auto home = environment("HOME"); !home.empty()) return Path(home) / ".cache/qwb";
+  return std::nullopt;
+}
+
+Path default_memo_folder() {
+  const auto root = find_cache_root();
+  return root ? *root / "memo" : Path();
+}
+
+Path default_cache_root() {
+  if (const auto root = find_cache_root()) return *root;
   throw Error(ErrorKind::usage, "no place for the cache: HOME is not set", {}, kElsewhere);
 }
 
@@ -72,6 +82,11 @@ Store::Store(const Options& options)
 
 Path Store::object_path(const std::string& hex) const {
   return root_ / "objects" / hex.substr(0, 2) / hex.substr(2);
+}
+
+bool Store::holds(const Key& key) const {
+  std::error_code ignored;
+  return fs::exists(object_path(key.hex()), ignored);
 }
 
 std::optional<CacheObject> Store::find(const Key& key) const {

@@ -68,6 +68,10 @@ struct GcReport {
 
 // $QWB_CACHE, else $XDG_CACHE_HOME/qwb, else ~/.cache/qwb. Throws usage if none of the variables is set.
 Path default_cache_root();
+// The same, or nothing: for work that a cache only makes faster.
+std::optional<Path> find_cache_root();
+// Its folder for notes about files (Checkpoint::content_hash), or an empty path.
+Path default_memo_folder();
 
 class Store {
  public:
@@ -91,6 +95,9 @@ class Store {
   // The object if it is there and undamaged. A damaged one is removed. Never throws for what it finds in the
   // cache.
   std::optional<CacheObject> find(const Key& key) const;
+
+  // Whether there is one, damaged or not. Changes nothing.
+  bool holds(const Key& key) const;
 
   // The object, built by `fill` if it is not there. If another process is building the same, waits for it
   // (telling `message`) and takes its result. Throws what `fill` throws, leaving nothing behind; `failed`,

@@ -83,5 +83,5 @@ $(out)/inputs: $(records) always
 
 $(out)/table.txt: $(out)/inputs
 	@echo "reporting $(name)" && $(QWB)/qwb-report $(foreach version,$(versions),'$(version)'="$$(cat $(out)/$(version).record)") \
-	  --title '$(name): $(versions)' $(REPORT) --out $(out)/report.html --out $(out)/report.md --out $(out)/report.csv \
+	  --title '$(name): $(versions)' $(REPORT) --force --out $(out)/report.html --out $(out)/report.md --out $(out)/report.csv \
 	  $$(command -v gnuplot >/dev/null && echo --plots $(out)/plots) >$@

@@ -49,7 +49,7 @@ compare gpt2 64
 # report MODEL FILE MODULE: the table on the terminal, the page with plots beside it.
 report() {
   say "$1"
-  build/bin/qwb-report "build/demo-$1.json" --title "The demo $1: quantizations compared" --module "$3" --out "build/$2.html" \
+  build/bin/qwb-report "build/demo-$1.json" --title "The demo $1: quantizations compared" --module "$3" --force --out "build/$2.html" \
     --out "build/$2.md" | tee "build/demo-$1.txt"
 }
 report gpt2 demo-report-gpt2 transformer.h.0.mlp.c_fc

@@ -112,11 +112,11 @@ int list(const Store& store, Tool& tool) {
   using Align = Table::Align;
   Table table({{"key"},
                {"method"},
-               {"bits", Align::right},
-               {"model"},
-               {"bytes", Align::right},
-               {"created"},
-               {"last used"}});
+               {"bits", Align::right, 1},
+               {"model", Align::left, 2},
+               {"bytes", Align::right, 1},
+               {"created", Align::left, 3},
+               {"last used", Align::left, 4}});
   const auto entries = store.list();
   int64_t bytes = 0;
   for (const CacheEntry& entry : entries) {
@@ -126,7 +126,7 @@ int list(const Store& store, Tool& tool) {
     table.add_row({entry.hex.substr(0, kShort), description.method, description.bits, description.model,
                    human_bytes(entry.bytes), local_time(entry.created), local_time(entry.last_used)});
   }
-  if (!tool.json() && !table.empty()) tool.print(table.text(tool.color_stdout()));
+  if (!tool.json()) tool.print_table(std::move(table));
   tool.note(fmt::format("{} object{}, {} in {}", entries.size(), entries.size() == 1 ? "" : "s",
                         human_bytes(bytes), store.root().string()));
   const size_t damaged = store.all_hex().size() - std::min(store.all_hex().size(), entries.size());
@@ -192,12 +192,12 @@ void tell_difference(const Nearest& nearest, Tool& tool) {
   const std::string note = nearest.entry.note.empty() ? "" : " (" + nearest.entry.note + ")";
   tool.print(fmt::format("not cached; the nearest object is {}{} and differs in\n",
                          nearest.entry.hex.substr(0, kShort), note));
-  tool.print(table.text(tool.color_stdout()));
+  tool.print_table(std::move(table));
 }
 
 int why(const Store& store, const Options& options, Tool& tool) {
   const QuantizeJob job(options.wanted->request(tool), tool.progress());
-  const Key key = job.key(store);
+  const Key key = job.key();
   const auto object = store.find(key);
   const auto nearest = object ? std::nullopt : store.why(key);
   if (tool.json()) {

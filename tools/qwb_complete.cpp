@@ -1,10 +1,11 @@
 // qwb-complete: a model or artifact goes on with a text.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <chrono>
-#include <iostream>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,10 +13,12 @@
 #include "formats/companions.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
+#include "lib/base/interrupt.h"
 #include "lib/base/text.h"
 #include "lib/model/generate.h"
 #include "tools/common/choose.h"
 #include "tools/common/int8_flags.h"
+#include "tools/common/number_checks.h"
 #include "tools/common/pull.h"
 #include "tools/common/tool.h"
 
@@ -32,7 +35,7 @@ constexpr const char* kExamples =
 
 struct Options {
   std::string model, prompt, file;
-  CLI::Option* prompt_given = nullptr;
+  std::vector<std::string> positions;  // [MODEL] PROMPT
   int64_t context = 0;
   bool no_special = false, chat = false, echo = false, ignore_eos = false, stats = false;
   GenerationSettings generation;
@@ -40,22 +43,22 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& o) {
-  o.prompt_given = app.add_option("PROMPT", o.prompt, "The text to continue; - reads it from standard input")
-                       ->type_name("");
+  app.add_option("PROMPT", o.positions,
+                 "The text to continue, - to read it from standard input; two positions: the model first")
+      ->type_name("");
   app.add_option("-f,--file", o.file,
                  "Read the text from this file (one final newline is left away, here and for -)")
-      ->type_name("FILE")
-      ->excludes(o.prompt_given);
+      ->type_name("FILE");
   app.add_option("--model", o.model,
                  "Artifact or model (default: the newest artifact in the cache, else $QWB_MODEL, else the "
                  "demo llama)")
-      ->type_name("DIR");
+      ->type_name("MODEL");
   app.add_option("--max-tokens", o.generation.max_tokens, "Make at most this many tokens")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
+      ->check(between(0, 0x1p40))
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--context", o.context, "Tokens that the model may look back on (default: its limit)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->check(between(1, 0x1p31))
       ->type_name("N");
   app.add_flag("--ignore-eos", o.ignore_eos, "Go on after an end-of-text token");
   CLI::Option* no_special = app.add_flag("--no-special", o.no_special,
@@ -78,19 +81,41 @@ void add_sampling(CLI::App& app, SamplingSettings& s) {
   add("--min-p", s.min_p, "Leave out tokens below this share of the likeliest one's probability; 0: none",
       "P");
   add("--repetition-penalty", s.repetition_penalty, "Divide the logits of tokens seen before; 1: off", "X");
-  add("--seed", s.seed, "Of the random choices", "S")->check(CLI::NonNegativeNumber);
+  add("--seed", s.seed, "Of the random choices", "S")->check(between(0, 0x1p63));
+}
+
+// Positions and flags, sorted out: with a model, or a file for the text, one position is enough.
+void take_positions(Options& o) {
+  const bool text_wanted = o.file.empty();
+  const size_t most = (o.model.empty() ? 1 : 0) + (text_wanted ? 1 : 0);
+  if (o.positions.size() > most) {
+    throw Error(ErrorKind::usage, "unknown here: " + o.positions.back().substr(0, 80), {},
+                text_wanted ? "a text with spaces is one word in quotes" : "-f gives the text already");
+  }
+  if (text_wanted && o.positions.empty())
+    throw Error(ErrorKind::usage, "no prompt", {}, "give a PROMPT, -f FILE, or - for standard input");
+  if (text_wanted) {
+    o.prompt = o.positions.back();
+    o.positions.pop_back();
+  }
+  if (!o.positions.empty()) o.model = o.positions.front();
 }
 
 std::string read_standard_input() {
-  std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-  if (std::cin.bad()) throw Error(ErrorKind::failed, "cannot read standard input");
-  return text;
+  std::string text;
+  std::array<char, 1 << 16> piece{};
+  for (;;) {
+    const ssize_t count = ::read(STDIN_FILENO, piece.data(), piece.size());
+    const int reason = errno;
+    check_interrupt();
+    if (count < 0 && reason == EINTR) continue;
+    if (count < 0) throw system_error("cannot read", "standard input", reason);
+    if (count == 0) return text;
+    text.append(piece.data(), static_cast<size_t>(count));
+  }
 }
 
 std::string read_prompt(const Options& o) {
-  if (o.file.empty() && o.prompt_given->count() == 0) {
-    throw Error(ErrorKind::usage, "no prompt", {}, "give a PROMPT, -f FILE, or - for standard input");
-  }
   if (o.file.empty() && o.prompt != "-") return o.prompt;
   std::string text = o.file.empty() || o.file == "-" ? read_standard_input() : read_text(o.file);
   if (!text.empty() && text.back() == '\n') text.pop_back();
@@ -247,11 +272,16 @@ void tell_stats(const Session& session, const Clock& clock, Tool& tool) {
   tool.note(part("decode", clock.tokens - 1, clock.decode()));
 }
 
+const char* reason_name(StopReason reason) {
+  if (reason == StopReason::eos) return "eos";
+  return reason == StopReason::context ? "context" : "length";
+}
+
 Json summary(const Session& session, const Clock& clock, StopReason reason, const std::string& rest) {
   const auto prompt = static_cast<int64_t>(session.tokens.size());
   return {{"schema", 1},
           {"done", true},
-          {"reason", reason == StopReason::eos ? "eos" : "length"},
+          {"reason", reason_name(reason)},
           {"model", session.chosen.folder.string()},
           {"int8_forward", session.int8_forward},
           {"rest", rest},  // text that belongs to no single token
@@ -264,7 +294,8 @@ Json summary(const Session& session, const Clock& clock, StopReason reason, cons
           {"decode_tokens_per_second", rate(clock.tokens - 1, clock.decode())}};
 }
 
-int complete(const Options& o, Tool& tool) {
+int complete(Options& o, Tool& tool) {
+  take_positions(o);
   const Session session = open_session(o, tool);
   Output output(session, tool);
   KvCache cache = session.model->new_cache(session.context);
@@ -286,6 +317,12 @@ int complete(const Options& o, Tool& tool) {
     Json json = summary(session, clock, reason, rest);
     json["text"] = output.text();
     output.line(json);
+  }
+  if (reason == StopReason::context) {
+    tool.note(fmt::format("the context of {} tokens is full: the text ends here{}", session.context,
+                          session.context < session.model->config().max_positions
+                              ? " (--context allows more)"
+                              : ", and the model looks no further"));
   }
   if (o.stats) tell_stats(session, clock, tool);
   return 0;

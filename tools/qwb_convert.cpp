@@ -1,18 +1,23 @@
 // qwb-convert: a model in one format becomes a model in another.
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "formats/checkpoint.h"
 #include "formats/convert.h"
 #include "lib/base/error.h"
+#include "lib/base/names.h"
 #include "lib/base/text.h"
 #include "lib/tensor/large_buffers.h"
 #include "tools/common/choose.h"
 #include "tools/common/convert_job.h"
 #include "tools/common/gguf_job.h"
 #include "tools/common/method_flags.h"
+#include "tools/common/number_checks.h"
 #include "tools/common/pull.h"
-#include "tools/common/quantities.h"
 #include "tools/common/requantize.h"
 #include "tools/common/tool.h"
 
@@ -29,8 +34,10 @@ constexpr const char* kConvertExamples =
     "The new folder's (or file's) path is the only thing on standard output.";
 
 struct Options {
-  std::string in, to, out, dtype, method, max_shard_size, type, embedding_type, output_type;
-  bool round_scales = false, force = false;
+  std::string model, to, dtype, method, type, embedding_type, output_type;
+  std::vector<std::string> positions;  // IN and OUT, or with --model OUT
+  int64_t max_shard_bytes = 0;         // 0: not given
+  bool round_scales = false;
   std::unique_ptr<MethodFlags> parameters;
 };
 
@@ -38,20 +45,16 @@ struct Options {
 Path default_target(const Path& source, const std::string& format) {
   const Path plain = std::filesystem::absolute(source).lexically_normal();
   const Path last = plain.has_filename() ? plain.filename() : plain.parent_path().filename();
-  const std::string name = (last.extension() == ".gguf" ? last.stem() : last).string();
+  const std::string name = (has_suffix(last.native(), ".gguf") ? last.stem() : last).string();
   if (format != kGgufFormat) return Path(name + "-" + format);
-  return Path(name + (last.extension() == ".gguf" ? "-new.gguf" : ".gguf"));
+  return Path(name + (has_suffix(last.native(), ".gguf") ? "-new.gguf" : ".gguf"));
 }
 
 ConvertOptions convert_options(const Options& o, const PackedFormat& target) {
   ConvertOptions options;
   if (!o.dtype.empty()) options.dtype = parse_dtype(o.dtype);
   options.round_scales = o.round_scales;
-  options.replace = o.force;
-  if (!o.max_shard_size.empty()) {
-    options.max_shard_bytes = parse_bytes(o.max_shard_size);
-    if (options.max_shard_bytes < 1) throw Error(ErrorKind::usage, "--max-shard-size must be positive");
-  }
+  if (o.max_shard_bytes > 0) options.max_shard_bytes = o.max_shard_bytes;
   if (o.method.empty()) return options;
   const Method& method = find_method(o.method);
   options.requantizer =
@@ -74,14 +77,14 @@ GgufOptions gguf_options(const Options& o) {
 
 // Flags of one kind of target given for the other are mistakes, not to be ignored.
 void check_flags(const Options& o) {
-  const bool gguf = o.to == kGgufFormat;
+  const bool gguf = same_name(o.to, kGgufFormat);
   const auto refuse = [&](bool given, const char* flag) {
     if (given) throw Error(ErrorKind::usage, std::string(flag) + " means nothing for --to " + o.to);
   };
   refuse(!gguf && !o.type.empty(), "--type");
   refuse(!gguf && !o.embedding_type.empty(), "--token-embedding-type");
   refuse(!gguf && !o.output_type.empty(), "--output-tensor-type");
-  refuse(gguf && !o.max_shard_size.empty(), "--max-shard-size");
+  refuse(gguf && o.max_shard_bytes > 0, "--max-shard-size");
   refuse(gguf && o.round_scales, "--round-scales");
 }
 
@@ -94,27 +97,61 @@ void answer(Json json, const Path& out, Tool& tool) {
   }
 }
 
-int convert_to_gguf(const Options& o, const Path& folder, Tool& tool) {
-  const Path out = o.out.empty() ? default_target(folder, o.to) : Path(o.out);
+// What the command line names: IN (or --model) and OUT.
+struct Names {
+  std::string in;
+  std::string out;  // empty: a name of its own in the current folder
+};
+
+Names names_of(const Options& o) {
+  std::vector<std::string> names = o.positions;
+  if (!o.model.empty()) names.insert(names.begin(), o.model);
+  if (names.empty()) throw Error(ErrorKind::usage, "no model given; see qwb-convert --help");
+  if (names.size() > 2)
+    throw Error(ErrorKind::usage, "unknown here: " + names[2], {}, "a model and the place for the new one");
+  return {names[0], names.size() > 1 ? names[1] : ""};
+}
+
+// --requantize TYPE quantizes what GGUF cannot hold as it is. Of a source without quantized modules that
+// would be nothing, and nobody means that: there it stands for --type.
+void mean_type(GgufOptions& options, const OpenModel& open, Tool& tool) {
+  if (!options.otherwise || options.type || !open.source->quantized_modules().empty()) return;
+  options.type = std::exchange(options.otherwise, std::nullopt);
+  tool.note("nothing is quantized in the source: --requantize " + std::string(ggml_info(*options.type).name) +
+            " means --type " + std::string(ggml_info(*options.type).name) + " here");
+}
+
+int convert_to_gguf(const Options& o, const Path& folder, const std::string& name, Tool& tool) {
+  const Path out = name.empty() ? default_target(folder, kGgufFormat) : Path(name);
+  const Path place = tool.outputs().file(out, "OUT", is_gguf_file);
   const OpenModel open = open_model(folder);
-  const GgufReport report = make_gguf(open, out, gguf_options(o), o.force, tool);
+  GgufOptions options = gguf_options(o);
+  mean_type(options, open, tool);
+  const GgufReport report = make_gguf(open, place, options, tool);
   tell_gguf(report, !tool.dry_run(), tool);
   answer(gguf_json(open, report), out, tool);
   return 0;
 }
 
 int convert(const Options& o, Tool& tool) {
+  if (tool.dry_run()) keep_no_memos();
   reuse_large_buffers();
-  const Path folder = model_folder(o.in, tool.progress());
-  require_model_folder(folder);
+  const Names names = names_of(o);
   check_flags(o);
-  if (o.to == kGgufFormat) return convert_to_gguf(o, folder, tool);
-  const PackedFormat& target = find_packed_format(o.to);
-  const Path out = o.out.empty() ? default_target(folder, target.name()) : Path(o.out);
-  Conversion conversion(open_model(folder), target, convert_options(o, target));
+  const bool gguf = same_name(o.to, kGgufFormat);
+  const PackedFormat* target = gguf ? nullptr : &find_packed_format(o.to);
+  const Path folder = model_folder(names.in, tool.progress());
+  require_model_folder(folder);
+  tool.reads(folder);
+  if (target == nullptr) return convert_to_gguf(o, folder, names.out, tool);
+  const Path out = names.out.empty() ? default_target(folder, target->name()) : Path(names.out);
+  const Path place = tool.outputs().folder(out, "OUT");
+  ConvertOptions options = convert_options(o, *target);
+  options.replace = tool.outputs().force();
+  Conversion conversion(open_model(folder), *target, options);
   if (!tool.dry_run()) {
-    require_disk_space(std::filesystem::absolute(out).parent_path(), conversion.tensor_bytes());
-    conversion.write(out, tool.progress());
+    require_disk_space(place.parent_path(), conversion.tensor_bytes());
+    conversion.write(place, tool.progress());
   }
   tell_conversion(conversion, !tool.dry_run(), tool);
   answer(conversion_json(conversion), out, tool);
@@ -122,11 +159,11 @@ int convert(const Options& o, Tool& tool) {
 }
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option("IN", o.in, "A model in any format: a folder, or its name on the Hub")
-      ->type_name("")
-      ->required();
-  app.add_option("OUT", o.out, "The new folder [./NAME-FORMAT], or for gguf the file [./NAME.gguf]")
+  app.add_option("IN", o.positions,
+                 "A model in any format (a folder, a file, or its name on the Hub), and the new folder "
+                 "[./NAME-FORMAT] or for gguf file [./NAME.gguf]")
       ->type_name("");
+  app.add_option("--model", o.model, "the same as IN; OUT is then the only position")->type_name("MODEL");
   app.add_option("--to", o.to, format_help())->type_name("FORMAT")->required();
   app.add_option("--dtype", o.dtype,
                  "f32, f16 or bf16 for everything that is not quantized [as it is; dequantized modules: the "
@@ -146,10 +183,8 @@ void add_options(CLI::App& app, Options& o) {
       ->type_name("TYPE");
   app.add_flag("--round-scales", o.round_scales,
                "let scales lose bits where FORMAT has a narrower type [refuse]");
-  app.add_option("--max-shard-size", o.max_shard_size,
-                 "split the weights into files of at most this size [5GB]")
-      ->type_name("SIZE");
-  app.add_flag("--force", o.force, "replace what is at OUT");
+  add_size(app, "--max-shard-size", o.max_shard_bytes,
+           "split the weights into files of at most this size [5GB]");
   o.parameters = std::make_unique<MethodFlags>(app, std::set<std::string>{"dtype"});
 }
 
@@ -161,7 +196,8 @@ int main(int argc, char** argv) {
       .name = "qwb-convert",
       .summary = "Convert a model from any format to another, exactly where they share a grid.",
       .examples = qwb::kConvertExamples,
-      .has_dry_run = true};
+      .has_dry_run = true,
+      .writes = true};
   return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
     auto options = std::make_shared<qwb::Options>();
     qwb::add_options(app, *options);

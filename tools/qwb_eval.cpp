@@ -1,6 +1,7 @@
 // qwb-eval: what an artifact lost and what it costs. A thin main over lib/evaluate.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -18,6 +19,7 @@
 #include "tools/common/cost_flags.h"
 #include "tools/common/evaluation_table.h"
 #include "tools/common/int8_flags.h"
+#include "tools/common/model_flags.h"
 #include "tools/common/pull.h"
 #include "tools/common/quality_flags.h"
 #include "tools/common/tool.h"
@@ -49,10 +51,10 @@ constexpr const char* kExamples =
     "130 interrupted.";
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option("FOLDER", o.folders,
-                 "Artifacts or models (default: the newest artifact in the cache, else the model of "
-                 "QWB_MODEL, else the demo)")
-      ->type_name("");
+  add_models(
+      app, o.folders, "FOLDER",
+      "Artifacts or models (default: the newest artifact in the cache, else the model of QWB_MODEL, else "
+      "the demo)");
   add_quality_flags(app, o.quality);
   add_cost_flags(app, o.costs);
   add_int8_flags(app, o.int8);
@@ -88,7 +90,7 @@ void narrate(const EvaluationRecord& r, Tool& tool) {
 // What stands on stdout without --json: tables, or speed alone as --output wants it.
 void print_tables(const EvaluationTable& table, const Options& o, Tool& tool) {
   if (tool.json() || table.empty()) return;
-  tool.print(o.costs.output.empty() ? table.text(tool.color_stdout())
+  tool.print(o.costs.output.empty() ? table.text(tool)
                                     : speed_table(table.speed(), find_speed_format(o.costs.output)));
 }
 
@@ -97,9 +99,11 @@ int show_table(const Options& o, Tool& tool) {
   EvaluationTable table(o.quality.protocol);
   for (const std::string& file : o.records) {
     std::istringstream text(read_text(file));
+    int64_t number = 0;
     for (std::string line; std::getline(text, line);) {
+      ++number;
       if (line.empty()) continue;
-      table.add(parse_json(line, file), file);
+      table.add(parse_json(line, file + ": line " + std::to_string(number)), file);
       if (tool.json()) tool.print(line + "\n");
     }
   }
@@ -110,8 +114,13 @@ int show_table(const Options& o, Tool& tool) {
 // Everything of one run that outlives a folder.
 struct Run {
   EvaluationTable table;
-  std::vector<std::string> gate = {};  // why the gate is closed
-  int code = 0;                        // of the first error
+  int code = 0;  // of the first error
+  struct Measured {
+    std::string folder, real;
+    QualityRecord quality;
+    int64_t bytes = 0;
+  };
+  std::vector<Measured> measured = {};  // for the gate, which needs to know who is whose original
 };
 
 void complain(Run& run, const Error& error, Tool& tool) {
@@ -131,10 +140,26 @@ void evaluate_folder(const Options& o, const std::string& folder, Evaluation& ev
   narrate_costs(json, tool);
   if (tool.json()) tool.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   run.table.add(json, folder);
-  if (!o.quality.lm_eval_json.empty()) write_lm_eval_json(o.quality.lm_eval_json, model, record.quality);
+  if (!o.quality.lm_eval_json.empty())
+    write_lm_eval_json(o.quality.lm_eval_json, model, record.quality, tool.outputs().force());
   for (const Error& problem : record.quality.problems) complain(run, problem, tool);
-  for (const std::string& reason : gate_failures(o.quality, record.quality, record.bytes))
-    run.gate.push_back(folder + ": " + reason);
+  std::error_code ignored;
+  run.measured.push_back(
+      {folder, std::filesystem::weakly_canonical(model, ignored).string(), record.quality, record.bytes});
+}
+
+// Why the gate is closed.
+std::vector<std::string> gate_of(const Options& o, const Run& run) {
+  std::vector<std::string> gate;
+  for (const Run::Measured& one : run.measured) {
+    const bool is_original = !o.quality.baseline.empty() ||
+                             std::any_of(run.measured.begin(), run.measured.end(), [&](const auto& other) {
+                               return other.quality.baseline == one.real && !other.quality.is_baseline;
+                             });
+    for (const std::string& reason : gate_failures(o.quality, one.quality, one.bytes, is_original))
+      gate.push_back(one.folder + ": " + reason);
+  }
+  return gate;
 }
 
 // Energy is measured of all models in turns. A folder that is none is told when its turn comes.
@@ -152,13 +177,16 @@ void prepare(Evaluation& evaluation, const std::vector<std::string>& folders, To
 
 // Every record is kept as soon as it is complete: a line of JSON at once, a row even if a later folder fails
 // or Ctrl-C comes.
-int evaluate(const Options& o, Tool& tool) {
+int evaluate(Options& o, Tool& tool) {
   check_cost_flags(o.costs, tool.json(), !o.records.empty());
   if (!o.records.empty()) return show_table(o, tool);
   reuse_large_buffers();  // every block needs the activations of the one before
   std::vector<std::string> folders = o.folders;
   if (folders.size() > 1 && !o.quality.lm_eval_json.empty())
     throw Error(ErrorKind::usage, "lm-eval's file has the results of one model: name one folder");
+  for (const std::string& folder : folders) tool.reads(folder);
+  if (!o.quality.lm_eval_json.empty())
+    o.quality.lm_eval_json = tool.outputs().file(o.quality.lm_eval_json, "--lm-eval-json").string();
   Evaluation evaluation(evaluation_options(o, tool), tool.progress());
   ChosenArtifact chosen;
   if (folders.empty()) {
@@ -177,8 +205,9 @@ int evaluate(const Options& o, Tool& tool) {
     }
   }
   print_tables(run.table, o, tool);
-  for (const std::string& reason : run.gate) tool.complain("quality gate: " + reason);
-  return run.code == 0 && !run.gate.empty() ? static_cast<int>(ErrorKind::quality_gate) : run.code;
+  const std::vector<std::string> gate = gate_of(o, run);
+  for (const std::string& reason : gate) tool.complain("quality gate: " + reason);
+  return run.code == 0 && !gate.empty() ? static_cast<int>(ErrorKind::quality_gate) : run.code;
 }
 
 }  // namespace
@@ -188,7 +217,8 @@ int main(int argc, char** argv) {
   const qwb::ToolText text = {
       .name = "qwb-eval",
       .summary = "Measures perplexity, divergence, tasks, speed, memory and energy of artifacts and models.",
-      .examples = qwb::kExamples};
+      .examples = qwb::kExamples,
+      .writes = true};
   return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
     auto options = std::make_shared<qwb::Options>();
     qwb::add_options(app, *options);

@@ -13,6 +13,7 @@
 #include "lib/base/text.h"
 #include "tools/common/choose.h"
 #include "tools/common/describe.h"
+#include "tools/common/model_flags.h"
 #include "tools/common/pull.h"
 #include "tools/common/tool.h"
 
@@ -34,11 +35,10 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option("FOLDER", o.folders,
-                 "Models or artifacts: folders, or names on the Hub (default: the newest artifact in the "
-                 "cache, else the model of QWB_MODEL, "
-                 "else the demo)")
-      ->type_name("");
+  add_models(
+      app, o.folders, "FOLDER",
+      "Models or artifacts: folders, or names on the Hub (default: the newest artifact in the cache, else "
+      "the model of QWB_MODEL, else the demo)");
   app.add_flag("--modules", o.modules,
                "List the modules: shape, codec, method, bits, bits per weight, errors, damping, time");
   app.add_flag("--tensors", o.tensors, "List the stored tensors: type, shape, bytes, file");
@@ -59,14 +59,6 @@ void verify(const Path& folder) {
                 folder.string());
   }
   require_undamaged(folder);
-}
-
-Path memo_folder() {
-  try {
-    return Store().memo_folder();
-  } catch (const Error&) {  // no place for a cache: then without a memo
-    return {};
-  }
 }
 
 std::string plain(const Json& value) {
@@ -136,17 +128,17 @@ std::string figure(const Json& module, const char* name) {
 void print_modules(const Json& modules, Tool& tool) {
   using Align = Table::Align;
   Table table({{"module"},
-               {"shape", Align::right},
-               {"codec"},
-               {"method"},
-               {"bits", Align::right},
-               {"bpw", Align::right},
-               {"weight error", Align::right},
-               {"rounding error", Align::right},
-               {"output error", Align::right},
-               {"damping", Align::right},
-               {"dead", Align::right},
-               {"seconds", Align::right}});
+               {"shape", Align::right, 3},
+               {"codec", Align::left, 2},
+               {"method", Align::left, 1},
+               {"bits", Align::right, 1},
+               {"bpw", Align::right, 1},
+               {"weight error", Align::right, 2},
+               {"rounding error", Align::right, 3},
+               {"output error", Align::right, 1},
+               {"damping", Align::right, 4},
+               {"dead", Align::right, 4},
+               {"seconds", Align::right, 4}});
   for (const Json& m : modules) {
     const std::string codec = plain(m.at("codec")) + (json_has(m, "dtype") ? " " + plain(m.at("dtype")) : "");
     table.add_row({plain(m.at("name")), fmt::format("{} x {}", plain(m.at("out")), plain(m.at("in"))), codec,
@@ -156,17 +148,21 @@ void print_modules(const Json& modules, Tool& tool) {
                    figure(m, "weight_error"), figure(m, "rounding_error"), figure(m, "output_error"),
                    figure(m, "damping"), figure(m, "dead_columns"), figure(m, "seconds")});
   }
-  if (!table.empty()) tool.print(table.text(tool.color_stdout()));
+  tool.print_table(std::move(table));
 }
 
 void print_tensors(const Json& tensors, Tool& tool) {
   using Align = Table::Align;
-  Table table({{"tensor"}, {"type"}, {"shape", Align::right}, {"bytes", Align::right}, {"file"}});
+  Table table({{"tensor"},
+               {"type"},
+               {"shape", Align::right, 1},
+               {"bytes", Align::right, 1},
+               {"file", Align::left, 2}});
   for (const Json& t : tensors) {
     table.add_row({plain(t.at("name")), plain(t.at("dtype")), shape_text(t.at("shape").get<Shape>()),
                    plain(t.at("bytes")), plain(t.at("file"))});
   }
-  if (!table.empty()) tool.print(table.text(tool.color_stdout()));
+  tool.print_table(std::move(table));
 }
 
 void print_module(const Json& module, Tool& tool) {
@@ -184,13 +180,15 @@ void print_module(const Json& module, Tool& tool) {
 }
 
 void inspect_one(const Path& folder, const Options& o, Tool& tool) {
-  const bool exists = std::filesystem::exists(folder);
+  std::error_code ignored;
+  const bool exists = std::filesystem::exists(folder, ignored);
   if (o.verify && exists) verify(folder);  // first: damage must not show as something else
   require_model_folder(folder);
   const OpenModel open = open_model(folder);
   Json record;
   if (o.module.empty()) {
-    record = describe_model(open, {o.modules || o.all, o.tensors || o.all, !o.no_hash, memo_folder()});
+    record =
+        describe_model(open, {o.modules || o.all, o.tensors || o.all, !o.no_hash, default_memo_folder()});
     if (o.verify) record["verified"] = true;
   } else {
     record = {{"schema", 1}, {"path", folder.string()}, {"module", describe_module(open, o.module)}};

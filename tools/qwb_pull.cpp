@@ -40,6 +40,7 @@ struct Options {
 void add_options(CLI::App& app, Options& o) {
   app.add_option("REPO", o.repo, "Repository on the Hub, with @REVISION (branch, tag or commit) if wanted")
       ->type_name("");
+  app.add_option("--model", o.repo, "the same as REPO")->type_name("REPO");
   app.add_flag("--dataset", o.dataset, "REPO is a data set, not a model");
   app.add_option("--include", o.include,
                  "Pull the files that match, instead of what the tools need (repeatable; * matches / too)")
@@ -84,9 +85,11 @@ std::string read_line() {
   for (;;) {
     char c = 0;
     const ssize_t count = ::read(STDIN_FILENO, &c, 1);
+    const int reason = errno;
     check_interrupt();
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0 || c == '\n') return line;
+    if (count < 0 && reason == EINTR) continue;
+    if (count < 0) throw system_error("cannot read the token", "standard input", reason);
+    if (count == 0 || c == '\n') return line;
     line += c;
     if (line.size() > 8192) return line;
   }
@@ -159,7 +162,7 @@ int show_plan(const PullPlan& plan, const RepoName& repo, Tool& tool) {
                    : file.on_disk > 0 ? human_bytes(file.on_disk)
                                       : "no"});
   }
-  tool.print(table.text(tool.color_stdout()));
+  tool.print_table(std::move(table));
   tool.print(fmt::format("{} files, {}; to download: {} files, {}\n{}\n", plan.files.size(),
                          human_bytes(plan.bytes()), plan.missing_files(), human_bytes(plan.missing_bytes()),
                          plan.folder.string()));
@@ -176,7 +179,8 @@ int pull(const Options& o, Tool& tool) {
   PullRequest request;
   request.repo = parse_repo(o.repo, o.dataset ? RepoKind::dataset : RepoKind::model);
   request.selection = {o.include, o.exclude};
-  if (!o.local_dir.empty()) request.local_dir = std::filesystem::absolute(o.local_dir).lexically_normal();
+  if (!o.local_dir.empty()) request.local_dir = tool.outputs().folder_for_files(o.local_dir, "--local-dir");
+  request.force = tool.outputs().force();
   Pull work(settings, request, tool.progress());
   if (tool.dry_run()) return show_plan(work.plan(), request.repo, tool);
   const PullPlan plan = work.run();
@@ -198,7 +202,8 @@ int main(int argc, char** argv) {
       .summary = "Downloads models and data sets from the Hugging Face Hub into its cache.",
       .examples = qwb::kExamples,
       .has_dry_run = true,
-      .has_threads = false};
+      .has_threads = false,
+      .writes = true};
   return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
     auto options = std::make_shared<qwb::Options>();
     qwb::add_options(app, *options);

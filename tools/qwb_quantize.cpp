@@ -1,17 +1,22 @@
 // qwb-quantize: a checkpoint becomes an artifact, once.
 #include <fmt/format.h>
 
+#include <fstream>
 #include <memory>
+#include <optional>
 #include <sstream>
 
+#include "formats/checkpoint.h"
 #include "formats/convert.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
+#include "lib/base/names.h"
 #include "lib/base/parallel.h"
 #include "lib/base/text.h"
 #include "lib/tensor/large_buffers.h"
 #include "tools/common/convert_job.h"
 #include "tools/common/gguf_job.h"
+#include "tools/common/number_checks.h"
 #include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"
 #include "tools/common/requantize.h"
@@ -36,17 +41,20 @@ constexpr double kJournalAge = 30 * 86400.0;
 
 struct Options {
   std::unique_ptr<QuantizeFlags> wanted;
-  std::string out, format, save_calib, max_memory;
-  bool no_resume = false;
-  bool force = false, no_cache = false, report = false;
+  std::string out, format, save_calib;
+  int64_t max_memory = 0;  // 0: what is free
+  bool no_resume = false, no_cache = false, report = false;
+  std::optional<Path> place;  // of --out, as the outputs allow it
 };
 
-MemoryPlan memory_plan(const QuantizeJob& job, const Store& store, const Options& options) {
-  const int64_t limit = options.max_memory.empty() ? 0 : parse_bytes(options.max_memory);
-  // The disk that the artifact goes to anyway; /tmp is memory on many machines.
-  Path scratch = options.no_cache ? std::filesystem::absolute(options.out).parent_path() : store.root();
-  if (!options.no_cache) std::filesystem::create_directories(scratch);
-  return job.memory_plan(limit, scratch);
+// Where the activations go that do not fit: the disk that the artifact goes to anyway; /tmp is memory on many
+// machines.
+Path scratch_folder(const std::optional<Store>& store, const Options& options) {
+  return store ? store->root() : options.place ? options.place->parent_path() : Path(".");
+}
+
+MemoryPlan memory_plan(const QuantizeJob& job, const std::optional<Store>& store, const Options& options) {
+  return job.memory_plan(options.max_memory, scratch_folder(store, options));
 }
 
 Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memory) {
@@ -73,9 +81,9 @@ Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memo
   return json;
 }
 
-int tell_plan(const QuantizeJob& job, const Store& store, const Options& options, Tool& tool) {
-  const Path place = options.out.empty() ? store.root() : Path(options.out);
-  const bool cached = store.find(job.key(store)).has_value();
+int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const Options& options, Tool& tool) {
+  const Path place = options.place ? *options.place : store ? store->root() : Path(".");
+  const bool cached = store && !store->all_hex().empty() && store->holds(job.key());
   const MemoryPlan memory = memory_plan(job, store, options);
   Json json = plan_json(job, place, memory);
   json["cached"] = cached;
@@ -84,11 +92,11 @@ int tell_plan(const QuantizeJob& job, const Store& store, const Options& options
     return 0;
   }
   Table table({{"module"},
-               {"shape", Table::Align::right},
-               {"method"},
-               {"bits", Table::Align::right},
+               {"shape", Table::Align::right, 2},
+               {"method", Table::Align::left, 1},
+               {"bits", Table::Align::right, 1},
                {"bytes", Table::Align::right},
-               {"bpw", Table::Align::right}});
+               {"bpw", Table::Align::right, 2}});
   for (const PlannedModule& module : job.plan().modules) {
     const auto weights = static_cast<double>(module.info.out * module.info.in);
     table.add_row({module.info.name, fmt::format("{} x {}", module.info.out, module.info.in),
@@ -96,7 +104,7 @@ int tell_plan(const QuantizeJob& job, const Store& store, const Options& options
                    human_bytes(module.storage.bytes()),
                    fmt::format("{:.3f}", 8.0 * static_cast<double>(module.storage.bytes()) / weights)});
   }
-  tool.print(table.text(tool.color_stdout()));
+  tool.print_table(std::move(table));
   const size_t kept = job.plan().kept.size();
   tool.print(fmt::format(
       "{} modules{}, {} weights; artifact {}, about {} on {} threads, peak memory about {}{}, {} free on "
@@ -145,14 +153,41 @@ void answer(const Path& artifact, const Path& folder, bool cached, const std::st
   tool.print(record.dump() + "\n");
 }
 
-void check_out(const Options& options) {
-  if (options.out.empty()) return;
-  std::error_code error;
-  if (std::filesystem::exists(options.out, error) && !std::filesystem::is_empty(options.out, error) &&
-      !options.force) {
-    throw Error(ErrorKind::usage, "the folder exists and is not empty", options.out,
-                "choose another --out or add --force");
+bool is_calibration_file(const Path& file) {
+  std::string text(32, ' ');
+  std::ifstream in(file, std::ios::binary);
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  return text.find("\"qwbcalib\"") != std::string::npos;
+}
+
+// Before any work: whether everything can be written that is asked for.
+void check_places(Options& options, Tool& tool) {
+  if (options.no_cache && options.out.empty() && !tool.dry_run())
+    throw Error(ErrorKind::usage, "--no-cache needs --out");
+  if (!options.out.empty()) {
+    options.place = same_name(options.format, kGgufFormat)
+                        ? tool.outputs().file(options.out, "--out", is_gguf_file)
+                        : tool.outputs().folder(options.out, "--out");
   }
+  if (options.save_calib.empty()) return;
+  if (!has_suffix(options.save_calib, kCalibrationExtension))
+    throw Error(ErrorKind::usage, "the file's name must end in .qwbcalib",
+                "--save-calib " + options.save_calib);
+}
+
+// A set that is there already with the same tokens is as good as written.
+void save_calibration(const QuantizeJob& job, const Options& options, Tool& tool) {
+  if (options.save_calib.empty()) return;
+  if (job.calibration() == nullptr)
+    throw Error(ErrorKind::usage, "there is nothing to save: the plan needs no calibration", "--save-calib");
+  const std::string text = calibration_set_text(*job.calibration());
+  std::error_code error;
+  if (std::filesystem::is_regular_file(options.save_calib, error) && read_text(options.save_calib) == text)
+    return;
+  const Path file = tool.outputs().file(options.save_calib, "--save-calib", is_calibration_file);
+  if (tool.dry_run()) return;
+  write_file_atomically(file, as_bytes(text), tool.outputs().force());
+  tool.note("calibration set saved: " + options.save_calib);
 }
 
 void copy_artifact(const Path& from, const Path& to, bool force) {
@@ -168,59 +203,42 @@ void check_format(const Options& options, const Plan& plan) {
   if (options.out.empty()) throw Error(ErrorKind::usage, "--format needs --out");
   if (options.no_cache)
     throw Error(ErrorKind::usage, "--format needs the cache, which keeps the artifact", "--no-cache");
-  if (options.format == kGgufFormat) return check_plan_fits_gguf(plan);
+  if (same_name(options.format, kGgufFormat)) return check_plan_fits_gguf(plan);
   check_plan_fits(plan, find_packed_format(options.format));
 }
 
 void convert_artifact(const Path& from, const Options& options, Tool& tool) {
-  if (options.format == kGgufFormat)
-    return tell_gguf(make_gguf(open_model(from), options.out, {}, options.force, tool), true, tool);
+  if (same_name(options.format, kGgufFormat))
+    return tell_gguf(make_gguf(open_model(from), *options.place, {}, tool), true, tool);
   ConvertOptions convert;
-  convert.replace = options.force;
+  convert.replace = tool.outputs().force();
   Conversion conversion(open_model(from), find_packed_format(options.format), convert);
-  conversion.write(options.out, tool.progress());
+  conversion.write(*options.place, tool.progress());
   tell_conversion(conversion, true, tool);
 }
 
-void save_calibration(const QuantizeJob& job, const Options& options, Tool& tool) {
-  if (options.save_calib.empty()) return;
-  if (job.calibration() == nullptr)
-    throw Error(ErrorKind::usage, "there is nothing to save: the plan needs no calibration", "--save-calib");
-  const Path file = options.save_calib;
-  if (file.extension() != kCalibrationExtension)
-    throw Error(ErrorKind::usage, "the file's name must end in .qwbcalib", "--save-calib " + file.string());
-  const std::string text = calibration_set_text(*job.calibration());
-  std::error_code error;
-  if (std::filesystem::exists(file, error)) {
-    if (read_text(file) == text) return;
-    if (!options.force) {
-      throw Error(ErrorKind::usage, "the file exists and holds another calibration set", file.string(),
-                  "choose another name or add --force");
-    }
-  }
-  if (tool.dry_run()) return;
-  write_file_atomically(file, as_bytes(text));
-  tool.note("calibration set saved: " + file.string());
+// Into --out alone, without the cache.
+int quantize_to_folder(const QuantizeJob& job, const Options& options, Tool& tool) {
+  WriteOptions write;
+  write.replace = tool.outputs().force();
+  write.memory = memory_plan(job, std::nullopt, options);
+  job.write(*options.place, tool.progress(), write);
+  answer(*options.place, options.out, false, "", options, tool);
+  return 0;
 }
 
-int quantize(const Options& options, Tool& tool) {
-  check_out(options);
+int quantize(Options& options, Tool& tool) {
+  if (tool.dry_run()) keep_no_memos();
+  check_places(options, tool);
   const QuantizeJob job(options.wanted->request(tool), tool.progress());
   check_format(options, job.plan());
   if (!job.plan().needs_calibration()) reuse_large_buffers();  // one module after the other
   save_calibration(job, options, tool);
-  const Store store;
+  std::optional<Store> store;
+  if (!options.no_cache && (!tool.dry_run() || find_cache_root())) store.emplace();
   if (tool.dry_run()) return tell_plan(job, store, options, tool);
-  if (options.no_cache) {
-    if (options.out.empty()) throw Error(ErrorKind::usage, "--no-cache needs --out");
-    WriteOptions write;
-    write.replace = options.force;
-    write.memory = memory_plan(job, store, options);
-    job.write(options.out, tool.progress(), write);
-    answer(options.out, options.out, false, "", options, tool);
-    return 0;
-  }
-  const Key key = job.key(store);
+  if (!store) return quantize_to_folder(job, options, tool);
+  const Key key = job.key();
   bool cached = true;
   const auto fill = [&](const Path& folder) {
     cached = false;
@@ -228,21 +246,21 @@ int quantize(const Options& options, Tool& tool) {
     write.memory = memory_plan(job, store, options);
     if (write.memory.scratch > 0)
       tool.note(human_bytes(write.memory.scratch) + " of activations go to files: memory is short");
-    const Path journals = store.root() / "resume";
+    const Path journals = store->root() / "resume";
     RunJournal::sweep(journals, kJournalAge);
     write.journal = journals / key.hex();
     if (options.no_resume) std::filesystem::remove_all(write.journal);
     job.write(folder, tool.progress(), write);
   };
   const std::string note = job.plan().method_name() + " of " + job.model_folder().string();
-  const CacheObject object = store.build(key, fill, note, [&](const std::string& text) { tool.note(text); });
+  const CacheObject object = store->build(key, fill, note, [&](const std::string& text) { tool.note(text); });
   const bool other_format = !options.format.empty();
   if (other_format) {
     convert_artifact(object.data, options, tool);
-  } else if (!options.out.empty()) {
-    copy_artifact(object.data, options.out, options.force);
+  } else if (options.place) {
+    copy_artifact(object.data, *options.place, tool.outputs().force());
   }
-  const Path folder = options.out.empty() ? object.data : Path(options.out);
+  const Path folder = options.place ? Path(options.out) : object.data;
   answer(other_format ? object.data : folder, folder, cached, key.hex(), options, tool);
   return 0;
 }
@@ -257,7 +275,8 @@ int main(int argc, char** argv) {
       {.name = "qwb-quantize",
        .summary = "Quantize a Hugging Face checkpoint into an artifact; keep it in the cache.",
        .examples = qwb::kExamples,
-       .has_dry_run = true},
+       .has_dry_run = true,
+       .writes = true},
       [](CLI::App& app, qwb::Tool& tool) {
         auto options = std::make_shared<Options>();
         options->wanted = std::make_unique<qwb::QuantizeFlags>(app);
@@ -266,11 +285,9 @@ int main(int argc, char** argv) {
                        "write --out in this format instead; the artifact stays in the cache (" +
                            qwb::format_names() + ")")
             ->type_name("FORMAT");
-        app.add_flag("--force", options->force, "replace what is at --out and --save-calib");
         app.add_flag("--no-cache", options->no_cache, "write to --out only, leave the cache alone");
-        app.add_option("--max-memory", options->max_memory,
-                       "keep activations in files beyond this much memory, e.g. 6G [what is free]")
-            ->type_name("SIZE");
+        qwb::add_size(app, "--max-memory", options->max_memory,
+                 "keep activations in files beyond this much memory, e.g. 6G [what is free]");
         app.add_flag("--no-resume", options->no_resume,
                      "forget what an interrupted run of the same work had finished");
         app.add_option("--save-calib", options->save_calib,

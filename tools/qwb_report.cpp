@@ -1,6 +1,8 @@
 // qwb-report: what several versions of a model cost and lost, side by side. A thin main over lib/report.
 #include <memory>
 
+#include "tools/common/command_line.h"
+#include "tools/common/model_flags.h"
 #include "tools/common/report_job.h"
 #include "tools/common/tool.h"
 
@@ -20,18 +22,17 @@ constexpr const char* kExamples =
     "found, 5 unsupported (another schema; --plots without gnuplot), 130 interrupted.";
 
 void add_options(CLI::App& app, ReportOptions& o) {
-  app.add_option(
-         "INPUT", o.inputs,
-         "Files of results (qwb-eval --json), or folders of models and artifacts with the results that "
-         "the cache keeps of them; NAME=INPUT gives a version its name")
-      ->type_name("");
+  add_models(
+      app, o.inputs, "INPUT",
+      "Files of results (qwb-eval --json), or folders of models and artifacts with the results that the "
+      "cache keeps of them; NAME=INPUT gives a version its name");
   app.add_option("-o,--out", o.out,
                  "Write this file too, by its ending .html, .md, .csv, .json or .txt (repeatable)")
       ->type_name("FILE");
   app.add_option("--plots", o.plots, "Write every plot into this folder, as SVG and PNG (needs gnuplot)")
       ->type_name("FOLDER");
   app.add_option("--output", o.format, "What to print: table, md, csv, json or html")
-      ->check(CLI::IsMember({"table", "md", "csv", "json", "html"}))
+      ->check(one_of({"table", "md", "csv", "json", "html"}))
       ->type_name("FORMAT")
       ->capture_default_str();
   app.add_option("--module", o.modules,
@@ -45,8 +46,8 @@ void add_options(CLI::App& app, ReportOptions& o) {
   app.add_flag("!--no-cached", o.cached, "Do not look for the results that the cache keeps of folders");
 }
 
-int report(const ReportOptions& options, Tool& tool) {
-  check_report_options(options, tool.json());
+int report(ReportOptions& options, Tool& tool) {
+  check_report_options(options, tool);
   const ReportInputs inputs = read_report_inputs(options, tool);
   if (!inputs.report.versions.empty()) write_report(options, inputs, tool);
   return inputs.code;
@@ -59,7 +60,8 @@ int main(int argc, char** argv) {
   const qwb::ToolText text = {
       .name = "qwb-report",
       .summary = "Puts results of qwb-eval side by side: tables, plots, what speaks for each.",
-      .examples = qwb::kExamples};
+      .examples = qwb::kExamples,
+      .writes = true};
   return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
     auto options = std::make_shared<qwb::ReportOptions>();
     options->title = "Quantizations compared";

@@ -132,7 +132,7 @@ TEST_F(Complete, ContextBoundsPromptAndContinuation) {
   const int64_t made = all.back()["tokens"], prompted = all.back()["prompt_tokens"];
   // The last token needs no place: nothing follows it.
   EXPECT_EQ(made + prompted, 13);
-  EXPECT_EQ(all.back()["reason"], "length");
+  EXPECT_EQ(all.back()["reason"], "context");
   EXPECT_EQ(rows(gpt2({prompt_, "--max-tokens", "0"})).back()["tokens"], 0);
 }
 

@@ -87,10 +87,16 @@ TEST_F(EvalFaults, WhatCannotBePrintedIsKept) {
 
 TEST_F(EvalFaults, AFileThatCannotBeWrittenCostsNoFigures) {
   const std::string place = write("plain", "x") + "/answers.json";  // below a file
-  const RunResult result = brief({gpt2_, "--task", task("piqa") + ",limit=2", "--lm-eval-json", place});
+  const RunResult early = brief({gpt2_, "--task", task("piqa") + ",limit=2", "--lm-eval-json", place});
+  EXPECT_EQ(early.code, 1);
+  EXPECT_THAT(early.err, HasSubstr("Not a directory"));
+  EXPECT_EQ(early.out, "");  // before the work
+  const std::string answers = file("answers.json").string();
+  const RunResult result = brief({gpt2_, "--task", task("piqa") + ",limit=2", "--lm-eval-json", answers},
+                                 {.file_size_limit = 100});
   EXPECT_EQ(result.code, 1);
   EXPECT_THAT(result.err, HasSubstr("answers.json"));
-  EXPECT_THAT(result.err, HasSubstr("Not a directory"));
+  EXPECT_FALSE(std::filesystem::exists(answers));
   EXPECT_EQ(parse_json(result.out, "record")["tasks"][0]["items"], 2);
 }
 

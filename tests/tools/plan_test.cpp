@@ -231,7 +231,7 @@ TEST_F(Plans, CalibrationFromSeveralTextsSavedAndUsedAgain) {
   other_seed[other_seed.size() - 3] = "5";
   const RunResult refused = tool("quantize", other_seed);
   EXPECT_EQ(refused.code, 2);
-  EXPECT_THAT(refused.err, HasSubstr("holds another calibration set"));
+  EXPECT_THAT(refused.err, HasSubstr("the file exists (choose another name or add --force)"));
   const Json again = json("quantize", with({"--calib", saved}));
   EXPECT_EQ(again["key"], made["key"]);
   EXPECT_EQ(again["cached"], true);

@@ -210,7 +210,7 @@ TEST_F(EvalQuality, TheGate) {
   EXPECT_THAT(ratio.err, HasSubstr("the ratio of perplexities is "));
   const RunResult bytes = brief({nf4, "--max-bytes", "1k"});
   EXPECT_EQ(bytes.code, 6);
-  EXPECT_THAT(bytes.err, HasSubstr("--max-bytes 1k"));
+  EXPECT_THAT(bytes.err, HasSubstr("--max-bytes 1000"));
   EXPECT_THAT(bytes.out, HasSubstr("nf4"));
 }
 

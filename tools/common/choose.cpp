@@ -1,5 +1,7 @@
 #include "tools/common/choose.h"
 
+#include <sys/auxv.h>
+
 #include <cstdlib>
 #include <optional>
 #include <system_error>
@@ -38,8 +40,11 @@ std::vector<Path> demo_folders() {
 Path executable_path() {
   std::error_code error;
   Path path = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (error) throw system_error("cannot find the running program", "/proc/self/exe", error.value());
-  return path;
+  if (!error) return path;
+  // Without /proc: the name by which the kernel started it.
+  const auto* name = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
+  path = name != nullptr ? std::filesystem::weakly_canonical(name, error) : Path();
+  return error ? Path() : path;
 }
 
 Path demo_path(const std::string& name) {

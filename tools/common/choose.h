@@ -37,7 +37,7 @@ void require_undamaged(const Path& folder);
 // The same of a folder that may be no artifact, and then has no qwb.sums to tell.
 void require_undamaged_if_summed(const Path& folder);
 
-// The path of the running program.
+// The path of the running program; empty where nothing tells it.
 Path executable_path();
 
 }  // namespace qwb

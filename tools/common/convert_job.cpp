@@ -6,6 +6,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/file.h"
+#include "lib/base/names.h"
 #include "lib/base/text.h"
 #include "tools/common/gguf_job.h"
 
@@ -66,9 +67,10 @@ void require_disk_space(const Path& place, int64_t bytes) {
 }
 
 DType parse_dtype(const std::string& text) {
-  if (text == "f32" || text == "float32") return DType::f32;
-  if (text == "f16" || text == "float16") return DType::f16;
-  if (text == "bf16" || text == "bfloat16") return DType::bf16;
+  const std::string name = lower_case(text);
+  if (name == "f32" || name == "float32") return DType::f32;
+  if (name == "f16" || name == "float16") return DType::f16;
+  if (name == "bf16" || name == "bfloat16") return DType::bf16;
   throw Error(ErrorKind::usage, "--dtype must be f32, f16 or bf16, not '" + text + "'");
 }
 

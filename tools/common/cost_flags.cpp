@@ -8,17 +8,16 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/evaluate/speed_table.h"
+#include "tools/common/command_line.h"
+#include "tools/common/number_checks.h"
 
 namespace qwb {
 namespace {
 
-constexpr int64_t kMostTokens = int64_t{1} << 30;
+constexpr double kMostTokens = 0x1p30;
 
 void add_sizes(CLI::App& app, const std::string& name, std::vector<int64_t>& sizes, const std::string& help) {
-  app.add_option(name, sizes, help)
-      ->delimiter(',')
-      ->check(CLI::Range(int64_t{0}, kMostTokens))
-      ->type_name("N,...");
+  app.add_option(name, sizes, help)->delimiter(',')->check(between(0, kMostTokens))->type_name("N,...");
 }
 
 void add_speed_flags(CLI::App& app, CostFlags& flags) {
@@ -32,12 +31,12 @@ void add_speed_flags(CLI::App& app, CostFlags& flags) {
       "Tokens that are in the KV cache before each of these (default: 0); every --pp and --tg is measured "
       "at every depth");
   app.add_option("--repetitions", flags.repetitions, "Repetitions of each speed measurement, after a warm-up")
-      ->check(CLI::Range(1, 100000))
+      ->check(between(1, 100000))
       ->type_name("N")
       ->capture_default_str();
   app.add_option("--output", flags.output,
                  "Print speed alone as llama-bench does: md, csv, json or jsonl, with its names of fields")
-      ->check(CLI::IsMember({"md", "csv", "json", "jsonl"}))
+      ->check(one_of({"md", "csv", "json", "jsonl"}))
       ->type_name("FORMAT");
 }
 
@@ -48,7 +47,7 @@ void add_energy_flags(CLI::App& app, CostFlags& flags) {
       "that says so; several models in turns");
   app.add_option("--watts", flags.watts,
                  "Power of this machine while it works, for the estimate where nothing can be measured")
-      ->check(CLI::PositiveNumber)
+      ->check(above(0))
       ->type_name("W");
   app.add_option(
          "--meter", flags.meter,
@@ -58,19 +57,19 @@ void add_energy_flags(CLI::App& app, CostFlags& flags) {
   app.add_option(
          "--idle", flags.idle,
          "Seconds of idle power measured before and after, the model loaded; 0: none, and no net joules")
-      ->check(CLI::Range(0.0, 86400.0))
+      ->check(between(0, 86400))
       ->type_name("SECONDS")
       ->capture_default_str();
   app.add_option("--energy-seconds", flags.energy_seconds,
                  "Repeat each work for at least so long, where energy can be measured")
-      ->check(CLI::Range(0.0, 86400.0))
+      ->check(between(0, 86400))
       ->type_name("SECONDS")
       ->capture_default_str();
   app.add_option(
          "--cooldown", flags.cooldown,
          "Let the machine rest before another model's work, until its power is back at idle and for so long "
          "at most")
-      ->check(CLI::Range(0.0, 86400.0))
+      ->check(between(0, 86400))
       ->type_name("SECONDS")
       ->capture_default_str();
 }
@@ -192,7 +191,7 @@ void narrate_costs(const Json& record, Tool& tool) {
   if (const auto idle = number_at(energy, "/idle/watts"))
     tool.note(fmt::format("{}: idle: {} W", name, human_number(*idle)));
   if (!json_has(energy, "reasons")) return;
-  for (const Json& reason : energy.at("reasons")) tool.note("energy: " + reason.get<std::string>());
+  for (const Json& reason : energy.at("reasons")) tool.note_once("energy: " + reason.get<std::string>());
 }
 
 bool add_grid_rows(const Json& record, std::vector<std::vector<std::string>>& rows) {

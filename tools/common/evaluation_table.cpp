@@ -125,35 +125,36 @@ void EvaluationTable::add(const Json& record, const std::string& where) {
   for (const Json& task : record.at("tasks")) tasks_.push_back(task_row(record, task, where));
 }
 
-std::string EvaluationTable::text(bool color) const {
+std::string EvaluationTable::text(Tool& tool) const {
   using Align = Table::Align;
   Table table({{"artifact", Align::left},
-               {"method", Align::left},
-               {"bits", Align::right},
-               {"bpw", Align::right},
-               {"size", Align::right},
-               {column_of(protocol_) + " (" + protocol_ + ")", Align::right},
-               {"ratio", Align::right},
-               {"mean KL", Align::right},
-               {"same top", Align::right},
-               {"load", Align::right},
-               {"prefill", Align::right},
-               {"decode", Align::right},
-               {"peak memory", Align::right},
-               {"energy", Align::right}});
+               {"method", Align::left, 1},
+               {"bits", Align::right, 3},
+               {"bpw", Align::right, 1},
+               {"size", Align::right, 1},
+               {column_of(protocol_) + " (" + protocol_ + ")", Align::right, 1},
+               {"ratio", Align::right, 1},
+               {"mean KL", Align::right, 1},
+               {"same top", Align::right, 2},
+               {"load", Align::right, 4},
+               {"prefill", Align::right, 2},
+               {"decode", Align::right, 1},
+               {"peak memory", Align::right, 3},
+               {"energy", Align::right, 2}});
   for (const auto& row : rows_) table.add_row(row);
-  std::string both = table.text(color) + (shows_grid_ ? "\n" + grid_text(grid_, color) : "");
+  std::string both =
+      tool.table_text(table) + (shows_grid_ ? "\n" + grid_text(grid_, tool.color_stdout()) : "");
   if (tasks_.empty()) return both;
   Table tasks({{"artifact", Align::left},
                {"task", Align::left},
-               {"items", Align::right},
-               {"shots", Align::right},
-               {"acc", Align::right},
-               {"acc_norm", Align::right},
-               {"perplexity", Align::right},
-               {"flips", Align::right}});
+               {"items", Align::right, 2},
+               {"shots", Align::right, 3},
+               {"acc", Align::right, 1},
+               {"acc_norm", Align::right, 1},
+               {"perplexity", Align::right, 1},
+               {"flips", Align::right, 1}});
   for (const auto& row : tasks_) tasks.add_row(row);
-  return both + "\n" + tasks.text(color);
+  return both + "\n" + tool.table_text(tasks);
 }
 
 }  // namespace qwb

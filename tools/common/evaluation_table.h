@@ -6,6 +6,7 @@
 
 #include "lib/base/json.h"
 #include "lib/base/text.h"
+#include "tools/common/tool.h"
 
 namespace qwb {
 
@@ -19,7 +20,7 @@ class EvaluationTable {
   bool empty() const { return rows_.empty(); }
   // One table of artifacts, one of speeds if a grid has more than the usual two, and one of tasks if there
   // are any.
-  std::string text(bool color) const;
+  std::string text(Tool& tool) const;
   // Rows of llama-bench (lib/evaluate/speed_table.h).
   const std::vector<Json>& speed() const { return speed_; }
 

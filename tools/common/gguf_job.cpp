@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <fstream>
 #include <map>
 
 #include "formats/gguf_repack.h"
@@ -29,15 +31,6 @@ std::vector<const GgufTensorReport*> matrices(const GgufReport& report) {
   return list;
 }
 
-void check_place(const Path& target, const GgufReport& plan, bool replace) {
-  std::error_code error;
-  if (std::filesystem::is_directory(target, error))
-    throw Error(ErrorKind::usage, "a GGUF is one file, and this is a folder", target.string());
-  if (!replace && std::filesystem::exists(target, error))
-    throw Error(ErrorKind::usage, "the file exists", target.string(), "choose another one or add --force");
-  require_disk_space(std::filesystem::absolute(target).parent_path(), plan.tensor_bytes);
-}
-
 }  // namespace
 
 std::string ggml_type_names() {
@@ -51,12 +44,18 @@ GgmlType parse_ggml_type(const std::string& text, const std::string& flag) {
   throw Error(ErrorKind::usage, "GGUF has no type '" + text + "'", flag, "one of " + ggml_type_names());
 }
 
-GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, bool replace,
-                     Tool& tool) {
+bool is_gguf_file(const Path& file) {
+  std::array<char, 4> magic{};
+  std::ifstream in(file, std::ios::binary);
+  return in.read(magic.data(), magic.size()) && std::string_view(magic.data(), magic.size()) == "GGUF";
+}
+
+GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, Tool& tool) {
   options.encode = quantize_ggml;
+  options.replace = tool.outputs().force();
   GgufReport plan = plan_gguf(open, options, silent_progress());
-  check_place(target, plan, replace);
   if (tool.dry_run()) return plan;
+  require_disk_space(target.parent_path(), plan.tensor_bytes);
   return write_gguf(open, target, options, tool.progress());
 }
 

@@ -14,10 +14,12 @@ GgmlType parse_ggml_type(const std::string& text, const std::string& flag);
 // "F32, F16, ..."
 std::string ggml_type_names();
 
-// Writes the file, or with --dry-run only plans it. Throws usage if it exists and is not to be replaced,
-// `failed` if the disk is too small.
-GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, bool replace,
-                     Tool& tool);
+// By its first bytes: what may be replaced where a GGUF is to be written.
+bool is_gguf_file(const Path& file);
+
+// Writes the file, which the tool's outputs have allowed, or with --dry-run only plans it. Throws `failed` if
+// the disk is too small.
+GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, Tool& tool);
 
 // schema, source, source_format, format, exact, bytes, modules [{name, tensor, type, how, reason, error}],
 // counts.

@@ -4,6 +4,8 @@
 
 #include "lib/base/error.h"
 #include "lib/kernels/int8_product.h"
+#include "tools/common/command_line.h"
+#include "tools/common/number_checks.h"
 
 namespace qwb {
 
@@ -12,12 +14,12 @@ void add_int8_flags(CLI::App& app, Int8Flags& flags) {
          "--int8", flags.forward,
          "Forward pass of int8 artifacts: dequantize (weights to f32, activations exact; the default) or "
          "decompose (LLM.int8: activations in 8 bits, outlier columns in f32)")
-      ->check(CLI::IsMember({"dequantize", "decompose"}))
+      ->check(one_of({"dequantize", "decompose"}))
       ->type_name("HOW");
   app.add_option("--int8-threshold", flags.threshold,
                  "LLM.int8: columns with an activation of at least this magnitude are outliers; 0: none "
                  "(default: 6; asks for decompose)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->type_name("T");
 }
 

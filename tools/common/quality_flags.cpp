@@ -5,6 +5,8 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "tools/common/choose.h"
+#include "tools/common/command_line.h"
+#include "tools/common/number_checks.h"
 #include "tools/common/pull.h"
 #include "tools/common/quantities.h"
 #include "tools/common/result_cache.h"
@@ -35,7 +37,7 @@ void add_perplexity_flags(CLI::App& app, QualityFlags& f) {
   std::vector<std::string> names;
   for (const Protocol& protocol : protocols()) names.push_back(protocol.name);
   app.add_option("--protocol", f.protocol, protocol_help())
-      ->check(CLI::IsMember(names))
+      ->check(one_of(names))
       ->type_name("NAME")
       ->capture_default_str();
   app.add_option(
@@ -45,15 +47,15 @@ void add_perplexity_flags(CLI::App& app, QualityFlags& f) {
       ->type_name("TEXT");
   app.add_option("--context", f.context,
                  "Tokens of a window (default: see --protocol; lm-eval: the model's limit)")
-      ->check(CLI::Range(int64_t{4}, int64_t{1} << 30))
+      ->check(between(4, 0x1p30))
       ->type_name("N");
   app.add_option("--stride", f.stride,
                  "hf-stride: tokens between the starts of windows (default: half the context)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->check(between(1, 0x1p30))
       ->type_name("N");
   app.add_option("--windows", f.windows,
                  "Use only the first N windows (lm-eval: documents; the figure then belongs to them alone)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->check(between(1, 0x1p40))
       ->type_name("N");
 }
 
@@ -75,15 +77,14 @@ void add_quality_flags(CLI::App& app, QualityFlags& f) {
           ->type_name("FOLDER");
   app.add_flag("--no-baseline", f.no_baseline, "Compare with no unquantized model")->excludes(baseline);
   app.add_option("--max-kl", f.max_kl, "Fail (exit 6) if the mean divergence is larger; asks for --kl")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->type_name("X");
   app.add_option(
          "--max-ppl-ratio", f.max_ratio,
          "Fail (exit 6) if the perplexity is more than this many times the baseline's; asks for --ppl")
-      ->check(CLI::PositiveNumber)
+      ->check(above(0))
       ->type_name("X");
-  app.add_option("--max-bytes", f.max_bytes, "Fail (exit 6) if all tensors take more, 120M say")
-      ->type_name("SIZE");
+  add_size(app, "--max-bytes", f.max_bytes, "Fail (exit 6) if all tensors take more, 120M say");
   app.add_flag("--fresh", f.fresh, "Measure again what an earlier run has measured");
 }
 
@@ -110,49 +111,60 @@ QualityOptions quality_options(const QualityFlags& f, bool nothing_else, Tool& t
   q.compare = !f.no_baseline;
   q.fresh = f.fresh;
   q.protocol = {f.protocol, f.context, f.stride, f.windows};
-  if (!f.max_bytes.empty()) parse_bytes(f.max_bytes);  // a wrong size shows before the work
   if (!f.baseline.empty()) {
     q.baseline = model_folder(f.baseline, tool.progress());
     require_model_folder(*q.baseline);
     require_undamaged_if_summed(*q.baseline);
+    tool.reads(*q.baseline);
   }
-  for (const std::string& task : f.tasks) q.tasks.push_back(parse_task_options(task));
+  for (const std::string& task : f.tasks) {
+    q.tasks.push_back(parse_task_options(task));
+    for (const Path& file : {q.tasks.back().file, q.tasks.back().examples, q.tasks.back().labels})
+      tool.reads(file);
+  }
   if (!f.lm_eval_json.empty() && q.tasks.empty())
     throw Error(ErrorKind::usage, "--lm-eval-json writes the results of tasks: name one by --task");
+  if (!f.text.empty()) tool.reads(f.text);
   if (q.perplexity || q.divergence) q.text = evaluation_text(f.text, tool);
   q.keeper = std::make_shared<ResultCache>(tool.progress());
   return q;
 }
 
-std::vector<std::string> gate_failures(const QualityFlags& f, const QualityRecord& record, int64_t bytes) {
+std::vector<std::string> gate_failures(const QualityFlags& f, const QualityRecord& record, int64_t bytes,
+                                       bool is_original) {
   std::vector<std::string> reasons;
-  if (f.max_kl && !record.is_baseline) {
+  // The original itself loses nothing; a plain model that nobody calls so may be anything.
+  const char* why = record.is_baseline
+                        ? ": nothing names the original of this model (name it by --baseline, or evaluate an "
+                          "artifact made from this one beside it)"
+                        : "";
+  if (f.max_kl && !(record.is_baseline && is_original)) {
     if (!record.divergence) {
-      reasons.emplace_back("the divergence could not be measured (--max-kl)");
+      reasons.push_back(std::string("the divergence could not be measured (--max-kl)") + why);
     } else if (!(record.divergence->mean_kl.value <= *f.max_kl)) {
       reasons.push_back(fmt::format("the mean divergence is {:.6g}, --max-kl {:g}",
                                     record.divergence->mean_kl.value, *f.max_kl));
     }
   }
-  if (f.max_ratio && !record.is_baseline) {
+  if (f.max_ratio && !(record.is_baseline && is_original)) {
     if (!record.ratio) {
-      reasons.emplace_back("there is no ratio of perplexities (--max-ppl-ratio)");
+      reasons.push_back(std::string("there is no ratio of perplexities (--max-ppl-ratio)") + why);
     } else if (!(record.ratio->ratio.value <= *f.max_ratio)) {
       reasons.push_back(fmt::format("the ratio of perplexities is {:.6g}, --max-ppl-ratio {:g}",
                                     record.ratio->ratio.value, *f.max_ratio));
     }
   }
-  if (!f.max_bytes.empty() && bytes > parse_bytes(f.max_bytes))
+  if (f.max_bytes > 0 && bytes > f.max_bytes)
     reasons.push_back(fmt::format("the tensors take {} bytes, --max-bytes {}", bytes, f.max_bytes));
   return reasons;
 }
 
-void write_lm_eval_json(const Path& file, const Path& model, const QualityRecord& record) {
+void write_lm_eval_json(const Path& file, const Path& model, const QualityRecord& record, bool replace) {
   const Subject subject = open_subject(model, true);
   const Json json =
       lm_eval_json(record.tasks, model.string(), subject.tokenizer.value(), subject.model->config());
   const std::string text = json_text(json);
-  write_file_atomically(file, as_bytes(text));
+  write_file_atomically(file, as_bytes(text), replace);
 }
 
 }  // namespace qwb

@@ -23,6 +23,7 @@ int64_t parse_amount(const std::string& text, const std::map<std::string, double
   const auto known = units.find(unit);
   const double value = known == units.end() ? -1 : number * known->second;
   // Beyond 2^62 the product could not be held; NaN fails both comparisons.
+  if (text.empty()) throw Error(ErrorKind::usage, std::string("an empty value is not ") + expected);
   if (error != std::errc() || !(value >= 0) || !(value < 0x1p62)) {
     throw Error(ErrorKind::usage, "'" + text + "' is not " + expected);
   }

@@ -2,7 +2,10 @@
 
 #include "lib/base/error.h"
 #include "lib/base/file.h"
+#include "lib/base/names.h"
 #include "tools/common/choose.h"
+#include "tools/common/model_flags.h"
+#include "tools/common/number_checks.h"
 
 namespace qwb {
 namespace {
@@ -16,9 +19,8 @@ std::string method_help() {
 }  // namespace
 
 QuantizeFlags::QuantizeFlags(CLI::App& app) {
-  app.add_option("--model", model_,
-                 "folder with the checkpoint, or its name on the Hub [$QWB_MODEL, else the demo llama]")
-      ->type_name("MODEL");
+  add_model(app, model_,
+            "folder with the checkpoint, or its name on the Hub [$QWB_MODEL, else the demo llama]");
   chosen_ = app.add_option("--method", method_, method_help())->capture_default_str()->type_name("NAME");
   parameters_ = std::make_unique<MethodFlags>(app);
   add_plan_flags(app);
@@ -65,12 +67,14 @@ void QuantizeFlags::add_calibration_flags(CLI::App& app) {
     window_options_.push_back(option);
     return option;
   };
-  window_option(app.add_option("--samples", samples_, "calibration windows"), "N")->capture_default_str();
-  window_option(app.add_option("--length", length_, "tokens a window [the model's context, at most 2048]"),
+  window_option(app.add_option("--samples", samples_, "calibration windows")->check(between(1, 1 << 30)), "N")
+      ->capture_default_str();
+  window_option(app.add_option("--length", length_, "tokens a window [the model's context, at most 2048]")
+                    ->check(between(1, 1 << 30)),
                 "L");
   seeded_ = window_option(
       app.add_option("--seed", seed_, "draw the windows at random with this seed [take the first ones]")
-          ->check(CLI::NonNegativeNumber),
+          ->check(at_least(0)),
       "S");
   window_option(app.add_flag("--documents", documents_,
                              "one window a document (those that are long enough) instead of a running text"),
@@ -86,7 +90,7 @@ PlanRequest QuantizeFlags::plan() const {
   const bool from_file = !file.method.empty() && chosen_->count() == 0;
   PlanRequest plan;
   plan.method = &find_method(from_file ? file.method : method_);
-  if (!file.method.empty() && file.method != plan.method->name()) {
+  if (!file.method.empty() && !same_name(file.method, plan.method->name())) {
     throw Error(ErrorKind::usage, "its default is " + file.method + ", and --method says " + method_, plan_,
                 "leave one of them out");
   }
@@ -116,8 +120,11 @@ QuantizeRequest QuantizeFlags::request(Tool& tool) const {
   QuantizeRequest request;
   request.plan = plan();
   request.model = choose_model(model_, tool.progress());
+  tool.reads(request.model);
+  if (!plan_.empty()) tool.reads(plan_);
   request.chat_template = chat_template_;
   request.calibration = calibration();
+  for (const CalibrationSource& source : request.calibration.sources) tool.reads(source.name);
   for (const CLI::Option* option : window_options_)
     request.calibration_flags = request.calibration_flags || option->count() > 0;
   return request;

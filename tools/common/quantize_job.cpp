@@ -10,6 +10,8 @@
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
+#include "lib/base/names.h"
+#include "lib/base/text.h"
 #include "lib/kernels/isa.h"
 #include "lib/kernels/tile_product.h"
 #include "tools/common/choose.h"
@@ -92,7 +94,7 @@ void QuantizeJob::calibrate(Progress& progress) {
   const Tokenizer tokenizer = open_tokenizer(open_);
   std::string saved;
   for (const CalibrationSource& source : calibration.sources) {
-    if (Path(source.name).extension() == kCalibrationExtension) saved = source.name;
+    if (has_suffix(source.name, kCalibrationExtension)) saved = source.name;
   }
   if (saved.empty()) {
     calibration_ = new_calibration_set(tokenizer, progress);
@@ -164,9 +166,9 @@ void add_plan(const Plan& plan, Json& fields) {
 
 }  // namespace
 
-Key QuantizeJob::key(const Store& store) const {
+Key QuantizeJob::key() const {
   Key key;
-  key.fields["source"] = open_.content_hash(store.memo_folder());
+  key.fields["source"] = open_.content_hash(default_memo_folder());
   key.fields["companions"] = companion_hash(open_);
   key.fields["format_version"] = kArtifactVersion;
   add_plan(plan_, key.fields);
@@ -189,7 +191,7 @@ Json QuantizeJob::manifest() const {
   manifest["source"] = {{"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
                         {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
                         {"revision", nullptr},
-                        {"hash", open_.content_hash(default_cache_root() / "memo")}};
+                        {"hash", open_.content_hash(default_memo_folder())}};
   manifest["method"] = typical.method->name();
   manifest["method_version"] = typical.method->version();
   manifest["bits"] = plan_.bits();
@@ -217,9 +219,9 @@ MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
   }
   if (plan.peak > limit) {
     throw Error(ErrorKind::failed,
-                "the work needs about " + std::to_string(plan.peak >> 20) + " MB of memory, and " +
-                    (asked ? "--max-memory allows " : "the machine has ") + std::to_string(limit >> 20) +
-                    " MB" + (asked ? "" : " free"),
+                "the work needs about " + human_bytes(plan.peak) + " of memory, and " +
+                    (asked ? "--max-memory allows " : "the machine has ") + human_bytes(limit) +
+                    (asked ? "" : " free"),
                 {}, "use shorter windows (--length), or allow more by --max-memory");
   }
   // Activations, the artifact, and its copy with the streams in the journal.
@@ -227,8 +229,8 @@ MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
   const int64_t disk = plan.scratch + artifact_bytes() + (calibration_ ? plan_.bytes + 2 * streams : 0);
   if (free_disk_space(scratch) < disk) {
     throw Error(ErrorKind::failed,
-                "the work needs about " + std::to_string(disk >> 20) + " MB on disk, and " +
-                    std::to_string(free_disk_space(scratch) >> 20) + " MB are free",
+                "the work needs about " + human_bytes(disk) + " on disk, and " +
+                    human_bytes(free_disk_space(scratch)) + " are free",
                 scratch.string(), "free some space, or point QWB_CACHE at another disk");
   }
   return plan;

@@ -56,7 +56,7 @@ class QuantizeJob {
   MemoryPlan memory_plan(int64_t limit, const Path& scratch) const;
   // What the work will take, measured on a part of the first block.
   double estimate_seconds() const { return qwb::estimate_seconds(*model_, plan_, calibration()); }
-  Key key(const Store& store) const;
+  Key key() const;
 
   // Writes the artifact into `folder` (absent or empty).
   void write(const Path& folder, Progress& progress, const WriteOptions& options = {}) const;

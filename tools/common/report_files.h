@@ -13,9 +13,4 @@ ReportFormat find_report_format(const std::string& name);
 // By the ending of a file: .txt, .md, .csv, .json, .html. Throws usage, listing them.
 ReportFormat format_of_file(const Path& file);
 
-// Throws unless a file can be made beside `file`, which is no folder.
-void require_writable_file(const Path& file);
-// Makes the folder where it is missing; throws unless a file can be made in it.
-void require_writable_folder(const Path& folder);
-
 }  // namespace qwb

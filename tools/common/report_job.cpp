@@ -9,6 +9,7 @@
 #include "cache/store.h"
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
+#include "lib/base/names.h"
 #include "lib/evaluate/subject.h"
 #include "lib/report/clean_text.h"
 #include "lib/report/record_file.h"
@@ -52,7 +53,7 @@ bool is_result_file(const Path& path) {
   std::error_code ignored;
   if (std::filesystem::exists(path, ignored))
     return !std::filesystem::is_directory(path, ignored) && !detect_model(path);
-  return path.extension() == ".json" || path.extension() == ".jsonl";
+  return has_suffix(path.native(), ".json") || has_suffix(path.native(), ".jsonl");
 }
 
 class Reader {
@@ -131,7 +132,7 @@ class Reader {
     std::string source_hash;
     if (json_has(subject.open.manifest, "source"))
       source_hash = json_string(subject.open.manifest.at("source"), "hash", "qwb.json", "");
-    const Path memo = default_cache_root() / "memo";
+    const Path memo = default_memo_folder();
     return kept_records(model, subject.open.content_hash(memo), source_hash, *kept_);
   }
 
@@ -148,6 +149,20 @@ class Reader {
                 "name it by --baseline");
   }
 
+  // The original must be what the artifact was made from. Of one that the user names it is only told.
+  const OpenModel& original_of(const Version& version) {
+    const Path folder = baseline_for(version);
+    const OpenModel& original = open(folder);
+    const std::string made_from = version.making ? version.making->source_hash : "";
+    if (made_from.empty() || original.content_hash(default_memo_folder()) == made_from) return original;
+    const std::string what =
+        "this is not the model that " + version.artifact + " was made from (another content)";
+    if (options_.baseline.empty())
+      throw Error(ErrorKind::verification, what, folder.string(), "name the original by --baseline");
+    tool_.note_once(folder.string() + ": " + what);
+    return original;
+  }
+
   const OpenModel& open(const Path& folder) {
     auto& model = open_[folder.string()];
     if (!model) {
@@ -162,9 +177,9 @@ class Reader {
       const Version& version = inputs_.report.versions[v];
       if (version.original) continue;
       attempt([&] {
-        const Path base = baseline_for(version);
+        const OpenModel& original = original_of(version);
         inputs_.histograms.push_back({module, v,
-                                      histogram_pair(module_weight(open(base), module),
+                                      histogram_pair(module_weight(original, module),
                                                      module_weight(open(version.artifact), module), module)});
       });
     }

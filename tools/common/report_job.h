@@ -25,7 +25,8 @@ struct ReportOptions {
 
 // Throws usage for endings that no format has, an impossible combination; what keeps a place from being
 // written, and unsupported if plots are wanted without a gnuplot: all before the work.
-void check_report_options(const ReportOptions& options, bool json);
+// Tells the tool what is read and what will be written; places become those that its outputs allow.
+void check_report_options(ReportOptions& options, Tool& tool);
 
 // A report and what could not be read of the inputs.
 struct ReportInputs {

@@ -88,9 +88,13 @@ void sweep(const Path& folder) noexcept {
 }  // namespace
 
 ResultCache::ResultCache(Progress& progress, const Path& root)
-    : root_(root.empty() ? default_cache_root() : root),
-      store_({.root = root_ / "results"}),
-      progress_(progress) {}
+    : root_(root.empty() ? find_cache_root().value_or(Path()) : root), progress_(progress) {
+  if (root_.empty()) {
+    tell("there is no place for the cache (HOME is not set, nor QWB_CACHE)");
+  } else {
+    store_.emplace(Store::Options{.root = root_ / "results"});
+  }
+}
 
 void ResultCache::tell(const std::string& what) {
   if (!told_) progress_.note("results cannot be kept: " + what);
@@ -98,8 +102,9 @@ void ResultCache::tell(const std::string& what) {
 }
 
 std::optional<Json> ResultCache::find(const Json& key) {
+  if (!store_) return std::nullopt;
   try {
-    const std::optional<CacheObject> object = store_.find(Key{key});
+    const std::optional<CacheObject> object = store_->find(Key{key});
     if (!object) return std::nullopt;
     const Path file = object->data / "result.json";
     return parse_json(read_text(file), file.string());
@@ -109,19 +114,21 @@ std::optional<Json> ResultCache::find(const Json& key) {
 }
 
 void ResultCache::keep(const Json& key, const Json& result) {
+  if (!store_) return;
   try {
     // With --fresh there may be one already: the new one takes its place.
     const std::string hex = Key{key}.hex();
-    if (store_.find(Key{key})) store_.remove(hex);
+    if (store_->find(Key{key})) store_->remove(hex);
     const std::string text = json_text(result);
-    store_.build(Key{key},
-                 [&](const Path& folder) { write_file_atomically(folder / "result.json", as_bytes(text)); });
+    store_->build(Key{key},
+                  [&](const Path& folder) { write_file_atomically(folder / "result.json", as_bytes(text)); });
   } catch (const std::exception& error) {
-    tell(error.what());
+    tell(as_error(error).what());
   }
 }
 
 std::unique_ptr<WorkJournal> ResultCache::journal(const Json& key) {
+  if (!store_) return nullptr;
   try {
     const Path folder = root_ / "evaluations", file = folder / Key{key}.hex();
     std::filesystem::create_directories(folder);
@@ -134,7 +141,7 @@ std::unique_ptr<WorkJournal> ResultCache::journal(const Json& key) {
     }
     return std::make_unique<FileJournal>(file, std::move(lock));
   } catch (const std::exception& error) {
-    tell(error.what());
+    tell(as_error(error).what());
     return nullptr;
   }
 }

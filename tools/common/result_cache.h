@@ -17,18 +17,18 @@ namespace qwb {
 // Nothing that goes wrong here stops an evaluation; `progress` is told once.
 class ResultCache : public ResultKeeper {
  public:
-  // The cache of this user; `root` empty: default_cache_root().
+  // The cache of this user; `root` empty: default_cache_root(), or where there is none nothing is kept.
   explicit ResultCache(Progress& progress, const Path& root = {});
 
   std::optional<Json> find(const Json& key) override;
   void keep(const Json& key, const Json& result) override;
   std::unique_ptr<WorkJournal> journal(const Json& key) override;
-  Path memo_folder() const override { return root_ / "memo"; }
+  Path memo_folder() const override { return root_.empty() ? Path() : root_ / "memo"; }
 
  private:
   void tell(const std::string& what);
   Path root_;
-  Store store_;
+  std::optional<Store> store_;  // nothing without a place for a cache
   Progress& progress_;
   bool told_ = false;
 };

@@ -121,7 +121,7 @@ std::unique_ptr<RunJournal> RunJournal::open(const Path& folder, const Plan& pla
     }
     journal->look_back();
   } catch (const std::exception& error) {
-    progress.note("progress cannot be kept: " + std::string(error.what()));
+    progress.note("progress cannot be kept: " + std::string(as_error(error).what()));
     return nullptr;
   }
   return journal;
@@ -256,7 +256,7 @@ void RunJournal::save(int64_t blocks, const ResidualStream& stream, const Residu
       broken_ = true;
       std::error_code ignored;
       std::filesystem::remove_all(folder_, ignored);
-      progress_.note("from here on no progress is kept: " + std::string(error.what()));
+      progress_.note("from here on no progress is kept: " + std::string(as_error(error).what()));
     }
   }
   specs_.clear();

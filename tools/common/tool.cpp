@@ -1,19 +1,22 @@
 #include "tools/common/tool.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <malloc.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <new>
 #include <utility>
 
+#include "cache/store.h"
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/isa.h"
+#include "tools/common/command_line.h"
 #include "tools/common/progress_display.h"
 
 namespace qwb {
@@ -31,19 +34,24 @@ void install_signals() {
   for (const int signal : {SIGPIPE, SIGXFSZ}) sigaction(signal, &action, nullptr);
 }
 
-// Everything buffered must have reached its file: a full disk often shows only here.
-void finish_stdout() {
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    if (errno == EPIPE) throw NobodyReads();
-    throw system_error("cannot write", "standard output", errno);
+// Descriptors 0 to 2 that are closed would go to the next file that is opened, and notes into it. A handle
+// that can neither be read nor written keeps their places: whoever uses one gets an error.
+void hold_closed_descriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF && ::open("/", O_PATH) < 0) return;
   }
 }
+
+constexpr size_t kLongestLine = 2000;  // bytes of an error
 
 std::string one_line(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   for (char& c : text) {
-    if (c == '\n' || c == '\r') c = ' ';
+    if (c == '\n' || c == '\r' || c == '\t') c = ' ';
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';  // nor may a file's name move the cursor
   }
+  if (text.size() > kLongestLine)
+    text = text.substr(0, kLongestLine / 2) + " … " + text.substr(text.size() - kLongestLine / 2);
   return text;
 }
 
@@ -77,8 +85,38 @@ void Tool::complain(const std::string& text) {
   display_->aside([&] { std::fputs(line.c_str(), stderr); });
 }
 
+void Tool::note_once(const std::string& text) {
+  if (told_.insert(text).second) note(text);
+}
+
+// Everything buffered must have reached its file: a full disk often shows only here. Told once.
+void Tool::finish_stdout() {
+  if (stdout_failed_ || (std::fflush(stdout) == 0 && std::ferror(stdout) == 0)) return;
+  const int reason = errno;
+  stdout_failed_ = true;
+  if (reason == EPIPE) throw NobodyReads();
+  throw system_error("cannot write", "standard output", reason);
+}
+
+std::string Tool::table_text(Table table) {
+  table.drop_unmeasured();
+  if (is_terminal(STDOUT_FILENO)) {
+    std::string hidden;
+    for (const std::string& title : table.fit(terminal_width(STDOUT_FILENO)))
+      hidden += (hidden.empty() ? "" : ", ") + title;
+    if (!hidden.empty())
+      note("not shown for want of room: " + hidden + " (widen the terminal, or see --json)");
+  }
+  return table.text(color_stdout());
+}
+
+void Tool::print_table(Table table) {
+  if (!table.empty()) print(table_text(std::move(table)));
+}
+
 void Tool::print(const std::string& text) {
   display_->aside([&] {
+    errno = 0;
     std::fwrite(text.data(), 1, text.size(), stdout);
     finish_stdout();
   });
@@ -103,11 +141,18 @@ void Tool::add_flags(CLI::App& app) {
         ->group("Common");
   }
   app.add_option("--color", color_, "auto, always or never (auto honours NO_COLOR)")
-      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->check(one_of({"auto", "always", "never"}))
       ->type_name("WHEN")
       ->group("Common");
   if (text_.has_dry_run) {
     app.add_flag("-n,--dry-run", dry_run_, "Say what would be done, with time, memory and disk, and stop")
+        ->group("Common");
+  }
+  if (text_.writes) {
+    app.add_flag(
+           "--force", force_,
+           "Replace what is at the places to write to: files, and folders that qwb made. What else lies in "
+           "a folder, and what this run reads, stays all the same")
         ->group("Common");
   }
   app.set_version_flag("--version", [this] { return version_line(text_.name); });
@@ -119,7 +164,15 @@ void Tool::apply_flags() {
                 : color_ == "never" ? ColorMode::never
                                     : ColorMode::automatic;
   display_->configure(quiet_, use_color(color_mode_, STDERR_FILENO));
-  if (threads_ > 0) set_threads(threads_);
+  set_threads(threads_ > 0 ? threads_ : std::min(threads(), available_processors()));
+  const int wanted = threads();
+  if (const int got = start_threads(); got < wanted)
+    note(fmt::format("the system gives {} of {} threads (ulimit?)", got, wanted));
+  outputs_ = Outputs(force_);
+  const auto cache = find_cache_root();
+  if (!cache) return;
+  for (const char* part : {"objects", "results", "locks", "memo", "resume", "evaluations"})
+    outputs_.keep_out(*cache / part, "the cache");
 }
 
 namespace {
@@ -130,13 +183,13 @@ bool parse(CLI::App& app, Tool& tool, int argc, char** argv, int& code) {
     app.parse(argc, argv);
     return true;
   } catch (const CLI::CallForHelp&) {
-    tool.print(app.help());
+    tool.print(help_text(app));
     code = 0;
   } catch (const CLI::CallForVersion& version) {
     tool.print(std::string(version.what()) + "\n");
     code = 0;
   } catch (const CLI::ParseError& error) {
-    tool.complain(one_line(error.what()) + "; see " + tool.name() + " --help");
+    tool.complain(parse_problem(app, error) + "; see " + tool.name() + " --help");
     code = static_cast<int>(ErrorKind::usage);
   }
   return false;
@@ -151,10 +204,10 @@ int guarded(Tool& tool, const std::function<int()>& body) {
   } catch (const Error& error) {
     tool.complain(error.what());
     return error.exit_code();
-  } catch (const std::bad_alloc&) {
-    tool.complain("out of memory");
   } catch (const std::exception& error) {
-    tool.complain(error.what());
+    const Error own = as_error(error);
+    tool.complain(own.what());
+    return own.exit_code();
   } catch (...) {
     tool.complain("unknown failure");
   }
@@ -178,6 +231,7 @@ void start_with_short_spins(char** argv) {
 }  // namespace
 
 int run_tool(int argc, char** argv, ToolText text, const ToolSetup& setup) {
+  hold_closed_descriptors();
   start_with_short_spins(argv);
   // Large buffers go back to the system when they are freed. By default glibc raises this threshold as it
   // goes, and activations of many sizes then fragment its heap: quantizing SmolLM2 grew to twice its working
@@ -192,13 +246,14 @@ int run_tool(int argc, char** argv, ToolText text, const ToolSetup& setup) {
     CLI::App app(tool.text_.summary, tool.text_.name);
     tool.add_flags(app);
     const std::function<int()> work = setup(app, tool);
+    set_manners(app);
     int result = 0;
     if (!parse(app, tool, argc, argv, result)) return result;
     tool.apply_flags();
     return work();
   });
-  const int closing = guarded(tool, [] {
-    finish_stdout();
+  const int closing = guarded(tool, [&] {
+    tool.finish_stdout();
     return 0;
   });
   return code != 0 ? code : closing;

@@ -17,9 +17,12 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 
+#include "lib/base/outputs.h"
 #include "lib/base/progress.h"
+#include "lib/base/text.h"
 #include "tools/common/terminal.h"
 
 namespace qwb {
@@ -30,6 +33,7 @@ struct ToolText {
   std::string examples;      // last lines of --help
   bool has_dry_run = false;  // offers -n, --dry-run
   bool has_threads = true;   // offers --threads
+  bool writes = false;       // writes where the user says, and offers --force
 };
 
 class ProgressDisplay;
@@ -45,27 +49,42 @@ class Tool {
   bool quiet() const { return quiet_; }      // -q: nothing on stderr but errors
   bool dry_run() const { return dry_run_; }  // --dry-run: tell, do not do
   bool color_stdout() const;
+  // Where this run may write, and what it reads (lib/base/outputs.h): every place a user names is asked for
+  // there, every input told.
+  Outputs& outputs() { return outputs_; }
+  void reads(const Path& input) { outputs_.input(input); }
 
   // Bars and notes on stderr.
   Progress& progress();
   // One line of narration on stderr: "qwb-eval: TEXT".
   void note(const std::string& text) { progress().note(text); }
+  // The same, but a text that this run has told already is not repeated.
+  void note_once(const std::string& text);
   // One line on stderr that -q does not silence: "qwb-eval: error: TEXT".
   void complain(const std::string& text);
   // Writes to stdout at once. Throws `failed` if that is impossible (disk full); ends the tool quietly if
   // nobody reads any more.
   void print(const std::string& text);
+  // A table on stdout without the columns that nobody measured; on a terminal those that do not fit are left
+  // out as well, and named on stderr.
+  void print_table(Table table);
+  std::string table_text(Table table);
 
  private:
   friend int run_tool(int, char**, ToolText, const std::function<std::function<int()>(CLI::App&, Tool&)>&);
   void add_flags(CLI::App& app);
   void apply_flags();
+  void finish_stdout();
 
   ToolText text_;
   std::unique_ptr<ProgressDisplay> display_;
   bool json_ = false;
   bool quiet_ = false;
   bool dry_run_ = false;
+  bool force_ = false;
+  bool stdout_failed_ = false;  // and that was told
+  Outputs outputs_;
+  std::set<std::string> told_;
   int threads_ = 0;
   std::string color_ = "auto";
   ColorMode color_mode_ = ColorMode::automatic;
