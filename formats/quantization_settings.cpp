@@ -35,8 +35,8 @@ std::string setting_text(const Json& value) {
 void check_settings(const Json& settings, std::span<const SettingRule> rules, const std::string& where) {
   if (!settings.is_object()) throw Error(ErrorKind::failed, "must be a JSON object", where);
   for (const auto& [key, value] : settings.items()) {
-    const auto rule =
-        std::find_if(rules.begin(), rules.end(), [&](const SettingRule& known) { return known.key == key; });
+    const auto rule = std::find_if(rules.begin(), rules.end(),
+                                   [&name = key](const SettingRule& known) { return known.key == name; });
     // A key without a value leaves the default, whatever it is about.
     const bool known = rule != rules.end();
     if (known ? is_allowed(*rule, value) : value.is_null() || (value.is_structured() && value.empty()))
