@@ -12,8 +12,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// On file systems without locks nobody can tell whether an object is in use: one used within a day is left
-// alone.
+// On file systems without locks nobody can tell whether an object is in use: one used within a day
+// is left alone.
 constexpr int64_t kUnlockedGrace = 24 * 3600;
 
 bool is_hex(const std::string& text) {
@@ -30,7 +30,8 @@ std::vector<std::string> folder_names(const Path& folder) {
   return names;
 }
 
-// Leaves of a JSON value by dotted path. Lists are leaves: their elements mean something only together.
+// Leaves of a JSON value by dotted path. Lists are leaves: their elements mean something only
+// together.
 void flatten(const Json& value, const std::string& path, std::map<std::string, Json>& leaves) {
   if (!value.is_object() || value.empty()) {
     leaves.emplace(path, value);
@@ -111,7 +112,8 @@ std::vector<CacheEntry> Store::list() const {
       continue;
     }
   }
-  // Several objects may be made within the second that `created` tells; the file's own time is finer.
+  // Several objects may be made within the second that `created` tells; the file's own time is
+  // finer.
   std::map<std::string, fs::file_time_type> written;
   for (const CacheEntry& entry : entries) {
     std::error_code ignored;
@@ -133,7 +135,8 @@ std::optional<Nearest> Store::why(const Key& key) const {
   std::optional<Nearest> nearest;
   for (const CacheEntry& entry : list()) {
     auto found = differences(entry.fields, key.fields);
-    if (!nearest || found.size() < nearest->differences.size()) nearest = Nearest{entry, std::move(found)};
+    if (!nearest || found.size() < nearest->differences.size())
+      nearest = Nearest{entry, std::move(found)};
   }
   return nearest;
 }
@@ -141,14 +144,15 @@ std::optional<Nearest> Store::why(const Key& key) const {
 std::vector<VerifyReport> Store::verify(const std::string& hex) const {
   std::vector<VerifyReport> reports;
   std::error_code ignored;
-  if (!hex.empty() && (!is_hex(hex) || hex.size() != 32 || !fs::exists(object_path(hex), ignored))) {
+  if (!hex.empty() &&
+      (!is_hex(hex) || hex.size() != 32 || !fs::exists(object_path(hex), ignored))) {
     throw Error(ErrorKind::not_found, "no such object", hex);
   }
   for (const std::string& one : hex.empty() ? all_hex() : std::vector<std::string>{hex}) {
     const auto lease = Lease::take(object_path(one) / "object.json", Lease::Mode::shared);
     try {
-      reports.push_back(
-          {one, object_problem(object_path(one), read_object(object_path(one), one), ObjectCheck::bytes)});
+      reports.push_back({one, object_problem(object_path(one), read_object(object_path(one), one),
+                                             ObjectCheck::bytes)});
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
       reports.push_back({one, error.what()});
@@ -170,8 +174,9 @@ GcReport Store::gc(int64_t max_bytes, int64_t max_age_seconds, bool dry_run) con
     }
   }
   auto entries = list();
-  std::stable_sort(entries.begin(), entries.end(),
-                   [](const CacheEntry& a, const CacheEntry& b) { return a.last_used < b.last_used; });
+  std::stable_sort(entries.begin(), entries.end(), [](const CacheEntry& a, const CacheEntry& b) {
+    return a.last_used < b.last_used;
+  });
   int64_t total = 0;
   for (const CacheEntry& entry : entries) total += entry.bytes;
   const int64_t now = unix_seconds();
@@ -205,7 +210,8 @@ GcReport Store::remove(const std::string& prefix) const {
     }
     count(report, entry, remove_object(object_path(hex)));
   }
-  if (!found) throw Error(ErrorKind::not_found, "no object begins with these digits", "'" + prefix + "'");
+  if (!found)
+    throw Error(ErrorKind::not_found, "no object begins with these digits", "'" + prefix + "'");
   return report;
 }
 

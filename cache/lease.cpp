@@ -16,8 +16,8 @@ namespace {
 bool same_file(int fd, const Path& path) {
   struct stat held {};
   struct stat named {};
-  return ::fstat(fd, &held) == 0 && ::stat(path.c_str(), &named) == 0 && held.st_dev == named.st_dev &&
-         held.st_ino == named.st_ino;
+  return ::fstat(fd, &held) == 0 && ::stat(path.c_str(), &named) == 0 &&
+         held.st_dev == named.st_dev && held.st_ino == named.st_ino;
 }
 
 bool lock_now(int fd, int operation) {
@@ -33,8 +33,10 @@ std::pair<std::shared_ptr<Lease>, Lease::Outcome> Lease::take(const Path& file, 
   const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return {nullptr, Outcome::impossible};
   auto lease = std::shared_ptr<Lease>(new Lease(fd));
-  if (lock_now(fd, mode == Mode::shared ? LOCK_SH : LOCK_EX)) return {std::move(lease), Outcome::taken};
-  if (errno == EWOULDBLOCK) return {mode == Mode::shared ? std::move(lease) : nullptr, Outcome::busy};
+  if (lock_now(fd, mode == Mode::shared ? LOCK_SH : LOCK_EX))
+    return {std::move(lease), Outcome::taken};
+  if (errno == EWOULDBLOCK)
+    return {mode == Mode::shared ? std::move(lease) : nullptr, Outcome::busy};
   return {std::move(lease), Outcome::impossible};
 }
 
@@ -56,9 +58,9 @@ std::unique_ptr<BuildLock> BuildLock::try_take(const Path& file) {
         ::close(fd);
         return nullptr;
       }
-    } else if (!same_file(
-                   fd,
-                   file)) {  // its holder removed it between our open and our lock: the name is free again
+    } else if (!same_file(fd,
+                          file)) {  // its holder removed it between our open and our lock: the name
+                                    // is free again
       ::close(fd);
       continue;
     }
@@ -72,7 +74,8 @@ void BuildLock::sweep(const Path& folder) noexcept {
   try {
     std::error_code error;
     std::vector<Path> files;
-    for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
+    for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
+         it.increment(error))
       files.push_back(it->path());
     for (const Path& file : files) try_take(file);  // taken and let go: its name goes too
   } catch (const std::exception&) {                 // cleaning is a courtesy
@@ -80,7 +83,8 @@ void BuildLock::sweep(const Path& folder) noexcept {
   }
 }
 
-BuildLock::BuildLock(Path file, int fd) : file_(std::move(file)), fd_(fd), heart_([this] { beat(); }) {}
+BuildLock::BuildLock(Path file, int fd)
+    : file_(std::move(file)), fd_(fd), heart_([this] { beat(); }) {}
 
 BuildLock::~BuildLock() {
   {
@@ -90,7 +94,8 @@ BuildLock::~BuildLock() {
   wake_.notify_all();
   heart_.join();
   if (same_file(fd_, file_))
-    ::unlink(file_.c_str());  // while still locked: whoever waits for it notices and takes a new one
+    ::unlink(
+        file_.c_str());  // while still locked: whoever waits for it notices and takes a new one
   ::close(fd_);
 }
 

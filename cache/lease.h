@@ -1,4 +1,5 @@
-// Advisory locks. They only save work or delay a removal; nothing becomes wrong where they do not work.
+// Advisory locks. They only save work or delay a removal; nothing becomes wrong where they do not
+// work.
 #pragma once
 
 #include <atomic>
@@ -16,7 +17,11 @@ namespace qwb {
 class Lease {
  public:
   enum class Mode { shared, exclusive };
-  enum class Outcome { taken, busy, impossible };  // impossible: no such file, or a file system without locks
+  enum class Outcome {
+    taken,
+    busy,
+    impossible
+  };  // impossible: no such file, or a file system without locks
   // Does not wait.
   static std::pair<std::shared_ptr<Lease>, Outcome> take(const Path& file, Mode mode);
   ~Lease();
@@ -30,8 +35,8 @@ class Lease {
   int fd_;
 };
 
-// The right to build one object. A thread renews the lock file's time every second while it is held, so that
-// others can tell a process that works from one that hangs.
+// The right to build one object. A thread renews the lock file's time every second while it is
+// held, so that others can tell a process that works from one that hangs.
 class BuildLock {
  public:
   // Does not wait. Nothing if another process holds it.

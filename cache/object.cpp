@@ -20,7 +20,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kObjectVersion = 1;
-// A file changed within the same tick of the file system's clock as its verification would keep its times.
+// A file changed within the same tick of the file system's clock as its verification would keep its
+// times.
 constexpr int64_t kSettled = 2'000'000'000;
 
 std::string boot_id() {

@@ -12,8 +12,8 @@ namespace qwb {
 // Seconds since 1970.
 int64_t unix_seconds();
 
-// object.json of a folder that holds data/: the key, the time, and size and XXH3-128 of every file. Throws
-// `failed` for anything in data/ that is neither a file nor a folder.
+// object.json of a folder that holds data/: the key, the time, and size and XXH3-128 of every file.
+// Throws `failed` for anything in data/ that is neither a file nor a folder.
 Json describe_object(const Path& object, const Json& fields, const std::string& note);
 
 // object.json, checked against its own sum and against `hex`. Throws `failed`.

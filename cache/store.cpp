@@ -27,13 +27,14 @@ void make_folder(const Path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error || !fs::is_directory(folder)) {
-    throw Error(ErrorKind::failed, "cannot write to the cache: " + (error ? error.message() : "not a folder"),
+    throw Error(ErrorKind::failed,
+                "cannot write to the cache: " + (error ? error.message() : "not a folder"),
                 folder.string(), kElsewhere);
   }
 }
 
-// The time of a lock file, as a sign of life; changes are compared, so that the clocks of two machines need
-// not agree.
+// The time of a lock file, as a sign of life; changes are compared, so that the clocks of two
+// machines need not agree.
 int64_t pulse(const Path& file) {
   struct stat status {};
   if (::stat(file.c_str(), &status) != 0) return 0;
@@ -48,7 +49,8 @@ std::string Key::hex() const {
 
 std::optional<Path> find_cache_root() {
   if (const auto root = environment("QWB_CACHE"); !root.empty()) return Path(root);
-  if (const auto xdg = environment("XDG_CACHE_HOME"); !xdg.empty() && xdg[0] == '/') return Path(xdg) / "qwb";
+  if (const auto xdg = environment("XDG_CACHE_HOME"); !xdg.empty() && xdg[0] == '/')
+    return Path(xdg) / "qwb";
   if (const auto home = environment("HOME"); !home.empty()) return Path(home) / ".cache/qwb";
   return std::nullopt;
 }
@@ -69,7 +71,8 @@ Store::Store(const Options& options)
     : root_(fs::absolute(options.root.empty() ? default_cache_root() : options.root)),
       patience_seconds_(options.patience_seconds) {
   std::error_code error;
-  for (fs::directory_iterator it(root_ / "objects", error), end; !error && it != end; it.increment(error)) {
+  for (fs::directory_iterator it(root_ / "objects", error), end; !error && it != end;
+       it.increment(error)) {
     remove_stale_temporaries(it->path());
     for (fs::directory_iterator inner(it->path(), error), last; !error && inner != last;
          inner.increment(error)) {
@@ -109,7 +112,8 @@ std::optional<CacheObject> Store::find_hex(const std::string& hex, ObjectCheck c
     }
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
-  } catch (const std::exception&) {  // nlohmann's, for a manifest of the wrong shape: damaged as well
+  } catch (
+      const std::exception&) {  // nlohmann's, for a manifest of the wrong shape: damaged as well
   }
   if (lease && !lease->still_at(object / "object.json"))
     return std::nullopt;  // somebody replaced it meanwhile
@@ -171,17 +175,19 @@ CacheObject Store::install(const std::string& hex, const Json& fields, const Fil
     file.write(0, as_bytes(text));
     file.finish();
   }
-  // Not committed: another process was first, and its object is as good as ours; if it turns out damaged or
-  // is just being removed, find_hex() makes room and ours goes in.
+  // Not committed: another process was first, and its object is as good as ours; if it turns out
+  // damaged or is just being removed, find_hex() makes room and ours goes in.
   bool committed = false;
   for (int attempt = 0; attempt < 40 && !committed; ++attempt) {
     committed = folder->commit();
     // Our own bytes were hashed a moment ago.
-    if (auto object = find_hex(hex, committed ? ObjectCheck::shape : ObjectCheck::changed)) return *object;
+    if (auto object = find_hex(hex, committed ? ObjectCheck::shape : ObjectCheck::changed))
+      return *object;
     if (!committed) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
-  throw Error(ErrorKind::failed, "what was stored cannot be read back", target.string(),
-              "another process removes it, or the disk loses data; set QWB_CACHE to another folder");
+  throw Error(
+      ErrorKind::failed, "what was stored cannot be read back", target.string(),
+      "another process removes it, or the disk loses data; set QWB_CACHE to another folder");
 }
 
 }  // namespace qwb

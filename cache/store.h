@@ -1,4 +1,5 @@
-// The content-addressed store of artifacts. Layout on disk and the argument for its safety: cache/README.md.
+// The content-addressed store of artifacts. Layout on disk and the argument for its safety:
+// cache/README.md.
 #pragma once
 
 #include <cstdint>
@@ -15,15 +16,16 @@ namespace qwb {
 
 enum class ObjectCheck;  // object.h
 
-// What decides an object's bytes: named fields (source hash, method, settings, ...). Nothing else may be in
-// it: no paths, no thread counts.
+// What decides an object's bytes: named fields (source hash, method, settings, ...). Nothing else
+// may be in it: no paths, no thread counts.
 struct Key {
   Json fields = Json::object();
   // XXH3-128 of the fields, 32 hex digits. The order of fields does not matter.
   std::string hex() const;
 };
 
-// While one of these lives, gc() and remove() leave the object alone (where the file system has locks).
+// While one of these lives, gc() and remove() leave the object alone (where the file system has
+// locks).
 class Lease;
 
 // A stored object, checked.
@@ -66,7 +68,8 @@ struct GcReport {
   int64_t in_use = 0;  // objects that had to stay because somebody is using them
 };
 
-// $QWB_CACHE, else $XDG_CACHE_HOME/qwb, else ~/.cache/qwb. Throws usage if none of the variables is set.
+// $QWB_CACHE, else $XDG_CACHE_HOME/qwb, else ~/.cache/qwb. Throws usage if none of the variables is
+// set.
 Path default_cache_root();
 // The same, or nothing: for work that a cache only makes faster.
 std::optional<Path> find_cache_root();
@@ -80,8 +83,8 @@ class Store {
     // A build by another process that shows no sign of life for this long is no longer waited for.
     double patience_seconds = 60;
   };
-  using Fill = std::function<void(const Path& folder)>;  // fills an existing, empty folder with regular files
-                                                         // and folders
+  using Fill = std::function<void(const Path& folder)>;  // fills an existing, empty folder with
+                                                         // regular files and folders
   using Message = std::function<void(const std::string& text)>;  // something the user should know
 
   // Removes what killed processes left behind; creates nothing.
@@ -92,16 +95,16 @@ class Store {
   // Where readers may keep notes about files outside of the cache (Checkpoint::content_hash).
   Path memo_folder() const { return root_ / "memo"; }
 
-  // The object if it is there and undamaged. A damaged one is removed. Never throws for what it finds in the
-  // cache.
+  // The object if it is there and undamaged. A damaged one is removed. Never throws for what it
+  // finds in the cache.
   std::optional<CacheObject> find(const Key& key) const;
 
   // Whether there is one, damaged or not. Changes nothing.
   bool holds(const Key& key) const;
 
-  // The object, built by `fill` if it is not there. If another process is building the same, waits for it
-  // (telling `message`) and takes its result. Throws what `fill` throws, leaving nothing behind; `failed`,
-  // naming QWB_CACHE, if the cache cannot be written.
+  // The object, built by `fill` if it is not there. If another process is building the same, waits
+  // for it (telling `message`) and takes its result. Throws what `fill` throws, leaving nothing
+  // behind; `failed`, naming QWB_CACHE, if the cache cannot be written.
   CacheObject build(const Key& key, const Fill& fill, const std::string& note = {},
                     const Message& message = {}) const;
 
@@ -109,18 +112,18 @@ class Store {
   // The keys of all objects, damaged ones too, in hex order.
   std::vector<std::string> all_hex() const;
   std::optional<CacheEntry> newest() const;
-  // The stored object whose key differs least from this one (the newest of equals) and where it differs;
-  // nothing if the cache is empty.
+  // The stored object whose key differs least from this one (the newest of equals) and where it
+  // differs; nothing if the cache is empty.
   std::optional<Nearest> why(const Key& key) const;
-  // Hashes every byte of the object of that key, or of all objects. Damaged ones are reported and left in
-  // place.
+  // Hashes every byte of the object of that key, or of all objects. Damaged ones are reported and
+  // left in place.
   std::vector<VerifyReport> verify(const std::string& hex = {}) const;
-  // Removes objects not used for `max_age_seconds` (negative: any age may stay), then the least recently used
-  // until at most `max_bytes` (negative: no limit) remain. `dry_run`: only tells (and does not look who is
-  // using what).
+  // Removes objects not used for `max_age_seconds` (negative: any age may stay), then the least
+  // recently used until at most `max_bytes` (negative: no limit) remain. `dry_run`: only tells (and
+  // does not look who is using what).
   GcReport gc(int64_t max_bytes, int64_t max_age_seconds = -1, bool dry_run = false) const;
-  // Removes the objects whose key begins with these hex digits. Throws usage for anything but hex digits,
-  // not_found if there is none.
+  // Removes the objects whose key begins with these hex digits. Throws usage for anything but hex
+  // digits, not_found if there is none.
   GcReport remove(const std::string& prefix) const;
 
  private:

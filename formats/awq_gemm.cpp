@@ -76,7 +76,8 @@ AwqSettings awq_settings(const Json& settings) {
   };
   const int64_t bits = either("bits", "w_bit", 4);
   if (bits != 4)
-    throw Error(ErrorKind::unsupported, fmt::format("AWQ with {} bits", bits), where, "only 4 bits are read");
+    throw Error(ErrorKind::unsupported, fmt::format("AWQ with {} bits", bits), where,
+                "only 4 bits are read");
   // GPTQModel calls the layout "checkpoint_format" or "format", AutoAWQ "version".
   for (const char* key : {"version", "checkpoint_format", "format"}) {
     std::string version = json_string(settings, key, where, "gemm");
@@ -116,11 +117,12 @@ Tensor pack_awq(const CodeMatrix& codes) {
   return words;
 }
 
-// A square of 8 words by 8 nibbles, of kSpan columns of words at once: nibble j of word k and nibble k of
-// word j change places, by halves, quarters and eighths of a word. Compilers turn the inner loops into
-// vectors.
-constexpr int64_t kSpan = 32;    // columns of words that an item takes, two cache lines: 256 rows
-constexpr int64_t kDepth = 128;  // inputs that it turns at a time: 64 bytes, a cache line, of every row
+// A square of 8 words by 8 nibbles, of kSpan columns of words at once: nibble j of word k and
+// nibble k of word j change places, by halves, quarters and eighths of a word. Compilers turn the
+// inner loops into vectors.
+constexpr int64_t kSpan = 32;  // columns of words that an item takes, two cache lines: 256 rows
+constexpr int64_t kDepth =
+    128;  // inputs that it turns at a time: 64 bytes, a cache line, of every row
 
 using NibbleSquares = std::array<std::array<uint32_t, kSpan>, 8>;
 
@@ -144,7 +146,8 @@ void transpose_nibbles(NibbleSquares& words) {
   exchange_nibbles<1>(words, 0x0f0f0f0fu);
 }
 
-// `width` words from `line` on, and of the `lines` - 1 lines of `columns` words after it; the rest is zero.
+// `width` words from `line` on, and of the `lines` - 1 lines of `columns` words after it; the rest
+// is zero.
 void load_lines(const std::byte* line, int64_t columns, int64_t lines, int64_t width,
                 NibbleSquares& squares) {
   for (auto& words : squares) words.fill(0);
@@ -160,14 +163,14 @@ void store_lines(const NibbleSquares& squares, int64_t columns, int64_t lines, i
                 static_cast<size_t>(4 * width));
 }
 
-// qweight [in, out / 8] and the rows of an integer grid [out, in / 2]. One item: kSpan columns of words, that
-// is 8 * kSpan rows, through a piece of each row that stays in the L1 cache.
+// qweight [in, out / 8] and the rows of an integer grid [out, in / 2]. One item: kSpan columns of
+// words, that is 8 * kSpan rows, through a piece of each row that stays in the L1 cache.
 struct AwqPiece {
   std::array<std::array<std::byte, kDepth / 2>, 8 * kSpan> rows;
   NibbleSquares words;
 
-  // Where the words of these eight inputs lie in the piece: nibble j of column c belongs to row 8 c +
-  // kColumnOfNibble[j].
+  // Where the words of these eight inputs lie in the piece: nibble j of column c belongs to row 8 c
+  // + kColumnOfNibble[j].
   std::byte* at(size_t j, size_t c, int64_t i) {
     return rows[8 * c + static_cast<size_t>(kColumnOfNibble[j])].data() + i / 2;
   }
@@ -196,7 +199,8 @@ Tensor awq_to_rows(const TensorView& words) {
       }
     }
     for (int64_t r = 0; r < 8 * width; ++r)
-      std::memcpy(out + (8 * column + r) * stride + first / 2, piece.rows[static_cast<size_t>(r)].data(),
+      std::memcpy(out + (8 * column + r) * stride + first / 2,
+                  piece.rows[static_cast<size_t>(r)].data(),
                   static_cast<size_t>(packed_bytes(depth, 4)));
   });
   return rows;
@@ -224,8 +228,8 @@ Tensor rows_to_awq(const TensorView& rows, int64_t in) {
   return words;
 }
 
-// qweight [in, out / 8] and words of eight inputs [in / 8, out]: squares alone. Calls body(row of words,
-// first column, columns) for all of them, on all threads.
+// qweight [in, out / 8] and words of eight inputs [in / 8, out]: squares alone. Calls body(row of
+// words, first column, columns) for all of them, on all threads.
 template <typename Body>
 void each_awq_square(int64_t rows, int64_t columns, Body body) {
   parallel_ranges(rows, ceil_div(kWordsAtOnce, 8 * columns), [&](int64_t begin, int64_t end) {
@@ -246,7 +250,8 @@ Tensor awq_to_words(const TensorView& words) {
     transpose_nibbles(squares);
     uint32_t* to = out + 8 * (row * columns + column);
     for (int64_t c = 0; c < width; ++c) {
-      for (size_t j = 0; j < 8; ++j) to[8 * c + kColumnOfNibble[j]] = squares[j][static_cast<size_t>(c)];
+      for (size_t j = 0; j < 8; ++j)
+        to[8 * c + kColumnOfNibble[j]] = squares[j][static_cast<size_t>(c)];
     }
   });
   return result;
@@ -261,7 +266,8 @@ Tensor words_to_awq(const TensorView& words) {
     const std::byte* from = words.bytes.data() + 32 * (row * columns + column);
     for (int64_t c = 0; c < width; ++c) {
       for (size_t j = 0; j < 8; ++j)
-        squares[j][static_cast<size_t>(c)] = load<uint32_t>(from + 4 * (8 * c + kColumnOfNibble[j]));
+        squares[j][static_cast<size_t>(c)] =
+            load<uint32_t>(from + 4 * (8 * c + kColumnOfNibble[j]));
     }
     transpose_nibbles(squares);
     store_lines(squares, columns, 8, width, out + 4 * (8 * row * columns + column));
@@ -283,7 +289,8 @@ AwqModule find_awq(const Checkpoint& files, const AwqSettings& settings, const s
   module.out = checked_mul(module.qweight.shape[1], 8, name);
   module.group_size = settings.group_size == -1 ? module.in : settings.group_size;
   if (module.group_size < 1 || module.in % module.group_size != 0) {
-    damaged_awq(fmt::format("group size {} does not divide {} input channels", module.group_size, module.in),
+    damaged_awq(fmt::format("group size {} does not divide {} input channels", module.group_size,
+                            module.in),
                 name);
   }
   const int64_t groups = module.in / module.group_size;
@@ -304,7 +311,8 @@ LoadedWeight awq_weight(const AwqModule& module, Tensor codes) {
     result.owned.push_back(std::move(tensor));
     return result.owned.back().view();
   };
-  IntegerGrid grid{4, module.group_size, own(std::move(codes)), own(transposed(module.scales)), {}, {}};
+  IntegerGrid grid{4, module.group_size, own(std::move(codes)), own(transposed(module.scales)), {},
+                   {}};
   if (!module.symmetric) grid.zeros = own(pack_rows(module.zeros.transpose(), 4));
   result.weight = {module.out, module.in, Orientation::out_in, grid};
   return result;
@@ -347,8 +355,8 @@ class AwqGemm : public PackedFormat {
           module_name,
           {found.out, found.in, Orientation::out_in, "integer-grid", awq_parameters(found), {}},
           {module_name + ".qweight", module_name + ".qzeros", module_name + ".scales"}};
-      module.form.parts =
-          integer_grid_parts(found.out, found.in, 4, found.group_size, found.symmetric, found.scales.dtype);
+      module.form.parts = integer_grid_parts(found.out, found.in, 4, found.group_size,
+                                             found.symmetric, found.scales.dtype);
       result.push_back(std::move(module));
     }
     return result;
@@ -378,7 +386,8 @@ class AwqGemm : public PackedFormat {
   }
   PackedTensors write(const TargetModule& module, const Weight& weight,
                       const Json& /*settings*/) const override {
-    return awq_tensors(module, weight, rows_to_awq(std::get<IntegerGrid>(weight.storage).codes, weight.in));
+    return awq_tensors(module, weight,
+                       rows_to_awq(std::get<IntegerGrid>(weight.storage).codes, weight.in));
   }
   PackedTensors write_words(const TargetModule& module, const Weight& weight,
                             const Json& /*settings*/) const override {
@@ -390,13 +399,16 @@ class AwqGemm : public PackedFormat {
 
 std::optional<std::string> AwqGemm::mismatch(const TargetModule& module) const {
   const WeightForm& form = module.form;
-  if (form.codec != "integer-grid") return "is stored as " + form.codec + ", not on an integer grid";
+  if (form.codec != "integer-grid")
+    return "is stored as " + form.codec + ", not on an integer grid";
   if (form.parameters.at("bits") != 4)
     return fmt::format("has {} bits; AWQ has 4", form.parameters.at("bits"));
   if (module.role != TargetModule::Role::linear)
     return std::string("is an embedding, which AWQ leaves unquantized");
-  if (form.has("group_index")) return std::string("has groups that are not runs of columns (act-order)");
-  if (form.out % 8 != 0) return fmt::format("has {} output channels, which 8 does not divide", form.out);
+  if (form.has("group_index"))
+    return std::string("has groups that are not runs of columns (act-order)");
+  if (form.out % 8 != 0)
+    return fmt::format("has {} output channels, which 8 does not divide", form.out);
   const auto group = static_cast<int64_t>(form.parameters.at("group_size"));
   if (form.in % group != 0)
     return fmt::format("has groups of {}, which do not divide its {} inputs", group, form.in);
@@ -414,11 +426,11 @@ Json AwqGemm::quantization_config(const std::vector<TargetModule>& modules,
     rows = rows && group == module.form.in;
   }
   if (!rows && sizes.size() > 1) {
-    throw Error(
-        ErrorKind::unsupported,
-        fmt::format("awq has one group size for all modules, and {} has {}, {} has {}", sizes.begin()->second,
-                    sizes.begin()->first, sizes.rbegin()->second, sizes.rbegin()->first),
-        {}, "gptq and compressed-tensors hold mixed models");
+    throw Error(ErrorKind::unsupported,
+                fmt::format("awq has one group size for all modules, and {} has {}, {} has {}",
+                            sizes.begin()->second, sizes.begin()->first, sizes.rbegin()->second,
+                            sizes.rbegin()->first),
+                {}, "gptq and compressed-tensors hold mixed models");
   }
   Json config = {{"quant_method", "awq"},
                  {"bits", 4},

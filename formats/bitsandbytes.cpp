@@ -19,11 +19,12 @@ constexpr char kBnbWhere[] = "quantization_config (bitsandbytes)";
 constexpr int64_t kLargestSide = int64_t{1} << 31;
 
 [[noreturn]] void damaged_bnb(const std::string& what, const std::string& module) {
-  throw Error(ErrorKind::failed, what, "bitsandbytes module '" + module + "'", "the checkpoint is damaged");
+  throw Error(ErrorKind::failed, what, "bitsandbytes module '" + module + "'",
+              "the checkpoint is damaged");
 }
 
-// The kind of 4-bit floats, the block size and the nesting stand in every module's quant_state, which loaders
-// believe; thresholds and compute types are about the products.
+// The kind of 4-bit floats, the block size and the nesting stand in every module's quant_state,
+// which loaders believe; thresholds and compute types are about the products.
 constexpr SettingRule kBnbRules[] = {
     {"quant_method", "bitsandbytes"},
     {"load_in_4bit", ""},
@@ -86,7 +87,8 @@ Bnb4 parse_state(const Checkpoint& files, const std::string& tensor, const std::
   return state;
 }
 
-// bitsandbytes ignores the file's table on the GPU and uses its own: another one would be another model.
+// bitsandbytes ignores the file's table on the GPU and uses its own: another one would be another
+// model.
 void check_map(const TensorView& map, const Bnb4& state, const std::string& module) {
   const auto& table = float_table(state.table);
   for (size_t i = 0; i < table.size(); ++i) {
@@ -107,20 +109,23 @@ BnbModule find_int8(const Checkpoint& files, const std::string& name) {
   const TensorView codes = packed_tensor_of(files, name + ".weight", DType::i8, 2);
   module.form = {codes.shape[0], codes.shape[1], Orientation::out_in, "int8-rows", {}, {}};
   module.form.parts = int8_rows_parts(codes.shape[0], codes.shape[1]);
-  module.parts = {{"codes", codes},
-                  {"absmax", packed_tensor(files, name + ".SCB", DType::f32, Shape{codes.shape[0]})}};
+  module.parts = {
+      {"codes", codes},
+      {"absmax", packed_tensor(files, name + ".SCB", DType::f32, Shape{codes.shape[0]})}};
   module.tensors = {name + ".weight", name + ".SCB"};
   if (const auto order = files.find(name + ".weight_format")) {
     if (order->dtype != DType::u8 || order->count() != 1 || order->bytes[0] != std::byte{0}) {
       throw Error(ErrorKind::unsupported, "an int8 layout other than rows", name,
-                  "it was made for one kind of GPU by an old bitsandbytes; save it anew with a current one");
+                  "it was made for one kind of GPU by an old bitsandbytes; save it anew with a "
+                  "current one");
     }
     module.tensors.push_back(name + ".weight_format");
   }
   return module;
 }
 
-BnbModule find_4bit(const Checkpoint& files, const std::string& name, const std::string& state_name) {
+BnbModule find_4bit(const Checkpoint& files, const std::string& name,
+                    const std::string& state_name) {
   const Bnb4 state = parse_state(files, state_name, name);
   const int64_t bytes = ceil_div(checked_mul(state.out, state.in, name), 2);
   BnbModule module;
@@ -136,8 +141,8 @@ BnbModule find_4bit(const Checkpoint& files, const std::string& name, const std:
     damaged_bnb(fmt::format("weight must hold {} bytes", bytes), name);
   const auto shape_of = [&](const char* part) { return module.form.part(part).shape; };
   module.parts["codes"] = {DType::u8, {bytes}, codes->bytes};
-  module.parts["absmax"] =
-      packed_tensor(files, weight + ".absmax", state.nested ? DType::u8 : DType::f32, shape_of("absmax"));
+  module.parts["absmax"] = packed_tensor(files, weight + ".absmax",
+                                         state.nested ? DType::u8 : DType::f32, shape_of("absmax"));
   check_map(packed_tensor(files, weight + ".quant_map", DType::f32, Shape{16}), state, name);
   module.tensors = {weight, weight + ".absmax", weight + ".quant_map", state_name};
   if (!state.nested) return module;
@@ -145,7 +150,8 @@ BnbModule find_4bit(const Checkpoint& files, const std::string& name, const std:
   module.form.parameters["nested_offset"] = state.nested_offset;
   module.parts["nested_absmax"] =
       packed_tensor(files, weight + ".nested_absmax", DType::f32, shape_of("nested_absmax"));
-  module.parts["nested_map"] = packed_tensor(files, weight + ".nested_quant_map", DType::f32, Shape{256});
+  module.parts["nested_map"] =
+      packed_tensor(files, weight + ".nested_quant_map", DType::f32, Shape{256});
   module.tensors.push_back(weight + ".nested_absmax");
   module.tensors.push_back(weight + ".nested_quant_map");
   return module;
@@ -168,8 +174,8 @@ std::string dtype_text(DType type) {
 // The longest text of a double.
 constexpr size_t kLongestOffset = 24;
 
-// As Python's json.dumps writes it, in the order of QuantState.as_dict(). While the offset's digits are not
-// known the text is filled up with spaces, which JSON ignores.
+// As Python's json.dumps writes it, in the order of QuantState.as_dict(). While the offset's digits
+// are not known the text is filled up with spaces, which JSON ignores.
 std::string state_text(const TargetModule& module) {
   const auto& parameters = module.form.parameters;
   const std::string head =
@@ -179,10 +185,12 @@ std::string state_text(const TargetModule& module) {
   if (!module.form.has("nested_absmax")) return head + "}";
   const auto offset = parameters.find("nested_offset");
   std::string digits = offset == parameters.end() ? "" : Json(offset->second).dump();
-  const size_t padding = module.provisional ? kLongestOffset - std::min(digits.size(), kLongestOffset) : 0;
+  const size_t padding =
+      module.provisional ? kLongestOffset - std::min(digits.size(), kLongestOffset) : 0;
   return head +
-         fmt::format(R"(, "nested_blocksize": {}, "nested_dtype": "float32", "nested_offset": {}}})",
-                     parameters.at("nested_block"), digits) +
+         fmt::format(
+             R"(, "nested_blocksize": {}, "nested_dtype": "float32", "nested_offset": {}}})",
+             parameters.at("nested_block"), digits) +
          std::string(padding, ' ');
 }
 
@@ -195,13 +203,16 @@ Tensor bytes_tensor(const std::string& text) {
 class Bitsandbytes : public PackedFormat {
  public:
   std::string name() const override { return "bitsandbytes"; }
-  std::string summary() const override { return "LLM.int8 rows, NF4 and FP4 blocks, nested or not"; }
+  std::string summary() const override {
+    return "LLM.int8 rows, NF4 and FP4 blocks, nested or not";
+  }
   bool matches(const Json& settings) const override {
     const auto flag = [&](const char* key) {
       return json_bool(settings, key, "bitsandbytes settings", false);
     };
     const std::string method = json_string(settings, "quant_method", "bitsandbytes settings", "");
-    return method == "bitsandbytes" || (method.empty() && (flag("load_in_4bit") || flag("load_in_8bit")));
+    return method == "bitsandbytes" ||
+           (method.empty() && (flag("load_in_4bit") || flag("load_in_8bit")));
   }
   void check(const Json& settings) const override {
     check_settings(settings, kBnbRules, kBnbWhere);
@@ -210,12 +221,14 @@ class Bitsandbytes : public PackedFormat {
   }
   std::optional<bool> quantizes(const Json& settings, const std::string& module) const override {
     for (const char* key : {"llm_int8_skip_modules", "modules_to_not_convert"}) {
-      if (json_has(settings, key) && skips_module(settings.at(key), module, kBnbWhere)) return false;
+      if (json_has(settings, key) && skips_module(settings.at(key), module, kBnbWhere))
+        return false;
     }
     return true;
   }
   std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
-    const bool int8 = bnb_flag(settings, "load_in_8bit"), float4 = bnb_flag(settings, "load_in_4bit");
+    const bool int8 = bnb_flag(settings, "load_in_8bit"),
+               float4 = bnb_flag(settings, "load_in_4bit");
     std::vector<PackedModule> result;
     for (const std::string& tensor : files.names()) {
       const size_t state = tensor.find(kState);
@@ -228,9 +241,9 @@ class Bitsandbytes : public PackedFormat {
       BnbModule found = find_bnb(files, module_name);
       const bool is_int8 = found.form.codec == "int8-rows";
       if (is_int8 ? float4 : int8) {
-        damaged_bnb(
-            fmt::format("config.json says {} bits, and the tensors have {}", int8 ? 8 : 4, is_int8 ? 8 : 4),
-            module_name);
+        damaged_bnb(fmt::format("config.json says {} bits, and the tensors have {}", int8 ? 8 : 4,
+                                is_int8 ? 8 : 4),
+                    module_name);
       }
       result.push_back({module_name, std::move(found.form), std::move(found.tensors)});
     }
@@ -246,7 +259,8 @@ class Bitsandbytes : public PackedFormat {
 
   std::optional<std::string> mismatch(const TargetModule& module) const override;
   std::vector<PartSpec> layout(const TargetModule& module) const override;
-  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings) const override;
+  PackedTensors write(const TargetModule& module, const Weight& weight,
+                      const Json& settings) const override;
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;
 };
@@ -259,7 +273,8 @@ std::optional<std::string> Bitsandbytes::mismatch(const TargetModule& module) co
   if (form.codec != "float-blocks")
     return "is stored as " + form.codec + "; bitsandbytes has int8 rows and 4-bit float blocks";
   if (form.orientation != Orientation::out_in)
-    return std::string("has blocks that run over [in, out]; those of bitsandbytes run over [out, in]");
+    return std::string(
+        "has blocks that run over [in, out]; those of bitsandbytes run over [out, in]");
   const auto block = static_cast<int64_t>(form.parameters.at("block_size"));
   if (block < 32 || block > 4096 || !std::has_single_bit(static_cast<uint64_t>(block)))
     return fmt::format("has blocks of {}; bitsandbytes has powers of two from 32 to 4096", block);
@@ -277,9 +292,10 @@ std::vector<PartSpec> Bitsandbytes::layout(const TargetModule& module) const {
             {module.name + ".weight_format", DType::u8, {}}};
   }
   const bool nf4 = form.parameters.at("table") == 0;
-  std::vector<PartSpec> parts = {{weight, DType::u8, {form.part("codes").shape.at(0), 1}},
-                                 {weight + ".absmax", form.part("absmax").dtype, form.part("absmax").shape},
-                                 {weight + ".quant_map", DType::f32, {16}}};
+  std::vector<PartSpec> parts = {
+      {weight, DType::u8, {form.part("codes").shape.at(0), 1}},
+      {weight + ".absmax", form.part("absmax").dtype, form.part("absmax").shape},
+      {weight + ".quant_map", DType::f32, {16}}};
   if (form.has("nested_absmax")) {
     parts.push_back({weight + ".nested_absmax", DType::f32, form.part("nested_absmax").shape});
     parts.push_back({weight + ".nested_quant_map", DType::f32, {256}});
@@ -313,7 +329,8 @@ PackedTensors Bitsandbytes::write(const TargetModule& module, const Weight& weig
     tensors.views[name + ".nested_quant_map"] = blocks.nested_map;
   }
   const bool nf4 = blocks.table == FloatBlocks::Table::nf4;
-  tensors.add(module.name + std::string(kState) + (nf4 ? "nf4" : "fp4"), bytes_tensor(state_text(module)));
+  tensors.add(module.name + std::string(kState) + (nf4 ? "nf4" : "fp4"),
+              bytes_tensor(state_text(module)));
   return tensors;
 }
 
@@ -328,10 +345,10 @@ Json Bitsandbytes::quantization_config(const std::vector<TargetModule>& modules,
                                        const std::vector<TargetModule>& plain) const {
   for (const TargetModule& module : modules) {
     if (bnb_kind(module.form) == bnb_kind(modules.front().form)) continue;
-    throw Error(
-        ErrorKind::unsupported,
-        fmt::format("bitsandbytes has one kind for all modules, and {} is {}, {} is {}", modules.front().name,
-                    bnb_kind(modules.front().form), module.name, bnb_kind(module.form)));
+    throw Error(ErrorKind::unsupported,
+                fmt::format("bitsandbytes has one kind for all modules, and {} is {}, {} is {}",
+                            modules.front().name, bnb_kind(modules.front().form), module.name,
+                            bnb_kind(module.form)));
   }
   const std::string kind = modules.empty() ? "nf4" : bnb_kind(modules.front().form);
   const bool int8 = kind == "int8";
@@ -339,7 +356,8 @@ Json Bitsandbytes::quantization_config(const std::vector<TargetModule>& modules,
   for (const TargetModule& module : plain) skipped.push_back(module.name);
   return {{"_load_in_4bit", !int8},
           {"_load_in_8bit", int8},
-          {"bnb_4bit_compute_dtype", int8 || modules.empty() ? "float32" : dtype_text(modules.front().dtype)},
+          {"bnb_4bit_compute_dtype",
+           int8 || modules.empty() ? "float32" : dtype_text(modules.front().dtype)},
           {"bnb_4bit_quant_storage", "uint8"},
           {"bnb_4bit_quant_type", kind.substr(0, 3) == "nf4" ? "nf4" : "fp4"},
           {"bnb_4bit_use_double_quant", kind.ends_with("nested")},

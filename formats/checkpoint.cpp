@@ -31,11 +31,12 @@ std::vector<std::string> file_names(const Path& folder) {
   return names;
 }
 
-// Takes weight_map out of the index by events: an ordinary tree of ordered keys would search linearly at
-// every insertion.
+// Takes weight_map out of the index by events: an ordinary tree of ordered keys would search
+// linearly at every insertion.
 class IndexEvents : public nlohmann::json_sax<Json> {
  public:
-  IndexEvents(std::map<std::string, std::string>& map, const std::string& where) : map_(map), where_(where) {}
+  IndexEvents(std::map<std::string, std::string>& map, const std::string& where)
+      : map_(map), where_(where) {}
   bool start_object(size_t) override {
     if (depth_ == 1 && key_ == "weight_map") {
       if (found_) bad("weight_map appears twice");
@@ -76,7 +77,8 @@ class IndexEvents : public nlohmann::json_sax<Json> {
 
  private:
   [[noreturn]] void bad(const std::string& what) const {
-    throw Error(ErrorKind::failed, what, where_, "the file is damaged or incomplete; fetch it again");
+    throw Error(ErrorKind::failed, what, where_,
+                "the file is damaged or incomplete; fetch it again");
   }
   bool value() const {
     if (inside_ || depth_ == 0) bad("weight_map must map names to file names");
@@ -123,19 +125,20 @@ bool holds(const std::vector<std::string>& names, std::string_view name) {
 std::string adapter_base(const Path& folder) {
   try {
     const Path file = folder / "adapter_config.json";
-    return json_string(parse_json(read_text(file, 1 << 20), file.string()), "base_model_name_or_path",
-                       file.string(), "");
+    return json_string(parse_json(read_text(file, 1 << 20), file.string()),
+                       "base_model_name_or_path", file.string(), "");
   } catch (const Error&) {
     return {};
   }
 }
 
 void refuse_adapter(const Path& folder, const std::vector<std::string>& names) {
-  for (const char* file : {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"}) {
+  for (const char* file :
+       {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"}) {
     if (!holds(names, file)) continue;
     const std::string base = adapter_base(folder);
-    throw Error(ErrorKind::unsupported, "this is a LoRA adapter (" + std::string(file) + "), not a model",
-                folder.string(),
+    throw Error(ErrorKind::unsupported,
+                "this is a LoRA adapter (" + std::string(file) + "), not a model", folder.string(),
                 "merge it into its base model" + (base.empty() ? "" : " " + base) +
                     " (peft: merge_and_unload, save_pretrained) and give that folder");
   }
@@ -143,13 +146,15 @@ void refuse_adapter(const Path& folder, const std::vector<std::string>& names) {
 
 }  // namespace
 
-std::map<std::string, std::string> parse_shard_index(std::string_view text, const std::string& where) {
+std::map<std::string, std::string> parse_shard_index(std::string_view text,
+                                                     const std::string& where) {
   if (text.find('\0') != std::string_view::npos)
     throw Error(ErrorKind::failed, "not valid JSON: a NUL byte", where);
   std::map<std::string, std::string> map;
   IndexEvents events(map, where);
   Json::sax_parse(text.begin(), text.end(), &events);
-  if (!events.found()) throw Error(ErrorKind::failed, "no weight_map", where, "the index is damaged");
+  if (!events.found())
+    throw Error(ErrorKind::failed, "no weight_map", where, "the index is damaged");
   for (const auto& [tensor, file] : map) check_shard_name(file, where);
   return map;
 }
@@ -187,8 +192,8 @@ void refuse_folder(const Path& folder) {
   for (const Other& other : kOthers) {
     for (const auto& name : names) {
       if (starts_with(name, other.prefix) && ends_with(name, other.suffix)) {
-        throw Error(ErrorKind::unsupported, std::string(other.what) + " (" + name + ")", folder.string(),
-                    std::string(other.advice));
+        throw Error(ErrorKind::unsupported, std::string(other.what) + " (" + name + ")",
+                    folder.string(), std::string(other.advice));
       }
     }
   }
@@ -208,8 +213,9 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
   const bool single = fs::exists(folder / kSingle, ignored);
   if (!single && !fs::exists(folder / kIndex, ignored)) refuse_folder(folder);
   if (!fs::exists(folder / "config.json", ignored)) {
-    throw Error(ErrorKind::not_found, "no config.json", folder.string(),
-                "without it the weights cannot be understood; fetch it from where the model came from");
+    throw Error(
+        ErrorKind::not_found, "no config.json", folder.string(),
+        "without it the weights cannot be understood; fetch it from where the model came from");
   }
   auto checkpoint = std::make_shared<Checkpoint>();
   checkpoint->folder_ = folder;
@@ -242,7 +248,8 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
     const auto& tensors = checkpoint->files_.back().header().tensors;
     for (size_t entry = 0; entry < tensors.size(); ++entry) {
       const std::string& name = tensors[entry].name;
-      if (!checkpoint->index_.emplace(name, std::make_pair(checkpoint->files_.size() - 1, entry)).second) {
+      if (!checkpoint->index_.emplace(name, std::make_pair(checkpoint->files_.size() - 1, entry))
+               .second) {
         throw Error(ErrorKind::failed, "tensor '" + name + "' is in two shards", folder.string(),
                     "the checkpoint is damaged");
       }
@@ -253,8 +260,9 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
   return checkpoint;
 }
 
-// Loaders read the shards and believe what they hold, not the index: an entry that no shard has is left over
-// from something that was taken out. Whether the model needs it is for check_model() to say.
+// Loaders read the shards and believe what they hold, not the index: an entry that no shard has is
+// left over from something that was taken out. Whether the model needs it is for check_model() to
+// say.
 void Checkpoint::note_stale_entries(const std::map<std::string, std::string>& listed) {
   std::vector<std::string> stale;
   for (const auto& [tensor, file] : listed) {
@@ -273,15 +281,17 @@ void Checkpoint::note_extra_shards(const std::set<std::string>& shards) {
       extra.push_back(name);
   }
   if (extra.empty()) return;
-  notes_.push_back("the index does not name " + extra.front() +
-                   (extra.size() > 1 ? " and " + std::to_string(extra.size() - 1) + " more files" : "") +
-                   ": left out, as transformers does");
+  notes_.push_back(
+      "the index does not name " + extra.front() +
+      (extra.size() > 1 ? " and " + std::to_string(extra.size() - 1) + " more files" : "") +
+      ": left out, as transformers does");
 }
 
 std::string named_tensors(const std::vector<std::string>& names) {
   constexpr size_t kNamed = 3;
   std::string text = names.size() == 1 ? "a tensor (" : std::to_string(names.size()) + " tensors (";
-  for (size_t i = 0; i < std::min(names.size(), kNamed); ++i) text += (i == 0 ? "" : ", ") + names[i];
+  for (size_t i = 0; i < std::min(names.size(), kNamed); ++i)
+    text += (i == 0 ? "" : ", ") + names[i];
   return text + (names.size() > kNamed ? ", ...)" : ")");
 }
 

@@ -18,9 +18,10 @@
 
 namespace qwb {
 
-// The index of a sharded checkpoint: tensor name -> file name. Throws `failed` for damage and for file names
-// that leave the folder.
-std::map<std::string, std::string> parse_shard_index(std::string_view text, const std::string& where);
+// The index of a sharded checkpoint: tensor name -> file name. Throws `failed` for damage and for
+// file names that leave the folder.
+std::map<std::string, std::string> parse_shard_index(std::string_view text,
+                                                     const std::string& where);
 
 // A file that a model was read from.
 struct SourceFile {
@@ -34,32 +35,34 @@ SourceFile source_file(const Path& path);
 class ModelSource : public TensorSource {
  public:
   virtual int64_t weight_bytes() const = 0;  // of the safetensors files
-  // XXH3-128 (hex) of what the model is, independent of path and packaging. Reads everything, unless
-  // `memo_folder` remembers it.
+  // XXH3-128 (hex) of what the model is, independent of path and packaging. Reads everything,
+  // unless `memo_folder` remembers it.
   virtual std::string content_hash(const Path& memo_folder = {}) const = 0;
-  // File name -> text of the companion files (tokenizer.json, ...) if the format holds them inside; null if
-  // they lie beside the weights.
+  // File name -> text of the companion files (tokenizer.json, ...) if the format holds them inside;
+  // null if they lie beside the weights.
   virtual const std::map<std::string, std::string>* companions() const { return nullptr; }
   // What was left out of the files or set right while they were read, a sentence each.
   virtual std::vector<std::string> notes() const { return {}; }
 };
 
-// The hash that `compute` gives, or what the memo folder (if any) remembers of it for the model at `path`;
-// `files`: its files, looked at before they were opened.
-// From now on hashes are looked up in memos, but none is written: for a --dry-run, which leaves nothing
-// behind.
+// The hash that `compute` gives, or what the memo folder (if any) remembers of it for the model at
+// `path`; `files`: its files, looked at before they were opened.
+// From now on hashes are looked up in memos, but none is written: for a --dry-run, which leaves
+// nothing behind.
 void keep_no_memos();
 
-std::string remembered_hash(const Path& memo_folder, const Path& path, const std::vector<SourceFile>& files,
+std::string remembered_hash(const Path& memo_folder, const Path& path,
+                            const std::vector<SourceFile>& files,
                             const std::function<std::string()>& compute);
 // XXH3-128 (hex) of a tensor's bytes, read in pieces whose pages are given back.
 std::string tensor_digest(const TensorSource& source, const TensorView& view);
 
 class Checkpoint : public ModelSource {
  public:
-  // Maps the files and checks their headers; reads no tensor. An index may name tensors that no shard has and
-  // leave shards unnamed: notes() tells. Throws not_found (no such folder, no config.json, a missing shard),
-  // unsupported (weights in another format, by name) or `failed` (damage).
+  // Maps the files and checks their headers; reads no tensor. An index may name tensors that no
+  // shard has and leave shards unnamed: notes() tells. Throws not_found (no such folder, no
+  // config.json, a missing shard), unsupported (weights in another format, by name) or `failed`
+  // (damage).
   static std::shared_ptr<const Checkpoint> open(const Path& folder);
 
   std::optional<TensorView> find(const std::string& name) const override;
@@ -73,10 +76,10 @@ class Checkpoint : public ModelSource {
   std::vector<std::string> notes() const override { return notes_; }
   const std::vector<SafetensorsFile>& files() const { return files_; }
 
-  // XXH3-128 (hex) of what the model is: config.json's meaning and every tensor's name, type, shape and
-  // bytes. Independent of sharding, file names, path and header order. Reads everything; with a memo folder
-  // the answer is kept there and reused while the files are provably the same (size, inode and times
-  // unchanged, and last changed well before the memo was written).
+  // XXH3-128 (hex) of what the model is: config.json's meaning and every tensor's name, type, shape
+  // and bytes. Independent of sharding, file names, path and header order. Reads everything; with a
+  // memo folder the answer is kept there and reused while the files are provably the same (size,
+  // inode and times unchanged, and last changed well before the memo was written).
   std::string content_hash(const Path& memo_folder = {}) const override;
 
  private:
@@ -95,8 +98,9 @@ class Checkpoint : public ModelSource {
 // "a tensor (x)", "5 tensors (x, y, z, ...)".
 std::string named_tensors(const std::vector<std::string>& names);
 
-// Files beside the weights that an artifact and every converted folder take over unchanged (tokenizer, chat
-// templates, also those of additional_chat_templates/, generation settings, licences), sorted names.
+// Files beside the weights that an artifact and every converted folder take over unchanged
+// (tokenizer, chat templates, also those of additional_chat_templates/, generation settings,
+// licences), sorted names.
 std::vector<std::string> companion_files(const Path& folder);
 // Those of them that are about rights: LICENSE, NOTICE, USE_POLICY and the like.
 std::vector<std::string> legal_files(const Path& folder);

@@ -30,7 +30,8 @@ constexpr std::array kSidePrefixes = {"tokenizer", "chat_template", "sentencepie
 constexpr std::array kLegalWords = {"license", "licence",   "notice",      "use_policy",
                                     "copying", "copyright", "attribution", "terms_of_use"};
 constexpr std::array kLegalEndings = {"", ".txt", ".md", ".rst", ".pdf", ".html", ".rtf"};
-constexpr std::array kWeightEndings = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5"};
+constexpr std::array kWeightEndings = {".safetensors", ".bin",  ".pt", ".pth",
+                                       ".gguf",        ".onnx", ".h5"};
 
 std::string lower_case(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
@@ -40,14 +41,16 @@ std::string lower_case(std::string text) {
 
 bool is_legal(const std::string& name) {
   const std::string lower = lower_case(name);
-  const bool named = std::any_of(kLegalWords.begin(), kLegalWords.end(),
-                                 [&](const char* word) { return lower.find(word) != std::string::npos; });
+  const bool named = std::any_of(kLegalWords.begin(), kLegalWords.end(), [&](const char* word) {
+    return lower.find(word) != std::string::npos;
+  });
   // "LICENSE-MODEL" and "Llama3.1_LICENSE" have no ending that counts as one.
   const size_t dot = lower.rfind('.');
   const std::string ending = dot == std::string::npos ? "" : lower.substr(dot);
-  const bool text = std::find(kLegalEndings.begin(), kLegalEndings.end(), ending) != kLegalEndings.end() ||
-                    std::any_of(kLegalWords.begin(), kLegalWords.end(),
-                                [&](const char* word) { return ending.find(word) != std::string::npos; });
+  const bool text =
+      std::find(kLegalEndings.begin(), kLegalEndings.end(), ending) != kLegalEndings.end() ||
+      std::any_of(kLegalWords.begin(), kLegalWords.end(),
+                  [&](const char* word) { return ending.find(word) != std::string::npos; });
   return named && text;
 }
 
@@ -56,7 +59,8 @@ bool is_side_file(const std::string& name) {
   const auto ends = [&](const char* ending) { return name.ends_with(ending); };
   if (std::any_of(kWeightEndings.begin(), kWeightEndings.end(), ends)) return false;
   return std::find(kSideFiles.begin(), kSideFiles.end(), name) != kSideFiles.end() ||
-         std::any_of(kSidePrefixes.begin(), kSidePrefixes.end(), starts) || name.ends_with(".tiktoken");
+         std::any_of(kSidePrefixes.begin(), kSidePrefixes.end(), starts) ||
+         name.ends_with(".tiktoken");
 }
 
 template <typename Wanted>
@@ -84,7 +88,8 @@ std::vector<std::string> legal_files(const Path& folder) {
 std::vector<std::string> companion_files(const Path& folder) {
   std::vector<std::string> names;
   add_files(
-      folder, "", [](const std::string& name) { return is_side_file(name) || is_legal(name); }, names);
+      folder, "", [](const std::string& name) { return is_side_file(name) || is_legal(name); },
+      names);
   std::error_code ignored;
   if (fs::is_directory(folder / kTemplates, ignored)) {
     add_files(

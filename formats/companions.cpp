@@ -51,7 +51,8 @@ std::optional<std::string> companion_text(const OpenModel& open, const std::stri
 
 std::string companion_hash(const OpenModel& open) {
   Hasher hasher;
-  for (const auto& [name, text] : companion_texts(open)) hasher.field(name).field(hash_hex(as_bytes(text)));
+  for (const auto& [name, text] : companion_texts(open))
+    hasher.field(name).field(hash_hex(as_bytes(text)));
   return hasher.hex();
 }
 
@@ -61,7 +62,8 @@ Tokenizer open_tokenizer(const OpenModel& open) {
   const auto json = inner->find("tokenizer.json");
   if (json == inner->end())
     throw Error(ErrorKind::not_found, "the file has no tokenizer", open.folder.string());
-  return Tokenizer::from_json(json->second, inner->at("tokenizer_config.json"), open.folder.string());
+  return Tokenizer::from_json(json->second, inner->at("tokenizer_config.json"),
+                              open.folder.string());
 }
 
 ChatTemplate open_chat_template(const OpenModel& open) {

@@ -1,4 +1,5 @@
-// What lies beside a model's weights, or inside its file: tokenizer, chat template, generation settings.
+// What lies beside a model's weights, or inside its file: tokenizer, chat template, generation
+// settings.
 #pragma once
 
 #include <map>

@@ -55,7 +55,8 @@ void read_block(const Json& weights, CompressedScheme& scheme) {
   if (!json_has(weights, "block_structure")) return;
   const Json& block = weights.at("block_structure");
   const auto is_size = [](const Json& size) {
-    return size.is_number_unsigned() && size.get<uint64_t>() >= 1 && size.get<uint64_t>() <= kLargestBlock;
+    return size.is_number_unsigned() && size.get<uint64_t>() >= 1 &&
+           size.get<uint64_t>() <= kLargestBlock;
   };
   if (!block.is_array() || block.size() != 2 || !is_size(block[0]) || !is_size(block[1]))
     throw Error(ErrorKind::failed, "block_structure must be two sizes", kCompressedWhere);
@@ -69,7 +70,8 @@ std::vector<std::string> name_list(const Json& settings, const char* key) {
   const Json& list = settings.at(key);
   const auto is_text = [](const Json& entry) { return entry.is_string(); };
   if (!list.is_array() || !std::all_of(list.begin(), list.end(), is_text))
-    throw Error(ErrorKind::failed, std::string("'") + key + "' must be a list of names", kCompressedWhere);
+    throw Error(ErrorKind::failed, std::string("'") + key + "' must be a list of names",
+                kCompressedWhere);
   for (const Json& entry : list) names.push_back(entry.get<std::string>());
   return names;
 }
@@ -77,7 +79,8 @@ std::vector<std::string> name_list(const Json& settings, const char* key) {
 void add_scheme(const std::string& name, const Json& group, CompressedSettings& settings) {
   const std::string where = std::string(kCompressedWhere) + ": " + name;
   check_settings(group, kSchemeRules, where);
-  settings.quantizes_activations = settings.quantizes_activations || json_has(group, "input_activations");
+  settings.quantizes_activations =
+      settings.quantizes_activations || json_has(group, "input_activations");
   if (!json_has(group, "weights")) return;
   const Json& weights = group.at("weights");
   check_settings(weights, kWeightRules, where + ": weights");
@@ -99,18 +102,19 @@ void refuse_beside_weights(const Json& settings) {
   if (json_has(settings, "transform_config") && !is_unset(settings.at("transform_config"))) {
     const Json& transforms = settings.at("transform_config");
     if (!json_has(transforms, "config_groups") || !is_unset(transforms.at("config_groups"))) {
-      throw Error(
-          ErrorKind::unsupported,
-          "transform_config: the inputs of modules are transformed at run time, which this build does not do",
-          kCompressedWhere, "take a model without transforms, or the original");
+      throw Error(ErrorKind::unsupported,
+                  "transform_config: the inputs of modules are transformed at run time, which this "
+                  "build does not do",
+                  kCompressedWhere, "take a model without transforms, or the original");
     }
   }
   if (!json_has(settings, "sparsity_config") || is_unset(settings.at("sparsity_config"))) return;
   const std::string format =
       json_string(settings.at("sparsity_config"), "format", kCompressedWhere, "of no known format");
   if (format != "dense")
-    throw Error(ErrorKind::unsupported, "sparsity_config: weights are stored sparse (" + format + ")",
-                kCompressedWhere, "take a model that is stored dense");
+    throw Error(ErrorKind::unsupported,
+                "sparsity_config: weights are stored sparse (" + format + ")", kCompressedWhere,
+                "take a model that is stored dense");
 }
 
 bool targets_module(const std::string& target, const std::string& module) {
@@ -132,19 +136,21 @@ const CompressedScheme& CompressedSettings::scheme(const std::string& module) co
     }
     return nullptr;
   };
-  if (const auto* named = with([&](const std::string& target) { return target == module; })) return *named;
+  if (const auto* named = with([&](const std::string& target) { return target == module; }))
+    return *named;
   if (const auto* matched = with([&](const std::string& target) {
         return target.starts_with("re:") && targets_module(target, module);
       }))
     return *matched;
-  if (const auto* classes =
-          with([](const std::string& target) { return target == "Linear" || target == "LinearBase"; }))
+  if (const auto* classes = with(
+          [](const std::string& target) { return target == "Linear" || target == "LinearBase"; }))
     return *classes;
-  if (const auto* embeddings = with([&](const std::string& target) { return target == "Embedding"; });
+  if (const auto* embeddings =
+          with([&](const std::string& target) { return target == "Embedding"; });
       embeddings != nullptr && module.find("embed") != std::string::npos)
     return *embeddings;
-  throw Error(ErrorKind::failed, "is quantized, and no group of the quantization_config means it", module,
-              "config.json does not belong to these tensors");
+  throw Error(ErrorKind::failed, "is quantized, and no group of the quantization_config means it",
+              module, "config.json does not belong to these tensors");
 }
 
 CompressedSettings compressed_settings(const Json& settings) {
@@ -161,7 +167,8 @@ CompressedSettings compressed_settings(const Json& settings) {
     }
     add_scheme(name, group, result);
   }
-  if (result.schemes.empty()) throw Error(ErrorKind::unsupported, "no group with weights", kCompressedWhere);
+  if (result.schemes.empty())
+    throw Error(ErrorKind::unsupported, "no group with weights", kCompressedWhere);
   result.ignored = name_list(settings, "ignore");
   return result;
 }
@@ -182,9 +189,10 @@ CompressedReader::CompressedReader(const Checkpoint& files, const CompressedSett
 }
 
 PackedModule CompressedReader::module() const {
-  PackedModule module{name_, {out_, in_, Orientation::out_in, "integer-grid", parameters(), {}}, {}};
-  module.form.parts =
-      integer_grid_parts(out_, in_, bits_, group_size_, zeros_.codes.empty(), scales_.dtype, scattered_);
+  PackedModule module{
+      name_, {out_, in_, Orientation::out_in, "integer-grid", parameters(), {}}, {}};
+  module.form.parts = integer_grid_parts(out_, in_, bits_, group_size_, zeros_.codes.empty(),
+                                         scales_.dtype, scattered_);
   for (const char* part : {".weight_packed", ".weight_shape", ".weight_scale", ".weight_zero_point",
                            ".weight_g_idx", ".input_scale", ".input_zero_point"}) {
     if (files_.find(name_ + part)) module.tensors.push_back(name_ + part);
@@ -235,9 +243,9 @@ void CompressedReader::find_packed() {
     damaged_ct("weight_shape does not fit weight_packed", name_);
   const bool dense = ceil_div(in_ * scheme_.bits, 32) == codes_.shape[1];
   if (!dense && old_width(scheme_.bits) != codes_.shape[1]) {
-    damaged_ct(fmt::format(
-                   "weight_packed has {} words a row, and {} inputs of {} bits, as config.json says, need {}",
-                   codes_.shape[1], in_, scheme_.bits, ceil_div(in_ * scheme_.bits, 32)),
+    damaged_ct(fmt::format("weight_packed has {} words a row, and {} inputs of {} bits, as "
+                           "config.json says, need {}",
+                           codes_.shape[1], in_, scheme_.bits, ceil_div(in_ * scheme_.bits, 32)),
                name_);
   }
   bits_ = static_cast<int>(scheme_.bits);
@@ -266,20 +274,23 @@ void CompressedReader::find_scales() {
   } else {
     damaged_ct("weight_scale has the shape " + shape_text(shape), name_);
   }
-  const bool blocked = scheme_.strategy == "block" || (scheme_.strategy.empty() && scheme_.block_columns > 0);
+  const bool blocked =
+      scheme_.strategy == "block" || (scheme_.strategy.empty() && scheme_.block_columns > 0);
   const bool by_row = scheme_.strategy == "tensor" || scheme_.strategy == "channel";
   const int64_t told = by_row ? 0 : blocked ? scheme_.block_columns : scheme_.group_size;
   group_size_ = told < 1 ? in_ : std::min(told, in_);
   if (ceil_div(in_, group_size_) != groups_) {
-    damaged_ct(fmt::format("config.json says groups of {}, and weight_scale has {} groups over {} inputs",
-                           group_size_, groups_, in_),
-               name_);
+    damaged_ct(
+        fmt::format("config.json says groups of {}, and weight_scale has {} groups over {} inputs",
+                    group_size_, groups_, in_),
+        name_);
   }
 }
 
 bool CompressedReader::is_blocked(const Shape& shape) const {
   return scheme_.block_rows > 0 && scheme_.block_columns > 0 &&
-         shape[0] == ceil_div(out_, scheme_.block_rows) && shape[1] == ceil_div(in_, scheme_.block_columns);
+         shape[0] == ceil_div(out_, scheme_.block_rows) &&
+         shape[1] == ceil_div(in_, scheme_.block_columns);
 }
 
 int64_t CompressedReader::scale_row(int64_t o) const {
@@ -305,7 +316,8 @@ void CompressedReader::find_zeros() {
     for (int64_t o = 0; o < out_; ++o) {
       for (int64_t g = 0; g < groups_; ++g) {
         const int zero =
-            static_cast<int8_t>(bytes.bytes[static_cast<size_t>(scale_row(o) * groups_ + g)]) + middle;
+            static_cast<int8_t>(bytes.bytes[static_cast<size_t>(scale_row(o) * groups_ + g)]) +
+            middle;
         if (zero < 0 || zero >= 2 * middle) damaged_ct("a zero point is out of range", name_);
         zeros.at(o, g) = static_cast<uint8_t>(zero);
       }
@@ -313,7 +325,8 @@ void CompressedReader::find_zeros() {
   }
   if (zeros.all(static_cast<uint8_t>(middle))) return;
   if (scheme_.symmetric)
-    damaged_ct("config.json says symmetric, and the zero points are not in the middle of the grid", name_);
+    damaged_ct("config.json says symmetric, and the zero points are not in the middle of the grid",
+               name_);
   zeros_ = std::move(zeros);
 }
 
@@ -333,7 +346,8 @@ CodeMatrix CompressedReader::unpack_old(const TensorView& words, int64_t columns
   const int64_t per_word = 32 / bits_;
   for (int64_t r = 0; r < codes.rows; ++r) {
     for (int64_t c = 0; c < columns; ++c) {
-      const auto word = load<uint32_t>(words.bytes.data() + 4 * (r * words.shape[1] + c / per_word));
+      const auto word =
+          load<uint32_t>(words.bytes.data() + 4 * (r * words.shape[1] + c / per_word));
       codes.at(r, c) = static_cast<uint8_t>(word >> (c % per_word * bits_) & ((1u << bits_) - 1));
     }
   }
@@ -353,7 +367,8 @@ Tensor CompressedReader::packed_bytes_of() const {
     std::vector<uint8_t> line(static_cast<size_t>(in_));
     for (int64_t o = begin; o < end; ++o) {
       for (int64_t i = 0; i < in_; ++i) {
-        const int code = static_cast<int8_t>(codes_.bytes[static_cast<size_t>(o * in_ + i)]) + middle;
+        const int code =
+            static_cast<int8_t>(codes_.bytes[static_cast<size_t>(o * in_ + i)]) + middle;
         if (code < 0 || code >= 2 * middle) damaged_ct("a code is out of range", name_);
         line[static_cast<size_t>(i)] = static_cast<uint8_t>(code);
       }

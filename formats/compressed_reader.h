@@ -33,16 +33,18 @@ struct CompressedSettings {
   bool quantizes_activations = false;
 
   bool ignores(const std::string& module) const;
-  // The scheme of a module: exact names come before patterns ("re:..."), these before classes ("Linear").
-  // Throws `failed` if there is none.
+  // The scheme of a module: exact names come before patterns ("re:..."), these before classes
+  // ("Linear"). Throws `failed` if there is none.
   const CompressedScheme& scheme(const std::string& module) const;
 };
 
-// Throws unsupported for other formats and types than integers, and for what would change the results beside
-// the weights (transforms, a quantized KV cache, sparsity); `failed` for settings that say nothing.
+// Throws unsupported for other formats and types than integers, and for what would change the
+// results beside the weights (transforms, a quantized KV cache, sparsity); `failed` for settings
+// that say nothing.
 CompressedSettings compressed_settings(const Json& settings);
 
-// One module: its tensors, found and checked against each other. Throws `failed`, naming the module.
+// One module: its tensors, found and checked against each other. Throws `failed`, naming the
+// module.
 class CompressedReader {
  public:
   CompressedReader(const Checkpoint& files, const CompressedSettings& settings, std::string name);

@@ -16,13 +16,16 @@ class CompressedTensors : public PackedFormat {
  public:
   explicit CompressedTensors(CompressedLayout layout) : layout_(layout) {}
   bool packed() const { return layout_ == CompressedLayout::packed; }
-  std::string name() const override { return packed() ? "compressed-tensors" : "compressed-tensors-int"; }
+  std::string name() const override {
+    return packed() ? "compressed-tensors" : "compressed-tensors-int";
+  }
   std::string summary() const override {
     return packed() ? "compressed-tensors, pack-quantized: 2 to 8 bits"
                     : "compressed-tensors, int-quantized: a signed byte for each code";
   }
   bool matches(const Json& settings) const override {
-    return packed() && json_string(settings, "quant_method", "settings", "") == "compressed-tensors";
+    return packed() &&
+           json_string(settings, "quant_method", "settings", "") == "compressed-tensors";
   }
   void check(const Json& settings) const override { compressed_settings(settings); }
   std::optional<bool> quantizes(const Json& settings, const std::string& module) const override {
@@ -31,7 +34,8 @@ class CompressedTensors : public PackedFormat {
   std::vector<std::string> notes(const Json& settings) const override {
     if (!compressed_settings(settings).quantizes_activations) return {};
     return {
-        "config.json quantizes activations too (input_activations): here the weights alone are quantized"};
+        "config.json quantizes activations too (input_activations): here the weights alone are "
+        "quantized"};
   }
   std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
     const CompressedSettings known = compressed_settings(settings);
@@ -51,7 +55,8 @@ class CompressedTensors : public PackedFormat {
 
   std::optional<std::string> mismatch(const TargetModule& module) const override;
   std::vector<PartSpec> layout(const TargetModule& module) const override;
-  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings) const override;
+  PackedTensors write(const TargetModule& module, const Weight& weight,
+                      const Json& settings) const override;
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;
 
@@ -61,11 +66,13 @@ class CompressedTensors : public PackedFormat {
 
 std::optional<std::string> CompressedTensors::mismatch(const TargetModule& module) const {
   const WeightForm& form = module.form;
-  if (form.codec != "integer-grid") return "is stored as " + form.codec + ", not on an integer grid";
+  if (form.codec != "integer-grid")
+    return "is stored as " + form.codec + ", not on an integer grid";
   if (module.role == TargetModule::Role::embedding)
     return std::string("is the token embedding, which stays unquantized here");
   if (module.plain == Orientation::in_out)
-    return std::string("is a Conv1D, and compressed-tensors loads no module but Linear and Embedding");
+    return std::string(
+        "is a Conv1D, and compressed-tensors loads no module but Linear and Embedding");
   if (form.has("group_index"))
     return std::string(
         "has groups that are not runs of columns, which compressed-tensors 0.20 no longer loads");
@@ -86,7 +93,8 @@ std::vector<PartSpec> CompressedTensors::layout(const TargetModule& module) cons
     parts.push_back({weight + "_packed", DType::i32, {form.out, ceil_div(form.in * bits, 32)}});
     parts.push_back({weight + "_shape", DType::i64, {2}});
     if (form.has("zeros"))
-      parts.push_back({weight + "_zero_point", DType::i32, {ceil_div(form.out * bits, 32), groups}});
+      parts.push_back(
+          {weight + "_zero_point", DType::i32, {ceil_div(form.out * bits, 32), groups}});
   } else {
     parts.push_back({weight, DType::i8, {form.out, form.in}});
     if (form.has("zeros")) parts.push_back({weight + "_zero_point", DType::i8, {form.out, groups}});
@@ -102,7 +110,8 @@ Tensor signed_bytes(const TensorView& rows, int64_t columns, int bits) {
     for (int64_t o = begin; o < end; ++o) {
       auto* line = bytes.data<uint8_t>() + o * columns;
       unpack_codes(rows.bytes.data() + o * stride, columns, bits, line);
-      for (int64_t i = 0; i < columns; ++i) line[i] = static_cast<uint8_t>(line[i] - (1 << (bits - 1)));
+      for (int64_t i = 0; i < columns; ++i)
+        line[i] = static_cast<uint8_t>(line[i] - (1 << (bits - 1)));
     }
   });
   return bytes;
@@ -136,7 +145,8 @@ PackedTensors CompressedTensors::write(const TargetModule& module, const Weight&
   shape.data<int64_t>()[1] = weight.in;
   tensors.add(name + "_shape", std::move(shape));
   if (!grid.zeros.empty()) {
-    const Tensor rows = pack_words(grid_zeros(grid, weight.out).transpose(), grid.bits);  // [groups, words]
+    const Tensor rows =
+        pack_words(grid_zeros(grid, weight.out).transpose(), grid.bits);  // [groups, words]
     tensors.add(name + "_zero_point", transposed(rows.view()));
   }
   return tensors;

@@ -1,5 +1,5 @@
-// Checkpoints of compressed-tensors (llm-compressor, vLLM): pack-quantized, int-quantized and naive int8.
-// Byte-exact page: formats/compressed_tensors.md.
+// Checkpoints of compressed-tensors (llm-compressor, vLLM): pack-quantized, int-quantized and naive
+// int8. Byte-exact page: formats/compressed_tensors.md.
 #pragma once
 
 #include <memory>

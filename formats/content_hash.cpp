@@ -15,12 +15,13 @@ namespace {
 
 constexpr size_t kHashPiece = size_t{16} << 20;
 constexpr int64_t kMemoVersion = 1;  // raised when the hash is computed differently
-// File systems keep times in ticks (FAT: 2 s): a file changed in the tick of the memo could keep its times.
+// File systems keep times in ticks (FAT: 2 s): a file changed in the tick of the memo could keep
+// its times.
 constexpr int64_t kSettled = 2'000'000'000;
 
 // Keys of config.json that say where a model came from, not what it computes.
-constexpr std::array<const char*, 4> kProvenance = {"_name_or_path", "transformers_version", "_commit_hash",
-                                                    "_attn_implementation_autoset"};
+constexpr std::array<const char*, 4> kProvenance = {"_name_or_path", "transformers_version",
+                                                    "_commit_hash", "_attn_implementation_autoset"};
 
 Json files_json(const std::vector<SourceFile>& files) {
   Json list = Json::array();
@@ -37,11 +38,12 @@ Json files_json(const std::vector<SourceFile>& files) {
 Path memo_path(const Path& memo_folder, const Path& folder) {
   std::error_code error;
   const Path absolute = fs::weakly_canonical(folder, error);
-  return memo_folder / (hash_hex(as_bytes((error ? fs::absolute(folder) : absolute).string())) + ".json");
+  return memo_folder /
+         (hash_hex(as_bytes((error ? fs::absolute(folder) : absolute).string())) + ".json");
 }
 
-// The remembered hash if the files are as they were; empty if there is none, it cannot be trusted or it is
-// damaged.
+// The remembered hash if the files are as they were; empty if there is none, it cannot be trusted
+// or it is damaged.
 std::string recall(const Path& memo, const std::vector<SourceFile>& files) {
   std::error_code ignored;
   if (!fs::exists(memo, ignored)) return {};
@@ -49,9 +51,11 @@ std::string recall(const Path& memo, const std::vector<SourceFile>& files) {
     const Json json = parse_json(read_text(memo, 1 << 26), memo.string());
     std::string hash = json_string(json, "hash", memo.string());
     const int64_t written = json_int(json, "written_ns", memo.string());
-    if (json_int(json, "version", memo.string()) != kMemoVersion || json.at("files") != files_json(files))
+    if (json_int(json, "version", memo.string()) != kMemoVersion ||
+        json.at("files") != files_json(files))
       return {};
-    if (json_string(json, "sum", memo.string()) != hash_hex(as_bytes(hash + json.at("files").dump())))
+    if (json_string(json, "sum", memo.string()) !=
+        hash_hex(as_bytes(hash + json.at("files").dump())))
       return {};
     for (const SourceFile& file : files) {
       if (file.state.latest_ns() > written - kSettled) return {};
@@ -77,7 +81,8 @@ void remember(const Path& memo, const std::vector<SourceFile>& files, const std:
                        {"files", list},
                        {"sum", hash_hex(as_bytes(hash + list.dump()))}};
     write_file_atomically(memo, as_bytes(json_text(json)));
-  } catch (const std::exception&) {  // a memo is a courtesy: a read-only or full cache must not stop the work
+  } catch (const std::exception&) {  // a memo is a courtesy: a read-only or full cache must not
+                                     // stop the work
     return;
   }
 }
@@ -103,7 +108,8 @@ void keep_no_memos() {
   g_memos_are_kept = false;
 }
 
-std::string remembered_hash(const Path& memo_folder, const Path& path, const std::vector<SourceFile>& files,
+std::string remembered_hash(const Path& memo_folder, const Path& path,
+                            const std::vector<SourceFile>& files,
                             const std::function<std::string()>& compute) {
   if (memo_folder.empty()) return compute();
   const Path memo = memo_path(memo_folder, path);
@@ -131,7 +137,10 @@ std::string Checkpoint::compute_hash() const {
   hasher.field("qwb-model-1").field(json_canonical(meaning));
   for (size_t i = 0; i < tensors.size(); ++i) {
     const TensorView view = *find(tensors[i]);
-    hasher.field(tensors[i]).field(dtype_name(view.dtype)).field(shape_text(view.shape)).field(digests[i]);
+    hasher.field(tensors[i])
+        .field(dtype_name(view.dtype))
+        .field(shape_text(view.shape))
+        .field(digests[i]);
   }
   return hasher.hex();
 }

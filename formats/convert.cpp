@@ -81,8 +81,8 @@ void Conversion::find_modules() {
       const TensorView view = *tensors.find(name + ".weight");
       if (view.shape.size() != 2) throw Error(ErrorKind::failed, "is no matrix", name);
       const bool straight = place.plain == Orientation::out_in;
-      forms[name] = weight_form(
-          {view.shape[straight ? 0 : 1], view.shape[straight ? 1 : 0], place.plain, DenseWeight{view}});
+      forms[name] = weight_form({view.shape[straight ? 0 : 1], view.shape[straight ? 1 : 0],
+                                 place.plain, DenseWeight{view}});
     }
     if (forms.empty())
       throw Error(ErrorKind::unsupported, "the modules of this architecture are not known",
@@ -94,11 +94,14 @@ void Conversion::find_modules() {
     TargetModule kept{name, {}, place.role, place.plain, model_dtype_};
     if (place.role != Role::embedding) kept_.push_back(std::move(kept));
   }
-  // Tied, the output embedding has no tensor, but loaders find a linear layer of this name all the same.
-  const bool tied = !known.empty() && std::none_of(known.begin(), known.end(), [](const auto& entry) {
-    return entry.second.role == Role::output_embedding;
-  });
-  if (tied) kept_.push_back({"lm_head", {}, Role::output_embedding, Orientation::out_in, model_dtype_});
+  // Tied, the output embedding has no tensor, but loaders find a linear layer of this name all the
+  // same.
+  const bool tied =
+      !known.empty() && std::none_of(known.begin(), known.end(), [](const auto& entry) {
+        return entry.second.role == Role::output_embedding;
+      });
+  if (tied)
+    kept_.push_back({"lm_head", {}, Role::output_embedding, Orientation::out_in, model_dtype_});
   for (const std::string& name : tensors.names()) {
     const bool is_weight = name.ends_with(kWeightSuffix);
     if (!is_weight || !forms.contains(name.substr(0, name.size() - kWeightSuffix.size())))
@@ -144,7 +147,8 @@ void Conversion::decide(ConvertedModule& module, std::vector<std::string>& refus
     return;
   }
   TargetModule other = target;
-  other.form = options_.requantizer->form(target.name, target.form.out, target.form.in, model_dtype_);
+  other.form =
+      options_.requantizer->form(target.name, target.form.out, target.form.in, model_dtype_);
   const auto still = target_.mismatch(other);
   if (still && target.role == Role::linear) {
     refusals.push_back(target.name + ", requantized, " + *still);
@@ -169,17 +173,19 @@ bool Conversion::decide_scales(ConvertedModule& module, std::string& reason) {
   const TensorView& scales = std::get<IntegerGrid>(loaded.weight.storage).scales;
   const NarrowScales narrowed = narrow_scales(scales, *type, nullptr);
   if (narrowed.overflow) {
-    reason = fmt::format("has the scale {}, which overflows {}", *narrowed.overflow, dtype_name(*type));
+    reason =
+        fmt::format("has the scale {}, which overflows {}", *narrowed.overflow, dtype_name(*type));
     return false;
   }
   const double bits = target.form.code_bits();
   if (narrowed.lost > tolerated_code_loss(bits)) {
-    reason = fmt::format("has scales that underflow {} ({}, say)", dtype_name(*type), narrowed.first_lossy);
+    reason = fmt::format("has scales that underflow {} ({}, say)", dtype_name(*type),
+                         narrowed.first_lossy);
     return false;
   }
   if (narrowed.lossy > 0) {
-    reason = fmt::format("has {} of {} scales that {} does not hold exactly ({}, say)", narrowed.lossy,
-                         scales.count(), dtype_name(*type), narrowed.first_lossy);
+    reason = fmt::format("has {} of {} scales that {} does not hold exactly ({}, say)",
+                         narrowed.lossy, scales.count(), dtype_name(*type), narrowed.first_lossy);
     if (!options_.round_scales) {
       if (!options_.requantizer) reason += "; --round-scales allows that";
       return false;
@@ -244,8 +250,8 @@ LoadedWeight Conversion::load(const ConvertedModule& module) const {
   const TensorSource& tensors = *source_.source;
   if (const auto view = tensors.find(name + std::string(kWeightSuffix))) {
     const bool straight = module.target.plain == Orientation::out_in;
-    Weight weight{view->shape.at(straight ? 0 : 1), view->shape.at(straight ? 1 : 0), module.target.plain,
-                  DenseWeight{*view}};
+    Weight weight{view->shape.at(straight ? 0 : 1), view->shape.at(straight ? 1 : 0),
+                  module.target.plain, DenseWeight{*view}};
     check_weight(weight, name);
     return {weight, {}};
   }
@@ -266,8 +272,8 @@ struct Conversion::Outgoing {
   PackedTensors tensors;
 };
 
-// Rearranges a module and hands it to a thread that writes it, while the next one is rearranged: the system
-// lets only one thread at a time write into a file.
+// Rearranges a module and hands it to a thread that writes it, while the next one is rearranged:
+// the system lets only one thread at a time write into a file.
 std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWriter& writer) {
   const TargetModule& target = module.target;
   auto outgoing = std::make_shared<Outgoing>();
@@ -294,9 +300,11 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
     narrow_scales(grid->scales, scales.dtype(), scales.bytes().data());
     loaded.owned.push_back(std::move(scales));
     grid->scales = loaded.owned.back().view();
-    if (module.how == How::rounded) module.error = weight_distance(original, &loaded.weight, DType::f32);
+    if (module.how == How::rounded)
+      module.error = weight_distance(original, &loaded.weight, DType::f32);
   }
-  const PackedFormat& format = module.how == How::plain ? find_packed_format("huggingface") : target_;
+  const PackedFormat& format =
+      module.how == How::plain ? find_packed_format("huggingface") : target_;
   module.target.form = weight_form(loaded.weight);
   outgoing->tensors = words ? format.write_words(target, loaded.weight, settings_)
                             : format.write(target, loaded.weight, settings_);
@@ -398,7 +406,8 @@ void Conversion::write(const Path& folder, Progress& progress) {
   if (const auto tokenizer = companion_text(source_, "tokenizer.json");
       tokenizer && tokenizer->find("\"tied_pieces\":") != std::string::npos) {
     progress.note(
-        "pieces of equal score, of which the leftmost is joined first: other programs, which know only an "
+        "pieces of equal score, of which the leftmost is joined first: other programs, which know "
+        "only an "
         "order of merges, will cut some texts differently with this tokenizer.json");
   }
   target_.finish(pending.path(), settings_, record());
@@ -406,7 +415,8 @@ void Conversion::write(const Path& folder, Progress& progress) {
   if (!std::filesystem::exists(pending.path() / kArtifactSums, error))
     write_file(pending.path() / kWrittenFiles, written_files_text(pending.path()));
   if (!pending.commit(options_.replace))
-    throw Error(ErrorKind::usage, "the folder exists", folder.string(), "choose another one or add --force");
+    throw Error(ErrorKind::usage, "the folder exists", folder.string(),
+                "choose another one or add --force");
 }
 
 }  // namespace qwb

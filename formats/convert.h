@@ -1,5 +1,6 @@
-// From any model that can be opened to any packed format, module by module: where source and target share a
-// grid, codes and scales move as they are; where they do not, nothing is written unless the caller allows it.
+// From any model that can be opened to any packed format, module by module: where source and target
+// share a grid, codes and scales move as they are; where they do not, nothing is written unless the
+// caller allows it.
 #pragma once
 
 #include <functional>
@@ -21,13 +22,15 @@ struct Requantizer {
   // The form of the result, before the work.
   std::function<WeightForm(const std::string& module, int64_t out, int64_t in, DType dtype)> form;
   // values: f32 [out, in].
-  std::function<QuantizedTensor(const std::string& module, int64_t out, int64_t in, const float* values)>
+  std::function<QuantizedTensor(const std::string& module, int64_t out, int64_t in,
+                                const float* values)>
       quantize;
 };
 
 struct ConvertOptions {
-  std::optional<DType> dtype;  // of the unquantized tensors; nothing: as they are (dequantized: the model's)
-  bool round_scales = false;   // scales may lose bits when the target has a narrower type
+  std::optional<DType>
+      dtype;  // of the unquantized tensors; nothing: as they are (dequantized: the model's)
+  bool round_scales = false;  // scales may lose bits when the target has a narrower type
   std::optional<Requantizer> requantizer;
   int64_t max_shard_bytes = 5'000'000'000;
   bool replace = false;  // what is at the target folder
@@ -50,9 +53,9 @@ std::string how_name(ConvertedModule::How how);
 
 class Conversion {
  public:
-  // Reads scales and zero points, no codes. Throws unsupported, listing the first modules with their reasons,
-  // if something cannot be held exactly and the options do not allow what it takes; usage if the request
-  // makes no sense.
+  // Reads scales and zero points, no codes. Throws unsupported, listing the first modules with
+  // their reasons, if something cannot be held exactly and the options do not allow what it takes;
+  // usage if the request makes no sense.
   Conversion(OpenModel source, const PackedFormat& target, ConvertOptions options);
 
   const OpenModel& source() const { return source_; }
@@ -61,9 +64,9 @@ class Conversion {
   bool exact() const;  // every module is
   int64_t tensor_bytes() const;
 
-  // Writes the folder, which appears complete or not at all. Peak memory: the tensors of one module in both
-  // forms, and in the new form those of the one before, which are being written. Throws usage if it exists
-  // (unless options.replace).
+  // Writes the folder, which appears complete or not at all. Peak memory: the tensors of one module
+  // in both forms, and in the new form those of the one before, which are being written. Throws
+  // usage if it exists (unless options.replace).
   void write(const Path& folder, Progress& progress);
 
  private:

@@ -1,5 +1,5 @@
-// Arithmetic of conversions: scales in a narrower type, whole matrices, distances between two forms of a
-// weight.
+// Arithmetic of conversions: scales in a narrower type, whole matrices, distances between two forms
+// of a weight.
 #pragma once
 
 #include <optional>
@@ -20,8 +20,8 @@ NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out)
 // The matrix as f32 [out, in], whatever its orientation. On all threads.
 FloatBuffer read_out_in_f32(const Weight& weight);
 
-// |A - B|^2 / |A|^2 for two weights of one orientation; B null: A with its values rounded to `narrowed`. Sums
-// in f64, row by row: the same on any number of threads.
+// |A - B|^2 / |A|^2 for two weights of one orientation; B null: A with its values rounded to
+// `narrowed`. Sums in f64, row by row: the same on any number of threads.
 double weight_distance(const Weight& a, const Weight* b, DType narrowed);
 
 }  // namespace qwb

@@ -1,5 +1,5 @@
-// GGUF files: a strict reader over mapped files (splits included) and a streaming writer. Byte-exact page:
-// formats/gguf.md.
+// GGUF files: a strict reader over mapped files (splits included) and a streaming writer.
+// Byte-exact page: formats/gguf.md.
 #pragma once
 
 #include <atomic>
@@ -37,7 +37,8 @@ enum class GgufKind : uint32_t {
 // Bytes of a number or boolean of this kind; 0 for strings and arrays.
 int64_t gguf_size(GgufKind kind);
 
-// A value of the metadata. Arrays hold numbers, booleans or strings, never arrays (ggml refuses those too).
+// A value of the metadata. Arrays hold numbers, booleans or strings, never arrays (ggml refuses
+// those too).
 struct GgufValue {
   GgufKind kind = GgufKind::u32;  // of an array: that of its elements
   bool is_array = false;
@@ -45,10 +46,11 @@ struct GgufValue {
   std::vector<std::string> strings;  // of an array of strings
 
   int64_t count() const;
-  // Element `index` (0 of a scalar, in range). Throw `failed`, naming `where`, for another kind of value or
-  // one beyond int64.
-  int64_t integer(const std::string& where, int64_t index = 0) const;  // of any integer kind, or boolean
-  double number(const std::string& where, int64_t index = 0) const;    // of any number
+  // Element `index` (0 of a scalar, in range). Throw `failed`, naming `where`, for another kind of
+  // value or one beyond int64.
+  int64_t integer(const std::string& where,
+                  int64_t index = 0) const;  // of any integer kind, or boolean
+  double number(const std::string& where, int64_t index = 0) const;  // of any number
   const std::string& text(const std::string& where) const;
 
   static GgufValue of_u32(int64_t value);
@@ -74,7 +76,8 @@ class GgufMetadata {
   double number(const std::string& key, const std::string& where) const;
   double number(const std::string& key, const std::string& where, double fallback) const;
   std::string text(const std::string& key, const std::string& where) const;
-  std::string text(const std::string& key, const std::string& where, const std::string& fallback) const;
+  std::string text(const std::string& key, const std::string& where,
+                   const std::string& fallback) const;
 
  private:
   std::vector<std::pair<std::string, GgufValue>> entries_;
@@ -97,9 +100,9 @@ struct GgufHeader {
   std::vector<GgufTensor> tensors;  // in the order of their bytes
 };
 
-// Checks every rule of the page on `file` (the bytes of the whole file); never reads outside of it, and takes
-// no more memory than a few times its size. Throws `failed` for damage, unsupported for versions and element
-// types that this build cannot hold; both name `where`.
+// Checks every rule of the page on `file` (the bytes of the whole file); never reads outside of it,
+// and takes no more memory than a few times its size. Throws `failed` for damage, unsupported for
+// versions and element types that this build cannot hold; both name `where`.
 GgufHeader parse_gguf_header(Bytes file, const std::string& where);
 
 // A model's file, or all its splits, mapped. Copies share it.
@@ -132,19 +135,20 @@ class GgufFile {
   std::shared_ptr<const Content> content_;
 };
 
-// The .gguf file of a model in this folder: the only one, or the first split of the only set. Nothing if
-// there is none; throws usage, naming them, if there are several models. Projectors ("mmproj...") do not
-// count.
+// The .gguf file of a model in this folder: the only one, or the first split of the only set.
+// Nothing if there is none; throws usage, naming them, if there are several models. Projectors
+// ("mmproj...") do not count.
 std::optional<Path> gguf_in_folder(const Path& folder);
 // Whether the file begins as a GGUF does, or its name says so.
 bool is_gguf_file(const Path& path);
 
-// Writes one file whose metadata and tensors are all declared up front. Memory: the header and the caller's
-// pieces. Not finished: the file is removed.
+// Writes one file whose metadata and tensors are all declared up front. Memory: the header and the
+// caller's pieces. Not finished: the file is removed.
 class GgufWriter {
  public:
-  // Creates `path` (it must not exist) and reserves its full size on disk. begin and bytes of the tensors are
-  // set here. Throws usage for names that GGUF cannot hold and rows that are not whole blocks.
+  // Creates `path` (it must not exist) and reserves its full size on disk. begin and bytes of the
+  // tensors are set here. Throws usage for names that GGUF cannot hold and rows that are not whole
+  // blocks.
   GgufWriter(const Path& path, const GgufMetadata& metadata, std::vector<GgufTensor> tensors,
              int64_t alignment = 32);
   ~GgufWriter();

@@ -13,30 +13,33 @@ struct TensorRow {
   GgufLayout layout = GgufLayout::plain;
 };
 
-// Of the whole model, then of a layer ("blk.N." here, "PREFIX.N." there); without ".weight" and ".bias".
+// Of the whole model, then of a layer ("blk.N." here, "PREFIX.N." there); without ".weight" and
+// ".bias".
 constexpr std::array<TensorRow, 3> kLlamaTop = {
     {{"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}}};
-constexpr std::array<TensorRow, 11> kLlamaLayer = {{{"attn_norm", "input_layernorm"},
-                                                    {"attn_q", "self_attn.q_proj", GgufLayout::heads},
-                                                    {"attn_k", "self_attn.k_proj", GgufLayout::kv_heads},
-                                                    {"attn_v", "self_attn.v_proj"},
-                                                    {"attn_output", "self_attn.o_proj"},
-                                                    {"attn_q_norm", "self_attn.q_norm"},
-                                                    {"attn_k_norm", "self_attn.k_norm"},
-                                                    {"ffn_norm", "post_attention_layernorm"},
-                                                    {"ffn_gate", "mlp.gate_proj"},
-                                                    {"ffn_up", "mlp.up_proj"},
-                                                    {"ffn_down", "mlp.down_proj"}}};
+constexpr std::array<TensorRow, 11> kLlamaLayer = {
+    {{"attn_norm", "input_layernorm"},
+     {"attn_q", "self_attn.q_proj", GgufLayout::heads},
+     {"attn_k", "self_attn.k_proj", GgufLayout::kv_heads},
+     {"attn_v", "self_attn.v_proj"},
+     {"attn_output", "self_attn.o_proj"},
+     {"attn_q_norm", "self_attn.q_norm"},
+     {"attn_k_norm", "self_attn.k_norm"},
+     {"ffn_norm", "post_attention_layernorm"},
+     {"ffn_gate", "mlp.gate_proj"},
+     {"ffn_up", "mlp.up_proj"},
+     {"ffn_down", "mlp.down_proj"}}};
 constexpr std::array<TensorRow, 4> kGpt2Top = {{{"token_embd", "transformer.wte"},
                                                 {"position_embd", "transformer.wpe"},
                                                 {"output_norm", "transformer.ln_f"},
                                                 {"output", "lm_head"}}};
-constexpr std::array<TensorRow, 6> kGpt2Layer = {{{"attn_norm", "ln_1"},
-                                                  {"attn_qkv", "attn.c_attn", GgufLayout::transposed},
-                                                  {"attn_output", "attn.c_proj", GgufLayout::transposed},
-                                                  {"ffn_norm", "ln_2"},
-                                                  {"ffn_up", "mlp.c_fc", GgufLayout::transposed},
-                                                  {"ffn_down", "mlp.c_proj", GgufLayout::transposed}}};
+constexpr std::array<TensorRow, 6> kGpt2Layer = {
+    {{"attn_norm", "ln_1"},
+     {"attn_qkv", "attn.c_attn", GgufLayout::transposed},
+     {"attn_output", "attn.c_proj", GgufLayout::transposed},
+     {"ffn_norm", "ln_2"},
+     {"ffn_up", "mlp.c_fc", GgufLayout::transposed},
+     {"ffn_down", "mlp.c_proj", GgufLayout::transposed}}};
 
 struct Names {
   std::span<const TensorRow> top, layer;
@@ -48,7 +51,8 @@ Names names_of(const std::string& architecture) {
   return {kLlamaTop, kLlamaLayer, "model.layers."};
 }
 
-// Only files of the Llama architecture have interleaved heads; a bias is a vector, never transposed.
+// Only files of the Llama architecture have interleaved heads; a bias is a vector, never
+// transposed.
 GgufLayout layout_of(const std::string& architecture, GgufLayout layout, std::string_view ending) {
   const bool heads = layout == GgufLayout::heads || layout == GgufLayout::kv_heads;
   if (heads && architecture != "llama") return GgufLayout::plain;
@@ -80,7 +84,8 @@ std::string_view cut_ending(std::string_view& name) {
 
 }  // namespace
 
-std::optional<GgufName> huggingface_tensor_name(const std::string& architecture, const std::string& gguf) {
+std::optional<GgufName> huggingface_tensor_name(const std::string& architecture,
+                                                const std::string& gguf) {
   const Names names = names_of(architecture);
   std::string_view name = gguf, number, rest;
   const std::string_view ending = cut_ending(name);
@@ -96,7 +101,8 @@ std::optional<GgufName> huggingface_tensor_name(const std::string& architecture,
   return std::nullopt;
 }
 
-std::optional<GgufName> gguf_tensor_name(const std::string& architecture, const std::string& huggingface) {
+std::optional<GgufName> gguf_tensor_name(const std::string& architecture,
+                                         const std::string& huggingface) {
   const Names names = names_of(architecture);
   std::string full = huggingface;
   if (architecture == "gpt2" && !full.starts_with("transformer.") && !full.starts_with("lm_head."))

@@ -1,5 +1,5 @@
-// What GGUF's architectures are called and how their tensors and settings map to those of Hugging Face, both
-// ways. Tables and sources: formats/gguf.md.
+// What GGUF's architectures are called and how their tensors and settings map to those of Hugging
+// Face, both ways. Tables and sources: formats/gguf.md.
 #pragma once
 
 #include <optional>
@@ -26,18 +26,20 @@ struct GgufName {
 
 // `architecture`: general.architecture. Nothing for a tensor that the other side does not have
 // ("rope_freqs.weight").
-std::optional<GgufName> huggingface_tensor_name(const std::string& architecture, const std::string& gguf);
+std::optional<GgufName> huggingface_tensor_name(const std::string& architecture,
+                                                const std::string& gguf);
 // Hugging Face names with or without GPT-2's prefix "transformer.".
-std::optional<GgufName> gguf_tensor_name(const std::string& architecture, const std::string& huggingface);
+std::optional<GgufName> gguf_tensor_name(const std::string& architecture,
+                                         const std::string& huggingface);
 
-// config.json of the model. Throws unsupported for an architecture or setting that this build does not know,
-// `failed` for missing or broken keys.
+// config.json of the model. Throws unsupported for an architecture or setting that this build does
+// not know, `failed` for missing or broken keys.
 Json huggingface_config(const GgufFile& file, const std::string& where);
 
 // general.architecture for a config.json. Throws unsupported.
 std::string gguf_architecture(const Json& config, const std::string& where);
-// Everything but tokenizer.* and general.*. Settings that llama.cpp would ignore are refused (unsupported),
-// or told through `progress` where they matter only sometimes.
+// Everything but tokenizer.* and general.*. Settings that llama.cpp would ignore are refused
+// (unsupported), or told through `progress` where they matter only sometimes.
 void add_gguf_settings(const Json& config, const std::string& where, GgufMetadata& metadata,
                        Progress& progress);
 // The divisors of the rotary frequencies of a llama3-scaled model, head_dim / 2 of them (the tensor

@@ -7,7 +7,8 @@
 namespace qwb {
 namespace {
 
-// Keys hold f32; the shortest decimal that stands for the same f32 is what the model's author wrote.
+// Keys hold f32; the shortest decimal that stands for the same f32 is what the model's author
+// wrote.
 double as_written(double value) {
   const auto narrow = static_cast<float>(value);
   if (static_cast<double>(narrow) != value) return value;
@@ -48,10 +49,12 @@ int64_t vocabulary_rows(const GgufFile& file, const std::string& where) {
 
 Json rope_of(const KeyReader& keys, const GgufFile& file, int64_t head_dim, int64_t context) {
   const double theta = keys.number("rope.freq_base", 10000);
-  const std::string kind = keys.text("rope.scaling.type", keys.has("rope.scale_linear") ? "linear" : "none");
+  const std::string kind =
+      keys.text("rope.scaling.type", keys.has("rope.scale_linear") ? "linear" : "none");
   if (const GgufTensor* divisors = file.find("rope_freqs.weight")) {
     if (divisors->type != GgmlType::f32 || divisors->shape != Shape{head_dim / 2})
-      throw Error(ErrorKind::failed, "'rope_freqs.weight' must be F32 [" + std::to_string(head_dim / 2) + "]",
+      throw Error(ErrorKind::failed,
+                  "'rope_freqs.weight' must be F32 [" + std::to_string(head_dim / 2) + "]",
                   keys.where);
     const TensorView view{DType::f32, divisors->shape, file.bytes(*divisors)};
     return llama3_parameters(read_floats(view, "rope_freqs.weight"), theta,
@@ -65,13 +68,17 @@ Json rope_of(const KeyReader& keys, const GgufFile& file, int64_t head_dim, int6
   if (kind != "yarn")
     throw Error(ErrorKind::unsupported, "rope scaling '" + kind + "' is not known", keys.where,
                 "known: none, linear, yarn, and llama3 by rope_freqs.weight");
-  rope["original_max_position_embeddings"] = keys.integer("rope.scaling.original_context_length", context);
-  if (keys.has("rope.scaling.yarn_beta_fast")) rope["beta_fast"] = keys.number("rope.scaling.yarn_beta_fast");
-  if (keys.has("rope.scaling.yarn_beta_slow")) rope["beta_slow"] = keys.number("rope.scaling.yarn_beta_slow");
+  rope["original_max_position_embeddings"] =
+      keys.integer("rope.scaling.original_context_length", context);
+  if (keys.has("rope.scaling.yarn_beta_fast"))
+    rope["beta_fast"] = keys.number("rope.scaling.yarn_beta_fast");
+  if (keys.has("rope.scaling.yarn_beta_slow"))
+    rope["beta_slow"] = keys.number("rope.scaling.yarn_beta_slow");
   // llama.cpp multiplies its own 1 + 0.1 ln(factor) by this.
   if (keys.has("rope.scaling.attn_factor"))
     rope["attention_factor"] =
-        keys.metadata.number(keys.key("rope.scaling.attn_factor"), keys.where) * (0.1 * std::log(factor) + 1);
+        keys.metadata.number(keys.key("rope.scaling.attn_factor"), keys.where) *
+        (0.1 * std::log(factor) + 1);
   return rope;
 }
 
@@ -94,8 +101,10 @@ Json llama_config(const KeyReader& keys, const GgufFile& file) {
                                                : "Qwen3";
   if (keys.integer("expert_count", 0) > 0)
     throw Error(ErrorKind::unsupported, "a mixture of experts", keys.where);
-  const int64_t hidden = keys.integer("embedding_length"), heads = keys.integer("attention.head_count");
-  if (heads < 1) throw Error(ErrorKind::failed, "attention.head_count must be positive", keys.where);
+  const int64_t hidden = keys.integer("embedding_length"),
+                heads = keys.integer("attention.head_count");
+  if (heads < 1)
+    throw Error(ErrorKind::failed, "attention.head_count must be positive", keys.where);
   const int64_t head_dim = keys.integer("attention.key_length", hidden / heads);
   const int64_t context = keys.integer("context_length");
   if (keys.integer("attention.value_length", head_dim) != head_dim)
@@ -159,8 +168,8 @@ Json huggingface_config(const GgufFile& file, const std::string& where) {
   } else if (architecture == "llama" || architecture == "qwen2" || architecture == "qwen3") {
     config = llama_config(keys, file);
   } else {
-    throw Error(ErrorKind::unsupported, "the architecture '" + architecture + "' is not known", where,
-                "known: llama (Mistral too), qwen2, qwen3, gpt2");
+    throw Error(ErrorKind::unsupported, "the architecture '" + architecture + "' is not known",
+                where, "known: llama (Mistral too), qwen2, qwen3, gpt2");
   }
   add_token_ids(file.metadata(), where, config);
   return config;

@@ -126,12 +126,13 @@ void Exporter::collect() {
   const auto place_of = [&](const std::string& name) {
     const auto place = gguf_tensor_name(architecture_, name);
     if (!place)
-      throw Error(ErrorKind::unsupported, "tensor '" + name + "' has no place in GGUF", open_.folder.string(),
-                  "llama.cpp would compute something else without it");
+      throw Error(ErrorKind::unsupported, "tensor '" + name + "' has no place in GGUF",
+                  open_.folder.string(), "llama.cpp would compute something else without it");
     return *place;
   };
   for (const std::string& name : open_.source->names()) {
-    if (open_.unused.contains(name) || (config_.tied_embeddings && name.starts_with("lm_head."))) continue;
+    if (open_.unused.contains(name) || (config_.tied_embeddings && name.starts_with("lm_head.")))
+      continue;
     const GgufName place = place_of(name);
     const TensorView view = *open_.source->find(name);
     view.shape.size() == 2 ? add_matrix(name.substr(0, name.size() - kWeightSuffix.size()), place)
@@ -149,8 +150,9 @@ void Exporter::collect() {
     item.values = divisors;
     items_.push_back(std::move(item));
   }
-  std::sort(items_.begin(), items_.end(),
-            [](const Item& a, const Item& b) { return order_of(a.report.name) < order_of(b.report.name); });
+  std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
+    return order_of(a.report.name) < order_of(b.report.name);
+  });
 }
 
 void Exporter::add_vector(const std::string& name, const GgufName& place) {
@@ -227,7 +229,8 @@ void Exporter::choose_type(Item& item) {
   }
   report.type = wanted ? fitting_type(*wanted, item.form->in, report.note) : *exact;
   // f32 holds every value of a narrower float.
-  const bool wider = report.type == GgmlType::f32 && item.form->codec == "dense" && exact.has_value();
+  const bool wider =
+      report.type == GgmlType::f32 && item.form->codec == "dense" && exact.has_value();
   report.exact = exact == report.type || wider;
   if (!report.note.empty()) progress_.note(report.name + ": " + report.note);
 }
@@ -248,11 +251,12 @@ GgufMetadata Exporter::metadata() {
   // An artifact lies in a folder of the cache, whose name says nothing.
   const Json& manifest = open_.manifest;
   const Json source = json_has(manifest, "source") ? manifest.at("source") : Json::object();
-  const std::string folder =
-      json_string(source, "name", where_, std::filesystem::weakly_canonical(open_.folder).stem().string());
+  const std::string folder = json_string(
+      source, "name", where_, std::filesystem::weakly_canonical(open_.folder).stem().string());
   metadata.add("general.architecture", GgufValue::of_string(architecture_));
   metadata.add("general.type", GgufValue::of_string("model"));
-  metadata.add("general.name", GgufValue::of_string(options_.name.empty() ? folder : options_.name));
+  metadata.add("general.name",
+               GgufValue::of_string(options_.name.empty() ? folder : options_.name));
   metadata.add("general.file_type", GgufValue::of_u32(file_type(main_type())));
   metadata.add("general.quantization_version", GgufValue::of_u32(2));
   add_gguf_settings(open_.config, where_, metadata, progress_);
@@ -277,8 +281,8 @@ void Exporter::write_rows(GgufWriter& writer, size_t index,
 void decode(GgmlType type, const std::byte* blocks, int64_t count, float* values) {
   if (ggml_is_quantized(type)) return dequantize_ggml(type, blocks, count, values);
   const DType dtype = dtype_from_name(ggml_info(type).name).value();
-  read_floats({dtype, {count}, {blocks, static_cast<size_t>(count * dtype_size(dtype))}}, 0, count, values,
-              "row");
+  read_floats({dtype, {count}, {blocks, static_cast<size_t>(count * dtype_size(dtype))}}, 0, count,
+              values, "row");
 }
 
 // Where a block of the type keeps its scale, an f16.
@@ -300,9 +304,10 @@ double code_bits(GgmlType type) {
   return ggml_info(type).name[1] - '0';
 }
 
-// What a row lost in blocks whose scales are coarse (lib/tensor/small_numbers.h), and the squares of all.
-ErrorSum lost_to_scales(GgmlType type, const std::byte* blocks, const float* values, const float* decoded,
-                        int64_t count) {
+// What a row lost in blocks whose scales are coarse (lib/tensor/small_numbers.h), and the squares
+// of all.
+ErrorSum lost_to_scales(GgmlType type, const std::byte* blocks, const float* values,
+                        const float* decoded, int64_t count) {
   const GgmlTypeInfo& info = ggml_info(type);
   ErrorSum lost;
   for (int64_t at = 0; at < count; at += info.block, blocks += info.bytes) {
@@ -321,10 +326,12 @@ void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weig
   const bool turned = weight.orientation == Orientation::in_out;
   FloatBuffer whole(turned ? weight.out * weight.in : 0);
   if (turned) dequantize(weight, whole.data());
-  std::vector<ErrorSum> errors(static_cast<size_t>(item.report.exact ? 0 : weight.out)), lost(errors.size());
+  std::vector<ErrorSum> errors(static_cast<size_t>(item.report.exact ? 0 : weight.out)),
+      lost(errors.size());
   write_rows(writer, index, [&](int64_t stored, std::byte* out) {
     static thread_local FloatBuffer values, decoded;
-    if (values.size() < weight.in) values = FloatBuffer(weight.in), decoded = FloatBuffer(weight.in);
+    if (values.size() < weight.in)
+      values = FloatBuffer(weight.in), decoded = FloatBuffer(weight.in);
     const int64_t row = weight_row(stored, item.head_rows);
     if (turned) {
       for (int64_t i = 0; i < weight.in; ++i) values[i] = whole[i * weight.out + row];
@@ -332,7 +339,8 @@ void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weig
       dequantize_rows(weight, row, row + 1, values.data());
     }
     if (!simd::all_finite(values.data(), weight.in))
-      throw Error(ErrorKind::failed, "holds NaN or Inf", item.report.source, "the checkpoint is damaged");
+      throw Error(ErrorKind::failed, "holds NaN or Inf", item.report.source,
+                  "the checkpoint is damaged");
     try {
       options_.encode(type, values.data(), weight.in, out);
     } catch (const Error& error) {
@@ -342,7 +350,8 @@ void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weig
     decode(type, out, weight.in, decoded.data());
     errors[static_cast<size_t>(row)] = error_sum(values.data(), decoded.data(), weight.in);
     if (ggml_is_quantized(type))
-      lost[static_cast<size_t>(row)] = lost_to_scales(type, out, values.data(), decoded.data(), weight.in);
+      lost[static_cast<size_t>(row)] =
+          lost_to_scales(type, out, values.data(), decoded.data(), weight.in);
   });
   item.report.error = relative_error(errors);
   if (errors.empty()) return;
@@ -350,8 +359,8 @@ void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weig
     require_codes_kept(relative_error(lost), code_bits(type), std::string(ggml_info(type).name),
                        item.report.source, "keep this tensor in BF16 or F32 (--type bf16)");
   } else {
-    require_floats_kept(item.report.error, dtype_from_name(ggml_info(type).name).value(), item.report.source,
-                        "choose --type bf16 or f32");
+    require_floats_kept(item.report.error, dtype_from_name(ggml_info(type).name).value(),
+                        item.report.source, "choose --type bf16 or f32");
   }
 }
 
@@ -394,8 +403,8 @@ GgufReport Exporter::report() const {
   GgufReport report;
   for (const Item& item : items_) {
     report.tensors.push_back(item.report);
-    report.tensor_bytes +=
-        element_count(item.shape) / ggml_info(item.report.type).block * ggml_info(item.report.type).bytes;
+    report.tensor_bytes += element_count(item.shape) / ggml_info(item.report.type).block *
+                           ggml_info(item.report.type).bytes;
   }
   return report;
 }

@@ -12,16 +12,19 @@
 
 namespace qwb {
 
-// Encodes `count` finite values (whole blocks) of any type: lib/quantize's quantize_ggml. Handed in, because
-// formats knows no quantizer.
-using GgmlEncoder = std::function<void(GgmlType type, const float* values, int64_t count, std::byte* blocks)>;
+// Encodes `count` finite values (whole blocks) of any type: lib/quantize's quantize_ggml. Handed
+// in, because formats knows no quantizer.
+using GgmlEncoder =
+    std::function<void(GgmlType type, const float* values, int64_t count, std::byte* blocks)>;
 
 struct GgufOptions {
-  // Of the matrices. Nothing: every weight as it is stored, code by code; a weight that GGUF cannot hold so
-  // is refused with the reason.
+  // Of the matrices. Nothing: every weight as it is stored, code by code; a weight that GGUF cannot
+  // hold so is refused with the reason.
   std::optional<GgmlType> type;
-  std::optional<GgmlType> plain;  // of the matrices that the source does not quantize, where type is empty
-  std::optional<GgmlType> otherwise;  // of those that GGUF cannot hold as they are, instead of refusing
+  std::optional<GgmlType>
+      plain;  // of the matrices that the source does not quantize, where type is empty
+  std::optional<GgmlType>
+      otherwise;  // of those that GGUF cannot hold as they are, instead of refusing
   std::optional<GgmlType> embedding;  // token_embd, where it shall differ
   std::optional<GgmlType> output;     // output, where there is one
   // More exceptions: the type for a tensor by its GGUF name ("blk.0.attn_q.weight"), or nothing.
@@ -48,11 +51,11 @@ struct GgufReport {
 // What write_gguf would do, errors apart. Reads scales and zero points, no codes.
 GgufReport plan_gguf(const OpenModel& open, const GgufOptions& options, Progress& progress);
 
-// Writes `target` (never seen half written). As llama-quantize --pure: vectors, norms
-// and positions are F32; rows that are not whole blocks get the type that llama.cpp falls back to (Q2_K and
-// Q3_K Q4_0, Q4_K Q5_0, Q5_K Q5_1, Q6_K Q8_0, all else F16), which the report and `progress` tell. Streams:
-// memory is one tensor of GPT-2, which is transposed, else some rows. Throws unsupported (what GGUF cannot
-// hold), `failed` (NaN, Inf or a scale beyond f16, naming the tensor).
+// Writes `target` (never seen half written). As llama-quantize --pure: vectors, norms and positions
+// are F32; rows that are not whole blocks get the type that llama.cpp falls back to (Q2_K and Q3_K
+// Q4_0, Q4_K Q5_0, Q5_K Q5_1, Q6_K Q8_0, all else F16), which the report and `progress` tell.
+// Streams: memory is one tensor of GPT-2, which is transposed, else some rows. Throws unsupported
+// (what GGUF cannot hold), `failed` (NaN, Inf or a scale beyond f16, naming the tensor).
 GgufReport write_gguf(const OpenModel& open, const Path& target, const GgufOptions& options,
                       Progress& progress);
 

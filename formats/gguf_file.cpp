@@ -36,9 +36,11 @@ std::optional<SplitName> parse_split_name(const std::string& name) {
   const auto number = [&](size_t begin, int64_t& value) {
     const char* end = tail.data() + begin + 5;
     const auto result = std::from_chars(tail.data() + begin, end, value);
-    return result.ec == std::errc() && result.ptr == end && tail[begin] >= '0' && tail[begin] <= '9';
+    return result.ec == std::errc() && result.ptr == end && tail[begin] >= '0' &&
+           tail[begin] <= '9';
   };
-  if (tail[0] != '-' || tail.substr(6, 4) != "-of-" || !number(1, split.number) || !number(10, split.count))
+  if (tail[0] != '-' || tail.substr(6, 4) != "-of-" || !number(1, split.number) ||
+      !number(10, split.count))
     return std::nullopt;
   if (split.number < 1 || split.number > split.count) return std::nullopt;
   return split;
@@ -65,7 +67,8 @@ void GgufFile::add(const Path& path, Content& content) const {
   for (size_t i = 0; i < part.header.tensors.size(); ++i) {
     const std::string& name = part.header.tensors[i].name;
     if (!content.index.emplace(name, std::make_pair(content.parts.size(), i)).second)
-      throw Error(ErrorKind::failed, "tensor '" + name + "' is in two splits", where, "the model is damaged");
+      throw Error(ErrorKind::failed, "tensor '" + name + "' is in two splits", where,
+                  "the model is damaged");
   }
   content.paths.push_back(path);
   content.parts.push_back(std::move(part));
@@ -87,8 +90,10 @@ GgufFile GgufFile::open(const Path& path) {
   }
   const std::string where = content->paths.front().string();
   const auto tensors = static_cast<int64_t>(content->index.size());
-  if (count > 1 && content->parts.front().header.metadata.integer("split.tensors.count", where) != tensors)
-    throw Error(ErrorKind::failed, "the splits hold another number of tensors than the first one says", where,
+  if (count > 1 &&
+      content->parts.front().header.metadata.integer("split.tensors.count", where) != tensors)
+    throw Error(ErrorKind::failed,
+                "the splits hold another number of tensors than the first one says", where,
                 "the splits do not belong together; fetch them again");
   file.content_ = std::move(content);
   return file;
@@ -139,7 +144,8 @@ std::optional<Path> gguf_in_folder(const Path& folder) {
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
     std::error_code ignored;
-    if (!name.ends_with(kSuffix) || name.starts_with("mmproj") || !fs::is_regular_file(it->path(), ignored))
+    if (!name.ends_with(kSuffix) || name.starts_with("mmproj") ||
+        !fs::is_regular_file(it->path(), ignored))
       continue;
     const auto split = parse_split_name(name);
     std::string& first = models[split ? split->stem + "/" + std::to_string(split->count) : name];
@@ -149,7 +155,8 @@ std::optional<Path> gguf_in_folder(const Path& folder) {
   if (models.size() > 1) {
     std::string names;
     for (const auto& [stem, first] : models) names += (names.empty() ? "" : ", ") + first;
-    throw Error(ErrorKind::usage, "several GGUF models: " + names, folder.string(), "name the file");
+    throw Error(ErrorKind::usage, "several GGUF models: " + names, folder.string(),
+                "name the file");
   }
   return folder / models.begin()->second;
 }

@@ -21,7 +21,8 @@ void reorder_rows(Bytes from, int64_t rows, int64_t head_rows, MutableBytes to) 
   const size_t row_bytes = from.size() / static_cast<size_t>(rows);
   parallel_ranges(rows, 256, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const std::byte* source = from.data() + static_cast<size_t>(order.stored_row(row)) * row_bytes;
+      const std::byte* source =
+          from.data() + static_cast<size_t>(order.stored_row(row)) * row_bytes;
       std::memcpy(to.data() + static_cast<size_t>(row) * row_bytes, source, row_bytes);
     }
   });
@@ -60,7 +61,8 @@ std::shared_ptr<const GgufModel> GgufModel::open(const Path& path) {
   return model;
 }
 
-void GgufModel::add(const std::string& architecture, const GgufTensor& tensor, const std::string& where) {
+void GgufModel::add(const std::string& architecture, const GgufTensor& tensor,
+                    const std::string& where) {
   if (tensor.name == "rope_freqs.weight") return;  // is in the settings
   const auto name = huggingface_tensor_name(architecture, tensor.name);
   if (!name)
@@ -75,14 +77,15 @@ void GgufModel::add(const std::string& architecture, const GgufTensor& tensor, c
   if (tensor.shape.empty() || tensor.shape.size() > 2 || tensor.bytes == 0 ||
       (head > 0 && (head % 2 != 0 || tensor.shape[0] % head != 0)) ||
       (entry.layout == GgufLayout::transposed && tensor.shape.size() != 2))
-    throw Error(ErrorKind::failed, "tensor '" + tensor.name + "' is " + shape_text(tensor.shape), where,
-                "the file is damaged");
+    throw Error(ErrorKind::failed, "tensor '" + tensor.name + "' is " + shape_text(tensor.shape),
+                where, "the file is damaged");
   if (!ggml_is_quantized(tensor.type)) {
     plain_.emplace(name->name, entry);
     return;
   }
   if (tensor.shape.size() != 2 || !name->name.ends_with(kWeightEnding))
-    throw Error(ErrorKind::unsupported, "tensor '" + tensor.name + "' is quantized and no matrix", where);
+    throw Error(ErrorKind::unsupported, "tensor '" + tensor.name + "' is quantized and no matrix",
+                where);
   modules_.emplace(name->name.substr(0, name->name.size() - kWeightEnding.size()), entry);
 }
 
@@ -160,7 +163,8 @@ bool GgufModel::mapped(const TensorView& view) const {
   const std::lock_guard lock(mutex_);
   for (const auto& [name, copy] : copies_) {
     const Bytes bytes = copy.view().bytes;
-    if (view.bytes.data() >= bytes.data() && view.bytes.data() < bytes.data() + bytes.size()) return false;
+    if (view.bytes.data() >= bytes.data() && view.bytes.data() < bytes.data() + bytes.size())
+      return false;
   }
   return true;
 }

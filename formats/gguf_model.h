@@ -1,5 +1,5 @@
-// A GGUF file as a Hugging Face model: names, shapes, settings and tokenizer as a checkpoint folder would
-// have them, the weights as they lie in the file.
+// A GGUF file as a Hugging Face model: names, shapes, settings and tokenizer as a checkpoint folder
+// would have them, the weights as they lie in the file.
 #pragma once
 
 #include <map>
@@ -16,13 +16,13 @@
 
 namespace qwb {
 
-// Quantized tensors are modules (quantized()) that look into the mapped file. So do plain ones (find()), but
-// for those whose Hugging Face form has another order: Llama's q and k and GPT-2's transposed matrices are
-// copied when they are first asked for, and kept.
+// Quantized tensors are modules (quantized()) that look into the mapped file. So do plain ones
+// (find()), but for those whose Hugging Face form has another order: Llama's q and k and GPT-2's
+// transposed matrices are copied when they are first asked for, and kept.
 class GgufModel : public ModelSource {
  public:
-  // `path`: a file, one of its splits, or a folder that holds them. Throws not_found, unsupported (an
-  // architecture, an element type or a tensor without a counterpart) or `failed`.
+  // `path`: a file, one of its splits, or a folder that holds them. Throws not_found, unsupported
+  // (an architecture, an element type or a tensor without a counterpart) or `failed`.
   static std::shared_ptr<const GgufModel> open(const Path& path);
 
   std::optional<TensorView> find(const std::string& name) const override;

@@ -1,5 +1,5 @@
-// Pre-tokenizers by name. The patterns are those of llama.cpp (src/llama-vocab.cpp) in the spelling of the
-// tokenizer.json files that they were made for.
+// Pre-tokenizers by name. The patterns are those of llama.cpp (src/llama-vocab.cpp) in the spelling
+// of the tokenizer.json files that they were made for.
 #include <algorithm>
 #include <array>
 #include <vector>
@@ -41,14 +41,15 @@ const std::vector<Style>& styles() {
        false,
        false,
        false,
-       {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "gigachat", "jina-es",
-        "jina-de", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum", "modern-bert", "roberta-bpe", "exaone4",
-        "jina-v1-en", "jina-v2-code"}},
+       {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "gigachat",
+        "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum", "modern-bert",
+        "roberta-bpe", "exaone4", "jina-v1-en", "jina-v2-code"}},
       {{kGpt2Pattern},
        true,
        false,
        false,
-       {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"}},
+       {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b",
+        "mellum2"}},
       {{kLlama3Pattern},
        false,
        true,
@@ -59,9 +60,18 @@ const std::vector<Style>& styles() {
       {{kQwen2Pattern}, false, false, true, {"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2"}},
       {{kQwen2Pattern}, false, false, false, {"stablelm2", "hunyuan", "solar-open", "megrez"}},
       {{kTekkenPattern}, false, true, false, {"tekken"}},
-      {{kGpt4oPattern}, false, false, false, {"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}},
-      {{R"(\d{1,3}(?=(?:\d{3})*\b))", kGpt4oPattern}, false, false, false, {"tiny_aya", "cohere2moe"}},
-      {{R"([\r\n])", kDeepSeekLetters, kDeepSeekWords, R"(\s+$)", R"([一-龥ࠀ-一가-퟿]+)", R"(\p{N}+)"},
+      {{kGpt4oPattern},
+       false,
+       false,
+       false,
+       {"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}},
+      {{R"(\d{1,3}(?=(?:\d{3})*\b))", kGpt4oPattern},
+       false,
+       false,
+       false,
+       {"tiny_aya", "cohere2moe"}},
+      {{R"([\r\n])", kDeepSeekLetters, kDeepSeekWords, R"(\s+$)", R"([一-龥ࠀ-一가-퟿]+)",
+        R"(\p{N}+)"},
        false,
        false,
        false,
@@ -140,7 +150,11 @@ const std::vector<Style>& styles() {
        false,
        {"laguna"}},
 
-      {{R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2Pattern, R"([0-9][0-9][0-9])"}, false, false, false, {"falcon"}},
+      {{R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2Pattern, R"([0-9][0-9][0-9])"},
+       false,
+       false,
+       false,
+       {"falcon"}},
       {{R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern, R"(\p{N}+)", R"([0-9][0-9][0-9])"},
        false,
        false,
@@ -150,7 +164,10 @@ const std::vector<Style>& styles() {
 }
 
 Json byte_level(bool words) {
-  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", words}};
+  return {{"type", "ByteLevel"},
+          {"add_prefix_space", false},
+          {"trim_offsets", true},
+          {"use_regex", words}};
 }
 
 Json sequence(const Style& style) {
@@ -160,8 +177,10 @@ Json sequence(const Style& style) {
   if (style.digits) steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
   for (const std::string_view pattern : style.patterns) {
     if (plain) break;
-    steps.push_back(
-        {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
+    steps.push_back({{"type", "Split"},
+                     {"pattern", {{"Regex", pattern}}},
+                     {"behavior", "Isolated"},
+                     {"invert", false}});
   }
   steps.push_back(byte_level(plain));
   return {{"type", "Sequence"}, {"pretokenizers", steps}};
@@ -176,7 +195,8 @@ struct Found {
 
 // The pattern's text; the spellings of one digit are the same.
 std::string pattern_of(const Json& split) {
-  if (!split.contains("pattern") || !split["pattern"].is_object() || !split["pattern"].contains("Regex"))
+  if (!split.contains("pattern") || !split["pattern"].is_object() ||
+      !split["pattern"].contains("Regex"))
     return {};
   std::string text = split["pattern"]["Regex"].get<std::string>();
   constexpr std::string_view kOneDigit = R"(\p{N}{1}|)";
@@ -198,8 +218,8 @@ void look_at(const Json& step, Found& found, const std::string& where) {
     const std::string behavior = json_string(step, "behavior", where);
     const std::string pattern = pattern_of(step);
     const bool inverted = json_bool(step, "invert", where, false);
-    found.known =
-        found.known && !pattern.empty() && (behavior == "Isolated" || (behavior == "Removed" && inverted));
+    found.known = found.known && !pattern.empty() &&
+                  (behavior == "Isolated" || (behavior == "Removed" && inverted));
     if (pattern == R"(\p{N})" && found.patterns.empty()) {
       found.digits = true;
     } else {
@@ -236,14 +256,17 @@ Json gguf_pre_tokenizer(const std::string& name, const std::string& where) {
             {"ignore_merges", style.ignore_merges}};
   }
   std::string known;
-  for (const Style& style : styles()) known += (known.empty() ? "" : ", ") + std::string(style.names[0]);
+  for (const Style& style : styles())
+    known += (known.empty() ? "" : ", ") + std::string(style.names[0]);
   throw Error(ErrorKind::unsupported, "the pre-tokenizer '" + name + "' is not known", where,
               "known are " + known + " and their kin");
 }
 
 std::string gguf_pre_tokenizer_name(const Json& tokenizer, const std::string& where) {
-  const Json step = tokenizer.contains("pre_tokenizer") ? tokenizer["pre_tokenizer"] : Json(nullptr);
-  const Json normalizer = tokenizer.contains("normalizer") ? tokenizer["normalizer"] : Json(nullptr);
+  const Json step =
+      tokenizer.contains("pre_tokenizer") ? tokenizer["pre_tokenizer"] : Json(nullptr);
+  const Json normalizer =
+      tokenizer.contains("normalizer") ? tokenizer["normalizer"] : Json(nullptr);
   Found found;
   if (!step.is_null()) look_at(step, found, where);
   const bool nfc = normalizer.is_object() && json_string(normalizer, "type", where) == "NFC";
@@ -254,8 +277,9 @@ std::string gguf_pre_tokenizer_name(const Json& tokenizer, const std::string& wh
       if (normalizer.is_null() || nfc) return std::string(style.names[0]);
     }
   }
-  throw Error(ErrorKind::unsupported, "llama.cpp has no pre-tokenizer that cuts texts like this model's",
-              where, "its pre_tokenizer is " + json_canonical(step).substr(0, 300));
+  throw Error(ErrorKind::unsupported,
+              "llama.cpp has no pre-tokenizer that cuts texts like this model's", where,
+              "its pre_tokenizer is " + json_canonical(step).substr(0, 300));
 }
 
 }  // namespace qwb

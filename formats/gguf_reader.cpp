@@ -90,7 +90,8 @@ GgufValue read_value(Cursor& cursor) {
     return value;
   }
   value.strings.reserve(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i) value.strings.push_back(cursor.string("a string", kMaxString));
+  for (int64_t i = 0; i < count; ++i)
+    value.strings.push_back(cursor.string("a string", kMaxString));
   return value;
 }
 
@@ -101,7 +102,8 @@ GgufTensor read_tensor(Cursor& cursor, const std::string& where) {
   if (tensor.name.empty()) cursor.damaged("a tensor without a name");
   const auto dimensions = cursor.number<uint32_t>("a tensor's dimensions");
   if (dimensions > kMaxDimensions)
-    cursor.damaged("tensor '" + tensor.name + "' has " + std::to_string(dimensions) + " dimensions");
+    cursor.damaged("tensor '" + tensor.name + "' has " + std::to_string(dimensions) +
+                   " dimensions");
   tensor.shape.resize(dimensions);
   for (uint32_t i = 0; i < dimensions; ++i)
     tensor.shape[dimensions - 1 - i] = cursor.number<int64_t>("a tensor's dimensions");
@@ -110,7 +112,8 @@ GgufTensor read_tensor(Cursor& cursor, const std::string& where) {
   const auto type = ggml_type_from_number(number);
   if (!type) {
     const std::string name(ggml_foreign_name(number));
-    if (name.empty()) cursor.damaged("tensor '" + tensor.name + "' has type " + std::to_string(number));
+    if (name.empty())
+      cursor.damaged("tensor '" + tensor.name + "' has type " + std::to_string(number));
     throw Error(ErrorKind::unsupported, "the element type " + name + " cannot be read", place,
                 "take the model in F16, BF16, Q8_0 or one of Q2_K to Q6_K");
   }
@@ -119,7 +122,8 @@ GgufTensor read_tensor(Cursor& cursor, const std::string& where) {
   const int64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
   const int64_t count = element_count(tensor.shape, place);
   if (row % info.block != 0)
-    cursor.damaged("rows of tensor '" + tensor.name + "' are not whole blocks of " + std::string(info.name));
+    cursor.damaged("rows of tensor '" + tensor.name + "' are not whole blocks of " +
+                   std::string(info.name));
   tensor.bytes = checked_mul(count / info.block, info.bytes, place);
   return tensor;
 }
@@ -132,11 +136,12 @@ void read_tensors(Cursor& cursor, int64_t count, GgufHeader& header, const std::
     GgufTensor tensor = read_tensor(cursor, where);
     tensor.begin = cursor.number<int64_t>("a tensor's offset");
     if (tensor.begin != next)
-      cursor.damaged("tensor '" + tensor.name + "' begins at " + std::to_string(tensor.begin) + ", not at " +
-                     std::to_string(next));
+      cursor.damaged("tensor '" + tensor.name + "' begins at " + std::to_string(tensor.begin) +
+                     ", not at " + std::to_string(next));
     const int64_t end = checked_add(next, tensor.bytes, where);
     next = checked_add(end, header.alignment - 1, where) / header.alignment * header.alignment;
-    if (!names.insert(tensor.name).second) cursor.damaged("tensor '" + tensor.name + "' appears twice");
+    if (!names.insert(tensor.name).second)
+      cursor.damaged("tensor '" + tensor.name + "' appears twice");
     header.tensors.push_back(std::move(tensor));
   }
 }
@@ -149,8 +154,8 @@ void check_version(Cursor& cursor, const std::string& where, GgufHeader& header)
   if (header.version == 2 || header.version == 3) return;
   const bool swapped = (header.version & 0xffff) == 0;
   throw Error(ErrorKind::unsupported,
-              swapped ? "a big-endian file" : "GGUF version " + std::to_string(header.version), where,
-              "versions 2 and 3 are read; convert it again with a current llama.cpp");
+              swapped ? "a big-endian file" : "GGUF version " + std::to_string(header.version),
+              where, "versions 2 and 3 are read; convert it again with a current llama.cpp");
 }
 
 }  // namespace
@@ -166,7 +171,8 @@ GgufHeader parse_gguf_header(Bytes file, const std::string& where) {
   for (int64_t i = 0; i < keys; ++i) {
     const std::string key = cursor.string("a key", kMaxKey);
     if (key.empty()) cursor.damaged("an empty key");
-    if (!header.metadata.add(key, read_value(cursor))) cursor.damaged("key '" + key + "' appears twice");
+    if (!header.metadata.add(key, read_value(cursor)))
+      cursor.damaged("key '" + key + "' appears twice");
   }
   const GgufValue* alignment = header.metadata.find("general.alignment");
   if (alignment != nullptr) {
@@ -180,16 +186,19 @@ GgufHeader parse_gguf_header(Bytes file, const std::string& where) {
   read_tensors(cursor, tensors, header, where);
   header.data_begin = ceil_div(cursor.at(), header.alignment) * header.alignment;
   if (tensors == 0) {
-    if (static_cast<int64_t>(file.size()) > header.data_begin) cursor.damaged("bytes after the end");
+    if (static_cast<int64_t>(file.size()) > header.data_begin)
+      cursor.damaged("bytes after the end");
     return header;
   }
   const GgufTensor& last = header.tensors.back();
-  const int64_t end = checked_add(header.data_begin, checked_add(last.begin, last.bytes, where), where);
+  const int64_t end =
+      checked_add(header.data_begin, checked_add(last.begin, last.bytes, where), where);
   if (static_cast<int64_t>(file.size()) < end)
     cursor.damaged("the tensors need " + std::to_string(end) + " bytes, the file has " +
                    std::to_string(file.size()));
   // Writers pad the last tensor like the others, but not all do.
-  if (static_cast<int64_t>(file.size()) - end >= header.alignment) cursor.damaged("bytes after the end");
+  if (static_cast<int64_t>(file.size()) - end >= header.alignment)
+    cursor.damaged("bytes after the end");
   return header;
 }
 

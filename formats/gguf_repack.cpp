@@ -41,7 +41,8 @@ struct GroupRow {
     zeros.assign(static_cast<size_t>(groups), static_cast<uint8_t>(1 << (grid.bits - 1)));
     read_floats(grid.scales, row * groups, groups, scales.data(), "scales");
     if (zero_bits(grid) > 0)
-      unpack_codes(grid.zeros.bytes.data() + row * grid.zeros.shape[1], groups, grid.bits, zeros.data());
+      unpack_codes(grid.zeros.bytes.data() + row * grid.zeros.shape[1], groups, grid.bits,
+                   zeros.data());
   }
 };
 
@@ -59,9 +60,12 @@ int64_t misfit(const IntegerGrid& grid, int64_t row) {
 std::string misfit_text(const IntegerGrid& grid, int64_t row, int64_t group) {
   const GroupRow groups(grid, row);
   const float scale = groups.scales[static_cast<size_t>(group)];
-  const std::string place = " (row " + std::to_string(row) + ", group " + std::to_string(group) + ")";
-  if (std::fabs(scale) >= 65520.0f) return "the scale " + std::to_string(scale) + " overflows f16" + place;
-  if (!fits_half(scale)) return "the scale " + std::to_string(scale) + " has more digits than f16" + place;
+  const std::string place =
+      " (row " + std::to_string(row) + ", group " + std::to_string(group) + ")";
+  if (std::fabs(scale) >= 65520.0f)
+    return "the scale " + std::to_string(scale) + " overflows f16" + place;
+  if (!fits_half(scale))
+    return "the scale " + std::to_string(scale) + " has more digits than f16" + place;
   return "the minimum -" + std::to_string(groups.zeros[static_cast<size_t>(group)]) + " * " +
          std::to_string(scale) + " has more digits than f16" + place;
 }
@@ -104,7 +108,8 @@ void put_codes(const uint8_t* codes, bool five, std::byte* at) {
     store(at, high);
     at += 4;
   }
-  for (int i = 0; i < 16; ++i) at[i] = static_cast<std::byte>((codes[i] & 15) | (codes[i + 16] & 15) << 4);
+  for (int i = 0; i < 16; ++i)
+    at[i] = static_cast<std::byte>((codes[i] & 15) | (codes[i + 16] & 15) << 4);
 }
 
 // The 32 codes of a 5-bit block.
@@ -113,7 +118,8 @@ void take_five_bits(const std::byte* at, uint8_t* codes) {
   at += 4;
   for (int i = 0; i < 32; ++i) {
     const int byte = static_cast<int>(at[i % 16]);
-    codes[i] = static_cast<uint8_t>((i < 16 ? byte & 15 : byte >> 4) | static_cast<int>(high >> i & 1u) << 4);
+    codes[i] = static_cast<uint8_t>((i < 16 ? byte & 15 : byte >> 4) |
+                                    static_cast<int>(high >> i & 1u) << 4);
   }
 }
 
@@ -156,12 +162,13 @@ std::optional<GridShape> grid_shape(GgmlType type) {
   }
 }
 
-// The zero point z for which m = -z * d, if there is one; a block without a scale has only its minimum, which
-// must be 0.
+// The zero point z for which m = -z * d, if there is one; a block without a scale has only its
+// minimum, which must be 0.
 std::optional<uint8_t> zero_of(float d, float m, int bits) {
   if (m == 0) return 0;
   const float zero = d != 0 ? -m / d : -1.0f;
-  if (!(zero >= 0 && zero < static_cast<float>(1 << bits)) || zero != std::floor(zero) || -zero * d != m)
+  if (!(zero >= 0 && zero < static_cast<float>(1 << bits)) || zero != std::floor(zero) ||
+      -zero * d != m)
     return std::nullopt;
   return static_cast<uint8_t>(zero);
 }
@@ -202,7 +209,8 @@ std::optional<GgmlType> exact_ggml_type(const WeightForm& form, std::string& rea
 }
 
 bool ggml_needs_scales(const WeightForm& form) {
-  return form.codec == "integer-grid" && (form.has("zeros") || form.part("scales").dtype != DType::f16);
+  return form.codec == "integer-grid" &&
+         (form.has("zeros") || form.part("scales").dtype != DType::f16);
 }
 
 std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason) {
@@ -215,12 +223,14 @@ std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reaso
   return std::nullopt;
 }
 
-void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, int64_t row, std::byte* out) {
+void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, int64_t row,
+                     std::byte* out) {
   const GroupRow groups(grid, row);
   if (!simd::all_finite(groups.scales.data(), static_cast<int64_t>(groups.scales.size())))
     throw Error(ErrorKind::failed, "row " + std::to_string(row) + " has a scale that is no number");
   std::vector<uint8_t> codes(static_cast<size_t>(columns));
-  unpack_codes(grid.codes.bytes.data() + row * grid.codes.shape[1], columns, grid.bits, codes.data());
+  unpack_codes(grid.codes.bytes.data() + row * grid.codes.shape[1], columns, grid.bits,
+               codes.data());
   const bool five = type == GgmlType::q5_0 || type == GgmlType::q5_1;
   // A symmetric code stands for code - 2^(bits - 1), and the block has its own such offset.
   const int offset = !grid.zeros.empty() ? 0 : (five ? 16 : 8) - (1 << (grid.bits - 1));
@@ -230,7 +240,8 @@ void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, in
     store(out, f32_to_f16(groups.scales[group]));
     out += 2;
     if (type == GgmlType::q8_0) {
-      for (int i = 0; i < 32; ++i) *out++ = static_cast<std::byte>(block[i] - (1 << (grid.bits - 1)));
+      for (int i = 0; i < 32; ++i)
+        *out++ = static_cast<std::byte>(block[i] - (1 << (grid.bits - 1)));
       continue;
     }
     if (!grid.zeros.empty()) {
@@ -285,7 +296,8 @@ QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where) {
         uint8_t* target = codes.data() + g * kGroup;
         std::memcpy(all_scales + 2 * (row * groups + g), block, 2);
         if (ggml.type == GgmlType::q8_0) {
-          for (int i = 0; i < 32; ++i) target[i] = static_cast<uint8_t>(load<int8_t>(block + 2 + i) + 128);
+          for (int i = 0; i < 32; ++i)
+            target[i] = static_cast<uint8_t>(load<int8_t>(block + 2 + i) + 128);
           continue;
         }
         const std::byte* at = block + (shape->symmetric ? 2 : 4);
@@ -301,8 +313,10 @@ QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where) {
                       "only a requantization can bring this tensor onto an integer grid");
         zeros[static_cast<size_t>(g)] = *zero;
       }
-      if (shape->bits != 4) pack_codes(codes.data(), weight.in, shape->bits, all_codes + row * code_bytes);
-      if (!shape->symmetric) pack_codes(zeros.data(), groups, shape->bits, all_zeros + row * zero_bytes);
+      if (shape->bits != 4)
+        pack_codes(codes.data(), weight.in, shape->bits, all_codes + row * code_bytes);
+      if (!shape->symmetric)
+        pack_codes(zeros.data(), groups, shape->bits, all_zeros + row * zero_bytes);
     }
   });
   return tensor;

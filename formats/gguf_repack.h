@@ -1,5 +1,5 @@
-// Integer grids as ggml blocks and back, code by code: nothing is rounded, so that the weights are the same
-// before and after, bit for bit.
+// Integer grids as ggml blocks and back, code by code: nothing is rounded, so that the weights are
+// the same before and after, bit for bit.
 #pragma once
 
 #include <optional>
@@ -10,11 +10,12 @@
 
 namespace qwb {
 
-// The smallest type that holds this weight exactly: a dense weight's own type, ggml blocks' own, and for an
-// integer grid whose groups are multiples of 32
+// The smallest type that holds this weight exactly: a dense weight's own type, ggml blocks' own,
+// and for an integer grid whose groups are multiples of 32
 //   symmetric up to 4 bits Q4_0, 5 bits Q5_0, 6 to 8 bits Q8_0
 //   asymmetric up to 4 bits Q4_1, 5 bits Q5_1, if -zero * scale fits f16
-// Looks at every scale. Nothing, with the reason, where there is none: scales that f16 cannot hold are named.
+// Looks at every scale. Nothing, with the reason, where there is none: scales that f16 cannot hold
+// are named.
 std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason);
 // The same as far as the form alone tells; what scales may spoil is left open.
 std::optional<GgmlType> exact_ggml_type(const WeightForm& form, std::string& reason);
@@ -22,14 +23,15 @@ std::optional<GgmlType> exact_ggml_type(const WeightForm& form, std::string& rea
 bool ggml_needs_scales(const WeightForm& form);
 
 // Row `row` of an integer grid as blocks of the type that exact_ggml_type gave.
-void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, int64_t row, std::byte* out);
+void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, int64_t row,
+                     std::byte* out);
 
 // The form of grid_from_ggml's result; nothing if the weight is something else than such blocks.
 std::optional<WeightForm> ggml_grid_form(const Weight& weight);
 
-// The integer grid that these blocks are: Q4_0, Q5_0, Q8_0 symmetric, Q4_1 and Q5_1 asymmetric, group 32, f16
-// scales. Throws unsupported, naming `where`, for other types and minimums that are no whole multiple of the
-// scale.
+// The integer grid that these blocks are: Q4_0, Q5_0, Q8_0 symmetric, Q4_1 and Q5_1 asymmetric,
+// group 32, f16 scales. Throws unsupported, naming `where`, for other types and minimums that are
+// no whole multiple of the scale.
 QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where);
 
 }  // namespace qwb

@@ -1,4 +1,5 @@
-// Settings: a file's keys from config.json, and the llama3 scaling, which GGUF keeps as a tensor of divisors.
+// Settings: a file's keys from config.json, and the llama3 scaling, which GGUF keeps as a tensor of
+// divisors.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -10,7 +11,8 @@ namespace qwb {
 namespace {
 
 double wavelength(double theta, int64_t index, int64_t half) {
-  return 2 * std::numbers::pi * std::pow(theta, static_cast<double>(index) / static_cast<double>(half));
+  return 2 * std::numbers::pi *
+         std::pow(theta, static_cast<double>(index) / static_cast<double>(half));
 }
 
 struct Llama3Scaling {
@@ -27,16 +29,18 @@ struct Llama3Scaling {
     const auto half = static_cast<int64_t>(divisors.size());
     for (int64_t i = 0; i < half; ++i) {
       const double found = divisors[static_cast<size_t>(i)];
-      if (!(std::abs(divisor(wavelength(theta, i, half)) - found) <= 2e-5 * std::abs(found))) return false;
+      if (!(std::abs(divisor(wavelength(theta, i, half)) - found) <= 2e-5 * std::abs(found)))
+        return false;
     }
     return true;
   }
 };
 
-// Between the two bounds the weight of the unscaled frequency is a line over 1 / wavelength, a / wave - b
-// with a = trained / (high - low) and b = low / (high - low): two divisors tell a and b, and low is taken as
-// 1, as in every published model.
-std::optional<Llama3Scaling> solve(const std::vector<float>& divisors, double theta, double factor) {
+// Between the two bounds the weight of the unscaled frequency is a line over 1 / wavelength, a /
+// wave - b with a = trained / (high - low) and b = low / (high - low): two divisors tell a and b,
+// and low is taken as 1, as in every published model.
+std::optional<Llama3Scaling> solve(const std::vector<float>& divisors, double theta,
+                                   double factor) {
   const auto half = static_cast<int64_t>(divisors.size());
   std::vector<std::pair<double, double>> points;  // 1 / wavelength, smooth
   for (int64_t i = 0; i < half; ++i) {
@@ -52,11 +56,12 @@ std::optional<Llama3Scaling> solve(const std::vector<float>& divisors, double th
   return Llama3Scaling{factor, 1, std::round((1 + 1 / b) * 1000) / 1000, std::round(a / b)};
 }
 
-void add_rope(const Json& config, const ModelConfig& c, const std::string& where, const std::string& prefix,
-              GgufMetadata& metadata) {
+void add_rope(const Json& config, const ModelConfig& c, const std::string& where,
+              const std::string& prefix, GgufMetadata& metadata) {
   const Json rope = rope_parameters(config, where, c.max_positions);
   const std::string type = json_string(rope, "rope_type", where);
-  metadata.add(prefix + "rope.freq_base", GgufValue::of_f32(json_number(rope, "rope_theta", where)));
+  metadata.add(prefix + "rope.freq_base",
+               GgufValue::of_f32(json_number(rope, "rope_theta", where)));
   if (type == "default") return;
   if (type == "llama3") {  // a tensor; the length tells the exact parameters
     metadata.add(prefix + "rope.scaling.original_context_length",
@@ -66,23 +71,26 @@ void add_rope(const Json& config, const ModelConfig& c, const std::string& where
   if (type != "linear" && type != "yarn")
     throw Error(ErrorKind::unsupported, "rope type '" + type + "' has no place in GGUF", where);
   const double trained = json_number(rope, "original_max_position_embeddings", where, 1);
-  const double factor = json_number(rope, "factor", where, static_cast<double>(c.max_positions) / trained);
+  const double factor =
+      json_number(rope, "factor", where, static_cast<double>(c.max_positions) / trained);
   metadata.add(prefix + "rope.scaling.type", GgufValue::of_string(type));
   metadata.add(prefix + "rope.scaling.factor", GgufValue::of_f32(factor));
   if (type == "linear") return;
   metadata.add(prefix + "rope.scaling.original_context_length",
                GgufValue::of_u32(json_int(rope, "original_max_position_embeddings", where)));
-  for (const auto& [from, to] : {std::pair{"beta_fast", "yarn_beta_fast"}, {"beta_slow", "yarn_beta_slow"}}) {
+  for (const auto& [from, to] :
+       {std::pair{"beta_fast", "yarn_beta_fast"}, {"beta_slow", "yarn_beta_slow"}}) {
     if (json_number(rope, from, where, 0) != 0)
-      metadata.add(prefix + "rope.scaling." + to, GgufValue::of_f32(json_number(rope, from, where)));
+      metadata.add(prefix + "rope.scaling." + to,
+                   GgufValue::of_f32(json_number(rope, from, where)));
   }
   const bool scales = json_has(rope, "mscale") && json_has(rope, "mscale_all_dim");
   if (scales || (rope.contains("truncate") && rope["truncate"] != Json(true)))
     throw Error(ErrorKind::unsupported, "this kind of yarn scaling has no place in GGUF", where);
   if (json_has(rope, "attention_factor"))
-    metadata.add(
-        prefix + "rope.scaling.attn_factor",
-        GgufValue::of_f32(json_number(rope, "attention_factor", where) / (0.1 * std::log(factor) + 1)));
+    metadata.add(prefix + "rope.scaling.attn_factor",
+                 GgufValue::of_f32(json_number(rope, "attention_factor", where) /
+                                   (0.1 * std::log(factor) + 1)));
 }
 
 void refuse(bool wrong, const std::string& what, const std::string& where) {
@@ -91,15 +99,17 @@ void refuse(bool wrong, const std::string& what, const std::string& where) {
                 "llama.cpp would compute something else");
 }
 
-void add_gpt2(const Json& config, const ModelConfig& c, const std::string& where, GgufMetadata& metadata) {
+void add_gpt2(const Json& config, const ModelConfig& c, const std::string& where,
+              GgufMetadata& metadata) {
   refuse(c.activation != Activation::gelu_tanh, "this activation", where);
   refuse(!c.layer_scale.empty(), "scale_attn_by_inverse_layer_idx", where);
-  refuse(!json_bool(config, "scale_attn_weights", where, true), "attention without its scale", where);
+  refuse(!json_bool(config, "scale_attn_weights", where, true), "attention without its scale",
+         where);
   metadata.add("gpt2.attention.layer_norm_epsilon", GgufValue::of_f32(c.norm_eps));
 }
 
-void add_llama(const Json& config, const ModelConfig& c, const std::string& where, GgufMetadata& metadata,
-               Progress& progress) {
+void add_llama(const Json& config, const ModelConfig& c, const std::string& where,
+               GgufMetadata& metadata, Progress& progress) {
   const std::string architecture = gguf_architecture(config, where), prefix = architecture + ".";
   refuse(c.activation != Activation::silu, "this activation", where);
   metadata.add(prefix + "attention.head_count_kv", GgufValue::of_u32(c.kv_heads));
@@ -124,8 +134,8 @@ std::string gguf_architecture(const Json& config, const std::string& where) {
   std::string type = json_string(config, "model_type", where);
   if (type == "mistral") return "llama";
   if (type == "llama" || type == "qwen2" || type == "qwen3" || type == "gpt2") return type;
-  throw Error(ErrorKind::unsupported, "the architecture '" + type + "' cannot be written as GGUF", where,
-              "these can: llama, mistral, qwen2, qwen3, gpt2");
+  throw Error(ErrorKind::unsupported, "the architecture '" + type + "' cannot be written as GGUF",
+              where, "these can: llama, mistral, qwen2, qwen3, gpt2");
 }
 
 void add_gguf_settings(const Json& config, const std::string& where, GgufMetadata& metadata,
@@ -137,7 +147,8 @@ void add_gguf_settings(const Json& config, const std::string& where, GgufMetadat
   metadata.add(prefix + "embedding_length", GgufValue::of_u32(c.hidden));
   metadata.add(prefix + "feed_forward_length", GgufValue::of_u32(c.intermediate));
   metadata.add(prefix + "attention.head_count", GgufValue::of_u32(c.heads));
-  prefix == "gpt2." ? add_gpt2(config, c, where, metadata) : add_llama(config, c, where, metadata, progress);
+  prefix == "gpt2." ? add_gpt2(config, c, where, metadata)
+                    : add_llama(config, c, where, metadata, progress);
 }
 
 std::vector<float> gguf_rope_divisors(const Json& config, const std::string& where) {
@@ -145,7 +156,8 @@ std::vector<float> gguf_rope_divisors(const Json& config, const std::string& whe
   if (c.rope.frequencies.empty()) return {};
   const Json rope = rope_parameters(config, where, c.max_positions);
   if (json_string(rope, "rope_type", where) != "llama3") return {};
-  const Llama3Scaling scaling{json_number(rope, "factor", where), json_number(rope, "low_freq_factor", where),
+  const Llama3Scaling scaling{json_number(rope, "factor", where),
+                              json_number(rope, "low_freq_factor", where),
                               json_number(rope, "high_freq_factor", where),
                               json_number(rope, "original_max_position_embeddings", where)};
   const double theta = json_number(rope, "rope_theta", where);

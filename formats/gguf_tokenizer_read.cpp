@@ -51,7 +51,8 @@ const GgufValue* number_list(const GgufMetadata& metadata, const std::string& ke
                              const std::string& where) {
   const GgufValue* value = metadata.find(key);
   if (value == nullptr) return nullptr;
-  if (!value->is_array || value->kind == GgufKind::string || static_cast<size_t>(value->count()) < tokens)
+  if (!value->is_array || value->kind == GgufKind::string ||
+      static_cast<size_t>(value->count()) < tokens)
     throw Error(ErrorKind::failed, "'" + key + "' has no number for every token", where,
                 "the file is damaged");
   return value;
@@ -69,7 +70,8 @@ Vocabulary read_vocabulary(const GgufMetadata& metadata, bool pieces, const std:
   vocabulary.scores.assign(count, 0.0f);
   if (const auto* scores = number_list(metadata, "tokenizer.ggml.scores", count, where)) {
     for (size_t i = 0; i < count; ++i)
-      vocabulary.scores[i] = static_cast<float>(scores->number(where + ": scores", static_cast<int64_t>(i)));
+      vocabulary.scores[i] =
+          static_cast<float>(scores->number(where + ": scores", static_cast<int64_t>(i)));
   }
   const std::map<std::string, int64_t> fallback =
       pieces ? std::map<std::string, int64_t>{{"bos", 1}, {"eos", 2}, {"unknown", 0}}
@@ -83,8 +85,8 @@ Vocabulary read_vocabulary(const GgufMetadata& metadata, bool pieces, const std:
   return vocabulary;
 }
 
-// "vocab": tokens with their ids. Written as text: an ordered JSON object searches linearly at every
-// insertion.
+// "vocab": tokens with their ids. Written as text: an ordered JSON object searches linearly at
+// every insertion.
 std::string vocab_text(const Vocabulary& vocabulary) {
   std::string text = "{";
   for (size_t id = 0; id < vocabulary.tokens->size(); ++id) {
@@ -125,18 +127,19 @@ std::vector<std::pair<std::string, std::string>> listed_merges(const GgufMetadat
   for (const std::string& text : string_list(metadata, "tokenizer.ggml.merges", where)) {
     const size_t space = text.empty() ? std::string::npos : text.find(' ', 1);
     if (space == std::string::npos)
-      throw Error(ErrorKind::failed, "the merge '" + text.substr(0, 80) + "' is not two tokens", where,
-                  "the file is damaged");
+      throw Error(ErrorKind::failed, "the merge '" + text.substr(0, 80) + "' is not two tokens",
+                  where, "the file is damaged");
     merges.emplace_back(text.substr(0, space), text.substr(space + 1));
   }
   return merges;
 }
 
-// SentencePiece joins, of all neighbours whose concatenation is a piece, those with the highest score, and of
-// equal ones the leftmost. As a list of merges: every way to cut every piece into two, by falling score of
-// the whole; `begins`: where each score begins, which decides among merges whose pieces differ.
-std::vector<std::pair<std::string, std::string>> scored_merges(const Vocabulary& vocabulary, Json& begins,
-                                                               bool& tied) {
+// SentencePiece joins, of all neighbours whose concatenation is a piece, those with the highest
+// score, and of equal ones the leftmost. As a list of merges: every way to cut every piece into
+// two, by falling score of the whole; `begins`: where each score begins, which decides among merges
+// whose pieces differ.
+std::vector<std::pair<std::string, std::string>> scored_merges(const Vocabulary& vocabulary,
+                                                               Json& begins, bool& tied) {
   std::unordered_map<std::string_view, size_t> ids;
   for (size_t id = 0; id < vocabulary.tokens->size(); ++id) {
     if (vocabulary.kinds[id] == kNormal || vocabulary.kinds[id] == kUserDefined)
@@ -157,7 +160,8 @@ std::vector<std::pair<std::string, std::string>> scored_merges(const Vocabulary&
         cuts.push_back({vocabulary.scores[id], id, left->second, right->second});
     }
   }
-  std::stable_sort(cuts.begin(), cuts.end(), [](const Cut& a, const Cut& b) { return a.score > b.score; });
+  std::stable_sort(cuts.begin(), cuts.end(),
+                   [](const Cut& a, const Cut& b) { return a.score > b.score; });
   std::vector<std::pair<std::string, std::string>> merges;
   merges.reserve(cuts.size());
   begins = Json::array();
@@ -193,25 +197,30 @@ Parts byte_level_parts(const GgufMetadata& metadata, const std::string& where) {
   Parts parts;
   parts.normalizer = style["normalizer"];
   parts.pre_tokenizer = style["pre_tokenizer"];
-  parts.decoder = {
-      {"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
+  parts.decoder = {{"type", "ByteLevel"},
+                   {"add_prefix_space", true},
+                   {"trim_offsets", true},
+                   {"use_regex", true}};
   parts.model = bpe_model(nullptr, false, style["ignore_merges"].get<bool>());
   parts.merges = listed_merges(metadata, where);
   return parts;
 }
 
-Parts piece_parts(const GgufMetadata& metadata, const Vocabulary& vocabulary, const std::string& where) {
+Parts piece_parts(const GgufMetadata& metadata, const Vocabulary& vocabulary,
+                  const std::string& where) {
   const bool prefix = metadata.integer("tokenizer.ggml.add_space_prefix", where, 1) != 0;
   const std::string mark = "\xe2\x96\x81";
   Parts parts;
   Json marks = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", mark}};
-  Json steps = Json::array({{{"type", "Replace"}, {"pattern", {{"String", mark}}}, {"content", " "}},
-                            {{"type", "ByteFallback"}},
-                            {{"type", "Fuse"}}});
+  Json steps =
+      Json::array({{{"type", "Replace"}, {"pattern", {{"String", mark}}}, {"content", " "}},
+                   {{"type", "ByteFallback"}},
+                   {{"type", "Fuse"}}});
   parts.normalizer = marks;
   if (prefix) {
-    parts.normalizer = {{"type", "Sequence"},
-                        {"normalizers", Json::array({{{"type", "Prepend"}, {"prepend", mark}}, marks})}};
+    parts.normalizer = {
+        {"type", "Sequence"},
+        {"normalizers", Json::array({{{"type", "Prepend"}, {"prepend", mark}}, marks})}};
     steps.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   }
   parts.decoder = {{"type", "Sequence"}, {"decoders", steps}};
@@ -250,7 +259,10 @@ Json post_processor(const Vocabulary& vocabulary, const Frame& frame) {
   part(single, "A", 0);
   part(pair, "A", 0);
   part(pair, "B", 1);
-  return {{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", tokens}};
+  return {{"type", "TemplateProcessing"},
+          {"single", single},
+          {"pair", pair},
+          {"special_tokens", tokens}};
 }
 
 // "{...}" of a JSON object without its braces.
@@ -268,20 +280,24 @@ std::string tokenizer_text(const Vocabulary& vocabulary, const Parts& parts, con
                      {"pre_tokenizer", parts.pre_tokenizer},
                      {"post_processor", post_processor(vocabulary, frame)},
                      {"decoder", parts.decoder}};
-  return "{" + inside(head) + ",\"model\":{" + inside(parts.model) + ",\"vocab\":" + vocab_text(vocabulary) +
-         ",\"merges\":" + merges_text(parts.merges) + "}}\n";
+  return "{" + inside(head) + ",\"model\":{" + inside(parts.model) +
+         ",\"vocab\":" + vocab_text(vocabulary) + ",\"merges\":" + merges_text(parts.merges) +
+         "}}\n";
 }
 
-Json tokenizer_config(const GgufMetadata& metadata, const Vocabulary& vocabulary, const Frame& frame,
-                      const std::string& where) {
+Json tokenizer_config(const GgufMetadata& metadata, const Vocabulary& vocabulary,
+                      const Frame& frame, const std::string& where) {
   Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                  {"add_bos_token", frame.bos},
                  {"add_eos_token", frame.eos}};
-  const std::pair<const char*, const char*> kNames[] = {
-      {"bos", "bos_token"}, {"eos", "eos_token"}, {"unknown", "unk_token"}, {"padding", "pad_token"}};
+  const std::pair<const char*, const char*> kNames[] = {{"bos", "bos_token"},
+                                                        {"eos", "eos_token"},
+                                                        {"unknown", "unk_token"},
+                                                        {"padding", "pad_token"}};
   for (const auto& [name, key] : kNames) {
     const auto it = vocabulary.special.find(name);
-    if (it != vocabulary.special.end()) config[key] = (*vocabulary.tokens)[static_cast<size_t>(it->second)];
+    if (it != vocabulary.special.end())
+      config[key] = (*vocabulary.tokens)[static_cast<size_t>(it->second)];
   }
   const std::string architecture = metadata.text("general.architecture", where, "");
   const int64_t context = metadata.integer(architecture + ".context_length", where, 0);
@@ -298,7 +314,8 @@ Json generation_config(const Vocabulary& vocabulary) {
   Json ends = Json::array();
   for (const char* name : {"eos", "eot", "eom"}) {
     const auto it = vocabulary.special.find(name);
-    if (it != vocabulary.special.end() && std::find(ends.begin(), ends.end(), Json(it->second)) == ends.end())
+    if (it != vocabulary.special.end() &&
+        std::find(ends.begin(), ends.end(), Json(it->second)) == ends.end())
       ends.push_back(it->second);
   }
   if (!ends.empty()) config["eos_token_id"] = ends.size() == 1 ? ends[0] : ends;
@@ -307,7 +324,8 @@ Json generation_config(const Vocabulary& vocabulary) {
 
 }  // namespace
 
-std::map<std::string, std::string> gguf_companions(const GgufMetadata& metadata, const std::string& where) {
+std::map<std::string, std::string> gguf_companions(const GgufMetadata& metadata,
+                                                   const std::string& where) {
   const std::string kind = metadata.text("tokenizer.ggml.model", where, "none");
   if (kind == "none" || kind == "no_vocab") return {};
   if (kind != "gpt2" && kind != "llama")
@@ -315,18 +333,21 @@ std::map<std::string, std::string> gguf_companions(const GgufMetadata& metadata,
                 "known: gpt2 (byte-level BPE) and llama (SentencePiece)");
   const bool pieces = kind == "llama";
   const Vocabulary vocabulary = read_vocabulary(metadata, pieces, where);
-  const Parts parts = pieces ? piece_parts(metadata, vocabulary, where) : byte_level_parts(metadata, where);
-  // Where the file does not say, llama.cpp puts BOS before texts of SentencePiece models and of these two.
+  const Parts parts =
+      pieces ? piece_parts(metadata, vocabulary, where) : byte_level_parts(metadata, where);
+  // Where the file does not say, llama.cpp puts BOS before texts of SentencePiece models and of
+  // these two.
   const std::string pre = metadata.text("tokenizer.ggml.pre", where, "default");
   const bool begins = pieces || gguf_begins_with_bos(pre);
   Frame frame;
   frame.bos = metadata.integer("tokenizer.ggml.add_bos_token", where, begins ? 1 : 0) != 0 &&
               vocabulary.special.contains("bos");
-  frame.eos =
-      metadata.integer("tokenizer.ggml.add_eos_token", where, 0) != 0 && vocabulary.special.contains("eos");
-  return {{"tokenizer.json", tokenizer_text(vocabulary, parts, frame)},
-          {"tokenizer_config.json", json_text(tokenizer_config(metadata, vocabulary, frame, where))},
-          {"generation_config.json", json_text(generation_config(vocabulary))}};
+  frame.eos = metadata.integer("tokenizer.ggml.add_eos_token", where, 0) != 0 &&
+              vocabulary.special.contains("eos");
+  return {
+      {"tokenizer.json", tokenizer_text(vocabulary, parts, frame)},
+      {"tokenizer_config.json", json_text(tokenizer_config(metadata, vocabulary, frame, where))},
+      {"generation_config.json", json_text(generation_config(vocabulary))}};
 }
 
 }  // namespace qwb

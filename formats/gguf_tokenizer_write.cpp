@@ -15,7 +15,14 @@ namespace {
 
 using tokenizer::TokenizerFile;
 
-enum WrittenKind : int32_t { kPlain = 1, kUnk = 2, kSpecial = 3, kAdded = 4, kUnusedRow = 5, kByteToken = 6 };
+enum WrittenKind : int32_t {
+  kPlain = 1,
+  kUnk = 2,
+  kSpecial = 3,
+  kAdded = 4,
+  kUnusedRow = 5,
+  kByteToken = 6
+};
 
 struct WrittenTokens {
   std::vector<std::string> texts;
@@ -24,7 +31,8 @@ struct WrittenTokens {
 };
 
 [[noreturn]] void cannot_write(const std::string& what, const std::string& where) {
-  throw Error(ErrorKind::unsupported, what, where, "llama.cpp could not tokenize as this model does");
+  throw Error(ErrorKind::unsupported, what, where,
+              "llama.cpp could not tokenize as this model does");
 }
 
 // Converters mark these as control tokens whatever the file says, and llama.cpp expects it.
@@ -42,16 +50,18 @@ std::string with_spaces(std::string text) {
 void place(WrittenTokens& tokens, int64_t id, const std::string& text, int32_t kind,
            const std::string& where) {
   if (id < 0 || id >= static_cast<int64_t>(tokens.texts.size()))
-    throw Error(ErrorKind::failed,
-                "token '" + text + "' has the id " + std::to_string(id) + ", beyond the embedding's rows",
-                where);
+    throw Error(
+        ErrorKind::failed,
+        "token '" + text + "' has the id " + std::to_string(id) + ", beyond the embedding's rows",
+        where);
   tokens.texts[static_cast<size_t>(id)] = text;
   tokens.kinds[static_cast<size_t>(id)] = kind;
 }
 
 // The added tokens of the file and of its side files, each with the id that it has for `tokenizer`.
 std::vector<tokenizer::AddedToken> added_tokens(const TokenizerFile& file, const Json& config,
-                                                const Tokenizer& tokenizer, const std::string& where) {
+                                                const Tokenizer& tokenizer,
+                                                const std::string& where) {
   std::vector<tokenizer::AddedToken> all;
   std::set<std::string> seen;
   const auto add = [&](tokenizer::AddedToken token) {
@@ -67,7 +77,8 @@ std::vector<tokenizer::AddedToken> added_tokens(const TokenizerFile& file, const
       token.single_word = json_bool(json, "single_word", where, false);
       token.lstrip = json_bool(json, "lstrip", where, false);
       token.rstrip = json_bool(json, "rstrip", where, false);
-      token.normalized = json_bool(json, "normalized", where, !json_bool(json, "special", where, false));
+      token.normalized =
+          json_bool(json, "normalized", where, !json_bool(json, "special", where, false));
       add(std::move(token));
     }
   }
@@ -75,22 +86,24 @@ std::vector<tokenizer::AddedToken> added_tokens(const TokenizerFile& file, const
   return all;
 }
 
-WrittenTokens list_tokens(const TokenizerFile& file, const std::vector<tokenizer::AddedToken>& added,
-                          int64_t rows, const std::string& where) {
+WrittenTokens list_tokens(const TokenizerFile& file,
+                          const std::vector<tokenizer::AddedToken>& added, int64_t rows,
+                          const std::string& where) {
   WrittenTokens tokens;
   for (int64_t i = 0; i < rows; ++i) tokens.texts.push_back("[PAD" + std::to_string(i) + "]");
   tokens.kinds.assign(static_cast<size_t>(rows), kUnusedRow);
   for (const auto& [text, id] : file.vocab) place(tokens, id, text, kPlain, where);
   for (const tokenizer::AddedToken& token : added) {
     const bool special = token.special || looks_special(token.content);
-    place(tokens, token.id, special ? token.content : with_spaces(token.content), special ? kSpecial : kAdded,
-          where);
+    place(tokens, token.id, special ? token.content : with_spaces(token.content),
+          special ? kSpecial : kAdded, where);
   }
   return tokens;
 }
 
 // GGUF holds an added token's text and kind only; llama.cpp finds it wherever its bytes stand.
-void note_lost_flags(const std::vector<tokenizer::AddedToken>& added, bool normalizer, Progress& progress) {
+void note_lost_flags(const std::vector<tokenizer::AddedToken>& added, bool normalizer,
+                     Progress& progress) {
   const std::pair<const char*, bool tokenizer::AddedToken::*> kFlags[] = {
       {"lstrip", &tokenizer::AddedToken::lstrip},
       {"rstrip", &tokenizer::AddedToken::rstrip},
@@ -104,8 +117,8 @@ void note_lost_flags(const std::vector<tokenizer::AddedToken>& added, bool norma
       if (token.*flag && count++ == 0) first = token.content;
     }
     if (count == 0) continue;
-    progress.note("GGUF has no place for \"" + std::string(name) + "\" of the added token '" + first + "'" +
-                  (count > 1 ? " and " + std::to_string(count - 1) + " others" : "") +
+    progress.note("GGUF has no place for \"" + std::string(name) + "\" of the added token '" +
+                  first + "'" + (count > 1 ? " and " + std::to_string(count - 1) + " others" : "") +
                   ": llama.cpp cuts texts with it differently");
   }
 }
@@ -127,7 +140,8 @@ Json part_of(const TokenizerFile& file, const char* name) {
 void add_byte_level(const TokenizerFile& file, WrittenTokens& tokens, GgufMetadata& metadata,
                     const std::string& where) {
   metadata.add("tokenizer.ggml.model", GgufValue::of_string("gpt2"));
-  metadata.add("tokenizer.ggml.pre", GgufValue::of_string(gguf_pre_tokenizer_name(file.root, where)));
+  metadata.add("tokenizer.ggml.pre",
+               GgufValue::of_string(gguf_pre_tokenizer_name(file.root, where)));
   metadata.add("tokenizer.ggml.tokens", GgufValue::of_strings(std::move(tokens.texts)));
   metadata.add("tokenizer.ggml.token_type", GgufValue::of_i32s(tokens.kinds));
   std::vector<std::string> merges;
@@ -138,8 +152,8 @@ void add_byte_level(const TokenizerFile& file, WrittenTokens& tokens, GgufMetada
   metadata.add("tokenizer.ggml.merges", GgufValue::of_strings(std::move(merges)));
 }
 
-// Whether a text gets a space before it, as the normalizer or pre-tokenizer says. Everything else that they
-// may do is refused.
+// Whether a text gets a space before it, as the normalizer or pre-tokenizer says. Everything else
+// that they may do is refused.
 bool space_prefix(const TokenizerFile& file, const std::string& where) {
   const Json normalizer = part_of(file, "normalizer"), step = part_of(file, "pre_tokenizer");
   const auto plain = [&](const Json& n) {
@@ -160,8 +174,8 @@ bool space_prefix(const TokenizerFile& file, const std::string& where) {
   return json_string(step, "prepend_scheme", where, old ? "always" : "never") != "never";
 }
 
-// The score of a piece is the place of the merge that first makes it; single characters come after all
-// merges.
+// The score of a piece is the place of the merge that first makes it; single characters come after
+// all merges.
 void score_pieces(const TokenizerFile& file, WrittenTokens& tokens) {
   std::unordered_map<std::string, size_t> made;
   const Json& model = file.root["model"];
@@ -188,7 +202,8 @@ void add_pieces(const TokenizerFile& file, WrittenTokens& tokens, GgufMetadata& 
   for (int b = 0; b < 256; ++b) bytes.insert(tokenizer::byte_token(static_cast<unsigned char>(b)));
   const std::string unknown = json_string(file.root["model"], "unk_token", where, "");
   for (size_t id = 0; id < tokens.texts.size(); ++id) {
-    if (tokens.kinds[id] == kPlain && bytes.contains(tokens.texts[id])) tokens.kinds[id] = kByteToken;
+    if (tokens.kinds[id] == kPlain && bytes.contains(tokens.texts[id]))
+      tokens.kinds[id] = kByteToken;
     if (!unknown.empty() && tokens.texts[id] == unknown) tokens.kinds[id] = kUnk;
   }
   score_pieces(file, tokens);
@@ -236,7 +251,8 @@ void add_frame(const Tokenizer& tokenizer, GgufMetadata& metadata, Progress& pro
   const bool eos = suffix.size() == 1 && tokenizer.eos_id() == suffix[0];
   if (prefix.size() != (bos ? 1u : 0u) || suffix.size() != (eos ? 1u : 0u))
     progress.note(
-        "the tokenizer puts other special tokens around a text than BOS before and EOS behind it; llama.cpp "
+        "the tokenizer puts other special tokens around a text than BOS before and EOS behind it; "
+        "llama.cpp "
         "will "
         "not");
   metadata.add("tokenizer.ggml.add_bos_token", GgufValue::of_bool(bos));
@@ -250,7 +266,8 @@ bool adds_byte_level_space(const Json& step, const std::string& where) {
     return std::any_of(step["pretokenizers"].begin(), step["pretokenizers"].end(),
                        [&](const Json& inner) { return adds_byte_level_space(inner, where); });
   }
-  return json_string(step, "type", where) == "ByteLevel" && json_bool(step, "add_prefix_space", where, true);
+  return json_string(step, "type", where) == "ByteLevel" &&
+         json_bool(step, "add_prefix_space", where, true);
 }
 
 // The files beside tokenizer.json as one, as transformers reads them.
@@ -259,7 +276,8 @@ Json tokenizer_config_of(const OpenModel& open, const std::string& where) {
     const auto text = companion_text(open, name);
     return text ? parse_json(*text, where) : Json();
   };
-  return tokenizer::complete_tokenizer_config(read("tokenizer_config.json"), read("special_tokens_map.json"),
+  return tokenizer::complete_tokenizer_config(read("tokenizer_config.json"),
+                                              read("special_tokens_map.json"),
                                               read("added_tokens.json"), where);
 }
 
@@ -270,7 +288,8 @@ void add_chat_template(const OpenModel& open, const Json& config, const std::str
     const Json& found = config["chat_template"];
     if (found.is_string()) text = found.get<std::string>();
     for (const Json& named : found.is_array() ? found : Json::array()) {
-      if (json_string(named, "name", where) == "default") text = json_string(named, "template", where);
+      if (json_string(named, "name", where) == "default")
+        text = json_string(named, "template", where);
     }
   }
   if (text) metadata.add("tokenizer.chat_template", GgufValue::of_string(*text));
@@ -300,7 +319,8 @@ void add_gguf_tokenizer(const OpenModel& open, int64_t vocabulary, GgufMetadata&
   bytes ? add_byte_level(file, tokens, metadata, where) : add_pieces(file, tokens, metadata, where);
   note_lost_flags(added, !part_of(file, "normalizer").is_null(), progress);
   if (bytes && adds_byte_level_space(part_of(file, "pre_tokenizer"), where))
-    progress.note("the tokenizer puts a space before every text (add_prefix_space); llama.cpp will not");
+    progress.note(
+        "the tokenizer puts a space before every text (add_prefix_space); llama.cpp will not");
   add_special_ids(open, tokenizer, config, where, metadata);
   add_frame(tokenizer, metadata, progress);
   add_chat_template(open, config, where, metadata);

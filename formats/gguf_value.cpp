@@ -7,7 +7,8 @@ namespace qwb {
 namespace {
 
 [[noreturn]] void wrong_kind(const char* wanted, const std::string& where) {
-  throw Error(ErrorKind::failed, std::string("the value is not ") + wanted, where, "the file is damaged");
+  throw Error(ErrorKind::failed, std::string("the value is not ") + wanted, where,
+              "the file is damaged");
 }
 
 template <typename T>
@@ -31,7 +32,8 @@ template <typename T>
 int64_t widened(const char* at, const std::string& where) {
   const T value = load<T>(at);
   if constexpr (sizeof(T) == 8 && std::is_unsigned_v<T>) {
-    if (value > static_cast<T>(std::numeric_limits<int64_t>::max())) wrong_kind("below 2^63", where);
+    if (value > static_cast<T>(std::numeric_limits<int64_t>::max()))
+      wrong_kind("below 2^63", where);
   }
   return static_cast<int64_t>(value);
 }
@@ -146,16 +148,19 @@ const GgufValue* GgufMetadata::find(const std::string& key) const {
 
 namespace {
 
-const GgufValue& required(const GgufMetadata& metadata, const std::string& key, const std::string& where) {
+const GgufValue& required(const GgufMetadata& metadata, const std::string& key,
+                          const std::string& where) {
   const GgufValue* value = metadata.find(key);
   if (value == nullptr)
-    throw Error(ErrorKind::failed, "the key '" + key + "' is missing", where, "the file is incomplete");
+    throw Error(ErrorKind::failed, "the key '" + key + "' is missing", where,
+                "the file is incomplete");
   return *value;
 }
 
 // Per-layer arrays whose values are all the same stand for that value.
 int64_t one_integer(const GgufValue& value, const std::string& place) {
-  if (value.is_array && (value.kind == GgufKind::string || value.count() == 0)) wrong_kind("a number", place);
+  if (value.is_array && (value.kind == GgufKind::string || value.count() == 0))
+    wrong_kind("a number", place);
   const int64_t first = value.integer(place);
   for (int64_t i = 1; i < value.count(); ++i) {
     if (value.integer(place, i) != first)
@@ -174,13 +179,15 @@ double one_number(const GgufValue& value, const std::string& place) {
 int64_t GgufMetadata::integer(const std::string& key, const std::string& where) const {
   return one_integer(required(*this, key, where), where + ": key '" + key + "'");
 }
-int64_t GgufMetadata::integer(const std::string& key, const std::string& where, int64_t fallback) const {
+int64_t GgufMetadata::integer(const std::string& key, const std::string& where,
+                              int64_t fallback) const {
   return find(key) == nullptr ? fallback : integer(key, where);
 }
 double GgufMetadata::number(const std::string& key, const std::string& where) const {
   return one_number(required(*this, key, where), where + ": key '" + key + "'");
 }
-double GgufMetadata::number(const std::string& key, const std::string& where, double fallback) const {
+double GgufMetadata::number(const std::string& key, const std::string& where,
+                            double fallback) const {
   return find(key) == nullptr ? fallback : number(key, where);
 }
 std::string GgufMetadata::text(const std::string& key, const std::string& where) const {

@@ -50,10 +50,14 @@ int64_t lay_out(std::vector<GgufTensor>& tensors, int64_t alignment, const Path&
     if (tensor.name.empty() || tensor.name.size() > 63 || !names.insert(tensor.name).second)
       misuse("'" + tensor.name + "' cannot be a tensor's name, or is used twice", path);
     if (tensor.shape.empty() || tensor.shape.size() > 4)
-      misuse("tensor '" + tensor.name + "' has " + std::to_string(tensor.shape.size()) + " dimensions", path);
+      misuse(
+          "tensor '" + tensor.name + "' has " + std::to_string(tensor.shape.size()) + " dimensions",
+          path);
     const GgmlTypeInfo& info = ggml_info(tensor.type);
     if (tensor.shape.back() % info.block != 0)
-      misuse("rows of tensor '" + tensor.name + "' are not whole blocks of " + std::string(info.name), path);
+      misuse(
+          "rows of tensor '" + tensor.name + "' are not whole blocks of " + std::string(info.name),
+          path);
     tensor.begin = at;
     tensor.bytes =
         checked_mul(element_count(tensor.shape, tensor.name) / info.block, info.bytes, tensor.name);
@@ -64,8 +68,8 @@ int64_t lay_out(std::vector<GgufTensor>& tensors, int64_t alignment, const Path&
 
 }  // namespace
 
-GgufWriter::GgufWriter(const Path& path, const GgufMetadata& metadata, std::vector<GgufTensor> tensors,
-                       int64_t alignment)
+GgufWriter::GgufWriter(const Path& path, const GgufMetadata& metadata,
+                       std::vector<GgufTensor> tensors, int64_t alignment)
     : path_(path), tensors_(std::move(tensors)) {
   const int64_t data = lay_out(tensors_, alignment, path);
   HeaderBytes header;

@@ -30,8 +30,9 @@ uint32_t ones_in_fields(int bits) {
   return word;
 }
 
-// Between the two versions. 2, 4 and 8 bits: one number over the whole word, so that a borrow out of a field
-// that holds 0 is undone by the carry of the way back; 3 bits: field by field (GPTQModel, utils/model.py).
+// Between the two versions. 2, 4 and 8 bits: one number over the whole word, so that a borrow out
+// of a field that holds 0 is undone by the carry of the way back; 3 bits: field by field
+// (GPTQModel, utils/model.py).
 Tensor shifted_zeros(const TensorView& words, int bits, int64_t columns, bool up) {
   if (bits == 3) {
     CodeMatrix fields = unpack_words(words, columns, bits);
@@ -66,7 +67,8 @@ class GptqReader {
     find_group_size();
     qweight_ = packed_tensor(files, name_ + ".qweight", DType::i32, {words_, out_});
     scales_ = packed_scales(files, name_ + ".scales", {groups_, out_});
-    qzeros_ = packed_tensor(files, name_ + ".qzeros", DType::i32, {groups_, ceil_div(out_ * bits_, 32)});
+    qzeros_ =
+        packed_tensor(files, name_ + ".qzeros", DType::i32, {groups_, ceil_div(out_ * bits_, 32)});
     scattered_ = index && !is_plain_group_index(index_, group_size_);
     zeros_ = unpack_words(settings_.v2 ? qzeros_ : shifted(), out_, bits_);
     symmetric_ = zeros_.all(static_cast<uint8_t>(1 << (bits_ - 1)));
@@ -122,42 +124,47 @@ class GptqReader {
     if (!is_gptq_bits(bits) || (bits == 3 && in_ % 32 != 0 && in_ >= 0)) return false;
     return in_ < 0 ? words_ * 32 % bits == 0 : ceil_div(in_ * bits, 32) == words_;
   }
-  // Zero points that the settings call symmetric lie in the middle. Some writers stored them for the other
-  // version than checkpoint_format names: all of them are then one off (vllm issue 38966).
+  // Zero points that the settings call symmetric lie in the middle. Some writers stored them for
+  // the other version than checkpoint_format names: all of them are then one off (vllm issue
+  // 38966).
   void correct_zeros() {
     const int middle = 1 << (bits_ - 1);
     if (zeros_.all(static_cast<uint8_t>(settings_.v2 ? middle - 1 : middle + 1))) {
       std::fill(zeros_.codes.begin(), zeros_.codes.end(), static_cast<uint8_t>(middle));
       symmetric_ = true;
       note_ = fmt::format(
-          "the zero points are stored as checkpoint_format '{}' has them, and config.json says '{}': read as "
+          "the zero points are stored as checkpoint_format '{}' has them, and config.json says "
+          "'{}': read as "
           "{}, the middle of a symmetric grid",
           settings_.v2 ? "gptq" : "gptq_v2", settings_.v2 ? "gptq_v2" : "gptq", middle);
       return;
     }
     if (!settings_.symmetric) return;  // not said: the tensors tell
-    throw Error(
-        ErrorKind::unsupported,
-        "config.json says that the grid is symmetric (sym), and the zero points are not in its middle",
-        "GPTQ module '" + name_ + "'",
-        "some loaders ignore such zero points and some use them: ask the author which is meant, and set "
-        "\"sym\": false if they count");
+    throw Error(ErrorKind::unsupported,
+                "config.json says that the grid is symmetric (sym), and the zero points are not in "
+                "its middle",
+                "GPTQ module '" + name_ + "'",
+                "some loaders ignore such zero points and some use them: ask the author which is "
+                "meant, and set "
+                "\"sym\": false if they count");
   }
   // The config's bits, or those of its override ("dynamic") for this module.
   void find_bits() {
     if (!is_gptq_bits(settings_.bits)) {
-      throw Error(ErrorKind::unsupported, fmt::format("GPTQ with {} bits", settings_.bits), kGptqWhere,
-                  "2, 3, 4 and 8 bits are read");
+      throw Error(ErrorKind::unsupported, fmt::format("GPTQ with {} bits", settings_.bits),
+                  kGptqWhere, "2, 3, 4 and 8 bits are read");
     }
     if (!fits(settings_.bits)) {
       std::string others;
       for (const int other : kGptqBits) {
-        if (in_ >= 0 && fits(other)) others += (others.empty() ? "" : " or ") + std::to_string(other);
+        if (in_ >= 0 && fits(other))
+          others += (others.empty() ? "" : " or ") + std::to_string(other);
       }
-      damaged_gptq(others.empty() ? fmt::format("qweight has {} rows of words, which is no matrix of {} bits",
-                                                words_, settings_.bits)
-                                  : fmt::format("config.json says {} bits, and the tensors have {}",
-                                                settings_.bits, others),
+      damaged_gptq(others.empty()
+                       ? fmt::format("qweight has {} rows of words, which is no matrix of {} bits",
+                                     words_, settings_.bits)
+                       : fmt::format("config.json says {} bits, and the tensors have {}",
+                                     settings_.bits, others),
                    name_);
     }
     bits_ = static_cast<int>(settings_.bits);
@@ -170,9 +177,10 @@ class GptqReader {
     if (settings_.group_told) {
       if (asked < 1 || ceil_div(in_, asked) != groups_) {
         damaged_gptq(
-            fmt::format("config.json says groups of {}, and the tensors have {} groups over {} input "
-                        "channels",
-                        settings_.group_size, groups_, in_),
+            fmt::format(
+                "config.json says groups of {}, and the tensors have {} groups over {} input "
+                "channels",
+                settings_.group_size, groups_, in_),
             name_);
       }
       group_size_ = asked;
@@ -187,7 +195,8 @@ class GptqReader {
       return;
     }
     if (group_size_ == 0)
-      damaged_gptq(fmt::format("{} groups do not cover {} input channels evenly", groups_, in_), name_);
+      damaged_gptq(fmt::format("{} groups do not cover {} input channels evenly", groups_, in_),
+                   name_);
   }
   int64_t first_run() const {
     int64_t run = 0;
@@ -214,14 +223,18 @@ class Gptq : public PackedFormat {
     return version_ == GptqVersion::v1 ? "gptq-v1" : "gptq-v2";
   }
   std::string summary() const override {
-    if (version_ == GptqVersion::automatic) return "GPTQ, v1 where every module is symmetric, else v2";
+    if (version_ == GptqVersion::automatic)
+      return "GPTQ, v1 where every module is symmetric, else v2";
     return version_ == GptqVersion::v1 ? "GPTQ v1, zero points stored less one"
                                        : "GPTQ v2, zero points as they are";
   }
   bool matches(const Json& settings) const override {
     if (version_ != GptqVersion::automatic) return false;
-    const auto text = [&](const char* key) { return json_string(settings, key, "GPTQ settings", ""); };
-    return text("quant_method") == "gptq" || (text("quant_method").empty() && text("method") == "gptq");
+    const auto text = [&](const char* key) {
+      return json_string(settings, key, "GPTQ settings", "");
+    };
+    return text("quant_method") == "gptq" ||
+           (text("quant_method").empty() && text("method") == "gptq");
   }
   void check(const Json& settings) const override { check_gptq_settings(settings); }
   std::optional<bool> quantizes(const Json& settings, const std::string& module) const override {
@@ -231,7 +244,8 @@ class Gptq : public PackedFormat {
     std::vector<PackedModule> result;
     for (const std::string& name : files.names()) {
       if (name.ends_with(kQweight))
-        result.push_back(GptqReader(files, settings, name.substr(0, name.size() - kQweight.size())).module());
+        result.push_back(
+            GptqReader(files, settings, name.substr(0, name.size() - kQweight.size())).module());
     }
     return result;
   }
@@ -248,24 +262,28 @@ class Gptq : public PackedFormat {
   std::optional<std::string> mismatch(const TargetModule& module) const override;
   std::optional<DType> scale_dtype() const override { return DType::f16; }
   std::vector<PartSpec> layout(const TargetModule& module) const override;
-  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings) const override;
+  PackedTensors write(const TargetModule& module, const Weight& weight,
+                      const Json& settings) const override;
   PackedTensors write_words(const TargetModule& module, const Weight& weight,
                             const Json& settings) const override;
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;
-  void finish(const Path& folder, const Json& settings, const ConversionRecord& /*record*/) const override {
+  void finish(const Path& folder, const Json& settings,
+              const ConversionRecord& /*record*/) const override {
     write_file(folder / "quantize_config.json", json_text(settings));
   }
 
  private:
-  PackedTensors write_but_codes(const TargetModule& module, const Weight& weight, const Json& settings) const;
+  PackedTensors write_but_codes(const TargetModule& module, const Weight& weight,
+                                const Json& settings) const;
 
   GptqVersion version_;
 };
 
 std::optional<std::string> Gptq::mismatch(const TargetModule& module) const {
   const WeightForm& form = module.form;
-  if (form.codec != "integer-grid") return "is stored as " + form.codec + ", not on an integer grid";
+  if (form.codec != "integer-grid")
+    return "is stored as " + form.codec + ", not on an integer grid";
   const int bits = form.code_bits();
   if (!is_gptq_bits(bits)) return fmt::format("has {} bits; GPTQ has 2, 3, 4 and 8", bits);
   if (module.role == TargetModule::Role::embedding)
@@ -285,9 +303,11 @@ std::vector<PartSpec> Gptq::layout(const TargetModule& module) const {
           {module.name + ".scales", DType::f16, {groups, form.out}}};
 }
 
-PackedTensors Gptq::write(const TargetModule& module, const Weight& weight, const Json& settings) const {
+PackedTensors Gptq::write(const TargetModule& module, const Weight& weight,
+                          const Json& settings) const {
   PackedTensors tensors = write_but_codes(module, weight, settings);
-  tensors.add(module.name + ".qweight", streams_to_columns(std::get<IntegerGrid>(weight.storage).codes));
+  tensors.add(module.name + ".qweight",
+              streams_to_columns(std::get<IntegerGrid>(weight.storage).codes));
   return tensors;
 }
 
@@ -302,7 +322,8 @@ PackedTensors Gptq::write_but_codes(const TargetModule& module, const Weight& we
                                     const Json& settings) const {
   const auto& grid = std::get<IntegerGrid>(weight.storage);
   Tensor zeros = pack_words(grid_zeros(grid, weight.out).transpose(), grid.bits);
-  if (!gptq_settings(settings).v2) zeros = shifted_zeros(zeros.view(), grid.bits, weight.out, false);
+  if (!gptq_settings(settings).v2)
+    zeros = shifted_zeros(zeros.view(), grid.bits, weight.out, false);
   PackedTensors tensors;
   tensors.add(module.name + ".g_idx", group_index_tensor(grid, weight.in));
   tensors.add(module.name + ".qzeros", std::move(zeros));
@@ -335,8 +356,9 @@ Json Gptq::quantization_config(const std::vector<TargetModule>& modules,
     desc_act = desc_act || module.form.has("group_index");
     head = head || module.role == TargetModule::Role::output_embedding;
   }
-  const auto most = std::max_element(weights.begin(), weights.end(),
-                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto most =
+      std::max_element(weights.begin(), weights.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
   const auto [bits, group] = most->first;
   const bool v1 = version_ == GptqVersion::v1 || (version_ == GptqVersion::automatic && symmetric);
   Json config = {{"bits", bits},
@@ -355,7 +377,8 @@ Json Gptq::quantization_config(const std::vector<TargetModule>& modules,
       dynamic["+:" + escaped_name(module.name)] = {{"bits", own_bits}, {"group_size", own_group}};
   }
   for (const TargetModule& module : plain) {
-    if (module.role == TargetModule::Role::linear) dynamic["-:" + escaped_name(module.name)] = Json::object();
+    if (module.role == TargetModule::Role::linear)
+      dynamic["-:" + escaped_name(module.name)] = Json::object();
   }
   if (!dynamic.empty()) config["dynamic"] = dynamic;
   return config;

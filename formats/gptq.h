@@ -1,4 +1,5 @@
-// GPTQ checkpoints as AutoGPTQ and GPTQModel write them (v1 and v2). Byte-exact page: formats/gptq.md.
+// GPTQ checkpoints as AutoGPTQ and GPTQModel write them (v1 and v2). Byte-exact page:
+// formats/gptq.md.
 #pragma once
 
 #include <memory>
@@ -7,8 +8,8 @@
 
 namespace qwb {
 
-// How zero points are stored: v1 one less than they are, v2 as they are. automatic writes v1 where every
-// module is symmetric (all loaders take that), else v2.
+// How zero points are stored: v1 one less than they are, v2 as they are. automatic writes v1 where
+// every module is symmetric (all loaders take that), else v2.
 enum class GptqVersion { automatic, v1, v2 };
 
 std::unique_ptr<PackedFormat> make_gptq(GptqVersion version);

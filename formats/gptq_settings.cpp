@@ -96,7 +96,8 @@ constexpr SettingRule kGptqOverrideRules[] = {
     {"true_sequential", ""},
 };
 
-int64_t gptq_number(const Json& settings, std::initializer_list<const char*> keys, int64_t fallback) {
+int64_t gptq_number(const Json& settings, std::initializer_list<const char*> keys,
+                    int64_t fallback) {
   for (const char* key : keys) {
     if (json_has(settings, key)) return json_int(settings, key, kGptqWhere);
   }
@@ -130,7 +131,8 @@ GptqSettings gptq_settings(const Json& settings, const std::string& module) {
   GptqSettings result = gptq_settings(settings);
   if (!json_has(settings, "dynamic")) return result;
   const Json& dynamic = settings.at("dynamic");
-  if (!dynamic.is_object()) throw Error(ErrorKind::failed, "'dynamic' must be an object", kGptqWhere);
+  if (!dynamic.is_object())
+    throw Error(ErrorKind::failed, "'dynamic' must be an object", kGptqWhere);
   for (const auto& [pattern, overrides] : dynamic.items()) {
     const bool out = pattern.starts_with("-:"), in = pattern.starts_with("+:");
     if (!python_match(out || in ? pattern.substr(2) : pattern, module, kGptqWhere)) continue;

@@ -25,7 +25,8 @@ struct GptqSettings {
 void check_gptq_settings(const Json& settings);
 // Of most modules.
 GptqSettings gptq_settings(const Json& settings);
-// With what "dynamic" says of this module: the first pattern that matches counts, "-:" takes the module out.
+// With what "dynamic" says of this module: the first pattern that matches counts, "-:" takes the
+// module out.
 GptqSettings gptq_settings(const Json& settings, const std::string& module);
 
 }  // namespace qwb

@@ -43,22 +43,25 @@ bool is_quantized_part(const std::string& name) {
                      [&](std::string_view part) { return name.ends_with(part); });
 }
 
-// Tensors of PyTorch modules that are no parameters: computed anew from the settings by whoever loads them.
+// Tensors of PyTorch modules that are no parameters: computed anew from the settings by whoever
+// loads them.
 bool is_buffer(const std::string& name, const PartSpec& tensor) {
   // Rotary frequencies and their tables: from rope_theta and rope_scaling.
-  for (const char* ending : {"rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached",
-                             "rotary_emb.original_inv_freq", "rotary_pos_emb.inv_freq"}) {
+  for (const char* ending :
+       {"rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached",
+        "rotary_emb.original_inv_freq", "rotary_pos_emb.inv_freq"}) {
     if (name.ends_with(ending)) return true;
   }
-  // GPT-2's causal mask [1, 1, positions, positions] and the number that stands for minus infinity in it.
+  // GPT-2's causal mask [1, 1, positions, positions] and the number that stands for minus infinity
+  // in it.
   if (name.ends_with(".attn.bias") && tensor.shape.size() == 4) return true;
   if (name.ends_with(".attn.masked_bias") && element_count(tensor.shape, name) == 1) return true;
   return name.ends_with(".position_ids");
 }
 
 bool is_adapter_part(const std::string& name) {
-  for (const char* part : {"lora_A", "lora_B", "lora_embedding_", "lora_magnitude_vector", ".base_layer.",
-                           ".ia3_l", ".modules_to_save."}) {
+  for (const char* part : {"lora_A", "lora_B", "lora_embedding_", "lora_magnitude_vector",
+                           ".base_layer.", ".ia3_l", ".modules_to_save."}) {
     if (name.find(part) != std::string::npos) return true;
   }
   return false;
@@ -66,7 +69,8 @@ bool is_adapter_part(const std::string& name) {
 
 class ModelCheck {
  public:
-  explicit ModelCheck(OpenModel& open) : open_(open), source_(*open.source), where_(open.folder.string()) {}
+  explicit ModelCheck(OpenModel& open)
+      : open_(open), source_(*open.source), where_(open.folder.string()) {}
 
   std::vector<std::string> run() {
     check_parts();
@@ -96,7 +100,8 @@ class ModelCheck {
     return std::nullopt;
   }
 
-  // What is left of a quantized weight whose other parts are missing, or that the settings do not announce.
+  // What is left of a quantized weight whose other parts are missing, or that the settings do not
+  // announce.
   void check_parts() const {
     const bool quantized = dynamic_cast<const PackedSource*>(&source_) != nullptr;
     for (const std::string& name : source_.names()) {
@@ -114,8 +119,9 @@ class ModelCheck {
                                   : " whose other parts are missing"),
                     where_, "the checkpoint is incomplete; fetch it again");
       }
-      throw Error(ErrorKind::unsupported, what + ", and config.json has no quantization_config that says how",
-                  where_, "take the config.json that belongs to these tensors");
+      throw Error(ErrorKind::unsupported,
+                  what + ", and config.json has no quantization_config that says how", where_,
+                  "take the config.json that belongs to these tensors");
     }
   }
 
@@ -132,8 +138,9 @@ class ModelCheck {
     open_.untied = true;
     config_ = architecture.parse(open_.config, open_.config_name());
     spec_ = architecture.spec(config_, source_);
-    notes_.push_back("config.json ties " + head + " to " + spec_.embedding +
-                     ", and the checkpoint has two that differ: both are used, as transformers 5 does");
+    notes_.push_back(
+        "config.json ties " + head + " to " + spec_.embedding +
+        ", and the checkpoint has two that differ: both are used, as transformers 5 does");
   }
 
   bool has_weight(const std::string& module) const {
@@ -150,7 +157,8 @@ class ModelCheck {
     if (is_quantized(a) || is_quantized(b)) return false;
     const auto x = source_.find(a + ".weight"), y = source_.find(b + ".weight");
     if (!x || !y) return !y;  // without the other one there is nothing to tell apart
-    const bool same = x->dtype == y->dtype && x->shape == y->shape && std::ranges::equal(x->bytes, y->bytes);
+    const bool same =
+        x->dtype == y->dtype && x->shape == y->shape && std::ranges::equal(x->bytes, y->bytes);
     source_.release(*x);
     source_.release(*y);
     return same;
@@ -158,10 +166,11 @@ class ModelCheck {
 
   void unused(const std::string& name) { open_.unused.insert(name); }
 
-  [[noreturn]] void wrong_shape(const std::string& what, const Shape& found, const Shape& wanted) const {
+  [[noreturn]] void wrong_shape(const std::string& what, const Shape& found,
+                                const Shape& wanted) const {
     throw Error(ErrorKind::failed,
-                what + " is " + shape_text(found) + ", config.json asks for " + shape_text(wanted), where_,
-                kContradiction);
+                what + " is " + shape_text(found) + ", config.json asks for " + shape_text(wanted),
+                where_, kContradiction);
   }
 
   void take_weight(const std::string& module, int64_t out, int64_t in, Orientation orientation) {
@@ -172,17 +181,20 @@ class ModelCheck {
       taken_.insert(module);
       return;
     }
-    take_tensor(module + ".weight", orientation == Orientation::out_in ? Shape{out, in} : Shape{in, out});
+    take_tensor(module + ".weight",
+                orientation == Orientation::out_in ? Shape{out, in} : Shape{in, out});
   }
 
   void take_tensor(const std::string& name, const Shape& shape) {
     const auto tensor = source_.describe(name);
-    if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + name + "' is missing", where_, kIncomplete);
+    if (!tensor)
+      throw Error(ErrorKind::not_found, "tensor '" + name + "' is missing", where_, kIncomplete);
     if (tensor->shape != shape) wrong_shape("tensor '" + name + "'", tensor->shape, shape);
     if (!dtype_is_float(tensor->dtype)) {
-      throw Error(ErrorKind::unsupported,
-                  "tensor '" + name + "' is " + std::string(dtype_name(tensor->dtype)) + ", not floats",
-                  where_);
+      throw Error(
+          ErrorKind::unsupported,
+          "tensor '" + name + "' is " + std::string(dtype_name(tensor->dtype)) + ", not floats",
+          where_);
     }
     taken_.insert(name);
   }
@@ -228,8 +240,8 @@ class ModelCheck {
     });
     if (plain_.empty()) return;
     notes_.push_back(
-        std::to_string(plain_.size()) + " module" + (plain_.size() == 1 ? "" : "s") + " (" + plain_.front() +
-        (plain_.size() > 1 ? ", ..." : "") +
+        std::to_string(plain_.size()) + " module" + (plain_.size() == 1 ? "" : "s") + " (" +
+        plain_.front() + (plain_.size() > 1 ? ", ..." : "") +
         ") are stored as floats though the quantization_config says quantized: read as they are");
   }
 
@@ -257,7 +269,8 @@ class ModelCheck {
 
   // AutoGPTQ gave every module a bias, zeros where the model has none.
   bool is_zero_bias(const std::string& name, const PartSpec& tensor) const {
-    if (!name.ends_with(".bias") || tensor.shape.size() != 1 || !dtype_is_float(tensor.dtype)) return false;
+    if (!name.ends_with(".bias") || tensor.shape.size() != 1 || !dtype_is_float(tensor.dtype))
+      return false;
     const std::vector<float> values = read_floats(*source_.find(name), name);
     return std::all_of(values.begin(), values.end(), [](float value) { return value == 0; });
   }
@@ -274,26 +287,31 @@ class ModelCheck {
 
   void refuse_if_part_of_model(const std::string& name) const {
     if (is_adapter_part(name)) {
-      refuse_tensor(name, "belongs to a LoRA adapter",
-                    "merge the adapter into the model (peft: merge_and_unload), or remove its tensors");
+      refuse_tensor(
+          name, "belongs to a LoRA adapter",
+          "merge the adapter into the model (peft: merge_and_unload), or remove its tensors");
     }
     // Heads for several tokens at once: loaders of the model itself leave them out.
     if (name.find("mtp") != std::string::npos) return;
     const std::string layers = layers_prefix();
     if (name.starts_with(layers)) {
       int64_t layer = -1;
-      const auto parsed = std::from_chars(name.data() + layers.size(), name.data() + name.size(), layer);
+      const auto parsed =
+          std::from_chars(name.data() + layers.size(), name.data() + name.size(), layer);
       if (parsed.ec == std::errc() && layer >= config_.layers) {
-        refuse_tensor(name, "is of a layer beyond the " + std::to_string(config_.layers) + " of config.json",
-                      "set the number of layers right, or remove the tensors");
+        refuse_tensor(
+            name, "is of a layer beyond the " + std::to_string(config_.layers) + " of config.json",
+            "set the number of layers right, or remove the tensors");
       }
     }
     const bool inside = !prefix().empty() && name.starts_with(prefix());
-    if (!inside && !name.starts_with(layers) && !name.starts_with("lm_head.") && !is_top_tensor(name)) return;
-    refuse_tensor(
-        name, "has no part in a " + config_.architecture + " model with these settings",
-        "it would change the result if it were meant: correct config.json (attention_bias, mlp_bias, "
-        "model_type), or remove the tensor");
+    if (!inside && !name.starts_with(layers) && !name.starts_with("lm_head.") &&
+        !is_top_tensor(name))
+      return;
+    refuse_tensor(name, "has no part in a " + config_.architecture + " model with these settings",
+                  "it would change the result if it were meant: correct config.json "
+                  "(attention_bias, mlp_bias, "
+                  "model_type), or remove the tensor");
   }
 
   // Of a model without a prefix: the names of its own modules.

@@ -17,7 +17,8 @@ std::map<std::string, ModelModule> model_modules(const OpenModel& model) {
   try {
     const Architecture& architecture =
         find_architecture(json_string(model.config, "model_type", where), where);
-    const ModelSpec spec = architecture.spec(architecture.parse(model.config, where), *model.source);
+    const ModelSpec spec =
+        architecture.spec(architecture.parse(model.config, where), *model.source);
     for (const BlockSpec& block : spec.blocks) {
       for (const LinearSpec& linear : block_linears(block)) add_linear(linear, modules);
     }

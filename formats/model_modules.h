@@ -14,8 +14,9 @@ struct ModelModule {
   Orientation plain = Orientation::out_in;
 };
 
-// By name without ".weight": the linear modules of the blocks, the output embedding and the token embeddings
-// (one entry, as embedding, where they are tied). Empty for an architecture that this build does not know.
+// By name without ".weight": the linear modules of the blocks, the output embedding and the token
+// embeddings (one entry, as embedding, where they are tied). Empty for an architecture that this
+// build does not know.
 std::map<std::string, ModelModule> model_modules(const OpenModel& model);
 
 // The float type of most unquantized values: config.json's dtype, else what most tensors have.

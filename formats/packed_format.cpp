@@ -5,11 +5,13 @@
 namespace qwb {
 namespace {
 
-[[noreturn]] void wrong_tensor(const std::string& name, const TensorView& view, const std::string& expected) {
-  throw Error(
-      ErrorKind::failed,
-      "is " + std::string(dtype_name(view.dtype)) + " " + shape_text(view.shape) + ", expected " + expected,
-      "tensor '" + name + "'", "the checkpoint is damaged, or its config.json belongs to another");
+[[noreturn]] void wrong_tensor(const std::string& name, const TensorView& view,
+                               const std::string& expected) {
+  throw Error(ErrorKind::failed,
+              "is " + std::string(dtype_name(view.dtype)) + " " + shape_text(view.shape) +
+                  ", expected " + expected,
+              "tensor '" + name + "'",
+              "the checkpoint is damaged, or its config.json belongs to another");
 }
 
 TensorView found_tensor(const Checkpoint& files, const std::string& name) {
@@ -51,16 +53,19 @@ const PackedFormat* detect_packed_format(const Json& settings) {
   return nullptr;
 }
 
-TensorView packed_tensor_of(const Checkpoint& files, const std::string& name, DType type, size_t dimensions) {
+TensorView packed_tensor_of(const Checkpoint& files, const std::string& name, DType type,
+                            size_t dimensions) {
   TensorView view = found_tensor(files, name);
   if (view.dtype != type || view.shape.size() != dimensions) {
-    wrong_tensor(name, view,
-                 std::string(dtype_name(type)) + " of " + std::to_string(dimensions) + " dimensions");
+    wrong_tensor(
+        name, view,
+        std::string(dtype_name(type)) + " of " + std::to_string(dimensions) + " dimensions");
   }
   return view;
 }
 
-TensorView packed_tensor(const Checkpoint& files, const std::string& name, DType type, const Shape& shape) {
+TensorView packed_tensor(const Checkpoint& files, const std::string& name, DType type,
+                         const Shape& shape) {
   TensorView view = found_tensor(files, name);
   if (view.dtype != type || view.shape != shape)
     wrong_tensor(name, view, std::string(dtype_name(type)) + " " + shape_text(shape));
@@ -69,8 +74,10 @@ TensorView packed_tensor(const Checkpoint& files, const std::string& name, DType
 
 TensorView packed_scales(const Checkpoint& files, const std::string& name, const Shape& shape) {
   TensorView view = found_tensor(files, name);
-  const bool is_float = view.dtype == DType::f16 || view.dtype == DType::bf16 || view.dtype == DType::f32;
-  if (!is_float || view.shape != shape) wrong_tensor(name, view, "F16, BF16 or F32 " + shape_text(shape));
+  const bool is_float =
+      view.dtype == DType::f16 || view.dtype == DType::bf16 || view.dtype == DType::f32;
+  if (!is_float || view.shape != shape)
+    wrong_tensor(name, view, "F16, BF16 or F32 " + shape_text(shape));
   return view;
 }
 

@@ -6,7 +6,8 @@
 #include "lib/base/hash.h"
 
 namespace qwb {
-PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files, const PackedFormat& format, Json settings)
+PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files, const PackedFormat& format,
+                           Json settings)
     : files_(std::move(files)), format_(format), settings_(std::move(settings)) {
   format_.check(settings_);
   modules_ = format_.modules(*files_, settings_);
@@ -25,10 +26,11 @@ PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files, const Packed
     if (!hidden_.contains(plain) && files_->find(plain))
       throw Error(ErrorKind::failed, "is stored twice, quantized and plain", module.name);
     if (format_.quantizes(settings_, module.name) == false) {
-      throw Error(ErrorKind::failed,
-                  "is quantized, and the quantization_config says that it is not: loaders would refuse or "
-                  "misread it",
-                  module.name, "config.json does not belong to these tensors");
+      throw Error(
+          ErrorKind::failed,
+          "is quantized, and the quantization_config says that it is not: loaders would refuse or "
+          "misread it",
+          module.name, "config.json does not belong to these tensors");
     }
   }
 }
@@ -42,9 +44,10 @@ std::vector<std::string> PackedSource::notes() const {
     if (!module.note.empty()) told[module.note].push_back(module.name);
   }
   for (const auto& [note, names] : told) {
-    notes.push_back(names.front() +
-                    (names.size() > 1 ? " and " + std::to_string(names.size() - 1) + " more modules" : "") +
-                    ": " + note);
+    notes.push_back(
+        names.front() +
+        (names.size() > 1 ? " and " + std::to_string(names.size() - 1) + " more modules" : "") +
+        ": " + note);
   }
   return notes;
 }
@@ -68,7 +71,8 @@ std::vector<std::string> PackedSource::quantized_modules() const {
 const PackedModule& PackedSource::module_of(const std::string& name) const {
   const auto it = index_.find(name);
   if (it == index_.end())
-    throw Error(ErrorKind::not_found, "no quantized module '" + name + "'", files_->folder().string());
+    throw Error(ErrorKind::not_found, "no quantized module '" + name + "'",
+                files_->folder().string());
   return modules_[it->second];
 }
 
@@ -82,8 +86,8 @@ LoadedWeight PackedSource::load_quantized(const std::string& module) const {
 
 bool PackedSource::has_words(const std::string& module) const {
   const WeightForm& form = module_of(module).form;
-  return format_.moves_words() && form.codec == "integer-grid" && form.code_bits() == 4 && form.in % 8 == 0 &&
-         !form.has("group_index");
+  return format_.moves_words() && form.codec == "integer-grid" && form.code_bits() == 4 &&
+         form.in % 8 == 0 && !form.has("group_index");
 }
 
 LoadedWeight PackedSource::load_words(const std::string& module) const {
@@ -119,11 +123,12 @@ std::optional<Weight> PackedSource::quantized(const std::string& module) const {
 
 bool PackedSource::in_files(const TensorView& view) const {
   const std::less_equal<const std::byte*> ordered;
-  return std::any_of(files_->files().begin(), files_->files().end(), [&](const SafetensorsFile& file) {
-    const Bytes all = file.mapped().bytes();
-    return ordered(all.data(), view.bytes.data()) &&
-           ordered(view.bytes.data() + view.bytes.size(), all.data() + all.size());
-  });
+  return std::any_of(
+      files_->files().begin(), files_->files().end(), [&](const SafetensorsFile& file) {
+        const Bytes all = file.mapped().bytes();
+        return ordered(all.data(), view.bytes.data()) &&
+               ordered(view.bytes.data() + view.bytes.size(), all.data() + all.size());
+      });
 }
 
 void PackedSource::release(const TensorView& view) const {

@@ -16,8 +16,8 @@ namespace qwb {
 class PackedSource : public ModelSource {
  public:
   // Checks that the tensors of all modules fit together; rearranges nothing yet. `settings` is what
-  // config.json (or an older file beside it) says. Throws what the format's modules() throws, `failed` if
-  // there are none.
+  // config.json (or an older file beside it) says. Throws what the format's modules() throws,
+  // `failed` if there are none.
   PackedSource(std::shared_ptr<const Checkpoint> files, const PackedFormat& format, Json settings);
 
   // Tensors that are not part of a module's quantized form.

@@ -25,7 +25,8 @@ void transpose_matrix(const std::byte* in, int64_t rows, int64_t columns, T* out
       }
       for (int64_t c = 0; c < width; ++c) {
         T* row = out + (c0 + c) * rows + r0;
-        for (int64_t r = 0; r < height; ++r) row[r] = block[static_cast<size_t>(r * kTransposeTile + c)];
+        for (int64_t r = 0; r < height; ++r)
+          row[r] = block[static_cast<size_t>(r * kTransposeTile + c)];
       }
     }
   });
@@ -69,19 +70,22 @@ Tensor streams_from_columns(const TensorView& words, int64_t row_bytes) {
 }
 
 Tensor streams_to_columns(const TensorView& rows) {
-  const int64_t columns = rows.shape.at(0), row_bytes = rows.shape.at(1), words = ceil_div(row_bytes, 4);
+  const int64_t columns = rows.shape.at(0), row_bytes = rows.shape.at(1),
+                words = ceil_div(row_bytes, 4);
   if (row_bytes == 4 * words) return transposed({DType::i32, {columns, words}, rows.bytes});
   Tensor padded(DType::i32, {columns, words});
   std::byte* to = padded.bytes().data();
   std::fill(to, to + padded.bytes().size(), std::byte{0});
   for (int64_t c = 0; c < columns; ++c)
-    std::memcpy(to + c * 4 * words, rows.bytes.data() + c * row_bytes, static_cast<size_t>(row_bytes));
+    std::memcpy(to + c * 4 * words, rows.bytes.data() + c * row_bytes,
+                static_cast<size_t>(row_bytes));
   return transposed(padded.view());
 }
 
 CodeMatrix CodeMatrix::transpose() const {
   CodeMatrix result(columns, rows);
-  transpose_matrix(reinterpret_cast<const std::byte*>(codes.data()), rows, columns, result.codes.data());
+  transpose_matrix(reinterpret_cast<const std::byte*>(codes.data()), rows, columns,
+                   result.codes.data());
   return result;
 }
 
@@ -109,7 +113,8 @@ CodeMatrix unpack_matrix(const TensorView& packed, int64_t stride, int64_t colum
   CodeMatrix matrix(packed.shape.at(0), columns);
   parallel_ranges(matrix.rows, rows_at_once(columns), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
-      unpack_codes(packed.bytes.data() + r * stride, columns, bits, matrix.codes.data() + r * columns);
+      unpack_codes(packed.bytes.data() + r * stride, columns, bits,
+                   matrix.codes.data() + r * columns);
   });
   return matrix;
 }

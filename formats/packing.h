@@ -1,5 +1,5 @@
-// How other libraries arrange codes: 32-bit words, matrices that lie the other way round. Everything runs on
-// all threads.
+// How other libraries arrange codes: 32-bit words, matrices that lie the other way round.
+// Everything runs on all threads.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,9 @@ namespace qwb {
 // out [columns, rows] = the transposed matrix of elements of 1, 2 or 4 bytes.
 Tensor transposed(const TensorView& matrix);
 
-// A matrix of words I32 [words, columns] whose columns are bit streams (least significant bit first, from
-// one word to the next) becomes rows of bytes U8 [columns, row_bytes], row_bytes <= 4 * words; and back, the
-// last word filled up with zero bits.
+// A matrix of words I32 [words, columns] whose columns are bit streams (least significant bit
+// first, from one word to the next) becomes rows of bytes U8 [columns, row_bytes], row_bytes <= 4 *
+// words; and back, the last word filled up with zero bits.
 Tensor streams_from_columns(const TensorView& words, int64_t row_bytes);
 Tensor streams_to_columns(const TensorView& rows);
 
@@ -31,8 +31,8 @@ struct CodeMatrix {
   bool all(uint8_t value) const;
 };
 
-// Rows of words I32 [rows, ceil(columns * bits / 32)], each a bit stream; padding bits are zero when packed
-// and not looked at when unpacked.
+// Rows of words I32 [rows, ceil(columns * bits / 32)], each a bit stream; padding bits are zero
+// when packed and not looked at when unpacked.
 Tensor pack_words(const CodeMatrix& matrix, int bits);
 CodeMatrix unpack_words(const TensorView& words, int64_t columns, int bits);
 // Rows of bytes U8 [rows, packed_bytes(columns, bits)], as the integer grid has them.

@@ -17,7 +17,8 @@ class Plain : public PackedFormat {
   std::string name() const override { return "huggingface"; }
   std::string summary() const override { return "plain f32, f16 or bf16 (--dtype), dequantized"; }
   bool matches(const Json& /*settings*/) const override { return false; }
-  std::vector<PackedModule> modules(const Checkpoint& /*files*/, const Json& /*settings*/) const override {
+  std::vector<PackedModule> modules(const Checkpoint& /*files*/,
+                                    const Json& /*settings*/) const override {
     return {};
   }
   LoadedWeight read(const Checkpoint& files, const Json& /*settings*/,
@@ -25,30 +26,35 @@ class Plain : public PackedFormat {
     throw Error(ErrorKind::usage, "plain tensors are read as they are",
                 files.folder().string() + ": " + module.name);
   }
-  std::optional<std::string> mismatch(const TargetModule& /*module*/) const override { return std::nullopt; }
+  std::optional<std::string> mismatch(const TargetModule& /*module*/) const override {
+    return std::nullopt;
+  }
   std::vector<PartSpec> layout(const TargetModule& module) const override {
     const WeightForm& form = module.form;
     const bool straight = module.plain == Orientation::out_in;
     return {{module.name + ".weight", module.dtype,
              straight ? Shape{form.out, form.in} : Shape{form.in, form.out}}};
   }
-  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings) const override;
+  PackedTensors write(const TargetModule& module, const Weight& weight,
+                      const Json& settings) const override;
   Json quantization_config(const std::vector<TargetModule>& /*modules*/,
                            const std::vector<TargetModule>& /*plain*/) const override {
     return nullptr;
   }
 };
 
-PackedTensors Plain::write(const TargetModule& module, const Weight& weight, const Json& /*settings*/) const {
+PackedTensors Plain::write(const TargetModule& module, const Weight& weight,
+                           const Json& /*settings*/) const {
   const int64_t rows = stored_rows(weight), columns = stored_columns(weight);
   Tensor values(module.dtype, {rows, columns});
   const int64_t size = dtype_size(module.dtype);
-  parallel_ranges(rows, std::max<int64_t>(1, (int64_t{1} << 15) / columns), [&](int64_t begin, int64_t end) {
-    FloatBuffer buffer((end - begin) * columns);
-    dequantize_rows(weight, begin, end, buffer.data());
-    narrow_floats(buffer.data(), buffer.size(), module.dtype, values.bytes().data() + begin * columns * size,
-                  module.name);
-  });
+  parallel_ranges(rows, std::max<int64_t>(1, (int64_t{1} << 15) / columns),
+                  [&](int64_t begin, int64_t end) {
+                    FloatBuffer buffer((end - begin) * columns);
+                    dequantize_rows(weight, begin, end, buffer.data());
+                    narrow_floats(buffer.data(), buffer.size(), module.dtype,
+                                  values.bytes().data() + begin * columns * size, module.name);
+                  });
   PackedTensors tensors;
   tensors.add(module.name + ".weight",
               weight.orientation == module.plain ? std::move(values) : transposed(values.view()));
@@ -57,11 +63,13 @@ PackedTensors Plain::write(const TargetModule& module, const Weight& weight, con
 
 }  // namespace
 
-void narrow_floats(const float* values, int64_t count, DType type, std::byte* out, const std::string& where) {
+void narrow_floats(const float* values, int64_t count, DType type, std::byte* out,
+                   const std::string& where) {
   const auto overflow = [&](float value) {
     if (!std::isfinite(value)) return;
-    throw Error(ErrorKind::failed, fmt::format("the value {} does not fit {}", value, dtype_name(type)),
-                where, "choose bf16 or f32");
+    throw Error(ErrorKind::failed,
+                fmt::format("the value {} does not fit {}", value, dtype_name(type)), where,
+                "choose bf16 or f32");
   };
   if (type == DType::f32) {
     std::memcpy(out, values, static_cast<size_t>(count) * sizeof(float));

@@ -1,4 +1,5 @@
-// The plain Hugging Face layout as a target: every module dequantized to floats (formats/safetensors.md).
+// The plain Hugging Face layout as a target: every module dequantized to floats
+// (formats/safetensors.md).
 #pragma once
 
 #include <memory>
@@ -7,9 +8,10 @@
 
 namespace qwb {
 
-// f32 values [begin, end) as f32, f16 or bf16, rounded to nearest even. Throws `failed`, naming `where`, if a
-// finite value becomes infinite.
-void narrow_floats(const float* values, int64_t count, DType type, std::byte* out, const std::string& where);
+// f32 values [begin, end) as f32, f16 or bf16, rounded to nearest even. Throws `failed`, naming
+// `where`, if a finite value becomes infinite.
+void narrow_floats(const float* values, int64_t count, DType type, std::byte* out,
+                   const std::string& where);
 
 std::unique_ptr<PackedFormat> make_plain();
 

@@ -32,20 +32,24 @@ std::string setting_text(const Json& value) {
   return text;
 }
 
-void check_settings(const Json& settings, std::span<const SettingRule> rules, const std::string& where) {
+void check_settings(const Json& settings, std::span<const SettingRule> rules,
+                    const std::string& where) {
   if (!settings.is_object()) throw Error(ErrorKind::failed, "must be a JSON object", where);
   for (const auto& [key, value] : settings.items()) {
-    const auto rule = std::find_if(rules.begin(), rules.end(),
-                                   [&name = key](const SettingRule& known) { return known.key == name; });
+    const auto rule =
+        std::find_if(rules.begin(), rules.end(),
+                     [&name = key](const SettingRule& known) { return known.key == name; });
     // A key without a value leaves the default, whatever it is about.
     const bool known = rule != rules.end();
-    if (known ? is_allowed(*rule, value) : value.is_null() || (value.is_structured() && value.empty()))
+    if (known ? is_allowed(*rule, value)
+              : value.is_null() || (value.is_structured() && value.empty()))
       continue;
-    throw Error(ErrorKind::unsupported,
-                "the setting '" + key.substr(0, 60) + "' (" + setting_text(value) + ") is not " +
-                    (known ? "supported" : "known"),
-                where,
-                "with it the weights could mean something else; convert with the library that wrote them");
+    throw Error(
+        ErrorKind::unsupported,
+        "the setting '" + key.substr(0, 60) + "' (" + setting_text(value) + ") is not " +
+            (known ? "supported" : "known"),
+        where,
+        "with it the weights could mean something else; convert with the library that wrote them");
   }
 }
 
@@ -53,7 +57,8 @@ bool python_match(const std::string& pattern, const std::string& text, const std
   try {
     return tokenizer::Regex(pattern).find(text, 0).first == 0;
   } catch (const Error&) {
-    throw Error(ErrorKind::unsupported, "the pattern '" + pattern.substr(0, 80) + "' cannot be read", where);
+    throw Error(ErrorKind::unsupported,
+                "the pattern '" + pattern.substr(0, 80) + "' cannot be read", where);
   }
 }
 
@@ -63,7 +68,8 @@ bool skips_module(const Json& list, const std::string& module, const std::string
   return std::any_of(list.begin(), list.end(), [&](const Json& entry) {
     if (!entry.is_string()) throw Error(ErrorKind::failed, "must be a list of names", where);
     const auto& name = entry.get_ref<const std::string&>();
-    return module.ends_with(name) || python_match("(?:" + name + ")(?:(?<=\\.)|(?=\\.|$))", module, where);
+    return module.ends_with(name) ||
+           python_match("(?:" + name + ")(?:(?<=\\.)|(?=\\.|$))", module, where);
   });
 }
 

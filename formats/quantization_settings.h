@@ -1,5 +1,5 @@
-// What formats share when they read a quantization_config: every key is either read, known to say nothing
-// about what the stored weights mean, or refused by name.
+// What formats share when they read a quantization_config: every key is either read, known to say
+// nothing about what the stored weights mean, or refused by name.
 #pragma once
 
 #include <span>
@@ -10,29 +10,30 @@
 
 namespace qwb {
 
-// A key that may be there. allowed: "" any value (read elsewhere, or about how the file was made); "-" only a
-// value that switches it off (null, false, empty); else the texts, separated by '|', that it may have
-// besides.
+// A key that may be there. allowed: "" any value (read elsewhere, or about how the file was made);
+// "-" only a value that switches it off (null, false, empty); else the texts, separated by '|',
+// that it may have besides.
 struct SettingRule {
   std::string_view key;
   std::string_view allowed;
 };
 
-// Throws unsupported, naming the first key that no rule knows (with a value at all) or whose value its rule
-// does not allow.
-void check_settings(const Json& settings, std::span<const SettingRule> rules, const std::string& where);
+// Throws unsupported, naming the first key that no rule knows (with a value at all) or whose value
+// its rule does not allow.
+void check_settings(const Json& settings, std::span<const SettingRule> rules,
+                    const std::string& where);
 
 // Null, false, "" or a container without elements.
 bool is_unset(const Json& value);
 // The value as messages show it.
 std::string setting_text(const Json& value);
 
-// Python's re.match: the pattern matches `text` from its beginning. Throws unsupported for a pattern that
-// cannot be read.
+// Python's re.match: the pattern matches `text` from its beginning. Throws unsupported for a
+// pattern that cannot be read.
 bool python_match(const std::string& pattern, const std::string& text, const std::string& where);
 
-// Whether a list of modules to leave unquantized names this one, as transformers reads such lists: a regular
-// expression from the start up to a dot or the end, or the end of the name.
+// Whether a list of modules to leave unquantized names this one, as transformers reads such lists:
+// a regular expression from the start up to a dot or the end, or the end of the name.
 bool skips_module(const Json& list, const std::string& module, const std::string& where);
 
 }  // namespace qwb

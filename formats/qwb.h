@@ -1,5 +1,5 @@
-// The artifact: a quantized model as a folder in Hugging Face layout plus qwb.json and qwb.sums. Byte-exact
-// page: formats/qwb.md.
+// The artifact: a quantized model as a folder in Hugging Face layout plus qwb.json and qwb.sums.
+// Byte-exact page: formats/qwb.md.
 #pragma once
 
 #include <cstdint>
@@ -50,11 +50,12 @@ struct ArtifactManifest {
   std::vector<ModuleRecord> modules;
 };
 
-// Throws `failed` for damage, unsupported for a format version, codec or orientation that this build does not
-// know.
+// Throws `failed` for damage, unsupported for a format version, codec or orientation that this
+// build does not know.
 ArtifactManifest parse_artifact_manifest(std::string_view text, const std::string& where);
 
-// A module's entry without what was measured of it: name, codec, sizes, parameters, parts, bits, bytes, bpw.
+// A module's entry without what was measured of it: name, codec, sizes, parameters, parts, bits,
+// bytes, bpw.
 Json module_entry(const std::string& name, const WeightForm& form);
 // {weights, bytes, bpw}; bpw null without weights.
 Json size_json(int64_t weights, int64_t bytes);
@@ -64,20 +65,21 @@ Json tidy_number(double value);
 // The method of all modules of a qwb.json, "mixed" if they have several.
 std::string artifact_method(const Json& manifest);
 
-// Writes an artifact beside its target and puts it in place at the end. Modules come in any order, from any
-// thread; memory is the caller's tensors and one piece of copied bytes.
+// Writes an artifact beside its target and puts it in place at the end. Modules come in any order,
+// from any thread; memory is the caller's tensors and one piece of copied bytes.
 class ArtifactWriter {
  public:
   // Lays out and reserves the files. `source` must be an unquantized Hugging Face checkpoint (usage
-  // otherwise); every module must be one of its tensors "<name>.weight" with that size. Weights beyond
-  // max_shard_bytes are split into shards of at most that many bytes.
+  // otherwise); every module must be one of its tensors "<name>.weight" with that size. Weights
+  // beyond max_shard_bytes are split into shards of at most that many bytes.
   ArtifactWriter(const Path& target, const OpenModel& source, std::vector<ArtifactModule> modules,
                  int64_t max_shard_bytes = 5'000'000'000);
 
   // Stores a module. The parts must be those declared. `result` goes into qwb.json: weight_error,
-  // output_error, seconds, details, and method, method_version and settings where they are not the manifest's
-  // (all optional).
-  void put(const std::string& module, const QuantizedTensor& tensor, const Json& result = Json::object());
+  // output_error, seconds, details, and method, method_version and settings where they are not the
+  // manifest's (all optional).
+  void put(const std::string& module, const QuantizedTensor& tensor,
+           const Json& result = Json::object());
 
   // Stores other values in place of a tensor that is copied otherwise, of the same type and shape.
   void replace(const std::string& tensor, const TensorView& values);
@@ -85,9 +87,10 @@ class ArtifactWriter {
   // Bytes of all tensors as they will be stored.
   int64_t tensor_bytes() const { return tensors_->tensor_bytes(); }
 
-  // Copies everything that was not quantized, writes config.json, qwb.json and qwb.sums, and commits.
-  // `manifest` holds qwb_version, isa, source, method, method_version, settings, calibration, and optionally
-  // kept, seconds and peak_memory. False: the target exists and was kept.
+  // Copies everything that was not quantized, writes config.json, qwb.json and qwb.sums, and
+  // commits. `manifest` holds qwb_version, isa, source, method, method_version, settings,
+  // calibration, and optionally kept, seconds and peak_memory. False: the target exists and was
+  // kept.
   bool finish(const Json& manifest, bool replace = false);
 
  private:
@@ -110,7 +113,8 @@ class ArtifactWriter {
   std::mutex mutex_;
 };
 
-// An artifact, mapped. find() and names() give the tensors stored as in the source; quantized() the modules.
+// An artifact, mapped. find() and names() give the tensors stored as in the source; quantized() the
+// modules.
 class Artifact : public ModelSource {
  public:
   // Checks config.json, qwb.json and every module's parts; reads no weights.
@@ -137,8 +141,8 @@ class Artifact : public ModelSource {
   std::map<std::string, bool> parts_;  // tensor names that belong to a module's quantized form
 };
 
-// Names of files of an artifact that are missing or differ from qwb.sums. Throws not_found or `failed` if
-// there is no usable qwb.sums.
+// Names of files of an artifact that are missing or differ from qwb.sums. Throws not_found or
+// `failed` if there is no usable qwb.sums.
 std::vector<std::string> damaged_files(const Path& folder);
 
 }  // namespace qwb

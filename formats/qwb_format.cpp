@@ -21,7 +21,8 @@ class QwbFormat : public PackedFormat {
   std::string summary() const override { return "an artifact of this project"; }
   // Artifacts are known by their qwb.json and read by Artifact.
   bool matches(const Json& /*settings*/) const override { return false; }
-  std::vector<PackedModule> modules(const Checkpoint& /*files*/, const Json& /*settings*/) const override {
+  std::vector<PackedModule> modules(const Checkpoint& /*files*/,
+                                    const Json& /*settings*/) const override {
     return {};
   }
   LoadedWeight read(const Checkpoint& files, const Json& /*settings*/,
@@ -29,7 +30,9 @@ class QwbFormat : public PackedFormat {
     throw Error(ErrorKind::usage, "an artifact is opened as one",
                 files.folder().string() + ": " + module.name);
   }
-  std::optional<std::string> mismatch(const TargetModule& /*module*/) const override { return std::nullopt; }
+  std::optional<std::string> mismatch(const TargetModule& /*module*/) const override {
+    return std::nullopt;
+  }
   std::vector<PartSpec> layout(const TargetModule& module) const override {
     std::vector<PartSpec> parts = module.form.parts;
     for (PartSpec& part : parts) part.name = module.name + "." + part.name;
@@ -38,17 +41,20 @@ class QwbFormat : public PackedFormat {
   PackedTensors write(const TargetModule& module, const Weight& weight,
                       const Json& /*settings*/) const override {
     PackedTensors tensors;
-    for (const auto& [name, view] : weight_parts(weight)) tensors.views[module.name + "." + name] = view;
+    for (const auto& [name, view] : weight_parts(weight))
+      tensors.views[module.name + "." + name] = view;
     return tensors;
   }
   Json quantization_config(const std::vector<TargetModule>& /*modules*/,
                            const std::vector<TargetModule>& /*plain*/) const override {
     return {{"quant_method", "qwb"}, {"format_version", kArtifactVersion}};
   }
-  void finish(const Path& folder, const Json& /*settings*/, const ConversionRecord& record) const override;
+  void finish(const Path& folder, const Json& /*settings*/,
+              const ConversionRecord& record) const override;
 };
 
-void QwbFormat::finish(const Path& folder, const Json& /*settings*/, const ConversionRecord& record) const {
+void QwbFormat::finish(const Path& folder, const Json& /*settings*/,
+                       const ConversionRecord& record) const {
   Json json = {{"format_version", kArtifactVersion},
                {"qwb_version", QWB_VERSION},
                {"isa", nullptr},

@@ -29,7 +29,8 @@ Orientation parse_orientation(const std::string& text, const std::string& where)
 
 int64_t extent(const Json& entry, const char* key, const std::string& where) {
   const int64_t value = json_int(entry, key, where);
-  if (value < 1 || value > kMaxExtent) damaged(std::string("'") + key + "' is not a usable size", where);
+  if (value < 1 || value > kMaxExtent)
+    damaged(std::string("'") + key + "' is not a usable size", where);
   return value;
 }
 
@@ -56,7 +57,8 @@ ModuleRecord parse_module(const Json& entry, const std::string& file) {
   }
   if (json_has(entry, "method")) json_string(entry, "method", where);
   if (json_has(entry, "settings")) object_of(entry, "settings", where);
-  if (!json_has(entry, "parts") || !entry.at("parts").is_array()) damaged("'parts' must be a list", where);
+  if (!json_has(entry, "parts") || !entry.at("parts").is_array())
+    damaged("'parts' must be a list", where);
   for (const Json& part : entry.at("parts")) {
     if (!part.is_string()) damaged("'parts' must hold names", where);
     const auto name = part.get<std::string>();
@@ -70,7 +72,8 @@ ModuleRecord parse_module(const Json& entry, const std::string& file) {
 }  // namespace
 
 Json tidy_number(double value) {
-  if (value == std::floor(value) && std::abs(value) < 0x1p53 && !(value == 0 && std::signbit(value)))
+  if (value == std::floor(value) && std::abs(value) < 0x1p53 &&
+      !(value == 0 && std::signbit(value)))
     return static_cast<int64_t>(value);
   return value;
 }
@@ -78,8 +81,9 @@ Json tidy_number(double value) {
 Json size_json(int64_t weights, int64_t bytes) {
   return {{"weights", weights},
           {"bytes", bytes},
-          {"bpw", weights == 0 ? Json(nullptr)
-                               : Json(8.0 * static_cast<double>(bytes) / static_cast<double>(weights))}};
+          {"bpw", weights == 0
+                      ? Json(nullptr)
+                      : Json(8.0 * static_cast<double>(bytes) / static_cast<double>(weights))}};
 }
 
 Json module_entry(const std::string& name, const WeightForm& form) {

@@ -11,8 +11,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// The stored form of a module from its parts. A part that qwb.json lists must be there, and no other may be:
-// zero points that vanished would otherwise turn an asymmetric grid into a symmetric one.
+// The stored form of a module from its parts. A part that qwb.json lists must be there, and no
+// other may be: zero points that vanished would otherwise turn an asymmetric grid into a symmetric
+// one.
 Weight assemble(const ModuleRecord& record, const Checkpoint& files, const std::string& where) {
   std::map<std::string, TensorView> parts;
   for (const std::string& part : record.parts) {
@@ -26,10 +27,11 @@ Weight assemble(const ModuleRecord& record, const Checkpoint& files, const std::
     parts.emplace(part, *view);
   }
   const std::string place = where + ": module '" + record.name + "'";
-  for (const char* part :
-       {"codes", "scales", "zeros", "group_index", "absmax", "nested_absmax", "nested_map", "blocks"}) {
+  for (const char* part : {"codes", "scales", "zeros", "group_index", "absmax", "nested_absmax",
+                           "nested_map", "blocks"}) {
     if (!parts.contains(part) && files.find(record.name + "." + part)) {
-      throw Error(ErrorKind::failed, std::string("part '") + part + "' is stored but not listed", place);
+      throw Error(ErrorKind::failed, std::string("part '") + part + "' is stored but not listed",
+                  place);
     }
   }
   if (record.codec == "dense") {
@@ -59,10 +61,11 @@ std::shared_ptr<const Artifact> Artifact::open(const Path& folder) {
     const Weight weight = assemble(record, *artifact->files_, where);
     if (weight.is_dense()) continue;  // "<module>.weight" is an ordinary tensor
     if (artifact->files_->find(record.name + ".weight")) {
-      throw Error(ErrorKind::failed, "module '" + record.name + "' is stored twice, quantized and plain",
-                  where);
+      throw Error(ErrorKind::failed,
+                  "module '" + record.name + "' is stored twice, quantized and plain", where);
     }
-    for (const std::string& part : record.parts) artifact->parts_.emplace(record.name + "." + part, true);
+    for (const std::string& part : record.parts)
+      artifact->parts_.emplace(record.name + "." + part, true);
     artifact->weights_.emplace(record.name, weight);
   }
   return artifact;

@@ -19,7 +19,8 @@ void check_matches(const ArtifactModule& module, const QuantizedTensor& tensor) 
            it->second.shape() == spec.shape;
   }
   if (!same)
-    throw Error(ErrorKind::usage, "the tensor is not what was declared", "module '" + module.name + "'");
+    throw Error(ErrorKind::usage, "the tensor is not what was declared",
+                "module '" + module.name + "'");
 }
 
 }  // namespace
@@ -36,7 +37,8 @@ ArtifactWriter::ArtifactWriter(const Path& target, const OpenModel& source,
     const Shape straight = {module.out, module.in};
     const Shape turned = {module.in, module.out};
     if (!weight || (weight->shape != straight && weight->shape != turned)) {
-      throw Error(ErrorKind::usage, "no weight " + shape_text(straight) + " of module '" + module.name + "'",
+      throw Error(ErrorKind::usage,
+                  "no weight " + shape_text(straight) + " of module '" + module.name + "'",
                   source.folder.string());
     }
     if (!module_index_.emplace(module.name, modules_.size()).second) {
@@ -53,8 +55,8 @@ void ArtifactWriter::lay_out(int64_t max_shard_bytes) {
   constexpr std::string_view kWeight = ".weight";
   for (const std::string& name : source_.source->names()) {
     const bool is_weight = name.size() > kWeight.size() && name.ends_with(kWeight);
-    const auto it =
-        is_weight ? module_index_.find(name.substr(0, name.size() - kWeight.size())) : module_index_.end();
+    const auto it = is_weight ? module_index_.find(name.substr(0, name.size() - kWeight.size()))
+                              : module_index_.end();
     if (it == module_index_.end()) {
       const TensorView view = *source_.source->find(name);
       specs.push_back({name, view.dtype, view.shape});
@@ -68,14 +70,18 @@ void ArtifactWriter::lay_out(int64_t max_shard_bytes) {
   tensors_ = std::make_unique<ShardedWriter>(folder_.path(), std::move(specs), max_shard_bytes);
 }
 
-void ArtifactWriter::put(const std::string& module, const QuantizedTensor& tensor, const Json& result) {
+void ArtifactWriter::put(const std::string& module, const QuantizedTensor& tensor,
+                         const Json& result) {
   const auto it = module_index_.find(module);
-  if (it == module_index_.end()) throw Error(ErrorKind::usage, "module '" + module + "' was not declared");
+  if (it == module_index_.end())
+    throw Error(ErrorKind::usage, "module '" + module + "' was not declared");
   Stored& stored = modules_[it->second];
   check_matches(stored.module, tensor);
   for (const PartSpec& part : stored.module.parts)
     tensors_->put(module + "." + part.name, tensor.parts.at(part.name).view().bytes);
-  const auto given = [&](const char* key) { return json_has(result, key) ? result.at(key) : Json(nullptr); };
+  const auto given = [&](const char* key) {
+    return json_has(result, key) ? result.at(key) : Json(nullptr);
+  };
   Json record = module_entry(module, {tensor.out, tensor.in, tensor.orientation, tensor.codec,
                                       tensor.parameters, stored.module.parts});
   record.update({{"weight_error", given("weight_error")},
@@ -109,11 +115,12 @@ void ArtifactWriter::copy_rest() {
 
 Json ArtifactWriter::assemble(const Json& manifest) const {
   Json json = {{"format_version", kArtifactVersion}};
-  for (const char* key :
-       {"qwb_version", "isa", "source", "method", "method_version", "bits", "settings", "calibration"}) {
+  for (const char* key : {"qwb_version", "isa", "source", "method", "method_version", "bits",
+                          "settings", "calibration"}) {
     json[key] = manifest.contains(key) ? manifest.at(key) : Json(nullptr);
   }
-  if (json_has(manifest, "kept") && !manifest.at("kept").empty()) json["kept"] = manifest.at("kept");
+  if (json_has(manifest, "kept") && !manifest.at("kept").empty())
+    json["kept"] = manifest.at("kept");
   json["modules"] = Json::array();
   int64_t module_weights = 0;
   int64_t module_bytes = 0;
@@ -123,7 +130,8 @@ Json ArtifactWriter::assemble(const Json& manifest) const {
     for (const PartSpec& part : stored.module.parts) module_bytes += part_bytes(part);
   }
   int64_t weights = 0;
-  for (const std::string& name : source_.source->names()) weights += source_.source->find(name)->count();
+  for (const std::string& name : source_.source->names())
+    weights += source_.source->find(name)->count();
   json["totals"] = size_json(weights, tensor_bytes());
   json["totals"]["modules"] = size_json(module_weights, module_bytes);
   json["totals"]["modules"]["count"] = modules_.size();
@@ -135,7 +143,8 @@ Json ArtifactWriter::assemble(const Json& manifest) const {
 
 bool ArtifactWriter::finish(const Json& manifest, bool replace) {
   for (const Stored& stored : modules_) {
-    if (!stored.done) throw Error(ErrorKind::usage, "module '" + stored.module.name + "' was never stored");
+    if (!stored.done)
+      throw Error(ErrorKind::usage, "module '" + stored.module.name + "' was never stored");
   }
   const std::string text = json_text(assemble(manifest));
   parse_artifact_manifest(text, "qwb.json");  // what a reader would refuse is never written
@@ -143,8 +152,9 @@ bool ArtifactWriter::finish(const Json& manifest, bool replace) {
   tensors_->finish();
   write_file(folder_.path() / "qwb.json", text);
   Json config = source_.config;
-  Json quantization = {
-      {"quant_method", "qwb"}, {"format_version", kArtifactVersion}, {"method", manifest.at("method")}};
+  Json quantization = {{"quant_method", "qwb"},
+                       {"format_version", kArtifactVersion},
+                       {"method", manifest.at("method")}};
   for (const auto& [key, value] : manifest.at("settings").items()) quantization[key] = value;
   config["quantization_config"] = quantization;
   write_file(folder_.path() / "config.json", json_text(config));

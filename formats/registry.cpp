@@ -47,12 +47,15 @@ Json old_compressed_settings(Json settings) {
   return settings;
 }
 
-// What config.json says about the weights' format, or the file that older GPTQ checkpoints have beside it.
+// What config.json says about the weights' format, or the file that older GPTQ checkpoints have
+// beside it.
 Json packed_settings(const Path& folder, const Json& config) {
-  const bool current = json_has(config, "quantization_config"), old = json_has(config, "compression_config");
+  const bool current = json_has(config, "quantization_config"),
+             old = json_has(config, "compression_config");
   if (current && old && config.at("quantization_config") != config.at("compression_config")) {
-    throw Error(ErrorKind::unsupported, "quantization_config and compression_config say different things",
-                (folder / "config.json").string(), "remove the one that does not belong to these tensors");
+    throw Error(
+        ErrorKind::unsupported, "quantization_config and compression_config say different things",
+        (folder / "config.json").string(), "remove the one that does not belong to these tensors");
   }
   if (current) return config.at("quantization_config");
   // As llm-compressor called it until 2024.
@@ -60,7 +63,8 @@ Json packed_settings(const Path& folder, const Json& config) {
   const Path file = folder / "quantize_config.json";
   if (!has(folder, "quantize_config.json")) return nullptr;
   Json settings = parse_json(read_text(file, 1 << 20), file.string());
-  if (settings.is_object() && !json_has(settings, "quant_method")) settings["quant_method"] = "gptq";
+  if (settings.is_object() && !json_has(settings, "quant_method"))
+    settings["quant_method"] = "gptq";
   return settings;
 }
 
@@ -73,13 +77,16 @@ OpenModel open_packed(const std::shared_ptr<const Checkpoint>& checkpoint, const
             format->name(), source->manifest(),   checkpoint->weight_bytes()};
   }
   const std::string method =
-      settings.is_object() ? json_string(settings, "quant_method", (folder / "config.json").string(), "?")
-                           : "?";
+      settings.is_object()
+          ? json_string(settings, "quant_method", (folder / "config.json").string(), "?")
+          : "?";
   if (method == "qwb") {
-    throw Error(ErrorKind::failed, "config.json says this is a qwb artifact, but qwb.json is missing",
-                folder.string(), "the artifact is incomplete");
+    throw Error(ErrorKind::failed,
+                "config.json says this is a qwb artifact, but qwb.json is missing", folder.string(),
+                "the artifact is incomplete");
   }
-  throw Error(ErrorKind::unsupported, "the weights are already quantized by '" + method.substr(0, 40) + "'",
+  throw Error(ErrorKind::unsupported,
+              "the weights are already quantized by '" + method.substr(0, 40) + "'",
               folder.string(), "take the model it was made from");
 }
 
@@ -87,7 +94,8 @@ OpenModel open_huggingface(const Path& folder) {
   const auto checkpoint = Checkpoint::open(folder);
   const Json settings = packed_settings(folder, checkpoint->config());
   if (!settings.is_null()) return open_packed(checkpoint, settings);
-  return {checkpoint, checkpoint->config(), folder, "huggingface", nullptr, checkpoint->weight_bytes()};
+  return {checkpoint, checkpoint->config(),      folder, "huggingface",
+          nullptr,    checkpoint->weight_bytes()};
 }
 
 bool detect_qwb(const Path& folder) {
@@ -96,7 +104,8 @@ bool detect_qwb(const Path& folder) {
 
 OpenModel open_qwb(const Path& folder) {
   const auto artifact = Artifact::open(folder);
-  return {artifact, artifact->config(), folder, "qwb", artifact->manifest().json, artifact->weight_bytes()};
+  return {artifact, artifact->config(),        folder,
+          "qwb",    artifact->manifest().json, artifact->weight_bytes()};
 }
 
 // A folder with safetensors is a checkpoint, even if it has a GGUF file too.
@@ -148,7 +157,8 @@ const std::vector<std::unique_ptr<PackedFormat>>& packed_formats() {
 std::string OpenModel::content_hash(const Path& memo_folder) const {
   const auto model = std::dynamic_pointer_cast<const ModelSource>(source);
   if (!model)
-    throw Error(ErrorKind::unsupported, "the tensors do not come from a model folder", folder.string());
+    throw Error(ErrorKind::unsupported, "the tensors do not come from a model folder",
+                folder.string());
   const std::string hash = model->content_hash(memo_folder);
   return untied ? Hasher().field("qwb-untied-1").field(hash).hex() : hash;
 }
@@ -186,7 +196,8 @@ std::vector<std::string> model_format_names() {
   std::vector<std::string> names;
   for (const Format& format : kFormats) names.emplace_back(format.name);
   for (const auto& format : packed_formats()) {
-    if (std::find(names.begin(), names.end(), format->name()) == names.end()) names.push_back(format->name());
+    if (std::find(names.begin(), names.end(), format->name()) == names.end())
+      names.push_back(format->name());
   }
   return names;
 }

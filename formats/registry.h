@@ -20,22 +20,23 @@ struct OpenModel {
   Json config;         // config.json; tie_word_embeddings is false where the tensors say so
   Path folder;         // or the file that holds the model
   std::string format;  // "huggingface", "gguf", "qwb" or the name of a packed format
-  Json manifest;       // qwb.json, or what can be told of a packed format; null for huggingface and gguf
-  int64_t weight_bytes = 0;           // of all safetensors files
-  std::set<std::string> unused = {};  // tensors of the source that cannot change a result (model_check.h)
-  bool untied = false;                // config.json ties two embeddings that differ
+  Json manifest;  // qwb.json, or what can be told of a packed format; null for huggingface and gguf
+  int64_t weight_bytes = 0;  // of all safetensors files
+  std::set<std::string> unused =
+      {};               // tensors of the source that cannot change a result (model_check.h)
+  bool untied = false;  // config.json ties two embeddings that differ
 
-  // XXH3-128 (hex) of what the model computes; see Checkpoint::content_hash. The memo folder spares reading
-  // the same files again.
+  // XXH3-128 (hex) of what the model computes; see Checkpoint::content_hash. The memo folder spares
+  // reading the same files again.
   std::string content_hash(const Path& memo_folder = {}) const;
 
   // config.json's place in error messages.
   std::string config_name() const;
 };
 
-// A folder, or a file that holds a whole model, complete and understood (formats/model_check.h). What was
-// left out or set right is told to `progress`, a note each. Throws not_found, unsupported (naming what is
-// there instead, and what to do) or `failed`.
+// A folder, or a file that holds a whole model, complete and understood (formats/model_check.h).
+// What was left out or set right is told to `progress`, a note each. Throws not_found, unsupported
+// (naming what is there instead, and what to do) or `failed`.
 OpenModel open_model(const Path& folder, Progress& progress = silent_progress());
 
 // True if some format recognizes what is there, whether or not it can be opened.

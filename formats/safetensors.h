@@ -34,9 +34,9 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;  // "__metadata__"
 };
 
-// Checks every rule of the page on `file` (the bytes of the whole file); never reads outside of it. Throws
-// `failed` for a damaged file, `unsupported` for an element type that this project cannot hold; both name
-// `where`.
+// Checks every rule of the page on `file` (the bytes of the whole file); never reads outside of it.
+// Throws `failed` for a damaged file, `unsupported` for an element type that this project cannot
+// hold; both name `where`.
 SafetensorsHeader parse_safetensors_header(Bytes file, const std::string& where);
 
 // A mapped file with its checked header. Copies share it.
@@ -59,20 +59,20 @@ class SafetensorsFile {
   std::shared_ptr<const Content> content_;
 };
 
-// Writes one file whose tensors are all declared up front. Memory: the header and the caller's pieces. Not
-// finished: the file is removed.
+// Writes one file whose tensors are all declared up front. Memory: the header and the caller's
+// pieces. Not finished: the file is removed.
 class SafetensorsWriter {
  public:
-  // Creates `path` (it must not exist) and reserves its full size on disk. {"format": "pt"} is added to
-  // `metadata`. Throws usage for duplicate or reserved names.
+  // Creates `path` (it must not exist) and reserves its full size on disk. {"format": "pt"} is
+  // added to `metadata`. Throws usage for duplicate or reserved names.
   SafetensorsWriter(const Path& path, const std::vector<PartSpec>& tensors,
                     std::map<std::string, std::string> metadata = {});
   ~SafetensorsWriter();
   SafetensorsWriter(const SafetensorsWriter&) = delete;
   SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;
 
-  // The whole tensor, or the bytes from `offset` inside it; any order, any thread. Every byte exactly once,
-  // else usage.
+  // The whole tensor, or the bytes from `offset` inside it; any order, any thread. Every byte
+  // exactly once, else usage.
   void put(const std::string& name, Bytes content);
   void put_part(const std::string& name, int64_t offset, Bytes content);
   // Flushes to the disk. Throws usage, naming a tensor, if a byte was not written.

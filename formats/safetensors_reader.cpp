@@ -1,5 +1,5 @@
-// The header is read by events, not into a JSON tree: a checkpoint has up to hundreds of thousands of
-// entries, and the events let every rule be checked where its byte is.
+// The header is read by events, not into a JSON tree: a checkpoint has up to hundreds of thousands
+// of entries, and the events let every rule be checked where its byte is.
 #include <algorithm>
 #include <set>
 
@@ -25,7 +25,8 @@ std::string tensor_text(const std::string& name) {
 
 class HeaderEvents : public nlohmann::json_sax<Json> {
  public:
-  HeaderEvents(SafetensorsHeader& header, const std::string& where) : header_(header), where_(where) {}
+  HeaderEvents(SafetensorsHeader& header, const std::string& where)
+      : header_(header), where_(where) {}
 
   bool start_object(size_t) override {
     if (place_ == Place::outside) return enter(Place::top);
@@ -70,11 +71,13 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
     bad("an array where none belongs");
   }
   bool end_array() override {
-    if (place_ == Place::offset_numbers && offsets_.size() != 2) bad("data_offsets must be two numbers");
+    if (place_ == Place::offset_numbers && offsets_.size() != 2)
+      bad("data_offsets must be two numbers");
     return enter(Place::entry);
   }
   bool number_unsigned(uint64_t value) override {
-    if (place_ != Place::shape_numbers && place_ != Place::offset_numbers) bad("a number where none belongs");
+    if (place_ != Place::shape_numbers && place_ != Place::offset_numbers)
+      bad("a number where none belongs");
     if (value > static_cast<uint64_t>(INT64_MAX)) bad("a size overflows 63 bits");
     auto& numbers = place_ == Place::shape_numbers ? entry_.shape : offsets_;
     if (numbers.size() >= kMaxRank) bad("more than " + std::to_string(kMaxRank) + " dimensions");
@@ -109,7 +112,8 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
   };
 
   [[noreturn]] void bad(const std::string& what) const {
-    damaged_safetensors(name_.empty() ? what : what + " in the entry of " + tensor_text(name_), where_);
+    damaged_safetensors(name_.empty() ? what : what + " in the entry of " + tensor_text(name_),
+                        where_);
   }
   bool enter(Place place) {
     place_ = place;
@@ -138,8 +142,9 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
     if (seen_.size() != 3) bad("dtype, shape or data_offsets is missing");
     entry_.begin = offsets_[0];
     entry_.end = offsets_[1];
-    const int64_t bytes = checked_mul(element_count(entry_.shape, where_ + ": " + tensor_text(name_)),
-                                      dtype_size(entry_.dtype), where_ + ": " + tensor_text(name_));
+    const int64_t bytes =
+        checked_mul(element_count(entry_.shape, where_ + ": " + tensor_text(name_)),
+                    dtype_size(entry_.dtype), where_ + ": " + tensor_text(name_));
     if (entry_.end < entry_.begin) bad("data_offsets run backwards");
     if (entry_.end - entry_.begin != bytes) {
       bad("data_offsets span " + std::to_string(entry_.end - entry_.begin) + " bytes, the shape " +
@@ -165,21 +170,25 @@ void check_unique_names(const std::vector<SafetensorsEntry>& tensors, const std:
   for (const auto& entry : tensors) names.push_back(entry.name);
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
-  if (twice != names.end()) damaged_safetensors(tensor_text(std::string(*twice)) + " appears twice", where);
+  if (twice != names.end())
+    damaged_safetensors(tensor_text(std::string(*twice)) + " appears twice", where);
 }
 
 // Sorted by bytes, the tensors must fill the data buffer without a gap, an overlap or a rest.
-void check_layout(std::vector<SafetensorsEntry>& tensors, int64_t data_size, const std::string& where) {
-  std::sort(tensors.begin(), tensors.end(), [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
-    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
-  });
+void check_layout(std::vector<SafetensorsEntry>& tensors, int64_t data_size,
+                  const std::string& where) {
+  std::sort(tensors.begin(), tensors.end(),
+            [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
+              return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
+            });
   int64_t at = 0;
   for (const auto& entry : tensors) {
-    if (entry.begin < at) damaged_safetensors(tensor_text(entry.name) + " overlaps the one before it", where);
+    if (entry.begin < at)
+      damaged_safetensors(tensor_text(entry.name) + " overlaps the one before it", where);
     if (entry.begin > at)
-      damaged_safetensors(
-          "a hole of " + std::to_string(entry.begin - at) + " bytes before " + tensor_text(entry.name),
-          where);
+      damaged_safetensors("a hole of " + std::to_string(entry.begin - at) + " bytes before " +
+                              tensor_text(entry.name),
+                          where);
     at = entry.end;
     if (at > data_size)
       damaged_safetensors(tensor_text(entry.name) + " reaches past the end of the file", where);
@@ -193,8 +202,10 @@ void check_layout(std::vector<SafetensorsEntry>& tensors, int64_t data_size, con
 SafetensorsHeader parse_safetensors_header(Bytes file, const std::string& where) {
   const auto file_size = static_cast<int64_t>(file.size());
   // A header begins with '{': what does not may be a file of another kind.
-  if (file_size <= kLengthBytes || file[kLengthBytes] != std::byte{'{'}) refuse_foreign(file, where);
-  if (file_size < kLengthBytes) damaged_safetensors("only " + std::to_string(file_size) + " bytes", where);
+  if (file_size <= kLengthBytes || file[kLengthBytes] != std::byte{'{'})
+    refuse_foreign(file, where);
+  if (file_size < kLengthBytes)
+    damaged_safetensors("only " + std::to_string(file_size) + " bytes", where);
   const auto length = load<uint64_t>(file.data());
   if (length > static_cast<uint64_t>(kMaxSafetensorsHeader)) {
     damaged_safetensors("the header claims " + std::to_string(length) + " bytes, more than the " +
@@ -204,7 +215,8 @@ SafetensorsHeader parse_safetensors_header(Bytes file, const std::string& where)
   if (static_cast<int64_t>(length) > file_size - kLengthBytes)
     damaged_safetensors("the header reaches past the end of the file", where);
   const std::string_view text = as_text(file.subspan(kLengthBytes, length));
-  if (text.empty() || text.front() != '{') damaged_safetensors("the header does not begin with '{'", where);
+  if (text.empty() || text.front() != '{')
+    damaged_safetensors("the header does not begin with '{'", where);
 
   // The JSON parser takes a NUL for the end of its input, so that anything could hide behind one.
   if (text.find('\0') != std::string_view::npos)

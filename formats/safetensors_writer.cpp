@@ -9,13 +9,15 @@
 namespace qwb {
 namespace {
 
-// Place in the reference's enumeration, by which files are laid out in descending order: the widest types
-// come first, so that without padding between tensors each is still aligned to its element size.
+// Place in the reference's enumeration, by which files are laid out in descending order: the widest
+// types come first, so that without padding between tensors each is still aligned to its element
+// size.
 int layout_rank(DType type) {
   static constexpr std::array<DType, 13> kAscending = {
       DType::boolean, DType::u8,  DType::i8,  DType::i16, DType::u16, DType::f16, DType::bf16,
       DType::i32,     DType::u32, DType::f32, DType::f64, DType::i64, DType::u64};
-  return static_cast<int>(std::find(kAscending.begin(), kAscending.end(), type) - kAscending.begin());
+  return static_cast<int>(std::find(kAscending.begin(), kAscending.end(), type) -
+                          kAscending.begin());
 }
 
 std::string json_quoted(const std::string& text) {
@@ -28,9 +30,11 @@ std::string json_quoted(const std::string& text) {
 
 std::string entry_text(const PartSpec& spec, int64_t begin, int64_t end) {
   std::string shape;
-  for (const int64_t extent : spec.shape) shape += (shape.empty() ? "" : ",") + std::to_string(extent);
-  return json_quoted(spec.name) + ":{\"dtype\":\"" + std::string(dtype_name(spec.dtype)) + "\",\"shape\":[" +
-         shape + "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) + "]}";
+  for (const int64_t extent : spec.shape)
+    shape += (shape.empty() ? "" : ",") + std::to_string(extent);
+  return json_quoted(spec.name) + ":{\"dtype\":\"" + std::string(dtype_name(spec.dtype)) +
+         "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(begin) + "," +
+         std::to_string(end) + "]}";
 }
 
 }  // namespace
@@ -46,12 +50,14 @@ SafetensorsWriter::SafetensorsWriter(const Path& path, const std::vector<PartSpe
   metadata.emplace("format", "pt");
   std::string header = "{\"__metadata__\":{";
   for (auto it = metadata.begin(); it != metadata.end(); ++it) {
-    header += (it == metadata.begin() ? "" : ",") + json_quoted(it->first) + ":" + json_quoted(it->second);
+    header += (it == metadata.begin() ? "" : ",") + json_quoted(it->first) + ":" +
+              json_quoted(it->second);
   }
   header += "}";
   int64_t at = 0;
   for (const PartSpec& spec : order) {
-    const int64_t size = checked_mul(element_count(spec.shape, spec.name), dtype_size(spec.dtype), spec.name);
+    const int64_t size =
+        checked_mul(element_count(spec.shape, spec.name), dtype_size(spec.dtype), spec.name);
     const int64_t end = checked_add(at, size, spec.name);
     header += "," + entry_text(spec, at, end);
     if (spec.name == "__metadata__" || !slots_.emplace(spec.name, Slot{at, size, {}}).second) {
@@ -97,9 +103,10 @@ SafetensorsWriter::Slot& SafetensorsWriter::declared(const std::string& name) {
 void SafetensorsWriter::put(const std::string& name, Bytes content) {
   const Slot& slot = declared(name);
   if (static_cast<int64_t>(content.size()) != slot.size) {
-    throw Error(ErrorKind::usage,
-                std::to_string(content.size()) + " bytes given, " + std::to_string(slot.size) + " declared",
-                path_.string() + ": tensor '" + name + "'");
+    throw Error(
+        ErrorKind::usage,
+        std::to_string(content.size()) + " bytes given, " + std::to_string(slot.size) + " declared",
+        path_.string() + ": tensor '" + name + "'");
   }
   put_part(name, 0, content);
 }
@@ -108,7 +115,8 @@ void SafetensorsWriter::put_part(const std::string& name, int64_t offset, Bytes 
   Slot& slot = declared(name);
   const auto size = static_cast<int64_t>(content.size());
   if (offset < 0 || offset > slot.size || size > slot.size - offset) {
-    throw Error(ErrorKind::usage, "bytes beyond the tensor", path_.string() + ": tensor '" + name + "'");
+    throw Error(ErrorKind::usage, "bytes beyond the tensor",
+                path_.string() + ": tensor '" + name + "'");
   }
   if (size == 0) return;
   claim(name, slot, offset, offset + size);
@@ -121,7 +129,8 @@ void SafetensorsWriter::claim(const std::string& name, Slot& slot, int64_t begin
   auto next = slot.written.lower_bound(begin);
   const bool before_overlaps = next != slot.written.begin() && std::prev(next)->second > begin;
   if (before_overlaps || (next != slot.written.end() && next->first < end)) {
-    throw Error(ErrorKind::usage, "bytes written twice", path_.string() + ": tensor '" + name + "'");
+    throw Error(ErrorKind::usage, "bytes written twice",
+                path_.string() + ": tensor '" + name + "'");
   }
   if (next != slot.written.end() && next->first == end) {
     end = next->second;
@@ -137,10 +146,12 @@ void SafetensorsWriter::claim(const std::string& name, Slot& slot, int64_t begin
 void SafetensorsWriter::finish() {
   const std::lock_guard lock(mutex_);
   for (const auto& [name, slot] : slots_) {
-    const bool whole = slot.size == 0 || (slot.written.size() == 1 && slot.written.begin()->first == 0 &&
-                                          slot.written.begin()->second == slot.size);
+    const bool whole =
+        slot.size == 0 || (slot.written.size() == 1 && slot.written.begin()->first == 0 &&
+                           slot.written.begin()->second == slot.size);
     if (!whole)
-      throw Error(ErrorKind::usage, "not all bytes were written", path_.string() + ": tensor '" + name + "'");
+      throw Error(ErrorKind::usage, "not all bytes were written",
+                  path_.string() + ": tensor '" + name + "'");
   }
   file_.finish();
   finished_ = true;

@@ -23,7 +23,8 @@ void write_file(const Path& path, const std::string& text) {
   file.finish();
 }
 
-ShardedWriter::ShardedWriter(const Path& folder, std::vector<PartSpec> tensors, int64_t max_shard_bytes)
+ShardedWriter::ShardedWriter(const Path& folder, std::vector<PartSpec> tensors,
+                             int64_t max_shard_bytes)
     : folder_(folder) {
   std::vector<std::vector<PartSpec>> shards(1);
   int64_t filled = 0;
@@ -36,13 +37,14 @@ ShardedWriter::ShardedWriter(const Path& folder, std::vector<PartSpec> tensors, 
     filled += bytes;
     tensor_bytes_ = checked_add(tensor_bytes_, bytes, folder.string());
     if (!shard_of_.emplace(spec.name, shards.size() - 1).second)
-      throw Error(ErrorKind::usage, "two tensors would be called '" + spec.name + "'", folder.string());
+      throw Error(ErrorKind::usage, "two tensors would be called '" + spec.name + "'",
+                  folder.string());
     shards.back().push_back(std::move(spec));
   }
   for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string file = shards.size() == 1
-                                 ? "model.safetensors"
-                                 : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    const std::string file =
+        shards.size() == 1 ? "model.safetensors"
+                           : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
     shards_.push_back({file, std::make_unique<SafetensorsWriter>(folder / file, shards[i])});
   }
 }
@@ -57,19 +59,21 @@ void ShardedWriter::put_part(const std::string& name, int64_t offset, Bytes cont
 
 void ShardedWriter::copy(const std::string& name, const TensorSource& source) {
   const TensorView view = *source.find(name);
-  parallel_ranges(static_cast<int64_t>(view.bytes.size()), kCopiedPiece, [&](int64_t begin, int64_t end) {
-    check_interrupt();
-    const Bytes piece = view.bytes.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
-    put_part(name, begin, piece);
-    source.release({DType::u8, {end - begin}, piece});
-  });
+  parallel_ranges(
+      static_cast<int64_t>(view.bytes.size()), kCopiedPiece, [&](int64_t begin, int64_t end) {
+        check_interrupt();
+        const Bytes piece =
+            view.bytes.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+        put_part(name, begin, piece);
+        source.release({DType::u8, {end - begin}, piece});
+      });
 }
 
 void ShardedWriter::finish() {
   for (Shard& shard : shards_) shard.writer->finish();
   if (shards_.size() == 1) return;
-  nlohmann::json map =
-      nlohmann::json::object();  // sorted: an ordered object would search linearly at every insertion
+  nlohmann::json map = nlohmann::json::object();  // sorted: an ordered object would search linearly
+                                                  // at every insertion
   for (const auto& [tensor, shard] : shard_of_) map[tensor] = shards_[shard].file;
   const nlohmann::json index = {{"metadata", {{"total_size", tensor_bytes_}}}, {"weight_map", map}};
   write_file(folder_ / "model.safetensors.index.json", index.dump(2) + "\n");

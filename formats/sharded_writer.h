@@ -1,5 +1,5 @@
-// The tensors of a model folder: one model.safetensors, or shards with their index (names and layout:
-// formats/safetensors.md).
+// The tensors of a model folder: one model.safetensors, or shards with their index (names and
+// layout: formats/safetensors.md).
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ void write_file(const Path& path, const std::string& text);
 
 class ShardedWriter {
  public:
-  // Creates the files in `folder` and reserves their bytes. Tensors lie in the order given, shards hold at
-  // most max_shard_bytes (or one tensor). Throws usage for a name that appears twice.
+  // Creates the files in `folder` and reserves their bytes. Tensors lie in the order given, shards
+  // hold at most max_shard_bytes (or one tensor). Throws usage for a name that appears twice.
   ShardedWriter(const Path& folder, std::vector<PartSpec> tensors, int64_t max_shard_bytes);
 
   // As SafetensorsWriter's: any order, any thread, every byte exactly once.

@@ -25,7 +25,8 @@ constexpr const char* kExamples =
     "Examples:\n"
     "  qwb-cache ls                                      what is there\n"
     "  qwb-eval $(qwb-cache path newest)                 use it\n"
-    "  qwb-cache why --method gptq --bits 3              why a request is not answered from the cache\n"
+    "  qwb-cache why --method gptq --bits 3              why a request is not answered from the "
+    "cache\n"
     "  qwb-cache verify                                  read every byte (exit 4 if one is wrong)\n"
     "  qwb-cache gc --max-bytes 10GB --max-age 30d       make room\n"
     "The cache is $QWB_CACHE, else $XDG_CACHE_HOME/qwb, else ~/.cache/qwb.";
@@ -63,8 +64,9 @@ std::string resolve(const Store& store, const std::string& prefix) {
   for (size_t i = 0; i < std::min<size_t>(found.size(), 4); ++i)
     candidates += (i == 0 ? "" : ", ") + found[i];
   if (found.size() > 4) candidates += ", ...";
-  throw Error(ErrorKind::not_found, fmt::format("{} objects' keys begin with '{}'", found.size(), prefix),
-              where, "give more digits: " + candidates);
+  throw Error(ErrorKind::not_found,
+              fmt::format("{} objects' keys begin with '{}'", found.size(), prefix), where,
+              "give more digits: " + candidates);
 }
 
 // The object of that key if it is there and undamaged. (A damaged one is a miss and is removed.)
@@ -73,7 +75,8 @@ CacheObject usable(const Store& store, const std::string& hex) {
     if (entry.hex != hex) continue;
     if (const auto object = store.find(Key{entry.fields})) return *object;
   }
-  throw Error(ErrorKind::not_found, "the object is damaged", hex, "make it again with qwb-quantize");
+  throw Error(ErrorKind::not_found, "the object is damaged", hex,
+              "make it again with qwb-quantize");
 }
 
 struct Description {
@@ -89,10 +92,12 @@ Description describe(const CacheEntry& entry) {
     manifest = parse_json(read_text(file), file.string());
   } catch (const Error&) {  // removed or damaged meanwhile: the rest of the row is still right
   }
-  result.method = json_has(manifest, "modules") ? artifact_method(manifest)
-                                                : json_string(entry.fields, "method", entry.hex, "?");
-  result.model =
-      json_has(manifest, "source") ? json_string(manifest.at("source"), "name", entry.hex, "-") : "-";
+  result.method = json_has(manifest, "modules")
+                      ? artifact_method(manifest)
+                      : json_string(entry.fields, "method", entry.hex, "?");
+  result.model = json_has(manifest, "source")
+                     ? json_string(manifest.at("source"), "name", entry.hex, "-")
+                     : "-";
   Json bits = nullptr;
   if (json_has(manifest, "bits")) bits = manifest.at("bits");
   if (bits.is_number()) result.bits = fmt::format("{:.4g}", bits.get<double>());
@@ -124,15 +129,17 @@ int list(const Store& store, Tool& tool) {
     const Description description = describe(entry);
     bytes += entry.bytes;
     if (tool.json()) print_json(tool, description.json);
-    table.add_row({entry.hex.substr(0, kShort), description.method, description.bits, description.model,
-                   human_bytes(entry.bytes), local_time(entry.created), local_time(entry.last_used)});
+    table.add_row({entry.hex.substr(0, kShort), description.method, description.bits,
+                   description.model, human_bytes(entry.bytes), local_time(entry.created),
+                   local_time(entry.last_used)});
   }
   if (!tool.json()) tool.print_table(std::move(table));
   tool.note(fmt::format("{} object{}, {} in {}", entries.size(), entries.size() == 1 ? "" : "s",
                         human_bytes(bytes), store.root().string()));
   const size_t damaged = store.all_hex().size() - std::min(store.all_hex().size(), entries.size());
   if (damaged > 0)
-    tool.note(fmt::format("{} more cannot be read: qwb-cache verify names them, gc removes them", damaged));
+    tool.note(fmt::format("{} more cannot be read: qwb-cache verify names them, gc removes them",
+                          damaged));
   return 0;
 }
 
@@ -153,14 +160,15 @@ std::string meaning(const std::string& field) {
   if (field == "calibration") return "tokens of the calibration windows";
   if (field == "calibration_length") return "tokens of a calibration window";
   if (field == "isa") return "instruction set of this machine";
-  if (field.find("version") != std::string::npos) return "version of the program's algorithm or format";
+  if (field.find("version") != std::string::npos)
+    return "version of the program's algorithm or format";
   if (field.rfind("modules.", 0) == 0) return "what the plan gives this module";
   if (field.rfind("settings.", 0) == 0) return "parameter of the method";
   return field;
 }
 
-// What differs in a module: "modules.NAME.settings.bits" gives "module .settings.bits"; empty for other
-// fields.
+// What differs in a module: "modules.NAME.settings.bits" gives "module .settings.bits"; empty for
+// other fields.
 std::string module_part(const std::string& field) {
   if (field.rfind("modules.", 0) != 0) return {};
   for (const char* part : {".settings.", ".method_version", ".method"}) {
@@ -173,7 +181,9 @@ std::string module_part(const std::string& field) {
 void tell_difference(const Nearest& nearest, Tool& tool) {
   Table table({{"field"}, {"stored"}, {"wanted"}, {"meaning"}});
   const auto text = [](const Json& value) {
-    return value.is_null() ? std::string("-") : value.is_string() ? value.get<std::string>() : value.dump();
+    return value.is_null()     ? std::string("-")
+           : value.is_string() ? value.get<std::string>()
+                               : value.dump();
   };
   // Modules that differ in the same way share a row.
   std::vector<std::pair<const KeyDifference*, size_t>> rows;
@@ -202,7 +212,8 @@ int why(const Store& store, const Options& options, Tool& tool) {
   const auto object = store.find(key);
   const auto nearest = object ? std::nullopt : store.why(key);
   if (tool.json()) {
-    Json json = {{"schema", 1}, {"cached", object.has_value()}, {"key", key.hex()}, {"fields", key.fields}};
+    Json json = {
+        {"schema", 1}, {"cached", object.has_value()}, {"key", key.hex()}, {"fields", key.fields}};
     json["path"] = object ? Json(object->data.string()) : Json(nullptr);
     json["nearest"] = nearest ? Json(nearest->entry.hex) : Json(nullptr);
     json["differences"] = Json::array();
@@ -212,7 +223,8 @@ int why(const Store& store, const Options& options, Tool& tool) {
     }
     print_json(tool, json);
   } else if (object) {
-    tool.print(fmt::format("cached as {}: {}\n", object->hex.substr(0, kShort), object->data.string()));
+    tool.print(
+        fmt::format("cached as {}: {}\n", object->hex.substr(0, kShort), object->data.string()));
   } else if (!nearest) {
     tool.print("not cached; the cache is empty\n");
   } else {
@@ -247,8 +259,9 @@ int verify(const Store& store, const Options& options, Tool& tool) {
   }
   tool.progress().end();
   if (damaged == 0) return 0;
-  tool.note(fmt::format("{} of {} objects damaged; nothing will use them, and qwb-cache rm removes them",
-                        damaged, keys.size()));
+  tool.note(
+      fmt::format("{} of {} objects damaged; nothing will use them, and qwb-cache rm removes them",
+                  damaged, keys.size()));
   return static_cast<int>(ErrorKind::verification);
 }
 
@@ -287,7 +300,8 @@ int remove(const Store& store, const Options& options, Tool& tool) {
   for (const std::string& hex : keys) {
     if (tool.dry_run()) {
       total.removed.push_back(hex);
-      for (const CacheEntry& entry : entries) total.bytes_removed += entry.hex == hex ? entry.bytes : 0;
+      for (const CacheEntry& entry : entries)
+        total.bytes_removed += entry.hex == hex ? entry.bytes : 0;
       continue;
     }
     const GcReport report = store.remove(hex);
@@ -319,15 +333,19 @@ void add_commands(CLI::App& app, const std::shared_ptr<Options>& options,
     offer(option, {"newest"});
     return option;
   };
-  prefixes(add("path", "Print the folder of one object", path), "first digits of the key, or newest")
+  prefixes(add("path", "Print the folder of one object", path),
+           "first digits of the key, or newest")
       ->required()
       ->expected(1);
   CLI::App* reason = add(
-      "why", "Tell whether a request (the flags of qwb-quantize) is cached, and what differs if not", why);
+      "why",
+      "Tell whether a request (the flags of qwb-quantize) is cached, and what differs if not", why);
   options->wanted = std::make_unique<QuantizeFlags>(*reason);
-  prefixes(add("verify", "Read every byte; exit 4 if an object is damaged", verify), "only these objects");
+  prefixes(add("verify", "Read every byte; exit 4 if an object is damaged", verify),
+           "only these objects");
   CLI::App* gc =
-      add("gc", "Remove what is damaged, what was not used for long, then the least recently used", collect);
+      add("gc", "Remove what is damaged, what was not used for long, then the least recently used",
+          collect);
   gc->add_option("--max-bytes", options->max_bytes, "keep at most this much (10GB, 500MiB)")
       ->type_name("SIZE");
   gc->add_option("--max-age", options->max_age, "keep what was used within this time (12h, 30d)")

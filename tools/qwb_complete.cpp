@@ -28,7 +28,8 @@ namespace {
 
 constexpr const char* kExamples =
     "Examples:\n"
-    "  qwb-complete 'Once upon a time'                   greedy, by the newest artifact in the cache\n"
+    "  qwb-complete 'Once upon a time'                   greedy, by the newest artifact in the "
+    "cache\n"
     "  qwb-complete --model ARTIFACT -f story.txt --temperature 0.8 --top-p 0.95 --seed 7\n"
     "  qwb-complete --model CHAT_MODEL --chat 'Name three rivers.'\n"
     "  echo 'The capital of France is' | qwb-complete -  --max-tokens 8 --stats\n"
@@ -44,27 +45,32 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option("PROMPT", o.positions,
-                 "The text to continue, - to read it from standard input; two positions: the model first")
+  app.add_option(
+         "PROMPT", o.positions,
+         "The text to continue, - to read it from standard input; two positions: the model first")
       ->type_name("");
   app.add_option("-f,--file", o.file,
                  "Read the text from this file (one final newline is left away, here and for -)")
       ->type_name("FILE");
-  app.add_option("--model", o.model,
-                 "Artifact or model (default: the newest artifact in the cache, else $QWB_MODEL, else the "
-                 "demo llama)")
+  app.add_option(
+         "--model", o.model,
+         "Artifact or model (default: the newest artifact in the cache, else $QWB_MODEL, else the "
+         "demo llama)")
       ->type_name("MODEL");
   app.add_option("--max-tokens", o.generation.max_tokens, "Make at most this many tokens")
       ->check(between(0, 0x1p40))
       ->capture_default_str()
       ->type_name("N");
-  app.add_option("--context", o.context, "Tokens that the model may look back on (default: its limit)")
+  app.add_option("--context", o.context,
+                 "Tokens that the model may look back on (default: its limit)")
       ->check(between(1, 0x1p31))
       ->type_name("N");
   app.add_flag("--ignore-eos", o.ignore_eos, "Go on after an end-of-text token");
-  CLI::Option* no_special = app.add_flag("--no-special", o.no_special,
-                                         "Do not put the tokenizer's special tokens (BOS) around the prompt");
-  app.add_flag("--chat", o.chat, "Put the prompt, as a user's message, into the model's chat template")
+  CLI::Option* no_special =
+      app.add_flag("--no-special", o.no_special,
+                   "Do not put the tokenizer's special tokens (BOS) around the prompt");
+  app.add_flag("--chat", o.chat,
+               "Put the prompt, as a user's message, into the model's chat template")
       ->excludes(no_special);
   app.add_flag("--echo", o.echo, "Print the prompt too");
   add_int8_flags(app, o.int8);
@@ -78,10 +84,12 @@ void add_sampling(CLI::App& app, SamplingSettings& s) {
   };
   add("--temperature", s.temperature, "0: always the likeliest token (greedy)", "T");
   add("--top-k", s.top_k, "Choose among the K likeliest tokens; 0: all", "K");
-  add("--top-p", s.top_p, "Choose among the likeliest tokens that make up this probability; 1: all", "P");
-  add("--min-p", s.min_p, "Leave out tokens below this share of the likeliest one's probability; 0: none",
+  add("--top-p", s.top_p, "Choose among the likeliest tokens that make up this probability; 1: all",
       "P");
-  add("--repetition-penalty", s.repetition_penalty, "Divide the logits of tokens seen before; 1: off", "X");
+  add("--min-p", s.min_p,
+      "Leave out tokens below this share of the likeliest one's probability; 0: none", "P");
+  add("--repetition-penalty", s.repetition_penalty,
+      "Divide the logits of tokens seen before; 1: off", "X");
   add("--seed", s.seed, "Of the random choices", "S")->check(between(0, 0x1p63));
 }
 
@@ -90,11 +98,13 @@ void take_positions(Options& o) {
   const bool text_wanted = o.file.empty();
   const size_t most = (o.model.empty() ? 1 : 0) + (text_wanted ? 1 : 0);
   if (o.positions.size() > most) {
-    throw Error(ErrorKind::usage, "unknown here: " + o.positions.back().substr(0, 80), {},
-                text_wanted ? "a text with spaces is one word in quotes" : "-f gives the text already");
+    throw Error(
+        ErrorKind::usage, "unknown here: " + o.positions.back().substr(0, 80), {},
+        text_wanted ? "a text with spaces is one word in quotes" : "-f gives the text already");
   }
   if (text_wanted && o.positions.empty())
-    throw Error(ErrorKind::usage, "no prompt", {}, "give a PROMPT, -f FILE, or - for standard input");
+    throw Error(ErrorKind::usage, "no prompt", {},
+                "give a PROMPT, -f FILE, or - for standard input");
   if (text_wanted) {
     o.prompt = o.positions.back();
     o.positions.pop_back();
@@ -118,13 +128,14 @@ std::string read_standard_input() {
 
 std::string read_prompt(const Options& o) {
   if (o.file.empty() && o.prompt != "-") return o.prompt;
-  std::string text = o.file.empty() || o.file == "-" ? read_standard_input() : read_text_file(o.file);
+  std::string text =
+      o.file.empty() || o.file == "-" ? read_standard_input() : read_text_file(o.file);
   if (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
 }
 
-// generation_config.json's if there is such a file, even if it names none; else config.json's, as in
-// transformers.
+// generation_config.json's if there is such a file, even if it names none; else config.json's, as
+// in transformers.
 std::vector<int64_t> end_tokens(const OpenModel& open, const ModelConfig& config) {
   const Path file = open.folder / "generation_config.json";
   const auto text = companion_text(open, "generation_config.json");
@@ -134,8 +145,10 @@ std::vector<int64_t> end_tokens(const OpenModel& open, const ModelConfig& config
   if (!json_has(json, "eos_token_id")) return ids;
   const Json& value = json.at("eos_token_id");
   for (const Json& id : value.is_array() ? value : Json::array({value})) {
-    if (!id.is_number_integer()) throw Error(ErrorKind::failed, "eos_token_id is not a token", file.string());
-    if (std::find(ids.begin(), ids.end(), id.get<int64_t>()) == ids.end()) ids.push_back(id.get<int64_t>());
+    if (!id.is_number_integer())
+      throw Error(ErrorKind::failed, "eos_token_id is not a token", file.string());
+    if (std::find(ids.begin(), ids.end(), id.get<int64_t>()) == ids.end())
+      ids.push_back(id.get<int64_t>());
   }
   return ids;
 }
@@ -162,21 +175,26 @@ void check_context(Session& session, const Options& o) {
   session.context = o.context > 0 ? o.context : limit;
   const auto length = static_cast<int64_t>(session.tokens.size());
   if (length == 0)
-    throw Error(ErrorKind::usage, "the prompt is empty, and the tokenizer has no token to begin with");
+    throw Error(ErrorKind::usage,
+                "the prompt is empty, and the tokenizer has no token to begin with");
   if (length > session.context) {
-    throw Error(
-        ErrorKind::usage,
-        fmt::format("the prompt has {} tokens, more than the context of {}", length, session.context), {},
-        o.context > 0 && length <= limit ? "raise --context or shorten the prompt" : "shorten the prompt");
+    throw Error(ErrorKind::usage,
+                fmt::format("the prompt has {} tokens, more than the context of {}", length,
+                            session.context),
+                {},
+                o.context > 0 && length <= limit ? "raise --context or shorten the prompt"
+                                                 : "shorten the prompt");
   }
   // No more memory than this text can need.
   const int64_t wanted = std::min(session.generation.max_tokens, session.context);
   session.context = std::min(session.context, length + wanted);
 }
 
-// The text of a conversation that waits for its first answer. The template writes the special tokens itself.
+// The text of a conversation that waits for its first answer. The template writes the special
+// tokens itself.
 std::string as_chat(const OpenModel& open, const std::string& prompt) {
-  return open_chat_template(open).render(Json::array({{{"role", "user"}, {"content", prompt}}}), {});
+  return open_chat_template(open).render(Json::array({{{"role", "user"}, {"content", prompt}}}),
+                                         {});
 }
 
 Session open_session(const Options& o, Tool& tool) {
@@ -184,8 +202,9 @@ Session open_session(const Options& o, Tool& tool) {
   session.generation = o.generation;
   check_sampling(session.generation.sampling);
   session.prompt = read_prompt(o);
-  session.chosen = o.model.empty() ? choose_artifact(tool.progress())
-                                   : ChosenArtifact{model_folder(o.model, tool.progress()), nullptr};
+  session.chosen = o.model.empty()
+                       ? choose_artifact(tool.progress())
+                       : ChosenArtifact{model_folder(o.model, tool.progress()), nullptr};
   const Path& folder = session.chosen.folder;
   require_model_folder(folder);
   const OpenModel open = open_model(folder, tool.progress());
@@ -208,7 +227,8 @@ Session open_session(const Options& o, Tool& tool) {
 // Where the text goes, token by token.
 class Output {
  public:
-  Output(const Session& session, Tool& tool) : tool_(tool), decoder_(session.tokenizer->stream(true)) {
+  Output(const Session& session, Tool& tool)
+      : tool_(tool), decoder_(session.tokenizer->stream(true)) {
     // The decoder has to see the prompt: it decides whether the first word begins with a space.
     for (const int32_t token : session.tokens) decoder_.push(token);
   }
@@ -278,7 +298,8 @@ const char* reason_name(StopReason reason) {
   return reason == StopReason::context ? "context" : "length";
 }
 
-Json summary(const Session& session, const Clock& clock, StopReason reason, const std::string& rest) {
+Json summary(const Session& session, const Clock& clock, StopReason reason,
+             const std::string& rest) {
   const auto prompt = static_cast<int64_t>(session.tokens.size());
   return {{"schema", 1},
           {"done", true},
@@ -291,7 +312,8 @@ Json summary(const Session& session, const Clock& clock, StopReason reason, cons
           {"seed", session.generation.sampling.seed},
           {"prefill_seconds", clock.prefill()},
           {"decode_seconds", clock.decode()},
-          {"prefill_tokens_per_second", clock.tokens > 0 ? rate(prompt, clock.prefill()) : Json(nullptr)},
+          {"prefill_tokens_per_second",
+           clock.tokens > 0 ? rate(prompt, clock.prefill()) : Json(nullptr)},
           {"decode_tokens_per_second", rate(clock.tokens - 1, clock.decode())}};
 }
 
@@ -304,11 +326,12 @@ int complete(Options& o, Tool& tool) {
   Clock clock;
   StopReason reason = StopReason::length;
   try {
-    reason = generate(*session.model, session.tokens, session.generation, cache, [&](int32_t token) {
-      clock.token();
-      output.put(token);
-      return true;
-    });
+    reason =
+        generate(*session.model, session.tokens, session.generation, cache, [&](int32_t token) {
+          clock.token();
+          output.put(token);
+          return true;
+        });
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) output.finish();  // the text so far is whole
     throw;

@@ -31,7 +31,8 @@ constexpr const char* kConvertExamples =
     "  qwb-convert ./llama-gptq --to awq ./llama-awq            codes and scales move as they are\n"
     "  qwb-convert ./llama-gptq --to huggingface --dtype f16    dequantized\n"
     "  qwb-convert ./llama-nf4 --to gptq --requantize rtn --bits 4 --group-size 128\n"
-    "  qwb-convert ./llama-awq --to qwb --dry-run               what would be exact, and how large it gets\n"
+    "  qwb-convert ./llama-awq --to qwb --dry-run               what would be exact, and how large "
+    "it gets\n"
     "  qwb-convert ./llama --to gguf --type q4_k ./llama.gguf   every matrix as Q4_K blocks\n"
     "The new folder's (or file's) path is the only thing on standard output.";
 
@@ -73,7 +74,8 @@ GgufOptions gguf_options(const Options& o) {
   options.otherwise = type(o.method, "--requantize");
   options.embedding = type(o.embedding_type, "--token-embedding-type");
   options.output = type(o.output_type, "--output-tensor-type");
-  options.plain = type(o.dtype.empty() ? "" : std::string(dtype_name(parse_dtype(o.dtype))), "--dtype");
+  options.plain =
+      type(o.dtype.empty() ? "" : std::string(dtype_name(parse_dtype(o.dtype))), "--dtype");
   return options;
 }
 
@@ -110,17 +112,19 @@ Names names_of(const Options& o) {
   if (!o.model.empty()) names.insert(names.begin(), o.model);
   if (names.empty()) throw Error(ErrorKind::usage, "no model given; see qwb-convert --help");
   if (names.size() > 2)
-    throw Error(ErrorKind::usage, "unknown here: " + names[2], {}, "a model and the place for the new one");
+    throw Error(ErrorKind::usage, "unknown here: " + names[2], {},
+                "a model and the place for the new one");
   return {names[0], names.size() > 1 ? names[1] : ""};
 }
 
-// --requantize TYPE quantizes what GGUF cannot hold as it is. Of a source without quantized modules that
-// would be nothing, and nobody means that: there it stands for --type.
+// --requantize TYPE quantizes what GGUF cannot hold as it is. Of a source without quantized modules
+// that would be nothing, and nobody means that: there it stands for --type.
 void mean_type(GgufOptions& options, const OpenModel& open, Tool& tool) {
   if (!options.otherwise || options.type || !open.source->quantized_modules().empty()) return;
   options.type = std::exchange(options.otherwise, std::nullopt);
-  tool.note("nothing is quantized in the source: --requantize " + std::string(ggml_info(*options.type).name) +
-            " means --type " + std::string(ggml_info(*options.type).name) + " here");
+  tool.note("nothing is quantized in the source: --requantize " +
+            std::string(ggml_info(*options.type).name) + " means --type " +
+            std::string(ggml_info(*options.type).name) + " here");
 }
 
 int convert_to_gguf(const Options& o, const Path& folder, const std::string& name, Tool& tool) {
@@ -177,32 +181,35 @@ std::string requantize_names() {
 }
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option("IN", o.positions,
-                 "A model in any format (a folder, a file, or its name on the Hub), and the new folder "
-                 "[./NAME-FORMAT] or for gguf file [./NAME.gguf]")
+  app.add_option(
+         "IN", o.positions,
+         "A model in any format (a folder, a file, or its name on the Hub), and the new folder "
+         "[./NAME-FORMAT] or for gguf file [./NAME.gguf]")
       ->type_name("");
-  app.add_option("--model", o.model, "the same as IN; OUT is then the only position")->type_name("MODEL");
-  offer_list(app.add_option("--to", o.to, format_help())->type_name("FORMAT")->required(), format_names());
-  CLI::Option* dtype =
-      app.add_option(
-             "--dtype", o.dtype,
-             "f32, f16 or bf16 for everything that is not quantized [as it is; dequantized modules: the "
-             "model's]")
-          ->type_name("TYPE");
+  app.add_option("--model", o.model, "the same as IN; OUT is then the only position")
+      ->type_name("MODEL");
+  offer_list(app.add_option("--to", o.to, format_help())->type_name("FORMAT")->required(),
+             format_names());
+  CLI::Option* dtype = app.add_option("--dtype", o.dtype,
+                                      "f32, f16 or bf16 for everything that is not quantized [as "
+                                      "it is; dequantized modules: the "
+                                      "model's]")
+                           ->type_name("TYPE");
   offer(dtype, {"f32", "f16", "bf16"});
-  CLI::Option* requantize =
-      app.add_option(
-             "--requantize", o.method,
-             "quantize anew, by this method (for gguf: as this type), the modules that FORMAT cannot hold "
-             "exactly [refuse them]")
-          ->type_name("METHOD");
+  CLI::Option* requantize = app.add_option("--requantize", o.method,
+                                           "quantize anew, by this method (for gguf: as this "
+                                           "type), the modules that FORMAT cannot hold "
+                                           "exactly [refuse them]")
+                                ->type_name("METHOD");
   offer_list(requantize, requantize_names());
   const auto ggml_type = [&](const char* flag, std::string& value, const std::string& help) {
     offer_list(app.add_option(flag, value, help)->type_name("TYPE"), typed_ggml_types());
   };
-  ggml_type("--type", o.type,
-            "gguf: every matrix as this type, exact or not [as it is stored]: " + ggml_type_names());
-  ggml_type("--token-embedding-type", o.embedding_type, "gguf: the type of token_embd [as --type says]");
+  ggml_type(
+      "--type", o.type,
+      "gguf: every matrix as this type, exact or not [as it is stored]: " + ggml_type_names());
+  ggml_type("--token-embedding-type", o.embedding_type,
+            "gguf: the type of token_embd [as --type says]");
   ggml_type("--output-tensor-type", o.output_type, "gguf: the type of output [as --type says]");
   app.add_flag("--round-scales", o.round_scales,
                "let scales lose bits where FORMAT has a narrower type [refuse]");

@@ -37,28 +37,32 @@ struct Options {
 
 constexpr const char* kExamples =
     "Examples:\n"
-    "  qwb-eval                                  the newest artifact in the cache, on the demo text\n"
+    "  qwb-eval                                  the newest artifact in the cache, on the demo "
+    "text\n"
     "  qwb-eval ARTIFACT MODEL --ppl --speed     two rows of one table\n"
     "  qwb-eval ARTIFACT --protocol llama.cpp --text wiki.test.raw\n"
     "  qwb-eval ARTIFACT --kl --ppl              divergence from the unquantized model too\n"
-    "  qwb-eval ARTIFACT --task hellaswag=hellaswag_val.jsonl,limit=400 --task lambada_openai=test.jsonl\n"
+    "  qwb-eval ARTIFACT --task hellaswag=hellaswag_val.jsonl,limit=400 --task "
+    "lambada_openai=test.jsonl\n"
     "  qwb-eval ARTIFACT --max-kl 0.05 --max-ppl-ratio 1.02 || echo too much was lost\n"
     "  qwb-eval ARTIFACT --speed --pp 128,512 --tg 64 --depth 0,1024 --output md\n"
     "  qwb-eval ARTIFACT MODEL --speed --energy --json | jq .energy.joules_per_generated_token\n"
     "  qwb-eval INT8_ARTIFACT --int8 decompose   LLM.int8's own forward pass, threshold 6\n"
     "  qwb-eval --table results/*.json           one table of what --json wrote earlier\n"
-    "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 damaged, 5 unsupported, 6 quality gate failed, "
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 damaged, 5 unsupported, 6 quality gate "
+    "failed, "
     "130 interrupted.";
 
 void add_options(CLI::App& app, Options& o) {
-  add_models(
-      app, o.folders, "FOLDER",
-      "Artifacts or models (default: the newest artifact in the cache, else the model of QWB_MODEL, else "
-      "the demo)");
+  add_models(app, o.folders, "FOLDER",
+             "Artifacts or models (default: the newest artifact in the cache, else the model of "
+             "QWB_MODEL, else "
+             "the demo)");
   add_quality_flags(app, o.quality);
   add_cost_flags(app, o.costs);
   add_int8_flags(app, o.int8);
-  app.add_option("--table", o.records, "Measure nothing: print the table of records that --json wrote")
+  app.add_option("--table", o.records,
+                 "Measure nothing: print the table of records that --json wrote")
       ->type_name("FILE...");
 }
 
@@ -78,9 +82,11 @@ void narrate(const EvaluationRecord& r, Tool& tool) {
                           p->cached ? " (by an earlier run)" : ""));
   }
   if (const auto& d = r.quality.divergence) {
-    const double bytes = static_cast<double>(d->base_weight_bytes + d->weight_bytes + d->state_bytes);
+    const double bytes =
+        static_cast<double>(d->base_weight_bytes + d->weight_bytes + d->state_bytes);
     tool.note(fmt::format("{}: divergence from {}: {} tokens, both models and their state in {}{}",
-                          r.artifact, r.quality.baseline, d->tokens, human_bytes(static_cast<int64_t>(bytes)),
+                          r.artifact, r.quality.baseline, d->tokens,
+                          human_bytes(static_cast<int64_t>(bytes)),
                           d->cached ? " (by an earlier run)" : ""));
   }
   if (const std::string forward = int8_forward_text(r.int8_forward); !forward.empty())
@@ -90,8 +96,9 @@ void narrate(const EvaluationRecord& r, Tool& tool) {
 // What stands on stdout without --json: tables, or speed alone as --output wants it.
 void print_tables(const EvaluationTable& table, const Options& o, Tool& tool) {
   if (tool.json() || table.empty()) return;
-  tool.print(o.costs.output.empty() ? table.text(tool)
-                                    : speed_table(table.speed(), find_speed_format(o.costs.output)));
+  tool.print(o.costs.output.empty()
+                 ? table.text(tool)
+                 : speed_table(table.speed(), find_speed_format(o.costs.output)));
 }
 
 // The records in files of --json, a line each.
@@ -144,18 +151,19 @@ void evaluate_folder(const Options& o, const std::string& folder, Evaluation& ev
     write_lm_eval_json(o.quality.lm_eval_json, model, record.quality, tool.outputs().force());
   for (const Error& problem : record.quality.problems) complain(run, problem, tool);
   std::error_code ignored;
-  run.measured.push_back(
-      {folder, std::filesystem::weakly_canonical(model, ignored).string(), record.quality, record.bytes});
+  run.measured.push_back({folder, std::filesystem::weakly_canonical(model, ignored).string(),
+                          record.quality, record.bytes});
 }
 
 // Why the gate is closed.
 std::vector<std::string> gate_of(const Options& o, const Run& run) {
   std::vector<std::string> gate;
   for (const Run::Measured& one : run.measured) {
-    const bool is_original = !o.quality.baseline.empty() ||
-                             std::any_of(run.measured.begin(), run.measured.end(), [&](const auto& other) {
-                               return other.quality.baseline == one.real && !other.quality.is_baseline;
-                             });
+    const bool is_original =
+        !o.quality.baseline.empty() ||
+        std::any_of(run.measured.begin(), run.measured.end(), [&](const auto& other) {
+          return other.quality.baseline == one.real && !other.quality.is_baseline;
+        });
     for (const std::string& reason : gate_failures(o.quality, one.quality, one.bytes, is_original))
       gate.push_back(one.folder + ": " + reason);
   }
@@ -175,8 +183,8 @@ void prepare(Evaluation& evaluation, const std::vector<std::string>& folders, To
   evaluation.prepare(models);
 }
 
-// Every record is kept as soon as it is complete: a line of JSON at once, a row even if a later folder fails
-// or Ctrl-C comes.
+// Every record is kept as soon as it is complete: a line of JSON at once, a row even if a later
+// folder fails or Ctrl-C comes.
 int evaluate(Options& o, Tool& tool) {
   check_cost_flags(o.costs, tool.json(), !o.records.empty());
   if (!o.records.empty()) return show_table(o, tool);
@@ -214,11 +222,12 @@ int evaluate(Options& o, Tool& tool) {
 }  // namespace qwb
 
 int main(int argc, char** argv) {
-  const qwb::ToolText text = {
-      .name = "qwb-eval",
-      .summary = "Measures perplexity, divergence, tasks, speed, memory and energy of artifacts and models.",
-      .examples = qwb::kExamples,
-      .writes = true};
+  const qwb::ToolText text = {.name = "qwb-eval",
+                              .summary =
+                                  "Measures perplexity, divergence, tasks, speed, memory and "
+                                  "energy of artifacts and models.",
+                              .examples = qwb::kExamples,
+                              .writes = true};
   return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
     auto options = std::make_shared<qwb::Options>();
     qwb::add_options(app, *options);

@@ -25,7 +25,8 @@ constexpr const char* kExamples =
     "  qwb-inspect                                       the newest artifact in the cache\n"
     "  qwb-inspect MODEL ARTIFACT --modules              two folders, with their modules\n"
     "  qwb-inspect ARTIFACT --module model.layers.0.mlp.up_proj\n"
-    "  qwb-inspect ARTIFACT --verify                     is every byte what it was (exit 4 if not)\n"
+    "  qwb-inspect ARTIFACT --verify                     is every byte what it was (exit 4 if "
+    "not)\n"
     "  qwb-inspect ARTIFACT --all --json | jq '.modules[] | select(.output_error > 0.01) | .name'";
 
 struct Options {
@@ -35,19 +36,21 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& o) {
-  add_models(
-      app, o.folders, "FOLDER",
-      "Models or artifacts: folders, or names on the Hub (default: the newest artifact in the cache, else "
-      "the model of QWB_MODEL, else the demo)");
-  app.add_flag("--modules", o.modules,
-               "List the modules: shape, codec, method, bits, bits per weight, errors, damping, time");
+  add_models(app, o.folders, "FOLDER",
+             "Models or artifacts: folders, or names on the Hub (default: the newest artifact in "
+             "the cache, else "
+             "the model of QWB_MODEL, else the demo)");
+  app.add_flag(
+      "--modules", o.modules,
+      "List the modules: shape, codec, method, bits, bits per weight, errors, damping, time");
   app.add_flag("--tensors", o.tensors, "List the stored tensors: type, shape, bytes, file");
   app.add_flag("--all", o.all, "--modules and --tensors");
   app.add_option("--module", o.module, "Show one module or tensor, with statistics of its values")
       ->type_name("NAME");
   app.add_flag("--verify", o.verify,
                "Compare every file of an artifact with qwb.sums; exit 4 if one differs");
-  app.add_flag("--no-hash", o.no_hash, "Leave out the content hash, for which every byte is read once");
+  app.add_flag("--no-hash", o.no_hash,
+               "Leave out the content hash, for which every byte is read once");
 }
 
 // Throws verification, naming the files, if an artifact's bytes are not what they were.
@@ -90,31 +93,36 @@ void print_fields(const std::vector<std::pair<std::string, std::string>>& fields
 }
 
 void print_summary(const Json& r, Tool& tool) {
-  const auto text = [&](const char* name) { return json_has(r, name) ? plain(r.at(name)) : std::string(); };
+  const auto text = [&](const char* name) {
+    return json_has(r, name) ? plain(r.at(name)) : std::string();
+  };
   const int64_t parameters = r.at("parameters").get<int64_t>();
   const int64_t bytes = r.at("bytes").get<int64_t>();
   tool.print(text("path") + "\n");
-  std::vector<std::pair<std::string, std::string>> fields = {{"format", text("format")},
-                                                             {"architecture", text("architecture")}};
+  std::vector<std::pair<std::string, std::string>> fields = {
+      {"format", text("format")}, {"architecture", text("architecture")}};
   if (r.at("sizes").is_null()) fields.back().second += " (cannot be run by this build)";
   for (const auto& [name, value] : r.at("sizes").items()) fields.emplace_back(name, plain(value));
-  fields.emplace_back("parameters", with_exact(parameters, human_number(static_cast<double>(parameters))));
+  fields.emplace_back("parameters",
+                      with_exact(parameters, human_number(static_cast<double>(parameters))));
   fields.emplace_back("bytes", with_exact(bytes, human_bytes(bytes)) + ", files " +
                                    human_bytes(r.at("file_bytes").get<int64_t>()));
   fields.emplace_back("bpw", fmt::format("{:.4g}", r.at("bpw").get<double>()));
   fields.emplace_back("hash", text("hash"));
   const bool mixed = r.contains("methods") && r.at("methods").size() > 1;
-  fields.emplace_back("method",
-                      text("method") + (mixed ? ": modules by method " + list(r.at("methods")) : ""));
+  fields.emplace_back(
+      "method", text("method") + (mixed ? ": modules by method " + list(r.at("methods")) : ""));
   fields.emplace_back("bits", text("bits"));
   for (const char* name : {"settings", "source", "calibration"}) {
     if (json_has(r, name))
       fields.emplace_back(mixed && name == std::string("settings") ? "settings of most" : name,
                           r.at(name).is_object() ? list(r.at(name)) : plain(r.at(name)));
   }
-  if (r.contains("method") && !json_has(r, "calibration")) fields.emplace_back("calibration", "none");
-  fields.emplace_back(
-      "made by", json_has(r, "qwb_version") ? "qwb " + text("qwb_version") + ", isa " + text("isa") : "");
+  if (r.contains("method") && !json_has(r, "calibration"))
+    fields.emplace_back("calibration", "none");
+  fields.emplace_back("made by", json_has(r, "qwb_version")
+                                     ? "qwb " + text("qwb_version") + ", isa " + text("isa")
+                                     : "");
   if (r.contains("kept") && !r.at("kept").empty())
     fields.emplace_back("kept", fmt::format("{} modules as they were", r.at("kept").size()));
   if (json_has(r, "verified")) fields.emplace_back("verified", "every file matches qwb.sums");
@@ -140,13 +148,15 @@ void print_modules(const Json& modules, Tool& tool) {
                {"dead", Align::right, 4},
                {"seconds", Align::right, 4}});
   for (const Json& m : modules) {
-    const std::string codec = plain(m.at("codec")) + (json_has(m, "dtype") ? " " + plain(m.at("dtype")) : "");
-    table.add_row({plain(m.at("name")), fmt::format("{} x {}", plain(m.at("out")), plain(m.at("in"))), codec,
-                   json_has(m, "method") ? plain(m.at("method")) : "-",
-                   json_has(m, "bits") ? plain(m.at("bits")) : "-",
-                   json_has(m, "bpw") ? fmt::format("{:.3f}", m.at("bpw").get<double>()) : "-",
-                   figure(m, "weight_error"), figure(m, "rounding_error"), figure(m, "output_error"),
-                   figure(m, "damping"), figure(m, "dead_columns"), figure(m, "seconds")});
+    const std::string codec =
+        plain(m.at("codec")) + (json_has(m, "dtype") ? " " + plain(m.at("dtype")) : "");
+    table.add_row(
+        {plain(m.at("name")), fmt::format("{} x {}", plain(m.at("out")), plain(m.at("in"))), codec,
+         json_has(m, "method") ? plain(m.at("method")) : "-",
+         json_has(m, "bits") ? plain(m.at("bits")) : "-",
+         json_has(m, "bpw") ? fmt::format("{:.3f}", m.at("bpw").get<double>()) : "-",
+         figure(m, "weight_error"), figure(m, "rounding_error"), figure(m, "output_error"),
+         figure(m, "damping"), figure(m, "dead_columns"), figure(m, "seconds")});
   }
   tool.print_table(std::move(table));
 }
@@ -159,8 +169,9 @@ void print_tensors(const Json& tensors, Tool& tool) {
                {"bytes", Align::right, 1},
                {"file", Align::left, 2}});
   for (const Json& t : tensors) {
-    table.add_row({plain(t.at("name")), plain(t.at("dtype")), shape_text(t.at("shape").get<Shape>()),
-                   plain(t.at("bytes")), plain(t.at("file"))});
+    table.add_row({plain(t.at("name")), plain(t.at("dtype")),
+                   shape_text(t.at("shape").get<Shape>()), plain(t.at("bytes")),
+                   plain(t.at("file"))});
   }
   tool.print_table(std::move(table));
 }
@@ -187,11 +198,12 @@ void inspect_one(const Path& folder, const Options& o, Tool& tool) {
   const OpenModel open = open_model(folder, tool.progress());
   Json record;
   if (o.module.empty()) {
-    record =
-        describe_model(open, {o.modules || o.all, o.tensors || o.all, !o.no_hash, default_memo_folder()});
+    record = describe_model(
+        open, {o.modules || o.all, o.tensors || o.all, !o.no_hash, default_memo_folder()});
     if (o.verify) record["verified"] = true;
   } else {
-    record = {{"schema", 1}, {"path", folder.string()}, {"module", describe_module(open, o.module)}};
+    record = {
+        {"schema", 1}, {"path", folder.string()}, {"module", describe_module(open, o.module)}};
   }
   if (tool.json()) {
     tool.print(record.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -207,7 +219,8 @@ void inspect_one(const Path& folder, const Options& o, Tool& tool) {
   if (record.contains("tensors")) print_tensors(record.at("tensors"), tool);
 }
 
-// A folder that fails does not keep the others from being shown; the first failure's code is the result.
+// A folder that fails does not keep the others from being shown; the first failure's code is the
+// result.
 int inspect(const Options& o, Tool& tool) {
   std::vector<std::string> folders = o.folders;
   ChosenArtifact chosen;

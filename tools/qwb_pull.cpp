@@ -20,7 +20,8 @@ namespace {
 
 constexpr const char* kExamples =
     "Examples:\n"
-    "  qwb-pull mistralai/Mistral-7B-Instruct-v0.2       config, tokenizer and safetensors; prints the "
+    "  qwb-pull mistralai/Mistral-7B-Instruct-v0.2       config, tokenizer and safetensors; prints "
+    "the "
     "folder\n"
     "  qwb-pull gpt2@607a30d783dfa663caf39e06633721c8d4cfcd7e -q\n"
     "  qwb-pull --dataset GAIR/lima --include train.jsonl\n"
@@ -38,12 +39,14 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option("REPO", o.repo, "Repository on the Hub, with @REVISION (branch, tag or commit) if wanted")
+  app.add_option("REPO", o.repo,
+                 "Repository on the Hub, with @REVISION (branch, tag or commit) if wanted")
       ->type_name("");
   app.add_option("--model", o.repo, "the same as REPO")->type_name("REPO");
   app.add_flag("--dataset", o.dataset, "REPO is a data set, not a model");
-  app.add_option("--include", o.include,
-                 "Pull the files that match, instead of what the tools need (repeatable; * matches / too)")
+  app.add_option(
+         "--include", o.include,
+         "Pull the files that match, instead of what the tools need (repeatable; * matches / too)")
       ->type_name("GLOB")
       ->allow_extra_args(false);
   app.add_option("--exclude", o.exclude, "Leave out the files that match (repeatable)")
@@ -116,7 +119,8 @@ int login(Tool& tool) {
   }
   store_token(settings, settings.token);
   if (tool.json()) {
-    const Json record = {{"schema", 1}, {"token_file", settings.token_file.string()}, {"name", name}};
+    const Json record = {
+        {"schema", 1}, {"token_file", settings.token_file.string()}, {"name", name}};
     tool.print(record.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   }
   tool.note((name.empty() ? "the token could not be tried; it is stored in "
@@ -164,8 +168,8 @@ int show_plan(const PullPlan& plan, const RepoName& repo, Tool& tool) {
   }
   tool.print_table(std::move(table));
   tool.print(fmt::format("{} files, {}; to download: {} files, {}\n{}\n", plan.files.size(),
-                         human_bytes(plan.bytes()), plan.missing_files(), human_bytes(plan.missing_bytes()),
-                         plan.folder.string()));
+                         human_bytes(plan.bytes()), plan.missing_files(),
+                         human_bytes(plan.missing_bytes()), plan.folder.string()));
   return 0;
 }
 
@@ -179,7 +183,8 @@ int pull(const Options& o, Tool& tool) {
   PullRequest request;
   request.repo = parse_repo(o.repo, o.dataset ? RepoKind::dataset : RepoKind::model);
   request.selection = {o.include, o.exclude};
-  if (!o.local_dir.empty()) request.local_dir = tool.outputs().folder_for_files(o.local_dir, "--local-dir");
+  if (!o.local_dir.empty())
+    request.local_dir = tool.outputs().folder_for_files(o.local_dir, "--local-dir");
   request.force = tool.outputs().force();
   Pull work(settings, request, tool.progress());
   if (tool.dry_run()) return show_plan(work.plan(), request.repo, tool);

@@ -48,13 +48,14 @@ struct Options {
   std::optional<Path> place;  // of --out, as the outputs allow it
 };
 
-// Where the activations go that do not fit: the disk that the artifact goes to anyway; /tmp is memory on many
-// machines.
+// Where the activations go that do not fit: the disk that the artifact goes to anyway; /tmp is
+// memory on many machines.
 Path scratch_folder(const std::optional<Store>& store, const Options& options) {
   return store ? store->root() : options.place ? options.place->parent_path() : Path(".");
 }
 
-MemoryPlan memory_plan(const QuantizeJob& job, const std::optional<Store>& store, const Options& options) {
+MemoryPlan memory_plan(const QuantizeJob& job, const std::optional<Store>& store,
+                       const Options& options) {
   return job.memory_plan(options.max_memory, scratch_folder(store, options));
 }
 
@@ -82,7 +83,8 @@ Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memo
   return json;
 }
 
-int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const Options& options, Tool& tool) {
+int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const Options& options,
+              Tool& tool) {
   const Path place = options.place ? *options.place : store ? store->root() : Path(".");
   const bool cached = store && !store->all_hex().empty() && store->holds(job.key());
   const MemoryPlan memory = memory_plan(job, store, options);
@@ -100,15 +102,17 @@ int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const O
                {"bpw", Table::Align::right, 2}});
   for (const PlannedModule& module : job.plan().modules) {
     const auto weights = static_cast<double>(module.info.out * module.info.in);
-    table.add_row({module.info.name, fmt::format("{} x {}", module.info.out, module.info.in),
-                   module.method->name(), fmt::format("{:g}", module.bits()),
-                   human_bytes(module.storage.bytes()),
-                   fmt::format("{:.3f}", 8.0 * static_cast<double>(module.storage.bytes()) / weights)});
+    table.add_row(
+        {module.info.name, fmt::format("{} x {}", module.info.out, module.info.in),
+         module.method->name(), fmt::format("{:g}", module.bits()),
+         human_bytes(module.storage.bytes()),
+         fmt::format("{:.3f}", 8.0 * static_cast<double>(module.storage.bytes()) / weights)});
   }
   tool.print_table(std::move(table));
   const size_t kept = job.plan().kept.size();
   tool.print(fmt::format(
-      "{} modules{}, {} weights; artifact {}, about {} on {} threads, peak memory about {}{}, {} free on "
+      "{} modules{}, {} weights; artifact {}, about {} on {} threads, peak memory about {}{}, {} "
+      "free on "
       "disk{}\n",
       job.plan().modules.size(), kept > 0 ? fmt::format(" ({} stay as they are)", kept) : "",
       human_number(static_cast<double>(job.plan().weights)), human_bytes(job.artifact_bytes()),
@@ -121,10 +125,10 @@ int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const O
 // What was made, and what it did to the modules.
 void tell_result(const Json& manifest, bool cached, const Options& options, Tool& tool) {
   const Json& totals = manifest.at("totals");
-  tool.note(fmt::format("{}: {} in {:.3f} bits a weight{}", cached ? "answered from the cache" : "done",
-                        human_bytes(json_int(totals, "bytes", "totals")),
-                        json_number(totals, "bpw", "totals"),
-                        cached ? "" : ", " + human_duration(json_number(totals, "seconds", "totals", 0))));
+  tool.note(fmt::format(
+      "{}: {} in {:.3f} bits a weight{}", cached ? "answered from the cache" : "done",
+      human_bytes(json_int(totals, "bytes", "totals")), json_number(totals, "bpw", "totals"),
+      cached ? "" : ", " + human_duration(json_number(totals, "seconds", "totals", 0))));
   if (!cached || options.report) {
     for (const std::string& line : work_summary(manifest)) tool.note(line);
   }
@@ -180,10 +184,12 @@ void check_places(Options& options, Tool& tool) {
 void save_calibration(const QuantizeJob& job, const Options& options, Tool& tool) {
   if (options.save_calib.empty()) return;
   if (job.calibration() == nullptr)
-    throw Error(ErrorKind::usage, "there is nothing to save: the plan needs no calibration", "--save-calib");
+    throw Error(ErrorKind::usage, "there is nothing to save: the plan needs no calibration",
+                "--save-calib");
   const std::string text = calibration_set_text(*job.calibration());
   std::error_code error;
-  if (std::filesystem::is_regular_file(options.save_calib, error) && read_text(options.save_calib) == text)
+  if (std::filesystem::is_regular_file(options.save_calib, error) &&
+      read_text(options.save_calib) == text)
     return;
   if (!tool.outputs().force() && is_calibration_file(options.save_calib)) {
     throw Error(ErrorKind::usage, "the file holds another calibration set", options.save_calib,
@@ -199,7 +205,8 @@ void copy_artifact(const Path& from, const Path& to, bool force) {
   PendingFolder pending(to);
   std::filesystem::copy(from, pending.path(), std::filesystem::copy_options::recursive);
   if (!pending.commit(force))
-    throw Error(ErrorKind::usage, "the folder exists", to.string(), "choose another --out or add --force");
+    throw Error(ErrorKind::usage, "the folder exists", to.string(),
+                "choose another --out or add --force");
 }
 
 // Throws if --format asks for what cannot be.
@@ -207,7 +214,8 @@ void check_format(const Options& options, const Plan& plan) {
   if (options.format.empty()) return;
   if (options.out.empty()) throw Error(ErrorKind::usage, "--format needs --out");
   if (options.no_cache)
-    throw Error(ErrorKind::usage, "--format needs the cache, which keeps the artifact", "--no-cache");
+    throw Error(ErrorKind::usage, "--format needs the cache, which keeps the artifact",
+                "--no-cache");
   if (same_name(options.format, kGgufFormat)) return check_plan_fits_gguf(plan);
   check_plan_fits(plan, find_packed_format(options.format));
 }
@@ -258,7 +266,8 @@ int quantize(Options& options, Tool& tool) {
     job.write(folder, tool.progress(), write);
   };
   const std::string note = job.plan().method_name() + " of " + job.model_folder().string();
-  const CacheObject object = store->build(key, fill, note, [&](const std::string& text) { tool.note(text); });
+  const CacheObject object =
+      store->build(key, fill, note, [&](const std::string& text) { tool.note(text); });
   const bool other_format = !options.format.empty();
   if (other_format) {
     convert_artifact(object.data, options, tool);
@@ -301,9 +310,9 @@ int main(int argc, char** argv) {
                        "write the calibration windows here (NAME.qwbcalib), for --calib")
             ->type_name("FILE")
             ->group("Calibration");
-        app.add_flag(
-            "--report", options->report,
-            "tell every module's errors, damping and time on stderr (--json always does, on stdout)");
+        app.add_flag("--report", options->report,
+                     "tell every module's errors, damping and time on stderr (--json always does, "
+                     "on stdout)");
         return [options, &tool] { return qwb::quantize(*options, tool); };
       });
 }

@@ -1,4 +1,5 @@
-// qwb-report: what several versions of a model cost and lost, side by side. A thin main over lib/report.
+// qwb-report: what several versions of a model cost and lost, side by side. A thin main over
+// lib/report.
 #include <memory>
 
 #include "tools/common/command_line.h"
@@ -12,24 +13,27 @@ namespace {
 constexpr const char* kExamples =
     "Examples:\n"
     "  qwb-report results.json                           what qwb-eval --json wrote, as tables\n"
-    "  qwb-report MODEL ARTIFACT ARTIFACT --out page.html   with what the cache keeps of them, as one page\n"
+    "  qwb-report MODEL ARTIFACT ARTIFACT --out page.html   with what the cache keeps of them, as "
+    "one page\n"
     "  qwb-report original=a.json NF4=b.json --out t.md --out t.csv --plots pictures\n"
     "  qwb-report MODEL ARTIFACT --module model.layers.0.mlp.up_proj --out page.html\n"
     "  qwb-report MODEL model-q4.gguf --module lm_head --baseline MODEL --plots pictures\n"
     "  qwb-report results/*.json --json | jq '.judgements[]'\n"
-    "Exit codes: 0 done, 1 failed (a damaged result, say; the others are reported all the same), 2 usage, 3 "
+    "Exit codes: 0 done, 1 failed (a damaged result, say; the others are reported all the same), 2 "
+    "usage, 3 "
     "not "
     "found, 5 unsupported (another schema; --plots without gnuplot), 130 interrupted.";
 
 void add_options(CLI::App& app, ReportOptions& o) {
-  add_models(
-      app, o.inputs, "INPUT",
-      "Files of results (qwb-eval --json), or folders of models and artifacts with the results that the "
-      "cache keeps of them; NAME=INPUT gives a version its name");
+  add_models(app, o.inputs, "INPUT",
+             "Files of results (qwb-eval --json), or folders of models and artifacts with the "
+             "results that the "
+             "cache keeps of them; NAME=INPUT gives a version its name");
   app.add_option("-o,--out", o.out,
                  "Write this file too, by its ending .html, .md, .csv, .json or .txt (repeatable)")
       ->type_name("FILE");
-  app.add_option("--plots", o.plots, "Write every plot into this folder, as SVG and PNG (needs gnuplot)")
+  app.add_option("--plots", o.plots,
+                 "Write every plot into this folder, as SVG and PNG (needs gnuplot)")
       ->type_name("FOLDER");
   app.add_option("--output", o.format, "What to print: table, md, csv, json or html")
       ->check(one_of({"table", "md", "csv", "json", "html"}))
@@ -38,12 +42,15 @@ void add_options(CLI::App& app, ReportOptions& o) {
   app.add_option("--module", o.modules,
                  "Show how this module's weights are distributed before and after (repeatable)")
       ->type_name("NAME");
-  app.add_option(
-         "--baseline", o.baseline,
-         "The original for --module (default: what the artifact names, else the original among the inputs)")
+  app.add_option("--baseline", o.baseline,
+                 "The original for --module (default: what the artifact names, else the original "
+                 "among the inputs)")
       ->type_name("FOLDER");
-  app.add_option("--title", o.title, "Title of the report")->type_name("TEXT")->capture_default_str();
-  app.add_flag("!--no-cached", o.cached, "Do not look for the results that the cache keeps of folders");
+  app.add_option("--title", o.title, "Title of the report")
+      ->type_name("TEXT")
+      ->capture_default_str();
+  app.add_flag("!--no-cached", o.cached,
+               "Do not look for the results that the cache keeps of folders");
 }
 
 int report(ReportOptions& options, Tool& tool) {

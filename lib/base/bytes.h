@@ -23,8 +23,8 @@ inline std::string_view as_text(Bytes bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// Reads a little-endian value at any alignment. The caller has checked the range. (The project targets
-// little-endian machines only.)
+// Reads a little-endian value at any alignment. The caller has checked the range. (The project
+// targets little-endian machines only.)
 template <typename T>
 T load(const void* at) {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -38,19 +38,21 @@ void store(void* at, T value) {
   std::memcpy(at, &value, sizeof(T));
 }
 
-// Products and sums of non-negative sizes read from files; throw `failed` with `where` on overflow or
-// negative input.
+// Products and sums of non-negative sizes read from files; throw `failed` with `where` on overflow
+// or negative input.
 inline int64_t checked_mul(int64_t a, int64_t b, const std::string& where) {
   int64_t result = 0;
   if (a < 0 || b < 0 || __builtin_mul_overflow(a, b, &result)) {
-    throw Error(ErrorKind::failed, "size overflows 63 bits", where, "the file is damaged or hostile");
+    throw Error(ErrorKind::failed, "size overflows 63 bits", where,
+                "the file is damaged or hostile");
   }
   return result;
 }
 inline int64_t checked_add(int64_t a, int64_t b, const std::string& where) {
   int64_t result = 0;
   if (a < 0 || b < 0 || __builtin_add_overflow(a, b, &result)) {
-    throw Error(ErrorKind::failed, "size overflows 63 bits", where, "the file is damaged or hostile");
+    throw Error(ErrorKind::failed, "size overflows 63 bits", where,
+                "the file is damaged or hostile");
   }
   return result;
 }

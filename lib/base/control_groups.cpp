@@ -13,7 +13,8 @@ namespace qwb {
 namespace {
 
 constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
-constexpr int64_t kSmallestUnlimited = int64_t{1} << 60;  // version 1 writes no limit as a number near 2^63
+constexpr int64_t kSmallestUnlimited = int64_t{1}
+                                       << 60;  // version 1 writes no limit as a number near 2^63
 
 // A line of /proc/self/cgroup, or a mount: which controllers ("" for version 2), and the folder.
 struct Membership {
@@ -51,7 +52,8 @@ std::vector<Membership> memberships(const Path& file) {
   return all;
 }
 
-// proc(5): id parent major:minor ROOT PLACE options... - TYPE source OPTIONS. A space is written \040.
+// proc(5): id parent major:minor ROOT PLACE options... - TYPE source OPTIONS. A space is written
+// \040.
 std::string unescaped(const std::string& text) {
   std::string plain;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -83,8 +85,9 @@ std::vector<Mount> group_mounts(const Path& file, const Path& root) {
   return mounts;
 }
 
-// `path` and all above it, below the mount. Where the mount shows only a part of the hierarchy the path
-// begins there; a path that leads out of it (a namespace's "/..") stands for the mount's root alone.
+// `path` and all above it, below the mount. Where the mount shows only a part of the hierarchy the
+// path begins there; a path that leads out of it (a namespace's "/..") stands for the mount's root
+// alone.
 std::vector<Path> lineage(const Path& place, const std::string& mounted, std::string path) {
   if (mounted != "/" && path.starts_with(mounted)) path = path.substr(mounted.size());
   if (path.find("..") != std::string::npos) path = "/";
@@ -103,14 +106,15 @@ class Finder {
     const Path proc = root / "proc/self", usual = root / "sys/fs/cgroup";
     std::string path = "/";
     for (const Membership& own : memberships(proc / "cgroup")) {
-      const bool mine =
-          controller.empty() ? own.controllers.empty() : has_controller(own.controllers, controller);
+      const bool mine = controller.empty() ? own.controllers.empty()
+                                           : has_controller(own.controllers, controller);
       if (!mine) continue;
       path = own.path;
       if (!controller.empty()) take(usual / own.controllers, "/", path);
     }
     for (const Mount& mount : group_mounts(proc / "mountinfo", root)) {
-      const bool mine = controller.empty() ? mount.unified : has_controller(mount.options, controller);
+      const bool mine =
+          controller.empty() ? mount.unified : has_controller(mount.options, controller);
       if (mine) take(mount.place, mount.root, path);
     }
     if (controller.empty()) {
@@ -178,7 +182,8 @@ int quota_of_unified(const Path& folder) {
 }
 
 int quota_of_cpu(const Path& folder) {
-  const auto quota = number_in(folder / "cpu.cfs_quota_us"), period = number_in(folder / "cpu.cfs_period_us");
+  const auto quota = number_in(folder / "cpu.cfs_quota_us"),
+             period = number_in(folder / "cpu.cfs_period_us");
   if (!quota || !period) return std::numeric_limits<int>::max();
   return processors_of(static_cast<double>(*quota), static_cast<double>(*period));
 }
@@ -195,7 +200,8 @@ int listed_processors(const Path& file) {
     if (single || std::from_chars(begin.ptr + 1, end, last).ec != std::errc()) last = first;
     count += std::max<int64_t>(0, last - first + 1);
   }
-  return count > 0 ? static_cast<int>(std::min<int64_t>(count, 1'000'000)) : std::numeric_limits<int>::max();
+  return count > 0 ? static_cast<int>(std::min<int64_t>(count, 1'000'000))
+                   : std::numeric_limits<int>::max();
 }
 
 }  // namespace
@@ -223,7 +229,8 @@ int64_t memory_in_groups(const ControlGroups& groups) {
 int processors_in_groups(const ControlGroups& groups) {
   int least = std::numeric_limits<int>::max();
   for (const Path& folder : groups.unified)
-    least = std::min({least, quota_of_unified(folder), listed_processors(folder / "cpuset.cpus.effective"),
+    least = std::min({least, quota_of_unified(folder),
+                      listed_processors(folder / "cpuset.cpus.effective"),
                       listed_processors(folder / "cpuset.cpus")});
   for (const Path& folder : groups.cpu) least = std::min(least, quota_of_cpu(folder));
   for (const Path& folder : groups.cpuset)

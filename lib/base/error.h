@@ -1,5 +1,5 @@
-// One exception type for the whole project. Libraries throw it and never print or exit; the tools turn the
-// kind into an exit code and print what() as one line.
+// One exception type for the whole project. Libraries throw it and never print or exit; the tools
+// turn the kind into an exit code and print what() as one line.
 #pragma once
 
 #include <exception>
@@ -21,8 +21,8 @@ enum class ErrorKind {
 
 class Error : public std::runtime_error {
  public:
-  // what: what was wrong. where: file, tensor or byte position (may be empty). advice: what the user can do
-  // (may be empty).
+  // what: what was wrong. where: file, tensor or byte position (may be empty). advice: what the
+  // user can do (may be empty).
   Error(ErrorKind kind, const std::string& what, const std::string& where = {},
         const std::string& advice = {});
 
@@ -34,8 +34,8 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-// An Error of kind `failed` (or `not_found` for ENOENT) that spells out errno, with advice for ENOSPC, EACCES
-// and EROFS.
+// An Error of kind `failed` (or `not_found` for ENOENT) that spells out errno, with advice for
+// ENOSPC, EACCES and EROFS.
 Error system_error(const std::string& action, const std::string& path, int errno_value);
 
 // Any exception as an Error of the house: a library's own texts ("filesystem error: cannot create

@@ -31,8 +31,8 @@ struct Descriptor {
   Descriptor& operator=(const Descriptor&) = delete;
 };
 
-// Bytes handed to the system in one call. 56 MB at once, from huge pages, took ext4 of Linux 6 five to twelve
-// times as long as in pieces of 1 MB: it then makes huge folios of its cache.
+// Bytes handed to the system in one call. 56 MB at once, from huge pages, took ext4 of Linux 6 five
+// to twelve times as long as in pieces of 1 MB: it then makes huge folios of its cache.
 constexpr size_t kWrittenAtOnce = size_t{1} << 20;
 
 void write_all(int fd, int64_t offset, Bytes content, const Path& path) {
@@ -45,10 +45,11 @@ void write_all(int fd, int64_t offset, Bytes content, const Path& path) {
   }
 }
 
-// The disk may begin with these bytes while more is being computed, so that the flush at the end finds little
-// left (a fifth of the time of int8). What goes wrong is told by that flush.
+// The disk may begin with these bytes while more is being computed, so that the flush at the end
+// finds little left (a fifth of the time of int8). What goes wrong is told by that flush.
 void start_writing_back(int fd, int64_t offset, size_t size) {
-  if (size >= kWrittenAtOnce) ::sync_file_range(fd, offset, static_cast<off_t>(size), SYNC_FILE_RANGE_WRITE);
+  if (size >= kWrittenAtOnce)
+    ::sync_file_range(fd, offset, static_cast<off_t>(size), SYNC_FILE_RANGE_WRITE);
 }
 
 void sync_or_throw(int fd, const Path& path) {
@@ -137,7 +138,8 @@ std::string read_text(const Path& path, int64_t max_bytes) {
     if (done == 0) break;
     text.append(buffer.data(), static_cast<size_t>(done));
     if (static_cast<int64_t>(text.size()) > max_bytes) {
-      throw Error(ErrorKind::failed, "larger than the " + std::to_string(max_bytes) + " bytes allowed here",
+      throw Error(ErrorKind::failed,
+                  "larger than the " + std::to_string(max_bytes) + " bytes allowed here",
                   path.string());
     }
   }
@@ -150,7 +152,8 @@ void write_file_atomically(const Path& path, Bytes content, bool replace) {
   const Path temporary = temporary_sibling(path);
   try {
     {
-      const Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+      const Descriptor file(
+          ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
       if (file.fd < 0) throw system_error("cannot create", temporary.string(), errno);
       write_all(file.fd, 0, content, path);
       sync_or_throw(file.fd, path);
@@ -163,15 +166,18 @@ void write_file_atomically(const Path& path, Bytes content, bool replace) {
 }
 
 void place_file(const Path& temporary, const Path& path, bool replace) {
-  int status = replace ? ::rename(temporary.c_str(), path.c_str())
-                       : ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE);
-  if (status != 0 && !replace && (errno == EINVAL || errno == ENOSYS)) {  // not known to this file system
+  int status =
+      replace ? ::rename(temporary.c_str(), path.c_str())
+              : ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE);
+  if (status != 0 && !replace &&
+      (errno == EINVAL || errno == ENOSYS)) {  // not known to this file system
     status = ::link(temporary.c_str(), path.c_str());
     if (status == 0) ::unlink(temporary.c_str());
     if (status != 0 && errno != EEXIST) status = ::rename(temporary.c_str(), path.c_str());
   }
   if (status != 0 && errno == EEXIST)
-    throw Error(ErrorKind::usage, "the file exists", path.string(), "choose another name or add --force");
+    throw Error(ErrorKind::usage, "the file exists", path.string(),
+                "choose another name or add --force");
   if (status != 0) throw system_error("cannot rename to", path.string(), errno);
   sync_folder(path.parent_path().empty() ? Path(".") : path.parent_path());
 }
@@ -185,7 +191,8 @@ OutputFile OutputFile::create(const Path& path, int64_t size) {
     const int status = ::posix_fallocate(file.fd_, 0, size);
     if (status == ENOSPC || status == EDQUOT || status == EFBIG) {
       ::unlink(path.c_str());
-      throw system_error("cannot reserve " + std::to_string(size) + " bytes", path.string(), status);
+      throw system_error("cannot reserve " + std::to_string(size) + " bytes", path.string(),
+                         status);
     }
     if (status != 0 && ::ftruncate(file.fd_, size) != 0)
       throw system_error("cannot size", path.string(), errno);
@@ -212,7 +219,8 @@ void OutputFile::write(int64_t offset, Bytes content) {
 void OutputFile::finish() {
   if (fd_ < 0) return;
   sync_or_throw(fd_, path_);
-  if (::close(std::exchange(fd_, -1)) != 0) throw system_error("cannot close", path_.string(), errno);
+  if (::close(std::exchange(fd_, -1)) != 0)
+    throw system_error("cannot close", path_.string(), errno);
 }
 
 void sync_folder(const Path& folder) {
@@ -223,7 +231,8 @@ void sync_folder(const Path& folder) {
 int64_t free_disk_space(const Path& path) {
   Path at = fs::absolute(path);
   std::error_code error;
-  while (!fs::exists(at, error) && at.has_parent_path() && at != at.parent_path()) at = at.parent_path();
+  while (!fs::exists(at, error) && at.has_parent_path() && at != at.parent_path())
+    at = at.parent_path();
   struct statvfs status {};
   if (::statvfs(at.c_str(), &status) != 0)
     throw system_error("cannot ask for free space", at.string(), errno);

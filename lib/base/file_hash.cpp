@@ -11,8 +11,8 @@
 namespace qwb {
 namespace {
 
-// A change within the same tick of the file system's clock leaves no trace: files that changed this shortly
-// before they are hashed are not remembered.
+// A change within the same tick of the file system's clock leaves no trace: files that changed this
+// shortly before they are hashed are not remembered.
 constexpr int64_t kTick = 50'000'000;  // ns
 
 }  // namespace

@@ -10,7 +10,8 @@ namespace {
 
 constexpr std::string_view kPointer = "version https://git-lfs.github.com/spec/";
 constexpr std::string_view kDecimalDigits = "0123456789";
-constexpr char kFetchAgain[] = "the download went wrong; fetch the file again (qwb-pull checks what it gets)";
+constexpr char kFetchAgain[] =
+    "the download went wrong; fetch the file again (qwb-pull checks what it gets)";
 
 std::string_view start_of(Bytes content, size_t most) {
   return as_text(content.subspan(0, std::min(content.size(), most)));
@@ -24,14 +25,16 @@ std::string_view without_space(std::string_view text) {
 
 bool starts_like(std::string_view text, std::string_view lower) {
   return text.size() >= lower.size() &&
-         std::equal(lower.begin(), lower.end(), text.begin(),
-                    [](char a, char b) { return a == std::tolower(static_cast<unsigned char>(b)); });
+         std::equal(lower.begin(), lower.end(), text.begin(), [](char a, char b) {
+           return a == std::tolower(static_cast<unsigned char>(b));
+         });
 }
 
 bool is_page(std::string_view text) {
   const std::string_view begin = without_space(text);
-  return starts_like(begin, "<!doctype html") || starts_like(begin, "<html") || starts_like(begin, "<head") ||
-         starts_like(begin, "<body") || starts_like(begin, "<script");
+  return starts_like(begin, "<!doctype html") || starts_like(begin, "<html") ||
+         starts_like(begin, "<head") || starts_like(begin, "<body") ||
+         starts_like(begin, "<script");
 }
 
 std::optional<FileKind> by_magic(std::string_view text) {
@@ -41,7 +44,8 @@ std::optional<FileKind> by_magic(std::string_view text) {
   };
   static constexpr Magic kMagics[] = {
       {std::string_view("PK\x03\x04", 4), "is a ZIP archive or a pickled PyTorch file",
-       "only safetensors and GGUF are read: take a revision that has them, or convert with transformers' "
+       "only safetensors and GGUF are read: take a revision that has them, or convert with "
+       "transformers' "
        "save_pretrained"},
       {std::string_view("\x80\x02", 2), "is a pickled Python object",
        "only safetensors and GGUF are read: take a revision that has them"},
@@ -51,9 +55,12 @@ std::optional<FileKind> by_magic(std::string_view text) {
       {std::string_view("\xfd\x37zXZ", 5), "is compressed with xz", "unpack it first"},
       {"BZh", "is compressed with bzip2", "unpack it first"},
       {"\x89HDF", "is an HDF5 file", "only safetensors and GGUF are read"},
-      {"ggml", "is a GGML file of before GGUF", "convert it with an old llama.cpp, or take the GGUF"},
-      {"lmgg", "is a GGML file of before GGUF", "convert it with an old llama.cpp, or take the GGUF"},
-      {"tjgg", "is a GGML file of before GGUF", "convert it with an old llama.cpp, or take the GGUF"},
+      {"ggml", "is a GGML file of before GGUF",
+       "convert it with an old llama.cpp, or take the GGUF"},
+      {"lmgg", "is a GGML file of before GGUF",
+       "convert it with an old llama.cpp, or take the GGUF"},
+      {"tjgg", "is a GGML file of before GGUF",
+       "convert it with an old llama.cpp, or take the GGUF"},
       {"PAR1", "is a Parquet file", "this place takes another kind of file"}};
   for (const Magic& magic : kMagics) {
     if (text.starts_with(magic.bytes)) return FileKind{magic.what, magic.advice};
@@ -85,16 +92,18 @@ std::optional<FileKind> foreign_kind(Bytes content) {
   if (auto pointer = lfs_pointer(content)) return pointer;
   const std::string_view text = start_of(content, 512);
   if (auto known = by_magic(text)) return known;
-  if (is_page(text)) return FileKind{"is an HTML page: a server or a portal sent it instead", kFetchAgain};
+  if (is_page(text))
+    return FileKind{"is an HTML page: a server or a portal sent it instead", kFetchAgain};
   const std::string_view begin = without_space(text);
   if (begin.starts_with("<?xml") || begin.starts_with("<Error>"))
     return FileKind{"is an XML answer, such as a server's error", kFetchAgain};
-  if (begin.starts_with("{\"error\"")) return FileKind{"is a server's error, not the file", kFetchAgain};
+  if (begin.starts_with("{\"error\""))
+    return FileKind{"is a server's error, not the file", kFetchAgain};
   if (begin.starts_with("Entry not found") || begin.starts_with("Invalid username or password") ||
       begin.starts_with("Access to model"))
     return FileKind{"is the Hub's error message, not the file", kFetchAgain};
-  if (content.size() >= 64 &&
-      std::all_of(content.begin(), content.begin() + 64, [](std::byte byte) { return byte == std::byte{0}; }))
+  if (content.size() >= 64 && std::all_of(content.begin(), content.begin() + 64,
+                                          [](std::byte byte) { return byte == std::byte{0}; }))
     return FileKind{"begins with zeros: its content never reached the disk", kFetchAgain};
   return std::nullopt;
 }

@@ -1,5 +1,6 @@
-// What a file is by its first bytes, where it is not what its name promises: the pointer that git leaves in
-// the place of a large file, the page of a portal that answered a download, a file of another kind.
+// What a file is by its first bytes, where it is not what its name promises: the pointer that git
+// leaves in the place of a large file, the page of a portal that answered a download, a file of
+// another kind.
 #pragma once
 
 #include <optional>

@@ -20,7 +20,8 @@ FileState file_state(const Path& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) throw system_error("cannot stat", path.string(), errno);
   return {static_cast<int64_t>(status.st_dev), static_cast<int64_t>(status.st_ino),
-          static_cast<int64_t>(status.st_size), nanoseconds(status.st_mtim), nanoseconds(status.st_ctim)};
+          static_cast<int64_t>(status.st_size), nanoseconds(status.st_mtim),
+          nanoseconds(status.st_ctim)};
 }
 
 int64_t now_ns() {

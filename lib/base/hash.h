@@ -1,5 +1,5 @@
-// XXH3-128 content hashes: for cache keys and damage detection, not against an adversary (downloads are
-// checked by sha256).
+// XXH3-128 content hashes: for cache keys and damage detection, not against an adversary (downloads
+// are checked by sha256).
 #pragma once
 
 #include <array>

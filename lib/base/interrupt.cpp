@@ -34,7 +34,8 @@ int64_t monotonic_ns() {
   return static_cast<int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
 }
 
-// First signal: unwind cleanly at the next check_interrupt(). Second: the user is not willing to wait.
+// First signal: unwind cleanly at the next check_interrupt(). Second: the user is not willing to
+// wait.
 void on_signal(int) {
   const int64_t now = monotonic_ns();
   if (!interrupt_requested())
@@ -51,7 +52,8 @@ size_t signal_stack_size() {
 }  // namespace
 
 void interrupt_on_signals() {
-  static std::vector<char>& memory = *new std::vector<char>(signal_stack_size());  // until the very end
+  static std::vector<char>& memory =
+      *new std::vector<char>(signal_stack_size());  // until the very end
   stack_t stack{};
   stack.ss_sp = memory.data();
   stack.ss_size = memory.size();

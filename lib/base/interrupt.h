@@ -1,13 +1,15 @@
-// Ctrl-C as an exception: a signal handler sets a flag, long loops ask for it, destructors clean up.
+// Ctrl-C as an exception: a signal handler sets a flag, long loops ask for it, destructors clean
+// up.
 #pragma once
 
 namespace qwb {
 
-// SIGINT, SIGTERM, SIGHUP and every other signal whose default is to end the process request an interrupt
-// from now on; one more, a tenth of a second or later, ends the process with 130 at once. What was ignored
-// stays so (nohup), but for SIGINT and SIGTERM. The handler runs on a stack of its own: oneDNN's generated
-// products use the stack pointer for their heap memory, and a handler that the system starts there writes
-// over its neighbours (seen in 2.6 with every signal that met sgemm).
+// SIGINT, SIGTERM, SIGHUP and every other signal whose default is to end the process request an
+// interrupt from now on; one more, a tenth of a second or later, ends the process with 130 at once.
+// What was ignored stays so (nohup), but for SIGINT and SIGTERM. The handler runs on a stack of its
+// own: oneDNN's generated products use the stack pointer for their heap memory, and a handler that
+// the system starts there writes over its neighbours (seen in 2.6 with every signal that met
+// sgemm).
 void interrupt_on_signals();
 // The calling thread, a worker, gets none of them: it has no such stack.
 void leave_signals_to_main_thread();
@@ -15,8 +17,8 @@ void leave_signals_to_main_thread();
 // Async-signal-safe.
 void request_interrupt();
 bool interrupt_requested();
-// Throws Error{interrupted} if an interrupt was requested. Cheap enough for inner loops of a millisecond or
-// more.
+// Throws Error{interrupted} if an interrupt was requested. Cheap enough for inner loops of a
+// millisecond or more.
 void check_interrupt();
 // For tests.
 void clear_interrupt();

@@ -17,12 +17,13 @@ const Json& member(const Json& object, const std::string& key, const std::string
   if (!object.is_object())
     throw Error(ErrorKind::failed, "expected a JSON object holding '" + key + "'", where);
   const auto it = object.find(key);
-  if (it == object.end() || it->is_null()) throw Error(ErrorKind::failed, "'" + key + "' is missing", where);
+  if (it == object.end() || it->is_null())
+    throw Error(ErrorKind::failed, "'" + key + "' is missing", where);
   return *it;
 }
 
-// Python's json writes NaN, Infinity and -Infinity, which are no JSON. They go through the parser, and out of
-// the writer, as texts that begin with this mark and that no file has (a NUL, escaped).
+// Python's json writes NaN, Infinity and -Infinity, which are no JSON. They go through the parser,
+// and out of the writer, as texts that begin with this mark and that no file has (a NUL, escaped).
 const std::string kMark = std::string(1, '\0') + "qwb:";
 constexpr std::string_view kEscapedMark = "\"\\u0000qwb:";
 constexpr std::pair<std::string_view, double> kConstants[] = {
@@ -44,7 +45,8 @@ std::string_view mark_constants(std::string_view text, std::string& storage) {
       if (!quoted && text.substr(at).starts_with(name)) found = name;
     }
     const size_t next = text.find_first_not_of(" \t\r\n", at + found.size());
-    if (found.empty() || (next != std::string_view::npos && text[next] == ':')) {  // no key of an object
+    if (found.empty() ||
+        (next != std::string_view::npos && text[next] == ':')) {  // no key of an object
       storage += text[at];
       continue;
     }
@@ -64,7 +66,8 @@ void restore_constant(Json& value) {
 
 bool has_constants(const Json& value) {
   if (value.is_structured())
-    return std::any_of(value.begin(), value.end(), [](const Json& inner) { return has_constants(inner); });
+    return std::any_of(value.begin(), value.end(),
+                       [](const Json& inner) { return has_constants(inner); });
   return value.is_number_float() && !std::isfinite(value.get<double>());
 }
 
@@ -94,7 +97,8 @@ std::string write_constants(const Json& value, const Write& write) {
 
 [[noreturn]] void wrong_type(const std::string& key, const char* expected, const Json& value,
                              const std::string& where) {
-  throw Error(ErrorKind::failed, "'" + key + "' must be " + expected + ", not " + value.type_name(), where);
+  throw Error(ErrorKind::failed, "'" + key + "' must be " + expected + ", not " + value.type_name(),
+              where);
 }
 
 // Characters of the text that an error shows.
@@ -114,19 +118,22 @@ std::string excerpt_before(std::string_view text, size_t end) {
   return shown;
 }
 
-// "row 1, column 5: unexpected end of input" out of "[json.exception.parse_error.101] parse error at line 1,
-// column 5: syntax error while parsing value - unexpected end of input; last read: '...'", which holds the
-// document.
+// "row 1, column 5: unexpected end of input" out of "[json.exception.parse_error.101] parse error
+// at line 1, column 5: syntax error while parsing value - unexpected end of input; last read:
+// '...'", which holds the document.
 std::string place_and_reason(std::string what) {
   constexpr std::string_view kPlace = "parse error at line ";
   if (const size_t id = what.find("] "); id != std::string::npos) what = what.substr(id + 2);
   what = what.substr(0, what.find("; last read"));
   std::string place;
-  if (const size_t colon = what.find(": "); what.starts_with("parse error") && colon != std::string::npos) {
-    if (what.starts_with(kPlace)) place = " at row " + what.substr(kPlace.size(), colon - kPlace.size());
+  if (const size_t colon = what.find(": ");
+      what.starts_with("parse error") && colon != std::string::npos) {
+    if (what.starts_with(kPlace))
+      place = " at row " + what.substr(kPlace.size(), colon - kPlace.size());
     what = what.substr(colon + 2);
   }
-  if (const size_t dash = what.find(" - "); what.starts_with("syntax error") && dash != std::string::npos)
+  if (const size_t dash = what.find(" - ");
+      what.starts_with("syntax error") && dash != std::string::npos)
     what = what.substr(dash + 3);
   return place + ": " + what.substr(0, kLongestReason);
 }
@@ -140,13 +147,15 @@ std::string clipped(const std::string& key) {
 std::string json_problem(std::string_view text, size_t byte, const std::string& what) {
   const std::string problem = "not valid JSON" + place_and_reason(what);
   const std::string before = excerpt_before(text, std::min(byte > 0 ? byte - 1 : 0, text.size()));
-  return before.find_first_not_of(' ') == std::string::npos ? problem : problem + ", after '" + before + "'";
+  return before.find_first_not_of(' ') == std::string::npos ? problem
+                                                            : problem + ", after '" + before + "'";
 }
 
 Json parse_json(std::string_view text, const std::string& where) {
   // The parser takes a NUL for the end of its input, so that anything could hide behind one.
   if (text.find('\0') != std::string_view::npos) {
-    throw Error(ErrorKind::failed, "not valid JSON: a NUL byte", where, "the file is damaged or incomplete");
+    throw Error(ErrorKind::failed, "not valid JSON: a NUL byte", where,
+                "the file is damaged or incomplete");
   }
   std::string storage;
   const std::string_view marked = mark_constants(text, storage);
@@ -155,11 +164,13 @@ Json parse_json(std::string_view text, const std::string& where) {
     if (depth > kMaxDepth) throw Error(ErrorKind::failed, "JSON is nested too deeply", where);
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
     if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
-      throw Error(ErrorKind::failed, "JSON key '" + clipped(parsed.get<std::string>()) + "' appears twice",
-                  where);
+    if (event == Json::parse_event_t::key &&
+        !keys.back().insert(parsed.get<std::string>()).second) {
+      throw Error(ErrorKind::failed,
+                  "JSON key '" + clipped(parsed.get<std::string>()) + "' appears twice", where);
     }
-    if (event == Json::parse_event_t::value && marked.data() == storage.data()) restore_constant(parsed);
+    if (event == Json::parse_event_t::value && marked.data() == storage.data())
+      restore_constant(parsed);
     return true;
   };
   try {
@@ -182,7 +193,8 @@ int64_t json_int(const Json& object, const std::string& key, const std::string& 
     return value.get<int64_t>();
   } else if (value.is_number_float()) {
     const auto number = value.get<double>();
-    if (number == std::floor(number) && std::abs(number) < 9e15) return static_cast<int64_t>(number);
+    if (number == std::floor(number) && std::abs(number) < 9e15)
+      return static_cast<int64_t>(number);
   }
   wrong_type(key, "an integer", value, where);
 }
@@ -213,13 +225,16 @@ bool json_has(const Json& object, const std::string& key) {
   return it != object.end() && !it->is_null();
 }
 
-int64_t json_int(const Json& object, const std::string& key, const std::string& where, int64_t fallback) {
+int64_t json_int(const Json& object, const std::string& key, const std::string& where,
+                 int64_t fallback) {
   return json_has(object, key) ? json_int(object, key, where) : fallback;
 }
-double json_number(const Json& object, const std::string& key, const std::string& where, double fallback) {
+double json_number(const Json& object, const std::string& key, const std::string& where,
+                   double fallback) {
   return json_has(object, key) ? json_number(object, key, where) : fallback;
 }
-bool json_bool(const Json& object, const std::string& key, const std::string& where, bool fallback) {
+bool json_bool(const Json& object, const std::string& key, const std::string& where,
+               bool fallback) {
   return json_has(object, key) ? json_bool(object, key, where) : fallback;
 }
 std::string json_string(const Json& object, const std::string& key, const std::string& where,
@@ -228,8 +243,9 @@ std::string json_string(const Json& object, const std::string& key, const std::s
 }
 
 std::string json_text(const Json& value) {
-  return write_constants(
-      value, [](const Json& v) { return v.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; });
+  return write_constants(value, [](const Json& v) {
+    return v.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  });
 }
 
 std::string json_canonical(const Json& value) {

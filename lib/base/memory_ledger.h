@@ -1,6 +1,7 @@
-// What this process holds in memory, by purpose, as its own allocations tell: the buffers of lib/tensor
-// report here, each with its kind. Bytes as asked for (allocators round up); mapped files are address space,
-// not necessarily resident. Thread-safe; an allocation costs two relaxed atomic additions.
+// What this process holds in memory, by purpose, as its own allocations tell: the buffers of
+// lib/tensor report here, each with its kind. Bytes as asked for (allocators round up); mapped
+// files are address space, not necessarily resident. Thread-safe; an allocation costs two relaxed
+// atomic additions.
 #pragma once
 
 #include <array>
@@ -10,11 +11,13 @@
 namespace qwb {
 
 enum class MemoryKind {
-  mapped_weights,  // a model's weights in mapped files, counted once however often the file is mapped
+  mapped_weights,  // a model's weights in mapped files, counted once however often the file is
+                   // mapped
   weights,         // copied, repacked or freshly quantized weights, norms and biases
   kv_cache,
   activations,  // hidden states, queries, logits: what flows between a model's operations
-  scratch,      // what kernels and quantizers need inside of an operation; a thread keeps its own for later
+  scratch,  // what kernels and quantizers need inside of an operation; a thread keeps its own for
+            // later
 };
 inline constexpr int kMemoryKinds = 5;
 const char* memory_kind_name(MemoryKind kind);
@@ -25,7 +28,8 @@ struct MemoryCount {
 };
 struct MemoryLedger {
   std::array<MemoryCount, kMemoryKinds> kinds;
-  MemoryCount allocated;  // all kinds but mapped_weights together; its peak may be below the sum of peaks
+  MemoryCount
+      allocated;  // all kinds but mapped_weights together; its peak may be below the sum of peaks
 
   const MemoryCount& operator[](MemoryKind kind) const { return kinds[static_cast<size_t>(kind)]; }
 };

@@ -40,15 +40,21 @@ bool same_name(std::string_view a, std::string_view b) {
 }
 
 bool has_suffix(std::string_view file, std::string_view suffix) {
-  return file.size() >= suffix.size() && same_name(file.substr(file.size() - suffix.size()), suffix);
+  return file.size() >= suffix.size() &&
+         same_name(file.substr(file.size() - suffix.size()), suffix);
 }
 
-std::optional<std::string> nearest_name(std::string_view given, const std::vector<std::string>& names) {
+std::optional<std::string> nearest_name(std::string_view given,
+                                        const std::vector<std::string>& names) {
   const std::string lower = lower_case(given);
-  const auto distance = [&](const std::string& name) { return edit_distance(lower, lower_case(name)); };
-  const auto near = std::min_element(names.begin(), names.end(),
-                                     [&](const auto& a, const auto& b) { return distance(a) < distance(b); });
-  if (near == names.end() || distance(*near) > std::max<size_t>(2, near->size() / 3)) return std::nullopt;
+  const auto distance = [&](const std::string& name) {
+    return edit_distance(lower, lower_case(name));
+  };
+  const auto near = std::min_element(names.begin(), names.end(), [&](const auto& a, const auto& b) {
+    return distance(a) < distance(b);
+  });
+  if (near == names.end() || distance(*near) > std::max<size_t>(2, near->size() / 3))
+    return std::nullopt;
   return *near;
 }
 

@@ -17,7 +17,8 @@ namespace {
 
 constexpr char kElsewhere[] = "choose another place";
 
-[[noreturn]] void refuse_place(const std::string& what, const Path& place, const std::string& advice) {
+[[noreturn]] void refuse_place(const std::string& what, const Path& place,
+                               const std::string& advice) {
   throw Error(ErrorKind::usage, what, place.string(), advice);
 }
 
@@ -62,7 +63,8 @@ void require_short_names(const Path& path, const Path& parent) {
 // By writing: access() tells root of places where it cannot write either.
 void require_writable(const Path& folder, const Path& target) {
   std::error_code error;
-  if (!fs::is_directory(folder, error)) throw system_error("cannot write there", target.string(), ENOTDIR);
+  if (!fs::is_directory(folder, error))
+    throw system_error("cannot write there", target.string(), ENOTDIR);
   const Path probe = temporary_sibling(folder / "probe");
   const int file = ::open(probe.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (file < 0) throw system_error("cannot write there", target.string(), errno);
@@ -114,7 +116,8 @@ Path Outputs::file(const Path& target, const std::string& flag, const Kind& kind
   const Path path = real_place(target, flag);
   struct stat status {};
   if (status_of(path, status)) {
-    if (S_ISDIR(status.st_mode)) refuse_place("this is a folder, not a file to write", target, kElsewhere);
+    if (S_ISDIR(status.st_mode))
+      refuse_place("this is a folder, not a file to write", target, kElsewhere);
     if (!S_ISREG(status.st_mode)) refuse_place("this is no regular file", target, kElsewhere);
     if (!force_) refuse_place("the file exists", target, "choose another name or add --force");
     if (kind && status.st_size > 0 && !kind(path))
@@ -137,16 +140,19 @@ Path Outputs::folder(const Path& target, const std::string& flag) {
   const Path parent = existing_parent(path);
   struct stat status {};
   if (status_of(path, status)) {
-    if (!S_ISDIR(status.st_mode)) refuse_place("a file, and a folder is to be made", target, kElsewhere);
+    if (!S_ISDIR(status.st_mode))
+      refuse_place("a file, and a folder is to be made", target, kElsewhere);
     std::error_code error;
     const Path current = fs::current_path(error);
     if (!error && lies_in(current, path))
       refuse_place("the current folder cannot be replaced", target, "name a new folder in it");
-    if (is_mount_point(path)) refuse_place("a mount point cannot be replaced", target, "name a folder in it");
+    if (is_mount_point(path))
+      refuse_place("a mount point cannot be replaced", target, "name a folder in it");
     const bool is_empty = fs::is_empty(path, error);
     if (error) throw system_error("cannot write there", target.string(), error.value());
     if (!is_empty && !force_)
-      refuse_place("the folder exists and is not empty", target, "choose another place or add --force");
+      refuse_place("the folder exists and is not empty", target,
+                   "choose another place or add --force");
     if (!is_empty) require_own_folder(path);
   }
   require_short_names(path, parent);
@@ -199,7 +205,8 @@ void Outputs::add(Place place) {
 void Outputs::check_kept_out(const Place& output) const {
   for (const auto& [folder, name] : kept_out_) {
     if (lies_in(output.path, folder))
-      refuse_place("this lies in " + name + ", which only qwb itself writes", output.path, kElsewhere);
+      refuse_place("this lies in " + name + ", which only qwb itself writes", output.path,
+                   kElsewhere);
   }
 }
 
@@ -207,11 +214,12 @@ void Outputs::check(const Place& output, const Input& input) const {
   Identity identity;
   if (output.is_folder) {
     if (lies_in(output.path, input.path) || lies_in(input.path, output.path))
-      refuse_place(output.flag + " lies in what is read, or holds it: " + input.path.string(), output.path,
-                   "choose a place beside it");
+      refuse_place(output.flag + " lies in what is read, or holds it: " + input.path.string(),
+                   output.path, "choose a place beside it");
     for (const Path& file : files_of(output.path)) {
       if (identify(file, identity) && input.files.contains(identity))
-        refuse_place(file.filename().string() + " in it is a file that is read too", output.path, kElsewhere);
+        refuse_place(file.filename().string() + " in it is a file that is read too", output.path,
+                     kElsewhere);
     }
     return;
   }
@@ -222,7 +230,8 @@ void Outputs::check(const Place& output, const Input& input) const {
 
 void Outputs::check(const Place& output, const Place& other) const {
   if (output.path == other.path)
-    refuse_place(output.flag + " and " + other.flag + ": this place is named twice", output.path, kElsewhere);
+    refuse_place(output.flag + " and " + other.flag + ": this place is named twice", output.path,
+                 kElsewhere);
   const bool clash = (other.is_folder && lies_in(output.path, other.path)) ||
                      (output.is_folder && lies_in(other.path, output.path));
   Identity a, b;

@@ -1,5 +1,6 @@
-// Where a run may write: the one place that decides it, for every tool. Whatever was there and was not made
-// by this program stays; so does everything that the run reads. All is found before the work.
+// Where a run may write: the one place that decides it, for every tool. Whatever was there and was
+// not made by this program stays; so does everything that the run reads. All is found before the
+// work.
 #pragma once
 
 #include <cstdint>
@@ -22,19 +23,19 @@ class Outputs {
   // True for a file that this program may have written; asked before one is replaced.
   using Kind = std::function<bool(const Path&)>;
 
-  // A file to write, as `flag` names it. Its real place: absolute, links followed. Throws usage if it is a
-  // folder, a device, exists without --force, is something else than `kind`, is read by this run or named
-  // twice; not_found without its folder; failed where it cannot be written.
+  // A file to write, as `flag` names it. Its real place: absolute, links followed. Throws usage if
+  // it is a folder, a device, exists without --force, is something else than `kind`, is read by
+  // this run or named twice; not_found without its folder; failed where it cannot be written.
   Path file(const Path& target, const std::string& flag, const Kind& kind = {});
-  // A folder to make. Throws usage if it is a file, is not empty without --force, is not ours with it
-  // (written_files.h), is the current folder or holds it, is a mount point, lies in an input or holds one;
-  // failed where it cannot be made.
+  // A folder to make. Throws usage if it is a file, is not empty without --force, is not ours with
+  // it (written_files.h), is the current folder or holds it, is a mount point, lies in an input or
+  // holds one; failed where it cannot be made.
   Path folder(const Path& target, const std::string& flag);
-  // A folder that gets files beside those that it has: each of them is to be asked for by file(). Throws as
-  // folder() does for places that cannot be written.
+  // A folder that gets files beside those that it has: each of them is to be asked for by file().
+  // Throws as folder() does for places that cannot be written.
   Path folder_for_files(const Path& target, const std::string& flag);
-  // A file or folder that the run reads, with everything that lies in it. Names that are nothing on this disk
-  // are passed over. Throws usage if an output named before would destroy it.
+  // A file or folder that the run reads, with everything that lies in it. Names that are nothing on
+  // this disk are passed over. Throws usage if an output named before would destroy it.
   void input(const Path& path);
   // A folder in which nobody writes by hand (the cache).
   void keep_out(const Path& folder, const std::string& name);

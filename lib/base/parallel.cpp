@@ -50,13 +50,15 @@ class FirstFailure {
 
 namespace {
 
-// By the affinity, which a cpuset narrows as well. Machines beyond 1024 processors need a larger set.
+// By the affinity, which a cpuset narrows as well. Machines beyond 1024 processors need a larger
+// set.
 int processors_by_affinity() {
   for (int size = CPU_SETSIZE; size <= (1 << 20); size *= 2) {
     const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(static_cast<size_t>(size)),
                                                                [](cpu_set_t* s) { CPU_FREE(s); });
     const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(size));
-    if (set && sched_getaffinity(0, bytes, set.get()) == 0) return std::max(1, CPU_COUNT_S(bytes, set.get()));
+    if (set && sched_getaffinity(0, bytes, set.get()) == 0)
+      return std::max(1, CPU_COUNT_S(bytes, set.get()));
     if (errno != EINVAL) break;
   }
   return std::max(1, omp_get_num_procs());
@@ -70,7 +72,8 @@ int available_processors() {
 
 void set_threads(int count) {
   if (count < 1)
-    throw Error(ErrorKind::usage, "the number of threads must be at least 1, not " + std::to_string(count));
+    throw Error(ErrorKind::usage,
+                "the number of threads must be at least 1, not " + std::to_string(count));
   omp_set_num_threads(count);
 }
 
@@ -88,8 +91,8 @@ int start_threads() {
       while (static_cast<int>(tried.size()) + 1 < wanted)
         tried.emplace_back([&gate] { const std::lock_guard pass(gate); });
     } catch (const std::system_error&) {
-      set_threads(
-          std::max(1, static_cast<int>(tried.size())));  // one fewer than can be had: others need some
+      set_threads(std::max(
+          1, static_cast<int>(tried.size())));  // one fewer than can be had: others need some
     }
   }
   for (std::thread& thread : tried) thread.join();
@@ -120,8 +123,10 @@ void parallel_for(int64_t count, const std::function<void(int64_t)>& body) {
   check_interrupt();
 }
 
-void parallel_ranges(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
-  parallel_for(ceil_div(count, grain), [&](int64_t i) { body(i * grain, std::min(count, (i + 1) * grain)); });
+void parallel_ranges(int64_t count, int64_t grain,
+                     const std::function<void(int64_t, int64_t)>& body) {
+  parallel_for(ceil_div(count, grain),
+               [&](int64_t i) { body(i * grain, std::min(count, (i + 1) * grain)); });
 }
 
 }  // namespace qwb

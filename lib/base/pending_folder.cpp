@@ -13,7 +13,8 @@ namespace qwb {
 namespace fs = std::filesystem;
 
 PendingFolder::PendingFolder(const Path& target)
-    : target_(target.has_filename() ? target : target.parent_path()), path_(temporary_sibling(target_)) {
+    : target_(target.has_filename() ? target : target.parent_path()),
+      path_(temporary_sibling(target_)) {
   std::error_code error;
   if (target_.has_parent_path()) fs::create_directories(target_.parent_path(), error);
   if (!error) fs::create_directory(path_, error);
@@ -64,7 +65,8 @@ bool PendingFolder::commit(bool replace) {
   return true;
 }
 
-// The old folder is looked at once more under its new, private name: nobody adds to it there any longer.
+// The old folder is looked at once more under its new, private name: nobody adds to it there any
+// longer.
 bool PendingFolder::take_the_place() {
   if (exchange(path_, target_) == 0) {
     if (own_folder_problem(path_).empty()) {

@@ -1,5 +1,5 @@
-// xoshiro256** (Blackman and Vigna, 2018), seeded by splitmix64: the same numbers on every machine and
-// library version.
+// xoshiro256** (Blackman and Vigna, 2018), seeded by splitmix64: the same numbers on every machine
+// and library version.
 #pragma once
 
 #include <array>

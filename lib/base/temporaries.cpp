@@ -33,8 +33,8 @@ const std::string& process_space() {
   return id;
 }
 
-// When the process began, in clock ticks since boot: a process id used again has another one. Empty if there
-// is no such process.
+// When the process began, in clock ticks since boot: a process id used again has another one. Empty
+// if there is no such process.
 std::string process_start(const std::string& pid) {
   std::ifstream file("/proc/" + pid + "/stat");
   std::string text;
@@ -84,9 +84,10 @@ Path temporary_sibling(const Path& target) {
   static thread_local std::random_device device;
   const std::string pid = std::to_string(::getpid());
   const Path name = target.has_filename() ? target.filename() : target.parent_path().filename();
-  const Path folder = target.has_filename() ? target.parent_path() : target.parent_path().parent_path();
-  return folder / ("." + name.string().substr(0, 100) + kMarker + process_space() + "-" + pid + "-" +
-                   process_start(pid) + "-" + std::to_string(device()));
+  const Path folder =
+      target.has_filename() ? target.parent_path() : target.parent_path().parent_path();
+  return folder / ("." + name.string().substr(0, 100) + kMarker + process_space() + "-" + pid +
+                   "-" + process_start(pid) + "-" + std::to_string(device()));
 }
 
 void remove_stale_temporaries(const Path& folder) noexcept {

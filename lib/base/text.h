@@ -8,8 +8,8 @@
 
 namespace qwb {
 
-// Terminal columns of UTF-8 text: combining marks take none, East Asian wide characters and emoji two, an
-// invalid byte one (Unicode 15, UAX #11, the ranges a terminal cares about).
+// Terminal columns of UTF-8 text: combining marks take none, East Asian wide characters and emoji
+// two, an invalid byte one (Unicode 15, UAX #11, the ranges a terminal cares about).
 int64_t display_width(std::string_view text);
 // The longest prefix of at most `width` columns, ending in "…" if something was cut off.
 std::string fit_width(std::string_view text, int64_t width);
@@ -21,7 +21,8 @@ std::string human_duration(double seconds);
 // Three or four significant digits: "0.0123", "8.25", "123", "12.3 k", "4.56 M".
 std::string human_number(double value);
 
-// Rows of cells under titles. Every row has as many cells as there are columns (throws usage otherwise).
+// Rows of cells under titles. Every row has as many cells as there are columns (throws usage
+// otherwise).
 class Table {
  public:
   enum class Align { left, right };  // words left, numbers right
@@ -36,8 +37,8 @@ class Table {
   bool empty() const { return rows_.empty(); }
   // Takes out the columns in which no row has a figure ("-" or nothing everywhere); rank 0 stays.
   void drop_unmeasured();
-  // Takes out columns by rank, and of equals the last, until the text has at most `width` columns. The titles
-  // of those that went.
+  // Takes out columns by rank, and of equals the last, until the text has at most `width` columns.
+  // The titles of those that went.
   std::vector<std::string> fit(int64_t width);
   // Columns two spaces apart, titles first (bold with `color`), no spaces at the ends of lines.
   std::string text(bool color = false) const;

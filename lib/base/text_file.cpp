@@ -38,8 +38,10 @@ constexpr std::array<KnownStart, 27> kStarts = {{
     {"7z\xbc\xaf\x27\x1c"sv, "a 7z archive", kUnpack},
     {"Rar!\x1a\x07"sv, "a rar archive", kUnpack},
     {"PK\x03\x04"sv, "a zip archive, or a document or checkpoint made of one", kUnpack},
-    {"PAR1"sv, "a parquet file", "datasets.Dataset.from_parquet(FILE).to_json(NEW.jsonl) makes lines of it"},
-    {"ARROW1"sv, "an Arrow file", "datasets.Dataset.from_file(FILE).to_json(NEW.jsonl) makes lines of it"},
+    {"PAR1"sv, "a parquet file",
+     "datasets.Dataset.from_parquet(FILE).to_json(NEW.jsonl) makes lines of it"},
+    {"ARROW1"sv, "an Arrow file",
+     "datasets.Dataset.from_file(FILE).to_json(NEW.jsonl) makes lines of it"},
     {"GGUF"sv, "a GGUF model", "name a text here, and the model where models are named"},
     {"%PDF-"sv, "a PDF document", "make a text of it first: pdftotext FILE"},
     {"\x89PNG\r\n"sv, "a PNG picture", kConvert},
@@ -58,7 +60,8 @@ constexpr std::array<KnownStart, 27> kStarts = {{
      "fetch the file: git lfs pull"},
 }};
 
-[[noreturn]] void refuse_bytes(const std::string& what, const std::string& where, const std::string& advice) {
+[[noreturn]] void refuse_bytes(const std::string& what, const std::string& where,
+                               const std::string& advice) {
   throw Error(ErrorKind::unsupported, "this is " + what + ", not UTF-8 text", where, advice);
 }
 
@@ -76,23 +79,27 @@ bool has_zero_every_second(std::string_view bytes) {
   const std::string_view start = bytes.substr(0, 4096);
   std::array<size_t, 2> zeros{};
   for (size_t i = 0; i < start.size(); ++i) zeros[i % 2] += start[i] == '\0';
-  return start.size() >= 4 && std::max(zeros[0], zeros[1]) * 4 > start.size() && zeros[0] != zeros[1];
+  return start.size() >= 4 && std::max(zeros[0], zeros[1]) * 4 > start.size() &&
+         zeros[0] != zeros[1];
 }
 
 // A file of data among text has control characters that texts lack; \x1b and \f occur in logs.
 bool looks_binary(std::string_view bytes) {
   const std::string_view start = bytes.substr(0, 4096);
   const auto control = [](char c) { return c >= 0 && c < 9; };
-  return static_cast<size_t>(std::count_if(start.begin(), start.end(), control)) * 10 > start.size();
+  return static_cast<size_t>(std::count_if(start.begin(), start.end(), control)) * 10 >
+         start.size();
 }
 
 void refuse_other_kinds(std::string_view bytes, const std::string& where) {
   for (const KnownStart& start : kStarts) {
     if (bytes.starts_with(start.bytes)) refuse_bytes(start.what, where, start.advice);
   }
-  if (bytes.size() > 262 && bytes.substr(257, 5) == "ustar") refuse_bytes("a tar archive", where, kUnpack);
+  if (bytes.size() > 262 && bytes.substr(257, 5) == "ustar")
+    refuse_bytes("a tar archive", where, kUnpack);
   if (is_safetensors(bytes))
-    refuse_bytes("a safetensors file", where, "name a text here, and the model where models are named");
+    refuse_bytes("a safetensors file", where,
+                 "name a text here, and the model where models are named");
   if (has_zero_every_second(bytes))
     refuse_bytes("UTF-16 text without its mark", where,
                  "make UTF-8 of it: iconv -f UTF-16LE -t UTF-8 FILE > NEW");
@@ -113,11 +120,12 @@ void require_utf8(std::string_view text, const std::string& where) {
     if (size <= 0) {
       std::array<char, 8> hex{};
       std::snprintf(hex.data(), hex.size(), "0x%02X", byte);
-      throw Error(ErrorKind::failed,
-                  "not UTF-8: byte " + std::to_string(at) + " (" + hex.data() + ", in line " +
-                      std::to_string(line) + ")",
-                  where,
-                  "if the text is Latin-1, say, make UTF-8 of it: iconv -f LATIN1 -t UTF-8 FILE > NEW");
+      throw Error(
+          ErrorKind::failed,
+          "not UTF-8: byte " + std::to_string(at) + " (" + hex.data() + ", in line " +
+              std::to_string(line) + ")",
+          where,
+          "if the text is Latin-1, say, make UTF-8 of it: iconv -f LATIN1 -t UTF-8 FILE > NEW");
     }
     at += static_cast<size_t>(size);
   }
@@ -138,8 +146,9 @@ std::string read_text_file(const Path& file, int64_t max_bytes) {
 
 bool is_json_lines(const Path& file) {
   if (has_suffix(file.native(), ".json"))
-    throw Error(ErrorKind::unsupported, "a .json file is no text and has no row a line", file.string(),
-                "make lines of it: jq -c '.[]' FILE > NEW.jsonl; or rename it, if it has a row a line");
+    throw Error(
+        ErrorKind::unsupported, "a .json file is no text and has no row a line", file.string(),
+        "make lines of it: jq -c '.[]' FILE > NEW.jsonl; or rename it, if it has a row a line");
   return has_suffix(file.native(), ".jsonl") || has_suffix(file.native(), ".ndjson");
 }
 

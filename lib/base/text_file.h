@@ -1,5 +1,5 @@
-// The one reader of texts that people give: to measure on, to calibrate with, tasks, prompts. What is no
-// UTF-8 text is refused by name instead of being measured as if it were one.
+// The one reader of texts that people give: to measure on, to calibrate with, tasks, prompts. What
+// is no UTF-8 text is refused by name instead of being measured as if it were one.
 #pragma once
 
 #include <string>
@@ -9,17 +9,18 @@
 
 namespace qwb {
 
-// The text of a file as it is (line ends too), without a UTF-8 byte order mark. Throws not_found and `failed`
-// as read_text() does, and as check_text().
+// The text of a file as it is (line ends too), without a UTF-8 byte order mark. Throws not_found
+// and `failed` as read_text() does, and as check_text().
 std::string read_text_file(const Path& file, int64_t max_bytes = int64_t{1} << 34);
 
-// The same for bytes that have been read already, from standard input say. Throws unsupported for UTF-16 and
-// UTF-32 (by their mark, or the zeros between Latin letters), archives, models and pictures (by their first
-// bytes) and Git LFS pointers; `failed` for bytes that are no UTF-8, with the place of the first.
+// The same for bytes that have been read already, from standard input say. Throws unsupported for
+// UTF-16 and UTF-32 (by their mark, or the zeros between Latin letters), archives, models and
+// pictures (by their first bytes) and Git LFS pointers; `failed` for bytes that are no UTF-8, with
+// the place of the first.
 std::string checked_text(std::string bytes, const std::string& where);
 
-// True if the file holds a JSON value a line: .jsonl or .ndjson. Throws unsupported for .json, which is
-// neither that nor a text.
+// True if the file holds a JSON value a line: .jsonl or .ndjson. Throws unsupported for .json,
+// which is neither that nor a text.
 bool is_json_lines(const Path& file);
 
 }  // namespace qwb

@@ -23,7 +23,8 @@ bool is_list(const std::string& name) {
 bool is_inner_name(const std::string& name) {
   const Path path(name);
   return !name.empty() && !path.is_absolute() && path.lexically_normal() == path &&
-         std::none_of(path.begin(), path.end(), [](const Path& part) { return part == ".." || part == "."; });
+         std::none_of(path.begin(), path.end(),
+                      [](const Path& part) { return part == ".." || part == "."; });
 }
 
 // Those of folders within too, as "folder/name".
@@ -71,8 +72,10 @@ std::map<std::string, std::string> read_written_files(const Path& list) {
   std::istringstream lines(read_text(list, 1 << 26));
   std::map<std::string, std::string> files;
   for (std::string line; std::getline(lines, line);) {
-    if (line.size() < kHash + 3 || line.substr(kHash, 2) != "  " || !is_inner_name(line.substr(kHash + 2)))
-      throw Error(ErrorKind::failed, "'" + line.substr(0, 80) + "' is not a checksum line", list.string());
+    if (line.size() < kHash + 3 || line.substr(kHash, 2) != "  " ||
+        !is_inner_name(line.substr(kHash + 2)))
+      throw Error(ErrorKind::failed, "'" + line.substr(0, 80) + "' is not a checksum line",
+                  list.string());
     files.emplace(line.substr(kHash + 2), line.substr(0, kHash));
   }
   if (files.empty()) throw Error(ErrorKind::failed, "is empty", list.string());
@@ -90,10 +93,12 @@ std::string own_folder_problem(const Path& folder) {
     for (const auto& entry : fs::recursive_directory_iterator(folder)) {
       const std::string name = entry.path().lexically_relative(folder).generic_string();
       const bool holds = entry.is_directory() && !entry.is_symlink() &&
-                         std::any_of(files.begin(), files.end(),
-                                     [&](const auto& file) { return file.first.starts_with(name + "/"); });
+                         std::any_of(files.begin(), files.end(), [&](const auto& file) {
+                           return file.first.starts_with(name + "/");
+                         });
       if (holds) continue;
-      if (!entry.is_regular_file() || entry.is_symlink() || !(is_list(name) || files.contains(name)))
+      if (!entry.is_regular_file() || entry.is_symlink() ||
+          !(is_list(name) || files.contains(name)))
         return name + " in it is not of qwb's making";
     }
     return changed_file(folder, files);

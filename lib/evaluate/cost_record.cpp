@@ -16,8 +16,9 @@ Json spread_json(const Spread& spread) {
 }
 
 Json test_json(const SpeedRun& run) {
-  Json json = {{"name", run.test.name()},     {"n_prompt", run.test.n_prompt}, {"n_gen", run.test.n_gen},
-               {"n_depth", run.test.n_depth}, {"test_time", run.time},         {"kv_bytes", run.kv_bytes},
+  Json json = {{"name", run.test.name()},     {"n_prompt", run.test.n_prompt},
+               {"n_gen", run.test.n_gen},     {"n_depth", run.test.n_depth},
+               {"test_time", run.time},       {"kv_bytes", run.kv_bytes},
                {"samples_ns", run.samples_ns}};
   json["cpu_share"] = Json::array();
   for (const CpuShares& shares : run.shares) json["cpu_share"].push_back(number_json(shares.own));
@@ -31,7 +32,8 @@ Json test_json(const SpeedRun& run) {
 // The first cell of a kind.
 Json summary_json(const SpeedRun* run, const char* count_name, const Spread& spread) {
   if (run == nullptr) return nullptr;
-  Json json = {{count_name, run->test.tokens()}, {"depth", run->test.n_depth}, {"noisy", run->noisy}};
+  Json json = {
+      {count_name, run->test.tokens()}, {"depth", run->test.n_depth}, {"noisy", run->noisy}};
   json.update(spread_json(spread));
   return json;
 }
@@ -45,26 +47,27 @@ Json speed_json(const SpeedCost& cost) {
   for (const SpeedRun& run : r.runs) tests.push_back(test_json(run));
   const bool first_is_prefill =
       prefill != nullptr && prefill == &r.runs.front() && prefill->test.n_depth == 0;
-  return {{"load_seconds", number_json(cost.load_seconds)},
-          {"load_to_first_token_seconds",
-           first_is_prefill ? number_json(cost.load_seconds + r.first_pass_seconds) : Json(nullptr)},
-          {"threads", r.threads},
-          {"isa", text_json(cost.isa)},
-          {"cpu", text_json(cost.cpu)},
-          {"version", text_json(cost.version)},
-          {"repetitions", r.repetitions},
-          {"in_turns", r.models},
-          {"load_average", Json::array({number_json(r.load_before), number_json(r.load_after)})},
-          {"test_time", r.runs.empty() ? Json(nullptr) : Json(r.runs.front().time)},
-          {"model",
-           {{"architecture", text_json(cost.architecture)},
-            {"parameters", cost.parameters},
-            {"bytes", cost.bytes}}},
-          {"prefill", summary_json(prefill, "tokens", prefill ? prefill->rate() : Spread{})},
-          {"decode", summary_json(decode, "tokens", decode ? decode->rate() : Spread{})},
-          {"first_token_seconds",
-           summary_json(prefill, "prompt", prefill ? spread_of(prefill->seconds()) : Spread{})},
-          {"tests", tests}};
+  return {
+      {"load_seconds", number_json(cost.load_seconds)},
+      {"load_to_first_token_seconds",
+       first_is_prefill ? number_json(cost.load_seconds + r.first_pass_seconds) : Json(nullptr)},
+      {"threads", r.threads},
+      {"isa", text_json(cost.isa)},
+      {"cpu", text_json(cost.cpu)},
+      {"version", text_json(cost.version)},
+      {"repetitions", r.repetitions},
+      {"in_turns", r.models},
+      {"load_average", Json::array({number_json(r.load_before), number_json(r.load_after)})},
+      {"test_time", r.runs.empty() ? Json(nullptr) : Json(r.runs.front().time)},
+      {"model",
+       {{"architecture", text_json(cost.architecture)},
+        {"parameters", cost.parameters},
+        {"bytes", cost.bytes}}},
+      {"prefill", summary_json(prefill, "tokens", prefill ? prefill->rate() : Spread{})},
+      {"decode", summary_json(decode, "tokens", decode ? decode->rate() : Spread{})},
+      {"first_token_seconds",
+       summary_json(prefill, "prompt", prefill ? spread_of(prefill->seconds()) : Spread{})},
+      {"tests", tests}};
 }
 
 Json memory_json(const MemoryCost& cost) {
@@ -112,7 +115,8 @@ Json figure_json(const std::optional<EnergyFigure>& figure, const IdleBaseline& 
                {"celsius_begin", number_json(f.celsius_begin)},
                {"celsius_end", number_json(f.celsius_end)},
                {"power_limit_watts", number_json(f.power_limit_watts)}};
-  if (f.integrated_joules && f.joules > 0) json["power_ratio"] = number_json(*f.integrated_joules / f.joules);
+  if (f.integrated_joules && f.joules > 0)
+    json["power_ratio"] = number_json(*f.integrated_joules / f.joules);
   return json;
 }
 
@@ -136,7 +140,8 @@ Json window_json(const EnergyWindow& window, const IdleBaseline& idle) {
     json["rounds"]["count"] = window.round_joules.size();
   }
   json["parts"] = Json::array();
-  for (const EnergyFigure& part : window.report.parts) json["parts"].push_back(figure_json(part, idle));
+  for (const EnergyFigure& part : window.report.parts)
+    json["parts"].push_back(figure_json(part, idle));
   return json;
 }
 
@@ -144,7 +149,8 @@ Json window_json(const EnergyWindow& window, const IdleBaseline& idle) {
 Json unit_json(const Json& windows, const std::string& work, bool request) {
   for (const Json& window : windows) {
     if (window["work"] != work || !window["joules"].is_number()) continue;
-    const double size = request ? window["n_prompt"].get<double>() + window["n_gen"].get<double>() : 1;
+    const double size =
+        request ? window["n_prompt"].get<double>() + window["n_gen"].get<double>() : 1;
     const double units = window["tokens"].get<double>() / size;
     Json json = {{"gross", per_unit(window, "joules", units)},
                  {"net", per_unit(window, "net_joules", units)}};
@@ -180,7 +186,8 @@ Json energy_json(const EnergyCost& cost) {
   std::vector<std::string> reasons;
   const auto add_reasons = [&](const EnergyReport& report) {
     for (const std::string& reason : report.reasons) {
-      if (std::find(reasons.begin(), reasons.end(), reason) == reasons.end()) reasons.push_back(reason);
+      if (std::find(reasons.begin(), reasons.end(), reason) == reasons.end())
+        reasons.push_back(reason);
     }
   };
   for (const EnergyWindow& window : cost.windows) {

@@ -25,7 +25,8 @@ int64_t tile_rows(int64_t vocab) {
   return std::clamp<int64_t>(kTileFloats / vocab, 16, 512);
 }
 
-void check_same(const Model& base, const TokenPlan& base_plan, const Model& other, const TokenPlan& plan) {
+void check_same(const Model& base, const TokenPlan& base_plan, const Model& other,
+                const TokenPlan& plan) {
   if (base.config().vocab != other.config().vocab) {
     throw Error(ErrorKind::usage,
                 fmt::format("the baseline has a vocabulary of {} tokens and the artifact one of {}",
@@ -33,7 +34,8 @@ void check_same(const Model& base, const TokenPlan& base_plan, const Model& othe
                 {}, "choose the model it was made from by --baseline");
   }
   if (base_plan.hash() != plan.hash()) {
-    throw Error(ErrorKind::usage, "the tokenizers of baseline and artifact split the text differently", {},
+    throw Error(ErrorKind::usage,
+                "the tokenizers of baseline and artifact split the text differently", {},
                 "choose the model it was made from by --baseline");
   }
 }
@@ -59,7 +61,8 @@ class Comparison {
         other_logits_(checked_mul(rows_, base.config().vocab, "logits")) {}
 
   int64_t bytes() const {
-    const auto tiles = (base_logits_.size() + other_logits_.size()) * static_cast<int64_t>(sizeof(float));
+    const auto tiles =
+        (base_logits_.size() + other_logits_.size()) * static_cast<int64_t>(sizeof(float));
     return base_scorer_.kv_bytes() + other_scorer_.kv_bytes() + base_scorer_.hidden_bytes() +
            other_scorer_.hidden_bytes() + tiles;
   }
@@ -73,11 +76,12 @@ class Comparison {
     for (int64_t row = 0; row < count; row += rows_) {
       const int64_t rows = std::min(rows_, count - row);
       base_.logits(base_scorer_.hidden() + row * base_.config().hidden, rows, base_logits_.data());
-      other_.logits(other_scorer_.hidden() + row * other_.config().hidden, rows, other_logits_.data());
+      other_.logits(other_scorer_.hidden() + row * other_.config().hidden, rows,
+                    other_logits_.data());
       bool finite = true;
-      const auto part =
-          divergence_of_rows(base_logits_.data(), other_logits_.data(), base_.config().vocab,
-                             targets.subspan(static_cast<size_t>(row), static_cast<size_t>(rows)), finite);
+      const auto part = divergence_of_rows(
+          base_logits_.data(), other_logits_.data(), base_.config().vocab,
+          targets.subspan(static_cast<size_t>(row), static_cast<size_t>(rows)), finite);
       if (!finite)
         throw Error(ErrorKind::failed, fmt::format("NaN or Inf in the logits of window {}", index));
       tokens.insert(tokens.end(), part.begin(), part.end());
@@ -140,13 +144,15 @@ Estimate mean_over_tokens(const TokenPlan& plan, std::span<const TokenDivergence
 
 }  // namespace
 
-std::vector<TokenDivergence> divergence_of_rows(const float* base, const float* other, int64_t vocab,
-                                                std::span<const int32_t> targets, bool& finite) {
+std::vector<TokenDivergence> divergence_of_rows(const float* base, const float* other,
+                                                int64_t vocab, std::span<const int32_t> targets,
+                                                bool& finite) {
   std::vector<TokenDivergence> tokens(targets.size());
   std::atomic<bool> good{true};
   parallel_for(static_cast<int64_t>(targets.size()), [&](int64_t row) {
     const auto i = static_cast<size_t>(row);
-    const RowDivergence d = row_divergence(base + row * vocab, other + row * vocab, vocab, targets[i]);
+    const RowDivergence d =
+        row_divergence(base + row * vocab, other + row * vocab, vocab, targets[i]);
     if (!d.finite) good = false;
     tokens[i] = {d.kl, d.base_loss, d.other_loss, d.base_top == d.other_top};
   });
@@ -154,7 +160,8 @@ std::vector<TokenDivergence> divergence_of_rows(const float* base, const float* 
   return tokens;
 }
 
-DivergenceResult summarize_divergence(const TokenPlan& plan, std::span<const TokenDivergence> tokens) {
+DivergenceResult summarize_divergence(const TokenPlan& plan,
+                                      std::span<const TokenDivergence> tokens) {
   if (static_cast<int64_t>(tokens.size()) != plan.scored())
     throw Error(ErrorKind::usage, "not the tokens of this plan");
   DivergenceResult r;
@@ -166,11 +173,12 @@ DivergenceResult summarize_divergence(const TokenPlan& plan, std::span<const Tok
   r.text_hash = plan.text_hash;
   r.token_hash = plan.token_hash;
   r.mean_kl = mean_over_tokens(plan, tokens, [](const TokenDivergence& t) { return t.kl; });
-  r.same_top =
-      mean_over_tokens(plan, tokens, [](const TokenDivergence& t) { return t.same_top ? 1.0 : 0.0; });
+  r.same_top = mean_over_tokens(plan, tokens,
+                                [](const TokenDivergence& t) { return t.same_top ? 1.0 : 0.0; });
   r.mean_probability = mean_over_tokens(plan, tokens, probability_change);
-  r.rms_probability = sqrt_of(mean_over_tokens(
-      plan, tokens, [](const TokenDivergence& t) { return probability_change(t) * probability_change(t); }));
+  r.rms_probability = sqrt_of(mean_over_tokens(plan, tokens, [](const TokenDivergence& t) {
+    return probability_change(t) * probability_change(t);
+  }));
   std::vector<double> kl, change;
   for (const TokenDivergence& t : tokens) {
     kl.push_back(t.kl);
@@ -184,8 +192,9 @@ DivergenceResult summarize_divergence(const TokenPlan& plan, std::span<const Tok
   return r;
 }
 
-DivergenceMeasurement measure_divergence(const Model& base, const TokenPlan& base_plan, const Model& other,
-                                         const TokenPlan& plan, Progress& progress, WorkJournal* journal) {
+DivergenceMeasurement measure_divergence(const Model& base, const TokenPlan& base_plan,
+                                         const Model& other, const TokenPlan& plan,
+                                         Progress& progress, WorkJournal* journal) {
   check_same(base, base_plan, other, plan);
   Comparison comparison(base, other, plan);
   LossSums base_sums(plan), other_sums(plan);
@@ -205,11 +214,13 @@ DivergenceMeasurement measure_divergence(const Model& base, const TokenPlan& bas
       tokens.push_back({numbers[n], numbers[n + 1], numbers[n + 2], numbers[n + 3] != 0});
       total += numbers[n];
     }
-    progress.advance(plan.windows[static_cast<size_t>(i)].size - 1,
-                     fmt::format("mean KL {:.5f} so far", total / static_cast<double>(tokens.size())));
+    progress.advance(
+        plan.windows[static_cast<size_t>(i)].size - 1,
+        fmt::format("mean KL {:.5f} so far", total / static_cast<double>(tokens.size())));
   }
   progress.end();
-  DivergenceMeasurement result{summarize_divergence(plan, tokens), base_sums.result(), other_sums.result()};
+  DivergenceMeasurement result{summarize_divergence(plan, tokens), base_sums.result(),
+                               other_sums.result()};
   result.divergence.ratio = perplexity_ratio(result.other, result.base);
   result.divergence.state_bytes += comparison.bytes();
   return result;

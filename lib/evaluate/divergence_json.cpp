@@ -11,7 +11,8 @@ constexpr std::array<const char*, std::size(kDivergenceQuantiles)> kQuantileName
 
 Json quantiles_json(const std::vector<double>& values) {
   Json json = Json::object();
-  for (size_t i = 0; i < kQuantileNames.size(); ++i) json[kQuantileNames[i]] = number_json(values.at(i));
+  for (size_t i = 0; i < kQuantileNames.size(); ++i)
+    json[kQuantileNames[i]] = number_json(values.at(i));
   return json;
 }
 

@@ -59,7 +59,8 @@ void add_figure(EnergyFigure& sum, const EnergyFigure& figure) {
   if (sum.quality != "estimated") sum.quality = figure.quality;
 }
 
-std::optional<EnergyFigure> add_figures(const std::vector<EnergyReport>& reports, const EnergyFigure& like) {
+std::optional<EnergyFigure> add_figures(const std::vector<EnergyReport>& reports,
+                                        const EnergyFigure& like) {
   EnergyFigure sum;
   for (const EnergyReport& report : reports) {
     const EnergyFigure* figure = find_figure(report, like);
@@ -116,13 +117,15 @@ std::optional<EnergyFigure> total_energy(const std::vector<EnergyWindow>& window
     if (!window.report.total) return std::nullopt;
     const EnergyFigure& figure = *window.report.total;
     add_figure(total, figure);
-    if (figure.quality != "estimated" || windows.size() == 1) collect(total.remark, figure.remark, "; ");
+    if (figure.quality != "estimated" || windows.size() == 1)
+      collect(total.remark, figure.remark, "; ");
   }
   if (windows.empty()) return std::nullopt;
   return total;
 }
 
-std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& plan, Progress& progress) {
+std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& plan,
+                                         Progress& progress) {
   if (!meter.measures() || plan.idle_seconds <= 0) return std::nullopt;
   const double seconds = std::max(plan.idle_seconds, meter.seconds_for_steps(plan.steps));
   const auto tenths = static_cast<int64_t>(std::ceil(seconds * 10));
@@ -130,7 +133,8 @@ std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& p
   meter.start();
   for (int64_t i = 0; i < tenths; ++i) {
     check_interrupt();
-    std::this_thread::sleep_for(std::chrono::duration<double>(seconds / static_cast<double>(tenths)));
+    std::this_thread::sleep_for(
+        std::chrono::duration<double>(seconds / static_cast<double>(tenths)));
     progress.advance(1, "");
   }
   EnergyReport report = meter.stop();
@@ -148,7 +152,8 @@ double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline&
     const double end = std::min(meter.now() + look, latest);
     while (meter.now() < end) {
       check_interrupt();
-      std::this_thread::sleep_for(std::chrono::duration<double>(std::clamp(end - meter.now(), 0.001, 0.1)));
+      std::this_thread::sleep_for(
+          std::chrono::duration<double>(std::clamp(end - meter.now(), 0.001, 0.1)));
     }
     const EnergyReport report = meter.stop();
     const auto quiet = report.total ? idle.watts(*report.total) : std::nullopt;
@@ -193,12 +198,14 @@ std::vector<Work> works_of(const Model& model, const SpeedGrid& grid) {
   return works;
 }
 
-// Passes until the window is long enough; one if nothing is measured but the estimate's own seconds.
+// Passes until the window is long enough; one if nothing is measured but the estimate's own
+// seconds.
 void run_round(Work& work, EnergyMeter& meter, const EnergyPlan& plan) {
   SpeedRunner runner(*work.model, work.window.test);
   runner.pass();  // warm-up: the weights of another model were read since the last round
   const double enough =
-      meter.measures() ? std::max(plan.seconds / plan.rounds, meter.seconds_for_steps(plan.steps)) : 0;
+      meter.measures() ? std::max(plan.seconds / plan.rounds, meter.seconds_for_steps(plan.steps))
+                       : 0;
   int64_t passes = 0;
   meter.start();
   const double begin = meter.now();
@@ -215,7 +222,8 @@ void run_round(Work& work, EnergyMeter& meter, const EnergyPlan& plan) {
                                        static_cast<double>(passes * work.window.test.tokens()));
 }
 
-// Rounds that differ by more than the plan allows: the machine did something else, or is warming up.
+// Rounds that differ by more than the plan allows: the machine did something else, or is warming
+// up.
 bool unsteady(const std::vector<std::vector<Work>>& works, const EnergyPlan& plan) {
   for (const auto& of_model : works) {
     for (const Work& work : of_model) {
@@ -229,14 +237,17 @@ bool unsteady(const std::vector<std::vector<Work>>& works, const EnergyPlan& pla
 
 void check_plan(const EnergyPlan& plan) {
   const auto sane = [](double seconds) { return seconds >= 0 && seconds <= 86400; };
-  if (plan.rounds < 1 || !sane(plan.seconds) || !sane(plan.idle_seconds) || !sane(plan.cooldown_seconds))
-    throw Error(ErrorKind::usage, "energy is measured for 0 to 86400 seconds in at least one round");
+  if (plan.rounds < 1 || !sane(plan.seconds) || !sane(plan.idle_seconds) ||
+      !sane(plan.cooldown_seconds))
+    throw Error(ErrorKind::usage,
+                "energy is measured for 0 to 86400 seconds in at least one round");
 }
 
 }  // namespace
 
-std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& models, const SpeedGrid& grid,
-                                           EnergyMeter& meter, const EnergyPlan& plan, Progress& progress) {
+std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& models,
+                                           const SpeedGrid& grid, EnergyMeter& meter,
+                                           const EnergyPlan& plan, Progress& progress) {
   check_plan(plan);
   std::vector<std::vector<Work>> works;
   int64_t cells = 0;
@@ -248,20 +259,23 @@ std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& mode
   std::vector<double> rested(works.size());
   idle.before = measure_idle(meter, plan, progress);
   progress.begin("energy", cells * plan.rounds);
-  // What is unsteady is measured longer, all of it, so that every model has the same share of the time.
+  // What is unsteady is measured longer, all of it, so that every model has the same share of the
+  // time.
   const int most = meter.measures() ? plan.rounds * std::max(1, plan.patience) : plan.rounds;
   for (int round = 0; round < plan.rounds || (round < most && unsteady(works, plan)); ++round) {
-    if (round >= plan.rounds) progress.note(fmt::format("energy: the rounds differ; round {}", round + 1));
+    if (round >= plan.rounds)
+      progress.note(fmt::format("energy: the rounds differ; round {}", round + 1));
     for (size_t model = 0; model < works.size(); ++model) {
       if (works.size() > 1 && round + model > 0) {
         if (plan.cooldown_seconds > 0)
-          progress.advance(0, fmt::format("round {}, model {}: cooling down", round + 1, model + 1));
+          progress.advance(0,
+                           fmt::format("round {}, model {}: cooling down", round + 1, model + 1));
         rested[model] += cool_down(meter, plan, idle);
       }
       for (Work& work : works[model]) {
         run_round(work, meter, plan);
-        progress.advance(
-            1, fmt::format("round {}, model {}: {}", round + 1, model + 1, work.window.test.name()));
+        progress.advance(1, fmt::format("round {}, model {}: {}", round + 1, model + 1,
+                                        work.window.test.name()));
       }
     }
   }

@@ -1,6 +1,7 @@
-// What the cells of a speed grid cost in joules: every cell runs for a set time, in several rounds; with
-// several models the rounds alternate (A B A B), so that a machine that warms up, or does other work for a
-// while, is not charged to one of them. Idle power before and after, with all models loaded.
+// What the cells of a speed grid cost in joules: every cell runs for a set time, in several rounds;
+// with several models the rounds alternate (A B A B), so that a machine that warms up, or does
+// other work for a while, is not charged to one of them. Idle power before and after, with all
+// models loaded.
 #pragma once
 
 #include <optional>
@@ -18,17 +19,17 @@ struct EnergyPlan {
   int rounds = 3;
   int steps = 50;            // of every counter in a window, at least: a step more or less is 2 %
   double idle_seconds = 10;  // before and after; 0: none
-  // Where the joules per token of the rounds deviate by more than this share, up to `patience` times as many
-  // rounds are made.
+  // Where the joules per token of the rounds deviate by more than this share, up to `patience`
+  // times as many rounds are made.
   double deviation = 0.03;
   int patience = 2;
-  // Rest before another model's work: until the power is again at most kIdleAgain times the idle power, and
-  // no longer than this. Without idle power: this long. 0: none.
+  // Rest before another model's work: until the power is again at most kIdleAgain times the idle
+  // power, and no longer than this. Without idle power: this long. 0: none.
   double cooldown_seconds = 0;
 };
 
-// Of idle power: two idle windows of a quiet machine differ by less, and a processor that comes from minutes
-// of work leaks more.
+// Of idle power: two idle windows of a quiet machine differ by less, and a processor that comes
+// from minutes of work leaks more.
 inline constexpr double kIdleAgain = 1.05;
 
 // Energy of one piece of work, over all its rounds.
@@ -44,8 +45,8 @@ struct EnergyWindow {
 struct IdleBaseline {
   std::optional<EnergyReport> before, after;
 
-  // Idle power of what this figure measures: the mean of before and after, or the one there is. Nothing for
-  // an estimate.
+  // Idle power of what this figure measures: the mean of before and after, or the one there is.
+  // Nothing for an estimate.
   std::optional<double> watts(const EnergyFigure& figure) const;
   // gross - idle watts x seconds. Nothing without a baseline, or if that is not above zero.
   std::optional<double> net_joules(const EnergyFigure& figure) const;
@@ -57,24 +58,27 @@ struct ArtifactEnergy {
   double rested_seconds = 0;  // before this model's turns, all rounds together
 };
 
-// Idles for the plan's seconds and tells what that took; nothing if nothing measures or the plan wants none.
-std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& plan, Progress& progress);
+// Idles for the plan's seconds and tells what that took; nothing if nothing measures or the plan
+// wants none.
+std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& plan,
+                                         Progress& progress);
 
-// Rests as the plan says, `idle` being what was measured before any work; tells the seconds. None where
-// nothing measures.
+// Rests as the plan says, `idle` being what was measured before any work; tells the seconds. None
+// where nothing measures.
 double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline& idle);
 
-// Reports of the same work one after the other, as one: joules and seconds add up. What one of them lacks,
-// the sum lacks.
+// Reports of the same work one after the other, as one: joules and seconds add up. What one of them
+// lacks, the sum lacks.
 EnergyReport add_reports(const std::vector<EnergyReport>& reports);
 
-// One result for each model: its cells of the grid, and after them a request of the grid's first prompt and
-// generation where it has both. Throws usage for a plan that makes no sense.
-std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& models, const SpeedGrid& grid,
-                                           EnergyMeter& meter, const EnergyPlan& plan, Progress& progress);
+// One result for each model: its cells of the grid, and after them a request of the grid's first
+// prompt and generation where it has both. Throws usage for a plan that makes no sense.
+std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& models,
+                                           const SpeedGrid& grid, EnergyMeter& meter,
+                                           const EnergyPlan& plan, Progress& progress);
 
-// The total over windows: joules and seconds add up; its method, device, domain, quality and remark are those
-// of the windows, "estimated" if any of them is. Nothing if a window has no figure.
+// The total over windows: joules and seconds add up; its method, device, domain, quality and remark
+// are those of the windows, "estimated" if any of them is. Nothing if a window has no figure.
 std::optional<EnergyFigure> total_energy(const std::vector<EnergyWindow>& windows);
 
 }  // namespace qwb

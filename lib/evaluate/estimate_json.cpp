@@ -31,13 +31,15 @@ double number_from_json(const Json& json) {
 }
 
 Estimate estimate_from_json(const Json& json, const std::string& where) {
-  if (!json.is_object() || !json.contains("value")) throw Error(ErrorKind::failed, "not an estimate", where);
+  if (!json.is_object() || !json.contains("value"))
+    throw Error(ErrorKind::failed, "not an estimate", where);
   Estimate estimate;
   estimate.value = number_from_json(json.at("value"));
   if (json_has(json, "stderr")) estimate.standard_error = json_number(json, "stderr", where);
-  if (json_has(json, "interval") && json.at("interval").is_array() && json.at("interval").size() == 2) {
-    estimate.interval =
-        Interval{number_from_json(json.at("interval").at(0)), number_from_json(json.at("interval").at(1))};
+  if (json_has(json, "interval") && json.at("interval").is_array() &&
+      json.at("interval").size() == 2) {
+    estimate.interval = Interval{number_from_json(json.at("interval").at(0)),
+                                 number_from_json(json.at("interval").at(1))};
   }
   return estimate;
 }

@@ -1,5 +1,6 @@
-// Estimates in JSON: {"value", "stderr", "interval": [low, high]}, null where there is none. Numbers survive
-// writing and reading bit for bit; NaN and infinities, which JSON has not, become null.
+// Estimates in JSON: {"value", "stderr", "interval": [low, high]}, null where there is none.
+// Numbers survive writing and reading bit for bit; NaN and infinities, which JSON has not, become
+// null.
 #pragma once
 
 #include <optional>

@@ -1,5 +1,5 @@
-// Where evaluations keep what they have finished: results by what decides them, and the windows or items of
-// work under way. Implemented by the tools (a cache on disk); a null keeper keeps nothing.
+// Where evaluations keep what they have finished: results by what decides them, and the windows or
+// items of work under way. Implemented by the tools (a cache on disk); a null keeper keeps nothing.
 #pragma once
 
 #include <memory>

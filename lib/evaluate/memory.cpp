@@ -18,8 +18,10 @@ int64_t kilobytes(const std::string& text, const std::string& key, const std::st
       line == std::string::npos ? line : text.find_first_of("0123456789\n", line + key.size() + 2);
   int64_t value = 0;
   if (digits != std::string::npos) {
-    const auto [end, error] = std::from_chars(text.data() + digits, text.data() + text.size(), value);
-    if (error == std::errc() && text.compare(static_cast<size_t>(end - text.data()), 3, " kB") == 0) {
+    const auto [end, error] =
+        std::from_chars(text.data() + digits, text.data() + text.size(), value);
+    if (error == std::errc() &&
+        text.compare(static_cast<size_t>(end - text.data()), 3, " kB") == 0) {
       return checked_mul(value, 1024, where);
     }
   }
@@ -31,8 +33,8 @@ int64_t kilobytes(const std::string& text, const std::string& key, const std::st
 MemoryUse memory_use(const Path& status) {
   const std::string text = "\n" + read_text(status);
   const std::string where = status.string();
-  return {kilobytes(text, "VmHWM", where), kilobytes(text, "VmRSS", where), kilobytes(text, "RssAnon", where),
-          kilobytes(text, "RssFile", where)};
+  return {kilobytes(text, "VmHWM", where), kilobytes(text, "VmRSS", where),
+          kilobytes(text, "RssAnon", where), kilobytes(text, "RssFile", where)};
 }
 
 bool reset_memory_peak(const Path& clear_refs) {

@@ -21,10 +21,12 @@ void LossSums::add(int64_t index, double sum) {
   Unit& unit = units_[static_cast<size_t>(window.unit)];
   unit.sum += window.scale * sum;
   sum_ += window.scale * sum;
-  // A document counts when its last window is done; windows in between share by tokens, near enough to show.
-  weight_ += plan_.words > 0 ? static_cast<double>(plan_.words) * static_cast<double>(window.scored()) /
-                                   static_cast<double>(plan_.scored())
-                             : window.weight;
+  // A document counts when its last window is done; windows in between share by tokens, near enough
+  // to show.
+  weight_ += plan_.words > 0
+                 ? static_cast<double>(plan_.words) * static_cast<double>(window.scored()) /
+                       static_cast<double>(plan_.scored())
+                 : window.weight;
 }
 
 double LossSums::so_far() const {
@@ -60,7 +62,8 @@ PerplexityResult measure_perplexity(const Model& model, const TokenPlan& plan, P
                      fmt::format("{:.4f} so far", sums.so_far()));
   };
   int64_t next = 0;
-  for (; journal != nullptr && next < std::min<int64_t>(windows, std::ssize(journal->finished())); ++next) {
+  for (; journal != nullptr && next < std::min<int64_t>(windows, std::ssize(journal->finished()));
+       ++next) {
     sums.add(next, journal->finished()[static_cast<size_t>(next)].at(0));
     advance(next);
   }
@@ -83,10 +86,11 @@ PerplexityRatio perplexity_ratio(const PerplexityResult& result, const Perplexit
   if (result.protocol != baseline.protocol || result.context != baseline.context ||
       result.stride != baseline.stride || result.token_hash != baseline.token_hash ||
       result.units.size() != baseline.units.size()) {
-    throw Error(ErrorKind::usage,
-                fmt::format("{} at {} and {} at {} were not measured on the same tokens in the same way",
-                            result.protocol, result.context, baseline.protocol, baseline.context),
-                {}, "the two models must have the same tokenizer");
+    throw Error(
+        ErrorKind::usage,
+        fmt::format("{} at {} and {} at {} were not measured on the same tokens in the same way",
+                    result.protocol, result.context, baseline.protocol, baseline.context),
+        {}, "the two models must have the same tokenizer");
   }
   PerplexityRatio ratio;
   ratio.log = estimate_mean(differences(result.units, baseline.units));

@@ -1,8 +1,8 @@
-// Perplexity of a model under a plan (protocols.h): exp(sum of losses / what they count), losses in nats,
-// sums in f64. For most protocols a token counts one; protocols.md has the exceptions.
+// Perplexity of a model under a plan (protocols.h): exp(sum of losses / what they count), losses in
+// nats, sums in f64. For most protocols a token counts one; protocols.md has the exceptions.
 //
-// Errors: statistics.h over the windows (or documents). llama.cpp takes all tokens for independent and so
-// reports smaller errors.
+// Errors: statistics.h over the windows (or documents). llama.cpp takes all tokens for independent
+// and so reports smaller errors.
 #pragma once
 
 #include <cstdint>
@@ -57,14 +57,14 @@ class LossSums {
   double weight_ = 0;
 };
 
-// Throws `failed` (NaN; see WindowScorer). Progress counts tokens and shows the estimate so far. Windows in
-// the journal (a number each: the summed losses) are not measured again; null: none.
+// Throws `failed` (NaN; see WindowScorer). Progress counts tokens and shows the estimate so far.
+// Windows in the journal (a number each: the summed losses) are not measured again; null: none.
 PerplexityResult measure_perplexity(const Model& model, const TokenPlan& plan, Progress& progress,
                                     WorkJournal* journal = nullptr);
 
-// Of two results under the same plan, paired over the units: the errors are far smaller than those of the two
-// values, because both models find the same windows hard. log: the mean difference of losses; ratio: exp of
-// it. Throws usage unless protocol, context, windows and tokens are the same.
+// Of two results under the same plan, paired over the units: the errors are far smaller than those
+// of the two values, because both models find the same windows hard. log: the mean difference of
+// losses; ratio: exp of it. Throws usage unless protocol, context, windows and tokens are the same.
 struct PerplexityRatio {
   Estimate log;
   Estimate ratio;

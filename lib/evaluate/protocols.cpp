@@ -16,13 +16,14 @@ constexpr int64_t kShortest = 4;
 
 void check_context(int64_t context, const ModelConfig& config) {
   if (context >= kShortest && context <= config.max_positions) return;
-  throw Error(ErrorKind::usage, fmt::format("a context of {} tokens: this model takes {} to {}", context,
-                                            kShortest, config.max_positions));
+  throw Error(ErrorKind::usage, fmt::format("a context of {} tokens: this model takes {} to {}",
+                                            context, kShortest, config.max_positions));
 }
 
 // The context asked for, or the default as far as the model takes it.
 int64_t chosen_context(const ProtocolOptions& options, const ModelConfig& config, int64_t normal) {
-  const int64_t context = options.context > 0 ? options.context : std::min(normal, config.max_positions);
+  const int64_t context =
+      options.context > 0 ? options.context : std::min(normal, config.max_positions);
   check_context(context, config);
   return context;
 }
@@ -52,8 +53,8 @@ void add_unit(TokenPlan& plan, TokenWindow window) {
 }
 
 // Disjoint windows from the start, the tail dropped.
-TokenPlan disjoint(const ProtocolOptions& options, const Tokenizer& tokenizer, std::string_view text,
-                   int64_t context, int64_t first, int64_t least) {
+TokenPlan disjoint(const ProtocolOptions& options, const Tokenizer& tokenizer,
+                   std::string_view text, int64_t context, int64_t first, int64_t least) {
   refuse_stride(options);
   TokenPlan plan;
   plan.context = context;
@@ -68,8 +69,8 @@ TokenPlan disjoint(const ProtocolOptions& options, const Tokenizer& tokenizer, s
   return plan;
 }
 
-TokenPlan plan_windows(const ProtocolOptions& o, const ModelConfig& config, const Tokenizer& tokenizer,
-                       const EvaluationText& text) {
+TokenPlan plan_windows(const ProtocolOptions& o, const ModelConfig& config,
+                       const Tokenizer& tokenizer, const EvaluationText& text) {
   return disjoint(o, tokenizer, text.whole, chosen_context(o, config, 2048), 1, 1);
 }
 
@@ -85,8 +86,8 @@ TokenPlan plan_gptq(const ProtocolOptions& o, const ModelConfig& config, const T
 }
 
 // Logits of positions context/2 .. context - 2 predict the tokens after them.
-TokenPlan plan_llama_cpp(const ProtocolOptions& o, const ModelConfig& config, const Tokenizer& tokenizer,
-                         const EvaluationText& text) {
+TokenPlan plan_llama_cpp(const ProtocolOptions& o, const ModelConfig& config,
+                         const Tokenizer& tokenizer, const EvaluationText& text) {
   const int64_t context = chosen_context(o, config, 512);
   TokenPlan plan = disjoint(o, tokenizer, text.raw, context, context / 2 + 1, 2);
   const std::vector<int32_t> prefix = tokenizer.special_prefix();
@@ -96,22 +97,23 @@ TokenPlan plan_llama_cpp(const ProtocolOptions& o, const ModelConfig& config, co
   return plan;
 }
 
-TokenPlan plan_hf_stride(const ProtocolOptions& o, const ModelConfig& config, const Tokenizer& tokenizer,
-                         const EvaluationText& text) {
+TokenPlan plan_hf_stride(const ProtocolOptions& o, const ModelConfig& config,
+                         const Tokenizer& tokenizer, const EvaluationText& text) {
   TokenPlan plan;
   plan.context = chosen_context(o, config, 1024);
   plan.stride = o.stride > 0 ? o.stride : plan.context / 2;
   if (plan.stride > plan.context)
-    throw Error(ErrorKind::usage, fmt::format("a stride of {} leaves tokens between windows of {} unscored",
-                                              plan.stride, plan.context));
+    throw Error(ErrorKind::usage,
+                fmt::format("a stride of {} leaves tokens between windows of {} unscored",
+                            plan.stride, plan.context));
   plan.ids = tokenizer.encode(text.whole, true);
   const auto tokens = static_cast<int64_t>(plan.ids.size());
   if (tokens < 3) too_short(o, tokens, plan.context, 3);
   int64_t previous_end = 0;
   for (int64_t begin = 0; begin < tokens; begin += plan.stride) {
     const int64_t end = std::min(begin + plan.context, tokens), fresh = end - previous_end;
-    // The first token of a window has nothing before it. The page takes the mean over the scored tokens, and
-    // weighs it by the number of new ones minus one.
+    // The first token of a window has nothing before it. The page takes the mean over the scored
+    // tokens, and weighs it by the number of new ones minus one.
     const int64_t scored = std::min(fresh, end - begin - 1);
     if (scored > 0 && fresh > 1) {
       TokenWindow window{.begin = begin, .size = end - begin, .first = end - begin - scored};
@@ -125,10 +127,10 @@ TokenPlan plan_hf_stride(const ProtocolOptions& o, const ModelConfig& config, co
   return plan;
 }
 
-// The rolling windows of one document, lm_eval/utils.py: get_rolling_token_windows with context_len 1, then
-// make_disjoint_window. ids[begin] is the prefix token, the document's `tokens` tokens follow. The first
-// window predicts its `context` tokens from the prefix on; later ones have one token of context; the last one
-// ends with the document and has as much context as fits.
+// The rolling windows of one document, lm_eval/utils.py: get_rolling_token_windows with context_len
+// 1, then make_disjoint_window. ids[begin] is the prefix token, the document's `tokens` tokens
+// follow. The first window predicts its `context` tokens from the prefix on; later ones have one
+// token of context; the last one ends with the document and has as much context as fits.
 void add_rolling(TokenPlan& plan, int64_t begin, int64_t tokens, int64_t unit) {
   for (int64_t done = 0; done < tokens;) {
     const int64_t fresh = std::min(plan.context, tokens - done), end = done + fresh;
@@ -146,8 +148,8 @@ int32_t prefix_token(const Tokenizer& tokenizer) {
               "protocol lm-eval begins every document with one");
 }
 
-TokenPlan plan_lm_eval(const ProtocolOptions& o, const ModelConfig& config, const Tokenizer& tokenizer,
-                       const EvaluationText& text) {
+TokenPlan plan_lm_eval(const ProtocolOptions& o, const ModelConfig& config,
+                       const Tokenizer& tokenizer, const EvaluationText& text) {
   refuse_stride(o);
   TokenPlan plan;
   plan.context = chosen_context(o, config, config.max_positions);
@@ -158,7 +160,8 @@ TokenPlan plan_lm_eval(const ProtocolOptions& o, const ModelConfig& config, cons
     const EvaluationDocument& document = text.documents[static_cast<size_t>(d)];
     const auto begin = static_cast<int64_t>(plan.ids.size());
     // No second BOS for a text that spells one.
-    const std::vector<int32_t> ids = tokenizer.encode(document.text, !document.text.starts_with(prefix_text));
+    const std::vector<int32_t> ids =
+        tokenizer.encode(document.text, !document.text.starts_with(prefix_text));
     plan.ids.push_back(prefix);
     plan.ids.insert(plan.ids.end(), ids.begin(), ids.end());
     plan.words += document.words;
@@ -170,7 +173,8 @@ TokenPlan plan_lm_eval(const ProtocolOptions& o, const ModelConfig& config, cons
     throw Error(ErrorKind::failed, "the tokenizer makes no tokens of this text", text.name);
   if (plan.documents > 1) return plan;
   // A single document's windows are the units; its words are shared out by tokens.
-  const double words_per_token = static_cast<double>(plan.words) / static_cast<double>(plan.scored());
+  const double words_per_token =
+      static_cast<double>(plan.words) / static_cast<double>(plan.scored());
   plan.unit_weights.clear();
   for (TokenWindow& window : plan.windows) {
     window.unit = static_cast<int64_t>(plan.unit_weights.size());
@@ -182,9 +186,10 @@ TokenPlan plan_lm_eval(const ProtocolOptions& o, const ModelConfig& config, cons
 void check_vocabulary(const ModelConfig& config, const TokenPlan& plan) {
   const int32_t largest = *std::max_element(plan.ids.begin(), plan.ids.end());
   if (largest < config.vocab) return;
-  throw Error(ErrorKind::usage,
-              fmt::format("the tokenizer makes token {} but the model has only {}", largest, config.vocab),
-              {}, "the tokenizer files do not belong to this model");
+  throw Error(
+      ErrorKind::usage,
+      fmt::format("the tokenizer makes token {} but the model has only {}", largest, config.vocab),
+      {}, "the tokenizer files do not belong to this model");
 }
 
 }  // namespace
@@ -205,8 +210,8 @@ std::string TokenPlan::hash() const {
   Hasher hasher;
   hasher.field(token_hash);
   for (const TokenWindow& w : windows) {
-    hasher.field(fmt::format("{} {} {} {} {:a} {:a} {}", w.begin, w.size, w.first, w.first_token.value_or(-1),
-                             w.scale, w.weight, w.unit));
+    hasher.field(fmt::format("{} {} {} {} {:a} {:a} {}", w.begin, w.size, w.first,
+                             w.first_token.value_or(-1), w.scale, w.weight, w.unit));
   }
   for (const double weight : unit_weights) hasher.field(fmt::format("{:a}", weight));
   return hasher.hex();
@@ -217,11 +222,12 @@ const std::vector<Protocol>& protocols() {
       {"windows",
        "disjoint windows, all but the first token of each scored; 2048 tokens or the model's limit",
        "perplexity", plan_windows},
-      {"gptq", "the same with 2048 tokens and nothing else, as the papers on GPTQ print it", "perplexity",
-       plan_gptq},
+      {"gptq", "the same with 2048 tokens and nothing else, as the papers on GPTQ print it",
+       "perplexity", plan_gptq},
       {"llama.cpp", "as llama-perplexity: 512 tokens, BOS at every window, the second half scored",
        "perplexity", plan_llama_cpp},
-      {"hf-stride", "as transformers' page on perplexity: overlapping windows of 1024, --stride apart",
+      {"hf-stride",
+       "as transformers' page on perplexity: overlapping windows of 1024, --stride apart",
        "perplexity", plan_hf_stride},
       {"lm-eval", "as lm-eval's wikitext: whole documents in rolling windows; perplexity of a word",
        "word perplexity", plan_lm_eval},
@@ -235,12 +241,12 @@ const Protocol& find_protocol(std::string_view name) {
     if (same_name(protocol.name, name)) return protocol;
     names += (names.empty() ? "" : ", ") + protocol.name;
   }
-  throw Error(ErrorKind::usage, "no perplexity protocol is called \"" + std::string(name) + "\"", {},
-              "there are: " + names);
+  throw Error(ErrorKind::usage, "no perplexity protocol is called \"" + std::string(name) + "\"",
+              {}, "there are: " + names);
 }
 
-TokenPlan make_plan(const ProtocolOptions& options, const ModelConfig& config, const Tokenizer& tokenizer,
-                    const EvaluationText& text) {
+TokenPlan make_plan(const ProtocolOptions& options, const ModelConfig& config,
+                    const Tokenizer& tokenizer, const EvaluationText& text) {
   const Protocol& protocol = find_protocol(options.protocol);
   TokenPlan plan = protocol.plan(options, config, tokenizer, text);
   plan.protocol = protocol.name;

@@ -1,7 +1,7 @@
-// The named ways to compute a perplexity, as plans: which windows of tokens a model sees and which of their
-// tokens are scored. One loop (perplexity.h) scores every plan. Byte-exact descriptions, sources and known
-// values: protocols.md. A value belongs to its protocol, context, stride, text and tokens; values of
-// different ones are never compared.
+// The named ways to compute a perplexity, as plans: which windows of tokens a model sees and which
+// of their tokens are scored. One loop (perplexity.h) scores every plan. Byte-exact descriptions,
+// sources and known values: protocols.md. A value belongs to its protocol, context, stride, text
+// and tokens; values of different ones are never compared.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,9 @@
 
 namespace qwb {
 
-// Tokens ids[begin .. begin + size) of a plan, read from an empty cache; tokens first .. size - 1 of them are
-// scored, each by what the model says after the ones before it. (The last token is never read.)
+// Tokens ids[begin .. begin + size) of a plan, read from an empty cache; tokens first .. size - 1
+// of them are scored, each by what the model says after the ones before it. (The last token is
+// never read.)
 struct TokenWindow {
   int64_t begin = 0;
   int64_t size = 0;
@@ -70,9 +71,9 @@ const std::vector<Protocol>& protocols();
 // Throws usage, listing the names.
 const Protocol& find_protocol(std::string_view name);
 
-// Throws usage: an unknown protocol, a context that the model cannot take, a stride without meaning, a text
-// too short, tokens outside of the model's vocabulary.
-TokenPlan make_plan(const ProtocolOptions& options, const ModelConfig& config, const Tokenizer& tokenizer,
-                    const EvaluationText& text);
+// Throws usage: an unknown protocol, a context that the model cannot take, a stride without
+// meaning, a text too short, tokens outside of the model's vocabulary.
+TokenPlan make_plan(const ProtocolOptions& options, const ModelConfig& config,
+                    const Tokenizer& tokenizer, const EvaluationText& text);
 
 }  // namespace qwb

@@ -56,7 +56,8 @@ std::unique_ptr<WorkJournal> Quality::journal(const std::optional<Json>& key) co
     journal = options_.keeper->journal(*key);
   }
   if (journal && !journal->finished().empty())
-    progress_.note(fmt::format("going on after {} pieces of an interrupted run", journal->finished().size()));
+    progress_.note(
+        fmt::format("going on after {} pieces of an interrupted run", journal->finished().size()));
   return journal;
 }
 
@@ -74,8 +75,8 @@ void Quality::attempt(const Subject& subject, QualityRecord& record,
     progress_.end();
     // With several models on the command line: whose it was.
     const std::string folder = subject.open.folder.string(), what = error.what();
-    record.problems.push_back(what.find(folder) == std::string::npos ? Error(error.kind(), what, folder)
-                                                                     : error);
+    record.problems.push_back(
+        what.find(folder) == std::string::npos ? Error(error.kind(), what, folder) : error);
   }
 }
 
@@ -83,8 +84,8 @@ void Quality::attempt(const Subject& subject, QualityRecord& record,
 
 PerplexityResult Quality::perplexity_of(const Subject& subject, const Json& forward, bool keep_it,
                                         bool& ran) {
-  const TokenPlan plan =
-      make_plan(options_.protocol, subject.model->config(), subject.tokenizer.value(), options_.text);
+  const TokenPlan plan = make_plan(options_.protocol, subject.model->config(),
+                                   subject.tokenizer.value(), options_.text);
   std::optional<Json> key = keep_it ? key_of(subject, forward, "perplexity") : std::nullopt;
   if (key) (*key)["plan"] = plan.hash(), (*key)["protocol"] = plan.protocol;
   if (const std::optional<Json> kept = find(key)) {
@@ -99,7 +100,8 @@ PerplexityResult Quality::perplexity_of(const Subject& subject, const Json& forw
   return result;
 }
 
-TaskResult Quality::answers_of(const Subject& subject, const Json& forward, const TaskData& data, bool& ran) {
+TaskResult Quality::answers_of(const Subject& subject, const Json& forward, const TaskData& data,
+                               bool& ran) {
   std::optional<Json> key = key_of(subject, forward, "task");
   if (key) {
     (*key)["task"] = data.task->name;
@@ -107,13 +109,15 @@ TaskResult Quality::answers_of(const Subject& subject, const Json& forward, cons
     (*key)["tokenizer"] = subject.tokenizer.value().content_hash();
   }
   if (const std::optional<Json> kept = find(key)) {
-    TaskResult result = score_answers(data, kept->at("answers").get<std::vector<std::vector<double>>>());
+    TaskResult result =
+        score_answers(data, kept->at("answers").get<std::vector<std::vector<double>>>());
     result.cached = true;
     return result;
   }
   ran = true;
   const std::unique_ptr<WorkJournal> work = journal(key);
-  TaskResult result = measure_task(*subject.model, subject.tokenizer.value(), data, progress_, work.get());
+  TaskResult result =
+      measure_task(*subject.model, subject.tokenizer.value(), data, progress_, work.get());
   keep(key, {{"answers", result.answers}}, work.get());
   return result;
 }
@@ -130,14 +134,16 @@ bool Quality::measure(const Subject& subject, const Json& forward, QualityRecord
       meter.after(record.perplexity->windows * record.perplexity->context);
   }
   for (const TaskData& data : tasks_)
-    attempt(subject, record, [&] { record.tasks.push_back(answers_of(subject, forward, data, ran)); });
+    attempt(subject, record,
+            [&] { record.tasks.push_back(answers_of(subject, forward, data, ran)); });
   return ran;
 }
 
 // --- against the unquantized model
 
 bool Quality::is_baseline(const Subject& subject) const {
-  if (options_.baseline) return real_path_of(*options_.baseline) == real_path_of(subject.open.folder);
+  if (options_.baseline)
+    return real_path_of(*options_.baseline) == real_path_of(subject.open.folder);
   return subject.method == "none" && subject.source.empty();
 }
 
@@ -146,7 +152,8 @@ bool Quality::divergence_brings_perplexity(const Subject& subject) const {
          (options_.baseline || baseline_folder(subject));
 }
 
-std::optional<Path> Quality::baseline_folder_of(const Subject& subject, const QualityRecord& record) {
+std::optional<Path> Quality::baseline_folder_of(const Subject& subject,
+                                                const QualityRecord& record) {
   if (options_.baseline) return options_.baseline;
   std::optional<Path> folder = baseline_folder(subject);
   if (folder || !(record.measured() || options_.divergence)) return folder;
@@ -160,7 +167,8 @@ std::optional<Path> Quality::baseline_folder_of(const Subject& subject, const Qu
   return folder;
 }
 
-// Whoever compares checks what it knows: the artifact tells the content of the model that it was made from.
+// Whoever compares checks what it knows: the artifact tells the content of the model that it was
+// made from.
 void Quality::check_baseline(const Subject& subject, const Subject& base) {
   const Path memo = options_.keeper ? options_.keeper->memo_folder() : Path();
   const std::string folder = base.open.folder.string();
@@ -180,8 +188,8 @@ void Quality::check_baseline(const Subject& subject, const Subject& base) {
     return;
   }
   throw Error(ErrorKind::verification,
-              "its content has changed since " + artifact + " was made from it: hash " + hash.substr(0, 10) +
-                  ", then " + subject.source_hash.substr(0, 10),
+              "its content has changed since " + artifact + " was made from it: hash " +
+                  hash.substr(0, 10) + ", then " + subject.source_hash.substr(0, 10),
               folder, "make the artifact again, or name the original by --baseline");
 }
 
@@ -199,7 +207,8 @@ void Quality::diverge(const Subject& subject, const Json& forward, const Subject
   // With the artifact's context: the two may state different limits.
   ProtocolOptions same = protocol;
   same.context = plan.context;
-  const TokenPlan base_plan = make_plan(same, base.model->config(), base.tokenizer.value(), options_.text);
+  const TokenPlan base_plan =
+      make_plan(same, base.model->config(), base.tokenizer.value(), options_.text);
   std::optional<Json> key = key_of(subject, forward, "divergence");
   if (key) {
     const std::optional<Json> base_key = key_of(base, kPlainForward, "divergence");
@@ -213,12 +222,13 @@ void Quality::diverge(const Subject& subject, const Json& forward, const Subject
   }
   DivergenceMeasurement measured;
   if (const std::optional<Json> kept = find(key)) {
-    measured = {divergence_from_json(kept->at("divergence")), perplexity_from_json(kept->at("base")),
-                perplexity_from_json(kept->at("other"))};
+    measured = {divergence_from_json(kept->at("divergence")),
+                perplexity_from_json(kept->at("base")), perplexity_from_json(kept->at("other"))};
     measured.divergence.cached = measured.base.cached = measured.other.cached = true;
   } else {
     const std::unique_ptr<WorkJournal> work = journal(key);
-    measured = measure_divergence(*base.model, base_plan, *subject.model, plan, progress_, work.get());
+    measured =
+        measure_divergence(*base.model, base_plan, *subject.model, plan, progress_, work.get());
     measured.divergence.base_weight_bytes = base.tensor_bytes;
     measured.divergence.weight_bytes = subject.tensor_bytes;
     keep(key,
@@ -254,7 +264,8 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
   if (is_baseline(subject)) {
     record.is_baseline = true;
     if (options_.divergence)
-      progress_.note(subject.open.folder.string() + ": no divergence: this is the unquantized model itself");
+      progress_.note(subject.open.folder.string() +
+                     ": no divergence: this is the unquantized model itself");
     remember(subject, record);
     return;
   }
@@ -271,7 +282,8 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
       return *opened;
     };
     check_baseline(subject, base());
-    if (options_.divergence) attempt(subject, compared, [&] { diverge(subject, forward, base(), compared); });
+    if (options_.divergence)
+      attempt(subject, compared, [&] { diverge(subject, forward, base(), compared); });
     if (options_.perplexity && !compared.perplexity)  // the divergence was to bring it
       attempt(subject, compared, [&] {
         bool ran = false;
@@ -283,13 +295,15 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
         if (!perplexities_.contains(key)) {
           progress_.note("measuring the unquantized model " + folder->string());
           bool ran = false;
-          perplexities_[key] = of_baseline([&] { return perplexity_of(base(), kPlainForward, true, ran); });
+          perplexities_[key] =
+              of_baseline([&] { return perplexity_of(base(), kPlainForward, true, ran); });
         }
         compared.base_perplexity = perplexities_.at(key);
         compared.ratio = perplexity_ratio(*compared.perplexity, *compared.base_perplexity);
       });
     }
-    if (!compared.tasks.empty()) attempt(subject, compared, [&] { compare_tasks(base(), key, compared); });
+    if (!compared.tasks.empty())
+      attempt(subject, compared, [&] { compare_tasks(base(), key, compared); });
   });
   // A comparison that nobody asked for may fail: the artifact's own figures stand without it.
   if (!options_.divergence && !options_.baseline) {
@@ -297,7 +311,8 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
       progress_.note(fmt::format("no comparison: {}", error.what()));
     compared.problems.clear();
   }
-  compared.problems.insert(compared.problems.begin(), record.problems.begin(), record.problems.end());
+  compared.problems.insert(compared.problems.begin(), record.problems.begin(),
+                           record.problems.end());
   record = std::move(compared);
 }
 

@@ -1,5 +1,6 @@
-// What a model lost: perplexity, divergence from the unquantized model, answers to tasks, each compared with
-// the unquantized model where it can be found. Finished results and windows are kept and found again.
+// What a model lost: perplexity, divergence from the unquantized model, answers to tasks, each
+// compared with the unquantized model where it can be found. Finished results and windows are kept
+// and found again.
 #pragma once
 
 #include <functional>
@@ -20,7 +21,8 @@
 
 namespace qwb {
 
-// Raised when a change gives other figures for the same model and text: kept results are then measured again.
+// Raised when a change gives other figures for the same model and text: kept results are then
+// measured again.
 inline constexpr int64_t kEvaluationVersion = 1;
 
 struct QualityOptions {
@@ -53,35 +55,42 @@ class Quality {
   // Throws usage for an unknown protocol, and what load_task throws.
   Quality(QualityOptions options, Progress& progress);
 
-  bool needs_tokenizer() const { return options_.perplexity || options_.divergence || !tasks_.empty(); }
+  bool needs_tokenizer() const {
+    return options_.perplexity || options_.divergence || !tasks_.empty();
+  }
 
-  // Called around the perplexity of a subject, with the number of tokens read: for energy. While `before` is
-  // set nothing that is kept is taken.
+  // Called around the perplexity of a subject, with the number of tokens read: for energy. While
+  // `before` is set nothing that is kept is taken.
   struct Meter {
     std::function<void()> before;
     std::function<void(int64_t tokens)> after;
   };
-  // The subject's own figures. `forward` names how it computes (int8_forward_json), for the keys of results.
-  // True if the model ran. Throws only an interrupt; other errors become problems.
-  bool measure(const Subject& subject, const Json& forward, QualityRecord& record, const Meter& meter = {});
+  // The subject's own figures. `forward` names how it computes (int8_forward_json), for the keys of
+  // results. True if the model ran. Throws only an interrupt; other errors become problems.
+  bool measure(const Subject& subject, const Json& forward, QualityRecord& record,
+               const Meter& meter = {});
   // Its comparison with the unquantized model. Throws as measure() does.
   void compare(const Subject& subject, const Json& forward, QualityRecord& record);
 
  private:
   PerplexityResult perplexity_of(const Subject& subject, const Json& forward, bool keep, bool& ran);
-  TaskResult answers_of(const Subject& subject, const Json& forward, const TaskData& data, bool& ran);
-  void diverge(const Subject& subject, const Json& forward, const Subject& base, QualityRecord& record);
+  TaskResult answers_of(const Subject& subject, const Json& forward, const TaskData& data,
+                        bool& ran);
+  void diverge(const Subject& subject, const Json& forward, const Subject& base,
+               QualityRecord& record);
   void compare_tasks(const Subject& base, const std::string& key, QualityRecord& record);
   std::optional<Path> baseline_folder_of(const Subject& subject, const QualityRecord& record);
   bool is_baseline(const Subject& subject) const;
-  // Throws verification if the model at the place that the artifact names is another one by now, or quantized
-  // itself. Of a --baseline, which the user chose, it is only told.
+  // Throws verification if the model at the place that the artifact names is another one by now, or
+  // quantized itself. Of a --baseline, which the user chose, it is only told.
   void check_baseline(const Subject& subject, const Subject& base);
   bool divergence_brings_perplexity(const Subject& subject) const;
   void remember(const Subject& subject, const QualityRecord& record);
-  void attempt(const Subject& subject, QualityRecord& record, const std::function<void()>& work) const;
+  void attempt(const Subject& subject, QualityRecord& record,
+               const std::function<void()>& work) const;
 
-  std::optional<Json> key_of(const Subject& subject, const Json& forward, const std::string& kind) const;
+  std::optional<Json> key_of(const Subject& subject, const Json& forward,
+                             const std::string& kind) const;
   std::optional<Json> find(const std::optional<Json>& key) const;
   std::unique_ptr<WorkJournal> journal(const std::optional<Json>& key) const;
   void keep(const std::optional<Json>& key, const Json& result, WorkJournal* journal) const;

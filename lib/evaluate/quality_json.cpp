@@ -59,7 +59,8 @@ Json perplexity_record(const QualityRecord& record) {
   json["ratio"] = of_ratio([](const PerplexityRatio& r) { return number_json(r.ratio.value); });
   json["ratio_stderr"] =
       of_ratio([](const PerplexityRatio& r) { return number_json(r.ratio.standard_error); });
-  json["ratio_interval"] = of_ratio([](const PerplexityRatio& r) { return interval_json(r.ratio.interval); });
+  json["ratio_interval"] =
+      of_ratio([](const PerplexityRatio& r) { return interval_json(r.ratio.interval); });
   json["log_ratio"] = of_ratio([](const PerplexityRatio& r) { return estimate_json(r.log); });
   json["baseline_value"] =
       record.base_perplexity ? number_json(record.base_perplexity->value.value) : Json(nullptr);

@@ -1,31 +1,33 @@
-// What was measured of one artifact, as one line of JSON (schema 2) or one row of a table. What was not
-// measured is null. An ESTIMATE is {value, stderr, interval: [low, high] of 95 %} (statistics.h); stderr and
-// interval are null where there is a single window.
+// What was measured of one artifact, as one line of JSON (schema 2) or one row of a table. What was
+// not measured is null. An ESTIMATE is {value, stderr, interval: [low, high] of 95 %}
+// (statistics.h); stderr and interval are null where there is a single window.
 //
 //   schema      2
 //   artifact    the folder
-//   int8_forward  how modules stored as int8 ran: {name: "dequantize"} or {name: "LLM.int8", threshold}; null
-//   without such modules
+//   int8_forward
+//               how modules stored as int8 ran: {name: "dequantize"} or
+//               {name: "LLM.int8", threshold}; null without such modules
 //   method      "none" for an unquantized model, "mixed" for several in one artifact
-//   bits        of a code, averaged over the quantized weights; of an unquantized model, of its weights' type
+//   bits        of a code, averaged over the quantized weights; of an unquantized model, of its
+//               weights' type
 //   bpw         bits per weight: all stored tensors over the number of weights of the model
 //   bytes       of all tensors
-//   perplexity  {protocol, context, stride (hf-stride), tokens, windows, documents, value, stderr, interval,
-//               words, bytes, byte_perplexity, bits_per_byte (lm-eval: value is of a word), ratio,
-//               ratio_stderr, ratio_interval, log_ratio: ESTIMATE, baseline_value, baseline, text_hash,
-//               token_hash, cached}
+//   perplexity  {protocol, context, stride (hf-stride), tokens, windows, documents, value, stderr,
+//               interval, words, bytes, byte_perplexity, bits_per_byte (lm-eval: value is of a
+//               word), ratio, ratio_stderr, ratio_interval, log_ratio: ESTIMATE, baseline_value,
+//               baseline, text_hash, token_hash, cached}
 //               ratio: to the unquantized model in `baseline`, paired over windows
-//   divergence  from `baseline` (divergence.h): {protocol, context, stride, tokens, windows, mean_kl:
-//   ESTIMATE,
-//               kl_quantiles: {min, p1, p5, p10, p50, p90, p95, p99, "p99.9", max}, same_top: ESTIMATE,
-//               mean_probability_change: ESTIMATE, rms_probability_change: ESTIMATE,
-//               probability_change_quantiles, log_ratio: ESTIMATE, ratio: ESTIMATE, correlation,
-//               memory: {baseline_weight_bytes, weight_bytes, state_bytes}, text_hash, token_hash, baseline,
-//               cached}
-//   tasks       [{task, version, file, items, items_in_file, shots, seed, acc: ESTIMATE, acc_norm: ESTIMATE
-//   or
-//               null, perplexity: ESTIMATE or null (last-word tasks), flips: {to_wrong, to_right, changed,
-//               acc_difference: ESTIMATE} against the baseline or null, hash, cached}]
+//   divergence  from `baseline` (divergence.h): {protocol, context, stride, tokens, windows,
+//               mean_kl: ESTIMATE, kl_quantiles: {min, p1, p5, p10, p50, p90, p95, p99, "p99.9",
+//               max}, same_top: ESTIMATE, mean_probability_change: ESTIMATE,
+//               rms_probability_change: ESTIMATE, probability_change_quantiles,
+//               log_ratio: ESTIMATE, ratio: ESTIMATE, correlation,
+//               memory: {baseline_weight_bytes, weight_bytes, state_bytes}, text_hash, token_hash,
+//               baseline, cached}
+//   tasks       [{task, version, file, items, items_in_file, shots, seed, acc: ESTIMATE,
+//               acc_norm: ESTIMATE or null, perplexity: ESTIMATE or null (last-word tasks),
+//               flips: {to_wrong, to_right, changed, acc_difference: ESTIMATE} against the
+//               baseline or null, hash, cached}]
 //   problems    [text]: what was asked for and failed; empty if nothing did
 //   cached, wherever it stands: an earlier run measured it
 //   speed, memory, energy   what it costs: cost_record.h

@@ -35,15 +35,16 @@ EvaluationRecord Evaluation::run(const Path& folder) {
   record.artifact = folder.string();
   reset_memory_ledger_peaks();
   peak_reset_ = reset_memory_peak();
-  const Subject subject =
-      open_subject(folder, quality_.needs_tokenizer(), int8_ != nullptr ? *int8_ : fast_backend(), progress_);
+  const Subject subject = open_subject(folder, quality_.needs_tokenizer(),
+                                       int8_ != nullptr ? *int8_ : fast_backend(), progress_);
   require_int8_modules(*subject.model, options_.int8_forward, record.artifact);
   record.int8_forward = int8_forward_json(*subject.model, options_.int8_forward);
   record.method = subject.method;
   record.bits = subject.bits;
   record.bpw = subject.bpw;
   record.bytes = subject.tensor_bytes;
-  // Of the speed's work where there is one: it was the same for every model then, and is what is kept.
+  // Of the speed's work where there is one: it was the same for every model then, and is what is
+  // kept.
   if (measure(subject, record) && record.memory.is_null()) account_memory(subject, record);
   quality_.compare(subject, record.int8_forward, record.quality);
   if (record.speed.is_null() && !record.quality.measured() && !record.quality.problems.empty())

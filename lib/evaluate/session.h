@@ -1,5 +1,5 @@
-// Evaluates one model after the other with the same text and settings; what they share (the unquantized
-// model's figures) is made once.
+// Evaluates one model after the other with the same text and settings; what they share (the
+// unquantized model's figures) is made once.
 #pragma once
 
 #include <map>
@@ -32,13 +32,14 @@ class Evaluation {
  public:
   // Throws usage for an unknown protocol or settings that make no sense.
   Evaluation(EvaluationOptions options, Progress& progress);
-  // Speed and energy are measured of all folders in turns (speed.h, energy_rounds.h): tell them before the
-  // first run. A folder that cannot be opened is left to its run to complain about. Models that do not fit
-  // into half of the memory together are timed one after the other: their pages would drive each other out.
+  // Speed and energy are measured of all folders in turns (speed.h, energy_rounds.h): tell them
+  // before the first run. A folder that cannot be opened is left to its run to complain about.
+  // Models that do not fit into half of the memory together are timed one after the other: their
+  // pages would drive each other out.
   void prepare(const std::vector<Path>& folders);
-  // Measures one folder. Throws Error if nothing of it could be measured, usage if LLM.int8's forward pass
-  // was asked for and the folder has no int8 modules; what was measured of other folders stays. What failed
-  // beside measurements that did not is in the record's problems.
+  // Measures one folder. Throws Error if nothing of it could be measured, usage if LLM.int8's
+  // forward pass was asked for and the folder has no int8 modules; what was measured of other
+  // folders stays. What failed beside measurements that did not is in the record's problems.
   EvaluationRecord run(const Path& folder);
 
  private:
@@ -55,7 +56,8 @@ class Evaluation {
   bool measure_speed_of(const Subject& subject, EvaluationRecord& record);
   void measure_energy_of(const Subject& subject, EvaluationRecord& record);
   bool energy_may_be_known() const;
-  void measure_energies(const std::vector<const Model*>& models, const std::vector<std::string>& folders);
+  void measure_energies(const std::vector<const Model*>& models,
+                        const std::vector<std::string>& folders);
   void begin_perplexity_energy(const std::string& artifact);
   void end_perplexity_energy(EvaluationRecord& record, int64_t tokens);
   void account_memory(const Subject& subject, EvaluationRecord& record) const;

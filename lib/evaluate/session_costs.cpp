@@ -76,15 +76,18 @@ void Evaluation::keep(const Json& key, const Json& value) const {
   if (options_.quality.keeper) options_.quality.keeper->keep(key, value);
 }
 
-// What was measured in turns already, or now. Memory tells of this work, so it is done once more alone.
+// What was measured in turns already, or now. Memory tells of this work, so it is done once more
+// alone.
 SpeedResult Evaluation::speed_of(const Subject& subject) {
   const auto found = speeds_.find(real_path(subject.open.folder));
-  if (found == speeds_.end()) return measure_speed(*subject.model, options_.speed_options, progress_);
+  if (found == speeds_.end())
+    return measure_speed(*subject.model, options_.speed_options, progress_);
   for (const SpeedRun& run : found->second.runs) SpeedRunner(*subject.model, run.test).pass();
   return found->second;
 }
 
-void Evaluation::speed_in_turns(const std::vector<Subject>& subjects, const std::vector<std::string>& names) {
+void Evaluation::speed_in_turns(const std::vector<Subject>& subjects,
+                                const std::vector<std::string>& names) {
   std::vector<const Model*> models;
   std::vector<std::string> timed;
   int64_t bytes = 0;
@@ -97,18 +100,21 @@ void Evaluation::speed_in_turns(const std::vector<Subject>& subjects, const std:
   if (models.size() < 2) return;
   if (bytes > available_memory() / 2) {
     progress_.note(
-        "the models do not fit into half of the memory together: speed is measured one after the other");
+        "the models do not fit into half of the memory together: speed is measured one after the "
+        "other");
     return;
   }
   SystemCpuWatch watch;
-  std::vector<SpeedResult> results = measure_speeds(models, options_.speed_options, watch, progress_);
+  std::vector<SpeedResult> results =
+      measure_speeds(models, options_.speed_options, watch, progress_);
   for (size_t i = 0; i < timed.size(); ++i) speeds_[timed[i]] = std::move(results[i]);
 }
 
 bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& record) {
   if (!options_.speed) return false;
   const Json key = options_.quality.keeper ? speed_key(subject) : Json();
-  if (const auto found = known(key); found && json_has(*found, "speed") && json_has(*found, "memory")) {
+  if (const auto found = known(key);
+      found && json_has(*found, "speed") && json_has(*found, "memory")) {
     record.speed = found->at("speed");
     record.memory = found->at("memory");
     record.speed["cached"] = record.memory["cached"] = true;
@@ -129,11 +135,11 @@ bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& reco
   account_memory(subject, record);
   for (const SpeedRun& run : cost.result.runs) {
     if (run.noisy)
-      progress_.note(
-          fmt::format("{}: {}: the machine did something else, {:.0f} % of the processor time was lost: a "
-                      "doubtful figure "
-                      "(--fresh measures again)",
-                      record.artifact, run.test.name(), 100 * run.lost_share));
+      progress_.note(fmt::format(
+          "{}: {}: the machine did something else, {:.0f} % of the processor time was lost: a "
+          "doubtful figure "
+          "(--fresh measures again)",
+          record.artifact, run.test.name(), 100 * run.lost_share));
   }
   keep(key, {{"speed", record.speed}, {"memory", record.memory}});
   return true;
@@ -160,7 +166,8 @@ void Evaluation::prepare(const std::vector<Path>& folders) {
   std::vector<const Model*> models;
   std::vector<std::string> measured;
   for (size_t i = 0; i < subjects.size(); ++i) {
-    if (energies_.contains(names[i]) || (energy_may_be_known() && known(energy_key(subjects[i])))) continue;
+    if (energies_.contains(names[i]) || (energy_may_be_known() && known(energy_key(subjects[i]))))
+      continue;
     models.push_back(subjects[i].model.get());
     measured.push_back(names[i]);
   }
@@ -173,8 +180,8 @@ void Evaluation::measure_energies(const std::vector<const Model*>& models,
       measure_energy(models, options_.speed_options.grid, *meter_, options_.energy_plan, progress_);
   if (!idle_.before) idle_.before = results.front().idle.before;
   for (size_t i = 0; i < results.size(); ++i) {
-    energies_[names[i]] = {std::move(results[i].windows), std::move(results[i].idle), meter_->counters(),
-                           options_.energy_plan, results[i].rested_seconds};
+    energies_[names[i]] = {std::move(results[i].windows), std::move(results[i].idle),
+                           meter_->counters(), options_.energy_plan, results[i].rested_seconds};
   }
 }
 

@@ -21,7 +21,8 @@ constexpr int64_t kGenerate = 128;
 
 std::vector<int32_t> random_tokens(Rng& rng, int64_t count, int64_t vocab) {
   std::vector<int32_t> tokens(static_cast<size_t>(count));
-  for (int32_t& token : tokens) token = static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab)));
+  for (int32_t& token : tokens)
+    token = static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab)));
   return tokens;
 }
 
@@ -43,8 +44,8 @@ void check_test(const SpeedTest& test, const ModelConfig& config) {
   if (!in_range(test.n_prompt) || !in_range(test.n_gen) || !in_range(test.n_depth))
     throw Error(ErrorKind::usage, "sizes of a speed measurement are 0 or more tokens");
   if (test.tokens() + test.n_depth <= config.max_positions) return;
-  throw Error(ErrorKind::usage, fmt::format("{} does not fit the {} positions of the model", test.name(),
-                                            config.max_positions));
+  throw Error(ErrorKind::usage, fmt::format("{} does not fit the {} positions of the model",
+                                            test.name(), config.max_positions));
 }
 
 }  // namespace
@@ -76,12 +77,14 @@ Spread spread_of(std::vector<double> values) {
   if (values.empty()) throw Error(ErrorKind::usage, "no measurements");
   std::sort(values.begin(), values.end());
   const size_t middle = values.size() / 2;
-  const double median = values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+  const double median =
+      values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
   const auto count = static_cast<double>(values.size());
   const double mean = std::accumulate(values.begin(), values.end(), 0.0) / count;
   double squares = 0;
   for (const double value : values) squares += (value - mean) * (value - mean);
-  return {median, values.front(), values.back(), mean, count > 1 ? std::sqrt(squares / (count - 1)) : 0};
+  return {median, values.front(), values.back(), mean,
+          count > 1 ? std::sqrt(squares / (count - 1)) : 0};
 }
 
 SpeedRunner::SpeedRunner(const Model& model, const SpeedTest& test, int round)
@@ -89,9 +92,9 @@ SpeedRunner::SpeedRunner(const Model& model, const SpeedTest& test, int round)
       test_(test),
       rng_(static_cast<uint64_t>(test.tokens()) + 1000003 * static_cast<uint64_t>(round)),
       cache_(model.new_cache(std::max<int64_t>(1, test.n_depth + test.tokens()))),
-      hidden_(
-          checked_mul(std::max<int64_t>({test.n_prompt, test.n_depth, 1}), model.config().hidden, "prompt"),
-          MemoryKind::activations),
+      hidden_(checked_mul(std::max<int64_t>({test.n_prompt, test.n_depth, 1}),
+                          model.config().hidden, "prompt"),
+              MemoryKind::activations),
       logits_(model.config().vocab, MemoryKind::activations) {
   if (test_.n_depth == 0) return;
   model_.forward(random_tokens(rng_, test_.n_depth, model_.config().vocab), cache_, hidden_.data());
@@ -99,8 +102,8 @@ SpeedRunner::SpeedRunner(const Model& model, const SpeedTest& test, int round)
 
 void SpeedRunner::feed(const std::vector<int32_t>& tokens) {
   model_.forward(tokens, cache_, hidden_.data());
-  model_.logits(hidden_.data() + (static_cast<int64_t>(tokens.size()) - 1) * model_.config().hidden, 1,
-                logits_.data());
+  model_.logits(hidden_.data() + (static_cast<int64_t>(tokens.size()) - 1) * model_.config().hidden,
+                1, logits_.data());
 }
 
 void SpeedRunner::pass() {
@@ -122,7 +125,8 @@ Spread SpeedRun::rate() const {
 }
 
 const SpeedRun* SpeedResult::prefill() const {
-  const auto found = std::find_if(runs.begin(), runs.end(), [](const auto& r) { return r.test.n_gen == 0; });
+  const auto found =
+      std::find_if(runs.begin(), runs.end(), [](const auto& r) { return r.test.n_gen == 0; });
   return found == runs.end() ? nullptr : &*found;
 }
 const SpeedRun* SpeedResult::decode() const {
@@ -157,11 +161,13 @@ double best_own(const SpeedRun& run) {
 
 int64_t undisturbed(const SpeedRun& run) {
   const double best = best_own(run);
-  return std::count_if(run.shares.begin(), run.shares.end(),
-                       [&](const CpuShares& shares) { return lost_share(shares, best) <= kDisturbed; });
+  return std::count_if(run.shares.begin(), run.shares.end(), [&](const CpuShares& shares) {
+    return lost_share(shares, best) <= kDisturbed;
+  });
 }
 
-CpuShares timed_pass(SpeedRunner& runner, const std::string& turn, CpuWatch& watch, Progress& progress) {
+CpuShares timed_pass(SpeedRunner& runner, const std::string& turn, CpuWatch& watch,
+                     Progress& progress) {
   check_interrupt();
   const CpuMoment begin = watch.now();
   runner.pass();
@@ -179,7 +185,8 @@ void speed_round(SpeedCell& cell, int64_t wanted, int round, CpuWatch& watch, Sp
   const CpuShares warm_up = timed_pass(runner, cell.turn, watch, progress);
   if (result.first_pass_seconds == 0) result.first_pass_seconds = warm_up.seconds;
   const CpuMoment begin = watch.now();
-  while (undisturbed(run) < wanted && static_cast<int64_t>(run.shares.size()) < kPatience * wanted) {
+  while (undisturbed(run) < wanted &&
+         static_cast<int64_t>(run.shares.size()) < kPatience * wanted) {
     const CpuShares shares = timed_pass(runner, cell.turn, watch, progress);
     run.samples_ns.push_back(std::max<int64_t>(1, static_cast<int64_t>(shares.seconds * 1e9)));
     run.shares.push_back(shares);
@@ -187,7 +194,8 @@ void speed_round(SpeedCell& cell, int64_t wanted, int round, CpuWatch& watch, Sp
   const CpuShares round_shares = shares_between(begin, watch.now(), threads());
   const double seconds = cell.whole.seconds + round_shares.seconds;
   const auto mean = [&](double CpuShares::*share) {
-    return (cell.whole.*share * cell.whole.seconds + round_shares.*share * round_shares.seconds) / seconds;
+    return (cell.whole.*share * cell.whole.seconds + round_shares.*share * round_shares.seconds) /
+           seconds;
   };
   cell.whole = {seconds, mean(&CpuShares::own), mean(&CpuShares::others), mean(&CpuShares::stolen)};
 }
@@ -221,8 +229,9 @@ SpeedRun finished_run(SpeedCell& cell, int64_t repetitions) {
 
 }  // namespace
 
-std::vector<SpeedResult> measure_speeds(const std::vector<const Model*>& models, const SpeedOptions& options,
-                                        CpuWatch& watch, Progress& progress) {
+std::vector<SpeedResult> measure_speeds(const std::vector<const Model*>& models,
+                                        const SpeedOptions& options, CpuWatch& watch,
+                                        Progress& progress) {
   if (options.repetitions < 1) throw Error(ErrorKind::usage, "at least one repetition is needed");
   const int64_t rounds = models.size() > 1 ? std::min(kRounds, options.repetitions) : 1;
   std::vector<SpeedResult> results(models.size());

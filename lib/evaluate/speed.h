@@ -1,5 +1,6 @@
 // How fast a model runs: a grid of prefills and decodes at depths, as llama-bench makes it. Fixed
-// pseudo-random tokens, other ones in every repetition; no tokenization and no sampling in the times.
+// pseudo-random tokens, other ones in every repetition; no tokenization and no sampling in the
+// times.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +16,8 @@
 
 namespace qwb {
 
-// One cell: a prompt of n_prompt tokens at once, then n_gen tokens one by one, after n_depth tokens that are
-// in the KV cache already and do not count.
+// One cell: a prompt of n_prompt tokens at once, then n_gen tokens one by one, after n_depth tokens
+// that are in the KV cache already and do not count.
 struct SpeedTest {
   int64_t n_prompt = 0;
   int64_t n_gen = 0;
@@ -26,13 +27,13 @@ struct SpeedTest {
   bool operator==(const SpeedTest&) const = default;
 };
 
-// Every prompt and every generation at every depth; 0 among prompts or generations: none of them. An empty
-// list stands for 512, 128 or 0, or what the model takes if that is less.
+// Every prompt and every generation at every depth; 0 among prompts or generations: none of them.
+// An empty list stands for 512, 128 or 0, or what the model takes if that is less.
 struct SpeedGrid {
   std::vector<int64_t> prompts, generates, depths;
 };
-// The cells in the order of llama-bench: by depth, prompts first; equal ones once. Throws usage for negative
-// sizes, a grid without cells, and what the model's positions cannot hold.
+// The cells in the order of llama-bench: by depth, prompts first; equal ones once. Throws usage for
+// negative sizes, a grid without cells, and what the model's positions cannot hold.
 std::vector<SpeedTest> speed_tests(const SpeedGrid& grid, const ModelConfig& config);
 
 struct Spread {
@@ -73,8 +74,8 @@ struct SpeedRun {
   std::vector<int64_t> samples_ns;
   std::vector<CpuShares> shares;  // of processor time in each of them
   int64_t kv_bytes = 0;
-  int64_t disturbed = 0;  // repetitions that lost more than kDisturbed of their processor time and were
-                          // made again
+  int64_t disturbed = 0;  // repetitions that lost more than kDisturbed of their processor time and
+                          // were made again
   bool noisy = false;     // it stayed so: some of the samples are disturbed
   double lost_share = 0;  // of processor time, the most of the samples
 
@@ -88,7 +89,8 @@ struct SpeedResult {
   int threads = 0;
   int models = 1;                                 // measured in turns
   std::optional<double> load_before, load_after;  // averages of a minute
-  // The warm-up of the first cell: of a model that never ran, the pages of its weights are read in it.
+  // The warm-up of the first cell: of a model that never ran, the pages of its weights are read in
+  // it.
   double first_pass_seconds = 0;
 
   const SpeedRun* prefill() const;  // the first cell of each kind, null without
@@ -101,13 +103,14 @@ struct SpeedOptions {
   int64_t repetitions = 5;  // after one warm-up that does not count
 };
 
-// Several models take turns: in each of up to three rounds a warm-up and a share of the repetitions, so that
-// a machine that warms up, or does other work for a while, is not charged to one of them. A disturbed
-// repetition is made again, up to as many times as there are repetitions; if the machine stays noisy the
-// least disturbed ones count, and the run says so. Throws what speed_tests throws; usage for less than one
-// repetition.
-std::vector<SpeedResult> measure_speeds(const std::vector<const Model*>& models, const SpeedOptions& options,
-                                        CpuWatch& watch, Progress& progress);
+// Several models take turns: in each of up to three rounds a warm-up and a share of the
+// repetitions, so that a machine that warms up, or does other work for a while, is not charged to
+// one of them. A disturbed repetition is made again, up to as many times as there are repetitions;
+// if the machine stays noisy the least disturbed ones count, and the run says so. Throws what
+// speed_tests throws; usage for less than one repetition.
+std::vector<SpeedResult> measure_speeds(const std::vector<const Model*>& models,
+                                        const SpeedOptions& options, CpuWatch& watch,
+                                        Progress& progress);
 // One model by this machine's clocks.
 SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Progress& progress);
 

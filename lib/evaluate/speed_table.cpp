@@ -11,7 +11,8 @@ namespace qwb {
 namespace {
 
 std::string text_of(const Json& object, const char* key) {
-  return json_has(object, key) && object.at(key).is_string() ? object.at(key).get<std::string>() : "";
+  return json_has(object, key) && object.at(key).is_string() ? object.at(key).get<std::string>()
+                                                             : "";
 }
 
 std::string model_type(const Json& record, const Json& model) {
@@ -28,7 +29,8 @@ Json row_of(const Json& common, const Json& test, const std::string& where) {
   row["test_time"] = text_of(test, "test_time");
   const auto tokens = row["n_prompt"].get<double>() + row["n_gen"].get<double>();
   std::vector<double> times, rates;
-  if (!json_has(test, "samples_ns") || !test.at("samples_ns").is_array() || test.at("samples_ns").empty())
+  if (!json_has(test, "samples_ns") || !test.at("samples_ns").is_array() ||
+      test.at("samples_ns").empty())
     throw Error(ErrorKind::failed, "a speed test without samples", where);
   for (const Json& sample : test.at("samples_ns")) {
     if (!sample.is_number() || !(sample.get<double>() > 0))
@@ -78,7 +80,8 @@ SpeedFormat find_speed_format(const std::string& name) {
   if (name == "csv") return SpeedFormat::csv;
   if (name == "json") return SpeedFormat::json;
   if (name == "jsonl") return SpeedFormat::jsonl;
-  throw Error(ErrorKind::usage, "no speed table is called \"" + name + "\"", {}, "md, csv, json or jsonl");
+  throw Error(ErrorKind::usage, "no speed table is called \"" + name + "\"", {},
+              "md, csv, json or jsonl");
 }
 
 namespace {
@@ -95,7 +98,8 @@ std::string csv(const std::vector<Json>& rows) {
     for (const auto& [key, value] : row.items()) {
       if (value.is_array()) continue;
       std::string quoted = "\"";
-      for (const char c : plain(value)) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+      for (const char c : plain(value))
+        quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
       values += (values.empty() ? "" : ",") + quoted + "\"";
       names += (names.empty() ? "" : ",") + key;
     }
@@ -118,12 +122,12 @@ std::string markdown(const std::vector<Json>& rows) {
   for (const Json& row : rows) {
     const SpeedTest test{row["n_prompt"].get<int64_t>(), row["n_gen"].get<int64_t>(),
                          row["n_depth"].get<int64_t>()};
-    text +=
-        fmt::format("| {} | {:.2f} MiB | {:.2f} M | {} | {} | {} | {:.2f} ± {:.2f} |\n",
-                    escaped(row["model_type"].get<std::string>()),
-                    row["model_size"].get<double>() / (1 << 20), row["model_n_params"].get<double>() * 1e-6,
-                    row["backends"].get<std::string>(), row["n_threads"].get<int64_t>(), test.name(),
-                    row["avg_ts"].get<double>(), row["stddev_ts"].get<double>());
+    text += fmt::format("| {} | {:.2f} MiB | {:.2f} M | {} | {} | {} | {:.2f} ± {:.2f} |\n",
+                        escaped(row["model_type"].get<std::string>()),
+                        row["model_size"].get<double>() / (1 << 20),
+                        row["model_n_params"].get<double>() * 1e-6,
+                        row["backends"].get<std::string>(), row["n_threads"].get<int64_t>(),
+                        test.name(), row["avg_ts"].get<double>(), row["stddev_ts"].get<double>());
   }
   return text;
 }

@@ -12,8 +12,8 @@ namespace {
 
 constexpr uint64_t kSeed = 20'240'901;
 
-// The estimate of some units and its linearized standard error: with residuals r = sum - value * weight,
-// sqrt(n / (n - 1) * sum of r^2) / total weight.
+// The estimate of some units and its linearized standard error: with residuals r = sum - value *
+// weight, sqrt(n / (n - 1) * sum of r^2) / total weight.
 struct Linearized {
   double value = 0;
   double error = 0;
@@ -58,7 +58,8 @@ Interval student_interval(double value, double error, int64_t units) {
 Estimate estimate_mean(std::span<const Unit> units) {
   Moments all;
   for (const Unit& unit : units) all.add(unit);
-  if (units.empty() || !(all.weight > 0)) throw Error(ErrorKind::usage, "nothing to take the mean of");
+  if (units.empty() || !(all.weight > 0))
+    throw Error(ErrorKind::usage, "nothing to take the mean of");
   Estimate estimate;
   estimate.value = all.sum / all.weight;
   const size_t n = units.size();
@@ -83,8 +84,8 @@ Estimate estimate_mean(std::span<const Unit> units) {
     if (of_sample.error > 1e-9 * error) ratios.push_back(of_sample.value / of_sample.error);
   }
   const double count = static_cast<double>(resamples), mean = sum / count;
-  estimate.standard_error = std::sqrt(std::max(0.0, squares / count - mean * mean) * static_cast<double>(n) /
-                                      static_cast<double>(n - 1));
+  estimate.standard_error = std::sqrt(std::max(0.0, squares / count - mean * mean) *
+                                      static_cast<double>(n) / static_cast<double>(n - 1));
   if (static_cast<int64_t>(n) < kFewUnits || ratios.empty()) {
     estimate.interval = student_interval(estimate.value, error, static_cast<int64_t>(n));
   } else {
@@ -126,7 +127,8 @@ Estimate sqrt_of(const Estimate& estimate) {
 }
 
 std::vector<Unit> differences(std::span<const Unit> a, std::span<const Unit> b) {
-  if (a.size() != b.size()) throw Error(ErrorKind::usage, "pairs need two lists of the same length");
+  if (a.size() != b.size())
+    throw Error(ErrorKind::usage, "pairs need two lists of the same length");
   std::vector<Unit> result;
   for (size_t i = 0; i < a.size(); ++i) {
     if (a[i].weight != b[i].weight) throw Error(ErrorKind::usage, "pairs need the same weights");
@@ -149,7 +151,8 @@ double student_t_975(int64_t degrees_of_freedom) {
       2.2621572,  2.2281389, 2.2009852, 2.1788128, 2.1603687, 2.1447867, 2.1314495, 2.1199053,
       2.1098156,  2.1009220, 2.0930241, 2.0859634, 2.0796138, 2.0738731, 2.0686576, 2.0638986,
       2.0595386,  2.0555294, 2.0518305, 2.0484071, 2.0452296, 2.0422725};
-  if (degrees_of_freedom < 1) throw Error(ErrorKind::usage, "Student's t needs a degree of freedom");
+  if (degrees_of_freedom < 1)
+    throw Error(ErrorKind::usage, "Student's t needs a degree of freedom");
   if (degrees_of_freedom <= 30) return table[static_cast<size_t>(degrees_of_freedom - 1)];
   // Cornish-Fisher expansion about the normal quantile; off by less than 1e-6 here.
   const double z = 1.959963984540054, v = static_cast<double>(degrees_of_freedom);

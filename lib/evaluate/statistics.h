@@ -1,17 +1,20 @@
-// Means with honest errors. Losses of neighbouring tokens depend on each other, so tokens are never resampled
-// one by one: whole units (the windows of a text, or its documents) are.
+// Means with honest errors. Losses of neighbouring tokens depend on each other, so tokens are never
+// resampled one by one: whole units (the windows of a text, or its documents) are.
 //
-// The estimate is a ratio, sum of the units' sums / sum of their weights; a plain mean where all weights are
-// equal. Its errors:
-//   standard error  the standard deviation of the estimate over kResamples bootstrap resamples of the units
-//                   (fixed seed), times sqrt(n / (n - 1)), which removes the bootstrap's bias for few units.
-//   95 % interval   from 8 units on studentized (bootstrap-t): every resample is centred and divided by its
-//                   own standard error, and the quantiles of these ratios, not of the resampled means, make
-//                   the interval. The plain percentile interval covers 88 % instead of 95 % at 8 units, 90 %
-//                   at 12, and stays below for skewed data such as divergences; the studentized one keeps 93
-//                   % to 97 %. Below 8 units too few different resamples exist: Student's t with n - 1
-//                   degrees of freedom on the linearized standard error.
-// Efron and Tibshirani, An Introduction to the Bootstrap, chapters 12 and 14; Hesterberg, arXiv 1411.5279.
+// The estimate is a ratio, sum of the units' sums / sum of their weights; a plain mean where all
+// weights are equal. Its errors:
+//   standard error  the standard deviation of the estimate over kResamples bootstrap resamples of
+//                   the units (fixed seed), times sqrt(n / (n - 1)), which removes the bootstrap's
+//                   bias for few units.
+//   95 % interval   from 8 units on studentized (bootstrap-t): every resample is centred and
+//                   divided by its own standard error, and the quantiles of these ratios, not of
+//                   the resampled means, make the interval. The plain percentile interval covers
+//                   88 % instead of 95 % at 8 units, 90 % at 12, and stays below for skewed data
+//                   such as divergences; the studentized one keeps 93 % to 97 %. Below 8 units too
+//                   few different resamples exist: Student's t with n - 1 degrees of freedom on
+//                   the linearized standard error.
+// Efron and Tibshirani, An Introduction to the Bootstrap, chapters 12 and 14; Hesterberg, arXiv
+// 1411.5279.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +24,8 @@
 
 namespace qwb {
 
-// What one window or document adds: the sum of a quantity over its tokens, and how much that counts.
+// What one window or document adds: the sum of a quantity over its tokens, and how much that
+// counts.
 struct Unit {
   double sum = 0;
   double weight = 0;
@@ -52,8 +56,8 @@ Estimate sqrt_of(const Estimate& estimate);
 // The units of a paired difference. Throws usage unless both have the same weights.
 std::vector<Unit> differences(std::span<const Unit> a, std::span<const Unit> b);
 
-// Quantiles of sorted values by linear interpolation between order statistics (numpy's default): position
-// fraction * (n - 1). Throws usage for no values.
+// Quantiles of sorted values by linear interpolation between order statistics (numpy's default):
+// position fraction * (n - 1). Throws usage for no values.
 double quantile_of_sorted(std::span<const double> sorted, double fraction);
 
 // Two-sided 95 % point of Student's t.

@@ -67,7 +67,8 @@ void describe_artifact(Subject& subject) {
   if (json_has(manifest, "totals")) {
     const Json& totals = manifest.at("totals");
     if (json_has(totals, "bpw")) subject.bpw = json_number(totals, "bpw", where);
-    if (json_has(totals, "peak_memory")) subject.quantize_peak = json_int(totals, "peak_memory", where);
+    if (json_has(totals, "peak_memory"))
+      subject.quantize_peak = json_int(totals, "peak_memory", where);
     subject.tensor_bytes = json_int(totals, "bytes", where, subject.open.weight_bytes);
   }
   if (json_has(manifest, "source") && manifest.at("source").is_object()) {
@@ -87,12 +88,14 @@ void describe_checkpoint(Subject& subject) {
 
 }  // namespace
 
-Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& backend, Progress& progress) {
+Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& backend,
+                     Progress& progress) {
   Subject subject;
   const auto begin = std::chrono::steady_clock::now();
   subject.open = open_model(folder, progress);
   subject.model = Model::load(subject.open.source, subject.open.config, folder.string(), backend);
-  subject.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  subject.load_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (needs_tokenizer) subject.tokenizer = open_tokenizer(subject.open);
   subject.open.manifest.is_object() ? describe_artifact(subject) : describe_checkpoint(subject);
   return subject;

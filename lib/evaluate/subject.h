@@ -14,26 +14,29 @@ namespace qwb {
 struct Subject {
   OpenModel open;
   std::unique_ptr<Model> model;
-  std::optional<Tokenizer> tokenizer;  // nothing without tokenizer.json: speed can be measured all the same
-  double load_seconds = 0;  // from the folder's name to a model that can run, tokenizer apart; pages of
-                            // mapped weights come later
+  std::optional<Tokenizer>
+      tokenizer;            // nothing without tokenizer.json: speed can be measured all the same
+  double load_seconds = 0;  // from the folder's name to a model that can run, tokenizer apart;
+                            // pages of mapped weights come later
 
-  std::string method;  // "none", as qwb.json says, or the format of a model quantized by others ("gguf")
+  std::string
+      method;  // "none", as qwb.json says, or the format of a model quantized by others ("gguf")
   std::optional<double> bits;
   std::optional<double> bpw;
   int64_t tensor_bytes = 0;
   std::optional<int64_t> quantize_peak;  // memory of the process that made it, as qwb.json says
-  std::string source;                    // the unquantized model, as qwb.json names it; may be empty
-  std::string source_hash;               // its content hash then; may be empty
+  std::string source;       // the unquantized model, as qwb.json names it; may be empty
+  std::string source_hash;  // its content hash then; may be empty
 };
 
 // Throws what open_model, Model::load and Tokenizer::load throw (a missing tokenizer only if
 // `needs_tokenizer`). The backend must outlive the subject.
-Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& backend = fast_backend(),
+Subject open_subject(const Path& folder, bool needs_tokenizer,
+                     const Backend& backend = fast_backend(),
                      Progress& progress = silent_progress());
 
-// The folder of the unquantized model: the path in qwb.json, taken as it is or relative to the artifact;
-// nothing if it is not there or is not named.
+// The folder of the unquantized model: the path in qwb.json, taken as it is or relative to the
+// artifact; nothing if it is not there or is not named.
 std::optional<Path> baseline_folder(const Subject& subject);
 
 }  // namespace qwb

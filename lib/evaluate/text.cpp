@@ -25,7 +25,8 @@ void require_text(const EvaluationText& text) {
 std::string trim_inside(std::string_view text, char open, char close) {
   std::string result;
   size_t done = 0;
-  for (size_t begin = text.find(open); begin != std::string_view::npos; begin = text.find(open, done)) {
+  for (size_t begin = text.find(open); begin != std::string_view::npos;
+       begin = text.find(open, done)) {
     const size_t end = text.find(close, begin + 1);
     if (end == std::string_view::npos) break;
     result.append(text, done, begin + 1 - done);
@@ -36,21 +37,21 @@ std::string trim_inside(std::string_view text, char open, char close) {
   return result.append(text, done);
 }
 
-// re.sub(r"/' [0-9]/", r"/'[0-9]/", text): the replacement is meant as a pattern, but Python writes it as it
-// is.
+// re.sub(r"/' [0-9]/", r"/'[0-9]/", text): the replacement is meant as a pattern, but Python writes
+// it as it is.
 std::string replace_slashed_digits(const std::string& text) {
   std::string result;
   for (size_t i = 0; i < text.size();) {
-    const bool match = text.compare(i, 3, "/' ") == 0 && i + 4 < text.size() && text[i + 3] >= '0' &&
-                       text[i + 3] <= '9' && text[i + 4] == '/';
+    const bool match = text.compare(i, 3, "/' ") == 0 && i + 4 < text.size() &&
+                       text[i + 3] >= '0' && text[i + 3] <= '9' && text[i + 4] == '/';
     result += match ? "/'[0-9]/" : std::string(1, text[i]);
     i += match ? 5 : 1;
   }
   return result;
 }
 
-// Calls use(line without its newline, whether it had one) for every line; a text that ends in a newline has
-// no empty line after it.
+// Calls use(line without its newline, whether it had one) for every line; a text that ends in a
+// newline has no empty line after it.
 template <class Use>
 void for_lines(std::string_view text, const Use& use) {
   for (size_t begin = 0; begin < text.size();) {
@@ -72,8 +73,8 @@ std::string wikitext_rows(std::string_view raw) {
   return rows;
 }
 
-// A line "= Title =" begins a page; deeper headings, "= = Section = =", do not. (data.split("\n") in Python
-// has one more empty line after a final newline.)
+// A line "= Title =" begins a page; deeper headings, "= = Section = =", do not. (data.split("\n")
+// in Python has one more empty line after a final newline.)
 std::vector<std::string> wikitext_pages(std::string_view raw) {
   std::vector<std::string> pages;
   std::string page;
@@ -112,7 +113,9 @@ int64_t count_words(std::string_view text) {
 }
 
 std::string detokenize_wikitext(std::string s) {
-  const auto replace = [&s](std::string_view from, std::string_view to) { s = replace_all(s, from, to); };
+  const auto replace = [&s](std::string_view from, std::string_view to) {
+    s = replace_all(s, from, to);
+  };
   replace("s '", "s'");
   s = replace_slashed_digits(s);
   for (const char* mark : {"-", ",", "."}) replace(fmt::format(" @{}@ ", mark), mark);

@@ -34,18 +34,22 @@ std::string made_by(const BlockSpec& spec, const InputGroup& group, const InputG
 }
 
 // The first part of a block with a bad output; x [tokens, hidden] becomes what leaves the block.
-std::string find_in_block(const Model& model, int64_t index, int64_t tokens, KvCache& cache, float* x) {
+std::string find_in_block(const Model& model, int64_t index, int64_t tokens, KvCache& cache,
+                          float* x) {
   const BlockSpec& spec = model.spec().blocks[static_cast<size_t>(index)];
   const Block block(model.config(), spec, index, model.source(), model.backend());
   const RotaryTable rotary(model.config().rope, 0, tokens);
   const auto bad = [&](const float* values, int64_t count) {
     return !model.backend().all_finite(values, count);
   };
-  const auto in = [index](const std::string& what) { return fmt::format("block {}, {}", index, what); };
+  const auto in = [index](const std::string& what) {
+    return fmt::format("block {}, {}", index, what);
+  };
   BlockWalk walk(block, {tokens, rotary, cache.layer(index)}, x);
   const InputGroup* before = nullptr;
   for (const InputGroup* group = walk.next();; group = walk.next()) {
-    const bool left = before != nullptr && (group == nullptr || group->sublayer != before->sublayer);
+    const bool left =
+        before != nullptr && (group == nullptr || group->sublayer != before->sublayer);
     if (left && bad(x, tokens * model.config().hidden)) return in(names(*before));
     if (group == nullptr) return {};
     if (bad(walk.input().data(), walk.input().size())) return in(made_by(spec, *group, before));
@@ -80,7 +84,8 @@ std::string find_non_finite(const Model& model, std::span<const int32_t> tokens)
     if (!place.empty()) return place;
   }
   model.final_norm(x.data(), count, hidden.data());
-  if (!model.backend().all_finite(hidden.data(), hidden.size())) return model.spec().final_norm.module;
+  if (!model.backend().all_finite(hidden.data(), hidden.size()))
+    return model.spec().final_norm.module;
   return find_in_logits(model, hidden.data(), count);
 }
 
@@ -91,7 +96,8 @@ WindowScorer::WindowScorer(const Model& model, const TokenPlan& plan)
       hidden_(checked_mul(longest_read(plan), model.config().hidden, "context")) {}
 
 void WindowScorer::read() {
-  const std::span<const int32_t> input = std::span<const int32_t>(tokens_).first(tokens_.size() - 1);
+  const std::span<const int32_t> input =
+      std::span<const int32_t>(tokens_).first(tokens_.size() - 1);
   cache_.truncate(0);
   try {
     model_.forward(input, cache_, hidden_.data());
@@ -116,7 +122,8 @@ std::span<const double> WindowScorer::score(int64_t index) {
     if (std::isfinite(loss)) continue;
     const std::string place =
         find_non_finite(model_, std::span<const int32_t>(tokens_).first(tokens_.size() - 1));
-    throw Error(ErrorKind::failed, "NaN or Inf first appears in " + (place.empty() ? "the logits" : place),
+    throw Error(ErrorKind::failed,
+                "NaN or Inf first appears in " + (place.empty() ? "the logits" : place),
                 fmt::format("window {}", index_), kAdvice);
   }
   return losses_;

@@ -16,12 +16,13 @@ class WindowScorer {
   // Both must outlive the scorer.
   WindowScorer(const Model& model, const TokenPlan& plan);
 
-  // Reads window `index` and returns the losses, in nats, of its scored tokens (valid until the next call).
-  // Throws `failed` for a loss that is NaN or infinite, naming the module where it comes from.
+  // Reads window `index` and returns the losses, in nats, of its scored tokens (valid until the
+  // next call). Throws `failed` for a loss that is NaN or infinite, naming the module where it
+  // comes from.
   std::span<const double> score(int64_t index);
 
-  // Of the window read last: its scored tokens, and the final hidden states they are predicted from, f32
-  // [scored, hidden].
+  // Of the window read last: its scored tokens, and the final hidden states they are predicted
+  // from, f32 [scored, hidden].
   std::span<const int32_t> targets() const;
   const float* hidden() const;
 
@@ -39,8 +40,8 @@ class WindowScorer {
   std::vector<double> losses_;
 };
 
-// Reads `tokens` block by block from an empty cache and names the first module whose output has a NaN or an
-// infinity, or the token whose logit is one; empty if there is none.
+// Reads `tokens` block by block from an empty cache and names the first module whose output has a
+// NaN or an infinity, or the token whose logit is one; empty if there is none.
 std::string find_non_finite(const Model& model, std::span<const int32_t> tokens);
 
 }  // namespace qwb

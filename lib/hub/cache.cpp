@@ -16,7 +16,8 @@ namespace {
 
 constexpr char kTag[] =
     "Signature: 8a477f597d28d172789f06886806bc55\n"
-    "# This file marks a cache folder (see https://bford.info/cachedir/); backups may leave it out.\n";
+    "# This file marks a cache folder (see https://bford.info/cachedir/); backups may leave it "
+    "out.\n";
 
 bool is_file_of_size(const Path& path, int64_t size) {
   struct stat status {};
@@ -42,7 +43,8 @@ bool links_impossible(int reason) {
 
 void write_if_other(const Path& path, const std::string& text) {
   std::error_code ignored;
-  if (fs::exists(path, ignored) && fs::file_size(path, ignored) == text.size() && read_text(path) == text)
+  if (fs::exists(path, ignored) && fs::file_size(path, ignored) == text.size() &&
+      read_text(path) == text)
     return;
   write_file_atomically(path, as_bytes(text));
 }
@@ -92,7 +94,8 @@ std::string RepoCache::commit() const {
   const Path ref = folder_ / "refs" / repo_.revision;
   if (!fs::is_regular_file(ref, ignored)) return {};
   std::string text = read_text(ref, 4096);
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.pop_back();
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' '))
+    text.pop_back();
   return is_hex(text, 40) ? text : "";
 }
 
@@ -170,7 +173,8 @@ void RepoCache::place(const std::string& commit, const RemoteFile& file, bool ne
   const std::string text = link_text(file);
   if (fs::is_symlink(target, ignored) && fs::read_symlink(target, ignored) == text) return;
   if (!has_blob(file)) {
-    if (has(commit, file)) return;  // a file system without symlinks: the file itself is here already
+    if (has(commit, file))
+      return;  // a file system without symlinks: the file itself is here already
     throw Error(ErrorKind::failed, "vanished while it was being used", blob.string(), "try again");
   }
   if (symlinks_) {

@@ -45,15 +45,17 @@ Error no_hub(const std::string& what, const Url& url) {
 // A portal that wants a login, or a proxy, answers with a page and status 200.
 Json hub_json(const std::string& body, const Url& url) {
   if (const auto kind = foreign_kind(as_bytes(body))) {
-    throw Error(ErrorKind::not_found, "the answer " + kind->what, shown_where(url),
-                "a portal may want a login first, or a proxy answers for the Hub; check the network and "
-                "HF_ENDPOINT");
+    throw Error(
+        ErrorKind::not_found, "the answer " + kind->what, shown_where(url),
+        "a portal may want a login first, or a proxy answers for the Hub; check the network and "
+        "HF_ENDPOINT");
   }
   return parse_json(body, shown_where(url));
 }
 
 int64_t checked_size(int64_t size, const Url& url) {
-  if (size < 0 || size > kLargestFile) throw no_hub("a file of " + std::to_string(size) + " bytes", url);
+  if (size < 0 || size > kLargestFile)
+    throw no_hub("a file of " + std::to_string(size) + " bytes", url);
   return size;
 }
 
@@ -113,10 +115,10 @@ HubClient::HubClient(Http& http, const HubSettings& settings, Progress& progress
       progress_(progress),
       backoff_(settings.backoff_seconds, std::random_device{}()) {}
 
-Url HubClient::file_url(const HubSettings& settings, const RepoName& repo, const std::string& commit,
-                        const std::string& path) {
-  return Url::parse(settings.endpoint + repo.page_path() + "/resolve/" + percent_encode(commit, false) + "/" +
-                    percent_encode(path, true));
+Url HubClient::file_url(const HubSettings& settings, const RepoName& repo,
+                        const std::string& commit, const std::string& path) {
+  return Url::parse(settings.endpoint + repo.page_path() + "/resolve/" +
+                    percent_encode(commit, false) + "/" + percent_encode(path, true));
 }
 
 // One exchange to its end.
@@ -140,9 +142,11 @@ void HubClient::wait_before_retry(int failures, double requested) {
   sleep_seconds(seconds);
 }
 
-// One answer: passing troubles are tried again, redirects followed (those to another server only with
-// follow_away). The answer's status is then 2xx, or a redirect that was not followed, or 404 or 405.
-HubClient::Reply HubClient::ask(const RepoName& repo, const Url& url, bool head_only, bool follow_away) {
+// One answer: passing troubles are tried again, redirects followed (those to another server only
+// with follow_away). The answer's status is then 2xx, or a redirect that was not followed, or 404
+// or 405.
+HubClient::Reply HubClient::ask(const RepoName& repo, const Url& url, bool head_only,
+                                bool follow_away) {
   Route route(settings_, url);
   for (int failures = 0;;) {
     Collector collector;
@@ -171,8 +175,8 @@ HubClient::Reply HubClient::ask(const RepoName& repo, const Url& url, bool head_
 }
 
 RepoInfo HubClient::info(const RepoName& repo) {
-  const Url url =
-      Url::parse(settings_.endpoint + repo.api_path() + "/revision/" + percent_encode(repo.revision, false));
+  const Url url = Url::parse(settings_.endpoint + repo.api_path() + "/revision/" +
+                             percent_encode(repo.revision, false));
   const Reply reply = ask(repo, url, false, true);
   if (reply.head.status != 200) throw hub_error(settings_, repo, reply.url, reply.head, reply.body);
   const Json json = hub_json(reply.body, reply.url);
@@ -186,19 +190,21 @@ RepoInfo HubClient::info(const RepoName& repo) {
   return info;
 }
 
-std::optional<std::vector<RemoteFile>> HubClient::tree(const RepoName& repo, const std::string& commit) {
+std::optional<std::vector<RemoteFile>> HubClient::tree(const RepoName& repo,
+                                                       const std::string& commit) {
   std::vector<RemoteFile> files;
   std::set<std::string> seen;
-  Url url =
-      Url::parse(settings_.endpoint + repo.api_path() + "/tree/" + commit + "?recursive=true&expand=false");
+  Url url = Url::parse(settings_.endpoint + repo.api_path() + "/tree/" + commit +
+                       "?recursive=true&expand=false");
   for (int page = 0;; ++page) {
     if (page == kMostPages || !seen.insert(url.text()).second)
       throw no_hub("a list of files without end", url);
     const Reply reply = ask(repo, url, false, true);
-    if (page == 0 &&
-        (reply.head.status == 405 || (reply.head.status == 404 && reply.head.field("x-error-code").empty())))
+    if (page == 0 && (reply.head.status == 405 ||
+                      (reply.head.status == 404 && reply.head.field("x-error-code").empty())))
       return std::nullopt;
-    if (reply.head.status != 200) throw hub_error(settings_, repo, reply.url, reply.head, reply.body);
+    if (reply.head.status != 200)
+      throw hub_error(settings_, repo, reply.url, reply.head, reply.body);
     const Json json = hub_json(reply.body, reply.url);
     if (!json.is_array()) throw no_hub("a list of files that is no list", reply.url);
     for (const Json& entry : json) {
@@ -214,7 +220,8 @@ std::optional<std::vector<RemoteFile>> HubClient::tree(const RepoName& repo, con
   return files;
 }
 
-RemoteFile HubClient::file(const RepoName& repo, const std::string& commit, const std::string& path) {
+RemoteFile HubClient::file(const RepoName& repo, const std::string& commit,
+                           const std::string& path) {
   check_file_name(path, repo.text());
   const Reply reply = ask(repo, file_url(settings_, repo, commit, path), true, false);
   if (reply.head.status == 404 || reply.head.status == 405)
@@ -224,14 +231,15 @@ RemoteFile HubClient::file(const RepoName& repo, const std::string& commit, cons
   const bool redirect = Route::is_redirect(head);
   RemoteFile file;
   file.path = path;
-  file.etag =
-      bare_etag(head.field("x-linked-etag").empty() ? head.field("etag") : head.field("x-linked-etag"));
+  file.etag = bare_etag(head.field("x-linked-etag").empty() ? head.field("etag")
+                                                            : head.field("x-linked-etag"));
   if (!is_hex(file.etag, 40) && !is_hex(file.etag, 64))
     throw Error(ErrorKind::unsupported,
-                "the server gives no hash of '" + path + "', so that it cannot be verified", repo.text(),
-                "use the Hub itself, or a mirror that passes its etags on");
+                "the server gives no hash of '" + path + "', so that it cannot be verified",
+                repo.text(), "use the Hub itself, or a mirror that passes its etags on");
   std::string size = head.field("x-linked-size");
-  if (size.empty() && !redirect) size = head.field("content-length");  // a redirect's is that of its own body
+  if (size.empty() && !redirect)
+    size = head.field("content-length");  // a redirect's is that of its own body
   const auto [end, error] = std::from_chars(size.data(), size.data() + size.size(), file.size);
   if (size.empty() || error != std::errc() || end != size.data() + size.size())
     throw no_hub("a file without its size", reply.url);

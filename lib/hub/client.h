@@ -1,5 +1,5 @@
-// Questions to the Hub: what a repository holds, and what a file is. Answers are checked and bounded before
-// they are used.
+// Questions to the Hub: what a repository holds, and what a file is. Answers are checked and
+// bounded before they are used.
 #pragma once
 
 #include <cstdint>
@@ -30,16 +30,18 @@ class HubClient {
  public:
   HubClient(Http& http, const HubSettings& settings, Progress& progress);
 
-  // All of these throw not_found (no such thing, no access: with the way to get it), HubUnavailable,
-  // verification for answers that no Hub gives; interrupted.
+  // All of these throw not_found (no such thing, no access: with the way to get it),
+  // HubUnavailable, verification for answers that no Hub gives; interrupted.
 
   // The commit behind the repository's revision.
   RepoInfo info(const RepoName& repo);
-  // All files at a commit, names checked. Nothing if the server has no such listing (a simple mirror).
+  // All files at a commit, names checked. Nothing if the server has no such listing (a simple
+  // mirror).
   std::optional<std::vector<RemoteFile>> tree(const RepoName& repo, const std::string& commit);
   // One file, from the head of its answer.
   RemoteFile file(const RepoName& repo, const std::string& commit, const std::string& path);
-  // The account's name; empty if the server does not tell. Throws not_found if it does not accept the token.
+  // The account's name; empty if the server does not tell. Throws not_found if it does not accept
+  // the token.
   std::string whoami();
 
   // Where a file's bytes are asked for.

@@ -26,7 +26,8 @@ Digest::Digest(const std::string& etag, int64_t size) : state_(std::make_unique<
   }
   if (state_->context == nullptr ||
       EVP_DigestInit_ex(state_->context, sha256 ? EVP_sha256() : EVP_sha1(), nullptr) != 1)
-    throw Error(ErrorKind::unsupported, "OpenSSL offers no " + std::string(sha256 ? "sha256" : "sha1"));
+    throw Error(ErrorKind::unsupported,
+                "OpenSSL offers no " + std::string(sha256 ? "sha256" : "sha1"));
   if (!sha256) {
     std::string head = "blob " + std::to_string(size);
     head.push_back('\0');

@@ -50,8 +50,8 @@ std::string activity(const Path& blobs, const std::string& etag) {
     if (it->path().filename().string().find(etag) == std::string::npos ||
         ::stat(it->path().c_str(), &status) != 0)
       continue;
-    text += std::to_string(status.st_mtim.tv_sec) + "." + std::to_string(status.st_mtim.tv_nsec) + " " +
-            std::to_string(status.st_size) + " ";
+    text += std::to_string(status.st_mtim.tv_sec) + "." + std::to_string(status.st_mtim.tv_nsec) +
+            " " + std::to_string(status.st_size) + " ";
   }
   return text;
 }
@@ -85,8 +85,8 @@ struct Downloader::Job {
   bool told = false;
 };
 
-Downloader::Downloader(Http& http, const HubSettings& settings, const RepoName& repo, Path blobs, Path locks,
-                       Progress& progress)
+Downloader::Downloader(Http& http, const HubSettings& settings, const RepoName& repo, Path blobs,
+                       Path locks, Progress& progress)
     : http_(http),
       settings_(settings),
       repo_(repo),
@@ -126,7 +126,8 @@ void Downloader::run(const std::vector<BlobRequest>& requests) {
   for (const BlobRequest& request : requests) {
     Job& job = jobs_.emplace_back();
     job.request = request;
-    job.expected = request.size - Partial::present_in(partial_path(blobs_, request.etag), request.size);
+    job.expected =
+        request.size - Partial::present_in(partial_path(blobs_, request.etag), request.size);
     total = checked_add(total, job.expected, request.name);
   }
   left_ = count_ = requests.size();
@@ -146,7 +147,8 @@ void Downloader::fill() {
   const double time = now();
   for (Job& job : jobs_) {
     if (static_cast<int>(transfers_.size()) >= settings_.connections) return;
-    if (job.state == Job::State::waiting && open_ < kMostOpen && time >= job.next_look && !open(job))
+    if (job.state == Job::State::waiting && open_ < kMostOpen && time >= job.next_look &&
+        !open(job))
       continue;
     if (job.state == Job::State::open && time >= pause_until_) begin_transfers(job);
   }
@@ -185,8 +187,8 @@ bool Downloader::open(Job& job) {
   return true;
 }
 
-// Another process downloads this file. False if it makes no headway and is waited for no longer: it may hang,
-// and its lock with it.
+// Another process downloads this file. False if it makes no headway and is waited for no longer: it
+// may hang, and its lock with it.
 bool Downloader::wait_for_other(Job& job) {
   const double time = now();
   job.next_look = time + kLockPoll;
@@ -198,7 +200,8 @@ bool Downloader::wait_for_other(Job& job) {
   if (!std::exchange(job.told, true))
     progress_.note("another process downloads " + job.request.name + "; waiting for it");
   if (time - job.seen_at < settings_.lock_patience) return true;
-  progress_.note("the other process makes no headway; downloading " + job.request.name + " independently");
+  progress_.note("the other process makes no headway; downloading " + job.request.name +
+                 " independently");
   return false;
 }
 
@@ -220,9 +223,10 @@ void Downloader::begin_transfers(Job& job) {
 
 void Downloader::begin_transfer(Job& job, int64_t piece) {
   job.tries[static_cast<size_t>(piece)].active = true;
-  transfers_.emplace_back(std::piecewise_construct, std::forward_as_tuple(&job),
-                          std::forward_as_tuple(http_, job.source, piece, job.partial->piece_next(piece),
-                                                job.partial->piece_end(piece)));
+  transfers_.emplace_back(
+      std::piecewise_construct, std::forward_as_tuple(&job),
+      std::forward_as_tuple(http_, job.source, piece, job.partial->piece_next(piece),
+                            job.partial->piece_end(piece)));
 }
 
 void Downloader::settle_transfers() {
@@ -245,14 +249,15 @@ void Downloader::settle(Job& job, const Transfer& transfer) {
   const bool headway = result.fresh > 0;
   attempt.failures = headway ? 1 : attempt.failures + 1;
   if (attempt.failures >= settings_.attempts) throw *result.failure;
-  if (attempt.failures > 1) job.source.direct = {};  // a signed URL that does not work: ask for another
+  if (attempt.failures > 1)
+    job.source.direct = {};  // a signed URL that does not work: ask for another
   double wait = backoff_.wait(attempt.failures, headway);
   if (result.wait) {
     if (*result.wait > kLongestWait)
-      throw Error(
-          ErrorKind::not_found,
-          "the server asks to come back in " + std::to_string(static_cast<int64_t>(*result.wait)) + " s",
-          job.request.name, "what was downloaded is kept");
+      throw Error(ErrorKind::not_found,
+                  "the server asks to come back in " +
+                      std::to_string(static_cast<int64_t>(*result.wait)) + " s",
+                  job.request.name, "what was downloaded is kept");
     wait = std::max(wait, *result.wait);
     pause_until_ = std::max(pause_until_, now() + *result.wait);
   }
@@ -266,14 +271,16 @@ void Downloader::arrived(Job& job, int64_t fresh) {
   follower_.advance(*job.partial, job.partial->prefix());
   job.expected -= fresh;
   const size_t done = count_ - left_;
-  progress_.advance(fresh, count_ == 1 ? job.request.name
-                                       : std::to_string(done) + " of " + std::to_string(count_) + " files");
+  progress_.advance(fresh, count_ == 1
+                               ? job.request.name
+                               : std::to_string(done) + " of " + std::to_string(count_) + " files");
 }
 
 void Downloader::settle_hashes() {
   for (const HashFollower::Result& result : follower_.take_results()) {
-    const auto job = std::find_if(jobs_.begin(), jobs_.end(),
-                                  [&](const Job& j) { return j.partial && &*j.partial == result.partial; });
+    const auto job = std::find_if(jobs_.begin(), jobs_.end(), [&](const Job& j) {
+      return j.partial && &*j.partial == result.partial;
+    });
     if (result.error) std::rethrow_exception(result.error);
     // The last byte may be there before curl has told that its exchange is over.
     transfers_.remove_if([&](const auto& entry) { return entry.first == &*job; });
@@ -287,7 +294,8 @@ void Downloader::settle_hashes() {
       throw Error(ErrorKind::verification,
                   "the bytes received have not the announced hash (" + result.hash.substr(0, 12) +
                       " instead of " + job->request.etag.substr(0, 12) + ")",
-                  job->request.name, "nothing of it was kept; try again later, or another network or mirror");
+                  job->request.name,
+                  "nothing of it was kept; try again later, or another network or mirror");
     }
     progress_.note(job->request.name + ": the bytes received are wrong; downloading it anew");
     job->source.direct = {};

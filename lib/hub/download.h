@@ -1,6 +1,6 @@
-// Downloads files of one repository, several at once and several pieces of a large one at once, each checked
-// by its hash before it gets its name. What an earlier run brought is used; what this one brings is kept,
-// however it ends.
+// Downloads files of one repository, several at once and several pieces of a large one at once,
+// each checked by its hash before it gets its name. What an earlier run brought is used; what this
+// one brings is kept, however it ends.
 #pragma once
 
 #include <functional>
@@ -26,22 +26,23 @@ struct BlobRequest {
   int64_t size = 0;
 };
 
-// Where a blob lies while it is incomplete: a name of this machine's own, since locks between machines cannot
-// be relied on. huggingface_hub names its temporary files alike (ETAG.XXXXXXXX.incomplete) and leaves others'
-// alone.
+// Where a blob lies while it is incomplete: a name of this machine's own, since locks between
+// machines cannot be relied on. huggingface_hub names its temporary files alike
+// (ETAG.XXXXXXXX.incomplete) and leaves others' alone.
 Path partial_path(const Path& blobs, const std::string& etag);
 
 class Downloader {
  public:
-  // `blobs`: the folder in which files get their etag as name; `locks`: of the lock files. Both are created.
+  // `blobs`: the folder in which files get their etag as name; `locks`: of the lock files. Both are
+  // created.
   Downloader(Http& http, const HubSettings& settings, const RepoName& repo, Path blobs, Path locks,
              Progress& progress);
   ~Downloader();
   Downloader(const Downloader&) = delete;
   Downloader& operator=(const Downloader&) = delete;
 
-  // Returns when all are there. Throws what Transfer says, or `verification` for content that has not the
-  // announced hash (fetched anew once before).
+  // Returns when all are there. Throws what Transfer says, or `verification` for content that has
+  // not the announced hash (fetched anew once before).
   void run(const std::vector<BlobRequest>& requests);
 
  private:

@@ -43,8 +43,8 @@ void HashFollower::advance(const Partial& partial, int64_t prefix) {
       if (entry.partial != &partial) continue;
       entry.available = std::max(entry.available, prefix);
       // Not for every few bytes: waking a thread costs more than hashing them.
-      work =
-          entry.available == partial.size() || entry.available - entry.hashed >= static_cast<int64_t>(kBlock);
+      work = entry.available == partial.size() ||
+             entry.available - entry.hashed >= static_cast<int64_t>(kBlock);
     }
   }
   if (work) changed_.notify_all();
@@ -60,8 +60,8 @@ int64_t HashFollower::lag(const Partial& partial) {
 
 void HashFollower::forget(const Partial& partial) {
   std::unique_lock lock(mutex_);
-  const auto entry =
-      std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.partial == &partial; });
+  const auto entry = std::find_if(entries_.begin(), entries_.end(),
+                                  [&](const Entry& e) { return e.partial == &partial; });
   if (entry == entries_.end()) return;
   entry->ended = true;  // no new work on it
   changed_.wait(lock, [&] { return !entry->busy; });

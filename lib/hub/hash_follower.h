@@ -1,5 +1,5 @@
-// Hashes files while they are still being downloaded: one thread reads what has come, as far as it is without
-// a gap.
+// Hashes files while they are still being downloaded: one thread reads what has come, as far as it
+// is without a gap.
 #pragma once
 
 #include <condition_variable>
@@ -39,7 +39,8 @@ class HashFollower {
   void forget(const Partial& partial);
   // Bytes that could be hashed and are not yet.
   int64_t lag(const Partial& partial);
-  // Files that are whole and hashed. Where the hash is the etag's, the file has been sealed (Partial::seal).
+  // Files that are whole and hashed. Where the hash is the etag's, the file has been sealed
+  // (Partial::seal).
   std::vector<Result> take_results();
 
  private:
@@ -54,8 +55,8 @@ class HashFollower {
   };
   void work();
   Entry* next_entry();
-  // Outside the lock: hashes from `hashed`, which it moves, to `to`, and at the end of the file gives its
-  // result.
+  // Outside the lock: hashes from `hashed`, which it moves, to `to`, and at the end of the file
+  // gives its result.
   bool hash_some(Entry& entry, int64_t& hashed, int64_t to, Result& result);
 
   std::function<void()> wake_;

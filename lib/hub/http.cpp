@@ -18,8 +18,8 @@
 namespace qwb {
 namespace {
 
-// Bytes that curl reads from a socket at once. More does not make a 10 Gbit/s loopback faster; every
-// connection has one.
+// Bytes that curl reads from a socket at once. More does not make a 10 Gbit/s loopback faster;
+// every connection has one.
 constexpr long kReceiveBuffer = 256 << 10;
 constexpr size_t kMostFields = 500;
 // A transfer slower than this many bytes a second over the stall time is as good as dead.
@@ -31,7 +31,9 @@ double now_seconds() {
 
 std::string trimmed(const std::string& text) {
   const size_t begin = text.find_first_not_of(" \t\r\n");
-  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
+  return begin == std::string::npos
+             ? ""
+             : text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
 }
 
 HttpEnd::Kind kind_of(CURLcode code) {
@@ -93,13 +95,15 @@ struct Http::Exchange {
       return true;
     }
     if (trimmed(line).empty()) {
-      if (head.status < 200) return true;  // 100 Continue, 103 Early Hints: the answer is still to come
+      if (head.status < 200)
+        return true;  // 100 Continue, 103 Early Hints: the answer is still to come
       return guarded([this] { return handler->on_head(head); });
     }
     const size_t colon = line.find(':');
     if (colon == std::string::npos || head.fields.size() >= kMostFields) return true;
     std::string name = line.substr(0, colon);
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
     head.fields[name] = trimmed(line.substr(colon + 1));
     return true;
   }
@@ -143,7 +147,8 @@ void set_common_options(CURL* easy, const HubSettings& settings) {
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-  curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);  // a proxy's answer is not the server's
+  curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS,
+                   1L);  // a proxy's answer is not the server's
   curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
   curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
   curl_easy_setopt(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
@@ -151,7 +156,8 @@ void set_common_options(CURL* easy, const HubSettings& settings) {
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_USERAGENT, "qwb-pull");
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kReceiveBuffer);
-  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(settings.connect_seconds * 1000));
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                   static_cast<long>(settings.connect_seconds * 1000));
   if (!settings.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, settings.ca_file.c_str());
 }
 
@@ -166,7 +172,8 @@ void Http::start(const HttpRequest& request, HttpHandler& handler) {
   // Compressed bytes would neither have the announced length nor could be resumed.
   exchange.fields = curl_slist_append(nullptr, "Accept-Encoding: identity");
   if (!request.token.empty())
-    exchange.fields = curl_slist_append(exchange.fields, ("Authorization: Bearer " + request.token).c_str());
+    exchange.fields =
+        curl_slist_append(exchange.fields, ("Authorization: Bearer " + request.token).c_str());
   set_common_options(easy, state_->settings);
   curl_easy_setopt(easy, CURLOPT_URL, request.url.text().c_str());
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, exchange.fields);
@@ -196,7 +203,8 @@ void Http::cancel(const HttpHandler& handler) {
 void Http::step(double seconds) {
   check_interrupt();
   stop_stalled();
-  // Short enough for Ctrl-C and stalls to be noticed. A request just started does not wait: its timer is due.
+  // Short enough for Ctrl-C and stalls to be noticed. A request just started does not wait: its
+  // timer is due.
   const int milliseconds = static_cast<int>(std::clamp(seconds, 0.0, 0.2) * 1000);
   curl_multi_poll(state_->multi, nullptr, 0, milliseconds, nullptr);
   int running = 0;
@@ -209,9 +217,9 @@ void Http::finish_ended() {
   while (CURLMsg* message = curl_multi_info_read(state_->multi, &left)) {
     if (message->msg != CURLMSG_DONE) continue;
     const CURLcode code = message->data.result;
-    const auto found =
-        std::find_if(state_->exchanges.begin(), state_->exchanges.end(),
-                     [&](const Exchange& exchange) { return exchange.easy == message->easy_handle; });
+    const auto found = std::find_if(
+        state_->exchanges.begin(), state_->exchanges.end(),
+        [&](const Exchange& exchange) { return exchange.easy == message->easy_handle; });
     if (found == state_->exchanges.end()) continue;
     HttpEnd end;
     end.kind = found->stopped ? HttpEnd::Kind::stopped : kind_of(code);
@@ -231,14 +239,15 @@ void Http::stop_stalled() {
   std::vector<HttpHandler*> stalled;
   for (Exchange& exchange : state_->exchanges) {
     if (now - exchange.window_began < patience) continue;
-    if (static_cast<double>(exchange.window_bytes) < kSlowest * patience) stalled.push_back(exchange.handler);
+    if (static_cast<double>(exchange.window_bytes) < kSlowest * patience)
+      stalled.push_back(exchange.handler);
     exchange.window_began = now;
     exchange.window_bytes = 0;
   }
   for (HttpHandler* handler : stalled) {
     cancel(*handler);
-    handler->on_end(
-        {HttpEnd::Kind::stalled, "nothing came for " + std::to_string(std::lround(patience)) + " s"});
+    handler->on_end({HttpEnd::Kind::stalled,
+                     "nothing came for " + std::to_string(std::lround(patience)) + " s"});
   }
 }
 

@@ -1,6 +1,7 @@
-// HTTP exchanges, many at once, in one thread (libcurl's multi interface). An exchange is one request and one
-// answer: redirects are not followed here, so that who gets the token is decided by whoever follows them.
-// Certificates are verified, HTTP/1.1 is spoken (ranges of a file then travel on connections of their own).
+// HTTP exchanges, many at once, in one thread (libcurl's multi interface). An exchange is one
+// request and one answer: redirects are not followed here, so that who gets the token is decided by
+// whoever follows them. Certificates are verified, HTTP/1.1 is spoken (ranges of a file then travel
+// on connections of their own).
 #pragma once
 
 #include <functional>
@@ -51,8 +52,8 @@ struct HttpEnd {
   std::string reason;  // curl's words
 };
 
-// Receives what comes. May throw: Http::step() then lets the exception out. The handler must outlive the
-// exchange or cancel it.
+// Receives what comes. May throw: Http::step() then lets the exception out. The handler must
+// outlive the exchange or cancel it.
 class HttpHandler {
  public:
   virtual ~HttpHandler() = default;
@@ -73,8 +74,8 @@ class Http {
   void start(const HttpRequest& request, HttpHandler& handler);
   // Ends the handler's exchange without telling it. Nothing if it has none.
   void cancel(const HttpHandler& handler);
-  // Lets the exchanges run, for at most `seconds` if nothing happens. Throws interrupted after Ctrl-C, and
-  // what handlers throw.
+  // Lets the exchanges run, for at most `seconds` if nothing happens. Throws interrupted after
+  // Ctrl-C, and what handlers throw.
   void step(double seconds);
   // Ends a step() that waits. From any thread.
   void wake();

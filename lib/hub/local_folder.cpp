@@ -78,7 +78,8 @@ void LocalFolder::check_place(const RemoteFile& file, bool force) const {
     etag.clear();
   }
   if (etag.empty() || !S_ISREG(status.st_mode)) {
-    throw Error(ErrorKind::usage, "there is something else, which was not pulled: it stays, --force or not",
+    throw Error(ErrorKind::usage,
+                "there is something else, which was not pulled: it stays, --force or not",
                 path.string(), "choose another folder, or move it away yourself");
   }
   if (!force && static_cast<double>(status.st_mtim.tv_sec) > time + 1) {
@@ -93,13 +94,15 @@ void LocalFolder::note(const RemoteFile& file, const std::string& commit) const 
   std::error_code ignored;
   if (const Path ignore = state() / ".gitignore"; !std::filesystem::exists(ignore, ignored))
     write_file_atomically(ignore, as_bytes("*"));
-  const std::string text = commit + "\n" + file.etag + "\n" + std::to_string(std::time(nullptr)) + "\n";
+  const std::string text =
+      commit + "\n" + file.etag + "\n" + std::to_string(std::time(nullptr)) + "\n";
   write_file_atomically(path, as_bytes(text));
 }
 
 void LocalFolder::check_name(const RemoteFile& file) {
   std::string first = file.path.substr(0, file.path.find('/'));
-  std::transform(first.begin(), first.end(), first.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(first.begin(), first.end(), first.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   if (first == ".cache")
     throw Error(ErrorKind::verification,
                 "the server lists a file that would overwrite the notes of this folder", file.path,

@@ -21,7 +21,8 @@ bool is_name_part(const std::string& part) {
   const auto at_edge = [](char c) { return c == '-' || c == '.'; };
   if (at_edge(part.front()) || at_edge(part.back())) return false;
   return std::all_of(part.begin(), part.end(), [](char c) {
-    return (std::isalnum(static_cast<unsigned char>(c)) != 0 && static_cast<unsigned char>(c) < 128) ||
+    return (std::isalnum(static_cast<unsigned char>(c)) != 0 &&
+            static_cast<unsigned char>(c) < 128) ||
            c == '_' || c == '.' || c == '-';
   });
 }
@@ -40,11 +41,12 @@ std::vector<std::string> components(const std::string& path) {
 // Names that are devices on Windows, with any extension and in any case.
 bool is_reserved(const std::string& component) {
   std::string stem = component.substr(0, component.find('.'));
-  std::transform(stem.begin(), stem.end(), stem.begin(), [](unsigned char c) { return std::toupper(c); });
+  std::transform(stem.begin(), stem.end(), stem.begin(),
+                 [](unsigned char c) { return std::toupper(c); });
   static const std::array<std::string, 4> devices = {"CON", "PRN", "AUX", "NUL"};
   if (std::find(devices.begin(), devices.end(), stem) != devices.end()) return true;
-  return stem.size() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")) && stem[3] >= '1' &&
-         stem[3] <= '9';
+  return stem.size() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")) &&
+         stem[3] >= '1' && stem[3] <= '9';
 }
 
 // Why a path must not be used; null: it may.
@@ -71,8 +73,8 @@ const char* fault_of(const std::string& path) {
 }
 
 bool is_revision(const std::string& revision) {
-  return fault_of(revision) == nullptr && revision.find('@') == std::string::npos && revision.size() <= 250 &&
-         revision.find(' ') == std::string::npos;
+  return fault_of(revision) == nullptr && revision.find('@') == std::string::npos &&
+         revision.size() <= 250 && revision.find(' ') == std::string::npos;
 }
 
 // Quoted, with control characters spelled out and an end.
@@ -121,8 +123,9 @@ bool is_repo_name(const std::string& text) {
 
 RepoName parse_repo(const std::string& text, RepoKind kind) {
   if (!is_repo_name(text)) {
-    throw Error(ErrorKind::usage, "'" + text + "' is no name of a repository on the Hub", {},
-                "names look like mistralai/Mistral-7B-v0.1 or gpt2, with @REVISION behind if wanted");
+    throw Error(
+        ErrorKind::usage, "'" + text + "' is no name of a repository on the Hub", {},
+        "names look like mistralai/Mistral-7B-v0.1 or gpt2, with @REVISION behind if wanted");
   }
   RepoName repo;
   repo.kind = kind;
@@ -135,14 +138,15 @@ RepoName parse_repo(const std::string& text, RepoKind kind) {
 namespace {
 
 Error hostile(const std::string& what, const std::string& path, const std::string& where) {
-  return Error(ErrorKind::verification, "the server lists a file " + what + ": " + shown(path), where,
-               "nothing was written; this server cannot be trusted");
+  return Error(ErrorKind::verification, "the server lists a file " + what + ": " + shown(path),
+               where, "nothing was written; this server cannot be trusted");
 }
 
 }  // namespace
 
 void check_file_name(const std::string& path, const std::string& where) {
-  if (const char* fault = fault_of(path)) throw hostile("whose name " + std::string(fault), path, where);
+  if (const char* fault = fault_of(path))
+    throw hostile("whose name " + std::string(fault), path, where);
 }
 
 void check_file_names(const std::vector<RemoteFile>& files, const std::string& where) {
@@ -154,7 +158,8 @@ void check_file_names(const std::vector<RemoteFile>& files, const std::string& w
   for (const RemoteFile& file : files) {
     for (size_t slash = file.path.find('/'); slash != std::string::npos;
          slash = file.path.find('/', slash + 1)) {
-      if (names.contains(file.path.substr(0, slash))) throw hostile("below another file", file.path, where);
+      if (names.contains(file.path.substr(0, slash)))
+        throw hostile("below another file", file.path, where);
     }
   }
 }

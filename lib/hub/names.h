@@ -1,5 +1,5 @@
-// Names on the Hub and what they become on disk. Names that come from a server are hostile until checked:
-// they become paths below the cache folder.
+// Names on the Hub and what they become on disk. Names that come from a server are hostile until
+// checked: they become paths below the cache folder.
 #pragma once
 
 #include <cstdint>
@@ -31,16 +31,17 @@ bool is_repo_name(const std::string& text);
 struct RemoteFile {
   std::string path;  // checked by check_file_name
   int64_t size = 0;
-  // The blob's name: lower-case hex sha256 of the content (64 digits: LFS and xet files), or the sha1 of the
-  // git blob (40).
+  // The blob's name: lower-case hex sha256 of the content (64 digits: LFS and xet files), or the
+  // sha1 of the git blob (40).
   std::string etag;
   std::string git_oid;   // of a tree listing: the git blob (of an LFS file: of its pointer)
   std::string xet_hash;  // may be empty
 };
 
-// Throws verification unless `path` is a relative path that stays below its folder on every system: no "..",
-// ".", empty or ".git" component, no leading '/' or drive, no backslash or control character, no name
-// reserved by Windows (CON, NUL, ...), not longer than 1024 bytes. `where` is the repository.
+// Throws verification unless `path` is a relative path that stays below its folder on every system:
+// no "..", ".", empty or ".git" component, no leading '/' or drive, no backslash or control
+// character, no name reserved by Windows (CON, NUL, ...), not longer than 1024 bytes. `where` is
+// the repository.
 void check_file_name(const std::string& path, const std::string& where);
 // The same, and no name is a folder of another one ("a" and "a/b") and none comes twice.
 void check_file_names(const std::vector<RemoteFile>& files, const std::string& where);

@@ -17,8 +17,8 @@ constexpr int64_t kMagic = 0x3174726170627771;  // "qwbpart1"
 constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kHeaderWords = 3;
 
-// Pieces small enough that several connections find work and the hash follows closely, large enough that a
-// request for each costs nothing.
+// Pieces small enough that several connections find work and the hash follows closely, large enough
+// that a request for each costs nothing.
 int64_t choose_piece_bytes(int64_t size) {
   return std::clamp(ceil_div(size, 64 * kMiB) * kMiB, 8 * kMiB, 64 * kMiB);
 }
@@ -87,13 +87,16 @@ bool Partial::read_note() {
   if (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode)) return false;
   if (status.st_size == size_ && size_ > 0) {
     done_.resize(static_cast<size_t>(ceil_div(size_, piece_bytes_)));
-    for (int64_t i = 0; i < piece_count(); ++i) done_[static_cast<size_t>(i)] = piece_end(i) - piece_begin(i);
+    for (int64_t i = 0; i < piece_count(); ++i)
+      done_[static_cast<size_t>(i)] = piece_end(i) - piece_begin(i);
     return true;
   }
   int64_t header[kHeaderWords] = {};
-  if (read_at(fd_, note_offset(), std::as_writable_bytes(std::span(header)), path_) != sizeof(header))
+  if (read_at(fd_, note_offset(), std::as_writable_bytes(std::span(header)), path_) !=
+      sizeof(header))
     return false;
-  if (header[0] != kMagic || header[1] != size_ || header[2] < kMiB || header[2] > 1024 * kMiB) return false;
+  if (header[0] != kMagic || header[1] != size_ || header[2] < kMiB || header[2] > 1024 * kMiB)
+    return false;
   piece_bytes_ = header[2];
   done_.resize(static_cast<size_t>(ceil_div(size_, piece_bytes_)));
   const MutableBytes words = std::as_writable_bytes(std::span(done_));
@@ -143,7 +146,8 @@ int64_t Partial::accept(int64_t position, Bytes data) {
     const int64_t stop = std::min(end, piece_end(piece));
     const int64_t next = piece_next(piece);
     if (at <= next && next < stop) {
-      write_at(next, data.subspan(static_cast<size_t>(next - position), static_cast<size_t>(stop - next)));
+      write_at(next, data.subspan(static_cast<size_t>(next - position),
+                                  static_cast<size_t>(stop - next)));
       int64_t& done = done_[static_cast<size_t>(piece)];
       done = stop - piece_begin(piece);
       write_at(note_offset() + (kHeaderWords + piece) * static_cast<int64_t>(sizeof(int64_t)),

@@ -29,20 +29,24 @@ std::string gigabytes(int64_t bytes) {
 std::vector<RemoteFile> files_in(const Path& folder) {
   std::vector<RemoteFile> files;
   std::error_code error;
-  for (fs::recursive_directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+  for (fs::recursive_directory_iterator it(folder, error), end; !error && it != end;
+       it.increment(error)) {
     std::error_code ignored;
-    if (!it->is_regular_file(ignored)) continue;  // follows symlinks; one that leads nowhere is no file
+    if (!it->is_regular_file(ignored))
+      continue;  // follows symlinks; one that leads nowhere is no file
     RemoteFile file;
     file.path = it->path().lexically_relative(folder).string();
     file.size = static_cast<int64_t>(it->file_size(ignored));
     files.push_back(std::move(file));
   }
-  std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.path < b.path; });
+  std::sort(files.begin(), files.end(),
+            [](const auto& a, const auto& b) { return a.path < b.path; });
   return files;
 }
 
 bool contains(const std::vector<RemoteFile>& files, const std::string& path) {
-  return std::any_of(files.begin(), files.end(), [&](const RemoteFile& file) { return file.path == path; });
+  return std::any_of(files.begin(), files.end(),
+                     [&](const RemoteFile& file) { return file.path == path; });
 }
 
 // Every shard that the index names is there.
@@ -51,7 +55,8 @@ bool has_shards(const Path& folder, const std::vector<RemoteFile>& files) {
   try {
     const Json json = parse_json(read_text(index, 256 << 20), index.string());
     std::set<std::string> shards;
-    for (const auto& [tensor, shard] : json.at("weight_map").items()) shards.insert(shard.get<std::string>());
+    for (const auto& [tensor, shard] : json.at("weight_map").items())
+      shards.insert(shard.get<std::string>());
     return !shards.empty() && std::all_of(shards.begin(), shards.end(),
                                           [&](const std::string& s) { return contains(files, s); });
   } catch (const std::exception&) {
@@ -63,7 +68,8 @@ bool has_shards(const Path& folder, const std::vector<RemoteFile>& files) {
 bool looks_like_model(const RepoCache& cache, const std::string& commit,
                       const std::vector<RemoteFile>& files) {
   const bool tokenizer = contains(files, "tokenizer.json") || contains(files, "tokenizer.model") ||
-                         contains(files, "vocab.json") || cache.known_absent(commit, "tokenizer.json");
+                         contains(files, "vocab.json") ||
+                         cache.known_absent(commit, "tokenizer.json");
   return contains(files, "config.json") && tokenizer &&
          (contains(files, "model.safetensors") || has_shards(cache.snapshot(commit), files));
 }
@@ -88,7 +94,8 @@ int64_t PullPlan::missing_bytes() const {
 }
 
 int64_t PullPlan::missing_files() const {
-  return std::count_if(files.begin(), files.end(), [](const PlannedFile& file) { return !file.here; });
+  return std::count_if(files.begin(), files.end(),
+                       [](const PlannedFile& file) { return !file.here; });
 }
 
 Pull::Pull(const HubSettings& settings, PullRequest request, Progress& progress)
@@ -126,7 +133,8 @@ PullPlan Pull::make_plan(const std::string& commit, const std::vector<RemoteFile
   return plan;
 }
 
-// What the cache alone gives. lenient: the Hub cannot be asked, so that any snapshot that may do must do.
+// What the cache alone gives. lenient: the Hub cannot be asked, so that any snapshot that may do
+// must do.
 std::optional<PullPlan> Pull::from_cache(const std::string& commit, bool lenient) const {
   if (commit.empty()) return std::nullopt;
   if (const auto tree = cache_.tree(commit)) {
@@ -141,10 +149,10 @@ std::optional<PullPlan> Pull::from_cache(const std::string& commit, bool lenient
   if (selection.include.empty() && request_.repo.kind == RepoKind::model) {
     complete = looks_like_model(cache_, commit, files);
   } else if (!selection.include.empty()) {
-    complete =
-        std::all_of(selection.include.begin(), selection.include.end(), [&](const std::string& pattern) {
-          return (lenient && has_wildcard(pattern)) || contains(files, pattern);
-        });
+    complete = std::all_of(selection.include.begin(), selection.include.end(),
+                           [&](const std::string& pattern) {
+                             return (lenient && has_wildcard(pattern)) || contains(files, pattern);
+                           });
   } else {
     complete = lenient;
   }
@@ -165,7 +173,8 @@ std::vector<RemoteFile> Pull::wanted_files(const std::string& commit, bool anew)
     listing_ = *listing;
     return request_.selection.apply(repo.kind, *listing);
   }
-  // A server without listings: names from the model's info, the rest from the head of every wanted file.
+  // A server without listings: names from the model's info, the rest from the head of every wanted
+  // file.
   if (siblings_.empty()) {
     RepoName at_commit = repo;
     at_commit.revision = commit;
@@ -190,8 +199,9 @@ PullPlan Pull::ask_hub(bool anew) {
   }
   const std::vector<RemoteFile> wanted = wanted_files(commit, anew);
   if (wanted.empty())
-    throw Error(ErrorKind::not_found, "no file of the repository is wanted", repo.text(),
-                "see " + settings_.endpoint + repo.page_path() + "/tree/main, and name files by --include");
+    throw Error(
+        ErrorKind::not_found, "no file of the repository is wanted", repo.text(),
+        "see " + settings_.endpoint + repo.page_path() + "/tree/main, and name files by --include");
   refuse_without_weights(wanted);
   PullPlan plan = make_plan(commit, wanted);
   plan.asked = true;
@@ -218,12 +228,15 @@ void Pull::refuse_without_weights(const std::vector<RemoteFile>& wanted) const {
   }
   std::string advice = other.advice;
   if (other.pulled_by_name)
-    advice = "`qwb-pull " + repo.text() + " --include '" + other.files.front() + "'` gets " + advice;
-  throw Error(ErrorKind::unsupported,
-              other.what + " (" + other.files.front() +
-                  (other.files.size() > 1 ? " and " + std::to_string(other.files.size() - 1) + " more" : "") +
-                  ")",
-              repo.text(), advice);
+    advice =
+        "`qwb-pull " + repo.text() + " --include '" + other.files.front() + "'` gets " + advice;
+  throw Error(
+      ErrorKind::unsupported,
+      other.what + " (" + other.files.front() +
+          (other.files.size() > 1 ? " and " + std::to_string(other.files.size() - 1) + " more"
+                                  : "") +
+          ")",
+      repo.text(), advice);
 }
 
 PullPlan Pull::current_plan(bool anew) {
@@ -234,15 +247,17 @@ PullPlan Pull::current_plan(bool anew) {
   }
   if (settings_.offline)
     throw Error(ErrorKind::not_found,
-                known.empty() ? "not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub"
-                              : "not completely in the cache, and HF_HUB_OFFLINE forbids to ask the Hub",
+                known.empty()
+                    ? "not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub"
+                    : "not completely in the cache, and HF_HUB_OFFLINE forbids to ask the Hub",
                 repo.text(), "pull it once while online; the cache is " + settings_.cache.string());
   try {
     return ask_hub(anew);
   } catch (const HubUnavailable& error) {
     auto plan = anew ? std::nullopt : from_cache(known, true);
     if (!plan) throw;
-    progress_.note(std::string(error.what()) + "; using what the cache has (" + known.substr(0, 12) + ")");
+    progress_.note(std::string(error.what()) + "; using what the cache has (" +
+                   known.substr(0, 12) + ")");
     return std::move(*plan);
   }
 }
@@ -270,9 +285,10 @@ void Pull::check_disk_space(const PullPlan& plan) const {
   if (missing == 0) return;
   const int64_t free = free_disk_space(blobs());
   if (free - kMargin < missing)
-    throw Error(ErrorKind::failed,
-                gigabytes(missing) + " are missing and the disk has only " + gigabytes(free) + " free",
-                blobs().string(), "free some space, or choose another place by HF_HOME or --local-dir");
+    throw Error(
+        ErrorKind::failed,
+        gigabytes(missing) + " are missing and the disk has only " + gigabytes(free) + " free",
+        blobs().string(), "free some space, or choose another place by HF_HOME or --local-dir");
 }
 
 void Pull::fetch(PullPlan& plan) {

@@ -1,5 +1,5 @@
-// A repository's files on this machine: in the cache that huggingface_hub shares, or in a folder. See
-// lib/hub/README.md.
+// A repository's files on this machine: in the cache that huggingface_hub shares, or in a folder.
+// See lib/hub/README.md.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +21,9 @@ struct PullRequest {
   Selection selection;
   Path local_dir;      // the files go there instead of the cache
   bool force = false;  // files there that were changed since they were pulled may be replaced
-  // Whether the Hub is asked what a branch or tag stands for now. If not, a complete snapshot in the cache is
-  // used without a request. A commit never changes: what is there of it is used without a request in any
-  // case.
+  // Whether the Hub is asked what a branch or tag stands for now. If not, a complete snapshot in
+  // the cache is used without a request. A commit never changes: what is there of it is used
+  // without a request in any case.
   bool ask = true;
 };
 
@@ -49,10 +49,10 @@ class Pull {
 
   // What run() would do, without writing anything.
   PullPlan plan();
-  // Downloads what is missing (unsupported, before anything is downloaded, if a model's repository has
-  // weights of other kinds only); afterwards the wanted files are in folder(), each with the content that the
-  // Hub named. Throws what HubClient and Downloader throw; `failed` if the disk has no room for it, before
-  // anything is downloaded.
+  // Downloads what is missing (unsupported, before anything is downloaded, if a model's repository
+  // has weights of other kinds only); afterwards the wanted files are in folder(), each with the
+  // content that the Hub named. Throws what HubClient and Downloader throw; `failed` if the disk
+  // has no room for it, before anything is downloaded.
   PullPlan run();
 
  private:
@@ -79,8 +79,9 @@ class Pull {
   std::vector<std::string> siblings_;
 };
 
-// The files of --local-dir: huggingface_hub's notes beside them (.cache/huggingface/download/PATH.metadata:
-// commit, etag and time, a line each) tell what they are.
+// The files of --local-dir: huggingface_hub's notes beside them
+// (.cache/huggingface/download/PATH.metadata: commit, etag and time, a line each) tell what they
+// are.
 class LocalFolder {
  public:
   explicit LocalFolder(Path folder) : folder_(std::move(folder)) {}
@@ -89,8 +90,9 @@ class LocalFolder {
   void note(const RemoteFile& file, const std::string& commit) const;
   // Throws verification for names that would overwrite the notes.
   static void check_name(const RemoteFile& file);
-  // Throws usage, naming the file, if something lies in the place of this one that was never pulled (--force
-  // or not), or was changed since (unless `force`). What was pulled and left alone may be replaced.
+  // Throws usage, naming the file, if something lies in the place of this one that was never pulled
+  // (--force or not), or was changed since (unless `force`). What was pulled and left alone may be
+  // replaced.
   void check_place(const RemoteFile& file, bool force) const;
   Path state() const { return folder_ / ".cache" / "huggingface"; }
 

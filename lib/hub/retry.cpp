@@ -29,8 +29,8 @@ std::optional<double> parameter(const std::string& field, const std::string& nam
 }  // namespace
 
 bool is_passing(int status) {
-  return status == 408 || status == 425 || status == 429 || status == 500 || status == 502 || status == 503 ||
-         status == 504;
+  return status == 408 || status == 425 || status == 429 || status == 500 || status == 502 ||
+         status == 503 || status == 504;
 }
 
 std::optional<double> requested_wait(const HttpHead& head) {

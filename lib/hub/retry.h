@@ -13,17 +13,20 @@ namespace qwb {
 // Statuses of a server that may answer better in a moment: 408, 425, 429, 500, 502, 503, 504.
 bool is_passing(int status);
 
-// Seconds that the answer asks to wait: Retry-After in seconds or as a date, or the t of a RateLimit field
-// (IETF draft ratelimit-headers) of an exhausted limit. Nothing if it does not say, or says nonsense.
+// Seconds that the answer asks to wait: Retry-After in seconds or as a date, or the t of a
+// RateLimit field (IETF draft ratelimit-headers) of an exhausted limit. Nothing if it does not say,
+// or says nonsense.
 std::optional<double> requested_wait(const HttpHead& head);
 
-// Waits that grow: `base` seconds doubled with every failure in a row up to eight times base, times a random
-// factor in [0.5, 1.5), so that many clients of one server do not come back at the same instant. The first
-// failure after some headway waits a tenth of that only: it was a broken connection, not a server in trouble.
+// Waits that grow: `base` seconds doubled with every failure in a row up to eight times base, times
+// a random factor in [0.5, 1.5), so that many clients of one server do not come back at the same
+// instant. The first failure after some headway waits a tenth of that only: it was a broken
+// connection, not a server in trouble.
 class Backoff {
  public:
   Backoff(double base_seconds, uint64_t seed) : base_(base_seconds), rng_(seed) {}
-  // failures >= 1: in a row, without any new byte in between. headway: the try that failed brought some.
+  // failures >= 1: in a row, without any new byte in between. headway: the try that failed brought
+  // some.
   double wait(int failures, bool headway);
 
  private:

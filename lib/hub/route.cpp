@@ -32,12 +32,14 @@ HttpRequest Route::request(bool head_only, const std::string& range) const {
 
 bool Route::is_redirect(const HttpHead& head) {
   const int s = head.status;
-  return (s == 301 || s == 302 || s == 303 || s == 307 || s == 308) && !head.field("location").empty();
+  return (s == 301 || s == 302 || s == 303 || s == 307 || s == 308) &&
+         !head.field("location").empty();
 }
 
 void Route::follow(const HttpHead& head) {
   if (++hops_ > kMostHops)
-    throw Error(ErrorKind::failed, "the server redirects without end", url_.shown(), "try again later");
+    throw Error(ErrorKind::failed, "the server redirects without end", url_.shown(),
+                "try again later");
   Url next = url_.resolve(head.field("location"));
   if (url_.secure() && !next.secure())
     throw Error(ErrorKind::failed, "the server redirects from https to http", next.shown(),

@@ -1,4 +1,5 @@
-// Following redirects without giving the token away: it goes to the endpoint's own origin and nowhere else.
+// Following redirects without giving the token away: it goes to the endpoint's own origin and
+// nowhere else.
 #pragma once
 
 #include <string>
@@ -18,8 +19,8 @@ class Route {
   HttpRequest request(bool head_only, const std::string& range) const;
   // True if `head` is a redirect with somewhere to go.
   static bool is_redirect(const HttpHead& head);
-  // Goes where it leads. Throws `failed` after ten hops, for a target that is no http(s) URL, and for one
-  // that leaves https for http.
+  // Goes where it leads. Throws `failed` after ten hops, for a target that is no http(s) URL, and
+  // for one that leaves https for http.
   void follow(const HttpHead& head);
 
   const Url& url() const { return url_; }

@@ -46,7 +46,8 @@ constexpr std::array kNotData = {
 
 template <size_t count>
 bool any(const std::array<const char*, count>& patterns, const std::string& path) {
-  return std::any_of(patterns.begin(), patterns.end(), [&](const char* p) { return matches(p, path); });
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const char* p) { return matches(p, path); });
 }
 
 bool any(const Paths& patterns, const std::string& path) {
@@ -84,17 +85,21 @@ Paths model_weights(const Paths& paths) {
 OtherWeights other_weights(const Paths& paths) {
   const auto with = [&](std::initializer_list<const char*> patterns) {
     Paths found;
-    std::copy_if(paths.begin(), paths.end(), std::back_inserter(found), [&](const std::string& path) {
-      return std::any_of(patterns.begin(), patterns.end(), [&](const char* p) { return matches(p, path); });
-    });
+    std::copy_if(paths.begin(), paths.end(), std::back_inserter(found),
+                 [&](const std::string& path) {
+                   return std::any_of(patterns.begin(), patterns.end(),
+                                      [&](const char* p) { return matches(p, path); });
+                 });
     return found;
   };
   constexpr const char* kConvert =
-      "take a repository or revision with safetensors, or convert it with transformers' save_pretrained";
+      "take a repository or revision with safetensors, or convert it with transformers' "
+      "save_pretrained";
   OtherWeights other;
   if (!(other.files = with({"adapter_model*"})).empty()) {
     other.what = "the repository holds a LoRA adapter, not a model";
-    other.advice = "pull the model it was made for and merge the adapter into it (peft: merge_and_unload)";
+    other.advice =
+        "pull the model it was made for and merge the adapter into it (peft: merge_and_unload)";
   } else if (!(other.files = with({"*.gguf"})).empty()) {
     other.what = "the repository has no safetensors; its weights are GGUF files";
     other.advice = "one of them; then name that file to the tools";
@@ -150,7 +155,8 @@ Paths Selection::apply(RepoKind kind, const Paths& paths) const {
   return wanted;
 }
 
-std::vector<RemoteFile> Selection::apply(RepoKind kind, const std::vector<RemoteFile>& files) const {
+std::vector<RemoteFile> Selection::apply(RepoKind kind,
+                                         const std::vector<RemoteFile>& files) const {
   Paths paths;
   for (const RemoteFile& file : files) paths.push_back(file.path);
   const Paths wanted = apply(kind, paths);

@@ -9,20 +9,22 @@
 namespace qwb {
 
 struct Selection {
-  // Shell patterns as huggingface_hub reads them: '*' matches '/' too, a final '/' means all below. Without
-  // any `include`: by default (see default_files).
+  // Shell patterns as huggingface_hub reads them: '*' matches '/' too, a final '/' means all below.
+  // Without any `include`: by default (see default_files).
   std::vector<std::string> include, exclude;
 
   std::vector<RemoteFile> apply(RepoKind kind, const std::vector<RemoteFile>& files) const;
   std::vector<std::string> apply(RepoKind kind, const std::vector<std::string>& paths) const;
 };
 
-// What the tools need. Of a model: configurations, tokenizer, chat templates and safetensors at the top of
-// the repository (model.safetensors, else the shards of its index, else all but consolidated*.safetensors);
-// never .bin, .pth, .onnx, .gguf, original/. Of a data set: all but pictures, scripts and git's own files.
+// What the tools need. Of a model: configurations, tokenizer, chat templates and safetensors at the
+// top of the repository (model.safetensors, else the shards of its index, else all but
+// consolidated*.safetensors); never .bin, .pth, .onnx, .gguf, original/. Of a data set: all but
+// pictures, scripts and git's own files.
 std::vector<std::string> default_files(RepoKind kind, const std::vector<std::string>& paths);
 
-// The weights that a model's repository has though the tools do not read them or not unasked; no files: none.
+// The weights that a model's repository has though the tools do not read them or not unasked; no
+// files: none.
 struct OtherWeights {
   std::string what, advice;
   std::vector<std::string> files;

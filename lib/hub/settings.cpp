@@ -27,7 +27,8 @@ std::string environment(std::initializer_list<const char*> names) {
 bool environment_flag(std::initializer_list<const char*> names) {
   for (const char* name : names) {
     std::string value = environment({name});
-    std::transform(value.begin(), value.end(), value.begin(), [](char c) { return std::toupper(c); });
+    std::transform(value.begin(), value.end(), value.begin(),
+                   [](char c) { return std::toupper(c); });
     if (value == "1" || value == "ON" || value == "YES" || value == "TRUE") return true;
   }
   return false;
@@ -80,9 +81,10 @@ std::string clean_token(const std::string& text) {
   const size_t begin = text.find_first_not_of(blanks);
   if (begin == std::string::npos) return {};
   std::string token = text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
-  const bool good = token.size() <= 4096 &&
-                    std::all_of(token.begin(), token.end(), [](char c) { return c > 32 && c < 127; });
-  if (!good) throw Error(ErrorKind::usage, "the token has characters that no token has", "HF_TOKEN");
+  const bool good = token.size() <= 4096 && std::all_of(token.begin(), token.end(),
+                                                        [](char c) { return c > 32 && c < 127; });
+  if (!good)
+    throw Error(ErrorKind::usage, "the token has characters that no token has", "HF_TOKEN");
   return token;
 }
 
@@ -118,12 +120,15 @@ void store_token(const HubSettings& settings, const std::string& token) {
   std::error_code error;
   if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
   if (error) throw system_error("cannot create folder", file.parent_path().string(), error.value());
-  // Created with its final mode: a chmod after the fact would leave an instant in which others could read.
+  // Created with its final mode: a chmod after the fact would leave an instant in which others
+  // could read.
   const Path temporary = temporary_sibling(file);
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  const int fd =
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) throw system_error("cannot create", temporary.string(), errno);
   const bool written =
-      ::write(fd, token.data(), token.size()) == static_cast<ssize_t>(token.size()) && ::fsync(fd) == 0;
+      ::write(fd, token.data(), token.size()) == static_cast<ssize_t>(token.size()) &&
+      ::fsync(fd) == 0;
   int reason = errno;
   ::close(fd);
   if (written && ::rename(temporary.c_str(), file.c_str()) == 0) return;

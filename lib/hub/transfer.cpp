@@ -26,7 +26,8 @@ struct ContentRange {
 };
 std::optional<ContentRange> content_range(const std::string& field) {
   const size_t dash = field.find('-'), slash = field.find('/');
-  if (!field.starts_with("bytes ") || dash == std::string::npos || slash == std::string::npos || slash < dash)
+  if (!field.starts_with("bytes ") || dash == std::string::npos || slash == std::string::npos ||
+      slash < dash)
     return std::nullopt;
   const auto first = count_in(field.substr(6, dash - 6)),
              last = count_in(field.substr(dash + 1, slash - dash - 1));
@@ -69,7 +70,8 @@ void Transfer::send() {
 void Transfer::check_announcement(const HttpHead& head) const {
   if (!route_.at_endpoint()) return;
   // To another place of the Hub: what counts is what is said there.
-  if (Route::is_redirect(head) && route_.url().resolve(head.field("location")).same_origin(route_.url()))
+  if (Route::is_redirect(head) &&
+      route_.url().resolve(head.field("location")).same_origin(route_.url()))
     return;
   std::string etag = head.field("x-linked-etag");
   if (etag.empty() && !Route::is_redirect(head)) etag = head.field("etag");
@@ -92,7 +94,8 @@ bool Transfer::on_head(const HttpHead& head) {
   if (head.status < 400) check_announcement(head);
   if (head.status != 200 && head.status != 206) return true;
   const std::string encoding = head.field("content-encoding");
-  if (!encoding.empty() && encoding != "identity") return refuse("compresses although it was asked not to");
+  if (!encoding.empty() && encoding != "identity")
+    return refuse("compresses although it was asked not to");
   body_ = Body::content;
   return head.status == 200 ? begin_whole(head) : begin_range(head);
 }
@@ -125,8 +128,8 @@ bool Transfer::begin_range(const HttpHead& head) {
   if (!range || range->first != position_ || range->last >= end_)
     return refuse("answers with another range than the one asked for");
   if (range->total >= 0 && range->total != source_.partial->size())
-    throw ChangedOnServer("the server's file has " + std::to_string(range->total) + " bytes instead of " +
-                              std::to_string(source_.partial->size()),
+    throw ChangedOnServer("the server's file has " + std::to_string(range->total) +
+                              " bytes instead of " + std::to_string(source_.partial->size()),
                           source_.name);
   source_.direct = route_.url();
   return true;
@@ -134,7 +137,8 @@ bool Transfer::begin_range(const HttpHead& head) {
 
 bool Transfer::on_data(Bytes data) {
   if (body_ == Body::words) {
-    words_ += as_text(data.first(std::min(data.size(), kMostWords - std::min(words_.size(), kMostWords))));
+    words_ += as_text(
+        data.first(std::min(data.size(), kMostWords - std::min(words_.size(), kMostWords))));
     return words_.size() < kMostWords;  // nobody needs more of it
   }
   const int64_t room = end_ - position_ - static_cast<int64_t>(buffer_.size());
@@ -159,7 +163,8 @@ void Transfer::on_end(const HttpEnd& end_of_exchange) {
   const bool answered = end_of_exchange.kind == HttpEnd::Kind::complete ||
                         (end_of_exchange.kind == HttpEnd::Kind::stopped && head_.status != 0);
   if (answered) return end_with_status();
-  if (end_of_exchange.kind == HttpEnd::Kind::untrusted) throw connection_error(route_.url(), end_of_exchange);
+  if (end_of_exchange.kind == HttpEnd::Kind::untrusted)
+    throw connection_error(route_.url(), end_of_exchange);
   if (from_direct_) source_.direct = {};
   end({false, connection_error(route_.url(), end_of_exchange), std::nullopt, fresh_});
 }
@@ -171,8 +176,8 @@ void Transfer::end_with_status() {
     return send();
   }
   if (head_.status == 416)
-    throw ChangedOnServer("the server's file ends before byte " + std::to_string(position_) + " of " +
-                              std::to_string(source_.partial->size()),
+    throw ChangedOnServer("the server's file ends before byte " + std::to_string(position_) +
+                              " of " + std::to_string(source_.partial->size()),
                           source_.name);
   if (is_passing(head_.status)) {
     return end({false, hub_error(*source_.settings, *source_.repo, route_.url(), head_, words_),
@@ -197,12 +202,12 @@ void Transfer::end_content(const HttpEnd& end_of_exchange) {
   result.fresh = fresh_;
   result.complete = position_ == end_ && refusal_.empty();
   if (!refusal_.empty()) {
-    result.failure =
-        Error(ErrorKind::verification, refusal_, source_.name, "nothing wrong was kept; try again later");
+    result.failure = Error(ErrorKind::verification, refusal_, source_.name,
+                           "nothing wrong was kept; try again later");
   } else if (!result.complete && end_of_exchange.kind == HttpEnd::Kind::complete) {
     result.failure = Error(ErrorKind::verification,
-                           "the server ends the file at byte " + std::to_string(position_) + " of " +
-                               std::to_string(source_.partial->size()),
+                           "the server ends the file at byte " + std::to_string(position_) +
+                               " of " + std::to_string(source_.partial->size()),
                            source_.name, "what was downloaded is kept; try again later");
   } else if (!result.complete) {
     result.failure = connection_error(route_.url(), end_of_exchange);

@@ -1,5 +1,5 @@
-// One stretch of a file on its way from the Hub into a Partial: redirects followed, the answer checked
-// against what the Hub announced before a byte of it is taken.
+// One stretch of a file on its way from the Hub into a Partial: redirects followed, the answer
+// checked against what the Hub announced before a byte of it is taken.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +24,10 @@ struct TransferSource {
   Url url;           // on the Hub
   std::string etag;
   Partial* partial = nullptr;
-  Url direct;          // where the bytes are (a signed URL, say), known after the first answer; may expire
-  bool whole = false;  // the server ignores ranges: only the whole file can be had, from its beginning
-  int active = 0;      // transfers under way
+  Url direct;  // where the bytes are (a signed URL, say), known after the first answer; may expire
+  bool whole =
+      false;       // the server ignores ranges: only the whole file can be had, from its beginning
+  int active = 0;  // transfers under way
   std::function<void(int64_t)> arrived;  // told of new bytes
 };
 
@@ -45,8 +46,8 @@ class Transfer : public HttpHandler {
   Transfer(const Transfer&) = delete;
   Transfer& operator=(const Transfer&) = delete;
 
-  // Set once it has ended. What cannot be helped by another try is thrown out of Http::step() instead: no
-  // access, no such file, a full disk, ChangedOnServer.
+  // Set once it has ended. What cannot be helped by another try is thrown out of Http::step()
+  // instead: no access, no such file, a full disk, ChangedOnServer.
   const std::optional<Result>& result() const { return result_; }
   int64_t piece() const { return piece_; }
   // Hands what has come over to the Partial.

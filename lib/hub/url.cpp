@@ -33,8 +33,8 @@ std::string printable(const std::string& text) {
 
 Url Url::parse_at(const Url* base, const std::string& text) {
   const Handle handle(curl_url(), &curl_url_cleanup);
-  const bool based =
-      base == nullptr || curl_url_set(handle.get(), CURLUPART_URL, base->text_.c_str(), 0) == CURLUE_OK;
+  const bool based = base == nullptr ||
+                     curl_url_set(handle.get(), CURLUPART_URL, base->text_.c_str(), 0) == CURLUE_OK;
   if (text.find('\0') != std::string::npos || !based ||
       curl_url_set(handle.get(), CURLUPART_URL, text.c_str(), 0) != CURLUE_OK)
     throw Error(ErrorKind::failed, "not an http or https URL: '" + printable(text) + "'");

@@ -26,11 +26,11 @@ float soften(const AttentionShape& s, float* scores, int64_t count) {
   return simd::softmax(scores, count, 1);
 }
 
-// exp(scores) in place of the scores [count, span] of queries from position `first` on and keys from `begin`
-// on, not yet divided by its sum; line(i, from, to, inverse of the sum) once a query.
+// exp(scores) in place of the scores [count, span] of queries from position `first` on and keys
+// from `begin` on, not yet divided by its sum; line(i, from, to, inverse of the sum) once a query.
 template <class Line>
-void soften(const AttentionShape& s, int64_t first, int64_t count, int64_t begin, int64_t span, float* scores,
-            const Line& line) {
+void soften(const AttentionShape& s, int64_t first, int64_t count, int64_t begin, int64_t span,
+            float* scores, const Line& line) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t from = lowest_key(s, first + i) - begin;
     const int64_t to = first + i + 1 - begin;
@@ -39,20 +39,22 @@ void soften(const AttentionShape& s, int64_t first, int64_t count, int64_t begin
 }
 
 // Softmax attention of `count` queries from position `first` on, one head.
-void attend_tile(const float* queries, const float* keys, const float* values, const AttentionShape& s,
-                 int64_t first, int64_t count, float* out) {
+void attend_tile(const float* queries, const float* keys, const float* values,
+                 const AttentionShape& s, int64_t first, int64_t count, float* out) {
   const int64_t row = s.kv_heads * s.head_dim, width = s.heads * s.head_dim;
   const int64_t begin = lowest_key(s, first), span = first + count - begin;
   float* scores = scratch(count * span);
-  sgemm(false, true, {count, span, s.head_dim}, 1, queries, s.query_stride, keys + begin * row, row, 0,
-        scores, span);
-  soften(s, first, count, begin, span, scores, [&](int64_t i, int64_t from, int64_t to, float inverse) {
-    float* line = scores + i * span;
-    std::fill(line, line + from, 0.0f);
-    for (int64_t j = from; j < to; ++j) line[j] *= inverse;
-    std::fill(line + to, line + span, 0.0f);
-  });
-  sgemm(false, false, {count, s.head_dim, span}, 1, scores, span, values + begin * row, row, 0, out, width);
+  sgemm(false, true, {count, span, s.head_dim}, 1, queries, s.query_stride, keys + begin * row, row,
+        0, scores, span);
+  soften(s, first, count, begin, span, scores,
+         [&](int64_t i, int64_t from, int64_t to, float inverse) {
+           float* line = scores + i * span;
+           std::fill(line, line + from, 0.0f);
+           for (int64_t j = from; j < to; ++j) line[j] *= inverse;
+           std::fill(line + to, line + span, 0.0f);
+         });
+  sgemm(false, false, {count, s.head_dim, span}, 1, scores, span, values + begin * row, row, 0, out,
+        width);
 }
 
 // What a product of bf16 operands reads of one head.
@@ -61,19 +63,22 @@ struct NarrowHead {
 };
 
 // The same with bf16 operands; tiles of the keys begin at multiples of 32.
-void attend_tile(const NarrowHead& head, const AttentionShape& s, int64_t first, int64_t count, float* out) {
+void attend_tile(const NarrowHead& head, const AttentionShape& s, int64_t first, int64_t count,
+                 float* out) {
   const int64_t size = s.head_dim, width = s.heads * size;
-  const int64_t begin = lowest_key(s, first) / kTileInner * kTileInner, span = first + count - begin;
+  const int64_t begin = lowest_key(s, first) / kTileInner * kTileInner,
+                span = first + count - begin;
   float* scores = scratch(count * (span + size + 1));
   float* sums = scores + count * span;
   float* inverses = sums + count * size;
   tile_product(head.queries, head.keys.from(begin, 0), {count, span, size}, scores, span, false);
-  soften(s, first, count, begin, span, scores, [&](int64_t i, int64_t from, int64_t to, float inverse) {
-    float* line = scores + i * span;
-    std::fill(line, line + from, 0.0f);
-    std::fill(line + to, line + span, 0.0f);
-    inverses[i] = inverse;
-  });
+  soften(s, first, count, begin, span, scores,
+         [&](int64_t i, int64_t from, int64_t to, float inverse) {
+           float* line = scores + i * span;
+           std::fill(line, line + from, 0.0f);
+           std::fill(line + to, line + span, 0.0f);
+           inverses[i] = inverse;
+         });
   const Panels weights = panels_at(narrow_scratch<Narrow::scores>(panel_values(count, span)), span);
   pack_panels(scores, {count, span, span, true}, TileForm::left, weights);
   tile_product(weights, head.values.from(0, begin), {count, size, span}, sums, size, false);
@@ -82,11 +87,12 @@ void attend_tile(const NarrowHead& head, const AttentionShape& s, int64_t first,
   }
 }
 
-// The heads of one kind [tokens, heads, size] (stride in values), packed one after the other. by_line: tokens
-// are the lines, not the inner dimension.
+// The heads of one kind [tokens, heads, size] (stride in values), packed one after the other.
+// by_line: tokens are the lines, not the inner dimension.
 class NarrowHeads {
  public:
-  NarrowHeads(const float* values, int64_t heads, const MatrixLayout& head, TileForm form, uint16_t* memory)
+  NarrowHeads(const float* values, int64_t heads, const MatrixLayout& head, TileForm form,
+              uint16_t* memory)
       : first_(panels_at(memory, head.inner)), size_(panel_values(head.lines, head.inner)) {
     const int64_t dim = head.by_line ? head.inner : head.lines;
     for (int64_t h = 0; h < heads; ++h) pack_panels(values + h * dim, head, form, (*this)[h]);
@@ -101,21 +107,24 @@ class NarrowHeads {
 // Attention of many queries with bf16 operands.
 class NarrowAttention {
  public:
-  NarrowAttention(const float* queries, const float* keys, const float* values, const AttentionShape& s)
+  NarrowAttention(const float* queries, const float* keys, const float* values,
+                  const AttentionShape& s)
       : shape_(s),
         queries_(queries, s.heads, {s.tokens, s.head_dim, s.query_stride, true}, TileForm::left,
                  narrow_scratch<Narrow::queries>(s.heads * panel_values(s.tokens, s.head_dim))),
-        keys_(keys, s.kv_heads, {s.past + s.tokens, s.head_dim, s.kv_heads * s.head_dim, true},
-              TileForm::right,
-              narrow_scratch<Narrow::keys>(s.kv_heads * panel_values(s.past + s.tokens, s.head_dim))),
+        keys_(
+            keys, s.kv_heads, {s.past + s.tokens, s.head_dim, s.kv_heads * s.head_dim, true},
+            TileForm::right,
+            narrow_scratch<Narrow::keys>(s.kv_heads * panel_values(s.past + s.tokens, s.head_dim))),
         values_(values, s.kv_heads, {s.head_dim, s.past + s.tokens, s.kv_heads * s.head_dim, false},
                 TileForm::right,
-                narrow_scratch<Narrow::values>(s.kv_heads * panel_values(s.head_dim, s.past + s.tokens))) {}
+                narrow_scratch<Narrow::values>(s.kv_heads *
+                                               panel_values(s.head_dim, s.past + s.tokens))) {}
 
   void tile(int64_t head, int64_t first, int64_t count, float* out) const {
     const int64_t shared = head / (shape_.heads / shape_.kv_heads);
-    attend_tile({queries_[head].from(first, 0), keys_[shared], values_[shared]}, shape_, shape_.past + first,
-                count, out);
+    attend_tile({queries_[head].from(first, 0), keys_[shared], values_[shared]}, shape_,
+                shape_.past + first, count, out);
   }
 
  private:
@@ -130,7 +139,8 @@ void attend_one(const float* query, const float* keys, const float* values, cons
   const int64_t begin = lowest_key(s, position);
   const int64_t span = position + 1 - begin;
   float* scores = scratch(span);
-  for (int64_t j = 0; j < span; ++j) scores[j] = simd::dot(query, keys + (begin + j) * row, s.head_dim);
+  for (int64_t j = 0; j < span; ++j)
+    scores[j] = simd::dot(query, keys + (begin + j) * row, s.head_dim);
   const float inverse = soften(s, scores, span);
   std::fill(out, out + s.head_dim, 0.0f);
   for (int64_t j = 0; j < span; ++j)

@@ -7,7 +7,7 @@
 namespace qwb {
 
 // As Backend::attention. products: how operands are held if the queries are many.
-void attend(const float* queries, const float* keys, const float* values, const AttentionShape& shape,
-            Products products, float* out);
+void attend(const float* queries, const float* keys, const float* values,
+            const AttentionShape& shape, Products products, float* out);
 
 }  // namespace qwb

@@ -43,7 +43,8 @@ struct GridRow {
   float scale(int64_t group) const { return scale_at(grid.scales, row * groups() + group); }
   float zero(int64_t group) const {
     if (grid.zeros.empty()) return static_cast<float>(1 << (grid.bits - 1));
-    return static_cast<float>(code_at(grid.zeros.bytes.data() + row * grid.zeros.shape[1], group, grid.bits));
+    return static_cast<float>(
+        code_at(grid.zeros.bytes.data() + row * grid.zeros.shape[1], group, grid.bits));
   }
 };
 
@@ -65,7 +66,8 @@ void dense_part(const TensorView& values, int64_t first, int64_t count, float* o
 float block_scale(const FloatBlocks& blocks, int64_t block) {
   if (blocks.nested_absmax.empty()) return load<float>(blocks.absmax.bytes.data() + 4 * block);
   const auto index = static_cast<int64_t>(blocks.absmax.bytes[static_cast<size_t>(block)]);
-  const float nested = load<float>(blocks.nested_absmax.bytes.data() + 4 * (block / blocks.nested_block));
+  const float nested =
+      load<float>(blocks.nested_absmax.bytes.data() + 4 * (block / blocks.nested_block));
   return load<float>(blocks.nested_map.bytes.data() + 4 * index) * nested + blocks.nested_offset;
 }
 
@@ -91,7 +93,8 @@ void blocks_part(const FloatBlocks& blocks, int64_t first, int64_t count, float*
 void scattered_row(const GridRow& row, float* out) {
   static thread_local std::vector<std::array<float, 2>> grids;
   grids.resize(static_cast<size_t>(row.groups()));
-  for (int64_t g = 0; g < row.groups(); ++g) grids[static_cast<size_t>(g)] = {row.zero(g), row.scale(g)};
+  for (int64_t g = 0; g < row.groups(); ++g)
+    grids[static_cast<size_t>(g)] = {row.zero(g), row.scale(g)};
   for (int64_t i = 0; i < row.columns; ++i) {
     const auto& [zero, scale] = grids[static_cast<size_t>(row.grid.group(i))];
     out[i] = (out[i] - zero) * scale;
@@ -102,8 +105,8 @@ void grid_row(const GridRow& row, float* out) {
   simd::unpack(row.codes(), row.columns, row.grid.bits, out);
   if (!row.grid.group_index.empty()) return scattered_row(row, out);
   for (int64_t group = 0, first = 0; first < row.columns; ++group, first += row.grid.group_size) {
-    simd::dequantize_group(out + first, std::min(row.grid.group_size, row.columns - first), row.zero(group),
-                           row.scale(group));
+    simd::dequantize_group(out + first, std::min(row.grid.group_size, row.columns - first),
+                           row.zero(group), row.scale(group));
   }
 }
 
@@ -178,8 +181,9 @@ bool dot_dense(const DenseWeight& dense, int64_t row, int64_t columns, const Vec
       return vectors.each([&](const float* x) { return simd::dot_bf16(at, x, columns); });
     case DType::f32:
       if (reinterpret_cast<uintptr_t>(at) % sizeof(float) != 0) return false;
-      return vectors.each(
-          [&](const float* x) { return simd::dot(reinterpret_cast<const float*>(at), x, columns); });
+      return vectors.each([&](const float* x) {
+        return simd::dot(reinterpret_cast<const float*>(at), x, columns);
+      });
     default:
       return false;
   }
@@ -202,8 +206,8 @@ bool dot_blocks(const FloatBlocks& blocks, int64_t row, int64_t columns, const V
   if (blocks.block_size % 8 != 0 || columns % blocks.block_size != 0) return false;
   const int64_t count = columns / blocks.block_size;
   for (int64_t b = 0; b < count; ++b) scratch[b] = block_scale(blocks, row * count + b);
-  const simd::GroupedRow packed{blocks.codes.bytes.data() + row * columns / 2, columns, blocks.block_size,
-                                scratch};
+  const simd::GroupedRow packed{blocks.codes.bytes.data() + row * columns / 2, columns,
+                                blocks.block_size, scratch};
   const float* table = float_table(blocks.table).data();
   return vectors.each([&](const float* x) { return simd::dot_table(packed, table, x); });
 }
@@ -243,8 +247,8 @@ bool dot_packed(const Weight& weight, int64_t row, const Vectors& vectors, float
 
 }  // namespace
 
-void dot_row(const Weight& weight, int64_t row, const float* x, int64_t vectors, int64_t stride, float* y,
-             int64_t y_stride, float* scratch) {
+void dot_row(const Weight& weight, int64_t row, const float* x, int64_t vectors, int64_t stride,
+             float* y, int64_t y_stride, float* scratch) {
   const Vectors all{x, vectors, stride, y, y_stride};
   if (dot_packed(weight, row, all, scratch)) return;
   const int64_t columns = stored_columns(weight);

@@ -31,8 +31,8 @@ float LargestLogit(const float* x, int64_t count) {
   return largest;
 }
 
-// sums[0], sums[1]: of exp(x - its maximum), base and other; sums[2]: of exp(base - its maximum) * (base -
-// other).
+// sums[0], sums[1]: of exp(x - its maximum), base and other; sums[2]: of exp(base - its maximum) *
+// (base - other).
 void DivergenceSums(const float* base, const float* other, int64_t count, float base_maximum,
                     float other_maximum, double* sums) {
   const hn::ScalableTag<double> d;

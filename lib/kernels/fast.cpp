@@ -1,5 +1,5 @@
-// The fast CPU backend: oneDNN for matrix products on fixed tiles, Highway for the rest, OpenMP over rows,
-// tiles and heads.
+// The fast CPU backend: oneDNN for matrix products on fixed tiles, Highway for the rest, OpenMP
+// over rows, tiles and heads.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -37,7 +37,8 @@ const float* slab(const Weight& weight, int64_t begin, int64_t end) {
   const int64_t columns = stored_columns(weight);
   if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
     const std::byte* data = dense->values.bytes.data();
-    if (dense->values.dtype == DType::f32 && reinterpret_cast<uintptr_t>(data) % sizeof(float) == 0) {
+    if (dense->values.dtype == DType::f32 &&
+        reinterpret_cast<uintptr_t>(data) % sizeof(float) == 0) {
       return reinterpret_cast<const float*>(data) + begin * columns;
     }
   }
@@ -74,10 +75,11 @@ void linear_many(const float* x, int64_t tokens, const Weight& weight, float* y,
     const int64_t count = std::min(step, rows - begin);
     const float* values = slab(weight, begin, begin + count);
     if (straight) {
-      matmul(true, tokens, count, weight.in, x, weight.in, values, weight.in, y + begin, weight.out, add);
+      matmul(true, tokens, count, weight.in, x, weight.in, values, weight.in, y + begin, weight.out,
+             add);
     } else {
-      matmul(false, tokens, weight.out, count, x + begin, weight.in, values, weight.out, y, weight.out,
-             add || begin > 0);
+      matmul(false, tokens, weight.out, count, x + begin, weight.in, values, weight.out, y,
+             weight.out, add || begin > 0);
     }
   }
 }
@@ -95,8 +97,10 @@ void pack_slab(const Weight& weight, int64_t begin, int64_t end, const Panels& p
   const MatrixLayout layout = slab_layout(weight, end - begin);
   if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
     const std::byte* data = dense->values.bytes.data();
-    if (dense->values.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(data) % sizeof(uint16_t) == 0) {
-      pack_panels(reinterpret_cast<const uint16_t*>(data) + begin * columns, layout, TileForm::right, panels);
+    if (dense->values.dtype == DType::bf16 &&
+        reinterpret_cast<uintptr_t>(data) % sizeof(uint16_t) == 0) {
+      pack_panels(reinterpret_cast<const uint16_t*>(data) + begin * columns, layout,
+                  TileForm::right, panels);
       return;
     }
   }
@@ -105,8 +109,8 @@ void pack_slab(const Weight& weight, int64_t begin, int64_t end, const Panels& p
 
 Panels narrow_slab(const Weight& weight, int64_t begin, int64_t end) {
   const MatrixLayout layout = slab_layout(weight, end - begin);
-  const Panels panels =
-      panels_at(narrow_scratch<Narrow::weight>(panel_values(layout.lines, layout.inner)), layout.inner);
+  const Panels panels = panels_at(
+      narrow_scratch<Narrow::weight>(panel_values(layout.lines, layout.inner)), layout.inner);
   pack_slab(weight, begin, end, panels);
   return panels;
 }
@@ -122,20 +126,22 @@ Panels narrow_tokens(const float* x, int64_t tokens, int64_t in) {
 void linear_narrow(const Panels& left, int64_t tokens, const Weight& weight, float* y, bool add) {
   if (weight.packed != nullptr) {
     auto* values = reinterpret_cast<uint16_t*>(const_cast<std::byte*>(weight.packed));
-    return tile_products(left, panels_at(values, weight.in), {tokens, weight.out, weight.in}, y, weight.out,
-                         add);
+    return tile_products(left, panels_at(values, weight.in), {tokens, weight.out, weight.in}, y,
+                         weight.out, add);
   }
   const bool straight = weight.orientation == Orientation::out_in;
   const int64_t rows = stored_rows(weight);
   // Stored [in, out], a slab is a part of the inner dimension: whole tiles.
-  const int64_t step = straight ? slab_rows(weight) : ceil_div(slab_rows(weight), kTileInner) * kTileInner;
+  const int64_t step =
+      straight ? slab_rows(weight) : ceil_div(slab_rows(weight), kTileInner) * kTileInner;
   for (int64_t begin = 0; begin < rows; begin += step) {
     const int64_t count = std::min(step, rows - begin);
     const Panels right = narrow_slab(weight, begin, begin + count);
     if (straight) {
       tile_products(left, right, {tokens, count, weight.in}, y + begin, weight.out, add);
     } else {
-      tile_products(left.from(0, begin), right, {tokens, weight.out, count}, y, weight.out, add || begin > 0);
+      tile_products(left.from(0, begin), right, {tokens, weight.out, count}, y, weight.out,
+                    add || begin > 0);
     }
   }
 }
@@ -224,19 +230,20 @@ class Fast final : public Backend {
 
   void rms_norm(const float* x, int64_t rows, int64_t n, const float* gain, double eps,
                 float* y) const override {
-    by_rows(rows, n,
-            [&](int64_t r) { simd::rms_norm(x + r * n, n, gain, static_cast<float>(eps), y + r * n); });
+    by_rows(rows, n, [&](int64_t r) {
+      simd::rms_norm(x + r * n, n, gain, static_cast<float>(eps), y + r * n);
+    });
   }
 
-  void layer_norm(const float* x, int64_t rows, int64_t n, const float* gain, const float* bias, double eps,
-                  float* y) const override {
+  void layer_norm(const float* x, int64_t rows, int64_t n, const float* gain, const float* bias,
+                  double eps, float* y) const override {
     by_rows(rows, n, [&](int64_t r) {
       simd::layer_norm(x + r * n, n, gain, bias, static_cast<float>(eps), y + r * n);
     });
   }
 
-  void rotate(float* x, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride, const float* cosine,
-              const float* sine) const override {
+  void rotate(float* x, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride,
+              const float* cosine, const float* sine) const override {
     const int64_t half = head_dim / 2;
     by_rows(tokens, heads * head_dim, [&](int64_t t) {
       for (int64_t h = 0; h < heads; ++h)
@@ -244,8 +251,8 @@ class Fast final : public Backend {
     });
   }
 
-  void attention(const float* queries, const float* keys, const float* values, const AttentionShape& s,
-                 float* out) const override {
+  void attention(const float* queries, const float* keys, const float* values,
+                 const AttentionShape& s, float* out) const override {
     attend(queries, keys, values, s, products_, out);
   }
 
@@ -256,17 +263,19 @@ class Fast final : public Backend {
   }
 
   void add(float* x, const float* y, int64_t count) const override {
-    parallel_ranges(count, kElementGrain,
-                    [&](int64_t begin, int64_t end) { simd::add(x + begin, y + begin, end - begin); });
+    parallel_ranges(count, kElementGrain, [&](int64_t begin, int64_t end) {
+      simd::add(x + begin, y + begin, end - begin);
+    });
   }
 
   void soft_cap(float* x, int64_t count, float cap) const override {
-    parallel_ranges(count, kElementGrain,
-                    [&](int64_t begin, int64_t end) { simd::soft_cap(x + begin, end - begin, 1, cap); });
+    parallel_ranges(count, kElementGrain, [&](int64_t begin, int64_t end) {
+      simd::soft_cap(x + begin, end - begin, 1, cap);
+    });
   }
 
-  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets, float cap,
-              double* losses) const override {
+  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets,
+              float cap, double* losses) const override {
     if (weight.orientation != Orientation::out_in)
       throw Error(ErrorKind::unsupported, "an output embedding stored [in, out]");
     std::vector<float> maximum(static_cast<size_t>(rows), -std::numeric_limits<float>::infinity());
@@ -281,8 +290,8 @@ class Fast final : public Backend {
       if (codes) {
         int8_product(*codes, weight, begin, begin + count, nullptr, logits.data(), count, false);
       } else {
-        matmul(true, rows, count, weight.in, x, weight.in, slab(weight, begin, begin + count), weight.in,
-               logits.data(), count, false);
+        matmul(true, rows, count, weight.in, x, weight.in, slab(weight, begin, begin + count),
+               weight.in, logits.data(), count, false);
       }
       if (cap != 0) soft_cap(logits.data(), rows * count, cap);
       parallel_for(ceil_div(rows, 8), [&](int64_t chunk) {
@@ -298,11 +307,14 @@ class Fast final : public Backend {
       });
     }
     for (size_t i = 0; i < static_cast<size_t>(rows); ++i) {
-      losses[i] = static_cast<double>(maximum[i]) + std::log(sum[i]) - static_cast<double>(chosen[i]);
+      losses[i] =
+          static_cast<double>(maximum[i]) + std::log(sum[i]) - static_cast<double>(chosen[i]);
     }
   }
 
-  bool all_finite(const float* x, int64_t count) const override { return simd::all_finite(x, count); }
+  bool all_finite(const float* x, int64_t count) const override {
+    return simd::all_finite(x, count);
+  }
 
  private:
   template <class Body>

@@ -16,8 +16,8 @@ float half_at(const std::byte* block, int64_t offset) {
   return f16_to_f32(load<uint16_t>(block + offset));
 }
 
-// Blocks of 32: d, for some types m, for the 5-bit ones the high bits, then the nibbles: values 0..15 in the
-// low ones, 16..31 in the high ones.
+// Blocks of 32: d, for some types m, for the 5-bit ones the high bits, then the nibbles: values
+// 0..15 in the low ones, 16..31 in the high ones.
 
 // The 32 codes of a 5-bit block.
 std::array<int, 32> five_bits(uint32_t high, const uint8_t* qs) {
@@ -41,7 +41,8 @@ void q5_1(const std::byte* block, float* out) {
   for (size_t i = 0; i < 32; ++i) out[i] = static_cast<float>(codes[i]) * d + m;
 }
 
-// K blocks of 256: two halves of 128, in each four runs of 32 that lie in different bits of the same bytes.
+// K blocks of 256: two halves of 128, in each four runs of 32 that lie in different bits of the
+// same bytes.
 void q2_k(const std::byte* block, float* out) {
   const uint8_t *scales = bytes_at(block, 0), *qs = bytes_at(block, 16);
   const float d = half_at(block, 80), dmin = half_at(block, 82);
@@ -55,7 +56,8 @@ void q2_k(const std::byte* block, float* out) {
 }
 
 void q3_k(const std::byte* block, float* out) {
-  const uint8_t *mask = bytes_at(block, 0), *qs = bytes_at(block, 32), *scales = bytes_at(block, 96);
+  const uint8_t *mask = bytes_at(block, 0), *qs = bytes_at(block, 32),
+                *scales = bytes_at(block, 96);
   const float d = half_at(block, 108);
   for (int run = 0; run < 16; ++run, out += 16) {
     const int low = run < 8 ? scales[run] & 15 : scales[run - 8] >> 4;
@@ -125,7 +127,8 @@ void q6_k(const std::byte* block, float* out) {
 
 template <void (*Block)(const std::byte*, float*)>
 void each(const GgmlTypeInfo& info, const std::byte* blocks, int64_t count, float* out) {
-  for (int64_t done = 0; done < count; done += info.block, blocks += info.bytes) Block(blocks, out + done);
+  for (int64_t done = 0; done < count; done += info.block, blocks += info.bytes)
+    Block(blocks, out + done);
 }
 
 }  // namespace

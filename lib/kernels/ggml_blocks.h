@@ -1,5 +1,5 @@
-// ggml's blocks to f32, with the arithmetic of its own dequantizers: f32 throughout, no fused multiply-adds,
-// so that every value has the same bits. Layouts: formats/gguf.md.
+// ggml's blocks to f32, with the arithmetic of its own dequantizers: f32 throughout, no fused
+// multiply-adds, so that every value has the same bits. Layouts: formats/gguf.md.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@ namespace qwb {
 // `count` values (whole blocks) from consecutive blocks, in the calling thread.
 void dequantize_ggml(GgmlType type, const std::byte* blocks, int64_t count, float* out);
 
-// Value `index` of one block, straight from the definition of its type: what dequantize_ggml is tested
-// against.
+// Value `index` of one block, straight from the definition of its type: what dequantize_ggml is
+// tested against.
 float reference_ggml_element(GgmlType type, const std::byte* block, int index);
 
 }  // namespace qwb

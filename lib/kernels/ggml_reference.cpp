@@ -11,8 +11,12 @@ struct BlockBytes {
   int at(int offset) const { return static_cast<int>(data[offset]); }
   float half(int offset) const { return f16_to_f32(load<uint16_t>(data + offset)); }
   // Nibble of value i among the 16 bytes from `offset`.
-  int nibble(int offset, int i) const { return i < 16 ? at(offset + i) & 15 : at(offset + i - 16) >> 4; }
-  int bit(int offset, int i) const { return static_cast<int>(load<uint32_t>(data + offset) >> i & 1u); }
+  int nibble(int offset, int i) const {
+    return i < 16 ? at(offset + i) & 15 : at(offset + i - 16) >> 4;
+  }
+  int bit(int offset, int i) const {
+    return static_cast<int>(load<uint32_t>(data + offset) >> i & 1u);
+  }
 };
 
 // The six-bit scale (or minimum) of sub-block u in the twelve bytes at offset 4.
@@ -39,9 +43,10 @@ float k_element(GgmlType type, const BlockBytes& b, int i) {
   if (type == GgmlType::q3_k) {
     const int low = (b.at(32 + 32 * n + l) >> (2 * j)) & 3;
     const int high = (b.at(l) >> (4 * n + j)) & 1;
-    const int scale =
-        (s < 8 ? b.at(96 + s) & 15 : b.at(88 + s) >> 4) | ((b.at(104 + s % 4) >> (2 * (s / 4))) & 3) << 4;
-    return b.half(108) * static_cast<float>(scale - 32) * static_cast<float>(low - (high != 0 ? 0 : 4));
+    const int scale = (s < 8 ? b.at(96 + s) & 15 : b.at(88 + s) >> 4) |
+                      ((b.at(104 + s % 4) >> (2 * (s / 4))) & 3) << 4;
+    return b.half(108) * static_cast<float>(scale - 32) *
+           static_cast<float>(low - (high != 0 ? 0 : 4));
   }
   const auto nibble = [&](int offset) {
     const int byte = b.at(offset + 32 * (i / 64) + l);

@@ -17,12 +17,15 @@ using simd::kInt8Panel;
 
 constexpr int64_t kMostColumns = (int64_t{1} << 31) / (127 * 128) - 1;
 constexpr int64_t kCodedTokens = 16;  // tokens rounded by one thread at a time
-// Up to here the weights' bytes are multiplied where they lie; beyond, widening four rows at a time pays.
+// Up to here the weights' bytes are multiplied where they lie; beyond, widening four rows at a time
+// pays.
 constexpr int64_t kFewCodedTokens = 6;
-constexpr int64_t kItemTokens = 384;  // tokens of an item: the outlier weights are gathered once for them
+constexpr int64_t kItemTokens =
+    384;  // tokens of an item: the outlier weights are gathered once for them
 constexpr int64_t kSumTokens =
     96;  // a multiple of 3; their codes of kSumChannels channels stay in the L2 cache
-constexpr int64_t kSumChannels = 2048;  // channels of four weight rows that fit the L1 cache, 16 bits each
+constexpr int64_t kSumChannels =
+    2048;  // channels of four weight rows that fit the L1 cache, 16 bits each
 
 constexpr float kOver127 = 1.0f / 127.0f;
 constexpr float kOver127Squared = 1.0f / (127.0f * 127.0f);
@@ -35,7 +38,8 @@ T* coding_scratch(int64_t count) {
   return reinterpret_cast<T*>(buffer.data());
 }
 
-// 127 / absmax in two roundings, as torch divides a number by a tensor; 0 where the row has no codes.
+// 127 / absmax in two roundings, as torch divides a number by a tensor; 0 where the row has no
+// codes.
 float code_factor(float absmax) {
   return absmax > 0 && std::isfinite(absmax) ? (1.0f / absmax) * 127.0f : 0.0f;
 }
@@ -56,7 +60,8 @@ Int8Activations::Int8Activations(const float* x, int64_t tokens, int64_t in, flo
       tokens_(tokens),
       in_(in),
       padded_(ceil_div(in, kInt8Padding) * kInt8Padding),
-      codes_(checked_mul(tokens, padded_ * static_cast<int64_t>(sizeof(int16_t)), "int8 activations")),
+      codes_(
+          checked_mul(tokens, padded_ * static_cast<int64_t>(sizeof(int16_t)), "int8 activations")),
       absmax_(tokens) {
   if (!(threshold >= 0) || !std::isfinite(threshold))
     throw Error(ErrorKind::usage, "the outlier threshold must be 0 (off) or a positive number");
@@ -75,7 +80,8 @@ void Int8Activations::find_outliers(float threshold) {
   parallel_ranges(tokens_, kCodedTokens, [&](int64_t begin, int64_t end) {
     int32_t* range_marks = threshold > 0 ? marks.data() + begin / kCodedTokens * padded_ : nullptr;
     for (int64_t t = begin; t < end; ++t)
-      absmax_[t] = simd::int8_absmax(f16_row(x_ + t * in_, in_, padded_), padded_, threshold, range_marks);
+      absmax_[t] =
+          simd::int8_absmax(f16_row(x_ + t * in_, in_, padded_), padded_, threshold, range_marks);
   });
   if (threshold <= 0) return;
   for (int64_t range = 1; range < ranges; ++range) {
@@ -83,7 +89,8 @@ void Int8Activations::find_outliers(float threshold) {
       marks[static_cast<size_t>(i)] |= marks[static_cast<size_t>(range * padded_ + i)];
   }
   for (int64_t i = 0; i < in_; ++i) {
-    if (tokens_ > 0 && marks[static_cast<size_t>(i)] != 0) outliers_.push_back(static_cast<int32_t>(i));
+    if (tokens_ > 0 && marks[static_cast<size_t>(i)] != 0)
+      outliers_.push_back(static_cast<int32_t>(i));
   }
 }
 
@@ -117,16 +124,18 @@ struct Int8Panel {
   int64_t count;        // outputs
   float absmax[kInt8Panel];
   float bias[kInt8Panel];
-  // Weights of the outlier columns [outliers, kInt8Panel], zeros beyond count; null without outliers.
+  // Weights of the outlier columns [outliers, kInt8Panel], zeros beyond count; null without
+  // outliers.
   const float* outlier_weights;
 };
 
-Int8Panel make_int8_panel(const Int8Activations& x, const Weight& weight, int64_t first, int64_t count,
-                          const float* bias) {
+Int8Panel make_int8_panel(const Int8Activations& x, const Weight& weight, int64_t first,
+                          int64_t count, const float* bias) {
   const auto& rows = std::get<Int8Rows>(weight.storage);
-  Int8Panel panel{x,     reinterpret_cast<const int8_t*>(rows.codes.bytes.data()) + first * weight.in,
-                  count, {},
-                  {},    nullptr};
+  Int8Panel panel{
+      x,     reinterpret_cast<const int8_t*>(rows.codes.bytes.data()) + first * weight.in,
+      count, {},
+      {},    nullptr};
   for (int64_t r = 0; r < count; ++r) {
     panel.absmax[r] = load<float>(rows.absmax.bytes.data() + 4 * (first + r));
     panel.bias[r] = bias != nullptr ? bias[first + r] : 0.0f;
@@ -140,7 +149,8 @@ Int8Panel make_int8_panel(const Int8Activations& x, const Weight& weight, int64_
     const int8_t* row = panel.codes + r * weight.in;
     const float scale = panel.absmax[r] * kOver127;
     for (int64_t c = 0; c < outliers; ++c)
-      buffer[c * kInt8Panel + r] = static_cast<float>(row[x.outliers()[static_cast<size_t>(c)]]) * scale;
+      buffer[c * kInt8Panel + r] =
+          static_cast<float>(row[x.outliers()[static_cast<size_t>(c)]]) * scale;
   }
   panel.outlier_weights = buffer.data();
   return panel;
@@ -180,16 +190,19 @@ void sums_of_tile(const Int8Panel& panel, int64_t first, int64_t last, int32_t* 
 }
 
 // y of one token from its integer sums.
-void finish_int8_row(const Int8Panel& panel, int64_t token, const int32_t* sums, float* y, bool add) {
+void finish_int8_row(const Int8Panel& panel, int64_t token, const int32_t* sums, float* y,
+                     bool add) {
   const float absmax = panel.x.absmax(token);
   float values[kInt8Panel] = {};
   for (int64_t r = 0; r < panel.count; ++r) {
-    values[r] = static_cast<float>(sums[r]) * (absmax * panel.absmax[r]) * kOver127Squared + panel.bias[r];
+    values[r] =
+        static_cast<float>(sums[r]) * (absmax * panel.absmax[r]) * kOver127Squared + panel.bias[r];
   }
   if (panel.outlier_weights != nullptr) {
     float outliers[kInt8Panel] = {};
-    simd::int8_outliers(panel.x.outlier_values(token), static_cast<int64_t>(panel.x.outliers().size()),
-                        panel.outlier_weights, outliers);
+    simd::int8_outliers(panel.x.outlier_values(token),
+                        static_cast<int64_t>(panel.x.outliers().size()), panel.outlier_weights,
+                        outliers);
     for (int64_t r = 0; r < panel.count; ++r) values[r] += outliers[r];
   }
   for (int64_t r = 0; r < panel.count; ++r) y[r] = add ? y[r] + values[r] : values[r];
@@ -199,20 +212,23 @@ void finish_int8_row(const Int8Panel& panel, int64_t token, const int32_t* sums,
 
 void int8_product(const Int8Activations& x, const Weight& weight, int64_t begin, int64_t end,
                   const float* bias, float* y, int64_t stride_y, bool add) {
-  const int64_t panels = ceil_div(end - begin, kInt8Panel), spans = ceil_div(x.tokens(), kItemTokens);
+  const int64_t panels = ceil_div(end - begin, kInt8Panel),
+                spans = ceil_div(x.tokens(), kItemTokens);
   const bool few = x.tokens() <= kFewCodedTokens;
   parallel_for(panels * spans, [&](int64_t item) {
     const int64_t first_row = begin + item % panels * kInt8Panel;
     const int64_t rows = std::min(kInt8Panel, end - first_row);
     const Int8Panel panel = make_int8_panel(x, weight, first_row, rows, bias);
-    const int64_t first = item / panels * kItemTokens, last = std::min(x.tokens(), first + kItemTokens);
+    const int64_t first = item / panels * kItemTokens,
+                  last = std::min(x.tokens(), first + kItemTokens);
     alignas(64) int32_t sums[kSumTokens * kInt8Panel];
     for (int64_t t = first; t < last; t += kSumTokens) {
       const int64_t stop = std::min(last, t + kSumTokens);
       std::fill_n(sums, (stop - t) * kInt8Panel, 0);
       few ? sums_in_place(panel, t, stop, sums) : sums_of_tile(panel, t, stop, sums);
       for (int64_t i = t; i < stop; ++i) {
-        finish_int8_row(panel, i, sums + (i - t) * kInt8Panel, y + i * stride_y + (first_row - begin), add);
+        finish_int8_row(panel, i, sums + (i - t) * kInt8Panel,
+                        y + i * stride_y + (first_row - begin), add);
       }
     }
   });

@@ -2,16 +2,16 @@
 // bitsandbytes defines it (int8_vectorwise_quant, int8_mixed_scaled_mm; pages: int8_product.md):
 //
 //   x' = x rounded to f16 (values beyond its range stay as they are)
-//   outlier columns: those with |x'| >= threshold in any token of this call; none when the threshold is 0
-//   absmax[t] = largest |x'[t, i]| below the threshold;  code[t, i] = round(x' * 127 / absmax[t]), ties to
-//   even,
-//               0 in outlier columns
+//   outlier columns: those with |x'| >= threshold in any token of this call; none when the
+//               threshold is 0
+//   absmax[t] = largest |x'[t, i]| below the threshold
+//   code[t, i] = round(x' * 127 / absmax[t]), ties to even; 0 in outlier columns
 //   y[t, o] = sum_i code[t, i] * weight code[o, i]    exact, 32-bit integers
 //             * absmax[t] * weight absmax[o] / 127^2 + bias[o]
 //             + sum over outlier columns, ascending, of x[t, i] * w[o, i]    f32, w as dequantized
 //
-// The result has the same bits on any number of threads and any instruction set. A token with a NaN, or an
-// infinity that is no outlier, gives NaN in its whole row.
+// The result has the same bits on any number of threads and any instruction set. A token with a
+// NaN, or an infinity that is no outlier, gives NaN in its whole row.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,8 @@ constexpr float kInt8Threshold = 6.0f;  // of the paper, and what Transformers s
 // Activations [tokens, in] as the product takes them. Keeps a pointer to x.
 class Int8Activations {
  public:
-  // Throws usage for a threshold that is negative or not finite, unsupported for more than 2^31 / (127 * 128)
-  // columns, whose sums could overflow.
+  // Throws usage for a threshold that is negative or not finite, unsupported for more than 2^31 /
+  // (127 * 128) columns, whose sums could overflow.
   Int8Activations(const float* x, int64_t tokens, int64_t in, float threshold);
 
   int64_t tokens() const { return tokens_; }
@@ -59,8 +59,8 @@ class Int8Activations {
   FloatBuffer outlier_values_;
 };
 
-// y [tokens, end - begin], rows of stride_y floats: the outputs [begin, end) of a weight in int8 rows; plus
-// what is there if `add`. bias [out] may be null.
+// y [tokens, end - begin], rows of stride_y floats: the outputs [begin, end) of a weight in int8
+// rows; plus what is there if `add`. bias [out] may be null.
 void int8_product(const Int8Activations& x, const Weight& weight, int64_t begin, int64_t end,
                   const float* bias, float* y, int64_t stride_y, bool add);
 

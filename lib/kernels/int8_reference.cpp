@@ -30,7 +30,8 @@ float inlier_absmax(const float* x, int64_t in, float threshold) {
 int64_t code_of(float x, float absmax) {
   if (!(absmax > 0) || !std::isfinite(absmax)) return 0;
   const float factor = (1.0f / absmax) * 127.0f;
-  return static_cast<int64_t>(std::nearbyint(std::fmin(std::fmax(f16_value(x) * factor, -127.0f), 127.0f)));
+  return static_cast<int64_t>(
+      std::nearbyint(std::fmin(std::fmax(f16_value(x) * factor, -127.0f), 127.0f)));
 }
 
 }  // namespace
@@ -41,7 +42,8 @@ void reference_int8_product(const float* x, int64_t tokens, const Weight& weight
   const int64_t in = weight.in, out = weight.out;
   std::vector<bool> outlier(static_cast<size_t>(in));
   for (int64_t k = 0; k < tokens * in; ++k) {
-    if (threshold > 0 && std::fabs(f16_value(x[k])) >= threshold) outlier[static_cast<size_t>(k % in)] = true;
+    if (threshold > 0 && std::fabs(f16_value(x[k])) >= threshold)
+      outlier[static_cast<size_t>(k % in)] = true;
   }
   for (int64_t t = 0; t < tokens; ++t) {
     const float* row = x + t * in;
@@ -58,7 +60,8 @@ void reference_int8_product(const float* x, int64_t tokens, const Weight& weight
           sum += code_of(row[i], absmax) * codes[i];
         }
       }
-      const double product = static_cast<double>(sum) * static_cast<double>(absmax) * scale / (127 * 127);
+      const double product =
+          static_cast<double>(sum) * static_cast<double>(absmax) * scale / (127 * 127);
       y[t * out + o] = static_cast<float>(product + exact);
     }
   }

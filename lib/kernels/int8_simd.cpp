@@ -2,8 +2,8 @@
 
 #include <bit>
 
-// Vectors whose size is unknown to the compiler cannot be members of a struct; such machines also have NEON
-// or the plain target.
+// Vectors whose size is unknown to the compiler cannot be members of a struct; such machines also
+// have NEON or the plain target.
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 
 #undef HWY_TARGET_INCLUDE
@@ -99,8 +99,8 @@ HWY_INLINE int32_t total(const Sum& sum) {
 }
 
 // Twelve sums, three vectors of a and one of b fill the sixteen registers of AVX2.
-void Int8Tile(const int16_t* a, int64_t stride_a, const int16_t* b, int64_t stride_b, int64_t padded,
-              int32_t* sums, int64_t stride_sums) {
+void Int8Tile(const int16_t* a, int64_t stride_a, const int16_t* b, int64_t stride_b,
+              int64_t padded, int32_t* sums, int64_t stride_sums) {
   const I16 d;
   const auto n = static_cast<int64_t>(hn::Lanes(d));
   Sum s00 = zero_sum(), s01 = zero_sum(), s02 = zero_sum(), s03 = zero_sum();
@@ -126,12 +126,13 @@ void Int8Tile(const int16_t* a, int64_t stride_a, const int16_t* b, int64_t stri
     accumulate(a1, row, s13);
     accumulate(a2, row, s23);
   }
-  const auto put = [](int32_t* to, const Sum& s0, const Sum& s1, const Sum& s2, const Sum& s3) HWY_ATTR {
-    to[0] += total(s0);
-    to[1] += total(s1);
-    to[2] += total(s2);
-    to[3] += total(s3);
-  };
+  const auto put = [](int32_t* to, const Sum& s0, const Sum& s1, const Sum& s2, const Sum& s3)
+                       HWY_ATTR {
+                         to[0] += total(s0);
+                         to[1] += total(s1);
+                         to[2] += total(s2);
+                         to[3] += total(s3);
+                       };
   put(sums, s00, s01, s02, s03);
   put(sums + stride_sums, s10, s11, s12, s13);
   put(sums + 2 * stride_sums, s20, s21, s22, s23);
@@ -226,8 +227,8 @@ void int8_codes(const float* x, int64_t padded, float factor, int16_t* codes) {
 void widen_int8(const int8_t* in, int64_t count, int64_t padded, int16_t* out) {
   HWY_DYNAMIC_DISPATCH(WidenInt8)(in, count, padded, out);
 }
-void int8_tile(const int16_t* a, int64_t stride_a, const int16_t* b, int64_t stride_b, int64_t padded,
-               int32_t* sums, int64_t stride_sums) {
+void int8_tile(const int16_t* a, int64_t stride_a, const int16_t* b, int64_t stride_b,
+               int64_t padded, int32_t* sums, int64_t stride_sums) {
   HWY_DYNAMIC_DISPATCH(Int8Tile)(a, stride_a, b, stride_b, padded, sums, stride_sums);
 }
 void int8_row(const int16_t* a, const int16_t* b, int64_t stride_b, int64_t padded, int32_t* sums) {

@@ -63,7 +63,8 @@ std::vector<std::string> available_isas() {
 
 std::vector<std::string> built_isas() {
   std::vector<std::string> names;
-  for (const int64_t target : split_targets(HWY_TARGETS)) names.emplace_back(hwy::TargetName(target));
+  for (const int64_t target : split_targets(HWY_TARGETS))
+    names.emplace_back(hwy::TargetName(target));
   return names;
 }
 

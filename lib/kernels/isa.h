@@ -1,6 +1,6 @@
 // The instruction set the SIMD kernels run on: chosen once at run time by Highway, or forced by the
-// environment variable QWB_ISA (a Highway target name: AVX3_SPR, AVX3, AVX2, SSE4, EMU128, ...), so that
-// every level can be tested on one machine.
+// environment variable QWB_ISA (a Highway target name: AVX3_SPR, AVX3, AVX2, SSE4, EMU128, ...), so
+// that every level can be tested on one machine.
 #pragma once
 
 #include <string>
@@ -8,8 +8,8 @@
 
 namespace qwb {
 
-// Applies QWB_ISA; later calls do nothing. Throws usage for a name that this machine or build lacks. Kernels
-// call it themselves.
+// Applies QWB_ISA; later calls do nothing. Throws usage for a name that this machine or build
+// lacks. Kernels call it themselves.
 void select_isa();
 // Name of the target in use.
 std::string isa_name();

@@ -15,8 +15,8 @@
 namespace qwb {
 namespace {
 
-// 256 x 256 reaches the library's full rate (measured: 72-90 GFLOP/s a core on Zen 3 for k from 256 to 4096)
-// and still gives two threads something to share in the smallest models.
+// 256 x 256 reaches the library's full rate (measured: 72-90 GFLOP/s a core on Zen 3 for k from 256
+// to 4096) and still gives two threads something to share in the smallest models.
 constexpr int64_t kTokenTile = 256;
 constexpr int64_t kChannelTile = 256;
 
@@ -28,15 +28,16 @@ int64_t moment_tile(int64_t n) {
 }  // namespace
 
 void sgemm(bool transpose_a, bool transpose_b, const GemmShape& shape, float alpha, const float* a,
-           int64_t stride_a, const float* b, int64_t stride_b, float beta, float* c, int64_t stride_c) {
+           int64_t stride_a, const float* b, int64_t stride_b, float beta, float* c,
+           int64_t stride_c) {
   if (shape.rows == 0 || shape.columns == 0 || (shape.inner == 0 && beta == 1)) return;
   const OneThread guard;
   const dnnl_status_t status =
-      dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', shape.rows, shape.columns, shape.inner,
-                 alpha, a, stride_a, b, stride_b, beta, c, stride_c);
+      dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', shape.rows, shape.columns,
+                 shape.inner, alpha, a, stride_a, b, stride_b, beta, c, stride_c);
   if (status != dnnl_success) {
-    throw Error(ErrorKind::failed,
-                "oneDNN refused a matrix product (status " + std::to_string(static_cast<int>(status)) + ")");
+    throw Error(ErrorKind::failed, "oneDNN refused a matrix product (status " +
+                                       std::to_string(static_cast<int>(status)) + ")");
   }
 }
 
@@ -48,8 +49,8 @@ void matmul(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, in
     const int64_t i = tile / columns * kTokenTile;
     const int64_t j = tile % columns * kChannelTile;
     sgemm(false, transposed, {std::min(kTokenTile, m - i), std::min(kChannelTile, n - j), k}, 1,
-          a + i * stride_a, stride_a, b + (transposed ? j * stride_b : j), stride_b, add ? 1.0f : 0.0f,
-          c + i * stride_c + j, stride_c);
+          a + i * stride_a, stride_a, b + (transposed ? j * stride_b : j), stride_b,
+          add ? 1.0f : 0.0f, c + i * stride_c + j, stride_c);
   });
 }
 
@@ -67,7 +68,8 @@ std::vector<std::pair<int64_t, int64_t>> upper_tiles(int64_t n) {
 
 }  // namespace
 
-Operand::Operand(const float* values, int64_t rows, int64_t columns, Products products) : Operand(products) {
+Operand::Operand(const float* values, int64_t rows, int64_t columns, Products products)
+    : Operand(products) {
   set(values, rows, columns);
 }
 
@@ -96,16 +98,17 @@ void Operand::set(const float* values, int64_t rows, int64_t columns) {
 
 namespace {
 
-// c (rows of stride_c floats) += a[:, i...]^T b[:, j...]; upper: what is below its diagonal may be left as it
-// is.
-void product_of_columns(const Operand& a, int64_t i, const Operand& b, int64_t j, const GemmShape& shape,
-                        float* c, int64_t stride_c, bool upper = false) {
+// c (rows of stride_c floats) += a[:, i...]^T b[:, j...]; upper: what is below its diagonal may be
+// left as it is.
+void product_of_columns(const Operand& a, int64_t i, const Operand& b, int64_t j,
+                        const GemmShape& shape, float* c, int64_t stride_c, bool upper = false) {
   if (a.left() == nullptr) {
-    sgemm(true, false, shape, 1, a.wide() + i, a.columns(), b.wide() + j, b.columns(), 1, c, stride_c);
+    sgemm(true, false, shape, 1, a.wide() + i, a.columns(), b.wide() + j, b.columns(), 1, c,
+          stride_c);
     return;
   }
-  tile_product(a.left()->from(i, 0), b.right()->from(j, 0), {shape.rows, shape.columns, shape.inner}, c,
-               stride_c, true, upper);
+  tile_product(a.left()->from(i, 0), b.right()->from(j, 0),
+               {shape.rows, shape.columns, shape.inner}, c, stride_c, true, upper);
 }
 
 }  // namespace
@@ -115,7 +118,8 @@ void add_products(const Operand& a, const Operand& b, int64_t rows, float* c) {
   const int64_t tiles = ceil_div(n, wide);
   parallel_for(ceil_div(m, high) * tiles, [&](int64_t index) {
     const int64_t i = index / tiles * high, j = index % tiles * wide;
-    product_of_columns(a, i, b, j, {std::min(high, m - i), std::min(wide, n - j), rows}, c + i * n + j, n);
+    product_of_columns(a, i, b, j, {std::min(high, m - i), std::min(wide, n - j), rows},
+                       c + i * n + j, n);
   });
 }
 

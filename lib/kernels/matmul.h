@@ -1,5 +1,5 @@
-// Single-precision matrix products by oneDNN, called so that results do not depend on threads: every call
-// runs in one thread, and large products are cut into tiles of fixed shape.
+// Single-precision matrix products by oneDNN, called so that results do not depend on threads:
+// every call runs in one thread, and large products are cut into tiles of fixed shape.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +13,15 @@ struct GemmShape {
   int64_t rows, columns, inner;
 };
 
-// C [rows, columns] = alpha op(A) op(B) + beta C, row-major with strides in floats; op(A) is [rows, inner],
-// op(B) is [inner, columns], a transposed operand is stored transposed. Does nothing if nothing is to be
-// added or there is no C. Runs in the calling thread.
+// C [rows, columns] = alpha op(A) op(B) + beta C, row-major with strides in floats; op(A) is [rows,
+// inner], op(B) is [inner, columns], a transposed operand is stored transposed. Does nothing if
+// nothing is to be added or there is no C. Runs in the calling thread.
 void sgemm(bool transpose_a, bool transpose_b, const GemmShape& shape, float alpha, const float* a,
-           int64_t stride_a, const float* b, int64_t stride_b, float beta, float* c, int64_t stride_c);
+           int64_t stride_a, const float* b, int64_t stride_b, float beta, float* c,
+           int64_t stride_c);
 
-// C [m, n] = A [m, k] B^T (B [n, k]) or A B (B [k, n]) when `transposed` is false; plus C if `add`. On all
-// threads, over tiles of fixed shape.
+// C [m, n] = A [m, k] B^T (B [n, k]) or A B (B [k, n]) when `transposed` is false; plus C if `add`.
+// On all threads, over tiles of fixed shape.
 void matmul(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t stride_a,
             const float* b, int64_t stride_b, float* c, int64_t stride_c, bool add);
 
@@ -51,8 +52,8 @@ class Operand {
   AlignedBuffer left_memory_, right_memory_;
 };
 
-// H [n, n] += X^T X for X [rows, n], on all threads: what is on and above the diagonal. Below it H holds
-// anything until mirror_moments() has copied the upper triangle.
+// H [n, n] += X^T X for X [rows, n], on all threads: what is on and above the diagonal. Below it H
+// holds anything until mirror_moments() has copied the upper triangle.
 void add_moments(const Operand& x, int64_t rows, float* h);
 void mirror_moments(float* h, int64_t n);
 

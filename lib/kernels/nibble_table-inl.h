@@ -15,7 +15,8 @@ HWY_BEFORE_NAMESPACE();
 namespace qwb::simd {
 namespace HWY_NAMESPACE {
 
-// Where codes 0 to 7 lie in a word of four bytes, the first of a pair in the high nibble of its byte.
+// Where codes 0 to 7 lie in a word of four bytes, the first of a pair in the high nibble of its
+// byte.
 HWY_ALIGN static constexpr uint32_t kNibbleShifts[8] = {4, 0, 12, 8, 20, 16, 28, 24};
 
 #if HWY_TARGET != HWY_SCALAR
@@ -27,7 +28,8 @@ HWY_INLINE V LookUpNibbles(D d, V low, V high, uint32_t word) {
   const auto codes = hn::Shr(hn::Set(du, word), hn::Load(du, kNibbleShifts));
   // Two lookups of three bits; the fourth bit chooses.
   const auto index = hn::IndicesFromVec(d, hn::And(codes, hn::Set(du, 7u)));
-  return hn::IfNegativeThenElse(hn::BitCast(d, hn::ShiftLeft<28>(codes)), hn::TableLookupLanes(high, index),
+  return hn::IfNegativeThenElse(hn::BitCast(d, hn::ShiftLeft<28>(codes)),
+                                hn::TableLookupLanes(high, index),
                                 hn::TableLookupLanes(low, index));
 }
 #endif

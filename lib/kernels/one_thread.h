@@ -1,5 +1,5 @@
-// oneDNN parallelises by itself unless it runs inside a parallel region; its split would change the order of
-// sums. While one of these lives, regions opened from this thread get one thread.
+// oneDNN parallelises by itself unless it runs inside a parallel region; its split would change the
+// order of sums. While one of these lives, regions opened from this thread get one thread.
 #pragma once
 
 #include <omp.h>

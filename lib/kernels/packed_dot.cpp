@@ -69,7 +69,8 @@ float DotInt8(const std::byte* row, const float* x, int64_t count) {
   const auto* codes = reinterpret_cast<const int8_t*>(row);
   return DotRow(
       x, count,
-      [&](int64_t i) HWY_ATTR { return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, codes + i))); },
+      [&](int64_t i)
+          HWY_ATTR { return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, codes + i))); },
       [&](int64_t i) { return static_cast<float>(codes[i]); });
 }
 
@@ -148,7 +149,8 @@ float DotGrid(const GroupedRow& row, int bits, const float* zeros, const float* 
   const hn::RebindToSigned<D8> di;
   const hn::Rebind<uint8_t, D8> d8;
   return DotGroups(row, 8, zeros, x, [&](const std::byte* at, int64_t lane) HWY_ATTR {
-    return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, reinterpret_cast<const uint8_t*>(at) + lane)));
+    return hn::ConvertTo(
+        d, hn::PromoteTo(di, hn::LoadU(d8, reinterpret_cast<const uint8_t*>(at) + lane)));
   });
 }
 
@@ -187,7 +189,8 @@ HWY_INLINE float DotNibbleBlocks(const std::byte* blocks, const float* x, int64_
     for (int64_t lane = 0; lane < 16; lane += n) {
       const auto pair = hn::PromoteTo(di, hn::LoadU(d8, codes + lane));
       const auto first = hn::LoadU(d, x + i + lane), second = hn::LoadU(d, x + i + 16 + lane);
-      auto low = hn::ConvertTo(d, hn::And(pair, mask)), high = hn::ConvertTo(d, hn::ShiftRight<4>(pair));
+      auto low = hn::ConvertTo(d, hn::And(pair, mask)),
+           high = hn::ConvertTo(d, hn::ShiftRight<4>(pair));
       if constexpr (kMinimum) {
         inputs = hn::Add(inputs, hn::Add(first, second));
       } else {

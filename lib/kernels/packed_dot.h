@@ -1,6 +1,6 @@
-// Dot products of stored rows with f32 vectors in one pass: codes become floats in registers, never in
-// memory. What decoding spends its time on. Each runs in the calling thread; partial sums are f32, in lane
-// order.
+// Dot products of stored rows with f32 vectors in one pass: codes become floats in registers, never
+// in memory. What decoding spends its time on. Each runs in the calling thread; partial sums are
+// f32, in lane order.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ float dot_f16(const std::byte* row, const float* x, int64_t count);
 float dot_bf16(const std::byte* row, const float* x, int64_t count);
 float dot_int8(const std::byte* row, const float* x, int64_t count);
 
-// A row whose runs of `group` columns share a scale: sum of scale * value(code) * x. count and group are
-// multiples of 8 (the last group may be shorter).
+// A row whose runs of `group` columns share a scale: sum of scale * value(code) * x. count and
+// group are multiples of 8 (the last group may be shorter).
 struct GroupedRow {
   const std::byte* codes;
   int64_t count;

@@ -1,5 +1,5 @@
-// The plain backend: one loop per operation, f32 values, f64 sums, one thread. Slow on purpose; the fast
-// paths are tested against it.
+// The plain backend: one loop per operation, f32 values, f64 sums, one thread. Slow on purpose; the
+// fast paths are tested against it.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -24,11 +24,13 @@ double element(const IntegerGrid& grid, const Weight& weight, int64_t row, int64
   const int64_t groups = grid.scales.shape[1];
   const int64_t group = grid.group(column);
   std::vector<uint8_t> codes(static_cast<size_t>(weight.in));
-  unpack_codes(grid.codes.bytes.data() + row * grid.codes.shape[1], weight.in, grid.bits, codes.data());
+  unpack_codes(grid.codes.bytes.data() + row * grid.codes.shape[1], weight.in, grid.bits,
+               codes.data());
   double zero = 1 << (grid.bits - 1);
   if (!grid.zeros.empty()) {
     std::vector<uint8_t> zeros(static_cast<size_t>(groups));
-    unpack_codes(grid.zeros.bytes.data() + row * grid.zeros.shape[1], groups, grid.bits, zeros.data());
+    unpack_codes(grid.zeros.bytes.data() + row * grid.zeros.shape[1], groups, grid.bits,
+                 zeros.data());
     zero = zeros[static_cast<size_t>(group)];
   }
   float scale = 0;
@@ -53,20 +55,21 @@ double element(const FloatBlocks& blocks, const Weight& weight, int64_t row, int
   } else {
     float nested = 0, level = 0;
     read_floats(blocks.nested_absmax, block / blocks.nested_block, 1, &nested, "nested_absmax");
-    read_floats(blocks.nested_map, static_cast<int64_t>(blocks.absmax.bytes[static_cast<size_t>(block)]), 1,
-                &level, "nested_map");
+    read_floats(blocks.nested_map,
+                static_cast<int64_t>(blocks.absmax.bytes[static_cast<size_t>(block)]), 1, &level,
+                "nested_map");
     scale = level * nested + blocks.nested_offset;
   }
-  return static_cast<double>(
-             float_table(blocks.table)[static_cast<size_t>(index % 2 == 0 ? byte >> 4 : byte & 15)]) *
+  return static_cast<double>(float_table(
+             blocks.table)[static_cast<size_t>(index % 2 == 0 ? byte >> 4 : byte & 15)]) *
          static_cast<double>(scale);
 }
 
 double element(const GgmlBlocks& ggml, const Weight&, int64_t row, int64_t column) {
   const GgmlTypeInfo& info = ggml_info(ggml.type);
-  return static_cast<double>(reference_ggml_element(ggml.type,
-                                                    ggml.row_data(row) + column / info.block * info.bytes,
-                                                    static_cast<int>(column % info.block)));
+  return static_cast<double>(
+      reference_ggml_element(ggml.type, ggml.row_data(row) + column / info.block * info.bytes,
+                             static_cast<int>(column % info.block)));
 }
 
 double act(Activation activation, double x) {
@@ -74,7 +77,8 @@ double act(Activation activation, double x) {
     case Activation::silu:
       return x / (1 + std::exp(-x));
     case Activation::gelu_tanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+      return 0.5 * x *
+             (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
     case Activation::gelu_erf:
       return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
     case Activation::quick_gelu:
@@ -114,7 +118,8 @@ class Reference final : public Backend {
   void gather_rows(const Weight& weight, std::span<const int32_t> ids, float* out) const override {
     const int64_t columns = stored_columns(weight);
     for (const int32_t id : ids) {
-      for (int64_t c = 0; c < columns; ++c) *out++ = static_cast<float>(reference_element(weight, id, c));
+      for (int64_t c = 0; c < columns; ++c)
+        *out++ = static_cast<float>(reference_element(weight, id, c));
     }
   }
 
@@ -122,15 +127,17 @@ class Reference final : public Backend {
                 float* y) const override {
     for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
       double square = 0;
-      for (int64_t i = 0; i < n; ++i) square += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+      for (int64_t i = 0; i < n; ++i)
+        square += static_cast<double>(x[i]) * static_cast<double>(x[i]);
       const double factor = 1 / std::sqrt(square / static_cast<double>(n) + eps);
       for (int64_t i = 0; i < n; ++i)
-        y[i] = static_cast<float>(static_cast<double>(x[i]) * factor * static_cast<double>(gain[i]));
+        y[i] =
+            static_cast<float>(static_cast<double>(x[i]) * factor * static_cast<double>(gain[i]));
     }
   }
 
-  void layer_norm(const float* x, int64_t rows, int64_t n, const float* gain, const float* bias, double eps,
-                  float* y) const override {
+  void layer_norm(const float* x, int64_t rows, int64_t n, const float* gain, const float* bias,
+                  double eps, float* y) const override {
     for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
       double mean = 0, variance = 0;
       for (int64_t i = 0; i < n; ++i) mean += static_cast<double>(x[i]) / static_cast<double>(n);
@@ -138,20 +145,22 @@ class Reference final : public Backend {
         variance += (static_cast<double>(x[i]) - mean) * (static_cast<double>(x[i]) - mean);
       const double factor = 1 / std::sqrt(variance / static_cast<double>(n) + eps);
       for (int64_t i = 0; i < n; ++i) {
-        y[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * factor * static_cast<double>(gain[i]) +
+        y[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * factor *
+                                      static_cast<double>(gain[i]) +
                                   static_cast<double>(bias[i]));
       }
     }
   }
 
-  void rotate(float* x, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride, const float* cosine,
-              const float* sine) const override {
+  void rotate(float* x, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride,
+              const float* cosine, const float* sine) const override {
     const int64_t half = head_dim / 2;
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t h = 0; h < heads; ++h) {
         float* head = x + t * stride + h * head_dim;
         for (int64_t k = 0; k < half; ++k) {
-          const double a = head[k], b = head[k + half], c = cosine[t * half + k], s = sine[t * half + k];
+          const double a = head[k], b = head[k + half], c = cosine[t * half + k],
+                       s = sine[t * half + k];
           head[k] = static_cast<float>(a * c - b * s);
           head[k + half] = static_cast<float>(b * c + a * s);
         }
@@ -159,8 +168,8 @@ class Reference final : public Backend {
     }
   }
 
-  void attention(const float* queries, const float* keys, const float* values, const AttentionShape& s,
-                 float* out) const override {
+  void attention(const float* queries, const float* keys, const float* values,
+                 const AttentionShape& s, float* out) const override {
     const int64_t row = s.kv_heads * s.head_dim;
     for (int64_t t = 0; t < s.tokens; ++t) {
       const int64_t position = s.past + t;
@@ -181,8 +190,8 @@ class Reference final : public Backend {
         for (int64_t d = 0; d < s.head_dim; ++d) {
           double sum = 0;
           for (size_t j = 0; j < scores.size(); ++j) {
-            sum +=
-                scores[j] * static_cast<double>(values[(begin + static_cast<int64_t>(j)) * row + offset + d]);
+            sum += scores[j] * static_cast<double>(
+                                   values[(begin + static_cast<int64_t>(j)) * row + offset + d]);
           }
           out[(t * s.heads + h) * s.head_dim + d] = static_cast<float>(sum / total);
         }
@@ -205,8 +214,8 @@ class Reference final : public Backend {
     for (int64_t i = 0; i < count; ++i) x[i] = static_cast<float>(capped(x[i], cap));
   }
 
-  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets, float cap,
-              double* losses) const override {
+  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets,
+              float cap, double* losses) const override {
     std::vector<float> logits(static_cast<size_t>(weight.out));
     for (int64_t r = 0; r < rows; ++r) {
       linear(x + r * weight.in, 1, weight, nullptr, logits.data(), false);
@@ -236,7 +245,8 @@ std::vector<float> reference_dequantize(const Weight& weight) {
   const int64_t rows = stored_rows(weight), columns = stored_columns(weight);
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; ++c)
-      values[static_cast<size_t>(r * columns + c)] = static_cast<float>(reference_element(weight, r, c));
+      values[static_cast<size_t>(r * columns + c)] =
+          static_cast<float>(reference_element(weight, r, c));
   }
   return values;
 }

@@ -8,7 +8,8 @@
 
 namespace qwb {
 
-// Element (row, column) of the stored matrix, computed in f64 from its definition in lib/tensor/weight.h.
+// Element (row, column) of the stored matrix, computed in f64 from its definition in
+// lib/tensor/weight.h.
 double reference_element(const Weight& weight, int64_t row, int64_t column);
 // The whole stored matrix, rounded to f32.
 std::vector<float> reference_dequantize(const Weight& weight);

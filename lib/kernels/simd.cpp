@@ -32,8 +32,9 @@ HWY_INLINE V sigmoid(V x) {
 HWY_INLINE V gelu_tanh(V x) {
   const F d;
   // 0.5 (1 + tanh(u)) = sigmoid(2u)
-  const V inner = hn::Mul(x, hn::MulAdd(hn::Mul(x, x), hn::Set(d, 2.0f * 0.7978845608028654f * 0.044715f),
-                                        hn::Set(d, 2.0f * 0.7978845608028654f)));
+  const V inner =
+      hn::Mul(x, hn::MulAdd(hn::Mul(x, x), hn::Set(d, 2.0f * 0.7978845608028654f * 0.044715f),
+                            hn::Set(d, 2.0f * 0.7978845608028654f)));
   return hn::Mul(x, sigmoid(inner));
 }
 
@@ -68,7 +69,8 @@ void Add(float* x, const float* y, int64_t count) {
   const F d;
   const auto n = static_cast<int64_t>(lanes());
   int64_t i = 0;
-  for (; i + n <= count; i += n) hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, x + i);
+  for (; i + n <= count; i += n)
+    hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, x + i);
   for (; i < count; ++i) x[i] += y[i];
 }
 
@@ -99,7 +101,8 @@ void RmsNorm(const float* x, int64_t count, const float* gain, float eps, float*
   for (; i < count; ++i) y[i] = x[i] * factor * gain[i];
 }
 
-void LayerNorm(const float* x, int64_t count, const float* gain, const float* bias, float eps, float* y) {
+void LayerNorm(const float* x, int64_t count, const float* gain, const float* bias, float eps,
+               float* y) {
   const F d;
   const auto n = static_cast<int64_t>(lanes());
   V sums = hn::Zero(d);
@@ -166,8 +169,9 @@ void Activate(int activation, float* x, const float* up, int64_t count) {
     case Activation::gelu_tanh:
       return ActivateWith([](V v) HWY_ATTR { return gelu_tanh(v); }, x, up, count);
     case Activation::quick_gelu:
-      return ActivateWith([d](V v) HWY_ATTR { return hn::Mul(v, sigmoid(hn::Mul(v, hn::Set(d, 1.702f)))); },
-                          x, up, count);
+      return ActivateWith(
+          [d](V v) HWY_ATTR { return hn::Mul(v, sigmoid(hn::Mul(v, hn::Set(d, 1.702f)))); }, x, up,
+          count);
     case Activation::relu:
       return ActivateWith([d](V v) HWY_ATTR { return hn::Max(v, hn::Zero(d)); }, x, up, count);
     case Activation::gelu_erf:
@@ -181,7 +185,8 @@ void Activate(int activation, float* x, const float* up, int64_t count) {
 void SoftCap(float* x, int64_t count, float scale, float cap) {
   const F d;
   const V s = hn::Set(d, scale / cap), c = hn::Set(d, cap);
-  ActivateWith([&](V v) HWY_ATTR { return hn::Mul(c, hn::Tanh(d, hn::Mul(v, s))); }, x, nullptr, count);
+  ActivateWith([&](V v) HWY_ATTR { return hn::Mul(c, hn::Tanh(d, hn::Mul(v, s))); }, x, nullptr,
+               count);
 }
 
 HWY_INLINE float Maximum(const float* x, int64_t count) {
@@ -231,7 +236,8 @@ void AccumulateSoftmax(const float* x, int64_t count, float& maximum, double& su
     }
     total += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, sums)));
   }
-  for (; i < count; ++i) total += std::exp(static_cast<double>(x[i]) - static_cast<double>(maximum));
+  for (; i < count; ++i)
+    total += std::exp(static_cast<double>(x[i]) - static_cast<double>(maximum));
   sum += total;
 }
 
@@ -281,7 +287,8 @@ bool all_finite(const float* x, int64_t count) {
 void rms_norm(const float* x, int64_t n, const float* gain, float eps, float* y) {
   HWY_DYNAMIC_DISPATCH(RmsNorm)(x, n, gain, eps, y);
 }
-void layer_norm(const float* x, int64_t n, const float* gain, const float* bias, float eps, float* y) {
+void layer_norm(const float* x, int64_t n, const float* gain, const float* bias, float eps,
+                float* y) {
   HWY_DYNAMIC_DISPATCH(LayerNorm)(x, n, gain, bias, eps, y);
 }
 void rotate(float* x, int64_t half, const float* cosine, const float* sine) {

@@ -43,14 +43,16 @@ void FromBf16(const std::byte* in, int64_t count, float* out) {
   const auto n = static_cast<int64_t>(lanes());
   int64_t i = 0;
   for (; i + n <= count; i += n) {
-    const auto bits = hn::PromoteTo(du, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(in + 2 * i)));
+    const auto bits =
+        hn::PromoteTo(du, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(in + 2 * i)));
     hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(bits)), d, out + i);
   }
   for (; i < count; ++i) out[i] = bf16_to_f32(load<uint16_t>(in + 2 * i));
 }
 
 // The last codes of a row, which a whole word would read beyond.
-HWY_INLINE void UnpackTail(const std::byte* packed, int64_t bytes, int64_t count, int bits, float* out) {
+HWY_INLINE void UnpackTail(const std::byte* packed, int64_t bytes, int64_t count, int bits,
+                           float* out) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t bit = i * bits;
     uint32_t word = static_cast<uint32_t>(packed[bit / 8]);
@@ -62,7 +64,8 @@ HWY_INLINE void UnpackTail(const std::byte* packed, int64_t bytes, int64_t count
 void ToF16(const float* in, int64_t count, float factor, std::byte* out) {
   int64_t i = 0;
 #if !HWY_ARCH_X86 || \
-    HWY_TARGET <= HWY_AVX2  // below AVX2 (no F16C) Highway's emulation does not round to nearest even
+    HWY_TARGET <=    \
+        HWY_AVX2  // below AVX2 (no F16C) Highway's emulation does not round to nearest even
   const F d;
   const hn::Rebind<hwy::float16_t, F> d16;
   const hn::Rebind<uint16_t, F> du16;
@@ -106,7 +109,8 @@ void Unpack(const std::byte* packed, int64_t count, int bits, float* out) {
     int64_t i = 0, at = 0;
     for (; at + 4 <= bytes && i + 8 <= count; i += 8, at += bits) {
       const auto codes = hn::And(hn::Shr(hn::Set(du, load<uint32_t>(packed + at)), shift), mask);
-      hn::StoreU(hn::ConvertTo(d, hn::BitCast(hn::RebindToSigned<decltype(d)>(), codes)), d, out + i);
+      hn::StoreU(hn::ConvertTo(d, hn::BitCast(hn::RebindToSigned<decltype(d)>(), codes)), d,
+                 out + i);
     }
     if (i < count) UnpackTail(packed + at, bytes - at, count - i, bits, out + i);
     return;
@@ -114,14 +118,17 @@ void Unpack(const std::byte* packed, int64_t count, int bits, float* out) {
   int64_t i = 0, at = 0;
   for (; at + 8 <= bytes && i + 8 <= count; i += 8, at += bits) {  // eight codes take `bits` bytes
     const auto stream = load<uint64_t>(packed + at);
-    const auto low = static_cast<uint32_t>(stream), high = static_cast<uint32_t>(stream >> (4 * bits));
+    const auto low = static_cast<uint32_t>(stream),
+               high = static_cast<uint32_t>(stream >> (4 * bits));
     for (int lane = 0; lane < 4; ++lane) {
       words[lane] = low;
       words[4 + lane] = high;
     }
     for (int64_t lane = 0; lane < 8; lane += n) {
-      const auto codes = hn::And(hn::Shr(hn::Load(du, words + lane), hn::Load(du, shifts + lane)), mask);
-      hn::StoreU(hn::ConvertTo(d, hn::BitCast(hn::RebindToSigned<decltype(d)>(), codes)), d, out + i + lane);
+      const auto codes =
+          hn::And(hn::Shr(hn::Load(du, words + lane), hn::Load(du, shifts + lane)), mask);
+      hn::StoreU(hn::ConvertTo(d, hn::BitCast(hn::RebindToSigned<decltype(d)>(), codes)), d,
+                 out + i + lane);
     }
   }
   if (i < count) UnpackTail(packed + at, bytes - at, count - i, bits, out + i);
@@ -150,7 +157,8 @@ void FromInt8(const std::byte* in, int64_t count, float scale, float factor, flo
   for (; i < count; ++i) out[i] = static_cast<float>(static_cast<int8_t>(in[i])) * scale * factor;
 }
 
-void FromNibbles(const std::byte* packed, int64_t count, const float* table, float scale, float* out) {
+void FromNibbles(const std::byte* packed, int64_t count, const float* table, float scale,
+                 float* out) {
   int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::CappedTag<float, 8> d;
@@ -185,14 +193,17 @@ void FromQ40(const std::byte* blocks, int64_t count, float* out) {
     const float scale = f16_to_f32(load<uint16_t>(blocks));
     NibbleBlock(
         blocks + 2,
-        [scale](auto d, auto code) { return hn::Mul(hn::Sub(code, hn::Set(d, 8.0f)), hn::Set(d, scale)); },
+        [scale](auto d, auto code) {
+          return hn::Mul(hn::Sub(code, hn::Set(d, 8.0f)), hn::Set(d, scale));
+        },
         out + i);
   }
 }
 
 void FromQ41(const std::byte* blocks, int64_t count, float* out) {
   for (int64_t i = 0; i < count; i += 32, blocks += 20) {
-    const float scale = f16_to_f32(load<uint16_t>(blocks)), low = f16_to_f32(load<uint16_t>(blocks + 2));
+    const float scale = f16_to_f32(load<uint16_t>(blocks)),
+                low = f16_to_f32(load<uint16_t>(blocks + 2));
     NibbleBlock(
         blocks + 4,
         [scale, low](auto d, auto code) {
@@ -247,8 +258,8 @@ void dequantize_group(float* x, int64_t count, float zero, float scale) {
 void from_int8(const std::byte* in, int64_t count, float scale, float factor, float* out) {
   HWY_DYNAMIC_DISPATCH(FromInt8)(in, count, scale, factor, out);
 }
-void from_nibbles(const std::byte* packed, int64_t count, const std::array<float, 16>& table, float scale,
-                  float* out) {
+void from_nibbles(const std::byte* packed, int64_t count, const std::array<float, 16>& table,
+                  float scale, float* out) {
   HWY_DYNAMIC_DISPATCH(FromNibbles)(packed, count, table.data(), scale, out);
 }
 void from_q4_0(const std::byte* blocks, int64_t count, float* out) {

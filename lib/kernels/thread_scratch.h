@@ -7,7 +7,7 @@
 
 namespace qwb {
 
-constexpr int64_t kFewTokens = 6;           // up to here a row of the weight is multiplied as it is stored
+constexpr int64_t kFewTokens = 6;  // up to here a row of the weight is multiplied as it is stored
 constexpr int64_t kElementGrain = 1 << 14;  // elements of an elementwise operation
 
 // Until the thread's next call.

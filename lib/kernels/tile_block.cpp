@@ -26,12 +26,13 @@ void plain_block(const BlockOperands& o, int64_t steps, const BlockSums& to) {
   }
   for (int64_t s = 0; s < steps; ++s) {
     for (int64_t i = 0; i < kBlock; ++i) {
-      const uint16_t* line = (i < kTileLines ? o.a0 : o.a1) + s * kTileValues + i % kTileLines * kTileInner;
+      const uint16_t* line =
+          (i < kTileLines ? o.a0 : o.a1) + s * kTileValues + i % kTileLines * kTileInner;
       for (int64_t pair = 0; pair < kTileInner / 2; ++pair) {
         const float first = bf16_to_f32(line[2 * pair]), second = bf16_to_f32(line[2 * pair + 1]);
         for (int64_t j = 0; j < kBlock; ++j) {
-          const uint16_t* two =
-              (j < kTileLines ? o.b0 : o.b1) + s * kTileValues + (pair * kTileLines + j % kTileLines) * 2;
+          const uint16_t* two = (j < kTileLines ? o.b0 : o.b1) + s * kTileValues +
+                                (pair * kTileLines + j % kTileLines) * 2;
           sums[i][j] += first * bf16_to_f32(two[0]);
           sums[i][j] += second * bf16_to_f32(two[1]);
         }
@@ -96,9 +97,9 @@ QWB_AMX void release_tiles() {
   _tile_release();
 }
 
-// Tiles ahead that are fetched into the first cache, and rows of the next sums with every tile: the loads of
-// tiles do not start the processor's own prefetcher. On a Xeon (1536 x 576 for 512 tokens, sums that are not
-// in the cache) 284 to 447 GFLOP/s, of 530 with everything in the first cache.
+// Tiles ahead that are fetched into the first cache, and rows of the next sums with every tile: the
+// loads of tiles do not start the processor's own prefetcher. On a Xeon (1536 x 576 for 512 tokens,
+// sums that are not in the cache) 284 to 447 GFLOP/s, of 530 with everything in the first cache.
 constexpr int64_t kTilesAhead = 2, kRowsAhead = 4;
 
 QWB_AMX inline void prefetch_tile(const uint16_t* tile) {
@@ -159,8 +160,8 @@ QWB_AVX512_BF16 inline __m512bh as_bf16(__m512i words) {
   return reinterpret_cast<__m512bh>(words);
 }
 
-QWB_AVX512_BF16 void avx512_lines(const uint16_t* a, const uint16_t* b0, const uint16_t* b1, int64_t steps,
-                                  float* c, int64_t stride, bool add) {
+QWB_AVX512_BF16 void avx512_lines(const uint16_t* a, const uint16_t* b0, const uint16_t* b1,
+                                  int64_t steps, float* c, int64_t stride, bool add) {
   __m512 left[kLinesAtOnce], right[kLinesAtOnce];
   for (int64_t i = 0; i < kLinesAtOnce; ++i) {
     left[i] = add ? _mm512_loadu_ps(c + i * stride) : _mm512_setzero_ps();

@@ -31,8 +31,10 @@ HWY_INLINE void Transpose(const uint32_t* in, uint32_t* out) {
       uint32_t* to = out + j * kTileLines + i;
       const auto r0 = hn::Load(d, from), r1 = hn::Load(d, from + kTileLines);
       const auto r2 = hn::Load(d, from + 2 * kTileLines), r3 = hn::Load(d, from + 3 * kTileLines);
-      const auto low01 = wide(hn::InterleaveLower(d, r0, r1)), high01 = wide(hn::InterleaveUpper(d, r0, r1));
-      const auto low23 = wide(hn::InterleaveLower(d, r2, r3)), high23 = wide(hn::InterleaveUpper(d, r2, r3));
+      const auto low01 = wide(hn::InterleaveLower(d, r0, r1)),
+                 high01 = wide(hn::InterleaveUpper(d, r0, r1));
+      const auto low23 = wide(hn::InterleaveLower(d, r2, r3)),
+                 high23 = wide(hn::InterleaveUpper(d, r2, r3));
       hn::Store(hn::BitCast(d, hn::InterleaveLower(d2, low01, low23)), d, to);
       hn::Store(hn::BitCast(d, hn::InterleaveUpper(d2, low01, low23)), d, to + kTileLines);
       hn::Store(hn::BitCast(d, hn::InterleaveLower(d2, high01, high23)), d, to + 2 * kTileLines);
@@ -44,8 +46,8 @@ HWY_INLINE void Transpose(const uint32_t* in, uint32_t* out) {
 
 using Words = hn::ScalableTag<uint32_t>;
 
-// f32 bits plus what makes their upper half the nearest bf16, ties to even. Infinities and the NaN that
-// arithmetic makes stay what they are.
+// f32 bits plus what makes their upper half the nearest bf16, ties to even. Infinities and the NaN
+// that arithmetic makes stay what they are.
 HWY_INLINE hn::Vec<Words> Rounded(const float* values) {
   const Words d;
   const auto bits = hn::LoadU(d, reinterpret_cast<const uint32_t*>(values));
@@ -71,7 +73,8 @@ HWY_INLINE void ZipLines(const float* first, const float* second, uint32_t* word
   const auto n = static_cast<int64_t>(hn::Lanes(d));
   const auto upper = hn::Set(d, 0xffff0000u);
   for (int64_t i = 0; i < kTileLines; i += n) {
-    const auto pair = hn::Or(hn::ShiftRight<16>(Rounded(first + i)), hn::And(Rounded(second + i), upper));
+    const auto pair =
+        hn::Or(hn::ShiftRight<16>(Rounded(first + i)), hn::And(Rounded(second + i), upper));
     hn::StoreU(pair, d, words + i);
   }
 }
@@ -82,7 +85,8 @@ HWY_INLINE void ZipLines(const uint16_t* first, const uint16_t* second, uint32_t
 
 // A whole tile; `values` begins at its first line and inner value.
 template <class T>
-HWY_INLINE void PackTile(const T* values, int64_t stride, bool by_line, TileForm form, uint32_t* tile) {
+HWY_INLINE void PackTile(const T* values, int64_t stride, bool by_line, TileForm form,
+                         uint32_t* tile) {
   HWY_ALIGN uint32_t turned[kWords];
   const bool straight = by_line == (form == TileForm::left);
   uint32_t* words = straight ? tile : turned;
@@ -96,7 +100,8 @@ HWY_INLINE void PackTile(const T* values, int64_t stride, bool by_line, TileForm
   if (!straight) Transpose(turned, tile);
 }
 
-// Panels [begin, end) of a matrix stored by line, steps [begin, end) of another: in the order of the source.
+// Panels [begin, end) of a matrix stored by line, steps [begin, end) of another: in the order of
+// the source.
 template <class T>
 void Pack(const T* values, const MatrixLayout& m, TileForm form, const Panels& out, int64_t begin,
           int64_t end) {
@@ -105,7 +110,8 @@ void Pack(const T* values, const MatrixLayout& m, TileForm form, const Panels& o
     const int64_t line = panel * kTileLines, inner = step * kTileInner;
     auto* tile = reinterpret_cast<uint32_t*>(out.tile(panel, step));
     const T* from = values + line * line_stride + inner * inner_stride;
-    const int64_t lines = std::min(kTileLines, m.lines - line), count = std::min(kTileInner, m.inner - inner);
+    const int64_t lines = std::min(kTileLines, m.lines - line),
+                  count = std::min(kTileInner, m.inner - inner);
     if (lines == kTileLines && count == kTileInner) {
       PackTile(from, m.stride, m.by_line, form, tile);
       return;
@@ -123,8 +129,8 @@ void Pack(const T* values, const MatrixLayout& m, TileForm form, const Panels& o
   }
 }
 
-void PackFloats(const float* values, const MatrixLayout& m, TileForm form, const Panels& out, int64_t begin,
-                int64_t end) {
+void PackFloats(const float* values, const MatrixLayout& m, TileForm form, const Panels& out,
+                int64_t begin, int64_t end) {
   Pack(values, m, form, out, begin, end);
 }
 void PackHalves(const uint16_t* values, const MatrixLayout& m, TileForm form, const Panels& out,
@@ -164,13 +170,15 @@ void split(const MatrixLayout& m, const Body& pack) {
 }
 }  // namespace tile_panels
 
-void pack_panels(const float* values, const MatrixLayout& layout, TileForm form, const Panels& out) {
+void pack_panels(const float* values, const MatrixLayout& layout, TileForm form,
+                 const Panels& out) {
   using namespace tile_panels;
   split(layout, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(PackFloats)(values, layout, form, out, begin, end);
   });
 }
-void pack_panels(const uint16_t* values, const MatrixLayout& layout, TileForm form, const Panels& out) {
+void pack_panels(const uint16_t* values, const MatrixLayout& layout, TileForm form,
+                 const Panels& out) {
   using namespace tile_panels;
   split(layout, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(PackHalves)(values, layout, form, out, begin, end);
@@ -179,10 +187,11 @@ void pack_panels(const uint16_t* values, const MatrixLayout& layout, TileForm fo
 
 void turn_panels(const Panels& from, int64_t lines, const Panels& to) {
   using namespace tile_panels;
-  parallel_ranges(ceil_div(lines, kTileLines) * from.steps, kTiles, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(TurnTiles)
-    (from.data + begin * kTileValues, end - begin, to.data + begin * kTileValues);
-  });
+  parallel_ranges(ceil_div(lines, kTileLines) * from.steps, kTiles,
+                  [&](int64_t begin, int64_t end) {
+                    HWY_DYNAMIC_DISPATCH(TurnTiles)
+                    (from.data + begin * kTileValues, end - begin, to.data + begin * kTileValues);
+                  });
 }
 
 void to_bf16(const float* values, int64_t count, uint16_t* out) {

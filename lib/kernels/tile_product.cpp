@@ -11,8 +11,8 @@
 namespace qwb {
 namespace {
 
-// Lines and columns of C that a thread takes at a time: large parts read the operands less often, small ones
-// leave work for every thread. Sums do not depend on it.
+// Lines and columns of C that a thread takes at a time: large parts read the operands less often,
+// small ones leave work for every thread. Sums do not depend on it.
 constexpr int64_t kPart = 256, kLargePart = 512;
 
 std::vector<const TileUnit*> units() {
@@ -40,7 +40,8 @@ void edge_block(const TileUnit& unit, const BlockOperands& operands, int64_t ste
   for (int64_t i = 0; sums.add && i < rows; ++i)
     std::copy_n(sums.c + i * sums.stride, columns, whole + i * kBlock);
   unit.block(operands, steps, {whole, kBlock, sums.add, nullptr});
-  for (int64_t i = 0; i < rows; ++i) std::copy_n(whole + i * kBlock, columns, sums.c + i * sums.stride);
+  for (int64_t i = 0; i < rows; ++i)
+    std::copy_n(whole + i * kBlock, columns, sums.c + i * sums.stride);
 }
 
 // Steps [step, step + steps) of all of C. The panels of B stay near while those of A go by.
@@ -52,8 +53,8 @@ void add_steps(const TileUnit& unit, const Panels& a, const Panels& b, int64_t s
     const int64_t pb = j / kTileLines, columns = std::min(kBlock, s.n - j);
     for (int64_t i = 0; i < (upper ? std::min(s.m, j + kBlock) : s.m); i += kBlock) {
       const int64_t pa = i / kTileLines, rows = std::min(kBlock, s.m - i);
-      const BlockOperands operands = {a.tile(pa, step), a.tile(pa + second(i, s.m), step), b.tile(pb, step),
-                                      b.tile(pb + second(j, s.n), step)};
+      const BlockOperands operands = {a.tile(pa, step), a.tile(pa + second(i, s.m), step),
+                                      b.tile(pb, step), b.tile(pb + second(j, s.n), step)};
       float* sums = c + i * stride + j;
       if (rows == kBlock && columns == kBlock) {
         unit.block(operands, steps,
@@ -92,20 +93,22 @@ void force_bf16_units(const std::string& name) {
   throw Error(ErrorKind::unsupported, "this machine has no " + name);
 }
 
-void tile_product(const Panels& a, const Panels& b, const ProductShape& shape, float* c, int64_t stride_c,
-                  bool add, bool upper) {
+void tile_product(const Panels& a, const Panels& b, const ProductShape& shape, float* c,
+                  int64_t stride_c, bool add, bool upper) {
   const TileUnit& unit = *chosen_unit();
   const int64_t steps = ceil_div(shape.k, kTileInner);
   unit.begin();
   // Equal runs of steps: a short rest would load and store all of C for little.
-  const int64_t runs = ceil_div(steps, unit.steps), run = ceil_div(steps, std::max<int64_t>(1, runs));
+  const int64_t runs = ceil_div(steps, unit.steps),
+                run = ceil_div(steps, std::max<int64_t>(1, runs));
   for (int64_t step = 0; step < steps; step += run)
-    add_steps(unit, a, b, step, std::min(run, steps - step), shape, c, stride_c, add || step > 0, upper);
+    add_steps(unit, a, b, step, std::min(run, steps - step), shape, c, stride_c, add || step > 0,
+              upper);
   unit.end();
 }
 
-void tile_products(const Panels& a, const Panels& b, const ProductShape& shape, float* c, int64_t stride_c,
-                   bool add) {
+void tile_products(const Panels& a, const Panels& b, const ProductShape& shape, float* c,
+                   int64_t stride_c, bool add) {
   const bool many = ceil_div(shape.m, kLargePart) * ceil_div(shape.n, kLargePart) >= 4 * threads();
   const int64_t size = many ? kLargePart : kPart, columns = ceil_div(shape.n, size);
   parallel_for(ceil_div(shape.m, size) * columns, [&](int64_t part) {

@@ -1,6 +1,7 @@
-// An architecture: what its config.json means, what its tensors are called, and how one block is wired. One
-// file each and one line in architectures.cpp. The wiring is a list of sublayers: norm, mixer (attention,
-// MLP, experts), addition to the residual stream, with every optional part that is present.
+// An architecture: what its config.json means, what its tensors are called, and how one block is
+// wired. One file each and one line in architectures.cpp. The wiring is a list of sublayers: norm,
+// mixer (attention, MLP, experts), addition to the residual stream, with every optional part that
+// is present.
 #pragma once
 
 #include <functional>
@@ -24,7 +25,8 @@ struct LinearSpec {
 };
 
 struct NormSpec {
-  std::string module;    // "<module>.weight" [n], and "<module>.bias" [n] if centred; empty: there is no norm
+  std::string
+      module;  // "<module>.weight" [n], and "<module>.bias" [n] if centred; empty: there is no norm
   bool centred = false;  // LayerNorm with bias instead of RMSNorm
   float offset = 0;      // the gain is offset + weight (Gemma: 1)
   bool empty() const { return module.empty(); }
@@ -43,8 +45,9 @@ struct MlpSpec {
   LinearSpec down;
 };
 
-// Each token goes to the `used` experts that the router scores highest; what they make of it is added up,
-// weighted by the softmax of the router's scores over all experts, normalized to a sum of 1 over those used.
+// Each token goes to the `used` experts that the router scores highest; what they make of it is
+// added up, weighted by the softmax of the router's scores over all experts, normalized to a sum of
+// 1 over those used.
 struct MoeSpec {
   LinearSpec router;  // [experts, hidden]
   std::vector<MlpSpec> experts;

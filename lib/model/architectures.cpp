@@ -22,8 +22,8 @@ const Architecture& find_architecture(std::string_view model_type, const std::st
     if (architecture.name == model_type) return architecture;
     known += (known.empty() ? "" : ", ") + architecture.name;
   }
-  throw Error(ErrorKind::unsupported, "architecture '" + std::string(model_type) + "' is not known", where,
-              "this build runs: " + known);
+  throw Error(ErrorKind::unsupported, "architecture '" + std::string(model_type) + "' is not known",
+              where, "this build runs: " + known);
 }
 
 ModelConfig parse_config(const Json& config, const std::string& where) {

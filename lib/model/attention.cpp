@@ -4,7 +4,8 @@
 
 namespace qwb {
 
-Attention::Attention(const ModelConfig& config, const AttentionSpec& spec, const TensorSource& source)
+Attention::Attention(const ModelConfig& config, const AttentionSpec& spec,
+                     const TensorSource& source)
     : q_norm_(spec.q_norm, config.head_dim, source),
       k_norm_(spec.k_norm, config.head_dim, source),
       output_(spec.output, source) {
@@ -18,12 +19,14 @@ std::vector<Linear*> Attention::linears() {
   return all;
 }
 
-// queries [tokens, the outputs of q, or of the fused module], keys and values [tokens, kv_heads * head_dim].
+// queries [tokens, the outputs of q, or of the fused module], keys and values [tokens, kv_heads *
+// head_dim].
 void Attention::project(const LayerContext& layer, const float* h, int64_t tokens, float* queries,
                         float* keys, float* values) const {
   const ModelConfig& c = layer.config;
   if (qkv_.size() > 1) {
-    apply_linears(layer.backend, {{&qkv_[0], queries}, {&qkv_[1], keys}, {&qkv_[2], values}}, h, tokens);
+    apply_linears(layer.backend, {{&qkv_[0], queries}, {&qkv_[1], keys}, {&qkv_[2], values}}, h,
+                  tokens);
     if (!q_norm_.empty()) q_norm_.apply(layer, queries, tokens * c.heads, queries);
     if (!k_norm_.empty()) k_norm_.apply(layer, keys, tokens * c.kv_heads, keys);
     return;
@@ -47,10 +50,10 @@ void Attention::inner(const LayerContext& layer, const float* h, const SequenceP
   FloatBuffer queries(part.tokens * stride, MemoryKind::activations);
   project(layer, h, part.tokens, queries.data(), keys, values);
   if (part.rotary.cosine.size() > 0) {
-    layer.backend.rotate(queries.data(), part.tokens, c.heads, c.head_dim, stride, part.rotary.cosine.data(),
-                         part.rotary.sine.data());
-    layer.backend.rotate(keys, part.tokens, c.kv_heads, c.head_dim, kv_size, part.rotary.cosine.data(),
-                         part.rotary.sine.data());
+    layer.backend.rotate(queries.data(), part.tokens, c.heads, c.head_dim, stride,
+                         part.rotary.cosine.data(), part.rotary.sine.data());
+    layer.backend.rotate(keys, part.tokens, c.kv_heads, c.head_dim, kv_size,
+                         part.rotary.cosine.data(), part.rotary.sine.data());
   }
   const auto index = static_cast<size_t>(layer.index);
   AttentionShape shape;

@@ -1,5 +1,5 @@
-// Self-attention between a sublayer's norm and its output projection: q, k, v (separate or fused), norms over
-// the heads, rotation, cache, softmax attention.
+// Self-attention between a sublayer's norm and its output projection: q, k, v (separate or fused),
+// norms over the heads, rotation, cache, softmax attention.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,8 @@ class Attention {
   Attention(const ModelConfig& config, const AttentionSpec& spec, const TensorSource& source);
 
   // The input of the output projection, [tokens, heads * head_dim], from h [tokens, hidden].
-  void inner(const LayerContext& layer, const float* h, const SequencePart& part, float* attended) const;
+  void inner(const LayerContext& layer, const float* h, const SequencePart& part,
+             float* attended) const;
   // The projection whose output leaves the sublayer.
   const Linear& closing() const { return output_; }
   // In the order they are computed.
@@ -37,8 +38,8 @@ class Attention {
   std::vector<const Norm*> norms() const { return {&q_norm_, &k_norm_}; }
 
  private:
-  void project(const LayerContext& layer, const float* h, int64_t tokens, float* queries, float* keys,
-               float* values) const;
+  void project(const LayerContext& layer, const float* h, int64_t tokens, float* queries,
+               float* keys, float* values) const;
 
   std::vector<Linear> qkv_;
   Norm q_norm_, k_norm_;

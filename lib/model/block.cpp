@@ -6,10 +6,11 @@
 
 namespace qwb {
 
-Block::Block(const ModelConfig& config, const BlockSpec& spec, int64_t index, const TensorSource& source,
-             const Backend& backend)
+Block::Block(const ModelConfig& config, const BlockSpec& spec, int64_t index,
+             const TensorSource& source, const Backend& backend)
     : config_(config), backend_(backend), index_(index), groups_(input_groups(config, spec)) {
-  for (const SublayerSpec& sublayer : spec.sublayers) sublayers_.emplace_back(config, sublayer, source);
+  for (const SublayerSpec& sublayer : spec.sublayers)
+    sublayers_.emplace_back(config, sublayer, source);
 }
 
 std::vector<Linear*> Block::linears() {
@@ -22,7 +23,8 @@ std::vector<Linear*> Block::linears() {
 
 void Block::count_weights(WeightCount& count) const {
   for (const Sublayer& sublayer : sublayers_) {
-    for (const Norm* norm : sublayer.all_norms()) count.add_floats(norm->gain.size() + norm->bias.size());
+    for (const Norm* norm : sublayer.all_norms())
+      count.add_floats(norm->gain.size() + norm->bias.size());
   }
   for (const Linear* linear : const_cast<Block*>(this)->linears()) {
     count.add(linear->weight);
@@ -34,7 +36,8 @@ Linear& Block::find(const std::string& module) {
   for (Linear* linear : linears()) {
     if (linear->spec.module == module) return *linear;
   }
-  throw Error(ErrorKind::not_found, "block " + std::to_string(index_) + " has no module '" + module + "'");
+  throw Error(ErrorKind::not_found,
+              "block " + std::to_string(index_) + " has no module '" + module + "'");
 }
 
 const Weight& Block::weight(const std::string& module) const {
@@ -74,7 +77,8 @@ void Block::set_norm(const std::string& module, const std::vector<float>& gain,
       return;
     }
   }
-  throw Error(ErrorKind::not_found, "block " + std::to_string(index_) + " has no norm '" + module + "'");
+  throw Error(ErrorKind::not_found,
+              "block " + std::to_string(index_) + " has no norm '" + module + "'");
 }
 
 std::vector<int64_t> Block::rows(const InputGroup& group, const float* x, int64_t tokens) const {
@@ -99,10 +103,12 @@ void Block::advance(size_t sublayer, const SequencePart& part, float* x) const {
 
 void Block::forward(float* x, const SequencePart& part) const {
   int64_t widest = 0;
-  for (const Sublayer& sublayer : sublayers_) widest = std::max(widest, sublayer.inner_size(config_));
+  for (const Sublayer& sublayer : sublayers_)
+    widest = std::max(widest, sublayer.inner_size(config_));
   FloatBuffer h(part.tokens * config_.hidden, MemoryKind::activations);
   FloatBuffer inner(part.tokens * widest, MemoryKind::activations);
-  for (const Sublayer& sublayer : sublayers_) sublayer.advance(layer(), part, h.data(), inner.data(), x);
+  for (const Sublayer& sublayer : sublayers_)
+    sublayer.advance(layer(), part, h.data(), inner.data(), x);
 }
 
 }  // namespace qwb

@@ -1,5 +1,6 @@
-// One transformer layer: a list of sublayers, and the groups of modules that read one input. Calibration
-// looks at each group's input, replaces the modules that read it and goes on: a block runs forward only once.
+// One transformer layer: a list of sublayers, and the groups of modules that read one input.
+// Calibration looks at each group's input, replaces the modules that read it and goes on: a block
+// runs forward only once.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ class Block {
   // In the order they are computed.
   const std::vector<InputGroup>& groups() const { return groups_; }
   const Weight& weight(const std::string& module) const;
-  // Packs all weights for the backend's products (Backend::pack); the memory must outlive their use.
+  // Packs all weights for the backend's products (Backend::pack); the memory must outlive their
+  // use.
   std::vector<AlignedBuffer> pack_weights();
   // Goes on with another weight of the same shape (the view's owner must outlive its use).
   void set_weight(const std::string& module, const Weight& weight);
@@ -29,15 +31,17 @@ class Block {
   // Empty if the module has none.
   const std::vector<float>& bias(const std::string& module) const;
   void set_bias(const std::string& module, const std::vector<float>& bias);
-  // A norm of the residual stream, its values as a checkpoint stores them. bias: empty exactly if it has
-  // none.
-  void set_norm(const std::string& module, const std::vector<float>& gain, const std::vector<float>& bias);
+  // A norm of the residual stream, its values as a checkpoint stores them. bias: empty exactly if
+  // it has none.
+  void set_norm(const std::string& module, const std::vector<float>& gain,
+                const std::vector<float>& bias);
 
   // x [tokens, hidden] is the residual stream of one sequence where it enters the group's sublayer.
   // The tokens that the readers of an expert's group see.
   std::vector<int64_t> rows(const InputGroup& group, const float* x, int64_t tokens) const;
-  // input [tokens, group.in()]: what the readers of the group read; for an expert's group [only.size(),
-  // group.in()], of these tokens. The cache is used by groups that close an attention.
+  // input [tokens, group.in()]: what the readers of the group read; for an expert's group
+  // [only.size(), group.in()], of these tokens. The cache is used by groups that close an
+  // attention.
   void input(const InputGroup& group, const float* x, const SequencePart& part,
              const std::vector<int64_t>& only, float* input) const;
   // x leaves the sublayer: by the output of its closing module, or computed from its beginning.

@@ -13,7 +13,8 @@ void BlockWalk::leave(const InputGroup& last) {
 const InputGroup* BlockWalk::next() {
   const std::vector<InputGroup>& groups = block_.groups();
   const bool ends = next_ == groups.size();
-  if (next_ > 0 && (ends || groups[next_].sublayer != groups[next_ - 1].sublayer)) leave(groups[next_ - 1]);
+  if (next_ > 0 && (ends || groups[next_].sublayer != groups[next_ - 1].sublayer))
+    leave(groups[next_ - 1]);
   if (ends) return nullptr;
   const InputGroup& group = groups[next_++];
   std::vector<int64_t> only;

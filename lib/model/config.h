@@ -10,15 +10,16 @@
 
 namespace qwb {
 
-// Rotary position embedding: per-pair frequencies already scaled (default, linear, llama3, yarn) and the
-// factor on cos and sin.
+// Rotary position embedding: per-pair frequencies already scaled (default, linear, llama3, yarn)
+// and the factor on cos and sin.
 struct Rope {
   std::vector<float> frequencies;  // head_dim / 2 of them; empty: the model has no rotary embedding
   float attention_factor = 1.0f;
 };
 
 struct ModelConfig {
-  std::string architecture;  // "llama", "mistral", "qwen2", "qwen3", "gpt2": config.json's model_type
+  std::string
+      architecture;  // "llama", "mistral", "qwen2", "qwen3", "gpt2": config.json's model_type
   int64_t vocab = 0;
   int64_t hidden = 0;
   int64_t intermediate = 0;
@@ -31,9 +32,9 @@ struct ModelConfig {
   Activation activation = Activation::silu;
   float attention_scale = 0;  // on q k^T, before a layer's own factor
   Rope rope;
-  float attention_soft_cap = 0;           // scores become cap tanh(score / cap); 0: none
-  float logit_soft_cap = 0;               // the same for the logits
-  float embedding_scale = 1;              // the token embeddings are multiplied with it (Gemma: sqrt(hidden))
+  float attention_soft_cap = 0;  // scores become cap tanh(score / cap); 0: none
+  float logit_soft_cap = 0;      // the same for the logits
+  float embedding_scale = 1;  // the token embeddings are multiplied with it (Gemma: sqrt(hidden))
   int64_t experts = 0, experts_used = 0;  // of each layer; 0: none
   std::vector<int64_t> window;            // per layer: keys a query sees, itself included; 0 = all
   std::vector<float> layer_scale;         // per layer: an extra factor on q k^T (GPT-2's
@@ -45,15 +46,16 @@ struct ModelConfig {
   std::vector<int64_t> eos;
 };
 
-// The rotary embedding of a Llama-family config.json in the form of transformers 5: rope_parameters, or
-// rope_scaling where that has anything in it, with rope_type, rope_theta and, for scaled kinds that need it,
-// original_max_position_embeddings filled in. Throws `failed` where transformers would not load it.
+// The rotary embedding of a Llama-family config.json in the form of transformers 5:
+// rope_parameters, or rope_scaling where that has anything in it, with rope_type, rope_theta and,
+// for scaled kinds that need it, original_max_position_embeddings filled in. Throws `failed` where
+// transformers would not load it.
 Json rope_parameters(const Json& config, const std::string& where, int64_t max_positions);
 
-// Reads config.json as transformers 5 does: absent keys have their family's defaults, null is an error except
-// where transformers takes it for a default (and checks every size: positive, consistent, at most 2^31).
-// Throws unsupported naming an architecture or a setting that this build does not know, `failed` for a broken
-// file.
+// Reads config.json as transformers 5 does: absent keys have their family's defaults, null is an
+// error except where transformers takes it for a default (and checks every size: positive,
+// consistent, at most 2^31). Throws unsupported naming an architecture or a setting that this build
+// does not know, `failed` for a broken file.
 ModelConfig parse_config(const Json& config, const std::string& where);
 
 // model_type of every architecture that can be run.

@@ -12,8 +12,8 @@ constexpr int64_t kLargest = int64_t{1} << 31;
 
 int64_t checked_size(int64_t value, const std::string& key, const std::string& where) {
   if (value < 1 || value > kLargest) {
-    throw Error(ErrorKind::failed, "'" + key + "' must be between 1 and 2^31, not " + std::to_string(value),
-                where);
+    throw Error(ErrorKind::failed,
+                "'" + key + "' must be between 1 and 2^31, not " + std::to_string(value), where);
   }
   return value;
 }
@@ -38,7 +38,8 @@ int64_t key_value_heads(const Json& config, const std::string& where, const Llam
 
 int64_t head_dimension(const Json& config, const std::string& where, const LlamaDefaults& defaults,
                        const ModelConfig& c) {
-  const bool given = json_has(config, "head_dim") || (defaults.head_dim > 0 && absent(config, "head_dim"));
+  const bool given =
+      json_has(config, "head_dim") || (defaults.head_dim > 0 && absent(config, "head_dim"));
   if ((!given || defaults.whole_heads) && c.hidden % c.heads != 0) {
     throw Error(ErrorKind::failed, "'num_attention_heads' does not divide 'hidden_size'", where,
                 given ? "" : "there is no 'head_dim' either");
@@ -48,7 +49,8 @@ int64_t head_dimension(const Json& config, const std::string& where, const Llama
   const int64_t size = defaults.head_dim > 0 || json_has(config, "head_dim")
                            ? config_size(config, "head_dim", where, fallback)
                            : fallback;
-  if (size % 2 != 0) throw Error(ErrorKind::unsupported, "an odd 'head_dim' cannot be rotated", where);
+  if (size % 2 != 0)
+    throw Error(ErrorKind::unsupported, "an odd 'head_dim' cannot be rotated", where);
   // A table of that length is made below.
   if (size > 65536) throw Error(ErrorKind::failed, "'head_dim' is absurdly large", where);
   return size;
@@ -56,13 +58,16 @@ int64_t head_dimension(const Json& config, const std::string& where, const Llama
 
 }  // namespace
 
-int64_t config_size(const Json& config, const std::string& key, const std::string& where, int64_t fallback) {
+int64_t config_size(const Json& config, const std::string& key, const std::string& where,
+                    int64_t fallback) {
   return checked_size(absent(config, key) ? fallback : json_int(config, key, where), key, where);
 }
-double config_number(const Json& config, const std::string& key, const std::string& where, double fallback) {
+double config_number(const Json& config, const std::string& key, const std::string& where,
+                     double fallback) {
   return absent(config, key) ? fallback : json_number(config, key, where);
 }
-bool config_switch(const Json& config, const std::string& key, const std::string& where, bool fallback) {
+bool config_switch(const Json& config, const std::string& key, const std::string& where,
+                   bool fallback) {
   return absent(config, key) ? fallback : json_bool(config, key, where);
 }
 
@@ -70,8 +75,8 @@ Activation config_activation(const Json& config, const std::string& key, const s
                              const std::string& fallback) {
   const std::string name = absent(config, key) ? fallback : json_string(config, key, where);
   if (name == "silu" || name == "swish") return Activation::silu;
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast" || name == "gelu_accurate" ||
-      name == "gelu_python_tanh")
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast" ||
+      name == "gelu_accurate" || name == "gelu_python_tanh")
     return Activation::gelu_tanh;
   if (name == "gelu" || name == "gelu_python") return Activation::gelu_erf;
   if (name == "quick_gelu") return Activation::quick_gelu;
@@ -94,7 +99,8 @@ void parse_special_ids(const Json& config, const std::string& where, int64_t bos
     return;
   }
   for (const Json& id : given) {
-    if (!id.is_number_integer()) throw Error(ErrorKind::failed, "'eos_token_id' must hold integers", where);
+    if (!id.is_number_integer())
+      throw Error(ErrorKind::failed, "'eos_token_id' must hold integers", where);
     out.eos.push_back(id.get<int64_t>());
   }
 }
@@ -108,20 +114,23 @@ std::optional<std::vector<bool>> sliding_layers(const Json& config, const std::s
   std::vector<bool> slides;
   for (const Json& type : types) {
     if (type != "sliding_attention" && type != "full_attention" && type != "attention")
-      throw Error(ErrorKind::unsupported, "'layer_types' holds " + type.dump() + ", which is not known",
-                  where, "known: full_attention, sliding_attention");
+      throw Error(ErrorKind::unsupported,
+                  "'layer_types' holds " + type.dump() + ", which is not known", where,
+                  "known: full_attention, sliding_attention");
     slides.push_back(type == "sliding_attention");
   }
   return slides;
 }
 
-// Nested parameters, one set for each kind of layer, belong to other families; transformers fails on them.
+// Nested parameters, one set for each kind of layer, belong to other families; transformers fails
+// on them.
 void refuse_nested_rope(const Json& config, const std::string& where) {
   for (const char* key : {"rope_parameters", "rope_scaling"}) {
     if (!json_has(config, key) || !config.at(key).is_object()) continue;
     for (const char* kind : {"full_attention", "sliding_attention"}) {
       if (config.at(key).contains(kind))
-        throw Error(ErrorKind::unsupported, std::string("'") + key + "' for each kind of layer", where);
+        throw Error(ErrorKind::unsupported, std::string("'") + key + "' for each kind of layer",
+                    where);
     }
   }
 }
@@ -130,8 +139,8 @@ void refuse_slides_without_window(const Json& config, const std::string& where, 
   if (window || !json_has(config, "layer_types")) return;
   for (const Json& type : config.at("layer_types")) {
     if (type == "sliding_attention")
-      throw Error(ErrorKind::failed, "'layer_types' names sliding layers, but there is no window", where,
-                  "set 'sliding_window', and for Qwen 'use_sliding_window'");
+      throw Error(ErrorKind::failed, "'layer_types' names sliding layers, but there is no window",
+                  where, "set 'sliding_window', and for Qwen 'use_sliding_window'");
   }
 }
 
@@ -141,7 +150,8 @@ int64_t window_size(const Json& config, const std::string& where, int64_t fallba
   return config.at(key).is_null() ? 0 : config_size(config, key, where, 0);
 }
 
-ModelConfig parse_llama_family(const Json& config, const std::string& where, const LlamaDefaults& defaults) {
+ModelConfig parse_llama_family(const Json& config, const std::string& where,
+                               const LlamaDefaults& defaults) {
   ModelConfig out;
   out.architecture = json_string(config, "model_type", where);
   out.vocab = config_size(config, "vocab_size", where, defaults.vocab);
@@ -149,7 +159,8 @@ ModelConfig parse_llama_family(const Json& config, const std::string& where, con
   out.intermediate = config_size(config, "intermediate_size", where, defaults.intermediate);
   out.layers = config_size(config, "num_hidden_layers", where, defaults.layers);
   out.heads = config_size(config, "num_attention_heads", where, defaults.heads);
-  if (out.layers > 100000) throw Error(ErrorKind::failed, "'num_hidden_layers' is absurdly large", where);
+  if (out.layers > 100000)
+    throw Error(ErrorKind::failed, "'num_hidden_layers' is absurdly large", where);
   out.kv_heads = key_value_heads(config, where, defaults, out.heads);
   out.head_dim = head_dimension(config, where, defaults, out);
   out.max_positions = config_size(config, "max_position_embeddings", where, defaults.positions);

@@ -9,8 +9,8 @@
 
 namespace qwb {
 
-// What a family takes absent keys for, after transformers' configuration class. 0: `kv_heads` as `heads`,
-// `head_dim` as hidden / heads.
+// What a family takes absent keys for, after transformers' configuration class. 0: `kv_heads` as
+// `heads`, `head_dim` as hidden / heads.
 struct LlamaDefaults {
   int64_t vocab, hidden, intermediate, layers, heads, kv_heads, head_dim, positions;
   int64_t bos, eos;           // -1: none
@@ -22,30 +22,38 @@ struct LlamaDefaults {
   const char* activation = "silu";
 };
 
-// A size from config.json: positive and at most 2^31; `fallback` if absent. Throws `failed`, also for null.
-int64_t config_size(const Json& config, const std::string& key, const std::string& where, int64_t fallback);
+// A size from config.json: positive and at most 2^31; `fallback` if absent. Throws `failed`, also
+// for null.
+int64_t config_size(const Json& config, const std::string& key, const std::string& where,
+                    int64_t fallback);
 // The same for a number or a switch.
-double config_number(const Json& config, const std::string& key, const std::string& where, double fallback);
-bool config_switch(const Json& config, const std::string& key, const std::string& where, bool fallback);
+double config_number(const Json& config, const std::string& key, const std::string& where,
+                     double fallback);
+bool config_switch(const Json& config, const std::string& key, const std::string& where,
+                   bool fallback);
 // "silu", "gelu_new", ...; absent: `fallback`. Throws unsupported for others.
 Activation config_activation(const Json& config, const std::string& key, const std::string& where,
                              const std::string& fallback);
 // bos_token_id and eos_token_id (a number, a list or null); -1: no default.
 void parse_special_ids(const Json& config, const std::string& where, int64_t bos, int64_t eos,
                        ModelConfig& out);
-// Everything of the Llama family but architecture-specific fields: sizes, rope, tied embeddings, activation,
-// eps.
-ModelConfig parse_llama_family(const Json& config, const std::string& where, const LlamaDefaults& defaults);
-// layer_types, if present: one for each of `layers`, true where the layer slides. Throws `failed` for another
-// count, unsupported for other kinds of attention.
-std::optional<std::vector<bool>> sliding_layers(const Json& config, const std::string& where, int64_t layers);
-// Throws `failed`, as transformers does, where layer_types names a sliding layer and there is no window.
+// Everything of the Llama family but architecture-specific fields: sizes, rope, tied embeddings,
+// activation, eps.
+ModelConfig parse_llama_family(const Json& config, const std::string& where,
+                               const LlamaDefaults& defaults);
+// layer_types, if present: one for each of `layers`, true where the layer slides. Throws `failed`
+// for another count, unsupported for other kinds of attention.
+std::optional<std::vector<bool>> sliding_layers(const Json& config, const std::string& where,
+                                                int64_t layers);
+// Throws `failed`, as transformers does, where layer_types names a sliding layer and there is no
+// window.
 void refuse_slides_without_window(const Json& config, const std::string& where, bool window);
 // Throws unsupported for rope parameters of each kind of layer, for families with layer_types.
 void refuse_nested_rope(const Json& config, const std::string& where);
 // sliding_window: null 0, absent `fallback`.
 int64_t window_size(const Json& config, const std::string& where, int64_t fallback = 0);
 // From rope_parameters(): default, linear, llama3 and yarn. Throws unsupported for other kinds.
-Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim, int64_t max_positions);
+Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim,
+                int64_t max_positions);
 
 }  // namespace qwb

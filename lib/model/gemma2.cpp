@@ -1,5 +1,6 @@
-// Gemma 2: norms before and after each mixer, their gains 1 + weight, embeddings times sqrt(hidden), every
-// second layer with a sliding window, soft caps on attention scores and logits (transformers: Gemma2Config).
+// Gemma 2: norms before and after each mixer, their gains 1 + weight, embeddings times
+// sqrt(hidden), every second layer with a sliding window, soft caps on attention scores and logits
+// (transformers: Gemma2Config).
 #include <cmath>
 
 #include "lib/base/error.h"
@@ -12,7 +13,8 @@ namespace {
 float parse_cap(const Json& config, const char* key, double fallback, const std::string& where) {
   if (config.contains(key) && config.at(key).is_null()) return 0;
   const double cap = json_number(config, key, where, fallback);
-  if (!(cap > 0)) throw Error(ErrorKind::failed, std::string("'") + key + "' must be positive", where);
+  if (!(cap > 0))
+    throw Error(ErrorKind::failed, std::string("'") + key + "' must be positive", where);
   return static_cast<float>(cap);
 }
 
@@ -45,7 +47,8 @@ ModelConfig parse_gemma2(const Json& config, const std::string& where) {
     if (slides ? (*slides)[i] : i % 2 == 0) out.window[i] = window;
   }
   const double scalar = config_number(config, "query_pre_attn_scalar", where, 256);
-  if (!(scalar > 0)) throw Error(ErrorKind::failed, "'query_pre_attn_scalar' must be positive", where);
+  if (!(scalar > 0))
+    throw Error(ErrorKind::failed, "'query_pre_attn_scalar' must be positive", where);
   out.attention_scale = static_cast<float>(std::pow(scalar, -0.5));
   out.attention_soft_cap = parse_cap(config, "attn_logit_softcapping", 50, where);
   out.logit_soft_cap = parse_cap(config, "final_logit_softcapping", 30, where);

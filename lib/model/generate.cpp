@@ -7,8 +7,9 @@
 
 namespace qwb {
 
-StopReason generate(const Model& model, std::span<const int32_t> prompt, const GenerationSettings& settings,
-                    KvCache& cache, const std::function<bool(int32_t)>& on_token) {
+StopReason generate(const Model& model, std::span<const int32_t> prompt,
+                    const GenerationSettings& settings, KvCache& cache,
+                    const std::function<bool(int32_t)>& on_token) {
   if (prompt.empty()) throw Error(ErrorKind::usage, "an empty prompt cannot be continued");
   const std::vector<int64_t>& eos = settings.eos.empty() ? model.config().eos : settings.eos;
   Sampler sampler(settings.sampling);
@@ -22,10 +23,11 @@ StopReason generate(const Model& model, std::span<const int32_t> prompt, const G
     const FloatBuffer hidden(static_cast<int64_t>(fresh.size()) * model.config().hidden,
                              MemoryKind::activations);
     model.forward(fresh, cache, hidden.data());
-    model.logits(hidden.data() + (static_cast<int64_t>(fresh.size()) - 1) * model.config().hidden, 1,
-                 logits.data());
+    model.logits(hidden.data() + (static_cast<int64_t>(fresh.size()) - 1) * model.config().hidden,
+                 1, logits.data());
     const int32_t token = sampler.next(logits, sequence);
-    if (settings.stop_at_eos && std::find(eos.begin(), eos.end(), token) != eos.end()) return StopReason::eos;
+    if (settings.stop_at_eos && std::find(eos.begin(), eos.end(), token) != eos.end())
+      return StopReason::eos;
     sequence.push_back(token);
     if (!on_token(token)) return StopReason::stopped;
     fresh = std::span<const int32_t>(sequence).last(1);

@@ -1,5 +1,5 @@
-// GPT-2: LayerNorms with bias, learned positions, fused q|k|v, plain MLP; linear weights stored [in, out]
-// (Conv1D), names with or without the prefix "transformer.".
+// GPT-2: LayerNorms with bias, learned positions, fused q|k|v, plain MLP; linear weights stored
+// [in, out] (Conv1D), names with or without the prefix "transformer.".
 #include <cmath>
 
 #include "lib/base/error.h"
@@ -25,16 +25,20 @@ ModelConfig parse(const Json& config, const std::string& where) {
   out.heads = gpt2_size(config, "n_head", "num_attention_heads", where, 12);
   out.kv_heads = out.heads;
   if (out.layers > 100000) throw Error(ErrorKind::failed, "'n_layer' is absurdly large", where);
-  if (out.hidden % out.heads != 0) throw Error(ErrorKind::failed, "'n_head' does not divide 'n_embd'", where);
+  if (out.hidden % out.heads != 0)
+    throw Error(ErrorKind::failed, "'n_head' does not divide 'n_embd'", where);
   out.head_dim = out.hidden / out.heads;
-  out.intermediate = json_has(config, "n_inner") ? config_size(config, "n_inner", where, 0) : 4 * out.hidden;
+  out.intermediate =
+      json_has(config, "n_inner") ? config_size(config, "n_inner", where, 0) : 4 * out.hidden;
   out.max_positions = gpt2_size(config, "n_positions", "max_position_embeddings", where, 1024);
   out.norm_eps = config_number(config, "layer_norm_epsilon", where, 1e-5);
   out.activation = config_activation(config, "activation_function", where, "gelu_new");
   const bool scaled = config_switch(config, "scale_attn_weights", where, true);
-  out.attention_scale = scaled ? static_cast<float>(1 / std::sqrt(static_cast<double>(out.head_dim))) : 1.0f;
+  out.attention_scale =
+      scaled ? static_cast<float>(1 / std::sqrt(static_cast<double>(out.head_dim))) : 1.0f;
   if (config_switch(config, "scale_attn_by_inverse_layer_idx", where, false)) {
-    for (int64_t i = 0; i < out.layers; ++i) out.layer_scale.push_back(1.0f / static_cast<float>(i + 1));
+    for (int64_t i = 0; i < out.layers; ++i)
+      out.layer_scale.push_back(1.0f / static_cast<float>(i + 1));
   }
   // The same sums in another order, for half precision.
   config_switch(config, "reorder_and_upcast_attn", where, false);
@@ -63,8 +67,8 @@ ModelSpec spec(const ModelConfig& c, const TensorSource& source) {
     MlpSpec mlp;
     mlp.up = linear("mlp.c_fc", c.intermediate, c.hidden);
     mlp.down = linear("mlp.c_proj", c.hidden, c.intermediate);
-    spec.blocks.push_back(
-        {{{{layer + "ln_1", true}, std::move(attention)}, {{layer + "ln_2", true}, std::move(mlp)}}});
+    spec.blocks.push_back({{{{layer + "ln_1", true}, std::move(attention)},
+                            {{layer + "ln_2", true}, std::move(mlp)}}});
   }
   return spec;
 }

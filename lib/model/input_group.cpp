@@ -16,7 +16,8 @@ class Grouping {
     entry(spec.qkv).maker.norm = sublayer_.before;
     InputMaker maker;
     maker.linear = spec.qkv.back();
-    maker.first_row = spec.qkv.size() == 1 ? (config_.heads + config_.kv_heads) * config_.head_dim : 0;
+    maker.first_row =
+        spec.qkv.size() == 1 ? (config_.heads + config_.kv_heads) * config_.head_dim : 0;
     maker.by_value_head = true;
     close(spec.output, maker);
   }

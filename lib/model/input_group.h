@@ -1,5 +1,6 @@
-// The linear modules of a block, grouped by the input that they read. Calibration, surveys, plans and lists
-// of modules are loops over these groups; no code outside lib/model knows what a block is made of.
+// The linear modules of a block, grouped by the input that they read. Calibration, surveys, plans
+// and lists of modules are loops over these groups; no code outside lib/model knows what a block is
+// made of.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ struct InputMaker {
   std::optional<NormSpec> norm;      // gain and bias take the scales
   std::optional<LinearSpec> linear;  // rows from first_row on, and their bias, take the scales
   int64_t first_row = 0;
-  // Channels [heads, head_dim] repeat [kv_heads, head_dim]: heads that share values share their scales.
+  // Channels [heads, head_dim] repeat [kv_heads, head_dim]: heads that share values share their
+  // scales.
   bool by_value_head = false;
   std::string obstacle = {};  // why it cannot take scales; empty: it can
 };

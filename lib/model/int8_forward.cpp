@@ -10,10 +10,13 @@ std::unique_ptr<Backend> make_int8_backend(const Int8Forward& forward) {
   return forward.threshold ? int8_backend(*forward.threshold) : nullptr;
 }
 
-void require_int8_modules(const Model& model, const Int8Forward& forward, const std::string& where) {
+void require_int8_modules(const Model& model, const Int8Forward& forward,
+                          const std::string& where) {
   if (!forward.threshold || model.int8_modules() > 0) return;
-  throw Error(ErrorKind::usage, "LLM.int8's forward pass needs modules stored as int8, and there are none",
-              where, "take an artifact of --method int8, or the weights as they are with --int8 dequantize");
+  throw Error(
+      ErrorKind::usage, "LLM.int8's forward pass needs modules stored as int8, and there are none",
+      where,
+      "take an artifact of --method int8, or the weights as they are with --int8 dequantize");
 }
 
 Json int8_forward_json(const Model& model, const Int8Forward& forward) {

@@ -1,6 +1,6 @@
-// Which forward pass the modules stored as int8 rows take: their weights dequantized into f32 products, or
-// LLM.int8's products of 8-bit activations with outlier columns apart (lib/kernels/int8_product.md). Chosen
-// by the backend that a model is loaded with.
+// Which forward pass the modules stored as int8 rows take: their weights dequantized into f32
+// products, or LLM.int8's products of 8-bit activations with outlier columns apart
+// (lib/kernels/int8_product.md). Chosen by the backend that a model is loaded with.
 #pragma once
 
 #include <memory>
@@ -13,14 +13,16 @@
 namespace qwb {
 
 struct Int8Forward {
-  std::optional<float> threshold;  // of LLM.int8's outliers, 0: none; nothing: weights are dequantized
+  std::optional<float>
+      threshold;  // of LLM.int8's outliers, 0: none; nothing: weights are dequantized
 };
 
-// Nothing unless LLM.int8 is asked for: the fast backend does. Throws usage for a threshold that makes no
-// sense.
+// Nothing unless LLM.int8 is asked for: the fast backend does. Throws usage for a threshold that
+// makes no sense.
 std::unique_ptr<Backend> make_int8_backend(const Int8Forward& forward);
 
-// Throws usage, naming `where`, if LLM.int8 is asked for and no module of the model is stored as int8 rows.
+// Throws usage, naming `where`, if LLM.int8 is asked for and no module of the model is stored as
+// int8 rows.
 void require_int8_modules(const Model& model, const Int8Forward& forward, const std::string& where);
 
 // For results: null for a model without int8 modules, else {"name": "dequantize"} or

@@ -7,18 +7,22 @@
 namespace qwb {
 
 Linear::Linear(LinearSpec linear, const TensorSource& source)
-    : spec(std::move(linear)), weight(find_weight(source, spec.module, spec.out, spec.in, spec.orientation)) {
+    : spec(std::move(linear)),
+      weight(find_weight(source, spec.module, spec.out, spec.in, spec.orientation)) {
   if (spec.bias) bias = find_vector(source, spec.module + ".bias", spec.out);
 }
 
-void Linear::apply(const Backend& backend, const float* x, int64_t tokens, float* y, bool add) const {
+void Linear::apply(const Backend& backend, const float* x, int64_t tokens, float* y,
+                   bool add) const {
   backend.linear(x, tokens, weight, bias_data(), y, add);
 }
 
-void apply_linears(const Backend& backend, std::initializer_list<std::pair<const Linear*, float*>> linears,
-                   const float* x, int64_t tokens) {
+void apply_linears(const Backend& backend,
+                   std::initializer_list<std::pair<const Linear*, float*>> linears, const float* x,
+                   int64_t tokens) {
   std::vector<Backend::Output> outputs;
-  for (const auto& [linear, y] : linears) outputs.push_back({&linear->weight, linear->bias_data(), y});
+  for (const auto& [linear, y] : linears)
+    outputs.push_back({&linear->weight, linear->bias_data(), y});
   backend.linears(x, tokens, outputs);
 }
 
@@ -73,9 +77,10 @@ std::vector<float> find_vector(const TensorSource& source, const std::string& na
     throw Error(ErrorKind::not_found, "tensor '" + name + "' is missing", {},
                 "the checkpoint is incomplete or not of this architecture");
   if (tensor->shape != Shape{size}) {
-    throw Error(ErrorKind::failed,
-                "shape is " + shape_text(tensor->shape) + ", config.json asks for " + shape_text({size}),
-                name);
+    throw Error(
+        ErrorKind::failed,
+        "shape is " + shape_text(tensor->shape) + ", config.json asks for " + shape_text({size}),
+        name);
   }
   std::vector<float> values = read_floats(*tensor, name);
   for (const float value : values) {

@@ -29,12 +29,14 @@ struct Linear {
   Linear(LinearSpec linear, const TensorSource& source);
   const float* bias_data() const { return bias.empty() ? nullptr : bias.data(); }
   // y [tokens, out] = x [tokens, in] W^T + bias, or y += that.
-  void apply(const Backend& backend, const float* x, int64_t tokens, float* y, bool add = false) const;
+  void apply(const Backend& backend, const float* x, int64_t tokens, float* y,
+             bool add = false) const;
 };
 
 // Several that read one input, each with its output.
-void apply_linears(const Backend& backend, std::initializer_list<std::pair<const Linear*, float*>> linears,
-                   const float* x, int64_t tokens);
+void apply_linears(const Backend& backend,
+                   std::initializer_list<std::pair<const Linear*, float*>> linears, const float* x,
+                   int64_t tokens);
 
 struct Norm {
   NormSpec spec;
@@ -43,19 +45,20 @@ struct Norm {
 
   // Without a module: no norm.
   Norm(NormSpec norm, int64_t size, const TensorSource& source);
-  // Goes on with other values, the gain as a checkpoint stores it. Throws `failed` for another size.
+  // Goes on with other values, the gain as a checkpoint stores it. Throws `failed` for another
+  // size.
   void set(std::vector<float> stored_gain, std::vector<float> stored_bias);
   // y [rows, size] = norm(x); in place if y is x.
   void apply(const LayerContext& layer, const float* x, int64_t rows, float* y) const;
   bool empty() const { return spec.empty(); }
 };
 
-// The weight of a module: its quantized form if the source has one, else the tensor "<module>.weight", of
-// exactly this size. Throws not_found or failed.
+// The weight of a module: its quantized form if the source has one, else the tensor
+// "<module>.weight", of exactly this size. Throws not_found or failed.
 Weight find_weight(const TensorSource& source, const std::string& module, int64_t out, int64_t in,
                    Orientation orientation);
-// The tensor of that name with exactly this shape, as f32. Throws not_found, failed, or `failed` on NaN or
-// Inf.
+// The tensor of that name with exactly this shape, as f32. Throws not_found, failed, or `failed` on
+// NaN or Inf.
 std::vector<float> find_vector(const TensorSource& source, const std::string& name, int64_t size);
 
 }  // namespace qwb

@@ -63,8 +63,10 @@ Architecture llama_architecture() {
           [](const ModelConfig& config, const TensorSource& source) {
             LlamaBiases biases;
             biases.qkv = config.attention_bias;
-            // Without a tensor transformers has zeros there; some checkpoints have biases on q, k, v alone.
-            biases.output = config.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
+            // Without a tensor transformers has zeros there; some checkpoints have biases on q, k,
+            // v alone.
+            biases.output =
+                config.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
             biases.mlp = config.mlp_bias;
             return llama_family_spec(config, biases);
           }};

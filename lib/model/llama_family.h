@@ -1,5 +1,5 @@
-// The wiring that Llama, Mistral and Qwen share: RMSNorm, q/k/v, rotation, grouped attention, o; RMSNorm,
-// gate and up, down.
+// The wiring that Llama, Mistral and Qwen share: RMSNorm, q/k/v, rotation, grouped attention, o;
+// RMSNorm, gate and up, down.
 #pragma once
 
 #include "lib/model/architecture.h"

@@ -1,31 +1,32 @@
-// Mistral: Llama's wiring with a sliding window over all layers (4096 if the key is absent; null in v0.2 and
-// later: none). layer_types means nothing to it.
+// Mistral: Llama's wiring with a sliding window over all layers (4096 if the key is absent; null in
+// v0.2 and later: none). layer_types means nothing to it.
 #include "lib/model/config_fields.h"
 #include "lib/model/llama_family.h"
 
 namespace qwb {
 
 Architecture mistral_architecture() {
-  return {"mistral",
-          [](const Json& config, const std::string& where) {
-            ModelConfig out = parse_llama_family(config, where,
-                                                 {.vocab = 32000,
-                                                  .hidden = 4096,
-                                                  .intermediate = 14336,
-                                                  .layers = 32,
-                                                  .heads = 32,
-                                                  .kv_heads = 8,
-                                                  .head_dim = 0,
-                                                  .positions = 131072,
-                                                  .bos = 1,
-                                                  .eos = 2,
-                                                  .null_kv_heads = false});
-            const int64_t window = window_size(config, where, 4096);
-            refuse_slides_without_window(config, where, window > 0);
-            out.window.assign(out.window.size(), window);
-            return out;
-          },
-          [](const ModelConfig& config, const TensorSource&) { return llama_family_spec(config, {}); }};
+  return {
+      "mistral",
+      [](const Json& config, const std::string& where) {
+        ModelConfig out = parse_llama_family(config, where,
+                                             {.vocab = 32000,
+                                              .hidden = 4096,
+                                              .intermediate = 14336,
+                                              .layers = 32,
+                                              .heads = 32,
+                                              .kv_heads = 8,
+                                              .head_dim = 0,
+                                              .positions = 131072,
+                                              .bos = 1,
+                                              .eos = 2,
+                                              .null_kv_heads = false});
+        const int64_t window = window_size(config, where, 4096);
+        refuse_slides_without_window(config, where, window > 0);
+        out.window.assign(out.window.size(), window);
+        return out;
+      },
+      [](const ModelConfig& config, const TensorSource&) { return llama_family_spec(config, {}); }};
 }
 
 }  // namespace qwb

@@ -27,9 +27,11 @@ ModelConfig parse_mixtral(const Json& config, const std::string& where) {
   const bool renamed = config.is_object() && config.contains("num_experts");
   out.experts = config_size(config, renamed ? "num_experts" : "num_local_experts", where, 8);
   out.experts_used = config_size(config, "num_experts_per_tok", where, 2);
-  if (out.experts > 65536) throw Error(ErrorKind::failed, "'num_local_experts' is absurdly large", where);
+  if (out.experts > 65536)
+    throw Error(ErrorKind::failed, "'num_local_experts' is absurdly large", where);
   if (out.experts_used > out.experts) {
-    throw Error(ErrorKind::failed, "'num_experts_per_tok' is larger than 'num_local_experts'", where);
+    throw Error(ErrorKind::failed, "'num_experts_per_tok' is larger than 'num_local_experts'",
+                where);
   }
   return out;
 }

@@ -4,7 +4,8 @@
 
 namespace qwb {
 
-Mlp::Mlp(const MlpSpec& spec, const TensorSource& source) : up_(spec.up, source), down_(spec.down, source) {
+Mlp::Mlp(const MlpSpec& spec, const TensorSource& source)
+    : up_(spec.up, source), down_(spec.down, source) {
   if (!spec.gate.empty()) gate_.emplace(spec.gate.front(), source);
 }
 
@@ -17,7 +18,8 @@ std::vector<Linear*> Mlp::linears() {
 }
 
 void Mlp::inner(const LayerContext& layer, const float* h, int64_t rows, float* inner) const {
-  // Packed weights cost nothing to begin with again: what they make is activated while it is in a near cache.
+  // Packed weights cost nothing to begin with again: what they make is activated while it is in a
+  // near cache.
   constexpr int64_t kNear = 128;
   const int64_t hidden = up_.spec.in, width = up_.spec.out;
   const int64_t most = up_.weight.packed != nullptr ? std::min(rows, kNear) : rows;

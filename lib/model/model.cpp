@@ -8,8 +8,8 @@
 namespace qwb {
 namespace {
 
-// Tokens that go through the blocks together: bounds the activations' memory and fixes the shapes of the
-// products.
+// Tokens that go through the blocks together: bounds the activations' memory and fixes the shapes
+// of the products.
 constexpr int64_t kChunk = 1024;
 
 }  // namespace
@@ -25,7 +25,8 @@ KvCache::KvCache(const ModelConfig& config, int64_t capacity) : capacity_(capaci
 
 int64_t KvCache::bytes() const {
   int64_t total = 0;
-  for (const FloatBuffer& buffer : keys_) total += 2 * buffer.size() * static_cast<int64_t>(sizeof(float));
+  for (const FloatBuffer& buffer : keys_)
+    total += 2 * buffer.size() * static_cast<int64_t>(sizeof(float));
   return total;
 }
 
@@ -39,13 +40,15 @@ void KvCache::truncate(int64_t length) {
 }
 
 LayerCache KvCache::layer(int64_t index) {
-  return {keys_[static_cast<size_t>(index)].data(), values_[static_cast<size_t>(index)].data(), length_};
+  return {keys_[static_cast<size_t>(index)].data(), values_[static_cast<size_t>(index)].data(),
+          length_};
 }
 
 std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, const Json& config,
                                    const std::string& where, const Backend& backend) {
   std::unique_ptr<Model> model(new Model(std::move(source), backend));
-  const Architecture& architecture = find_architecture(json_string(config, "model_type", where), where);
+  const Architecture& architecture =
+      find_architecture(json_string(config, "model_type", where), where);
   model->config_ = architecture.parse(config, where);
   const ModelConfig& c = model->config_;
   const TensorSource& tensors = *model->source_;
@@ -53,8 +56,10 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
   const ModelSpec& spec = model->spec_;
   model->embedding_ = find_weight(tensors, spec.embedding, c.vocab, c.hidden, Orientation::out_in);
   if (!spec.positions.empty())
-    model->positions_ = find_weight(tensors, spec.positions, c.max_positions, c.hidden, Orientation::out_in);
-  model->output_ = find_weight(tensors, spec.output_embedding, c.vocab, c.hidden, Orientation::out_in);
+    model->positions_ =
+        find_weight(tensors, spec.positions, c.max_positions, c.hidden, Orientation::out_in);
+  model->output_ =
+      find_weight(tensors, spec.output_embedding, c.vocab, c.hidden, Orientation::out_in);
   model->final_norm_.emplace(spec.final_norm, c.hidden, tensors);
   for (int64_t i = 0; i < c.layers; ++i) {
     model->blocks_.emplace_back(c, spec.blocks[static_cast<size_t>(i)], i, tensors, backend);
@@ -75,7 +80,9 @@ void Model::count_weights() {
 }
 
 int64_t Model::int8_modules() const {
-  const auto is_int8 = [](const Weight& weight) { return std::holds_alternative<Int8Rows>(weight.storage); };
+  const auto is_int8 = [](const Weight& weight) {
+    return std::holds_alternative<Int8Rows>(weight.storage);
+  };
   int64_t count = is_int8(output_) ? 1 : 0;
   for (size_t i = 0; i < blocks_.size(); ++i) {
     for (const LinearSpec& linear : block_linears(spec_.blocks[i]))
@@ -97,10 +104,10 @@ void Model::check_tokens(std::span<const int32_t> tokens, const KvCache& cache) 
   }
   for (const int32_t token : tokens) {
     if (token < 0 || token >= config_.vocab) {
-      throw Error(
-          ErrorKind::usage,
-          "token " + std::to_string(token) + " is outside the vocabulary of " + std::to_string(config_.vocab),
-          {}, "the tokenizer does not belong to this model");
+      throw Error(ErrorKind::usage,
+                  "token " + std::to_string(token) + " is outside the vocabulary of " +
+                      std::to_string(config_.vocab),
+                  {}, "the tokenizer does not belong to this model");
     }
   }
 }
@@ -162,12 +169,14 @@ void Model::final_norm(const float* x, int64_t tokens, float* hidden) const {
 
 void Model::logits(const float* hidden, int64_t rows, float* out) const {
   backend_.linear(hidden, rows, output_, nullptr, out, false);
-  if (config_.logit_soft_cap != 0) backend_.soft_cap(out, rows * config_.vocab, config_.logit_soft_cap);
+  if (config_.logit_soft_cap != 0)
+    backend_.soft_cap(out, rows * config_.vocab, config_.logit_soft_cap);
 }
 
-void Model::token_losses(const float* hidden, std::span<const int32_t> targets, double* losses) const {
-  backend_.losses(hidden, static_cast<int64_t>(targets.size()), output_, targets, config_.logit_soft_cap,
-                  losses);
+void Model::token_losses(const float* hidden, std::span<const int32_t> targets,
+                         double* losses) const {
+  backend_.losses(hidden, static_cast<int64_t>(targets.size()), output_, targets,
+                  config_.logit_soft_cap, losses);
 }
 
 }  // namespace qwb

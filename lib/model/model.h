@@ -1,5 +1,6 @@
-// A decoder-only transformer that runs: token ids in, hidden states and logits out. Weights stay in their
-// stored form (mapped, quantized) and are dequantized on the way into the matrix products; arithmetic is f32.
+// A decoder-only transformer that runs: token ids in, hidden states and logits out. Weights stay in
+// their stored form (mapped, quantized) and are dequantized on the way into the matrix products;
+// arithmetic is f32.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@
 
 namespace qwb {
 
-// Keys and values of the tokens seen so far, for one sequence. Memory is taken at once; pages are touched as
-// tokens come.
+// Keys and values of the tokens seen so far, for one sequence. Memory is taken at once; pages are
+// touched as tokens come.
 class KvCache {
  public:
   KvCache(const ModelConfig& config, int64_t capacity);
@@ -43,11 +44,12 @@ int64_t kv_cache_bytes(const ModelConfig& config, int64_t capacity);
 
 class Model {
  public:
-  // Finds and checks every tensor the architecture needs; reads none of the large ones. Keeps the source.
-  // Throws not_found for a missing tensor, `failed` for a wrong shape, unsupported for an unknown
-  // architecture.
+  // Finds and checks every tensor the architecture needs; reads none of the large ones. Keeps the
+  // source. Throws not_found for a missing tensor, `failed` for a wrong shape, unsupported for an
+  // unknown architecture.
   static std::unique_ptr<Model> load(std::shared_ptr<const TensorSource> source, const Json& config,
-                                     const std::string& where, const Backend& backend = fast_backend());
+                                     const std::string& where,
+                                     const Backend& backend = fast_backend());
 
   const ModelConfig& config() const { return config_; }
   const ModelSpec& spec() const { return spec_; }
@@ -59,15 +61,15 @@ class Model {
   int64_t int8_modules() const;
   KvCache new_cache(int64_t capacity) const { return KvCache(config_, capacity); }
 
-  // Appends `tokens` to the sequence in `cache` and writes their final hidden states (after the last norm),
-  // f32 [tokens, hidden]. Throws usage if the cache is full, a token is outside the vocabulary or a position
-  // beyond learned ones; `failed` naming the block if NaN or Inf appears. On an exception the cache is as
-  // before.
+  // Appends `tokens` to the sequence in `cache` and writes their final hidden states (after the
+  // last norm), f32 [tokens, hidden]. Throws usage if the cache is full, a token is outside the
+  // vocabulary or a position beyond learned ones; `failed` naming the block if NaN or Inf appears.
+  // On an exception the cache is as before.
   void forward(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const;
   // logits f32 [rows, vocab] = hidden [rows, hidden] times the output embedding.
   void logits(const float* hidden, int64_t rows, float* out) const;
-  // losses[r] = -log softmax(logits of row r)[targets[r]], in f64 sums; the logits are made in slices and
-  // never held whole.
+  // losses[r] = -log softmax(logits of row r)[targets[r]], in f64 sums; the logits are made in
+  // slices and never held whole.
   void token_losses(const float* hidden, std::span<const int32_t> targets, double* losses) const;
 
   // x [tokens, hidden] = embeddings of tokens at positions first_position... (what enters block 0).
@@ -75,8 +77,8 @@ class Model {
   // The same from another token embedding [vocab, hidden].
   void embed(std::span<const int32_t> tokens, int64_t first_position, const Weight& embedding,
              float* x) const;
-  // hidden [tokens, hidden] = the final norm of x, what leaves the last block: the input of the output
-  // embedding.
+  // hidden [tokens, hidden] = the final norm of x, what leaves the last block: the input of the
+  // output embedding.
   void final_norm(const float* x, int64_t tokens, float* hidden) const;
 
  private:

@@ -6,7 +6,8 @@
 
 namespace qwb {
 
-Moe::Moe(const MoeSpec& spec, const TensorSource& source) : router_(spec.router, source), used_(spec.used) {
+Moe::Moe(const MoeSpec& spec, const TensorSource& source)
+    : router_(spec.router, source), used_(spec.used) {
   for (const MlpSpec& expert : spec.experts) experts_.emplace_back(expert, source);
 }
 
@@ -27,8 +28,9 @@ std::vector<Routed> Moe::route(const LayerContext& layer, const float* h, int64_
   for (int64_t t = 0; t < tokens; ++t) {
     const float* row = scores.data() + t * count;
     std::iota(order.begin(), order.end(), int64_t{0});
-    std::partial_sort(order.begin(), order.begin() + used_, order.end(),
-                      [row](int64_t a, int64_t b) { return row[a] > row[b] || (row[a] == row[b] && a < b); });
+    std::partial_sort(
+        order.begin(), order.begin() + used_, order.end(),
+        [row](int64_t a, int64_t b) { return row[a] > row[b] || (row[a] == row[b] && a < b); });
     // The softmax over all experts, normalized over those used, is the softmax over those used.
     std::vector<double> weights;
     for (int64_t k = 0; k < used_; ++k)
@@ -44,7 +46,8 @@ std::vector<Routed> Moe::route(const LayerContext& layer, const float* h, int64_
   return routed;
 }
 
-void gather_tokens(const float* x, int64_t columns, const std::vector<int64_t>& tokens, float* out) {
+void gather_tokens(const float* x, int64_t columns, const std::vector<int64_t>& tokens,
+                   float* out) {
   for (const int64_t token : tokens) out = std::copy_n(x + token * columns, columns, out);
 }
 

@@ -20,8 +20,8 @@ class Moe {
 
   // By expert, for h [tokens, hidden]. Of equal scores the expert of the lower number is taken.
   std::vector<Routed> route(const LayerContext& layer, const float* h, int64_t tokens) const;
-  // y [tokens, hidden] = what the experts make of h together. Experts are added in the order of their
-  // numbers.
+  // y [tokens, hidden] = what the experts make of h together. Experts are added in the order of
+  // their numbers.
   void forward(const LayerContext& layer, const float* h, int64_t tokens, float* y) const;
   const Mlp& expert(int64_t number) const { return experts_[static_cast<size_t>(number)]; }
   // In the order they are computed: the router, then expert by expert.

@@ -1,5 +1,5 @@
-// Qwen2 and 2.5: Llama's wiring with biases on q, k and v. Qwen3: no biases by default, RMSNorm on every head
-// of q and k, head_dim 128.
+// Qwen2 and 2.5: Llama's wiring with biases on q, k and v. Qwen3: no biases by default, RMSNorm on
+// every head of q and k, head_dim 128.
 #include "lib/model/config_fields.h"
 #include "lib/model/llama_family.h"
 
@@ -31,7 +31,8 @@ constexpr LlamaDefaults kQwenDefaults = {.vocab = 151936,
                                          .bos = -1,
                                          .eos = -1};
 
-ModelConfig parse_qwen(const Json& config, const std::string& where, const LlamaDefaults& defaults) {
+ModelConfig parse_qwen(const Json& config, const std::string& where,
+                       const LlamaDefaults& defaults) {
   refuse_nested_rope(config, where);
   ModelConfig out = parse_llama_family(config, where, defaults);
   parse_qwen_windows(config, where, out);
@@ -41,14 +42,15 @@ ModelConfig parse_qwen(const Json& config, const std::string& where, const Llama
 }  // namespace
 
 Architecture qwen2_architecture() {
-  return {
-      "qwen2",
-      [](const Json& config, const std::string& where) { return parse_qwen(config, where, kQwenDefaults); },
-      [](const ModelConfig& config, const TensorSource&) {
-        LlamaBiases biases;
-        biases.qkv = true;
-        return llama_family_spec(config, biases);
-      }};
+  return {"qwen2",
+          [](const Json& config, const std::string& where) {
+            return parse_qwen(config, where, kQwenDefaults);
+          },
+          [](const ModelConfig& config, const TensorSource&) {
+            LlamaBiases biases;
+            biases.qkv = true;
+            return llama_family_spec(config, biases);
+          }};
 }
 
 Architecture qwen3_architecture() {
@@ -64,7 +66,8 @@ Architecture qwen3_architecture() {
             LlamaBiases biases;
             biases.qk_norms = true;
             biases.qkv = config.attention_bias;
-            biases.output = config.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
+            biases.output =
+                config.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
             return llama_family_spec(config, biases);
           }};
 }

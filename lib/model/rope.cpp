@@ -1,5 +1,5 @@
-// Frequencies of the rotary embedding. Formulas: transformers' modeling_rope_utils.py; llama3 from Meta's
-// Llama 3.1; YaRN: arXiv 2309.00071.
+// Frequencies of the rotary embedding. Formulas: transformers' modeling_rope_utils.py; llama3 from
+// Meta's Llama 3.1; YaRN: arXiv 2309.00071.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -58,13 +58,14 @@ double yarn_mscale(double factor, double mscale) {
 }
 
 // Returns the factor on cos and sin.
-double scale_yarn(const RopeFields& fields, double theta, double trained, double positions, double head_dim,
-                  std::vector<double>& frequencies) {
+double scale_yarn(const RopeFields& fields, double theta, double trained, double positions,
+                  double head_dim, std::vector<double>& frequencies) {
   if (!fields.parameters.contains("factor"))
     throw Error(ErrorKind::failed, "'factor' is missing in the yarn scaling", fields.where);
   const double factor = fields.number("factor", positions / trained);
   const auto correction = [&](double rotations) {
-    return head_dim * std::log(trained / (rotations * 2 * std::numbers::pi)) / (2 * std::log(theta));
+    return head_dim * std::log(trained / (rotations * 2 * std::numbers::pi)) /
+           (2 * std::log(theta));
   };
   double low = correction(fields.or_default("beta_fast", 32)),
          high = correction(fields.or_default("beta_slow", 1));
@@ -81,12 +82,13 @@ double scale_yarn(const RopeFields& fields, double theta, double trained, double
   }
   if (json_has(fields.parameters, "attention_factor")) return fields.number("attention_factor");
   const double mscale = fields.number("mscale", 0), all_dim = fields.number("mscale_all_dim", 0);
-  if (mscale != 0 && all_dim != 0) return yarn_mscale(factor, mscale) / yarn_mscale(factor, all_dim);
+  if (mscale != 0 && all_dim != 0)
+    return yarn_mscale(factor, mscale) / yarn_mscale(factor, all_dim);
   return yarn_mscale(factor, 1);
 }
 
-// transformers' default kind turns whole heads whatever the factor says; the scaled ones would turn a part,
-// which its models of these families cannot.
+// transformers' default kind turns whole heads whatever the factor says; the scaled ones would turn
+// a part, which its models of these families cannot.
 void check_partial(const Json& config, const RopeFields& fields, int64_t head_dim) {
   const Json& p = fields.parameters;
   const Json factor = p.contains("partial_rotary_factor")         ? p["partial_rotary_factor"]
@@ -100,20 +102,22 @@ void check_partial(const Json& config, const RopeFields& fields, int64_t head_di
 
 std::string kind_of(const Json& parameters, const std::string& where) {
   if (!parameters["rope_type"].is_string())
-    throw Error(ErrorKind::failed, "'rope_type' must be a text, not " + parameters["rope_type"].dump(),
-                where);
+    throw Error(ErrorKind::failed,
+                "'rope_type' must be a text, not " + parameters["rope_type"].dump(), where);
   return parameters["rope_type"].get<std::string>();
 }
 
 }  // namespace
 
 Json rope_parameters(const Json& config, const std::string& where, int64_t max_positions) {
-  // transformers 5 takes rope_scaling, which users add as model cards advise, for all of rope_parameters.
+  // transformers 5 takes rope_scaling, which users add as model cards advise, for all of
+  // rope_parameters.
   const bool scaling = config.contains("rope_scaling") && is_true(config["rope_scaling"]);
   Json result = scaling                               ? config["rope_scaling"]
                 : json_has(config, "rope_parameters") ? config["rope_parameters"]
                                                       : Json::object();
-  if (!result.is_object()) throw Error(ErrorKind::failed, "rope parameters must be an object", where);
+  if (!result.is_object())
+    throw Error(ErrorKind::failed, "rope parameters must be an object", where);
   if (!result.contains("rope_theta")) {
     const double fallback = json_string(config, "model_type", where, "") == "mixtral" ? 1e6 : 1e4;
     result["rope_theta"] = config.contains("rope_theta") ? config["rope_theta"] : Json(fallback);
@@ -130,7 +134,8 @@ Json rope_parameters(const Json& config, const std::string& where, int64_t max_p
   return result;
 }
 
-Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim, int64_t max_positions) {
+Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim,
+                int64_t max_positions) {
   RopeFields fields{rope_parameters(config, where, max_positions), where};
   const double theta = fields.number("rope_theta");
   const std::string kind = kind_of(fields.parameters, where);
@@ -140,7 +145,8 @@ Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim, 
 
   std::vector<double> frequencies;
   for (int64_t k = 0; k < head_dim / 2; ++k) {
-    frequencies.push_back(std::pow(theta, -2.0 * static_cast<double>(k) / static_cast<double>(head_dim)));
+    frequencies.push_back(
+        std::pow(theta, -2.0 * static_cast<double>(k) / static_cast<double>(head_dim)));
   }
   Rope rope;
   if (kind == "linear") {
@@ -157,7 +163,8 @@ Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim, 
   }
   for (const double f : frequencies) {
     if (!std::isfinite(f) || f < 0)
-      throw Error(ErrorKind::failed, "rope parameters give frequencies that are not numbers", where);
+      throw Error(ErrorKind::failed, "rope parameters give frequencies that are not numbers",
+                  where);
     rope.frequencies.push_back(static_cast<float>(f));
   }
   return rope;

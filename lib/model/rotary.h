@@ -7,7 +7,8 @@
 
 namespace qwb {
 
-// cos and sin of the rotary angles of consecutive positions; empty for models without rotary embedding.
+// cos and sin of the rotary angles of consecutive positions; empty for models without rotary
+// embedding.
 struct RotaryTable {
   FloatBuffer cosine;  // [tokens, head_dim / 2]
   FloatBuffer sine;

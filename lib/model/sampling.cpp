@@ -15,7 +15,8 @@ struct Candidate {
 };
 
 // Penalized logits, best first; ties by token so that every run sees the same order.
-std::vector<Candidate> ranked(std::span<const float> logits, std::span<const int32_t> seen, double penalty) {
+std::vector<Candidate> ranked(std::span<const float> logits, std::span<const int32_t> seen,
+                              double penalty) {
   std::vector<Candidate> candidates;
   candidates.reserve(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
@@ -49,7 +50,8 @@ void to_probabilities(std::vector<Candidate>& candidates) {
 
 void check_sampling(const SamplingSettings& s) {
   const auto refuse = [](const std::string& what) { throw Error(ErrorKind::usage, what); };
-  if (!(s.temperature >= 0 && s.temperature <= 100)) refuse("temperature must be between 0 and 100");
+  if (!(s.temperature >= 0 && s.temperature <= 100))
+    refuse("temperature must be between 0 and 100");
   if (s.top_k < 0) refuse("top-k must not be negative");
   if (!(s.top_p > 0 && s.top_p <= 1)) refuse("top-p must be above 0 and at most 1");
   if (!(s.min_p >= 0 && s.min_p <= 1)) refuse("min-p must be between 0 and 1");
@@ -69,7 +71,8 @@ std::vector<double> Sampler::distribution(std::span<const float> logits,
     result[static_cast<size_t>(candidates.front().token)] = 1;
     return result;
   }
-  // From the largest down: its quotient is 0 at any temperature, where those of the others may become -inf.
+  // From the largest down: its quotient is 0 at any temperature, where those of the others may
+  // become -inf.
   const double largest = candidates.front().value;
   if (!std::isfinite(largest)) throw Error(ErrorKind::failed, "the largest logit is not finite");
   for (Candidate& c : candidates) c.value = (c.value - largest) / settings_.temperature;

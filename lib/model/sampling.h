@@ -10,15 +10,15 @@
 
 namespace qwb {
 
-// Applied in this order: repetition penalty, temperature, top-k, top-p, min-p (as transformers' logits
-// processors do).
+// Applied in this order: repetition penalty, temperature, top-k, top-p, min-p (as transformers'
+// logits processors do).
 struct SamplingSettings {
   double temperature = 0;  // 0: the largest logit (greedy; the lowest id wins a tie)
   int64_t top_k = 0;       // keep the k largest; 0 = all
-  double top_p = 1;        // keep the smallest set of largest probabilities whose sum reaches p; 1 = all
-  double min_p = 0;        // keep tokens with at least p times the largest probability; 0 = all
-  double repetition_penalty = 1;  // logits of tokens seen before: divided when positive, multiplied when
-                                  // negative; 1 = off (CTRL, arXiv 1909.05858)
+  double top_p = 1;  // keep the smallest set of largest probabilities whose sum reaches p; 1 = all
+  double min_p = 0;  // keep tokens with at least p times the largest probability; 0 = all
+  double repetition_penalty = 1;  // logits of tokens seen before: divided when positive, multiplied
+                                  // when negative; 1 = off (CTRL, arXiv 1909.05858)
   uint64_t seed = 0;
 };
 
@@ -31,7 +31,8 @@ class Sampler {
   // `seen`: the tokens of the sequence so far. Throws `failed` if a logit is NaN.
   int32_t next(std::span<const float> logits, std::span<const int32_t> seen);
   // The probabilities that next() draws from, by token: for tests and for showing them.
-  std::vector<double> distribution(std::span<const float> logits, std::span<const int32_t> seen) const;
+  std::vector<double> distribution(std::span<const float> logits,
+                                   std::span<const int32_t> seen) const;
 
  private:
   SamplingSettings settings_;

@@ -40,8 +40,8 @@ Sublayer::Sublayer(const ModelConfig& config, const SublayerSpec& spec, const Te
       after_(spec.after, config.hidden, source),
       mixer_(std::visit(MakeMixer{config, source}, spec.mixer)) {}
 
-std::vector<int64_t> Sublayer::rows(const LayerContext& layer, const InputGroup& group, const float* x,
-                                    int64_t tokens) const {
+std::vector<int64_t> Sublayer::rows(const LayerContext& layer, const InputGroup& group,
+                                    const float* x, int64_t tokens) const {
   FloatBuffer h(tokens * layer.config.hidden, MemoryKind::activations);
   before_.apply(layer, x, tokens, h.data());
   std::vector<Routed> routed = std::get<Moe>(mixer_).route(layer, h.data(), tokens);
@@ -49,7 +49,8 @@ std::vector<int64_t> Sublayer::rows(const LayerContext& layer, const InputGroup&
 }
 
 void Sublayer::input(const LayerContext& layer, const InputGroup& group, const float* x,
-                     const SequencePart& part, const std::vector<int64_t>& only, float* input) const {
+                     const SequencePart& part, const std::vector<int64_t>& only,
+                     float* input) const {
   const bool first = group.expert < 0 && !group.closes;
   if (first) {
     before_.apply(layer, x, part.tokens, input);
@@ -79,7 +80,8 @@ void Sublayer::add(const LayerContext& layer, float* output, int64_t tokens, flo
   layer.backend.add(x, output, tokens * layer.config.hidden);
 }
 
-void Sublayer::leave(const LayerContext& layer, const float* input, int64_t tokens, float* x) const {
+void Sublayer::leave(const LayerContext& layer, const float* input, int64_t tokens,
+                     float* x) const {
   const Linear& closing = std::visit(Closing{}, mixer_);
   if (after_.empty()) {
     closing.apply(layer.backend, input, tokens, x, true);

@@ -24,7 +24,8 @@ constexpr int64_t kPieceBytes = 1 << 20;
               "free space in the scratch folder or raise --max-memory");
 }
 
-// Nameless from the start where the file system allows it: nothing is left behind by a killed process.
+// Nameless from the start where the file system allows it: nothing is left behind by a killed
+// process.
 int open_scratch(const Path& folder, int64_t bytes) {
   int file = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (file < 0) {
@@ -44,7 +45,8 @@ int open_scratch(const Path& folder, int64_t bytes) {
 }
 
 template <typename Transfer>
-void transfer_all(int64_t bytes, int64_t offset, const std::string& verb, const Transfer& transfer) {
+void transfer_all(int64_t bytes, int64_t offset, const std::string& verb,
+                  const Transfer& transfer) {
   for (int64_t done = 0; done < bytes;) {
     const ssize_t count =
         transfer(done, static_cast<size_t>(bytes - done), static_cast<off_t>(offset + done));
@@ -81,7 +83,8 @@ void HalfRows::store(int64_t first_row, int64_t rows, const float* values) {
   const int64_t piece = file_ < 0 ? rows : std::max<int64_t>(1, kPieceBytes / (columns_ * 2));
   AlignedBuffer packed(file_ < 0 ? 0 : std::min(piece, rows) * columns_ * 2);
   for (int64_t begin = 0; begin < rows; begin += piece) {
-    const int64_t count = std::min(piece, rows - begin), offset = (first_row + begin) * columns_ * 2;
+    const int64_t count = std::min(piece, rows - begin),
+                  offset = (first_row + begin) * columns_ * 2;
     std::byte* out = file_ < 0 ? halves_.data() + offset : packed.data();
     for (int64_t r = 0; r < count; ++r, values += columns_) {
       const float largest = simd::max_magnitude(values, columns_);
@@ -102,7 +105,8 @@ void HalfRows::load(int64_t first_row, int64_t rows, float* values) const {
   const int64_t piece = file_ < 0 ? rows : std::max<int64_t>(1, kPieceBytes / (columns_ * 2));
   AlignedBuffer packed(file_ < 0 ? 0 : std::min(piece, rows) * columns_ * 2);
   for (int64_t begin = 0; begin < rows; begin += piece) {
-    const int64_t count = std::min(piece, rows - begin), offset = (first_row + begin) * columns_ * 2;
+    const int64_t count = std::min(piece, rows - begin),
+                  offset = (first_row + begin) * columns_ * 2;
     if (file_ >= 0) {
       transfer_all(count * columns_ * 2, offset, "read", [&](int64_t done, size_t size, off_t at) {
         return ::pread(file_, packed.data() + done, size, at);
@@ -122,19 +126,22 @@ void HalfRows::read_raw(int64_t first_row, int64_t rows, std::byte* halves, floa
     std::copy_n(halves_.data() + offset, bytes, halves);
     return;
   }
-  transfer_all(bytes, offset, "read",
-               [&](int64_t done, size_t size, off_t at) { return ::pread(file_, halves + done, size, at); });
+  transfer_all(bytes, offset, "read", [&](int64_t done, size_t size, off_t at) {
+    return ::pread(file_, halves + done, size, at);
+  });
 }
 
-void HalfRows::write_raw(int64_t first_row, int64_t rows, const std::byte* halves, const float* scales) {
+void HalfRows::write_raw(int64_t first_row, int64_t rows, const std::byte* halves,
+                         const float* scales) {
   const int64_t bytes = rows * columns_ * 2, offset = first_row * columns_ * 2;
   std::copy_n(scales, rows, scales_.data() + first_row);
   if (file_ < 0) {
     std::copy_n(halves, bytes, halves_.data() + offset);
     return;
   }
-  transfer_all(bytes, offset, "write",
-               [&](int64_t done, size_t size, off_t at) { return ::pwrite(file_, halves + done, size, at); });
+  transfer_all(bytes, offset, "write", [&](int64_t done, size_t size, off_t at) {
+    return ::pwrite(file_, halves + done, size, at);
+  });
 }
 
 }  // namespace qwb

@@ -9,10 +9,11 @@
 
 namespace qwb {
 
-// Rows of activations in 16 bits: f16 after division by a power of two per row that brings the largest
-// magnitude below 2^15, so that no row overflows and every value keeps 11 significant bits (relative rounding
-// 2^-12; the quantization that follows errs by 10^-2 and more). In memory, or in a nameless file of the
-// scratch folder for those that do not fit. Threads may work on different rows.
+// Rows of activations in 16 bits: f16 after division by a power of two per row that brings the
+// largest magnitude below 2^15, so that no row overflows and every value keeps 11 significant bits
+// (relative rounding 2^-12; the quantization that follows errs by 10^-2 and more). In memory, or in
+// a nameless file of the scratch folder for those that do not fit. Threads may work on different
+// rows.
 class HalfRows {
  public:
   // scratch empty: in memory. Throws failed if the file cannot be made or the disk is full.

@@ -1,5 +1,6 @@
-// Method "awq" (Lin et al. 2023, arXiv 2306.00978): channels that matter are scaled up before they are
-// rounded (awq_search.h), then ranges are clipped where that lowers the error of the output (awq_rounding.h).
+// Method "awq" (Lin et al. 2023, arXiv 2306.00978): channels that matter are scaled up before they
+// are rounded (awq_search.h), then ranges are clipped where that lowers the error of the output
+// (awq_rounding.h).
 #include <algorithm>
 #include <cmath>
 
@@ -30,8 +31,8 @@ const float* checked_hessian(const ModuleTask& task) {
   return hessian;
 }
 
-// What rounding the weights of the checkpoint, without any scale, loses on the same inputs: rows [begin,
-// end).
+// What rounding the weights of the checkpoint, without any scale, loses on the same inputs: rows
+// [begin, end).
 void plain_differences(const ModuleTask& task, const float* weight, int64_t begin, int64_t end,
                        const GridSettings& grid, float* difference) {
   const int64_t in = task.info.in;
@@ -43,7 +44,8 @@ void plain_differences(const ModuleTask& task, const float* weight, int64_t begi
     const auto column = [&](int64_t i) {
       return folded.columns.empty() ? 1.0f : folded.columns[static_cast<size_t>(i)];
     };
-    for (int64_t i = 0; i < in; ++i) original[static_cast<size_t>(i)] = weight[o * in + i] * row / column(i);
+    for (int64_t i = 0; i < in; ++i)
+      original[static_cast<size_t>(i)] = weight[o * in + i] * row / column(i);
     float* out = difference + (o - begin) * in;
     rounding_difference(original.data(), in, nullptr, grid, task.info.name, out);
     for (int64_t i = 0; i < in; ++i) out[i] *= column(i) / row;
@@ -77,14 +79,15 @@ class Awq : public Method {
                    0,
                    {},
                    "scale channels, the scales folded into the norms and modules before"});
-    all.push_back({"clip",
-                   Parameter::Kind::choice,
-                   "all",
-                   0,
-                   0,
-                   {"off", "values", "all"},
-                   "shrink ranges where the output gains: nowhere, everywhere but in queries and keys, "
-                   "everywhere"});
+    all.push_back(
+        {"clip",
+         Parameter::Kind::choice,
+         "all",
+         0,
+         0,
+         {"off", "values", "all"},
+         "shrink ranges where the output gains: nowhere, everywhere but in queries and keys, "
+         "everywhere"});
     return all;
   }
   void check(const Settings& settings) const override { check_grid_settings(settings, name()); }
@@ -92,7 +95,9 @@ class Awq : public Method {
   bool scales_inputs(const Settings& settings) const override {
     return json_bool(settings, "scale_channels", "method awq");
   }
-  InputScales scale_inputs(const InputGroupTask& group) const override { return search_scales(group); }
+  InputScales scale_inputs(const InputGroupTask& group) const override {
+    return search_scales(group);
+  }
   double bits(const Settings& settings) const override {
     return static_cast<double>(json_int(settings, "bits", "method awq"));
   }
@@ -115,8 +120,8 @@ ModuleResult Awq::quantize(const ModuleTask& task, const Settings& settings) con
   std::vector<AwqTileErrors> tiles(static_cast<size_t>(ceil_div(info.out, kRowLanes)));
   parallel_ranges(info.out, kRowLanes, [&](int64_t begin, int64_t end) {
     const int64_t rows = end - begin;
-    const RoundedRows rounded = clip_rows(weight.data() + begin * in, rows, fixed - begin, in, hessian, grid,
-                                          info.name, kClippingPasses);
+    const RoundedRows rounded = clip_rows(weight.data() + begin * in, rows, fixed - begin, in,
+                                          hessian, grid, info.name, kClippingPasses);
     AwqTileErrors& sum = tiles[static_cast<size_t>(begin / kRowLanes)];
     sum.clipped = rounded.clipped;
     const FloatBuffer plain(rows * in);

@@ -11,10 +11,12 @@ namespace {
 constexpr int kRatios = 20;
 // Channels that are nearly silent on the calibration text must not lose their weights altogether.
 constexpr double kFloor = 1e-4;
-// f16 from its smallest normal number to half its largest: what is scaled stays away from both ends.
+// f16 from its smallest normal number to half its largest: what is scaled stays away from both
+// ends.
 constexpr float kSmallest = 0x1p-14f, kLargest = 32768;
 
-// The scale nearest to this one for which gain / scale, less the offset of the norm, is stored without error.
+// The scale nearest to this one for which gain / scale, less the offset of the norm, is stored
+// without error.
 float storable(float scale, float gain, float offset, DType type) {
   if (gain == 0) return 1;  // the channel is 0 always
   float stored = gain / scale - offset;
@@ -36,8 +38,8 @@ float within_range(float scale, float divided, float weight) {
 }
 
 // s / sqrt(max s * min s), in range; false if it is not finite.
-bool finish(const InputGroupTask& group, const ScaleStatistics& statistics, const std::vector<double>& raw,
-            std::vector<float>& scales) {
+bool finish(const InputGroupTask& group, const ScaleStatistics& statistics,
+            const std::vector<double>& raw, std::vector<float>& scales) {
   const auto [least, most] = std::minmax_element(raw.begin(), raw.end());
   const double middle = std::sqrt(*least) * std::sqrt(*most);
   if (!std::isfinite(middle) || middle <= 0) return false;
@@ -53,14 +55,16 @@ bool finish(const InputGroupTask& group, const ScaleStatistics& statistics, cons
 
 }  // namespace
 
-std::vector<ScaleCandidate> scale_candidates(const InputGroupTask& group, const ScaleStatistics& statistics) {
+std::vector<ScaleCandidate> scale_candidates(const InputGroupTask& group,
+                                             const ScaleStatistics& statistics) {
   const size_t count = statistics.magnitude.size();
   double mean = 0;
   for (const double x : statistics.magnitude) mean += x / static_cast<double>(count);
   std::vector<ScaleCandidate> all;
   for (const bool both : {false, true}) {
     for (int step = both ? 0 : 1; step < kRatios; ++step) {
-      ScaleCandidate candidate{both ? "both" : "activations", static_cast<double>(step) / kRatios, {}};
+      ScaleCandidate candidate{
+          both ? "both" : "activations", static_cast<double>(step) / kRatios, {}};
       std::vector<double> raw(count);
       for (size_t k = 0; k < count; ++k) {
         raw[k] = std::pow(std::max(statistics.magnitude[k], kFloor * mean), candidate.ratio);

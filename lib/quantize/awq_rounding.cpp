@@ -23,8 +23,8 @@ float factor_of(int fortieths) {
   return static_cast<float>(40 - fortieths) / 40.0f;
 }
 
-// The candidates of a pass, given what a group has now: first both ends alike, then each end by itself,
-// coarse and fine in turn. A symmetric grid has no ends of its own.
+// The candidates of a pass, given what a group has now: first both ends alike, then each end by
+// itself, coarse and fine in turn. A symmetric grid has no ends of its own.
 std::vector<Shrink> moves(int pass, bool symmetric) {
   std::vector<Shrink> all;
   for (int step = 0; pass == 0 && step < kCommon; ++step) all.push_back({2 * step, 2 * step});
@@ -44,11 +44,12 @@ Shrink moved(const Shrink& now, const Shrink& move, int pass, int widest) {
 }
 
 // w - Q(w) for one group of a row.
-Grid round_group(const float* weight, int64_t count, const Shrink& shrink, const GridSettings& settings,
-                 const std::string& module, uint8_t* codes, float* difference) {
+Grid round_group(const float* weight, int64_t count, const Shrink& shrink,
+                 const GridSettings& settings, const std::string& module, uint8_t* codes,
+                 float* difference) {
   const Extremes range = extremes(weight, count);
-  const Grid grid =
-      make_grid(range.low * factor_of(shrink.low), range.high * factor_of(shrink.high), settings, module);
+  const Grid grid = make_grid(range.low * factor_of(shrink.low),
+                              range.high * factor_of(shrink.high), settings, module);
   round_to_grid(weight, count, grid, settings.max_code(), codes);
   for (int64_t i = 0; i < count; ++i) difference[i] = weight[i] - grid_value(codes[i], grid);
   return grid;
@@ -82,10 +83,11 @@ class Clipper {
     for (int64_t g = 0; g < groups_; ++g) {
       for (int64_t r = 0; r < rows_; ++r) set(r, g, {});
     }
-    const std::vector<double> plain = quadratic_forms(result_.difference.data(), rows_, hessian_, columns_);
+    const std::vector<double> plain =
+        quadratic_forms(result_.difference.data(), rows_, hessian_, columns_);
     if (fixed_ < rows_) {
-      sgemm(false, false, {rows_, columns_, columns_}, 1, result_.difference.data(), columns_, hessian_,
-            columns_, 0, product_.data(), columns_);
+      sgemm(false, false, {rows_, columns_, columns_}, 1, result_.difference.data(), columns_,
+            hessian_, columns_, 0, product_.data(), columns_);
       for (int pass = 0; pass < passes; ++pass) {
         for (int64_t g = 0; g < groups_; ++g) improve(g, pass);
       }
@@ -111,16 +113,17 @@ class Clipper {
   }
 
   // errors [rows]: d (H_gg d + 2 cross) for candidate differences d [rows, count] of a group.
-  void costs(int64_t g, const FloatBuffer& d, const FloatBuffer& cross, std::vector<double>& errors) const {
+  void costs(int64_t g, const FloatBuffer& d, const FloatBuffer& cross,
+             std::vector<double>& errors) const {
     const int64_t n = count(g);
     FloatBuffer product(rows_ * n);
-    sgemm(false, false, {rows_, n, n}, 1, d.data(), n, hessian_ + begin(g) * columns_ + begin(g), columns_, 0,
-          product.data(), n);
+    sgemm(false, false, {rows_, n, n}, 1, d.data(), n, hessian_ + begin(g) * columns_ + begin(g),
+          columns_, 0, product.data(), n);
     for (int64_t r = 0; r < rows_; ++r) {
       double sum = 0;
       for (int64_t i = r * n; i < (r + 1) * n; ++i)
-        sum +=
-            static_cast<double>(d[i]) * (static_cast<double>(product[i]) + 2 * static_cast<double>(cross[i]));
+        sum += static_cast<double>(d[i]) *
+               (static_cast<double>(product[i]) + 2 * static_cast<double>(cross[i]));
       errors[static_cast<size_t>(r)] = sum;
     }
   }
@@ -134,8 +137,8 @@ class Clipper {
       std::copy_n(product_.data() + r * columns_ + first, n, cross.data() + r * n);
     }
     // What the other groups lose: P without this group's own part.
-    sgemm(false, false, {rows_, n, n}, -1, now.data(), n, hessian_ + first * columns_ + first, columns_, 1,
-          cross.data(), n);
+    sgemm(false, false, {rows_, n, n}, -1, now.data(), n, hessian_ + first * columns_ + first,
+          columns_, 1, cross.data(), n);
     std::vector<double> best(static_cast<size_t>(rows_)), errors(static_cast<size_t>(rows_));
     costs(g, now, cross, best);
     std::vector<Shrink> found(static_cast<size_t>(rows_));
@@ -143,8 +146,8 @@ class Clipper {
     std::vector<uint8_t> codes(static_cast<size_t>(n));
     for (const Shrink& move : moves(pass, settings_.symmetric)) {
       for (int64_t r = fixed_; r < rows_; ++r) {
-        round_group(weight_ + r * columns_ + first, n, moved(chosen(r, g), move, pass, widest_), settings_,
-                    module_, codes.data(), d.data() + r * n);
+        round_group(weight_ + r * columns_ + first, n, moved(chosen(r, g), move, pass, widest_),
+                    settings_, module_, codes.data(), d.data() + r * n);
       }
       costs(g, d, cross, errors);
       for (int64_t r = fixed_; r < rows_; ++r) {
@@ -171,8 +174,8 @@ class Clipper {
         now[r * n + i] = result_.difference[r * columns_ + first + i] - now[r * n + i];
     }
     if (!changed) return;
-    sgemm(false, false, {rows_, columns_, n}, 1, now.data(), n, hessian_ + first * columns_, columns_, 1,
-          product_.data(), columns_);
+    sgemm(false, false, {rows_, columns_, n}, 1, now.data(), n, hessian_ + first * columns_,
+          columns_, 1, product_.data(), columns_);
   }
 
   // The sums in P are f32: a row may end up worse than it began, by a rounding.
@@ -205,7 +208,8 @@ int64_t unclipped_rows(const ModuleTask& task, const Settings& settings) {
 }
 
 void rounding_difference(const float* weight, int64_t columns, const float* scales,
-                         const GridSettings& settings, const std::string& module, float* difference) {
+                         const GridSettings& settings, const std::string& module,
+                         float* difference) {
   std::vector<uint8_t> codes(static_cast<size_t>(settings.group_size));
   std::vector<float> scaled(static_cast<size_t>(settings.group_size));
   for (int64_t begin = 0; begin < columns; begin += settings.group_size) {
@@ -218,9 +222,11 @@ void rounding_difference(const float* weight, int64_t columns, const float* scal
   }
 }
 
-RoundedRows clip_rows(const float* weight, int64_t rows, int64_t fixed, int64_t columns, const float* hessian,
-                      const GridSettings& settings, const std::string& module, int passes) {
-  return Clipper(weight, rows, std::clamp<int64_t>(fixed, 0, rows), columns, hessian, settings, module)
+RoundedRows clip_rows(const float* weight, int64_t rows, int64_t fixed, int64_t columns,
+                      const float* hessian, const GridSettings& settings, const std::string& module,
+                      int passes) {
+  return Clipper(weight, rows, std::clamp<int64_t>(fixed, 0, rows), columns, hessian, settings,
+                 module)
       .run(passes);
 }
 

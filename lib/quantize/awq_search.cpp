@@ -14,8 +14,8 @@ namespace qwb {
 namespace {
 
 constexpr int64_t kTileRows = 128;
-// Multiply-adds of one candidate on one module above which only some tiles of rows are tried: about 50 ms on
-// one core, 4 s for a block of a 7B model with all of its candidates.
+// Multiply-adds of one candidate on one module above which only some tiles of rows are tried: about
+// 50 ms on one core, 4 s for a block of a 7B model with all of its candidates.
 constexpr double kMostWork = 8e9;
 constexpr int64_t kFewestTiles = 2;
 // Candidates that are compared after clipping.
@@ -29,7 +29,8 @@ struct SearchModule {
 };
 
 // Adds |w| / its group's largest to the columns' sums, and finds their largest magnitudes.
-void add_columns(const SearchModule& module, std::vector<double>& sums, std::vector<float>& largest) {
+void add_columns(const SearchModule& module, std::vector<double>& sums,
+                 std::vector<float>& largest) {
   const int64_t in = module.info->in, group = module.grid.group_size;
   parallel_for(module.grid.groups(in), [&](int64_t g) {
     const int64_t begin = g * group, end = std::min(begin + group, in);
@@ -38,7 +39,8 @@ void add_columns(const SearchModule& module, std::vector<double>& sums, std::vec
       float most = 0;
       for (int64_t i = begin; i < end; ++i) {
         most = std::max(most, std::abs(row[i]));
-        largest[static_cast<size_t>(i)] = std::max(largest[static_cast<size_t>(i)], std::abs(row[i]));
+        largest[static_cast<size_t>(i)] =
+            std::max(largest[static_cast<size_t>(i)], std::abs(row[i]));
       }
       for (int64_t i = begin; most > 0 && i < end; ++i)
         sums[static_cast<size_t>(i)] += std::abs(row[i]) / most;
@@ -46,7 +48,8 @@ void add_columns(const SearchModule& module, std::vector<double>& sums, std::vec
   });
 }
 
-ScaleStatistics statistics_of(const InputGroupTask& group, const std::vector<SearchModule>& modules) {
+ScaleStatistics statistics_of(const InputGroupTask& group,
+                              const std::vector<SearchModule>& modules) {
   const size_t in = group.scale_of.size(), count = static_cast<size_t>(group.scales);
   std::vector<double> sums(in);
   std::vector<float> largest(in);
@@ -111,10 +114,12 @@ double sum_of(const std::vector<double>& forms) {
   return sum;
 }
 
-// The squared errors of an input group's outputs for some of its candidates; null is plain rounding.
+// The squared errors of an input group's outputs for some of its candidates; null is plain
+// rounding.
 class Trials {
  public:
-  Trials(const InputGroupTask& group, const std::vector<const ScaleCandidate*>& candidates) : task_(group) {
+  Trials(const InputGroupTask& group, const std::vector<const ScaleCandidate*>& candidates)
+      : task_(group) {
     for (const ScaleCandidate* candidate : candidates) {
       const bool plain = candidate == nullptr;
       columns_.push_back(plain ? std::vector<float>() : by_column(group, candidate->scales));
@@ -122,15 +127,17 @@ class Trials {
   }
 
   std::vector<double> rounded(const std::vector<Tile>& tiles) const {
-    return sums(tiles, columns_.size(), [&](const Tile& tile, size_t k) { return rounded(tile, k); });
+    return sums(tiles, columns_.size(),
+                [&](const Tile& tile, size_t k) { return rounded(tile, k); });
   }
   // The same after clipping, which is dearer. One candidate's moments are held at a time.
   std::vector<double> clipped(const std::vector<Tile>& tiles) const {
     std::vector<double> all;
     for (size_t k = 0; k < columns_.size(); ++k) {
       const FloatBuffer hessian = scaled_hessian(columns_[k]);
-      all.push_back(
-          sums(tiles, 1, [&](const Tile& tile, size_t) { return clipped(tile, k, hessian); }).front());
+      all.push_back(sums(tiles, 1, [&](const Tile& tile, size_t) {
+                      return clipped(tile, k, hessian);
+                    }).front());
     }
     return all;
   }
@@ -138,7 +145,8 @@ class Trials {
  private:
   // Over the tiles in their order, for each of so many kinds. The first must be finite.
   template <typename TileError>
-  std::vector<double> sums(const std::vector<Tile>& tiles, size_t kinds, const TileError& error) const {
+  std::vector<double> sums(const std::vector<Tile>& tiles, size_t kinds,
+                           const TileError& error) const {
     std::vector<double> each(tiles.size() * kinds);
     parallel_for(static_cast<int64_t>(each.size()), [&](int64_t item) {
       check_interrupt();
@@ -161,8 +169,8 @@ class Trials {
     const FloatBuffer difference(rows * in);
     for (int64_t r = 0; r < rows; ++r) {
       rounding_difference(module.weight.data() + (tile.begin + r) * in, in,
-                          columns_[k].empty() ? nullptr : columns_[k].data(), module.grid, module.info->name,
-                          difference.data() + r * in);
+                          columns_[k].empty() ? nullptr : columns_[k].data(), module.grid,
+                          module.info->name, difference.data() + r * in);
     }
     return sum_of(quadratic_forms(difference.data(), rows, task_.moments->hessian, in));
   }
@@ -175,8 +183,8 @@ class Trials {
     for (int64_t i = 0; !columns_[k].empty() && i < rows * in; ++i)
       weight[i] *= columns_[k][static_cast<size_t>(i % in)];
     return sum_of(clip_rows(weight.data(), rows, module.unclipped - tile.begin, in,
-                            columns_[k].empty() ? task_.moments->hessian : hessian.data(), module.grid,
-                            module.info->name, 1)
+                            columns_[k].empty() ? task_.moments->hessian : hessian.data(),
+                            module.grid, module.info->name, 1)
                       .errors);
   }
 
@@ -194,11 +202,12 @@ class Trials {
   }
 
   const InputGroupTask& task_;
-  std::vector<std::vector<float>> columns_;  // by candidate: the scale of each column; empty: all ones
+  std::vector<std::vector<float>>
+      columns_;  // by candidate: the scale of each column; empty: all ones
 };
 
-// Indices of the smallest values, in the order of the values, earlier ones first among equals; NaN is
-// largest.
+// Indices of the smallest values, in the order of the values, earlier ones first among equals; NaN
+// is largest.
 std::vector<size_t> smallest(const std::vector<double>& values, size_t count) {
   std::vector<size_t> order(values.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -217,7 +226,8 @@ InputScales search_scales(const InputGroupTask& group) {
     modules.push_back({&module.task.info, grid_settings(module.task.info, *module.settings),
                        unclipped_rows(module.task, *module.settings), read_out_in(module.task)});
   }
-  const std::vector<ScaleCandidate> candidates = scale_candidates(group, statistics_of(group, modules));
+  const std::vector<ScaleCandidate> candidates =
+      scale_candidates(group, statistics_of(group, modules));
   std::vector<const ScaleCandidate*> tried = {nullptr};
   for (const ScaleCandidate& candidate : candidates) tried.push_back(&candidate);
   const std::vector<Tile> sampled = tiles_of(modules, true), all = tiles_of(modules, false);

@@ -15,8 +15,8 @@
 namespace qwb {
 namespace {
 
-// Floats of inputs that are held at once before they are added to the moments: long inner products for the
-// matrix library, and enough windows for the threads to share.
+// Floats of inputs that are held at once before they are added to the moments: long inner products
+// for the matrix library, and enough windows for the threads to share.
 constexpr int64_t kBatchFloats = int64_t{14} << 18;
 constexpr int64_t kBatchTokens = 3072;
 // Fewer windows than this go through a block one after the other.
@@ -30,8 +30,8 @@ std::vector<float> means(const std::vector<double>& sums, int64_t tokens) {
 }
 
 // m [rows, columns] -= tokens * left right^T
-void subtract_means(const FloatBuffer& m, int64_t columns, int64_t tokens, const std::vector<double>& left,
-                    const std::vector<double>& right) {
+void subtract_means(const FloatBuffer& m, int64_t columns, int64_t tokens,
+                    const std::vector<double>& left, const std::vector<double>& right) {
   parallel_for(static_cast<int64_t>(left.size()), [&](int64_t i) {
     const double factor = left[static_cast<size_t>(i)] / static_cast<double>(tokens);
     float* row = m.data() + i * columns;
@@ -74,7 +74,8 @@ void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)
   }
 }
 
-ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibration, const Path& scratch)
+ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibration,
+                               const Path& scratch)
     : windows_(static_cast<int64_t>(calibration.windows.size())),
       length_(calibration.length),
       rows_(calibration.tokens(), model.config().hidden, scratch) {
@@ -99,7 +100,8 @@ ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibra
   });
 }
 
-void ResidualStream::begin(const Model& model, const CalibrationSet& calibration, const Weight& embedding) {
+void ResidualStream::begin(const Model& model, const CalibrationSet& calibration,
+                           const Weight& embedding) {
   parallel_for(windows_, [&](int64_t w) {
     FloatBuffer x(length_ * rows_.columns());
     model.embed(calibration.windows[static_cast<size_t>(w)], 0, embedding, x.data());
@@ -109,7 +111,8 @@ void ResidualStream::begin(const Model& model, const CalibrationSet& calibration
 
 CalibrationMemory::CalibrationMemory(const Model& model, const CalibrationSet& calibration,
                                      const Path& scratch)
-    : kept(calibration.tokens(), widest_closing_input(model.config(), model.spec().blocks), scratch),
+    : kept(calibration.tokens(), widest_closing_input(model.config(), model.spec().blocks),
+           scratch),
       x(model.backend().products()),
       aim(model.backend().products(), Operand::Side::left) {}
 
@@ -147,7 +150,8 @@ void BlockCalibration::prepare(const Gather& gather) {
   if (gather.group.closes) memory_.kept.reshape(size);
 }
 
-void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows, std::vector<double>& sums) {
+void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows,
+                                 std::vector<double>& sums) {
   const auto columns = static_cast<int64_t>(sums.size());
   parallel_ranges(columns, 64, [&](int64_t begin, int64_t end) {
     for (int64_t r = 0; r < rows; ++r) {
@@ -156,8 +160,8 @@ void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows, std::v
   });
 }
 
-// Takes the mean of the first batch out: what the sums then hold of the means is small, and taking it out
-// loses no digits, not even of bf16.
+// Takes the mean of the first batch out: what the sums then hold of the means is small, and taking
+// it out loses no digits, not even of bf16.
 void BlockCalibration::shift(const FloatBuffer& values, int64_t rows, int64_t columns,
                              std::vector<float>& offset) {
   if (offset.empty()) {
@@ -196,9 +200,9 @@ void BlockCalibration::collect(const Gather& gather) {
   if (gather.request.moments) mirror_moments(hessian_.data(), gather.size);
   if (gather.request.centred && moments_.tokens > 0) take_out_means(gather.group.adds);
   applied_.clear();
-  // What was freed on the way lies between what stays and would be held besides what the methods take now: 16
-  // MB of the 500 that SmolLM2 takes with 65,536 tokens. Once an observation it costs nothing to fault them
-  // in again.
+  // What was freed on the way lies between what stays and would be held besides what the methods
+  // take now: 16 MB of the 500 that SmolLM2 takes with 65,536 tokens. Once an observation it costs
+  // nothing to fault them in again.
   ::malloc_trim(0);
 }
 
@@ -245,7 +249,8 @@ void BlockCalibration::take_out_means(bool adds) {
   (adds ? moments_.wanted_mean : moments_.drift_mean) = whole(aim_sums_, aim_offset_);
   moments_.centred = true;
   subtract_means(hessian_, size, tokens, input_sums_, input_sums_);
-  for (int64_t i = 0; i < size; ++i) hessian_[i * size + i] = std::max(hessian_[i * size + i], 0.0f);
+  for (int64_t i = 0; i < size; ++i)
+    hessian_[i * size + i] = std::max(hessian_[i * size + i], 0.0f);
   subtract_means(cross_, size, tokens, aim_sums_, input_sums_);
 }
 
@@ -286,7 +291,8 @@ void BlockCalibration::check_finite(const Gather& gather, int64_t rows, const Pl
   const Backend& backend = model_.backend();
   if (!backend.all_finite(out.input, rows * gather.size) ||
       (out.aim != nullptr && !backend.all_finite(out.aim, rows * gather.aim_size))) {
-    throw Error(ErrorKind::failed, "NaN or Inf in the activations of block " + std::to_string(index_));
+    throw Error(ErrorKind::failed,
+                "NaN or Inf in the activations of block " + std::to_string(index_));
   }
 }
 
@@ -313,9 +319,10 @@ int64_t BlockCalibration::observe_window(const Gather& gather, int64_t window, c
   return rows;
 }
 
-// The original's stream leaves the sublayer. aim, unless null: what the module is to add to x, or the
-// original's input where what it makes is not added as it is.
-void BlockCalibration::close_original(const Gather& gather, const float* x, int64_t window, float* aim) {
+// The original's stream leaves the sublayer. aim, unless null: what the module is to add to x, or
+// the original's input where what it makes is not added as it is.
+void BlockCalibration::close_original(const Gather& gather, const float* x, int64_t window,
+                                      float* aim) {
   const InputGroup& group = gather.group;
   const int64_t length = stream_.length(), hidden = model_.config().hidden, count = length * hidden;
   FloatBuffer own_input(length * gather.size), own_stream(group.adds && aim != nullptr ? 0 : count);
@@ -328,7 +335,8 @@ void BlockCalibration::close_original(const Gather& gather, const float* x, int6
   if (!group.adds || aim == nullptr) return;
   subtract(x, count, aim);
   const std::vector<float>& bias = block_.bias(group.readers.front().module);
-  for (int64_t t = 0; t < length && !bias.empty(); ++t) subtract(bias.data(), hidden, aim + t * hidden);
+  for (int64_t t = 0; t < length && !bias.empty(); ++t)
+    subtract(bias.data(), hidden, aim + t * hidden);
 }
 
 const Moments& BlockCalibration::observe(size_t group, const MomentsRequest& request) {
@@ -353,8 +361,8 @@ void BlockCalibration::replace(const std::string& module, const Weight& weight) 
   } else {
     dequantize(weight, reinterpret_cast<float*>(kept.data()));
   }
-  const Shape shape =
-      weight.orientation == Orientation::out_in ? Shape{weight.out, weight.in} : Shape{weight.in, weight.out};
+  const Shape shape = weight.orientation == Orientation::out_in ? Shape{weight.out, weight.in}
+                                                                : Shape{weight.in, weight.out};
   const Bytes bytes(kept.data(), static_cast<size_t>(kept.size()));
   Weight dense{weight.out, weight.in, weight.orientation, DenseWeight{{type, shape, bytes}}};
   replaced_.push_back(model_.backend().pack(dense));
@@ -427,11 +435,13 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
 }
 
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration) {
-  return batch_windows(calibration.length, widest_closing_input(model.config(), model.spec().blocks),
+  return batch_windows(calibration.length,
+                       widest_closing_input(model.config(), model.spec().blocks),
                        static_cast<int64_t>(calibration.windows.size()));
 }
 
-ActivationBytes activation_bytes(const Model& model, const CalibrationSet& calibration, bool reference) {
+ActivationBytes activation_bytes(const Model& model, const CalibrationSet& calibration,
+                                 bool reference) {
   const int64_t tokens = calibration.tokens();
   return {(reference ? 2 : 1) * HalfRows::bytes(tokens, model.config().hidden),
           HalfRows::bytes(tokens, widest_closing_input(model.config(), model.spec().blocks))};
@@ -447,21 +457,23 @@ int64_t calibration_memory(const Model& model, const CalibrationSet& calibration
   for (const InputGroup& group : input_groups(c, blocks.front())) {
     const int64_t rows = batch_windows(length, group.in(), windows) * length;
     inputs = std::max(inputs, rows * group.in());
-    aims = std::max(aims, reference ? rows * (group.adds || !group.closes ? c.hidden : group.in()) : 0);
+    aims = std::max(aims,
+                    reference ? rows * (group.adds || !group.closes ? c.hidden : group.in()) : 0);
   }
   const int64_t batch = batch_windows(length, widest, windows);
   const int64_t side_by_side = batch < kManyWindows ? 1 : std::min<int64_t>(threads(), batch);
   int64_t block_weights = 0;
-  for (const LinearSpec& linear : block_linears(blocks.front())) block_weights += linear.out * linear.in;
+  for (const LinearSpec& linear : block_linears(blocks.front()))
+    block_weights += linear.out * linear.in;
   const bool packed = narrow && c.hidden * widest <= kMostPacked;
   const int64_t followed = reference ? 2 : 1;
   return (inputs + aims) * 4 + (narrow ? inputs * 4 + aims * 2 : 0)  // a batch, and its panels
          + 2 * widest * widest * 4                                   // moments and their factor
          + (reference ? c.hidden * widest * 4 : 0)                   // moments with the aims
-         + block_weights * (narrow ? 2 : 4)                          // replaced weights of the block
-         + (packed ? block_weights * 4 : 0)                          // those and the original ones, packed
+         + block_weights * (narrow ? 2 : 4)  // replaced weights of the block
+         + (packed ? block_weights * 4 : 0)  // those and the original ones, packed
          + side_by_side * length * (3 * c.hidden + followed * widest) * 4  // windows at work
-         + threads() * (int64_t{4} << 20);                                 // slabs of weights, tiles of rows
+         + threads() * (int64_t{4} << 20);  // slabs of weights, tiles of rows
 }
 
 }  // namespace qwb

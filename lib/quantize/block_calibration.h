@@ -1,5 +1,5 @@
-// The calibration activations on their way through a model, and the moments of the inputs of every group of
-// modules.
+// The calibration activations on their way through a model, and the moments of the inputs of every
+// group of modules.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,9 @@ class ResidualStream {
   // What enters block 0, with this embedding instead of the model's.
   void begin(const Model& model, const CalibrationSet& calibration, const Weight& embedding);
   void load(int64_t window, float* values) const { rows_.load(window * length_, length_, values); }
-  void store(int64_t window, const float* values) { rows_.store(window * length_, length_, values); }
+  void store(int64_t window, const float* values) {
+    rows_.store(window * length_, length_, values);
+  }
 
   // All that is kept, for saving and restoring.
   HalfRows& rows() { return rows_; }
@@ -47,38 +49,43 @@ struct MomentsRequest {
 
 // Memory that the calibrations of all blocks use in turn.
 struct CalibrationMemory {
-  CalibrationMemory(const Model& model, const CalibrationSet& calibration, const Path& scratch = {});
+  CalibrationMemory(const Model& model, const CalibrationSet& calibration,
+                    const Path& scratch = {});
   HalfRows kept;             // inputs of closing modules, of every token; scratch: see HalfRows
   FloatBuffer inputs, aims;  // of a batch
   Operand x, aim;
 };
 
-// One block's way: for each group observe() its input over all windows, replace() the modules that read it;
-// finish() leaves the stream as the quantized block makes it. The streams stay where a sublayer begins until
-// all its groups were observed; the original model's goes on with the observation that closes a sublayer, so
-// that nothing but the stream itself is kept of it. Sums over windows have a fixed order.
+// One block's way: for each group observe() its input over all windows, replace() the modules that
+// read it; finish() leaves the stream as the quantized block makes it. The streams stay where a
+// sublayer begins until all its groups were observed; the original model's goes on with the
+// observation that closes a sublayer, so that nothing but the stream itself is kept of it. Sums
+// over windows have a fixed order.
 class BlockCalibration {
  public:
   // reference: the original model's stream, or null.
-  BlockCalibration(const Model& model, int64_t index, ResidualStream& stream, ResidualStream* reference,
-                   CalibrationMemory& memory);
+  BlockCalibration(const Model& model, int64_t index, ResidualStream& stream,
+                   ResidualStream* reference, CalibrationMemory& memory);
 
   const std::vector<InputGroup>& groups() const { return block_.groups(); }
-  // Groups in order, each once. The moments live until the next call; those of an expert are sums over the
-  // tokens that it saw, which may be none. Throws `failed` naming the block if the inputs are not finite.
+  // Groups in order, each once. The moments live until the next call; those of an expert are sums
+  // over the tokens that it saw, which may be none. Throws `failed` naming the block if the inputs
+  // are not finite.
   const Moments& observe(size_t group, const MomentsRequest& request);
-  // The block goes on with this weight, dequantized, of a module that reads the input observed last.
+  // The block goes on with this weight, dequantized, of a module that reads the input observed
+  // last.
   void replace(const std::string& module, const Weight& weight);
   void set_bias(const std::string& module, const std::vector<float>& bias);
   // As Block::set_norm; before what reads its output is observed.
-  void set_norm(const std::string& module, const std::vector<float>& gain, const std::vector<float>& bias);
+  void set_norm(const std::string& module, const std::vector<float>& gain,
+                const std::vector<float>& bias);
   void finish();
 
  private:
   // Where one window's activations go.
   struct Places {
     float* input;  // [rows, in]: what the quantized model's modules see
-    float* aim;    // [rows, in] or [length, hidden]: x* - x or y of Moments; null if nobody wants it
+    float* aim;  // [rows, in] or [length, hidden]: x* - x or y of Moments; null if nobody wants it
   };
   struct Gather {
     const InputGroup& group;
@@ -95,10 +102,11 @@ class BlockCalibration {
   void compact(const Gather& gather, const std::vector<int64_t>& rows);
   void check_finite(const Gather& gather, int64_t rows, const Places& out) const;
   static void add_means(const FloatBuffer& values, int64_t rows, std::vector<double>& sums);
-  static void shift(const FloatBuffer& values, int64_t rows, int64_t columns, std::vector<float>& offset);
+  static void shift(const FloatBuffer& values, int64_t rows, int64_t columns,
+                    std::vector<float>& offset);
   void take_out_means(bool adds);
-  void input(const Block& block, const InputGroup& group, const float* x, const std::vector<int64_t>& only,
-             float* out) const;
+  void input(const Block& block, const InputGroup& group, const float* x,
+             const std::vector<int64_t>& only, float* out) const;
   void advance(const Block& block, size_t sublayer, float* x) const;
 
   const Model& model_;
@@ -113,9 +121,10 @@ class BlockCalibration {
   // Centred: what was taken out of inputs and aims before the sums, and the sums of what was left.
   std::vector<float> input_offset_, aim_offset_;
   std::vector<double> input_sums_, aim_sums_;
-  std::vector<AlignedBuffer> packed_;    // the block's own weights
-  std::vector<AlignedBuffer> replaced_;  // weights put in place, of the modules of sublayers not left yet
-  std::vector<AlignedBuffer> applied_;   // and of the sublayer that the observation under way leaves
+  std::vector<AlignedBuffer> packed_;  // the block's own weights
+  std::vector<AlignedBuffer>
+      replaced_;  // weights put in place, of the modules of sublayers not left yet
+  std::vector<AlignedBuffer> applied_;  // and of the sublayer that the observation under way leaves
   int64_t index_;
   std::optional<size_t> leaves_;  // the sublayer that the observation under way leaves
   size_t at_ = 0;                 // the sublayer that the streams are at
@@ -124,8 +133,8 @@ class BlockCalibration {
 // The moments of what the final norm makes of the streams: the inputs of the output embedding.
 class OutputCalibration {
  public:
-  OutputCalibration(const Model& model, const ResidualStream& stream, const ResidualStream* reference,
-                    const MomentsRequest& request);
+  OutputCalibration(const Model& model, const ResidualStream& stream,
+                    const ResidualStream* reference, const MomentsRequest& request);
   const Moments& moments() const { return moments_; }
 
  private:
@@ -135,8 +144,8 @@ class OutputCalibration {
 
 // Windows that go through a block before their inputs are added to the moments.
 int64_t batch_windows(int64_t length, int64_t size, int64_t windows);
-// The windows of a batch, side by side unless they are few: then each on all threads, because long windows
-// of wide models would hold too much memory side by side.
+// The windows of a batch, side by side unless they are few: then each on all threads, because long
+// windows of wide models would hold too much memory side by side.
 void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)>& body);
 
 // Windows that are enough to time a block.
@@ -147,7 +156,8 @@ struct ActivationBytes {
   int64_t streams = 0;
   int64_t kept = 0;
 };
-ActivationBytes activation_bytes(const Model& model, const CalibrationSet& calibration, bool reference);
+ActivationBytes activation_bytes(const Model& model, const CalibrationSet& calibration,
+                                 bool reference);
 // Bytes of memory held at the peak besides these.
 int64_t calibration_memory(const Model& model, const CalibrationSet& calibration, bool reference);
 

@@ -12,7 +12,8 @@
 namespace qwb {
 namespace {
 
-// Enough to choose one of forty scalings: the demo models' perplexities with all 65,536 tokens are within
+// Enough to choose one of forty scalings: the demo models' perplexities with all 65,536 tokens are
+// within
 // 0.03 of those with these, either way.
 constexpr int64_t kTokens = 16384;
 
@@ -22,16 +23,18 @@ int64_t surveyed(int64_t length, int64_t windows) {
 
 class Surveyor {
  public:
-  Surveyor(const Model& model, int64_t index, const ResidualStream& stream, const std::vector<size_t>& groups)
+  Surveyor(const Model& model, int64_t index, const ResidualStream& stream,
+           const std::vector<size_t>& groups)
       : model_(model),
         stream_(stream),
-        block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
-               model.backend()),
+        block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index,
+               model.source(), model.backend()),
         rotary_(model.config().rope, 0, stream.length()),
         index_(index),
         operand_(model.backend().products()),
         windows_(surveyed(stream.length(), stream.windows())),
-        batch_(batch_windows(stream.length(), widest_input(model.config(), model.spec().blocks), windows_)) {
+        batch_(batch_windows(stream.length(), widest_input(model.config(), model.spec().blocks),
+                             windows_)) {
     for (const size_t group : groups) {
       const int64_t size = input_size(group);
       SurveyedGroup& found = survey_[group];
@@ -47,7 +50,8 @@ class Surveyor {
     for (int64_t first = 0; first < windows_; first += batch_) {
       check_interrupt();
       const int64_t count = std::min(batch_, windows_ - first);
-      for_windows(first, count, [&](int64_t i) { forward(i * stream_.windows() / windows_, i - first); });
+      for_windows(first, count,
+                  [&](int64_t i) { forward(i * stream_.windows() / windows_, i - first); });
       for (auto& [group, found] : survey_) add(group, count, found);
     }
     for (auto& [group, found] : survey_) {
@@ -75,7 +79,8 @@ class Surveyor {
       walk.next();
       if (!survey_.contains(group)) continue;
       if (!model_.backend().all_finite(walk.input().data(), walk.input().size()))
-        throw Error(ErrorKind::failed, "NaN or Inf in the activations of block " + std::to_string(index_));
+        throw Error(ErrorKind::failed,
+                    "NaN or Inf in the activations of block " + std::to_string(index_));
       FloatBuffer& kept = inputs_.at(group)[static_cast<size_t>(place)];
       kept = FloatBuffer(walk.input().size());
       std::copy_n(walk.input().data(), kept.size(), kept.data());
@@ -107,7 +112,8 @@ class Surveyor {
     add_moments(operand_, rows, found.hessian.data());
     parallel_ranges(columns, 64, [&](int64_t begin, int64_t end) {
       for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t c = begin; c < end; ++c) sums[static_cast<size_t>(c)] += std::abs(x[r * columns + c]);
+        for (int64_t c = begin; c < end; ++c)
+          sums[static_cast<size_t>(c)] += std::abs(x[r * columns + c]);
       }
     });
   }
@@ -148,7 +154,8 @@ int64_t survey_memory(const Model& model, const CalibrationSet& calibration) {
   }
   // The last square: the moments of the inputs as one candidate would scale them.
   return 4 * (squares + widest * widest +
-              batch * length * (inputs + widest + widest / 2)  // a batch, one group joined, its bf16 copy
+              batch * length *
+                  (inputs + widest + widest / 2)  // a batch, one group joined, its bf16 copy
               + std::min<int64_t>(threads(), batch) * length * (2 * c.hidden + 2 * widest));
 }
 

@@ -15,9 +15,9 @@ struct SurveyedGroup {
 };
 using Survey = std::map<size_t, SurveyedGroup>;  // by the group's place among the block's
 
-// Runs the block with its original weights over some windows of the stream (all, up to 16384 tokens), which
-// stays as it is, and gathers the moments of these groups. Sums over windows have a fixed order. Throws
-// `failed` naming the block if an input is not finite.
+// Runs the block with its original weights over some windows of the stream (all, up to 16384
+// tokens), which stays as it is, and gathers the moments of these groups. Sums over windows have a
+// fixed order. Throws `failed` naming the block if an input is not finite.
 Survey survey_block(const Model& model, int64_t index, const ResidualStream& stream,
                     const std::vector<size_t>& groups);
 

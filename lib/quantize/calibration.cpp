@@ -10,8 +10,8 @@
 namespace qwb {
 namespace {
 
-// Python keeps integers of any size, JSON readers of C++ make floats of long ones: refused before a template
-// shows one. (A number with a fraction or an exponent is a float to both.)
+// Python keeps integers of any size, JSON readers of C++ make floats of long ones: refused before a
+// template shows one. (A number with a fraction or an exponent is a float to both.)
 void refuse_long_integers(std::string_view row, const std::string& where) {
   bool inside_string = false;
   for (size_t at = 0; at < row.size(); ++at) {
@@ -25,15 +25,16 @@ void refuse_long_integers(std::string_view row, const std::string& where) {
       uint64_t value = 0;
       if (number.find_first_of(".eE") == std::string_view::npos &&
           std::from_chars(number.data(), number.data() + number.size(), value).ec != std::errc())
-        throw Error(ErrorKind::unsupported, "the integer " + std::string(number) + " has more than 64 bits",
-                    where);
+        throw Error(ErrorKind::unsupported,
+                    "the integer " + std::string(number) + " has more than 64 bits", where);
       at = end - 1;
     }
   }
 }
 
 // What the template says of a conversation, with the row's place.
-std::string rendered(const Conversation& conversation, const RenderChat& chat, const std::string& where) {
+std::string rendered(const Conversation& conversation, const RenderChat& chat,
+                     const std::string& where) {
   try {
     return chat(conversation);
   } catch (const Error& error) {
@@ -88,8 +89,8 @@ CalibrationSource parse_calibration_source(const std::string& text) {
   const auto [parsed, error] = std::from_chars(begin, end, source.weight);
   if (error != std::errc() || parsed != end) return {text};
   if (!(source.weight > 0) || !std::isfinite(source.weight)) {
-    throw Error(ErrorKind::usage, "the weight behind ':' must be a number above 0", "--calib " + text,
-                "as in my.jsonl:2");
+    throw Error(ErrorKind::usage, "the weight behind ':' must be a number above 0",
+                "--calib " + text, "as in my.jsonl:2");
   }
   source.name = text.substr(0, colon);
   return source;

@@ -12,7 +12,8 @@ constexpr int64_t kVersion = 1;
 constexpr int64_t kLargestFile = int64_t{1} << 32;
 
 [[noreturn]] void damaged(const std::string& what, const std::string& where) {
-  throw Error(ErrorKind::failed, what, where, "the file is damaged; save the calibration set again");
+  throw Error(ErrorKind::failed, what, where,
+              "the file is damaged; save the calibration set again");
 }
 
 std::vector<int32_t> read_window(const Json& entry, int64_t length, const std::string& where) {
@@ -47,9 +48,11 @@ std::string calibration_set_text(const CalibrationSet& set) {
 CalibrationSet load_calibration_set(const Path& file, const Tokenizer& tokenizer) {
   const std::string where = file.string();
   const Json json = parse_json(read_text(file, kLargestFile), where);
-  if (json_string(json, "format", where, "") != "qwbcalib") damaged("is no saved calibration set", where);
+  if (json_string(json, "format", where, "") != "qwbcalib")
+    damaged("is no saved calibration set", where);
   if (json_int(json, "version", where) != kVersion) {
-    throw Error(ErrorKind::unsupported, "version " + std::to_string(json_int(json, "version", where)), where,
+    throw Error(ErrorKind::unsupported,
+                "version " + std::to_string(json_int(json, "version", where)), where,
                 "save the calibration set again with this qwb");
   }
   if (!json_has(json, "manifest") || !json_has(json, "windows") || !json.at("windows").is_array() ||
@@ -67,10 +70,11 @@ CalibrationSet load_calibration_set(const Path& file, const Tokenizer& tokenizer
                 "make it again from its texts: --calib " + set.name);
   }
   for (const Json& entry : json.at("windows")) {
-    set.windows.push_back(
-        read_window(entry, set.length, where + ": window " + std::to_string(set.windows.size() + 1)));
+    set.windows.push_back(read_window(
+        entry, set.length, where + ": window " + std::to_string(set.windows.size() + 1)));
   }
-  if (windows_hash(set.windows) != set.hash) damaged("the tokens are not those that were saved", where);
+  if (windows_hash(set.windows) != set.hash)
+    damaged("the tokens are not those that were saved", where);
   return set;
 }
 

@@ -14,16 +14,19 @@ namespace {
 
 using Windows = std::vector<std::vector<int32_t>>;
 
-Windows running_windows(const std::vector<std::string>& texts, int64_t length, const Tokenizer& tokenizer) {
+Windows running_windows(const std::vector<std::string>& texts, int64_t length,
+                        const Tokenizer& tokenizer) {
   std::string joined;
   for (const std::string& text : texts) joined += (joined.empty() ? "" : "\n\n") + text;
   const std::vector<int32_t> ids = tokenizer.encode(joined, false);
   Windows windows;
-  for (auto at = ids.begin(); ids.end() - at >= length; at += length) windows.emplace_back(at, at + length);
+  for (auto at = ids.begin(); ids.end() - at >= length; at += length)
+    windows.emplace_back(at, at + length);
   return windows;
 }
 
-Windows document_windows(const std::vector<std::string>& texts, int64_t length, const Tokenizer& tokenizer) {
+Windows document_windows(const std::vector<std::string>& texts, int64_t length,
+                         const Tokenizer& tokenizer) {
   Windows windows;
   for (const std::string& text : texts) {
     std::vector<int32_t> ids = tokenizer.encode(text, false);
@@ -35,7 +38,8 @@ Windows document_windows(const std::vector<std::string>& texts, int64_t length, 
   return windows;
 }
 
-// The first `count` windows, or `count` drawn by a partial Fisher-Yates shuffle and put back into text order.
+// The first `count` windows, or `count` drawn by a partial Fisher-Yates shuffle and put back into
+// text order.
 void choose_windows(Windows& windows, int64_t count, std::optional<uint64_t> seed) {
   if (static_cast<int64_t>(windows.size()) <= count) return;
   if (seed) {
@@ -54,8 +58,8 @@ std::string display_name(const std::string& source) {
   return source == "lima" || source == "demo" ? source : Path(source).filename().string();
 }
 
-Windows source_windows(const CalibrationRequest& request, const Path& file, const Tokenizer& tokenizer,
-                       const RenderChat& chat, Progress& progress) {
+Windows source_windows(const CalibrationRequest& request, const Path& file,
+                       const Tokenizer& tokenizer, const RenderChat& chat, Progress& progress) {
   const auto [texts, calls_left_out] = calibration_texts(file, chat);
   if (calls_left_out > 0)
     progress.note(file.string() + ": the tool calls of " + std::to_string(calls_left_out) +
@@ -63,9 +67,10 @@ Windows source_windows(const CalibrationRequest& request, const Path& file, cons
   Windows windows = request.documents ? document_windows(texts, request.length, tokenizer)
                                       : running_windows(texts, request.length, tokenizer);
   if (windows.empty()) {
-    throw Error(ErrorKind::failed,
-                "the calibration set gives not one window of " + std::to_string(request.length) + " tokens",
-                file.string(), "use a longer text or a smaller --length");
+    throw Error(
+        ErrorKind::failed,
+        "the calibration set gives not one window of " + std::to_string(request.length) + " tokens",
+        file.string(), "use a longer text or a smaller --length");
   }
   return windows;
 }
@@ -82,15 +87,16 @@ void check_request(const CalibrationRequest& request) {
     }
   }
   if (request.samples < static_cast<int64_t>(request.sources.size())) {
-    throw Error(ErrorKind::usage, std::to_string(request.samples) + " calibration windows cannot come from " +
+    throw Error(ErrorKind::usage, std::to_string(request.samples) +
+                                      " calibration windows cannot come from " +
                                       std::to_string(request.sources.size()) + " sources");
   }
 }
 
 }  // namespace
 
-std::vector<int64_t> apportion(const std::vector<double>& weights, const std::vector<int64_t>& available,
-                               int64_t samples) {
+std::vector<int64_t> apportion(const std::vector<double>& weights,
+                               const std::vector<int64_t>& available, int64_t samples) {
   std::vector<int64_t> counts(weights.size(), 0);
   for (;;) {
     int64_t missing = samples;
@@ -123,8 +129,8 @@ std::vector<int64_t> apportion(const std::vector<double>& weights, const std::ve
 
 namespace {
 
-Json manifest_of(const CalibrationSet& set, const CalibrationRequest& request, const Tokenizer& tokenizer,
-                 bool chat) {
+Json manifest_of(const CalibrationSet& set, const CalibrationRequest& request,
+                 const Tokenizer& tokenizer, bool chat) {
   return {{"name", set.name},
           {"hash", set.hash},
           {"tokens", set.tokens()},
@@ -138,13 +144,15 @@ Json manifest_of(const CalibrationSet& set, const CalibrationRequest& request, c
 
 // What came out other than the weights ask for.
 void tell_shortage(const std::vector<std::string>& names, const std::vector<double>& weights,
-                   const std::vector<int64_t>& counts, int64_t samples, int64_t length, Progress& progress) {
+                   const std::vector<int64_t>& counts, int64_t samples, int64_t length,
+                   Progress& progress) {
   const std::string of_tokens = " windows of " + std::to_string(length) + " tokens";
   const auto wanted = apportion(weights, std::vector(weights.size(), samples), samples);
   for (size_t i = 0; i < names.size(); ++i) {
     if (counts[i] == 0) progress.note(names[i] + " gives no window: its share is too small");
     if (counts[i] < wanted[i] && names.size() > 1)
-      progress.note(names[i] + " has only " + std::to_string(counts[i]) + of_tokens + ": all are used");
+      progress.note(names[i] + " has only " + std::to_string(counts[i]) + of_tokens +
+                    ": all are used");
   }
   const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
   if (total < samples)
@@ -154,8 +162,9 @@ void tell_shortage(const std::vector<std::string>& names, const std::vector<doub
 
 }  // namespace
 
-CalibrationSet make_calibration_set(const CalibrationRequest& request, const std::vector<Path>& files,
-                                    const Tokenizer& tokenizer, const RenderChat& chat, Progress& progress) {
+CalibrationSet make_calibration_set(const CalibrationRequest& request,
+                                    const std::vector<Path>& files, const Tokenizer& tokenizer,
+                                    const RenderChat& chat, Progress& progress) {
   check_request(request);
   std::vector<Windows> all;
   std::vector<std::string> names;
@@ -174,7 +183,8 @@ CalibrationSet make_calibration_set(const CalibrationRequest& request, const std
   Json sources = Json::array();
   for (size_t i = 0; i < all.size(); ++i) {
     // Each source has its own stream of random numbers.
-    choose_windows(all[i], counts[i], request.seed ? std::optional(*request.seed + i) : std::nullopt);
+    choose_windows(all[i], counts[i],
+                   request.seed ? std::optional(*request.seed + i) : std::nullopt);
     std::move(all[i].begin(), all[i].end(), std::back_inserter(set.windows));
     set.name += (i == 0 ? "" : "+") + names[i];
     sources.push_back({{"name", names[i]}, {"weight", weights[i]}, {"windows", counts[i]}});

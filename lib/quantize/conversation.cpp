@@ -18,9 +18,9 @@ constexpr const char* kShapes =
 
 // The names that data sets give to the roles of their turns.
 std::string usual_role(const std::string& role, const std::string& where) {
-  static const std::map<std::string, std::string> names = {{"human", "user"},        {"gpt", "assistant"},
-                                                           {"chatgpt", "assistant"}, {"bot", "assistant"},
-                                                           {"model", "assistant"},   {"observation", "tool"}};
+  static const std::map<std::string, std::string> names = {
+      {"human", "user"},    {"gpt", "assistant"},   {"chatgpt", "assistant"},
+      {"bot", "assistant"}, {"model", "assistant"}, {"observation", "tool"}};
   if (role == "function_call") {
     throw Error(ErrorKind::unsupported, "a turn from function_call is not supported", where,
                 "give its calls as tool_calls of an assistant's turn");
@@ -34,22 +34,25 @@ void check_content(const Json& content, const std::string& where) {
   if (content.is_null() || content.is_string()) return;
   if (!content.is_array()) {
     if (content.is_object()) return;  // a tool's answer as it is
-    throw Error(ErrorKind::failed, std::string("the content of a turn is a ") + content.type_name(), where,
-                "it must be a text or a list of parts");
+    throw Error(ErrorKind::failed, std::string("the content of a turn is a ") + content.type_name(),
+                where, "it must be a text or a list of parts");
   }
   for (const Json& part : content) {
     if (part.is_string()) continue;
     const std::string type =
-        part.is_object() ? json_string(part, "type", where, part.contains("text") ? "text" : "") : "";
+        part.is_object() ? json_string(part, "type", where, part.contains("text") ? "text" : "")
+                         : "";
     if (type == "text" && part.contains("text") && part["text"].is_string()) continue;
-    throw Error(ErrorKind::unsupported, "a part of type '" + type + "' in a turn is not supported", where,
-                "only text can be used; leave rows with pictures or sound out");
+    throw Error(ErrorKind::unsupported, "a part of type '" + type + "' in a turn is not supported",
+                where, "only text can be used; leave rows with pictures or sound out");
   }
 }
 
 Json read_turn(const Json& turn, size_t number, const std::string& where) {
-  if (turn.is_string()) return {{"role", number % 2 == 0 ? "user" : "assistant"}, {"content", turn}};
-  if (!turn.is_object()) throw Error(ErrorKind::failed, "a turn is neither an object nor a text", where);
+  if (turn.is_string())
+    return {{"role", number % 2 == 0 ? "user" : "assistant"}, {"content", turn}};
+  if (!turn.is_object())
+    throw Error(ErrorKind::failed, "a turn is neither an object nor a text", where);
   const bool by_role = json_has(turn, "role");
   if (!by_role && !json_has(turn, "from"))
     throw Error(ErrorKind::failed, "a turn has neither role nor from", where,
@@ -80,7 +83,8 @@ void add_side(Json& messages, const Json& side, const char* role, const std::str
   if (side.is_array()) return add_turns(messages, side, where);
   if (!side.is_string())
     throw Error(ErrorKind::failed,
-                std::string("the ") + role + "'s side is neither a text nor a list of turns", where);
+                std::string("the ") + role + "'s side is neither a text nor a list of turns",
+                where);
   messages.push_back({{"role", role}, {"content", side}});
 }
 
@@ -100,10 +104,10 @@ void add_question_and_answer(Json& messages, const Json& row, const std::string&
     if (row.is_object()) {
       for (const auto& item : row.items()) has += (has.empty() ? "" : ", ") + item.key();
     }
-    throw Error(
-        ErrorKind::failed,
-        "the row has no text that is known here" + (has.empty() ? "" : ": it has " + has.substr(0, 200)),
-        where, std::string("these would do: ") + kShapes);
+    throw Error(ErrorKind::failed,
+                "the row has no text that is known here" +
+                    (has.empty() ? "" : ": it has " + has.substr(0, 200)),
+                where, std::string("these would do: ") + kShapes);
   }
   const bool chosen_turns = std::string_view(answer) == "chosen" && row[answer].is_array() &&
                             !row[answer].empty() && row[answer][0].is_object() &&
@@ -130,7 +134,8 @@ Json read_tools(const Json& row, const std::string& where) {
   }
   Json tools = row["tools"];
   if (tools.is_string()) {
-    if (tools.get_ref<const std::string&>().find_first_not_of(" \t\r\n") == std::string::npos) return nullptr;
+    if (tools.get_ref<const std::string&>().find_first_not_of(" \t\r\n") == std::string::npos)
+      return nullptr;
     tools = parse_json(tools.get<std::string>(), where + ": tools");
   }
   if (tools.is_null()) return nullptr;
@@ -164,7 +169,8 @@ Conversation read_conversation(const Json& row, const std::string& where) {
     add_question_and_answer(conversation.messages, row, where);
   }
   for (const char* name : {"system", "system_prompt"}) {
-    if (!json_has(row, name) || !row[name].is_string() || row[name].get_ref<const std::string&>().empty())
+    if (!json_has(row, name) || !row[name].is_string() ||
+        row[name].get_ref<const std::string&>().empty())
       continue;
     if (conversation.messages.empty() || conversation.messages[0]["role"] != "system")
       conversation.messages.insert(conversation.messages.begin(),

@@ -27,13 +27,14 @@ double seconds_since(Clock::time_point start) {
 constexpr double kMostOperations = 2e11;
 // Input channels of the trials that stand for it.
 constexpr int64_t kSmallTrial = 1024, kLargeTrial = 2 * kSmallTrial;
-// Operations a thread that one batch of windows may take in a trial; matrix units do four times as many in
-// the time.
+// Operations a thread that one batch of windows may take in a trial; matrix units do four times as
+// many in the time.
 constexpr double kBatchOperations = 2.5e11;
 constexpr int64_t kTrialTile = 128;  // tokens; a multiple keeps the tiles of products whole
 constexpr double kShortTrial = 1;    // seconds; a trial shorter than this is repeated
 
-// What a calibrated method does to a module, up to a factor: products with H for every row, H factorized.
+// What a calibrated method does to a module, up to a factor: products with H for every row, H
+// factorized.
 double operations(const ModuleInfo& module) {
   const auto in = static_cast<double>(module.in), out = static_cast<double>(module.out);
   return 24 * out * in * in + 2.0 / 3 * in * in * in;
@@ -74,11 +75,12 @@ void scale_alone(const PlannedModule& planned, const ModuleTask& task) {
   planned.method->scale_inputs(group);
 }
 
-double timed_quantize(const PlannedModule& planned, const ModuleInfo& info, const TensorView& weight,
-                      const Moments* moments) {
+double timed_quantize(const PlannedModule& planned, const ModuleInfo& info,
+                      const TensorView& weight, const Moments* moments) {
   const auto start = Clock::now();
   const ModuleTask task{info, weight, moments};
-  if (planned.role == PlannedModule::Role::linear && planned.method->scales_inputs(planned.settings))
+  if (planned.role == PlannedModule::Role::linear &&
+      planned.method->scales_inputs(planned.settings))
     scale_alone(planned, task);
   planned.method->quantize(task, planned.settings);
   return seconds_since(start);
@@ -100,8 +102,8 @@ double trial_seconds(const PlannedModule& planned, int64_t out, int64_t in) {
   return std::min(first, timed_quantize(planned, info, weight.view(), &trial.moments));
 }
 
-// What a method does to a module of `in` input channels: once for H, and once for every round of row tiles, a
-// tile for each thread.
+// What a method does to a module of `in` input channels: once for H, and once for every round of
+// row tiles, a tile for each thread.
 struct Cost {
   double preparation = 0, round = 0;
 };
@@ -116,9 +118,9 @@ Cost trial_cost(const PlannedModule& planned, int64_t in) {
 // Costs at kSmallTrial and kLargeTrial by method and settings.
 using KnownCosts = std::map<std::string, std::pair<Cost, Cost>>;
 
-// Of a module too large to try. Searching scales and rounding grow with the channels of a row, what is done
-// with H by their square; and H is factorized in n^3 operations on all threads with n on one. A single small
-// trial scaled by operations said twice the truth on 16 threads.
+// Of a module too large to try. Searching scales and rounding grow with the channels of a row, what
+// is done with H by their square; and H is factorized in n^3 operations on all threads with n on
+// one. A single small trial scaled by operations said twice the truth on 16 threads.
 double extrapolated_seconds(const PlannedModule& planned, KnownCosts& known) {
   const std::string kind = planned.method->name() + planned.settings.dump();
   auto found = known.find(kind);
@@ -133,12 +135,14 @@ double extrapolated_seconds(const PlannedModule& planned, KnownCosts& known) {
          static_cast<double>(rounds) * extrapolated(small.round, large.round, 2, times);
 }
 
-double module_seconds(const Model& model, const PlannedModule& planned, bool calibrated, KnownCosts& costs) {
+double module_seconds(const Model& model, const PlannedModule& planned, bool calibrated,
+                      KnownCosts& costs) {
   if (planned.method->needs_calibration() && operations(planned.info) > kMostOperations)
     return extrapolated_seconds(planned, costs);
   const Trial trial = calibrated ? trial_moments(planned.info.in) : Trial{};
   const TensorView weight = *model.source().find(planned.info.name + ".weight");
-  const double seconds = timed_quantize(planned, planned.info, weight, calibrated ? &trial.moments : nullptr);
+  const double seconds =
+      timed_quantize(planned, planned.info, weight, calibrated ? &trial.moments : nullptr);
   model.source().release(weight);
   return seconds;
 }
@@ -150,7 +154,8 @@ double modules_seconds(const Model& model, const Plan& plan, bool calibrated) {
   double total = 0;
   for (const PlannedModule& planned : plan.modules) {
     const std::string kind = planned.method->name() + planned.settings.dump() +
-                             std::to_string(planned.info.out) + "x" + std::to_string(planned.info.in);
+                             std::to_string(planned.info.out) + "x" +
+                             std::to_string(planned.info.in);
     auto found = known.find(kind);
     if (found == known.end())
       found = known.emplace(kind, module_seconds(model, planned, calibrated, costs)).first;
@@ -162,12 +167,14 @@ double modules_seconds(const Model& model, const Plan& plan, bool calibrated) {
 // Tokens a window of a trial: whole windows unless they are too much work.
 int64_t trial_length(const Model& model, const CalibrationSet& calibration, bool follow) {
   const ModelConfig& c = model.config();
-  const double weights = static_cast<double>(c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim +
-                                             3 * c.hidden * c.intermediate);
-  const double per_token = weights * (follow ? 8 : 3);  // forward, its original, products of the moments
+  const double weights = static_cast<double>(
+      c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.hidden * c.intermediate);
+  const double per_token =
+      weights * (follow ? 8 : 3);  // forward, its original, products of the moments
   const double speed = model.backend().products() == Products::bf16 ? 4 : 1;
   const auto most = static_cast<int64_t>(kBatchOperations * speed * threads() / per_token);
-  return std::min(calibration.length, std::max<int64_t>(most / kTrialTile * kTrialTile, kTrialTile));
+  return std::min(calibration.length,
+                  std::max<int64_t>(most / kTrialTile * kTrialTile, kTrialTile));
 }
 
 // So many of the set's windows, again from the first if there are fewer, cut to `length`.
@@ -189,7 +196,8 @@ double calibration_seconds(const Model& model, const CalibrationSet& windows, bo
   if (follow) reference.emplace(model, windows);
   const auto start = Clock::now();
   BlockCalibration block(model, 0, stream, reference ? &*reference : nullptr, memory);
-  for (size_t group = 0; group < block.groups().size(); ++group) block.observe(group, {true, follow, false});
+  for (size_t group = 0; group < block.groups().size(); ++group)
+    block.observe(group, {true, follow, false});
   block.finish();
   return seconds_since(start);
 }
@@ -200,21 +208,24 @@ std::vector<size_t> all_groups(const Model& model) {
   return groups;
 }
 
-// Seconds that the windows of one block take. One batch and two of them tell what a block takes once (moments
-// of a wide model are a gigabyte to clear) and what every batch takes.
+// Seconds that the windows of one block take. One batch and two of them tell what a block takes
+// once (moments of a wide model are a gigabyte to clear) and what every batch takes.
 double block_seconds(const Model& model, const Plan& plan, const CalibrationSet& calibration) {
   const bool follow = plan.wants_reference();
   const int64_t length = trial_length(model, calibration, follow);
-  const int64_t windows = trial_windows(model, trial_set(calibration, calibration.windows.size(), length));
+  const int64_t windows =
+      trial_windows(model, trial_set(calibration, calibration.windows.size(), length));
   const CalibrationSet few = trial_set(calibration, windows, length);
   const CalibrationSet twice = trial_set(calibration, 2 * windows, length);
   CalibrationMemory memory(model, twice);
   const auto timed = [&](const CalibrationSet& set) {
     const double seconds = calibration_seconds(model, set, follow, memory);
-    return seconds < kShortTrial ? std::min(seconds, calibration_seconds(model, set, follow, memory))
-                                 : seconds;
+    return seconds < kShortTrial
+               ? std::min(seconds, calibration_seconds(model, set, follow, memory))
+               : seconds;
   };
-  // The longer one comes first: pages of weights read for the first time then make the estimate too long.
+  // The longer one comes first: pages of weights read for the first time then make the estimate too
+  // long.
   const double two = timed(twice), one = timed(few);
   const double batch = std::clamp(two - one, one / 4, one);
   const double tokens = static_cast<double>(calibration.tokens());
@@ -226,7 +237,8 @@ double block_seconds(const Model& model, const Plan& plan, const CalibrationSet&
     const auto surveyed = [](const CalibrationSet& set) {
       return static_cast<double>(surveyed_windows(set) * set.length);
     };
-    seconds += seconds_since(start) * surveyed(calibration) / std::min(surveyed(few), surveyed(calibration));
+    seconds += seconds_since(start) * surveyed(calibration) /
+               std::min(surveyed(few), surveyed(calibration));
   }
   return seconds;
 }
@@ -239,7 +251,8 @@ double extrapolated(double half, double whole, double power, double times) {
   return steep * std::pow(times, power) + (whole - steep) * times;
 }
 
-MemoryNeed estimate_memory(const Model& model, const Plan& plan, const CalibrationSet* calibration) {
+MemoryNeed estimate_memory(const Model& model, const Plan& plan,
+                           const CalibrationSet* calibration) {
   constexpr int64_t kProgram = 24 << 20;
   int64_t weights = 0, mapped = 0, stored = 0;  // of the largest module
   for (const PlannedModule& module : plan.modules) {
@@ -250,7 +263,8 @@ MemoryNeed estimate_memory(const Model& model, const Plan& plan, const Calibrati
   }
   MemoryNeed need;
   if (calibration == nullptr) {
-    // One module is written while the next one is quantized; a third one's memory waits for the one after.
+    // One module is written while the next one is quantized; a third one's memory waits for the one
+    // after.
     need.fixed = kProgram + mapped + 3 * stored;
     return need;
   }
@@ -268,7 +282,8 @@ MemoryNeed estimate_memory(const Model& model, const Plan& plan, const Calibrati
 double estimate_seconds(const Model& model, const Plan& plan, const CalibrationSet* calibration) {
   double seconds = modules_seconds(model, plan, calibration != nullptr);
   if (calibration != nullptr)
-    seconds += block_seconds(model, plan, *calibration) * static_cast<double>(model.config().layers);
+    seconds +=
+        block_seconds(model, plan, *calibration) * static_cast<double>(model.config().layers);
   return seconds;
 }
 

@@ -1,5 +1,6 @@
 // Methods "nf4" and "fp4": 4-bit floats in blocks along the flattened stored tensor, whatever its
-// orientation, byte for byte as bitsandbytes 0.50 makes them on the CPU from the f32 values (float_blocks.h).
+// orientation, byte for byte as bitsandbytes 0.50 makes them on the CPU from the f32 values
+// (float_blocks.h).
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -22,8 +23,9 @@ class Float4 : public Method {
   explicit Float4(FloatBlocks::Table table) : table_(table) {}
   std::string name() const override { return table_ == FloatBlocks::Table::nf4 ? "nf4" : "fp4"; }
   std::string summary() const override {
-    return table_ == FloatBlocks::Table::nf4 ? "4-bit NormalFloat in blocks, as in QLoRA"
-                                             : "4-bit floating point (E2M1) in blocks, as in bitsandbytes";
+    return table_ == FloatBlocks::Table::nf4
+               ? "4-bit NormalFloat in blocks, as in QLoRA"
+               : "4-bit floating point (E2M1) in blocks, as in bitsandbytes";
   }
   int version() const override { return 1; }
   std::vector<Parameter> parameters() const override {
@@ -35,22 +37,30 @@ class Float4 : public Method {
          4096,
          {},
          "weights that share a scale, a power of two"},
-        {"double_quantization", Parameter::Kind::boolean, true, 0, 0, {}, "store the block scales in 8 bits"},
+        {"double_quantization",
+         Parameter::Kind::boolean,
+         true,
+         0,
+         0,
+         {},
+         "store the block scales in 8 bits"},
     };
   }
   void check(const Settings& settings) const override {
     const int64_t size = json_int(settings, "block_size", name());
     if (size < 16 || size > 4096 || !std::has_single_bit(static_cast<uint64_t>(size))) {
-      throw Error(ErrorKind::usage, "block_size must be a power of two, not " + std::to_string(size),
+      throw Error(ErrorKind::usage,
+                  "block_size must be a power of two, not " + std::to_string(size),
                   "method " + name(), "64 is usual; 16 to 4096 are possible");
     }
   }
   double bits(const Settings& /*settings*/) const override { return 4; }
   Storage storage(const ModuleInfo& module, const Settings& settings) const override {
     check(settings);
-    return {"float-blocks", module.orientation,
-            float_blocks_parts(module.out, module.in, json_int(settings, "block_size", module.name),
-                               json_bool(settings, "double_quantization", module.name), kNestedBlock)};
+    return {
+        "float-blocks", module.orientation,
+        float_blocks_parts(module.out, module.in, json_int(settings, "block_size", module.name),
+                           json_bool(settings, "double_quantization", module.name), kNestedBlock)};
   }
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
 
@@ -64,7 +74,8 @@ void Float4::store_scales(QuantizedTensor& tensor, const NestedScales& nested) c
   std::memcpy(tensor.parts.at("absmax").bytes().data(), nested.codes.data(), nested.codes.size());
   std::memcpy(tensor.parts.at("nested_absmax").bytes().data(), nested.absmax.data(),
               nested.absmax.size() * sizeof(float));
-  std::memcpy(tensor.parts.at("nested_map").bytes().data(), dynamic_map().data(), sizeof(dynamic_map()));
+  std::memcpy(tensor.parts.at("nested_map").bytes().data(), dynamic_map().data(),
+              sizeof(dynamic_map()));
   tensor.parameters["nested_block"] = static_cast<double>(kNestedBlock);
   tensor.parameters["nested_offset"] = nested.offset;
 }
@@ -87,15 +98,17 @@ ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) 
   parallel_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
     Piece values;
     read_finite(task, begin, end - begin, values.data());
-    quantize_float_blocks(values.data(), end - begin, table_, block_size, scales.data() + begin / block_size,
-                          codes + begin / 2, sums + begin / block_size);
+    quantize_float_blocks(values.data(), end - begin, table_, block_size,
+                          scales.data() + begin / block_size, codes + begin / 2,
+                          sums + begin / block_size);
   });
   NestedScales nested;
   if (nest) {
     nested = quantize_scales(scales);
     store_scales(tensor, nested);
   } else {
-    std::memcpy(tensor.parts.at("absmax").bytes().data(), scales.data(), scales.size() * sizeof(float));
+    std::memcpy(tensor.parts.at("absmax").bytes().data(), scales.data(),
+                scales.size() * sizeof(float));
   }
   // The stored scales are known last, and what the error needs of the values is in the sums.
   std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(blocks, kPiece)));

@@ -15,13 +15,16 @@ constexpr int kColumns = 4;  // vectors added side by side
 constexpr int kLevels = 4;
 constexpr float kLeastDivisor = 1e-38f;
 
-// Codes in ascending order of their values; 0 before 8 (-0), so that an exact zero becomes 0 and the values
-// just above it become 8.
-constexpr std::array<uint8_t, 16> kNf4Order = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-constexpr std::array<uint8_t, 16> kFp4Order = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
+// Codes in ascending order of their values; 0 before 8 (-0), so that an exact zero becomes 0 and
+// the values just above it become 8.
+constexpr std::array<uint8_t, 16> kNf4Order = {0, 1, 2,  3,  4,  5,  6,  7,
+                                               8, 9, 10, 11, 12, 13, 14, 15};
+constexpr std::array<uint8_t, 16> kFp4Order = {11, 10, 13, 12, 15, 14, 9, 0,
+                                               8,  1,  6,  7,  4,  5,  2, 3};
 
 // The bounds are the midpoints of neighbours, ties to the lower one.
-constexpr Ranking make_ranking(const std::array<float, 16>& values, const std::array<uint8_t, 16>& order) {
+constexpr Ranking make_ranking(const std::array<float, 16>& values,
+                               const std::array<uint8_t, 16>& order) {
   std::array<float, 16> points{};
   std::array<float, 15> bounds{};
   for (size_t i = 0; i < 16; ++i) points[i] = values[order[i]];
@@ -32,9 +35,9 @@ constexpr Ranking make_ranking(const std::array<float, 16>& values, const std::a
 constexpr Ranking kNf4Ranking = make_ranking(kNf4, kNf4Order);
 constexpr Ranking kFp4Ranking = make_ranking(kFp4, kFp4Order);
 
-// The dynamic map before sorting: for i = 0..6 the midpoints of 2^i equal steps of [0.1, 1], times 10^(i-6),
-// with both signs; 0; 1. linspace runs up from 0.1 in its first half and down from 1 in the second, with one
-// rounding per point (fused), as in PyTorch.
+// The dynamic map before sorting: for i = 0..6 the midpoints of 2^i equal steps of [0.1, 1], times
+// 10^(i-6), with both signs; 0; 1. linspace runs up from 0.1 in its first half and down from 1 in
+// the second, with one rounding per point (fused), as in PyTorch.
 std::array<float, 256> make_dynamic_map() {
   std::array<float, 256> map{};
   size_t at = 0;
@@ -91,12 +94,13 @@ void add(Lanes& sum, const float* values) {
   for (int l = 0; l < kWidth; ++l) sum[static_cast<size_t>(l)] += values[l];
 }
 
-// Sums `count` vectors of kWidth floats, lane by lane: four columns side by side, each a cascade whose lower
-// levels are emptied into the next one after every 2^power additions.
+// Sums `count` vectors of kWidth floats, lane by lane: four columns side by side, each a cascade
+// whose lower levels are emptied into the next one after every 2^power additions.
 template <int kWidth>
 Lanes cascade_lanes(const float* values, int64_t count) {
   const int64_t rows = count / kColumns;
-  const int log2 = rows <= 1 ? 0 : static_cast<int>(std::bit_width(static_cast<uint64_t>(rows - 1)));
+  const int log2 =
+      rows <= 1 ? 0 : static_cast<int>(std::bit_width(static_cast<uint64_t>(rows - 1)));
   const int power = std::max(4, log2 / kLevels);
   const int64_t step = int64_t{1} << power;
   std::array<std::array<Lanes, kColumns>, kLevels> sums{};
@@ -117,7 +121,8 @@ Lanes cascade_lanes(const float* values, int64_t count) {
   for (size_t level = 1; level < kLevels; ++level) {
     for (size_t c = 0; c < kColumns; ++c) add<kWidth>(sums[0][c], sums[level][c].data());
   }
-  for (int64_t rest = rows * kColumns; rest < count; ++rest) add<kWidth>(sums[0][0], values + rest * kWidth);
+  for (int64_t rest = rows * kColumns; rest < count; ++rest)
+    add<kWidth>(sums[0][0], values + rest * kWidth);
   for (size_t c = 1; c < kColumns; ++c) add<kWidth>(sums[0][0], sums[0][c].data());
   return sums[0][0];
 }
@@ -129,8 +134,8 @@ const std::array<float, 256>& dynamic_map() {
   return map;
 }
 
-void quantize_float_blocks(const float* values, int64_t count, FloatBlocks::Table table, int64_t block_size,
-                           float* absmax, std::byte* codes, PointSums* sums) {
+void quantize_float_blocks(const float* values, int64_t count, FloatBlocks::Table table,
+                           int64_t block_size, float* absmax, std::byte* codes, PointSums* sums) {
   const Ranking& ranking = table == FloatBlocks::Table::nf4 ? kNf4Ranking : kFp4Ranking;
   const int64_t whole = count / block_size;
   rank_blocks(values, whole, block_size, kLeastDivisor, ranking, absmax, codes, sums);

@@ -9,22 +9,24 @@
 namespace qwb {
 namespace {
 
-// What the searches weigh squared errors by, x in deviations of its sub-block. Which weights count most is up
-// to their inputs, which are not known here. In the demo gpt2 the largest inputs meet small weights, so that
-// equal weights do best; in the llama large weights count more. A mixture errs by little either way.
-// Error of the layers' outputs as a share of what llama.cpp's blocks give (geometric mean over the layers;
-// llama, gpt2, and 8 layers of SmolLM2; second moments of the inputs from calib.jsonl):
+// What the searches weigh squared errors by, x in deviations of its sub-block. Which weights count
+// most is up to their inputs, which are not known here. In the demo gpt2 the largest inputs meet
+// small weights, so that equal weights do best; in the llama large weights count more. A mixture
+// errs by little either way. Error of the layers' outputs as a share of what llama.cpp's blocks
+// give (geometric mean over the layers; llama, gpt2, and 8 layers of SmolLM2; second moments of the
+// inputs from calib.jsonl):
 //        1                   4 + |x|             4 + x^2             1 + |x|
 // Q2_K   0.859 0.765 0.743   0.826 0.769 0.749   0.808 0.784 0.767   0.833 0.797 0.787
 // Q3_K   1.022 0.898 0.932   0.977 0.914 0.918   0.946 0.916 0.928   0.954 0.915 0.933
 // Q4_K   0.982 0.937 0.445   0.964 0.948 0.445   0.959 0.952 0.451   0.969 0.969 0.447
 // Q5_K   0.941 0.886 0.370   0.928 0.892 0.379   0.917 0.916 0.391   0.931 0.917 0.390
 // Q6_K   0.942 0.874 0.834   0.928 0.885 0.840   0.924 0.915 0.849   0.930 0.922 0.857
-// (measured with weights not divided by powers of the deviation, which only changes how sub-blocks share d
-// and dmin: divided, Q4_K with 4 + x^2 gives 0.960 0.950 and Q5_K with 4 + |x| 0.927 0.894).
-// x^2 alone, which llama.cpp uses for Q3_K and Q6_K, is worst everywhere. So Q3_K and Q5_K have 4 + |x|, Q4_K
-// 4 + x^2 (perplexity of the llama 31.33, 31.48 with 4 + |x|); Q2_K has equal weights (69.3, 77.4), for its
-// errors are too large for layers to be judged one by one, and Q6_K, where every choice is as good.
+// (measured with weights not divided by powers of the deviation, which only changes how sub-blocks
+// share d and dmin: divided, Q4_K with 4 + x^2 gives 0.960 0.950 and Q5_K with 4 + |x| 0.927
+// 0.894). x^2 alone, which llama.cpp uses for Q3_K and Q6_K, is worst everywhere. So Q3_K and Q5_K
+// have 4 + |x|, Q4_K 4 + x^2 (perplexity of the llama 31.33, 31.48 with 4 + |x|); Q2_K has equal
+// weights (69.3, 77.4), for its errors are too large for layers to be judged one by one, and Q6_K,
+// where every choice is as good.
 template <int Size>
 void equal_weights(const float* /*x*/, float* weights) {
   std::fill(weights, weights + Size, 1.0f);
@@ -50,7 +52,8 @@ void square_weights(const float* x, float* weights) {
   for (int i = 0; i < Size; ++i) weights[i] = 4.0f + (x[i] * factor) * (x[i] * factor);
 }
 
-// What Q4_K and Q5_K begin with: d, dmin, then scales and minimums of six bits packed in twelve bytes.
+// What Q4_K and Q5_K begin with: d, dmin, then scales and minimums of six bits packed in twelve
+// bytes.
 void put_head(const ggml_k::AffineBlock<32>& fit, std::byte* block) {
   store(block, fit.d);
   store(block + 2, fit.dmin);
@@ -68,7 +71,8 @@ void put_head(const ggml_k::AffineBlock<32>& fit, std::byte* block) {
 void put_pairs(const std::array<uint8_t, ggml_k::kBlock>& codes, std::byte* at) {
   for (size_t n = 0; n < 4; ++n) {
     for (size_t l = 0; l < 32; ++l)
-      at[32 * n + l] = static_cast<std::byte>((codes[64 * n + l] & 15) | (codes[64 * n + 32 + l] & 15) << 4);
+      at[32 * n + l] =
+          static_cast<std::byte>((codes[64 * n + l] & 15) | (codes[64 * n + 32 + l] & 15) << 4);
   }
 }
 
@@ -87,7 +91,8 @@ void put_quarters(const std::array<uint8_t, ggml_k::kBlock>& codes, int shift, s
 
 void to_q2_k(const float* x, std::byte* block) {
   const auto fit = ggml_k::best_affine<16>(x, 3, 15, {-0.5f, 15}, equal_weights<16>);
-  for (size_t s = 0; s < 16; ++s) block[s] = static_cast<std::byte>(fit.scales[s] | fit.lows[s] << 4);
+  for (size_t s = 0; s < 16; ++s)
+    block[s] = static_cast<std::byte>(fit.scales[s] | fit.lows[s] << 4);
   put_quarters(fit.codes, 0, block + 16);
   store(block + 80, fit.d);
   store(block + 82, fit.dmin);

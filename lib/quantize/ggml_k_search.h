@@ -1,5 +1,5 @@
-// The searches behind GGUF's K types (formats/gguf.md): 256 values into integer scales, their units in f16
-// and codes. For ggml_k_quants.cpp alone.
+// The searches behind GGUF's K types (formats/gguf.md): 256 values into integer scales, their units
+// in f16 and codes. For ggml_k_quants.cpp alone.
 #pragma once
 
 #include <algorithm>
@@ -61,7 +61,8 @@ inline float affine_error(const Sub& sub, Affine fit, int levels) {
   const float factor = fit.scale != 0 ? 1.0f / fit.scale : 0.0f;
   float sum = 0;
   for (int i = 0; i < sub.count; ++i) {
-    const float code = clamped(nearest((sub.x[i] + fit.low) * factor), 0.0f, static_cast<float>(levels));
+    const float code =
+        clamped(nearest((sub.x[i] + fit.low) * factor), 0.0f, static_cast<float>(levels));
     const float error = fit.scale * code - fit.low - sub.x[i];
     sum += sub.weights[i] * error * error;
   }
@@ -72,7 +73,8 @@ inline float affine_error(const Sub& sub, Affine fit, int levels) {
 inline bool refit(const Sub& sub, float least, float factor, int levels, Affine& fit) {
   float w = 0, wx = 0, l = 0, l2 = 0, xl = 0;
   for (int i = 0; i < sub.count; ++i) {
-    const float code = clamped(nearest(factor * (sub.x[i] - least)), 0.0f, static_cast<float>(levels));
+    const float code =
+        clamped(nearest(factor * (sub.x[i] - least)), 0.0f, static_cast<float>(levels));
     const float weight = sub.weights[i];
     w += weight;
     wx += weight * sub.x[i];
@@ -100,7 +102,8 @@ inline Affine search_affine(const Sub& sub, int levels, float first, float step,
   };
   for (int k = 0; k <= steps; ++k) {
     Affine fit;
-    const float factor = (static_cast<float>(levels) + first + step * static_cast<float>(k)) / range;
+    const float factor =
+        (static_cast<float>(levels) + first + step * static_cast<float>(k)) / range;
     if (refit(sub, least, factor, levels, fit)) consider(fit);
   }
   for (int round = 0; round < 2; ++round) {  // from the best codes once more
@@ -111,9 +114,9 @@ inline Affine search_affine(const Sub& sub, int levels, float first, float step,
   return best;
 }
 
-// A block whose units (d, dmin) are what its integer scales and codes ask for, and the integers again what
-// the units ask for, as long as that lowers the error. First units of largest / most fit the sub-block of
-// the largest scale alone.
+// A block whose units (d, dmin) are what its integer scales and codes ask for, and the integers
+// again what the units ask for, as long as that lowers the error. First units of largest / most fit
+// the sub-block of the largest scale alone.
 template <typename Block, typename Fits>
 Block settled(Block best, const float* x, const float* weights, const Fits& fits) {
   best.round(x, weights, fits);
@@ -127,7 +130,8 @@ Block settled(Block best, const float* x, const float* weights, const Fits& fits
   return best;
 }
 
-// Sub-blocks of `Size` values with integer scales and minimums of up to `most`, in units of d and dmin.
+// Sub-blocks of `Size` values with integer scales and minimums of up to `most`, in units of d and
+// dmin.
 template <int Size>
 struct AffineBlock {
   static constexpr size_t kSubs = kBlock / Size;
@@ -149,33 +153,37 @@ struct AffineBlock {
     const float unit = f16_to_f32(d), low_unit = f16_to_f32(dmin);
     for (size_t s = 0; s < kSubs; ++s) {
       error += round_scales(sub(x, weights, s), fits[s], scales[s], lows[s]);
-      const float scale = unit * static_cast<float>(scales[s]), low = low_unit * static_cast<float>(lows[s]);
+      const float scale = unit * static_cast<float>(scales[s]),
+                  low = low_unit * static_cast<float>(lows[s]);
       for (size_t i = Size * s; i < Size * (s + 1) && scale != 0; ++i)
-        codes[i] =
-            static_cast<uint8_t>(clamped(nearest((x[i] + low) / scale), 0.0f, static_cast<float>(levels)));
+        codes[i] = static_cast<uint8_t>(
+            clamped(nearest((x[i] + low) / scale), 0.0f, static_cast<float>(levels)));
     }
   }
 
-  // The integers nearest to the fit, or neighbours that do better with the codes they give; their error.
+  // The integers nearest to the fit, or neighbours that do better with the codes they give; their
+  // error.
   float round_scales(const Sub& sub, Affine fit, int& scale, int& low) const {
     const float unit = f16_to_f32(d), low_unit = f16_to_f32(dmin);
     const auto start = [&](float value, float step) {
-      return step > 0 ? static_cast<int>(clamped(nearest(value / step), 0.0f, static_cast<float>(most))) : 0;
+      return step > 0
+                 ? static_cast<int>(clamped(nearest(value / step), 0.0f, static_cast<float>(most)))
+                 : 0;
     };
     const int first_scale = start(fit.scale, unit), first_low = start(fit.low, low_unit);
     float best = -1;
     for (int s = std::max(0, first_scale - 1); s <= std::min(most, first_scale + 1); ++s) {
       for (int m = std::max(0, first_low - 1); m <= std::min(most, first_low + 1); ++m) {
-        const float found =
-            affine_error(sub, {unit * static_cast<float>(s), low_unit * static_cast<float>(m)}, levels);
+        const float found = affine_error(
+            sub, {unit * static_cast<float>(s), low_unit * static_cast<float>(m)}, levels);
         if (best < 0 || found < best) best = found, scale = s, low = m;
       }
     }
     return best;
   }
 
-  // d and dmin of least weighted squares over all sub-blocks, for the integers and codes there are; false
-  // if these do not determine them.
+  // d and dmin of least weighted squares over all sub-blocks, for the integers and codes there are;
+  // false if these do not determine them.
   bool refit_units(const float* x, const float* weights) {
     double ss = 0, sm = 0, mm = 0, sx = 0, mx = 0;
     for (size_t i = 0; i < kBlock; ++i) {
@@ -240,8 +248,8 @@ inline float search_symmetric(const Sub& sub, int levels) {
   const auto consider = [&](float factor) {
     float xl = 0, l2 = 0;
     for (int i = 0; i < count; ++i) {
-      const float code =
-          clamped(nearest(factor * x[i]), static_cast<float>(-levels), static_cast<float>(levels - 1));
+      const float code = clamped(nearest(factor * x[i]), static_cast<float>(-levels),
+                                 static_cast<float>(levels - 1));
       xl += sub.weights[i] * x[i] * code;
       l2 += sub.weights[i] * code * code;
     }
@@ -251,7 +259,8 @@ inline float search_symmetric(const Sub& sub, int levels) {
     best = xl / l2;
     best_gain = gain;
   };
-  for (int sign : {-1, 1}) {  // the extreme at the end of the codes that has one more, or at the other
+  for (int sign :
+       {-1, 1}) {  // the extreme at the end of the codes that has one more, or at the other
     const float reach = static_cast<float>(sign < 0 ? levels : levels - 1);
     for (int k = -9; k <= 9; ++k)
       consider(static_cast<float>(sign) * (reach + 0.1f * static_cast<float>(k)) / extreme);
@@ -285,17 +294,19 @@ struct SymmetricBlock {
 
   float round_scale(const Sub& sub, float fit, int& best) const {
     const float unit = f16_to_f32(d);
-    const int first = unit == 0 ? 0
-                                : static_cast<int>(clamped(nearest(fit / unit), static_cast<float>(-most),
-                                                           static_cast<float>(most - 1)));
+    const int first = unit == 0
+                          ? 0
+                          : static_cast<int>(clamped(nearest(fit / unit), static_cast<float>(-most),
+                                                     static_cast<float>(most - 1)));
     float best_error = -1;
     for (int candidate = std::max(-most, first - 1); candidate <= std::min(most - 1, first + 1);
          ++candidate) {
-      const float scale = unit * static_cast<float>(candidate), factor = scale != 0 ? 1.0f / scale : 0.0f;
+      const float scale = unit * static_cast<float>(candidate),
+                  factor = scale != 0 ? 1.0f / scale : 0.0f;
       float sum = 0;
       for (int i = 0; i < 16; ++i) {
-        const float code =
-            clamped(nearest(sub.x[i] * factor), static_cast<float>(-levels), static_cast<float>(levels - 1));
+        const float code = clamped(nearest(sub.x[i] * factor), static_cast<float>(-levels),
+                                   static_cast<float>(levels - 1));
         sum += sub.weights[i] * (scale * code - sub.x[i]) * (scale * code - sub.x[i]);
       }
       if (best_error < 0 || sum < best_error) best_error = sum, best = candidate;

@@ -27,7 +27,8 @@ Range range_of(const float* x) {
       high[l] = v > high[l] ? v : high[l];
     }
   }
-  return {*std::min_element(low, low + kExtremeLanes), *std::max_element(high, high + kExtremeLanes)};
+  return {*std::min_element(low, low + kExtremeLanes),
+          *std::max_element(high, high + kExtremeLanes)};
 }
 
 // The value of largest magnitude with its sign; of two equal ones the first.
@@ -62,7 +63,8 @@ void truncate_codes(const float* x, float shift, float factor, float offset, int
 }
 
 void put_nibbles(const int* codes, std::byte* at) {
-  for (int i = 0; i < 16; ++i) at[i] = static_cast<std::byte>((codes[i] & 15) | (codes[i + 16] & 15) << 4);
+  for (int i = 0; i < 16; ++i)
+    at[i] = static_cast<std::byte>((codes[i] & 15) | (codes[i + 16] & 15) << 4);
 }
 
 void put_high_bits(const int* codes, std::byte* at) {
@@ -124,18 +126,20 @@ void to_q5_1(const float* x, std::byte* block) {
 
 template <void (*Block)(const float*, std::byte*)>
 void each_block(const GgmlTypeInfo& info, const float* values, int64_t count, std::byte* blocks) {
-  for (int64_t done = 0; done < count; done += info.block, blocks += info.bytes) Block(values + done, blocks);
+  for (int64_t done = 0; done < count; done += info.block, blocks += info.bytes)
+    Block(values + done, blocks);
 }
 
 template <typename Narrow>
-void narrowed(const float* values, int64_t count, uint16_t infinity, Narrow narrow, std::byte* out) {
+void narrowed(const float* values, int64_t count, uint16_t infinity, Narrow narrow,
+              std::byte* out) {
   for (int64_t i = 0; i < count; ++i) {
     const uint16_t bits = narrow(values[i]);
     if ((bits & 0x7fffu) == infinity && std::isfinite(values[i])) {
-      throw Error(
-          ErrorKind::failed,
-          "the value " + std::to_string(values[i]) + " does not fit " + (infinity == 0x7c00 ? "F16" : "BF16"),
-          {}, "keep this tensor in BF16 or F32");
+      throw Error(ErrorKind::failed,
+                  "the value " + std::to_string(values[i]) + " does not fit " +
+                      (infinity == 0x7c00 ? "F16" : "BF16"),
+                  {}, "keep this tensor in BF16 or F32");
     }
     store<uint16_t>(out + 2 * i, bits);
   }

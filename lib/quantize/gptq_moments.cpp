@@ -12,9 +12,9 @@ constexpr double kLargestDamping = 10;
 constexpr int64_t kRows = 64;  // rows of H per parallel item
 
 [[noreturn]] void bad_moments(const std::string& what, const std::string& module) {
-  throw Error(
-      ErrorKind::failed, "the calibration moments hold " + what, module,
-      "an earlier block may have diverged; try other calibration text or leave this module unquantized");
+  throw Error(ErrorKind::failed, "the calibration moments hold " + what, module,
+              "an earlier block may have diverged; try other calibration text or leave this module "
+              "unquantized");
 }
 
 // factor.upper = H in the new order plus `added` on the diagonal; dead diagonals become `mean`.
@@ -44,7 +44,8 @@ void keep_diagonal(const UpperFactor& factor, const FloatBuffer& diagonal) {
   const int64_t n = factor.size;
   std::fill_n(diagonal.data(), diagonal.size(), 0.0f);
   for (int64_t i = 0; i < n; ++i) {
-    const int64_t begin = i / kFactorBlock * kFactorBlock, length = std::min(kFactorBlock, n - begin);
+    const int64_t begin = i / kFactorBlock * kFactorBlock,
+                  length = std::min(kFactorBlock, n - begin);
     std::copy_n(factor.upper.data() + i * n + begin, length, diagonal.data() + i * kFactorBlock);
   }
 }

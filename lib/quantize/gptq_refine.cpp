@@ -10,8 +10,8 @@ namespace {
 
 class TileRefiner {
  public:
-  TileRefiner(const PreparedMoments& moments, const GptqSettings& settings, const std::string& module,
-              GptqTile& tile)
+  TileRefiner(const PreparedMoments& moments, const GptqSettings& settings,
+              const std::string& module, GptqTile& tile)
       : moments_(moments),
         settings_(settings),
         module_(module),
@@ -40,9 +40,10 @@ class TileRefiner {
   FloatBuffer gradient_;  // H (W' - Q), valid for the block at work
 };
 
-// The lower triangle of H stands below the factor, the diagonal blocks stand by themselves; what lies above
-// is read transposed.
-void TileRefiner::multiply(int64_t block, int64_t from, int64_t to, const float* in, float* out) const {
+// The lower triangle of H stands below the factor, the diagonal blocks stand by themselves; what
+// lies above is read transposed.
+void TileRefiner::multiply(int64_t block, int64_t from, int64_t to, const float* in,
+                           float* out) const {
   const int64_t begin = block * kFactorBlock, length = std::min(kFactorBlock, columns_ - begin),
                 end = begin + length;
   const float* h = moments_.factor.upper.data();
@@ -77,7 +78,8 @@ bool TileRefiner::move_column(int64_t position, float* change) {
   for (int64_t r = 0; r < kRowLanes; ++r) {
     const float value = aim[r] - difference[r];
     const float best = value + gradient[r] / pivot;
-    const float clamped = std::min(std::max(best / grid.scale[r], -grid.zero[r]), max_code - grid.zero[r]);
+    const float clamped =
+        std::min(std::max(best / grid.scale[r], -grid.zero[r]), max_code - grid.zero[r]);
     const float rounded = round_even(clamped);
     const auto code = static_cast<uint8_t>(static_cast<int32_t>(rounded + grid.zero[r]));
     const float moved = code == codes[r] ? 0.0f : rounded * grid.scale[r] - value;
@@ -126,8 +128,8 @@ bool TileRefiner::refit_group(int64_t begin, int64_t end) {
     if (first != last)
       multiply(block, 0, columns_, tile_.difference.data(),
                gradient_.data() + block * kFactorBlock * kRowLanes);
-    for (int64_t p = std::max(begin, block * kFactorBlock); p < std::min(end, (block + 1) * kFactorBlock);
-         ++p) {
+    for (int64_t p = std::max(begin, block * kFactorBlock);
+         p < std::min(end, (block + 1) * kFactorBlock); ++p) {
       for (int64_t r = 0; r < kRowLanes; ++r) {
         slope[r] += static_cast<double>(steps[p * kRowLanes + r]) * gradient_[p * kRowLanes + r];
         curvature[r] += static_cast<double>(steps[p * kRowLanes + r]) *
@@ -143,7 +145,8 @@ bool TileRefiner::refit_group(int64_t begin, int64_t end) {
     if (!(wanted > 0)) continue;
     const float scale = stored_scale(wanted, settings_.grid.scale_dtype, module_);
     const double step = static_cast<double>(scale) - grid.scale[r];
-    if (!(step * (step * curvature[r] - 2 * slope[r]) < 0)) continue;  // rounding the scale took the gain
+    if (!(step * (step * curvature[r] - 2 * slope[r]) < 0))
+      continue;  // rounding the scale took the gain
     change[r] = static_cast<float>(step);
     grid.scale[r] = scale;
     changed = true;
@@ -152,17 +155,20 @@ bool TileRefiner::refit_group(int64_t begin, int64_t end) {
     for (int64_t r = 0; r < kRowLanes; ++r) {
       // Not by adding the change: the difference must belong to the scale as it is stored.
       const float value = steps[p * kRowLanes + r] * grid.scale[r];
-      if (change[r] != 0) tile_.difference[p * kRowLanes + r] = tile_.aim[p * kRowLanes + r] - value;
+      if (change[r] != 0)
+        tile_.difference[p * kRowLanes + r] = tile_.aim[p * kRowLanes + r] - value;
     }
   }
   if (!changed) return false;
   if (first != last) {
-    multiply(last, 0, columns_, tile_.difference.data(), gradient_.data() + last * kFactorBlock * kRowLanes);
+    multiply(last, 0, columns_, tile_.difference.data(),
+             gradient_.data() + last * kFactorBlock * kRowLanes);
     return true;
   }
   for (int64_t p = first * kFactorBlock; p < std::min(columns_, (first + 1) * kFactorBlock); ++p) {
     for (int64_t r = 0; r < kRowLanes; ++r)
-      gradient_[p * kRowLanes + r] -= change[r] * product[(p - first * kFactorBlock) * kRowLanes + r];
+      gradient_[p * kRowLanes + r] -=
+          change[r] * product[(p - first * kFactorBlock) * kRowLanes + r];
   }
   return true;
 }
@@ -175,7 +181,8 @@ bool TileRefiner::sweep() {
     changed = descend(block) || changed;
     const int64_t end = std::min(columns_, (block + 1) * kFactorBlock);
     // The groups that end in this block.
-    for (int64_t p = std::max(group_begin + 1, block * kFactorBlock); whole_groups && p <= end; ++p) {
+    for (int64_t p = std::max(group_begin + 1, block * kFactorBlock); whole_groups && p <= end;
+         ++p) {
       if (p < columns_ && group_of(p) == group_of(group_begin)) continue;
       changed = refit_group(group_begin, p) || changed;
       group_begin = p;
@@ -187,8 +194,8 @@ bool TileRefiner::sweep() {
 
 }  // namespace
 
-void refine_tile(const PreparedMoments& moments, const GptqSettings& settings, const std::string& module,
-                 GptqTile& tile) {
+void refine_tile(const PreparedMoments& moments, const GptqSettings& settings,
+                 const std::string& module, GptqTile& tile) {
   TileRefiner refiner(moments, settings, module, tile);
   for (int sweep = 0; sweep < settings.sweeps; ++sweep) {
     if (!refiner.sweep()) break;

@@ -1,7 +1,7 @@
-// Coordinate descent over finished codes: GPTQ decides each column once and never comes back; here every code
-// of a row is moved, one at a time, to the grid point that is best given all the others, for
-// (W' - Q) H (W' - Q)^T with the damped H, and every group's scale to its least squares optimum given the
-// codes. No step raises the error, so the result is never worse than GPTQ's.
+// Coordinate descent over finished codes: GPTQ decides each column once and never comes back; here
+// every code of a row is moved, one at a time, to the grid point that is best given all the others,
+// for (W' - Q) H (W' - Q)^T with the damped H, and every group's scale to its least squares optimum
+// given the codes. No step raises the error, so the result is never worse than GPTQ's.
 #pragma once
 
 #include <string>
@@ -10,9 +10,10 @@
 
 namespace qwb {
 
-// settings.sweeps passes over all columns in the order of the work; stops when a pass changes nothing. Zero
-// points stay, and so do scales whose groups lie scattered in the order (ColumnOrder::static_groups).
-void refine_tile(const PreparedMoments& moments, const GptqSettings& settings, const std::string& module,
-                 GptqTile& tile);
+// settings.sweeps passes over all columns in the order of the work; stops when a pass changes
+// nothing. Zero points stay, and so do scales whose groups lie scattered in the order
+// (ColumnOrder::static_groups).
+void refine_tile(const PreparedMoments& moments, const GptqSettings& settings,
+                 const std::string& module, GptqTile& tile);
 
 }  // namespace qwb

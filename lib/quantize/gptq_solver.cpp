@@ -14,8 +14,8 @@ constexpr int64_t kSegment =
 // GPTQ on one tile.
 class TileSolver {
  public:
-  TileSolver(const PreparedMoments& moments, const GptqSettings& settings, const std::string& module,
-             GptqTile& tile)
+  TileSolver(const PreparedMoments& moments, const GptqSettings& settings,
+             const std::string& module, GptqTile& tile)
       : moments_(moments),
         settings_(settings),
         module_(module),
@@ -49,9 +49,9 @@ class TileSolver {
   const std::string& module_;
   int64_t columns_;
   const FloatBuffer& weight_;
-  FloatBuffer target_;  // C: what the columns should be, given the finished ones
-  FloatBuffer&
-      difference_;  // D: W - Q of the finished columns, W - C of the others as far as they were needed
+  FloatBuffer target_;       // C: what the columns should be, given the finished ones
+  FloatBuffer& difference_;  // D: W - Q of the finished columns, W - C of the others as far as they
+                             // were needed
   std::vector<uint8_t>& codes_;
   std::vector<LaneGrids>& grids_;
   float errors_[kFactorBlock * kRowLanes] = {};  // of the block's finished columns: (C - Q) / U_jj
@@ -83,8 +83,8 @@ void TileSolver::fix_all_grids() {
       std::copy_n(weight_.data() + position * kRowLanes, kRowLanes, values.data() + i * kRowLanes);
       importance[static_cast<size_t>(i)] = moments_.importance[static_cast<size_t>(position)];
     }
-    choose_grids(values.data(), count, importance.data(), settings_.scale_search, settings_.grid, module_,
-                 grids_[static_cast<size_t>(g)]);
+    choose_grids(values.data(), count, importance.data(), settings_.scale_search, settings_.grid,
+                 module_, grids_[static_cast<size_t>(g)]);
   }
 }
 
@@ -96,28 +96,29 @@ void TileSolver::set_target(int64_t block) {
   std::copy_n(weight, length * kRowLanes, target);
   if (begin > 0) {
     float carried[kFactorBlock * kRowLanes];
-    sgemm(true, false, {length, kRowLanes, begin}, 1, moments_.factor.upper.data() + begin, columns_,
-          difference_.data(), kRowLanes, 0, carried, kRowLanes);
-    sgemm(true, false, {length, kRowLanes, length}, 1, moments_.factor.inverse(block), kFactorBlock, carried,
-          kRowLanes, 1, target, kRowLanes);
+    sgemm(true, false, {length, kRowLanes, begin}, 1, moments_.factor.upper.data() + begin,
+          columns_, difference_.data(), kRowLanes, 0, carried, kRowLanes);
+    sgemm(true, false, {length, kRowLanes, length}, 1, moments_.factor.inverse(block), kFactorBlock,
+          carried, kRowLanes, 1, target, kRowLanes);
   }
   float* difference = difference_.data() + begin * kRowLanes;
   for (int64_t k = 0; k < length * kRowLanes; ++k) difference[k] = weight[k] - target[k];
 }
 
-// The grid of the group that starts at `position`, from the weights as they are compensated now. The current
-// block's are up to date; those of a longer group in later blocks follow from the assumption that the columns
-// in between reach their targets.
+// The grid of the group that starts at `position`, from the weights as they are compensated now.
+// The current block's are up to date; those of a longer group in later blocks follow from the
+// assumption that the columns in between reach their targets.
 void TileSolver::start_group(int64_t position, int64_t block_end) {
   const int64_t end = group_end(position);
   if (end > block_end) {
     for (int64_t k = position * kRowLanes; k < block_end * kRowLanes; ++k)
       difference_[k] = weight_[k] - target_[k];
-    for (int64_t block = block_end / kFactorBlock; block * kFactorBlock < end; ++block) set_target(block);
+    for (int64_t block = block_end / kFactorBlock; block * kFactorBlock < end; ++block)
+      set_target(block);
   }
-  choose_grids(target_.data() + position * kRowLanes, end - position, moments_.importance.data() + position,
-               settings_.scale_search, settings_.grid, module_,
-               grids_[static_cast<size_t>(group_of(position))]);
+  choose_grids(target_.data() + position * kRowLanes, end - position,
+               moments_.importance.data() + position, settings_.scale_search, settings_.grid,
+               module_, grids_[static_cast<size_t>(group_of(position))]);
 }
 
 void TileSolver::solve_block(int64_t block) {
@@ -134,14 +135,15 @@ void TileSolver::solve_block(int64_t block) {
     solve_segment(block, begin, end);
     // The rest of the block takes up the errors of this segment.
     const int64_t from = begin - block_begin, to = end - block_begin;
-    sgemm(true, false, {block_end - end, kRowLanes, end - begin}, -1, inverse + from * kFactorBlock + to,
-          kFactorBlock, errors_ + from * kRowLanes, kRowLanes, 1, target_.data() + end * kRowLanes,
-          kRowLanes);
+    sgemm(true, false, {block_end - end, kRowLanes, end - begin}, -1,
+          inverse + from * kFactorBlock + to, kFactorBlock, errors_ + from * kRowLanes, kRowLanes,
+          1, target_.data() + end * kRowLanes, kRowLanes);
     begin = end;
   }
 }
 
-// GPTQ's column loop over [begin, end): each column first takes up the errors of the segment's earlier ones.
+// GPTQ's column loop over [begin, end): each column first takes up the errors of the segment's
+// earlier ones.
 void TileSolver::solve_segment(int64_t block, int64_t begin, int64_t end) {
   const float* inverse = moments_.factor.inverse(block);
   const int64_t origin = block * kFactorBlock;
@@ -152,7 +154,8 @@ void TileSolver::solve_segment(int64_t block, int64_t begin, int64_t end) {
       const float* error = errors_ + (i - origin) * kRowLanes;
       for (int64_t r = 0; r < kRowLanes; ++r) target[r] -= error[r] * factor;
     }
-    round_column(p, inverse[(p - origin) * kFactorBlock + (p - origin)], errors_ + (p - origin) * kRowLanes);
+    round_column(p, inverse[(p - origin) * kFactorBlock + (p - origin)],
+                 errors_ + (p - origin) * kRowLanes);
   }
 }
 
@@ -175,13 +178,14 @@ void TileSolver::round_column(int64_t position, float pivot, float* error) {
 }
 
 // tile.aim = W + W D H^-1 or W + (Y - W H) H^-1; dividing by H = R R^T, damped.
-void set_aim(const float* weight, int64_t rows, const Correction& correction, const PreparedMoments& moments,
-             GptqTile& tile) {
+void set_aim(const float* weight, int64_t rows, const Correction& correction,
+             const PreparedMoments& moments, GptqTile& tile) {
   const int64_t n = tile.columns;
   const auto transpose = [&](const float* from, float* to) {
     for (int64_t position = 0; position < n; ++position) {
       const float* source = from + moments.order[static_cast<size_t>(position)];
-      for (int64_t r = 0; r < kRowLanes; ++r) to[position * kRowLanes + r] = r < rows ? source[r * n] : 0.0f;
+      for (int64_t r = 0; r < kRowLanes; ++r)
+        to[position * kRowLanes + r] = r < rows ? source[r * n] : 0.0f;
     }
   };
   transpose(weight, tile.aim.data());
@@ -213,7 +217,8 @@ SolvedRows in_checkpoint_order(const GptqTile& tile, int64_t rows, const Prepare
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t g = 0; g < groups; ++g) {
       const LaneGrids& grid = tile.grids[static_cast<size_t>(g)];
-      solved.grids[static_cast<size_t>(r * groups + g)] = {grid.scale[r], static_cast<int>(grid.zero[r])};
+      solved.grids[static_cast<size_t>(r * groups + g)] = {grid.scale[r],
+                                                           static_cast<int>(grid.zero[r])};
     }
   }
   return solved;
@@ -245,17 +250,18 @@ SolvedRows solve_rows(const float* weight, int64_t rows, const Correction& corre
   return in_checkpoint_order(tile, rows, moments);
 }
 
-std::vector<double> quadratic_forms(const float* x, int64_t rows, const float* hessian, int64_t columns) {
+std::vector<double> quadratic_forms(const float* x, int64_t rows, const float* hessian,
+                                    int64_t columns) {
   FloatBuffer product(rows * kFactorBlock);
   std::vector<double> sums(static_cast<size_t>(rows));
   for (int64_t begin = 0; begin < columns; begin += kFactorBlock) {
     const int64_t length = std::min(kFactorBlock, columns - begin);
     // x (2 * what is above the diagonal block + the block itself), by symmetry.
-    sgemm(false, false, {rows, length, length}, 1, x + begin, columns, hessian + begin * columns + begin,
-          columns, 0, product.data(), kFactorBlock);
+    sgemm(false, false, {rows, length, length}, 1, x + begin, columns,
+          hessian + begin * columns + begin, columns, 0, product.data(), kFactorBlock);
     if (begin > 0) {
-      sgemm(false, false, {rows, length, begin}, 2, x, columns, hessian + begin, columns, 1, product.data(),
-            kFactorBlock);
+      sgemm(false, false, {rows, length, begin}, 2, x, columns, hessian + begin, columns, 1,
+            product.data(), kFactorBlock);
     }
     for (int64_t r = 0; r < rows; ++r) {
       double sum = 0;

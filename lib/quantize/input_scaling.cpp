@@ -19,8 +19,9 @@ bool scales(const PlannedModule& module) {
 }
 
 const PlannedModule* find_module(const Modules& modules, const std::string& name) {
-  const auto found = std::find_if(modules.begin(), modules.end(),
-                                  [&](const PlannedModule* module) { return module->info.name == name; });
+  const auto found = std::find_if(modules.begin(), modules.end(), [&](const PlannedModule* module) {
+    return module->info.name == name;
+  });
   return found == modules.end() ? nullptr : *found;
 }
 
@@ -51,10 +52,11 @@ std::string obstacle(const std::vector<LinearSpec>& readers, const InputMaker& m
   return {};
 }
 
-// Divides and stores a vector, of which `offset` is left out where it is stored; what comes back is what is
-// stored.
-std::vector<float> store_divided(const Model& model, const std::string& name, const std::vector<float>& by,
-                                 int64_t first, BlockScaling& result, float offset = 0) {
+// Divides and stores a vector, of which `offset` is left out where it is stored; what comes back is
+// what is stored.
+std::vector<float> store_divided(const Model& model, const std::string& name,
+                                 const std::vector<float>& by, int64_t first, BlockScaling& result,
+                                 float offset = 0) {
   const TensorView tensor = tensor_of(model, name);
   std::vector<float> values = read_floats(tensor, name);
   for (size_t i = 0; i < by.size(); ++i) {
@@ -105,7 +107,8 @@ class InputScaler {
     } else {
       describe_rows(group);
     }
-    const InputScales chosen = find_module(modules_, readers_.front().module)->method->scale_inputs(group);
+    const InputScales chosen =
+        find_module(modules_, readers_.front().module)->method->scale_inputs(group);
     for (const LinearSpec& reader : readers_) result.details[reader.module] = chosen.details;
     if (!chosen.scales.empty()) fold(group, chosen.scales, result);
   }
@@ -163,16 +166,18 @@ class InputScaler {
       divided[i] = std::max(divided[i], std::abs(values[static_cast<size_t>(first) + i]));
   }
 
-  void fold(const InputGroupTask& group, const std::vector<float>& chosen, BlockScaling& result) const {
+  void fold(const InputGroupTask& group, const std::vector<float>& chosen,
+            BlockScaling& result) const {
     for (const LinearSpec& reader : readers_) {
       std::vector<float>& columns = result.folded[reader.module].columns;
-      for (const int64_t scale : group.scale_of) columns.push_back(chosen[static_cast<size_t>(scale)]);
+      for (const int64_t scale : group.scale_of)
+        columns.push_back(chosen[static_cast<size_t>(scale)]);
     }
     if (maker_.norm) {
-      ScaledNorm norm{
-          maker_.norm->module,
-          store_divided(model_, maker_.norm->module + ".weight", chosen, 0, result, maker_.norm->offset),
-          {}};
+      ScaledNorm norm{maker_.norm->module,
+                      store_divided(model_, maker_.norm->module + ".weight", chosen, 0, result,
+                                    maker_.norm->offset),
+                      {}};
       if (maker_.norm->centred)
         norm.bias = store_divided(model_, maker_.norm->module + ".bias", chosen, 0, result);
       result.norms.push_back(std::move(norm));
@@ -245,7 +250,8 @@ BlockScaling scale_block(const Model& model, int64_t index, const Modules& modul
 int64_t query_key_rows(const Model& model, const PlannedModule& module) {
   if (module.role != PlannedModule::Role::linear) return 0;
   const ModelConfig& c = model.config();
-  for (const SublayerSpec& sublayer : model.spec().blocks[static_cast<size_t>(module.block)].sublayers) {
+  for (const SublayerSpec& sublayer :
+       model.spec().blocks[static_cast<size_t>(module.block)].sublayers) {
     const auto* attention = std::get_if<AttentionSpec>(&sublayer.mixer);
     if (attention == nullptr) continue;
     const std::vector<LinearSpec>& qkv = attention->qkv;

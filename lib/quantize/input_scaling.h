@@ -1,6 +1,7 @@
-// Scaling the inputs of one block's modules (Method::scale_inputs): finds out which input groups can be
-// scaled, lets the method choose, and works out what the choice means for norms, biases and weights. Only
-// scaling that is exact is done: the input's makers must take the scales without any other module noticing.
+// Scaling the inputs of one block's modules (Method::scale_inputs): finds out which input groups
+// can be scaled, lets the method choose, and works out what the choice means for norms, biases and
+// weights. Only scaling that is exact is done: the input's makers must take the scales without any
+// other module noticing.
 //
 //   q, k, v          the norm before them: gain / s and, in a LayerNorm, bias / s
 //   output           the rows of v (heads that share their values share their scales), and v's bias
@@ -44,9 +45,11 @@ struct BlockScaling {
 // Whether any method of the plan scales inputs.
 bool scales_inputs(const Plan& plan);
 
-// modules: the planned ones of block `index`. The stream, at the block's input, stays as it is. Surveys the
-// block only if an input group can be scaled. Throws what the survey and the method throw.
-BlockScaling scale_block(const Model& model, int64_t index, const std::vector<const PlannedModule*>& modules,
+// modules: the planned ones of block `index`. The stream, at the block's input, stays as it is.
+// Surveys the block only if an input group can be scaled. Throws what the survey and the method
+// throw.
+BlockScaling scale_block(const Model& model, int64_t index,
+                         const std::vector<const PlannedModule*>& modules,
                          const ResidualStream& stream);
 
 // The first rows of a module that make queries and keys.

@@ -1,7 +1,7 @@
-// Method "int8": LLM.int8 rows (Dettmers et al. 2022, arXiv 2208.07339): absmax per output channel, codes =
-// round(w * ((1 / absmax) * 127)) in f32, ties to even. Codes and absmax equal those of bitsandbytes'
-// int8_vectorwise_quant on the weight in its stored type. (Its Int8Params layer casts the weight to f16
-// first: equal where f16 holds the values exactly.)
+// Method "int8": LLM.int8 rows (Dettmers et al. 2022, arXiv 2208.07339): absmax per output channel,
+// codes = round(w * ((1 / absmax) * 127)) in f32, ties to even. Codes and absmax equal those of
+// bitsandbytes' int8_vectorwise_quant on the weight in its stored type. (Its Int8Params layer casts
+// the weight to f16 first: equal where f16 holds the values exactly.)
 #include <cmath>
 
 #include "lib/kernels/simd.h"
@@ -23,7 +23,8 @@ bool round_row(const float* row, int64_t count, float absmax, int8_t* codes) {
 // Rows whose largest weight is below 2^-121 or so: the factor overflows f32.
 void round_tiny_row(const float* row, int64_t count, float absmax, int8_t* codes) {
   const double factor = absmax > 0 ? 127.0 / absmax : 0.0;
-  for (int64_t i = 0; i < count; ++i) codes[i] = static_cast<int8_t>(std::nearbyint(row[i] * factor));
+  for (int64_t i = 0; i < count; ++i)
+    codes[i] = static_cast<int8_t>(std::nearbyint(row[i] * factor));
 }
 
 class Int8 : public Method {
@@ -54,7 +55,8 @@ ModuleResult Int8::quantize(const ModuleTask& task, const Settings& settings) co
       int8_t* row_codes = codes + o * in;
       absmax[o] = simd::max_magnitude(row, in);
       if (!round_row(row, in, absmax[o], row_codes)) round_tiny_row(row, in, absmax[o], row_codes);
-      errors[static_cast<size_t>(o)].add(int8_errors(row, row_codes, in, absmax[o] * (1.0f / 127.0f)));
+      errors[static_cast<size_t>(o)].add(
+          int8_errors(row, row_codes, in, absmax[o] * (1.0f / 127.0f)));
     }
   });
   result.weight_error = relative_error(errors);

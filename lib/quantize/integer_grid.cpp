@@ -47,7 +47,8 @@ std::vector<Parameter> grid_parameters(const std::string& scale_dtype, bool symm
 
 void check_grid_settings(const Settings& settings, const std::string& method) {
   if (json_int(settings, "group_size", method) == 0) {
-    throw Error(ErrorKind::usage, "group_size must not be 0", "method " + method, "-1 means the whole row");
+    throw Error(ErrorKind::usage, "group_size must not be 0", "method " + method,
+                "-1 means the whole row");
   }
 }
 
@@ -87,9 +88,10 @@ float stored_scale(float scale, DType type, const std::string& module) {
     stored = bf16_to_f32(bits);
   }
   if (!std::isfinite(stored)) {
-    throw Error(ErrorKind::failed,
-                "a scale of " + Json(scale).dump() + " does not fit " + std::string(dtype_name(type)), module,
-                "use --scale-dtype bf16 or f32, or leave this module unquantized");
+    throw Error(
+        ErrorKind::failed,
+        "a scale of " + Json(scale).dump() + " does not fit " + std::string(dtype_name(type)),
+        module, "use --scale-dtype bf16 or f32, or leave this module unquantized");
   }
   return stored;
 }
@@ -111,20 +113,23 @@ Grid make_grid(float low, float high, const GridSettings& settings, const std::s
   return grid;
 }
 
-Grid make_grid(const float* values, int64_t count, const GridSettings& settings, const std::string& module) {
+Grid make_grid(const float* values, int64_t count, const GridSettings& settings,
+               const std::string& module) {
   const Extremes range = extremes(values, count);
   return make_grid(range.low, range.high, settings, module);
 }
 
-void round_to_grid(const float* values, int64_t count, const Grid& grid, int max_code, uint8_t* codes) {
+void round_to_grid(const float* values, int64_t count, const Grid& grid, int max_code,
+                   uint8_t* codes) {
   round_to_steps(values, count, grid.scale, grid.zero, max_code, codes);
 }
 
-void store_grid_row(QuantizedTensor& tensor, const GridSettings& settings, int64_t row, const uint8_t* codes,
-                    const Grid* grids) {
+void store_grid_row(QuantizedTensor& tensor, const GridSettings& settings, int64_t row,
+                    const uint8_t* codes, const Grid* grids) {
   const int64_t groups = settings.groups(tensor.in);
-  pack_codes(codes, tensor.in, settings.bits,
-             tensor.parts.at("codes").bytes().data() + row * packed_bytes(tensor.in, settings.bits));
+  pack_codes(
+      codes, tensor.in, settings.bits,
+      tensor.parts.at("codes").bytes().data() + row * packed_bytes(tensor.in, settings.bits));
   std::byte* scales =
       tensor.parts.at("scales").bytes().data() + row * groups * dtype_size(settings.scale_dtype);
   for (int64_t g = 0; g < groups; ++g) {
@@ -142,13 +147,15 @@ void store_grid_row(QuantizedTensor& tensor, const GridSettings& settings, int64
   }
   if (settings.symmetric) return;
   std::vector<uint8_t> zeros(static_cast<size_t>(groups));
-  for (int64_t g = 0; g < groups; ++g) zeros[static_cast<size_t>(g)] = static_cast<uint8_t>(grids[g].zero);
+  for (int64_t g = 0; g < groups; ++g)
+    zeros[static_cast<size_t>(g)] = static_cast<uint8_t>(grids[g].zero);
   pack_codes(zeros.data(), groups, settings.bits,
              tensor.parts.at("zeros").bytes().data() + row * packed_bytes(groups, settings.bits));
 }
 
 void set_grid_parameters(QuantizedTensor& tensor, const GridSettings& settings) {
-  tensor.parameters = {{"bits", settings.bits}, {"group_size", static_cast<double>(settings.group_size)}};
+  tensor.parameters = {{"bits", settings.bits},
+                       {"group_size", static_cast<double>(settings.group_size)}};
 }
 
 }  // namespace qwb

@@ -1,14 +1,15 @@
-// Integer grids, as rtn and gptq use them: one scale and zero point per output channel and group of input
-// channels (IntegerGrid in lib/tensor/weight.h). All arithmetic is f32 with round-half-to-even; codes are
-// computed with the scale as it is stored.
+// Integer grids, as rtn and gptq use them: one scale and zero point per output channel and group of
+// input channels (IntegerGrid in lib/tensor/weight.h). All arithmetic is f32 with
+// round-half-to-even; codes are computed with the scale as it is stored.
 //
-//   symmetric    scale = absmax / (2^(b-1) - 1)          zero = 2^(b-1)
-//   asymmetric   scale = (high - low) / (2^b - 1)        zero = clamp(round(-low / scale), 0, 2^b - 1) low <=
-//   0 <= high both         code  = clamp(round(w / scale), -zero, 2^b - 1 - zero) + zero        w' = (code -
-//   zero) * scale
+//   symmetric    scale = absmax / (2^(b-1) - 1)     zero = 2^(b-1)
+//   asymmetric   scale = (high - low) / (2^b - 1)   zero = clamp(round(-low / scale), 0, 2^b - 1)
+//                with low <= 0 <= high
+//   both         code  = clamp(round(w / scale), -zero, 2^b - 1 - zero) + zero
+//                w'    = (code - zero) * scale
 //
-// A group of zeros has scale 1. A scale that is subnormal in its stored type is rounded up, so that it never
-// becomes 0 and nothing clips.
+// A group of zeros has scale 1. A scale that is subnormal in its stored type is rounded up, so that
+// it never becomes 0 and nothing clips.
 #pragma once
 
 #include <string>
@@ -40,24 +41,26 @@ struct Grid {
   int zero = 0;
 };
 
-// The scale as its type holds it. Throws failed, naming the module, if it overflows; scale is finite and >=
-// 0, and 0 gives 1.
+// The scale as its type holds it. Throws failed, naming the module, if it overflows; scale is
+// finite and >= 0, and 0 gives 1.
 float stored_scale(float scale, DType type, const std::string& module);
 // The grid that covers [low, high], low <= 0 <= high.
 Grid make_grid(float low, float high, const GridSettings& settings, const std::string& module);
 // The grid that covers the values.
-Grid make_grid(const float* values, int64_t count, const GridSettings& settings, const std::string& module);
+Grid make_grid(const float* values, int64_t count, const GridSettings& settings,
+               const std::string& module);
 
 // Codes 0 .. 2^bits - 1.
-void round_to_grid(const float* values, int64_t count, const Grid& grid, int max_code, uint8_t* codes);
+void round_to_grid(const float* values, int64_t count, const Grid& grid, int max_code,
+                   uint8_t* codes);
 inline float grid_value(uint8_t code, const Grid& grid) {
   return static_cast<float>(static_cast<int>(code) - grid.zero) * grid.scale;
 }
 
-// Fills the parts of a tensor made by empty_tensor(): one row's codes [in] and grids [groups]. Thread-safe
-// for different rows.
-void store_grid_row(QuantizedTensor& tensor, const GridSettings& settings, int64_t row, const uint8_t* codes,
-                    const Grid* grids);
+// Fills the parts of a tensor made by empty_tensor(): one row's codes [in] and grids [groups].
+// Thread-safe for different rows.
+void store_grid_row(QuantizedTensor& tensor, const GridSettings& settings, int64_t row,
+                    const uint8_t* codes, const Grid* grids);
 // bits and group_size into the tensor's parameters.
 void set_grid_parameters(QuantizedTensor& tensor, const GridSettings& settings);
 

@@ -57,7 +57,8 @@ bool has_tiny_statistics(const QuantizedTensor& tensor) {
 
 }  // namespace
 
-ModuleResult quantize_module(const Method& method, const ModuleTask& task, const Settings& settings) {
+ModuleResult quantize_module(const Method& method, const ModuleTask& task,
+                             const Settings& settings) {
   ModuleResult result = method.quantize(task, settings);
   const std::string& name = task.info.name;
   const Weight weight = result.tensor.view();
@@ -68,7 +69,8 @@ ModuleResult quantize_module(const Method& method, const ModuleTask& task, const
     const std::vector<uint8_t> coarse = coarse_groups(*grid);
     if (!coarse.empty())
       require_codes_kept(lost_to_scales(task, weight, *grid, coarse), grid->bits,
-                         std::string(dtype_name(grid->scales.dtype)) + " scales", name, kOtherScales);
+                         std::string(dtype_name(grid->scales.dtype)) + " scales", name,
+                         kOtherScales);
   } else if (has_tiny_statistics(result.tensor)) {
     require_codes_kept(result.weight_error, weight.code_bits(), "F32 statistics", name,
                        "leave this module unquantized");

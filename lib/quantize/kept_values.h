@@ -5,8 +5,9 @@
 
 namespace qwb {
 
-// method.quantize(), and throws `failed`, naming the module and what else to choose, if its values are too
-// small for the result's types (lib/tensor/small_numbers.h).
-ModuleResult quantize_module(const Method& method, const ModuleTask& task, const Settings& settings);
+// method.quantize(), and throws `failed`, naming the module and what else to choose, if its values
+// are too small for the result's types (lib/tensor/small_numbers.h).
+ModuleResult quantize_module(const Method& method, const ModuleTask& task,
+                             const Settings& settings);
 
 }  // namespace qwb

@@ -10,7 +10,8 @@
 namespace qwb {
 namespace {
 
-// t [n, n] (leading dimension kFactorBlock), symmetric, upper triangle given: becomes R with t = R R^T.
+// t [n, n] (leading dimension kFactorBlock), symmetric, upper triangle given: becomes R with t = R
+// R^T.
 bool factorize_block(double* t, int64_t n, double minimum_pivot) {
   double column[kFactorBlock];
   for (int64_t j = n - 1; j >= 0; --j) {
@@ -47,17 +48,20 @@ void invert_block(const double* r, int64_t n, double* u) {
 
 // Factorizes and inverts diagonal block b of the matrix.
 bool diagonal_block(UpperFactor& factor, int64_t b, double minimum_pivot) {
-  const int64_t n = factor.size, begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin);
+  const int64_t n = factor.size, begin = b * kFactorBlock,
+                length = std::min(kFactorBlock, n - begin);
   std::vector<double> t(static_cast<size_t>(kFactorBlock * kFactorBlock)), u(t.size());
   float* a = factor.upper.data() + begin * n + begin;
   for (int64_t i = 0; i < length; ++i) {
-    for (int64_t j = i; j < length; ++j) t[static_cast<size_t>(i * kFactorBlock + j)] = a[i * n + j];
+    for (int64_t j = i; j < length; ++j)
+      t[static_cast<size_t>(i * kFactorBlock + j)] = a[i * n + j];
   }
   if (!factorize_block(t.data(), length, minimum_pivot)) return false;
   invert_block(t.data(), length, u.data());
   for (int64_t i = 0; i < length; ++i) {
     for (int64_t j = 0; j < length; ++j)
-      a[i * n + j] = j < i ? 0.0f : static_cast<float>(t[static_cast<size_t>(i * kFactorBlock + j)]);
+      a[i * n + j] =
+          j < i ? 0.0f : static_cast<float>(t[static_cast<size_t>(i * kFactorBlock + j)]);
   }
   float* inverse = factor.inverses.data() + b * kFactorBlock * kFactorBlock;
   for (int64_t k = 0; k < kFactorBlock * kFactorBlock; ++k)
@@ -73,21 +77,22 @@ void solve_factored(const UpperFactor& factor, float* x, int64_t columns) {
   FloatBuffer right(kFactorBlock * columns);
   // R y = x from the last block to the first, then R^T z = y from the first to the last.
   for (int64_t b = factor.blocks() - 1; b >= 0; --b) {
-    const int64_t begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin), end = begin + length;
+    const int64_t begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin),
+                  end = begin + length;
     float* block = x + begin * columns;
-    sgemm(false, false, {length, columns, n - end}, -1, r + begin * n + end, n, x + end * columns, columns, 1,
-          block, columns);
+    sgemm(false, false, {length, columns, n - end}, -1, r + begin * n + end, n, x + end * columns,
+          columns, 1, block, columns);
     std::copy_n(block, length * columns, right.data());
-    sgemm(false, false, {length, columns, length}, 1, factor.inverse(b), kFactorBlock, right.data(), columns,
-          0, block, columns);
+    sgemm(false, false, {length, columns, length}, 1, factor.inverse(b), kFactorBlock, right.data(),
+          columns, 0, block, columns);
   }
   for (int64_t b = 0; b < factor.blocks(); ++b) {
     const int64_t begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin);
     float* block = x + begin * columns;
     sgemm(true, false, {length, columns, begin}, -1, r + begin, n, x, columns, 1, block, columns);
     std::copy_n(block, length * columns, right.data());
-    sgemm(true, false, {length, columns, length}, 1, factor.inverse(b), kFactorBlock, right.data(), columns,
-          0, block, columns);
+    sgemm(true, false, {length, columns, length}, 1, factor.inverse(b), kFactorBlock, right.data(),
+          columns, 0, block, columns);
   }
 }
 
@@ -101,8 +106,8 @@ bool factorize_upper(UpperFactor& factor, double minimum_pivot) {
     parallel_for(b, [&](int64_t above) {
       float* panel = a + above * kFactorBlock * n + begin;
       float solved[kFactorBlock * kFactorBlock];
-      sgemm(false, true, {kFactorBlock, length, length}, 1, panel, n, factor.inverse(b), kFactorBlock, 0,
-            solved, kFactorBlock);
+      sgemm(false, true, {kFactorBlock, length, length}, 1, panel, n, factor.inverse(b),
+            kFactorBlock, 0, solved, kFactorBlock);
       for (int64_t i = 0; i < kFactorBlock; ++i)
         std::copy_n(solved + i * kFactorBlock, length, panel + i * n);
     });
@@ -112,8 +117,9 @@ bool factorize_upper(UpperFactor& factor, double minimum_pivot) {
     }
     parallel_for(static_cast<int64_t>(rest.size()), [&](int64_t k) {
       const auto [i, j] = rest[static_cast<size_t>(k)];
-      sgemm(false, true, {kFactorBlock, kFactorBlock, length}, -1, a + i * kFactorBlock * n + begin, n,
-            a + j * kFactorBlock * n + begin, n, 1, a + i * kFactorBlock * n + j * kFactorBlock, n);
+      sgemm(false, true, {kFactorBlock, kFactorBlock, length}, -1, a + i * kFactorBlock * n + begin,
+            n, a + j * kFactorBlock * n + begin, n, 1, a + i * kFactorBlock * n + j * kFactorBlock,
+            n);
     });
   }
   return true;

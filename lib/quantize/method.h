@@ -1,6 +1,7 @@
-// A quantization method: how the weight of one module becomes codes. One file per method and one line in
-// registry.cpp. A method declares its parameters once; the flags and help of qwb-quantize, the settings in
-// qwb.json and the cache key are made from that declaration. Methods know neither files nor models.
+// A quantization method: how the weight of one module becomes codes. One file per method and one
+// line in registry.cpp. A method declares its parameters once; the flags and help of qwb-quantize,
+// the settings in qwb.json and the cache key are made from that declaration. Methods know neither
+// files nor models.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,8 @@ struct Parameter {
   std::string help;                       // one line for --help
 };
 
-// Parameter values by name: an object holding every parameter of the method, in the order of the declaration.
+// Parameter values by name: an object holding every parameter of the method, in the order of the
+// declaration.
 using Settings = Json;
 
 // What is known of a module before its weight is read.
@@ -47,18 +49,19 @@ struct Storage {
   int64_t bytes() const;
 };
 
-// Second moments of a module's inputs over the calibration tokens, f32 row-major. x is what the module reads
-// in the model as quantized so far; x* what it reads in the original model. A module that adds its output to
-// the residual stream is told instead what it should add: y = r* + W x* - r, with r and r* the streams of the
-// two models before it, makes up for their distance too.
+// Second moments of a module's inputs over the calibration tokens, f32 row-major. x is what the
+// module reads in the model as quantized so far; x* what it reads in the original model. A module
+// that adds its output to the residual stream is told instead what it should add: y = r* + W x* -
+// r, with r and r* the streams of the two models before it, makes up for their distance too.
 struct Moments {
   int64_t tokens = 0;
   const float* hessian = nullptr;  // H = sum of x x^T [in, in], both triangles
-  // One of these, if the original was followed: sum of (x* - x) x^T [in, in], or sum of y x^T [hidden, in].
+  // One of these, if the original was followed: sum of (x* - x) x^T [in, in], or sum of y x^T
+  // [hidden, in].
   const float* drift = nullptr;
   const float* wanted = nullptr;
-  // The means were taken out of the sums above, and a bias makes up for them (ModuleResult::bias_shift): the
-  // means over the tokens of x, x* - x, y.
+  // The means were taken out of the sums above, and a bias makes up for them
+  // (ModuleResult::bias_shift): the means over the tokens of x, x* - x, y.
   bool centred = false;
   std::vector<float> input_mean, drift_mean, wanted_mean;
   // The mean of |x| by channel; for Method::scale_inputs only.
@@ -79,14 +82,15 @@ struct ModuleTask {
   const Moments* moments = nullptr;  // for methods that need calibration
   // Set only for methods that scale inputs; read_out_in() (module_weight.h) applies it.
   const FoldedScales* folded = nullptr;
-  // The first rows of the weight that make queries and keys: their errors meet in a product, not in a sum.
+  // The first rows of the weight that make queries and keys: their errors meet in a product, not in
+  // a sum.
   int64_t query_key_rows = 0;
 };
 
-// One input group of a block: the modules that read one input, and whatever makes that input. Scaling divides
-// each input channel by a factor inside the operation before (a norm's gain and bias, the rows of another
-// module) and multiplies the modules' columns with it, which changes nothing but how well the weights can be
-// rounded.
+// One input group of a block: the modules that read one input, and whatever makes that input.
+// Scaling divides each input channel by a factor inside the operation before (a norm's gain and
+// bias, the rows of another module) and multiplies the modules' columns with it, which changes
+// nothing but how well the weights can be rounded.
 struct InputGroupTask {
   struct Module {
     ModuleTask task;  // without moments
@@ -95,13 +99,14 @@ struct InputGroupTask {
   std::vector<Module> modules;  // all of this method
   const Moments* moments =
       nullptr;  // of the input in the model as quantized so far: tokens, hessian, magnitude
-  // The scale of each input channel, 0 .. scales - 1: channels that repeat one value (heads that share their
-  // values) have one scale.
+  // The scale of each input channel, 0 .. scales - 1: channels that repeat one value (heads that
+  // share their values) have one scale.
   std::vector<int64_t> scale_of;
   int64_t scales = 0;
   // By scale: the largest magnitude that will be divided by it.
   std::vector<float> divided;
-  // By scale, if the input comes from a norm: its gain, and the type that gain / scale will be stored in.
+  // By scale, if the input comes from a norm: its gain, and the type that gain / scale will be
+  // stored in.
   std::vector<float> gains;
   DType gain_type = DType::f32;
   float gain_offset = 0;  // of the norm: what is stored is gain / scale - gain_offset
@@ -114,13 +119,13 @@ struct InputScales {
 
 struct ModuleResult {
   QuantizedTensor tensor;  // codec "dense": the single part "weight"
-  // Relative squared error of the weights, |W - Q|^2 / |W|^2, and with calibration that of the module's
-  // output on the calibration inputs, tr((W - Q) H (W - Q)^T) / tr(W H W^T).
+  // Relative squared error of the weights, |W - Q|^2 / |W|^2, and with calibration that of the
+  // module's output on the calibration inputs, tr((W - Q) H (W - Q)^T) / tr(W H W^T).
   double weight_error = 0;
   std::optional<double> output_error;
   std::vector<float> bias_shift;  // to be added to the module's bias; empty: the bias stays
-  Json details =
-      Json::object();  // whatever else the method wants in qwb.json (damping used, dead columns, ...)
+  Json details = Json::object();  // whatever else the method wants in qwb.json (damping used, dead
+                                  // columns, ...)
 };
 
 class Method {
@@ -137,17 +142,19 @@ class Method {
   // Throws usage for what the declaration cannot say (a block size that is no power of two).
   // resolve_settings() calls it.
   virtual void check(const Settings& /*settings*/) const {}
-  // The method chooses scales for whole input groups before their modules are quantized. An input group is
-  // offered only if all of its modules have this method and what makes their input can take the scales
-  // without any error: a norm, or rows of a module that has this method too.
+  // The method chooses scales for whole input groups before their modules are quantized. An input
+  // group is offered only if all of its modules have this method and what makes their input can
+  // take the scales without any error: a norm, or rows of a module that has this method too.
   virtual bool scales_inputs(const Settings& /*settings*/) const { return false; }
   virtual InputScales scale_inputs(const InputGroupTask& /*group*/) const { return {}; }
   // Nominal bits per code for tables.
   virtual double bits(const Settings& settings) const = 0;
-  // Throws usage, naming the module, if the settings do not fit it (a group larger than the row, say).
+  // Throws usage, naming the module, if the settings do not fit it (a group larger than the row,
+  // say).
   virtual Storage storage(const ModuleInfo& module, const Settings& settings) const = 0;
-  // The parts have exactly the shapes that storage() promised. Throws `failed`, naming the module, on NaN or
-  // Inf in weight or moments. Uses parallel_for inside; the result does not depend on the number of threads.
+  // The parts have exactly the shapes that storage() promised. Throws `failed`, naming the module,
+  // on NaN or Inf in weight or moments. Uses parallel_for inside; the result does not depend on the
+  // number of threads.
   virtual ModuleResult quantize(const ModuleTask& task, const Settings& settings) const = 0;
 };
 
@@ -155,11 +162,11 @@ class Method {
 const std::vector<std::unique_ptr<Method>>& methods();
 // Throws usage, listing the names, if there is no such method.
 const Method& find_method(std::string_view name);
-// The bits per code of a method without a parameter "bits"; 0 for the others. Naming them is allowed wherever
-// parameters are given.
+// The bits per code of a method without a parameter "bits"; 0 for the others. Naming them is
+// allowed wherever parameters are given.
 double fixed_bits(const Method& method);
-// Completes `given` with the defaults, in declaration order; throws usage for an unknown name, a wrong type
-// or a value out of range.
+// Completes `given` with the defaults, in declaration order; throws usage for an unknown name, a
+// wrong type or a value out of range.
 Settings resolve_settings(const Method& method, const Json& given);
 
 }  // namespace qwb

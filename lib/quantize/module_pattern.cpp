@@ -5,8 +5,8 @@
 namespace qwb {
 namespace {
 
-// Position after the ']' of the set that begins at pattern[begin] == '['; npos if there is none. A ']' that
-// comes first is a member.
+// Position after the ']' of the set that begins at pattern[begin] == '['; npos if there is none. A
+// ']' that comes first is a member.
 size_t set_end(std::string_view pattern, size_t begin) {
   size_t at = begin + 1;
   if (at < pattern.size() && (pattern[at] == '!' || pattern[at] == '^')) ++at;
@@ -28,7 +28,8 @@ bool in_set(std::string_view set, char c) {
   return found != negated;
 }
 
-// One element of the pattern (not '*') against one character; `next` becomes the position behind it.
+// One element of the pattern (not '*') against one character; `next` becomes the position behind
+// it.
 bool element_matches(std::string_view pattern, size_t at, char c, size_t& next) {
   next = at + 1;
   if (pattern[at] == '?') return true;
@@ -38,8 +39,8 @@ bool element_matches(std::string_view pattern, size_t at, char c, size_t& next) 
   return in_set(pattern.substr(at, end - at), c);
 }
 
-// Only the last '*' passed is ever tried again with one more character: what an earlier one could take, the
-// last one can take as well.
+// Only the last '*' passed is ever tried again with one more character: what an earlier one could
+// take, the last one can take as well.
 bool whole_matches(std::string_view pattern, std::string_view name) {
   size_t p = 0, n = 0, star = std::string_view::npos, star_name = 0, next = 0;
   while (n < name.size()) {

@@ -3,9 +3,9 @@
 //   *      any run of characters, dots included          ?     one character
 //   [0-3]  one of these characters                       [!0-3] one that is none of these
 //
-// A pattern matches a name if it matches the whole of it or all that follows one of its dots: `down_proj`,
-// `*.down_proj`, `mlp.*`, `layers.[01].*` and `model.layers.0.*` all do what they look like, with and without
-// the prefixes that checkpoints put in front.
+// A pattern matches a name if it matches the whole of it or all that follows one of its dots:
+// `down_proj`, `*.down_proj`, `mlp.*`, `layers.[01].*` and `model.layers.0.*` all do what they look
+// like, with and without the prefixes that checkpoints put in front.
 #pragma once
 
 #include <string>

@@ -15,8 +15,8 @@ namespace {
 // A finite value that the narrow type cannot hold must not become infinity unseen.
 [[noreturn]] void overflow(float value, DType type, const std::string& module) {
   throw Error(ErrorKind::failed,
-              "the value " + Json(value).dump() + " does not fit " + std::string(dtype_name(type)), module,
-              "choose bf16 or f32");
+              "the value " + Json(value).dump() + " does not fit " + std::string(dtype_name(type)),
+              module, "choose bf16 or f32");
 }
 
 [[noreturn]] void refuse_non_finite(const std::string& module) {
@@ -48,7 +48,8 @@ void fold(const FoldedScales& scales, int64_t begin, int64_t end, int64_t in, fl
     float* row = weight + (o - begin) * in;
     for (int64_t i = 0; !scales.columns.empty() && i < in; ++i)
       row[i] *= scales.columns[static_cast<size_t>(i)];
-    for (int64_t i = 0; !scales.rows.empty() && i < in; ++i) row[i] /= scales.rows[static_cast<size_t>(o)];
+    for (int64_t i = 0; !scales.rows.empty() && i < in; ++i)
+      row[i] /= scales.rows[static_cast<size_t>(o)];
   }
 }
 
@@ -66,7 +67,8 @@ void read_rows(const ModuleTask& task, int64_t begin, int64_t end, float* rows) 
 
 }  // namespace
 
-void narrow(const float* values, int64_t count, DType type, std::byte* out, const std::string& module) {
+void narrow(const float* values, int64_t count, DType type, std::byte* out,
+            const std::string& module) {
   for (int64_t i = 0; i < count; ++i) {
     if (type == DType::f32) {
       store(out + 4 * i, values[i]);
@@ -79,7 +81,8 @@ void narrow(const float* values, int64_t count, DType type, std::byte* out, cons
   }
 }
 
-Tensor narrow(const std::vector<float>& values, DType type, const Shape& shape, const std::string& where) {
+Tensor narrow(const std::vector<float>& values, DType type, const Shape& shape,
+              const std::string& where) {
   Tensor tensor(type, shape);
   const auto count = static_cast<int64_t>(values.size());
   narrow(values.data(), count, type, tensor.bytes().data(), where);
@@ -104,14 +107,14 @@ void check_task(const ModuleTask& task) {
   if (task.weight.shape != expected || task.weight.dtype != info.dtype) {
     throw Error(ErrorKind::failed,
                 "the weight is " + std::string(dtype_name(task.weight.dtype)) + " " +
-                    shape_text(task.weight.shape) + ", expected " + std::string(dtype_name(info.dtype)) +
-                    " " + shape_text(expected),
+                    shape_text(task.weight.shape) + ", expected " +
+                    std::string(dtype_name(info.dtype)) + " " + shape_text(expected),
                 info.name);
   }
   if (!dtype_is_float(info.dtype)) {
     throw Error(ErrorKind::unsupported,
-                "the weight is " + std::string(dtype_name(info.dtype)) + ", not a float type", info.name,
-                "quantize from the original checkpoint");
+                "the weight is " + std::string(dtype_name(info.dtype)) + ", not a float type",
+                info.name, "quantize from the original checkpoint");
   }
 }
 
@@ -137,14 +140,16 @@ FloatBuffer read_out_in(const ModuleTask& task) {
   return result;
 }
 
-void for_rows_out_in(const ModuleTask& task,
-                     const std::function<void(int64_t first, int64_t last, const float* rows)>& work) {
+void for_rows_out_in(
+    const ModuleTask& task,
+    const std::function<void(int64_t first, int64_t last, const float* rows)>& work) {
   check_task(task);
   checked_mul(task.info.out, task.info.in, task.info.name);
   // Few rows at once stay in the cache; a transposed matrix is read by tiles.
-  const int64_t grain = task.info.orientation == Orientation::out_in
-                            ? std::clamp<int64_t>((1 << 16) / std::max<int64_t>(task.info.in, 1), 1, kTile)
-                            : kTile;
+  const int64_t grain =
+      task.info.orientation == Orientation::out_in
+          ? std::clamp<int64_t>((1 << 16) / std::max<int64_t>(task.info.in, 1), 1, kTile)
+          : kTile;
   parallel_ranges(task.info.out, grain, [&](int64_t first, int64_t last) {
     thread_local FloatBuffer rows;
     const int64_t count = (last - first) * task.info.in;
@@ -160,16 +165,17 @@ QuantizedTensor empty_tensor(const ModuleInfo& info, const Storage& storage) {
   tensor.in = info.in;
   tensor.orientation = storage.orientation;
   tensor.codec = storage.codec;
-  for (const PartSpec& part : storage.parts) tensor.parts.emplace(part.name, Tensor(part.dtype, part.shape));
+  for (const PartSpec& part : storage.parts)
+    tensor.parts.emplace(part.name, Tensor(part.dtype, part.shape));
   return tensor;
 }
 
 int64_t Storage::bytes() const {
   int64_t total = 0;
   for (const PartSpec& part : parts) {
-    total = checked_add(total,
-                        checked_mul(element_count(part.shape, part.name), dtype_size(part.dtype), part.name),
-                        part.name);
+    total = checked_add(
+        total, checked_mul(element_count(part.shape, part.name), dtype_size(part.dtype), part.name),
+        part.name);
   }
   return total;
 }

@@ -1,5 +1,5 @@
-// Method "none": the weight as it is, or narrowed to 16 bits (round to nearest, ties to even). Keeps the
-// stored orientation.
+// Method "none": the weight as it is, or narrowed to 16 bits (round to nearest, ties to even).
+// Keeps the stored orientation.
 #include <cmath>
 
 #include "lib/base/parallel.h"
@@ -22,7 +22,9 @@ DType target_type(const ModuleInfo& module, const Settings& settings) {
 class None : public Method {
  public:
   std::string name() const override { return "none"; }
-  std::string summary() const override { return "no quantization: copy, or convert to bf16, f16 or f32"; }
+  std::string summary() const override {
+    return "no quantization: copy, or convert to bf16, f16 or f32";
+  }
   int version() const override { return 1; }
   std::vector<Parameter> parameters() const override {
     Parameter dtype{"dtype",
@@ -59,7 +61,8 @@ ModuleResult None::quantize(const ModuleTask& task, const Settings& settings) co
     read_finite(task, begin, end - begin, values.data());
     std::byte* out = weight.bytes().data() + begin * size;
     if (type == task.info.dtype) {
-      std::memcpy(out, task.weight.bytes.data() + begin * size, static_cast<size_t>((end - begin) * size));
+      std::memcpy(out, task.weight.bytes.data() + begin * size,
+                  static_cast<size_t>((end - begin) * size));
       return;
     }
     narrow(values.data(), end - begin, type, out, task.info.name);

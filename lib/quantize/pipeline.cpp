@@ -32,13 +32,15 @@ class Worker {
     check_interrupt();
     const auto start = std::chrono::steady_clock::now();
     const auto tensor = model_.source().find(planned.info.name + ".weight");
-    if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + planned.info.name + ".weight' is missing");
+    if (!tensor)
+      throw Error(ErrorKind::not_found, "tensor '" + planned.info.name + ".weight' is missing");
     ModuleTask task = {planned.info, *tensor, moments};
     task.query_key_rows = query_key_rows(model_, planned);
     if (scaling != nullptr) task.folded = scaling->folded_into(planned.info.name);
     Finished finished{quantize_module(*planned.method, task, planned.settings), {}};
     ModuleResult& result = finished.result;
-    if (moments != nullptr && !result.output_error) result.output_error = output_error(task, result.tensor);
+    if (moments != nullptr && !result.output_error)
+      result.output_error = output_error(task, result.tensor);
     ModuleReport& report = finished.report;
     report.name = planned.info.name;
     report.weights = planned.info.out * planned.info.in;
@@ -47,7 +49,8 @@ class Worker {
     report.output_error = result.output_error;
     report.details = result.details;
     if (scaling != nullptr) add_details(*scaling, report);
-    report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    report.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return finished;
   }
 
@@ -70,7 +73,8 @@ class Worker {
   }
 
   // Adds the shift to the module's bias, as the checkpoint's type holds it.
-  void shift_bias(const PlannedModule& planned, const std::vector<float>& shift, BlockCalibration& block) {
+  void shift_bias(const PlannedModule& planned, const std::vector<float>& shift,
+                  BlockCalibration& block) {
     const std::string name = planned.info.name + ".bias";
     const auto tensor = model_.source().find(name);
     if (!tensor) throw Error(ErrorKind::not_found, "tensor '" + name + "' is missing");
@@ -83,10 +87,13 @@ class Worker {
 
   // Norms and biases that took up scales.
   void put(const BlockScaling& scaling) {
-    for (const ScaledTensor& tensor : scaling.replaced) sink_.replace(tensor.name, tensor.stored.view());
+    for (const ScaledTensor& tensor : scaling.replaced)
+      sink_.replace(tensor.name, tensor.stored.view());
   }
 
-  void skip(const PlannedModule& planned) { progress_.advance(planned.weights(), planned.info.name); }
+  void skip(const PlannedModule& planned) {
+    progress_.advance(planned.weights(), planned.info.name);
+  }
 
  private:
   static void add_details(const BlockScaling& scaling, ModuleReport& report) {
@@ -105,7 +112,8 @@ using Modules = std::vector<const PlannedModule*>;
 Modules block_modules(const Plan& plan, int64_t block) {
   Modules found;
   for (const PlannedModule& module : plan.modules) {
-    if (module.role == PlannedModule::Role::linear && module.block == block) found.push_back(&module);
+    if (module.role == PlannedModule::Role::linear && module.block == block)
+      found.push_back(&module);
   }
   return found;
 }
@@ -226,8 +234,8 @@ class CalibratedRun {
   CalibrationMemory memory_;
 };
 
-// Without calibration. Another thread puts a module while the next one is quantized: the system lets one
-// thread at a time write into a file.
+// Without calibration. Another thread puts a module while the next one is quantized: the system
+// lets one thread at a time write into a file.
 void each_by_itself(const Plan& plan, Worker& worker) {
   std::future<void> putting;
   for (const PlannedModule& planned : plan.modules) {
@@ -243,8 +251,8 @@ void each_by_itself(const Plan& plan, Worker& worker) {
 
 }  // namespace
 
-void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* calibration, ModuleSink& sink,
-                    Progress& progress, const RunOptions& options) {
+void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* calibration,
+                    ModuleSink& sink, Progress& progress, const RunOptions& options) {
   if (plan.needs_calibration() != (calibration != nullptr)) {
     throw Error(ErrorKind::usage, calibration == nullptr ? "the plan needs a calibration set"
                                                          : "the plan takes no calibration set");

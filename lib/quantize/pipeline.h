@@ -1,7 +1,8 @@
-// Quantizing a whole model block by block. Only the block being worked on is in memory, with the calibration
-// activations; each finished module is handed over at once. With calibration, every module sees the inputs
-// that the already quantized modules before it produce (true-sequential: q/k/v, then o, then gate/up, then
-// down), and a block runs forward once (twice where a method follows the original model as well).
+// Quantizing a whole model block by block. Only the block being worked on is in memory, with the
+// calibration activations; each finished module is handed over at once. With calibration, every
+// module sees the inputs that the already quantized modules before it produce (true-sequential:
+// q/k/v, then o, then gate/up, then down), and a block runs forward once (twice where a method
+// follows the original model as well).
 #pragma once
 
 #include <cstdint>
@@ -29,14 +30,15 @@ struct ModuleReport {
   Json details;
 };
 
-// Receives finished modules, one at a time, in plan order; without calibration from a thread of its own.
+// Receives finished modules, one at a time, in plan order; without calibration from a thread of its
+// own.
 class ModuleSink {
  public:
   virtual ~ModuleSink() = default;
   virtual void put(const PlannedModule& module, const QuantizedTensor& tensor,
                    const ModuleReport& report) = 0;
-  // A tensor of the checkpoint that is no module's weight (a bias) gets other values, of the same type and
-  // shape.
+  // A tensor of the checkpoint that is no module's weight (a bias) gets other values, of the same
+  // type and shape.
   virtual void replace(const std::string& tensor, const TensorView& values) = 0;
 };
 
@@ -44,26 +46,29 @@ class ModuleSink {
 class RunState {
  public:
   virtual ~RunState() = default;
-  // Blocks that an earlier run finished, with the lookups before them: their modules were put already.
+  // Blocks that an earlier run finished, with the lookups before them: their modules were put
+  // already.
   virtual int64_t finished_blocks() const = 0;
-  // Fills the streams as they were after these blocks. reference: null if the plan follows no original.
+  // Fills the streams as they were after these blocks. reference: null if the plan follows no
+  // original.
   virtual void restore(ResidualStream& stream, ResidualStream* reference) = 0;
   // The first `blocks` blocks are done and their modules put.
-  virtual void save(int64_t blocks, const ResidualStream& stream, const ResidualStream* reference) = 0;
+  virtual void save(int64_t blocks, const ResidualStream& stream,
+                    const ResidualStream* reference) = 0;
 };
 
 struct RunOptions {
-  // Folders for activations that do not fit into memory; empty: they stay in memory. First those kept between
-  // two input groups of a block, then the residual streams.
+  // Folders for activations that do not fit into memory; empty: they stay in memory. First those
+  // kept between two input groups of a block, then the residual streams.
   Path kept_scratch = {};
   Path stream_scratch = {};
   RunState* state = nullptr;  // null: starts from the beginning, saves nothing
 };
 
-// calibration: null exactly when the plan needs none. Modules without need of it are quantized at their
-// place, so that those behind them see what they make. Throws `failed` naming the module on NaN or Inf;
-// interrupted.
-void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* calibration, ModuleSink& sink,
-                    Progress& progress, const RunOptions& options = {});
+// calibration: null exactly when the plan needs none. Modules without need of it are quantized at
+// their place, so that those behind them see what they make. Throws `failed` naming the module on
+// NaN or Inf; interrupted.
+void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* calibration,
+                    ModuleSink& sink, Progress& progress, const RunOptions& options = {});
 
 }  // namespace qwb

@@ -10,7 +10,8 @@
 namespace qwb {
 namespace {
 
-// What a lookup gets when the default is a calibrated method: its rows are never multiplied with inputs.
+// What a lookup gets when the default is a calibrated method: its rows are never multiplied with
+// inputs.
 constexpr const char* kLookupMethod = "rtn";
 
 // A matrix that could be quantized.
@@ -37,8 +38,8 @@ bool any_names(const std::vector<std::string>& patterns, const Candidate& candid
   });
 }
 
-Candidate make_candidate(const Model& model, PlannedModule::Role role, const std::string& name, int64_t out,
-                         int64_t in, Orientation orientation, bool bias = false) {
+Candidate make_candidate(const Model& model, PlannedModule::Role role, const std::string& name,
+                         int64_t out, int64_t in, Orientation orientation, bool bias = false) {
   const Weight weight = find_weight(model.source(), name, out, in, orientation);
   if (!weight.is_dense()) {
     throw Error(ErrorKind::usage, "the module is quantized already", name,
@@ -46,8 +47,8 @@ Candidate make_candidate(const Model& model, PlannedModule::Role role, const std
   }
   Candidate candidate;
   candidate.module.role = role;
-  candidate.module.info = {name, out, in, orientation, std::get<DenseWeight>(weight.storage).values.dtype,
-                           bias};
+  candidate.module.info = {
+      name, out, in, orientation, std::get<DenseWeight>(weight.storage).values.dtype, bias};
   return candidate;
 }
 
@@ -58,7 +59,8 @@ std::vector<Candidate> find_candidates(const Model& model, const PlanRequest& re
   const ModelSpec& spec = model.spec();
   const bool tied = spec.embedding == spec.output_embedding;
   std::vector<Candidate> all;
-  all.push_back(make_candidate(model, Role::lookup, spec.embedding, c.vocab, c.hidden, Orientation::out_in));
+  all.push_back(
+      make_candidate(model, Role::lookup, spec.embedding, c.vocab, c.hidden, Orientation::out_in));
   all.back().asked = request.embeddings || (tied && request.output_embedding);
   if (tied) all.back().others.emplace_back("lm_head");
   for (int64_t index = 0; index < c.layers; ++index) {
@@ -77,8 +79,8 @@ std::vector<Candidate> find_candidates(const Model& model, const PlanRequest& re
     }
   }
   if (!tied) {
-    all.push_back(
-        make_candidate(model, Role::output, spec.output_embedding, c.vocab, c.hidden, Orientation::out_in));
+    all.push_back(make_candidate(model, Role::output, spec.output_embedding, c.vocab, c.hidden,
+                                 Orientation::out_in));
     all.back().asked = request.output_embedding;
   }
   return all;
@@ -105,7 +107,8 @@ std::string some_names(const std::string& pattern, const std::vector<Candidate>&
     std::rotate(names.begin(), names.begin() + 1, names.end());  // a block's modules first
   }
   std::string text;
-  for (size_t i = 0; i < std::min<size_t>(names.size(), 4); ++i) text += (i == 0 ? "" : ", ") + names[i];
+  for (size_t i = 0; i < std::min<size_t>(names.size(), 4); ++i)
+    text += (i == 0 ? "" : ", ") + names[i];
   return "there are " + text + (names.size() > 4 ? ", ..." : "");
 }
 
@@ -153,11 +156,13 @@ void apply(const PlanRule& rule, const std::string& module, Choice& choice) {
                 "give a method as well");
   }
   for (const auto& [name, value] : rule.given.items()) {
-    if (name == "bits" && value.is_number() && value.get<double>() == fixed_bits(*choice.method)) continue;
+    if (name == "bits" && value.is_number() && value.get<double>() == fixed_bits(*choice.method))
+      continue;
     if (!has_parameter(*choice.method, name)) {
-      throw Error(ErrorKind::usage,
-                  "method " + choice.method->name() + " of " + module + " has no parameter '" + name + "'",
-                  rule.where, "give a method as well, or match fewer modules");
+      throw Error(
+          ErrorKind::usage,
+          "method " + choice.method->name() + " of " + module + " has no parameter '" + name + "'",
+          rule.where, "give a method as well, or match fewer modules");
     }
     choice.given[name] = value;
   }
@@ -170,7 +175,8 @@ void apply(const PlanRule& rule, const std::string& module, Choice& choice) {
 
 bool is_selected(const Candidate& candidate, const PlanRequest& request) {
   if (any_matches(request.exclude, candidate)) return false;
-  if (candidate.asked || candidate.module.role == PlannedModule::Role::linear) return candidate.asked;
+  if (candidate.asked || candidate.module.role == PlannedModule::Role::linear)
+    return candidate.asked;
   if (any_names(request.include, candidate)) return true;
   return std::any_of(request.rules.begin(), request.rules.end(),
                      [&](const PlanRule& rule) { return any_names(rule.match, candidate); });
@@ -183,7 +189,8 @@ void settle_lookup(const PlannedModule& module, Choice& choice, std::vector<std:
     throw Error(ErrorKind::usage,
                 "method " + wanted + " needs the inputs of a module, and " + module.info.name +
                     " is looked up row by row",
-                choice.named_by->where, "choose a method without calibration for it: rtn, int8, nf4, ...");
+                choice.named_by->where,
+                "choose a method without calibration for it: rtn, int8, nf4, ...");
   }
   choice.method = &find_method(kLookupMethod);
   choice.given = shared_parameters(choice.given, *choice.method);
@@ -194,7 +201,8 @@ void settle_lookup(const PlannedModule& module, Choice& choice, std::vector<std:
   if (bits < 8) notes.back() += " (8 bits lose much less; a plan's rule can say so)";
 }
 
-Choice decide(const Candidate& candidate, const PlanRequest& request, std::vector<std::string>& notes) {
+Choice decide(const Candidate& candidate, const PlanRequest& request,
+              std::vector<std::string>& notes) {
   const std::string& name = candidate.module.info.name;
   Choice choice;
   if (!is_selected(candidate, request)) return choice;
@@ -210,22 +218,24 @@ Choice decide(const Candidate& candidate, const PlanRequest& request, std::vecto
 }
 
 size_t most_frequent(const std::vector<PlannedModule>& modules) {
-  std::map<std::string, std::pair<size_t, size_t>> variants;  // canonical text -> count, first index
+  std::map<std::string, std::pair<size_t, size_t>>
+      variants;  // canonical text -> count, first index
   for (size_t i = 0; i < modules.size(); ++i) {
     const Json variant = {{"method", modules[i].method->name()}, {"settings", modules[i].settings}};
     auto& [count, first] = variants.emplace(json_canonical(variant), std::pair{0, i}).first->second;
     ++count;
   }
-  const auto best = std::max_element(variants.begin(), variants.end(), [](const auto& a, const auto& b) {
-    return a.second.first < b.second.first;
-  });
+  const auto best = std::max_element(
+      variants.begin(), variants.end(),
+      [](const auto& a, const auto& b) { return a.second.first < b.second.first; });
   return best->second.second;
 }
 
 }  // namespace
 
 double PlannedModule::bits() const {
-  if (storage.codec == "dense") return static_cast<double>(8 * dtype_size(storage.parts.front().dtype));
+  if (storage.codec == "dense")
+    return static_cast<double>(8 * dtype_size(storage.parts.front().dtype));
   return method->bits(settings);
 }
 
@@ -236,8 +246,9 @@ bool Plan::wants_reference() const {
 }
 
 bool Plan::needs_calibration() const {
-  return std::any_of(modules.begin(), modules.end(),
-                     [](const PlannedModule& module) { return module.method->needs_calibration(); });
+  return std::any_of(modules.begin(), modules.end(), [](const PlannedModule& module) {
+    return module.method->needs_calibration();
+  });
 }
 
 bool Plan::is_typical(const PlannedModule& module) const {
@@ -253,7 +264,8 @@ std::string Plan::method_name() const {
 
 double Plan::bits() const {
   double sum = 0;
-  for (const PlannedModule& module : modules) sum += static_cast<double>(module.weights()) * module.bits();
+  for (const PlannedModule& module : modules)
+    sum += static_cast<double>(module.weights()) * module.bits();
   return sum / static_cast<double>(weights);
 }
 

@@ -24,12 +24,13 @@ struct PlanRule {
 
 struct PlanRequest {
   const Method* method = nullptr;  // the default
-  Json given = Json::object();     // parameters that somebody asked for; the others have their defaults
-  // Modules of the blocks to work on: those that an include pattern matches (all if there is none) and no
-  // exclude pattern.
+  Json given =
+      Json::object();  // parameters that somebody asked for; the others have their defaults
+  // Modules of the blocks to work on: those that an include pattern matches (all if there is none)
+  // and no exclude pattern.
   std::vector<std::string> include, exclude;
-  // The output embedding and the token embeddings; either means both where they are one matrix. Rules and
-  // include patterns without wildcards select them as well.
+  // The output embedding and the token embeddings; either means both where they are one matrix.
+  // Rules and include patterns without wildcards select them as well.
   bool output_embedding = false;
   bool embeddings = false;
   std::vector<PlanRule> rules;  // in this order; later ones win
@@ -37,10 +38,10 @@ struct PlanRequest {
 
 // What a plan file holds:
 //   {"default": {"method": "gptq", "bits": 4}, "lm_head": true, "embeddings": false,
-//    "rules": [{"match": "*.down_proj", "method": "rtn", "bits": 8}, {"match": ["q_proj", "k_proj"], "bits":
-//    6}]}
-// Every field is optional. A rule that changes the method keeps the parameters given so far that the new
-// method also has. method "skip" leaves modules as they are.
+//    "rules": [{"match": "*.down_proj", "method": "rtn", "bits": 8},
+//              {"match": ["q_proj", "k_proj"], "bits": 6}]}
+// Every field is optional. A rule that changes the method keeps the parameters given so far that
+// the new method also has. method "skip" leaves modules as they are.
 struct PlanFile {
   std::string method;  // of "default"; empty: none given
   Json given = Json::object();
@@ -49,8 +50,8 @@ struct PlanFile {
   std::vector<PlanRule> rules;
 };
 
-// Throws usage, naming `where` and the rule, for unknown fields and methods, parameters that no method (or
-// not the one named) has, and values out of range; `failed` for what is no JSON.
+// Throws usage, naming `where` and the rule, for unknown fields and methods, parameters that no
+// method (or not the one named) has, and values out of range; `failed` for what is no JSON.
 PlanFile parse_plan(std::string_view text, const std::string& where);
 
 // A module to quantize and what it will become.
@@ -82,8 +83,8 @@ struct Plan {
   bool needs_calibration() const;
   // Some method asks for the moments against the original model.
   bool wants_reference() const;
-  // A module with the most frequent method and settings (the least canonical text among equals): does not
-  // depend on how the plan was asked for.
+  // A module with the most frequent method and settings (the least canonical text among equals):
+  // does not depend on how the plan was asked for.
   const PlannedModule& typical() const { return modules.at(typical_index); }
   // Whether a module has the typical method and settings.
   bool is_typical(const PlannedModule& module) const;
@@ -93,9 +94,9 @@ struct Plan {
   double bits() const;
 };
 
-// Throws usage for a pattern that matches no module, a rule that does not fit a module it matches, a plan
-// without any module, a calibrated method that a rule wants for a lookup (by default such a matrix gets rtn,
-// and the notes say so), and what Method::storage throws.
+// Throws usage for a pattern that matches no module, a rule that does not fit a module it matches,
+// a plan without any module, a calibrated method that a rule wants for a lookup (by default such a
+// matrix gets rtn, and the notes say so), and what Method::storage throws.
 Plan plan_modules(const Model& model, const PlanRequest& request);
 // Every linear module of every block, one method.
 Plan plan_modules(const Model& model, const Method& method, const Settings& settings);

@@ -10,7 +10,8 @@ namespace {
 
 constexpr const char* kSkip = "skip";
 
-[[noreturn]] void refuse(const std::string& what, const std::string& where, const std::string& advice = {}) {
+[[noreturn]] void refuse(const std::string& what, const std::string& where,
+                         const std::string& advice = {}) {
   throw Error(ErrorKind::usage, what, where, advice);
 }
 
@@ -23,16 +24,18 @@ bool is_parameter(const std::string& name) {
   return false;
 }
 
-// "method" and parameters of the default or of a rule; `other` are the fields that mean something else.
-void read_choice(const Json& entry, const std::vector<std::string>& other, std::string& method, Json& given,
-                 const std::string& where) {
+// "method" and parameters of the default or of a rule; `other` are the fields that mean something
+// else.
+void read_choice(const Json& entry, const std::vector<std::string>& other, std::string& method,
+                 Json& given, const std::string& where) {
   method = json_has(entry, "method") ? json_string(entry, "method", where) : "";
   for (const auto& [name, value] : entry.items()) {
     if (name == "method" || std::find(other.begin(), other.end(), name) != other.end()) continue;
     if (!is_parameter(name)) {
       std::string known = "method";
       for (const std::string& field : other) known += ", " + field;
-      refuse("unknown field '" + name + "'", where, "known: " + known + ", and the methods' parameters");
+      refuse("unknown field '" + name + "'", where,
+             "known: " + known + ", and the methods' parameters");
     }
     given[name] = value;
   }
@@ -85,7 +88,8 @@ PlanFile parse_plan(std::string_view text, const std::string& where) {
     } else if (name == "rules") {
       if (!value.is_array()) refuse("'rules' must be a list", where);
       for (const Json& entry : value)
-        plan.rules.push_back(read_rule(entry, where + ": rule " + std::to_string(plan.rules.size() + 1)));
+        plan.rules.push_back(
+            read_rule(entry, where + ": rule " + std::to_string(plan.rules.size() + 1)));
     } else {
       refuse("unknown field '" + name + "'", where, "known: default, rules, lm_head, embeddings");
     }

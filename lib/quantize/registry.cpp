@@ -43,8 +43,8 @@ std::string range_text(const Parameter& parameter) {
   return low.dump() + " to " + high.dump();
 }
 
-// The value in its canonical JSON type (4.0 becomes 4 for an integer), so that equal settings have equal
-// text.
+// The value in its canonical JSON type (4.0 becomes 4 for an integer), so that equal settings have
+// equal text.
 Json checked_value(const Parameter& parameter, const Json& value, const std::string& method) {
   switch (parameter.kind) {
     case Parameter::Kind::boolean:
@@ -109,8 +109,8 @@ Settings resolve_settings(const Method& method, const Json& given) {
   for (const Parameter& parameter : parameters) names.push_back(parameter.name);
   for (const auto& item : given.items()) {
     if (std::find(names.begin(), names.end(), item.key()) == names.end()) {
-      throw Error(ErrorKind::usage, "unknown parameter '" + item.key() + "'", "method " + method.name(),
-                  suggestion(item.key(), names));
+      throw Error(ErrorKind::usage, "unknown parameter '" + item.key() + "'",
+                  "method " + method.name(), suggestion(item.key(), names));
     }
   }
   Settings settings = Json::object();

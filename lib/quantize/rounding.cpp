@@ -46,7 +46,8 @@ Extremes FindExtremes(const float* values, int64_t count) {
   return found;
 }
 
-void RoundToSteps(const float* values, int64_t count, float scale, int zero, int max_code, uint8_t* codes) {
+void RoundToSteps(const float* values, int64_t count, float scale, int zero, int max_code,
+                  uint8_t* codes) {
   const F d;
   const hn::RebindToSigned<F> di;
   const hn::Rebind<uint8_t, F> d8;
@@ -110,14 +111,17 @@ HWY_INLINE auto RankOfBin(const Ranking& ranking, V value) {
   const hn::RebindToSigned<F> di;
   const auto one = hn::Set(di, 1);
   // Rounded to a whole number by adding 2^23: the bin is in the lowest bits.
-  const V number = hn::MulAdd(value, hn::Set(d, Ranking::kBins), hn::Set(d, Ranking::kMiddle + 0x1p23f));
+  const V number =
+      hn::MulAdd(value, hn::Set(d, Ranking::kBins), hn::Set(d, Ranking::kMiddle + 0x1p23f));
   const auto bin = hn::And(hn::BitCast(di, number), hn::Set(di, 15));
   const auto at = hn::IndicesFromVec(d, bin);
   const auto more = [&](const float* bounds) HWY_ATTR {
-    const auto above = hn::RebindMask(di, hn::Gt(value, hn::TableLookupLanes(hn::Load(d, bounds), at)));
+    const auto above =
+        hn::RebindMask(di, hn::Gt(value, hn::TableLookupLanes(hn::Load(d, bounds), at)));
     return hn::IfThenElseZero(above, one);
   };
-  const auto base = hn::TableLookupLanes(hn::Load(di, ranking.base.data()), hn::IndicesFromVec(di, bin));
+  const auto base =
+      hn::TableLookupLanes(hn::Load(di, ranking.base.data()), hn::IndicesFromVec(di, bin));
   return hn::Add(base, hn::Add(more(ranking.lower.data()), more(ranking.upper.data())));
 }
 
@@ -127,10 +131,10 @@ HWY_INLINE void AddLanes(V error, V cross, V norm, PointSums& sums) {
   const hn::RepartitionToWide<hn::RebindToUnsigned<F>> d64;
   // In every 128 bits: error, cross, norm, nothing; then the 128 bits one on the other.
   const V none = hn::Zero(d);
-  const auto first =
-      hn::BitCast(d64, hn::Add(hn::InterleaveLower(d, error, cross), hn::InterleaveUpper(d, error, cross)));
-  const auto second =
-      hn::BitCast(d64, hn::Add(hn::InterleaveLower(d, norm, none), hn::InterleaveUpper(d, norm, none)));
+  const auto first = hn::BitCast(
+      d64, hn::Add(hn::InterleaveLower(d, error, cross), hn::InterleaveUpper(d, error, cross)));
+  const auto second = hn::BitCast(
+      d64, hn::Add(hn::InterleaveLower(d, norm, none), hn::InterleaveUpper(d, norm, none)));
   V all = hn::Add(hn::BitCast(d, hn::InterleaveLower(d64, first, second)),
                   hn::BitCast(d, hn::InterleaveUpper(d64, first, second)));
   if (lanes() >= 16) all = hn::Add(all, hn::ReverseBlocks(d, all));
@@ -144,7 +148,8 @@ HWY_INLINE void AddLanes(V error, V cross, V norm, PointSums& sums) {
 
 // table[rank] of sixteen values, `d` their type.
 template <class D>
-HWY_INLINE hn::Vec<D> LookUp16(D d, const hn::TFromD<D>* table, hn::Vec<hn::RebindToSigned<F>> rank) {
+HWY_INLINE hn::Vec<D> LookUp16(D d, const hn::TFromD<D>* table,
+                               hn::Vec<hn::RebindToSigned<F>> rank) {
   if (lanes() >= 16) return hn::TableLookupLanes(hn::Load(d, table), hn::IndicesFromVec(d, rank));
   const hn::RebindToSigned<F> di;
   const auto index = hn::IndicesFromVec(d, hn::And(rank, hn::Set(di, 7)));
@@ -159,8 +164,10 @@ struct LaneSums {
 
   // The code of a value's rank; adds what it loses.
   template <class Rank>
-  HWY_INLINE hn::Vec<hn::RebindToSigned<F>> Code(const Ranking& ranking, V value, Rank rank, V scale) {
-    const V point = LookUp16(F(), ranking.points.data(), rank), lost = hn::NegMulAdd(scale, point, value);
+  HWY_INLINE hn::Vec<hn::RebindToSigned<F>> Code(const Ranking& ranking, V value, Rank rank,
+                                                 V scale) {
+    const V point = LookUp16(F(), ranking.points.data(), rank),
+            lost = hn::NegMulAdd(scale, point, value);
     error = hn::MulAdd(lost, lost, error);
     cross = hn::MulAdd(lost, point, cross);
     norm = hn::MulAdd(value, value, norm);
@@ -168,7 +175,8 @@ struct LaneSums {
   }
 };
 
-// Codes of neighbours in one byte, the lowest of their 64 bits. The first of a pair is the lower half.
+// Codes of neighbours in one byte, the lowest of their 64 bits. The first of a pair is the lower
+// half.
 HWY_INLINE auto Pairs(hn::Vec<hn::RebindToSigned<F>> codes) {
   const hn::RepartitionToWide<hn::RebindToUnsigned<F>> d64;
   const auto both = hn::BitCast(d64, codes);
@@ -182,9 +190,11 @@ HWY_INLINE int64_t RankSixtyFours(const float* values, int64_t count, V factor, 
   const hn::RepartitionToWide<hn::RebindToUnsigned<F>> d64;
   const hn::Rebind<uint32_t, decltype(d64)> d32;
   const hn::Repartition<uint8_t, decltype(d32)> d8;
-  // Eight lanes hold a byte of each of four vectors: brought together within 128 bits, then among them.
-  HWY_ALIGN static constexpr uint8_t kBytes[32] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
-                                                   0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+  // Eight lanes hold a byte of each of four vectors: brought together within 128 bits, then among
+  // them.
+  HWY_ALIGN static constexpr uint8_t kBytes[32] = {0,  4,  8, 12, 1,  5,  9, 13, 2,  6, 10,
+                                                   14, 3,  7, 11, 15, 0,  4, 8,  12, 1, 5,
+                                                   9,  13, 2, 6,  10, 14, 3, 7,  11, 15};
   HWY_ALIGN static constexpr int32_t kWords[8] = {0, 4, 1, 5, 2, 6, 3, 7};
   int64_t i = 0;
   for (; i + 64 <= count; i += 64) {
@@ -195,7 +205,8 @@ HWY_INLINE int64_t RankSixtyFours(const float* values, int64_t count, V factor, 
     const auto first = hn::Or(pairs(0), hn::ShiftLeft<8>(pairs(16)));
     const auto second = hn::Or(hn::ShiftLeft<16>(pairs(32)), hn::ShiftLeft<24>(pairs(48)));
     const auto words = hn::TruncateTo(d32, hn::Or(first, second));
-    const auto bytes = hn::BitCast(d32, hn::TableLookupBytes(hn::BitCast(d8, words), hn::Load(d8, kBytes)));
+    const auto bytes =
+        hn::BitCast(d32, hn::TableLookupBytes(hn::BitCast(d8, words), hn::Load(d8, kBytes)));
     const auto ordered = hn::TableLookupLanes(bytes, hn::SetTableIndices(d32, kWords));
     hn::StoreU(hn::BitCast(d8, ordered), d8, packed + i / 2);
   }
@@ -213,7 +224,8 @@ HWY_INLINE void RankStretch(const float* values, int64_t count, float factor, fl
   const int64_t n = lanes();
   const V f = hn::Set(d, factor), s = hn::Set(d, scale);
   LaneSums lane_sums{hn::Zero(d), hn::Zero(d), hn::Zero(d)};
-  if (n == 16 && ranking.binned) i = RankSixtyFours(values, count, f, s, ranking, packed, lane_sums);
+  if (n == 16 && ranking.binned)
+    i = RankSixtyFours(values, count, f, s, ranking, packed, lane_sums);
   for (; n >= 8 && i + n <= count; i += n) {
     const V value = hn::LoadU(d, values + i);
     const auto pairs = Pairs(lane_sums.Code(ranking, value, Rank(ranking, hn::Mul(value, f)), s));
@@ -251,25 +263,26 @@ HWY_INLINE PointSums RankRun(const float* values, int64_t count, float factor, f
   return sums;
 }
 
-PointSums RankPairs(const float* values, int64_t count, float factor, float scale, const Ranking& ranking,
-                    std::byte* packed) {
+PointSums RankPairs(const float* values, int64_t count, float factor, float scale,
+                    const Ranking& ranking, std::byte* packed) {
   return RankRun(values, count, factor, scale, ranking, packed);
 }
 
-void RankBlocks(const float* values, int64_t blocks, int64_t size, float least, const Ranking& ranking,
-                float* largest, std::byte* packed, PointSums* sums) {
+void RankBlocks(const float* values, int64_t blocks, int64_t size, float least,
+                const Ranking& ranking, float* largest, std::byte* packed, PointSums* sums) {
   for (int64_t b = 0; b < blocks; ++b) {
     const float* block = values + b * size;
     const Extremes found = FindExtremes(block, size);
     largest[b] = std::max(std::fabs(found.low), std::fabs(found.high));
-    sums[b] =
-        RankRun(block, size, 1.0f / std::max(largest[b], least), largest[b], ranking, packed + b * size / 2);
+    sums[b] = RankRun(block, size, 1.0f / std::max(largest[b], least), largest[b], ranking,
+                      packed + b * size / 2);
   }
 }
 
 // quantized(i) gives a vector, one(i) a single value.
 template <class Vector, class Single>
-HWY_INLINE ErrorSum SumErrors(const float* values, int64_t count, Vector&& quantized, Single&& one) {
+HWY_INLINE ErrorSum SumErrors(const float* values, int64_t count, Vector&& quantized,
+                              Single&& one) {
   const F d;
   const int64_t n = lanes();
   ErrorSum sum;
@@ -293,7 +306,8 @@ HWY_INLINE ErrorSum SumErrors(const float* values, int64_t count, Vector&& quant
   return sum;
 }
 
-ErrorSum StepErrors(const float* values, const uint8_t* codes, int64_t count, float scale, int zero) {
+ErrorSum StepErrors(const float* values, const uint8_t* codes, int64_t count, float scale,
+                    int zero) {
   const F d;
   const hn::RebindToSigned<F> di;
   const hn::Rebind<uint8_t, F> d8;
@@ -315,8 +329,9 @@ ErrorSum Int8Errors(const float* values, const int8_t* codes, int64_t count, flo
   const V s = hn::Set(d, scale);
   return SumErrors(
       values, count,
-      [&](int64_t i)
-          HWY_ATTR { return hn::Mul(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, codes + i))), s); },
+      [&](int64_t i) HWY_ATTR {
+        return hn::Mul(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, codes + i))), s);
+      },
       [&](int64_t i) { return static_cast<float>(codes[i]) * scale; });
 }
 
@@ -340,7 +355,8 @@ Extremes extremes(const float* values, int64_t count) {
   using namespace rounding;
   return HWY_DYNAMIC_DISPATCH(FindExtremes)(values, count);
 }
-void round_to_steps(const float* values, int64_t count, float scale, int zero, int max_code, uint8_t* codes) {
+void round_to_steps(const float* values, int64_t count, float scale, int zero, int max_code,
+                    uint8_t* codes) {
   using namespace rounding;
   HWY_DYNAMIC_DISPATCH(RoundToSteps)(values, count, scale, zero, max_code, codes);
 }
@@ -348,17 +364,18 @@ void round_to_int8(const float* values, int64_t count, float factor, int8_t* cod
   using namespace rounding;
   HWY_DYNAMIC_DISPATCH(RoundToInt8)(values, count, factor, codes);
 }
-PointSums rank_pairs(const float* values, int64_t count, float factor, float scale, const Ranking& ranking,
-                     std::byte* packed) {
+PointSums rank_pairs(const float* values, int64_t count, float factor, float scale,
+                     const Ranking& ranking, std::byte* packed) {
   using namespace rounding;
   return HWY_DYNAMIC_DISPATCH(RankPairs)(values, count, factor, scale, ranking, packed);
 }
-void rank_blocks(const float* values, int64_t blocks, int64_t size, float least, const Ranking& ranking,
-                 float* largest, std::byte* packed, PointSums* sums) {
+void rank_blocks(const float* values, int64_t blocks, int64_t size, float least,
+                 const Ranking& ranking, float* largest, std::byte* packed, PointSums* sums) {
   using namespace rounding;
   HWY_DYNAMIC_DISPATCH(RankBlocks)(values, blocks, size, least, ranking, largest, packed, sums);
 }
-ErrorSum step_errors(const float* values, const uint8_t* codes, int64_t count, float scale, int zero) {
+ErrorSum step_errors(const float* values, const uint8_t* codes, int64_t count, float scale,
+                     int zero) {
   using namespace rounding;
   return HWY_DYNAMIC_DISPATCH(StepErrors)(values, codes, count, scale, zero);
 }

@@ -12,11 +12,13 @@ namespace {
 class Rtn : public Method {
  public:
   std::string name() const override { return "rtn"; }
-  std::string summary() const override { return "round to nearest on an integer grid, 2 to 8 bits"; }
+  std::string summary() const override {
+    return "round to nearest on an integer grid, 2 to 8 bits";
+  }
   int version() const override { return 1; }
   std::vector<Parameter> parameters() const override {
-    // Plain rounding of an f32 model is the textbook's only with the textbook's scales: 16-bit ones move the
-    // demo GPT-2, which has huge outliers, from 118.0 to 117.0 (f16) or 114.6 (bf16).
+    // Plain rounding of an f32 model is the textbook's only with the textbook's scales: 16-bit ones
+    // move the demo GPT-2, which has huge outliers, from 118.0 to 117.0 (f16) or 114.6 (bf16).
     return grid_parameters("auto");
   }
   void check(const Settings& settings) const override { check_grid_settings(settings, name()); }
@@ -29,8 +31,8 @@ class Rtn : public Method {
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
 };
 
-ErrorSum round_row(const float* row, const ModuleInfo& info, const GridSettings& settings, uint8_t* codes,
-                   Grid* grids) {
+ErrorSum round_row(const float* row, const ModuleInfo& info, const GridSettings& settings,
+                   uint8_t* codes, Grid* grids) {
   ErrorSum sum;
   for (int64_t begin = 0, g = 0; begin < info.in; begin += settings.group_size, ++g) {
     const int64_t count = std::min(settings.group_size, info.in - begin);

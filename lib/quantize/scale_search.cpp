@@ -19,17 +19,17 @@ struct GridCandidate {
   float high[kRowLanes];  // max_code - zero
 };
 
-// Weighted squared error of each of kSlice lanes. Multiplies by the inverse where the quantizer divides: the
-// error differs by a rounding.
-void slice_error(const float* values, int64_t count, const float* importance, const GridCandidate& grid,
-                 int64_t lane, float* error) {
+// Weighted squared error of each of kSlice lanes. Multiplies by the inverse where the quantizer
+// divides: the error differs by a rounding.
+void slice_error(const float* values, int64_t count, const float* importance,
+                 const GridCandidate& grid, int64_t lane, float* error) {
   float sum[kSlice] = {};
   for (int64_t i = 0; i < count; ++i) {
     const float* row = values + i * kRowLanes + lane;
     const float weight = importance[i];
     for (int64_t l = 0; l < kSlice; ++l) {
-      const float clamped =
-          std::min(std::max(row[l] * grid.inverse[lane + l], grid.low[lane + l]), grid.high[lane + l]);
+      const float clamped = std::min(std::max(row[l] * grid.inverse[lane + l], grid.low[lane + l]),
+                                     grid.high[lane + l]);
       const float rounded = round_even(clamped);
       const float difference = row[l] - rounded * grid.scale[lane + l];
       sum[l] += weight * (difference * difference);

@@ -39,7 +39,8 @@ class Advisor {
   std::vector<Recommendation> all() const {
     std::vector<Recommendation> all;
     all.push_back(saving("smallest", "least bytes", deciding(report_, {"size"})));
-    all.push_back(saving("fastest", "most tokens a second", deciding(report_, {"decode", "prefill"})));
+    all.push_back(
+        saving("fastest", "most tokens a second", deciding(report_, {"decode", "prefill"})));
     all.push_back(saving("least energy", "least joules a token",
                          deciding(report_, {"joules_generated", "joules_prompt"})));
     all.push_back(least_loss());
@@ -57,11 +58,13 @@ class Advisor {
   Recommendation saving(const char* aim, const std::string& what, const Column* column) const {
     Recommendation r;
     r.aim = aim;
-    r.rule = what +
-             (tolerance_ != nullptr
-                  ? fmt::format(", of those whose perplexity is surely at most {:.0f} % above the original's",
-                                100 * kToleratedLoss)
-                  : "; the loss against the original was not measured and does not count");
+    r.rule =
+        what +
+        (tolerance_ != nullptr
+             ? fmt::format(
+                   ", of those whose perplexity is surely at most {:.0f} % above the original's",
+                   100 * kToleratedLoss)
+             : "; the loss against the original was not measured and does not count");
     if (column == nullptr) {
       r.reason = "not measured";
       return r;
@@ -91,7 +94,8 @@ class Advisor {
     return r;
   }
 
-  // A ratio below one is no gain but chance: of the versions without a loss beyond error the smallest wins.
+  // A ratio below one is no gain but chance: of the versions without a loss beyond error the
+  // smallest wins.
   bool choose_without_loss(const std::vector<size_t>& candidates, Recommendation& r) const {
     const Column* size = deciding(report_, {"size"});
     if (tolerance_ == nullptr || size == nullptr) return false;
@@ -116,7 +120,8 @@ class Advisor {
     return report_.versions[v].name + " " + cited(column, column.figures[v]);
   }
 
-  void choose(const Column& column, const std::vector<size_t>& candidates, Recommendation& r) const {
+  void choose(const Column& column, const std::vector<size_t>& candidates,
+              Recommendation& r) const {
     std::vector<size_t> order;
     for (const size_t v : candidates) {
       if (possible_values(column, column.figures[v])) order.push_back(v);
@@ -131,7 +136,8 @@ class Advisor {
     });
     std::vector<size_t> equal, worse;
     for (const size_t v : order)
-      (surely_better(column, column.figures[order.front()], column.figures[v]) ? worse : equal).push_back(v);
+      (surely_better(column, column.figures[order.front()], column.figures[v]) ? worse : equal)
+          .push_back(v);
     if (equal.size() > 1 && column.metric.bounds != BoundsKind::exact) {
       r.reason = "within their bounds these cannot be told apart: " + list_of(column, equal);
       return;
@@ -149,11 +155,12 @@ class Advisor {
 
   std::string nothing_to_compare(const Column& column, const std::vector<size_t>& candidates,
                                  const std::vector<size_t>& known) const {
-    if (candidates.empty() ||
-        (candidates.size() == 1 && report_.versions[candidates[0]].original && tolerance_ != nullptr))
+    if (candidates.empty() || (candidates.size() == 1 && report_.versions[candidates[0]].original &&
+                               tolerance_ != nullptr))
       return fmt::format("no version stays surely within {:.0f} %", 100 * kToleratedLoss);
     if (known.size() == 1)
-      return "only " + report_.versions[known[0]].name + " has a figure with known bounds to compare";
+      return "only " + report_.versions[known[0]].name +
+             " has a figure with known bounds to compare";
     for (const size_t v : candidates) {
       const Figure& figure = column.figures[v];
       if (figure.value && !figure.remark.empty()) return figure.remark;
@@ -176,15 +183,16 @@ const Column* loss_column(const Report& report) {
 Answer answer_of(const Report& report) {
   Answer answer;
   const Column* loss = loss_column(report);
-  for (const Column* column :
-       {deciding(report, {"size"}), deciding(report, {"bpw"}), loss, deciding(report, {"decode", "prefill"}),
-        deciding(report, {"joules_generated", "joules_prompt"})}) {
+  for (const Column* column : {deciding(report, {"size"}), deciding(report, {"bpw"}), loss,
+                               deciding(report, {"decode", "prefill"}),
+                               deciding(report, {"joules_generated", "joules_prompt"})}) {
     if (column != nullptr) answer.columns.push_back(column);
   }
   if (report.versions.size() < 2) return answer;
   answer.recommendations = Advisor(report).all();
   if (loss != nullptr)
-    answer.plot = (loss->metric.id == "ratio" ? "loss" + loss->id().substr(5) : loss->id()) + "-against-size";
+    answer.plot =
+        (loss->metric.id == "ratio" ? "loss" + loss->id().substr(5) : loss->id()) + "-against-size";
   return answer;
 }
 

@@ -20,7 +20,8 @@ std::string real_folder(const std::string& folder) {
 }
 
 bool same_metric(const Reading& a, const Reading& b) {
-  return a.metric.id == b.metric.id && (!a.figure.value || !b.figure.value || a.condition == b.condition);
+  return a.metric.id == b.metric.id &&
+         (!a.figure.value || !b.figure.value || a.condition == b.condition);
 }
 
 // What differs a little in every run; perplexities and their like do not.
@@ -29,8 +30,9 @@ bool varies(const Metric& metric) {
          metric.group == MetricGroup::energy;
 }
 
-// The same work measured once more: of memory the most that any run needed; of repeated timings and joules
-// the mean, and bounds that hold those of all runs. A noisy run gives way to one that is not.
+// The same work measured once more: of memory the most that any run needed; of repeated timings and
+// joules the mean, and bounds that hold those of all runs. A noisy run gives way to one that is
+// not.
 void join(Reading& known, const Reading& again) {
   Figure& a = known.figure;
   const Figure& b = again.figure;
@@ -61,8 +63,8 @@ bool disagree(const std::vector<Reading>& a, const std::vector<Reading>& b) {
 
 void merge(std::vector<Reading>& into, const std::vector<Reading>& more, bool fill_gaps) {
   for (const Reading& reading : more) {
-    const auto known =
-        std::find_if(into.begin(), into.end(), [&](const Reading& r) { return same_metric(r, reading); });
+    const auto known = std::find_if(into.begin(), into.end(),
+                                    [&](const Reading& r) { return same_metric(r, reading); });
     if (known == into.end())
       into.push_back(reading);
     else if (!known->figure.value)
@@ -78,7 +80,8 @@ ReportBuilder::ReportBuilder(const std::string& title) : title_(clean_text(title
 
 void ReportBuilder::add_problem(const std::string& problem) {
   const std::string text = clean_text(problem);
-  if (std::find(problems_.begin(), problems_.end(), text) == problems_.end()) problems_.push_back(text);
+  if (std::find(problems_.begin(), problems_.end(), text) == problems_.end())
+    problems_.push_back(text);
 }
 
 // The row that a record of the same model belongs to; null: it begins a new one.
@@ -129,14 +132,16 @@ Version ReportBuilder::version_of(const Row& row, Report& report) const {
     report.problems.push_back(clean_text(error.what()));
   }
   const bool named = std::any_of(rows_.begin(), rows_.end(), [&](const Row& other) {
-    return std::find(other.baselines.begin(), other.baselines.end(), row.folder) != other.baselines.end();
+    return std::find(other.baselines.begin(), other.baselines.end(), row.folder) !=
+           other.baselines.end();
   });
   version.original =
       row.method == "none" && (named || (row.baselines.empty() && !version.making.has_value()));
   return version;
 }
 
-std::vector<Column> ReportBuilder::columns_of(const std::vector<std::vector<Reading>>& readings) const {
+std::vector<Column> ReportBuilder::columns_of(
+    const std::vector<std::vector<Reading>>& readings) const {
   std::vector<Column> columns;
   const auto column_of = [&](const Metric& metric, const std::string& condition) -> Column& {
     for (Column& column : columns) {
@@ -156,8 +161,9 @@ std::vector<Column> ReportBuilder::columns_of(const std::vector<std::vector<Read
   // What nobody measured has a column too: it says why.
   for (const auto& row : readings) {
     for (const Reading& reading : row) {
-      const bool known = std::any_of(columns.begin(), columns.end(),
-                                     [&](const Column& c) { return c.metric.id == reading.metric.id; });
+      const bool known = std::any_of(columns.begin(), columns.end(), [&](const Column& c) {
+        return c.metric.id == reading.metric.id;
+      });
       if (!known) column_of(reading.metric, "");
     }
   }
@@ -178,7 +184,8 @@ void number_conditions(std::vector<Column>& columns) {
   }
 }
 
-Figure figure_for(const Column& column, const std::vector<Reading>& readings, const Version& version) {
+Figure figure_for(const Column& column, const std::vector<Reading>& readings,
+                  const Version& version) {
   Figure absent;
   absent.why = "not measured";
   for (const Reading& reading : readings) {
@@ -212,8 +219,9 @@ Report ReportBuilder::build() const {
   }
   name_versions(report.versions, given);
   report.columns = columns_of(readings);
-  std::stable_sort(report.columns.begin(), report.columns.end(),
-                   [](const Column& a, const Column& b) { return a.metric.group < b.metric.group; });
+  std::stable_sort(
+      report.columns.begin(), report.columns.end(),
+      [](const Column& a, const Column& b) { return a.metric.group < b.metric.group; });
   number_conditions(report.columns);
   for (Column& column : report.columns) {
     for (size_t v = 0; v < readings.size(); ++v)

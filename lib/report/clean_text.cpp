@@ -7,12 +7,15 @@ namespace {
 
 // C0, DEL, C1, line separators, marks and overrides of the writing direction.
 bool is_control(std::string_view character) {
-  if (character.size() == 1) return static_cast<unsigned char>(character[0]) < 0x20 || character[0] == 0x7f;
+  if (character.size() == 1)
+    return static_cast<unsigned char>(character[0]) < 0x20 || character[0] == 0x7f;
   const auto second = static_cast<unsigned char>(character[1]);
-  if (character.size() == 2) return static_cast<unsigned char>(character[0]) == 0xc2 && second < 0xa0;
+  if (character.size() == 2)
+    return static_cast<unsigned char>(character[0]) == 0xc2 && second < 0xa0;
   if (character.size() != 3 || static_cast<unsigned char>(character[0]) != 0xe2) return false;
   const auto third = static_cast<unsigned char>(character[2]);
-  return (second == 0x80 && ((third >= 0x8e && third <= 0x8f) || (third >= 0xa8 && third <= 0xae))) ||
+  return (second == 0x80 &&
+          ((third >= 0x8e && third <= 0x8f) || (third >= 0xa8 && third <= 0xae))) ||
          (second == 0x81 && third >= 0xa6 && third <= 0xa9);
 }
 

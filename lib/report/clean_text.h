@@ -6,8 +6,8 @@
 
 namespace qwb {
 
-// Valid UTF-8 without control characters: line breaks, tabs and other controls (escape sequences, writing
-// direction) become spaces, invalid bytes U+FFFD.
+// Valid UTF-8 without control characters: line breaks, tabs and other controls (escape sequences,
+// writing direction) become spaces, invalid bytes U+FFFD.
 std::string clean_text(std::string_view text);
 
 }  // namespace qwb

@@ -60,8 +60,8 @@ std::string report_csv(const Report& report) {
   text += ",estimated,conditions,unmeasured\r\n";
   for (size_t v = 0; v < report.versions.size(); ++v) {
     const Version& version = report.versions[v];
-    text += csv_field(version.name) + "," + csv_field(version.artifact) + "," + csv_field(version.method) +
-            "," + csv_number(version.bits);
+    text += csv_field(version.name) + "," + csv_field(version.artifact) + "," +
+            csv_field(version.method) + "," + csv_number(version.bits);
     std::string estimated, conditions, absent;
     const auto append = [](std::string& list, const std::string& item) {
       list += (list.empty() ? "" : "; ") + item;
@@ -71,13 +71,16 @@ std::string report_csv(const Report& report) {
       text += "," + csv_number(f.value);
       if (has_bounds(column)) {
         text += "," + csv_number(f.value && f.bounds ? std::optional(f.bounds->low) : std::nullopt);
-        text += "," + csv_number(f.value && f.bounds ? std::optional(f.bounds->high) : std::nullopt);
+        text +=
+            "," + csv_number(f.value && f.bounds ? std::optional(f.bounds->high) : std::nullopt);
       }
       if (!f.value) append(absent, column.id() + ": " + f.why);
       if (f.value && f.estimated) append(estimated, column.id());
-      if (f.value && !column.condition.empty()) append(conditions, column.id() + ": " + column.condition);
+      if (f.value && !column.condition.empty())
+        append(conditions, column.id() + ": " + column.condition);
     }
-    text += "," + csv_field(estimated) + "," + csv_field(conditions) + "," + csv_field(absent) + "\r\n";
+    text +=
+        "," + csv_field(estimated) + "," + csv_field(conditions) + "," + csv_field(absent) + "\r\n";
   }
   return text;
 }

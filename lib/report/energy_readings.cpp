@@ -49,7 +49,8 @@ struct Work {
 };
 
 constexpr Work kWorks[] = {
-    {"joules_generated", "energy per generated token", "decode", "joules_per_generated_token", false},
+    {"joules_generated", "energy per generated token", "decode", "joules_per_generated_token",
+     false},
     {"joules_generated_net", "energy per generated token, net of idle", "decode",
      "joules_per_generated_token", true},
     {"joules_prompt", "energy per prompt token", "prefill", "joules_per_prompt_token", false},
@@ -81,7 +82,8 @@ void add_energy_readings(const Fields& fields, std::vector<Reading>& readings) {
   for (const Work& work : kWorks) {
     const std::string window = window_of(fields, work.work);
     // Most records have neither: a column of reasons would tell nothing.
-    if (window.empty() && (work.unit == nullptr || work.net || work.work == std::string("request"))) continue;
+    if (window.empty() && (work.unit == nullptr || work.net || work.work == std::string("request")))
+      continue;
     Figure figure = joules(fields, work, window);
     const std::string condition =
         figure.value ? energy_condition(fields, window, work.unit == nullptr) : std::string();

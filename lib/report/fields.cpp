@@ -40,14 +40,16 @@ std::optional<double> Fields::number(const std::string& pointer) const {
 
 int64_t Fields::integer(const std::string& pointer) const {
   const double value = number(pointer).value_or(0);
-  if (std::abs(value) > 9e15) throw Error(ErrorKind::failed, pointer.substr(1) + " is out of range", where_);
+  if (std::abs(value) > 9e15)
+    throw Error(ErrorKind::failed, pointer.substr(1) + " is out of range", where_);
   return static_cast<int64_t>(value);
 }
 
 std::string Fields::text(const std::string& pointer) const {
   const Json* value = find(pointer);
   if (value == nullptr) return {};
-  if (!value->is_string()) throw Error(ErrorKind::failed, pointer.substr(1) + " is not a text", where_);
+  if (!value->is_string())
+    throw Error(ErrorKind::failed, pointer.substr(1) + " is not a text", where_);
   return value->get<std::string>();
 }
 
@@ -55,7 +57,8 @@ std::optional<Interval> Fields::interval(const std::string& pointer) const {
   if (!has(pointer)) return std::nullopt;
   const auto low = number(pointer + "/0"), high = number(pointer + "/1");
   if (!low || !high) return std::nullopt;
-  if (*low > *high) throw Error(ErrorKind::failed, pointer.substr(1) + " ends before it begins", where_);
+  if (*low > *high)
+    throw Error(ErrorKind::failed, pointer.substr(1) + " ends before it begins", where_);
   return Interval{*low, *high};
 }
 

@@ -1,5 +1,5 @@
-// Numbers and texts of a record by JSON pointer, checked. Absent and null read as nothing; another type is an
-// error that names the place.
+// Numbers and texts of a record by JSON pointer, checked. Absent and null read as nothing; another
+// type is an error that names the place.
 #pragma once
 
 #include <optional>

@@ -29,7 +29,8 @@ class WorkFolder {
  public:
   WorkFolder() {
     std::string name = (std::filesystem::temp_directory_path() / "qwb-report-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw system_error("cannot make a folder in", name, errno);
+    if (::mkdtemp(name.data()) == nullptr)
+      throw system_error("cannot make a folder in", name, errno);
     path_ = name;
   }
   ~WorkFolder() {
@@ -49,18 +50,20 @@ pid_t start(const Path& gnuplot, const Path& folder) {
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 2, (folder / "errors").c_str(), O_WRONLY | O_CREAT | O_TRUNC,
-                                   0600);
+  posix_spawn_file_actions_addopen(&actions, 2, (folder / "errors").c_str(),
+                                   O_WRONLY | O_CREAT | O_TRUNC, 0600);
   posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());
-  // -d: no start-up files, system's or user's. UTF-8 and points in numbers whatever the user's locale.
+  // -d: no start-up files, system's or user's.
+  // UTF-8 and points in numbers whatever the user's locale.
   std::string program = std::filesystem::absolute(gnuplot).string(), flag = "-d", script = "script";
   std::array<char*, 4> arguments{program.data(), flag.data(), script.data(), nullptr};
-  std::string path = std::string("PATH=") + (std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");
+  std::string path =
+      std::string("PATH=") + (std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");
   std::string locale = "LC_ALL=C.UTF-8", home = "HOME=" + folder.string();
   std::array<char*, 4> environment{path.data(), locale.data(), home.data(), nullptr};
   pid_t process = -1;
-  const int error =
-      ::posix_spawn(&process, program.c_str(), &actions, nullptr, arguments.data(), environment.data());
+  const int error = ::posix_spawn(&process, program.c_str(), &actions, nullptr, arguments.data(),
+                                  environment.data());
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) throw system_error("cannot start", gnuplot.string(), error);
   return process;
@@ -99,11 +102,13 @@ std::string terminal(size_t number, int height, bool png) {
   const std::string output = gnuplot_quoted(fmt::format("{}.{}", number, png ? "png" : "svg"));
   if (!png) {
     return fmt::format(
-        "set terminal svg noenhanced size {},{} dynamic font 'sans-serif,{}'\nset output {}\n{} = 1\n",
+        "set terminal svg noenhanced size {},{} dynamic font 'sans-serif,{}'\nset output {}\n{} = "
+        "1\n",
         kPlotWidth, height, kPlotFont, output, kFontScale);
   }
   return fmt::format(
-      "set terminal pngcairo noenhanced size {},{} font 'sans,{:.3g}' fontscale 2 linewidth 2 pointscale 2 "
+      "set terminal pngcairo noenhanced size {},{} font 'sans,{:.3g}' fontscale 2 linewidth 2 "
+      "pointscale 2 "
       "background rgb 'white'\nset output {}\n{} = {}\n",
       2 * kPlotWidth, 2 * height, kPlotFont * kPngFont, output, kFontScale, kPngFont);
 }
@@ -145,8 +150,8 @@ std::vector<Picture> draw_plots(const Path& gnuplot, const std::vector<Plot>& pl
   if (plots.empty()) return pictures;
   run_gnuplot(gnuplot, folder.path(), script);
   for (size_t i = 0; i < plots.size(); ++i) {
-    pictures[i].svg =
-        finished_svg(read_text(folder.path() / fmt::format("{}.svg", i)), plots[i].title, plots[i].summary);
+    pictures[i].svg = finished_svg(read_text(folder.path() / fmt::format("{}.svg", i)),
+                                   plots[i].title, plots[i].summary);
     if (png) pictures[i].png = read_text(folder.path() / fmt::format("{}.png", i));
   }
   return pictures;

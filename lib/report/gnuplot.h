@@ -22,12 +22,13 @@ std::optional<Path> find_gnuplot();
 // How to get one.
 std::string gnuplot_advice();
 
-// Draws all plots in one run. Throws `failed` with gnuplot's own words, or if it takes unreasonably long;
-// unsupported if this gnuplot has no PNG and one is asked for.
+// Draws all plots in one run. Throws `failed` with gnuplot's own words, or if it takes unreasonably
+// long; unsupported if this gnuplot has no PNG and one is asked for.
 std::vector<Picture> draw_plots(const Path& gnuplot, const std::vector<Plot>& plots, bool captioned,
                                 bool png);
 
-// An SVG for a place inside of a page: its ids begin with `prefix`, it takes the page's text colour.
+// An SVG for a place inside of a page: its ids begin with `prefix`, it takes the page's text
+// colour.
 std::string inline_svg(const std::string& svg, const std::string& prefix);
 
 }  // namespace qwb

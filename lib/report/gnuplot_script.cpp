@@ -35,25 +35,29 @@ Axis bar_axis(const BarPlot& plot) {
   return linear_axis(low, high, 4, true);
 }
 
-void error_bar(Canvas& canvas, double x1, double y1, double x2, double y2, const std::string& color) {
+void error_bar(Canvas& canvas, double x1, double y1, double x2, double y2,
+               const std::string& color) {
   canvas.line(x1, y1, x2, y2, color, 1.5);
   const bool upright = x1 == x2;
   for (const auto& [x, y] : {std::pair{x1, y1}, std::pair{x2, y2}})
-    canvas.line(x - (upright ? 3 : 0), y - (upright ? 0 : 3), x + (upright ? 3 : 0), y + (upright ? 0 : 3),
-                color, 1.5);
+    canvas.line(x - (upright ? 3 : 0), y - (upright ? 0 : 3), x + (upright ? 3 : 0),
+                y + (upright ? 0 : 3), color, 1.5);
 }
 
 void draw_bar(Canvas& canvas, const BarPlot::Bar& bar, double y) {
-  canvas.text(canvas.left() - 8, y, fitted(bar.label, canvas.left() - 14, kPlotFont), Anchor::right);
+  canvas.text(canvas.left() - 8, y, fitted(bar.label, canvas.left() - 14, kPlotFont),
+              Anchor::right);
   if (!bar.value) {
-    canvas.text(canvas.x(0) + 6, y, fitted(bar.text, kPlotWidth - canvas.x(0) - 12, kPlotFont), Anchor::left,
-                kGrey);
+    canvas.text(canvas.x(0) + 6, y, fitted(bar.text, kPlotWidth - canvas.x(0) - 12, kPlotFont),
+                Anchor::left, kGrey);
     return;
   }
   const double from = canvas.x(std::min(0.0, *bar.value)), to = canvas.x(std::max(0.0, *bar.value));
   // Of an estimate the bar is pale with a rim.
-  canvas.box(from, y - kBar / 2, to, y + kBar / 2, style_color(bar.style), bar.estimated ? 0.35 : 0.9, false);
-  if (bar.estimated) canvas.box(from, y - kBar / 2, to, y + kBar / 2, style_color(bar.style), 1, true);
+  canvas.box(from, y - kBar / 2, to, y + kBar / 2, style_color(bar.style),
+             bar.estimated ? 0.35 : 0.9, false);
+  if (bar.estimated)
+    canvas.box(from, y - kBar / 2, to, y + kBar / 2, style_color(bar.style), 1, true);
   double end = to;
   if (bar.bounds) {
     error_bar(canvas, canvas.x(bar.bounds->low), y, canvas.x(bar.bounds->high), y, "black");
@@ -96,7 +100,8 @@ void scatter_axes(Canvas& canvas, const ScatterPlot& plot) {
   const Interval x = span_of(plot, [&](const auto& mark) { return reach(mark.x, mark.x_bounds); });
   const Interval y = span_of(plot, [&](const auto& mark) { return reach(mark.y, mark.y_bounds); });
   canvas.x_axis(linear_axis(x.low, x.high, 5, false), plot.x_axis, true);
-  canvas.y_axis(plot.log_y ? log_axis(y.low, y.high) : linear_axis(y.low, y.high, 5, false), plot.y_axis);
+  canvas.y_axis(plot.log_y ? log_axis(y.low, y.high) : linear_axis(y.low, y.high, 5, false),
+                plot.y_axis);
 }
 
 // Joins the marks on the front; its way is taken, for labels.
@@ -172,7 +177,8 @@ PlotScript draw(const LinePlot& plot, Canvas canvas) {
   std::vector<Canvas::KeyEntry> key;
   Interval x{INFINITY, -INFINITY}, y = x;
   for (const auto& line : plot.lines) {
-    key.push_back({line.label, style_color(line.style), style_point(line.style, true), false, false});
+    key.push_back(
+        {line.label, style_color(line.style), style_point(line.style, true), false, false});
     for (const auto& [a, b] : line.points) {
       x = {std::min(x.low, a), std::max(x.high, a)};
       y = {std::min(y.low, b), std::max(y.high, b)};
@@ -182,9 +188,9 @@ PlotScript draw(const LinePlot& plot, Canvas canvas) {
   Axis blocks = linear_axis(x.low, x.high, 8, false);
   std::erase_if(blocks.ticks, [](double tick) { return tick != std::round(tick); });
   canvas.x_axis(blocks, plot.x_axis, false);
-  canvas.y_axis(
-      plot.log_y ? log_axis(y.low, y.high) : linear_axis(std::min(0.0, y.low), 1.05 * y.high, 5, true),
-      plot.y_axis);  // room for the highest mark
+  canvas.y_axis(plot.log_y ? log_axis(y.low, y.high)
+                           : linear_axis(std::min(0.0, y.low), 1.05 * y.high, 5, true),
+                plot.y_axis);  // room for the highest mark
   for (const auto& line : plot.lines) {
     const std::string color = style_color(line.style);
     std::vector<std::pair<double, double>> points;
@@ -204,8 +210,9 @@ PlotScript draw(const HistogramPlot& plot, Canvas canvas) {
       if (share > 0) least = std::min(least, share), most = std::max(most, share);
     }
   }
-  const std::vector<Canvas::KeyEntry> key = {{plot.before_label, kGrey, 0, false, true},
-                                             {plot.after_label, style_color(plot.style), 0, false, false}};
+  const std::vector<Canvas::KeyEntry> key = {
+      {plot.before_label, kGrey, 0, false, true},
+      {plot.after_label, style_color(plot.style), 0, false, false}};
   canvas.area(86, 18, kAreaHeight, Canvas::key_rows(key));
   canvas.x_axis(linear_axis(plot.low, plot.high, 5, false), plot.x_axis, false);
   canvas.y_axis(log_axis(least / 1.5, most * 1.5), plot.y_axis);

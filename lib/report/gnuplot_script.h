@@ -1,9 +1,10 @@
-// A plot as a script for gnuplot (5.4 and newer). The script sets neither terminal nor output, so that the
-// same one makes an SVG or a PNG. Positions of labels are computed here: none covers another.
+// A plot as a script for gnuplot (5.4 and newer). The script sets neither terminal nor output, so
+// that the same one makes an SVG or a PNG. Positions of labels are computed here: none covers
+// another.
 //
 // All texts are single-quoted: gnuplot expands neither backquotes nor escapes nor macros there, and
-// "noenhanced" keeps it from reading markup. Single quotes themselves become typographic ones: gnuplot 5.4
-// takes a doubled quote at the beginning of a text for the text's end.
+// "noenhanced" keeps it from reading markup. Single quotes themselves become typographic ones:
+// gnuplot 5.4 takes a doubled quote at the beginning of a text for the text's end.
 #pragma once
 
 #include <string>

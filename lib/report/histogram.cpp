@@ -48,7 +48,8 @@ double largest_magnitude(const Weight& weight, const std::string& module) {
 }
 
 std::vector<int64_t> counts(const Weight& weight, double limit) {
-  std::vector<std::vector<int64_t>> parts(piece_count(weight), std::vector<int64_t>(kHistogramBins, 0));
+  std::vector<std::vector<int64_t>> parts(piece_count(weight),
+                                          std::vector<int64_t>(kHistogramBins, 0));
   const double scale = static_cast<double>(kHistogramBins) / (2 * limit);
   for_pieces(weight, [&](size_t piece, const float* values, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
@@ -67,7 +68,8 @@ std::string alike_name(const OpenModel& model, const std::string& module) {
   const std::string last = module.substr(module.rfind('.') + 1);
   std::vector<std::string> names = model.source->quantized_modules();
   for (const std::string& name : model.source->names()) {
-    if (name.ends_with(kWeightSuffix)) names.push_back(name.substr(0, name.size() - kWeightSuffix.size()));
+    if (name.ends_with(kWeightSuffix))
+      names.push_back(name.substr(0, name.size() - kWeightSuffix.size()));
   }
   for (const std::string& name : names) {
     if (!last.empty() && name.find(last) != std::string::npos) return "did you mean " + name;
@@ -84,10 +86,12 @@ Weight module_weight(const OpenModel& model, const std::string& module) {
   if (!view)
     throw Error(ErrorKind::not_found, "no module '" + module + "'", model.folder.string(),
                 alike_name(model, module));
-  if (!dtype_is_float(view->dtype)) throw Error(ErrorKind::unsupported, "the tensor holds no floats", module);
+  if (!dtype_is_float(view->dtype))
+    throw Error(ErrorKind::unsupported, "the tensor holds no floats", module);
   const int64_t columns = view->shape.empty() ? 1 : view->shape.back();
   const int64_t rows = columns > 0 ? view->count() / columns : 0;
-  return {rows, columns, Orientation::out_in, DenseWeight{{view->dtype, {rows, columns}, view->bytes}}};
+  return {rows, columns, Orientation::out_in,
+          DenseWeight{{view->dtype, {rows, columns}, view->bytes}}};
 }
 
 HistogramPair histogram_pair(const Weight& before, const Weight& after, const std::string& module) {

@@ -18,11 +18,12 @@ struct HistogramPair {
   double before_count = 0, after_count = 0;
 };
 
-// The module's stored weight, of whatever format. Throws not_found, with a name that is alike if there is
-// one; unsupported if the tensor holds no floats.
+// The module's stored weight, of whatever format. Throws not_found, with a name that is alike if
+// there is one; unsupported if the tensor holds no floats.
 Weight module_weight(const OpenModel& model, const std::string& module);
 
-// Throws `failed` for values that are not finite and for matrices of different sizes, naming the module.
+// Throws `failed` for values that are not finite and for matrices of different sizes, naming the
+// module.
 HistogramPair histogram_pair(const Weight& before, const Weight& after, const std::string& module);
 
 }  // namespace qwb

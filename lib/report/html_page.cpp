@@ -3,8 +3,8 @@
 namespace qwb {
 namespace {
 
-// Wide tables scroll inside of their frames, the first column stays; pictures keep their size up to the
-// page's width and take its text colour.
+// Wide tables scroll inside of their frames, the first column stays; pictures keep their size up to
+// the page's width and take its text colour.
 constexpr const char* kPageStyle = R"css(
 :root{color-scheme:light dark;--paper:#fff;--ink:#1b1b1b;--faint:#5c5f66;--rule:#d5d8dd;--band:#f4f6f8;--link:#0a58a8;--good:#00694d;--bad:#a83e00}
 @media (prefers-color-scheme:dark){:root{--paper:#16181c;--ink:#ececec;--faint:#a2a8b2;--rule:#3a3f47;--band:#1f2228;--link:#7db7f0;--good:#4fcea4;--bad:#ff9a5c}}

@@ -11,8 +11,8 @@ namespace {
 
 std::string figure_cell(const Column& column, const Figure& f) {
   if (!f.value)
-    return "<td class=\"none\" title=\"" + escaped_html(f.why) + "\">n/a<small>" + escaped_html(f.why) +
-           "</small></td>";
+    return "<td class=\"none\" title=\"" + escaped_html(f.why) + "\">n/a<small>" +
+           escaped_html(f.why) + "</small></td>";
   std::string cell = fmt::format("<td data-value=\"{}\"", *f.value);
   std::string hint = bounds_name(column.metric.bounds);
   if (!f.remark.empty()) hint += (hint.empty() ? "" : "; ") + f.remark;
@@ -27,8 +27,8 @@ std::string figure_cell(const Column& column, const Figure& f) {
 
 // Scrollable by keyboard where it is wider than the page.
 std::string framed(const std::string& table, const std::string& name) {
-  return "<div class=\"frame\" tabindex=\"0\" role=\"region\" aria-label=\"" + escaped_html(name) + "\">" +
-         table + "</div>\n";
+  return "<div class=\"frame\" tabindex=\"0\" role=\"region\" aria-label=\"" + escaped_html(name) +
+         "\">" + table + "</div>\n";
 }
 
 std::string columns_html(const Report& report, const std::string& title,
@@ -42,7 +42,8 @@ std::string columns_html(const Report& report, const std::string& title,
     const Version& version = report.versions[v];
     table += "<tr><th scope=\"row\" title=\"" + escaped_html(version.artifact) + "\">" +
              escaped_html(version.name) +
-             (version.original && version.name != "original" ? " <small>original</small>" : "") + "</th>";
+             (version.original && version.name != "original" ? " <small>original</small>" : "") +
+             "</th>";
     for (const Column* column : columns) table += figure_cell(*column, column->figures[v]);
     table += "</tr>\n";
   }
@@ -74,7 +75,8 @@ std::string judgements_html(const Report& report) {
     }
     table += "</tr>\n";
   }
-  return "<h2>For and against</h2>\n<p class=\"faint\">By rules on the figures above: nothing is said beyond "
+  return "<h2>For and against</h2>\n<p class=\"faint\">By rules on the figures above: nothing is "
+         "said beyond "
          "their bounds, and "
          "figures that were measured once are not judged.</p>\n" +
          framed(table + "</tbody></table>", "For and against");
@@ -82,8 +84,8 @@ std::string judgements_html(const Report& report) {
 
 std::string figure_html(const Plot& plot, const Picture& picture, size_t number) {
   return "<figure><h3>" + escaped_html(plot.title) + "</h3>\n" +
-         inline_svg(picture.svg, fmt::format("p{}-", number)) + "\n<figcaption>" + escaped_html(plot.note) +
-         "</figcaption></figure>\n";
+         inline_svg(picture.svg, fmt::format("p{}-", number)) + "\n<figcaption>" +
+         escaped_html(plot.note) + "</figcaption></figure>\n";
 }
 
 // The figures that decide, what they recommend, and the picture that belongs to them.
@@ -94,15 +96,16 @@ std::string answer_html(const Report& report, const std::vector<Plot>& plots,
   if (answer.recommendations.empty()) return text;
   std::string table =
       "<table class=\"words\"><thead><tr><th scope=\"col\">for</th><th scope=\"col\" "
-      "style=\"text-align:left\">recommended</th><th scope=\"col\" style=\"text-align:left\">because</th>"
+      "style=\"text-align:left\">recommended</th><th scope=\"col\" "
+      "style=\"text-align:left\">because</th>"
       "</tr></thead>\n<tbody>\n";
   for (const Recommendation& r : answer.recommendations) {
     const bool none = r.versions.empty();
-    table +=
-        fmt::format("<tr><th scope=\"row\">{}</th><td{}>{}</td><td>{}<small>rule: {}</small></td></tr>\n",
-                    escaped_html(r.aim), none ? " class=\"none\"" : "",
-                    none ? "nothing" : "<b>" + escaped_html(recommended_names(report, r)) + "</b>",
-                    escaped_html(r.reason), escaped_html(r.rule));
+    table += fmt::format(
+        "<tr><th scope=\"row\">{}</th><td{}>{}</td><td>{}<small>rule: {}</small></td></tr>\n",
+        escaped_html(r.aim), none ? " class=\"none\"" : "",
+        none ? "nothing" : "<b>" + escaped_html(recommended_names(report, r)) + "</b>",
+        escaped_html(r.reason), escaped_html(r.rule));
   }
   text += "<h2>Recommended</h2>\n" + framed(table + "</tbody></table>", "Recommended");
   for (size_t i = 0; i < pictures.size(); ++i) {
@@ -144,17 +147,20 @@ std::string errors_html(const BlockErrors& errors) {
 
 std::string report_html(const Report& report, const std::vector<Plot>& plots,
                         const std::vector<Picture>& pictures, const std::string& no_pictures) {
-  std::string text = html_head(escaped_html(report.title)) + "<h1>" + escaped_html(report.title) + "</h1>\n";
+  std::string text =
+      html_head(escaped_html(report.title)) + "<h1>" + escaped_html(report.title) + "</h1>\n";
   text +=
-      "<p class=\"faint\">± is one standard error; below it stands the 95 % interval, or of timings the "
+      "<p class=\"faint\">± is one standard error; below it stands the 95 % interval, or of "
+      "timings the "
       "least and the "
-      "most of the repetitions. ~ marks an estimate. A click on a title sorts.<span class=\"narrow\"> Wide "
+      "most of the repetitions. ~ marks an estimate. A click on a title sorts.<span "
+      "class=\"narrow\"> Wide "
       "tables scroll sideways.</span></p>\n";
   text += answer_html(report, plots, pictures);
   for (const GroupTable& group : group_tables(report))
     text += columns_html(report, group_title(group.group), group.columns);
-  text +=
-      html_list("Not measured", absent_metrics(report)) + html_list("Conditions", condition_notes(report));
+  text += html_list("Not measured", absent_metrics(report)) +
+          html_list("Conditions", condition_notes(report));
   text += judgements_html(report) + pictures_html(report, plots, pictures, no_pictures);
   const std::vector<BlockErrors> errors = block_errors(report);
   if (!errors.empty()) text += "<h2>Error by block</h2>\n";

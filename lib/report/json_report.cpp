@@ -90,8 +90,10 @@ Json fronts(const Report& report) {
     for (const auto& mark : scatter->marks) {
       if (mark.front) names.push_back(mark.label);
     }
-    json.push_back(
-        {{"plot", plot.name}, {"loss", scatter->y_axis}, {"cost", scatter->x_axis}, {"front", names}});
+    json.push_back({{"plot", plot.name},
+                    {"loss", scatter->y_axis},
+                    {"cost", scatter->x_axis},
+                    {"front", names}});
   }
   return json;
 }
@@ -125,9 +127,12 @@ Json answer_json(const Report& report) {
 }  // namespace
 
 Json report_json(const Report& report, const std::vector<ModuleHistogram>& histograms) {
-  Json json = {
-      {"schema", 1}, {"title", report.title}, {"versions", Json::array()}, {"metrics", Json::array()}};
-  for (const Version& version : report.versions) json["versions"].push_back(version_record(version));
+  Json json = {{"schema", 1},
+               {"title", report.title},
+               {"versions", Json::array()},
+               {"metrics", Json::array()}};
+  for (const Version& version : report.versions)
+    json["versions"].push_back(version_record(version));
   for (const Column& column : report.columns) json["metrics"].push_back(column_record(column));
   json["answer"] = answer_json(report);
   json["pareto"] = fronts(report);
@@ -143,7 +148,8 @@ Json report_json(const Report& report, const std::vector<ModuleHistogram>& histo
       for (const auto& cell : errors.cells[r]) cells.push_back(number_json(cell));
       rows.push_back({{"block", errors.rows[r]}, {"errors", cells}});
     }
-    json["block_errors"].push_back({{"error", errors.what}, {"versions", errors.versions}, {"rows", rows}});
+    json["block_errors"].push_back(
+        {{"error", errors.what}, {"versions", errors.versions}, {"rows", rows}});
   }
   json["modules"] = module_records(report, histograms);
   json["problems"] = report.problems;

@@ -48,9 +48,10 @@ class Judge {
       if (column.metric.id == "ratio" || column.metric.id == "kl") beaten(column);
     }
     makings();
-    std::stable_sort(judgements_.begin(), judgements_.end(), [](const Judgement& a, const Judgement& b) {
-      return a.version != b.version ? a.version < b.version : a.good && !b.good;
-    });
+    std::stable_sort(judgements_.begin(), judgements_.end(),
+                     [](const Judgement& a, const Judgement& b) {
+                       return a.version != b.version ? a.version < b.version : a.good && !b.good;
+                     });
     return std::move(judgements_);
   }
 
@@ -62,8 +63,8 @@ class Judge {
   static std::string suffix(const Column& column) {
     return column.number == 0 ? "" : " [" + std::to_string(column.number) + "]";
   }
-  // The repetitions of a single run say nothing of what the machine did at other times: joules are measured
-  // in turns, timings one version after the other.
+  // The repetitions of a single run say nothing of what the machine did at other times: joules are
+  // measured in turns, timings one version after the other.
   static std::string runs(const Column& column) {
     const bool several = std::any_of(column.figures.begin(), column.figures.end(),
                                      [](const Figure& f) { return f.remark == kSeveralRuns; });
@@ -94,11 +95,13 @@ class Judge {
       if (v != first) alone &= surely_better(column, column.figures[first], column.figures[v]);
       if (v != last) surely_worst &= surely_better(column, column.figures[v], column.figures[last]);
     }
-    const std::string of = fmt::format(" of {} measured", versions.size()) + suffix(column) + runs(column);
+    const std::string of =
+        fmt::format(" of {} measured", versions.size()) + suffix(column) + runs(column);
     if (alone) {
       say(first, true,
-          fmt::format("{}{}: {}; next is {} with {}", best, of, cited(column, column.figures[first]),
-                      name(order[1]), cited(column, column.figures[order[1]])));
+          fmt::format("{}{}: {}; next is {} with {}", best, of,
+                      cited(column, column.figures[first]), name(order[1]),
+                      cited(column, column.figures[order[1]])));
     } else {
       among_the_best(column, best, order, of);
     }
@@ -107,8 +110,8 @@ class Judge {
   }
 
   // Those that cannot be told from the best; nothing is said if that is more than half of all.
-  void among_the_best(const Column& column, const std::string& best, const std::vector<size_t>& order,
-                      const std::string& of) {
+  void among_the_best(const Column& column, const std::string& best,
+                      const std::vector<size_t>& order, const std::string& of) {
     const Figure& leader = column.figures[order.front()];
     std::vector<size_t> equal;
     for (const size_t v : order) {
@@ -118,9 +121,9 @@ class Judge {
     for (const size_t v : equal) {
       say(v, true,
           fmt::format("within error of the {}{}: {}{}", best, of, cited(column, column.figures[v]),
-                      v == order.front()
-                          ? std::string()
-                          : fmt::format("; {} has {}", name(order.front()), cited(column, leader))));
+                      v == order.front() ? std::string()
+                                         : fmt::format("; {} has {}", name(order.front()),
+                                                       cited(column, leader))));
     }
   }
 
@@ -135,7 +138,8 @@ class Judge {
                         percent(f.bounds->low), percent(f.bounds->high), suffix(column)));
       } else {
         say(v, true,
-            fmt::format("no loss of perplexity beyond error{}: ratio {}, so at most {} with 95 % confidence",
+            fmt::format("no loss of perplexity beyond error{}: ratio {}, so at most {} with 95 % "
+                        "confidence",
                         suffix(column), cited(column, f), percent(std::max(1.0, f.bounds->high))));
       }
     }
@@ -156,8 +160,9 @@ class Judge {
     const bool good = surely_better(column, f, base), bad = surely_better(column, base, f);
     if ((!good && !bad) || *base.value <= 0) return;
     say(version, good,
-        fmt::format("{}{}{}: {:.2f} times the original's, {} against {}", column.metric.title, suffix(column),
-                    runs(column), *f.value / *base.value, cited(column, f), cited(column, base)));
+        fmt::format("{}{}{}: {:.2f} times the original's, {} against {}", column.metric.title,
+                    suffix(column), runs(column), *f.value / *base.value, cited(column, f),
+                    cited(column, base)));
   }
 
   // Another version is smaller and surely loses less.
@@ -168,11 +173,12 @@ class Judge {
       for (const size_t other : judged(loss)) {
         if (!size->figures[v].value || !size->figures[other].value) continue;
         if (*size->figures[other].value > *size->figures[v].value ||
-            !surely_better(loss, loss.figures[other], loss.figures[v]) || !told_.insert({v, other}).second)
+            !surely_better(loss, loss.figures[other], loss.figures[v]) ||
+            !told_.insert({v, other}).second)
           continue;
         say(v, false,
-            fmt::format("{} loses less and is no larger: {} {} at {}, against {} at {}{}", name(other),
-                        loss.metric.title, cited(loss, loss.figures[other]),
+            fmt::format("{} loses less and is no larger: {} {} at {}, against {} at {}{}",
+                        name(other), loss.metric.title, cited(loss, loss.figures[other]),
                         cited(*size, size->figures[other]), cited(loss, loss.figures[v]),
                         cited(*size, size->figures[v]), suffix(loss)));
         break;
@@ -184,8 +190,9 @@ class Judge {
     for (size_t v = 0; v < report_.versions.size(); ++v) {
       const auto& making = report_.versions[v].making;
       if (!making) continue;
-      const std::string time =
-          making->seconds ? "; made in " + value_text(Quantity::seconds, *making->seconds) : std::string();
+      const std::string time = making->seconds
+                                   ? "; made in " + value_text(Quantity::seconds, *making->seconds)
+                                   : std::string();
       if (making->calibration.empty())
         say(v, true, "needs no calibration data" + time);
       else

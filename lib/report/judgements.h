@@ -7,9 +7,9 @@
 
 namespace qwb {
 
-// In the order of versions, good ones first. No statement goes beyond the bounds of its figures: "fastest"
-// is said of a version whose bounds lie wholly above those of all others, and figures whose error is not
-// known (measured once) are not judged. Every statement cites its figures.
+// In the order of versions, good ones first. No statement goes beyond the bounds of its figures:
+// "fastest" is said of a version whose bounds lie wholly above those of all others, and figures
+// whose error is not known (measured once) are not judged. Every statement cites its figures.
 std::vector<Judgement> judge(const Report& report);
 
 }  // namespace qwb

@@ -23,7 +23,8 @@ const Json* base_result(const std::vector<KeptResult>& kept, const std::string& 
                         const Json& plan) {
   for (const KeptResult& k : kept) {
     if (!source_hash.empty() && text_field(k.key, "kind") == "perplexity" &&
-        text_field(k.key, "model") == source_hash && json_has(k.key, "plan") && k.key.at("plan") == plan)
+        text_field(k.key, "model") == source_hash && json_has(k.key, "plan") &&
+        k.key.at("plan") == plan)
       return &k.result;
   }
   return nullptr;
@@ -43,7 +44,8 @@ void take_quality(const KeptResult& k, const Json* base, QualityRecord& record) 
     if (base != nullptr) record.base_perplexity = perplexity_from_json(*base);
   }
   record.perplexity->cached = true;
-  if (record.base_perplexity) record.ratio = perplexity_ratio(*record.perplexity, *record.base_perplexity);
+  if (record.base_perplexity)
+    record.ratio = perplexity_ratio(*record.perplexity, *record.base_perplexity);
 }
 
 class Collector {
@@ -70,8 +72,10 @@ class Collector {
   void take(const KeptResult& k) {
     const std::string kind = text_field(k.key, "kind"), what = text_field(k.key, "what");
     if ((kind == "perplexity" || kind == "divergence") && text_field(k.key, "model") == hash_) {
-      // Measured against another model than the one that the artifact was made from (a --baseline of then).
-      if (kind == "divergence" && !source_hash_.empty() && text_field(k.key, "baseline") != source_hash_)
+      // Measured against another model than the one that the artifact was made from (a --baseline
+      // of then).
+      if (kind == "divergence" && !source_hash_.empty() &&
+          text_field(k.key, "baseline") != source_hash_)
         return;
       const Json& plan = k.key.at("plan");
       const Json forward = forward_field(k.key, "forward");
@@ -113,7 +117,8 @@ class Collector {
 }  // namespace
 
 std::vector<Json> kept_records(const EvaluationRecord& model, const std::string& hash,
-                               const std::string& source_hash, const std::vector<KeptResult>& kept) {
+                               const std::string& source_hash,
+                               const std::vector<KeptResult>& kept) {
   return Collector(model, hash, source_hash, kept).all();
 }
 

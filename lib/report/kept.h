@@ -15,11 +15,11 @@ struct KeptResult {
   Json result;
 };
 
-// Records of the model whose content hash is `hash`: one for each text and protocol, one for each machine and
-// grid, all with the identity of `model` (artifact, method, sizes). `kept`: newest first; the newest of
-// equals counts. source_hash: of the unquantized model, for ratios; may be empty. Results that cannot be read
-// are left out: evaluations measure them again. Answers to tasks are left out: without the task's file nobody
-// knows which are right.
+// Records of the model whose content hash is `hash`: one for each text and protocol, one for each
+// machine and grid, all with the identity of `model` (artifact, method, sizes). `kept`: newest
+// first; the newest of equals counts. source_hash: of the unquantized model, for ratios; may be
+// empty. Results that cannot be read are left out: evaluations measure them again. Answers to tasks
+// are left out: without the task's file nobody knows which are right.
 std::vector<Json> kept_records(const EvaluationRecord& model, const std::string& hash,
                                const std::string& source_hash, const std::vector<KeptResult>& kept);
 

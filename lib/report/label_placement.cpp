@@ -14,7 +14,8 @@ constexpr std::array<std::pair<double, double>, 8> kDirections = {
     {{1, 0}, {0, -1}, {-1, 0}, {0, 1}, {1, -1}, {-1, -1}, {1, 1}, {-1, 1}}};
 
 Box box_at(double x, double y, const LabelRequest& request) {
-  return {x - request.width / 2, y - request.height / 2, x + request.width / 2, y + request.height / 2};
+  return {x - request.width / 2, y - request.height / 2, x + request.width / 2,
+          y + request.height / 2};
 }
 
 double overlap(const Box& a, const Box& b) {
@@ -28,7 +29,8 @@ double outside(const Box& box, const Box& inside) {
          std::max(0.0, inside.top - box.top) + std::max(0.0, box.bottom - inside.bottom);
 }
 
-LabelPlace place_one(const LabelRequest& request, const std::vector<Box>& taken, const Box& inside) {
+LabelPlace place_one(const LabelRequest& request, const std::vector<Box>& taken,
+                     const Box& inside) {
   LabelPlace best{request.x, request.y, false, true};
   double least = -1;
   for (int ring = 0; ring < kRings; ++ring) {
@@ -51,8 +53,8 @@ LabelPlace place_one(const LabelRequest& request, const std::vector<Box>& taken,
 
 }  // namespace
 
-std::vector<LabelPlace> place_labels(const std::vector<LabelRequest>& requests, std::vector<Box> taken,
-                                     const Box& inside) {
+std::vector<LabelPlace> place_labels(const std::vector<LabelRequest>& requests,
+                                     std::vector<Box> taken, const Box& inside) {
   std::vector<LabelPlace> places;
   for (const LabelRequest& request : requests) {
     places.push_back(place_one(request, taken, inside));

@@ -23,9 +23,9 @@ struct LabelPlace {
   bool crowded = false;  // no free place was found; it lies where it does least harm
 };
 
-// `taken`: marks and lines; `inside`: labels stay in it. In the order of the requests: the nearest free place
-// of eight directions at growing distances.
-std::vector<LabelPlace> place_labels(const std::vector<LabelRequest>& requests, std::vector<Box> taken,
-                                     const Box& inside);
+// `taken`: marks and lines; `inside`: labels stay in it. In the order of the requests: the nearest
+// free place of eight directions at growing distances.
+std::vector<LabelPlace> place_labels(const std::vector<LabelRequest>& requests,
+                                     std::vector<Box> taken, const Box& inside);
 
 }  // namespace qwb

@@ -23,8 +23,9 @@ std::optional<int64_t> block_of(const std::string& module) {
   while (begin < module.size()) {
     const size_t end = std::min(module.find('.', begin), module.size());
     const std::string word = module.substr(begin, end - begin);
-    const bool digits = !word.empty() && word.size() < 10 &&
-                        std::all_of(word.begin(), word.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const bool digits =
+        !word.empty() && word.size() < 10 &&
+        std::all_of(word.begin(), word.end(), [](char c) { return c >= '0' && c <= '9'; });
     if (digits) return std::stoll(word);
     begin = end + 1;
   }
@@ -71,7 +72,8 @@ std::optional<Making> making_of(const Path& folder) {
     making.seconds = number_of(json.at("totals"), "seconds", where);
     making.peak_bytes = number_of(json.at("totals"), "peak_memory", where);
   }
-  for (const Json& module : json.at("modules")) making.modules.push_back(module_error(module, where));
+  for (const Json& module : json.at("modules"))
+    making.modules.push_back(module_error(module, where));
   return making;
 }
 

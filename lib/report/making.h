@@ -31,8 +31,8 @@ struct Making {
 // Nothing if there is no qwb.json. Throws `failed` for a damaged one.
 std::optional<Making> making_of(const Path& folder);
 
-// The unquantized model that qwb.json names, as it is or relative to the artifact; nothing if it is not
-// there.
+// The unquantized model that qwb.json names, as it is or relative to the artifact; nothing if it is
+// not there.
 std::optional<Path> source_folder(const Making& making, const Path& folder);
 
 }  // namespace qwb

@@ -8,8 +8,8 @@
 namespace qwb {
 namespace {
 
-// Text that stays text: what Markdown or the HTML inside of it would take for markup is escaped. "|" is left
-// to Table.
+// Text that stays text: what Markdown or the HTML inside of it would take for markup is escaped.
+// "|" is left to Table.
 std::string plain_markdown(const std::string& text) {
   std::string out;
   for (const char c : text) {
@@ -54,7 +54,8 @@ std::string errors_table(const BlockErrors& errors) {
   Table table(columns);
   for (size_t r = 0; r < errors.rows.size(); ++r) {
     std::vector<std::string> cells = {plain_markdown(errors.rows[r])};
-    for (const auto& cell : errors.cells[r]) cells.push_back(cell ? fmt::format("{:.3g}", *cell) : "");
+    for (const auto& cell : errors.cells[r])
+      cells.push_back(cell ? fmt::format("{:.3g}", *cell) : "");
     table.add_row(std::move(cells));
   }
   return "\n" + table.markdown();
@@ -91,9 +92,10 @@ std::string report_markdown(const Report& report) {
   std::string text = "# " + plain_markdown(report.title) + "\n";
   text += answer_markdown(report);
   for (const GroupTable& group : group_tables(report))
-    text +=
-        std::string("\n## ") + group_title(group.group) + "\n\n" + columns_markdown(report, group.columns);
-  text += list_of("Not measured", absent_metrics(report)) + list_of("Conditions", condition_notes(report));
+    text += std::string("\n## ") + group_title(group.group) + "\n\n" +
+            columns_markdown(report, group.columns);
+  text += list_of("Not measured", absent_metrics(report)) +
+          list_of("Conditions", condition_notes(report));
   text += judgements_table(report);
   const std::vector<BlockErrors> errors = block_errors(report);
   if (!errors.empty()) text += "\n## Error by block\n";

@@ -45,8 +45,8 @@ std::string own_settings(const Version& version, const std::vector<const Version
   for (const auto& [key, value] : version.making->settings.items()) {
     bool differs = false;
     for (const Version* twin : twins) {
-      const bool has =
-          twin->making && twin->making->settings.is_object() && twin->making->settings.contains(key);
+      const bool has = twin->making && twin->making->settings.is_object() &&
+                       twin->making->settings.contains(key);
       differs |= has && twin->making->settings.at(key) != value;
     }
     if (differs) text += (text.empty() ? "" : ", ") + key + " " + value.dump();
@@ -59,7 +59,8 @@ std::string forward_name(const Version& version) {
 }
 
 template <typename Addition>
-void tell_apart(std::vector<Version>& versions, const std::vector<std::string>& given, Addition addition) {
+void tell_apart(std::vector<Version>& versions, const std::vector<std::string>& given,
+                Addition addition) {
   std::map<std::string, std::vector<const Version*>> by_name;
   const std::vector<Version> before = versions;
   for (const Version& version : before) by_name[version.name].push_back(&version);
@@ -77,7 +78,8 @@ void name_versions(std::vector<Version>& versions, const std::vector<std::string
   for (size_t i = 0; i < versions.size(); ++i)
     versions[i].name = given[i].empty() ? clean_text(first_name(versions[i])) : given[i];
   tell_apart(versions, given, [](const Version& v, const auto&) { return forward_name(v); });
-  tell_apart(versions, given, [](const Version& v, const auto& twins) { return own_settings(v, twins); });
+  tell_apart(versions, given,
+             [](const Version& v, const auto& twins) { return own_settings(v, twins); });
   std::set<std::string> taken;
   for (Version& version : versions) {
     std::string name = version.name;

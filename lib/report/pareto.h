@@ -12,11 +12,12 @@ namespace qwb {
 struct CostPair {
   double x = 0, y = 0;  // less is better
 };
-// True for those that no other beats: at most as much of both and less of one. Equal pairs stand together.
+// True for those that no other beats: at most as much of both and less of one. Equal pairs stand
+// together.
 std::vector<bool> pareto_front(std::span<const CostPair> pairs);
 
-// All that a figure may be: itself if its metric is exact, its bounds, or nothing if its error is not known
-// or it is noisy.
+// All that a figure may be: itself if its metric is exact, its bounds, or nothing if its error is
+// not known or it is noisy.
 std::optional<Interval> possible_values(const Column& column, const Figure& figure);
 // True if a is better than b whatever the two are within their bounds.
 bool surely_better(const Column& column, const Figure& a, const Figure& b);

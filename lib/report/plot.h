@@ -75,8 +75,8 @@ struct ModuleHistogram {
   HistogramPair pair;
 };
 
-// Every picture that the figures allow: bars for each metric, losses against bits per weight and against
-// joules, error by block, histograms.
+// Every picture that the figures allow: bars for each metric, losses against bits per weight and
+// against joules, error by block, histograms.
 std::vector<Plot> plots_of(const Report& report, const std::vector<ModuleHistogram>& histograms);
 
 }  // namespace qwb

@@ -104,7 +104,8 @@ Axis log_axis(double low, double high) {
   while (power <= axis.high) {
     for (const double factor : {1.0, 2.0, 5.0}) {
       const double tick = power * factor;
-      if ((factor == 1 || !decades) && tick >= axis.low && tick <= axis.high) axis.ticks.push_back(tick);
+      if ((factor == 1 || !decades) && tick >= axis.low && tick <= axis.high)
+        axis.ticks.push_back(tick);
     }
     power *= 10;
   }
@@ -128,25 +129,30 @@ void Canvas::area(double left, double right, double height, int key_rows) {
   for (size_t i = 0; i < title_.size(); ++i)
     text(10, 14 + kLine * static_cast<double>(i), title_[i], Anchor::left);
   for (size_t i = 0; i < note_.size(); ++i)
-    text(10, notes + kNoteLine * (static_cast<double>(i) + 0.5), note_[i], Anchor::left, kGrey, kNoteFont);
+    text(10, notes + kNoteLine * (static_cast<double>(i) + 0.5), note_[i], Anchor::left, kGrey,
+         kNoteFont);
 }
 
 std::string Canvas::screen(double x, double y) const {
   return fmt::format("screen {:.5f}, screen {:.5f}", x / kWidth, 1 - y / height_);
 }
 
-void Canvas::text(double x, double y, const std::string& text, Anchor anchor, const std::string& color,
-                  int font, bool upright) {
-  const char* side = anchor == Anchor::left ? "left" : anchor == Anchor::center ? "center" : "right";
-  body_ += fmt::format("set label {} at {} {}{} textcolor rgb '{}'{} front\n", gnuplot_quoted(text),
-                       screen(x, y), side, upright ? " rotate by 90" : "", color,
-                       font > 0 ? fmt::format(" font sprintf(',%.3g', {} * {})", font, kFontScale) : "");
+void Canvas::text(double x, double y, const std::string& text, Anchor anchor,
+                  const std::string& color, int font, bool upright) {
+  const char* side = anchor == Anchor::left     ? "left"
+                     : anchor == Anchor::center ? "center"
+                                                : "right";
+  body_ +=
+      fmt::format("set label {} at {} {}{} textcolor rgb '{}'{} front\n", gnuplot_quoted(text),
+                  screen(x, y), side, upright ? " rotate by 90" : "", color,
+                  font > 0 ? fmt::format(" font sprintf(',%.3g', {} * {})", font, kFontScale) : "");
 }
 
-void Canvas::line(double x1, double y1, double x2, double y2, const std::string& color, double width,
-                  bool dashed) {
-  body_ += fmt::format("set arrow from {} to {} nohead linewidth {:.3g} linecolor rgb '{}'{} front\n",
-                       screen(x1, y1), screen(x2, y2), width, color, dashed ? " dashtype (6,4)" : "");
+void Canvas::line(double x1, double y1, double x2, double y2, const std::string& color,
+                  double width, bool dashed) {
+  body_ +=
+      fmt::format("set arrow from {} to {} nohead linewidth {:.3g} linecolor rgb '{}'{} front\n",
+                  screen(x1, y1), screen(x2, y2), width, color, dashed ? " dashtype (6,4)" : "");
 }
 
 // Behind everything.
@@ -155,24 +161,26 @@ void Canvas::grid_line(double x1, double y1, double x2, double y2) {
                        screen(x1, y1), screen(x2, y2), kGrey);
 }
 
-void Canvas::polyline(const std::vector<std::pair<double, double>>& points, const std::string& color,
-                      double width) {
+void Canvas::polyline(const std::vector<std::pair<double, double>>& points,
+                      const std::string& color, double width) {
   const std::string name = fmt::format("$line{}", polylines_++);
   data_ += name + " << END\n";
-  for (const auto& [a, b] : points) data_ += fmt::format("{:.5f} {:.5f}\n", a / kWidth, 1 - b / height_);
+  for (const auto& [a, b] : points)
+    data_ += fmt::format("{:.5f} {:.5f}\n", a / kWidth, 1 - b / height_);
   data_ += "END\n";
-  curves_ += fmt::format(", {} using 1:2 with lines linewidth {:.3g} linecolor rgb '{}' notitle", name, width,
-                         color);
+  curves_ += fmt::format(", {} using 1:2 with lines linewidth {:.3g} linecolor rgb '{}' notitle",
+                         name, width, color);
 }
 
 void Canvas::mark(double x, double y, int point, double size, const std::string& color) {
   body_ += fmt::format(
-      "set label '' at {} point pointtype {} pointsize {:.3g} linewidth 2 linecolor rgb '{}' front\n",
+      "set label '' at {} point pointtype {} pointsize {:.3g} linewidth 2 linecolor rgb '{}' "
+      "front\n",
       screen(x, y), point, size, color);
 }
 
-void Canvas::box(double x1, double y1, double x2, double y2, const std::string& color, double opacity,
-                 bool outline) {
+void Canvas::box(double x1, double y1, double x2, double y2, const std::string& color,
+                 double opacity, bool outline) {
   body_ += fmt::format("set object rectangle from {} to {} fillcolor rgb '{}' fillstyle {} front\n",
                        screen(x1, y1), screen(x2, y2), color,
                        outline ? fmt::format("empty border linecolor rgb '{}' linewidth 1.5", color)
@@ -184,31 +192,34 @@ void Canvas::x_axis(const Axis& axis, const std::string& title, bool grid) {
   for (const double tick : axis.ticks) {
     if (grid) grid_line(x(tick), top_, x(tick), bottom_);
     line(x(tick), bottom_, x(tick), bottom_ + 4, kGrey, 1);
-    text(x(tick), bottom_ + 14, fmt::format("{:.6g}", std::abs(tick) < 1e-12 ? 0 : tick), Anchor::center);
+    text(x(tick), bottom_ + 14, fmt::format("{:.6g}", std::abs(tick) < 1e-12 ? 0 : tick),
+         Anchor::center);
   }
   line(left_, bottom_, right_, bottom_, kGrey, 1);
   // Under the area, but within the sheet whatever its length.
   const std::string words = fitted(title, kWidth - 12, kPlotFont);
   const double half = text_width(words, kPlotFont) / 2;
-  text(std::clamp((left_ + right_) / 2, 6 + half, std::max(6 + half, kWidth - 6 - half)), bottom_ + 36, words,
-       Anchor::center);
+  text(std::clamp((left_ + right_) / 2, 6 + half, std::max(6 + half, kWidth - 6 - half)),
+       bottom_ + 36, words, Anchor::center);
 }
 
 void Canvas::y_axis(const Axis& axis, const std::string& title) {
   y_ = axis;
   for (const double tick : axis.ticks) {
     grid_line(left_, y(tick), right_, y(tick));
-    text(left_ - 6, y(tick), fmt::format("{:.6g}", std::abs(tick) < 1e-12 ? 0 : tick), Anchor::right);
+    text(left_ - 6, y(tick), fmt::format("{:.6g}", std::abs(tick) < 1e-12 ? 0 : tick),
+         Anchor::right);
   }
   line(left_, top_, left_, bottom_, kGrey, 1);
-  text(12, (top_ + bottom_) / 2, fitted(title, bottom_ - top_ + 40, kPlotFont), Anchor::center, "black", 0,
-       true);
+  text(12, (top_ + bottom_) / 2, fitted(title, bottom_ - top_ + 40, kPlotFont), Anchor::center,
+       "black", 0, true);
 }
 
 int Canvas::key_columns(const std::vector<KeyEntry>& entries) {
   double widest = 1;
   for (const KeyEntry& entry : entries)
-    widest = std::max(widest, kKeySample + std::min(text_width(entry.label, kPlotFont), kWidth / 2) + 14);
+    widest = std::max(widest,
+                      kKeySample + std::min(text_width(entry.label, kPlotFont), kWidth / 2) + 14);
   return std::max(1, static_cast<int>((kWidth - 20) / widest));
 }
 
@@ -236,9 +247,11 @@ void Canvas::key(const std::vector<KeyEntry>& entries) {
 
 std::string Canvas::script() const {
   std::string text =
-      "reset\nset encoding utf8\nunset key\nunset border\nunset tics\nset xrange [0:1]\nset yrange [0:1]\n";
+      "reset\nset encoding utf8\nunset key\nunset border\nunset tics\nset xrange [0:1]\nset yrange "
+      "[0:1]\n";
   text +=
-      "set lmargin at screen 0\nset rmargin at screen 1\nset bmargin at screen 0\nset tmargin at screen 1\n";
+      "set lmargin at screen 0\nset rmargin at screen 1\nset bmargin at screen 0\nset tmargin at "
+      "screen 1\n";
   // Ranges and margins make the coordinates of curves those of the screen.
   return text + data_ + body_ + "plot NaN notitle" + curves_ + "\n";
 }

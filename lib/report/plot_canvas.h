@@ -7,16 +7,17 @@
 
 namespace qwb {
 
-// Colour and shape of a version; of the palette of Okabe and Ito (jfly.uni-koeln.de/color), which people with
-// any kind of colour blindness can tell apart. Its black and yellow are left out: they vanish on dark and on
-// light paper. 42 versions differ in colour or shape.
+// Colour and shape of a version; of the palette of Okabe and Ito (jfly.uni-koeln.de/color), which
+// people with any kind of colour blindness can tell apart. Its black and yellow are left out: they
+// vanish on dark and on light paper. 42 versions differ in colour or shape.
 std::string style_color(size_t style);
 int style_point(size_t style, bool filled);  // gnuplot's pointtype
 
 inline constexpr const char* kGrey = "#808080";  // readable on white and on black
 
 double text_width(const std::string& text, int font);  // pixels, rather too many
-// Lines of at most `width` pixels, at most `most` of them; longer words and what is left over end in "…".
+// Lines of at most `width` pixels, at most `most` of them; longer words and what is left over end
+// in "…".
 std::vector<std::string> wrapped(const std::string& text, double width, int font, size_t most);
 std::string fitted(const std::string& text, double width, int font);
 
@@ -49,11 +50,12 @@ class Canvas {
   double y(double value) const { return bottom_ - y_.place(value) * (bottom_ - top_); }
 
   enum class Anchor { left, center, right };
-  void text(double x, double y, const std::string& text, Anchor anchor, const std::string& color = "black",
-            int font = 0, bool upright = false);
+  void text(double x, double y, const std::string& text, Anchor anchor,
+            const std::string& color = "black", int font = 0, bool upright = false);
   void line(double x1, double y1, double x2, double y2, const std::string& color, double width,
             bool dashed = false);
-  void polyline(const std::vector<std::pair<double, double>>& points, const std::string& color, double width);
+  void polyline(const std::vector<std::pair<double, double>>& points, const std::string& color,
+                double width);
   void mark(double x, double y, int point, double size, const std::string& color);
   void box(double x1, double y1, double x2, double y2, const std::string& color, double opacity,
            bool outline);

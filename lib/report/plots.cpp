@@ -13,7 +13,8 @@
 namespace qwb {
 namespace {
 
-constexpr double kLogFrom = 4;  // axes of losses are logarithmic if the largest is so many times the least
+constexpr double kLogFrom =
+    4;  // axes of losses are logarithmic if the largest is so many times the least
 
 std::string with_unit(const std::string& title, const std::string& unit) {
   return unit.empty() ? title : title + " / " + unit;
@@ -21,7 +22,8 @@ std::string with_unit(const std::string& title, const std::string& unit) {
 
 std::string sentence(const std::string& text) {
   return text.empty() ? text
-                      : static_cast<char>(std::toupper(static_cast<unsigned char>(text[0]))) + text.substr(1);
+                      : static_cast<char>(std::toupper(static_cast<unsigned char>(text[0]))) +
+                            text.substr(1);
 }
 
 // What the error bars are, and what the figures belong to.
@@ -69,7 +71,8 @@ Plot bar_plot(const Report& report, const Column& column) {
                           : (f.estimated ? "~" : "") + value_text(metric.unit, *f.value);
     if (f.value) bar.value = on_axis(*f.value);
     if (f.value && f.bounds) bar.bounds = Interval{on_axis(f.bounds->low), on_axis(f.bounds->high)};
-    summary += (summary.empty() ? "" : "; ") + bar.label + " " + (f.value ? cited(column, f) : bar.text);
+    summary +=
+        (summary.empty() ? "" : "; ") + bar.label + " " + (f.value ? cited(column, f) : bar.text);
     plot.bars.push_back(std::move(bar));
   }
   const std::string better = metric.better == Better::lower ? "less is better" : "more is better";
@@ -86,7 +89,8 @@ bool wants_log(const std::vector<ScatterPlot::Mark>& marks) {
   return least > 0 && most > kLogFrom * least;
 }
 
-// What the original has by definition: it is no measurement, but the point that the others are compared with.
+// What the original has by definition: it is no measurement, but the point that the others are
+// compared with.
 Figure with_original(const Column& loss, const Version& version, const Figure& figure) {
   Figure known = figure;
   if (version.original && !figure.value && loss.metric.id == "ratio") known.value = 1;
@@ -99,7 +103,8 @@ struct Scale {
   double offset = 0, factor = 1;
   double operator()(double value) const { return (value - offset) * factor; }
   std::optional<Interval> operator()(const std::optional<Interval>& bounds) const {
-    return bounds ? std::optional(Interval{(*this)(bounds->low), (*this)(bounds->high)}) : std::nullopt;
+    return bounds ? std::optional(Interval{(*this)(bounds->low), (*this)(bounds->high)})
+                  : std::nullopt;
   }
 };
 
@@ -120,20 +125,22 @@ std::string mark_front(ScatterPlot& plot) {
 std::optional<Plot> scatter_plot(const Report& report, const Column& cost, const Column& loss) {
   const bool increase = loss.metric.id == "ratio";
   const AxisUnit x_unit = axis_unit(cost.metric.unit, largest(cost));
-  const AxisUnit y_unit = increase ? AxisUnit{"%", 100} : axis_unit(loss.metric.unit, largest(loss));
+  const AxisUnit y_unit =
+      increase ? AxisUnit{"%", 100} : axis_unit(loss.metric.unit, largest(loss));
   const Scale on_x{0, x_unit.factor}, on_y{increase ? 1.0 : 0.0, y_unit.factor};
   ScatterPlot plot;
   for (size_t v = 0; v < report.versions.size(); ++v) {
     const Figure &x = cost.figures[v], y = with_original(loss, report.versions[v], loss.figures[v]);
     if (!x.value || !y.value) continue;
-    plot.marks.push_back(
-        {report.versions[v].name, on_x(*x.value), on_y(*y.value), on_x(x.bounds), on_y(y.bounds), false, v});
+    plot.marks.push_back({report.versions[v].name, on_x(*x.value), on_y(*y.value), on_x(x.bounds),
+                          on_y(y.bounds), false, v});
   }
   if (plot.marks.size() < 2) return std::nullopt;
   const std::string names = mark_front(plot), what = loss_title(loss);
   plot.log_y = wants_log(plot.marks);
   plot.x_axis = with_unit(cost.title(), x_unit.name);
-  if (std::any_of(cost.figures.begin(), cost.figures.end(), [](const Figure& f) { return f.estimated; }))
+  if (std::any_of(cost.figures.begin(), cost.figures.end(),
+                  [](const Figure& f) { return f.estimated; }))
     plot.x_axis += " (estimated)";
   plot.y_axis = with_unit(what, y_unit.name);
   std::string note = note_of(loss, true);
@@ -143,8 +150,8 @@ std::optional<Plot> scatter_plot(const Report& report, const Column& cost, const
               "On the Pareto front (no other is better in both): " + names, std::move(plot)};
 }
 
-// The first picture of a report: what was lost against bytes. Against bits per weight it looks the same for
-// versions of one model, and holds for several.
+// The first picture of a report: what was lost against bytes. Against bits per weight it looks the
+// same for versions of one model, and holds for several.
 void add_loss_against_size(const Report& report, std::vector<Plot>& plots) {
   const Column *loss = loss_column(report), *size = report.find("size");
   if (loss == nullptr || size == nullptr) return;
@@ -153,7 +160,8 @@ void add_loss_against_size(const Report& report, std::vector<Plot>& plots) {
 
 void add_scatters(const Report& report, std::vector<Plot>& plots) {
   for (const Column& loss : report.columns) {
-    if (loss.metric.id != "perplexity" && loss.metric.id != "ratio" && loss.metric.id != "kl") continue;
+    if (loss.metric.id != "perplexity" && loss.metric.id != "ratio" && loss.metric.id != "kl")
+      continue;
     for (const Column& cost : report.columns) {
       if (cost.metric.id != "bpw" && cost.metric.id != "joules_generated") continue;
       if (auto plot = scatter_plot(report, cost, loss)) plots.push_back(std::move(*plot));
@@ -192,9 +200,10 @@ std::optional<Plot> block_plot(const Report& report, ErrorOf error, const std::s
   plot.y_axis = what;
   std::string names;
   for (const auto& line : plot.lines) names += (names.empty() ? "" : ", ") + line.label;
-  return Plot{name, sentence(what) + " by block",
-              "mean over the modules of a block, as qwb.json tells it; versions without loss have no line",
-              "Versions with a line: " + names + ". The table of blocks has the numbers.", std::move(plot)};
+  return Plot{
+      name, sentence(what) + " by block",
+      "mean over the modules of a block, as qwb.json tells it; versions without loss have no line",
+      "Versions with a line: " + names + ". The table of blocks has the numbers.", std::move(plot)};
 }
 
 Plot histogram_plot(const Report& report, const ModuleHistogram& histogram, size_t number) {
@@ -211,7 +220,8 @@ Plot histogram_plot(const Report& report, const ModuleHistogram& histogram, size
     plot.before.push_back(100 * static_cast<double>(n) / histogram.pair.before_count);
   for (const int64_t n : histogram.pair.after)
     plot.after.push_back(100 * static_cast<double>(n) / histogram.pair.after_count);
-  return {fmt::format("weights-{}", number), "Weights of " + histogram.module + ", before and after",
+  return {fmt::format("weights-{}", number),
+          "Weights of " + histogram.module + ", before and after",
           fmt::format("{} bins over all {:.0f} values of each; logarithmic shares", kHistogramBins,
                       histogram.pair.before_count),
           "Version: " + version.name, std::move(plot)};
@@ -227,11 +237,11 @@ std::vector<Plot> plots_of(const Report& report, const std::vector<ModuleHistogr
   }
   add_scatters(report, plots);
   add_loss_against_size(report, plots);
-  if (auto plot =
-          block_plot(report, &ModuleError::weight_error, "weight-error-by-block", "relative weight error"))
+  if (auto plot = block_plot(report, &ModuleError::weight_error, "weight-error-by-block",
+                             "relative weight error"))
     plots.push_back(std::move(*plot));
-  if (auto plot =
-          block_plot(report, &ModuleError::output_error, "output-error-by-block", "relative output error"))
+  if (auto plot = block_plot(report, &ModuleError::output_error, "output-error-by-block",
+                             "relative output error"))
     plots.push_back(std::move(*plot));
   for (size_t i = 0; i < histograms.size(); ++i)
     plots.push_back(histogram_plot(report, histograms[i], i + 1));

@@ -29,12 +29,14 @@ class Readings {
 
  private:
   void add(Metric metric, const std::string& condition, Figure figure) {
-    readings_.push_back({std::move(metric), figure.value ? clean_text(condition) : "", std::move(figure)});
+    readings_.push_back(
+        {std::move(metric), figure.value ? clean_text(condition) : "", std::move(figure)});
   }
   // Why a part of the record is null.
   std::string not_measured(const char* flag) const {
     const Json* problems = fields_.find("/problems");
-    if (problems != nullptr && problems->is_array() && !problems->empty() && problems->at(0).is_string())
+    if (problems != nullptr && problems->is_array() && !problems->empty() &&
+        problems->at(0).is_string())
       return clean_text("failed: " + problems->at(0).get<std::string>());
     return std::string("not measured (qwb-eval ") + flag + ")";
   }
@@ -45,13 +47,15 @@ class Readings {
     bpw.value = fields_.number("/bpw");
     bpw.why = "the number of weights is not known";
     add({"size", "size", MetricGroup::size, Quantity::bytes, kLower, BoundsKind::exact}, "", bytes);
-    add({"bpw", "bits per weight", MetricGroup::size, Quantity::bits, kLower, BoundsKind::exact}, "", bpw);
+    add({"bpw", "bits per weight", MetricGroup::size, Quantity::bits, kLower, BoundsKind::exact},
+        "", bpw);
   }
 
   // Protocol, text and tokens: what makes two perplexities comparable.
   std::string text_condition(const std::string& part) const {
     const std::string protocol = fields_.text(part + "/protocol");
-    std::string text = fmt::format("protocol {}, context {}", protocol, fields_.integer(part + "/context"));
+    std::string text =
+        fmt::format("protocol {}, context {}", protocol, fields_.integer(part + "/context"));
     if (const int64_t stride = fields_.integer(part + "/stride"); stride > 0)
       text += fmt::format(", stride {}", stride);
     text += fmt::format(", {} tokens scored in {} windows", fields_.integer(part + "/tokens"),
@@ -72,9 +76,10 @@ class Readings {
   void quality() {
     const bool perplexity = fields_.has("/perplexity"), divergence = fields_.has("/divergence");
     const std::string condition = perplexity ? text_condition("/perplexity") : "";
-    const std::string title = perplexity ? value_title(fields_.text("/perplexity/protocol")) : "perplexity";
-    add({"perplexity", title, MetricGroup::quality, Quantity::plain, kLower, BoundsKind::interval}, condition,
-        fields_.estimate("/perplexity", not_measured("--ppl")));
+    const std::string title =
+        perplexity ? value_title(fields_.text("/perplexity/protocol")) : "perplexity";
+    add({"perplexity", title, MetricGroup::quality, Quantity::plain, kLower, BoundsKind::interval},
+        condition, fields_.estimate("/perplexity", not_measured("--ppl")));
     Figure ratio;
     ratio.value = fields_.number("/perplexity/ratio");
     ratio.error = fields_.number("/perplexity/ratio_stderr");
@@ -96,14 +101,15 @@ class Readings {
 
   void divergence_readings(const std::string& condition) {
     const std::string why = not_measured("--kl");
-    add({"kl", "mean KL", MetricGroup::quality, Quantity::nats, kLower, BoundsKind::interval}, condition,
-        fields_.estimate("/divergence/mean_kl", why));
+    add({"kl", "mean KL", MetricGroup::quality, Quantity::nats, kLower, BoundsKind::interval},
+        condition, fields_.estimate("/divergence/mean_kl", why));
     Figure tail;
     tail.value = fields_.number("/divergence/kl_quantiles/p99");
     tail.why = why;
-    add({"kl_p99", "p99 of KL", MetricGroup::quality, Quantity::nats, kLower, BoundsKind::none}, condition,
-        tail);
-    add({"same_top", "same top token", MetricGroup::quality, Quantity::share, kHigher, BoundsKind::interval},
+    add({"kl_p99", "p99 of KL", MetricGroup::quality, Quantity::nats, kLower, BoundsKind::none},
+        condition, tail);
+    add({"same_top", "same top token", MetricGroup::quality, Quantity::share, kHigher,
+         BoundsKind::interval},
         condition, fields_.estimate("/divergence/same_top", why));
   }
 
@@ -137,7 +143,8 @@ class Readings {
     Figure figure;
     figure.value = fields_.number(part + "/median");
     const auto least = fields_.number(part + "/min"), most = fields_.number(part + "/max");
-    if (least && most && fields_.integer("/speed/repetitions") > 1) figure.bounds = Interval{*least, *most};
+    if (least && most && fields_.integer("/speed/repetitions") > 1)
+      figure.bounds = Interval{*least, *most};
     figure.why = why;
     if (const Json* noisy = fields_.find(part + "/noisy"); noisy != nullptr && *noisy == true) {
       figure.noisy = true;
@@ -164,10 +171,12 @@ class Readings {
     add({"decode", "decode", MetricGroup::speed, Quantity::rate, kHigher, BoundsKind::range},
         work("decode", "/speed/decode", "/tokens"),
         spread("/speed/decode", measured ? "the grid has no decode" : why));
-    add({"first_token", "first token", MetricGroup::speed, Quantity::seconds, kLower, BoundsKind::range},
+    add({"first_token", "first token", MetricGroup::speed, Quantity::seconds, kLower,
+         BoundsKind::range},
         work("after a prompt", "/speed/first_token_seconds", "/prompt"),
         spread("/speed/first_token_seconds", measured ? "the grid has no prefill" : why));
-    add({"load", "load", MetricGroup::speed, Quantity::seconds, kLower, BoundsKind::none}, machine, load);
+    add({"load", "load", MetricGroup::speed, Quantity::seconds, kLower, BoundsKind::none}, machine,
+        load);
   }
 
   void memory() {
@@ -182,9 +191,11 @@ class Readings {
     if (const Json* reset = fields_.find("/memory/peak_reset"); reset != nullptr && *reset == false)
       resident.remark = "includes what ran earlier in the same process";
     allocated.why = resident.why = why;
-    add({"memory", "memory as allocated", MetricGroup::memory, Quantity::bytes, kLower, BoundsKind::exact},
+    add({"memory", "memory as allocated", MetricGroup::memory, Quantity::bytes, kLower,
+         BoundsKind::exact},
         condition, allocated);
-    add({"resident", "peak resident", MetricGroup::memory, Quantity::bytes, kLower, BoundsKind::none},
+    add({"resident", "peak resident", MetricGroup::memory, Quantity::bytes, kLower,
+         BoundsKind::none},
         condition, resident);
   }
 
@@ -199,12 +210,14 @@ void check_record(const Json& record, const std::string& where) {
     throw Error(ErrorKind::failed, "this is no result of qwb-eval --json", where);
   const int64_t schema = json_int(record, "schema", where);
   if (schema != kRecordSchema) {
-    throw Error(ErrorKind::unsupported,
-                fmt::format("a result of schema {}; this version reads schema {}", schema, kRecordSchema),
-                where, "measure again with the qwb-eval of this version");
+    throw Error(
+        ErrorKind::unsupported,
+        fmt::format("a result of schema {}; this version reads schema {}", schema, kRecordSchema),
+        where, "measure again with the qwb-eval of this version");
   }
   for (const char* key : {"artifact", "method"}) json_string(record, key, where);
-  if (json_int(record, "bytes", where) < 0) throw Error(ErrorKind::failed, "bytes is negative", where);
+  if (json_int(record, "bytes", where) < 0)
+    throw Error(ErrorKind::failed, "bytes is negative", where);
   for (const char* key : {"perplexity", "divergence", "speed", "memory", "energy"}) {
     if (json_has(record, key) && !record.at(key).is_object())
       throw Error(ErrorKind::failed, std::string(key) + " is neither null nor an object", where);
@@ -227,10 +240,12 @@ std::vector<Reading> readings_of(const std::optional<Making>& making) {
     peak.value = making->peak_bytes;
   }
   seconds.why = peak.why = making ? "qwb.json does not tell it" : "no qwb.json";
-  return {{{"make_seconds", "time to make", MetricGroup::making, Quantity::seconds, kLower, BoundsKind::none},
+  return {{{"make_seconds", "time to make", MetricGroup::making, Quantity::seconds, kLower,
+            BoundsKind::none},
            "",
            seconds},
-          {{"make_memory", "memory to make", MetricGroup::making, Quantity::bytes, kLower, BoundsKind::none},
+          {{"make_memory", "memory to make", MetricGroup::making, Quantity::bytes, kLower,
+            BoundsKind::none},
            "",
            peak}};
 }

@@ -53,7 +53,8 @@ ResultFile read_results(const Path& path) {
     }
   }
   if (file.results.empty() && file.problems.empty())
-    throw Error(ErrorKind::failed, "there is no result in this file", name, "write one with qwb-eval --json");
+    throw Error(ErrorKind::failed, "there is no result in this file", name,
+                "write one with qwb-eval --json");
   return file;
 }
 

@@ -20,8 +20,8 @@ struct ResultFile {
   std::vector<Error> problems;      // of the other lines
 };
 
-// A single object or list over several lines is taken too. Empty lines mean nothing. Throws not_found or
-// `failed` for a file that cannot be read or holds no line at all.
+// A single object or list over several lines is taken too. Empty lines mean nothing. Throws
+// not_found or `failed` for a file that cannot be read or holds no line at all.
 ResultFile read_results(const Path& file);
 
 }  // namespace qwb

@@ -14,7 +14,8 @@ std::string Column::id() const {
 }
 
 bool Column::empty() const {
-  return std::none_of(figures.begin(), figures.end(), [](const Figure& f) { return f.value.has_value(); });
+  return std::none_of(figures.begin(), figures.end(),
+                      [](const Figure& f) { return f.value.has_value(); });
 }
 
 const Column* Report::find(const std::string& metric) const {
@@ -48,8 +49,9 @@ std::vector<std::string> condition_notes(const Report& report) {
   std::vector<std::pair<std::string, std::string>> notes;  // condition, titles
   for (const Column& column : report.columns) {
     if (column.condition.empty()) continue;
-    const auto known = std::find_if(notes.begin(), notes.end(),
-                                    [&](const auto& note) { return note.first == column.condition; });
+    const auto known = std::find_if(notes.begin(), notes.end(), [&](const auto& note) {
+      return note.first == column.condition;
+    });
     if (known == notes.end())
       notes.emplace_back(column.condition, column.title());
     else

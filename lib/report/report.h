@@ -1,6 +1,7 @@
-// What several versions of a model cost and lost, side by side: rows are versions (artifacts and models),
-// columns are metrics under one condition. Figures that were taken under different conditions (protocol,
-// text, threads, processor, source of joules) never share a column: each condition makes its own.
+// What several versions of a model cost and lost, side by side: rows are versions (artifacts and
+// models), columns are metrics under one condition. Figures that were taken under different
+// conditions (protocol, text, threads, processor, source of joules) never share a column: each
+// condition makes its own.
 #pragma once
 
 #include <optional>
@@ -16,8 +17,8 @@ namespace qwb {
 enum class MetricGroup { size, quality, tasks, speed, memory, energy, making };
 enum class Quantity { bytes, bits, plain, ratio, nats, share, seconds, rate, joules };
 enum class Better { lower, higher };
-// What a figure's bounds are. exact: the value itself; interval: of 95 %; range: the least and the most of
-// the repetitions; none: measured once, so that nothing is known of its error.
+// What a figure's bounds are. exact: the value itself; interval: of 95 %; range: the least and the
+// most of the repetitions; none: measured once, so that nothing is known of its error.
 enum class BoundsKind { exact, interval, range, none };
 
 struct Metric {
@@ -36,13 +37,15 @@ struct Figure {
   std::optional<Interval> bounds;  // as Metric::bounds says
   int runs = 1;                    // whose value this is the mean of
   bool estimated = false;          // not measured (joules)
-  bool noisy = false;              // measured while the machine did something else: nothing follows from it
+  bool noisy = false;  // measured while the machine did something else: nothing follows from it
   std::string remark;
   std::string why;  // there is no value
 };
 // remark of noisy figures
-inline constexpr const char* kNoisy = "the machine did something else meanwhile: nothing is concluded";
-inline constexpr const char* kSeveralRuns = "several runs";  // remark: the bounds hold more than one run
+inline constexpr const char* kNoisy =
+    "the machine did something else meanwhile: nothing is concluded";
+inline constexpr const char* kSeveralRuns =
+    "several runs";  // remark: the bounds hold more than one run
 
 struct Column {
   Metric metric;
@@ -79,11 +82,13 @@ struct Report {
   std::vector<Judgement> judgements;
   std::vector<std::string> problems;  // what measurements and files complain of
 
-  const Column* find(const std::string& metric) const;  // the first with that metric's id; null without
+  const Column* find(
+      const std::string& metric) const;  // the first with that metric's id; null without
 };
 
 const char* group_title(MetricGroup group);
-// The conditions of the columns, each with the titles it belongs to: "perplexity, ratio: protocol ...".
+// The conditions of the columns, each with the titles it belongs to: "perplexity, ratio: protocol
+// ...".
 std::vector<std::string> condition_notes(const Report& report);
 
 }  // namespace qwb

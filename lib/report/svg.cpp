@@ -69,10 +69,11 @@ std::string finished_svg(std::string svg, const std::string& title, const std::s
   replace_all(svg, " color=\"black\"", "");
   for (const char* black : {"rgb(  0,   0,   0)", "rgb(0,0,0)"})  // where a script names the colour
     replace_all(svg, black, "currentColor");
-  replace_all(svg, "font-family=\"sans-serif\"", "font-family=\"system-ui, 'DejaVu Sans', sans-serif\"");
+  replace_all(svg, "font-family=\"sans-serif\"",
+              "font-family=\"system-ui, 'DejaVu Sans', sans-serif\"");
   const size_t start = svg.find("<svg"), close = svg.find('>', start);
-  svg.insert(close + 1, "\n<title>" + escaped_html(title) + "</title><desc>" + escaped_html(summary) +
-                            "</desc>\n" + kPictureStyle);
+  svg.insert(close + 1, "\n<title>" + escaped_html(title) + "</title><desc>" +
+                            escaped_html(summary) + "</desc>\n" + kPictureStyle);
   return svg;
 }
 

@@ -5,7 +5,8 @@
 
 namespace qwb {
 
-// A file that stands alone. Text of plots is escaped by gnuplot already; title and summary are escaped here.
+// A file that stands alone. Text of plots is escaped by gnuplot already; title and summary are
+// escaped here.
 std::string finished_svg(std::string svg, const std::string& title, const std::string& summary);
 
 // "&" "<" ">" and quotes for HTML and XML.

@@ -42,7 +42,8 @@ namespace {
 
 using ErrorField = std::optional<double> ModuleError::*;
 
-std::optional<BlockErrors> errors_of(const Report& report, ErrorField field, const std::string& what) {
+std::optional<BlockErrors> errors_of(const Report& report, ErrorField field,
+                                     const std::string& what) {
   BlockErrors table;
   table.what = what;
   std::vector<std::map<std::string, std::pair<double, int>>> sums;
@@ -52,7 +53,8 @@ std::optional<BlockErrors> errors_of(const Report& report, ErrorField field, con
     std::map<std::string, std::pair<double, int>> of_version;
     for (const ModuleError& module : version.making->modules) {
       if (!(module.*field)) continue;
-      const std::string name = module.block ? "block " + std::to_string(*module.block) : module.name;
+      const std::string name =
+          module.block ? "block " + std::to_string(*module.block) : module.name;
       names.emplace_back(module.block.value_or(INT64_MAX), name);
       of_version[name].first += *(module.*field);
       ++of_version[name].second;
@@ -69,8 +71,9 @@ std::optional<BlockErrors> errors_of(const Report& report, ErrorField field, con
     std::vector<std::optional<double>> row;
     for (const auto& of_version : sums) {
       const auto found = of_version.find(name);
-      row.push_back(found == of_version.end() ? std::nullopt
-                                              : std::optional(found->second.first / found->second.second));
+      row.push_back(found == of_version.end()
+                        ? std::nullopt
+                        : std::optional(found->second.first / found->second.second));
     }
     table.cells.push_back(std::move(row));
   }
@@ -81,8 +84,10 @@ std::optional<BlockErrors> errors_of(const Report& report, ErrorField field, con
 
 std::vector<BlockErrors> block_errors(const Report& report) {
   std::vector<BlockErrors> tables;
-  if (auto t = errors_of(report, &ModuleError::weight_error, "relative weight error")) tables.push_back(*t);
-  if (auto t = errors_of(report, &ModuleError::output_error, "relative output error")) tables.push_back(*t);
+  if (auto t = errors_of(report, &ModuleError::weight_error, "relative weight error"))
+    tables.push_back(*t);
+  if (auto t = errors_of(report, &ModuleError::output_error, "relative output error"))
+    tables.push_back(*t);
   return tables;
 }
 

@@ -50,8 +50,8 @@ std::string answer_text(const Report& report, bool color) {
   if (answer.recommendations.empty()) return text;
   text += "\n" + heading("Recommended", color);
   for (const Recommendation& r : answer.recommendations)
-    text += fmt::format("  {}: {}\n    because: {}\n    rule: {}\n", r.aim, recommended_names(report, r),
-                        r.reason, r.rule);
+    text += fmt::format("  {}: {}\n    because: {}\n    rule: {}\n", r.aim,
+                        recommended_names(report, r), r.reason, r.rule);
   return text;
 }
 

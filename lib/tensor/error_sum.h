@@ -1,5 +1,5 @@
-// |W - W'|^2 and |W|^2 of a weight and what was made of it, summed in f64 piece by piece, so that the number
-// of threads does not change a sum.
+// |W - W'|^2 and |W|^2 of a weight and what was made of it, summed in f64 piece by piece, so that
+// the number of threads does not change a sum.
 #pragma once
 
 #include <cstdint>

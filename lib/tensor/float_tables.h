@@ -1,5 +1,5 @@
-// What the 16 codes of a 4-bit float stand for. NF4: quantiles of the normal distribution (Dettmers et al.
-// 2023, arXiv 2305.14314); FP4: sign, 2 bits of exponent, 1 bit of mantissa, over 12.
+// What the 16 codes of a 4-bit float stand for. NF4: quantiles of the normal distribution (Dettmers
+// et al. 2023, arXiv 2305.14314); FP4: sign, 2 bits of exponent, 1 bit of mantissa, over 12.
 #pragma once
 
 #include <array>
@@ -8,8 +8,8 @@
 
 namespace qwb {
 
-// Values from bitsandbytes' functional.py; FP4 codes are sign (8) and magnitudes that are not in order of
-// value.
+// Values from bitsandbytes' functional.py; FP4 codes are sign (8) and magnitudes that are not in
+// order of value.
 inline constexpr std::array<float, 16> kNf4 = {-1.0f,
                                                -0.6961928009986877f,
                                                -0.5250730514526367f,

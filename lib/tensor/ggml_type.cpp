@@ -48,7 +48,8 @@ const GgmlTypeInfo& ggml_info(GgmlType type) {
 std::optional<GgmlType> ggml_type_from_name(std::string_view name) {
   const auto same = [](char a, char b) { return std::toupper(static_cast<unsigned char>(a)) == b; };
   for (const GgmlTypeInfo& info : ggml_types()) {
-    if (std::equal(name.begin(), name.end(), info.name.begin(), info.name.end(), same)) return info.type;
+    if (std::equal(name.begin(), name.end(), info.name.begin(), info.name.end(), same))
+      return info.type;
   }
   return std::nullopt;
 }

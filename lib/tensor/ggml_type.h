@@ -1,5 +1,5 @@
-// The element types of GGUF files (ggml's): plain floats and blocks of 32 or 256 consecutive values of a row
-// that share their scales. The bytes of each block: formats/gguf.md.
+// The element types of GGUF files (ggml's): plain floats and blocks of 32 or 256 consecutive values
+// of a row that share their scales. The bytes of each block: formats/gguf.md.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,8 @@ const GgmlTypeInfo& ggml_info(GgmlType type);
 std::optional<GgmlType> ggml_type_from_number(uint32_t number);
 // Upper or lower case: "q4_k", "Q8_0", "BF16".
 std::optional<GgmlType> ggml_type_from_name(std::string_view name);
-// The name of a type that this project cannot hold ("IQ2_XXS"), for errors; empty for a number nobody uses.
+// The name of a type that this project cannot hold ("IQ2_XXS"), for errors; empty for a number
+// nobody uses.
 std::string_view ggml_foreign_name(uint32_t number);
 // False for the plain floats.
 bool ggml_is_quantized(GgmlType type);

@@ -55,7 +55,8 @@ class KeptBuffers {
 };
 
 KeptBuffers& kept_buffers() {
-  static KeptBuffers& kept = *new KeptBuffers;  // never destroyed: static objects may free buffers after it
+  static KeptBuffers& kept =
+      *new KeptBuffers;  // never destroyed: static objects may free buffers after it
   return kept;
 }
 

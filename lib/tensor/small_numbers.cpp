@@ -28,20 +28,22 @@ bool is_coarse_scale(float stored, DType type, double bits) {
   return std::abs(static_cast<double>(stored)) * std::pow(2.0, -bits) < off;
 }
 
-void require_floats_kept(double lost, DType type, const std::string& module, const std::string& advice) {
+void require_floats_kept(double lost, DType type, const std::string& module,
+                         const std::string& advice) {
   if (!(lost > kToleratedFloatLoss)) return;
   throw Error(ErrorKind::failed,
-              "its values are too small for " + std::string(dtype_name(type)) + ": they underflow, and " +
-                  percent(lost) + " of them (by their squares) would be lost",
+              "its values are too small for " + std::string(dtype_name(type)) +
+                  ": they underflow, and " + percent(lost) +
+                  " of them (by their squares) would be lost",
               module, advice);
 }
 
-void require_codes_kept(double lost, double bits, const std::string& type, const std::string& module,
-                        const std::string& advice) {
+void require_codes_kept(double lost, double bits, const std::string& type,
+                        const std::string& module, const std::string& advice) {
   if (!(lost > tolerated_code_loss(bits))) return;
   throw Error(ErrorKind::failed,
-              "its values are too small for " + type + ": the scales underflow, and " + percent(lost) +
-                  " of the weight (by its squares) would be lost",
+              "its values are too small for " + type + ": the scales underflow, and " +
+                  percent(lost) + " of the weight (by its squares) would be lost",
               module, advice);
 }
 

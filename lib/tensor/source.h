@@ -31,14 +31,17 @@ class TensorSource {
   virtual std::vector<std::string> names() const = 0;
   // The stored form of a module (a linear layer by its checkpoint name, without ".weight") if it is
   // quantized, checked; nothing if its weight is a plain tensor "<module>.weight" or absent.
-  virtual std::optional<Weight> quantized(const std::string& /*module*/) const { return std::nullopt; }
+  virtual std::optional<Weight> quantized(const std::string& /*module*/) const {
+    return std::nullopt;
+  }
   // The same without what had to be rearranged being kept by the source. Throws not_found.
   virtual LoadedWeight load_quantized(const std::string& module) const;
   // What load_quantized() will give, known without reading codes. Throws not_found.
   virtual WeightForm quantized_form(const std::string& module) const;
   // The names of all modules for which quantized() gives something, in a fixed order.
   virtual std::vector<std::string> quantized_modules() const { return {}; }
-  // The bytes of this tensor are not needed for a while: a mapped file may drop its pages from memory.
+  // The bytes of this tensor are not needed for a while: a mapped file may drop its pages from
+  // memory.
   virtual void release(const TensorView& /*view*/) const {}
   // The bytes are needed soon.
   virtual void prefetch(const TensorView& /*view*/) const {}

@@ -30,9 +30,11 @@ void AlignedBuffer::Free::operator()(std::byte* data) const {
 Tensor::Tensor(DType dtype, Shape shape)
     : dtype_(dtype),
       shape_(std::move(shape)),
-      buffer_(checked_mul(element_count(shape_), dtype_size(dtype), "tensor"), MemoryKind::weights) {}
+      buffer_(checked_mul(element_count(shape_), dtype_size(dtype), "tensor"),
+              MemoryKind::weights) {}
 
-void read_floats(const TensorView& view, int64_t begin, int64_t count, float* out, const std::string& where) {
+void read_floats(const TensorView& view, int64_t begin, int64_t count, float* out,
+                 const std::string& where) {
   if (begin < 0 || count < 0 || begin > view.count() - count) {
     throw Error(ErrorKind::failed, "elements beyond the tensor were asked for", where);
   }
@@ -52,7 +54,8 @@ void read_floats(const TensorView& view, int64_t begin, int64_t count, float* ou
       return;
     default:
       throw Error(ErrorKind::unsupported,
-                  "expected floating-point values, found " + std::string(dtype_name(view.dtype)), where);
+                  "expected floating-point values, found " + std::string(dtype_name(view.dtype)),
+                  where);
   }
 }
 

@@ -1,5 +1,5 @@
-// Tensors in memory: TensorView looks at bytes that somebody else keeps (a mapped file), Tensor owns them.
-// All are row-major (C order) and little-endian; a view's bytes may have any alignment.
+// Tensors in memory: TensorView looks at bytes that somebody else keeps (a mapped file), Tensor
+// owns them. All are row-major (C order) and little-endian; a view's bytes may have any alignment.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,8 @@ namespace qwb {
 
 using Shape = std::vector<int64_t>;
 
-// Product of the dimensions (1 for a scalar); throws on negative dimensions or overflow, naming `where`.
+// Product of the dimensions (1 for a scalar); throws on negative dimensions or overflow, naming
+// `where`.
 int64_t element_count(const Shape& shape, const std::string& where = {});
 // "[576, 1536]"
 std::string shape_text(const Shape& shape);
@@ -72,7 +73,9 @@ class Tensor {
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
   MutableBytes bytes() { return {buffer_.data(), static_cast<size_t>(buffer_.size())}; }
-  TensorView view() const { return {dtype_, shape_, {buffer_.data(), static_cast<size_t>(buffer_.size())}}; }
+  TensorView view() const {
+    return {dtype_, shape_, {buffer_.data(), static_cast<size_t>(buffer_.size())}};
+  }
   template <typename T>
   T* data() const {
     return reinterpret_cast<T*>(buffer_.data());
@@ -85,9 +88,10 @@ class Tensor {
   AlignedBuffer buffer_;
 };
 
-// Elements [begin, begin + count) of a float view as f32 (f64 is rounded). Scalar: for small tensors;
-// lib/kernels converts whole matrices. Throws unsupported for integer types.
-void read_floats(const TensorView& view, int64_t begin, int64_t count, float* out, const std::string& where);
+// Elements [begin, begin + count) of a float view as f32 (f64 is rounded). Scalar: for small
+// tensors; lib/kernels converts whole matrices. Throws unsupported for integer types.
+void read_floats(const TensorView& view, int64_t begin, int64_t count, float* out,
+                 const std::string& where);
 std::vector<float> read_floats(const TensorView& view, const std::string& where);
 
 }  // namespace qwb

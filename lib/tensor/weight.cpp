@@ -6,44 +6,50 @@ namespace qwb {
 namespace {
 
 [[noreturn]] void damaged(const std::string& what, const std::string& where) {
-  throw Error(ErrorKind::failed, what, where, "the artifact is damaged or was written by something else");
+  throw Error(ErrorKind::failed, what, where,
+              "the artifact is damaged or was written by something else");
 }
 
 void expect(const TensorView& view, const PartSpec& spec, const std::string& where) {
   if (view.dtype != spec.dtype || view.shape != spec.shape) {
-    damaged(spec.name + " is " + std::string(dtype_name(view.dtype)) + " " + shape_text(view.shape) +
-                ", expected " + std::string(dtype_name(spec.dtype)) + " " + shape_text(spec.shape),
+    damaged(spec.name + " is " + std::string(dtype_name(view.dtype)) + " " +
+                shape_text(view.shape) + ", expected " + std::string(dtype_name(spec.dtype)) + " " +
+                shape_text(spec.shape),
             where);
   }
   if (static_cast<int64_t>(view.bytes.size()) !=
       checked_mul(element_count(spec.shape, where), dtype_size(spec.dtype), where)) {
-    damaged(spec.name + " has " + std::to_string(view.bytes.size()) + " bytes, not what its shape says",
-            where);
+    damaged(
+        spec.name + " has " + std::to_string(view.bytes.size()) + " bytes, not what its shape says",
+        where);
   }
 }
 
 void check(const DenseWeight& dense, const Weight& weight, const std::string& where) {
   if (!dtype_is_float(dense.values.dtype)) {
     throw Error(ErrorKind::unsupported,
-                "weight is " + std::string(dtype_name(dense.values.dtype)) + ", not a float type", where);
+                "weight is " + std::string(dtype_name(dense.values.dtype)) + ", not a float type",
+                where);
   }
   const bool straight = weight.orientation == Orientation::out_in;
-  expect(
-      dense.values,
-      {"weight", dense.values.dtype, straight ? Shape{weight.out, weight.in} : Shape{weight.in, weight.out}},
-      where);
+  expect(dense.values,
+         {"weight", dense.values.dtype,
+          straight ? Shape{weight.out, weight.in} : Shape{weight.in, weight.out}},
+         where);
 }
 
 void check(const IntegerGrid& grid, const Weight& weight, const std::string& where) {
-  if (grid.bits < 2 || grid.bits > 8) damaged("bits must be 2 to 8, not " + std::to_string(grid.bits), where);
+  if (grid.bits < 2 || grid.bits > 8)
+    damaged("bits must be 2 to 8, not " + std::to_string(grid.bits), where);
   if (grid.group_size < 1 || grid.group_size > weight.in)
     damaged("group size " + std::to_string(grid.group_size) + " is not within the row", where);
-  if (weight.orientation != Orientation::out_in) damaged("an integer grid is stored [out, in]", where);
+  if (weight.orientation != Orientation::out_in)
+    damaged("an integer grid is stored [out, in]", where);
   const DType scale = grid.scales.dtype;
   if (scale != DType::f16 && scale != DType::bf16 && scale != DType::f32)
     damaged("scales must be F16, BF16 or F32", where);
-  const auto specs =
-      integer_grid_parts(weight.out, weight.in, grid.bits, grid.group_size, grid.zeros.empty(), scale, true);
+  const auto specs = integer_grid_parts(weight.out, weight.in, grid.bits, grid.group_size,
+                                        grid.zeros.empty(), scale, true);
   expect(grid.codes, specs[0], where);
   expect(grid.scales, specs[1], where);
   if (!grid.zeros.empty()) expect(grid.zeros, specs[2], where);
@@ -53,8 +59,8 @@ void check(const IntegerGrid& grid, const Weight& weight, const std::string& whe
   for (int64_t i = 0; i < weight.in; ++i) {
     const int64_t group = grid.group(i);
     if (group < 0 || group >= groups) {
-      damaged("column " + std::to_string(i) + " is in group " + std::to_string(group) + ", and there are " +
-                  std::to_string(groups),
+      damaged("column " + std::to_string(i) + " is in group " + std::to_string(group) +
+                  ", and there are " + std::to_string(groups),
               where);
     }
   }
@@ -68,7 +74,8 @@ void check(const Int8Rows& rows, const Weight& weight, const std::string& where)
 }
 
 void check(const FloatBlocks& blocks, const Weight& weight, const std::string& where) {
-  if (blocks.block_size < 1 || blocks.nested_block < 1) damaged("block sizes must be positive", where);
+  if (blocks.block_size < 1 || blocks.nested_block < 1)
+    damaged("block sizes must be positive", where);
   const bool nested = !blocks.nested_absmax.empty();
   const auto specs =
       float_blocks_parts(weight.out, weight.in, blocks.block_size, nested, blocks.nested_block);
@@ -83,13 +90,16 @@ void check(const FloatBlocks& blocks, const Weight& weight, const std::string& w
 void check(const GgmlBlocks& ggml, const Weight& weight, const std::string& where) {
   if (weight.orientation != Orientation::out_in) damaged("ggml blocks are stored [out, in]", where);
   const GgmlTypeInfo& info = ggml_info(ggml.type);
-  if (!ggml_is_quantized(ggml.type)) damaged(std::string(info.name) + " is not stored in blocks", where);
+  if (!ggml_is_quantized(ggml.type))
+    damaged(std::string(info.name) + " is not stored in blocks", where);
   if (weight.in % info.block != 0)
-    damaged("rows of " + std::to_string(weight.in) + " are not whole blocks of " + std::string(info.name),
+    damaged("rows of " + std::to_string(weight.in) + " are not whole blocks of " +
+                std::string(info.name),
             where);
   if (ggml.head_rows < 0 || ggml.head_rows % 2 != 0 ||
       (ggml.head_rows > 0 && weight.out % ggml.head_rows != 0))
-    damaged("heads of " + std::to_string(ggml.head_rows) + " rows do not fit " + std::to_string(weight.out),
+    damaged("heads of " + std::to_string(ggml.head_rows) + " rows do not fit " +
+                std::to_string(weight.out),
             where);
   expect(ggml.blocks, ggml_blocks_parts(weight.out, weight.in, ggml.type)[0], where);
 }
@@ -108,7 +118,8 @@ int64_t Weight::bytes() const {
     }
     int64_t operator()(const Int8Rows& w) const { return size_of(w.codes) + size_of(w.absmax); }
     int64_t operator()(const FloatBlocks& w) const {
-      return size_of(w.codes) + size_of(w.absmax) + size_of(w.nested_absmax) + size_of(w.nested_map);
+      return size_of(w.codes) + size_of(w.absmax) + size_of(w.nested_absmax) +
+             size_of(w.nested_map);
     }
     int64_t operator()(const GgmlBlocks& w) const { return size_of(w.blocks); }
   };
@@ -126,7 +137,8 @@ std::string Weight::codec() const {
 }
 
 void check_weight(const Weight& weight, const std::string& where) {
-  if (weight.out < 1 || weight.in < 1) damaged("a weight needs at least one row and one column", where);
+  if (weight.out < 1 || weight.in < 1)
+    damaged("a weight needs at least one row and one column", where);
   std::visit([&](const auto& storage) { check(storage, weight, where); }, weight.storage);
 }
 
@@ -148,8 +160,9 @@ std::vector<PartSpec> float_blocks_parts(int64_t out, int64_t in, int64_t block_
                                          bool double_quantization, int64_t nested_block) {
   const int64_t count = checked_mul(out, in, "weight");
   const int64_t blocks = ceil_div(count, block_size);
-  std::vector<PartSpec> specs = {{"codes", DType::u8, {ceil_div(count, 2)}},
-                                 {"absmax", double_quantization ? DType::u8 : DType::f32, {blocks}}};
+  std::vector<PartSpec> specs = {
+      {"codes", DType::u8, {ceil_div(count, 2)}},
+      {"absmax", double_quantization ? DType::u8 : DType::f32, {blocks}}};
   if (double_quantization) {
     specs.push_back({"nested_absmax", DType::f32, {ceil_div(blocks, nested_block)}});
     specs.push_back({"nested_map", DType::f32, {256}});
@@ -171,7 +184,8 @@ Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const
   };
   const auto integer = [&](const std::string& name) {
     const double value = number(name);
-    if (!(value >= 0 && value <= 0x1p52) || value != static_cast<double>(static_cast<int64_t>(value))) {
+    if (!(value >= 0 && value <= 0x1p52) ||
+        value != static_cast<double>(static_cast<int64_t>(value))) {
       damaged("parameter '" + name + "' is not a size", where);
     }
     return static_cast<int64_t>(value);
@@ -212,8 +226,8 @@ Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const
     const int64_t id = integer("type");
     const auto type = id < 256 ? ggml_type_from_number(static_cast<uint32_t>(id)) : std::nullopt;
     if (!type) damaged("unknown ggml type", where);
-    weight.storage =
-        GgmlBlocks{*type, part("blocks"), parameters.contains("head_rows") ? integer("head_rows") : 0};
+    weight.storage = GgmlBlocks{*type, part("blocks"),
+                                parameters.contains("head_rows") ? integer("head_rows") : 0};
   } else if (codec == "dense") {
     weight.storage = DenseWeight{part("weight")};
   } else {
@@ -236,7 +250,10 @@ std::map<std::string, TensorView> weight_parts(const Weight& weight) {
       return {{"weight", w.values}};
     }
     std::map<std::string, TensorView> operator()(const IntegerGrid& w) const {
-      return {{"codes", w.codes}, {"scales", w.scales}, {"zeros", w.zeros}, {"group_index", w.group_index}};
+      return {{"codes", w.codes},
+              {"scales", w.scales},
+              {"zeros", w.zeros},
+              {"group_index", w.group_index}};
     }
     std::map<std::string, TensorView> operator()(const Int8Rows& w) const {
       return {{"codes", w.codes}, {"absmax", w.absmax}};
@@ -247,7 +264,9 @@ std::map<std::string, TensorView> weight_parts(const Weight& weight) {
               {"nested_absmax", w.nested_absmax},
               {"nested_map", w.nested_map}};
     }
-    std::map<std::string, TensorView> operator()(const GgmlBlocks& w) const { return {{"blocks", w.blocks}}; }
+    std::map<std::string, TensorView> operator()(const GgmlBlocks& w) const {
+      return {{"blocks", w.blocks}};
+    }
   };
   auto parts = std::visit(Parts{}, weight.storage);
   std::erase_if(parts, [](const auto& part) { return part.second.empty(); });
@@ -259,8 +278,9 @@ WeightForm weight_form(const Weight& weight) {
   if (const auto* grid = std::get_if<IntegerGrid>(&weight.storage)) {
     form.codec = "integer-grid";
     form.parameters = {{"bits", grid->bits}, {"group_size", static_cast<double>(grid->group_size)}};
-    form.parts = integer_grid_parts(weight.out, weight.in, grid->bits, grid->group_size, grid->zeros.empty(),
-                                    grid->scales.dtype, !grid->group_index.empty());
+    form.parts =
+        integer_grid_parts(weight.out, weight.in, grid->bits, grid->group_size, grid->zeros.empty(),
+                           grid->scales.dtype, !grid->group_index.empty());
   } else if (std::holds_alternative<Int8Rows>(weight.storage)) {
     form.codec = "int8-rows";
     form.parts = int8_rows_parts(weight.out, weight.in);
@@ -273,7 +293,8 @@ WeightForm weight_form(const Weight& weight) {
       form.parameters["nested_block"] = static_cast<double>(blocks->nested_block);
       form.parameters["nested_offset"] = blocks->nested_offset;
     }
-    form.parts = float_blocks_parts(weight.out, weight.in, blocks->block_size, nested, blocks->nested_block);
+    form.parts =
+        float_blocks_parts(weight.out, weight.in, blocks->block_size, nested, blocks->nested_block);
   } else if (const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage)) {
     form.codec = "ggml-blocks";
     form.parameters = {{"type", static_cast<double>(ggml->type)},
@@ -287,7 +308,8 @@ WeightForm weight_form(const Weight& weight) {
 }
 
 bool WeightForm::has(const std::string& part) const {
-  return std::any_of(parts.begin(), parts.end(), [&](const PartSpec& spec) { return spec.name == part; });
+  return std::any_of(parts.begin(), parts.end(),
+                     [&](const PartSpec& spec) { return spec.name == part; });
 }
 
 const PartSpec& WeightForm::part(const std::string& name) const {
@@ -333,7 +355,8 @@ void pack_codes(const uint8_t* codes, int64_t count, int bits, std::byte* packed
   int held = 0;
   for (; i < count; ++i) {
     buffer |= static_cast<uint32_t>(codes[i]) << held;
-    for (held += bits; held >= 8; held -= 8, buffer >>= 8) *packed++ = static_cast<std::byte>(buffer & 0xffu);
+    for (held += bits; held >= 8; held -= 8, buffer >>= 8)
+      *packed++ = static_cast<std::byte>(buffer & 0xffu);
   }
   if (held > 0) *packed = static_cast<std::byte>(buffer & 0xffu);
 }

@@ -1,6 +1,6 @@
-// The weight matrix of a linear module as it is stored: plain floats or one of the codecs below. Every codec
-// is drawn byte by byte in formats/qwb.md; lib/kernels/dequantize.h turns any of them into f32. Views: the
-// bytes belong to a file or to a QuantizedTensor.
+// The weight matrix of a linear module as it is stored: plain floats or one of the codecs below.
+// Every codec is drawn byte by byte in formats/qwb.md; lib/kernels/dequantize.h turns any of them
+// into f32. Views: the bytes belong to a file or to a QuantizedTensor.
 #pragma once
 
 #include <cstdint>
@@ -22,13 +22,15 @@ struct DenseWeight {
   TensorView values;
 };
 
-// Integer grid: w[o, i] = (code[o, i] - zero[o, g]) * scale[o, g] with g = i / group_size; codes are
-// unsigned, 2 to 8 bits.
-//   codes  U8 [out, ceil(in * bits / 8)]      each row a bit stream, least significant bit first, padded with
-//   zero bits scales F16, BF16 or F32 [out, groups]     groups = ceil(in / group_size), the last one may be
-//   short zeros  U8 [out, ceil(groups * bits / 8)]  packed like codes; absent: the grid is symmetric and zero
-//   = 2^(bits-1)
-//   group_index I32 [in]  g of every column, 0 .. groups - 1 (GPTQ's act-order); absent: g = i / group_size
+// Integer grid: w[o, i] = (code[o, i] - zero[o, g]) * scale[o, g] with g = i / group_size; codes
+// are unsigned, 2 to 8 bits.
+//   codes   U8 [out, ceil(in * bits / 8)]   each row a bit stream, least significant bit first,
+//           padded with zero bits
+//   scales  F16, BF16 or F32 [out, groups]  groups = ceil(in / group_size), the last may be short
+//   zeros   U8 [out, ceil(groups * bits / 8)]  packed like codes; absent: the grid is symmetric and
+//           zero = 2^(bits-1)
+//   group_index I32 [in]                    g of every column, 0 .. groups - 1 (GPTQ's act-order);
+//           absent: g = i / group_size
 // Always in the orientation out_in.
 struct IntegerGrid {
   int bits = 0;
@@ -39,7 +41,8 @@ struct IntegerGrid {
   TensorView group_index;  // empty() when groups are runs of columns
 
   int64_t group(int64_t column) const {
-    return group_index.empty() ? column / group_size : load<int32_t>(group_index.bytes.data() + 4 * column);
+    return group_index.empty() ? column / group_size
+                               : load<int32_t>(group_index.bytes.data() + 4 * column);
   }
 };
 
@@ -52,12 +55,12 @@ struct Int8Rows {
   TensorView absmax;
 };
 
-// 4-bit floats as bitsandbytes stores them: w[k] = table[code[k]] * scale(k / block_size) over the flattened
-// stored matrix, whatever its orientation.
+// 4-bit floats as bitsandbytes stores them: w[k] = table[code[k]] * scale(k / block_size) over the
+// flattened stored matrix, whatever its orientation.
 //   codes  U8 [ceil(n / 2)]  element 2j in the high nibble of byte j
 //   absmax F32 [blocks], or with double quantization U8 [blocks] and
-//   nested_absmax F32 [ceil(blocks / nested_block)], nested_map F32 [256]:  scale(b) = nested_map[absmax[b]]
-//   * nested_absmax[b / nested_block] + nested_offset
+//   nested_absmax F32 [ceil(blocks / nested_block)], nested_map F32 [256]:
+//          scale(b) = nested_map[absmax[b]] * nested_absmax[b / nested_block] + nested_offset
 struct FloatBlocks {
   enum class Table { nf4, fp4 };
   Table table = Table::nf4;
@@ -70,10 +73,10 @@ struct FloatBlocks {
   float nested_offset = 0;
 };
 
-// Rows of ggml's blocks, as a GGUF file holds them: blocks U8 [out, bytes per row], each row whole blocks.
-// Always in the orientation out_in. With head_rows = d > 0, which files of the Llama architecture use for q
-// and k, the rows of every group of d are stored interleaved: row s * d/2 + t of a group (s in 0, 1) is its
-// stored row 2t + s.
+// Rows of ggml's blocks, as a GGUF file holds them: blocks U8 [out, bytes per row], each row whole
+// blocks. Always in the orientation out_in. With head_rows = d > 0, which files of the Llama
+// architecture use for q and k, the rows of every group of d are stored interleaved: row s * d/2 +
+// t of a group (s in 0, 1) is its stored row 2t + s.
 struct GgmlBlocks {
   GgmlType type = GgmlType::q8_0;
   TensorView blocks;
@@ -107,21 +110,22 @@ struct Weight {
   std::string codec() const;
 };
 
-// Throws `failed`, naming `where`, if the shapes and types of the parts are not exactly what the codec asks
-// for. Every loader calls it before the weight is used; kernels rely on it.
+// Throws `failed`, naming `where`, if the shapes and types of the parts are not exactly what the
+// codec asks for. Every loader calls it before the weight is used; kernels rely on it.
 void check_weight(const Weight& weight, const std::string& where);
 
-// A quantized weight that owns its parts: what a method returns and a writer stores. Part names are those of
-// the codec's fields
-// ("codes", "scales", ...); parameters are everything else a reader needs (see weight_from_parts).
+// A quantized weight that owns its parts: what a method returns and a writer stores. Part names are
+// those of the codec's fields ("codes", "scales", ...); parameters are everything else a reader
+// needs (see weight_from_parts).
 struct QuantizedTensor {
   int64_t out = 0;
   int64_t in = 0;
   Orientation orientation = Orientation::out_in;
   std::string codec;  // "integer-grid", "int8-rows", "float-blocks", "ggml-blocks", "dense"
-  std::map<std::string, double> parameters;  // integer-grid: bits, group_size · float-blocks: table (0 nf4, 1
-                                             // fp4), block_size, nested_block, nested_offset · ggml-blocks:
-                                             // type (GgmlType's number), head_rows
+  std::map<std::string, double>
+      parameters;  // integer-grid: bits, group_size · float-blocks: table (0 nf4, 1
+                   // fp4), block_size, nested_block, nested_offset ·
+                   // ggml-blocks: type (GgmlType's number), head_rows
   std::map<std::string, Tensor> parts;
 
   // Views into the parts.
@@ -141,8 +145,9 @@ struct WeightForm {
   int64_t out = 0;
   int64_t in = 0;
   Orientation orientation = Orientation::out_in;
-  std::string codec;                         // "dense" or a codec
-  std::map<std::string, double> parameters;  // as in QuantizedTensor; those not known yet may be absent
+  std::string codec;  // "dense" or a codec
+  std::map<std::string, double>
+      parameters;  // as in QuantizedTensor; those not known yet may be absent
   std::vector<PartSpec> parts;
 
   bool has(const std::string& part) const;
@@ -154,15 +159,16 @@ WeightForm weight_form(const Weight& weight);
 // The parts by name; the bytes are the weight's.
 std::map<std::string, TensorView> weight_parts(const Weight& weight);
 
-// Assembles a Weight from named parts and parameters (as a reader found them), checked. Throws failed or
-// unsupported, naming `where`.
+// Assembles a Weight from named parts and parameters (as a reader found them), checked. Throws
+// failed or unsupported, naming `where`.
 Weight weight_from_parts(int64_t out, int64_t in, Orientation orientation, const std::string& codec,
                          const std::map<std::string, double>& parameters,
                          const std::map<std::string, TensorView>& parts, const std::string& where);
 
 // Parts of each codec for a module of this size, codes first. scale_dtype: F16, BF16 or F32.
 std::vector<PartSpec> integer_grid_parts(int64_t out, int64_t in, int bits, int64_t group_size,
-                                         bool symmetric, DType scale_dtype, bool group_index = false);
+                                         bool symmetric, DType scale_dtype,
+                                         bool group_index = false);
 std::vector<PartSpec> int8_rows_parts(int64_t out, int64_t in);
 std::vector<PartSpec> float_blocks_parts(int64_t out, int64_t in, int64_t block_size,
                                          bool double_quantization, int64_t nested_block);
@@ -173,8 +179,8 @@ std::vector<PartSpec> ggml_blocks_parts(int64_t out, int64_t in, GgmlType type);
 inline int64_t packed_bytes(int64_t count, int bits) {
   return ceil_div(count * bits, 8);
 }
-// Packs `count` codes (each < 2^bits) into packed_bytes(count, bits) bytes, least significant bit first;
-// unpacks them again.
+// Packs `count` codes (each < 2^bits) into packed_bytes(count, bits) bytes, least significant bit
+// first; unpacks them again.
 void pack_codes(const uint8_t* codes, int64_t count, int bits, std::byte* packed);
 void unpack_codes(const std::byte* packed, int64_t count, int bits, uint8_t* codes);
 

@@ -26,14 +26,14 @@ struct TextPart {
   int32_t id;
 };
 
-// Finds many strings at once, leftmost first, the longest of those that begin at one place. Matches do not
-// overlap.
+// Finds many strings at once, leftmost first, the longest of those that begin at one place. Matches
+// do not overlap.
 class TokenFinder {
  public:
   void add(const AddedToken& token, std::string_view content);
   bool empty() const { return tokens_.empty(); }
-  // Parts in order, empty ones left out. With rstrip a token may be found inside what the one before it
-  // swallowed, as in tokenizers.
+  // Parts in order, empty ones left out. With rstrip a token may be found inside what the one
+  // before it swallowed, as in tokenizers.
   void split(std::string_view text, std::vector<TextPart>& parts) const;
 
  private:

@@ -1,4 +1,5 @@
-// Byte-pair encoding, over characters (SentencePiece style, with byte fallback) or over bytes (GPT-2 style).
+// Byte-pair encoding, over characters (SentencePiece style, with byte fallback) or over bytes
+// (GPT-2 style).
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -26,7 +27,8 @@ class Bpe : public Model {
   Bpe(const TokenizerFile& file, Options options, const std::string& where);
   bool takes_bytes() const override { return all_bytes_; }
   void expect_bytes() override { bytes_ = true; }
-  void encode(std::string_view piece, Workspace& workspace, std::vector<int32_t>& ids) const override;
+  void encode(std::string_view piece, Workspace& workspace,
+              std::vector<int32_t>& ids) const override;
 
  private:
   void read_merges(const TokenizerFile& file, const std::string& where);
@@ -43,9 +45,9 @@ class Bpe : public Model {
   std::array<int32_t, 256> fallback_ids_{};  // of <0x00>..<0xFF>
   int32_t unk_ = -1;
   bool all_bytes_ = true, bytes_ = false;
-  // Where no merge rule joins a character with a following U+2581, a text may be cut between the two and each
-  // part encoded by itself: this is what makes the cache useful for SentencePiece-style models, whose pieces
-  // are whole texts.
+  // Where no merge rule joins a character with a following U+2581, a text may be cut between the
+  // two and each part encoded by itself: this is what makes the cache useful for
+  // SentencePiece-style models, whose pieces are whole texts.
   bool cut_at_metaspace_ = false;
   std::unordered_set<char32_t> joins_metaspace_;
 };
@@ -77,8 +79,8 @@ void Bpe::read_bytes(const TokenizerFile& file) {
 
 namespace {
 
-// Where the groups of merges of equal rank begin ("equal_merges", which tokenizers read from GGUF files may
-// have: pieces of equal score); empty: every merge has a rank of its own.
+// Where the groups of merges of equal rank begin ("equal_merges", which tokenizers read from GGUF
+// files may have: pieces of equal score); empty: every merge has a rank of its own.
 std::vector<uint32_t> rank_groups(const TokenizerFile& file, const std::string& where) {
   const Json& model = file.root["model"];
   if (!json_has(model, "equal_merges")) return {};
@@ -96,26 +98,28 @@ std::vector<uint32_t> rank_groups(const TokenizerFile& file, const std::string& 
 
 void Bpe::read_merges(const TokenizerFile& file, const std::string& where) {
   merges_.reserve(file.merges.size());
-  cut_at_metaspace_ = vocab_.get(kMetaspace) >= 0 && options_.prefix.empty() && options_.suffix.empty();
+  cut_at_metaspace_ =
+      vocab_.get(kMetaspace) >= 0 && options_.prefix.empty() && options_.suffix.empty();
   uint32_t rank = 0, groups = 0;
   const auto begins = rank_groups(file, where);
   std::string joined;
   for (const auto& [left, right] : file.merges) {
     const int32_t a = vocab_.get(left), b = vocab_.get(right);
     if (a < 0 || b < 0)
-      throw Error(ErrorKind::failed, "the merge of '" + left + "' and '" + right + "' names an unknown token",
-                  where);
+      throw Error(ErrorKind::failed,
+                  "the merge of '" + left + "' and '" + right + "' names an unknown token", where);
     if (right.size() < options_.prefix.size())
       throw Error(ErrorKind::failed, "the merge token '" + right + "' lacks the prefix", where);
     joined.assign(left).append(right, options_.prefix.size(), std::string::npos);
     const int32_t merged = vocab_.get(joined);
     if (merged < 0)
-      throw Error(ErrorKind::failed, "the merge of '" + left + "' and '" + right + "' makes an unknown token",
-                  where);
+      throw Error(ErrorKind::failed,
+                  "the merge of '" + left + "' and '" + right + "' makes an unknown token", where);
     while (groups + 1 < begins.size() && begins[groups + 1] <= rank) ++groups;
     merges_.set(a, b, {begins.empty() ? rank : groups, merged});
     ++rank;
-    // Symbols that are not the characters they look like would defeat the reasoning about neighbours.
+    // Symbols that are not the characters they look like would defeat the reasoning about
+    // neighbours.
     const auto special = [&](int32_t id) {
       return id == unk_ || (options_.byte_fallback && std::ranges::count(fallback_ids_, id) > 0);
     };
@@ -131,7 +135,8 @@ void Bpe::encode(std::string_view piece, Workspace& workspace, std::vector<int32
   if (bytes_ || !cut_at_metaspace_ || (options_.ignore_merges && vocab_.get(piece) >= 0))
     return encode_word(piece, workspace, ids);
   size_t begin = 0;
-  for (size_t at = piece.find(kMetaspace, 1); at < piece.size(); at = piece.find(kMetaspace, at + 1)) {
+  for (size_t at = piece.find(kMetaspace, 1); at < piece.size();
+       at = piece.find(kMetaspace, at + 1)) {
     if (joins_metaspace_.contains(char_before(piece, at).point)) continue;
     encode_word(piece.substr(begin, at - begin), workspace, ids);
     begin = at;
@@ -139,7 +144,8 @@ void Bpe::encode(std::string_view piece, Workspace& workspace, std::vector<int32
   encode_word(piece.substr(begin), workspace, ids);
 }
 
-void Bpe::encode_word(std::string_view word, Workspace& workspace, std::vector<int32_t>& ids) const {
+void Bpe::encode_word(std::string_view word, Workspace& workspace,
+                      std::vector<int32_t>& ids) const {
   bool hit = false;
   WordCache::Slot* slot = workspace.cache.find(word, hit);
   if (hit) {
@@ -172,8 +178,8 @@ void Bpe::to_symbols(std::string_view word, std::vector<int32_t>& symbols) const
     for (const char c : word) symbols.push_back(byte_ids_[static_cast<unsigned char>(c)]);
     return;
   }
-  bool unknown = false;  // an unknown character waits; tokenizers writes it only before the next known one,
-                         // so after any fallback bytes
+  bool unknown = false;  // an unknown character waits; tokenizers writes it only before the next
+                         // known one, so after any fallback bytes
   std::string spelled;
   for (size_t at = 0; at < word.size();) {
     const auto size = static_cast<size_t>(char_at(word, at).size);

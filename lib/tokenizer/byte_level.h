@@ -1,6 +1,6 @@
-// The byte-level alphabet of GPT-2: every byte has one printable character, so that any text is made of 256
-// known ones. 0x21-7E, A1-AC, AE-FF stand for themselves; the other 68 bytes, ascending, are U+0100 to U+0143
-// (space is U+0120).
+// The byte-level alphabet of GPT-2: every byte has one printable character, so that any text is
+// made of 256 known ones. 0x21-7E, A1-AC, AE-FF stand for themselves; the other 68 bytes,
+// ascending, are U+0100 to U+0143 (space is U+0120).
 #pragma once
 
 #include <cstdint>

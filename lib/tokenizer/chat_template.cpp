@@ -19,12 +19,13 @@ constexpr std::array kSpecialTokens = {"bos_token", "eos_token", "unk_token", "s
 
 Json read_json(const Path& path) {
   std::error_code ignored;
-  return std::filesystem::exists(path, ignored) ? parse_json(read_text(path, kMaxTemplateFile), path.string())
-                                                : Json();
+  return std::filesystem::exists(path, ignored)
+             ? parse_json(read_text(path, kMaxTemplateFile), path.string())
+             : Json();
 }
 
-// Named sources: of the template files, or of "chat_template" in the configuration (a text or a list of
-// {name, template}).
+// Named sources: of the template files, or of "chat_template" in the configuration (a text or a
+// list of {name, template}).
 std::map<std::string, std::string> find_sources(const Path& folder, const Json& config) {
   std::map<std::string, std::string> sources;
   std::error_code ignored;
@@ -39,7 +40,8 @@ std::map<std::string, std::string> find_sources(const Path& folder, const Json& 
     }
   }
   if (const Json old = read_json(folder / "chat_template.json"); json_has(old, "chat_template")) {
-    sources["default"] = json_string(old, "chat_template", (folder / "chat_template.json").string());
+    sources["default"] =
+        json_string(old, "chat_template", (folder / "chat_template.json").string());
   }
   if (const Path file = folder / "chat_template.jinja"; std::filesystem::exists(file, ignored))
     sources["default"] = read_text(file, kMaxTemplateFile);
@@ -78,7 +80,8 @@ bool has_parts(const Json& messages) {
 std::string joined_parts(const Json& parts) {
   std::string text;
   for (const Json& part : parts)
-    text += part.is_string() ? part.get<std::string>() : json_string(part, "text", "a part of a message");
+    text += part.is_string() ? part.get<std::string>()
+                             : json_string(part, "text", "a part of a message");
   return text;
 }
 
@@ -96,7 +99,8 @@ struct ChatTemplate::Parsed {
   std::string where;
 };
 
-ChatTemplate ChatTemplate::from_text(std::string_view source, const Json& config, const std::string& where) {
+ChatTemplate ChatTemplate::from_text(std::string_view source, const Json& config,
+                                     const std::string& where) {
   if (source.size() > kMaxTemplate)
     throw Error(ErrorKind::failed, "a chat template of more than 4 MiB", where);
   auto parsed = std::make_shared<Parsed>();
@@ -163,7 +167,9 @@ bool ChatTemplate::takes_parts(const Parsed& parsed, const Options& options) {
 std::string ChatTemplate::render(const Json& messages, const Options& options) const {
   if (!messages.is_array()) throw Error(ErrorKind::usage, "the messages must be a list");
   const bool tools = options.tools.is_array() && templates_.contains("tool_use");
-  const Parsed& parsed = *templates_.at(!chosen_.empty() ? chosen_ : tools ? "tool_use" : "default");
+  const Parsed& parsed = *templates_.at(!chosen_.empty() ? chosen_
+                                        : tools          ? "tool_use"
+                                                         : "default");
   if (!options.join_parts || !has_parts(messages) || takes_parts(parsed, options))
     return run(parsed, messages, options);
   Json joined = messages;
@@ -188,7 +194,8 @@ std::string ChatTemplate::run(const Parsed& parsed, const Json& messages, const 
   try {
     return renderer.render(parsed.made, jinja::Value::from_json(variables));
   } catch (const jinja::Refusal& refusal) {
-    throw Error(ErrorKind::usage, refusal.what(), "chat template, line " + std::to_string(renderer.line()),
+    throw Error(ErrorKind::usage, refusal.what(),
+                "chat template, line " + std::to_string(renderer.line()),
                 "the template refuses these messages");
   } catch (const jinja::Failure& failure) {
     throw template_error(failure, parsed.where, renderer.line());

@@ -1,7 +1,8 @@
-// Chat templates: messages to the text that a model was trained on, by the Jinja template that comes with its
-// tokenizer. Renders what transformers' apply_chat_template renders, or refuses by name what is not supported
-// here: never another text (tests/golden/check_templates.py compares with jinja2). A template is foreign
-// code: its work, recursion and output are bounded (an error, never a hang).
+// Chat templates: messages to the text that a model was trained on, by the Jinja template that
+// comes with its tokenizer. Renders what transformers' apply_chat_template renders, or refuses by
+// name what is not supported here: never another text (tests/golden/check_templates.py compares
+// with jinja2). A template is foreign code: its work, recursion and output are bounded (an error,
+// never a hang).
 #pragma once
 
 #include <ctime>
@@ -19,25 +20,27 @@ namespace qwb {
 // Copies share the parsed template. All const methods may be called by many threads at once.
 class ChatTemplate {
  public:
-  // From chat_template.jinja (chat_template.json) in a folder, else "chat_template" of tokenizer_config.json.
-  // Where there are several, `name` chooses; "default" unless given, and "tool_use" is taken instead if there
-  // are tools. Throws not_found if there is none.
+  // From chat_template.jinja (chat_template.json) in a folder, else "chat_template" of
+  // tokenizer_config.json. Where there are several, `name` chooses; "default" unless given, and
+  // "tool_use" is taken instead if there are tools. Throws not_found if there is none.
   static ChatTemplate load(const Path& folder, const std::string& name = "");
   static bool exists(const Path& folder);
-  // `config`: the parsed tokenizer_config.json or null, from which come bos_token and the other special
-  // tokens.
-  static ChatTemplate from_text(std::string_view source, const Json& config, const std::string& where);
+  // `config`: the parsed tokenizer_config.json or null, from which come bos_token and the other
+  // special tokens.
+  static ChatTemplate from_text(std::string_view source, const Json& config,
+                                const std::string& where);
 
   struct Options {
     bool add_generation_prompt = true;
     Json tools;                      // a list of JSON schemas, or null
     Json variables;                  // more variables of the template: {"enable_thinking": false}
     std::optional<std::time_t> now;  // what strftime_now tells; the present if empty
-    // Contents that are lists of texts become one text where the template does not take lists apart itself.
+    // Contents that are lists of texts become one text where the template does not take lists apart
+    // itself.
     bool join_parts = false;
   };
-  // `messages`: [{"role": "user", "content": "..."}, ...]. Throws usage with the template's own message if it
-  // refuses the messages, `failed` with the template's line if it cannot be rendered.
+  // `messages`: [{"role": "user", "content": "..."}, ...]. Throws usage with the template's own
+  // message if it refuses the messages, `failed` with the template's line if it cannot be rendered.
   std::string render(const Json& messages, const Options& options) const;
 
  private:

@@ -48,8 +48,8 @@ class JoinBySpaces : public WholeToken {
   bool first_ = true;
 };
 
-// Bytes of all tokens, as UTF-8; what is not valid becomes U+FFFD. Waits while a character may still become
-// complete.
+// Bytes of all tokens, as UTF-8; what is not valid becomes U+FFFD. Waits while a character may
+// still become complete.
 class ByteLevelStep : public WholeToken {
  public:
   void finish() override {
@@ -85,7 +85,8 @@ class ByteLevelStep : public WholeToken {
   std::string pending_;
 };
 
-// Runs of <0xHH> tokens are bytes: one string if the whole run is valid UTF-8, else one U+FFFD for each.
+// Runs of <0xHH> tokens are bytes: one string if the whole run is valid UTF-8, else one U+FFFD for
+// each.
 class ByteFallbackStep : public WholeToken {
  public:
   void finish() override {
@@ -106,7 +107,8 @@ class ByteFallbackStep : public WholeToken {
     std::string_view digits = text.substr(3, 2);
     if (digits[0] == '+') digits.remove_prefix(1);  // Rust's number parser takes a sign
     unsigned char value = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+    const auto [end, error] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
     if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
     return value;
   }
@@ -195,7 +197,8 @@ class ReplaceStep : public WholeToken {
   std::shared_ptr<const Normalizer> replace_;
 };
 
-// The replacement character is a space again; in the first token it vanishes, unless nothing was prepended.
+// The replacement character is a space again; in the first token it vanishes, unless nothing was
+// prepended.
 class MetaspaceStep : public WholeToken {
  public:
   MetaspaceStep(std::string replacement, bool prepended)
@@ -252,7 +255,8 @@ void add_metaspace(const Json& json, const std::string& where, std::vector<Plan:
   if (replacement.empty())
     throw Error(ErrorKind::failed, "the decoder Metaspace has an empty replacement", where);
   const bool legacy = json_bool(json, "add_prefix_space", where, true);
-  const bool prepended = json_string(json, "prepend_scheme", where, legacy ? "always" : "never") != "never";
+  const bool prepended =
+      json_string(json, "prepend_scheme", where, legacy ? "always" : "never") != "never";
   makers.emplace_back([=] { return std::make_unique<MetaspaceStep>(replacement, prepended); });
 }
 

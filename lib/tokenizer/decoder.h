@@ -1,5 +1,5 @@
-// The decoders of tokenizer.json, as streams: tokens go in one by one, text comes out as soon as later tokens
-// cannot change it.
+// The decoders of tokenizer.json, as streams: tokens go in one by one, text comes out as soon as
+// later tokens cannot change it.
 #pragma once
 
 #include <memory>
@@ -41,8 +41,8 @@ class DecoderPlan {
   virtual void add_steps(std::vector<std::unique_ptr<DecodeStep>>& steps) const = 0;
 };
 
-// From the "decoder" value; null gives a plan that joins tokens by spaces. Throws `unsupported` naming a type
-// that is not known.
+// From the "decoder" value; null gives a plan that joins tokens by spaces. Throws `unsupported`
+// naming a type that is not known.
 std::unique_ptr<DecoderPlan> make_decoder(const Json& json, const std::string& where);
 
 }  // namespace qwb::tokenizer

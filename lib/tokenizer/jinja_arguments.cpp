@@ -5,7 +5,8 @@
 
 namespace qwb::jinja {
 
-Bound::Bound(const Arguments& given, std::string_view parameters, std::string_view what) : what_(what) {
+Bound::Bound(const Arguments& given, std::string_view parameters, std::string_view what)
+    : what_(what) {
   std::vector<std::string_view> names;
   std::vector<bool> optional;
   bool positions_only = false;
@@ -27,8 +28,10 @@ Bound::Bound(const Arguments& given, std::string_view parameters, std::string_vi
   values_.resize(names.size());
   for (size_t i = 0; i < given.positional.size(); ++i) values_[i] = &given.positional[i];
   for (const auto& [key, value] : given.named) {
-    const auto at = static_cast<size_t>(std::ranges::find(names, std::string_view(key)) - names.begin());
-    if (at == names.size() || positions_only) throw Failure(called + " has no parameter '" + key + "'");
+    const auto at =
+        static_cast<size_t>(std::ranges::find(names, std::string_view(key)) - names.begin());
+    if (at == names.size() || positions_only)
+      throw Failure(called + " has no parameter '" + key + "'");
     if (values_[at] != nullptr) throw Failure(called + " got the argument '" + key + "' twice");
     values_[at] = &value;
   }
@@ -62,8 +65,10 @@ void set_item(std::vector<std::pair<Value, Value>>& items, Value key, Value valu
   }
 }
 
-std::vector<std::pair<Value, Value>> dict_items(const Arguments& given, const char* what, Budget& budget) {
-  if (given.positional.size() > 1) throw Failure(std::string(what) + "() takes one argument without a name");
+std::vector<std::pair<Value, Value>> dict_items(const Arguments& given, const char* what,
+                                                Budget& budget) {
+  if (given.positional.size() > 1)
+    throw Failure(std::string(what) + "() takes one argument without a name");
   std::vector<std::pair<Value, Value>> items;
   if (!given.positional.empty()) {
     const Value& from = given.positional[0];

@@ -68,7 +68,12 @@ struct Target {
 
 // What happens to a variable when the part of the template that it belongs to begins.
 struct Load {
-  enum class From { context, other, nothing, caller };  // caller: the parameters, which are set already
+  enum class From {
+    context,
+    other,
+    nothing,
+    caller
+  };  // caller: the parameters, which are set already
   Place place, other;
   From from = From::nothing;
   std::string name;
@@ -102,7 +107,8 @@ struct Statement {
   std::vector<Target> targets;          // of a `with`
   ExpressionPtr value;                  // assigned, iterated over, filtered with or called
   ExpressionPtr condition;              // `for x in y if condition`
-  std::vector<ExpressionPtr> defaults;  // of a macro's last parameters; values of a `with` or a print
+  std::vector<ExpressionPtr>
+      defaults;  // of a macro's last parameters; values of a `with` or a print
   std::vector<std::pair<ExpressionPtr, Block>> branches;  // if, elif, ...; a null condition is else
   Block body;
   Block otherwise;  // of a loop without items
@@ -112,7 +118,8 @@ struct Statement {
   Loads loads, otherwise_loads, condition_loads;
   Target condition_target;  // the loop's target as its condition sees it
   int slots = 0,
-      condition_slots = 0;  // variables of the function that this begins: macro, call block, recursive loop
+      condition_slots =
+          0;  // variables of the function that this begins: macro, call block, recursive loop
   std::vector<int> parameter_slots;
   int caller_slot = -1, kwargs_slot = -1, varargs_slot = -1, loop_slot = -1;  // -1: not used
   bool takes_caller = false, takes_kwargs = false, takes_varargs = false;

@@ -1,4 +1,5 @@
-// What a template can call: methods, macros, the bodies of call blocks, loops, and the global functions.
+// What a template can call: methods, macros, the bodies of call blocks, loops, and the global
+// functions.
 #include <algorithm>
 
 #include "lib/tokenizer/jinja_renderer.h"
@@ -8,7 +9,8 @@ namespace qwb::jinja {
 Arguments Renderer::arguments(const Expression& node) {
   Arguments given;
   for (const auto& argument : node.arguments) given.positional.push_back(evaluate(*argument));
-  for (const auto& [key, argument] : node.keywords) given.named.emplace_back(key, evaluate(*argument));
+  for (const auto& [key, argument] : node.keywords)
+    given.named.emplace_back(key, evaluate(*argument));
   if (node.more_arguments) {
     const Value more = evaluate(*node.more_arguments);
     const auto next = iterate_once(more);
@@ -22,7 +24,8 @@ Arguments Renderer::arguments(const Expression& node) {
     if (more.dict_body() == nullptr) throw Failure("** needs a dict, not " + type_name(more));
     for (const auto& [key, value] : more.dict_body()->items) {
       budget_.charge(kStepCost);
-      if (key.text() == nullptr) throw Failure("the names of arguments are strings, not " + type_name(key));
+      if (key.text() == nullptr)
+        throw Failure("the names of arguments are strings, not " + type_name(key));
       if (std::ranges::find(given.named, *key.text(), &std::pair<std::string, Value>::first) !=
           given.named.end())
         throw Failure("the argument '" + *key.text() + "' is given twice");
@@ -38,7 +41,8 @@ Value Renderer::call(const Value& callee, const Arguments& given) {
   if (const auto* method = callee.as<Method>())
     return call_method(*method->object, method->name, given, budget_);
   if (const auto* loop = callee.as<Value::Loop>()) return call_loop(**loop, given);
-  if (const auto* counter = callee.as<Value::Counter>(); counter != nullptr && !(*counter)->cycler) {
+  if (const auto* counter = callee.as<Value::Counter>();
+      counter != nullptr && !(*counter)->cycler) {
     const Bound none(given, "/", "joiner");
     return (*counter)->at++ == 0 ? Value("") : (*counter)->items[0];
   }
@@ -68,7 +72,9 @@ Value Renderer::call_macro(const MacroRef& callee, Arguments given) {
   if (!macro.takes_varargs && given.positional.size() > count)
     throw Failure(called + " takes at most " + std::to_string(count) + " arguments");
   return in_function(macro.slots, callee.outer, [&] {
-    const auto set = [&](int at, Value value) { here_->slots[static_cast<size_t>(at)] = std::move(value); };
+    const auto set = [&](int at, Value value) {
+      here_->slots[static_cast<size_t>(at)] = std::move(value);
+    };
     if (macro.caller_slot >= 0)
       set(macro.caller_slot, caller && !caller->is_none() ? *caller : Value(Undefined{"caller"}));
     if (macro.kwargs_slot >= 0) {
@@ -86,8 +92,9 @@ Value Renderer::call_macro(const MacroRef& callee, Arguments given) {
     enter(macro.loads);
     for (size_t i = 0; i < count; ++i) {
       if (parameters[i]) continue;
-      set(macro.parameter_slots[i], i >= first_default ? evaluate(*macro.defaults[i - first_default])
-                                                       : Value(Undefined{macro.parameters[i]}));
+      set(macro.parameter_slots[i], i >= first_default
+                                        ? evaluate(*macro.defaults[i - first_default])
+                                        : Value(Undefined{macro.parameters[i]}));
     }
     run(macro.body);
   });
@@ -100,7 +107,8 @@ std::string Renderer::call_loop(LoopBody& loop, const Arguments& given) {
   const Bound items(given, "iterable", "loop");
   const Value source = items.at(0);
   const Statement& statement = *loop.recursive;
-  return in_function(statement.slots, loop.outer, [&] { run_loop(statement, source, loop.depth0 + 1); });
+  return in_function(statement.slots, loop.outer,
+                     [&] { run_loop(statement, source, loop.depth0 + 1); });
 }
 
 Value Renderer::make_namespace(const Arguments& given) {
@@ -108,7 +116,8 @@ Value Renderer::make_namespace(const Arguments& given) {
   for (const auto& [key, value] : items) {
     if (key.text() != nullptr && key.text()->starts_with('_'))
       throw Failure("a namespace attribute must not begin with '_'");
-    if (value.as<Value::Loop>() != nullptr) throw Unsupported("'loop' cannot be stored in a namespace");
+    if (value.as<Value::Loop>() != nullptr)
+      throw Unsupported("'loop' cannot be stored in a namespace");
   }
   namespaces_.push_back(std::make_unique<Namespace>());
   namespaces_.back()->items = std::move(items);
@@ -125,7 +134,8 @@ Value Renderer::call_builtin(const std::string& name, const Arguments& given) {
     const Bound bound(given, "start ?stop ?step /", name);
     const bool single = bound.find(1) == nullptr;
     const int64_t first = bound.integer(0, 0);
-    const Range range{single ? 0 : first, single ? first : bound.integer(1, 0), bound.integer(2, 1)};
+    const Range range{single ? 0 : first, single ? first : bound.integer(1, 0),
+                      bound.integer(2, 1)};
     if (range.step == 0) throw Failure("range() with a step of 0");
     if (range.length() > 100000)
       throw Failure("range() of more than 100000 items");  // the limit of Jinja's sandbox
@@ -148,10 +158,12 @@ Value Renderer::call_builtin(const std::string& name, const Arguments& given) {
 
 std::string Renderer::strftime_now(const Arguments& given) const {
   const Bound bound(given, "format", "strftime_now");
-  if (bound.text(0).size() > 1000) throw Failure("strftime_now() with a format of more than 1000 bytes");
+  if (bound.text(0).size() > 1000)
+    throw Failure("strftime_now() with a format of more than 1000 bytes");
   std::string format;
   for (size_t i = 0; i < bound.text(0).size(); ++i) {
-    const char c = bound.text(0)[i], next = i + 1 < bound.text(0).size() ? bound.text(0)[i + 1] : '\0';
+    const char c = bound.text(0)[i],
+               next = i + 1 < bound.text(0).size() ? bound.text(0)[i + 1] : '\0';
     if (c == '%' && next == 'f') throw Unsupported("%f of strftime_now() is not supported");
     if (c == '%' && (next == 'z' || next == 'Z')) {  // Python's now() knows no time zone
       ++i;

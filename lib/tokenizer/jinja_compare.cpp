@@ -60,7 +60,8 @@ bool equal(const Value& a, const Value& b) {
 }
 
 bool equal_items(const Value& a, const Value& b) {
-  if (is_nan(a) && is_nan(b)) throw Unsupported("comparing containers that hold NaN is not supported");
+  if (is_nan(a) && is_nan(b))
+    throw Unsupported("comparing containers that hold NaN is not supported");
   return equal(a, b);
 }
 
@@ -68,7 +69,8 @@ bool less(const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) return !is_nan(a) && !is_nan(b) && compare_numbers(a, b) < 0;
   if (a.text() != nullptr && b.text() != nullptr)
     return *a.text() < *b.text();  // UTF-8 sorts as code points do
-  if (const auto* p = a.items(), *q = b.items(); p != nullptr && q != nullptr && p->tuple == q->tuple) {
+  if (const auto* p = a.items(), *q = b.items();
+      p != nullptr && q != nullptr && p->tuple == q->tuple) {
     const auto [x, y] = std::ranges::mismatch(p->items, q->items, equal_items);
     if (x == p->items.end() || y == q->items.end()) return p->items.size() < q->items.size();
     return less(*x, *y);
@@ -102,7 +104,8 @@ std::string type_name(const Value& value) {
   if (value.as<Value::Loop>() != nullptr) return "loop";
   if (const auto* iterator = value.as<Value::Iterator>()) return (*iterator)->type;
   if (value.as<Range>() != nullptr) return "range";
-  if (const auto* counter = value.as<Value::Counter>()) return (*counter)->cycler ? "cycler" : "joiner";
+  if (const auto* counter = value.as<Value::Counter>())
+    return (*counter)->cycler ? "cycler" : "joiner";
   if (const auto* view = value.as<View>())
     return view->of == View::Of::keys     ? "dict_keys"
            : view->of == View::Of::values ? "dict_values"

@@ -7,7 +7,8 @@
 namespace qwb::jinja {
 namespace {
 
-// Deeper trees are refused, so that neither parsing, evaluating nor freeing one can exhaust the stack.
+// Deeper trees are refused, so that neither parsing, evaluating nor freeing one can exhaust the
+// stack.
 constexpr int kMaxNesting = 60;
 constexpr int kMaxTreeDepth = 300;
 
@@ -44,7 +45,8 @@ std::string ExpressionParser::expect_name() {
 
 void ExpressionParser::unexpected() const {
   const Token& token = peek();
-  throw Failure(token.text.empty() ? "unexpected end of an expression" : "unexpected '" + token.text + "'");
+  throw Failure(token.text.empty() ? "unexpected end of an expression"
+                                   : "unexpected '" + token.text + "'");
 }
 
 ExpressionPtr ExpressionParser::make(Op op, std::string text) {
@@ -81,7 +83,9 @@ ExpressionPtr ExpressionParser::parse_tuple(bool with_condition) {
   auto tuple = make(Op::tuple);
   adopt(*tuple, std::move(first));
   while (accept_symbol(",")) {
-    if (peek().kind == TokenKind::block_end || peek().kind == TokenKind::print_end || is_symbol(")")) break;
+    if (peek().kind == TokenKind::block_end || peek().kind == TokenKind::print_end ||
+        is_symbol(")"))
+      break;
     adopt(*tuple, parse_expression(with_condition));
   }
   return tuple;
@@ -127,7 +131,8 @@ ExpressionPtr ExpressionParser::parse_compare() {
       if (is_symbol(known)) symbol = known;
     }
     if (symbol.empty() && is_name("in")) symbol = "in";
-    if (symbol.empty() && is_name("not") && peek(1).kind == TokenKind::name && peek(1).text == "in") {
+    if (symbol.empty() && is_name("not") && peek(1).kind == TokenKind::name &&
+        peek(1).text == "in") {
       next();
       symbol = "not in";
     }
@@ -146,7 +151,8 @@ ExpressionPtr ExpressionParser::parse_compare() {
 ExpressionPtr ExpressionParser::parse_binary(ExpressionPtr (ExpressionParser::*operand)(),
                                              std::initializer_list<std::string_view> symbols) {
   auto left = (this->*operand)();
-  while (peek().kind == TokenKind::symbol && std::ranges::find(symbols, peek().text) != symbols.end()) {
+  while (peek().kind == TokenKind::symbol &&
+         std::ranges::find(symbols, peek().text) != symbols.end()) {
     auto node = make(Op::binary, next().text);
     adopt(*node, std::move(left));
     adopt(*node, (this->*operand)());
@@ -283,7 +289,8 @@ void ExpressionParser::parse_arguments(Expression& call) {
     } else if (accept_symbol("**")) {
       require(!call.more_keywords);
       call.more_keywords = parsed();
-    } else if (peek().kind == TokenKind::name && peek(1).kind == TokenKind::symbol && peek(1).text == "=") {
+    } else if (peek().kind == TokenKind::name && peek(1).kind == TokenKind::symbol &&
+               peek(1).text == "=") {
       std::string key = next().text;
       next();
       require(!call.more_keywords && std::ranges::find(call.keywords, key, [](const auto& k) {
@@ -311,7 +318,8 @@ ExpressionPtr ExpressionParser::parse_subscript(ExpressionPtr of) {
       if (parts.size() - indices > 2) throw Failure("a slice has too many parts");
       if (indices > 0) throw Unsupported("a slice beside another index is not supported");
       slice = true;
-      parts.push_back(is_symbol(":") || is_symbol("]") || is_symbol(",") ? nullptr : parse_expression());
+      parts.push_back(is_symbol(":") || is_symbol("]") || is_symbol(",") ? nullptr
+                                                                         : parse_expression());
     }
   }
   auto node = make(slice ? Op::slice : Op::subscript);
@@ -359,7 +367,8 @@ ExpressionPtr ExpressionParser::parse_primary() {
   if (token.kind == TokenKind::name) {
     next();
     auto node = make(Op::constant);
-    if (token.text == "true" || token.text == "True" || token.text == "false" || token.text == "False") {
+    if (token.text == "true" || token.text == "True" || token.text == "false" ||
+        token.text == "False") {
       node->value = token.text[0] == 't' || token.text[0] == 'T';
     } else if (token.text == "none" || token.text == "None") {
       node->value = nullptr;
@@ -376,7 +385,8 @@ ExpressionPtr ExpressionParser::parse_primary() {
     node->value = std::move(text);
     return node;
   }
-  if (token.kind == TokenKind::integer || token.kind == TokenKind::real) return parse_literal(next());
+  if (token.kind == TokenKind::integer || token.kind == TokenKind::real)
+    return parse_literal(next());
   if (accept_symbol("(")) {
     if (accept_symbol(")")) return make(Op::tuple);
     auto node = parse_tuple();

@@ -13,15 +13,20 @@ namespace qwb::jinja {
 
 class ExpressionParser {
  public:
-  ExpressionParser(std::vector<Token> tokens, int& line) : tokens_(std::move(tokens)), line_(line) {}
+  ExpressionParser(std::vector<Token> tokens, int& line)
+      : tokens_(std::move(tokens)), line_(line) {}
 
  protected:
-  const Token& peek(size_t ahead = 0) const { return tokens_[std::min(at_ + ahead, tokens_.size() - 1)]; }
+  const Token& peek(size_t ahead = 0) const {
+    return tokens_[std::min(at_ + ahead, tokens_.size() - 1)];
+  }
   Token next();
   bool is_symbol(std::string_view symbol) const {
     return peek().kind == TokenKind::symbol && peek().text == symbol;
   }
-  bool is_name(std::string_view name) const { return peek().kind == TokenKind::name && peek().text == name; }
+  bool is_name(std::string_view name) const {
+    return peek().kind == TokenKind::name && peek().text == name;
+  }
   bool accept_symbol(std::string_view symbol);
   bool accept_name(std::string_view name);
   void expect_symbol(std::string_view symbol);
@@ -56,7 +61,8 @@ class ExpressionParser {
   ExpressionPtr parse_dict();
   ExpressionPtr parse_filtered();
   ExpressionPtr parse_call(ExpressionPtr of);
-  ExpressionPtr parse_logical(ExpressionPtr (ExpressionParser::*operand)(), std::string_view word, Op op);
+  ExpressionPtr parse_logical(ExpressionPtr (ExpressionParser::*operand)(), std::string_view word,
+                              Op op);
   ExpressionPtr parse_binary(ExpressionPtr (ExpressionParser::*operand)(),
                              std::initializer_list<std::string_view> symbols);
 

@@ -73,12 +73,14 @@ Value file_size(const FilterCall& c) {
   const double base = binary ? 1024 : 1000;
   if (bytes == 1) return "1 Byte";
   if (bytes < base) return std::to_string(truncated(bytes)) + " Bytes";
-  if (!std::isfinite(bytes)) throw Unsupported("filesizeformat of infinity and NaN is not supported");
+  if (!std::isfinite(bytes))
+    throw Unsupported("filesizeformat of infinity and NaN is not supported");
   double unit = base;
   std::string prefix;
   for (const char letter : std::string_view("kMGTPEZY")) {
     unit *= base;
-    prefix = binary ? std::string(1, letter == 'k' ? 'K' : letter) + "iB" : std::string(1, letter) + "B";
+    prefix =
+        binary ? std::string(1, letter == 'k' ? 'K' : letter) + "iB" : std::string(1, letter) + "B";
     if (bytes < unit) break;
   }
   return format_value(base * bytes / unit, ".1f") + " " + prefix;
@@ -115,7 +117,8 @@ bool is_filter(std::string_view name) {
          unsupported_filters().contains(name);
 }
 
-Value apply_filter(const std::string& name, const Value& value, const Arguments& arguments, Budget& budget) {
+Value apply_filter(const std::string& name, const Value& value, const Arguments& arguments,
+                   Budget& budget) {
   budget.charge(value.weight() + 8);
   if (is_lazy_filter(name)) return apply_lazy_filter(name, value, arguments, budget);
   if (name == "format") return apply_format_filter(value, arguments, budget);
@@ -123,7 +126,8 @@ Value apply_filter(const std::string& name, const Value& value, const Arguments&
     const Bound given(arguments, filter->parameters, name);
     return filter->call({value, given, budget});
   }
-  if (unsupported_filters().contains(name)) throw Unsupported("the filter '" + name + "' is not supported");
+  if (unsupported_filters().contains(name))
+    throw Unsupported("the filter '" + name + "' is not supported");
   throw Failure("there is no filter '" + name + "'");
 }
 

@@ -22,8 +22,8 @@ const FilterTable& text_filters();
 const FilterTable& number_filters();
 const FilterTable& sequence_filters();
 
-// map, select, reject, selectattr, rejectattr: their arguments are the name of a filter or a test and its
-// arguments.
+// map, select, reject, selectattr, rejectattr: their arguments are the name of a filter or a test
+// and its arguments.
 bool is_lazy_filter(std::string_view name);
 Value apply_lazy_filter(std::string_view name, const Value& value, const Arguments& arguments,
                         Budget& budget);

@@ -93,14 +93,18 @@ std::string sign_text(const FormatSpec& spec, bool negative) {
 }
 
 std::string format_whole(const FormatSpec& spec, int64_t value, const std::string& text) {
-  const int base = spec.type == 'b' ? 2 : spec.type == 'o' ? 8 : (spec.type | 0x20) == 'x' ? 16 : 10;
+  const int base = spec.type == 'b'            ? 2
+                   : spec.type == 'o'          ? 8
+                   : (spec.type | 0x20) == 'x' ? 16
+                                               : 10;
   if (spec.precision >= 0 || (spec.grouping == ',' && base != 10)) bad_format(text, value);
   std::string digits;
-  const uint64_t magnitude = value < 0 ? -static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
+  const uint64_t magnitude =
+      value < 0 ? -static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
   for (uint64_t rest = magnitude; rest > 0; rest /= static_cast<uint64_t>(base))
-    digits.insert(
-        digits.begin(),
-        (spec.type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef")[rest % static_cast<uint64_t>(base)]);
+    digits.insert(digits.begin(),
+                  (spec.type == 'X' ? "0123456789ABCDEF"
+                                    : "0123456789abcdef")[rest % static_cast<uint64_t>(base)]);
   if (digits.empty()) digits = "0";
   if (spec.grouping != 0) digits = grouped(digits, spec.grouping, base == 10 ? 3 : 4);
   std::string sign = sign_text(spec, value < 0);
@@ -121,7 +125,8 @@ std::string format_real(const FormatSpec& spec, double value, const std::string&
   } else {
     const bool percent = spec.type == '%';
     const char pattern[] = {'%', '.', '*', percent ? 'f' : spec.type, '\0'};
-    const int precision = spec.precision < 0 ? 6 : static_cast<int>(std::min<int64_t>(spec.precision, 1000));
+    const int precision =
+        spec.precision < 0 ? 6 : static_cast<int>(std::min<int64_t>(spec.precision, 1000));
     char buffer[2048];
     std::snprintf(buffer, sizeof buffer, pattern, precision, std::abs(value) * (percent ? 100 : 1));
     digits = std::string(buffer) + (percent ? "%" : "");
@@ -160,8 +165,8 @@ std::string format_value(const Value& value, const std::string& specification) {
     if (spec.sign != '-' || spec.alternate || spec.align == '=' || spec.grouping != 0 ||
         (spec.type != 0 && spec.type != 's'))
       bad_format(specification, value);
-    const std::string_view text =
-        spec.precision < 0 ? std::string_view(*value.text()) : part_of(*value.text(), 0, spec.precision);
+    const std::string_view text = spec.precision < 0 ? std::string_view(*value.text())
+                                                     : part_of(*value.text(), 0, spec.precision);
     return pad_text(text, spec.width, spec.fill, spec.align == 0 ? '<' : spec.align);
   }
   int64_t whole = 0;
@@ -173,7 +178,8 @@ std::string format_value(const Value& value, const std::string& specification) {
     throw Unsupported("the format type is not supported: " + specification);
   if (is_whole && kWhole.find(spec.type) != std::string_view::npos)
     return format_whole(spec, whole, specification);
-  if (kReal.find(spec.type) == std::string_view::npos && spec.type != 'n') bad_format(specification, value);
+  if (kReal.find(spec.type) == std::string_view::npos && spec.type != 'n')
+    bad_format(specification, value);
   return format_real(spec, number, specification);
 }
 
@@ -182,7 +188,8 @@ namespace {
 // One run of string.Formatter over a text.
 class BraceFormatter {
  public:
-  BraceFormatter(const Arguments& arguments, Budget& budget) : arguments_(arguments), budget_(budget) {}
+  BraceFormatter(const Arguments& arguments, Budget& budget)
+      : arguments_(arguments), budget_(budget) {}
 
   std::string run(std::string_view text, int depth) {
     if (depth < 0) throw Failure("a format is nested too deeply");
@@ -256,7 +263,8 @@ class BraceFormatter {
     };
     const size_t end = std::min(name.find_first_of(".["), name.size());
     const std::string first(name.substr(0, end));
-    if (first.empty() && !name.empty()) throw Unsupported("a format field without a name is not supported");
+    if (first.empty() && !name.empty())
+      throw Unsupported("a format field without a name is not supported");
     Value value;
     if (first.empty() || digits(first)) {
       if ((first.empty() ? manual_ : next_ > 0) && (first.empty() || name.size() == end))
@@ -267,20 +275,25 @@ class BraceFormatter {
         throw Failure("a format has no argument " + std::to_string(index));
       value = arguments_.positional[index];
     } else {
-      const auto found = std::ranges::find(arguments_.named, first, &std::pair<std::string, Value>::first);
-      if (found == arguments_.named.end()) throw Failure("a format has no argument '" + first + "'");
+      const auto found =
+          std::ranges::find(arguments_.named, first, &std::pair<std::string, Value>::first);
+      if (found == arguments_.named.end())
+        throw Failure("a format has no argument '" + first + "'");
       value = found->second;
     }
     for (name.remove_prefix(end); !name.empty();) {
       const bool item = name[0] == '[';
-      const size_t close = item ? name.find(']') : std::min(name.find_first_of(".[", 1), name.size());
+      const size_t close =
+          item ? name.find(']') : std::min(name.find_first_of(".[", 1), name.size());
       if (close == std::string_view::npos || close < 2) throw Failure("a bad field in a format");
       const std::string key(name.substr(1, close - 1));
-      value = !item         ? get_attribute(value, key)
-              : digits(key) ? get_item(value, static_cast<int64_t>(std::atoll(key.c_str())), budget_)
-                            : get_item(value, key, budget_);
+      value = !item ? get_attribute(value, key)
+              : digits(key)
+                  ? get_item(value, static_cast<int64_t>(std::atoll(key.c_str())), budget_)
+                  : get_item(value, key, budget_);
       name.remove_prefix(close + (item ? 1 : 0));
-      if (!name.empty() && name[0] != '.' && name[0] != '[') throw Failure("a bad field in a format");
+      if (!name.empty() && name[0] != '.' && name[0] != '[')
+        throw Failure("a bad field in a format");
     }
     return value;
   }

@@ -9,8 +9,8 @@ namespace {
 
 using Change = std::function<Value(const Value&)>;
 
-// Draws from `value`, if that is true, once `make` has looked at the arguments; both at the first item, as a
-// Python generator does.
+// Draws from `value`, if that is true, once `make` has looked at the arguments; both at the first
+// item, as a Python generator does.
 Value drawn(const Value& value, Budget& budget, std::function<Change()> make, bool keeps) {
   struct State {
     std::function<bool(Value&)> next;
@@ -46,7 +46,8 @@ const std::string& name_of(const Value& value, const char* what) {
 }
 
 Change map_change(Arguments given, Budget& budget) {
-  const auto attribute = std::ranges::find(given.named, "attribute", &std::pair<std::string, Value>::first);
+  const auto attribute =
+      std::ranges::find(given.named, "attribute", &std::pair<std::string, Value>::first);
   if (given.positional.empty() && attribute != given.named.end()) {
     const Bound bound(given, "attribute ?default", "map");
     std::optional<Value> fallback;
@@ -71,7 +72,8 @@ Change select_change(Arguments given, bool keep, bool by_attribute, Budget& budg
     return first;
   };
   if (by_attribute) {
-    if (given.positional.empty()) throw Failure("selectattr and rejectattr need the name of an attribute");
+    if (given.positional.empty())
+      throw Failure("selectattr and rejectattr need the name of an attribute");
     const Value attribute = take();
     parts = attribute_parts(&attribute);
   }
@@ -79,7 +81,8 @@ Change select_change(Arguments given, bool keep, bool by_attribute, Budget& budg
   if (!given.positional.empty()) test = take();
   return [parts, test, given = std::move(given), keep, &budget](const Value& item) {
     const Value subject = get_path(item, parts, nullptr, budget);
-    const bool good = test ? apply_test(name_of(*test, "test"), subject, given, budget) : subject.truth();
+    const bool good =
+        test ? apply_test(name_of(*test, "test"), subject, given, budget) : subject.truth();
     return Value(good == keep);
   };
 }
@@ -98,7 +101,8 @@ Value apply_lazy_filter(std::string_view name, const Value& value, const Argumen
         value, budget, [arguments, &budget] { return map_change(arguments, budget); }, false);
   const bool keep = name.starts_with("select"), by_attribute = name.ends_with("attr");
   return drawn(
-      value, budget, [=, &budget] { return select_change(arguments, keep, by_attribute, budget); }, true);
+      value, budget, [=, &budget] { return select_change(arguments, keep, by_attribute, budget); },
+      true);
 }
 
 }  // namespace qwb::jinja

@@ -78,8 +78,8 @@ class Lexer {
   std::vector<Token> tokens_;
 };
 
-// Text before the tag at `tag`: "-" takes all white space away, a block tag alone on its line the white space
-// before it.
+// Text before the tag at `tag`: "-" takes all white space away, a block tag alone on its line the
+// white space before it.
 void Lexer::text_until(size_t tag) {
   std::string_view text = std::string_view(source_).substr(at_, tag - at_);
   const bool ends = tag >= source_.size();
@@ -91,7 +91,8 @@ void Lexer::text_until(size_t tag) {
     const size_t newline = text.rfind('\n');
     const size_t start = newline == std::string_view::npos ? 0 : newline + 1;
     const bool at_line = newline != std::string_view::npos || line_starts_;
-    if (at_line && strip_text(text.substr(start), nullptr, true, false).empty()) text = text.substr(0, start);
+    if (at_line && strip_text(text.substr(start), nullptr, true, false).empty())
+      text = text.substr(0, start);
   }
   if (!text.empty()) tokens_.push_back({TokenKind::text, std::string(text), begin_line});
   advance(tag - at_);
@@ -102,7 +103,8 @@ void Lexer::after_block_end() {
 }
 
 void Lexer::comment() {
-  const size_t begin = at_ + (peek(2) == '-' || peek(2) == '+' ? 3 : 2), end = source_.find("#}", begin);
+  const size_t begin = at_ + (peek(2) == '-' || peek(2) == '+' ? 3 : 2),
+               end = source_.find("#}", begin);
   if (end == std::string::npos) throw Failure("a comment is not closed");
   const char sign = end > begin ? source_[end - 1] : '\0';
   advance(end + 2 - at_);
@@ -131,7 +133,8 @@ bool Lexer::raw_block() {
   if (!match(at_, "raw", end, sign)) return false;
   advance(end - at_);
   if (sign == '-') skip_spaces();  // a line end after {% raw %} stays
-  for (size_t tag = source_.find("{%", at_); tag != std::string::npos; tag = source_.find("{%", tag + 2)) {
+  for (size_t tag = source_.find("{%", at_); tag != std::string::npos;
+       tag = source_.find("{%", tag + 2)) {
     if (!match(tag, "endraw", end, sign)) continue;
     text_until(tag);
     advance(end - at_);
@@ -166,7 +169,8 @@ std::string Lexer::escaped() {
     advance(1 + digits);
     return character(point);
   }
-  if (static_cast<unsigned char>(c) >= 0x80) {  // Jinja escapes such a character itself before it unescapes
+  if (static_cast<unsigned char>(c) >=
+      0x80) {  // Jinja escapes such a character itself before it unescapes
     const auto point = tokenizer::char_at(source_, at_ + 1);
     char text[16];
     std::snprintf(text, sizeof text,
@@ -204,7 +208,8 @@ void Lexer::string() {
 
 void Lexer::number() {
   const auto is_base_digit = [](char c, int base) {
-    return base == 16 ? std::isxdigit(static_cast<unsigned char>(c)) != 0 : c >= '0' && c < '0' + base;
+    return base == 16 ? std::isxdigit(static_cast<unsigned char>(c)) != 0
+                      : c >= '0' && c < '0' + base;
   };
   // Digits of a base from k on, underscores between them.
   const auto digits_end = [&](size_t k, int base, char only = '\0') {
@@ -246,7 +251,8 @@ void Lexer::symbol() {
       return advance(2);
     }
   }
-  if (std::string_view("+-*/%~<>=.,:|()[]{}").find(peek()) == std::string_view::npos || peek() == '\0') {
+  if (std::string_view("+-*/%~<>=.,:|()[]{}").find(peek()) == std::string_view::npos ||
+      peek() == '\0') {
     throw Failure(std::string("unexpected character '") + peek() + "'");
   }
   add(TokenKind::symbol, std::string(1, peek()));
@@ -259,8 +265,8 @@ void Lexer::expression(std::string_view closing, TokenKind closing_kind) {
   for (;;) {
     skip_spaces();
     if (at_ >= source_.size()) throw Failure("'" + std::string(closing) + "' is missing");
-    const bool signed_end =
-        (peek() == '-' || (peek() == '+' && closing == "%}")) && rest().substr(1).starts_with(closing);
+    const bool signed_end = (peek() == '-' || (peek() == '+' && closing == "%}")) &&
+                            rest().substr(1).starts_with(closing);
     if (open.empty() && (signed_end || rest().starts_with(closing))) {
       const char sign = signed_end ? peek() : '\0';
       add(closing_kind, "");

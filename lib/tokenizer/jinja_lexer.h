@@ -1,4 +1,5 @@
-// A chat template as tokens, with Jinja's trim_blocks and lstrip_blocks on, as transformers sets them.
+// A chat template as tokens, with Jinja's trim_blocks and lstrip_blocks on, as transformers sets
+// them.
 #pragma once
 
 #include <string>

@@ -8,7 +8,8 @@
 namespace qwb::jinja {
 namespace {
 
-Value dict_method(const Value& object, const std::string& name, const Arguments& arguments, Budget& budget) {
+Value dict_method(const Value& object, const std::string& name, const Arguments& arguments,
+                  Budget& budget) {
   const auto& dict = *object.as<Value::Dict>();
   budget.charge(static_cast<int64_t>(dict->items.size()) + 1);
   if (name == "get") {
@@ -20,7 +21,9 @@ Value dict_method(const Value& object, const std::string& name, const Arguments&
   if (name == "fromkeys") throw Unsupported("the method fromkeys() of a dict is not supported");
   const Bound given(arguments, "/", name);
   if (name == "copy") return Value::dict(dict->items);
-  return View{dict, name == "keys" ? View::Of::keys : name == "values" ? View::Of::values : View::Of::items};
+  return View{dict, name == "keys"     ? View::Of::keys
+                    : name == "values" ? View::Of::values
+                                       : View::Of::items};
 }
 
 Value sequence_method(const Value& object, const std::string& name, const Arguments& arguments,
@@ -32,7 +35,8 @@ Value sequence_method(const Value& object, const std::string& name, const Argume
     return Value::list(list->items);
   }
   const Bound given(
-      arguments, name == "count" || object.as<Range>() != nullptr ? "value /" : "value ?start ?stop /", name);
+      arguments,
+      name == "count" || object.as<Range>() != nullptr ? "value /" : "value ?start ?stop /", name);
   const auto same = [&](const Value& item) { return equal_items(item, given.at(0)); };
   if (name == "count") return static_cast<int64_t>(std::ranges::count_if(list->items, same));
   const auto size = static_cast<int64_t>(list->items.size());
@@ -50,10 +54,12 @@ Value number_method(const Value& object, const std::string& name, const Argument
   const Bound given(arguments, "/", name);
   int64_t whole = 0;
   const double* real = object.as<double>();
-  if (name == "is_integer" && real != nullptr) return std::isfinite(*real) && *real == std::floor(*real);
+  if (name == "is_integer" && real != nullptr)
+    return std::isfinite(*real) && *real == std::floor(*real);
   if (name == "conjugate" && real != nullptr) return *real;
   if (real == nullptr && object.integer(whole) != nullptr) {
-    const uint64_t magnitude = whole < 0 ? -static_cast<uint64_t>(whole) : static_cast<uint64_t>(whole);
+    const uint64_t magnitude =
+        whole < 0 ? -static_cast<uint64_t>(whole) : static_cast<uint64_t>(whole);
     if (name == "bit_length") return static_cast<int64_t>(std::bit_width(magnitude));
     if (name == "bit_count") return static_cast<int64_t>(std::popcount(magnitude));
     if (name == "conjugate") return whole;
@@ -87,7 +93,8 @@ Value cycler_method(CounterBody& counter, const std::string& name, const Argumen
 
 }  // namespace
 
-Value call_method(const Value& object, const std::string& name, const Arguments& arguments, Budget& budget) {
+Value call_method(const Value& object, const std::string& name, const Arguments& arguments,
+                  Budget& budget) {
   budget.charge(8);
   if (object.text() != nullptr) return call_text_method(object, name, arguments, budget);
   if (object.dict_body() != nullptr) return dict_method(object, name, arguments, budget);
@@ -95,7 +102,8 @@ Value call_method(const Value& object, const std::string& name, const Arguments&
     return sequence_method(object, name, arguments, budget);
   if (object.is_number()) return number_method(object, name, arguments);
   if (const auto* loop = object.as<Value::Loop>()) return loop_method(**loop, name, arguments);
-  if (const auto* counter = object.as<Value::Counter>()) return cycler_method(**counter, name, arguments);
+  if (const auto* counter = object.as<Value::Counter>())
+    return cycler_method(**counter, name, arguments);
   throw Unsupported("the method " + name + "() of a " + type_name(object) + " is not supported");
 }
 

@@ -15,7 +15,8 @@ namespace {
   throw Unsupported("an integer has more than 63 bits, which is not supported");
 }
 
-// The ASCII digits of a number in any script, underscores between digits left out; empty if one is misplaced.
+// The ASCII digits of a number in any script, underscores between digits left out; empty if one is
+// misplaced.
 std::string plain_digits(std::string_view text) {
   std::string out;
   bool digit_before = false;
@@ -90,7 +91,8 @@ double real_power(double a, double b) {
   if (a < 0 && std::isfinite(b) && b != std::floor(b) && std::isfinite(a))
     throw Unsupported("complex numbers are not supported");
   const double result = std::pow(a, b);
-  if (std::isinf(result) && std::isfinite(a) && std::isfinite(b)) throw Failure("a power is too large");
+  if (std::isinf(result) && std::isfinite(a) && std::isfinite(b))
+    throw Failure("a power is too large");
   return result;
 }
 
@@ -143,7 +145,8 @@ std::optional<int64_t> parse_integer(std::string_view text, int64_t base) {
   };
   const bool prefix = prefixed('x', 16) || prefixed('o', 8) || prefixed('b', 2);
   const std::string digits = plain_digits(text);
-  if (digits.empty() || std::isalnum(static_cast<unsigned char>(digits[0])) == 0) return std::nullopt;
+  if (digits.empty() || std::isalnum(static_cast<unsigned char>(digits[0])) == 0)
+    return std::nullopt;
   if (base == 0) {  // 0 may have more zeros before it, no other number may
     if (digits[0] == '0' && digits.find_first_not_of('0') != std::string::npos && !prefix)
       return std::nullopt;
@@ -151,7 +154,8 @@ std::optional<int64_t> parse_integer(std::string_view text, int64_t base) {
   }
   int64_t value = 0;
   const std::string whole = (minus ? "-" : "") + digits;
-  const auto read = std::from_chars(whole.data(), whole.data() + whole.size(), value, static_cast<int>(base));
+  const auto read =
+      std::from_chars(whole.data(), whole.data() + whole.size(), value, static_cast<int>(base));
   if (read.ptr != whole.data() + whole.size()) return std::nullopt;
   if (read.ec != std::errc()) too_large();
   return value;
@@ -166,10 +170,12 @@ std::optional<double> parse_real(std::string_view text) {
   const double sign = at == 1 && digits[0] == '-' ? -1 : 1;
   if (rest == "inf" || rest == "infinity") return sign * HUGE_VAL;
   if (rest == "nan") return std::copysign(NAN, sign);
-  if (rest.empty() || rest.find_first_not_of("0123456789.e+-") != std::string_view::npos) return std::nullopt;
+  if (rest.empty() || rest.find_first_not_of("0123456789.e+-") != std::string_view::npos)
+    return std::nullopt;
   char* end = nullptr;
   const double value = std::strtod(digits.c_str(), &end);
-  if (end != digits.c_str() + digits.size() || rest[0] == '+' || rest[0] == '-') return std::nullopt;
+  if (end != digits.c_str() + digits.size() || rest[0] == '+' || rest[0] == '-')
+    return std::nullopt;
   return value;
 }
 
@@ -183,7 +189,8 @@ Value round_value(const Value& value, const Value& precision) {
   int64_t whole = 0, digits = 0;
   const bool given = !precision.is_none();
   if (!value.is_number()) throw Failure("round needs a number, not " + type_name(value));
-  if (given && precision.integer(digits) == nullptr) throw Failure("round needs an integer precision");
+  if (given && precision.integer(digits) == nullptr)
+    throw Failure("round needs an integer precision");
   if (value.integer(whole) != nullptr) {
     if (digits < 0) throw Unsupported("rounding to a negative precision is not supported");
     return whole;
@@ -193,7 +200,8 @@ Value round_value(const Value& value, const Value& precision) {
   if (!std::isfinite(number) || digits > 400) return number;
   if (digits < 0) throw Unsupported("rounding to a negative precision is not supported");
   char text[1024];
-  std::snprintf(text, sizeof text, "%.*f", static_cast<int>(digits), number);  // exact, ties to even
+  std::snprintf(text, sizeof text, "%.*f", static_cast<int>(digits),
+                number);  // exact, ties to even
   return std::strtod(text, nullptr);
 }
 
@@ -208,7 +216,8 @@ Value arithmetic(std::string_view symbol, const Value& a, const Value& b, Budget
   budget.charge(symbol == "*" ? 1 : a.weight() + b.weight());
   int64_t i = 0, j = 0;
   double x = 0, y = 0;
-  if (a.integer(i) != nullptr && b.integer(j) != nullptr && symbol != "/" && !(symbol == "**" && j < 0))
+  if (a.integer(i) != nullptr && b.integer(j) != nullptr && symbol != "/" &&
+      !(symbol == "**" && j < 0))
     return whole_arithmetic(symbol, i, j);
   if (a.number(x) && b.number(y)) {
     constexpr int64_t kExact = int64_t{1} << 53;
@@ -218,12 +227,15 @@ Value arithmetic(std::string_view symbol, const Value& a, const Value& b, Budget
     return real_arithmetic(symbol, x, y);
   }
   if (symbol == "+" && a.text() != nullptr && b.text() != nullptr) return add_texts(a, b);
-  if (symbol == "+" && a.items() != nullptr && b.items() != nullptr && a.items()->tuple == b.items()->tuple) {
+  if (symbol == "+" && a.items() != nullptr && b.items() != nullptr &&
+      a.items()->tuple == b.items()->tuple) {
     auto items = a.items()->items;
     items.insert(items.end(), b.items()->items.begin(), b.items()->items.end());
     return Value::list(std::move(items), a.items()->tuple);
   }
-  const auto repeats = [](const Value& value) { return value.text() != nullptr || value.items() != nullptr; };
+  const auto repeats = [](const Value& value) {
+    return value.text() != nullptr || value.items() != nullptr;
+  };
   if (symbol == "*" && repeats(a) && b.integer(j) != nullptr) return repeat(a, j, budget);
   if (symbol == "*" && repeats(b) && a.integer(i) != nullptr) return repeat(b, i, budget);
   if (symbol == "%" && a.text() != nullptr) return percent_format(a, b, budget);

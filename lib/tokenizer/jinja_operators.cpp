@@ -12,16 +12,18 @@ namespace {
 
 using Names = std::vector<std::string_view>;
 
-// What Python's types have. The sandbox hides what changes a list or a dict, so that those are undefined.
+// What Python's types have. The sandbox hides what changes a list or a dict, so that those are
+// undefined.
 const Names& method_names(const Value& object) {
   static const Names kText = {
-      "capitalize", "casefold",     "center",       "count",   "encode",     "endswith",    "expandtabs",
-      "find",       "format",       "format_map",   "index",   "isalnum",    "isalpha",     "isascii",
-      "isdecimal",  "isdigit",      "isidentifier", "islower", "isnumeric",  "isprintable", "isspace",
-      "istitle",    "isupper",      "join",         "ljust",   "lower",      "lstrip",      "maketrans",
-      "partition",  "removeprefix", "removesuffix", "replace", "rfind",      "rindex",      "rjust",
-      "rpartition", "rsplit",       "rstrip",       "split",   "splitlines", "startswith",  "strip",
-      "swapcase",   "title",        "translate",    "upper",   "zfill"};
+      "capitalize",   "casefold",    "center",    "count",      "encode",       "endswith",
+      "expandtabs",   "find",        "format",    "format_map", "index",        "isalnum",
+      "isalpha",      "isascii",     "isdecimal", "isdigit",    "isidentifier", "islower",
+      "isnumeric",    "isprintable", "isspace",   "istitle",    "isupper",      "join",
+      "ljust",        "lower",       "lstrip",    "maketrans",  "partition",    "removeprefix",
+      "removesuffix", "replace",     "rfind",     "rindex",     "rjust",        "rpartition",
+      "rsplit",       "rstrip",      "split",     "splitlines", "startswith",   "strip",
+      "swapcase",     "title",       "translate", "upper",      "zfill"};
   static const Names kMarkup = [] {
     Names names = kText;
     names.insert(names.end(), {"escape", "striptags", "unescape"});
@@ -43,14 +45,16 @@ const Names& method_names(const Value& object) {
   if (object.as<int64_t>() != nullptr || object.as<bool>() != nullptr) return kInt;
   if (object.as<double>() != nullptr) return kFloat;
   if (object.as<View>() != nullptr) return kView;
-  if (const auto* counter = object.as<Value::Counter>()) return (*counter)->cycler ? kCycler : kNone;
+  if (const auto* counter = object.as<Value::Counter>())
+    return (*counter)->cycler ? kCycler : kNone;
   if (object.as<Value::Iterator>() != nullptr) return kIterator;
   return object.as<Value::Loop>() != nullptr ? kLoop : kNone;
 }
 
 bool is_hidden(const Value& object, std::string_view name) {
   static const Names kDict = {"clear", "pop", "popitem", "setdefault", "update"};
-  static const Names kList = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
+  static const Names kList = {"append", "clear",  "extend",  "insert",
+                              "pop",    "remove", "reverse", "sort"};
   if (object.dict_body() != nullptr) return std::ranges::find(kDict, name) != kDict.end();
   const auto* list = object.items();
   return list != nullptr && !list->tuple && std::ranges::find(kList, name) != kList.end();
@@ -126,8 +130,9 @@ std::optional<Value> python_attribute(const Value& object, const std::string& na
   }
   if (name.starts_with("__") && name.ends_with("__")) {
     if (object.find(name) != nullptr)
-      throw Unsupported("the key " + name +
-                        " of a dict, which Python's dicts may have as an attribute, is not supported");
+      throw Unsupported(
+          "the key " + name +
+          " of a dict, which Python's dicts may have as an attribute, is not supported");
     return Undefined{name};
   }
   if (is_hidden(object, name)) return Undefined{name};
@@ -141,13 +146,16 @@ std::optional<Value> python_attribute(const Value& object, const std::string& na
   }
   if (const auto* macro = object.as<MacroRef>()) return macro_attribute(*macro->macro, name);
   const auto* builtin = object.as<Builtin>();
-  if (builtin != nullptr && builtin->name == "dict" && name == "fromkeys") return Builtin{"dict.fromkeys"};
+  if (builtin != nullptr && builtin->name == "dict" && name == "fromkeys")
+    return Builtin{"dict.fromkeys"};
   const bool class_of_python = builtin != nullptr && builtin->name != "range" &&
-                               builtin->name != "raise_exception" && builtin->name != "strftime_now" &&
-                               builtin->name != "lipsum";
-  if ((class_of_python && !name.starts_with('_')) || (object.as<View>() != nullptr && name == "mapping") ||
+                               builtin->name != "raise_exception" &&
+                               builtin->name != "strftime_now" && builtin->name != "lipsum";
+  if ((class_of_python && !name.starts_with('_')) ||
+      (object.as<View>() != nullptr && name == "mapping") ||
       (object.as<Value::Iterator>() != nullptr && name.starts_with("gi_"))) {
-    throw Unsupported("the attribute '" + name + "' of a " + type_name(object) + " is not supported");
+    throw Unsupported("the attribute '" + name + "' of a " + type_name(object) +
+                      " is not supported");
   }
   return std::nullopt;
 }
@@ -156,19 +164,22 @@ std::optional<Value> python_attribute(const Value& object, const std::string& na
 std::optional<Value> python_item(const Value& object, const Value& key, Budget& budget) {
   if (const auto* dict = object.dict_body()) {
     budget.charge(static_cast<int64_t>(dict->items.size()) + key.weight());
-    if ((key.items() != nullptr && !key.items()->tuple) || key.dict_body() != nullptr) return std::nullopt;
+    if ((key.items() != nullptr && !key.items()->tuple) || key.dict_body() != nullptr)
+      return std::nullopt;
     const Value* found = object.find(key);
     return found != nullptr ? std::optional(*found) : std::nullopt;
   }
   int64_t index = 0;
-  const auto size = object.items() || object.text() || object.as<Range>() ? object.length() : std::nullopt;
+  const auto size =
+      object.items() || object.text() || object.as<Range>() ? object.length() : std::nullopt;
   if (!size || key.integer(index) == nullptr) return std::nullopt;
   if (index < 0) index += *size;
   if (index < 0 || index >= *size) return std::nullopt;
   if (const auto* list = object.items()) return list->items[static_cast<size_t>(index)];
   if (const auto* range = object.as<Range>()) return range->start + index * range->step;
   budget.charge(object.weight());
-  return Value::text_like(std::string(part_of(*object.text(), index, index + 1)), object.is_markup());
+  return Value::text_like(std::string(part_of(*object.text(), index, index + 1)),
+                          object.is_markup());
 }
 
 }  // namespace
@@ -209,7 +220,8 @@ std::vector<Value> attribute_parts(const Value* attribute) {
     const std::string_view name = rest.substr(0, dot);
     if (more) rest.remove_prefix(dot + 1);
     bool digits = !name.empty();
-    for (const auto c : characters(name)) digits = digits && is_digit(tokenizer::char_at(c, 0).point);
+    for (const auto c : characters(name))
+      digits = digits && is_digit(tokenizer::char_at(c, 0).point);
     if (!digits) {
       parts.emplace_back(name);
     } else if (const auto number = parse_integer(name, 10)) {
@@ -221,7 +233,8 @@ std::vector<Value> attribute_parts(const Value* attribute) {
   return parts;
 }
 
-Value get_path(const Value& object, const std::vector<Value>& parts, const Value* fallback, Budget& budget) {
+Value get_path(const Value& object, const std::vector<Value>& parts, const Value* fallback,
+               Budget& budget) {
   Value value = object;
   for (const Value& part : parts) {
     value = get_item(value, part, budget);
@@ -230,11 +243,13 @@ Value get_path(const Value& object, const std::vector<Value>& parts, const Value
   return value;
 }
 
-Value get_slice(const Value& object, const Value* from, const Value* to, const Value* by, Budget& budget) {
+Value get_slice(const Value& object, const Value* from, const Value* to, const Value* by,
+                Budget& budget) {
   const auto number = [](const Value* part) -> std::optional<int64_t> {
     int64_t value = 0;
     if (part == nullptr || part->is_none()) return std::nullopt;
-    if (part->integer(value) == nullptr) throw Failure("a slice needs integers, not " + type_name(*part));
+    if (part->integer(value) == nullptr)
+      throw Failure("a slice needs integers, not " + type_name(*part));
     return value;
   };
   if (!object.text() && !object.items() && !object.as<Range>())
@@ -250,11 +265,13 @@ Value get_slice(const Value& object, const Value* from, const Value* to, const V
   };
   const int64_t begin = bound(from, step > 0 ? 0 : size - 1), end = bound(to, step > 0 ? size : -1);
   if (const auto* range = object.as<Range>()) {
-    return Range{range->start + begin * range->step, range->start + end * range->step, range->step * step};
+    return Range{range->start + begin * range->step, range->start + end * range->step,
+                 range->step * step};
   }
   std::vector<Value> items;
   std::string text;
-  const auto all = object.text() != nullptr ? characters(*object.text()) : std::vector<std::string_view>();
+  const auto all =
+      object.text() != nullptr ? characters(*object.text()) : std::vector<std::string_view>();
   for (int64_t at = begin; step > 0 ? at < end : at > end;) {
     if (object.text() != nullptr) {
       text += all[static_cast<size_t>(at)];
@@ -287,8 +304,9 @@ bool contains(const Value& container, const Value& item, Budget& budget) {
 
 bool compare(std::string_view symbol, const Value& a, const Value& b, Budget& budget) {
   const int64_t cost = std::min(a.weight(), b.weight());
-  budget.charge(a.dict_body() != nullptr || a.items() != nullptr ? std::min(cost * cost, kMaxWeight * 64)
-                                                                 : cost);
+  budget.charge(a.dict_body() != nullptr || a.items() != nullptr
+                    ? std::min(cost * cost, kMaxWeight * 64)
+                    : cost);
   if (symbol == "==") return equal(a, b);
   if (symbol == "!=") return !equal(a, b);
   if (symbol == "<") return less(a, b);

@@ -17,8 +17,8 @@ class Parser : public ExpressionParser {
 
  private:
   using StatementPtr = std::unique_ptr<Statement>;
-  // Statements until one of the tags `ends` (left unread, the block just opened), or the end of the template
-  // if there are none.
+  // Statements until one of the tags `ends` (left unread, the block just opened), or the end of the
+  // template if there are none.
   Block parse_block(std::initializer_list<std::string_view> ends);
   StatementPtr parse_statement();
   StatementPtr parse_for();
@@ -39,7 +39,8 @@ class Parser : public ExpressionParser {
     end_tag();
   }
   void end_tag() {
-    if (next().kind != TokenKind::block_end) throw Failure("a tag has something left over at its end");
+    if (next().kind != TokenKind::block_end)
+      throw Failure("a tag has something left over at its end");
   }
   void close(std::string_view name) {
     if (!accept_name(name)) unexpected();
@@ -79,7 +80,8 @@ Block Parser::parse_block(std::initializer_list<std::string_view> ends) {
       if (next().kind != TokenKind::print_end)
         throw Failure("an expression has something left over at its end");
     } else if (token.kind == TokenKind::block_begin) {
-      if (peek().kind == TokenKind::name && std::ranges::find(ends, peek().text) != ends.end()) break;
+      if (peek().kind == TokenKind::name && std::ranges::find(ends, peek().text) != ends.end())
+        break;
       block.push_back(parse_statement());
     } else {
       unexpected();
@@ -113,7 +115,8 @@ std::unique_ptr<Statement> Parser::parse_statement() {
 
 // a | ns.a | (a, b)
 Target Parser::parse_target_part(bool with_namespace) {
-  static const std::set<std::string_view> kConstants = {"true", "false", "True", "False", "none", "None"};
+  static const std::set<std::string_view> kConstants = {"true",  "false", "True",
+                                                        "False", "none",  "None"};
   if (++nesting_ > kMaxBlocks) throw Failure("targets are nested too deeply");
   Target target;
   target.line = line_;
@@ -126,7 +129,8 @@ Target Parser::parse_target_part(bool with_namespace) {
     expect_symbol(")");
   } else {
     target.name = expect_name();
-    if (kConstants.contains(target.name)) throw Failure("'" + target.name + "' cannot be assigned to");
+    if (kConstants.contains(target.name))
+      throw Failure("'" + target.name + "' cannot be assigned to");
     if (with_namespace && accept_symbol(".")) target.attribute = expect_name();
   }
   --nesting_;
@@ -269,8 +273,8 @@ std::unique_ptr<Statement> Parser::parse_with() {
   return made;
 }
 
-// {% generation %} marks what the assistant says, for training; rendering only prints it. Its names are its
-// own, as in a call block.
+// {% generation %} marks what the assistant says, for training; rendering only prints it. Its names
+// are its own, as in a call block.
 std::unique_ptr<Statement> Parser::parse_generation() {
   auto made = statement(Kind::call_block);
   begin_body();

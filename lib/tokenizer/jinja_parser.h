@@ -1,5 +1,5 @@
-// Tokens of a chat template to its tree, by the grammar of Jinja 3.1. Blocks, includes, imports, inheritance
-// and autoescape are not part of chat templates and are refused.
+// Tokens of a chat template to its tree, by the grammar of Jinja 3.1. Blocks, includes, imports,
+// inheritance and autoescape are not part of chat templates and are refused.
 #pragma once
 
 #include <string_view>

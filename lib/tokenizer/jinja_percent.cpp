@@ -34,8 +34,8 @@ class PercentFormatter {
       conversion();
     }
     const bool tuple = values_.items() != nullptr && values_.items()->tuple;
-    const bool mapping =
-        !tuple && (values_.items() || values_.dict_body() || values_.as<Range>() || values_.is_undefined());
+    const bool mapping = !tuple && (values_.items() || values_.dict_body() || values_.as<Range>() ||
+                                    values_.is_undefined());
     if (!mapping && used_ < (tuple ? values_.items()->items.size() : 1))
       throw Failure("not all values of a '%' format are used");
     return std::move(out_);
@@ -57,7 +57,8 @@ class PercentFormatter {
     int64_t value = 0;
     if (peek() == '*') {
       ++at_;
-      if (next_value().integer(value) == nullptr) throw Failure("* in a '%' format wants an integer");
+      if (next_value().integer(value) == nullptr)
+        throw Failure("* in a '%' format wants an integer");
     }
     for (; peek() >= '0' && peek() <= '9'; ++at_) value = value * 10 + (peek() - '0');
     if (value < 0) throw Unsupported("a negative width in a '%' format is not supported");
@@ -108,7 +109,8 @@ class PercentFormatter {
     const Value key = text_.substr(at_ + 1, end - at_ - 1);
     if (values_.dict_body() == nullptr) throw Failure("a '%' format with names needs a dict");
     const Value* found = values_.find(key);
-    if (found == nullptr) throw Failure("the dict has no '" + *key.text() + "' that a '%' format asks for");
+    if (found == nullptr)
+      throw Failure("the dict has no '" + *key.text() + "' that a '%' format asks for");
     at_ = end + 1;
     used_ = 1;
     return *found;
@@ -172,9 +174,13 @@ class PercentFormatter {
 
   struct FormatBase {
     std::string of(int64_t number, char type) const {
-      const uint64_t magnitude = number < 0 ? -static_cast<uint64_t>(number) : static_cast<uint64_t>(number);
+      const uint64_t magnitude =
+          number < 0 ? -static_cast<uint64_t>(number) : static_cast<uint64_t>(number);
       char buffer[32];
-      const char* pattern = type == 'x' ? "%llx" : type == 'X' ? "%llX" : type == 'o' ? "%llo" : "%llu";
+      const char* pattern = type == 'x'   ? "%llx"
+                            : type == 'X' ? "%llX"
+                            : type == 'o' ? "%llo"
+                                          : "%llu";
       std::snprintf(buffer, sizeof buffer, pattern, static_cast<unsigned long long>(magnitude));
       return buffer;
     }

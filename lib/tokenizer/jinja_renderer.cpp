@@ -10,8 +10,8 @@ constexpr int64_t kMaxOutput = 64 << 20;
 }  // namespace
 
 std::string Renderer::render(const Template& made, const Value& variables) {
-  for (const char* name : {"range", "dict", "lipsum", "cycler", "joiner", "namespace", "raise_exception",
-                           "strftime_now", "self"})
+  for (const char* name : {"range", "dict", "lipsum", "cycler", "joiner", "namespace",
+                           "raise_exception", "strftime_now", "self"})
     context_[name] = Builtin{name};
   for (const auto& [key, value] : variables.dict_body()->items) context_[*key.text()] = value;
   Activation root;
@@ -139,7 +139,8 @@ Renderer::Flow Renderer::run_branch(const Statement& statement) {
 }
 
 // The items of a loop that its condition lets through, looked at when they are drawn.
-std::function<bool(Value&)> Renderer::filtered(const Statement& loop, std::function<bool(Value&)> next) {
+std::function<bool(Value&)> Renderer::filtered(const Statement& loop,
+                                               std::function<bool(Value&)> next) {
   auto inside = std::make_shared<Activation>();
   inside->outer = here_;
   inside->slots.resize(static_cast<size_t>(loop.condition_slots));
@@ -180,7 +181,8 @@ Renderer::Flow Renderer::run_loop(const Statement& statement, const Value& sourc
   while (state->advance()) {
     budget_.charge(4 * kStepCost);
     assign(statement.target, *state->current);
-    if (statement.loop_slot >= 0) here_->slots[static_cast<size_t>(statement.loop_slot)] = Value(state);
+    if (statement.loop_slot >= 0)
+      here_->slots[static_cast<size_t>(statement.loop_slot)] = Value(state);
     enter(statement.loads);
     const Flow flow = run(statement.body);
     if (flow == Flow::break_loop) break;
@@ -188,7 +190,9 @@ Renderer::Flow Renderer::run_loop(const Statement& statement, const Value& sourc
   }
   leave(statement.loads);
   // Whoever still has the loop must not draw from what is no longer there.
-  state->next = [](Value&) -> bool { throw Unsupported("'loop' outside of its loop is not supported"); };
+  state->next = [](Value&) -> bool {
+    throw Unsupported("'loop' outside of its loop is not supported");
+  };
   if (finished_one || statement.otherwise.empty()) return Flow::normal;
   return run_otherwise(statement);
 }

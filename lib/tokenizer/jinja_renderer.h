@@ -13,8 +13,8 @@
 
 namespace qwb::jinja {
 
-// The variables of one run of a function (see jinja_symbols.h). Those that a macro was defined in live until
-// the end of the rendering.
+// The variables of one run of a function (see jinja_symbols.h). Those that a macro was defined in
+// live until the end of the rendering.
 struct Activation {
   Activation* outer = nullptr;
   bool kept = false;

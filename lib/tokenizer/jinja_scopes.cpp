@@ -27,8 +27,8 @@ void each_target(const Target& target, const Use& use) {
   for (const Target& part : target.parts) each_target(part, use);
 }
 
-// Which of `names` a body reads before it sets them, in the order in which Jinja walks: its answer decides
-// whether a macro has a caller and a loop its `loop`.
+// Which of `names` a body reads before it sets them, in the order in which Jinja walks: its answer
+// decides whether a macro has a caller and a loop its `loop`.
 class Undeclared {
  public:
   explicit Undeclared(std::set<std::string> names) : wanted_(std::move(names)) {}
@@ -49,7 +49,8 @@ class Undeclared {
     });
   }
   void visit(const Statement& s) {
-    if (s.kind == Kind::loop || s.kind == Kind::assign || s.kind == Kind::assign_block) write(s.target);
+    if (s.kind == Kind::loop || s.kind == Kind::assign || s.kind == Kind::assign_block)
+      write(s.target);
     if (s.kind != Kind::filter_block) read(s.value.get());
     for (const std::string& name : s.parameters) wanted_.erase(name);
     for (const Target& target : s.targets) write(target);
@@ -164,8 +165,8 @@ class Resolver {
     if (!frame.soft && ((node->op == Op::filter && !is_filter(node->text)) ||
                         (node->op == Op::test && !is_test(node->text)))) {
       line_ = node->line;
-      throw Failure("there is no " + std::string(node->op == Op::filter ? "filter" : "test") + " '" +
-                    node->text + "'");
+      throw Failure("there is no " + std::string(node->op == Op::filter ? "filter" : "test") +
+                    " '" + node->text + "'");
     }
     Frame inside = frame;
     inside.soft = frame.soft || node->op == Op::condition;
@@ -264,7 +265,8 @@ class Resolver {
     special("kwargs", s.takes_kwargs, s.kwargs_slot);
     special("varargs", s.takes_varargs, s.varargs_slot);
     const Frame inside{&inner};
-    for (const std::string& name : s.parameters) s.parameter_slots.push_back(inner.place(name).slot);
+    for (const std::string& name : s.parameters)
+      s.parameter_slots.push_back(inner.place(name).slot);
     for (const auto& value : s.defaults) resolve(value.get(), inside);
     resolve(s.body, inside);
     s.loads = inner.loads();
@@ -317,10 +319,12 @@ class Resolver {
   void forbid_loop(const Statement& s) {
     const auto check = [](const Target& target) {
       each_target(target, [](const Target& name) {
-        if (name.name == "loop" && name.attribute.empty()) throw Failure("'loop' cannot be set in a loop");
+        if (name.name == "loop" && name.attribute.empty())
+          throw Failure("'loop' cannot be set in a loop");
       });
     };
-    if (s.kind == Kind::loop || s.kind == Kind::assign || s.kind == Kind::assign_block) check(s.target);
+    if (s.kind == Kind::loop || s.kind == Kind::assign || s.kind == Kind::assign_block)
+      check(s.target);
     for (const auto& inner : s.body) forbid_loop(*inner);
     for (const auto& inner : s.otherwise) forbid_loop(*inner);
     for (const auto& branch : s.branches) {

@@ -73,11 +73,14 @@ Value sort(const FilterCall& c) {
 Value dictsort(const FilterCall& c) {
   const std::string by =
       c.given.find(1) != nullptr && c.given.at(1).text() != nullptr ? c.given.text(1) : "key";
-  if (c.given.find(1) != nullptr && (c.given.at(1).text() == nullptr || (by != "key" && by != "value")))
+  if (c.given.find(1) != nullptr &&
+      (c.given.at(1).text() == nullptr || (by != "key" && by != "value")))
     throw Failure("dictsort sorts by key or by value");
-  if (c.value.dict_body() == nullptr) throw Failure("dictsort needs a dict, not " + type_name(c.value));
+  if (c.value.dict_body() == nullptr)
+    throw Failure("dictsort needs a dict, not " + type_name(c.value));
   Items pairs;
-  for (const auto& [key, item] : c.value.dict_body()->items) pairs.push_back(Value::list({key, item}, true));
+  for (const auto& [key, item] : c.value.dict_body()->items)
+    pairs.push_back(Value::list({key, item}, true));
   const Value position = by == "value" ? int64_t{1} : int64_t{0};
   return Value::list(sorted(pairs, key_of(&position, c.given.flag(0, false), nullptr, c.budget),
                             c.given.flag(2, false), c.budget));
@@ -93,8 +96,8 @@ Value group_by(const FilterCall& c) {
   const auto finish = [&] {
     if (group.empty()) return;
     Value label = case_sensitive ? current : shown(group[0]);
-    auto body =
-        std::make_shared<ListBody>(*Value::list({label, Value::list(std::move(group))}, true).items());
+    auto body = std::make_shared<ListBody>(
+        *Value::list({label, Value::list(std::move(group))}, true).items());
     body->group = true;
     groups.emplace_back(Value::List(std::move(body)));
     group = {};
@@ -117,7 +120,8 @@ Value unique(const FilterCall& c) {
       Value k = key(out);
       require_hashable(k);
       budget.charge(static_cast<int64_t>(seen.size()) * 4 + k.weight());
-      if (std::ranges::any_of(seen, [&](const Value& other) { return equal_items(k, other); })) continue;
+      if (std::ranges::any_of(seen, [&](const Value& other) { return equal_items(k, other); }))
+        continue;
       seen.push_back(std::move(k));
       return true;
     }
@@ -168,7 +172,8 @@ Value sum(const FilterCall& c) {
     numbers = numbers && added.back().is_number();
     total = arithmetic("+", total, added.back(), c.budget);
   }
-  if (const double* real = total.as<double>(); real != nullptr && numbers) check_float_sum(added, *real);
+  if (const double* real = total.as<double>(); real != nullptr && numbers)
+    check_float_sum(added, *real);
   return total;
 }
 
@@ -200,8 +205,8 @@ Value first(const FilterCall& c) {
 }
 
 bool is_reversible(const Value& value) {
-  return value.is_undefined() || value.text() || value.items() || value.dict_body() || value.as<View>() ||
-         value.as<Range>();
+  return value.is_undefined() || value.text() || value.items() || value.dict_body() ||
+         value.as<View>() || value.as<Range>();
 }
 
 Value last(const FilterCall& c) {
@@ -228,8 +233,8 @@ Value batch(const FilterCall& c) {
   const Value fill = c.given.get(1, nullptr);
   if (count > kMaxWeight) throw Failure("a batch is too large");
   c.budget.charge(std::max<int64_t>(count, 0));
-  return Value::iterator(c.value.depth() + 1, [next = iterate_once(c.value), count, fill, row = Items(),
-                                               done = false](Value& out) mutable {
+  return Value::iterator(c.value.depth() + 1, [next = iterate_once(c.value), count, fill,
+                                               row = Items(), done = false](Value& out) mutable {
     if (done) return false;
     for (Value item; next(item);) {
       const bool full = static_cast<int64_t>(row.size()) == count;
@@ -254,8 +259,10 @@ Value slice(const FilterCall& c) {
     if (!all) all = iterate(source);
     if (slices == 0) throw Failure("division by zero");
     if (at >= slices) return false;
-    const auto size = static_cast<int64_t>(all->items.size()), each = size / slices, extra = size % slices;
-    const int64_t begin = at * each + std::min(at, extra), end = begin + each + (at < extra ? 1 : 0);
+    const auto size = static_cast<int64_t>(all->items.size()), each = size / slices,
+               extra = size % slices;
+    const int64_t begin = at * each + std::min(at, extra),
+                  end = begin + each + (at < extra ? 1 : 0);
     Items part(all->items.begin() + begin, all->items.begin() + end);
     if (!fill.is_none() && at >= extra) part.push_back(fill);
     ++at;
@@ -266,12 +273,14 @@ Value slice(const FilterCall& c) {
 
 Value pairs_of(const FilterCall& c) {
   return Value::iterator(
-      c.value.depth() + 1, [source = c.value, next = std::function<bool(Value&)>()](Value& out) mutable {
+      c.value.depth() + 1,
+      [source = c.value, next = std::function<bool(Value&)>()](Value& out) mutable {
         if (!next) {
           if (!source.is_undefined() && source.dict_body() == nullptr)
             throw Failure("items needs a dict, not " + type_name(source));
-          next = iterate_once(
-              source.is_undefined() ? source : Value(View{*source.as<Value::Dict>(), View::Of::items}));
+          next = iterate_once(source.is_undefined()
+                                  ? source
+                                  : Value(View{*source.as<Value::Dict>(), View::Of::items}));
         }
         return next(out);
       });
@@ -286,7 +295,8 @@ Value with_default(const FilterCall& c) {
 
 const FilterTable& sequence_filters() {
   static const FilterTable table = {
-      {"attr", {"name", [](const FilterCall& c) { return get_attribute_only(c.value, c.given.text(0)); }}},
+      {"attr",
+       {"name", [](const FilterCall& c) { return get_attribute_only(c.value, c.given.text(0)); }}},
       {"batch", {"linecount ?fill_with", batch}},
       {"count", {"/", length}},
       {"d", {"?default_value ?boolean", with_default}},
@@ -300,7 +310,8 @@ const FilterTable& sequence_filters() {
       {"length", {"/", length}},
       {"list", {"", [](const FilterCall& c) { return Value::list(iterate(c.value)->items); }}},
       {"max", {"?case_sensitive ?attribute", [](const FilterCall& c) { return extreme(c, true); }}},
-      {"min", {"?case_sensitive ?attribute", [](const FilterCall& c) { return extreme(c, false); }}},
+      {"min",
+       {"?case_sensitive ?attribute", [](const FilterCall& c) { return extreme(c, false); }}},
       {"reverse", {"", reverse}},
       {"slice", {"slices ?fill_with", slice}},
       {"sort", {"?reverse ?case_sensitive ?attribute", sort}},

@@ -12,7 +12,8 @@ using tokenizer::char_before;
 
 std::string_view part_of(std::string_view text, int64_t begin, int64_t end) {
   const auto offset = [&](int64_t count, size_t at) {
-    for (; count > 0 && at < text.size(); --count) at += static_cast<size_t>(char_at(text, at).size);
+    for (; count > 0 && at < text.size(); --count)
+      at += static_cast<size_t>(char_at(text, at).size);
     return at;
   };
   begin = std::max<int64_t>(begin, 0);
@@ -40,8 +41,8 @@ std::string_view strip_text(std::string_view text, const std::string* set, bool 
   return text;
 }
 
-std::string replace_text(std::string_view text, std::string_view from, std::string_view to, int64_t count,
-                         Budget& budget) {
+std::string replace_text(std::string_view text, std::string_view from, std::string_view to,
+                         int64_t count, Budget& budget) {
   std::string out;
   size_t at = 0;
   const auto put = [&](std::string_view piece) {
@@ -74,7 +75,8 @@ std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends)
     const char32_t p = c.point;
     const size_t end = at;
     at += static_cast<size_t>(c.size);
-    if (!((p >= 0xa && p <= 0xd) || (p >= 0x1c && p <= 0x1e) || p == 0x85 || p == 0x2028 || p == 0x2029))
+    if (!((p >= 0xa && p <= 0xd) || (p >= 0x1c && p <= 0x1e) || p == 0x85 || p == 0x2028 ||
+          p == 0x2029))
       continue;
     if (p == '\r' && at < text.size() && text[at] == '\n') ++at;
     lines.push_back(text.substr(begin, (keep_ends ? at : end) - begin));

@@ -35,7 +35,8 @@ void Symbols::load(const std::string& name) {
 
 void Symbols::update_from(const std::vector<Symbols>& branches) {
   std::set<std::string> stored;
-  for (const Symbols& branch : branches) stored.insert(branch.stores_.begin(), branch.stores_.end());
+  for (const Symbols& branch : branches)
+    stored.insert(branch.stores_.begin(), branch.stores_.end());
   for (const std::string& name : stores_) stored.erase(name);
   for (const Symbols& branch : branches) {
     for (const auto& [name, from] : branch.refs_) refs_[name] = from;
@@ -43,7 +44,8 @@ void Symbols::update_from(const std::vector<Symbols>& branches) {
   }
   // Stored in some branch: what it is in the others is what it is outside.
   for (const std::string& name : stored)
-    refs_[name] = parent_ != nullptr && parent_->owner(name) != nullptr ? From::outer : From::context;
+    refs_[name] =
+        parent_ != nullptr && parent_->owner(name) != nullptr ? From::outer : From::context;
 }
 
 Place Symbols::place_of(const Symbols& owner, const std::string& name) const {

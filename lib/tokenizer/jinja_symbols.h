@@ -10,8 +10,8 @@
 
 namespace qwb::jinja {
 
-// Variables live in functions: the template, each macro and call block, each recursive loop, each condition
-// of a loop.
+// Variables live in functions: the template, each macro and call block, each recursive loop, each
+// condition of a loop.
 struct FunctionScope {
   FunctionScope* outer = nullptr;
   int slots = 0;

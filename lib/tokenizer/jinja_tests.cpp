@@ -33,7 +33,8 @@ bool callable(const Value& v) {
          (counter != nullptr && !(*counter)->cycler);
 }
 
-// `is` of Python. Equal values may or may not be one object; where that cannot be told, no answer is given.
+// `is` of Python. Equal values may or may not be one object; where that cannot be told, no answer
+// is given.
 bool same_object(const Value& a, const Value& b) {
   if (a.data.index() != b.data.index()) return false;
   if (a.is_none()) return true;
@@ -72,17 +73,20 @@ const std::map<std::string_view, Test>& tests() {
       {"sequence",
        {"",
         [](const TestCall& c) {
-          return c.value.is_undefined() || c.value.text() || c.value.items() || c.value.dict_body() ||
-                 c.value.as<Range>();
+          return c.value.is_undefined() || c.value.text() || c.value.items() ||
+                 c.value.dict_body() || c.value.as<Range>();
         }}},
       {"iterable", {"", [](const TestCall& c) { return is_iterable(c.value); }}},
       {"number", {"", [](const TestCall& c) { return c.value.is_number(); }}},
       {"integer", {"", [](const TestCall& c) { return c.value.as<int64_t>() != nullptr; }}},
       {"float", {"", [](const TestCall& c) { return c.value.as<double>() != nullptr; }}},
       {"boolean", {"", [](const TestCall& c) { return c.value.as<bool>() != nullptr; }}},
-      {"true", {"", [](const TestCall& c) { return c.value.as<bool>() != nullptr && *c.value.as<bool>(); }}},
+      {"true",
+       {"",
+        [](const TestCall& c) { return c.value.as<bool>() != nullptr && *c.value.as<bool>(); }}},
       {"false",
-       {"", [](const TestCall& c) { return c.value.as<bool>() != nullptr && !*c.value.as<bool>(); }}},
+       {"",
+        [](const TestCall& c) { return c.value.as<bool>() != nullptr && !*c.value.as<bool>(); }}},
       {"callable", {"/", [](const TestCall& c) { return callable(c.value); }}},
       {"filter",
        {"",
@@ -128,7 +132,8 @@ bool is_test(std::string_view name) {
   return tests().contains(name);
 }
 
-bool apply_test(const std::string& name, const Value& value, const Arguments& arguments, Budget& budget) {
+bool apply_test(const std::string& name, const Value& value, const Arguments& arguments,
+                Budget& budget) {
   budget.charge(8);
   const auto found = tests().find(name);
   if (found == tests().end()) throw Failure("there is no test '" + name + "'");

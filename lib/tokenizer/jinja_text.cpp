@@ -11,20 +11,22 @@
 namespace qwb::jinja {
 namespace {
 
-// repr(float): the shortest digits that read back the same; exponents below -4 or from 16 on in scientific
-// form.
+// repr(float): the shortest digits that read back the same; exponents below -4 or from 16 on in
+// scientific form.
 std::string float_text(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
   std::array<char, 64> buffer{};
-  const auto end =
-      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::scientific).ptr;
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value,
+                                 std::chars_format::scientific)
+                       .ptr;
   std::string text(buffer.data(), end);
   const size_t mark = text.find('e');
   const int exponent = std::atoi(text.c_str() + mark + 1);
   if (exponent < -4 || exponent >= 16) return text;
   const auto fixed_end =
-      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::fixed).ptr;
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::fixed)
+          .ptr;
   std::string fixed(buffer.data(), fixed_end);
   return fixed.find('.') == std::string::npos ? fixed + ".0" : fixed;
 }
@@ -32,11 +34,13 @@ std::string float_text(double value) {
 void append_hex(std::string& out, const char* prefix, uint32_t value, int digits) {
   constexpr char kDigits[] = "0123456789abcdef";
   out += prefix;
-  for (int shift = 4 * (digits - 1); shift >= 0; shift -= 4) out.push_back(kDigits[value >> shift & 15]);
+  for (int shift = 4 * (digits - 1); shift >= 0; shift -= 4)
+    out.push_back(kDigits[value >> shift & 15]);
 }
 
 std::string text_repr(const std::string& text) {
-  const char quote = text.find('\'') != std::string::npos && text.find('"') == std::string::npos ? '"' : '\'';
+  const char quote =
+      text.find('\'') != std::string::npos && text.find('"') == std::string::npos ? '"' : '\'';
   std::string out(1, quote);
   for (size_t at = 0; at < text.size();) {
     const auto c = tokenizer::char_at(text, at);
@@ -67,7 +71,8 @@ void json_string_text(std::string& out, std::string_view text, bool ascii) {
   for (size_t at = 0; at < text.size();) {
     const auto c = tokenizer::char_at(text, at);
     constexpr std::string_view kPlain = "\"\\\n\r\t\b\f", kLetters = "\"\\nrtbf";
-    const size_t found = c.point < 0x80 ? kPlain.find(static_cast<char>(c.point)) : std::string_view::npos;
+    const size_t found =
+        c.point < 0x80 ? kPlain.find(static_cast<char>(c.point)) : std::string_view::npos;
     if (found != std::string_view::npos) {
       (out += '\\') += kLetters[found];
     } else if (c.point < 0x20 || (ascii && c.point > 0x7e && c.point < 0x10000)) {
@@ -116,7 +121,8 @@ struct JsonWriter {
     std::vector<const std::pair<Value, Value>*> order;
     for (const auto& item : body.items) order.push_back(&item);
     if (style.sort_keys)
-      std::ranges::stable_sort(order, [](const auto* a, const auto* b) { return less(a->first, b->first); });
+      std::ranges::stable_sort(
+          order, [](const auto* a, const auto* b) { return less(a->first, b->first); });
     out += '{';
     for (size_t i = 0; i < order.size(); ++i) {
       if (i > 0) out += style.item_separator;
@@ -186,8 +192,8 @@ std::string to_text(const Value& value) {
   if (const auto* view = value.as<View>()) return view_text(*view);
   if (const auto* range = value.as<Range>()) return range_text(*range);
   if (const auto* loop = value.as<Value::Loop>()) {
-    return "<LoopContext " + std::to_string((*loop)->index0 + 1) + "/" + std::to_string((*loop)->length()) +
-           ">";
+    return "<LoopContext " + std::to_string((*loop)->index0 + 1) + "/" +
+           std::to_string((*loop)->length()) + ">";
   }
   throw Unsupported("writing a value of type " + type_name(value) + " is not supported");
 }

@@ -41,10 +41,11 @@ JsonStyle json_style(const Bound& given) {
 
 Value tojson(const FilterCall& c) {
   const JsonStyle style = json_style(c.given);
-  const auto margin = style.indent ? static_cast<int64_t>(style.indent->size()) * c.value.depth() : 0;
-  c.budget.charge(
-      c.value.weight() *
-      (2 + margin + static_cast<int64_t>(style.item_separator.size() + style.key_separator.size())));
+  const auto margin =
+      style.indent ? static_cast<int64_t>(style.indent->size()) * c.value.depth() : 0;
+  c.budget.charge(c.value.weight() *
+                  (2 + margin +
+                   static_cast<int64_t>(style.item_separator.size() + style.key_separator.size())));
   return to_json(c.value, style);
 }
 
@@ -84,8 +85,8 @@ Value title(const FilterCall& c) {
   };
   for (const auto character : characters(text)) {
     const char32_t point = tokenizer::char_at(character, 0).point;
-    if (is_python_space(point) || (point < 0x80 && std::string_view("-({[<").find(static_cast<char>(point)) !=
-                                                       std::string_view::npos)) {
+    if (is_python_space(point) || (point < 0x80 && std::string_view("-({[<").find(static_cast<char>(
+                                                       point)) != std::string_view::npos)) {
       flush();
       out += character;
     } else {
@@ -160,7 +161,8 @@ Value url_encode(const FilterCall& c) {
 }
 
 Value xml_attributes(const FilterCall& c) {
-  if (c.value.dict_body() == nullptr) throw Failure("xmlattr needs a dict, not " + type_name(c.value));
+  if (c.value.dict_body() == nullptr)
+    throw Failure("xmlattr needs a dict, not " + type_name(c.value));
   std::string out;
   for (const auto& [key, value] : c.value.dict_body()->items) {
     if (value.is_none() || value.is_undefined()) continue;
@@ -173,17 +175,19 @@ Value xml_attributes(const FilterCall& c) {
 
 Value replace(const FilterCall& c) {
   const int64_t count = c.given.find_some(2) != nullptr ? c.given.integer(2, -1) : -1;
-  return Value(
-      replace_text(to_text(c.value), to_text(c.given.at(0)), to_text(c.given.at(1)), count, c.budget));
+  return Value(replace_text(to_text(c.value), to_text(c.given.at(0)), to_text(c.given.at(1)), count,
+                            c.budget));
 }
 
 }  // namespace
 
 Value apply_format_filter(const Value& value, const Arguments& a, Budget& budget) {
-  if (!a.positional.empty() && !a.named.empty()) throw Failure("format takes positions or names, not both");
+  if (!a.positional.empty() && !a.named.empty())
+    throw Failure("format takes positions or names, not both");
   std::vector<std::pair<Value, Value>> names;
   for (const auto& [key, item] : a.named) names.emplace_back(key, item);
-  const Value values = names.empty() ? Value::list(a.positional, true) : Value::dict(std::move(names));
+  const Value values =
+      names.empty() ? Value::list(a.positional, true) : Value::dict(std::move(names));
   return percent_format(soft(value), values, budget);
 }
 
@@ -191,7 +195,8 @@ const FilterTable& text_filters() {
   static const FilterTable table = {
       {"capitalize", {"", [](const FilterCall& c) { return method(c, "capitalize"); }}},
       {"center",
-       {"?width", [](const FilterCall& c) { return method(c, "center", {c.given.get(0, int64_t{80})}); }}},
+       {"?width",
+        [](const FilterCall& c) { return method(c, "center", {c.given.get(0, int64_t{80})}); }}},
       {"e", {"/", [](const FilterCall& c) { return escape(c.value); }}},
       {"escape", {"/", [](const FilterCall& c) { return escape(c.value); }}},
       {"forceescape", {"", [](const FilterCall& c) { return escape(Value(to_text(c.value))); }}},
@@ -207,7 +212,9 @@ const FilterTable& text_filters() {
         }}},
       {"title", {"", title}},
       {"tojson", {"?ensure_ascii ?indent ?separators ?sort_keys", tojson}},
-      {"trim", {"?chars", [](const FilterCall& c) { return method(c, "strip", {c.given.get(0, nullptr)}); }}},
+      {"trim",
+       {"?chars",
+        [](const FilterCall& c) { return method(c, "strip", {c.given.get(0, nullptr)}); }}},
       {"truncate", {"?length ?killwords ?end ?leeway", truncate}},
       {"upper", {"", [](const FilterCall& c) { return method(c, "upper"); }}},
       {"urlencode", {"", url_encode}},

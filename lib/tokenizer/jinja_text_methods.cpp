@@ -26,7 +26,8 @@ struct TextCall {
   }
 };
 
-std::vector<std::string_view> split_by_space(std::string_view text, int64_t limit, bool from_right) {
+std::vector<std::string_view> split_by_space(std::string_view text, int64_t limit,
+                                             bool from_right) {
   std::vector<std::string_view> parts;
   for (;;) {
     text = strip_text(text, nullptr, !from_right, from_right);
@@ -75,12 +76,13 @@ Value split(const TextCall& c, bool from_right) {
   return c.list(parts);
 }
 
-// The part of the text that the arguments start and end (at `i` and `i` + 1) choose; empty if start lies
-// behind its end.
+// The part of the text that the arguments start and end (at `i` and `i` + 1) choose; empty if start
+// lies behind its end.
 std::optional<std::pair<int64_t, int64_t>> chosen_part(const TextCall& c, size_t i) {
   const int64_t size = text_length(c.text);
   const auto bound = [&](size_t at, int64_t fallback) {
-    const int64_t value = c.given.find_some(at) != nullptr ? c.given.integer(at, fallback) : fallback;
+    const int64_t value =
+        c.given.find_some(at) != nullptr ? c.given.integer(at, fallback) : fallback;
     return value < 0 ? std::max<int64_t>(value + size, 0) : value;
   };
   const int64_t begin = bound(i, 0), end = std::min(bound(i + 1, size), size);
@@ -91,7 +93,8 @@ std::optional<std::pair<int64_t, int64_t>> chosen_part(const TextCall& c, size_t
 // startswith and endswith take one text or a tuple of them.
 Value affix(const TextCall& c, bool start) {
   const auto range = chosen_part(c, 1);
-  const std::string_view text = range ? part_of(c.text, range->first, range->second) : std::string_view();
+  const std::string_view text =
+      range ? part_of(c.text, range->first, range->second) : std::string_view();
   const auto matches = [&](const Value& part) {
     if (part.text() == nullptr)
       throw Failure("startswith() and endswith() need a string or a tuple of strings");
@@ -105,10 +108,12 @@ Value affix(const TextCall& c, bool start) {
 Value find(const TextCall& c, bool last, bool must) {
   const std::string& part = c.given.text(0);
   const auto range = chosen_part(c, 1);
-  const std::string_view text = range ? part_of(c.text, range->first, range->second) : std::string_view();
+  const std::string_view text =
+      range ? part_of(c.text, range->first, range->second) : std::string_view();
   const size_t found = !range ? std::string_view::npos : last ? text.rfind(part) : text.find(part);
   if (found == std::string_view::npos && must) throw Failure("substring not found");
-  return found == std::string_view::npos ? int64_t{-1} : range->first + text_length(text.substr(0, found));
+  return found == std::string_view::npos ? int64_t{-1}
+                                         : range->first + text_length(text.substr(0, found));
 }
 
 Value count(const TextCall& c) {
@@ -118,7 +123,8 @@ Value count(const TextCall& c) {
   const std::string_view text = part_of(c.text, range->first, range->second);
   if (part.empty()) return text_length(text) + 1;
   int64_t found = 0;
-  for (size_t at = text.find(part); at != std::string_view::npos; at = text.find(part, at + part.size()))
+  for (size_t at = text.find(part); at != std::string_view::npos;
+       at = text.find(part, at + part.size()))
     ++found;
   return found;
 }
@@ -137,14 +143,15 @@ Value partition(const TextCall& c, bool last) {
   const size_t found = last ? text.rfind(by) : text.find(by);
   if (found == std::string_view::npos) {
     const Value whole = c.like(text), none = c.like("");
-    return Value::list(last ? std::vector{none, none, whole} : std::vector{whole, none, none}, true);
+    return Value::list(last ? std::vector{none, none, whole} : std::vector{whole, none, none},
+                       true);
   }
-  return Value::list({c.like(text.substr(0, found)), c.like(by), c.like(text.substr(found + by.size()))},
-                     true);
+  return Value::list(
+      {c.like(text.substr(0, found)), c.like(by), c.like(text.substr(found + by.size()))}, true);
 }
 
 Value pad(const TextCall& c, char side) {
-  const std::string fill = c.given.find(1) != nullptr ? *(c.markup               ? escape(c.given.at(1))
+  const std::string fill = c.given.find(1) != nullptr ? *(c.markup ? escape(c.given.at(1))
                                                           : c.given.at(1).text() ? c.given.at(1)
                                                                                  : Value(""))
                                                              .text()
@@ -197,7 +204,8 @@ Value strip_tags(const TextCall& c) {
   value.append(c.text, at);
   std::string out;
   for (const auto word : split_by_space(value, -1, false)) (out += out.empty() ? "" : " ") += word;
-  if (out.find('&') != std::string::npos) throw Unsupported("striptags of a text with '&' is not supported");
+  if (out.find('&') != std::string::npos)
+    throw Unsupported("striptags of a text with '&' is not supported");
   return out;
 }
 
@@ -207,8 +215,8 @@ Value replace(const TextCall& c) {
 }
 
 Value strip(const TextCall& c, bool left, bool right) {
-  return c.like(
-      strip_text(c.text, c.given.find_some(0) != nullptr ? &c.given.text(0) : nullptr, left, right));
+  return c.like(strip_text(c.text, c.given.find_some(0) != nullptr ? &c.given.text(0) : nullptr,
+                           left, right));
 }
 
 Value remove_affix(const TextCall& c, bool prefix) {
@@ -238,8 +246,8 @@ const std::map<std::string_view, TextMethod>& text_methods() {
       {"isascii",
        {"/",
         [](const TextCall& c) {
-          return Value(
-              std::ranges::all_of(c.text, [](char b) { return static_cast<unsigned char>(b) < 0x80; }));
+          return Value(std::ranges::all_of(
+              c.text, [](char b) { return static_cast<unsigned char>(b) < 0x80; }));
         }}},
       {"isdecimal", {"/", [](const TextCall& c) { return Value(every(c.text, is_decimal)); }}},
       {"isdigit", {"/", [](const TextCall& c) { return Value(every(c.text, is_digit)); }}},
@@ -247,12 +255,14 @@ const std::map<std::string_view, TextMethod>& text_methods() {
       {"islower", {"/", [](const TextCall& c) { return Value(is_lower_text(c.text)); }}},
       {"isnumeric", {"/", [](const TextCall& c) { return Value(every(c.text, is_numeric)); }}},
       {"isprintable",
-       {"/", [](const TextCall& c) { return Value(c.text.empty() || every(c.text, is_printable)); }}},
+       {"/",
+        [](const TextCall& c) { return Value(c.text.empty() || every(c.text, is_printable)); }}},
       {"isspace", {"/", [](const TextCall& c) { return Value(every(c.text, is_python_space)); }}},
       {"istitle", {"/", [](const TextCall& c) { return Value(is_title_text(c.text)); }}},
       {"isupper", {"/", [](const TextCall& c) { return Value(is_upper_text(c.text)); }}},
       {"join",
-       {"iterable /", [](const TextCall& c) { return join_text(c.like(c.text), c.given.at(0), c.budget); }}},
+       {"iterable /",
+        [](const TextCall& c) { return join_text(c.like(c.text), c.given.at(0), c.budget); }}},
       {"ljust", {"width ?fillchar /", [](const TextCall& c) { return pad(c, '<'); }}},
       {"lower", {"/", [](const TextCall& c) { return c.like(lower_text(c.text)); }}},
       {"lstrip", {"?chars /", [](const TextCall& c) { return strip(c, true, false); }}},
@@ -268,7 +278,8 @@ const std::map<std::string_view, TextMethod>& text_methods() {
       {"rstrip", {"?chars /", [](const TextCall& c) { return strip(c, false, true); }}},
       {"split", {"?sep ?maxsplit", [](const TextCall& c) { return split(c, false); }}},
       {"splitlines",
-       {"?keepends", [](const TextCall& c) { return c.list(split_lines(c.text, c.given.flag(0, false))); }}},
+       {"?keepends",
+        [](const TextCall& c) { return c.list(split_lines(c.text, c.given.flag(0, false))); }}},
       {"startswith", {"prefix ?start ?end /", [](const TextCall& c) { return affix(c, true); }}},
       {"strip", {"?chars /", [](const TextCall& c) { return strip(c, true, true); }}},
       {"striptags", {"/", strip_tags}},

@@ -45,8 +45,8 @@ std::string title_character(std::string_view character) {
   UErrorCode error = U_ZERO_ERROR;
   char16_t buffer[16];
   const int32_t size = icu::CaseMap::toTitle(
-      "", U_TITLECASE_WHOLE_STRING | U_TITLECASE_NO_LOWERCASE | U_TITLECASE_NO_BREAK_ADJUSTMENT, nullptr,
-      source.getBuffer(), source.length(), buffer, 16, nullptr, error);
+      "", U_TITLECASE_WHOLE_STRING | U_TITLECASE_NO_LOWERCASE | U_TITLECASE_NO_BREAK_ADJUSTMENT,
+      nullptr, source.getBuffer(), source.length(), buffer, 16, nullptr, error);
   if (U_FAILURE(error)) throw Failure("a character has no title case");
   return utf8({buffer, size});
 }
@@ -114,8 +114,9 @@ int decimal_value(char32_t point) {
 bool is_identifier(std::string_view text) {
   bool first = true, good = !text.empty();
   each_character(text, [&](char32_t point, std::string_view) {
-    good = good && (u_hasBinaryProperty(code(point), first ? UCHAR_XID_START : UCHAR_XID_CONTINUE) != 0 ||
-                    (first && point == '_'));
+    good = good &&
+           (u_hasBinaryProperty(code(point), first ? UCHAR_XID_START : UCHAR_XID_CONTINUE) != 0 ||
+            (first && point == '_'));
     first = false;
   });
   return good;

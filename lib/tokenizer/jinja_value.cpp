@@ -209,8 +209,9 @@ Value view_item(const View& view, size_t at) {
 }  // namespace
 
 bool is_iterable(const Value& value) {
-  return value.is_undefined() || value.text() || value.items() || value.dict_body() || value.as<View>() ||
-         value.as<Range>() || value.as<Value::Iterator>() || value.as<Value::Loop>();
+  return value.is_undefined() || value.text() || value.items() || value.dict_body() ||
+         value.as<View>() || value.as<Range>() || value.as<Value::Iterator>() ||
+         value.as<Value::Loop>();
 }
 
 std::function<bool(Value&)> iterate_once(const Value& value) {
@@ -225,9 +226,11 @@ std::function<bool(Value&)> iterate_once(const Value& value) {
   if (const auto* list = value.as<Value::List>())
     return counted((*list)->items.size(), [list = *list](size_t at) { return list->items[at]; });
   if (const auto* dict = value.as<Value::Dict>())
-    return counted((*dict)->items.size(), [dict = *dict](size_t at) { return dict->items[at].first; });
+    return counted((*dict)->items.size(),
+                   [dict = *dict](size_t at) { return dict->items[at].first; });
   if (const auto* view = value.as<View>())
-    return counted(view->dict->items.size(), [view = *view](size_t at) { return view_item(view, at); });
+    return counted(view->dict->items.size(),
+                   [view = *view](size_t at) { return view_item(view, at); });
   if (const auto* range = value.as<Range>())
     return counted(range->length(),
                    [range = *range](int64_t at) { return Value(range.start + at * range.step); });
@@ -243,7 +246,8 @@ std::function<bool(Value&)> iterate_once(const Value& value) {
   }
   if (const auto* iterator = value.as<Value::Iterator>())
     return [iterator = *iterator](Value& out) { return iterator->next(out); };
-  if (value.as<Value::Loop>() != nullptr) throw Unsupported("iterating over 'loop' is not supported");
+  if (value.as<Value::Loop>() != nullptr)
+    throw Unsupported("iterating over 'loop' is not supported");
   throw Failure("cannot iterate over " + type_name(value));
 }
 
@@ -256,7 +260,8 @@ Value::List iterate(const Value& value) {
 }
 
 int64_t text_length(std::string_view text) {
-  return std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
+  return std::ranges::count_if(
+      text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
 }
 
 std::vector<std::string_view> characters(std::string_view text) {

@@ -1,6 +1,7 @@
-// Values of chat templates: Python's, as far as Jinja templates see them. Lists and dicts never change once
-// made (transformers renders in an immutable sandbox), so they are shared freely and cannot form cycles. What
-// would need a value that is not here (an integer beyond 64 bits, bytes, a complex number, a set) is refused.
+// Values of chat templates: Python's, as far as Jinja templates see them. Lists and dicts never
+// change once made (transformers renders in an immutable sandbox), so they are shared freely and
+// cannot form cycles. What would need a value that is not here (an integer beyond 64 bits, bytes, a
+// complex number, a set) is refused.
 #pragma once
 
 #include <cstdint>
@@ -90,7 +91,8 @@ struct MacroRef {
 };
 struct LoopBody;
 
-// Containers nested deeper than this are refused, so that no recursion over a value can exhaust the stack.
+// Containers nested deeper than this are refused, so that no recursion over a value can exhaust the
+// stack.
 inline constexpr int kMaxDepth = 150;
 // And heavier ones too: [x, x] of [x, x] of ... would be small in memory and endless on paper.
 inline constexpr int64_t kMaxWeight = 32 << 20;
@@ -103,8 +105,9 @@ class Value {
   using Iterator = std::shared_ptr<IteratorBody>;
   using Loop = std::shared_ptr<LoopBody>;
   using Counter = std::shared_ptr<CounterBody>;
-  using Data = std::variant<Undefined, std::nullptr_t, bool, int64_t, double, Text, Markup, List, Dict, View,
-                            Range, Iterator, Namespace*, Counter, Loop, Method, Builtin, MacroRef>;
+  using Data =
+      std::variant<Undefined, std::nullptr_t, bool, int64_t, double, Text, Markup, List, Dict, View,
+                   Range, Iterator, Namespace*, Counter, Loop, Method, Builtin, MacroRef>;
 
   Value() : data(Undefined{}) {}
   Value(std::nullptr_t) : data(nullptr) {}
@@ -115,10 +118,11 @@ class Value {
   Value(std::string_view value) : Value(std::string(value)) {}
   Value(const char* value) : Value(std::string(value)) {}
   template <typename T>
-  requires(std::is_same_v<T, Undefined> || std::is_same_v<T, Namespace*> || std::is_same_v<T, Method> ||
-           std::is_same_v<T, Builtin> || std::is_same_v<T, MacroRef> || std::is_same_v<T, List> ||
-           std::is_same_v<T, Dict> || std::is_same_v<T, Loop> || std::is_same_v<T, Iterator> ||
-           std::is_same_v<T, Counter> || std::is_same_v<T, View> || std::is_same_v<T, Range>) Value(T value)
+  requires(std::is_same_v<T, Undefined> || std::is_same_v<T, Namespace*> ||
+           std::is_same_v<T, Method> || std::is_same_v<T, Builtin> || std::is_same_v<T, MacroRef> ||
+           std::is_same_v<T, List> || std::is_same_v<T, Dict> || std::is_same_v<T, Loop> ||
+           std::is_same_v<T, Iterator> || std::is_same_v<T, Counter> || std::is_same_v<T, View> ||
+           std::is_same_v<T, Range>) Value(T value)
       : data(std::move(value)) {}
 
   static Value list(std::vector<Value> items, bool tuple = false);
@@ -129,7 +133,8 @@ class Value {
     return markup ? Value::markup(std::move(text)) : Value(std::move(text));
   }
   // `depth`: of what it draws from. Throws if iterators are stacked too deeply.
-  static Value iterator(int depth, std::function<bool(Value&)> next, const char* type = "generator");
+  static Value iterator(int depth, std::function<bool(Value&)> next,
+                        const char* type = "generator");
   static Value from_json(const Json& json, int depth = 0);
 
   template <typename T>

@@ -20,7 +20,8 @@ void Renderer::enter(const Loads& loads) {
     if (load.from == Load::From::other) {
       variable = slot(load.other);
     } else if (load.from == Load::From::context) {
-      if (const auto found = context_.find(load.name); found != context_.end()) variable = found->second;
+      if (const auto found = context_.find(load.name); found != context_.end())
+        variable = found->second;
     }
   }
 }
@@ -49,14 +50,17 @@ void Renderer::assign_attribute(const Target& target, const Value& value) {
   if (space == nullptr)
     throw Failure("attributes can only be set on a namespace, not on " +
                   type_name(holder ? *holder : Value(Undefined{target.name})));
-  if (target.attribute.starts_with("_")) throw Failure("a namespace attribute must not begin with '_'");
+  if (target.attribute.starts_with("_"))
+    throw Failure("a namespace attribute must not begin with '_'");
   // A loop could hide any depth behind its list; nothing needs one to outlive itself.
-  if (value.as<Value::Loop>() != nullptr) throw Unsupported("'loop' cannot be stored in a namespace");
+  if (value.as<Value::Loop>() != nullptr)
+    throw Unsupported("'loop' cannot be stored in a namespace");
   set_item((*space)->items, target.attribute, value);
 }
 
 void Renderer::keep(Activation* activation) {
-  for (; activation != nullptr && !activation->kept; activation = activation->outer) activation->kept = true;
+  for (; activation != nullptr && !activation->kept; activation = activation->outer)
+    activation->kept = true;
 }
 
 MacroRef Renderer::macro_here(const Statement& statement) {

@@ -1,5 +1,5 @@
-// The merge rules of a BPE model, and their application to the symbols of one piece: repeatedly merge the
-// adjacent pair of lowest rank, leftmost first, until no pair is left.
+// The merge rules of a BPE model, and their application to the symbols of one piece: repeatedly
+// merge the adjacent pair of lowest rank, leftmost first, until no pair is left.
 #pragma once
 
 #include <cstdint>

@@ -15,12 +15,14 @@ std::unique_ptr<Model> make_model(const TokenizerFile& file, const std::string& 
   const Json& model = file.root["model"];
   if (!model.is_object()) throw Error(ErrorKind::failed, "'model' must be an object", where);
   // Files from before 2021 have no type: a list of scored pieces is a Unigram, merges make a BPE.
-  const std::string guess = file.scored ? "Unigram" : model.contains("merges") ? "BPE" : "without a type";
+  const std::string guess = file.scored                ? "Unigram"
+                            : model.contains("merges") ? "BPE"
+                                                       : "without a type";
   const std::string type = json_string(model, "type", where, guess);
   if (type == "BPE") return make_bpe(file, where);
   if (type == "Unigram") return make_unigram(file, where);
-  throw Error(ErrorKind::unsupported, "the model type '" + type + "' is not known (BPE and Unigram are)",
-              where);
+  throw Error(ErrorKind::unsupported,
+              "the model type '" + type + "' is not known (BPE and Unigram are)", where);
 }
 
 }  // namespace qwb::tokenizer

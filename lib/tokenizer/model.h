@@ -15,13 +15,14 @@ namespace qwb::tokenizer {
 class Model {
  public:
   virtual ~Model() = default;
-  // True if the model takes the bytes behind a last ByteLevel pre-tokenizer as they are, not spelled in the
-  // byte-level alphabet.
+  // True if the model takes the bytes behind a last ByteLevel pre-tokenizer as they are, not
+  // spelled in the byte-level alphabet.
   virtual bool takes_bytes() const { return false; }
   // True if the texts it gets should be bytes. Called once, before any encode().
   virtual void expect_bytes() {}
   // Appends the ids of one piece. Thread-safe if each thread has its own workspace.
-  virtual void encode(std::string_view piece, Workspace& workspace, std::vector<int32_t>& ids) const = 0;
+  virtual void encode(std::string_view piece, Workspace& workspace,
+                      std::vector<int32_t>& ids) const = 0;
 };
 
 // From the parsed file. Throws `failed` (damage) or `unsupported` (another kind of model, dropout).

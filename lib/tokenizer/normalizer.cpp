@@ -16,13 +16,14 @@
 namespace qwb::tokenizer {
 namespace {
 
-// tokenizers normalizes by Unicode 9; code points that came later are left as they are, whatever ICU knows
-// about them.
+// tokenizers normalizes by Unicode 9; code points that came later are left as they are, whatever
+// ICU knows about them.
 const icu::UnicodeSet& old_enough() {
   static const icu::UnicodeSet set = [] {
     UErrorCode status = U_ZERO_ERROR;
     icu::UnicodeSet made(icu::UnicodeString("[[:age=9.0:]]"), status);
-    if (U_FAILURE(status)) throw Error(ErrorKind::failed, std::string("ICU: ") + u_errorName(status));
+    if (U_FAILURE(status))
+      throw Error(ErrorKind::failed, std::string("ICU: ") + u_errorName(status));
     made.freeze();
     return made;
   }();
@@ -43,13 +44,15 @@ class UnicodeForm : public Normalizer {
         icu::UnicodeString::fromUTF8(icu::StringPiece(text.data(), checked_length(text)));
     const icu::UnicodeString result =
         static_cast<const icu::Normalizer2&>(filtered_).normalize(source, status);
-    if (U_FAILURE(status)) throw Error(ErrorKind::failed, std::string("ICU: ") + u_errorName(status));
+    if (U_FAILURE(status))
+      throw Error(ErrorKind::failed, std::string("ICU: ") + u_errorName(status));
     text.clear();
     result.toUTF8String(text);
   }
 
  private:
-  // Code points below inert_below_ never change; the lead bytes 0xc3 and 0xcc begin U+00C0 and U+0300.
+  // Code points below inert_below_ never change; the lead bytes 0xc3 and 0xcc begin U+00C0 and
+  // U+0300.
   bool is_inert(const std::string& text) const {
     const int limit = inert_below_ == 0x80 ? 0x80 : inert_below_ == 0xc0 ? 0xc3 : 0xcc;
     for (const char c : text) {
@@ -59,8 +62,8 @@ class UnicodeForm : public Normalizer {
   }
   static int32_t checked_length(const std::string& text) {
     if (text.size() > INT32_MAX / 20) {
-      throw Error(ErrorKind::unsupported, "a text above 100 MB cannot be normalized in one piece", {},
-                  "cut the text into parts");
+      throw Error(ErrorKind::unsupported, "a text above 100 MB cannot be normalized in one piece",
+                  {}, "cut the text into parts");
     }
     return static_cast<int32_t>(text.size());
   }
@@ -143,7 +146,9 @@ class Replace : public Normalizer {
       out.append(text, kept, begin - kept).append(content_);
       if (out.empty() && end > begin) at_start = false;
       kept = end;
-      from = end > begin ? end : end + (end < text.size() ? static_cast<size_t>(char_at(text, end).size) : 1);
+      from = end > begin
+                 ? end
+                 : end + (end < text.size() ? static_cast<size_t>(char_at(text, end).size) : 1);
     }
     if (kept == 0 && out.empty()) return;
     out.append(text, kept, std::string::npos);
@@ -179,7 +184,8 @@ class ByteLevelNormalizer : public Normalizer {
 
 class NormalizerSequence : public Normalizer {
  public:
-  explicit NormalizerSequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}
+  explicit NormalizerSequence(std::vector<std::unique_ptr<Normalizer>> parts)
+      : parts_(std::move(parts)) {}
   void apply(std::string& text, bool& at_start) const override {
     for (const auto& part : parts_) part->apply(text, at_start);
   }

@@ -68,8 +68,8 @@ void Translator::count_groups() {
     } else if (rest[0] == ']') {
       inside = false;
     } else if (!inside && rest[0] == '(') {
-      const bool name = rest.starts_with("(?'") ||
-                        (rest.starts_with("(?<") && rest.size() > 3 && rest[3] != '=' && rest[3] != '!');
+      const bool name = rest.starts_with("(?'") || (rest.starts_with("(?<") && rest.size() > 3 &&
+                                                    rest[3] != '=' && rest[3] != '!');
       named += name;
       plain += !name && !rest.starts_with("(?");
     }
@@ -141,7 +141,8 @@ bool Translator::interval(std::string& one) {
   const bool comma = probe.take(",");
   while (comma && is_digit(probe.peek())) high += probe.text[probe.at++];
   if (!probe.take("}") || (low.empty() && high.empty())) return false;
-  if (low.size() > 5 || high.size() > 5) throw Error(ErrorKind::failed, "a repetition is too large");
+  if (low.size() > 5 || high.size() > 5)
+    throw Error(ErrorKind::failed, "a repetition is too large");
   if (!high.empty() && !low.empty() && std::stoi(high) < std::stoi(low))
     refuse_pattern("{n,m} with n above m");
   reader_ = probe;
@@ -165,7 +166,8 @@ bool Translator::repeat(std::string& one) {
 
 Atom Translator::atom(const RegexOptions& options, size_t depth) {
   const char c = reader_.peek();
-  if (c == '*' || c == '+' || c == '?') throw Error(ErrorKind::failed, "a repetition repeats nothing");
+  if (c == '*' || c == '+' || c == '?')
+    throw Error(ErrorKind::failed, "a repetition repeats nothing");
   if (c == '{') {
     std::string nothing;
     if (interval(nothing)) throw Error(ErrorKind::failed, "a repetition repeats nothing");
@@ -211,7 +213,8 @@ Atom Translator::group(const RegexOptions& options, size_t depth) {
   for (const auto& [start, end] : {std::pair{"(?<", '>'}, {"(?'", '\''}}) {
     if (!reader_.take(start)) continue;
     const size_t stop = reader_.text.find(end, reader_.at);
-    if (stop == std::string_view::npos) throw Error(ErrorKind::failed, "the name of a group has no end");
+    if (stop == std::string_view::npos)
+      throw Error(ErrorKind::failed, "the name of a group has no end");
     const std::string name(reader_.text.substr(reader_.at, stop - reader_.at));
     reader_.at = stop + 1;
     return {close("(?<" + name + ">" + alternatives(options, depth + 1))};
@@ -231,7 +234,8 @@ Atom Translator::group(const RegexOptions& options, size_t depth) {
     if (c == 'i') inner.ignore_case = on;
     if (c == 'm') inner.any_line = on;
     if (c == 'x') inner.extended = on;
-    if (c != '-' && c != 'i' && c != 'm' && c != 'x') refuse_pattern(std::string("the group (?") + c);
+    if (c != '-' && c != 'i' && c != 'm' && c != 'x')
+      refuse_pattern(std::string("the group (?") + c);
   }
   return {close((inner.ignore_case ? "(?i:" : "(?-i:") + alternatives(inner, depth + 1))};
 }

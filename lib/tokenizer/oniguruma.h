@@ -1,6 +1,7 @@
-// Regular expressions of Oniguruma with Ruby's syntax, which Hugging Face tokenizers uses, as PCRE2's. What
-// the two read alike but mean otherwise is spelled out (\s \w \b . ^ $ && {n,m}+ nested classes, POSIX
-// brackets, properties that mean scripts), the rest is refused by name. Source: Oniguruma's doc/RE.
+// Regular expressions of Oniguruma with Ruby's syntax, which Hugging Face tokenizers uses, as
+// PCRE2's. What the two read alike but mean otherwise is spelled out (\s \w \b . ^ $ && {n,m}+
+// nested classes, POSIX brackets, properties that mean scripts), the rest is refused by name.
+// Source: Oniguruma's doc/RE.
 #pragma once
 
 #include <map>
@@ -10,7 +11,8 @@
 
 namespace qwb::tokenizer {
 
-// Throws unsupported naming the construct, `failed` for a pattern that Oniguruma does not read either.
+// Throws unsupported naming the construct, `failed` for a pattern that Oniguruma does not read
+// either.
 std::string translate_oniguruma(std::string_view pattern);
 
 // A place in a pattern.
@@ -33,15 +35,16 @@ struct PatternReader {
 std::string pattern_of(char32_t point);
 // Behind a backslash: a character given by its code or as \n and the like; none for another escape.
 std::optional<char32_t> take_character_escape(PatternReader& reader);
-// Behind a backslash: \d \D \w \W \s \S \h \H \p \P as a pattern that matches one character; none for others.
+// Behind a backslash: \d \D \w \W \s \S \h \H \p \P as a pattern that matches one character; none
+// for others.
 std::optional<std::string> take_type_escape(PatternReader& reader);
 // Behind "[": a class, as a pattern that matches one character.
 std::string take_class(PatternReader& reader, bool ignore_case);
 // True if more than one character may be folded to it (ss and \u00df), or if it is not ASCII.
 bool folds_beyond_ascii(std::string_view letters);
 
-// Oniguruma's \w in a class: letters, marks, Nd, Nl, Pc and the circled letters. (PCRE2's has all numbers and
-// no marks.)
+// Oniguruma's \w in a class: letters, marks, Nd, Nl, Pc and the circled letters. (PCRE2's has all
+// numbers and no marks.)
 inline constexpr std::string_view kWordClass =
     R"([\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189}])";
 

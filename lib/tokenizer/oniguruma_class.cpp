@@ -34,7 +34,8 @@ std::optional<char32_t> take_number(PatternReader& reader, size_t most, int base
     ++reader.at;
   }
   if (digits == 0) return std::nullopt;
-  if (value > 0x10ffff || (value >= 0xd800 && value < 0xe000)) refuse_pattern("a code point that is none");
+  if (value > 0x10ffff || (value >= 0xd800 && value < 0xe000))
+    refuse_pattern("a code point that is none");
   return value;
 }
 
@@ -51,28 +52,29 @@ std::string loose_name(std::string_view name) {
 // POSIX names and those of general categories; each a class.
 const std::map<std::string, std::string>& known_properties() {
   static const std::map<std::string, std::string> all = [] {
-    std::map<std::string, std::string> names = {{"any", "[\\x{0}-\\x{10ffff}]"},
-                                                {"assigned", "[\\P{Cn}]"},
-                                                {"ascii", "[\\x00-\\x7f]"},
-                                                {"alpha", "[\\p{Alphabetic}]"},
-                                                {"alphabetic", "[\\p{Alphabetic}]"},
-                                                {"alnum", "[\\p{Alphabetic}\\p{Nd}]"},
-                                                {"blank", "[\\p{Zs}\\t]"},
-                                                {"cntrl", "[\\p{Cc}]"},
-                                                {"digit", "[\\p{Nd}]"},
-                                                {"lower", "[\\p{Lowercase}]"},
-                                                {"lowercase", "[\\p{Lowercase}]"},
-                                                {"upper", "[\\p{Uppercase}]"},
-                                                {"uppercase", "[\\p{Uppercase}]"},
-                                                {"punct", "[\\p{P}]"},
-                                                {"graph", "[^\\p{Z}\\p{Cc}\\p{Cn}\\p{Cs}]"},
-                                                {"print", "[^\\x{2028}\\x{2029}\\p{Cc}\\p{Cn}\\p{Cs}]"},
-                                                {"space", std::string(kSpaceClass)},
-                                                {"whitespace", std::string(kSpaceClass)},
-                                                {"xdigit", "[0-9A-Fa-f]"},
-                                                {"word", std::string(kWordClass)},
-                                                {"emoji", "[\\p{Emoji}]"},
-                                                {"extendedpictographic", "[\\p{Extended_Pictographic}]"}};
+    std::map<std::string, std::string> names = {
+        {"any", "[\\x{0}-\\x{10ffff}]"},
+        {"assigned", "[\\P{Cn}]"},
+        {"ascii", "[\\x00-\\x7f]"},
+        {"alpha", "[\\p{Alphabetic}]"},
+        {"alphabetic", "[\\p{Alphabetic}]"},
+        {"alnum", "[\\p{Alphabetic}\\p{Nd}]"},
+        {"blank", "[\\p{Zs}\\t]"},
+        {"cntrl", "[\\p{Cc}]"},
+        {"digit", "[\\p{Nd}]"},
+        {"lower", "[\\p{Lowercase}]"},
+        {"lowercase", "[\\p{Lowercase}]"},
+        {"upper", "[\\p{Uppercase}]"},
+        {"uppercase", "[\\p{Uppercase}]"},
+        {"punct", "[\\p{P}]"},
+        {"graph", "[^\\p{Z}\\p{Cc}\\p{Cn}\\p{Cs}]"},
+        {"print", "[^\\x{2028}\\x{2029}\\p{Cc}\\p{Cn}\\p{Cs}]"},
+        {"space", std::string(kSpaceClass)},
+        {"whitespace", std::string(kSpaceClass)},
+        {"xdigit", "[0-9A-Fa-f]"},
+        {"word", std::string(kWordClass)},
+        {"emoji", "[\\p{Emoji}]"},
+        {"extendedpictographic", "[\\p{Extended_Pictographic}]"}};
     const std::pair<const char*, const char*> kCategories[] = {{"C", "Other"},
                                                                {"Cc", "Control"},
                                                                {"Cf", "Format"},
@@ -115,13 +117,15 @@ const std::map<std::string, std::string>& known_properties() {
           std::string(name) == "LC" ? "[\\p{L&}]" : "[\\p{" + std::string(name) + "}]";
       names[loose_name(name)] = names[loose_name(full)] = pattern;
     }
-    // Of Unicode's scripts, those of some twenty million speakers and those in tokenizers' patterns.
+    // Of Unicode's scripts, those of some twenty million speakers and those in tokenizers'
+    // patterns.
     for (const char* script :
-         {"Arabic",   "Armenian",   "Bengali",   "Bopomofo",  "Braille",  "Cherokee", "Common",   "Coptic",
-          "Cyrillic", "Devanagari", "Ethiopic",  "Georgian",  "Greek",    "Gujarati", "Gurmukhi", "Han",
-          "Hangul",   "Hebrew",     "Hiragana",  "Inherited", "Javanese", "Kannada",  "Katakana", "Khmer",
-          "Lao",      "Latin",      "Malayalam", "Mongolian", "Myanmar",  "Oriya",    "Sinhala",  "Syriac",
-          "Tamil",    "Telugu",     "Thaana",    "Thai",      "Tibetan",  "Tifinagh", "Yi"})
+         {"Arabic",   "Armenian", "Bengali",    "Bopomofo", "Braille",  "Cherokee",  "Common",
+          "Coptic",   "Cyrillic", "Devanagari", "Ethiopic", "Georgian", "Greek",     "Gujarati",
+          "Gurmukhi", "Han",      "Hangul",     "Hebrew",   "Hiragana", "Inherited", "Javanese",
+          "Kannada",  "Katakana", "Khmer",      "Lao",      "Latin",    "Malayalam", "Mongolian",
+          "Myanmar",  "Oriya",    "Sinhala",    "Syriac",   "Tamil",    "Telugu",    "Thaana",
+          "Thai",     "Tibetan",  "Tifinagh",   "Yi"})
       names[loose_name(script)] = "[\\p{sc:" + std::string(script) + "}]";
     return names;
   }();
@@ -155,7 +159,8 @@ std::optional<std::string> take_posix_bracket(PatternReader& reader) {
                                  "lower", "print", "punct", "space", "upper", "xdigit", "word"};
   if (std::find(kNames.begin(), kNames.end(), name) == kNames.end()) return std::nullopt;
   reader.at = end + 2;
-  const std::string one = name == "punct" ? "[\\p{P}\\p{S}]" : known_properties().at(std::string(name));
+  const std::string one =
+      name == "punct" ? "[\\p{P}\\p{S}]" : known_properties().at(std::string(name));
   return negated ? any_but(one) : one;
 }
 
@@ -176,10 +181,13 @@ struct ClassParts {
     items.clear();
     others.clear();
   }
-  std::string whole() const { return earlier ? "(?:(?=" + *earlier + ")" + united() + ")" : united(); }
+  std::string whole() const {
+    return earlier ? "(?:(?=" + *earlier + ")" + united() + ")" : united();
+  }
 };
 
-// One character of a class, as it stands or escaped; none if a set stands there instead, which is added.
+// One character of a class, as it stands or escaped; none if a set stands there instead, which is
+// added.
 std::optional<char32_t> take_member(PatternReader& reader, ClassParts& parts, bool ignore_case) {
   if (const auto bracket = take_posix_bracket(reader)) {
     parts.others.push_back(*bracket);
@@ -200,7 +208,8 @@ std::optional<char32_t> take_member(PatternReader& reader, ClassParts& parts, bo
 }
 
 void require_plain_fold(char32_t last, bool ignore_case) {
-  if (ignore_case && last >= 0x80) refuse_pattern("a class with letters beyond ASCII that ignores case");
+  if (ignore_case && last >= 0x80)
+    refuse_pattern("a class with letters beyond ASCII that ignores case");
 }
 
 }  // namespace
@@ -216,7 +225,8 @@ void refuse_pattern(const std::string& what) {
 }
 
 std::string pattern_of(char32_t point) {
-  if ((point < 0x80 && std::isalnum(static_cast<int>(point)) != 0) || point == ' ' || point >= 0xa0) {
+  if ((point < 0x80 && std::isalnum(static_cast<int>(point)) != 0) || point == ' ' ||
+      point >= 0xa0) {
     std::string result;
     append_utf8(result, point);
     return result;
@@ -227,13 +237,14 @@ std::string pattern_of(char32_t point) {
 }
 
 std::optional<char32_t> take_character_escape(PatternReader& reader) {
-  constexpr std::pair<char, char32_t> kNamed[] = {{'t', '\t'}, {'n', '\n'}, {'r', '\r'}, {'f', '\f'},
-                                                  {'v', '\v'}, {'a', '\a'}, {'e', 0x1b}};
+  constexpr std::pair<char, char32_t> kNamed[] = {
+      {'t', '\t'}, {'n', '\n'}, {'r', '\r'}, {'f', '\f'}, {'v', '\v'}, {'a', '\a'}, {'e', 0x1b}};
   for (const auto& [letter, point] : kNamed) {
     if (reader.take({&letter, 1})) return point;
   }
   for (const std::string_view control : {"c", "C-", "M-"}) {
-    if (reader.text.substr(reader.at).starts_with(control)) refuse_pattern("a control or meta escape");
+    if (reader.text.substr(reader.at).starts_with(control))
+      refuse_pattern("a control or meta escape");
   }
   if (reader.take("x{")) {
     const auto point = take_number(reader, 8, 16);
@@ -242,7 +253,8 @@ std::optional<char32_t> take_character_escape(PatternReader& reader) {
   }
   if (reader.take("x")) {
     const auto point = take_number(reader, 2, 16);
-    if (!point || *point >= 0x80) refuse_pattern("\\x with other than two digits of an ASCII character");
+    if (!point || *point >= 0x80)
+      refuse_pattern("\\x with other than two digits of an ASCII character");
     return point;
   }
   if (reader.peek() == 'u') {
@@ -279,7 +291,8 @@ std::string take_class(PatternReader& reader, bool ignore_case) {
   for (;; first = false) {
     if (!reader.more()) throw Error(ErrorKind::failed, "a character class has no end");
     if (!first && reader.take("]")) break;
-    if (first && reader.peek() == ']' && reader.text.find(']', reader.at + 1) == std::string_view::npos)
+    if (first && reader.peek() == ']' &&
+        reader.text.find(']', reader.at + 1) == std::string_view::npos)
       throw Error(ErrorKind::failed, "a character class is empty");
     if (reader.take("&&")) {
       parts.intersect();
@@ -288,7 +301,8 @@ std::string take_class(PatternReader& reader, bool ignore_case) {
     const auto from = take_member(reader, parts, ignore_case);
     if (!from) continue;
     auto to = from;
-    if (reader.peek() == '-' && reader.peek(1) != ']' && !reader.text.substr(reader.at).starts_with("-&&")) {
+    if (reader.peek() == '-' && reader.peek(1) != ']' &&
+        !reader.text.substr(reader.at).starts_with("-&&")) {
       ++reader.at;
       const size_t sets = parts.others.size();
       to = take_member(reader, parts, ignore_case);
@@ -300,7 +314,8 @@ std::string take_class(PatternReader& reader, bool ignore_case) {
   }
   const std::string whole = parts.whole();
   if (!negated) return whole;
-  if (parts.others.empty() && !parts.earlier && !parts.items.empty()) return "[^" + parts.items + "]";
+  if (parts.others.empty() && !parts.earlier && !parts.items.empty())
+    return "[^" + parts.items + "]";
   return any_but(whole);
 }
 

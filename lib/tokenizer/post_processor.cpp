@@ -69,13 +69,15 @@ Template make_template(const Json& json, const std::string& where) {
   if (type == "ByteLevel") return {kText};
   if (type == "TemplateProcessing") return nest(from_template(json, inside), {kText}, inside);
   if (type == "BertProcessing" || type == "RobertaProcessing") {
-    return {post_processor_token(json, "cls", inside), kText, post_processor_token(json, "sep", inside)};
+    return {post_processor_token(json, "cls", inside), kText,
+            post_processor_token(json, "sep", inside)};
   }
   if (type == "Sequence") {
     if (!json_has(json, "processors") || !json["processors"].is_array())
       throw Error(ErrorKind::failed, "a Sequence without a list", inside);
     Template result = {kText};
-    for (const Json& part : json["processors"]) result = nest(make_template(part, where), result, inside);
+    for (const Json& part : json["processors"])
+      result = nest(make_template(part, where), result, inside);
     return result;
   }
   throw Error(ErrorKind::unsupported, "the post-processor '" + type + "' is not known", where);

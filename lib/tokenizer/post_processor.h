@@ -13,8 +13,8 @@ namespace qwb::tokenizer {
 using Template = std::vector<int32_t>;
 inline constexpr int32_t kText = -1;
 
-// From the "post_processor" value; null gives just the text. Throws `unsupported` naming a type that is not
-// known, `failed` on damage.
+// From the "post_processor" value; null gives just the text. Throws `unsupported` naming a type
+// that is not known, `failed` on damage.
 Template make_template(const Json& json, const std::string& where);
 
 }  // namespace qwb::tokenizer

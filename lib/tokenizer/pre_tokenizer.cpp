@@ -64,7 +64,8 @@ class WhitespaceWords : public PreTokenizer {
     for (size_t at = 0; at < text.size();) {
       const uint16_t kind = char_class(char_at(text, at).point) & (kRustWord | kRustSpace);
       size_t end = at;
-      while (end < text.size() && (char_class(char_at(text, end).point) & (kRustWord | kRustSpace)) == kind) {
+      while (end < text.size() &&
+             (char_class(char_at(text, end).point) & (kRustWord | kRustSpace)) == kind) {
         end += static_cast<size_t>(char_at(text, end).size);
       }
       if ((kind & kRustSpace) == 0) sink.piece(text.substr(at, end - at), at_start && at == 0);
@@ -109,7 +110,8 @@ class Metaspace : public PreTokenizer {
 
 class ByteLevel : public PreTokenizer {
  public:
-  // `spell`: write each byte in the byte-level alphabet; without it the pieces are the bytes themselves.
+  // `spell`: write each byte in the byte-level alphabet; without it the pieces are the bytes
+  // themselves.
   ByteLevel(bool prefix_space, std::unique_ptr<PreTokenizer> words, bool spell)
       : prefix_space_(prefix_space), words_(std::move(words)), spell_(spell) {}
   void cut(std::string_view text, bool at_start, PieceSink& sink) const override {
@@ -146,8 +148,11 @@ class Chain : public PreTokenizer {
 
  private:
   struct Step : PieceSink {
-    Step(const Chain& owner, size_t index, PieceSink& last) : chain(owner), next(index), sink(last) {}
-    void piece(std::string_view text, bool at_start) override { chain.run(next, text, at_start, sink); }
+    Step(const Chain& owner, size_t index, PieceSink& last)
+        : chain(owner), next(index), sink(last) {}
+    void piece(std::string_view text, bool at_start) override {
+      chain.run(next, text, at_start, sink);
+    }
     const Chain& chain;
     size_t next;
     PieceSink& sink;
@@ -166,8 +171,8 @@ struct Context {
   bool scanners;
 };
 
-std::unique_ptr<PreTokenizer> pattern_split(const std::string& pattern, SplitBehavior behavior, bool invert,
-                                            const Context& context) {
+std::unique_ptr<PreTokenizer> pattern_split(const std::string& pattern, SplitBehavior behavior,
+                                            bool invert, const Context& context) {
   const auto known = context.scanners ? known_pattern(pattern) : std::nullopt;
   // The known patterns match every character, so that inverted, Isolated pieces are the same.
   if (known && behavior == SplitBehavior::isolated) return std::make_unique<KnownSplit>(*known);
@@ -176,19 +181,23 @@ std::unique_ptr<PreTokenizer> pattern_split(const std::string& pattern, SplitBeh
 
 std::unique_ptr<PreTokenizer> make_metaspace(const Json& json, const Context& context) {
   const std::string replacement = json_string(json, "replacement", context.where, "\xe2\x96\x81");
-  if (replacement.empty() || static_cast<size_t>(char_at(replacement, 0).size) != replacement.size()) {
-    throw Error(ErrorKind::failed, "the Metaspace replacement must be one character", context.where);
+  if (replacement.empty() ||
+      static_cast<size_t>(char_at(replacement, 0).size) != replacement.size()) {
+    throw Error(ErrorKind::failed, "the Metaspace replacement must be one character",
+                context.where);
   }
-  const std::string fallback = json_bool(json, "add_prefix_space", context.where, true) ? "always" : "never";
+  const std::string fallback =
+      json_bool(json, "add_prefix_space", context.where, true) ? "always" : "never";
   const std::string scheme = json_string(json, "prepend_scheme", context.where, fallback);
   if (scheme != "always" && scheme != "first" && scheme != "never") {
-    throw Error(ErrorKind::unsupported, "the Metaspace prepend_scheme '" + scheme + "' is not known",
-                context.where);
+    throw Error(ErrorKind::unsupported,
+                "the Metaspace prepend_scheme '" + scheme + "' is not known", context.where);
   }
   const auto prepend = scheme == "always"  ? Metaspace::Prepend::always
                        : scheme == "first" ? Metaspace::Prepend::first
                                            : Metaspace::Prepend::never;
-  return std::make_unique<Metaspace>(replacement, prepend, json_bool(json, "split", context.where, true));
+  return std::make_unique<Metaspace>(replacement, prepend,
+                                     json_bool(json, "split", context.where, true));
 }
 
 std::unique_ptr<PreTokenizer> make_split(const Json& json, const Context& context) {
@@ -201,7 +210,8 @@ std::unique_ptr<PreTokenizer> make_split(const Json& json, const Context& contex
 }
 
 // One step that is not a Sequence.
-std::unique_ptr<PreTokenizer> make_step(const Json& json, const Context& context, bool spell_bytes) {
+std::unique_ptr<PreTokenizer> make_step(const Json& json, const Context& context,
+                                        bool spell_bytes) {
   const std::string type = json_string(json, "type", context.where + ": pre_tokenizer");
   if (type == "ByteLevel") {
     std::unique_ptr<PreTokenizer> words;
@@ -214,7 +224,8 @@ std::unique_ptr<PreTokenizer> make_step(const Json& json, const Context& context
   if (type == "Split") return make_split(json, context);
   if (type == "Metaspace") return make_metaspace(json, context);
   if (type == "Whitespace") return std::make_unique<WhitespaceWords>();
-  if (type == "WhitespaceSplit") return std::make_unique<ClassSplit>(kRustSpace, SplitBehavior::removed);
+  if (type == "WhitespaceSplit")
+    return std::make_unique<ClassSplit>(kRustSpace, SplitBehavior::removed);
   if (type == "Digits") {
     const bool each = json_bool(json, "individual_digits", context.where, false);
     return std::make_unique<ClassSplit>(kRustNumeric,
@@ -222,13 +233,16 @@ std::unique_ptr<PreTokenizer> make_step(const Json& json, const Context& context
   }
   if (type == "Punctuation") {
     return std::make_unique<ClassSplit>(
-        kPunctuation, read_behavior(json_string(json, "behavior", context.where, "Isolated"), context.where));
+        kPunctuation,
+        read_behavior(json_string(json, "behavior", context.where, "Isolated"), context.where));
   }
-  throw Error(ErrorKind::unsupported, "the pre-tokenizer '" + type + "' is not known", context.where);
+  throw Error(ErrorKind::unsupported, "the pre-tokenizer '" + type + "' is not known",
+              context.where);
 }
 
 void flatten(const Json& json, const std::string& where, std::vector<const Json*>& steps) {
-  if (json_string(json, "type", where + ": pre_tokenizer") != "Sequence") return steps.push_back(&json);
+  if (json_string(json, "type", where + ": pre_tokenizer") != "Sequence")
+    return steps.push_back(&json);
   if (!json_has(json, "pretokenizers") || !json["pretokenizers"].is_array()) {
     throw Error(ErrorKind::failed, "a pre-tokenizer Sequence without a list", where);
   }
@@ -238,7 +252,8 @@ void flatten(const Json& json, const std::string& where, std::vector<const Json*
 }  // namespace
 
 std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& json, const std::string& where,
-                                                 bool model_takes_bytes, bool& bytes, bool scanners) {
+                                                 bool model_takes_bytes, bool& bytes,
+                                                 bool scanners) {
   bytes = false;
   if (json.is_null()) return nullptr;
   const Context context{where, scanners};
@@ -246,7 +261,8 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& json, const std::st
   flatten(json, where, steps);
   std::vector<std::unique_ptr<PreTokenizer>> made;
   for (const Json* step : steps) {
-    bytes = step == steps.back() && model_takes_bytes && json_string(*step, "type", where) == "ByteLevel";
+    bytes = step == steps.back() && model_takes_bytes &&
+            json_string(*step, "type", where) == "ByteLevel";
     made.push_back(make_step(*step, context, !bytes));
   }
   if (made.size() == 1) return std::move(made[0]);

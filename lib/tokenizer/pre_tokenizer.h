@@ -1,4 +1,5 @@
-// The pre-tokenizers of tokenizer.json: a text is cut into the pieces that the model sees one by one.
+// The pre-tokenizers of tokenizer.json: a text is cut into the pieces that the model sees one by
+// one.
 #pragma once
 
 #include <memory>
@@ -12,8 +13,8 @@ namespace qwb::tokenizer {
 class PieceSink {
  public:
   virtual ~PieceSink() = default;
-  // `at_start`: the piece begins where the whole input begins. The view lives until the call returns. Empty
-  // pieces are never sent.
+  // `at_start`: the piece begins where the whole input begins. The view lives until the call
+  // returns. Empty pieces are never sent.
   virtual void piece(std::string_view text, bool at_start) = 0;
 };
 
@@ -24,10 +25,12 @@ class PreTokenizer {
   virtual void cut(std::string_view text, bool at_start, PieceSink& sink) const = 0;
 };
 
-// From the "pre_tokenizer" value; null gives null. If the last step is ByteLevel and `model_takes_bytes`,
-// that step leaves the bytes as they are and `bytes` is set. `scanners` false: PCRE2 even for the known
-// patterns (for tests). Throws `unsupported` naming a type that is not known, `failed` on damage.
+// From the "pre_tokenizer" value; null gives null. If the last step is ByteLevel and
+// `model_takes_bytes`, that step leaves the bytes as they are and `bytes` is set. `scanners` false:
+// PCRE2 even for the known patterns (for tests). Throws `unsupported` naming a type that is not
+// known, `failed` on damage.
 std::unique_ptr<PreTokenizer> make_pre_tokenizer(const Json& json, const std::string& where,
-                                                 bool model_takes_bytes, bool& bytes, bool scanners = true);
+                                                 bool model_takes_bytes, bool& bytes,
+                                                 bool scanners = true);
 
 }  // namespace qwb::tokenizer

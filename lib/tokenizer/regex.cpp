@@ -32,7 +32,8 @@ struct Freer {
 struct Scratch {
   std::unique_ptr<pcre2_match_data, Freer> data{pcre2_match_data_create(1, nullptr)};
   std::unique_ptr<pcre2_match_context, Freer> context{pcre2_match_context_create(nullptr)};
-  std::unique_ptr<pcre2_jit_stack, Freer> stack{pcre2_jit_stack_create(32 << 10, kJitStack, nullptr)};
+  std::unique_ptr<pcre2_jit_stack, Freer> stack{
+      pcre2_jit_stack_create(32 << 10, kJitStack, nullptr)};
   Scratch() {
     pcre2_set_match_limit(context.get(), kMatchLimit);
     pcre2_set_heap_limit(context.get(), kHeapLimitKib);
@@ -51,7 +52,8 @@ std::string translate(const std::string& pattern) {
   try {
     return translate_oniguruma(pattern);
   } catch (const Error& error) {
-    throw Error(error.kind(), "the regular expression '" + pattern.substr(0, 300) + "': " + error.what());
+    throw Error(error.kind(),
+                "the regular expression '" + pattern.substr(0, 300) + "': " + error.what());
   }
 }
 
@@ -69,24 +71,26 @@ Regex::Regex(const std::string& pattern) {
   auto code = std::make_shared<Code>();
   int error = 0;
   size_t offset = 0;
-  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                             PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
+  code->code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                    PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
   if (code->code == nullptr) {
     std::array<unsigned char, 256> message{};
     pcre2_get_error_message(error, message.data(), message.size());
-    throw Error(ErrorKind::unsupported, "the regular expression '" + pattern + "' is not understood at " +
-                                            std::to_string(offset) + ": " +
-                                            reinterpret_cast<const char*>(message.data()));
+    throw Error(ErrorKind::unsupported, "the regular expression '" + pattern +
+                                            "' is not understood at " + std::to_string(offset) +
+                                            ": " + reinterpret_cast<const char*>(message.data()));
   }
-  pcre2_jit_compile(code->code,
-                    PCRE2_JIT_COMPLETE);  // without it (rare machines) matching is slower, not different
+  pcre2_jit_compile(
+      code->code,
+      PCRE2_JIT_COMPLETE);  // without it (rare machines) matching is slower, not different
   code_ = std::move(code);
 }
 
 std::pair<size_t, size_t> Regex::find(std::string_view text, size_t from) const {
   Scratch& s = scratch();
-  const int count = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
-                                PCRE2_NO_UTF_CHECK, s.data.get(), s.context.get());
+  const int count = pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+                                from, PCRE2_NO_UTF_CHECK, s.data.get(), s.context.get());
   if (count == PCRE2_ERROR_NOMATCH) return {std::string_view::npos, std::string_view::npos};
   if (count < 0) {
     throw Error(ErrorKind::failed,
@@ -100,8 +104,8 @@ std::pair<size_t, size_t> Regex::find(std::string_view text, size_t from) const 
 
 namespace {
 
-// For each code point that PCRE2 classifies unlike tokenizers: one of the same encoded length that PCRE2
-// classifies as tokenizers does.
+// For each code point that PCRE2 classifies unlike tokenizers: one of the same encoded length that
+// PCRE2 classifies as tokenizers does.
 std::unordered_map<char32_t, char32_t> find_stand_ins() {
   std::string all;
   for (char32_t point = 0x80; point < 0x110000; ++point) {
@@ -122,7 +126,8 @@ std::unordered_map<char32_t, char32_t> find_stand_ins() {
     }
   }
   std::unordered_map<char32_t, char32_t> result;
-  std::unordered_map<uint32_t, char32_t> sample;  // first agreeing code point by encoded length and class
+  std::unordered_map<uint32_t, char32_t>
+      sample;  // first agreeing code point by encoded length and class
   const auto length = [](char32_t point) { return point < 0x800 ? 2u : point < 0x10000 ? 3u : 4u; };
   for (int pass = 0; pass < 2; ++pass) {
     for (char32_t point = 0x80; point < 0x110000; ++point) {
@@ -163,7 +168,8 @@ std::string_view Regex::adapt(std::string_view text, std::string& storage) {
 std::string Regex::escape(std::string_view literal) {
   std::string out;
   for (const char c : literal) {
-    if (static_cast<unsigned char>(c) < 0x80 && std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '\0')
+    if (static_cast<unsigned char>(c) < 0x80 && std::isalnum(static_cast<unsigned char>(c)) == 0 &&
+        c != '\0')
       out.push_back('\\');
     if (c == '\0') {
       out += "\\x00";

@@ -46,7 +46,8 @@ struct View {
   }
 };
 
-// Length of a contraction like 's or 'll at the apostrophe `at`, or 0. Ignoring case, U+017F is an s.
+// Length of a contraction like 's or 'll at the apostrophe `at`, or 0. Ignoring case, U+017F is an
+// s.
 size_t contraction(std::string_view text, size_t at, bool ignore_case) {
   const auto letter = [&](size_t k) {
     const char c = k < text.size() ? text[k] : '\0';
@@ -61,7 +62,8 @@ size_t contraction(std::string_view text, size_t at, bool ignore_case) {
   return 0;
 }
 
-// \s+(?!\S)|\s+ : all of a run at the end of the text, else all but its last character, else that one.
+// \s+(?!\S)|\s+ : all of a run at the end of the text, else all but its last character, else that
+// one.
 size_t spaces(const View& view, size_t at) {
   size_t size = 0, last = at, end = at;
   for (; (view.kind(end, size) & kSpace) != 0; end += size) last = end;
@@ -94,7 +96,8 @@ size_t scan_llama3(const View& view, size_t at, int digits) {
     return at;
   }
   const uint16_t next = view.kind(at + size, next_size);
-  if ((kind & kNewline) == 0 && (next & kLetter) != 0) return view.run(at + size + next_size, kLetter);
+  if ((kind & kNewline) == 0 && (next & kLetter) != 0)
+    return view.run(at + size + next_size, kLetter);
   if (View::is_other(kind) || (view.text[at] == ' ' && View::is_other(next))) {
     size_t end = view.run_of_others(at + size);
     while (end < view.text.size() && (view.text[end] == '\r' || view.text[end] == '\n')) ++end;

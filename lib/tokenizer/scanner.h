@@ -1,6 +1,6 @@
-// Hand-written scanners for the three pre-tokenization patterns of nearly all byte-level models. Each cuts a
-// text into the pieces that the pattern, as a Split with behavior Isolated, would give; tests compare them
-// with the PCRE2 path. About 20 times as fast.
+// Hand-written scanners for the three pre-tokenization patterns of nearly all byte-level models.
+// Each cuts a text into the pieces that the pattern, as a Split with behavior Isolated, would give;
+// tests compare them with the PCRE2 path. About 20 times as fast.
 #pragma once
 
 #include <optional>

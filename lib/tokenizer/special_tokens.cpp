@@ -41,7 +41,8 @@ AddedToken token_of(const Json& json, bool special, const std::string& where) {
   return token;
 }
 
-// additional_special_tokens by its old and its new name: texts or objects; or an object of named ones.
+// additional_special_tokens by its old and its new name: texts or objects; or an object of named
+// ones.
 std::vector<Json> extra_tokens(const Json& config) {
   for (const char* key : {"extra_special_tokens", "additional_special_tokens"}) {
     if (!json_has(config, key) || !config[key].is_structured() || config[key].empty()) continue;
@@ -52,8 +53,8 @@ std::vector<Json> extra_tokens(const Json& config) {
 
 }  // namespace
 
-Json complete_tokenizer_config(Json config, const Json& special_tokens_map, const Json& added_tokens,
-                               const std::string& where) {
+Json complete_tokenizer_config(Json config, const Json& special_tokens_map,
+                               const Json& added_tokens, const std::string& where) {
   require_object(config, "tokenizer_config.json", where);
   require_object(special_tokens_map, "special_tokens_map.json", where);
   require_object(added_tokens, "added_tokens.json", where);
@@ -73,7 +74,8 @@ Json complete_tokenizer_config(Json config, const Json& special_tokens_map, cons
   if (!added_tokens.is_object()) return config;
   std::set<std::string> special;
   for (const char* key : kNamedTokens) special.insert(named_token(config, key, where).value_or(""));
-  for (const Json& token : extra_tokens(config)) special.insert(token_of(token, true, where).content);
+  for (const Json& token : extra_tokens(config))
+    special.insert(token_of(token, true, where).content);
   Json decoder = Json::object();
   for (const auto& [content, id] : added_tokens.items()) {
     if (!id.is_number_integer())
@@ -92,7 +94,8 @@ Json read_tokenizer_config(const Path& folder) {
                                    read_side_file(folder / "added_tokens.json"), folder.string());
 }
 
-std::optional<std::string> named_token(const Json& config, const std::string& key, const std::string& where) {
+std::optional<std::string> named_token(const Json& config, const std::string& key,
+                                       const std::string& where) {
   if (!json_has(config, key)) return std::nullopt;
   if (config[key].is_object()) return json_string(config[key], "content", where);
   return json_string(config, key, where);
@@ -116,7 +119,8 @@ std::vector<AddedToken> tokens_to_add(const Json& config, const std::string& whe
     if (json_has(config, key)) tokens.push_back(token_of(config[key], true, where));
   }
   // Objects say themselves whether they are special.
-  for (const Json& extra : extra_tokens(config)) tokens.push_back(token_of(extra, extra.is_string(), where));
+  for (const Json& extra : extra_tokens(config))
+    tokens.push_back(token_of(extra, extra.is_string(), where));
   return tokens;
 }
 

@@ -1,5 +1,5 @@
-// Which tokens a model's folder names as special. Newer folders say all in tokenizer_config.json; older ones
-// have special_tokens_map.json and added_tokens.json beside it.
+// Which tokens a model's folder names as special. Newer folders say all in tokenizer_config.json;
+// older ones have special_tokens_map.json and added_tokens.json beside it.
 #pragma once
 
 #include <optional>
@@ -13,18 +13,19 @@
 namespace qwb::tokenizer {
 
 // tokenizer_config.json as transformers 5 completes it: if it has no added_tokens_decoder, what
-// special_tokens_map.json says replaces its own entries, and added_tokens.json becomes added_tokens_decoder.
-// Each may be null. Throws `failed` for files of another shape.
-Json complete_tokenizer_config(Json config, const Json& special_tokens_map, const Json& added_tokens,
-                               const std::string& where);
+// special_tokens_map.json says replaces its own entries, and added_tokens.json becomes
+// added_tokens_decoder. Each may be null. Throws `failed` for files of another shape.
+Json complete_tokenizer_config(Json config, const Json& special_tokens_map,
+                               const Json& added_tokens, const std::string& where);
 // The same from a folder's files; null if it has none of them.
 Json read_tokenizer_config(const Path& folder);
 
 // The text of a named token ("bos_token"): given as a text or as {"content": ...}.
-std::optional<std::string> named_token(const Json& config, const std::string& key, const std::string& where);
+std::optional<std::string> named_token(const Json& config, const std::string& key,
+                                       const std::string& where);
 
-// What transformers adds to the tokens of tokenizer.json, in its order: added_tokens_decoder by id, the named
-// tokens, the extra special ones. Their ids are not set.
+// What transformers adds to the tokens of tokenizer.json, in its order: added_tokens_decoder by id,
+// the named tokens, the extra special ones. Their ids are not set.
 std::vector<AddedToken> tokens_to_add(const Json& config, const std::string& where);
 
 }  // namespace qwb::tokenizer

@@ -8,7 +8,8 @@
 namespace qwb::tokenizer {
 namespace {
 
-// Joins spans in place by `behavior`; the result's match flags no longer matter, except for `removed`.
+// Joins spans in place by `behavior`; the result's match flags no longer matter, except for
+// `removed`.
 void join(std::vector<Span>& spans, SplitBehavior behavior) {
   if (behavior == SplitBehavior::isolated || behavior == SplitBehavior::removed) return;
   const bool backwards = behavior == SplitBehavior::merged_with_next;
@@ -17,8 +18,8 @@ void join(std::vector<Span>& spans, SplitBehavior behavior) {
   bool previous_match = false;
   for (size_t i = 0; i < spans.size(); ++i) {
     const Span span = spans[i];
-    const bool glue =
-        behavior == SplitBehavior::contiguous ? span.match == previous_match : span.match && !previous_match;
+    const bool glue = behavior == SplitBehavior::contiguous ? span.match == previous_match
+                                                            : span.match && !previous_match;
     if (glue && kept > 0) {
       Span& last = spans[kept - 1];
       last.begin = std::min(last.begin, span.begin);
@@ -34,8 +35,8 @@ void join(std::vector<Span>& spans, SplitBehavior behavior) {
 
 }  // namespace
 
-void send_spans(std::string_view text, bool at_start, std::vector<Span>& spans, SplitBehavior behavior,
-                PieceSink& sink) {
+void send_spans(std::string_view text, bool at_start, std::vector<Span>& spans,
+                SplitBehavior behavior, PieceSink& sink) {
   join(spans, behavior);
   for (const Span& span : spans) {
     if (span.begin == span.end || (behavior == SplitBehavior::removed && span.match)) continue;

@@ -1,7 +1,7 @@
 // Cutting a text where a pattern matches, with the five behaviors of tokenizers:
-// on "the-final--countdown" and "-": removed the|final|countdown; isolated the|-|final|-|-|countdown;
-// merged_with_previous the-|final-|-|countdown; merged_with_next the|-final|-|-countdown; contiguous
-// the|-|final|--|countdown.
+// on "the-final--countdown" and "-": removed the|final|countdown; isolated
+// the|-|final|-|-|countdown; merged_with_previous the-|final-|-|countdown; merged_with_next
+// the|-final|-|-countdown; contiguous the|-|final|--|countdown.
 #pragma once
 
 #include <functional>
@@ -25,8 +25,8 @@ struct Span {
 };
 
 // Sends the pieces that `behavior` makes of `spans`.
-void send_spans(std::string_view text, bool at_start, std::vector<Span>& spans, SplitBehavior behavior,
-                PieceSink& sink);
+void send_spans(std::string_view text, bool at_start, std::vector<Span>& spans,
+                SplitBehavior behavior, PieceSink& sink);
 
 // Spans where `regex` matches, as successive leftmost matches; `invert` swaps matches and the rest.
 std::vector<Span> match_spans(std::string_view text, const Regex& regex, bool invert);

@@ -1,5 +1,5 @@
-// A flat hash table from strings to int32: open addressing, keys in one arena, no allocation per entry.
-// Filled once, then read by any number of threads.
+// A flat hash table from strings to int32: open addressing, keys in one arena, no allocation per
+// entry. Filled once, then read by any number of threads.
 #pragma once
 
 #include <cstdint>
@@ -75,7 +75,8 @@ class StringTable {
   void grow() {
     std::vector<Slot> larger(slots_.empty() ? 64 : slots_.size() * 2);
     for (const Slot& slot : slots_) {
-      if (slot.value != kAbsent) find(larger, arena_, {arena_.data() + slot.offset, slot.size}) = slot;
+      if (slot.value != kAbsent)
+        find(larger, arena_, {arena_.data() + slot.offset, slot.size}) = slot;
     }
     slots_.swap(larger);
   }

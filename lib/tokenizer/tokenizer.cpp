@@ -47,8 +47,8 @@ void Tokenizer::Impl::encode_text(std::string_view text, std::vector<int32_t>& o
       if (piece.id >= 0) {
         out.push_back(piece.id);
       } else if (pre_tokenizer) {
-        pre_tokenizer->cut(view.substr(piece.begin, piece.end - piece.begin), at_start && piece.begin == 0,
-                           sink);
+        pre_tokenizer->cut(view.substr(piece.begin, piece.end - piece.begin),
+                           at_start && piece.begin == 0, sink);
       } else {
         sink.piece(view.substr(piece.begin, piece.end - piece.begin), false);
       }

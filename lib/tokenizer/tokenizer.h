@@ -1,18 +1,19 @@
-// tokenizer.json of Hugging Face: text to token ids and back, with exactly the ids of the `tokenizers`
-// library.
+// tokenizer.json of Hugging Face: text to token ids and back, with exactly the ids of the
+// `tokenizers` library.
 //
-// Which special tokens encode() adds: those of the post_processor of tokenizer.json, as in transformers 5.
-// (transformers 4 let add_bos_token and add_eos_token of tokenizer_config.json decide where they stand
-// there.)
+// Which special tokens encode() adds: those of the post_processor of tokenizer.json, as in
+// transformers 5. (transformers 4 let add_bos_token and add_eos_token of tokenizer_config.json
+// decide where they stand there.)
 //
-// Ids of added tokens: as `tokenizers` gives them, whatever the file says: the vocabulary's if it has the
-// token, else the next free one. Tokens that only tokenizer_config.json (or, without its
-// added_tokens_decoder, special_tokens_map.json and added_tokens.json) names are added as transformers does.
+// Ids of added tokens: as `tokenizers` gives them, whatever the file says: the vocabulary's if it
+// has the token, else the next free one. Tokens that only tokenizer_config.json (or, without its
+// added_tokens_decoder, special_tokens_map.json and added_tokens.json) names are added as
+// transformers does.
 //
-// The text itself is tokenized as tokenizer.json says, as `tokenizers` does. (transformers 5 rebuilds the
-// classes LlamaTokenizer and GPT2Tokenizer with its own normalizer; for Llama-2 style files that drops one
-// U+2581 before a text that begins with a space, and differs from SentencePiece, by which such models were
-// trained. It is not imitated.)
+// The text itself is tokenized as tokenizer.json says, as `tokenizers` does. (transformers 5
+// rebuilds the classes LlamaTokenizer and GPT2Tokenizer with its own normalizer; for Llama-2 style
+// files that drops one U+2581 before a text that begins with a space, and differs from
+// SentencePiece, by which such models were trained. It is not imitated.)
 //
 // Invalid UTF-8 in a text: each maximal invalid part counts as one U+FFFD, as Python's
 // bytes.decode(errors="replace") reads it.
@@ -35,15 +36,16 @@ class StreamDecoder;
 // Copies share the tables. All const methods may be called by many threads at once.
 class Tokenizer {
  public:
-  // From a folder's tokenizer.json, and tokenizer_config.json and its older side files if there are any.
-  // Throws not_found (naming what is there instead), `failed` (damaged) or `unsupported` (naming the
-  // component that is not known).
+  // From a folder's tokenizer.json, and tokenizer_config.json and its older side files if there are
+  // any. Throws not_found (naming what is there instead), `failed` (damaged) or `unsupported`
+  // (naming the component that is not known).
   static Tokenizer load(const Path& folder);
   // `config_json` may be empty. `where` names the source in errors.
   static Tokenizer from_json(std::string_view tokenizer_json, std::string_view config_json,
                              const std::string& where);
   // The same with PCRE2 in place of the hand-written scanners: for tests, which compare the two.
-  static Tokenizer from_json_without_scanners(std::string_view tokenizer_json, const std::string& where);
+  static Tokenizer from_json_without_scanners(std::string_view tokenizer_json,
+                                              const std::string& where);
 
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
   // Ids that are not known are skipped, as in `tokenizers`.
@@ -64,7 +66,8 @@ class Tokenizer {
   // Whether encode(text, true) begins with special tokens (an empty text shows them).
   std::vector<int32_t> special_prefix() const;
 
-  // XXH3-128 of what decides the ids: the bytes of tokenizer.json and the special tokens that are added.
+  // XXH3-128 of what decides the ids: the bytes of tokenizer.json and the special tokens that are
+  // added.
   std::string content_hash() const;
 
   struct Impl;  // lib/tokenizer/tokenizer_impl.h
@@ -73,8 +76,8 @@ class Tokenizer {
   std::shared_ptr<const Impl> impl_;
 };
 
-// Text from ids as they come. The texts returned by push() and finish(), one after the other, are what
-// decode() gives for all ids; none of them ends inside a UTF-8 character.
+// Text from ids as they come. The texts returned by push() and finish(), one after the other, are
+// what decode() gives for all ids; none of them ends inside a UTF-8 character.
 class StreamDecoder {
  public:
   StreamDecoder(StreamDecoder&&) noexcept;

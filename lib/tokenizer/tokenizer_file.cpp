@@ -40,7 +40,8 @@ class Handler : public nlohmann::json_sax<Json> {
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
   bool key(string_t& value) override;
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
+  bool parse_error(std::size_t, const std::string&,
+                   const nlohmann::detail::exception& error) override {
     damaged(json_problem({}, 0, error.what()), where_);
   }
 
@@ -101,7 +102,8 @@ bool Handler::open(Json&& container) {
   const bool in_model = depth() == 2 && keys_[0] == "model" && open_.back()->is_object();
   if (in_model && (keys_[1] == "vocab" || keys_[1] == "merges")) {
     inside_ = keys_[1] == "vocab" ? Inside::vocab : Inside::merges;
-    if (inside_ == Inside::merges && !container.is_array()) damaged("'merges' must be a list", where_);
+    if (inside_ == Inside::merges && !container.is_array())
+      damaged("'merges' must be a list", where_);
     file_.scored = inside_ == Inside::vocab ? container.is_array() : file_.scored;
   }
   Json& placed = place(std::move(container));
@@ -131,7 +133,8 @@ bool Handler::integer(int64_t value, Json&& exact) {
     add_id(value);
     return true;
   }
-  if (inside_ == Inside::vocab && depth() == 4 && state_ == 1) return score(static_cast<double>(value));
+  if (inside_ == Inside::vocab && depth() == 4 && state_ == 1)
+    return score(static_cast<double>(value));
   return scalar(std::move(exact));
 }
 
@@ -144,7 +147,8 @@ bool Handler::score(double value) {
 }
 
 void Handler::add_id(int64_t id) {
-  if (id < 0 || id > kMaxId) damaged("token '" + first_ + "' has the id " + std::to_string(id), where_);
+  if (id < 0 || id > kMaxId)
+    damaged("token '" + first_ + "' has the id " + std::to_string(id), where_);
   file_.vocab.emplace_back(std::move(first_), static_cast<int32_t>(id));
   first_.clear();
 }
@@ -183,7 +187,8 @@ void check_unique(const TokenizerFile& file, const std::string& where) {
     if (!file.scored && !tokens.insert(token).second)
       damaged("token '" + token + "' appears twice in 'vocab'", where);
     if (static_cast<size_t>(id) >= taken.size()) taken.resize(static_cast<size_t>(id) + 1);
-    if (taken[static_cast<size_t>(id)]) damaged("two tokens have the id " + std::to_string(id), where);
+    if (taken[static_cast<size_t>(id)])
+      damaged("two tokens have the id " + std::to_string(id), where);
     taken[static_cast<size_t>(id)] = true;
   }
 }

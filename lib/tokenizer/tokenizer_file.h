@@ -1,5 +1,5 @@
-// tokenizer.json as parsed. The vocabulary and the merges (hundreds of thousands of entries) go straight into
-// flat lists, the rest into an ordinary JSON value.
+// tokenizer.json as parsed. The vocabulary and the merges (hundreds of thousands of entries) go
+// straight into flat lists, the rest into an ordinary JSON value.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +16,15 @@ namespace qwb::tokenizer {
 inline constexpr int64_t kMaxId = 1 << 24;
 
 struct TokenizerFile {
-  Json root;                                           // without model.vocab and model.merges
-  bool scored = false;                                 // vocab was a list of [piece, score] (Unigram)
+  Json root;            // without model.vocab and model.merges
+  bool scored = false;  // vocab was a list of [piece, score] (Unigram)
   std::vector<std::pair<std::string, int32_t>> vocab;  // token, id
   std::vector<double> scores;                          // of vocab[i] when scored
   std::vector<std::pair<std::string, std::string>> merges;
 };
 
-// Throws `failed` (damaged: bad JSON, wrong types, ids that are negative, above kMaxId or given twice).
+// Throws `failed` (damaged: bad JSON, wrong types, ids that are negative, above kMaxId or given
+// twice).
 TokenizerFile parse_tokenizer_file(std::string_view text, const std::string& where);
 
 }  // namespace qwb::tokenizer

@@ -20,8 +20,9 @@ AddedToken read_added_token(const Json& json, const std::string& where) {
   const int64_t id = json_int(json, "id", where);
   token.content = json_string(json, "content", where);
   if (id < 0 || id > tokenizer::kMaxId) {
-    throw Error(ErrorKind::failed, "the added token '" + token.content + "' has the id " + std::to_string(id),
-                where, "the file is damaged");
+    throw Error(ErrorKind::failed,
+                "the added token '" + token.content + "' has the id " + std::to_string(id), where,
+                "the file is damaged");
   }
   token.id = static_cast<int32_t>(id);
   token.special = json_bool(json, "special", where, false);
@@ -42,8 +43,8 @@ void name_id(Tokenizer::Impl& impl, int32_t id, const std::string& token) {
   impl.tokens[at] = token;
 }
 
-// The id that tokenizers gives: the one it has, of a token or of the vocabulary, else the next free one. What
-// the file says is not looked at.
+// The id that tokenizers gives: the one it has, of a token or of the vocabulary, else the next free
+// one. What the file says is not looked at.
 class IdGiver {
  public:
   explicit IdGiver(size_t vocabulary) : vocabulary_(static_cast<int64_t>(vocabulary)) {}
@@ -64,14 +65,15 @@ void add_token(Tokenizer::Impl& impl, IdGiver& ids, AddedToken token) {
   const int32_t known = impl.ids.get(token.content);
   if (known >= 0 &&
       impl.added.contains(known)) {  // of equal contents the first counts, but all make it special
-    impl.special[static_cast<size_t>(known)] = impl.special[static_cast<size_t>(known)] || token.special;
+    impl.special[static_cast<size_t>(known)] =
+        impl.special[static_cast<size_t>(known)] || token.special;
     if (token.special && impl.tokens[static_cast<size_t>(known)] == token.content)
       impl.skipped[static_cast<size_t>(known)] = true;
     return;
   }
   token.id = ids.id_for(impl, token.content);
-  // A normalized token is searched, and decoded, as the normalizer leaves it; tokenizers then no longer knows
-  // that it is special.
+  // A normalized token is searched, and decoded, as the normalizer leaves it; tokenizers then no
+  // longer knows that it is special.
   std::string content = token.content;
   bool at_start = true;
   if (token.normalized && impl.normalizer) impl.normalizer->apply(content, at_start);
@@ -96,11 +98,12 @@ void read_vocabulary(Tokenizer::Impl& impl, const TokenizerFile& file, const Jso
     for (const Json& json : file.root["added_tokens"])
       add_token(impl, ids, read_added_token(json, where + ": added_tokens"));
   }
-  for (const AddedToken& token : tokenizer::tokens_to_add(config, where)) add_token(impl, ids, token);
+  for (const AddedToken& token : tokenizer::tokens_to_add(config, where))
+    add_token(impl, ids, token);
 }
 
-// What stands around a text: what the post-processor says. transformers 5 does not look at add_bos_token and
-// add_eos_token where there is a tokenizer.json.
+// What stands around a text: what the post-processor says. transformers 5 does not look at
+// add_bos_token and add_eos_token where there is a tokenizer.json.
 void read_specials(Tokenizer::Impl& impl, const Json& config, const Json& post_processor,
                    const std::string& where) {
   const auto id_of = [&](const char* key) -> std::optional<int32_t> {
@@ -122,8 +125,11 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, const Js
   const TokenizerFile file = tokenizer::parse_tokenizer_file(tokenizer_json, where);
   const std::string version = json_string(file.root, "version", where, "1.0");
   if (version != "1.0")
-    throw Error(ErrorKind::unsupported, "tokenizer.json of version " + version + " (1.0 is known)", where);
-  const auto part = [&](const char* key) { return file.root.contains(key) ? file.root[key] : Json(nullptr); };
+    throw Error(ErrorKind::unsupported, "tokenizer.json of version " + version + " (1.0 is known)",
+                where);
+  const auto part = [&](const char* key) {
+    return file.root.contains(key) ? file.root[key] : Json(nullptr);
+  };
   auto impl = std::make_shared<Tokenizer::Impl>();
   impl->normalizer = tokenizer::make_normalizer(part("normalizer"), where);
   impl->model = tokenizer::make_model(file, where);
@@ -156,7 +162,8 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, const Js
     if (std::filesystem::exists(folder / other, ignored)) what += std::string(", only ") + other;
   }
   throw Error(ErrorKind::not_found, what, where,
-              "save one with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder), or "
+              "save one with transformers: "
+              "AutoTokenizer.from_pretrained(folder).save_pretrained(folder), or "
               "copy it from the model's page");
 }
 
@@ -171,7 +178,8 @@ Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, std::string_view
   return result;
 }
 
-Tokenizer Tokenizer::from_json_without_scanners(std::string_view tokenizer_json, const std::string& where) {
+Tokenizer Tokenizer::from_json_without_scanners(std::string_view tokenizer_json,
+                                                const std::string& where) {
   Tokenizer result;
   result.impl_ = build(tokenizer_json, Json(), where, false);
   return result;
@@ -182,8 +190,8 @@ Tokenizer Tokenizer::load(const Path& folder) {
   if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) no_tokenizer(folder);
   const std::string text = read_text(folder / "tokenizer.json", kMaxFile);
   Tokenizer result;
-  result.impl_ =
-      build(text, tokenizer::read_tokenizer_config(folder), (folder / "tokenizer.json").string(), true);
+  result.impl_ = build(text, tokenizer::read_tokenizer_config(folder),
+                       (folder / "tokenizer.json").string(), true);
   return result;
 }
 

@@ -27,7 +27,8 @@ constexpr Pair kLower[] = {
 #include "lib/tokenizer/unicode_lowercase.inc"
 };
 
-// Pages of 256 code points; equal neighbours share one, which leaves about 100 KB for all of Unicode.
+// Pages of 256 code points; equal neighbours share one, which leaves about 100 KB for all of
+// Unicode.
 struct Classes {
   static constexpr int kPages = 0x110000 / 256;
   std::array<uint16_t, kPages> page{};
@@ -57,8 +58,9 @@ uint16_t char_class(char32_t point) {
 }
 
 char32_t lower_case(char32_t point) {
-  const auto* found = std::lower_bound(std::begin(kLower), std::end(kLower), static_cast<uint32_t>(point),
-                                       [](const Pair& pair, uint32_t value) { return pair.from < value; });
+  const auto* found =
+      std::lower_bound(std::begin(kLower), std::end(kLower), static_cast<uint32_t>(point),
+                       [](const Pair& pair, uint32_t value) { return pair.from < value; });
   return found != std::end(kLower) && found->from == point ? found->to : point;
 }
 

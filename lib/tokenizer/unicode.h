@@ -1,6 +1,7 @@
-// UTF-8 and character classes. The classes are those that Hugging Face tokenizers sees (its regex engine and
-// the Rust standard library have each their own Unicode version); they were found by asking it,
-// tests/golden/make_unicode_tables.py, so that ids do not depend on which ICU or PCRE2 a distribution ships.
+// UTF-8 and character classes. The classes are those that Hugging Face tokenizers sees (its regex
+// engine and the Rust standard library have each their own Unicode version); they were found by
+// asking it, tests/golden/make_unicode_tables.py, so that ids do not depend on which ICU or PCRE2 a
+// distribution ships.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +35,9 @@ struct Char {
 
 // The code point that begins at `at` < text.size(). `text` must be valid UTF-8 (see sanitize).
 inline Char char_at(std::string_view text, size_t at) {
-  const auto byte = [&](size_t k) { return static_cast<char32_t>(static_cast<unsigned char>(text[at + k])); };
+  const auto byte = [&](size_t k) {
+    return static_cast<char32_t>(static_cast<unsigned char>(text[at + k]));
+  };
   const char32_t lead = byte(0);
   if (lead < 0x80) return {lead, 1};
   if (lead < 0xe0) return {(lead & 0x1f) << 6 | (byte(1) & 0x3f), 2};
@@ -53,7 +56,8 @@ void append_utf8(std::string& out, char32_t point);
 
 bool is_valid_utf8(std::string_view text);
 
-// Valid UTF-8: each maximal invalid part becomes one U+FFFD, like Python's bytes.decode(errors="replace").
+// Valid UTF-8: each maximal invalid part becomes one U+FFFD, like Python's
+// bytes.decode(errors="replace").
 std::string sanitize(std::string_view text);
 
 inline constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD

@@ -15,13 +15,15 @@ constexpr double kUnknownPenalty = 10.0;
 class Unigram : public Model {
  public:
   Unigram(const TokenizerFile& file, int64_t unk, bool byte_fallback, const std::string& where);
-  void encode(std::string_view piece, Workspace& workspace, std::vector<int32_t>& ids) const override;
+  void encode(std::string_view piece, Workspace& workspace,
+              std::vector<int32_t>& ids) const override;
 
  private:
   void find_path(std::string_view piece, std::vector<Workspace::PathEnd>& paths) const;
   void add_token(std::string_view text, std::vector<int32_t>& ids) const;
 
-  std::vector<std::string> pieces_;  // sorted, so that the pieces with a common prefix are neighbours
+  std::vector<std::string>
+      pieces_;  // sorted, so that the pieces with a common prefix are neighbours
   std::vector<int32_t> sorted_ids_;
   std::vector<double> scores_;  // by id
   StringTable vocab_;
@@ -30,12 +32,14 @@ class Unigram : public Model {
   double unknown_score_ = 0;
 };
 
-Unigram::Unigram(const TokenizerFile& file, int64_t unk, bool byte_fallback, const std::string& where)
+Unigram::Unigram(const TokenizerFile& file, int64_t unk, bool byte_fallback,
+                 const std::string& where)
     : scores_(file.scores), unk_(static_cast<int32_t>(unk)), byte_fallback_(byte_fallback) {
   if (file.vocab.empty()) throw Error(ErrorKind::failed, "the vocabulary is empty", where);
   if (unk >= static_cast<int64_t>(file.vocab.size()))
     throw Error(ErrorKind::failed, "unk_id is beyond the vocabulary", where);
-  for (const auto& [token, id] : file.vocab) vocab_.set(token, id);  // of equal pieces the last counts
+  for (const auto& [token, id] : file.vocab)
+    vocab_.set(token, id);  // of equal pieces the last counts
   for (const auto& [token, id] : file.vocab) {
     if (!token.empty() && vocab_.get(token) == id) sorted_ids_.push_back(id);
   }
@@ -50,7 +54,8 @@ void Unigram::find_path(std::string_view piece, std::vector<Workspace::PathEnd>&
   paths.assign(piece.size() + 1, {0, -1, -1});
   const auto improve = [&](size_t from, size_t to, double score, int32_t id) {
     const double total = paths[from].score + score;
-    if (paths[to].start < 0 || total > paths[to].score) paths[to] = {total, static_cast<int64_t>(from), id};
+    if (paths[to].start < 0 || total > paths[to].score)
+      paths[to] = {total, static_cast<int64_t>(from), id};
   };
   for (size_t at = 0; at < piece.size();) {
     const auto character = static_cast<size_t>(char_at(piece, at).size);
@@ -77,8 +82,9 @@ void Unigram::find_path(std::string_view piece, std::vector<Workspace::PathEnd>&
     }
     if (!single) {
       if (unk_ < 0)
-        throw Error(ErrorKind::failed,
-                    "the text has a character that the vocabulary lacks, and there is no unknown token");
+        throw Error(
+            ErrorKind::failed,
+            "the text has a character that the vocabulary lacks, and there is no unknown token");
       improve(at, at + character, unknown_score_, unk_);
     }
     at += character;
@@ -99,12 +105,14 @@ void Unigram::add_token(std::string_view text, std::vector<int32_t>& ids) const 
     ids.resize(before);
   }
   if (unk_ < 0)
-    throw Error(ErrorKind::failed,
-                "the text has a character that the vocabulary lacks, and there is no unknown token");
+    throw Error(
+        ErrorKind::failed,
+        "the text has a character that the vocabulary lacks, and there is no unknown token");
   ids.push_back(unk_);
 }
 
-void Unigram::encode(std::string_view piece, Workspace& workspace, std::vector<int32_t>& ids) const {
+void Unigram::encode(std::string_view piece, Workspace& workspace,
+                     std::vector<int32_t>& ids) const {
   if (piece.empty()) return;
   bool hit = false;
   WordCache::Slot* slot = workspace.cache.find(piece, hit);
@@ -114,12 +122,13 @@ void Unigram::encode(std::string_view piece, Workspace& workspace, std::vector<i
   }
   auto& paths = workspace.paths;
   find_path(piece, paths);
-  // Backwards along the best path; neighbouring unknown characters are one token. The starts are kept in
-  // workspace.list.
+  // Backwards along the best path; neighbouring unknown characters are one token. The starts are
+  // kept in workspace.list.
   auto& starts = workspace.list;
   starts.clear();
   bool open = false;  // the last start belongs to a run of unknown characters
-  for (auto end = static_cast<int64_t>(piece.size()); end > 0; end = paths[static_cast<size_t>(end)].start) {
+  for (auto end = static_cast<int64_t>(piece.size()); end > 0;
+       end = paths[static_cast<size_t>(end)].start) {
     const auto& path = paths[static_cast<size_t>(end)];
     const bool unknown = unk_ >= 0 && path.id == unk_;
     if (unknown && open) {
@@ -146,8 +155,8 @@ std::unique_ptr<Model> make_unigram(const TokenizerFile& file, const std::string
     throw Error(ErrorKind::failed, "a Unigram model needs a 'vocab' list of [piece, score]", where);
   const int64_t unk = json_int(model, "unk_id", where + ": model", -1);
   if (unk < -1) throw Error(ErrorKind::failed, "unk_id is negative", where);
-  return std::make_unique<Unigram>(file, unk, json_bool(model, "byte_fallback", where + ": model", false),
-                                   where);
+  return std::make_unique<Unigram>(
+      file, unk, json_bool(model, "byte_fallback", where + ": model", false), where);
 }
 
 }  // namespace qwb::tokenizer

@@ -1,5 +1,5 @@
-// What one encode() call works with: the cache of words already encoded, and buffers. Borrowed from a pool,
-// so that concurrent calls never share one and a later call finds the cache warm.
+// What one encode() call works with: the cache of words already encoded, and buffers. Borrowed from
+// a pool, so that concurrent calls never share one and a later call finds the cache warm.
 #pragma once
 
 #include <cstdint>
@@ -14,15 +14,16 @@
 
 namespace qwb::tokenizer {
 
-// A bounded, direct-mapped cache: a word of up to 27 bytes and up to 8 ids fill one line of 64 bytes; a
-// newcomer replaces.
+// A bounded, direct-mapped cache: a word of up to 27 bytes and up to 8 ids fill one line of 64
+// bytes; a newcomer replaces.
 class WordCache {
  public:
   static constexpr size_t kMaxBytes = 27;
   static constexpr size_t kMaxIds = 8;
   static constexpr size_t kSlots = 1 << 14;
 
-  // The ids of `word`, or an empty span with `slot` set to where put() belongs (null for a long word).
+  // The ids of `word`, or an empty span with `slot` set to where put() belongs (null for a long
+  // word).
   struct Slot {
     int32_t ids[kMaxIds];
     uint8_t bytes = 0;  // 0: free
@@ -69,7 +70,8 @@ struct Workspace {
   std::vector<int32_t> symbols;
   std::vector<Symbol> list;
   std::vector<Candidate> heap;
-  // Unigram: per byte position, the best path's score, where its last piece begins, and that piece's id.
+  // Unigram: per byte position, the best path's score, where its last piece begins, and that
+  // piece's id.
   struct PathEnd {
     double score;
     int64_t start;

@@ -1,6 +1,6 @@
-// Uses point one way (design.md, section 2), files lie in the folders that the plan names, and nothing else
-// lies at the top. The rules are tried on a small bad tree first, so that a pass on the real one means
-// something.
+// Uses point one way (design.md, section 2), files lie in the folders that the plan names, and
+// nothing else lies at the top. The rules are tried on a small bad tree first, so that a pass on
+// the real one means something.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -18,8 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 using Names = std::set<std::string>;
 
-// Every folder of code, and the folders that it may use besides itself; what those may use, it may use too.
-// formats and lib/quantize do not know each other, and the cache knows neither.
+// Every folder of code, and the folders that it may use besides itself; what those may use, it may
+// use too. formats and lib/quantize do not know each other, and the cache knows neither.
 const std::map<std::string, Names>& arrows() {
   static const std::map<std::string, Names> all = {
       {"lib/base", {}},
@@ -45,8 +45,8 @@ void collect_reachable(const std::string& folder, Names& into) {
   for (const std::string& next : arrows().at(folder)) collect_reachable(next, into);
 }
 
-// "lib/evaluate/energy/nvml.h" -> "lib/evaluate", "lib/base/text.h" -> "tools"; empty: in none of the
-// fixed folders.
+// "lib/evaluate/energy/nvml.h" -> "lib/evaluate", "lib/base/text.h" -> "tools"; empty: in none of
+// the fixed folders.
 std::string folder_of(const std::string& path) {
   for (const auto& [folder, uses] : arrows()) {
     if (path.starts_with(folder + "/")) return folder;
@@ -67,8 +67,9 @@ std::string quoted_include(const std::string& line) {
   const size_t word = line.find_first_not_of(" \t", hash + 1);
   if (word == std::string::npos || line.compare(word, 7, "include") != 0) return {};
   const size_t begin = line.find('"', word), end = line.find('"', begin + 1);
-  return begin == std::string::npos || end == std::string::npos ? std::string()
-                                                                : line.substr(begin + 1, end - begin - 1);
+  return begin == std::string::npos || end == std::string::npos
+             ? std::string()
+             : line.substr(begin + 1, end - begin - 1);
 }
 
 void check_file(const fs::path& root, const std::string& path, std::vector<std::string>& faults) {
@@ -179,10 +180,12 @@ TEST(Arrows, EveryForbiddenUseIsSeen) {
 
 TEST(Arrows, AllowedUsesPass) {
   const Tree tree;
-  tree.add("lib/evaluate/energy/a.cpp",
-           "#include \"lib/evaluate/b.h\"\n#include \"formats/qwb.h\"\n// #include \"tools/no.h\"\n");
+  tree.add(
+      "lib/evaluate/energy/a.cpp",
+      "#include \"lib/evaluate/b.h\"\n#include \"formats/qwb.h\"\n// #include \"tools/no.h\"\n");
   tree.add("tools/qwb_x.cpp", "#include \"cache/store.h\"\n#include \"lib/base/error.h\"\n");
-  tree.add("tests/x/x_test.cpp", "#include \"tests/y/helper.h\"\n#include \"tools/common/text.h\"\n");
+  tree.add("tests/x/x_test.cpp",
+           "#include \"tests/y/helper.h\"\n#include \"tools/common/text.h\"\n");
   tree.add("build-x/CMakeFiles/id.cpp", "#include \"anything.h\"\n");
   EXPECT_EQ(joined(faults_of(tree.root())), "");
 }

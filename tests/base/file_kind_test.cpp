@@ -29,7 +29,8 @@ TEST(FileKind, KnownKinds) {
 
 // A header of 640 bytes begins as a pickle does: the safetensors reader must not be misled.
 TEST(FileKind, TextsOfEveryNameMayBePointers) {
-  const std::filesystem::path file = std::filesystem::temp_directory_path() / "qwb-file-kind-test.txt";
+  const std::filesystem::path file =
+      std::filesystem::temp_directory_path() / "qwb-file-kind-test.txt";
   std::ofstream(file) << "version https://git-lfs.github.com/spec/v1\noid sha256:00\n";
   EXPECT_THROW(read_text(file), Error);
   std::ofstream(file, std::ios::trunc) << "version of a story";

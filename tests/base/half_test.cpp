@@ -19,8 +19,8 @@ TEST(Half, EveryF16SurvivesTheRoundTrip) {
   }
 }
 
-// Between neighbours the nearer one wins, at the midpoint the even one: checked against the definition in
-// f64.
+// Between neighbours the nearer one wins, at the midpoint the even one: checked against the
+// definition in f64.
 TEST(Half, F16RoundsToNearestEven) {
   for (uint32_t bits = 0; bits < 0x7bff; ++bits) {
     const double low = f16_to_f32(static_cast<uint16_t>(bits));

@@ -11,7 +11,8 @@ namespace {
 
 TEST(Json, ReadsAndWritesPythonsConstants) {
   const Json json = parse_json(
-      R"({"a": [NaN, Infinity, -Infinity, 1.5], "b": "NaN Infinity \" -Infinity", "c\"": NaN})", "x");
+      R"({"a": [NaN, Infinity, -Infinity, 1.5], "b": "NaN Infinity \" -Infinity", "c\"": NaN})",
+      "x");
   EXPECT_TRUE(std::isnan(json["a"][0].get<double>()));
   EXPECT_EQ(json["a"][1].get<double>(), INFINITY);
   EXPECT_EQ(json["a"][2].get<double>(), -INFINITY);

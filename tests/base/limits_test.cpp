@@ -79,7 +79,8 @@ TEST_F(Limits, VersionOneInTheGroupsOwnFolder) {
   for (const std::string group : {"", "/pod", "/pod/ctr"}) {
     put("sys/fs/cgroup/memory" + group + "/memory.limit_in_bytes", "9223372036854771712");
     put("sys/fs/cgroup/memory" + group + "/memory.usage_in_bytes", "50000000");
-    put("sys/fs/cgroup/memory" + group + "/memory.stat", "inactive_file 1\ntotal_inactive_file 2000000");
+    put("sys/fs/cgroup/memory" + group + "/memory.stat",
+        "inactive_file 1\ntotal_inactive_file 2000000");
     put("sys/fs/cgroup/cpu" + group + "/cpu.cfs_quota_us", "-1");
     put("sys/fs/cgroup/cpu" + group + "/cpu.cfs_period_us", "100000");
   }
@@ -94,7 +95,8 @@ TEST_F(Limits, VersionOneInTheGroupsOwnFolder) {
 }
 
 TEST_F(Limits, MountsSayWhere) {
-  // Inside a container without a namespace of its own: the path is the host's, the mount shows a part of it.
+  // Inside a container without a namespace of its own: the path is the host's, the mount shows a
+  // part of it.
   put("proc/self/cgroup", "7:memory:/docker/abc/sub\n2:cpu,cpuacct:/docker/abc\n0::/");
   put("proc/self/mountinfo",
       "30 29 0:26 /docker/abc /groups/my\\040memory rw,nosuid - cgroup cgroup rw,memory\n"

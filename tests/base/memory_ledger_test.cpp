@@ -73,8 +73,8 @@ TEST(MemoryLedger, ManyThreadsLoseNothing) {
 TEST(MemoryLedger, KindsHaveNames) {
   std::set<std::string> names;
   for (int i = 0; i < kMemoryKinds; ++i) names.insert(memory_kind_name(static_cast<MemoryKind>(i)));
-  EXPECT_EQ(names,
-            (std::set<std::string>{"mapped_weights", "weights", "kv_cache", "activations", "scratch"}));
+  EXPECT_EQ(names, (std::set<std::string>{"mapped_weights", "weights", "kv_cache", "activations",
+                                          "scratch"}));
 }
 
 TEST(MappedRanges, KnowTheirBytesAndNoOthers) {

@@ -1,5 +1,5 @@
-// What a user reads: JSON errors without the document, other libraries' exceptions in our words, tables that
-// fit.
+// What a user reads: JSON errors without the document, other libraries' exceptions in our words,
+// tables that fit.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -48,11 +48,11 @@ TEST(Messages, JsonErrorsTellThePlaceAndNotTheDocument) {
 }
 
 TEST(Messages, ForeignExceptionsSpeakOurLanguage) {
-  const std::filesystem::filesystem_error files("cannot create directories", "/a/b",
-                                                std::make_error_code(std::errc::read_only_file_system));
-  EXPECT_STREQ(
-      as_error(files).what(),
-      "/a/b: cannot be used: Read-only file system (the file system is read-only; choose another folder)");
+  const std::filesystem::filesystem_error files(
+      "cannot create directories", "/a/b", std::make_error_code(std::errc::read_only_file_system));
+  EXPECT_STREQ(as_error(files).what(),
+               "/a/b: cannot be used: Read-only file system (the file system is read-only; choose "
+               "another folder)");
   EXPECT_STREQ(as_error(std::bad_alloc()).what(), "out of memory");
   EXPECT_EQ(as_error(Error(ErrorKind::unsupported, "mine")).kind(), ErrorKind::unsupported);
   try {

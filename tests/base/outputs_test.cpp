@@ -1,5 +1,5 @@
-// Where a run may write: nothing that this program did not make, nothing that the run reads, whatever the
-// spelling.
+// Where a run may write: nothing that this program did not make, nothing that the run reads,
+// whatever the spelling.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -118,7 +118,8 @@ TEST_F(OutputsTest, InputsSurviveInEverySpelling) {
     for (const bool force : {false, true}) EXPECT_NE(folder_with(force, place, model), "") << place;
   }
   EXPECT_THAT(folder_with(true, model / "out", root_ / "link"), HasSubstr("lies in what is read"));
-  // An own folder that somebody keeps the model in, and one whose file is the input's by another name.
+  // An own folder that somebody keeps the model in, and one whose file is the input's by another
+  // name.
   const Path own = own_folder("own");
   EXPECT_THAT(folder_with(true, own, own), HasSubstr("lies in what is read"));
   const Path hard = root_ / "hard";
@@ -137,7 +138,8 @@ TEST_F(OutputsTest, Files) {
   fs::create_symlink(text, root_ / "soft.txt");
   for (const char* name : {"a.txt", "hard.txt", "soft.txt", "model/../a.txt", "./a.txt"})
     EXPECT_THAT(file_with(true, root_ / name, text), HasSubstr("write over what is read")) << name;
-  EXPECT_THAT(file_with(true, root_ / "model/config.json", root_ / "model"), HasSubstr("what is read"));
+  EXPECT_THAT(file_with(true, root_ / "model/config.json", root_ / "model"),
+              HasSubstr("what is read"));
   EXPECT_EQ(file_with(false, root_ / "model/new.gguf", root_ / "model"), "");  // destroys nothing
   EXPECT_THAT(file_with(true, root_ / "model"), HasSubstr("a folder, not a file"));
   EXPECT_THAT(file_with(true, "/dev/null"), HasSubstr("no regular file"));
@@ -152,8 +154,10 @@ TEST_F(OutputsTest, Files) {
 }
 
 TEST_F(OutputsTest, PlacesThatCannotBe) {
-  const auto failing = [&](const Path& place, const std::string& words, ErrorKind kind = ErrorKind::failed) {
-    EXPECT_THAT(refusal([&] { Outputs().folder(place, "--out"); }, kind), HasSubstr(words)) << place;
+  const auto failing = [&](const Path& place, const std::string& words,
+                           ErrorKind kind = ErrorKind::failed) {
+    EXPECT_THAT(refusal([&] { Outputs().folder(place, "--out"); }, kind), HasSubstr(words))
+        << place;
   };
   failing(root_ / std::string(300, 'x'), "File name too long");
   failing(root_ / "new" / std::string(300, 'x'), "File name too long");
@@ -175,7 +179,9 @@ TEST_F(OutputsTest, PlacesThatCannotBe) {
 TEST_F(OutputsTest, TwoOutputsAndTheCache) {
   Outputs outputs(true);
   outputs.keep_out(root_ / "cache/objects", "the cache");
-  const auto refused = [&](const Path& place) { return refusal([&] { outputs.file(place, "--second"); }); };
+  const auto refused = [&](const Path& place) {
+    return refusal([&] { outputs.file(place, "--second"); });
+  };
   outputs.folder(root_ / "out", "--out");
   outputs.file(root_ / "a.md", "--report");
   EXPECT_THAT(refused(root_ / "model/../a.md"), HasSubstr("named twice"));

@@ -23,16 +23,19 @@ std::string refusal_of(const std::string& bytes, ErrorKind kind) {
 
 TEST(TextFile, TakesUtf8AsItIs) {
   for (const std::string& text :
-       {""s, "a"s, "line\r\nline\r"s, "\xc3\xa9\xe4\xbd\xa0\xf0\x9f\x98\x80"s, "a\0b plain text"s, "PARs"s,
-        "PK is no archive"s, "BZh is a name"s, "{\"a\": 1}\n"s, "\x1b[1mbold\x1b[0m\n"s, "GIF is a format"s})
+       {""s, "a"s, "line\r\nline\r"s, "\xc3\xa9\xe4\xbd\xa0\xf0\x9f\x98\x80"s, "a\0b plain text"s,
+        "PARs"s, "PK is no archive"s, "BZh is a name"s, "{\"a\": 1}\n"s, "\x1b[1mbold\x1b[0m\n"s,
+        "GIF is a format"s})
     EXPECT_EQ(checked_text(text, "file"), text);
   EXPECT_EQ(checked_text("\xef\xbb\xbf"s + "text", "file"), "text");
   EXPECT_EQ(checked_text("\xef\xbb\xbf", "file"), "");
 }
 
 TEST(TextFile, TellsThePlaceOfTheFirstBadByte) {
-  EXPECT_THAT(refusal_of("abc\nd\xe9 f", ErrorKind::failed), testing::HasSubstr("byte 5 (0xE9, in line 2)"));
-  EXPECT_THAT(refusal_of("abc\xe4\xbd", ErrorKind::failed), testing::HasSubstr("byte 3 (0xE4, in line 1)"));
+  EXPECT_THAT(refusal_of("abc\nd\xe9 f", ErrorKind::failed),
+              testing::HasSubstr("byte 5 (0xE9, in line 2)"));
+  EXPECT_THAT(refusal_of("abc\xe4\xbd", ErrorKind::failed),
+              testing::HasSubstr("byte 3 (0xE4, in line 1)"));
   for (const char* bad : {"\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80", "a\xff"})
     EXPECT_THAT(refusal_of(bad, ErrorKind::failed), testing::HasSubstr("not UTF-8")) << bad;
 }

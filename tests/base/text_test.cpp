@@ -56,7 +56,8 @@ TEST(Text, DurationsAndNumbers) {
 }
 
 TEST(Text, TablesAlignByColumns) {
-  Table table({{"name", Table::Align::left}, {"ppl", Table::Align::right}, {"note", Table::Align::left}});
+  Table table(
+      {{"name", Table::Align::left}, {"ppl", Table::Align::right}, {"note", Table::Align::left}});
   table.add_row({"漢字", "31.04", ""});
   table.add_row({"b|c", "5.1", "x"});
   EXPECT_EQ(table.text(),

@@ -1,7 +1,7 @@
-// One linear layer on stored weights, dequantized on the way: a token at a time (decode: bound by the bytes
-// of the weights, "bytes_per_second" counts those as stored) and 512 at a time (prefill: bound by the
-// product, "GFLOP/s"). int8 also with LLM.int8's products of 8-bit activations, without outliers and with 8
-// of 2048 columns that are.
+// One linear layer on stored weights, dequantized on the way: a token at a time (decode: bound by
+// the bytes of the weights, "bytes_per_second" counts those as stored) and 512 at a time (prefill:
+// bound by the product, "GFLOP/s"). int8 also with LLM.int8's products of 8-bit activations,
+// without outliers and with 8 of 2048 columns that are.
 #include <benchmark/benchmark.h>
 
 #include <map>
@@ -77,7 +77,9 @@ void add_benchmarks() {
   for (const int64_t outliers : {0, 8}) {
     benchmark::RegisterBenchmark(
         ("linear/int8_activations_outliers_" + std::to_string(outliers)).c_str(),
-        [outliers](benchmark::State& state) { linear(state, "int8", Json::object(), *int8, outliers); })
+        [outliers](benchmark::State& state) {
+          linear(state, "int8", Json::object(), *int8, outliers);
+        })
         ->ArgName("tokens")
         ->Arg(1)
         ->Arg(512)

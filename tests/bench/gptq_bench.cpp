@@ -1,5 +1,5 @@
-// The parts of GPTQ and the 4-bit methods on one module, in GFLOP/s or GB/s of f32 weights. usage: see Google
-// Benchmark.
+// The parts of GPTQ and the 4-bit methods on one module, in GFLOP/s or GB/s of f32 weights. usage:
+// see Google Benchmark.
 #include <benchmark/benchmark.h>
 
 #include <cmath>
@@ -56,7 +56,8 @@ BENCHMARK(factorize)->Arg(576)->Arg(1536)->Arg(4096)->Unit(benchmark::kMilliseco
 void run(benchmark::State& state, const std::string& name, const Json& settings) {
   const Tensor weight = random_weight(state.range(0), state.range(1));
   const Method& method = find_method(name);
-  const FloatBuffer hessian = method.needs_calibration() ? random_hessian(state.range(1)) : FloatBuffer();
+  const FloatBuffer hessian =
+      method.needs_calibration() ? random_hessian(state.range(1)) : FloatBuffer();
   Moments moments;
   moments.hessian = hessian.data();
   moments.tokens = 1;
@@ -84,10 +85,22 @@ BENCHMARK(gptq_without_search)->Args({1536, 576})->Unit(benchmark::kMillisecond)
 void plain(benchmark::State& state, const std::string& name) {
   run(state, name, Json::object());
 }
-BENCHMARK_CAPTURE(plain, nf4, "nf4")->Args({4096, 4096})->Unit(benchmark::kMillisecond)->UseRealTime();
-BENCHMARK_CAPTURE(plain, fp4, "fp4")->Args({4096, 4096})->Unit(benchmark::kMillisecond)->UseRealTime();
-BENCHMARK_CAPTURE(plain, int8, "int8")->Args({4096, 4096})->Unit(benchmark::kMillisecond)->UseRealTime();
-BENCHMARK_CAPTURE(plain, rtn, "rtn")->Args({4096, 4096})->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK_CAPTURE(plain, nf4, "nf4")
+    ->Args({4096, 4096})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+BENCHMARK_CAPTURE(plain, fp4, "fp4")
+    ->Args({4096, 4096})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+BENCHMARK_CAPTURE(plain, int8, "int8")
+    ->Args({4096, 4096})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+BENCHMARK_CAPTURE(plain, rtn, "rtn")
+    ->Args({4096, 4096})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 
 }  // namespace
 }  // namespace qwb

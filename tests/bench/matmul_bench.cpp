@@ -1,6 +1,6 @@
-// Products of lib/kernels/matmul.h in GFLOP/s: in single precision, also as a share of what the vector units
-// can do
-// ("of_peak"; measured before), and of bf16 operands by the unit in the benchmark's label, packing included.
+// Products of lib/kernels/matmul.h in GFLOP/s: in single precision, also as a share of what the
+// vector units can do ("of_peak"; measured before), and of bf16 operands by the unit in the
+// benchmark's label, packing included.
 #include <benchmark/benchmark.h>
 
 #include "lib/base/rng.h"
@@ -44,7 +44,11 @@ void product(benchmark::State& state) {
   }
   report(state, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
 }
-BENCHMARK(product)->Apply(shapes)->Args({1, 4096, 4096})->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(product)
+    ->Apply(shapes)
+    ->Args({1, 4096, 4096})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 
 // Second moments of n channels over 2048 tokens: only one triangle is computed, and counted.
 void moments(benchmark::State& state) {
@@ -67,8 +71,8 @@ BENCHMARK(moments)
 
 void report_bf16(benchmark::State& state, double flop) {
   state.SetLabel(bf16_units().empty() ? "plain" : bf16_units());
-  state.counters["GFLOP/s"] =
-      benchmark::Counter(flop * 1e-9 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+  state.counters["GFLOP/s"] = benchmark::Counter(
+      flop * 1e-9 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
 }
 
 // weights: as they come, in bf16, packed anew every time.
@@ -86,7 +90,8 @@ void product_bf16(benchmark::State& state) {
     tile_products(tokens, channels, {m, n, k}, c.data(), n, false);
     benchmark::ClobberMemory();
   }
-  report_bf16(state, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
+  report_bf16(state,
+              2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
 }
 BENCHMARK(product_bf16)->Apply(shapes)->Unit(benchmark::kMillisecond)->UseRealTime();
 
@@ -100,7 +105,8 @@ void moments_bf16(benchmark::State& state) {
     add_moments(operand, rows, h.data());
     benchmark::ClobberMemory();
   }
-  report_bf16(state, static_cast<double>(rows) * static_cast<double>(n) * static_cast<double>(n + 1));
+  report_bf16(state,
+              static_cast<double>(rows) * static_cast<double>(n) * static_cast<double>(n + 1));
 }
 BENCHMARK(moments_bf16)
     ->ArgName("channels")

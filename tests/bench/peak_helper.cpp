@@ -42,7 +42,8 @@ double peak_gflops() {
     const auto start = std::chrono::steady_clock::now();
 #pragma omp parallel reduction(+ : total)
     total += run_chains();
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     volatile float sink = total;
     static_cast<void>(sink);
     best = std::max(best, 2.0 * kLanes * kChains * kSteps * omp_get_max_threads() / seconds * 1e-9);

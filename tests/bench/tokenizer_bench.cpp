@@ -1,6 +1,6 @@
-// Encoding and decoding speed of the demo tokenizers on the demo text; bytes per second are of text.
-// QWB_BENCH_TOKENIZER names the folder of another one. Hugging Face tokenizers on the same text:
-// tests/golden/compare_tokenizer.py.
+// Encoding and decoding speed of the demo tokenizers on the demo text; bytes per second are of
+// text. QWB_BENCH_TOKENIZER names the folder of another one. Hugging Face tokenizers on the same
+// text: tests/golden/compare_tokenizer.py.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>

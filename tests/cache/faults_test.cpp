@@ -1,6 +1,6 @@
-// What goes wrong on real machines: killed processes, two at once, hanging ones, full disks, read-only
-// folders. Everything runs without root; with root the full disk and the read-only folder are real mounts as
-// well.
+// What goes wrong on real machines: killed processes, two at once, hanging ones, full disks,
+// read-only folders. Everything runs without root; with root the full disk and the read-only folder
+// are real mounts as well.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -68,12 +68,13 @@ int wait_for(pid_t child) {
 
 int64_t files_below(const Path& folder) {
   int64_t count = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) count += entry.is_directory() ? 0 : 1;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    count += entry.is_directory() ? 0 : 1;
   return count;
 }
 
-// 200 builders die at random instants. After each the cache must serve the right bytes or nothing; at the end
-// it holds one object and nothing else.
+// 200 builders die at random instants. After each the cache must serve the right bytes or nothing;
+// at the end it holds one object and nothing else.
 TEST(Faults, KillAtAnyInstant) {
   TemporaryFolder folder;
   const Path root = folder.path() / "cache";
@@ -137,8 +138,10 @@ TEST(Faults, TwoProcessesOneBuild) {
                               .build(
                                   numbered_key(),
                                   [&](const Path& data) {
-                                    const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-                                    if (::write(fd, "x", 1) != 1) throw Error(ErrorKind::failed, "log");
+                                    const int fd =
+                                        ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+                                    if (::write(fd, "x", 1) != 1)
+                                      throw Error(ErrorKind::failed, "log");
                                     ::close(fd);
                                     std::this_thread::sleep_for(milliseconds(500));
                                     fill_megabyte(data);
@@ -155,7 +158,8 @@ TEST(Faults, TwoProcessesOneBuild) {
   EXPECT_EQ(read_text(log), "x");
 }
 
-// Both build at the same time although the lock is of no use: each has its own folder, one object results.
+// Both build at the same time although the lock is of no use: each has its own folder, one object
+// results.
 TEST(Faults, TwoProcessesWithoutLocks) {
   TemporaryFolder folder;
   const Path root = folder.path() / "cache";
@@ -240,7 +244,8 @@ TEST(Faults, FolderThatIsAFile) {
 // Root in a mount namespace of its own; otherwise the test is skipped.
 int with_mounts(const std::function<int()>& body) {
   return wait_for(in_child([&] {
-    if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    if (::unshare(CLONE_NEWNS) != 0 ||
+        ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
       return 77;
     return body();
   }));
@@ -265,12 +270,14 @@ TEST(Faults, ReadOnlyCacheStillServes) {
   if (::geteuid() == 0) {
     code = with_mounts([&] {
       if (::mount(root.c_str(), root.c_str(), nullptr, MS_BIND, nullptr) != 0) return 77;
-      if (::mount(nullptr, root.c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr) != 0) return 77;
+      if (::mount(nullptr, root.c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr) != 0)
+        return 77;
       return body();
     });
   } else {
     for (const auto& entry : fs::recursive_directory_iterator(root)) {
-      if (entry.is_directory()) fs::permissions(entry.path(), fs::perms::owner_read | fs::perms::owner_exec);
+      if (entry.is_directory())
+        fs::permissions(entry.path(), fs::perms::owner_read | fs::perms::owner_exec);
     }
     fs::permissions(root, fs::perms::owner_read | fs::perms::owner_exec);
     code = wait_for(in_child(body));

@@ -1,4 +1,5 @@
-// The store: hits, misses, explanations, damage, eviction, many processes. Faults are in faults_test.cpp.
+// The store: hits, misses, explanations, damage, eviction, many processes. Faults are in
+// faults_test.cpp.
 #include "cache/store.h"
 
 #include <gmock/gmock.h>
@@ -19,7 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 
 Key key(int bits, const std::string& source = "abc") {
-  return {{{"source", source}, {"method", "rtn"}, {"settings", {{"bits", bits}, {"group_size", 64}}}}};
+  return {
+      {{"source", source}, {"method", "rtn"}, {"settings", {{"bits", bits}, {"group_size", 64}}}}};
 }
 
 class StoreTest : public testing::Test {
@@ -48,7 +50,8 @@ TEST(CacheKey, DependsOnFieldsNotOnTheirOrder) {
   EXPECT_EQ(key(4).hex(), key(4).hex());
   EXPECT_NE(key(4).hex(), key(3).hex());
   EXPECT_NE(key(4).hex(), key(4, "abd").hex());
-  const Key turned{{{"settings", {{"group_size", 64}, {"bits", 4}}}, {"method", "rtn"}, {"source", "abc"}}};
+  const Key turned{
+      {{"settings", {{"group_size", 64}, {"bits", 4}}}, {"method", "rtn"}, {"source", "abc"}}};
   EXPECT_EQ(key(4).hex(), turned.hex());
 }
 
@@ -99,7 +102,8 @@ TEST_F(StoreTest, FailedFillLeavesNothing) {
   });
 }
 
-// Whatever byte of whatever file is damaged, the object is rebuilt and the damaged bytes are never seen.
+// Whatever byte of whatever file is damaged, the object is rebuilt and the damaged bytes are never
+// seen.
 TEST_F(StoreTest, OneFlippedByteIsAMiss) {
   const Path object = object_of(key(4));
   for (const char* name : {"data/a", "data/sub/b", "object.json"}) {
@@ -144,8 +148,8 @@ TEST_F(StoreTest, OtherDamageIsAMiss) {
   }
 }
 
-// A verification is remembered for this boot and these file times; a lie in the note shows whether it was
-// used.
+// A verification is remembered for this boot and these file times; a lie in the note shows whether
+// it was used.
 TEST_F(StoreTest, VerifiedOnceIsNotHashedAgainUntilTheFilesChange) {
   const Path object = object_of(key(4));
   build(key(4));
@@ -201,18 +205,21 @@ TEST_F(StoreTest, ListVerifyRemove) {
     EXPECT_EQ(report.problem.empty(), report.hex != key(4).hex()) << report.problem;
   EXPECT_THAT(store_.verify(key(4).hex()).at(0).problem, testing::HasSubstr("other bytes"));
   EXPECT_TRUE(fs::exists(object_of(key(4)))) << "verify only reports";
-  expect_error(ErrorKind::not_found, "no such object", [&] { store_.verify(std::string(32, '0')); });
+  expect_error(ErrorKind::not_found, "no such object",
+               [&] { store_.verify(std::string(32, '0')); });
   expect_error(ErrorKind::not_found, "no such object", [&] { store_.verify("../../etc"); });
   expect_error(ErrorKind::usage, "../", [&] { store_.remove("../"); });
   expect_error(ErrorKind::usage, "''", [&] { store_.remove(""); });
   expect_error(ErrorKind::not_found, "no object", [&] { store_.remove(std::string(32, '0')); });
-  EXPECT_EQ(store_.remove(key(4).hex().substr(0, 12)).removed, std::vector<std::string>{key(4).hex()});
+  EXPECT_EQ(store_.remove(key(4).hex().substr(0, 12)).removed,
+            std::vector<std::string>{key(4).hex()});
   EXPECT_EQ(store_.list().size(), 1u);
 }
 
 void set_used(const Path& object, int seconds_ago) {
   for (const char* name : {"used", "object.json"}) {
-    fs::last_write_time(object / name, fs::file_time_type::clock::now() - std::chrono::seconds(seconds_ago));
+    fs::last_write_time(object / name,
+                        fs::file_time_type::clock::now() - std::chrono::seconds(seconds_ago));
   }
 }
 

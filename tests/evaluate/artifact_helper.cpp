@@ -27,7 +27,8 @@ struct Sink : ModuleSink {
 }  // namespace
 
 Scratch::Scratch(const std::string& name)
-    : path_(std::filesystem::temp_directory_path() / ("qwb_" + name + "_" + std::to_string(getpid()))) {
+    : path_(std::filesystem::temp_directory_path() /
+            ("qwb_" + name + "_" + std::to_string(getpid()))) {
   std::filesystem::remove_all(path_);
   std::filesystem::create_directories(path_);
 }
@@ -50,8 +51,8 @@ void make_artifact(const Path& folder, const std::string& method_name, const Pat
   const Plan plan = plan_modules(*model, method, settings);
   std::vector<ArtifactModule> modules;
   for (const PlannedModule& m : plan.modules) {
-    modules.push_back(
-        {m.info.name, m.info.out, m.info.in, m.storage.orientation, m.storage.codec, m.storage.parts});
+    modules.push_back({m.info.name, m.info.out, m.info.in, m.storage.orientation, m.storage.codec,
+                       m.storage.parts});
   }
   ArtifactWriter writer(target, open, modules);
   Sink sink(writer);

@@ -23,8 +23,8 @@ class Scratch {
 // recipes/demo/NAME
 Path demo(const std::string& name);
 
-// Quantizes `model` by a method that needs no calibration into `target`. qwb.json names `source` as the path
-// of the unquantized model ("": none).
+// Quantizes `model` by a method that needs no calibration into `target`. qwb.json names `source` as
+// the path of the unquantized model ("": none).
 void make_artifact(const Path& model, const std::string& method, const Path& target,
                    const std::string& source);
 

@@ -1,5 +1,5 @@
-// Whether a repetition got its processor time, and what becomes of those that did not: by clocks that the
-// tests turn themselves.
+// Whether a repetition got its processor time, and what becomes of those that did not: by clocks
+// that the tests turn themselves.
 #include "lib/evaluate/disturbance.h"
 
 #include <gmock/gmock.h>
@@ -25,7 +25,8 @@ using ::testing::SizeIs;
 
 TEST(ProcStat, TellsBusyAndStolenTimeOfAllProcessors) {
   CpuMoment moment;
-  read_proc_stat("cpu  100 20 30 4000 500 6 7 80 90 1\ncpu0 1 1\ncpu1 1 1\ncpu2 1 1\nintr 5\n", moment);
+  read_proc_stat("cpu  100 20 30 4000 500 6 7 80 90 1\ncpu0 1 1\ncpu1 1 1\ncpu2 1 1\nintr 5\n",
+                 moment);
   const double tick = 1.0 / static_cast<double>(sysconf(_SC_CLK_TCK));
   EXPECT_DOUBLE_EQ(moment.busy.value(), 163 * tick);
   EXPECT_DOUBLE_EQ(moment.stolen.value(), 80 * tick);
@@ -59,7 +60,8 @@ TEST(CpuShares, OthersCountOnlyBeyondTheProcessorsToSpare) {
 }
 
 TEST(CpuShares, LossIsWhatTheClocksTellOrWhatIsMissingAgainstTheBest) {
-  EXPECT_DOUBLE_EQ(lost_share({1, 0.8, 0, 0}, 0.8), 0);  // threads that wait for each other are no loss
+  EXPECT_DOUBLE_EQ(lost_share({1, 0.8, 0, 0}, 0.8),
+                   0);  // threads that wait for each other are no loss
   EXPECT_NEAR(lost_share({1, 0.5, 0, 0}, 0.8), 0.3, 1e-12);
   EXPECT_NEAR(lost_share({1, 0.8, 0.1, 0.2}, 0.8), 0.3, 1e-12);
   EXPECT_DOUBLE_EQ(lost_share({1, 0.9, 0, 0}, 0.8), 0);
@@ -97,7 +99,9 @@ int end_of_repetition(int number) {
 class Disturbed : public ::testing::Test {
  protected:
   SpeedRun measured() {
-    return measure_speeds({subject_.model.get()}, options_, watch_, silent_progress()).front().runs.front();
+    return measure_speeds({subject_.model.get()}, options_, watch_, silent_progress())
+        .front()
+        .runs.front();
   }
   Subject subject_ = open_subject(demo("gpt2"), false);
   SpeedOptions options_{{{4}, {0}, {}}, 3};
@@ -183,8 +187,9 @@ TEST_F(Disturbed, ModelsTakeTurnsEachWithItsWarmUp) {
   for (const std::string& turn : progress.turns) {
     if (passes[turn]++ == 0) order.push_back(turn);
   }
-  EXPECT_THAT(order, ElementsAre("round 1, model 1: pp4", "round 1, model 2: pp4", "round 2, model 1: pp4",
-                                 "round 2, model 2: pp4", "round 3, model 1: pp4", "round 3, model 2: pp4"));
+  EXPECT_THAT(order, ElementsAre("round 1, model 1: pp4", "round 1, model 2: pp4",
+                                 "round 2, model 1: pp4", "round 2, model 2: pp4",
+                                 "round 3, model 1: pp4", "round 3, model 2: pp4"));
   EXPECT_EQ(passes["round 1, model 1: pp4"], 1 + 1);
   EXPECT_EQ(passes["round 3, model 2: pp4"], 1 + 2);
   for (const SpeedResult& result : results) {

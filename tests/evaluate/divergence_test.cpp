@@ -1,6 +1,6 @@
-// Divergence statistics against f64 in numpy on the same logits (tests/golden/make_divergence.py), and whole
-// measurements on the demo models. Tolerance 1e-5 of a value, or 1e-9 where it is smaller: f64 sums over 61
-// terms agree to 1e-12, a sum in f32 would not.
+// Divergence statistics against f64 in numpy on the same logits (tests/golden/make_divergence.py),
+// and whole measurements on the demo models. Tolerance 1e-5 of a value, or 1e-9 where it is
+// smaller: f64 sums over 61 terms agree to 1e-12, a sum in f32 would not.
 #include "lib/evaluate/divergence.h"
 
 #include <gmock/gmock.h>
@@ -38,7 +38,8 @@ TEST(Divergence, AgreesWithNumpyInF64) {
   std::vector<int32_t> targets(static_cast<size_t>(rows));
   std::memcpy(base.data(), bytes.data(), size * sizeof(float));
   std::memcpy(other.data(), bytes.data() + size * sizeof(float), size * sizeof(float));
-  std::memcpy(targets.data(), bytes.data() + 2 * size * sizeof(float), targets.size() * sizeof(int32_t));
+  std::memcpy(targets.data(), bytes.data() + 2 * size * sizeof(float),
+              targets.size() * sizeof(int32_t));
   bool finite = false;
   const auto tokens = divergence_of_rows(base.data(), other.data(), vocabulary, targets, finite);
   EXPECT_TRUE(finite);
@@ -61,7 +62,8 @@ TEST(Divergence, AgreesWithNumpyInF64) {
   ASSERT_EQ(r.kl_quantiles.size(), expected["kl_quantiles"].size());
   for (size_t i = 0; i < r.kl_quantiles.size(); ++i) {
     expect_close(r.kl_quantiles[i], expected["kl_quantiles"][i], "KL quantile");
-    expect_close(r.probability_quantiles[i], expected["probability_quantiles"][i], "change quantile");
+    expect_close(r.probability_quantiles[i], expected["probability_quantiles"][i],
+                 "change quantile");
   }
   EXPECT_THROW(summarize_divergence(plan, std::span(tokens).first(5)), Error);
   other[70] = NAN;
@@ -85,8 +87,8 @@ struct Pair {
   }
   DivergenceMeasurement measure(const Subject& a, const Subject& b, const ProtocolOptions& options,
                                 WorkJournal* journal = nullptr) const {
-    return measure_divergence(*a.model, plan(a, options), *b.model, plan(b, options), silent_progress(),
-                              journal);
+    return measure_divergence(*a.model, plan(a, options), *b.model, plan(b, options),
+                              silent_progress(), journal);
   }
 };
 Pair& pair() {
@@ -100,7 +102,8 @@ TEST(Divergence, PerplexitiesAreThoseOfPerplexity) {
         ProtocolOptions{"hf-stride", 128, 40, 4}, ProtocolOptions{"lm-eval", 128}}) {
     const DivergenceMeasurement m = pair().measure(pair().base, pair().other, options);
     const auto alone = [&](const Subject& s) {
-      return perplexity_to_json(measure_perplexity(*s.model, pair().plan(s, options), silent_progress()));
+      return perplexity_to_json(
+          measure_perplexity(*s.model, pair().plan(s, options), silent_progress()));
     };
     EXPECT_EQ(perplexity_to_json(m.base), alone(pair().base)) << options.protocol;
     EXPECT_EQ(perplexity_to_json(m.other), alone(pair().other)) << options.protocol;
@@ -116,7 +119,8 @@ TEST(Divergence, PerplexitiesAreThoseOfPerplexity) {
 }
 
 TEST(Divergence, OfAModelFromItselfIsNothing) {
-  const DivergenceResult r = pair().measure(pair().base, pair().base, {"windows", 128, 0, 2}).divergence;
+  const DivergenceResult r =
+      pair().measure(pair().base, pair().base, {"windows", 128, 0, 2}).divergence;
   EXPECT_LT(r.kl_quantiles.back(), 1e-12);
   EXPECT_EQ(r.same_top.value, 1);
   EXPECT_EQ(r.ratio.ratio.value, 1);
@@ -129,12 +133,14 @@ TEST(Divergence, DoesNotDependOnThreadsAndSurvivesBeingKept) {
   std::vector<Json> results;
   for (const int count : {1, 3}) {
     set_threads(count);
-    const DivergenceResult r = pair().measure(pair().base, pair().other, {"windows", 200, 0, 2}).divergence;
+    const DivergenceResult r =
+        pair().measure(pair().base, pair().other, {"windows", 200, 0, 2}).divergence;
     results.push_back(divergence_to_json(r));
   }
   set_threads(before);
   EXPECT_EQ(results[0], results[1]);
-  EXPECT_EQ(divergence_to_json(divergence_from_json(parse_json(json_text(results[0]), "kept"))), results[0]);
+  EXPECT_EQ(divergence_to_json(divergence_from_json(parse_json(json_text(results[0]), "kept"))),
+            results[0]);
 }
 
 TEST(Divergence, GoesOnWhereItWasInterrupted) {
@@ -143,7 +149,9 @@ TEST(Divergence, GoesOnWhereItWasInterrupted) {
   const Json result =
       divergence_to_json(pair().measure(pair().base, pair().other, options, &whole).divergence);
   half.before = {whole.added.at(0), whole.added.at(1)};
-  EXPECT_EQ(divergence_to_json(pair().measure(pair().base, pair().other, options, &half).divergence), result);
+  EXPECT_EQ(
+      divergence_to_json(pair().measure(pair().base, pair().other, options, &half).divergence),
+      result);
   EXPECT_EQ(half.added.size(), 1u);
 }
 

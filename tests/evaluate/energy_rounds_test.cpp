@@ -22,10 +22,12 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 EnergyFigure measured(double joules, double seconds) {
-  return {joules, "rapl-powercap", "package-0", "package", "measured", seconds, joules / seconds, "", {}};
+  return {joules,  "rapl-powercap",  "package-0", "package", "measured",
+          seconds, joules / seconds, "",          {}};
 }
 EnergyFigure guessed(double joules, double seconds) {
-  return {joules, "cpu-time-model", "cpu", "process", "estimated", seconds, joules / seconds, "formula", {}};
+  return {joules,  "cpu-time-model", "cpu",     "process", "estimated",
+          seconds, joules / seconds, "formula", {}};
 }
 EnergyReport report(std::optional<EnergyFigure> figure) {
   EnergyReport r;
@@ -42,13 +44,15 @@ EnergyWindow window(const std::string& work, std::optional<EnergyFigure> figure)
 }
 
 TEST(EnergySums, AddUpAndKeepTheirLabels) {
-  const auto same = total_energy({window("prefill", measured(10, 2)), window("decode", measured(10, 2))});
+  const auto same =
+      total_energy({window("prefill", measured(10, 2)), window("decode", measured(10, 2))});
   EXPECT_DOUBLE_EQ(same->joules, 20);
   EXPECT_DOUBLE_EQ(same->seconds, 4);
   EXPECT_DOUBLE_EQ(same->watts, 5);
   EXPECT_EQ(same->method, "rapl-powercap");
   EXPECT_EQ(same->quality, "measured");
-  const auto mixed = total_energy({window("prefill", guessed(6, 2)), window("decode", measured(10, 2))});
+  const auto mixed =
+      total_energy({window("prefill", guessed(6, 2)), window("decode", measured(10, 2))});
   EXPECT_EQ(mixed->method, "cpu-time-model+rapl-powercap");
   EXPECT_EQ(mixed->quality, "estimated");
   EXPECT_FALSE(total_energy({window("prefill", measured(10, 2)), window("decode", std::nullopt)}));
@@ -210,11 +214,12 @@ TEST_F(Simulated, ModelsTakeTurnsAndIdleIsMeasuredBeforeAndAfter) {
   const auto results =
       measure_energy({a.model.get(), b.model.get()}, {{16}, {2}, {}}, meter, plan_, progress);
   EXPECT_THAT(progress.tasks, ElementsAre("idle power", "energy", "idle power"));
-  EXPECT_THAT(progress.turns,
-              ElementsAre("round 1, model 1: pp16", "round 1, model 1: tg2", "round 1, model 1: pp16+tg2",
-                          "round 1, model 2: pp16", "round 1, model 2: tg2", "round 1, model 2: pp16+tg2",
-                          "round 2, model 1: pp16", "round 2, model 1: tg2", "round 2, model 1: pp16+tg2",
-                          "round 2, model 2: pp16", "round 2, model 2: tg2", "round 2, model 2: pp16+tg2"));
+  EXPECT_THAT(
+      progress.turns,
+      ElementsAre("round 1, model 1: pp16", "round 1, model 1: tg2", "round 1, model 1: pp16+tg2",
+                  "round 1, model 2: pp16", "round 1, model 2: tg2", "round 1, model 2: pp16+tg2",
+                  "round 2, model 1: pp16", "round 2, model 1: tg2", "round 2, model 1: pp16+tg2",
+                  "round 2, model 2: pp16", "round 2, model 2: tg2", "round 2, model 2: pp16+tg2"));
   ASSERT_EQ(results.size(), 2u);
   for (const ArtifactEnergy& result : results) {
     ASSERT_EQ(result.windows.size(), 3u);
@@ -272,8 +277,9 @@ TEST_F(Simulated, TheMachineRestsUntilItsPowerIsIdleAgain) {
     };
     plan_.cooldown_seconds = most;
     const std::vector<const Model*> all = {a.model.get(), b.model.get()};
-    const auto results = measure_energy({all.begin(), all.begin() + static_cast<std::ptrdiff_t>(models)},
-                                        {{16}, {0}, {}}, meter, plan_, progress);
+    const auto results =
+        measure_energy({all.begin(), all.begin() + static_cast<std::ptrdiff_t>(models)},
+                       {{16}, {0}, {}}, meter, plan_, progress);
     EXPECT_EQ(results.front().rested_seconds, 0);  // nobody worked before
     return results.back().rested_seconds;
   };
@@ -295,7 +301,8 @@ TEST_F(Simulated, WindowsAreLongAgainstTheCountersStep) {
   EXPECT_GT(step, 0.0009);
   EXPECT_LT(step, 0.05);
   plan_ = {.seconds = 0, .rounds = 1, .steps = static_cast<int>(0.4 / step), .idle_seconds = 0};
-  const auto results = measure_energy({a.model.get()}, {{16}, {0}, {}}, meter, plan_, silent_progress());
+  const auto results =
+      measure_energy({a.model.get()}, {{16}, {0}, {}}, meter, plan_, silent_progress());
   ASSERT_EQ(results[0].windows.size(), 1u);
   EXPECT_GE(results[0].windows[0].report.total->seconds, 0.3);
   EXPECT_FALSE(results[0].idle.before);
@@ -318,7 +325,8 @@ TEST(EnergyRounds, EstimatesNeedNeitherIdleNorRepetition) {
   }
   EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.rounds = 0}, progress), Error);
   EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.seconds = -1}, progress), Error);
-  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.cooldown_seconds = -1}, progress), Error);
+  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.cooldown_seconds = -1}, progress),
+               Error);
   EXPECT_EQ(cool_down(meter, {.cooldown_seconds = 3600}, {}), 0);
 }
 

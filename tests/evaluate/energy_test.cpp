@@ -31,7 +31,8 @@ class Powercap : public ::testing::Test {
   static void write(const Path& file, const std::string& text) {
     std::ofstream(file, std::ios::trunc) << text;
   }
-  void zone(const std::string& zone, const std::string& name, const std::string& range = "262143328850") {
+  void zone(const std::string& zone, const std::string& name,
+            const std::string& range = "262143328850") {
     std::filesystem::create_directories(root_ / zone);
     write(root_ / zone / "name", name + "\n");
     if (!range.empty()) write(root_ / zone / "max_energy_range_uj", range + "\n");
@@ -147,13 +148,14 @@ TEST_F(Powercap, FrozenOrBrokenCountersGiveNoZero) {
 
 TEST_F(Powercap, UnreadableSaysHowToGrantAccess) {
   zone("intel-rapl:0", "package-0");
-  // A root user reads everything: a folder in the file's place cannot be read by anybody, and stands for it
-  // there.
+  // A root user reads everything: a folder in the file's place cannot be read by anybody, and
+  // stands for it there.
   if (geteuid() == 0) {
     std::filesystem::remove(root_ / "intel-rapl:0" / "energy_uj");
     std::filesystem::create_directory(root_ / "intel-rapl:0" / "energy_uj");
   } else {
-    std::filesystem::permissions(root_ / "intel-rapl:0" / "energy_uj", std::filesystem::perms::none);
+    std::filesystem::permissions(root_ / "intel-rapl:0" / "energy_uj",
+                                 std::filesystem::perms::none);
   }
   auto found = sources();
   ASSERT_EQ(found.size(), 1u);

@@ -1,8 +1,8 @@
 // A libnvidia-ml that does what FAKE_NVML says: "" works, "frozen" the energy counter stands still,
-// "backwards" it falls, "unsupported" it does not exist, "dead" neither does power, "mig" the card is
-// divided, "off" the driver is not loaded, "empty" there is no card, "steps" 100 W of real time, counted
-// every 20 ms, "bare" tells neither temperature nor limit. The card is one degree hotter at every look. A
-// second of the test is one reading: 100 J by the counter, 110 W by power.
+// "backwards" it falls, "unsupported" it does not exist, "dead" neither does power, "mig" the card
+// is divided, "off" the driver is not loaded, "empty" there is no card, "steps" 100 W of real time,
+// counted every 20 ms, "bare" tells neither temperature nor limit. The card is one degree hotter at
+// every look. A second of the test is one reading: 100 J by the counter, 110 W by power.
 #include <chrono>
 #include <cstdlib>
 #include <cstring>

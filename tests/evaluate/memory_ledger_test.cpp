@@ -53,7 +53,8 @@ TEST(ModelMemory, QuantizedWeightsAreMappedToo) {
   const Subject subject = open_subject(scratch.path() / "nf4", false);
   const Subject plain = open_subject(demo("gpt2"), false);
   const WeightBytes &nf4 = subject.model->weight_bytes(), &f32 = plain.model->weight_bytes();
-  EXPECT_EQ(nf4.mapped + f32.vectors, subject.tensor_bytes);  // vectors are stored as f32 in this model
+  EXPECT_EQ(nf4.mapped + f32.vectors,
+            subject.tensor_bytes);  // vectors are stored as f32 in this model
   EXPECT_EQ(nf4.copied, 0);
   EXPECT_LT(nf4.mapped, f32.mapped);
   EXPECT_EQ(nf4.parameters, f32.parameters);
@@ -70,8 +71,9 @@ TEST(ModelMemory, TheKvCacheIsTheFormula) {
   EXPECT_EQ(kv_cache_bytes(c, 300), formula);
 }
 
-// What one prefill holds at most, counted by hand: hidden states and logits of the runner, and in the block
-// the residual stream, its norm, queries, the inner activations twice, and the rotary tables.
+// What one prefill holds at most, counted by hand: hidden states and logits of the runner, and in
+// the block the residual stream, its norm, queries, the inner activations twice, and the rotary
+// tables.
 TEST(ModelMemory, ActivationsOfAPrefillAreTheSumOfItsBuffers) {
   const Subject subject = open_subject(demo("llama"), false);
   const ModelConfig& c = subject.model->config();
@@ -84,12 +86,14 @@ TEST(ModelMemory, ActivationsOfAPrefillAreTheSumOfItsBuffers) {
                             + 2 * c.hidden + inner                             // x, h, inner
                             + c.head_dim                                       // cosines and sines
                             + std::max(c.heads * c.head_dim, c.intermediate);  // queries, then up
-  EXPECT_EQ(memory_ledger()[MemoryKind::activations].peak - before, 4 * (tokens * per_token + c.vocab));
+  EXPECT_EQ(memory_ledger()[MemoryKind::activations].peak - before,
+            4 * (tokens * per_token + c.vocab));
 }
 
-// Linux counts what was touched, in pages; we count what was asked for. They may differ by the pages at the
-// ends of buffers, the heap's own needs, and the matrix library's private buffers and generated code: a few
-// megabytes, however large the KV cache. A cache that were counted twice or not at all would differ by 60.
+// Linux counts what was touched, in pages; we count what was asked for. They may differ by the
+// pages at the ends of buffers, the heap's own needs, and the matrix library's private buffers and
+// generated code: a few megabytes, however large the KV cache. A cache that were counted twice or
+// not at all would differ by 60.
 TEST(ModelMemory, TheLedgerAgreesWithLinux) {
   const Subject subject = open_subject(demo("gpt2"), false);
   SpeedRunner(*subject.model, {128, 0, 0}).pass();  // libraries load, threads start

@@ -53,7 +53,8 @@ TEST_F(Nvml, TemperatureAndLimitStandBesideTheJoules) {
   EXPECT_EQ(outcome.figure->power_limit_watts, 350);
   const EnergyOutcome bare = window("bare");
   ASSERT_TRUE(bare.figure);
-  EXPECT_FALSE(bare.figure->celsius_begin || bare.figure->celsius_end || bare.figure->power_limit_watts);
+  EXPECT_FALSE(bare.figure->celsius_begin || bare.figure->celsius_end ||
+               bare.figure->power_limit_watts);
   // Over rounds: where it began and where it ended; a limit that changed is none.
   EnergyFigure second = *outcome.figure;
   second.celsius_begin = 60;
@@ -72,8 +73,10 @@ TEST_F(Nvml, TemperatureAndLimitStandBesideTheJoules) {
 }
 
 TEST_F(Nvml, BadCountersFallBackToPower) {
-  for (const auto& [mode, reason] : std::map<const char*, const char*>{
-           {"frozen", "did not move"}, {"backwards", "backwards"}, {"unsupported", "not supported"}}) {
+  for (const auto& [mode, reason] :
+       std::map<const char*, const char*>{{"frozen", "did not move"},
+                                          {"backwards", "backwards"},
+                                          {"unsupported", "not supported"}}) {
     const EnergyOutcome outcome = window(mode);
     ASSERT_TRUE(outcome.figure) << mode;
     EXPECT_DOUBLE_EQ(outcome.figure->joules, 660);

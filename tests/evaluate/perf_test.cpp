@@ -151,7 +151,8 @@ TEST_F(Perf, FilesThatMakeNoSenseAreNoCounter) {
 TEST_F(Perf, TakesThePlaceOfAPowercapThatCannotBeRead) {
   for (const char* zone : {"intel-rapl:0", "intel-rapl:1"}) {
     write(std::string("powercap/") + zone + "/name", std::string("package-") + zone[11]);
-    std::filesystem::create_directories(scratch_.path() / "powercap" / zone / "energy_uj");  // unreadable
+    std::filesystem::create_directories(scratch_.path() / "powercap" / zone /
+                                        "energy_uj");  // unreadable
   }
   EnergyOptions options;
   options.powercap = scratch_.path() / "powercap";

@@ -1,6 +1,6 @@
-// Perplexities of the demo models against transformers in f32 (tests/golden/make_evaluate.py). Tolerance 1e-4
-// relative: f32 sums differ by 1e-6 between implementations; one token more or less, a missing BOS or a
-// shifted target changes a value by more than 1e-3.
+// Perplexities of the demo models against transformers in f32 (tests/golden/make_evaluate.py).
+// Tolerance 1e-4 relative: f32 sums differ by 1e-6 between implementations; one token more or less,
+// a missing BOS or a shifted target changes a value by more than 1e-3.
 #include "lib/evaluate/perplexity.h"
 
 #include <gmock/gmock.h>
@@ -57,7 +57,8 @@ TEST(Perplexity, AgreesWithTransformers) {
   for (const Json& expected : cases) {
     SCOPED_TRACE(expected.dump());
     const Loaded& loaded = expected["model"] == "llama" ? llama() : gpt2();
-    const TokenPlan plan = loaded.plan({expected["protocol"], expected["context"], 0, expected["windows"]});
+    const TokenPlan plan =
+        loaded.plan({expected["protocol"], expected["context"], 0, expected["windows"]});
     const PerplexityResult result = measure_perplexity(*loaded.model, plan, silent_progress());
     EXPECT_EQ(expected["text_tokens"], static_cast<int64_t>(plan.ids.size()));
     EXPECT_EQ(expected["scored"], result.tokens);
@@ -123,7 +124,8 @@ TEST(Perplexity, RatiosArePaired) {
 TEST(Perplexity, SurvivesBeingKept) {
   const EvaluationText text = plain_text(gpt2().text.whole.substr(0, 1000), "t");
   for (const char* protocol : {"windows", "lm-eval"}) {
-    const TokenPlan plan = make_plan({protocol, 64}, gpt2().model->config(), *gpt2().tokenizer, text);
+    const TokenPlan plan =
+        make_plan({protocol, 64}, gpt2().model->config(), *gpt2().tokenizer, text);
     const PerplexityResult result = measure_perplexity(*gpt2().model, plan, silent_progress());
     const PerplexityResult again =
         perplexity_from_json(parse_json(json_text(perplexity_to_json(result)), "kept"));
@@ -137,7 +139,8 @@ TEST(Perplexity, SurvivesBeingKept) {
 TEST(Perplexity, GoesOnWhereItWasInterrupted) {
   const TokenPlan plan = gpt2().plan({"windows", 64, 0, 5});
   testing::MemoryJournal whole;
-  const PerplexityResult result = measure_perplexity(*gpt2().model, plan, silent_progress(), &whole);
+  const PerplexityResult result =
+      measure_perplexity(*gpt2().model, plan, silent_progress(), &whole);
   ASSERT_EQ(whole.added.size(), 5u);
   testing::MemoryJournal half;
   half.before = {whole.added[0], whole.added[1], whole.added[2]};
@@ -152,24 +155,30 @@ TEST(Perplexity, GoesOnWhereItWasInterrupted) {
 TEST(Perplexity, RefusesWhatMakesNoSense) {
   const auto refused = [](const ProtocolOptions& options, const std::string& text) {
     return message_of(
-        [&] { make_plan(options, gpt2().model->config(), *gpt2().tokenizer, plain_text(text, "t")); },
+        [&] {
+          make_plan(options, gpt2().model->config(), *gpt2().tokenizer, plain_text(text, "t"));
+        },
         ErrorKind::usage);
   };
   const std::string& text = gpt2().text.whole;
-  EXPECT_THAT(refused({"nonsense"}, text), HasSubstr("windows, gptq, llama.cpp, hf-stride, lm-eval"));
+  EXPECT_THAT(refused({"nonsense"}, text),
+              HasSubstr("windows, gptq, llama.cpp, hf-stride, lm-eval"));
   EXPECT_THAT(refused({"windows", 513}, text), HasSubstr("4 to 512"));
   EXPECT_THAT(refused({"windows", 3}, text), HasSubstr("4 to 512"));
-  EXPECT_THAT(refused({"gptq"}, text), HasSubstr("windows of 2048 tokens, and this model takes 512"));
+  EXPECT_THAT(refused({"gptq"}, text),
+              HasSubstr("windows of 2048 tokens, and this model takes 512"));
   EXPECT_THAT(refused({"windows", 0, 7}, text), HasSubstr("no stride"));
   EXPECT_THAT(refused({"lm-eval", 0, 7}, text), HasSubstr("no stride"));
   EXPECT_THAT(refused({"hf-stride", 100, 101}, text), HasSubstr("leaves tokens"));
-  EXPECT_THAT(refused({"windows", 512}, text.substr(0, 600)), HasSubstr("at context 512 needs 512"));
+  EXPECT_THAT(refused({"windows", 512}, text.substr(0, 600)),
+              HasSubstr("at context 512 needs 512"));
   EXPECT_THAT(refused({"llama.cpp", 100}, text.substr(0, 600)), HasSubstr("needs 200"));
   EXPECT_THAT(refused({"hf-stride"}, "a"), HasSubstr("needs 3"));
   ModelConfig small = gpt2().model->config();
   small.vocab = 100;
-  EXPECT_THAT(message_of([&] { make_plan({}, small, *gpt2().tokenizer, gpt2().text); }, ErrorKind::usage),
-              HasSubstr("the model has only"));
+  EXPECT_THAT(
+      message_of([&] { make_plan({}, small, *gpt2().tokenizer, gpt2().text); }, ErrorKind::usage),
+      HasSubstr("the model has only"));
   EXPECT_THAT(message_of([&] { plain_text("", "empty.txt"); }, ErrorKind::failed),
               HasSubstr("empty.txt: the text is empty"));
 }
@@ -184,7 +193,8 @@ class Poisoned : public TensorSource {
     const int64_t columns = view.shape.at(1);
     poison_ = Tensor(DType::f32, view.shape);
     std::copy(values.begin(), values.end(), poison_.data<float>());
-    std::fill_n(poison_.data<float>() + row * columns, columns, std::numeric_limits<float>::quiet_NaN());
+    std::fill_n(poison_.data<float>() + row * columns, columns,
+                std::numeric_limits<float>::quiet_NaN());
   }
   std::optional<TensorView> find(const std::string& name) const override {
     return name == name_ ? poison_.view() : source_->find(name);
@@ -210,18 +220,19 @@ TEST(Perplexity, NamesWhereNaNAppears) {
   const auto measure = [&](const std::string& name, int64_t row) {
     return message_of(
         [&] {
-          const auto model =
-              Model::load(std::make_shared<Poisoned>(open.source, name, row), open.config, "poisoned");
+          const auto model = Model::load(std::make_shared<Poisoned>(open.source, name, row),
+                                         open.config, "poisoned");
           measure_perplexity(*model, plan, silent_progress());
         },
         ErrorKind::failed);
   };
-  // The row of a token that the text does not have: hidden states stay finite, the softmax does not.
+  // The row of a token that the text does not have: hidden states stay finite, the softmax does
+  // not.
   int32_t unused = 0;
   while (std::count(plan.ids.begin(), plan.ids.begin() + 128, unused) > 0) ++unused;
-  EXPECT_THAT(
-      measure(tensor("wte.weight"), unused),
-      HasSubstr("window 0: NaN or Inf first appears in the logit of token " + std::to_string(unused)));
+  EXPECT_THAT(measure(tensor("wte.weight"), unused),
+              HasSubstr("window 0: NaN or Inf first appears in the logit of token " +
+                        std::to_string(unused)));
   EXPECT_THAT(measure(tensor("wte.weight"), plan.ids[5]),
               HasSubstr("first appears in " + gpt2().model->spec().embedding));
   EXPECT_THAT(measure(tensor("h.1.mlp.c_fc.weight"), 0), HasSubstr("block 1, "));

@@ -1,4 +1,5 @@
-// The windows of every protocol, written out by hand from the tools' own code, and the texts they read.
+// The windows of every protocol, written out by hand from the tools' own code, and the texts they
+// read.
 #include "lib/evaluate/protocols.h"
 
 #include <gmock/gmock.h>
@@ -88,11 +89,11 @@ TEST(Protocols, LmEvalRollsOverDocuments) {
   EvaluationText text = of_tokens(f, 45);
   text.documents.push_back(text.documents[0]);
   const TokenPlan plan = f.plan({"lm-eval", 20}, text);
-  // 45 tokens (the tokenizer's BOS is one of them) behind a prefix token: 20, 20 and 5 of them are predicted;
-  // the last window reaches back as far as the context allows.
-  EXPECT_THAT(shape(plan),
-              ElementsAre(ElementsAre(0, 21, 1, 0), ElementsAre(20, 21, 1, 0), ElementsAre(25, 21, 16, 0),
-                          ElementsAre(46, 21, 1, 1), ElementsAre(66, 21, 1, 1), ElementsAre(71, 21, 16, 1)));
+  // 45 tokens (the tokenizer's BOS is one of them) behind a prefix token: 20, 20 and 5 of them are
+  // predicted; the last window reaches back as far as the context allows.
+  EXPECT_THAT(shape(plan), ElementsAre(ElementsAre(0, 21, 1, 0), ElementsAre(20, 21, 1, 0),
+                                       ElementsAre(25, 21, 16, 0), ElementsAre(46, 21, 1, 1),
+                                       ElementsAre(66, 21, 1, 1), ElementsAre(71, 21, 16, 1)));
   EXPECT_EQ(plan.scored(), 90);
   EXPECT_EQ(plan.ids[0], f.tokenizer.bos_id());
   EXPECT_EQ(plan.ids[1], f.tokenizer.bos_id());
@@ -104,7 +105,8 @@ TEST(Protocols, LmEvalRollsOverDocuments) {
   EXPECT_NEAR(one.unit_weights[0] + one.unit_weights[1] + one.unit_weights[2],
               static_cast<double>(text.documents[0].words), 1e-9);
   // A short document is one window; no BOS is added to a text that begins with one.
-  EXPECT_THAT(shape(f.plan({"lm-eval"}, plain_text("the", "t"))), ElementsAre(ElementsAre(0, 3, 1, 0)));
+  EXPECT_THAT(shape(f.plan({"lm-eval"}, plain_text("the", "t"))),
+              ElementsAre(ElementsAre(0, 3, 1, 0)));
   EXPECT_EQ(f.plan({"lm-eval"}, plain_text("<s> the", "t")).ids.size(),
             f.tokenizer.encode("<s> the", false).size() + 1);
 }
@@ -112,9 +114,9 @@ TEST(Protocols, LmEvalRollsOverDocuments) {
 TEST(Protocols, EveryDifferenceMakesAnotherHash) {
   const Fixture f;
   const EvaluationText text = of_tokens(f, 64);
-  const std::vector<ProtocolOptions> all = {{"windows", 20},       {"windows", 21},      {"llama.cpp", 20},
-                                            {"hf-stride", 20, 8},  {"hf-stride", 20, 9}, {"lm-eval", 20},
-                                            {"windows", 20, 0, 1}, {"windows", 20, 0, 2}};
+  const std::vector<ProtocolOptions> all = {
+      {"windows", 20},      {"windows", 21}, {"llama.cpp", 20},     {"hf-stride", 20, 8},
+      {"hf-stride", 20, 9}, {"lm-eval", 20}, {"windows", 20, 0, 1}, {"windows", 20, 0, 2}};
   std::vector<std::string> hashes;
   for (const ProtocolOptions& options : all) hashes.push_back(f.plan(options, text).hash());
   std::sort(hashes.begin(), hashes.end());
@@ -143,15 +145,16 @@ TEST(Texts, PythonsStrings) {
 
 TEST(Texts, DetokenizesAsLmEvalDoes) {
   // What preprocess_wikitext.py makes of it.
-  EXPECT_EQ(detokenize_wikitext(
-                " = Valkyria @-@ X = \n the dogs ' bone , 1 @,@ 000 ( a ) [ b ] { c } \" d \" ' e ' . \n"),
+  EXPECT_EQ(detokenize_wikitext(" = Valkyria @-@ X = \n the dogs ' bone , 1 @,@ 000 ( a ) [ b ] { "
+                                "c } \" d \" ' e ' . \n"),
             " = Valkyria-X =\nthe dogs'bone, 1,000 (a) [b] {c} \"d\"' e '.\n");
   EXPECT_EQ(detokenize_wikitext("5 \u00b0 C , it 's N degrees"), "5\u00b0C, it's 1 degrees");
   EXPECT_EQ(detokenize_wikitext("x /' 7/ y = = = a = = = ( b"), "x /'[0-9]/ y === a === ( b");
 }
 
 TEST(Texts, LinesAreDocuments) {
-  const EvaluationText text = jsonl_text("{\"text\": \"a b\"}\n\n{\"page\": \"c , d\"}\n", "f.jsonl");
+  const EvaluationText text =
+      jsonl_text("{\"text\": \"a b\"}\n\n{\"page\": \"c , d\"}\n", "f.jsonl");
   ASSERT_EQ(text.documents.size(), 2u);
   EXPECT_EQ(text.documents[0].text, "a b");
   EXPECT_EQ(text.documents[1].text, "c, d");
@@ -174,13 +177,15 @@ TEST(Texts, WikiTextHasThreeForms) {
   const EvaluationText text =
       wikitext_text(" \n = A = \n \n x y \n = = S = = \n z \n \n = B = \n q \n", "wiki.test.raw");
   EXPECT_EQ(text.raw, " \n = A = \n \n x y \n = = S = = \n z \n \n = B = \n q \n");
-  EXPECT_EQ(text.whole, "\n\n = A = \n\n\n\n\n x y \n\n\n = = S = = \n\n\n z \n\n\n\n\n = B = \n\n\n q \n");
+  EXPECT_EQ(text.whole,
+            "\n\n = A = \n\n\n\n\n x y \n\n\n = = S = = \n\n\n z \n\n\n\n\n = B = \n\n\n q \n");
   ASSERT_EQ(text.documents.size(), 2u);
   EXPECT_EQ(text.documents[0].bytes,
             static_cast<int64_t>(std::string(" = A = \n \n x y \n = = S = = \n z \n ").size()));
   const EvaluationText rows = wikitext_jsonl_text(
       "{\"text\": \"\"}\n{\"text\": \" = A = \\n\"}\n\n{\"text\": \"\"}\n{\"text\": \" x y \\n\"}\n"
-      "{\"text\": \" = = S = = \\n\"}\n{\"text\": \" z \\n\"}\n{\"text\": \"\"}\n{\"text\": \" = B = \\n\"}\n"
+      "{\"text\": \" = = S = = \\n\"}\n{\"text\": \" z \\n\"}\n{\"text\": \"\"}\n{\"text\": \" = B "
+      "= \\n\"}\n"
       "{\"text\": \" q \\n\"}\n",
       "wikitext2.jsonl");
   EXPECT_EQ(rows.raw, text.raw);

@@ -16,7 +16,9 @@ namespace qwb::testing {
 struct MemoryJournal : WorkJournal {
   std::vector<std::vector<double>> before, added;
   const std::vector<std::vector<double>>& finished() const override { return before; }
-  void add(std::span<const double> numbers) override { added.emplace_back(numbers.begin(), numbers.end()); }
+  void add(std::span<const double> numbers) override {
+    added.emplace_back(numbers.begin(), numbers.end());
+  }
   void remove() override { before.clear(); }
 };
 

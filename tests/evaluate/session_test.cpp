@@ -50,11 +50,12 @@ TEST(Record, AbsentMeasurementsAreNull) {
   const Json json = record_json(record);
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
-  EXPECT_THAT(
-      keys, ElementsAre("schema", "artifact", "method", "int8_forward", "bits", "bpw", "bytes", "perplexity",
-                        "divergence", "tasks", "speed", "memory", "energy", "problems"));
+  EXPECT_THAT(keys, ElementsAre("schema", "artifact", "method", "int8_forward", "bits", "bpw",
+                                "bytes", "perplexity", "divergence", "tasks", "speed", "memory",
+                                "energy", "problems"));
   EXPECT_EQ(json["schema"], 2);
-  for (const char* key : {"bits", "bpw", "perplexity", "divergence", "tasks", "speed", "memory", "energy"})
+  for (const char* key :
+       {"bits", "bpw", "perplexity", "divergence", "tasks", "speed", "memory", "energy"})
     EXPECT_TRUE(json[key].is_null()) << key;
   record.quality.perplexity = PerplexityResult{};
   record.quality.perplexity->value.value = NAN;
@@ -112,8 +113,8 @@ TEST(Evaluation, ComparesWithTheUnquantizedModelOnce) {
   EXPECT_EQ(nf4.memory["kv_tokens"], 256);
 }
 
-// With --kl the original's perplexity is measured alone and that of others beside it: memory tells of neither
-// then, but of the speed's work, which is the same.
+// With --kl the original's perplexity is measured alone and that of others beside it: memory tells
+// of neither then, but of the speed's work, which is the same.
 TEST(Evaluation, MemoryIsOfTheSameWorkForAll) {
   const testing::Scratch scratch("same_work");
   testing::make_artifact(demo("gpt2"), "nf4", scratch.path(), demo("gpt2").string());
@@ -123,7 +124,8 @@ TEST(Evaluation, MemoryIsOfTheSameWorkForAll) {
   options.speed_options.repetitions = 1;
   Notes notes;
   Evaluation evaluation(options, notes);
-  const Json plain = evaluation.run(demo("gpt2")).memory, nf4 = evaluation.run(scratch.path()).memory;
+  const Json plain = evaluation.run(demo("gpt2")).memory,
+             nf4 = evaluation.run(scratch.path()).memory;
   for (const char* key : {"kv_tokens", "kv_bytes"}) EXPECT_EQ(plain[key], nf4[key]) << key;
   EXPECT_EQ(plain["kv_tokens"], 32);
   for (const char* kind : {"kv_cache", "activations"})

@@ -39,8 +39,8 @@ TEST(Speed, GridsAreThoseOfLlamaBench) {
   EXPECT_THAT(names({}, 100), ElementsAre("pp100", "tg100"));  // defaults give way to the model
   EXPECT_THAT(names({{}, {}, {60}}, 100), ElementsAre("pp40 @ d60", "tg40 @ d60"));
   EXPECT_THAT(names({{128, 512}, {64, 128}, {0, 512}}, 2048),
-              ElementsAre("pp128", "pp512", "tg64", "tg128", "pp128 @ d512", "pp512 @ d512", "tg64 @ d512",
-                          "tg128 @ d512"));
+              ElementsAre("pp128", "pp512", "tg64", "tg128", "pp128 @ d512", "pp512 @ d512",
+                          "tg64 @ d512", "tg128 @ d512"));
   EXPECT_THAT(names({{0}, {8, 8}, {}}, 64), ElementsAre("tg8"));
   EXPECT_EQ((SpeedTest{512, 128, 0}).name(), "pp512+tg128");
 }
@@ -76,20 +76,22 @@ TEST(Speed, MeasuresEveryCell) {
   EXPECT_EQ(result.decode()->test.name(), "tg4");
   for (const SpeedRun& run : result.runs) {
     EXPECT_EQ(run.samples_ns.size(), 3u);
-    EXPECT_EQ(run.kv_bytes, kv_cache_bytes(subject.model->config(), run.test.n_depth + run.test.tokens()));
+    EXPECT_EQ(run.kv_bytes,
+              kv_cache_bytes(subject.model->config(), run.test.n_depth + run.test.tokens()));
     EXPECT_THAT(run.time, ::testing::MatchesRegex("20..-..-..T..:..:..Z"));
     const Spread rate = run.rate();
     EXPECT_GT(rate.minimum, 0);
     EXPECT_LE(rate.minimum, rate.median);
     EXPECT_LE(rate.median, rate.maximum);
-    EXPECT_NEAR(rate.maximum * spread_of(run.seconds()).minimum, static_cast<double>(run.test.tokens()),
-                1e-6);
+    EXPECT_NEAR(rate.maximum * spread_of(run.seconds()).minimum,
+                static_cast<double>(run.test.tokens()), 1e-6);
   }
   options.repetitions = 0;
   EXPECT_THROW(measure_speed(*subject.model, options, silent_progress()), Error);
 }
 
-// Two passes of one runner leave different logits: their tokens differ. Two runners agree: tokens are fixed.
+// Two passes of one runner leave different logits: their tokens differ. Two runners agree: tokens
+// are fixed.
 TEST(Speed, TokensAreFixedAndDifferInEachRepetition) {
   const Subject subject = open_subject(demo("gpt2"), false);
   const auto logits = [&](int passes) {

@@ -1,6 +1,6 @@
-// Coverage: an interval that says 95 % must hold the truth in 93 to 97 % of samples of the population it was
-// made for. Samples here have what losses have: tokens that depend on their neighbours (every window has an
-// effect of its own), and for divergences a skew.
+// Coverage: an interval that says 95 % must hold the truth in 93 to 97 % of samples of the
+// population it was made for. Samples here have what losses have: tokens that depend on their
+// neighbours (every window has an effect of its own), and for divergences a skew.
 #include "lib/evaluate/statistics.h"
 
 #include <gtest/gtest.h>
@@ -61,10 +61,11 @@ double coverage(Kind kind, int64_t windows, uint64_t seed) {
 }
 
 TEST(Statistics, IntervalsCoverWhatTheySay) {
-  const std::vector<std::pair<Kind, std::vector<int64_t>>> cases = {{Kind::losses, {2, 5, 8, 20, 50}},
-                                                                    {Kind::differences, {3, 8, 30}},
-                                                                    {Kind::divergences, {8, 12, 30}},
-                                                                    {Kind::documents, {5, 10, 30}}};
+  const std::vector<std::pair<Kind, std::vector<int64_t>>> cases = {
+      {Kind::losses, {2, 5, 8, 20, 50}},
+      {Kind::differences, {3, 8, 30}},
+      {Kind::divergences, {8, 12, 30}},
+      {Kind::documents, {5, 10, 30}}};
   uint64_t seed = 1;
   for (const auto& [kind, counts] : cases) {
     for (const int64_t windows : counts) {
@@ -77,7 +78,8 @@ TEST(Statistics, IntervalsCoverWhatTheySay) {
 
 TEST(Statistics, TheErrorIsThatOfTheWindows) {
   std::vector<Unit> units;
-  for (const double mean : {1.0, 2.0, 3.0, 4.0, 2.5, 1.5, 3.5, 2.0, 3.0}) units.push_back({10 * mean, 10});
+  for (const double mean : {1.0, 2.0, 3.0, 4.0, 2.5, 1.5, 3.5, 2.0, 3.0})
+    units.push_back({10 * mean, 10});
   const Estimate estimate = estimate_mean(units);
   EXPECT_NEAR(estimate.value, 2.5, 1e-12);
   double squares = 0;
@@ -108,7 +110,8 @@ TEST(Statistics, SkewMovesTheIntervalUpwards) {
   Rng rng(3);
   double truth = 0;
   const Estimate estimate = estimate_mean(sample_units(Kind::divergences, 20, rng, truth));
-  EXPECT_GT(estimate.interval->high - estimate.value, 1.1 * (estimate.value - estimate.interval->low));
+  EXPECT_GT(estimate.interval->high - estimate.value,
+            1.1 * (estimate.value - estimate.interval->low));
 }
 
 TEST(Statistics, Transformations) {

@@ -1,7 +1,8 @@
-// Tasks against lm-eval 0.4.13 on the same items and demo models (tests/golden/make_tasks.py golden): the
-// same scores, log-likelihoods within 1e-2. The demo gpt2 has outlier activations, made so on purpose, and
-// two f32 implementations of it differ by up to 1e-4 in a token's loss, 5e-3 in a long continuation's;
-// another tokenization or another example moves one by more than 0.1.
+// Tasks against lm-eval 0.4.13 on the same items and demo models (tests/golden/make_tasks.py
+// golden): the same scores, log-likelihoods within 1e-2. The demo gpt2 has outlier activations,
+// made so on purpose, and two f32 implementations of it differ by up to 1e-4 in a token's loss,
+// 5e-3 in a long continuation's; another tokenization or another example moves one by more than
+// 0.1.
 #include "lib/evaluate/tasks/task_score.h"
 
 #include <gmock/gmock.h>
@@ -39,7 +40,8 @@ TaskData data_of(const std::string& task, int64_t shots = 0, int64_t limit = 0) 
 
 TEST(Tasks, AnswersAreThoseOfLmEval) {
   const Json expected = parse_json(read_text(golden("expected.json")), "expected.json");
-  for (const auto& [model, shots] : {std::pair{"llama", int64_t{2}}, std::pair{"gpt2", int64_t{0}}}) {
+  for (const auto& [model, shots] :
+       {std::pair{"llama", int64_t{2}}, std::pair{"gpt2", int64_t{0}}}) {
     const Subject subject = open_subject(testing::demo(model), true);
     const Json& all = expected.at(std::string(model) + " " + std::to_string(shots));
     for (const auto& [task, theirs] : all.items()) {
@@ -80,8 +82,8 @@ TEST(Tasks, PreprocessingOfEverySchema) {
   const auto read = [](const std::string& task, const char* line) {
     return find_task(task).read(parse_json(line, "l"), "l");
   };
-  const TaskDocument h =
-      read("hellaswag", R"({"activity_label": "[x] Baking", "ctx_a": "A man  stands.", "ctx_b": "he IS",
+  const TaskDocument h = read(
+      "hellaswag", R"({"activity_label": "[x] Baking", "ctx_a": "A man  stands.", "ctx_b": "he IS",
       "endings": ["[step] goes [title] on", "b", "c", "d"], "label": "2"})");
   EXPECT_EQ(h.contexts[0], " Baking: A man stands. He is");
   EXPECT_EQ(h.continuations[0], " goes. on");
@@ -97,9 +99,9 @@ TEST(Tasks, PreprocessingOfEverySchema) {
     EXPECT_THAT(arc.continuations, ElementsAre("x", "y"));
     EXPECT_EQ(arc.gold, 1);
   }
-  const TaskDocument w =
-      read("winogrande",
-           R"({"sentence": "Tom saw Al and _ ran .", "option1": "Tom", "option2": "Al", "answer": "2"})");
+  const TaskDocument w = read(
+      "winogrande",
+      R"({"sentence": "Tom saw Al and _ ran .", "option1": "Tom", "option2": "Al", "answer": "2"})");
   EXPECT_THAT(w.contexts, ElementsAre("Tom saw Al and Tom", "Tom saw Al and Al"));
   EXPECT_THAT(w.continuations, ElementsAre("ran ."));
   EXPECT_EQ(w.gold, 1);
@@ -114,7 +116,8 @@ TEST(Tasks, PreprocessingOfEverySchema) {
   EXPECT_EQ(read("piqa", R"({"goal": "g", "sol1": "s", "sol2": "t", "label": 1})").gold, 1);
 }
 
-// Every schema that the data sets are published in (make_tasks.py published): lm-eval's own requests.
+// Every schema that the data sets are published in (make_tasks.py published): lm-eval's own
+// requests.
 TEST(Tasks, PublishedSchemasAreReadAsTheyAre) {
   const Json expected = parse_json(read_text(golden("published/expected.json")), "expected.json");
   EXPECT_EQ(expected.size(), 11u);
@@ -127,7 +130,8 @@ TEST(Tasks, PublishedSchemasAreReadAsTheyAre) {
     ASSERT_EQ(data.items.size(), theirs.at("items").size());
     for (size_t i = 0; i < data.items.size(); ++i) {
       Json requests = Json::array();
-      for (const TaskRequest& r : data.items[i].requests) requests.push_back({r.context, r.continuation});
+      for (const TaskRequest& r : data.items[i].requests)
+        requests.push_back({r.context, r.continuation});
       EXPECT_EQ(requests, theirs.at("items")[i].at("requests"));
       EXPECT_EQ(data.items[i].gold, theirs.at("items")[i].at("gold").get<int64_t>());
     }
@@ -169,7 +173,8 @@ TEST(Tasks, AnswersThatComeApart) {
   write("other.lst", "0\n2\n");
   EXPECT_THAT(complaint(), HasSubstr("valid.jsonl:2"));
   options.name = "boolq";
-  EXPECT_THAT(message_of([&] { load_task(options); }, ErrorKind::usage), HasSubstr("stand in its lines"));
+  EXPECT_THAT(message_of([&] { load_task(options); }, ErrorKind::usage),
+              HasSubstr("stand in its lines"));
 }
 
 TEST(Tasks, TestPartsWithoutAnswersAreCalledThat) {
@@ -181,15 +186,17 @@ TEST(Tasks, TestPartsWithoutAnswersAreCalledThat) {
               HasSubstr("published without answers"));
   EXPECT_THAT(read("piqa", R"({"goal": "g", "sol1": "s", "sol2": "t", "label": -1})"),
               HasSubstr("published without answers"));
-  EXPECT_THAT(read("winogrande", R"({"sentence": "a _ b", "option1": "s", "option2": "t", "answer": ""})"),
-              HasSubstr("published without answers"));
+  EXPECT_THAT(
+      read("winogrande", R"({"sentence": "a _ b", "option1": "s", "option2": "t", "answer": ""})"),
+      HasSubstr("published without answers"));
 }
 
 TEST(Tasks, ExamplesComeFromOtherItems) {
   const TaskData own = data_of("piqa", 3);
   const std::vector<TaskItem> plain = data_of("piqa").items;
   for (size_t i = 0; i < own.items.size(); ++i) {
-    const std::string &context = own.items[i].requests[0].context, &bare = plain[i].requests[0].context;
+    const std::string &context = own.items[i].requests[0].context,
+                      &bare = plain[i].requests[0].context;
     ASSERT_TRUE(context.ends_with(bare));
     EXPECT_EQ(context.find(bare), context.size() - bare.size());  // not among its own examples
     EXPECT_EQ(std::count(context.begin(), context.end(), '\n'), 1 + 3 * 3);
@@ -240,7 +247,8 @@ TEST(Tasks, FlipsTellTheirDirection) {
 TEST(Tasks, BrokenLinesAreNamed) {
   const testing::Scratch scratch("tasks");
   const Path file = scratch.path() / "t.jsonl";
-  const auto load = [&](const std::string& task, const std::string& second, const std::string& first) {
+  const auto load = [&](const std::string& task, const std::string& second,
+                        const std::string& first) {
     std::ofstream(file, std::ios::trunc) << first << "\n" << second << "\n";
     TaskOptions options;
     options.name = task;
@@ -248,17 +256,21 @@ TEST(Tasks, BrokenLinesAreNamed) {
     return message_of([&] { load_task(options); }, ErrorKind::failed);
   };
   const std::string good = R"({"goal": "g", "sol1": "s", "sol2": "t", "label": 1})";
-  for (const char* line : {"{", R"({"goal": "g"})", R"({"goal": "g", "sol1": "s", "sol2": "t", "label": 2})",
-                           R"({"goal": "g", "sol1": "s", "sol2": "t", "label": "x"})",
-                           R"({"goal": "g", "sol1": " ", "sol2": "t", "label": 1})"}) {
+  for (const char* line :
+       {"{", R"({"goal": "g"})", R"({"goal": "g", "sol1": "s", "sol2": "t", "label": 2})",
+        R"({"goal": "g", "sol1": "s", "sol2": "t", "label": "x"})",
+        R"({"goal": "g", "sol1": " ", "sol2": "t", "label": 1})"}) {
     EXPECT_THAT(load("piqa", line, good), HasSubstr("t.jsonl:2")) << line;
   }
   EXPECT_THAT(
-      load("winogrande", R"({"sentence": "no blank", "option1": "a", "option2": "b", "answer": "1"})", ""),
+      load("winogrande",
+           R"({"sentence": "no blank", "option1": "a", "option2": "b", "answer": "1"})", ""),
       HasSubstr("t.jsonl:2: \"sentence\" has no blank"));
-  EXPECT_THAT(load("arc_easy",
-                   R"({"question": "Q", "choices": {"text": ["x"], "label": ["A"]}, "answerKey": "B"})", ""),
-              HasSubstr("names none of the choices"));
+  EXPECT_THAT(
+      load("arc_easy",
+           R"({"question": "Q", "choices": {"text": ["x"], "label": ["A"]}, "answerKey": "B"})",
+           ""),
+      HasSubstr("names none of the choices"));
   EXPECT_THAT(load("piqa", "", ""), HasSubstr("no items"));
 }
 
@@ -272,8 +284,8 @@ TEST(Tasks, OptionsAreRead) {
   EXPECT_EQ(o.examples, "c.jsonl");
   EXPECT_EQ(o.labels, "d.lst");
   EXPECT_EQ(o.seed, 7u);
-  for (const char* wrong :
-       {"piqa", "x=f", "piqa=", "piqa=f,shots=-1", "piqa=f,shots=", "piqa=f,limit=2x", "piqa=f,y=1"})
+  for (const char* wrong : {"piqa", "x=f", "piqa=", "piqa=f,shots=-1",
+                            "piqa=f,shots=", "piqa=f,limit=2x", "piqa=f,y=1"})
     EXPECT_THROW(parse_task_options(wrong), Error) << wrong;
 }
 
@@ -285,7 +297,8 @@ TEST(Tasks, ResultsAreWrittenAsLmEvalDoes) {
         measure_task(*subject.model, *subject.tokenizer, data_of(task, 1, 5), silent_progress()));
   const Json json = lm_eval_json(results, "M", *subject.tokenizer, subject.model->config());
   EXPECT_EQ(json["results"]["hellaswag"]["acc,none"], results[0].accuracy.value);
-  EXPECT_EQ(json["results"]["hellaswag"]["acc_norm_stderr,none"], *results[0].normalized->standard_error);
+  EXPECT_EQ(json["results"]["hellaswag"]["acc_norm_stderr,none"],
+            *results[0].normalized->standard_error);
   EXPECT_EQ(json["results"]["lambada_openai"]["perplexity,none"], results[1].perplexity->value);
   EXPECT_EQ(json["n-shot"]["hellaswag"], 1);
   EXPECT_EQ(json["n-samples"]["hellaswag"], Json({{"original", 24}, {"effective", 5}}));
@@ -302,13 +315,15 @@ TEST(Tasks, GoOnWhereTheyWereInterrupted) {
   TaskData data = data_of("lambada_openai", 0, 20);
   for (size_t i = 0; i < data.items.size(); ++i) data.items[i] = data.items[i / 3 * 3];
   testing::MemoryJournal whole;
-  const TaskResult r = measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &whole);
+  const TaskResult r =
+      measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &whole);
   EXPECT_EQ(r.answers, whole.added);
   for (const std::ptrdiff_t kept : {1, 2, 15, 16, 17, 19, 20}) {
     testing::MemoryJournal half;
     half.before = {whole.added.begin(), whole.added.begin() + kept};
-    EXPECT_EQ(measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &half).answers,
-              r.answers)
+    EXPECT_EQ(
+        measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &half).answers,
+        r.answers)
         << kept;
     EXPECT_EQ(std::ssize(half.added), 20 - kept);
   }

@@ -1,5 +1,5 @@
-// Every reader of texts that people give refuses what is no text: --text, --calib, tasks (the prompt:
-// tests/tools).
+// Every reader of texts that people give refuses what is no text: --text, --calib, tasks (the
+// prompt: tests/tools).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -32,7 +32,8 @@ class TextInputs : public ::testing::Test {
     task.name = "piqa";
     task.file = path;
     const std::function<void()> readers[] = {[&] { read_evaluation_text(path); },
-                                             [&] { calibration_texts(path, {}); }, [&] { load_task(task); }};
+                                             [&] { calibration_texts(path, {}); },
+                                             [&] { load_task(task); }};
     std::vector<std::string> all;
     for (const auto& read : readers) {
       try {
@@ -49,8 +50,9 @@ class TextInputs : public ::testing::Test {
 
 TEST_F(TextInputs, AreRefusedByNameByEveryReader) {
   const std::pair<std::string, const char*> kFiles[] = {
-      {"\xff\xfeh\0i\0"s, "UTF-16"}, {"d\xe9j\xe0 vu"s, "byte 1 (0xE9"}, {"\x1f\x8b\x08\0"s, "gzip"},
-      {"PAR1...."s, "parquet"},      {"GGUF\x03\0\0\0"s, "GGUF"},        {"PK\x03\x04...."s, "zip"}};
+      {"\xff\xfeh\0i\0"s, "UTF-16"}, {"d\xe9j\xe0 vu"s, "byte 1 (0xE9"},
+      {"\x1f\x8b\x08\0"s, "gzip"},   {"PAR1...."s, "parquet"},
+      {"GGUF\x03\0\0\0"s, "GGUF"},   {"PK\x03\x04...."s, "zip"}};
   for (const auto& [bytes, name] : kFiles) {
     for (const char* as : {"a.txt", "b.TXT", "c.jsonl", "d.raw"})
       EXPECT_THAT(refusals(file(as, bytes)), ::testing::Each(::testing::HasSubstr(name))) << as;

@@ -1,4 +1,5 @@
-// Reading Hugging Face folders: the demo models, shards, refusals by name, and the identity of a model.
+// Reading Hugging Face folders: the demo models, shards, refusals by name, and the identity of a
+// model.
 #include "formats/checkpoint.h"
 
 #include <gmock/gmock.h>
@@ -24,9 +25,11 @@ TEST(Checkpoint, ReadsTheDemoModels) {
     const OpenModel model = open_model(Path(QWB_SOURCE_DIR) / "recipes/demo" / name);
     EXPECT_EQ(model.format, "huggingface");
     EXPECT_TRUE(model.manifest.is_null());
-    EXPECT_EQ(model.weight_bytes, static_cast<int64_t>(fs::file_size(model.folder / "model.safetensors")));
+    EXPECT_EQ(model.weight_bytes,
+              static_cast<int64_t>(fs::file_size(model.folder / "model.safetensors")));
     EXPECT_GT(model.source->names().size(), 10u);
-    for (const auto& tensor : model.source->names()) EXPECT_TRUE(model.source->find(tensor).has_value());
+    for (const auto& tensor : model.source->names())
+      EXPECT_TRUE(model.source->find(tensor).has_value());
     EXPECT_FALSE(model.source->find("nothing").has_value());
     EXPECT_FALSE(model.source->quantized("model.layers.0.mlp.up_proj").has_value());
   }
@@ -98,8 +101,8 @@ void shard(const Path& folder, size_t count) {
   const auto names = source->names();
   Json map = Json::object();
   for (size_t part = 0; part < count; ++part) {
-    const std::string file =
-        "model-0000" + std::to_string(part + 1) + "-of-0000" + std::to_string(count) + ".safetensors";
+    const std::string file = "model-0000" + std::to_string(part + 1) + "-of-0000" +
+                             std::to_string(count) + ".safetensors";
     std::vector<PartSpec> specs;
     for (size_t i = part; i < names.size(); i += count) {
       specs.push_back({names[i], source->find(names[i])->dtype, source->find(names[i])->shape});
@@ -165,7 +168,8 @@ TEST(Checkpoint, EntriesAndShardsThatNobodyNeedsAreTold) {
   shard(folder.path(), 2);
   const Path index = folder.path() / "model.safetensors.index.json";
   Json json = parse_json(read_text(index), "index");
-  json["weight_map"]["model.layers.0.self_attn.rotary_emb.inv_freq"] = "model-00001-of-00002.safetensors";
+  json["weight_map"]["model.layers.0.self_attn.rotary_emb.inv_freq"] =
+      "model-00001-of-00002.safetensors";
   json["weight_map"]["mtp.fc.weight"] = "model-00002-of-00002.safetensors";
   write(index, json.dump());
   fs::copy(folder.path() / "model-00001-of-00002.safetensors",
@@ -179,7 +183,8 @@ TEST(Checkpoint, EntriesAndShardsThatNobodyNeedsAreTold) {
 
 TEST(Checkpoint, FilesOfOtherKindsAreNamed) {
   const std::string pointer =
-      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') + "\nsize 2393344\n";
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') +
+      "\nsize 2393344\n";
   const struct {
     std::string content, said;
   } cases[] = {{pointer, "Git LFS pointer"},
@@ -192,8 +197,10 @@ TEST(Checkpoint, FilesOfOtherKindsAreNamed) {
   for (const auto& test : cases) {
     for (const char* file : {"model.safetensors", "config.json", "m.gguf"}) {
       TemporaryFolder folder;
-      for (const char* part : {"config.json", "model.safetensors"}) fs::copy(kDemo / part, folder.path());
-      if (test.content.empty() && std::string(file) == "config.json") continue;  // DamagedConfigIsNamed
+      for (const char* part : {"config.json", "model.safetensors"})
+        fs::copy(kDemo / part, folder.path());
+      if (test.content.empty() && std::string(file) == "config.json")
+        continue;  // DamagedConfigIsNamed
       write(folder.path() / file, test.content);
       const bool gguf = std::string(file) == "m.gguf";
       expect_error(ErrorKind::failed, test.said,
@@ -229,8 +236,9 @@ TEST(Checkpoint, CompanionsAreAllThatLoadingChattingAndRightsNeed) {
                                            "tokenizer.model",
                                            "vocab.txt"};
   for (const std::string& name : wanted) write(folder.path() / name, name);
-  for (const char* name : {"README.md", "model.safetensors", "tokenizer.bin", "license_plates.safetensors",
-                           "training_args.bin", "additional_chat_templates/notes.txt", "modeling_x.py"})
+  for (const char* name :
+       {"README.md", "model.safetensors", "tokenizer.bin", "license_plates.safetensors",
+        "training_args.bin", "additional_chat_templates/notes.txt", "modeling_x.py"})
     write(folder.path() / name, name);
   EXPECT_EQ(companion_files(folder.path()), wanted);
 }
@@ -256,7 +264,8 @@ TEST(ContentHash, SeesWhatMattersAndNothingElse) {
   other["rms_norm_eps"] = 1e-6;
   EXPECT_NE(with_config(other), hash);
   write(folder.path() / "config.json", config.dump());
-  flip_byte(folder.path() / "model.safetensors", fs::file_size(folder.path() / "model.safetensors") - 1);
+  flip_byte(folder.path() / "model.safetensors",
+            fs::file_size(folder.path() / "model.safetensors") - 1);
   EXPECT_NE(Checkpoint::open(folder.path())->content_hash(), hash);
 }
 
@@ -264,12 +273,13 @@ void set_age(const Path& file, int seconds) {
   fs::last_write_time(file, fs::file_time_type::clock::now() - std::chrono::seconds(seconds));
 }
 
-// The memo may be trusted only when the files cannot have changed in the same clock tick, so a fresh file is
-// always read again.
+// The memo may be trusted only when the files cannot have changed in the same clock tick, so a
+// fresh file is always read again.
 TEST(ContentHash, MemoIsUsedOnlyWhenItProvesTheFilesTheSame) {
   TemporaryFolder folder;
   TemporaryFolder memo;
-  for (const char* file : {"config.json", "model.safetensors"}) fs::copy(kDemo / file, folder.path() / file);
+  for (const char* file : {"config.json", "model.safetensors"})
+    fs::copy(kDemo / file, folder.path() / file);
   const auto hash = [&] { return Checkpoint::open(folder.path())->content_hash(memo.path()); };
   const std::string truth = hash();
   ASSERT_EQ(std::distance(fs::directory_iterator(memo.path()), fs::directory_iterator()), 1);

@@ -1,6 +1,6 @@
-// compressed-tensors as older versions and other schemes store it, packed here bit by bit and read to the
-// values that the layout's own formula gives: words that no value straddles, scales of blocks, orders that
-// were never set.
+// compressed-tensors as older versions and other schemes store it, packed here bit by bit and read
+// to the values that the layout's own formula gives: words that no value straddles, scales of
+// blocks, orders that were never set.
 #include <gtest/gtest.h>
 
 #include "formats/registry.h"
@@ -27,10 +27,12 @@ Path compressed_folder(const TemporaryFolder& folder, const char* format, const 
   }
   const Json settings = {
       {"quant_method", "compressed-tensors"}, {"format", format}, {"config_groups", groups}};
-  write(path / "config.json",
-        json_text({{"model_type", "golden"}, {"torch_dtype", "float32"}, {"quantization_config", settings}}));
+  write(path / "config.json", json_text({{"model_type", "golden"},
+                                         {"torch_dtype", "float32"},
+                                         {"quantization_config", settings}}));
   std::vector<PartSpec> specs;
-  for (const auto& [name, tensor] : parts) specs.push_back({kModule + name, tensor.dtype(), tensor.shape()});
+  for (const auto& [name, tensor] : parts)
+    specs.push_back({kModule + name, tensor.dtype(), tensor.shape()});
   SafetensorsWriter writer(path / "model.safetensors", specs);
   for (const auto& [name, tensor] : parts) writer.put(kModule + name, tensor.view().bytes);
   writer.finish();
@@ -42,7 +44,8 @@ template <typename T, typename Formula>
 Tensor made(DType type, int64_t rows, int64_t columns, Formula formula) {
   Tensor tensor(type, {rows, columns});
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) tensor.data<T>()[r * columns + c] = static_cast<T>(formula(r, c));
+    for (int64_t c = 0; c < columns; ++c)
+      tensor.data<T>()[r * columns + c] = static_cast<T>(formula(r, c));
   }
   return tensor;
 }
@@ -71,12 +74,13 @@ Tensor shape_of(int64_t out, int64_t in) {
 template <typename Formula>
 Tensor unstraddled(int64_t rows, int64_t columns, int bits, Formula code) {
   const int64_t per_word = 32 / bits;
-  return made<uint32_t>(DType::i32, rows, ceil_div(columns, per_word), [&](int64_t r, int64_t word) {
-    uint32_t value = 0;
-    for (int64_t k = 0; k < per_word && word * per_word + k < columns; ++k)
-      value |= static_cast<uint32_t>(code(r, word * per_word + k)) << (k * bits);
-    return value;
-  });
+  return made<uint32_t>(
+      DType::i32, rows, ceil_div(columns, per_word), [&](int64_t r, int64_t word) {
+        uint32_t value = 0;
+        for (int64_t k = 0; k < per_word && word * per_word + k < columns; ++k)
+          value |= static_cast<uint32_t>(code(r, word * per_word + k)) << (k * bits);
+        return value;
+      });
 }
 
 TEST(CompressedLayouts, OldWordsThatNoValueStraddles) {
@@ -85,8 +89,11 @@ TEST(CompressedLayouts, OldWordsThatNoValueStraddles) {
     const int64_t out = 13, in = 320, group = 64;
     const auto code = [&](int64_t o, int64_t i) { return (7 * o + 3 * i + i / 9) % (1 << bits); };
     const auto zero = [&](int64_t o, int64_t g) { return (2 * o + 3 * g + 1) % (1 << bits); };
-    const auto scale = [](int64_t o, int64_t g) { return static_cast<float>(1 + (o + 2 * g) % 7) / 8; };
-    Tensor zeros = unstraddled(in / group, out, bits, [&](int64_t g, int64_t o) { return zero(o, g); });
+    const auto scale = [](int64_t o, int64_t g) {
+      return static_cast<float>(1 + (o + 2 * g) % 7) / 8;
+    };
+    Tensor zeros =
+        unstraddled(in / group, out, bits, [&](int64_t g, int64_t o) { return zero(o, g); });
     Parts parts;
     parts.emplace_back(".weight_packed", unstraddled(out, in, bits, code));
     parts.emplace_back(".weight_shape", shape_of(out, in));
@@ -100,7 +107,8 @@ TEST(CompressedLayouts, OldWordsThatNoValueStraddles) {
         {"num_bits", bits}, {"symmetric", false}, {"strategy", "group"}, {"group_size", group}};
     expect_values(compressed_folder(folder, "pack-quantized", weights, parts), out, in,
                   [&](int64_t o, int64_t i) {
-                    return static_cast<float>(code(o, i) - zero(o, i / group)) * scale(o, i / group);
+                    return static_cast<float>(code(o, i) - zero(o, i / group)) *
+                           scale(o, i / group);
                   });
   }
 }
@@ -123,20 +131,23 @@ TEST(CompressedLayouts, ScalesOfBlocks) {
     expect_values(compressed_folder(folder, "int-quantized", weights, parts), out, in,
                   [&](int64_t o, int64_t i) {
                     const int64_t r = o / rows, c = i / columns;
-                    return static_cast<float>(code(o, i) - (symmetric ? 0 : zero(r, c))) * scale(r, c);
+                    return static_cast<float>(code(o, i) - (symmetric ? 0 : zero(r, c))) *
+                           scale(r, c);
                   });
   }
 }
 
 TEST(CompressedLayouts, BlocksThatAreNoSizes) {
   const TemporaryFolder folder;
-  for (const char* block :
-       {"[0, 32]", "[-1, 32]", "[\"4\", 32]", "[32]", "[32, 32, 1]", "[1099511627776, 32]", "7", "{}"}) {
+  for (const char* block : {"[0, 32]", "[-1, 32]", "[\"4\", 32]", "[32]", "[32, 32, 1]",
+                            "[1099511627776, 32]", "7", "{}"}) {
     Json weights = {{"num_bits", 8}, {"strategy", "block"}};
     weights["block_structure"] = parse_json(block, "test");
     Parts parts;
-    parts.emplace_back(".weight", made<int8_t>(DType::i8, 2, 32, [](int64_t, int64_t i) { return i; }));
-    parts.emplace_back(".weight_scale", made<float>(DType::f32, 2, 1, [](int64_t, int64_t) { return 1; }));
+    parts.emplace_back(".weight",
+                       made<int8_t>(DType::i8, 2, 32, [](int64_t, int64_t i) { return i; }));
+    parts.emplace_back(".weight_scale",
+                       made<float>(DType::f32, 2, 1, [](int64_t, int64_t) { return 1; }));
     const Path path = compressed_folder(folder, "int-quantized", weights, parts);
     expect_error(ErrorKind::failed, "block_structure must be two sizes", [&] { open_model(path); });
   }
@@ -148,7 +159,8 @@ TEST(CompressedLayouts, OrderOfColumnsSetOrNot) {
   const int64_t out = 6, in = 96, group = 32;
   const auto code = [](int64_t o, int64_t i) { return (5 * o + 7 * i) % 16; };
   const auto scale = [](int64_t o, int64_t g) { return static_cast<float>(1 + o + 4 * g) / 32; };
-  const Json weights = {{"num_bits", 4}, {"symmetric", true}, {"strategy", "group"}, {"group_size", group}};
+  const Json weights = {
+      {"num_bits", 4}, {"symmetric", true}, {"strategy", "group"}, {"group_size", group}};
   for (const bool ordered : {false, true}) {
     const auto group_of = [&](int64_t i) { return ordered ? i * 5 % 3 : i / group; };
     Parts parts;
@@ -159,13 +171,15 @@ TEST(CompressedLayouts, OrderOfColumnsSetOrNot) {
     for (int64_t i = 0; i < in; ++i)
       index.data<int32_t>()[i] = ordered ? static_cast<int32_t>(group_of(i)) : -1;
     parts.emplace_back(".weight_g_idx", std::move(index));
-    expect_values(
-        compressed_folder(folder, "pack-quantized", weights, parts), out, in,
-        [&](int64_t o, int64_t i) { return static_cast<float>(code(o, i) - 8) * scale(o, group_of(i)); });
+    expect_values(compressed_folder(folder, "pack-quantized", weights, parts), out, in,
+                  [&](int64_t o, int64_t i) {
+                    return static_cast<float>(code(o, i) - 8) * scale(o, group_of(i));
+                  });
   }
 }
 
-// Groups of 48 cover 80 inputs in two as well, the last one short: the targets tell which scheme is meant.
+// Groups of 48 cover 80 inputs in two as well, the last one short: the targets tell which scheme is
+// meant.
 TEST(CompressedLayouts, GroupSizeOfSeveralSchemes) {
   const TemporaryFolder folder;
   const int64_t out = 5, in = 80;
@@ -184,9 +198,10 @@ TEST(CompressedLayouts, GroupSizeOfSeveralSchemes) {
     parts.emplace_back(".weight_packed", unstraddled(out, in, 4, code));
     parts.emplace_back(".weight_shape", shape_of(out, in));
     parts.emplace_back(".weight_scale", made<float>(DType::f32, out, 2, scale));
-    expect_values(
-        compressed_folder(folder, "pack-quantized", schemes, parts), out, in,
-        [&](int64_t o, int64_t i) { return static_cast<float>(code(o, i) - 8) * scale(o, i / 40); });
+    expect_values(compressed_folder(folder, "pack-quantized", schemes, parts), out, in,
+                  [&](int64_t o, int64_t i) {
+                    return static_cast<float>(code(o, i) - 8) * scale(o, i / 40);
+                  });
   }
 }
 
@@ -196,11 +211,14 @@ TEST(CompressedLayouts, BytesBeyondTheBits) {
   const Json weights = {{"num_bits", 4}, {"symmetric", false}, {"strategy", "channel"}};
   const auto with = [&](int code, int zero) {
     Parts parts;
-    parts.emplace_back(".weight", made<int8_t>(DType::i8, 3, 8,
-                                               [&](int64_t o, int64_t i) { return o + i == 9 ? code : 1; }));
-    parts.emplace_back(".weight_scale", made<float>(DType::f32, 3, 1, [](int64_t, int64_t) { return 0.5f; }));
-    parts.emplace_back(".weight_zero_point",
-                       made<int8_t>(DType::i8, 3, 1, [&](int64_t o, int64_t) { return o == 2 ? zero : 1; }));
+    parts.emplace_back(".weight", made<int8_t>(DType::i8, 3, 8, [&](int64_t o, int64_t i) {
+                         return o + i == 9 ? code : 1;
+                       }));
+    parts.emplace_back(".weight_scale",
+                       made<float>(DType::f32, 3, 1, [](int64_t, int64_t) { return 0.5f; }));
+    parts.emplace_back(".weight_zero_point", made<int8_t>(DType::i8, 3, 1, [&](int64_t o, int64_t) {
+                         return o == 2 ? zero : 1;
+                       }));
     return compressed_folder(folder, "int-quantized", weights, parts);
   };
   for (const int least : {-8, 7}) {

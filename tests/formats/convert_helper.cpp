@@ -28,7 +28,8 @@ void expect_same_folders(const Path& a, const Path& b, const std::string& where)
   }
 }
 
-bool convert_folder(const Path& from, const std::string& to, const Path& out, ConvertOptions options) {
+bool convert_folder(const Path& from, const std::string& to, const Path& out,
+                    ConvertOptions options) {
   Conversion conversion(open_model(from), find_packed_format(to), std::move(options));
   conversion.write(out, silent_progress());
   return conversion.exact();
@@ -47,7 +48,8 @@ QuantizedTensor random_grid(const RandomGrid& shape, uint64_t seed, bool powers_
   const int64_t groups = ceil_div(shape.in, shape.group);
   const auto random_codes = [&](int64_t columns) {
     CodeMatrix codes(shape.out, columns);
-    for (uint8_t& code : codes.codes) code = static_cast<uint8_t>(rng.below(uint64_t{1} << shape.bits));
+    for (uint8_t& code : codes.codes)
+      code = static_cast<uint8_t>(rng.below(uint64_t{1} << shape.bits));
     return codes;
   };
   tensor.parts.emplace("codes", pack_rows(random_codes(shape.in), shape.bits));
@@ -81,7 +83,8 @@ namespace {
 
 Tensor random_floats(const Shape& shape, Rng& rng) {
   Tensor tensor(DType::f32, shape);
-  for (int64_t i = 0; i < tensor.count(); ++i) tensor.data<float>()[i] = static_cast<float>(rng.uniform());
+  for (int64_t i = 0; i < tensor.count(); ++i)
+    tensor.data<float>()[i] = static_cast<float>(rng.uniform());
   return tensor;
 }
 
@@ -101,7 +104,8 @@ QuantizedTensor random_int8(int64_t out, int64_t in, uint64_t seed) {
   return tensor;
 }
 
-QuantizedTensor random_blocks(int64_t out, int64_t in, int table, int64_t block, bool nested, uint64_t seed) {
+QuantizedTensor random_blocks(int64_t out, int64_t in, int table, int64_t block, bool nested,
+                              uint64_t seed) {
   Rng rng(seed);
   QuantizedTensor tensor{out, in, Orientation::out_in, "float-blocks", {}, {}};
   tensor.parameters = {{"table", table}, {"block_size", static_cast<double>(block)}};
@@ -111,8 +115,8 @@ QuantizedTensor random_blocks(int64_t out, int64_t in, int table, int64_t block,
   }
   for (const PartSpec& spec : float_blocks_parts(out, in, block, nested, 256)) {
     const bool floats = spec.dtype == DType::f32;
-    tensor.parts.emplace(spec.name,
-                         floats ? random_floats(spec.shape, rng) : random_bytes(spec.dtype, spec.shape, rng));
+    tensor.parts.emplace(spec.name, floats ? random_floats(spec.shape, rng)
+                                           : random_bytes(spec.dtype, spec.shape, rng));
   }
   return tensor;
 }
@@ -140,13 +144,15 @@ void write_artifact(const Path& folder, const std::string& config, const NamedTe
                        weight_form(tensor->view()).parts});
   ArtifactWriter writer(folder, open_model(source), entries);
   for (const auto& [name, tensor] : modules) writer.put(name, *tensor);
-  writer.finish(
-      {{"source", Json::object()}, {"method", "rtn"}, {"method_version", 1}, {"settings", Json::object()}});
+  writer.finish({{"source", Json::object()},
+                 {"method", "rtn"},
+                 {"method_version", 1},
+                 {"settings", Json::object()}});
 }
 
 void write_artifact(const Path& folder, const QuantizedTensor& tensor) {
-  write_artifact(folder, R"({"model_type": "golden", "torch_dtype": "float32"})", {{kModule, &tensor}},
-                 {{"norm.weight", DType::f32, {2}}});
+  write_artifact(folder, R"({"model_type": "golden", "torch_dtype": "float32"})",
+                 {{kModule, &tensor}}, {{"norm.weight", DType::f32, {2}}});
 }
 
 }  // namespace qwb

@@ -22,7 +22,8 @@ std::vector<std::string> packed_golden_cases();
 void expect_same_folders(const Path& a, const Path& b, const std::string& where);
 
 // Whether it was exact. Throws what Conversion throws.
-bool convert_folder(const Path& from, const std::string& to, const Path& out, ConvertOptions options = {});
+bool convert_folder(const Path& from, const std::string& to, const Path& out,
+                    ConvertOptions options = {});
 
 struct RandomGrid {
   int64_t out, in, group;
@@ -31,12 +32,14 @@ struct RandomGrid {
   DType scales = DType::f16;
 };
 std::string grid_text(const RandomGrid& shape);
-// Scales are fractions of 4096 below 1/4, or powers of two (whose products with zero points f16 holds). An
-// asymmetric grid has a zero point off the middle, since one without any would be read as symmetric.
+// Scales are fractions of 4096 below 1/4, or powers of two (whose products with zero points f16
+// holds). An asymmetric grid has a zero point off the middle, since one without any would be read
+// as symmetric.
 QuantizedTensor random_grid(const RandomGrid& shape, uint64_t seed, bool powers_of_two = false);
 QuantizedTensor random_int8(int64_t out, int64_t in, uint64_t seed);
 // NF4 (table 0) or FP4 (1), with nested statistics or not.
-QuantizedTensor random_blocks(int64_t out, int64_t in, int table, int64_t block, bool nested, uint64_t seed);
+QuantizedTensor random_blocks(int64_t out, int64_t in, int table, int64_t block, bool nested,
+                              uint64_t seed);
 
 using NamedTensors = std::vector<std::pair<std::string, const QuantizedTensor*>>;
 // An artifact of these modules, and of plain f32 tensors of ones beside them.

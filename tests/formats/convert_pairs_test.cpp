@@ -1,5 +1,5 @@
-// From a format to another and back: no byte of a tensor may change, for every pair of formats that share a
-// grid and at shapes that divide neither into groups nor into words.
+// From a format to another and back: no byte of a tensor may change, for every pair of formats that
+// share a grid and at shapes that divide neither into groups nor into words.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,7 +16,8 @@ const std::vector<std::string> kGridFormats = {
     "qwb", "gptq-v1", "gptq-v2", "awq", "compressed-tensors", "compressed-tensors-int"};
 
 // The conversion was exact; false: it is refused, which a grid that the format cannot hold must be.
-bool exact_or_refused(const Path& from, const std::string& to, const Path& out, const std::string& where) {
+bool exact_or_refused(const Path& from, const std::string& to, const Path& out,
+                      const std::string& where) {
   try {
     EXPECT_TRUE(convert_folder(from, to, out)) << where;
     return true;
@@ -27,7 +28,8 @@ bool exact_or_refused(const Path& from, const std::string& to, const Path& out, 
 }
 
 // Every format that holds the artifact, to every other, and back. Returns the number of pairs.
-int round_trips(const Path& artifact, const std::vector<std::string>& formats, const std::string& shape) {
+int round_trips(const Path& artifact, const std::vector<std::string>& formats,
+                const std::string& shape) {
   int pairs = 0;
   for (const std::string& a : formats) {
     const Path first = artifact.string() + "-" + a;
@@ -45,7 +47,8 @@ int round_trips(const Path& artifact, const std::vector<std::string>& formats, c
   return pairs;
 }
 
-// What the shapes of an artifact's modules have in common, and how many of the formats can hold such.
+// What the shapes of an artifact's modules have in common, and how many of the formats can hold
+// such.
 struct Family {
   int bits;
   int64_t outs, ins;     // divide the output and input channels
@@ -94,9 +97,10 @@ TEST(ConvertPairs, IntegerGridsOfRandomShapes) {
       grids.push_back(random_grid(shape, seed));
     }
     NamedTensors modules;
-    for (size_t i = 0; i < grids.size(); ++i) modules.emplace_back("layers." + std::to_string(i), &grids[i]);
-    write_artifact(folder.path() / "a", R"({"model_type": "golden", "torch_dtype": "float32"})", modules,
-                   {{"norm.weight", DType::f32, {2}}});
+    for (size_t i = 0; i < grids.size(); ++i)
+      modules.emplace_back("layers." + std::to_string(i), &grids[i]);
+    write_artifact(folder.path() / "a", R"({"model_type": "golden", "torch_dtype": "float32"})",
+                   modules, {{"norm.weight", DType::f32, {2}}});
     const int found = round_trips(folder.path() / "a", kGridFormats, shapes);
     EXPECT_EQ(found, family.formats * (family.formats - 1)) << shapes;
     pairs += found;
@@ -106,10 +110,11 @@ TEST(ConvertPairs, IntegerGridsOfRandomShapes) {
   EXPECT_GE(odd, 50);
 }
 
-// GPTQ and AWQ exchange words of codes without the rows in between, in pieces of 256 outputs: the same bytes.
+// GPTQ and AWQ exchange words of codes without the rows in between, in pieces of 256 outputs: the
+// same bytes.
 TEST(ConvertPairs, WordsMoveAsRowsDo) {
-  for (const auto& [out, in, symmetric] :
-       std::vector<std::tuple<int64_t, int64_t, bool>>{{560, 40, true}, {256, 72, false}, {8, 8, false}}) {
+  for (const auto& [out, in, symmetric] : std::vector<std::tuple<int64_t, int64_t, bool>>{
+           {560, 40, true}, {256, 72, false}, {8, 8, false}}) {
     const TemporaryFolder folder;
     const Path artifact = folder.path() / "a";
     write_artifact(artifact, random_grid({out, in, 8, 4, symmetric, false}, 5));
@@ -129,16 +134,18 @@ TEST(ConvertPairs, BitsandbytesOfRandomShapes) {
   Rng rng(12);
   int pairs = 0;
   for (uint64_t seed = 0; seed < 10; ++seed) {
-    const auto out = static_cast<int64_t>(1 + rng.below(40)), in = static_cast<int64_t>(1 + rng.below(150));
+    const auto out = static_cast<int64_t>(1 + rng.below(40)),
+               in = static_cast<int64_t>(1 + rng.below(150));
     const bool int8 = rng.below(4) == 0;
     const int table = static_cast<int>(rng.below(2));
     const int64_t block = int64_t{32} << rng.below(4);
     const TemporaryFolder folder;
-    write_artifact(folder.path() / "a", int8 ? random_int8(out, in, seed)
-                                             : random_blocks(out, in, table, block, rng.below(2) == 0, seed));
-    pairs +=
-        round_trips(folder.path() / "a", {"qwb", "bitsandbytes"},
-                    (int8 ? "int8 [" : "blocks [") + std::to_string(out) + ", " + std::to_string(in) + "]");
+    write_artifact(folder.path() / "a",
+                   int8 ? random_int8(out, in, seed)
+                        : random_blocks(out, in, table, block, rng.below(2) == 0, seed));
+    pairs += round_trips(
+        folder.path() / "a", {"qwb", "bitsandbytes"},
+        (int8 ? "int8 [" : "blocks [") + std::to_string(out) + ", " + std::to_string(in) + "]");
   }
   EXPECT_EQ(pairs, 20);
 }
@@ -152,12 +159,14 @@ constexpr const char* kTinyLlama =
 
 void write_llama(const Path& folder, int bits, bool symmetric) {
   const std::vector<std::pair<std::string, std::array<int64_t, 2>>> shapes = {
-      {"self_attn.q_proj", {64, 64}}, {"self_attn.k_proj", {32, 64}}, {"self_attn.v_proj", {32, 64}},
-      {"self_attn.o_proj", {64, 64}}, {"mlp.gate_proj", {96, 64}},    {"mlp.up_proj", {96, 64}},
+      {"self_attn.q_proj", {64, 64}}, {"self_attn.k_proj", {32, 64}},
+      {"self_attn.v_proj", {32, 64}}, {"self_attn.o_proj", {64, 64}},
+      {"mlp.gate_proj", {96, 64}},    {"mlp.up_proj", {96, 64}},
       {"mlp.down_proj", {64, 96}}};
   std::vector<QuantizedTensor> grids;
   for (const auto& [name, shape] : shapes)
-    grids.push_back(random_grid({shape[0], shape[1], 32, bits, symmetric, false}, grids.size(), !symmetric));
+    grids.push_back(
+        random_grid({shape[0], shape[1], 32, bits, symmetric, false}, grids.size(), !symmetric));
   NamedTensors modules;
   for (size_t i = 0; i < shapes.size(); ++i)
     modules.emplace_back("model.layers.0." + shapes[i].first, &grids[i]);
@@ -170,8 +179,8 @@ void write_llama(const Path& folder, int bits, bool symmetric) {
                   {layer + "post_attention_layernorm.weight", DType::f32, {64}}});
 }
 
-// Into blocks of 32 and out of them again, heads turned and turned back. (An artifact keeps the blocks as
-// they are.)
+// Into blocks of 32 and out of them again, heads turned and turned back. (An artifact keeps the
+// blocks as they are.)
 TEST(ConvertPairs, GgufWithEveryGridOfGroupsOf32) {
   int pairs = 0;
   for (const auto& [bits, symmetric] :
@@ -190,7 +199,8 @@ TEST(ConvertPairs, GgufWithEveryGridOfGroupsOf32) {
       options.encode = quantize_ggml;
       options.name = "same";
       const GgufReport report = write_gguf(open_model(first), there, options, silent_progress());
-      for (const GgufTensorReport& tensor : report.tensors) EXPECT_TRUE(tensor.exact) << where << tensor.name;
+      for (const GgufTensorReport& tensor : report.tensors)
+        EXPECT_TRUE(tensor.exact) << where << tensor.name;
       EXPECT_TRUE(convert_folder(there, format, back)) << where;
       expect_same_folders(first, back, where);
       write_gguf(open_model(back), again, options, silent_progress());

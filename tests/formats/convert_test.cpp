@@ -1,5 +1,6 @@
-// Formats of other libraries: what those libraries packed (tests/golden/convert, made by make_convert.py)
-// must be read to the very values that they dequantize to, and written again to the very same bytes.
+// Formats of other libraries: what those libraries packed (tests/golden/convert, made by
+// make_convert.py) must be read to the very values that they dequantize to, and written again to
+// the very same bytes.
 #include "formats/convert.h"
 
 #include <gtest/gtest.h>
@@ -32,7 +33,8 @@ uint32_t without_zero_sign(uint32_t bits, DType type) {
   return bits == sign ? 0 : bits;
 }
 
-void expect_same_values(const Weight& weight, const TensorView& expected, const std::string& where) {
+void expect_same_values(const Weight& weight, const TensorView& expected,
+                        const std::string& where) {
   ASSERT_EQ(expected.shape, (Shape{weight.out, weight.in})) << where;
   FloatBuffer values(weight.out * weight.in);
   dequantize(weight, values.data());
@@ -61,12 +63,14 @@ TEST(Convert, ReadsTheValuesThatTheLibrariesSee) {
     const OpenModel model = open_model(kPackedGolden / name);
     const auto weight = model.source->quantized(kModule);
     ASSERT_TRUE(weight.has_value()) << name;
-    const SafetensorsFile file = SafetensorsFile::open(kPackedGolden / name / "expected.safetensors");
+    const SafetensorsFile file =
+        SafetensorsFile::open(kPackedGolden / name / "expected.safetensors");
     expect_same_values(*weight, *file.find("weight"), name);
     EXPECT_FALSE(model.source->find(kModule + ".qweight").has_value()) << name;
     EXPECT_TRUE(model.source->find("norm.weight").has_value()) << name;
     const auto packed = std::dynamic_pointer_cast<const PackedSource>(model.source);
-    EXPECT_EQ(packed->quantized_form(packed->quantized_modules().at(0)).parts, weight_form(*weight).parts)
+    EXPECT_EQ(packed->quantized_form(packed->quantized_modules().at(0)).parts,
+              weight_form(*weight).parts)
         << name;
   }
 }
@@ -74,7 +78,8 @@ TEST(Convert, ReadsTheValuesThatTheLibrariesSee) {
 TEST(Convert, WritesTheBytesThatTheLibrariesPack) {
   const TemporaryFolder folder;
   for (const std::string& name : packed_golden_cases()) {
-    if (name == "ct-int-8-sym-tensor") continue;  // one scale for a tensor comes back as one for each row
+    if (name == "ct-int-8-sym-tensor")
+      continue;  // one scale for a tensor comes back as one for each row
     const Path artifact = folder.path() / (name + "-qwb"), back = folder.path() / (name + "-back");
     EXPECT_TRUE(convert_folder(kPackedGolden / name, "qwb", artifact)) << name;
     EXPECT_TRUE(convert_folder(artifact, format_of(name), back)) << name;
@@ -90,14 +95,15 @@ TEST(Convert, DequantizesToTheLibrarysOwnTensor) {
   const TemporaryFolder folder;
   for (const std::string name : {"gptq-4-asym-v1", "bnb-nf4-nested-64", "ct-packed-4-asym-group"}) {
     const Path out = folder.path() / name;
-    const SafetensorsFile file = SafetensorsFile::open(kPackedGolden / name / "expected.safetensors");
+    const SafetensorsFile file =
+        SafetensorsFile::open(kPackedGolden / name / "expected.safetensors");
     ConvertOptions options;
     options.dtype = file.find("weight")->dtype;
     EXPECT_FALSE(convert_folder(kPackedGolden / name, "huggingface", out, options));
     const OpenModel plain = open_model(out);
     EXPECT_EQ(plain.format, "huggingface");
-    EXPECT_TRUE(
-        std::ranges::equal(plain.source->find(kModule + ".weight")->bytes, file.find("weight")->bytes))
+    EXPECT_TRUE(std::ranges::equal(plain.source->find(kModule + ".weight")->bytes,
+                                   file.find("weight")->bytes))
         << name;
   }
 }
@@ -105,7 +111,8 @@ TEST(Convert, DequantizesToTheLibrarysOwnTensor) {
 TEST(Convert, RefusesWhatWouldNotBeExactBeforeWritingAnything) {
   const TemporaryFolder folder;
   const auto refused = [&](const RandomGrid& shape, const char* format, const char* reason) {
-    const Path artifact = folder.path() / (std::string(format) + std::to_string(shape.bits) + reason);
+    const Path artifact =
+        folder.path() / (std::string(format) + std::to_string(shape.bits) + reason);
     write_artifact(artifact, random_grid(shape, 1));
     const Path out = folder.path() / "out";
     expect_error(ErrorKind::unsupported, reason, [&] { convert_folder(artifact, format, out); });
@@ -155,8 +162,8 @@ TEST(Convert, PaddingOfWordsIsZero) {
     const uint32_t last = row_bytes % 4 == 0 ? ~0u : (1u << (8 * (row_bytes % 4))) - 1;
     for (int64_t i = 0; i < 3 * count; ++i)
       EXPECT_EQ(words.data<uint32_t>()[i], i < 3 * (count - 1) ? ~0u : last) << row_bytes;
-    EXPECT_TRUE(
-        std::ranges::equal(streams_from_columns(words.view(), row_bytes).view().bytes, rows.view().bytes));
+    EXPECT_TRUE(std::ranges::equal(streams_from_columns(words.view(), row_bytes).view().bytes,
+                                   rows.view().bytes));
   }
 }
 
@@ -164,14 +171,14 @@ TEST(Convert, SplitsLargeOutputIntoShards) {
   const TemporaryFolder folder;
   ConvertOptions options;
   options.max_shard_bytes = 2000;
-  EXPECT_TRUE(
-      convert_folder(kPackedGolden / "gptq-4-asym-v1", "compressed-tensors", folder.path() / "out", options));
+  EXPECT_TRUE(convert_folder(kPackedGolden / "gptq-4-asym-v1", "compressed-tensors",
+                             folder.path() / "out", options));
   EXPECT_TRUE(fs::exists(folder.path() / "out/model.safetensors.index.json"));
   EXPECT_TRUE(convert_folder(folder.path() / "out", "gptq-v1", folder.path() / "back"));
   const auto left = Checkpoint::open(kPackedGolden / "gptq-4-asym-v1"),
              right = Checkpoint::open(folder.path() / "back");
-  EXPECT_TRUE(
-      std::ranges::equal(left->find(kModule + ".qweight")->bytes, right->find(kModule + ".qweight")->bytes));
+  EXPECT_TRUE(std::ranges::equal(left->find(kModule + ".qweight")->bytes,
+                                 right->find(kModule + ".qweight")->bytes));
 }
 
 }  // namespace

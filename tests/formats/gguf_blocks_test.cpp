@@ -1,5 +1,6 @@
-// ggml's blocks against llama.cpp's own (tests/golden/make_gguf.py): dequantized bit for bit, quantized byte
-// for byte where that is promised and with no more error where not; and the exact repack of integer grids.
+// ggml's blocks against llama.cpp's own (tests/golden/make_gguf.py): dequantized bit for bit,
+// quantized byte for byte where that is promised and with no more error where not; and the exact
+// repack of integer grids.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -35,9 +36,11 @@ TEST(GgmlBlocks, DequantizeAsLlamaCpp) {
     const TensorView blocks = *golden().find(name + ".blocks");
     const std::vector<float> expected = read_floats(*golden().find(name + ".values"), name);
     std::vector<float> found(expected.size());
-    dequantize_ggml(info.type, blocks.bytes.data(), static_cast<int64_t>(found.size()), found.data());
+    dequantize_ggml(info.type, blocks.bytes.data(), static_cast<int64_t>(found.size()),
+                    found.data());
     for (size_t i = 0; i < found.size(); ++i)
-      ASSERT_EQ(std::bit_cast<uint32_t>(found[i]), std::bit_cast<uint32_t>(expected[i])) << name << " " << i;
+      ASSERT_EQ(std::bit_cast<uint32_t>(found[i]), std::bit_cast<uint32_t>(expected[i]))
+          << name << " " << i;
   }
 }
 
@@ -52,13 +55,15 @@ TEST(GgmlBlocks, QuantizeAsLlamaCpp) {
   }
 }
 
-// What the searches weigh e^2 by, m the magnitude as a share of the root mean square of a sub-block.
+// What the searches weigh e^2 by, m the magnitude as a share of the root mean square of a
+// sub-block.
 double weight_of(GgmlType type, double m) {
   if (type == GgmlType::q4_k) return 4 + m * m;
   return type == GgmlType::q3_k || type == GgmlType::q5_k ? 4 + m : 1;
 }
 
-double weighted_error(const GgmlTypeInfo& info, const std::vector<float>& x, const std::vector<float>& y) {
+double weighted_error(const GgmlTypeInfo& info, const std::vector<float>& x,
+                      const std::vector<float>& y) {
   const size_t size = info.type == GgmlType::q4_k || info.type == GgmlType::q5_k ? 32 : 16;
   double sum = 0;
   for (size_t begin = 0; begin < x.size(); begin += size) {
@@ -82,19 +87,21 @@ std::vector<float> there_and_back(const GgmlTypeInfo& info, const std::vector<fl
   return values;
 }
 
-// A wrong layout or sign would raise the error tenfold. (Row 2 of x has blocks that fit some types exactly.)
+// A wrong layout or sign would raise the error tenfold. (Row 2 of x has blocks that fit some types
+// exactly.)
 TEST(GgmlBlocks, KTypesAreNearer) {
   const std::vector<float> x = read_floats(*golden().find("x"), "x");
   for (const GgmlTypeInfo& info : quantized_types()) {
     if (info.block != 256) continue;
     const std::vector<float> theirs =
         read_floats(*golden().find(std::string(info.name) + ".values"), "values");
-    EXPECT_LE(weighted_error(info, x, there_and_back(info, x)), weighted_error(info, x, theirs)) << info.name;
+    EXPECT_LE(weighted_error(info, x, there_and_back(info, x)), weighted_error(info, x, theirs))
+        << info.name;
   }
 }
 
-// Values that no type holds: what the search reaches. The bounds lie between the error with d and dmin
-// settled by least squares and the one with the first guess at them.
+// Values that no type holds: what the search reaches. The bounds lie between the error with d and
+// dmin settled by least squares and the one with the first guess at them.
 TEST(GgmlBlocks, UnitsOfKTypesSettle) {
   std::mt19937 random(7);
   std::vector<float> x(256 * 64);
@@ -102,12 +109,16 @@ TEST(GgmlBlocks, UnitsOfKTypesSettle) {
     value = 0;
     for (int i = 0; i < 12; ++i) value += static_cast<float>(random() >> 8) * 0x1p-24f - 0.5f;
   }
-  const std::map<std::string_view, double> bounds = {
-      {"Q2_K", 0.0675}, {"Q3_K", 0.017608}, {"Q4_K", 0.003493}, {"Q5_K", 0.001015}, {"Q6_K", 0.0002786}};
+  const std::map<std::string_view, double> bounds = {{"Q2_K", 0.0675},
+                                                     {"Q3_K", 0.017608},
+                                                     {"Q4_K", 0.003493},
+                                                     {"Q5_K", 0.001015},
+                                                     {"Q6_K", 0.0002786}};
   const std::vector<float> zeros(x.size());
   for (const GgmlTypeInfo& info : quantized_types()) {
     if (info.block != 256) continue;
-    const double share = weighted_error(info, x, there_and_back(info, x)) / weighted_error(info, x, zeros);
+    const double share =
+        weighted_error(info, x, there_and_back(info, x)) / weighted_error(info, x, zeros);
     EXPECT_LE(share, bounds.at(info.name)) << info.name;
   }
 }
@@ -119,7 +130,8 @@ TEST(GgmlBlocks, TinyAndZeroBlocksOfKTypes) {
     for (const GgmlTypeInfo& info : quantized_types()) {
       if (info.block != 256) continue;
       const std::vector<float> values = there_and_back(info, x);
-      for (size_t i = 0; i < 256; ++i) ASSERT_LE(std::abs(values[i] - x[i]), 4 * size) << info.name << i;
+      for (size_t i = 0; i < 256; ++i)
+        ASSERT_LE(std::abs(values[i] - x[i]), 4 * size) << info.name << i;
     }
   }
 }
@@ -145,7 +157,8 @@ QuantizedTensor random_grid(const GridCase& c, int64_t out, int64_t in, uint32_t
   std::mt19937 random(seed);
   QuantizedTensor tensor{out, in, Orientation::out_in, "integer-grid", {}, {}};
   tensor.parameters = {{"bits", c.bits}, {"group_size", static_cast<double>(c.group)}};
-  for (const PartSpec& spec : integer_grid_parts(out, in, c.bits, c.group, c.symmetric, DType::f16)) {
+  for (const PartSpec& spec :
+       integer_grid_parts(out, in, c.bits, c.group, c.symmetric, DType::f16)) {
     Tensor part(spec.dtype, spec.shape);
     for (int64_t i = 0; i < part.count(); ++i) {
       // With zero points: scales whose products with them f16 still holds.
@@ -171,10 +184,11 @@ QuantizedTensor random_grid(const GridCase& c, int64_t out, int64_t in, uint32_t
 
 // Grid to blocks to grid: the weights stay bit for bit, and for groups of 32 every part does.
 TEST(GgufRepack, IntegerGridsBothWays) {
-  for (const GridCase& c : {GridCase{4, true, 32, GgmlType::q4_0}, GridCase{4, true, 128, GgmlType::q4_0},
-                            GridCase{3, true, 64, GgmlType::q4_0}, GridCase{5, true, 32, GgmlType::q5_0},
-                            GridCase{8, true, 32, GgmlType::q8_0}, GridCase{7, true, 96, GgmlType::q8_0},
-                            GridCase{4, false, 32, GgmlType::q4_1}, GridCase{5, false, 64, GgmlType::q5_1}}) {
+  for (const GridCase& c :
+       {GridCase{4, true, 32, GgmlType::q4_0}, GridCase{4, true, 128, GgmlType::q4_0},
+        GridCase{3, true, 64, GgmlType::q4_0}, GridCase{5, true, 32, GgmlType::q5_0},
+        GridCase{8, true, 32, GgmlType::q8_0}, GridCase{7, true, 96, GgmlType::q8_0},
+        GridCase{4, false, 32, GgmlType::q4_1}, GridCase{5, false, 64, GgmlType::q5_1}}) {
     for (const int64_t in : {int64_t{96}, int64_t{160}}) {
       if (c.group > in) continue;
       const QuantizedTensor grid = random_grid(c, 7, in, static_cast<uint32_t>(in));
@@ -216,9 +230,11 @@ TEST(GgufRepack, RefusesWithTheReason) {
   grid.parts.at("scales").data<float>()[3] = 0.1f;
   EXPECT_FALSE(exact_ggml_type(grid.view(), reason));
   EXPECT_THAT(reason, testing::HasSubstr("more digits than f16 (row 1, group 1)"));
-  EXPECT_FALSE(exact_ggml_type(random_grid({4, true, 48, GgmlType::q4_0}, 3, 96, 1).view(), reason));
+  EXPECT_FALSE(
+      exact_ggml_type(random_grid({4, true, 48, GgmlType::q4_0}, 3, 96, 1).view(), reason));
   EXPECT_THAT(reason, testing::HasSubstr("not blocks of 32"));
-  EXPECT_FALSE(exact_ggml_type(random_grid({8, false, 32, GgmlType::q8_0}, 3, 64, 1).view(), reason));
+  EXPECT_FALSE(
+      exact_ggml_type(random_grid({8, false, 32, GgmlType::q8_0}, 3, 64, 1).view(), reason));
   EXPECT_THAT(reason, testing::HasSubstr("8-bit"));
   Tensor blocks(DType::u8, {1, 20});
   std::fill_n(blocks.data<uint8_t>(), 20, static_cast<uint8_t>(0));

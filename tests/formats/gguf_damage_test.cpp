@@ -1,5 +1,5 @@
-// Damaged and hostile GGUF files: refused with an error that names the place, without reading outside of the
-// file or taking memory for counts that it cannot hold.
+// Damaged and hostile GGUF files: refused with an error that names the place, without reading
+// outside of the file or taking memory for counts that it cannot hold.
 #include <gtest/gtest.h>
 
 #include "formats/gguf.h"
@@ -21,7 +21,8 @@ RawGguf valid() {
   RawGguf file;
   file.head(2, 4).u32_key("general.alignment", 64);
   file.text("a.text").put<uint32_t>(8).text("gr\xc3\xbc\xc3\x9f");
-  file.text("a.flags").put<uint32_t>(9).put<uint32_t>(7).put<uint64_t>(2).raw(std::string("\x00\x01", 2));
+  file.text("a.flags").put<uint32_t>(9).put<uint32_t>(7).put<uint64_t>(2).raw(
+      std::string("\x00\x01", 2));
   file.text("a.words").put<uint32_t>(9).put<uint32_t>(8).put<uint64_t>(2).text("x").text("");
   file.tensor("first.weight", 32, 2, 2, 0).tensor("second.weight", 3, 5, 0, 64);
   return file.pad(64).zeros(64 + 64);
@@ -39,15 +40,16 @@ TEST(GgufDamage, ValidFileIsRead) {
   EXPECT_EQ(header.metadata.find("a.words")->strings, (std::vector<std::string>{"x", ""}));
 }
 
-// Every shorter file is refused, whatever field the cut goes through; but for the padding after the last
-// tensor.
+// Every shorter file is refused, whatever field the cut goes through; but for the padding after the
+// last tensor.
 TEST(GgufDamage, TruncatedAnywhere) {
   const std::string whole = valid().bytes();
   const size_t least = whole.size() - 4;
   for (size_t size = 0; size < least; ++size)
     EXPECT_THROW(parse_gguf(whole.substr(0, size)), Error) << "cut at " << size;
   EXPECT_NO_THROW(parse_gguf(whole.substr(0, least)));
-  expect_error(ErrorKind::failed, "after the end", [&] { parse_gguf(whole + std::string(64, 'x')); });
+  expect_error(ErrorKind::failed, "after the end",
+               [&] { parse_gguf(whole + std::string(64, 'x')); });
 }
 
 // A file with every byte changed in turn is read or refused, never more.
@@ -71,9 +73,11 @@ TEST(GgufDamage, LyingCounts) {
     expect_damaged(RawGguf().head(count, 0).zeros(64), "number of tensors");
     expect_damaged(RawGguf().head(0, count).zeros(64), "number of keys");
     expect_damaged(RawGguf().head(0, 1).put(count).zeros(64), "a key");
-    expect_damaged(RawGguf().head(0, 1).text("k").put<uint32_t>(8).put(count).zeros(64), "a string");
+    expect_damaged(RawGguf().head(0, 1).text("k").put<uint32_t>(8).put(count).zeros(64),
+                   "a string");
     for (const uint32_t kind : {0u, 4u, 8u, 12u})
-      expect_damaged(RawGguf().head(0, 1).text("k").put<uint32_t>(9).put(kind).put(count).zeros(64), "array");
+      expect_damaged(RawGguf().head(0, 1).text("k").put<uint32_t>(9).put(kind).put(count).zeros(64),
+                     "array");
     expect_damaged(RawGguf().head(1, 0).put(count).zeros(64), "tensor's name");
   }
 }
@@ -82,14 +86,17 @@ TEST(GgufDamage, Keys) {
   expect_damaged(RawGguf().head(0, 2).u32_key("k", 1).u32_key("k", 2).zeros(32), "appears twice");
   expect_damaged(RawGguf().head(0, 1).u32_key("", 1).zeros(32), "empty key");
   expect_damaged(RawGguf().head(0, 1).text("k").put<uint32_t>(13).zeros(32), "type 13");
-  expect_damaged(RawGguf().head(0, 1).text("k").put<uint32_t>(7).put<uint8_t>(2).zeros(32), "boolean");
-  expect_damaged(RawGguf().head(0, 1).text("k").put<uint32_t>(9).put<uint32_t>(9).put<uint64_t>(1).zeros(32),
-                 "array of arrays");
+  expect_damaged(RawGguf().head(0, 1).text("k").put<uint32_t>(7).put<uint8_t>(2).zeros(32),
+                 "boolean");
+  expect_damaged(
+      RawGguf().head(0, 1).text("k").put<uint32_t>(9).put<uint32_t>(9).put<uint64_t>(1).zeros(32),
+      "array of arrays");
   for (const uint32_t alignment : {0u, 3u, 48u, 1u << 31})
     expect_damaged(RawGguf().head(0, 1).u32_key("general.alignment", alignment).zeros(32),
                    "general.alignment");
-  expect_damaged(RawGguf().head(0, 1).text("general.alignment").put<uint32_t>(8).text("32").zeros(32),
-                 "not a u32");
+  expect_damaged(
+      RawGguf().head(0, 1).text("general.alignment").put<uint32_t>(8).text("32").zeros(32),
+      "not a u32");
 }
 
 TEST(GgufDamage, Tensors) {
@@ -109,13 +116,16 @@ TEST(GgufDamage, Tensors) {
   expect_damaged(one(32, 1, 0, 0, ""), "without a name");
   expect_error(ErrorKind::unsupported, "IQ2_XXS", [&] { parse_gguf(one(256, 1, 16, 0).bytes()); });
   expect_damaged(RawGguf().head(1, 0).text("t").put<uint32_t>(5).zeros(128), "5 dimensions");
-  expect_damaged(RawGguf().head(2, 0).tensor("t", 8, 1, 0, 0).tensor("t", 8, 1, 0, 32).pad().zeros(64),
-                 "appears twice");
+  expect_damaged(
+      RawGguf().head(2, 0).tensor("t", 8, 1, 0, 0).tensor("t", 8, 1, 0, 32).pad().zeros(64),
+      "appears twice");
   // Tensors that lie on each other, or leave a hole.
-  expect_damaged(RawGguf().head(2, 0).tensor("t", 8, 1, 0, 0).tensor("u", 8, 1, 0, 0).pad().zeros(64),
-                 "not at 32");
-  expect_damaged(RawGguf().head(2, 0).tensor("t", 8, 1, 0, 0).tensor("u", 8, 1, 0, 64).pad().zeros(128),
-                 "not at 32");
+  expect_damaged(
+      RawGguf().head(2, 0).tensor("t", 8, 1, 0, 0).tensor("u", 8, 1, 0, 0).pad().zeros(64),
+      "not at 32");
+  expect_damaged(
+      RawGguf().head(2, 0).tensor("t", 8, 1, 0, 0).tensor("u", 8, 1, 0, 64).pad().zeros(128),
+      "not at 32");
 }
 
 TEST(GgufDamage, Versions) {
@@ -124,7 +134,8 @@ TEST(GgufDamage, Versions) {
                  [&] { parse_gguf(RawGguf().head(0, 0, version).zeros(32).bytes()); });
   expect_error(ErrorKind::unsupported, "big-endian",
                [&] { parse_gguf(RawGguf().head(0, 0, 3u << 24).zeros(32).bytes()); });
-  expect_error(ErrorKind::failed, "does not begin", [&] { parse_gguf("GGUX" + std::string(60, '\0')); });
+  expect_error(ErrorKind::failed, "does not begin",
+               [&] { parse_gguf("GGUX" + std::string(60, '\0')); });
   EXPECT_NO_THROW(parse_gguf(RawGguf().head(0, 0, 2).bytes()));
 }
 
@@ -133,7 +144,10 @@ std::string split(int64_t number, int64_t count, int64_t tensors, const std::str
   file.head(1, 3).text("split.no").put<uint32_t>(2).put(static_cast<uint16_t>(number));
   file.text("split.count").put<uint32_t>(2).put(static_cast<uint16_t>(count));
   file.text("split.tensors.count").put<uint32_t>(5).put(static_cast<int32_t>(tensors));
-  return file.tensor(name, 8, 1, 0, 0).pad().raw(std::string(32, static_cast<char>('a' + number))).bytes();
+  return file.tensor(name, 8, 1, 0, 0)
+      .pad()
+      .raw(std::string(32, static_cast<char>('a' + number)))
+      .bytes();
 }
 
 TEST(GgufSplits, AreOneModel) {
@@ -141,7 +155,8 @@ TEST(GgufSplits, AreOneModel) {
   const Path first = folder.path() / "m-00001-of-00002.gguf",
              second = folder.path() / "m-00002-of-00002.gguf";
   write(first, split(0, 2, 2, "one"));
-  expect_error(ErrorKind::not_found, "m-00002-of-00002.gguf is missing", [&] { GgufFile::open(first); });
+  expect_error(ErrorKind::not_found, "m-00002-of-00002.gguf is missing",
+               [&] { GgufFile::open(first); });
   write(second, split(1, 2, 2, "two"));
   for (const Path& path : {first, second}) {
     const GgufFile file = GgufFile::open(path);
@@ -184,9 +199,15 @@ TEST(GgufLarge, OffsetsBeyondFourGigabytes) {
 TEST(GgufWriter, RefusesWhatGgufCannotHold) {
   const TemporaryFolder folder;
   const Path path = folder.path() / "w.gguf";
-  const auto writer = [&](std::vector<GgufTensor> tensors) { GgufWriter(path, {}, std::move(tensors)); };
-  expect_error(ErrorKind::usage, "whole blocks", [&] { writer({{"t", {2, 33}, GgmlType::q8_0, 0, 0}}); });
-  expect_error(ErrorKind::usage, "name", [&] { writer({{std::string(64, 'n'), {2}, GgmlType::f32, 0, 0}}); });
+  const auto writer = [&](std::vector<GgufTensor> tensors) {
+    GgufWriter(path, {}, std::move(tensors));
+  };
+  expect_error(ErrorKind::usage, "whole blocks", [&] {
+    writer({{"t", {2, 33}, GgmlType::q8_0, 0, 0}});
+  });
+  expect_error(ErrorKind::usage, "name", [&] {
+    writer({{std::string(64, 'n'), {2}, GgmlType::f32, 0, 0}});
+  });
   expect_error(ErrorKind::usage, "name", [&] {
     writer({{"t", {2}, GgmlType::f32, 0, 0}, {"t", {2}, GgmlType::f32, 0, 0}});
   });
@@ -219,7 +240,10 @@ TEST(GgufWriter, IsReadBack) {
   EXPECT_EQ(file.metadata().find("a.scores")->number("", 1), -2);
   EXPECT_EQ(as_text(file.bytes(*file.find("a"))), std::string(54, 'a'));
   EXPECT_EQ(as_text(file.bytes(*file.find("b"))), std::string(20, 'b'));
-  { const GgufWriter abandoned(folder.path() / "x.gguf", metadata, {{"a", {32}, GgmlType::q4_0, 0, 0}}); }
+  {
+    const GgufWriter abandoned(folder.path() / "x.gguf", metadata,
+                               {{"a", {32}, GgmlType::q4_0, 0, 0}});
+  }
   EXPECT_FALSE(std::filesystem::exists(folder.path() / "x.gguf"));
 }
 

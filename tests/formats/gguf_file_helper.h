@@ -21,9 +21,12 @@ class RawGguf {
   RawGguf& head(int64_t tensors, int64_t keys, uint32_t version = 3) {
     return raw("GGUF").put(version).put(tensors).put(keys);
   }
-  RawGguf& u32_key(const std::string& key, uint32_t value) { return text(key).put<uint32_t>(4).put(value); }
+  RawGguf& u32_key(const std::string& key, uint32_t value) {
+    return text(key).put<uint32_t>(4).put(value);
+  }
   // Of one or two dimensions, the row first.
-  RawGguf& tensor(const std::string& name, int64_t row, int64_t rows, uint32_t type, int64_t offset) {
+  RawGguf& tensor(const std::string& name, int64_t row, int64_t rows, uint32_t type,
+                  int64_t offset) {
     return text(name).put<uint32_t>(2).put(row).put(rows).put(type).put(offset);
   }
   RawGguf& pad(size_t alignment = 32) {

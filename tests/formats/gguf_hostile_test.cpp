@@ -1,4 +1,5 @@
-// Whole GGUF models whose settings, vocabularies or layout lie: refused with an error or read, never more.
+// Whole GGUF models whose settings, vocabularies or layout lie: refused with an error or read,
+// never more.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -34,14 +35,15 @@ void read_all(const Path& path, const std::string& what) {
   }
 }
 
-// Reads the file with other metadata and the same tensors. Not finished: it would only be flushed to the
-// disk.
+// Reads the file with other metadata and the same tensors. Not finished: it would only be flushed
+// to the disk.
 void read_rewritten(const GgufFile& file, const GgufMetadata& metadata, const Path& path,
                     const std::string& what) {
   std::vector<GgufTensor> tensors;
   for (const std::string& name : file.tensor_names()) tensors.push_back(*file.find(name));
   GgufWriter writer(path, metadata, tensors);
-  for (size_t i = 0; i < tensors.size(); ++i) writer.put(i, 0, file.bytes(*file.find(tensors[i].name)));
+  for (size_t i = 0; i < tensors.size(); ++i)
+    writer.put(i, 0, file.bytes(*file.find(tensors[i].name)));
   read_all(path, what);
 }
 
@@ -100,7 +102,8 @@ TEST_P(GgufHostile, EveryKeyLies) {
   ASSERT_GE(entries.size(), 5u);
   for (size_t lying = 0; lying < entries.size(); ++lying) {
     std::vector<std::optional<GgufValue>> values = {std::nullopt};
-    for (GgufValue& value : hostile_gguf_values(entries[lying].second)) values.emplace_back(std::move(value));
+    for (GgufValue& value : hostile_gguf_values(entries[lying].second))
+      values.emplace_back(std::move(value));
     for (size_t v = 0; v < values.size(); ++v) {
       GgufMetadata metadata;
       for (size_t i = 0; i < entries.size(); ++i) {
@@ -134,14 +137,16 @@ TEST_P(GgufHostile, TruncatedAtEveryBoundary) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, GgufHostile,
-                         testing::Values("qwen3.gguf", "gpt2.gguf", "tokens-gpt2.gguf", "tokens-llama.gguf"),
+                         testing::Values("qwen3.gguf", "gpt2.gguf", "tokens-gpt2.gguf",
+                                         "tokens-llama.gguf"),
                          [](const auto& file) {
                            std::string name = file.param.substr(0, file.param.find('.'));
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
 
-// Lists of the vocabulary that are shorter than it, or hold no pairs: named, never read beyond their end.
+// Lists of the vocabulary that are shorter than it, or hold no pairs: named, never read beyond
+// their end.
 TEST(GgufVocabulary, ListsThatDoNotFit) {
   const TemporaryFolder folder;
   const Path path = folder.path() / "m.gguf";
@@ -155,7 +160,8 @@ TEST(GgufVocabulary, ListsThatDoNotFit) {
     std::vector<GgufTensor> tensors;
     for (const std::string& tensor : file.tensor_names()) tensors.push_back(*file.find(tensor));
     GgufWriter writer(path, metadata, tensors);
-    for (size_t i = 0; i < tensors.size(); ++i) writer.put(i, 0, file.bytes(*file.find(tensors[i].name)));
+    for (size_t i = 0; i < tensors.size(); ++i)
+      writer.put(i, 0, file.bytes(*file.find(tensors[i].name)));
     expect_error(ErrorKind::failed, what, [&] {
       const auto model = GgufModel::open(path);  // these files have a vocabulary and no layers
       open_tokenizer({model, model->config(), path, "gguf", nullptr, 0});
@@ -164,13 +170,14 @@ TEST(GgufVocabulary, ListsThatDoNotFit) {
   for (const char* name : {"tokens-gpt2.gguf", "tokens-llama.gguf"}) {
     const size_t count =
         GgufFile::open(kGgufFiles / name).metadata().find("tokenizer.ggml.tokens")->strings.size();
-    refused(name, "tokenizer.ggml.token_type", GgufValue::of_i32s(std::vector<int32_t>(count - 1, 1)),
-            "no number for every token");
+    refused(name, "tokenizer.ggml.token_type",
+            GgufValue::of_i32s(std::vector<int32_t>(count - 1, 1)), "no number for every token");
     refused(name, "tokenizer.ggml.scores", GgufValue::of_floats(std::vector<float>(count - 1)),
             "no number for every token");
   }
   for (const char* merge : {"ab", "", " ab"})
-    refused("tokens-gpt2.gguf", "tokenizer.ggml.merges", GgufValue::of_strings({merge}), "is not two tokens");
+    refused("tokens-gpt2.gguf", "tokenizer.ggml.merges", GgufValue::of_strings({merge}),
+            "is not two tokens");
 }
 
 // Rows of q and k that are no whole heads cannot be put back in their order.
@@ -186,9 +193,9 @@ TEST(GgufHeads, RowsThatAreNoWholeHeads) {
     const Path path = folder.path() / "m.gguf";
     GgufWriter writer(path, file.metadata(), tensors);
     for (size_t i = 0; i < tensors.size(); ++i)
-      writer.put(
-          i, 0,
-          file.bytes(*file.find(tensors[i].name)).first(static_cast<size_t>(writer.tensors()[i].bytes)));
+      writer.put(i, 0,
+                 file.bytes(*file.find(tensors[i].name))
+                     .first(static_cast<size_t>(writer.tensors()[i].bytes)));
     expect_error(ErrorKind::failed, "'" + name + "' is [", [&] { open_model(path); });
   }
 }
@@ -201,10 +208,13 @@ TEST(GgufAlignment, IsTheOneThatTheFileNames) {
     raw.tensor("a", 4, 1, 0, 0).tensor("b", 4, 1, 0, static_cast<int64_t>(packed)).pad(packed);
     return raw.zeros(2 * packed).bytes();
   };
-  const auto parse = [](const std::string& bytes) { return parse_gguf_header(as_bytes(bytes), "test"); };
+  const auto parse = [](const std::string& bytes) {
+    return parse_gguf_header(as_bytes(bytes), "test");
+  };
   for (const uint32_t alignment : {16u, 32u, 64u, 4096u}) {
     EXPECT_EQ(parse(file(alignment, alignment)).tensors[1].begin, alignment);
-    if (alignment != 32) expect_error(ErrorKind::failed, "not at", [&] { parse(file(alignment, 32)); });
+    if (alignment != 32)
+      expect_error(ErrorKind::failed, "not at", [&] { parse(file(alignment, 32)); });
   }
 }
 

@@ -63,10 +63,10 @@ void expect_same_tensors(const OpenModel& a, const OpenModel& b) {
 void expect_same_config(const OpenModel& a, const OpenModel& b) {
   const ModelConfig x = parse_config(a.config, "a"), y = parse_config(b.config, "b");
   EXPECT_EQ(x.architecture, y.architecture);
-  EXPECT_EQ((std::vector{x.vocab, x.hidden, x.intermediate, x.layers, x.heads, x.kv_heads, x.head_dim,
-                         x.max_positions}),
-            (std::vector{y.vocab, y.hidden, y.intermediate, y.layers, y.heads, y.kv_heads, y.head_dim,
-                         y.max_positions}));
+  EXPECT_EQ((std::vector{x.vocab, x.hidden, x.intermediate, x.layers, x.heads, x.kv_heads,
+                         x.head_dim, x.max_positions}),
+            (std::vector{y.vocab, y.hidden, y.intermediate, y.layers, y.heads, y.kv_heads,
+                         y.head_dim, y.max_positions}));
   EXPECT_EQ(x.norm_eps, y.norm_eps);
   EXPECT_EQ(x.activation, y.activation);
   EXPECT_EQ(x.tied_embeddings, y.tied_embeddings);
@@ -80,7 +80,8 @@ void expect_same_config(const OpenModel& a, const OpenModel& b) {
 
 class GgufGolden : public testing::TestWithParam<std::string> {};
 
-// Names, shapes, row orders and settings are those of the checkpoint that another program converted.
+// Names, shapes, row orders and settings are those of the checkpoint that another program
+// converted.
 TEST_P(GgufGolden, IsTheCheckpoint) {
   const OpenModel original = open_model(kGgufGolden / "model" / GetParam());
   const OpenModel gguf = open_model(kGgufGolden / "gguf" / (GetParam() + ".gguf"));
@@ -106,12 +107,14 @@ TEST_P(GgufRoundTrip, KeepsEverything) {
   const GgufFile second = GgufFile::open(folder.path() / "again.gguf");
   EXPECT_EQ(first.tensor_names(), second.tensor_names());
   for (const std::string& name : first.tensor_names())
-    EXPECT_EQ(as_text(first.bytes(*first.find(name))), as_text(second.bytes(*second.find(name)))) << name;
+    EXPECT_EQ(as_text(first.bytes(*first.find(name))), as_text(second.bytes(*second.find(name))))
+        << name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, GgufRoundTrip,
-                         testing::Values("llama", "llama_tied_head_dim", "llama_linear", "llama_llama3",
-                                         "llama_yarn", "mistral", "qwen2", "qwen3", "gpt2"),
+                         testing::Values("llama", "llama_tied_head_dim", "llama_linear",
+                                         "llama_llama3", "llama_yarn", "mistral", "qwen2", "qwen3",
+                                         "gpt2"),
                          [](const auto& case_) { return case_.param; });
 
 TEST(GgufExport, MatchesThePackageByteForByte) {
@@ -138,14 +141,16 @@ TEST(GgufExport, RefusesAndTells) {
   });
   Notes notes;
   const OpenModel mistral = open_model(kGgufGolden / "model/mistral");
-  const GgufReport report = write_gguf(mistral, folder.path() / "m.gguf", as_type(GgmlType::q4_k), notes);
+  const GgufReport report =
+      write_gguf(mistral, folder.path() / "m.gguf", as_type(GgmlType::q4_k), notes);
   EXPECT_THAT(notes.all, testing::HasSubstr("sliding window of 9"));
   EXPECT_THAT(notes.all, testing::HasSubstr("no tokenizer"));
   // Rows of 32 fall back to Q5_0; rows of 56 have no blocks at all.
-  EXPECT_THAT(notes.all,
-              testing::HasSubstr("blk.0.attn_q.weight: rows of 32 are not whole blocks of Q4_K: Q5_0"));
-  EXPECT_THAT(notes.all,
-              testing::HasSubstr("blk.0.ffn_down.weight: rows of 56 are not whole blocks of Q4_K: F16"));
+  EXPECT_THAT(notes.all, testing::HasSubstr(
+                             "blk.0.attn_q.weight: rows of 32 are not whole blocks of Q4_K: Q5_0"));
+  EXPECT_THAT(
+      notes.all,
+      testing::HasSubstr("blk.0.ffn_down.weight: rows of 56 are not whole blocks of Q4_K: F16"));
   for (const GgufTensorReport& tensor : report.tensors)
     EXPECT_EQ(tensor.exact, tensor.name.find("norm") != std::string::npos) << tensor.name;
   EXPECT_TRUE(std::filesystem::exists(folder.path() / "m.gguf"));
@@ -159,8 +164,9 @@ TEST(GgufExport, QuantizedDemo) {
   options.embedding = GgmlType::q6_k;
   const OpenModel gguf = exported(original, folder.path() / "m.gguf", options);
   EXPECT_EQ(gguf.source->quantized_modules().size(), 58u);
-  for (const std::string name : {"model.layers.3.self_attn.q_proj", "model.layers.3.self_attn.k_proj",
-                                 "model.layers.3.mlp.down_proj", "model.embed_tokens", "lm_head"}) {
+  for (const std::string name :
+       {"model.layers.3.self_attn.q_proj", "model.layers.3.self_attn.k_proj",
+        "model.layers.3.mlp.down_proj", "model.embed_tokens", "lm_head"}) {
     const Weight weight = gguf.source->quantized(name).value();
     const std::vector<float> values = read_floats(*original.source->find(name + ".weight"), name);
     const GgmlType type = name == "model.embed_tokens" ? GgmlType::q6_k : GgmlType::q4_0;
@@ -184,7 +190,8 @@ TEST(GgufExport, QuantizedDemo) {
   const GgufFile first = GgufFile::open(folder.path() / "m.gguf");
   const GgufFile second = GgufFile::open(folder.path() / "again.gguf");
   for (const std::string& name : first.tensor_names())
-    EXPECT_EQ(as_text(first.bytes(*first.find(name))), as_text(second.bytes(*second.find(name)))) << name;
+    EXPECT_EQ(as_text(first.bytes(*first.find(name))), as_text(second.bytes(*second.find(name))))
+        << name;
 }
 
 class GgufTokenizer : public testing::TestWithParam<std::string> {};
@@ -198,9 +205,9 @@ TEST_P(GgufTokenizer, IsTheSame) {
   EXPECT_EQ(a.bos_id(), b.bos_id());
   EXPECT_EQ(a.eos_id(), b.eos_id());
   std::string text = read_text(kGgufDemo / "text/eval.txt").substr(0, 200000);
-  for (const std::string& piece :
-       {text, std::string(), std::string("  a\n\tb  "), std::string("Gr\xc3\xbc\xc3\x9f \xf0\x9f\x98\x80"),
-        std::string("x<s>y</s>z<|endoftext|>")}) {
+  for (const std::string& piece : {text, std::string(), std::string("  a\n\tb  "),
+                                   std::string("Gr\xc3\xbc\xc3\x9f \xf0\x9f\x98\x80"),
+                                   std::string("x<s>y</s>z<|endoftext|>")}) {
     const auto ids = a.encode(piece, true);
     EXPECT_EQ(ids, b.encode(piece, true));
     EXPECT_EQ(a.decode(ids, true), b.decode(ids, true));

@@ -85,20 +85,29 @@ TEST(GgufTokens, TiesAreMarkedForOtherPrograms) {
 }
 
 TEST(GgufTokens, KnowsThePreTokenizersOfItsArchitectures) {
-  for (const char* name :
-       {"default",   "llama3",        "llama-v3",     "llama-bpe",      "falcon3",     "pixtral",
-        "midm-2.0",  "lfm2",          "deepseek-llm", "deepseek-coder", "deepseek-v3", "deepseek-r1-qwen",
-        "falcon",    "mpt",           "starcoder",    "gpt-2",          "phi-2",       "refact",
-        "command-r", "qwen2",         "qwen35",       "stablelm2",      "olmo",        "dbrx",
-        "smaug-bpe", "poro-chat",     "chatglm-bpe",  "glm4",           "viking",      "jais",
-        "jais-2",    "tekken",        "smollm",       "codeshell",      "bloom",       "gpt3-finnish",
-        "exaone",    "exaone4",       "exaone-moe",   "minerva-7b",     "megrez",      "gpt-4o",
-        "llama4",    "kanana2",       "superbpe",     "trillion",       "bailingmoe",  "seed-coder",
-        "hunyuan",   "hunyuan-dense", "minicpm5",     "youtu",          "grok-2",      "tiny_aya",
-        "mellum",    "a.x-4.0",       "modern-bert",  "laguna",         "ufakzeka",    "spark2_5"}) {
+  for (const char* name : {"default",        "llama3",        "llama-v3",
+                           "llama-bpe",      "falcon3",       "pixtral",
+                           "midm-2.0",       "lfm2",          "deepseek-llm",
+                           "deepseek-coder", "deepseek-v3",   "deepseek-r1-qwen",
+                           "falcon",         "mpt",           "starcoder",
+                           "gpt-2",          "phi-2",         "refact",
+                           "command-r",      "qwen2",         "qwen35",
+                           "stablelm2",      "olmo",          "dbrx",
+                           "smaug-bpe",      "poro-chat",     "chatglm-bpe",
+                           "glm4",           "viking",        "jais",
+                           "jais-2",         "tekken",        "smollm",
+                           "codeshell",      "bloom",         "gpt3-finnish",
+                           "exaone",         "exaone4",       "exaone-moe",
+                           "minerva-7b",     "megrez",        "gpt-4o",
+                           "llama4",         "kanana2",       "superbpe",
+                           "trillion",       "bailingmoe",    "seed-coder",
+                           "hunyuan",        "hunyuan-dense", "minicpm5",
+                           "youtu",          "grok-2",        "tiny_aya",
+                           "mellum",         "a.x-4.0",       "modern-bert",
+                           "laguna",         "ufakzeka",      "spark2_5"}) {
     const Json style = gguf_pre_tokenizer(name, "test");
-    Json file =
-        parse_json(R"({"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}})", "test");
+    Json file = parse_json(
+        R"({"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}})", "test");
     file["pre_tokenizer"] = style["pre_tokenizer"];
     file["normalizer"] = style["normalizer"];
     EXPECT_NO_THROW(Tokenizer::from_json(file.dump(), "", name)) << name;  // every pattern is read
@@ -145,7 +154,8 @@ Json plain_tokenizer() {
 }
 
 Written write_tokenizer(const Json& tokenizer, const Json& config) {
-  const Path folder = Path(testing::TempDir()) / ("qwb_gguf_tokenizer_" + std::to_string(::getpid()));
+  const Path folder =
+      Path(testing::TempDir()) / ("qwb_gguf_tokenizer_" + std::to_string(::getpid()));
   std::filesystem::create_directories(folder);
   write_file_atomically(folder / "tokenizer.json", as_bytes(json_text(tokenizer)));
   write_file_atomically(folder / "tokenizer_config.json", as_bytes(json_text(config)));
@@ -192,17 +202,24 @@ TEST(GgufTokens, TellsWhatItCannotHold) {
 }
 
 TEST(GgufTokens, WritesBosBeforeAndEosBehindOnly) {
-  const std::pair<std::vector<std::string>, int> kCases[] = {
-      {{"A"}, 0},         {{"<s>", "A"}, 1}, {{"A", "</s>"}, 2},       {{"<s>", "A", "</s>"}, 3},
-      {{"</s>", "A"}, 4}, {{"A", "<s>"}, 4}, {{"<s>", "<s>", "A"}, 4}, {{"<s>", "A", "</s>", "</s>"}, 5}};
+  const std::pair<std::vector<std::string>, int> kCases[] = {{{"A"}, 0},
+                                                             {{"<s>", "A"}, 1},
+                                                             {{"A", "</s>"}, 2},
+                                                             {{"<s>", "A", "</s>"}, 3},
+                                                             {{"</s>", "A"}, 4},
+                                                             {{"A", "<s>"}, 4},
+                                                             {{"<s>", "<s>", "A"}, 4},
+                                                             {{"<s>", "A", "</s>", "</s>"}, 5}};
   for (const auto& [pieces, expected] : kCases) {
     Json tokenizer = plain_tokenizer();
     tokenizer["post_processor"] = frame_of_pieces(pieces);
     const Written written = write_tokenizer(tokenizer, kConfig);
-    EXPECT_EQ(written.metadata.integer("tokenizer.ggml.add_bos_token", "test"), expected & 1) << pieces[0];
+    EXPECT_EQ(written.metadata.integer("tokenizer.ggml.add_bos_token", "test"), expected & 1)
+        << pieces[0];
     EXPECT_EQ(written.metadata.integer("tokenizer.ggml.add_eos_token", "test"), expected >> 1 & 1)
         << pieces[0];
-    EXPECT_EQ(written.notes.find("special tokens") != std::string::npos, expected >= 4) << pieces[0];
+    EXPECT_EQ(written.notes.find("special tokens") != std::string::npos, expected >= 4)
+        << pieces[0];
   }
 }
 

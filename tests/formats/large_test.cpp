@@ -1,5 +1,5 @@
-// Offsets beyond 4 GiB, in files that are mostly holes: what is read and where it is written, at little cost
-// in time and disk.
+// Offsets beyond 4 GiB, in files that are mostly holes: what is read and where it is written, at
+// little cost in time and disk.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -40,8 +40,8 @@ std::string header_of(const std::string& json) {
   return text + json;
 }
 
-// Writers reserve their bytes: on a disk that is a note in its tables, in a file system in memory it is
-// memory.
+// Writers reserve their bytes: on a disk that is a note in its tables, in a file system in memory
+// it is memory.
 bool can_reserve(const Path& folder) {
   struct statfs system {};
   constexpr long kTmpfs = 0x01021994;
@@ -53,10 +53,12 @@ TEST(Large, ShardsAreReadBeyondFourGigabytes) {
   const TemporaryFolder folder;
   write(folder.path() / "config.json", R"({"model_type": "llama"})");
   const std::string end = std::to_string(kHole), past = std::to_string(kHole + 32);
-  const auto shard = [&](const std::string& file, const std::string& hole, const std::string& last) {
-    const std::string header = header_of(
-        "{\"" + hole + "\":{\"dtype\":\"U8\",\"shape\":[" + end + "],\"data_offsets\":[0," + end + "]},\"" +
-        last + "\":{\"dtype\":\"U8\",\"shape\":[32],\"data_offsets\":[" + end + "," + past + "]}}");
+  const auto shard = [&](const std::string& file, const std::string& hole,
+                         const std::string& last) {
+    const std::string header = header_of("{\"" + hole + "\":{\"dtype\":\"U8\",\"shape\":[" + end +
+                                         "],\"data_offsets\":[0," + end + "]},\"" + last +
+                                         "\":{\"dtype\":\"U8\",\"shape\":[32],\"data_offsets\":[" +
+                                         end + "," + past + "]}}");
     put_at(folder.path() / file, 0, header);
     put_at(folder.path() / file, static_cast<int64_t>(header.size()) + kHole, kLast);
   };
@@ -82,7 +84,8 @@ TEST(Large, ShardsAreWrittenBeyondFourGigabytes) {
   if (!can_reserve(folder.path())) GTEST_SKIP() << "no disk with 9 GiB free";
   ShardedWriter writer(
       folder.path(),
-      {{"a.hole", DType::u8, {kHole}}, {"a.last", DType::u8, {32}}, {"b.only", DType::u8, {32}}}, kHole + 40);
+      {{"a.hole", DType::u8, {kHole}}, {"a.last", DType::u8, {32}}, {"b.only", DType::u8, {32}}},
+      kHole + 40);
   EXPECT_EQ(writer.files(), 2u);
   EXPECT_EQ(writer.tensor_bytes(), kHole + 64);
   writer.put_part("a.hole", kHole - 32, as_bytes(kLast));
@@ -106,7 +109,8 @@ TEST(Large, GgufIsWrittenBeyondFourGigabytes) {
   if (!can_reserve(folder.path())) GTEST_SKIP() << "no disk with 9 GiB free";
   const Path path = folder.path() / "large.gguf";
   GgufWriter writer(
-      path, {}, {{"hole", {kHole / 4096, 1024}, GgmlType::f32, 0, 0}, {"last", {8}, GgmlType::f32, 0, 0}});
+      path, {},
+      {{"hole", {kHole / 4096, 1024}, GgmlType::f32, 0, 0}, {"last", {8}, GgmlType::f32, 0, 0}});
   EXPECT_EQ(writer.tensors()[1].begin, kHole);
   writer.put(0, kHole - 32, as_bytes(kLast));
   writer.put(1, 0, as_bytes(kLast));

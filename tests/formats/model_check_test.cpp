@@ -1,5 +1,5 @@
-// A model against its config.json: what is missing, what contradicts, what is left over, what two embeddings
-// that ought to be one are taken for.
+// A model against its config.json: what is missing, what contradicts, what is left over, what two
+// embeddings that ought to be one are taken for.
 #include "formats/model_check.h"
 
 #include <gmock/gmock.h>

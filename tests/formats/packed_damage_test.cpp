@@ -1,5 +1,5 @@
-// Damaged and hostile folders of other libraries' formats: refused with an error, never read outside of a
-// tensor, no memory taken for sizes that no tensor has.
+// Damaged and hostile folders of other libraries' formats: refused with an error, never read
+// outside of a tensor, no memory taken for sizes that no tensor has.
 #include <gtest/gtest.h>
 
 #include <climits>
@@ -42,7 +42,8 @@ void expect_refused(const Path& folder, const std::string& what) {
     model.source->quantized(kModule);
     ADD_FAILURE() << what << " was accepted";
   } catch (const Error& error) {
-    EXPECT_TRUE(error.kind() == ErrorKind::failed || error.kind() == ErrorKind::unsupported) << error.what();
+    EXPECT_TRUE(error.kind() == ErrorKind::failed || error.kind() == ErrorKind::unsupported)
+        << error.what();
   }
 }
 
@@ -56,23 +57,31 @@ TEST(PackedDamage, PartsMissingOrOfAnotherType) {
       if (!tensor.starts_with(kModule) || tensor.ends_with(".bias")) continue;
       const std::string part = tensor.substr(kModule.size());
       TensorView view = *files->find(tensor);
-      const bool optional = part == ".g_idx" || part == ".weight_format" || part == ".weight_zero_point";
+      const bool optional =
+          part == ".g_idx" || part == ".weight_format" || part == ".weight_zero_point";
       if (!optional)
         expect_refused(damaged_copy(folder, name, part, std::nullopt), name + " without " + part);
       TensorView other = view;
       other.dtype = dtype_size(view.dtype) == 4 ? DType::u32 : DType::boolean;
       other.shape = {static_cast<int64_t>(view.bytes.size()) / dtype_size(other.dtype)};
       if (part != ".weight" || !name.starts_with("bnb-nf4"))
-        expect_refused(damaged_copy(folder, name, part, other), name + " with another type of " + part);
+        expect_refused(damaged_copy(folder, name, part, other),
+                       name + " with another type of " + part);
       if (view.count() < 2) continue;
-      other = {view.dtype, {view.count() - 1}, view.bytes.first(view.bytes.size() - dtype_size(view.dtype))};
-      const bool as_many_words = name == "gptq-4-sym-v1" && part == ".g_idx";  // 95 inputs of 4 bits
+      other = {view.dtype,
+               {view.count() - 1},
+               view.bytes.first(view.bytes.size() - dtype_size(view.dtype))};
+      const bool as_many_words =
+          name == "gptq-4-sym-v1" && part == ".g_idx";  // 95 inputs of 4 bits
       if (!as_many_words)
         expect_refused(damaged_copy(folder, name, part, other), name + " with a shorter " + part);
       if (view.shape.size() != 2 || view.shape[0] < 2) continue;
       const size_t row = view.bytes.size() / static_cast<size_t>(view.shape[0]);
-      other = {view.dtype, {view.shape[0] - 1, view.shape[1]}, view.bytes.first(view.bytes.size() - row)};
-      expect_refused(damaged_copy(folder, name, part, other), name + " with a row of " + part + " missing");
+      other = {view.dtype,
+               {view.shape[0] - 1, view.shape[1]},
+               view.bytes.first(view.bytes.size() - row)};
+      expect_refused(damaged_copy(folder, name, part, other),
+                     name + " with a row of " + part + " missing");
     }
   }
 }
@@ -99,7 +108,8 @@ void read_everything(const Path& folder, const std::string& what) {
     for (const std::string& module : model.source->quantized_modules()) {
       const LoadedWeight loaded = model.source->load_quantized(module);
       ASSERT_LT(loaded.weight.out * loaded.weight.in, 1 << 20) << what;
-      EXPECT_EQ(model.source->quantized_form(module).parts, weight_form(loaded.weight).parts) << what;
+      EXPECT_EQ(model.source->quantized_form(module).parts, weight_form(loaded.weight).parts)
+          << what;
       FloatBuffer values(loaded.weight.out * loaded.weight.in);
       dequantize(loaded.weight, values.data());
     }
@@ -174,8 +184,8 @@ TEST(PackedDamage, SettingsThatLie) {
 // The numbers that live in tensors: shapes, and the JSON of bitsandbytes.
 TEST(PackedDamage, TensorsThatLieAboutSizes) {
   const TemporaryFolder folder;
-  for (const int64_t size :
-       {int64_t{0}, int64_t{-1}, int64_t{1}, int64_t{1} << 31, int64_t{1} << 60, INT64_MAX, INT64_MIN}) {
+  for (const int64_t size : {int64_t{0}, int64_t{-1}, int64_t{1}, int64_t{1} << 31,
+                             int64_t{1} << 60, INT64_MAX, INT64_MIN}) {
     for (const int axis : {0, 1}) {
       Tensor shape(DType::i64, {2});
       const auto files = Checkpoint::open(kPackedGolden / "ct-packed-3-asym-group");
@@ -194,9 +204,10 @@ TEST(PackedDamage, TensorsThatLieAboutSizes) {
       changed[Json::json_pointer(place)] = size;
       const std::string text = changed.dump();
       const Bytes bytes = as_bytes(text);
-      expect_refused(damaged_copy(folder, "bnb-nf4-nested-64", part,
-                                  TensorView{DType::u8, {static_cast<int64_t>(text.size())}, bytes}),
-                     place + (" of " + std::to_string(size)));
+      expect_refused(
+          damaged_copy(folder, "bnb-nf4-nested-64", part,
+                       TensorView{DType::u8, {static_cast<int64_t>(text.size())}, bytes}),
+          place + (" of " + std::to_string(size)));
     }
   }
 }
@@ -210,7 +221,8 @@ TEST(PackedDamage, TruncatedAtEveryBoundary) {
     const std::string whole = read_text(copy / "model.safetensors");
     const SafetensorsHeader header = parse_safetensors_header(as_bytes(whole), name);
     std::vector<int64_t> ends = {0, 8, header.data_begin};
-    for (const SafetensorsEntry& entry : header.tensors) ends.push_back(header.data_begin + entry.end);
+    for (const SafetensorsEntry& entry : header.tensors)
+      ends.push_back(header.data_begin + entry.end);
     for (const int64_t end : ends) {
       for (const int64_t size : {end - 1, end, end + 1}) {
         if (size < 0 || size >= static_cast<int64_t>(whole.size())) continue;
@@ -271,7 +283,8 @@ TEST(PackedDamage, SymmetricZeroPointsAreCounted) {
   }
 }
 
-// A table other than the type's would be ignored by bitsandbytes, and the model be another one there.
+// A table other than the type's would be ignored by bitsandbytes, and the model be another one
+// there.
 TEST(PackedDamage, TablesThatAreNotTheirTypes) {
   const TemporaryFolder folder;
   for (const std::string name : {"bnb-nf4-nested-64", "bnb-fp4-64"}) {
@@ -283,7 +296,8 @@ TEST(PackedDamage, TablesThatAreNotTheirTypes) {
       for (const float value : {other.data<float>()[place] + 0.01f, std::nanf("")}) {
         other.data<float>()[place] = value;
         const Path copy = damaged_copy(folder, name, ".weight.quant_map", other.view());
-        expect_error(ErrorKind::unsupported, "not the table of its type", [&] { open_model(copy); });
+        expect_error(ErrorKind::unsupported, "not the table of its type",
+                     [&] { open_model(copy); });
       }
     }
   }

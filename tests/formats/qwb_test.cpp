@@ -1,4 +1,5 @@
-// The artifact: what is written comes back, what was left alone is unchanged, and damage has a name.
+// The artifact: what is written comes back, what was left alone is unchanged, and damage has a
+// name.
 #include "formats/qwb.h"
 
 #include <gtest/gtest.h>
@@ -17,8 +18,8 @@ const Path kLlama = Path(QWB_SOURCE_DIR) / "recipes/demo/llama";
 const Path kGpt2 = Path(QWB_SOURCE_DIR) / "recipes/demo/gpt2";
 
 // A tensor with random bytes in every part, except that scales need not mean anything here.
-QuantizedTensor random_tensor(const ArtifactModule& module, const std::map<std::string, double>& parameters,
-                              uint64_t seed) {
+QuantizedTensor random_tensor(const ArtifactModule& module,
+                              const std::map<std::string, double>& parameters, uint64_t seed) {
   Rng rng(seed);
   QuantizedTensor tensor{module.out, module.in, module.orientation, module.codec, parameters, {}};
   for (const PartSpec& spec : module.parts) {
@@ -37,36 +38,43 @@ struct Case {
 // One module of every codec, on the demo llama (hidden 256, intermediate 640).
 std::vector<Case> llama_cases() {
   const std::string layer = "model.layers.0.";
-  return {
-      {{layer + "mlp.up_proj", 640, 256, Orientation::out_in, "integer-grid",
-        integer_grid_parts(640, 256, 3, 100, false, DType::f16)},
-       {{"bits", 3}, {"group_size", 100}}},
-      {{layer + "mlp.gate_proj", 640, 256, Orientation::out_in, "integer-grid",
-        integer_grid_parts(640, 256, 4, 64, true, DType::bf16)},
-       {{"bits", 4}, {"group_size", 64}}},
-      {{layer + "mlp.down_proj", 256, 640, Orientation::out_in, "int8-rows", int8_rows_parts(256, 640)}, {}},
-      {{layer + "self_attn.q_proj", 256, 256, Orientation::out_in, "float-blocks",
-        float_blocks_parts(256, 256, 64, false, 256)},
-       {{"table", 0}, {"block_size", 64}}},
-      {{layer + "self_attn.o_proj", 256, 256, Orientation::out_in, "float-blocks",
-        float_blocks_parts(256, 256, 64, true, 256)},
-       {{"table", 1},
-        {"block_size", 64},
-        {"nested_block", 256},
-        {"nested_offset", static_cast<double>(0.1f)}}},
-      {{layer + "self_attn.k_proj",
-        128,
-        256,
-        Orientation::out_in,
-        "dense",
-        {{"weight", DType::f32, {128, 256}}}},
-       {}}};
+  return {{{layer + "mlp.up_proj", 640, 256, Orientation::out_in, "integer-grid",
+            integer_grid_parts(640, 256, 3, 100, false, DType::f16)},
+           {{"bits", 3}, {"group_size", 100}}},
+          {{layer + "mlp.gate_proj", 640, 256, Orientation::out_in, "integer-grid",
+            integer_grid_parts(640, 256, 4, 64, true, DType::bf16)},
+           {{"bits", 4}, {"group_size", 64}}},
+          {{layer + "mlp.down_proj", 256, 640, Orientation::out_in, "int8-rows",
+            int8_rows_parts(256, 640)},
+           {}},
+          {{layer + "self_attn.q_proj", 256, 256, Orientation::out_in, "float-blocks",
+            float_blocks_parts(256, 256, 64, false, 256)},
+           {{"table", 0}, {"block_size", 64}}},
+          {{layer + "self_attn.o_proj", 256, 256, Orientation::out_in, "float-blocks",
+            float_blocks_parts(256, 256, 64, true, 256)},
+           {{"table", 1},
+            {"block_size", 64},
+            {"nested_block", 256},
+            {"nested_offset", static_cast<double>(0.1f)}}},
+          {{layer + "self_attn.k_proj",
+            128,
+            256,
+            Orientation::out_in,
+            "dense",
+            {{"weight", DType::f32, {128, 256}}}},
+           {}}};
 }
 
 Json manifest() {
-  return {{"qwb_version", "0.1.0"}, {"isa", "AVX2"},       {"source", {{"name", "demo"}, {"hash", "00"}}},
-          {"method", "rtn"},        {"method_version", 1}, {"settings", {{"bits", 4}, {"group_size", 64}}},
-          {"calibration", nullptr}, {"seconds", 1.5},      {"peak_memory", 1000}};
+  return {{"qwb_version", "0.1.0"},
+          {"isa", "AVX2"},
+          {"source", {{"name", "demo"}, {"hash", "00"}}},
+          {"method", "rtn"},
+          {"method_version", 1},
+          {"settings", {{"bits", 4}, {"group_size", 64}}},
+          {"calibration", nullptr},
+          {"seconds", 1.5},
+          {"peak_memory", 1000}};
 }
 
 void make_artifact(const Path& target, const Path& source, const std::vector<Case>& cases,
@@ -178,9 +186,10 @@ TEST(Artifact, Gpt2AndShards) {
     if (name.ends_with("c_attn.weight")) module = name.substr(0, name.size() - 7);
   }
   const Shape shape = gpt2.source->find(module + ".weight")->shape;
-  const std::vector<Case> turned = {{{module, shape[1], shape[0], Orientation::out_in, "integer-grid",
-                                      integer_grid_parts(shape[1], shape[0], 4, shape[0], false, DType::f32)},
-                                     {{"bits", 4}, {"group_size", static_cast<double>(shape[0])}}}};
+  const std::vector<Case> turned = {
+      {{module, shape[1], shape[0], Orientation::out_in, "integer-grid",
+        integer_grid_parts(shape[1], shape[0], 4, shape[0], false, DType::f32)},
+       {{"bits", 4}, {"group_size", static_cast<double>(shape[0])}}}};
   make_artifact(folder.path() / "grid", kGpt2, turned);
   expect_comes_back(folder.path() / "grid", kGpt2, turned);
   const std::vector<Case> kept = {{{module, shape[1], shape[0], Orientation::in_out, "float-blocks",
@@ -190,7 +199,8 @@ TEST(Artifact, Gpt2AndShards) {
   expect_comes_back(folder.path() / "blocks", kGpt2, kept);
   EXPECT_FALSE(fs::exists(folder.path() / "blocks/model.safetensors"));
   EXPECT_GT(Checkpoint::open(folder.path() / "blocks")->files().size(), 2u);
-  EXPECT_EQ(open_model(folder.path() / "blocks").source->quantized(module)->orientation, Orientation::in_out);
+  EXPECT_EQ(open_model(folder.path() / "blocks").source->quantized(module)->orientation,
+            Orientation::in_out);
   make_artifact(folder.path() / "whole", kGpt2, kept);
   EXPECT_EQ(open_model(folder.path() / "blocks").content_hash(),
             open_model(folder.path() / "whole").content_hash());
@@ -204,7 +214,8 @@ TEST(Artifact, WriterRefusesMisuse) {
   const Case c = llama_cases()[0];
   ArtifactModule wrong = c.module;
   wrong.in = 255;
-  expect_error(ErrorKind::usage, "no weight", [&] { ArtifactWriter(target, open_model(kLlama), {wrong}); });
+  expect_error(ErrorKind::usage, "no weight",
+               [&] { ArtifactWriter(target, open_model(kLlama), {wrong}); });
   expect_error(ErrorKind::usage, "listed twice", [&] {
     ArtifactWriter(target, open_model(kLlama), {c.module, c.module});
   });
@@ -214,7 +225,8 @@ TEST(Artifact, WriterRefusesMisuse) {
     expect_error(ErrorKind::usage, "not declared",
                  [&] { writer.put("x", random_tensor(c.module, c.parameters, 0)); });
     auto other = random_tensor(llama_cases()[1].module, c.parameters, 0);
-    expect_error(ErrorKind::usage, "not what was declared", [&] { writer.put(c.module.name, other); });
+    expect_error(ErrorKind::usage, "not what was declared",
+                 [&] { writer.put(c.module.name, other); });
   }
   EXPECT_TRUE(fs::is_empty(folder.path())) << "an abandoned artifact leaves nothing";
   make_artifact(target, kLlama, {c});
@@ -231,7 +243,8 @@ class DamagedArtifact : public testing::Test {
     make_artifact(path_, kLlama, llama_cases());
     good_ = read_text(path_ / "qwb.json");
   }
-  void with(const std::string& from, const std::string& to, ErrorKind kind, const std::string& said) {
+  void with(const std::string& from, const std::string& to, ErrorKind kind,
+            const std::string& said) {
     std::string text = good_;
     const size_t at = text.find(from);
     ASSERT_NE(at, std::string::npos) << from;

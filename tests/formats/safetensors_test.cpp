@@ -1,5 +1,5 @@
-// The safetensors reader against a file of the Python package and against liars; the writer against the
-// reader.
+// The safetensors reader against a file of the Python package and against liars; the writer against
+// the reader.
 #include "formats/safetensors.h"
 
 #include <gtest/gtest.h>
@@ -34,12 +34,12 @@ SafetensorsHeader parse(const std::string& text) {
 
 std::string entry(const std::string& name, const std::string& dtype, const std::string& shape,
                   const std::string& offsets) {
-  return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
-         offsets + "]}";
+  return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape +
+         "],\"data_offsets\":[" + offsets + "]}";
 }
 
-// The file that safetensors.numpy wrote (tests/golden/make_formats.py) with values that the script derives
-// from the same formula.
+// The file that safetensors.numpy wrote (tests/golden/make_formats.py) with values that the script
+// derives from the same formula.
 TEST(Safetensors, ReadsThePythonPackagesFile) {
   const auto file = SafetensorsFile::open(kGolden / "python.safetensors");
   const Json expected = parse_json(read_text(kGolden / "python.json"), "python.json");
@@ -55,12 +55,14 @@ TEST(Safetensors, ReadsThePythonPackagesFile) {
   }
 }
 
-// Same tensors in, same file out: the writer's order, padding and header text are those of the package.
+// Same tensors in, same file out: the writer's order, padding and header text are those of the
+// package.
 TEST(Safetensors, WritesTheSameBytesAsThePythonPackage) {
   TemporaryFolder folder;
   const auto file = SafetensorsFile::open(kGolden / "python-plain.safetensors");
   std::vector<PartSpec> specs;
-  for (const auto& tensor : file.header().tensors) specs.push_back({tensor.name, tensor.dtype, tensor.shape});
+  for (const auto& tensor : file.header().tensors)
+    specs.push_back({tensor.name, tensor.dtype, tensor.shape});
   std::reverse(specs.begin(), specs.end());
   SafetensorsWriter writer(folder.path() / "ours", specs, file.header().metadata);
   for (const auto& spec : specs) writer.put(spec.name, file.find(spec.name)->bytes);
@@ -73,12 +75,12 @@ TEST(Safetensors, AcceptsWhatTheFormatAllows) {
   EXPECT_TRUE(parse(file_text("{}      ", "")).tensors.empty());
   const auto scalar = parse(file_text("{" + entry("s", "F32", "", "0,4") + "}", "1234"));
   EXPECT_EQ(scalar.tensors.at(0).shape, Shape{});
-  const auto zero = parse(file_text(
-      "{" + entry("a", "F32", "0,9223372036854775807", "0,0") + "," + entry("b", "U8", "1", "0,1") + "}",
-      "x"));
+  const auto zero = parse(file_text("{" + entry("a", "F32", "0,9223372036854775807", "0,0") + "," +
+                                        entry("b", "U8", "1", "0,1") + "}",
+                                    "x"));
   EXPECT_EQ(zero.tensors.size(), 2u);
-  const auto order =
-      parse(file_text("{" + entry("b", "U8", "1", "1,2") + "," + entry("a", "U8", "1", "0,1") + "}", "xy"));
+  const auto order = parse(file_text(
+      "{" + entry("b", "U8", "1", "1,2") + "," + entry("a", "U8", "1", "0,1") + "}", "xy"));
   EXPECT_EQ(order.tensors.at(0).name, "a");
 }
 
@@ -113,7 +115,8 @@ TEST(Safetensors, RefusesLies) {
       {file_text("{" + entry("t", "U8", "9223372036854775808", "0,2") + "}", "xy"), "63 bits"},
       {file_text("{" + entry("t", "U8", "4611686018427387904,2", "0,2") + "}", "xy"), "63 bits"},
       {file_text("{" + entry("t", "F64", "2305843009213693952", "0,2") + "}", "xy"), "63 bits"},
-      {file_text("{" + entry("t", "U8", "2", "0,18446744073709551617") + "}", "xy"), "plain integer"},
+      {file_text("{" + entry("t", "U8", "2", "0,18446744073709551617") + "}", "xy"),
+       "plain integer"},
       {file_text("{" + entry("t", "U8", "-2", "0,2") + "}", "xy"), "negative"},
       {file_text("{" + entry("t", "U8", "2.0", "0,2") + "}", "xy"), "plain integer"},
       {file_text("{" + entry("t", "U8", "2e0", "0,2") + "}", "xy"), "plain integer"},
@@ -122,9 +125,11 @@ TEST(Safetensors, RefusesLies) {
       {file_text("{" + entry("t", "U8", "2", "0") + "}", "xy"), "two numbers"},
       {file_text("{" + entry("t", "U8", "2", "0,2,3") + "}", "xy"), "two numbers"},
       {file_text("{\"t\":{\"dtype\":\"U8\",\"shape\":[2]}}", "xy"), "missing"},
-      {file_text("{\"t\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", "xy"),
+      {file_text("{\"t\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}",
+                 "xy"),
        "appears twice"},
-      {file_text("{\"t\":{\"strides\":[1],\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", "xy"),
+      {file_text("{\"t\":{\"strides\":[1],\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}",
+                 "xy"),
        "unknown field"},
       {file_text("{\"t\":7}", ""), "number"},
       {file_text("{\"t\":null}", ""), "null"},
@@ -153,7 +158,8 @@ TEST(Safetensors, RefusesLies) {
 TEST(Safetensors, RefusesEveryTruncation) {
   const std::string good = read_text(kGolden / "python-plain.safetensors");
   EXPECT_NO_THROW(parse(good));
-  for (size_t size = 0; size < good.size(); ++size) EXPECT_THROW(parse(good.substr(0, size)), Error) << size;
+  for (size_t size = 0; size < good.size(); ++size)
+    EXPECT_THROW(parse(good.substr(0, size)), Error) << size;
   EXPECT_THROW(parse(good + "x"), Error);
 }
 
@@ -218,13 +224,18 @@ TEST(SafetensorsWriter, EveryByteExactlyOnce) {
   EXPECT_FALSE(fs::exists(folder.path() / "f")) << "an unfinished file is removed";
   expect_error(ErrorKind::usage, "not all bytes",
                [&] { with([&](auto& w) { part(w, 0, 4), part(w, 5, 5); }); });
-  expect_error(ErrorKind::usage, "twice", [&] { with([&](auto& w) { part(w, 0, 6), part(w, 5, 5); }); });
-  expect_error(ErrorKind::usage, "twice", [&] { with([&](auto& w) { part(w, 4, 6), part(w, 0, 5); }); });
-  expect_error(ErrorKind::usage, "twice", [&] { with([&](auto& w) { part(w, 0, 10), part(w, 3, 1); }); });
+  expect_error(ErrorKind::usage, "twice",
+               [&] { with([&](auto& w) { part(w, 0, 6), part(w, 5, 5); }); });
+  expect_error(ErrorKind::usage, "twice",
+               [&] { with([&](auto& w) { part(w, 4, 6), part(w, 0, 5); }); });
+  expect_error(ErrorKind::usage, "twice",
+               [&] { with([&](auto& w) { part(w, 0, 10), part(w, 3, 1); }); });
   expect_error(ErrorKind::usage, "beyond", [&] { with([&](auto& w) { part(w, 1, 10); }); });
   expect_error(ErrorKind::usage, "beyond", [&] { with([&](auto& w) { part(w, -1, 2); }); });
-  expect_error(ErrorKind::usage, "declared", [&] { with([&](auto& w) { w.put("t", as_bytes("x")); }); });
-  expect_error(ErrorKind::usage, "not declared", [&] { with([&](auto& w) { w.put("u", as_bytes("x")); }); });
+  expect_error(ErrorKind::usage, "declared",
+               [&] { with([&](auto& w) { w.put("t", as_bytes("x")); }); });
+  expect_error(ErrorKind::usage, "not declared",
+               [&] { with([&](auto& w) { w.put("u", as_bytes("x")); }); });
   expect_error(ErrorKind::usage, "twice", [&] {
     SafetensorsWriter(folder.path() / "f", {specs[0], specs[0]});
   });

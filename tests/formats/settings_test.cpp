@@ -1,5 +1,5 @@
-// Every key of a quantization_config is read, known to change nothing, or refused by name; settings that the
-// tensors contradict are recognised.
+// Every key of a quantization_config is read, known to change nothing, or refused by name; settings
+// that the tensors contradict are recognised.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -40,13 +40,14 @@ TinyModel compressed(const Json& more, const std::string& key = "quantization_co
 }
 
 TEST(Settings, UnknownKeysAreRefusedByName) {
-  for (const Json& more : {Json{{"new_trick", 3}}, Json{{"new_trick", true}}, Json{{"rotation", "hadamard"}},
-                           Json{{"adapter", {{"name", "lora"}}}}, Json{{"pack_dtype", "int8"}},
-                           Json{{"checkpoint_format", "marlin"}}, Json{{"is_marlin_format", true}}})
+  for (const Json& more :
+       {Json{{"new_trick", 3}}, Json{{"new_trick", true}}, Json{{"rotation", "hadamard"}},
+        Json{{"adapter", {{"name", "lora"}}}}, Json{{"pack_dtype", "int8"}},
+        Json{{"checkpoint_format", "marlin"}}, Json{{"is_marlin_format", true}}})
     expect_settings(gptq(more), ErrorKind::unsupported, more.begin().key());
-  EXPECT_EQ(
-      settings_told(gptq({{"new_trick", nullptr}, {"damp_percent", 0.05}, {"meta", {{"quantizer", "x"}}}})),
-      "");
+  EXPECT_EQ(settings_told(gptq(
+                {{"new_trick", nullptr}, {"damp_percent", 0.05}, {"meta", {{"quantizer", "x"}}}})),
+            "");
   for (const char* key : {"kv_cache_scheme", "sparsity_config", "transform_config"}) {
     const Json value = {{"config_groups", {{"v", 1}}}, {"format", "sparse-24-bitmask"}};
     expect_settings(compressed({{key, value}}), ErrorKind::unsupported, key);
@@ -61,8 +62,9 @@ TEST(Settings, OldNameOfTheCompressionConfig) {
   EXPECT_EQ(settings_told(compressed(Json::object(), "compression_config")), "");
   TinyModel nested;
   nested.pack_all_compressed("compression_config");
-  nested.config["compression_config"] = {{"quantization_config", nested.config["compression_config"]},
-                                         {"sparsity_config", {{"format", "sparse-bitmask"}}}};
+  nested.config["compression_config"] = {
+      {"quantization_config", nested.config["compression_config"]},
+      {"sparsity_config", {{"format", "sparse-bitmask"}}}};
   expect_settings(nested, ErrorKind::unsupported, "sparsity_config");
   nested.config["compression_config"]["sparsity_config"] = Json::object();
   EXPECT_EQ(settings_told(nested), "");
@@ -72,7 +74,8 @@ TEST(Settings, OldNameOfTheCompressionConfig) {
 }
 
 TEST(Settings, BitsAndGroupsAreThoseOfTheTensors) {
-  expect_settings(gptq({{"bits", 8}}), ErrorKind::failed, "config.json says 8 bits, and the tensors have 4");
+  expect_settings(gptq({{"bits", 8}}), ErrorKind::failed,
+                  "config.json says 8 bits, and the tensors have 4");
   expect_settings(gptq({{"group_size", 64}}), ErrorKind::failed, "groups of 64");
   const Json dynamic = {{"+:.*layers\\.0\\.mlp\\.up.*", {{"bits", 8}}}};
   expect_settings(gptq({{"dynamic", dynamic}}), ErrorKind::failed, kUp);
@@ -83,17 +86,20 @@ TEST(Settings, BitsAndGroupsAreThoseOfTheTensors) {
   expect_settings(compressed({{"config_groups", {{"g", group}}}}), ErrorKind::failed, "of 8 bits");
   group["weights"]["num_bits"] = 4;
   group["weights"]["symmetric"] = false;
-  expect_settings(compressed({{"config_groups", {{"g", group}}}}), ErrorKind::failed, "weight_zero_point");
+  expect_settings(compressed({{"config_groups", {{"g", group}}}}), ErrorKind::failed,
+                  "weight_zero_point");
   group["weights"]["symmetric"] = true;
   group["targets"] = {"re:.*self_attn.*"};
   expect_settings(compressed({{"config_groups", {{"g", group}}}}), ErrorKind::failed, "no group");
-  expect_settings(compressed({{"ignore", {"re:.*up_proj$"}}}), ErrorKind::failed, "says that it is not");
+  expect_settings(compressed({{"ignore", {"re:.*up_proj$"}}}), ErrorKind::failed,
+                  "says that it is not");
 }
 
 // Modules that the settings call quantized may be stored as floats; then they are floats.
 TEST(Settings, PlainModulesAmongQuantizedOnesAreTold) {
   TinyModel model = gptq(Json::object());
-  for (const char* part : {".qweight", ".qzeros", ".scales", ".g_idx"}) model.tensors.erase(kUp + part);
+  for (const char* part : {".qweight", ".qzeros", ".scales", ".g_idx"})
+    model.tensors.erase(kUp + part);
   model.add(kUp + ".weight", {128, 64});
   EXPECT_THAT(settings_told(model), HasSubstr("1 module (" + kUp + ")"));
   model.config["quantization_config"]["dynamic"] = {{"-:.*layers.0.mlp.up_proj", Json::object()}};
@@ -102,7 +108,8 @@ TEST(Settings, PlainModulesAmongQuantizedOnesAreTold) {
 
 TEST(Settings, ActivationsOfAFileAreTold) {
   TinyModel model = compressed(Json::object());
-  model.config["quantization_config"]["config_groups"]["group_0"]["input_activations"] = {{"num_bits", 8}};
+  model.config["quantization_config"]["config_groups"]["group_0"]["input_activations"] = {
+      {"num_bits", 8}};
   EXPECT_THAT(settings_told(model), HasSubstr("input_activations"));
 }
 

@@ -1,5 +1,5 @@
-// Numbers too small for the type that is to hold them are refused by every writer, as numbers too large are;
-// dead channels beside living ones are not.
+// Numbers too small for the type that is to hold them are refused by every writer, as numbers too
+// large are; dead channels beside living ones are not.
 #include "lib/tensor/small_numbers.h"
 
 #include <gtest/gtest.h>
@@ -29,7 +29,8 @@ TinyModel scaled(float factor, bool whole = true) {
 void quantize_up(const TinyModel& model, const std::string& method, const Json& given) {
   const Tensor& weight = model.tensors.at(kTinyUp + ".weight");
   ModuleTask task;
-  task.info = {kTinyUp, weight.shape()[0], weight.shape()[1], Orientation::out_in, DType::f32, false};
+  task.info = {kTinyUp, weight.shape()[0], weight.shape()[1], Orientation::out_in, DType::f32,
+               false};
   task.weight = weight.view();
   const Method& chosen = find_method(method);
   quantize_module(chosen, task, resolve_settings(chosen, given));
@@ -48,8 +49,10 @@ TEST(SmallNumbers, CoarseScalesAreThoseNearTheLeastNumber) {
 TEST(SmallNumbers, MethodsRefuseWhatTheirScalesCannotHold) {
   for (const int bits : {2, 3, 4, 8}) {
     for (const bool symmetric : {true, false}) {
-      Json given = {{"bits", bits}, {"group_size", 32}, {"symmetric", symmetric}, {"scale_dtype", "f16"}};
-      expect_error(ErrorKind::failed, "--scale-dtype", [&] { quantize_up(scaled(1e-8f), "rtn", given); });
+      Json given = {
+          {"bits", bits}, {"group_size", 32}, {"symmetric", symmetric}, {"scale_dtype", "f16"}};
+      expect_error(ErrorKind::failed, "--scale-dtype",
+                   [&] { quantize_up(scaled(1e-8f), "rtn", given); });
       EXPECT_NO_THROW(quantize_up(scaled(1), "rtn", given));
       EXPECT_NO_THROW(quantize_up(scaled(1e-9f, false), "rtn", given)) << "one dead row";
       for (const char* type : {"bf16", "f32"}) {
@@ -58,7 +61,9 @@ TEST(SmallNumbers, MethodsRefuseWhatTheirScalesCannotHold) {
       }
     }
   }
-  expect_error(ErrorKind::failed, kTinyUp, [&] { quantize_up(scaled(1e-7f), "none", {{"dtype", "f16"}}); });
+  expect_error(ErrorKind::failed, kTinyUp, [&] {
+    quantize_up(scaled(1e-7f), "none", {{"dtype", "f16"}});
+  });
   EXPECT_NO_THROW(quantize_up(scaled(1e-7f), "none", {{"dtype", "bf16"}}));
   for (const char* method : {"nf4", "int8"}) {
     EXPECT_NO_THROW(quantize_up(scaled(1e-30f), method, Json::object()));
@@ -81,7 +86,8 @@ void to_gguf(const TinyModel& model, GgmlType type) {
   write(model.write(folder.path() / "m") / "tokenizer.json",
         read_text(Path(QWB_SOURCE_DIR) / "recipes/demo/llama/tokenizer.json"));
   for (const char* file : {"tokenizer.json", "tokenizer_config.json"})
-    std::filesystem::copy_file(Path(QWB_SOURCE_DIR) / "recipes/demo/llama" / file, folder.path() / "m" / file,
+    std::filesystem::copy_file(Path(QWB_SOURCE_DIR) / "recipes/demo/llama" / file,
+                               folder.path() / "m" / file,
                                std::filesystem::copy_options::overwrite_existing);
   write_gguf(open_model(folder.path() / "m"), folder.path() / "m.gguf", options, silent_progress());
 }
@@ -96,9 +102,10 @@ TinyModel with_vocabulary(TinyModel model) {
 }
 
 TEST(SmallNumbers, GgufRefusesWhatVanishesAndWhatOverflows) {
-  for (const GgmlType type :
-       {GgmlType::f16, GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0, GgmlType::q5_1, GgmlType::q8_0}) {
-    expect_error(ErrorKind::failed, kTinyUp, [&] { to_gguf(with_vocabulary(scaled(1e-9f)), type); });
+  for (const GgmlType type : {GgmlType::f16, GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0,
+                              GgmlType::q5_1, GgmlType::q8_0}) {
+    expect_error(ErrorKind::failed, kTinyUp,
+                 [&] { to_gguf(with_vocabulary(scaled(1e-9f)), type); });
     expect_error(ErrorKind::failed, kTinyUp, [&] { to_gguf(with_vocabulary(scaled(1e9f)), type); });
     EXPECT_NO_THROW(to_gguf(with_vocabulary(scaled(1e-9f, false)), type)) << "one dead row";
   }
@@ -110,8 +117,8 @@ TEST(SmallNumbers, ConversionsRefuseWhatVanishes) {
   ConvertOptions options;
   options.dtype = DType::f16;
   const auto convert = [&](const TinyModel& model) {
-    Conversion conversion(open_model(model.write(folder.path() / "m")), find_packed_format("huggingface"),
-                          options);
+    Conversion conversion(open_model(model.write(folder.path() / "m")),
+                          find_packed_format("huggingface"), options);
     options.replace = true;
     conversion.write(folder.path() / "out", silent_progress());
   };

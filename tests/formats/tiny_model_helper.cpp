@@ -22,8 +22,8 @@ Shape linear_shape(const std::string& module) {
 std::vector<std::string> tiny_linears() {
   std::vector<std::string> names;
   for (int64_t layer = 0; layer < kTinyLayers; ++layer) {
-    for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-                             "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"})
+    for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+                             "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"})
       names.push_back("model.layers." + std::to_string(layer) + "." + name);
   }
   return names;
@@ -78,7 +78,8 @@ void TinyModel::pack_gptq(const std::string& module, uint32_t zeros) {
   Tensor words(DType::i32, {in / 8, out}), zero_words(DType::i32, {in / 32, out / 8}),
       index(DType::i32, {in});
   Rng rng(7);
-  for (int64_t i = 0; i < words.count(); ++i) words.data<uint32_t>()[i] = static_cast<uint32_t>(rng.next());
+  for (int64_t i = 0; i < words.count(); ++i)
+    words.data<uint32_t>()[i] = static_cast<uint32_t>(rng.next());
   std::fill_n(zero_words.data<uint32_t>(), zero_words.count(), zeros);
   for (int64_t i = 0; i < in; ++i) index.data<int32_t>()[i] = static_cast<int32_t>(i / 32);
   tensors.insert_or_assign(module + ".qweight", std::move(words));
@@ -89,8 +90,11 @@ void TinyModel::pack_gptq(const std::string& module, uint32_t zeros) {
 
 void TinyModel::pack_all_gptq(uint32_t zeros, const Json& more) {
   for (const std::string& module : tiny_linears()) pack_gptq(module, zeros);
-  Json settings = {
-      {"quant_method", "gptq"}, {"bits", 4}, {"group_size", 32}, {"sym", true}, {"desc_act", false}};
+  Json settings = {{"quant_method", "gptq"},
+                   {"bits", 4},
+                   {"group_size", 32},
+                   {"sym", true},
+                   {"desc_act", false}};
   settings.update(more);
   config["quantization_config"] = settings;
 }
@@ -107,13 +111,17 @@ void TinyModel::pack_all_compressed(const std::string& key, const Json& more) {
     tensors.insert_or_assign(module + ".weight_shape", std::move(size));
     add(module + ".weight_scale", {shape[0], shape[1] / 32}, 0.015625f);
   }
-  const Json weights = {
-      {"num_bits", 4}, {"type", "int"}, {"symmetric", true}, {"strategy", "group"}, {"group_size", 32}};
-  Json settings = {{"quant_method", "compressed-tensors"},
-                   {"format", "pack-quantized"},
-                   {"quantization_status", "compressed"},
-                   {"ignore", {"lm_head"}},
-                   {"config_groups", {{"group_0", {{"targets", {"Linear"}}, {"weights", weights}}}}}};
+  const Json weights = {{"num_bits", 4},
+                        {"type", "int"},
+                        {"symmetric", true},
+                        {"strategy", "group"},
+                        {"group_size", 32}};
+  Json settings = {
+      {"quant_method", "compressed-tensors"},
+      {"format", "pack-quantized"},
+      {"quantization_status", "compressed"},
+      {"ignore", {"lm_head"}},
+      {"config_groups", {{"group_0", {{"targets", {"Linear"}}, {"weights", weights}}}}}};
   settings.update(more);
   config[key] = settings;
 }
@@ -123,7 +131,8 @@ Path TinyModel::write(const Path& folder) const {
   std::filesystem::create_directories(folder);
   qwb::write(folder / "config.json", config.dump());
   std::vector<PartSpec> specs;
-  for (const auto& [name, tensor] : tensors) specs.push_back({name, tensor.dtype(), tensor.shape()});
+  for (const auto& [name, tensor] : tensors)
+    specs.push_back({name, tensor.dtype(), tensor.shape()});
   SafetensorsWriter writer(folder / "model.safetensors", specs);
   for (const auto& [name, tensor] : tensors) writer.put(name, tensor.view().bytes);
   writer.finish();

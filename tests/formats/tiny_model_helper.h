@@ -1,5 +1,5 @@
-// A llama of two layers, small enough to be written for every test, whose tensors and settings can be changed
-// first.
+// A llama of two layers, small enough to be written for every test, whose tensors and settings can
+// be changed first.
 #pragma once
 
 #include <map>
@@ -18,10 +18,12 @@ struct TinyModel {
   std::map<std::string, Tensor> tensors;
 
   TinyModel();  // f32, untied
-  void add(const std::string& name, const Shape& shape, float value = 0.5f, DType type = DType::f32);
+  void add(const std::string& name, const Shape& shape, float value = 0.5f,
+           DType type = DType::f32);
   // Random numbers of about that size.
   void fill(const std::string& name, float size);
-  // The linear module as symmetric GPTQ words of 4 bits, groups of 32; `zeros`: the word of zero points.
+  // The linear module as symmetric GPTQ words of 4 bits, groups of 32; `zeros`: the word of zero
+  // points.
   void pack_gptq(const std::string& module, uint32_t zeros);
   // All linear modules so, and the settings for them.
   void pack_all_gptq(uint32_t zeros, const Json& more = Json::object());

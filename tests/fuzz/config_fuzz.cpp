@@ -11,7 +11,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   try {
     const qwb::ModelConfig config = qwb::parse_config(qwb::parse_json(text, "fuzz"), "fuzz");
-    if (config.vocab <= 0 || config.hidden <= 0 || config.heads <= 0 || config.kv_heads <= 0) std::abort();
+    if (config.vocab <= 0 || config.hidden <= 0 || config.heads <= 0 || config.kv_heads <= 0)
+      std::abort();
     if (config.heads % config.kv_heads != 0) std::abort();
     if (static_cast<int64_t>(config.window.size()) > config.layers) std::abort();
   } catch (const qwb::Error&) {

@@ -1,5 +1,5 @@
-// Any text as config.json's quantization_config and any bytes as model.safetensors (a NUL between them):
-// refused with a qwb::Error, or every module can be rearranged and dequantized.
+// Any text as config.json's quantization_config and any bytes as model.safetensors (a NUL between
+// them): refused with a qwb::Error, or every module can be rearranged and dequantized.
 #include <unistd.h>
 
 #include <algorithm>

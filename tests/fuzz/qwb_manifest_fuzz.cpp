@@ -1,5 +1,5 @@
-// Any text as qwb.json, and any text as a shard index: refused with a qwb::Error, or what it says can be
-// asked of the codecs without overflow.
+// Any text as qwb.json, and any text as a shard index: refused with a qwb::Error, or what it says
+// can be asked of the codecs without overflow.
 #include <cstdlib>
 
 #include "formats/qwb.h"
@@ -12,8 +12,8 @@ void fuzz_manifest(std::string_view text) {
     std::map<std::string, qwb::TensorView> parts;
     for (const std::string& part : module.parts) parts.emplace(part, qwb::TensorView{});
     try {
-      qwb::weight_from_parts(module.out, module.in, module.orientation, module.codec, module.parameters,
-                             parts, "fuzz");
+      qwb::weight_from_parts(module.out, module.in, module.orientation, module.codec,
+                             module.parameters, parts, "fuzz");
       std::abort();  // no codec fits parts without bytes
     } catch (const qwb::Error&) {
       continue;

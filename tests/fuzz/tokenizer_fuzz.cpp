@@ -1,5 +1,5 @@
-// libFuzzer: the input up to the first NUL is a tokenizer.json, what follows a text to encode and decode; and
-// the whole is a chat template.
+// libFuzzer: the input up to the first NUL is a tokenizer.json, what follows a text to encode and
+// decode; and the whole is a chat template.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

@@ -78,8 +78,9 @@ TEST_F(Access, PrivateMissingAndMisspelled) {
   for (const char* name : {"org/model", "org/nothing"}) {
     const RunResult anonymous = pull({name});
     EXPECT_EQ(anonymous.code, 3);
-    EXPECT_THAT(anonymous.err,
-                HasSubstr(std::string(name) + ": there is no such model on the Hub, or it is not public"));
+    EXPECT_THAT(
+        anonymous.err,
+        HasSubstr(std::string(name) + ": there is no such model on the Hub, or it is not public"));
     EXPECT_THAT(anonymous.err, HasSubstr("qwb-pull --login"));
     const RunResult stranger = pull({name}, {{"HF_TOKEN", kOther}});
     EXPECT_EQ(stranger.code, 3) << name;

@@ -12,15 +12,16 @@ namespace qwb::testing {
 void make_certificate(const std::string& folder, const std::string& address) {
   EVP_PKEY* key = EVP_EC_gen("P-256");
   X509* certificate = X509_new();
-  if (key == nullptr || certificate == nullptr) throw std::runtime_error("OpenSSL makes no certificate");
+  if (key == nullptr || certificate == nullptr)
+    throw std::runtime_error("OpenSSL makes no certificate");
   X509_set_version(certificate, 2);
   ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
   X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
   X509_gmtime_adj(X509_getm_notAfter(certificate), 24 * 3600);
   X509_set_pubkey(certificate, key);
   X509_NAME* name = X509_get_subject_name(certificate);
-  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("fake hub"), -1,
-                             -1, 0);
+  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
+                             reinterpret_cast<const unsigned char*>("fake hub"), -1, -1, 0);
   X509_set_issuer_name(certificate, name);
   X509V3_CTX context;
   X509V3_set_ctx(&context, certificate, certificate, nullptr, nullptr, 0);

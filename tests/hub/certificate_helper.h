@@ -5,8 +5,8 @@
 
 namespace qwb::testing {
 
-// Writes cert.pem (self-signed, for this IP address), key.pem, and ca.pem (the certificate again, to be
-// trusted).
+// Writes cert.pem (self-signed, for this IP address), key.pem, and ca.pem (the certificate again,
+// to be trusted).
 void make_certificate(const std::string& folder, const std::string& address);
 
 }  // namespace qwb::testing

@@ -28,7 +28,8 @@ std::string hex_digest(const EVP_MD* kind, const std::string& head, Bytes data) 
   EVP_MD_CTX_free(context);
   std::string text;
   char two[3];
-  for (unsigned i = 0; i < length; ++i) text += (std::snprintf(two, sizeof two, "%02x", value[i]), two);
+  for (unsigned i = 0; i < length; ++i)
+    text += (std::snprintf(two, sizeof two, "%02x", value[i]), two);
   return text;
 }
 
@@ -49,7 +50,8 @@ std::string decode(const std::string& text) {
   return result;
 }
 
-void fail(httplib::Response& response, int status, const std::string& code, const std::string& message) {
+void fail(httplib::Response& response, int status, const std::string& code,
+          const std::string& message) {
   response.status = status;
   if (!code.empty()) response.set_header("X-Error-Code", code);
   response.set_header("X-Error-Message", message);
@@ -65,7 +67,8 @@ bool parse_range(const std::string& field, int64_t size, int64_t& first, int64_t
   if (!starts(field, "bytes=")) return false;
   const size_t dash = field.find('-');
   first = std::stoll(field.substr(6, dash - 6));
-  last = dash + 1 < field.size() ? std::min<int64_t>(std::stoll(field.substr(dash + 1)), size - 1) : size - 1;
+  last = dash + 1 < field.size() ? std::min<int64_t>(std::stoll(field.substr(dash + 1)), size - 1)
+                                 : size - 1;
   return true;
 }
 
@@ -94,16 +97,20 @@ void FakeRepo::put(const std::string& path, const std::string& content, std::opt
                         path.find(".json") == std::string::npos));
 }
 
-void FakeRepo::put_view(const std::string& path, Bytes content, std::shared_ptr<const void> owner, bool lfs) {
+void FakeRepo::put_view(const std::string& path, Bytes content, std::shared_ptr<const void> owner,
+                        bool lfs) {
   FakeFile file{path, std::move(owner), content, lfs, {}, {}};
   file.etag = lfs ? sha256_hex(content) : git_blob_hex(content);
-  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + file.etag +
-                              "\nsize " + std::to_string(content.size()) + "\n";
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + file.etag + "\nsize " +
+      std::to_string(content.size()) + "\n";
   file.oid = lfs ? git_blob_hex(as_bytes(pointer)) : file.etag;
-  files.erase(std::remove_if(files.begin(), files.end(), [&](const FakeFile& f) { return f.path == path; }),
-              files.end());
+  files.erase(
+      std::remove_if(files.begin(), files.end(), [&](const FakeFile& f) { return f.path == path; }),
+      files.end());
   files.push_back(std::move(file));
-  std::sort(files.begin(), files.end(), [](const FakeFile& a, const FakeFile& b) { return a.path < b.path; });
+  std::sort(files.begin(), files.end(),
+            [](const FakeFile& a, const FakeFile& b) { return a.path < b.path; });
   std::string all;
   for (const FakeFile& f : files) all += f.path + " " + f.oid + "\n";
   commit = git_blob_hex(as_bytes(all));
@@ -116,7 +123,8 @@ const FakeFile* FakeRepo::find(const std::string& path) const {
   return nullptr;
 }
 
-FakeHub::FakeHub(Settings settings) : settings_(std::move(settings)), rate_(settings_.bytes_per_second) {
+FakeHub::FakeHub(Settings settings)
+    : settings_(std::move(settings)), rate_(settings_.bytes_per_second) {
   if (settings_.tls) {
     make_certificate(settings_.folder, "127.0.0.1");
     hub_ = std::make_unique<httplib::SSLServer>((settings_.folder + "/cert.pem").c_str(),
@@ -144,7 +152,8 @@ FakeHub::FakeHub(Settings settings) : settings_(std::move(settings)), rate_(sett
   }
   hub_port_ = hub_->bind_to_any_port("127.0.0.1");
   store_port_ = store_->bind_to_any_port("127.0.0.1");
-  if (hub_port_ <= 0 || store_port_ <= 0) throw std::runtime_error("cannot bind to a port of 127.0.0.1");
+  if (hub_port_ <= 0 || store_port_ <= 0)
+    throw std::runtime_error("cannot bind to a port of 127.0.0.1");
   hub_thread_ = std::thread([this] { hub_->listen_after_bind(); });
   store_thread_ = std::thread([this] { store_->listen_after_bind(); });
   while (!hub_->is_running() || !store_->is_running()) std::this_thread::yield();
@@ -215,7 +224,8 @@ const FakeRepo* FakeHub::repo_of(const std::string& kind, const std::string& id)
 
 Mishap FakeHub::next_mishap(const std::string& target, bool get) {
   for (Mishap& mishap : mishaps_) {
-    if (mishap.times == 0 || (mishap.only_get && !get) || target.find(mishap.match) == std::string::npos)
+    if (mishap.times == 0 || (mishap.only_get && !get) ||
+        target.find(mishap.match) == std::string::npos)
       continue;
     if (mishap.times > 0) --mishap.times;
     return mishap;
@@ -223,7 +233,8 @@ Mishap FakeHub::next_mishap(const std::string& target, bool get) {
   return {};
 }
 
-void FakeHub::handle(const std::string& host, const httplib::Request& request, httplib::Response& response) {
+void FakeHub::handle(const std::string& host, const httplib::Request& request,
+                     httplib::Response& response) {
   // httplib would apply ranges itself; here the file's range is the body.
   const_cast<httplib::Request&>(request).ranges.clear();
   const std::lock_guard lock(mutex_);
@@ -234,7 +245,8 @@ void FakeHub::handle(const std::string& host, const httplib::Request& request, h
   if (mishap.also) mishap.also();
   if (mishap.status != 0) {
     response.status = mishap.status;
-    for (const auto& [name, value] : mishap.fields) response.set_header(name.c_str(), value.c_str());
+    for (const auto& [name, value] : mishap.fields)
+      response.set_header(name.c_str(), value.c_str());
     response.set_content(mishap.body, "text/plain");
     return;
   }
@@ -255,17 +267,19 @@ void FakeHub::handle(const std::string& host, const httplib::Request& request, h
   }
 }
 
-bool FakeHub::may_read(const FakeRepo& repo, const httplib::Request& request, httplib::Response& response,
-                       bool content) const {
+bool FakeHub::may_read(const FakeRepo& repo, const httplib::Request& request,
+                       httplib::Response& response, bool content) const {
   const std::string field = request.get_header_value("Authorization");
   const std::string token = starts(field, "Bearer ") ? field.substr(7) : "";
-  const bool known = token == repo.allowed_token ||
-                     std::find(known_tokens.begin(), known_tokens.end(), token) != known_tokens.end();
+  const bool known =
+      token == repo.allowed_token ||
+      std::find(known_tokens.begin(), known_tokens.end(), token) != known_tokens.end();
   if (!token.empty() && !known) {
     fail(response, 401, "", "Invalid credentials in Authorization header");
     return false;
   }
-  if (repo.allowed_token.empty() || token == repo.allowed_token || (!content && !repo.hidden)) return true;
+  if (repo.allowed_token.empty() || token == repo.allowed_token || (!content && !repo.hidden))
+    return true;
   if (repo.hidden) {
     fail(response, token.empty() ? 401 : 404, "RepoNotFound", "Repository not found");
   } else {
@@ -298,8 +312,9 @@ void FakeHub::answer_api(const std::string& target, const httplib::Request& requ
     if (at == std::string::npos) continue;
     what = word;
     revision = rest.substr(at + what.size());
-    folder =
-        revision.find('/') != std::string::npos ? decode(revision.substr(revision.find('/') + 1)) + "/" : "";
+    folder = revision.find('/') != std::string::npos
+                 ? decode(revision.substr(revision.find('/') + 1)) + "/"
+                 : "";
     revision = decode(revision.substr(0, revision.find('/')));
     rest.resize(at);
     break;
@@ -318,30 +333,36 @@ void FakeHub::answer_api(const std::string& target, const httplib::Request& requ
                    [&](const FakeFile& f) { return starts(f.path, folder); }))
     return fail(response, 404, "EntryNotFound", "Entry not found");
   if (what == "/tree/") return answer_tree(*repo, query, response);
-  Json json = {
-      {"id", repo->id}, {"sha", repo->commit}, {"private", repo->hidden}, {"siblings", Json::array()}};
+  Json json = {{"id", repo->id},
+               {"sha", repo->commit},
+               {"private", repo->hidden},
+               {"siblings", Json::array()}};
   for (const FakeFile& file : repo->files) json["siblings"].push_back({{"rfilename", file.path}});
   response.set_content(json.dump(), "application/json");
 }
 
-void FakeHub::answer_tree(const FakeRepo& repo, const std::string& query, httplib::Response& response) {
+void FakeHub::answer_tree(const FakeRepo& repo, const std::string& query,
+                          httplib::Response& response) {
   size_t begin = 0;
   if (const size_t at = query.find("cursor="); at != std::string::npos)
     begin = std::stoul(query.substr(at + 7));
   const size_t end = std::min(repo.files.size(), begin + static_cast<size_t>(settings_.page_size));
   Json list = Json::array();
   if (begin == 0)
-    list.push_back({{"type", "directory"}, {"oid", std::string(40, '0')}, {"size", 0}, {"path", "folder"}});
+    list.push_back(
+        {{"type", "directory"}, {"oid", std::string(40, '0')}, {"size", 0}, {"path", "folder"}});
   for (size_t i = begin; i < end; ++i) {
     const FakeFile& file = repo.files[i];
-    Json entry = {{"type", "file"}, {"oid", file.oid}, {"size", file.content.size()}, {"path", file.path}};
-    if (file.lfs) entry["lfs"] = {{"oid", file.etag}, {"size", file.content.size()}, {"pointerSize", 134}};
+    Json entry = {
+        {"type", "file"}, {"oid", file.oid}, {"size", file.content.size()}, {"path", file.path}};
+    if (file.lfs)
+      entry["lfs"] = {{"oid", file.etag}, {"size", file.content.size()}, {"pointerSize", 134}};
     list.push_back(std::move(entry));
   }
   if (end < repo.files.size())
-    response.set_header("Link",
-                        "<" + endpoint() + "/api/" + repo.kind + "/" + repo.id + "/tree/" + repo.commit +
-                            "?recursive=true&expand=false&cursor=" + std::to_string(end) + ">; rel=\"next\"");
+    response.set_header("Link", "<" + endpoint() + "/api/" + repo.kind + "/" + repo.id + "/tree/" +
+                                    repo.commit + "?recursive=true&expand=false&cursor=" +
+                                    std::to_string(end) + ">; rel=\"next\"");
   response.set_content(list.dump(), "application/json");
 }
 
@@ -377,8 +398,8 @@ void FakeHub::answer_resolve(const std::string& target, const httplib::Request& 
 }
 
 // The bytes, and everything that can go wrong with them.
-void FakeHub::send_file(const FakeFile& file, const httplib::Request& request, httplib::Response& response,
-                        const Mishap& mishap) {
+void FakeHub::send_file(const FakeFile& file, const httplib::Request& request,
+                        httplib::Response& response, const Mishap& mishap) {
   const auto size = static_cast<int64_t>(file.content.size());
   int64_t first = 0, last = size - 1;
   response.status = 200;
@@ -390,8 +411,8 @@ void FakeHub::send_file(const FakeFile& file, const httplib::Request& request, h
     }
     if (mishap.shift_range) ++first;
     response.status = 206;
-    response.set_header("Content-Range", "bytes " + std::to_string(first) + "-" + std::to_string(last) + "/" +
-                                             std::to_string(size));
+    response.set_header("Content-Range", "bytes " + std::to_string(first) + "-" +
+                                             std::to_string(last) + "/" + std::to_string(size));
   }
   for (const auto& [name, value] : mishap.fields) response.set_header(name.c_str(), value.c_str());
   const int64_t length = std::max<int64_t>(last - first + 1 + mishap.length_delta, 0);
@@ -437,8 +458,9 @@ void FakeHub::send_file(const FakeFile& file, const httplib::Request& request, h
                                             return true;
                                           });
   } else {
-    response.set_content_provider(static_cast<size_t>(length), "application/octet-stream",
-                                  [next](size_t, size_t, httplib::DataSink& sink) { return next(sink); });
+    response.set_content_provider(
+        static_cast<size_t>(length), "application/octet-stream",
+        [next](size_t, size_t, httplib::DataSink& sink) { return next(sink); });
   }
 }
 

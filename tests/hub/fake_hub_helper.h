@@ -1,5 +1,6 @@
-// A Hugging Face Hub on 127.0.0.1, and under another host name (localhost, with a port of its own) the
-// storage that it redirects to. Speaks the protocol as huggingface_hub expects it, and misbehaves on order.
+// A Hugging Face Hub on 127.0.0.1, and under another host name (localhost, with a port of its own)
+// the storage that it redirects to. Speaks the protocol as huggingface_hub expects it, and
+// misbehaves on order.
 #pragma once
 
 #include <atomic>
@@ -48,9 +49,11 @@ struct FakeRepo {
   bool hidden = false;        // private: to the world it does not exist
 
   // Adds or replaces a file; the commit changes.
-  void put(const std::string& path, const std::string& content, std::optional<bool> lfs = std::nullopt);
+  void put(const std::string& path, const std::string& content,
+           std::optional<bool> lfs = std::nullopt);
   // Keeps a view instead of a copy.
-  void put_view(const std::string& path, Bytes content, std::shared_ptr<const void> owner, bool lfs);
+  void put_view(const std::string& path, Bytes content, std::shared_ptr<const void> owner,
+                bool lfs);
   const FakeFile* find(const std::string& path) const;
 };
 
@@ -119,11 +122,13 @@ class FakeHub {
  private:
   struct Answer;
   void serve(httplib::Server& server);
-  void handle(const std::string& host, const httplib::Request& request, httplib::Response& response);
-  void answer_api(const std::string& target, const httplib::Request& request, httplib::Response& response);
+  void handle(const std::string& host, const httplib::Request& request,
+              httplib::Response& response);
+  void answer_api(const std::string& target, const httplib::Request& request,
+                  httplib::Response& response);
   void answer_tree(const FakeRepo& repo, const std::string& query, httplib::Response& response);
-  void answer_resolve(const std::string& target, const httplib::Request& request, httplib::Response& response,
-                      const Mishap& mishap);
+  void answer_resolve(const std::string& target, const httplib::Request& request,
+                      httplib::Response& response, const Mishap& mishap);
   void send_file(const FakeFile& file, const httplib::Request& request, httplib::Response& response,
                  const Mishap& mishap);
   bool may_read(const FakeRepo& repo, const httplib::Request& request, httplib::Response& response,

@@ -1,8 +1,8 @@
 // The fake Hub as a program, for huggingface_hub itself and for measurements:
 //   fake_hub ROOT [--rate BYTES_PER_SECOND] [--token TOKEN]
-// ROOT holds models/ORG/NAME/... and datasets/ORG/NAME/... . Prints its endpoint, serves until stdin ends,
-// then prints
-// {"bytes": contents sent, "requests": [...]}. With --token, content is given to that token only.
+// ROOT holds models/ORG/NAME/... and datasets/ORG/NAME/... . Prints its endpoint, serves until
+// stdin ends, then prints {"bytes": contents sent, "requests": [...]}. With --token, content is
+// given to that token only.
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
   std::cout << hub.endpoint() << std::endl;
   while (std::getchar() != EOF) continue;
   qwb::Json requests = qwb::Json::array();
-  for (const auto& seen : hub.seen()) requests.push_back(seen.host + " " + seen.method + " " + seen.target);
+  for (const auto& seen : hub.seen())
+    requests.push_back(seen.host + " " + seen.method + " " + seen.target);
   std::cout << qwb::Json({{"bytes", hub.bytes_sent()}, {"requests", requests}}).dump() << std::endl;
 }

@@ -10,7 +10,8 @@ namespace fs = std::filesystem;
 class Interoperability : public PullTest {
  protected:
   Interoperability() {
-    golden_ = parse_json(read_text(Path(QWB_SOURCE_DIR) / "tests/golden/hub/tree.json"), "tree.json");
+    golden_ =
+        parse_json(read_text(Path(QWB_SOURCE_DIR) / "tests/golden/hub/tree.json"), "tree.json");
     model_ = &hub_->add("org/model");
     for (const auto& [name, content] : golden_["files"].items())
       model_->put(name, content.get<std::string>());

@@ -1,5 +1,5 @@
-// Pulls that are killed, cut, doubled, or find no room: what is visible is right, what was verified is not
-// fetched again, and nothing blocks the next run.
+// Pulls that are killed, cut, doubled, or find no room: what is visible is right, what was verified
+// is not fetched again, and nothing blocks the next run.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/file.h>
@@ -55,8 +55,8 @@ class Interruption : public PullTest {
     Child(const Child&) = delete;
     Child& operator=(const Child&) = delete;
     void signal(int number) const { ::kill(pid_, number); }
-    // The most memory it has had so far, in bytes; 0 once it has ended. (Not from wait4(): ru_maxrss begins
-    // with what the process had that it was spawned from.)
+    // The most memory it has had so far, in bytes; 0 once it has ended. (Not from wait4():
+    // ru_maxrss begins with what the process had that it was spawned from.)
     int64_t peak_memory() const {
       std::ifstream file("/proc/" + std::to_string(pid_) + "/status");
       for (std::string line; std::getline(file, line);) {
@@ -64,7 +64,9 @@ class Interruption : public PullTest {
       }
       return 0;
     }
-    bool running() { return !ended_ && ::waitpid(pid_, &status_, WNOHANG) == 0 ? true : !(ended_ = true); }
+    bool running() {
+      return !ended_ && ::waitpid(pid_, &status_, WNOHANG) == 0 ? true : !(ended_ = true);
+    }
     // Its exit code, or minus the signal that killed it.
     int wait() {
       if (!ended_) ::waitpid(pid_, &status_, 0);
@@ -109,9 +111,10 @@ TEST_F(Interruption, RandomCutsAndKills) {
       hub_->misbehave({.match = "/blob/",
                        .cut_at = static_cast<int64_t>(rng.below(200'000)),
                        .also = [struck] { ++*struck; }});
-    // Each process gets its share of what is left, over the eight connections and the 50 ms that it downloads
-    // on average.
-    const auto left = static_cast<double>(std::max<int64_t>(kSize - hub_->bytes_sent(), kSize / 100));
+    // Each process gets its share of what is left, over the eight connections and the 50 ms that it
+    // downloads on average.
+    const auto left =
+        static_cast<double>(std::max<int64_t>(kSize - hub_->bytes_sent(), kSize / 100));
     hub_->set_rate(left / (count - kills - cuts) / 8 / 0.05);
     Child child(variables, {"org/model"});
     std::this_thread::sleep_for(std::chrono::milliseconds(20 + rng.below(120)));
@@ -130,9 +133,10 @@ TEST_F(Interruption, RandomCutsAndKills) {
     expect_same(folder, model, path);
   expect_clean(repo());
   const double ratio = static_cast<double>(hub_->bytes_sent()) / kSize;
-  std::printf("%d kills, %d cuts, %lld of %lld bytes left for the last run; transferred / size = %.4f\n",
-              kills, cuts, static_cast<long long>(hub_->bytes_sent() - before_last),
-              static_cast<long long>(kSize), ratio);
+  std::printf(
+      "%d kills, %d cuts, %lld of %lld bytes left for the last run; transferred / size = %.4f\n",
+      kills, cuts, static_cast<long long>(hub_->bytes_sent() - before_last),
+      static_cast<long long>(kSize), ratio);
   EXPECT_GE(kills + cuts, count) << "the download ended before it was interrupted often enough";
   EXPECT_LE(ratio, 1.2);
 }
@@ -217,7 +221,8 @@ TEST_F(Interruption, AHungProcessDoesNotBlock) {
 
 TEST_F(Interruption, LocksLeftBehindDoNotBlock) {
   FakeRepo& model = add_model();
-  const Path lock = cache() / ".locks/models--org--model" / (model.find("model.safetensors")->etag + ".lock");
+  const Path lock =
+      cache() / ".locks/models--org--model" / (model.find("model.safetensors")->etag + ".lock");
   fs::create_directories(lock.parent_path());
   std::ofstream(lock) << "12345";  // as a killed process leaves it: there, but not held
   fs::create_directories(repo() / "blobs");
@@ -230,12 +235,14 @@ TEST_F(Interruption, LocksLeftBehindDoNotBlock) {
 
 TEST_F(Interruption, PythonHoldsTheLock) {
   FakeRepo& model = add_model();
-  const Path lock = cache() / ".locks/models--org--model" / (model.find("model.safetensors")->etag + ".lock");
+  const Path lock =
+      cache() / ".locks/models--org--model" / (model.find("model.safetensors")->etag + ".lock");
   fs::create_directories(lock.parent_path());
   const int fd = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   ASSERT_EQ(::flock(fd, LOCK_EX), 0);  // what its filelock does
   Child child(environment(), {"org/model"});
-  ASSERT_TRUE(wait_for([&] { return fs::exists(repo() / "blobs" / model.find("tokenizer.json")->etag); }));
+  ASSERT_TRUE(
+      wait_for([&] { return fs::exists(repo() / "blobs" / model.find("tokenizer.json")->etag); }));
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   EXPECT_TRUE(child.running());
   EXPECT_EQ(hub_->count("/blob/"), 0);
@@ -307,8 +314,9 @@ TEST_F(Interruption, TheDiskIsTooSmallFromTheStart) {
   hub_->misbehave({.match = "/tree/",
                    .times = -1,
                    .status = 200,
-                   .body = R"([{"type": "file", "path": "config.json", "oid": ")" + std::string(40, 'a') +
-                           R"(", "size": )" + std::to_string(free + 1'000'000) + "}]"});
+                   .body = R"([{"type": "file", "path": "config.json", "oid": ")" +
+                           std::string(40, 'a') + R"(", "size": )" +
+                           std::to_string(free + 1'000'000) + "}]"});
   const RunResult result = pull({"org/model"});
   EXPECT_EQ(result.code, 1);
   EXPECT_THAT(result.err, HasSubstr("are missing and the disk has only"));

@@ -1,5 +1,5 @@
-// A server that answers badly: every trouble either passes unseen or ends with a clear message, and never
-// leaves a wrong byte where somebody would find it.
+// A server that answers badly: every trouble either passes unseen or ends with a clear message, and
+// never leaves a wrong byte where somebody would find it.
 #include "tests/hub/pull_helper.h"
 
 namespace qwb::testing {
@@ -97,7 +97,8 @@ TEST_F(Misbehaviour, TooManyRequestsWithoutEnd) {
 }
 
 TEST_F(Misbehaviour, AWaitTooLong) {
-  hub_->misbehave({.match = "/blob/", .times = -1, .status = 503, .fields = {{"Retry-After", "86400"}}});
+  hub_->misbehave(
+      {.match = "/blob/", .times = -1, .status = 503, .fields = {{"Retry-After", "86400"}}});
   expect_fails(3, "asks to come back in 86400 s");
 }
 
@@ -122,7 +123,8 @@ TEST_F(Misbehaviour, OtherRanges) {
   hub_->misbehave({.match = "/blob/", .times = 2, .shift_range = true});
   const RunResult result = pull({"org/model"});
   EXPECT_EQ(result.code, 0);
-  EXPECT_THAT(result.err, Not(HasSubstr("wrong")));  // not taken at all, rather than found out by the hash
+  EXPECT_THAT(result.err,
+              Not(HasSubstr("wrong")));  // not taken at all, rather than found out by the hash
   expect_survives();
 }
 
@@ -167,8 +169,11 @@ TEST_F(Misbehaviour, WrongLengthsWithoutContentLength) {
   expect_survives();  // what is too much is dropped, and the hash says that the rest is right
   fs::remove_all(home());
   hub_->behave();
-  hub_->misbehave(
-      {.match = "/config.json", .times = -1, .length_delta = -7, .ignore_range = true, .unsized = true});
+  hub_->misbehave({.match = "/config.json",
+                   .times = -1,
+                   .length_delta = -7,
+                   .ignore_range = true,
+                   .unsized = true});
   expect_fails(4, "ends the file at byte 17 of 24");
 }
 
@@ -204,7 +209,8 @@ TEST_F(Misbehaviour, RangeNotSatisfiable) {
   expect_fails(4, "the server's file ends before byte");
 }
 
-// The repository moves on while it is being pulled: the new state comes, whole, and nothing is mixed.
+// The repository moves on while it is being pulled: the new state comes, whole, and nothing is
+// mixed.
 TEST_F(Misbehaviour, TheFileChangesMidWay) {
   const std::string old = model_->commit;
   hub_->misbehave({.match = "/blob/", .times = 1, .cut_at = 5'000'000});

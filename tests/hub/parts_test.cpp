@@ -1,4 +1,5 @@
-// The parts of lib/hub on their own: names, URLs, waits, hashes, partial files, selection, settings.
+// The parts of lib/hub on their own: names, URLs, waits, hashes, partial files, selection,
+// settings.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -29,8 +30,8 @@ TEST(HubNames, Repositories) {
        {"gpt2", "org/name", "org/name@v1", "org/name@refs/pr/3", "a.b_c-d/E.f", "o/n@feature/x"})
     EXPECT_TRUE(is_repo_name(good)) << good;
   for (const char* bad :
-       {"", "/", "a/b/c", "a//b", "../a", "a/..", "a/b..c", "a--b/c", "-a/b", "a/b.", "a/b.git", "a b",
-        "a/b@", "a/b@../x", "a/b@x//y", "a/b@x\\y", "a@b@c", "ä/b", "http://x/y"})
+       {"", "/", "a/b/c", "a//b", "../a", "a/..", "a/b..c", "a--b/c", "-a/b", "a/b.", "a/b.git",
+        "a b", "a/b@", "a/b@../x", "a/b@x//y", "a/b@x\\y", "a@b@c", "ä/b", "http://x/y"})
     EXPECT_FALSE(is_repo_name(bad)) << bad;
   EXPECT_FALSE(is_repo_name("a/" + std::string(97, 'x')));
   const RepoName repo = parse_repo("org/name@refs/pr/3", RepoKind::dataset);
@@ -44,12 +45,12 @@ TEST(HubNames, Repositories) {
 }
 
 TEST(HubNames, Files) {
-  for (const char* good : {"a", "a/b/c.json", "..a", "a..b", ".gitattributes", "2024-01-01T00:00:00.json",
-                           "ä ö.txt", "console.txt"})
+  for (const char* good : {"a", "a/b/c.json", "..a", "a..b", ".gitattributes",
+                           "2024-01-01T00:00:00.json", "ä ö.txt", "console.txt"})
     EXPECT_NO_THROW(check_file_name(good, "org/name")) << good;
   EXPECT_NO_THROW(check_file_name(std::string(255, 'a'), ""));
-  for (const std::string bad : {"", ".", "..", "a/..", "/a", "a/", "a//b", "a\\b", "a\tb", "a\x7f", "nul",
-                                "LPT1.txt", "a/Con", "c:x", ".git/x", "a/.GIT/x"})
+  for (const std::string bad : {"", ".", "..", "a/..", "/a", "a/", "a//b", "a\\b", "a\tb", "a\x7f",
+                                "nul", "LPT1.txt", "a/Con", "c:x", ".git/x", "a/.GIT/x"})
     EXPECT_THROW(check_file_name(bad, "org/name"), Error) << bad;
   EXPECT_THROW(check_file_name(std::string("a\0b", 3), ""), Error);
   RemoteFile a, b;
@@ -65,15 +66,15 @@ TEST(HubNames, Files) {
 TEST(HubUrl, OriginsAndLocations) {
   const Url hub = Url::parse("https://huggingface.co/org/name");
   EXPECT_TRUE(hub.same_origin(Url::parse("https://HuggingFace.co:443/x")));
-  for (const char* other :
-       {"http://huggingface.co/", "https://huggingface.co:8443/", "https://huggingface.co.evil.org/",
-        "https://evil.org/huggingface.co", "https://cdn.huggingface.co/"})
+  for (const char* other : {"http://huggingface.co/", "https://huggingface.co:8443/",
+                            "https://huggingface.co.evil.org/", "https://evil.org/huggingface.co",
+                            "https://cdn.huggingface.co/"})
     EXPECT_FALSE(hub.same_origin(Url::parse(other))) << other;
   EXPECT_EQ(hub.resolve("/new/place").text(), "https://huggingface.co/new/place");
   EXPECT_EQ(hub.resolve("//evil.org/x").host(), "evil.org");
   EXPECT_EQ(Url::parse("https://cdn.org/blob?Signature=secret#x").shown(), "https://cdn.org/blob");
-  for (const char* bad : {"", "huggingface.co", "file:///etc/passwd", "https://user:pass@huggingface.co/",
-                          "javascript:alert(1)", "https://"})
+  for (const char* bad : {"", "huggingface.co", "file:///etc/passwd",
+                          "https://user:pass@huggingface.co/", "javascript:alert(1)", "https://"})
     EXPECT_THROW(Url::parse(bad), Error) << bad;
   EXPECT_THROW(hub.resolve("file:///etc/passwd"), Error);
   EXPECT_EQ(percent_encode("refs/pr/1 ä", false), "refs%2Fpr%2F1%20%C3%A4");
@@ -145,7 +146,8 @@ TEST(HubDigest, KnownValues) {
   Digest sha(std::string(64, '0'), 3);
   sha.update(as_bytes("a"));
   sha.update(as_bytes("bc"));
-  EXPECT_EQ(sha.finish(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-2
+  EXPECT_EQ(sha.finish(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-2
   EXPECT_THROW(Digest("\"weird\"", 3), Error);
 }
 
@@ -155,8 +157,8 @@ class PartialTest : public ::testing::Test {
   Path path_ = scratch_.path() / "blob.incomplete";
 };
 
-// Whatever comes in whatever order, with reopening in between (a kill): what is claimed is there, and the end
-// is the content.
+// Whatever comes in whatever order, with reopening in between (a kill): what is claimed is there,
+// and the end is the content.
 TEST_F(PartialTest, RandomArrivals) {
   constexpr int64_t kSize = (19 << 20) + 3;
   const std::string content = random_bytes(kSize, 5);
@@ -165,16 +167,18 @@ TEST_F(PartialTest, RandomArrivals) {
   std::optional<Partial> partial(Partial::open(path_, kSize));
   EXPECT_EQ(partial->piece_count(), 3);
   for (int i = 0; i < 4000 && partial->present() < kSize; ++i) {
-    const auto piece = static_cast<int64_t>(rng.below(static_cast<uint64_t>(partial->piece_count())));
+    const auto piece =
+        static_cast<int64_t>(rng.below(static_cast<uint64_t>(partial->piece_count())));
     const int64_t next = partial->piece_next(piece);
-    // Sometimes from before (a server that ignores ranges), sometimes behind a gap, sometimes over the end of
-    // the piece.
+    // Sometimes from before (a server that ignores ranges), sometimes behind a gap, sometimes over
+    // the end of the piece.
     int64_t begin = next + static_cast<int64_t>(rng.below(3)) * 1000 - 1000;
     begin = std::clamp<int64_t>(begin, 0, kSize - 1);
-    const int64_t count = std::min<int64_t>(kSize - begin, 1 + static_cast<int64_t>(rng.below(300'000)));
+    const int64_t count =
+        std::min<int64_t>(kSize - begin, 1 + static_cast<int64_t>(rng.below(300'000)));
     const int64_t present = partial->present();
-    fresh += partial->accept(begin, as_bytes(std::string_view(content).substr(static_cast<size_t>(begin),
-                                                                              static_cast<size_t>(count))));
+    fresh += partial->accept(begin, as_bytes(std::string_view(content).substr(
+                                        static_cast<size_t>(begin), static_cast<size_t>(count))));
     EXPECT_EQ(partial->present(), fresh);
     EXPECT_GE(partial->present(), present);
     if (i % 50 == 0) {
@@ -253,13 +257,15 @@ TEST(HubSelection, Models) {
                        "sub/model.safetensors",
                        "trainer_state.json"};
   EXPECT_THAT(default_files(RepoKind::model, paths),
-              ElementsAre("config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
-                          "tokenizer.model", "merges.txt", "vocab.json", "chat_template.jinja",
-                          "additional_chat_templates/tool.jinja"));
-  EXPECT_THAT(default_files(RepoKind::model, {"weights.safetensors", "consolidated.safetensors", "a.bin"}),
-              ElementsAre("weights.safetensors"));
-  EXPECT_THAT(default_files(RepoKind::model, {"model.safetensors.index.json",
-                                              "model-00001-of-00001.safetensors", "model.fp16.safetensors"}),
+              ElementsAre("config.json", "generation_config.json", "model.safetensors",
+                          "tokenizer.json", "tokenizer.model", "merges.txt", "vocab.json",
+                          "chat_template.jinja", "additional_chat_templates/tool.jinja"));
+  EXPECT_THAT(
+      default_files(RepoKind::model, {"weights.safetensors", "consolidated.safetensors", "a.bin"}),
+      ElementsAre("weights.safetensors"));
+  EXPECT_THAT(default_files(RepoKind::model,
+                            {"model.safetensors.index.json", "model-00001-of-00001.safetensors",
+                             "model.fp16.safetensors"}),
               ElementsAre("model.safetensors.index.json", "model-00001-of-00001.safetensors"));
   EXPECT_TRUE(matches("*.json", "a/b.json"));
   EXPECT_TRUE(matches("a/", "a/b/c"));
@@ -294,8 +300,8 @@ TEST(HubCache, RefsTreesAndMarkers) {
              R"("}}})";
   EXPECT_EQ(cache.tree(other)->at(0).path, "x");
   std::ofstream(cache.folder() / "trees" / (other + ".json"))
-      << R"({"format_version": 1, "files": {"../x": {"size": 5, "blob_id": ")" + std::string(40, 'e') +
-             R"("}}})";
+      << R"({"format_version": 1, "files": {"../x": {"size": 5, "blob_id": ")" +
+             std::string(40, 'e') + R"("}}})";
   EXPECT_FALSE(cache.tree(other));
   cache.mark_absent(commit, "sub/none.json");
   EXPECT_TRUE(cache.known_absent(commit, "sub/none.json"));

@@ -93,7 +93,8 @@ void ConnectProxy::serve(int client) {
   }
   const size_t colon = head.find(':');
   const int server = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const sockaddr_in address = loopback(colon == std::string::npos ? 0 : std::atoi(head.c_str() + colon + 1));
+  const sockaddr_in address =
+      loopback(colon == std::string::npos ? 0 : std::atoi(head.c_str() + colon + 1));
   const std::string answer = "HTTP/1.1 200 Connection established\r\nProxy-Agent: a test\r\n\r\n";
   if (head.starts_with("CONNECT ") &&
       ::connect(server, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&

@@ -1,4 +1,5 @@
-// An HTTP proxy on 127.0.0.1 that tunnels CONNECT requests to this machine, as company networks have it.
+// An HTTP proxy on 127.0.0.1 that tunnels CONNECT requests to this machine, as company networks
+// have it.
 #pragma once
 
 #include <atomic>

@@ -26,10 +26,11 @@ void PullTest::start(FakeHub::Settings settings) {
 }
 
 Environment PullTest::environment() const {
-  Environment result = {{"HF_ENDPOINT", hub_->endpoint()},  {"HF_HOME", home().string()},
-                        {"HOME", scratch_.path().string()}, {"QWB_CACHE", (scratch_.path() / "qwb").string()},
-                        {"QWB_HUB_BACKOFF", "0.02"},        {"HF_HUB_DOWNLOAD_TIMEOUT", "1"},
-                        {"HF_HUB_ETAG_TIMEOUT", "2"},       {"GOMP_SPINCOUNT", "3000"}};
+  Environment result = {
+      {"HF_ENDPOINT", hub_->endpoint()},  {"HF_HOME", home().string()},
+      {"HOME", scratch_.path().string()}, {"QWB_CACHE", (scratch_.path() / "qwb").string()},
+      {"QWB_HUB_BACKOFF", "0.02"},        {"HF_HUB_DOWNLOAD_TIMEOUT", "1"},
+      {"HF_HUB_ETAG_TIMEOUT", "2"},       {"GOMP_SPINCOUNT", "3000"}};
   for (const char* name : {"HF_TOKEN",
                            "HUGGING_FACE_HUB_TOKEN",
                            "HF_TOKEN_PATH",
@@ -93,9 +94,11 @@ FakeRepo& PullTest::add_model(const std::string& id, size_t bytes) {
 Words PullTest::files(const Path& folder) {
   Words names;
   std::error_code error;
-  for (fs::recursive_directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+  for (fs::recursive_directory_iterator it(folder, error), end; !error && it != end;
+       it.increment(error)) {
     const std::string name = it->path().lexically_relative(folder).string();
-    if ((!it->is_directory() || it->is_symlink()) && !name.ends_with(".lock")) names.push_back(name);
+    if ((!it->is_directory() || it->is_symlink()) && !name.ends_with(".lock"))
+      names.push_back(name);
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -109,7 +112,8 @@ void PullTest::expect_clean(const Path& repo, bool partials_allowed) const {
       continue;
     }
     const std::string content = read_text(path);
-    EXPECT_EQ(name, name.size() == 64 ? sha256_hex(as_bytes(content)) : git_blob_hex(as_bytes(content)));
+    EXPECT_EQ(name,
+              name.size() == 64 ? sha256_hex(as_bytes(content)) : git_blob_hex(as_bytes(content)));
   }
   for (const std::string& name : files(repo / "snapshots")) {
     const Path path = repo / "snapshots" / name;

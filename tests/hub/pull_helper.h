@@ -46,7 +46,8 @@ class PullTest : public ::testing::Test {
   // The tool's last line of stdout, which must be the existing snapshot; the exit code must be 0.
   Path pulled(const Words& arguments, const Environment& more = {}) const;
 
-  // A small model: config, tokenizer, weights of `bytes` bytes as LFS, and files that no tool needs.
+  // A small model: config, tokenizer, weights of `bytes` bytes as LFS, and files that no tool
+  // needs.
   FakeRepo& add_model(const std::string& id = "org/model", size_t bytes = 300'000);
 
   Path home() const { return scratch_.path() / "hf"; }
@@ -54,8 +55,8 @@ class PullTest : public ::testing::Test {
   Path repo(const std::string& folder = "models--org--model") const { return cache() / folder; }
   // Relative paths of files and links below a folder, sorted; without the lock files.
   static Words files(const Path& folder);
-  // Every blob's name is its content's hash, every snapshot's link leads to a blob, nothing is left half
-  // done.
+  // Every blob's name is its content's hash, every snapshot's link leads to a blob, nothing is left
+  // half done.
   void expect_clean(const Path& repo, bool partials_allowed = false) const;
   // The wanted file in the snapshot has the server's content.
   static void expect_same(const Path& folder, const FakeRepo& repo, const std::string& path);

@@ -13,17 +13,19 @@ TEST_F(PullTest, WhatTheToolsNeedAndTheLayout) {
   FakeRepo& model = add_model();
   const Path folder = pulled({"org/model"});
   EXPECT_EQ(folder, repo() / "snapshots" / model.commit);
-  EXPECT_THAT(files(folder),
-              ElementsAre("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"));
+  EXPECT_THAT(files(folder), ElementsAre("config.json", "model.safetensors", "tokenizer.json",
+                                         "tokenizer_config.json"));
   for (const std::string& path : files(folder)) expect_same(folder, model, path);
   expect_clean(repo());
-  EXPECT_EQ(fs::read_symlink(folder / "config.json"), "../../blobs/" + model.find("config.json")->etag);
+  EXPECT_EQ(fs::read_symlink(folder / "config.json"),
+            "../../blobs/" + model.find("config.json")->etag);
   EXPECT_EQ(read_text(repo() / "refs" / "main"), model.commit);
   EXPECT_TRUE(fs::exists(repo() / ".no_exist" / model.commit / "generation_config.json"));
   EXPECT_FALSE(fs::exists(repo() / ".no_exist" / model.commit / "config.json"));
-  EXPECT_TRUE(read_text(cache() / "CACHEDIR.TAG").starts_with("Signature: 8a477f597d28d172789f06886806bc55"));
-  EXPECT_TRUE(
-      fs::exists(cache() / ".locks/models--org--model" / (model.find("config.json")->etag + ".lock")));
+  EXPECT_TRUE(read_text(cache() / "CACHEDIR.TAG")
+                  .starts_with("Signature: 8a477f597d28d172789f06886806bc55"));
+  EXPECT_TRUE(fs::exists(cache() / ".locks/models--org--model" /
+                         (model.find("config.json")->etag + ".lock")));
 }
 
 TEST_F(PullTest, QuietPrintsThePathAlone) {
@@ -55,7 +57,8 @@ TEST_F(PullTest, AMovedBranchFetchesOnlyWhatChanged) {
   model.put("config.json", "{\"model_type\": \"gpt2\"}\n");
   const Path after = pulled({"org/model"});
   EXPECT_NE(before, after);
-  EXPECT_EQ(hub_->bytes_sent() - sent, static_cast<int64_t>(model.find("config.json")->content.size()));
+  EXPECT_EQ(hub_->bytes_sent() - sent,
+            static_cast<int64_t>(model.find("config.json")->content.size()));
   expect_same(after, model, "config.json");
   expect_same(after, model, "model.safetensors");
   EXPECT_EQ(read_text(repo() / "refs" / "main"), model.commit);
@@ -149,20 +152,23 @@ TEST_F(PullTest, LocalFolder) {
   expect_same(there, model, "model.safetensors");
   EXPECT_FALSE(fs::is_symlink(fs::path(there) / "config.json"));
   EXPECT_FALSE(fs::exists(repo()));
-  const Words note = lines(read_text(fs::path(there) / ".cache/huggingface/download/config.json.metadata"));
+  const Words note =
+      lines(read_text(fs::path(there) / ".cache/huggingface/download/config.json.metadata"));
   ASSERT_EQ(note.size(), 3u);
   EXPECT_EQ(note[0], model.commit);
   EXPECT_EQ(note[1], model.find("config.json")->etag);
   const int64_t sent = hub_->bytes_sent();
   pulled({"org/model", "--local-dir", there});
   EXPECT_EQ(hub_->bytes_sent(), sent);
-  // A file that was changed here is recognized, by its hash where its size tells nothing. It is the user's
-  // now.
+  // A file that was changed here is recognized, by its hash where its size tells nothing. It is the
+  // user's now.
   const fs::path file = fs::path(there) / "tokenizer_config.json";
-  const fs::path noted = fs::path(there) / ".cache/huggingface/download/tokenizer_config.json.metadata";
+  const fs::path noted =
+      fs::path(there) / ".cache/huggingface/download/tokenizer_config.json.metadata";
   write_file_atomically(file, as_bytes("[]\n"));
   const std::string old = read_text(noted);
-  write_file_atomically(noted, as_bytes(old.substr(0, old.rfind('\n', old.size() - 2)) + "\n1000000\n"));
+  write_file_atomically(noted,
+                        as_bytes(old.substr(0, old.rfind('\n', old.size() - 2)) + "\n1000000\n"));
   EXPECT_EQ(pull({"org/model", "--local-dir", there}).code, 2);
   EXPECT_EQ(read_text(file), "[]\n");
   pulled({"org/model", "--local-dir", there, "--force"});
@@ -217,14 +223,16 @@ TEST_F(PullTest, Offline) {
   const FakeRepo& model = add_model();
   const RunResult empty = pull({"org/model"}, {{"HF_HUB_OFFLINE", "1"}});
   EXPECT_EQ(empty.code, 3);
-  EXPECT_THAT(empty.err, HasSubstr("org/model: not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub"));
+  EXPECT_THAT(empty.err,
+              HasSubstr("org/model: not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub"));
   EXPECT_EQ(hub_->seen().size(), 0u);
   pulled({"org/model", "--include", "config.json"});
   EXPECT_THAT(pull({"org/model"}, {{"TRANSFORMERS_OFFLINE", "yes"}}).err,
               HasSubstr("not completely in the cache"));
   pulled({"org/model"});
   hub_->forget_requests();
-  EXPECT_EQ(pulled({"org/model"}, {{"HF_HUB_OFFLINE", "TRUE"}}), repo() / "snapshots" / model.commit);
+  EXPECT_EQ(pulled({"org/model"}, {{"HF_HUB_OFFLINE", "TRUE"}}),
+            repo() / "snapshots" / model.commit);
   EXPECT_EQ(hub_->seen().size(), 0u);
 }
 
@@ -255,13 +263,16 @@ TEST_F(PullTest, FileSystemsWithoutSymlinks) {
   const int64_t sent = hub_->bytes_sent();
   pulled({"org/model"}, plain);
   EXPECT_EQ(hub_->bytes_sent(), sent);
-  EXPECT_EQ(pulled({"org/model"}, {{"HF_HUB_DISABLE_SYMLINKS", "1"}, {"HF_HUB_OFFLINE", "1"}}), folder);
+  EXPECT_EQ(pulled({"org/model"}, {{"HF_HUB_DISABLE_SYMLINKS", "1"}, {"HF_HUB_OFFLINE", "1"}}),
+            folder);
 }
 
 TEST_F(PullTest, TheCacheMayBeElsewhere) {
   add_model();
   const Path other = scratch_.path() / "other";
-  EXPECT_TRUE(pulled({"org/model"}, {{"HF_HUB_CACHE", other.string()}}).string().starts_with(other.string()));
+  EXPECT_TRUE(pulled({"org/model"}, {{"HF_HUB_CACHE", other.string()}})
+                  .string()
+                  .starts_with(other.string()));
   EXPECT_TRUE(pulled({"org/model"}, {{"HF_HOME", ""}, {"XDG_CACHE_HOME", other.string()}})
                   .string()
                   .starts_with((other / "huggingface/hub").string()));
@@ -297,7 +308,8 @@ TEST_F(PullTest, OtherToolsTakeNames) {
     model.put(entry.path().filename().string(), read_text(entry.path()));
   const RunResult first = tool("inspect", {"demo/gpt2"});
   EXPECT_EQ(first.code, 0) << first.err;
-  EXPECT_THAT(first.out, HasSubstr((repo("models--demo--gpt2") / "snapshots" / model.commit).string()));
+  EXPECT_THAT(first.out,
+              HasSubstr((repo("models--demo--gpt2") / "snapshots" / model.commit).string()));
   hub_->forget_requests();
   model.put("config.json", "{}");  // what is here complete is used as it is, without a request
   EXPECT_EQ(tool("inspect", {"demo/gpt2"}).code, 0);
@@ -305,8 +317,9 @@ TEST_F(PullTest, OtherToolsTakeNames) {
   EXPECT_EQ(hub_->seen().size(), 0u);
   const RunResult missing = tool("inspect", {"org/absent"});
   EXPECT_EQ(missing.code, 3);
-  EXPECT_THAT(missing.err,
-              HasSubstr("no such model folder, and none from the Hub: org/absent: there is no such model"));
+  EXPECT_THAT(
+      missing.err,
+      HasSubstr("no such model folder, and none from the Hub: org/absent: there is no such model"));
 }
 
 }  // namespace

@@ -15,9 +15,11 @@ class FromNothing : public PullTest {
       model_->put(entry.path().filename().string(), read_text(entry.path()));
     lima_ = &hub_->add("GAIR/lima", "datasets");
     std::string rows;
-    for (const std::string& line : lines(read_text(Path(QWB_SOURCE_DIR) / "recipes/demo/text/eval.txt"))) {
+    for (const std::string& line :
+         lines(read_text(Path(QWB_SOURCE_DIR) / "recipes/demo/text/eval.txt"))) {
       if (line.size() < 300 || rows.size() > 60'000) continue;
-      rows += Json({{"conversations", {"Tell me more.", line}}, {"source", "made up"}}).dump() + "\n";
+      rows +=
+          Json({{"conversations", {"Tell me more.", line}}, {"source", "made up"}}).dump() + "\n";
     }
     lima_->put("train.jsonl", rows);
     lima_->put("test.jsonl", "");
@@ -41,7 +43,8 @@ TEST_F(FromNothing, ToAnArtifact) {
   EXPECT_EQ(hub_->count("test.jsonl"), 0);
   // Again, without the Hub: all is here.
   hub_->forget_requests();
-  const RunResult second = quantize({"--samples", "4", "--length", "64"}, {{"HF_HUB_OFFLINE", "1"}});
+  const RunResult second =
+      quantize({"--samples", "4", "--length", "64"}, {{"HF_HUB_OFFLINE", "1"}});
   EXPECT_EQ(second.code, 0) << second.err;
   EXPECT_EQ(second.out, first.out);
   EXPECT_EQ(hub_->seen().size(), 0u);
@@ -52,19 +55,22 @@ TEST_F(FromNothing, LimaIsGated) {
   const RunResult refused = quantize({"-n", "--samples", "2", "--length", "64"});
   EXPECT_EQ(refused.code, 3);
   EXPECT_THAT(refused.err, HasSubstr("the calibration set 'lima'"));
-  EXPECT_THAT(refused.err, HasSubstr("accept its licence at " + hub_->endpoint() + "/datasets/GAIR/lima"));
+  EXPECT_THAT(refused.err,
+              HasSubstr("accept its licence at " + hub_->endpoint() + "/datasets/GAIR/lima"));
   EXPECT_THAT(refused.err, HasSubstr("QWB_DATA"));
-  EXPECT_EQ(quantize({"-n", "--samples", "2", "--length", "64"}, {{"HF_TOKEN", "hf_lima"}}).code, 0);
+  EXPECT_EQ(quantize({"-n", "--samples", "2", "--length", "64"}, {{"HF_TOKEN", "hf_lima"}}).code,
+            0);
 }
 
 TEST_F(FromNothing, DatasetNames) {
   FakeRepo& data = hub_->add("org/texts", "datasets");
   data.put("data/test.jsonl", "{\"text\": \"no\"}\n");
-  data.put("data/train-00000.jsonl", read_text(Path(QWB_SOURCE_DIR) / "recipes/demo/text/calib.jsonl"));
+  data.put("data/train-00000.jsonl",
+           read_text(Path(QWB_SOURCE_DIR) / "recipes/demo/text/calib.jsonl"));
   data.put("all.txt", read_text(Path(QWB_SOURCE_DIR) / "recipes/demo/text/eval.txt"));
   const auto calibrate = [&](const std::string& name) {
-    return tool("quantize", {"--method", "gptq", "--model", "demo/llama", "-n", "--samples", "2", "--length",
-                             "64", "--calib", name});
+    return tool("quantize", {"--method", "gptq", "--model", "demo/llama", "-n", "--samples", "2",
+                             "--length", "64", "--calib", name});
   };
   const RunResult chosen = calibrate("org/texts");
   EXPECT_EQ(chosen.code, 0) << chosen.err;

@@ -13,7 +13,9 @@ constexpr char kToken[] = "hf_secret0123456789";
 
 class Security : public PullTest {
  protected:
-  RunResult pull_with_token(const Words& words) const { return pull(words, {{"HF_TOKEN", kToken}}); }
+  RunResult pull_with_token(const Words& words) const {
+    return pull(words, {{"HF_TOKEN", kToken}});
+  }
   // The hub got the token, nobody else did, and nothing tells it.
   void expect_kept(const RunResult& result) const {
     for (const SeenRequest& seen : hub_->seen()) {
@@ -24,7 +26,8 @@ class Security : public PullTest {
       }
     }
     EXPECT_THAT(result.err + result.out, Not(HasSubstr(kToken)));
-    EXPECT_THAT(result.err + result.out, Not(HasSubstr("sesame")));  // the signature of the storage's URLs
+    EXPECT_THAT(result.err + result.out,
+                Not(HasSubstr("sesame")));  // the signature of the storage's URLs
     for (const std::string& name : files(scratch_.path())) {
       if (!fs::is_regular_file(scratch_.path() / name)) continue;
       EXPECT_THAT(read_text(scratch_.path() / name), Not(HasSubstr(kToken))) << name;
@@ -43,16 +46,17 @@ TEST_F(Security, TheTokenStaysAtTheHub) {
 TEST_F(Security, RedirectsThatFishForTheToken) {
   FakeRepo& model = add_model();
   model.allowed_token = kToken;
-  // Of a file, of the model's info and of the listing: to another port, and to another name of the same
-  // machine.
+  // Of a file, of the model's info and of the listing: to another port, and to another name of the
+  // same machine.
   const std::string port = hub_->endpoint().substr(hub_->endpoint().rfind(':'));
   for (const std::string& elsewhere : {hub_->storage(), "http://localhost" + port}) {
     for (const char* match : {"/resolve/", "/revision/", "/tree/"}) {
       fs::remove_all(home());
       hub_->behave();
       hub_->forget_requests();
-      hub_->misbehave(
-          {.match = match, .status = 302, .fields = {{"Location", elsewhere + "/fish?x=" + match}}});
+      hub_->misbehave({.match = match,
+                       .status = 302,
+                       .fields = {{"Location", elsewhere + "/fish?x=" + match}}});
       const RunResult result = pull_with_token({"org/model"});
       EXPECT_GE(hub_->count("/fish"), 1);
       for (const SeenRequest& seen : hub_->seen()) {
@@ -77,10 +81,11 @@ TEST_F(Security, ARenamedRepositoryKeepsTheToken) {
                    .status = 307,
                    .fields = {{"Location", "/api/models/new/name/tree/" + model.commit}}});
   for (const FakeFile& file : model.files)
-    hub_->misbehave({.match = "/old/name/resolve/" + model.commit + "/" + file.path,
-                     .times = -1,
-                     .status = 307,
-                     .fields = {{"Location", "/new/name/resolve/" + model.commit + "/" + file.path}}});
+    hub_->misbehave(
+        {.match = "/old/name/resolve/" + model.commit + "/" + file.path,
+         .times = -1,
+         .status = 307,
+         .fields = {{"Location", "/new/name/resolve/" + model.commit + "/" + file.path}}});
   const RunResult result = pull_with_token({"old/name"});
   EXPECT_EQ(result.code, 0) << result.err;
   expect_same(repo("models--old--name") / "snapshots" / model.commit, model, "model.safetensors");
@@ -102,10 +107,13 @@ TEST_F(Security, AServerThatEchoesTheToken) {
 
 TEST_F(Security, RedirectsToOtherSchemes) {
   add_model();
-  for (const char* target : {"file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1:70/x"}) {
+  for (const char* target :
+       {"file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1:70/x"}) {
     hub_->behave();
-    hub_->misbehave(
-        {.match = "model.safetensors", .times = -1, .status = 302, .fields = {{"Location", target}}});
+    hub_->misbehave({.match = "model.safetensors",
+                     .times = -1,
+                     .status = 302,
+                     .fields = {{"Location", target}}});
     const RunResult result = pull({"org/model"});
     EXPECT_EQ(result.code, 1) << target;
     EXPECT_THAT(result.err, HasSubstr("not an http or https URL"));
@@ -131,27 +139,28 @@ TEST_F(Security, EndlessRedirects) {
 }
 
 TEST_F(Security, HostileNames) {
-  const std::vector<std::pair<std::string, std::string>> names = {{"../evil.safetensors", "'.' or '..'"},
-                                                                  {"a/../../evil.json", "'.' or '..'"},
-                                                                  {"/etc/evil.json", "absolute"},
-                                                                  {"a\\..\\evil.json", "backslash"},
-                                                                  {std::string("a\0b.json", 8), "control"},
-                                                                  {"a\nb.json", "control"},
-                                                                  {"a//b.json", "empty component"},
-                                                                  {"./a.json", "'.' or '..'"},
-                                                                  {"NUL", "reserved"},
-                                                                  {"com1.json", "reserved"},
-                                                                  {"C:evil.json", "drive"},
-                                                                  {".git/hooks/post-checkout", "'.git'"},
-                                                                  {std::string(300, 'a') + ".json", "255"},
-                                                                  {"config.json/x", "below another file"},
-                                                                  {"", "empty"}};
+  const std::vector<std::pair<std::string, std::string>> names = {
+      {"../evil.safetensors", "'.' or '..'"},
+      {"a/../../evil.json", "'.' or '..'"},
+      {"/etc/evil.json", "absolute"},
+      {"a\\..\\evil.json", "backslash"},
+      {std::string("a\0b.json", 8), "control"},
+      {"a\nb.json", "control"},
+      {"a//b.json", "empty component"},
+      {"./a.json", "'.' or '..'"},
+      {"NUL", "reserved"},
+      {"com1.json", "reserved"},
+      {"C:evil.json", "drive"},
+      {".git/hooks/post-checkout", "'.git'"},
+      {std::string(300, 'a') + ".json", "255"},
+      {"config.json/x", "below another file"},
+      {"", "empty"}};
   for (const auto& [name, message] : names) {
     FakeRepo& model = hub_->add("org/evil" + std::to_string(&name - &names[0].first));
     model.put("config.json", "{}");
     model.put(name, "evil");
-    for (const Words& more :
-         {Words{}, Words{"--include", "*"}, Words{"--local-dir", (scratch_.path() / "local").string()}}) {
+    for (const Words& more : {Words{}, Words{"--include", "*"},
+                              Words{"--local-dir", (scratch_.path() / "local").string()}}) {
       Words words = {model.id};
       words.insert(words.end(), more.begin(), more.end());
       const RunResult result = pull(words);
@@ -160,7 +169,8 @@ TEST_F(Security, HostileNames) {
       EXPECT_THAT(result.err, HasSubstr("cannot be trusted")) << name;
       EXPECT_EQ(lines(result.err).size(), 1u) << name;
     }
-    for (const std::string& file : files(scratch_.path())) EXPECT_THAT(file, Not(HasSubstr("evil"))) << name;
+    for (const std::string& file : files(scratch_.path()))
+      EXPECT_THAT(file, Not(HasSubstr("evil"))) << name;
   }
 }
 
@@ -208,8 +218,8 @@ TEST_F(Security, HashesThatAreNone) {
     hub_->misbehave({.match = "/tree/",
                      .times = -1,
                      .status = 200,
-                     .body = R"([{"type": "file", "path": "config.json", "oid": ")" + oid + R"(", "size": )" +
-                             size + "}]"});
+                     .body = R"([{"type": "file", "path": "config.json", "oid": ")" + oid +
+                             R"(", "size": )" + size + "}]"});
     return pull({"org/model"});
   };
   for (const char* oid : {"../../../../evil", "", "ABCDEF", "0123456789abcdef"}) {
@@ -226,11 +236,14 @@ TEST_F(Security, HashesThatAreNone) {
   EXPECT_EQ(large.code, 1);
   EXPECT_THAT(large.err, HasSubstr("are missing and the disk has only"));
   hub_->behave();
-  hub_->misbehave({.match = "/revision/", .times = -1, .status = 200, .body = R"({"sha": "../../evil"})"});
+  hub_->misbehave(
+      {.match = "/revision/", .times = -1, .status = 200, .body = R"({"sha": "../../evil"})"});
   EXPECT_EQ(pull({"org/model"}).code, 4);
   hub_->behave();
-  hub_->misbehave(
-      {.match = "/revision/", .times = -1, .status = 200, .body = "<html>welcome to the hotel</html>"});
+  hub_->misbehave({.match = "/revision/",
+                   .times = -1,
+                   .status = 200,
+                   .body = "<html>welcome to the hotel</html>"});
   const RunResult portal = pull({"org/model"});
   EXPECT_EQ(portal.code, 3);
   EXPECT_THAT(portal.err, HasSubstr("HTML page"));
@@ -238,11 +251,12 @@ TEST_F(Security, HashesThatAreNone) {
 
 TEST_F(Security, AnEndlessListing) {
   FakeRepo& model = add_model();
-  hub_->misbehave({.match = "/tree/",
-                   .times = -1,
-                   .status = 200,
-                   .fields = {{"Link", "</api/models/org/model/tree/" + model.commit + "?a>; rel=\"next\""}},
-                   .body = "[]"});
+  hub_->misbehave(
+      {.match = "/tree/",
+       .times = -1,
+       .status = 200,
+       .fields = {{"Link", "</api/models/org/model/tree/" + model.commit + "?a>; rel=\"next\""}},
+       .body = "[]"});
   const RunResult result = pull({"org/model"});
   EXPECT_EQ(result.code, 4);
   EXPECT_THAT(result.err, HasSubstr("without end"));
@@ -261,17 +275,19 @@ TEST_F(Security, CertificatesAreVerified) {
   EXPECT_EQ(downgrade.code, 1);
   EXPECT_THAT(downgrade.err, HasSubstr("redirects from https to http"));
   EXPECT_EQ(hub_->count("/blob/"), 0);
-  EXPECT_EQ(pull({"org/model", "--exclude", "*.safetensors"}, {{"SSL_CERT_FILE", hub_->ca_file()}}).code, 0);
+  EXPECT_EQ(
+      pull({"org/model", "--exclude", "*.safetensors"}, {{"SSL_CERT_FILE", hub_->ca_file()}}).code,
+      0);
   // The certificate is that of another host.
   const std::string port = hub_->endpoint().substr(hub_->endpoint().rfind(':'));
-  EXPECT_EQ(
-      pull({"org/model"}, {{"SSL_CERT_FILE", hub_->ca_file()}, {"HF_ENDPOINT", "https://localhost" + port}})
-          .code,
-      1);
+  EXPECT_EQ(pull({"org/model"},
+                 {{"SSL_CERT_FILE", hub_->ca_file()}, {"HF_ENDPOINT", "https://localhost" + port}})
+                .code,
+            1);
 }
 
-// The proxy's own answer to CONNECT comes before the server's: it is no answer to the request. And the proxy
-// learns where the connection goes, nothing else.
+// The proxy's own answer to CONNECT comes before the server's: it is no answer to the request. And
+// the proxy learns where the connection goes, nothing else.
 TEST_F(Security, ThroughAProxyTunnel) {
   start({.redirect_lfs = false, .tls = true});
   FakeRepo& model = add_model("org/model", 20'000'000);

@@ -1,4 +1,5 @@
-// `qwb-eval --text wikitext2`: from the fake Hub, from its cache, from QWB_DATA in each of its forms.
+// `qwb-eval --text wikitext2`: from the fake Hub, from its cache, from QWB_DATA in each of its
+// forms.
 #include <zip.h>
 
 #include <fstream>
@@ -13,7 +14,8 @@ using ::testing::HasSubstr;
 
 std::string wikitext() {
   std::string text = " \n = A page = \n \n";
-  for (int i = 0; i < 40; ++i) text += " Line " + std::to_string(i) + " of the text , which goes on . \n \n";
+  for (int i = 0; i < 40; ++i)
+    text += " Line " + std::to_string(i) + " of the text , which goes on . \n \n";
   return text;
 }
 
@@ -40,8 +42,8 @@ class Wikitext : public PullTest {
  protected:
   RunResult evaluate(const Environment& more = {}) const {
     return tool("eval",
-                {(Path(QWB_SOURCE_DIR) / "recipes/demo/gpt2").string(), "--text", "wikitext2", "--context",
-                 "64", "--json"},
+                {(Path(QWB_SOURCE_DIR) / "recipes/demo/gpt2").string(), "--text", "wikitext2",
+                 "--context", "64", "--json"},
                 more);
   }
   static std::string tokens(const RunResult& result) {
@@ -56,7 +58,8 @@ class Wikitext : public PullTest {
 };
 
 TEST_F(Wikitext, ComesFromTheHubOnce) {
-  hub_->add("ggml-org/ci", "datasets").put("wikitext-2-raw-v1.zip", zip_bytes(scratch_.path(), wikitext()));
+  hub_->add("ggml-org/ci", "datasets")
+      .put("wikitext-2-raw-v1.zip", zip_bytes(scratch_.path(), wikitext()));
   const std::string first = tokens(evaluate());
   EXPECT_EQ(hub_->count("wikitext-2-raw-v1.zip"), 1);
   hub_->forget_requests();
@@ -87,11 +90,13 @@ TEST_F(Wikitext, DamagedZipFilesAreTold) {
     EXPECT_EQ(result.code, 1) << result.err;
     return result.err;
   };
-  EXPECT_THAT(complaint(whole.substr(0, whole.size() / 2)), HasSubstr("no zip file, or a damaged one"));
+  EXPECT_THAT(complaint(whole.substr(0, whole.size() / 2)),
+              HasSubstr("no zip file, or a damaged one"));
   EXPECT_THAT(complaint(zip_bytes(scratch_.path(), "")), HasSubstr("it has no wiki.test.raw"));
   std::string flipped = whole;
   const size_t header = whole.find("wiki.test.raw");
-  flipped[header + 40] = static_cast<char>(flipped[header + 40] ^ 0x10);  // among the compressed bytes
+  flipped[header + 40] =
+      static_cast<char>(flipped[header + 40] ^ 0x10);  // among the compressed bytes
   EXPECT_THAT(complaint(flipped), HasSubstr("wiki.test.raw in it is damaged"));
   // Not compressed: a letter that changed leaves a file in which nothing but the checksum tells.
   std::string stored = zip_bytes(scratch_.path(), wikitext(), ZIP_CM_STORE);

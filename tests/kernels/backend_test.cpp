@@ -1,7 +1,7 @@
 // The fast backend against the reference, operation by operation, over odd sizes and tails.
-// Tolerances: sums of n terms of size 1 in f32, in lanes or tiles, err by at most about n^0.5 * 2^-24 of the
-// sum of magnitudes: for n <= 300 below 2e-6; 2e-5 relative to the largest output leaves ten times that and
-// still catches one wrong element in 300 (3e-3).
+// Tolerances: sums of n terms of size 1 in f32, in lanes or tiles, err by at most about n^0.5 *
+// 2^-24 of the sum of magnitudes: for n <= 300 below 2e-6; 2e-5 relative to the largest output
+// leaves ten times that and still catches one wrong element in 300 (3e-3).
 #include "lib/kernels/backend.h"
 
 #include <gtest/gtest.h>
@@ -32,7 +32,8 @@ void expect_near(const std::vector<float>& actual, const std::vector<float>& exp
                  double tolerance = 2e-5) {
   ASSERT_EQ(actual.size(), expected.size());
   double largest = 1e-30;
-  for (const float value : expected) largest = std::max(largest, static_cast<double>(std::abs(value)));
+  for (const float value : expected)
+    largest = std::max(largest, static_cast<double>(std::abs(value)));
   for (size_t i = 0; i < actual.size(); ++i)
     ASSERT_NEAR(actual[i], expected[i], tolerance * largest) << "at " << i;
 }
@@ -120,7 +121,8 @@ const std::vector<std::string> kKinds = {
 
 TEST(Kernels, DequantizeEveryCodecAsDefined) {
   for (const std::string& kind : kKinds) {
-    for (const auto& [out, in] : {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {17, 64}, {9, 131}, {5, 300}}) {
+    for (const auto& [out, in] :
+         {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {17, 64}, {9, 131}, {5, 300}}) {
       SCOPED_TRACE(kind + " " + std::to_string(out) + "x" + std::to_string(in));
       const Made made = make(kind, out, in, 11);
       std::vector<float> values(static_cast<size_t>(out * in));
@@ -132,8 +134,8 @@ TEST(Kernels, DequantizeEveryCodecAsDefined) {
 }
 
 TEST(Kernels, LinearMatchesTheReference) {
-  // 200 and 256 columns are multiplied as they are stored if a few tokens come; 200 end within a group, 131
-  // within a byte.
+  // 200 and 256 columns are multiplied as they are stored if a few tokens come; 200 end within a
+  // group, 131 within a byte.
   for (const int64_t in : {131, 200, 256}) {
     for (const std::string& kind : kKinds) {
       for (const int64_t tokens : {1, 3, 6, 7, 33}) {
@@ -146,8 +148,8 @@ TEST(Kernels, LinearMatchesTheReference) {
           std::vector<float> expected = noise(tokens * out, 8), actual = expected;
           reference_backend().linear(x.data(), tokens, made.weight, add ? bias.data() : nullptr,
                                      expected.data(), add);
-          fast_backend().linear(x.data(), tokens, made.weight, add ? bias.data() : nullptr, actual.data(),
-                                add);
+          fast_backend().linear(x.data(), tokens, made.weight, add ? bias.data() : nullptr,
+                                actual.data(), add);
           expect_near(actual, expected);
         }
       }
@@ -175,11 +177,13 @@ TEST(Kernels, NormsActivationsAndRotation) {
     reference_backend().rms_norm(x.data(), rows, n, gain.data(), 1e-5, expected.data());
     fast_backend().rms_norm(x.data(), rows, n, gain.data(), 1e-5, actual.data());
     expect_near(actual, expected, 1e-6);
-    reference_backend().layer_norm(x.data(), rows, n, gain.data(), bias.data(), 1e-5, expected.data());
+    reference_backend().layer_norm(x.data(), rows, n, gain.data(), bias.data(), 1e-5,
+                                   expected.data());
     fast_backend().layer_norm(x.data(), rows, n, gain.data(), bias.data(), 1e-5, actual.data());
     expect_near(actual, expected, 2e-6);
-    for (const Activation activation : {Activation::silu, Activation::gelu_tanh, Activation::gelu_erf,
-                                        Activation::quick_gelu, Activation::relu}) {
+    for (const Activation activation :
+         {Activation::silu, Activation::gelu_tanh, Activation::gelu_erf, Activation::quick_gelu,
+          Activation::relu}) {
       for (const bool gated : {false, true}) {
         auto a = noise(rows * n, 34, 12), b = a;
         a[0] = b[0] = -300.0f;  // GPT-2's outliers: exp must not overflow into NaN
@@ -218,7 +222,8 @@ TEST(Kernels, AttentionWithPastWindowsAndGroups) {
         std::vector<float> expected(static_cast<size_t>(tokens * 40)), actual(expected.size());
         reference_backend().attention(q.data(), k.data(), v.data(), shape, expected.data());
         fast_backend().attention(q.data(), k.data(), v.data(), shape, actual.data());
-        SCOPED_TRACE(std::to_string(tokens) + " " + std::to_string(past) + " " + std::to_string(window));
+        SCOPED_TRACE(std::to_string(tokens) + " " + std::to_string(past) + " " +
+                     std::to_string(window));
         expect_near(actual, expected);
       }
     }
@@ -291,10 +296,12 @@ TEST(Kernels, SixteenBitConversions) {
   std::vector<float> back(values.size());
   simd::to_f16(values.data(), 1003, 0.5f, halves.data());
   simd::from_f16(halves.data(), 1003, 1.0f, back.data());
-  for (size_t i = 0; i < values.size(); ++i) EXPECT_EQ(back[i], f16_to_f32(f32_to_f16(values[i] * 0.5f)));
+  for (size_t i = 0; i < values.size(); ++i)
+    EXPECT_EQ(back[i], f16_to_f32(f32_to_f16(values[i] * 0.5f)));
   EXPECT_EQ(simd::max_magnitude(values.data(), 1003),
-            std::abs(*std::max_element(values.begin(), values.end(),
-                                       [](float a, float b) { return std::abs(a) < std::abs(b); })));
+            std::abs(*std::max_element(values.begin(), values.end(), [](float a, float b) {
+              return std::abs(a) < std::abs(b);
+            })));
 }
 
 TEST(Kernels, SameBitsForAnyNumberOfThreads) {

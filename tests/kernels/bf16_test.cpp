@@ -1,5 +1,5 @@
-// Products of bf16 operands and the backend that uses them, with every unit that this machine has. Plain code
-// is one of them, so that the rounding and the layouts are tested anywhere.
+// Products of bf16 operands and the backend that uses them, with every unit that this machine has.
+// Plain code is one of them, so that the rounding and the layouts are tested anywhere.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -29,13 +29,15 @@ std::vector<float> uniform(int64_t count, uint64_t seed) {
 
 TEST(Bf16, ConversionRoundsToNearestEvenAtAnyLength) {
   std::vector<float> values = uniform(37, 1);
-  for (const float special : {0.0f, -0.0f, 1.0f, 0x1.01p0f, 0x1.03p0f, 0x1.010002p0f, -0x1.fffffep127f,
-                              0x1p-130f, std::numeric_limits<float>::infinity()}) {
+  for (const float special :
+       {0.0f, -0.0f, 1.0f, 0x1.01p0f, 0x1.03p0f, 0x1.010002p0f, -0x1.fffffep127f, 0x1p-130f,
+        std::numeric_limits<float>::infinity()}) {
     values.push_back(special);
   }
   for (size_t count = 0; count <= values.size(); ++count) {
     std::vector<uint16_t> out(count + 1, 0x1234);
-    simd::to_bf16(values.data(), static_cast<int64_t>(count), reinterpret_cast<std::byte*>(out.data()));
+    simd::to_bf16(values.data(), static_cast<int64_t>(count),
+                  reinterpret_cast<std::byte*>(out.data()));
     for (size_t i = 0; i < count; ++i) EXPECT_EQ(out[i], f32_to_bf16(values[i])) << values[i];
     EXPECT_EQ(out[count], 0x1234);
   }
@@ -47,7 +49,8 @@ class Units : public ::testing::Test {
   void TearDown() override { force_bf16_units(""); }
 };
 
-// A matrix of bf16, stored by line or by inner index with gaps, and as it is packed from f32 and from bf16.
+// A matrix of bf16, stored by line or by inner index with gaps, and as it is packed from f32 and
+// from bf16.
 struct Packed {
   Packed(int64_t lines, int64_t inner, bool by_line, TileForm form, uint64_t seed)
       : layout{lines, inner, (by_line ? inner : lines) + 3, by_line} {
@@ -61,8 +64,8 @@ struct Packed {
     pack_panels(narrow.data(), layout, form, panels_at(from_narrow.data(), inner));
   }
   double at(int64_t line, int64_t k) const {
-    return bf16_to_f32(
-        narrow[static_cast<size_t>(layout.by_line ? line * layout.stride + k : k * layout.stride + line)]);
+    return bf16_to_f32(narrow[static_cast<size_t>(layout.by_line ? line * layout.stride + k
+                                                                 : k * layout.stride + line)]);
   }
   Panels panels() { return panels_at(from_wide.data(), layout.inner); }
 
@@ -72,9 +75,11 @@ struct Packed {
 };
 
 TEST_F(Units, BothSourcesAndFormsHoldTheSameValues) {
-  for (const auto& [lines, inner] : {std::array<int64_t, 2>{1, 1}, {16, 32}, {17, 33}, {70, 129}, {47, 64}}) {
+  for (const auto& [lines, inner] :
+       {std::array<int64_t, 2>{1, 1}, {16, 32}, {17, 33}, {70, 129}, {47, 64}}) {
     for (const bool by_line : {false, true}) {
-      Packed left(lines, inner, by_line, TileForm::left, 1), right(lines, inner, by_line, TileForm::right, 1);
+      Packed left(lines, inner, by_line, TileForm::left, 1),
+          right(lines, inner, by_line, TileForm::right, 1);
       EXPECT_EQ(left.from_wide, left.from_narrow);
       EXPECT_EQ(right.from_wide, right.from_narrow);
       std::vector<uint16_t> turned(right.from_wide.size());
@@ -91,13 +96,16 @@ TEST_F(Units, BothSourcesAndFormsHoldTheSameValues) {
   }
 }
 
-// Sums in f32 of exact products: the difference from f64 is that of an f32 sum, k * 2^-24 of the magnitudes;
-// the units may cut denormals off, which these values do not reach.
+// Sums in f32 of exact products: the difference from f64 is that of an f32 sum, k * 2^-24 of the
+// magnitudes; the units may cut denormals off, which these values do not reach.
 TEST_F(Units, ProductsOfEveryLayoutAgainstF64) {
   for (const std::string& unit : available_bf16_units()) {
     force_bf16_units(unit);
-    for (const auto& [m, n, k] :
-         {std::array<int64_t, 3>{1, 1, 1}, {7, 5, 33}, {65, 300, 129}, {257, 64, 40}, {32, 48, 1100}}) {
+    for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 1, 1},
+                                  {7, 5, 33},
+                                  {65, 300, 129},
+                                  {257, 64, 40},
+                                  {32, 48, 1100}}) {
       for (const bool a_by_line : {false, true}) {
         for (const bool b_by_line : {false, true}) {
           for (const bool add : {false, true}) {
@@ -131,7 +139,8 @@ TEST_F(Units, PartsOfPanelsMultiplyAsParts) {
   for (const std::string& unit : available_bf16_units()) {
     force_bf16_units(unit);
     std::vector<float> c(static_cast<size_t>(18 * 12));
-    tile_product(a.panels().from(32, 64), b.panels().from(48, 64), {18, 12, 136}, c.data(), 12, false);
+    tile_product(a.panels().from(32, 64), b.panels().from(48, 64), {18, 12, 136}, c.data(), 12,
+                 false);
     for (int64_t i = 0; i < 18; ++i) {
       for (int64_t j = 0; j < 12; ++j) {
         double sum = 0;
@@ -149,8 +158,8 @@ TEST_F(Units, AreNamedAndChosen) {
   EXPECT_THROW(force_bf16_units("abacus"), Error);
 }
 
-// Both operands rounded: 2^-8 relative to the largest output is far above what random signs leave, and far
-// below a wrong row or head.
+// Both operands rounded: 2^-8 relative to the largest output is far above what random signs leave,
+// and far below a wrong row or head.
 void expect_close_to_reference() {
   const int64_t tokens = 150, in = 96, out = 80;
   for (const DType type : {DType::bf16, DType::f32}) {
@@ -188,7 +197,8 @@ void expect_close_to_reference() {
     std::vector<float> got(static_cast<size_t>(tokens * 64)), wanted = got;
     bf16_backend().attention(queries.data(), keys.data(), attended.data(), s, got.data());
     reference_backend().attention(queries.data(), keys.data(), attended.data(), s, wanted.data());
-    for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], wanted[i], 0x1p-7) << window << " " << i;
+    for (size_t i = 0; i < got.size(); ++i)
+      ASSERT_NEAR(got[i], wanted[i], 0x1p-7) << window << " " << i;
   }
 }
 
@@ -200,7 +210,8 @@ TEST_F(Units, BackendAgreesWithTheReference) {
   }
 }
 
-// H and a product of two operands: each of `rows` additions in f32 rounds at most the sum of the magnitudes.
+// H and a product of two operands: each of `rows` additions in f32 rounds at most the sum of the
+// magnitudes.
 TEST_F(Units, MomentsAgainstF64) {
   const int64_t rows = 300, columns = 210, others = 34;
   const auto x = uniform(rows * columns, 12), y = uniform(rows * others, 13);
@@ -213,7 +224,8 @@ TEST_F(Units, MomentsAgainstF64) {
     Operand both(Products::bf16), left(Products::bf16, Operand::Side::left);
     both.set(x.data(), rows, columns);
     left.set(y.data(), rows, others);
-    std::vector<float> h(static_cast<size_t>(columns * columns)), c(static_cast<size_t>(others * columns));
+    std::vector<float> h(static_cast<size_t>(columns * columns)),
+        c(static_cast<size_t>(others * columns));
     add_moments(both, rows, h.data());
     mirror_moments(h.data(), columns);
     add_products(left, both, rows, c.data());

@@ -1,5 +1,5 @@
-// Rows of logits compared, at every length around the vectors' sizes. Tolerance 1e-12 of numbers near ten:
-// f64 sums of up to 200 terms in another order.
+// Rows of logits compared, at every length around the vectors' sizes. Tolerance 1e-12 of numbers
+// near ten: f64 sums of up to 200 terms in another order.
 #include "lib/kernels/divergence.h"
 
 #include <gtest/gtest.h>
@@ -60,8 +60,9 @@ TEST(RowDivergence, TiesGoToTheLowestAndExtremesAreHeld) {
 }
 
 TEST(RowDivergence, NaNAndInfinityAreSeenEverywhere) {
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
-                          -std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+        -std::numeric_limits<float>::infinity()}) {
     for (const size_t place : {0u, 17u, 36u}) {
       std::vector<float> a(37, 1.0f), b(37, 2.0f);
       b[place] = bad;

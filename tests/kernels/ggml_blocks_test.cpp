@@ -1,5 +1,6 @@
-// ggml's blocks: the fast dequantizer against the definition, bit for bit, on random bytes; interleaved rows;
-// and products on both backends. (Against llama.cpp itself: tests/formats/gguf_blocks_test.cpp.)
+// ggml's blocks: the fast dequantizer against the definition, bit for bit, on random bytes;
+// interleaved rows; and products on both backends. (Against llama.cpp itself:
+// tests/formats/gguf_blocks_test.cpp.)
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -19,7 +20,8 @@ namespace {
 Tensor random_blocks(const GgmlTypeInfo& info, int64_t rows, int64_t columns, uint32_t seed) {
   std::mt19937 random(seed);
   Tensor blocks(DType::u8, {rows, ggml_row_bytes(info, columns)});
-  for (int64_t i = 0; i < blocks.count(); ++i) blocks.data<uint8_t>()[i] = static_cast<uint8_t>(random());
+  for (int64_t i = 0; i < blocks.count(); ++i)
+    blocks.data<uint8_t>()[i] = static_cast<uint8_t>(random());
   const std::vector<int> halves = info.name == "Q2_K"   ? std::vector{80, 82}
                                   : info.name == "Q3_K" ? std::vector{108}
                                   : info.name == "Q6_K" ? std::vector{208}
@@ -27,7 +29,8 @@ Tensor random_blocks(const GgmlTypeInfo& info, int64_t rows, int64_t columns, ui
   for (int64_t at = 0; at < blocks.count(); at += info.bytes) {
     for (const int half : halves) {
       if (half == 2 && info.bytes % 4 != 0 && info.name != "Q4_1" && info.name != "Q5_1") continue;
-      store(blocks.bytes().data() + at + half, f32_to_f16(static_cast<float>(random() % 2000) * 1e-3f - 1));
+      store(blocks.bytes().data() + at + half,
+            f32_to_f16(static_cast<float>(random() % 2000) * 1e-3f - 1));
     }
   }
   return blocks;
@@ -39,7 +42,8 @@ std::vector<GgmlTypeInfo> block_types() {
   return types;
 }
 
-Weight weight_of(const GgmlTypeInfo& info, const Tensor& blocks, int64_t columns, int64_t head_rows = 0) {
+Weight weight_of(const GgmlTypeInfo& info, const Tensor& blocks, int64_t columns,
+                 int64_t head_rows = 0) {
   GgmlBlocks storage;
   storage.type = info.type;
   storage.blocks = blocks.view();
@@ -56,10 +60,11 @@ TEST(GgmlBlocksKernel, EqualsTheDefinition) {
     std::vector<float> fast(static_cast<size_t>(count));
     dequantize_ggml(info.type, blocks.view().bytes.data(), count, fast.data());
     for (int64_t i = 0; i < count; ++i) {
-      const float expected =
-          reference_ggml_element(info.type, blocks.view().bytes.data() + i / info.block * info.bytes,
-                                 static_cast<int>(i % info.block));
-      ASSERT_EQ(std::bit_cast<uint32_t>(fast[static_cast<size_t>(i)]), std::bit_cast<uint32_t>(expected))
+      const float expected = reference_ggml_element(
+          info.type, blocks.view().bytes.data() + i / info.block * info.bytes,
+          static_cast<int>(i % info.block));
+      ASSERT_EQ(std::bit_cast<uint32_t>(fast[static_cast<size_t>(i)]),
+                std::bit_cast<uint32_t>(expected))
           << info.name << " value " << i;
     }
   }
@@ -89,11 +94,13 @@ TEST(GgmlBlocksKernel, InterleavedRows) {
 double magnitude(const std::vector<float>& values, const std::vector<float>& x, size_t i) {
   double sum = 0;
   for (size_t k = 0; k < 256; ++k)
-    sum += std::abs(static_cast<double>(values[i % 20 * 256 + k]) * static_cast<double>(x[i / 20 * 256 + k]));
+    sum += std::abs(static_cast<double>(values[i % 20 * 256 + k]) *
+                    static_cast<double>(x[i / 20 * 256 + k]));
   return sum;
 }
 
-// Embeddings, products of one and of many tokens, and losses run on blocks as they do on their values.
+// Embeddings, products of one and of many tokens, and losses run on blocks as they do on their
+// values.
 TEST(GgmlBlocksKernel, RunsOnBothBackends) {
   std::mt19937 random(5);
   for (const GgmlTypeInfo& info : block_types()) {
@@ -109,9 +116,9 @@ TEST(GgmlBlocksKernel, RunsOnBothBackends) {
         std::vector<float> y(static_cast<size_t>(tokens * 20)), expected(y.size());
         backend->linear(x.data(), tokens, weight, nullptr, y.data(), false);
         backend->linear(x.data(), tokens, dense, nullptr, expected.data(), false);
-        const bool packed =
-            backend == &fast_backend() && tokens == 1 &&
-            (info.type == GgmlType::q4_0 || info.type == GgmlType::q4_1 || info.type == GgmlType::q8_0);
+        const bool packed = backend == &fast_backend() && tokens == 1 &&
+                            (info.type == GgmlType::q4_0 || info.type == GgmlType::q4_1 ||
+                             info.type == GgmlType::q8_0);
         if (!packed) {
           EXPECT_EQ(y, expected) << info.name << " " << backend->name();
         }
@@ -123,7 +130,8 @@ TEST(GgmlBlocksKernel, RunsOnBothBackends) {
       const std::vector<int32_t> ids = {19, 0, 7};
       std::vector<float> rows(3 * 256);
       backend->gather_rows(weight, ids, rows.data());
-      EXPECT_TRUE(std::equal(rows.begin(), rows.begin() + 256, values.begin() + 19 * 256)) << info.name;
+      EXPECT_TRUE(std::equal(rows.begin(), rows.begin() + 256, values.begin() + 19 * 256))
+          << info.name;
       std::vector<double> a(3), b(3);
       backend->losses(x.data(), 3, weight, ids, 0, a.data());
       backend->losses(x.data(), 3, dense, ids, 0, b.data());

@@ -1,6 +1,6 @@
-// LLM.int8's product: its integers exactly, its float part bit for bit against the same steps in plain loops
-// (which holds on every instruction set), and the whole against bitsandbytes on real weights and activations
-// (tests/golden/make_int8_forward.py).
+// LLM.int8's product: its integers exactly, its float part bit for bit against the same steps in
+// plain loops (which holds on every instruction set), and the whole against bitsandbytes on real
+// weights and activations (tests/golden/make_int8_forward.py).
 #include "lib/kernels/int8_product.h"
 
 #include <gmock/gmock.h>
@@ -57,7 +57,8 @@ std::vector<float> random_values(int64_t count, uint64_t seed, double size = 1) 
 
 // The steps of the definition after the activations are rounded, one by one.
 std::vector<float> by_steps(const Int8Activations& x, const CodedRows& rows, const float* bias) {
-  const int64_t in = x.in(), out = rows.weight.out, outliers = static_cast<int64_t>(x.outliers().size());
+  const int64_t in = x.in(), out = rows.weight.out,
+                outliers = static_cast<int64_t>(x.outliers().size());
   std::vector<float> y;
   for (int64_t t = 0; t < x.tokens(); ++t) {
     for (int64_t o = 0; o < out; ++o) {
@@ -69,8 +70,8 @@ std::vector<float> by_steps(const Int8Activations& x, const CodedRows& rows, con
       value += bias != nullptr ? bias[o] : 0.0f;
       float rest = 0;
       for (int64_t c = 0; c < outliers; ++c) {
-        const float w =
-            static_cast<float>(row[x.outliers()[static_cast<size_t>(c)]]) * (absmax * (1.0f / 127.0f));
+        const float w = static_cast<float>(row[x.outliers()[static_cast<size_t>(c)]]) *
+                        (absmax * (1.0f / 127.0f));
         rest += x.outlier_values(t)[c] * w;
       }
       y.push_back(outliers > 0 ? value + rest : value);
@@ -79,7 +80,8 @@ std::vector<float> by_steps(const Int8Activations& x, const CodedRows& rows, con
   return y;
 }
 
-std::vector<float> int8_output(const Int8Activations& x, const CodedRows& rows, const float* bias = nullptr) {
+std::vector<float> int8_output(const Int8Activations& x, const CodedRows& rows,
+                               const float* bias = nullptr) {
   std::vector<float> y(static_cast<size_t>(x.tokens() * rows.weight.out), kNan);
   int8_product(x, rows.weight, 0, rows.weight.out, bias, y.data(), rows.weight.out, false);
   return y;
@@ -99,14 +101,16 @@ TEST(Int8Product, ExactAtTheExtremes) {
   for (const int64_t in : {1, 2, 3, 31, 63, 64, 65, 127, 129, 1000, 2047, 2048, 2049, 4095, 4096}) {
     for (const int64_t tokens : {1, 4, 7, 97}) {
       for (const int8_t code : {int8_t{127}, int8_t{-127}, int8_t{-128}}) {
-        SCOPED_TRACE(std::to_string(tokens) + " tokens, " + std::to_string(in) + " channels, code " +
-                     std::to_string(code));
-        CodedRows rows{
-            std::vector<int8_t>(static_cast<size_t>(5 * in), code), std::vector<float>(5, 127.0f), {}};
+        SCOPED_TRACE(std::to_string(tokens) + " tokens, " + std::to_string(in) +
+                     " channels, code " + std::to_string(code));
+        CodedRows rows{std::vector<int8_t>(static_cast<size_t>(5 * in), code),
+                       std::vector<float>(5, 127.0f),
+                       {}};
         make_view(rows, 5, in);
         std::vector<float> x(static_cast<size_t>(tokens * in), -1.0f);
         const auto y = int8_output(Int8Activations(x.data(), tokens, in, 0), rows);
-        const float expected = static_cast<float>(-127 * int64_t{code} * in) * 127.0f * (1.0f / 16129.0f);
+        const float expected =
+            static_cast<float>(-127 * int64_t{code} * in) * 127.0f * (1.0f / 16129.0f);
         for (const float value : y) ASSERT_EQ(value, expected);
       }
     }
@@ -127,25 +131,28 @@ TEST(Int8Product, EveryStepOverOddSizes) {
                                         {386, 70, 77},
                                         {5, 9, 4100}}) {
     for (const float threshold : {0.0f, 0.9f, 0.25f, 6.0f}) {
-      SCOPED_TRACE(std::to_string(tokens) + " tokens, " + std::to_string(out) + "x" + std::to_string(in) +
-                   ", threshold " + std::to_string(threshold));
+      SCOPED_TRACE(std::to_string(tokens) + " tokens, " + std::to_string(out) + "x" +
+                   std::to_string(in) + ", threshold " + std::to_string(threshold));
       const auto rows = random_rows(out, in, 3);
       const auto x = random_values(tokens * in, 4), bias = random_values(out, 5);
       const Int8Activations codes(x.data(), tokens, in, threshold);
       EXPECT_TRUE(same_bits(int8_output(codes, *rows), by_steps(codes, *rows, nullptr)));
-      EXPECT_TRUE(same_bits(int8_output(codes, *rows, bias.data()), by_steps(codes, *rows, bias.data())));
+      EXPECT_TRUE(
+          same_bits(int8_output(codes, *rows, bias.data()), by_steps(codes, *rows, bias.data())));
     }
   }
 }
 
-// The reference sums in f64, the fast path rounds each step: three products, a bias and up to 300 outliers in
-// f32 err by less than 300 * 2^-24 = 2e-5 of the sum of magnitudes, in practice a tenth of that.
+// The reference sums in f64, the fast path rounds each step: three products, a bias and up to 300
+// outliers in f32 err by less than 300 * 2^-24 = 2e-5 of the sum of magnitudes, in practice a tenth
+// of that.
 TEST(Int8Product, AgreesWithTheReference) {
   const int64_t tokens = 9, out = 21, in = 300;
   const auto rows = random_rows(out, in, 6);
   const auto x = random_values(tokens * in, 7, 8), bias = random_values(out, 8);
   for (const float threshold : {0.0f, 6.0f, 7.99f, 1.0f}) {
-    const auto y = int8_output(Int8Activations(x.data(), tokens, in, threshold), *rows, bias.data());
+    const auto y =
+        int8_output(Int8Activations(x.data(), tokens, in, threshold), *rows, bias.data());
     std::vector<float> expected(y.size());
     reference_int8_product(x.data(), tokens, rows->weight, threshold, bias.data(), expected.data());
     for (size_t i = 0; i < y.size(); ++i)
@@ -186,7 +193,8 @@ TEST(Int8Product, OutlierColumnsAreThoseOfAnyToken) {
   }
   EXPECT_EQ(codes.codes(0)[0], 127);
   EXPECT_EQ(codes.codes(2)[9], 127);
-  EXPECT_EQ(codes.outlier_values(2)[1], 5.9999f) << "the products of outliers take the value itself";
+  EXPECT_EQ(codes.outlier_values(2)[1], 5.9999f)
+      << "the products of outliers take the value itself";
   EXPECT_TRUE(Int8Activations(x.data(), 3, in, 0).outliers().empty());
   EXPECT_EQ(Int8Activations(x.data(), 3, in, 0).absmax(1), 7);
   // One token of the batch alone has other outliers.
@@ -204,7 +212,8 @@ TEST(Int8Product, AllOutliersAreThePlainProduct) {
   const auto y = int8_output(codes, *rows);
   std::vector<float> plain(y.size());
   reference_backend().linear(x.data(), tokens, rows->weight, nullptr, plain.data(), false);
-  for (size_t i = 0; i < y.size(); ++i) EXPECT_NEAR(y[i], plain[i], 1e-3);  // of sums of magnitudes of 300
+  for (size_t i = 0; i < y.size(); ++i)
+    EXPECT_NEAR(y[i], plain[i], 1e-3);  // of sums of magnitudes of 300
 }
 
 TEST(Int8Product, ZeroRowsGiveTheBias) {
@@ -219,7 +228,8 @@ TEST(Int8Product, ZeroRowsGiveTheBias) {
         EXPECT_EQ(y[static_cast<size_t>(t * out + o)], bias[static_cast<size_t>(o)]);
     }
   }
-  int8_product(Int8Activations(x.data(), 0, in, 6), rows->weight, 0, out, nullptr, nullptr, out, false);
+  int8_product(Int8Activations(x.data(), 0, in, 6), rows->weight, 0, out, nullptr, nullptr, out,
+               false);
 }
 
 TEST(Int8Product, WhatIsNotFiniteShowsInItsRowOnly) {
@@ -333,18 +343,22 @@ class Int8Golden : public testing::TestWithParam<const char*> {
     if (!view) throw Error(ErrorKind::not_found, part);
     return *view;
   }
-  std::vector<float> floats(const std::string& part) const { return read_floats(tensor(part), part); }
+  std::vector<float> floats(const std::string& part) const {
+    return read_floats(tensor(part), part);
+  }
 
   SafetensorsFile file_ =
       SafetensorsFile::open(Path(QWB_SOURCE_DIR) / "tests/golden/int8/forward.safetensors");
 };
 
-// Codes, row maxima and outlier columns are bitsandbytes' own. Its output is f16: rounded when the integer
-// product is scaled, the outliers' weights rounded, the sum rounded again, each by at most 2^-11 of its
-// magnitude; its CPU path multiplies by 6.200124e-05 where 1 / 127^2 is 6.2000124e-05 (1.8e-5 more).
+// Codes, row maxima and outlier columns are bitsandbytes' own. Its output is f16: rounded when the
+// integer product is scaled, the outliers' weights rounded, the sum rounded again, each by at most
+// 2^-11 of its magnitude; its CPU path multiplies by 6.200124e-05 where 1 / 127^2 is 6.2000124e-05
+// (1.8e-5 more).
 TEST_P(Int8Golden, SameAsBitsandbytes) {
   const TensorView codes = tensor("codes");
-  Weight weight{codes.shape[0], codes.shape[1], Orientation::out_in, Int8Rows{codes, tensor("absmax")}};
+  Weight weight{codes.shape[0], codes.shape[1], Orientation::out_in,
+                Int8Rows{codes, tensor("absmax")}};
   check_weight(weight, GetParam());
   const auto x = floats("x");
   const int64_t in = weight.in, out = weight.out, tokens = static_cast<int64_t>(x.size()) / in;
@@ -357,11 +371,13 @@ TEST_P(Int8Golden, SameAsBitsandbytes) {
     SCOPED_TRACE(threshold);
     const std::string suffix = std::to_string(threshold);
     const Int8Activations a(x.data(), tokens, in, static_cast<float>(threshold));
-    const auto* their_codes = reinterpret_cast<const int8_t*>(tensor("codes" + suffix).bytes.data());
+    const auto* their_codes =
+        reinterpret_cast<const int8_t*>(tensor("codes" + suffix).bytes.data());
     const auto their_rows = floats("rows" + suffix);
     for (int64_t t = 0; t < tokens; ++t) {
       ASSERT_EQ(a.absmax(t), their_rows[static_cast<size_t>(t)]);
-      for (int64_t i = 0; i < in; ++i) ASSERT_EQ(a.codes(t)[i], their_codes[t * in + i]) << t << ", " << i;
+      for (int64_t i = 0; i < in; ++i)
+        ASSERT_EQ(a.codes(t)[i], their_codes[t * in + i]) << t << ", " << i;
     }
     if (threshold > 0) {
       const TensorView outliers = tensor("outliers");
@@ -377,15 +393,18 @@ TEST_P(Int8Golden, SameAsBitsandbytes) {
         const auto at = static_cast<size_t>(t * out + o);
         double outliers = 0, sizes = 0;
         for (size_t c = 0; c < a.outliers().size(); ++c) {
-          const double term = static_cast<double>(a.outlier_values(t)[c]) *
-                              static_cast<double>(dense[static_cast<size_t>(o * in + a.outliers()[c])]);
+          const double term =
+              static_cast<double>(a.outlier_values(t)[c]) *
+              static_cast<double>(dense[static_cast<size_t>(o * in + a.outliers()[c])]);
           outliers += term;
           sizes += std::abs(term);
         }
         const double value = static_cast<double>(y[at]), scaled = value - outliers;
         const double margin =
             0x1p-11 * (std::abs(value) + (a.outliers().empty() ? 0 : std::abs(scaled)) + sizes) +
-            2e-5 * (std::abs(scaled) + std::abs(static_cast<double>(bias[static_cast<size_t>(o)]))) + 1e-7;
+            2e-5 *
+                (std::abs(scaled) + std::abs(static_cast<double>(bias[static_cast<size_t>(o)]))) +
+            1e-7;
         ASSERT_NEAR(value, theirs[at], margin) << "token " << t << ", output " << o;
       }
     }

@@ -24,7 +24,8 @@ class Walks : public testing::TestWithParam<std::string> {
     model_->embed(tokens, 0, x_.data());
   }
   Block block() const {
-    return Block(model_->config(), model_->spec().blocks[1], 1, model_->source(), model_->backend());
+    return Block(model_->config(), model_->spec().blocks[1], 1, model_->source(),
+                 model_->backend());
   }
 
   // Of experts that no token is sent to.
@@ -70,12 +71,13 @@ TEST_P(Walks, EndWhereTheForwardPassEnds) {
   EXPECT_EQ(walked, forward);
   EXPECT_EQ(routed, kTokens * model_->config().experts_used);
   std::vector<std::string> all;
-  for (const LinearSpec& linear : block_linears(model_->spec().blocks[1])) all.push_back(linear.module);
+  for (const LinearSpec& linear : block_linears(model_->spec().blocks[1]))
+    all.push_back(linear.module);
   EXPECT_EQ(modules, all);
 }
 
-// What the readers make of a group's input is what the block makes of it: a module replaced by zeros changes
-// the stream, one after the other.
+// What the readers make of a group's input is what the block makes of it: a module replaced by
+// zeros changes the stream, one after the other.
 TEST_P(Walks, EveryModuleMatters) {
   Block block = this->block();
   const RotaryTable rotary(model_->config().rope, 0, kTokens);
@@ -86,10 +88,12 @@ TEST_P(Walks, EveryModuleMatters) {
   EXPECT_LT(unused.size(), block_linears(model_->spec().blocks[1]).size() / 2);
   for (const LinearSpec& linear : block_linears(model_->spec().blocks[1])) {
     const Weight kept = block.weight(linear.module);
-    const Tensor zeros(DType::f32, linear.orientation == Orientation::out_in ? Shape{linear.out, linear.in}
-                                                                             : Shape{linear.in, linear.out});
+    const Tensor zeros(DType::f32, linear.orientation == Orientation::out_in
+                                       ? Shape{linear.out, linear.in}
+                                       : Shape{linear.in, linear.out});
     std::fill_n(zeros.data<float>(), zeros.count(), 0.0f);
-    block.set_weight(linear.module, {linear.out, linear.in, linear.orientation, DenseWeight{zeros.view()}});
+    block.set_weight(linear.module,
+                     {linear.out, linear.in, linear.orientation, DenseWeight{zeros.view()}});
     std::vector<float> after = x_;
     block.forward(after.data(), {kTokens, rotary, cache.layer(1)});
     EXPECT_EQ(after == before, unused.contains(linear.module)) << linear.module;
@@ -97,7 +101,8 @@ TEST_P(Walks, EveryModuleMatters) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Architectures, Walks, testing::Values("llama", "qwen3", "mixtral", "gemma2", "gpt2"),
+INSTANTIATE_TEST_SUITE_P(Architectures, Walks,
+                         testing::Values("llama", "qwen3", "mixtral", "gemma2", "gpt2"),
                          [](const auto& case_) { return case_.param; });
 
 }  // namespace

@@ -1,5 +1,5 @@
-// config.json as transformers reads it: every family, every key that could change a result, absent, null, in
-// its old and new spelling and both (tests/golden/make_config_defaults.py).
+// config.json as transformers reads it: every family, every key that could change a result, absent,
+// null, in its old and new spelling and both (tests/golden/make_config_defaults.py).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -62,7 +62,8 @@ Json read_sizes(const ModelConfig& c) {
   return result;
 }
 
-void expect_numbers(const Json& expected, const std::vector<double>& found, const std::string& what) {
+void expect_numbers(const Json& expected, const std::vector<double>& found,
+                    const std::string& what) {
   ASSERT_EQ(expected.size(), found.size()) << what;
   for (size_t i = 0; i < found.size(); ++i) {
     const auto value = expected[i].get<double>();
@@ -74,19 +75,25 @@ void expect_config(const Json& raw, const Json& expected) {
   const std::string what = raw.dump();
   const ModelConfig c = parse_config(raw, what);
   const Json sizes = read_sizes(c);
-  for (const auto& [key, value] : sizes.items()) EXPECT_EQ(value, expected[key]) << key << " " << what;
+  for (const auto& [key, value] : sizes.items())
+    EXPECT_EQ(value, expected[key]) << key << " " << what;
   const Json& eos = expected["eos"];
-  EXPECT_EQ(Json(c.eos), eos.is_null() ? Json::array() : eos.is_array() ? eos : Json::array({eos})) << what;
+  EXPECT_EQ(Json(c.eos), eos.is_null()    ? Json::array()
+                         : eos.is_array() ? eos
+                                          : Json::array({eos}))
+      << what;
   EXPECT_NEAR(c.norm_eps, expected["eps"].get<double>(), 1e-12) << what;
   EXPECT_NEAR(c.rope.attention_factor, expected["attention_factor"].get<double>(), 1e-6) << what;
-  expect_numbers(expected["frequencies"], {c.rope.frequencies.begin(), c.rope.frequencies.end()}, what);
+  expect_numbers(expected["frequencies"], {c.rope.frequencies.begin(), c.rope.frequencies.end()},
+                 what);
   if (expected.contains("experts")) {
     EXPECT_EQ(c.experts, expected["experts"]) << what;
     EXPECT_EQ(c.experts_used, expected["used"]) << what;
   }
   if (expected.contains("caps"))
-    expect_numbers(expected["caps"],
-                   {static_cast<double>(c.attention_soft_cap), static_cast<double>(c.logit_soft_cap)}, what);
+    expect_numbers(
+        expected["caps"],
+        {static_cast<double>(c.attention_soft_cap), static_cast<double>(c.logit_soft_cap)}, what);
   if (expected["scales"].empty()) return;  // too large a model to make
   std::vector<double> scales;
   for (size_t i = 0; i < c.window.size(); ++i)
@@ -104,7 +111,8 @@ void expect_config(const Json& raw, const Json& expected) {
 // What transformers runs and this build refuses by name; all else must be equal.
 bool may_be_refused(const Json& raw, const Json& expected) {
   const Json scaling = json_has(raw, "rope_scaling") ? raw["rope_scaling"] : Json::object();
-  const Json parameters = json_has(raw, "rope_parameters") ? raw["rope_parameters"] : Json::object();
+  const Json parameters =
+      json_has(raw, "rope_parameters") ? raw["rope_parameters"] : Json::object();
   for (const Json& rope : {scaling, parameters}) {
     for (const char* key : {"rope_type", "type"}) {
       for (const char* kind : {"dynamic", "longrope", "proportional"}) {
@@ -124,17 +132,20 @@ bool may_be_refused(const Json& raw, const Json& expected) {
          !known.contains(expected["activation"].get<std::string>());
 }
 
-// What only transformers refuses, though it has one meaning: values of another type, and (a slip) yarn for
-// Mixtral without a head_dim; and Mixtral's grouped products want sizes that torch can align.
+// What only transformers refuses, though it has one meaning: values of another type, and (a slip)
+// yarn for Mixtral without a head_dim; and Mixtral's grouped products want sizes that torch can
+// align.
 bool only_too_strict(const Json& raw) {
   if (raw["model_type"] == "mixtral" && !json_has(raw, "head_dim") &&
       raw.dump().find("\"yarn\"") != std::string::npos)
     return true;
-  if (raw["model_type"] == "mixtral" && raw.contains("hidden_size") && raw["hidden_size"] == 30) return true;
+  if (raw["model_type"] == "mixtral" && raw.contains("hidden_size") && raw["hidden_size"] == 30)
+    return true;
   const auto null = [&](const char* key) { return raw.contains(key) && raw[key].is_null(); };
   return (raw.contains("rms_norm_eps") && raw["rms_norm_eps"] == 1) || null("attention_dropout") ||
          null("head_dim") || null("max_window_layers") ||
-         (raw.contains("query_pre_attn_scalar") && raw["query_pre_attn_scalar"].is_number_float()) ||
+         (raw.contains("query_pre_attn_scalar") &&
+          raw["query_pre_attn_scalar"].is_number_float()) ||
          null("resid_pdrop") || (raw.contains("sliding_window") && raw["sliding_window"] == 0);
 }
 

@@ -1,6 +1,7 @@
-// Logits against transformers in f32 (tests/golden/make_model.py), for every architecture, on both backends.
-// Tolerance: 1e-4 of the largest logit. f32 sums over at most 128 terms through two blocks stay below 2e-6 of
-// it here; a wrong mask, rotation, norm or bias moves logits by 1e-2 and more.
+// Logits against transformers in f32 (tests/golden/make_model.py), for every architecture, on both
+// backends. Tolerance: 1e-4 of the largest logit. f32 sums over at most 128 terms through two
+// blocks stay below 2e-6 of it here; a wrong mask, rotation, norm or bias moves logits by 1e-2 and
+// more.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,9 +24,11 @@ struct Golden {
   explicit Golden(const std::string& name) {
     const Path folder = Path(QWB_SOURCE_DIR) / "tests/golden/model" / name;
     open = open_model(folder);
-    expected = std::make_unique<SafetensorsFile>(SafetensorsFile::open(folder / "expected.safetensors"));
+    expected =
+        std::make_unique<SafetensorsFile>(SafetensorsFile::open(folder / "expected.safetensors"));
     const TensorView ids = *expected->find("tokens");
-    for (int64_t i = 0; i < ids.count(); ++i) tokens.push_back(load<int32_t>(ids.bytes.data() + 4 * i));
+    for (int64_t i = 0; i < ids.count(); ++i)
+      tokens.push_back(load<int32_t>(ids.bytes.data() + 4 * i));
   }
 };
 
@@ -38,13 +41,14 @@ std::vector<float> run(const Model& model, std::span<const int32_t> tokens, KvCa
   return logits;
 }
 
-void expect_close(const std::vector<float>& logits, const std::vector<float>& expected, double tolerance) {
+void expect_close(const std::vector<float>& logits, const std::vector<float>& expected,
+                  double tolerance) {
   ASSERT_EQ(logits.size(), expected.size());
   double largest = 0, difference = 0;
   for (size_t i = 0; i < logits.size(); ++i) {
     largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
-    difference =
-        std::max(difference, std::abs(static_cast<double>(logits[i]) - static_cast<double>(expected[i])));
+    difference = std::max(
+        difference, std::abs(static_cast<double>(logits[i]) - static_cast<double>(expected[i])));
   }
   EXPECT_LE(difference, tolerance * largest) << "largest logit " << largest;
 }
@@ -56,7 +60,8 @@ TEST_P(Logits, AgreeWithTransformers) {
   for (const Backend* backend : {&reference_backend(), &fast_backend()}) {
     const auto model = Model::load(golden.open.source, golden.open.config, GetParam(), *backend);
     for (const std::string length : {"1", "17", "full"}) {
-      const std::vector<float> expected = read_floats(*golden.expected->find("logits_" + length), length);
+      const std::vector<float> expected =
+          read_floats(*golden.expected->find("logits_" + length), length);
       const auto count = expected.size() / static_cast<size_t>(model->config().vocab);
       KvCache cache = model->new_cache(static_cast<int64_t>(count));
       SCOPED_TRACE(backend->name() + " at " + length);
@@ -65,8 +70,8 @@ TEST_P(Logits, AgreeWithTransformers) {
   }
 }
 
-// The same logits whether the tokens come at once, one by one or in uneven pieces: the KV cache, positions
-// and windows continue.
+// The same logits whether the tokens come at once, one by one or in uneven pieces: the KV cache,
+// positions and windows continue.
 TEST_P(Logits, ContinueFromTheCache) {
   const Golden golden(GetParam());
   const std::vector<float> expected = read_floats(*golden.expected->find("logits_full"), "full");
@@ -113,17 +118,17 @@ TEST_P(Logits, LossesAreThoseOfTheLogits) {
   for (size_t r = 0; r < 127; ++r) {
     double sum = 0;
     for (size_t v = 0; v < vocab; ++v) sum += std::exp(static_cast<double>(logits[r * vocab + v]));
-    EXPECT_NEAR(
-        losses[r],
-        std::log(sum) - static_cast<double>(logits[r * vocab + static_cast<size_t>(golden.tokens[r + 1])]),
-        1e-4);
+    EXPECT_NEAR(losses[r],
+                std::log(sum) - static_cast<double>(
+                                    logits[r * vocab + static_cast<size_t>(golden.tokens[r + 1])]),
+                1e-4);
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Logits,
-                         testing::Values("llama", "llama_tied_head_dim", "llama_linear", "llama_llama3",
-                                         "llama_yarn", "mistral", "qwen2", "qwen3", "mixtral", "gemma2",
-                                         "gpt2", "gpt2_scaled"),
+                         testing::Values("llama", "llama_tied_head_dim", "llama_linear",
+                                         "llama_llama3", "llama_yarn", "mistral", "qwen2", "qwen3",
+                                         "mixtral", "gemma2", "gpt2", "gpt2_scaled"),
                          [](const auto& case_) { return case_.param; });
 
 }  // namespace

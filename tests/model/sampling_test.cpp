@@ -49,11 +49,13 @@ TEST(Sampling, FiltersKeepWhatTheyShould) {
 }
 
 TEST(Sampling, ATemperatureNearZeroIsNearlyGreedy) {
-  const std::vector<float> logits = {1.0f, -3.0f, 2.0f, 1.5f, -std::numeric_limits<float>::infinity()};
+  const std::vector<float> logits = {1.0f, -3.0f, 2.0f, 1.5f,
+                                     -std::numeric_limits<float>::infinity()};
   for (const double temperature : {1e-3, 1e-40, 1e-300, 1e-310, 5e-324}) {
     const auto p = Sampler({.temperature = temperature}).distribution(logits, {});
     for (size_t i = 0; i < p.size(); ++i) EXPECT_NEAR(p[i], i == 2 ? 1 : 0, 1e-100) << temperature;
-    EXPECT_EQ(Sampler({.temperature = temperature, .top_p = 0.5, .min_p = 0.1}).next(logits, {}), 2);
+    EXPECT_EQ(Sampler({.temperature = temperature, .top_p = 0.5, .min_p = 0.1}).next(logits, {}),
+              2);
   }
   const std::vector<float> infinite = {1.0f, std::numeric_limits<float>::infinity()};
   EXPECT_THROW(Sampler({.temperature = 1}).next(infinite, {}), Error);

@@ -1,5 +1,5 @@
-// AWQ at work on a whole block of every architecture, on what the block really sees: what comes out of it is
-// nearer to the original's than after plain rounding, whichever of its modules are chosen.
+// AWQ at work on a whole block of every architecture, on what the block really sees: what comes out
+// of it is nearer to the original's than after plain rounding, whichever of its modules are chosen.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -16,9 +16,11 @@ using Words = std::vector<std::string>;
 // A finished run as a source of tensors.
 struct AwqRun : ModuleSink {
   explicit AwqRun(const std::string& name) : source(std::make_shared<DemoSource>(name)) {}
-  void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) override {
+  void put(const PlannedModule& module, const QuantizedTensor& tensor,
+           const ModuleReport& report) override {
     reports[module.info.name] = report;
-    QuantizedTensor copy = {tensor.out, tensor.in, tensor.orientation, tensor.codec, tensor.parameters, {}};
+    QuantizedTensor copy = {tensor.out,   tensor.in,         tensor.orientation,
+                            tensor.codec, tensor.parameters, {}};
     for (const auto& [name, part] : tensor.parts) {
       Tensor twin(part.dtype(), part.shape());
       std::copy_n(part.view().bytes.begin(), part.view().bytes.size(), twin.bytes().begin());
@@ -33,7 +35,8 @@ struct AwqRun : ModuleSink {
   std::map<std::string, ModuleReport> reports;
 };
 
-std::unique_ptr<Model> model_of(const std::shared_ptr<DemoSource>& source, const std::string& name) {
+std::unique_ptr<Model> model_of(const std::shared_ptr<DemoSource>& source,
+                                const std::string& name) {
   return Model::load(source, demo_config(name), name, reference_backend());
 }
 
@@ -115,7 +118,8 @@ TEST_P(AwqBlock, NearerToTheOriginalThanRounding) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, AwqBlock,
-                         testing::Values("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt2_scaled"),
+                         testing::Values("llama", "mistral", "qwen2", "qwen3", "gpt2",
+                                         "gpt2_scaled"),
                          [](const auto& model) { return std::string(model.param); });
 
 }  // namespace

@@ -16,8 +16,8 @@ double squared_output(const std::vector<double>& d, const std::vector<float>& he
   return sum;
 }
 
-// All 11^2 pairs of factors for rows of two groups: what clip_rows finds group by group is close to the best
-// pair, and often is it.
+// All 11^2 pairs of factors for rows of two groups: what clip_rows finds group by group is close to
+// the best pair, and often is it.
 TEST(AwqClip, CloseToTheBestFactors) {
   const int64_t rows = 40, in = 20, group = 12;
   const std::vector<float> hessian = moments_of(correlated_inputs(80, in, 3), in),
@@ -36,7 +36,8 @@ TEST(AwqClip, CloseToTheBestFactors) {
           const int64_t begin = i / group * group, end = std::min(begin + group, in);
           const auto [low, high] = std::minmax_element(w + begin, w + end);
           const double factor = 1 - 0.05 * (begin == 0 ? a : b);
-          d.push_back(w[i] - rounded(w[i], std::min(*low, 0.0f) * factor, std::max(*high, 0.0f) * factor, 3));
+          d.push_back(w[i] - rounded(w[i], std::min(*low, 0.0f) * factor,
+                                     std::max(*high, 0.0f) * factor, 3));
         }
         const double error = squared_output(d, hessian);
         best = std::min(best, error);
@@ -56,7 +57,8 @@ TEST(AwqClip, CloseToTheBestFactors) {
   EXPECT_LT(found_sum, 0.8 * plain_sum);
 }
 
-// Rows of one group, all pairs of ends: what four passes find on their own comes close to the best pair.
+// Rows of one group, all pairs of ends: what four passes find on their own comes close to the best
+// pair.
 TEST(AwqClip, EachEndByItself) {
   const int64_t rows = 40, in = 16;
   const std::vector<float> hessian = moments_of(correlated_inputs(80, in, 3), in),

@@ -14,7 +14,8 @@ double rounded(double value, double low, double high, int bits) {
   const float scale = static_cast<float>(high - low) / static_cast<float>((1 << bits) - 1);
   if (scale == 0) return 0;
   const double zero = std::nearbyint(std::min(std::max(-low / scale, 0.0), std::exp2(bits) - 1));
-  const double code = std::min(std::max(std::nearbyint(value / scale), -zero), std::exp2(bits) - 1 - zero);
+  const double code =
+      std::min(std::max(std::nearbyint(value / scale), -zero), std::exp2(bits) - 1 - zero);
   return code * scale;
 }
 

@@ -33,7 +33,8 @@ struct AwqProblem {
       moments.input_magnitude.push_back(static_cast<float>(sum / static_cast<double>(tokens)));
       group.scale_of.push_back(i);
     }
-    for (const int64_t out : rows) weights.push_back(make_tensor(normal_values(out * in, seed++), {out, in}));
+    for (const int64_t out : rows)
+      weights.push_back(make_tensor(normal_values(out * in, seed++), {out, in}));
     group.scales = in;
     group.moments = &moments;
     group.gains.assign(static_cast<size_t>(in), 1.0f);

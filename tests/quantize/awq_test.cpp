@@ -127,7 +127,8 @@ TEST(Awq, FindsTheScalesOfItsDefinition) {
     const int64_t group = seed % 2 == 0 ? 24 : 10;  // 10: the last group is partial
     const int bits = seed % 3 == 0 ? 3 : 4;
     AwqProblem p({9, 5}, 24, outlier_inputs(40, 24, seed),
-                 {{"bits", bits}, {"group_size", group}, {"scale_dtype", "f32"}, {"clip", "off"}}, seed);
+                 {{"bits", bits}, {"group_size", group}, {"scale_dtype", "f32"}, {"clip", "off"}},
+                 seed);
     const InputScales found = search_scales(p.group);
     const ReferenceSearch reference = reference_search(p, group, bits);
     ASSERT_EQ(found.details.at("scaling"), reference.kind) << seed;
@@ -135,7 +136,8 @@ TEST(Awq, FindsTheScalesOfItsDefinition) {
     ++scaled;
     EXPECT_NEAR(found.details.at("ratio").get<double>(), reference.ratio, 1e-9);
     // f32 weights times f32 scales may round the other way at the middle between two codes.
-    EXPECT_NEAR(found.details.at("stage_error").get<double>(), reference.error / reference.plain, 1e-3);
+    EXPECT_NEAR(found.details.at("stage_error").get<double>(), reference.error / reference.plain,
+                1e-3);
     for (int64_t i = 0; i < p.in; ++i)
       EXPECT_NEAR(found.scales[i], reference.scales[i], 1e-5 * found.scales[i]);
   }
@@ -267,8 +269,8 @@ TEST(Awq, GainsAreStoredExactly) {
     for (int64_t i = 0; i < 32; ++i) {
       if (i == 3) continue;
       const float stored = p.group.gains[i] / found.scales[i];
-      const float mantissa =
-          std::frexp(stored, std::make_unique<int>().get()) * (type == DType::bf16 ? 256.f : 2048.f);
+      const float mantissa = std::frexp(stored, std::make_unique<int>().get()) *
+                             (type == DType::bf16 ? 256.f : 2048.f);
       EXPECT_NEAR(mantissa, std::nearbyint(mantissa), 1e-3);
     }
   }
@@ -279,7 +281,8 @@ TEST(Awq, WhatIsNotFinite) {
   p.moments.input_magnitude[3] = std::numeric_limits<float>::infinity();
   for (const bool nan : {false, true}) {
     if (nan) p.moments.input_magnitude[3] = std::numeric_limits<float>::quiet_NaN();
-    const InputScales found = search_scales(p.group);  // only r = 0 of "both" does not look at the magnitudes
+    const InputScales found =
+        search_scales(p.group);  // only r = 0 of "both" does not look at the magnitudes
     for (const float scale : found.scales) EXPECT_TRUE(std::isfinite(scale));
   }
   p.hessian[5 * 32 + 5] = std::numeric_limits<float>::quiet_NaN();
@@ -293,10 +296,12 @@ TEST(Awq, WhatIsNotFinite) {
     return "no error";
   };
   EXPECT_THAT(message([&] { search_scales(p.group); }), HasSubstr("module0"));
-  EXPECT_THAT(message([&] { run_method("awq", p.group.modules[0].task, p.settings); }), HasSubstr("module0"));
+  EXPECT_THAT(message([&] { run_method("awq", p.group.modules[0].task, p.settings); }),
+              HasSubstr("module0"));
   ModuleTask no_tokens = p.group.modules[0].task;
   no_tokens.moments = nullptr;
-  EXPECT_THAT(message([&] { run_method("awq", no_tokens, p.settings); }), HasSubstr("no calibration token"));
+  EXPECT_THAT(message([&] { run_method("awq", no_tokens, p.settings); }),
+              HasSubstr("no calibration token"));
 }
 
 TEST(Awq, OneToken) {

@@ -1,7 +1,8 @@
-// The moments that a block's calibration gathers, against sums made here: the two models go through the block
-// group by group, in f32 on the reference backend, and every sum is taken in f64. What calibration keeps
-// between input groups has 12 significant bits, and bf16 products 8; 360 tokens and all pairs of channels
-// average such errors out (measured: at most 4e-3 with bf16, in a model of 32 channels, and 6e-5 without).
+// The moments that a block's calibration gathers, against sums made here: the two models go through
+// the block group by group, in f32 on the reference backend, and every sum is taken in f64. What
+// calibration keeps between input groups has 12 significant bits, and bf16 products 8; 360 tokens
+// and all pairs of channels average such errors out (measured: at most 4e-3 with bf16, in a model
+// of 32 channels, and 6e-5 without).
 #include <gmock/gmock.h>
 
 #include <cmath>
@@ -22,10 +23,12 @@ struct BlockCase {
   int64_t windows = 9;
 };
 
-// The model with half of its weights' digits in block 0: what a quantized module puts in their place.
+// The model with half of its weights' digits in block 0: what a quantized module puts in their
+// place.
 QuantizedTensor rounded(const Model& model, const LinearSpec& module) {
   const TensorView weight = *model.source().find(module.module + ".weight");
-  return run_method("rtn", make_task(module.module, weight, module.orientation == Orientation::in_out),
+  return run_method("rtn",
+                    make_task(module.module, weight, module.orientation == Orientation::in_out),
                     {{"bits", 4}, {"group_size", -1}})
       .tensor;
 }
@@ -48,11 +51,12 @@ class Walk {
   Block& block() { return block_; }
   const FloatBuffer& stream() const { return stream_; }
 
-  // What the group's readers see of the windows, one behind the other; of an expert's, these tokens of each
-  // window.
+  // What the group's readers see of the windows, one behind the other; of an expert's, these tokens
+  // of each window.
   FloatBuffer input(const InputGroup& group, const std::vector<std::vector<int64_t>>& rows) {
     int64_t count = 0;
-    for (const auto& some : rows) count += group.expert < 0 ? kLength : static_cast<int64_t>(some.size());
+    for (const auto& some : rows)
+      count += group.expert < 0 ? kLength : static_cast<int64_t>(some.size());
     FloatBuffer result(count * group.in());
     float* out = result.data();
     for (size_t w = 0; w < rows.size(); ++w) {
@@ -116,8 +120,8 @@ TokenRows without_means(TokenRows m) {
   return m;
 }
 
-// The root mean square difference between `found` and the sum of a b^T over the tokens, each relative to the
-// channels' squares.
+// The root mean square difference between `found` and the sum of a b^T over the tokens, each
+// relative to the channels' squares.
 double distance(const float* found, const TokenRows& a, const TokenRows& b) {
   std::vector<double> left(a.columns), right(b.columns), sums(a.columns * b.columns);
   for (int64_t t = 0; t < a.tokens(); ++t) {
@@ -141,8 +145,8 @@ class BlockMoments : public ::testing::TestWithParam<BlockCase> {};
 
 TEST_P(BlockMoments, AreThoseOfTheTwoModels) {
   const BlockCase c = GetParam();
-  const auto model = Model::load(std::make_shared<DemoSource>(c.model), demo_config(c.model), c.model,
-                                 c.bf16 ? bf16_backend() : fast_backend());
+  const auto model = Model::load(std::make_shared<DemoSource>(c.model), demo_config(c.model),
+                                 c.model, c.bf16 ? bf16_backend() : fast_backend());
   CalibrationSet set = random_windows(c.windows, kLength, model->config().vocab);
   // Later batches have other means.
   for (size_t w = 50; w < set.windows.size(); ++w) {
@@ -224,19 +228,19 @@ TEST_P(BlockMoments, AreThoseOfTheTwoModels) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, BlockMoments,
-                         ::testing::Values(BlockCase{"llama", false, false}, BlockCase{"llama", true, false},
-                                           BlockCase{"gpt2", false, true}, BlockCase{"gpt2", true, true},
-                                           BlockCase{"tests/golden/model/qwen2", true, false},
-                                           BlockCase{"tests/golden/model/mixtral", false, false},
-                                           BlockCase{"tests/golden/model/gemma2", false, false},
-                                           BlockCase{"tests/golden/model/gpt2", false, true, 150}),
-                         [](const auto& test) {
-                           std::string name = test.param.model;
-                           name = name.substr(name.rfind('/') + 1);
-                           return (test.param.windows > 9 ? "tiny_" : "") + name +
-                                  (test.param.bf16 ? "_bf16" : "_f32");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Models, BlockMoments,
+    ::testing::Values(BlockCase{"llama", false, false}, BlockCase{"llama", true, false},
+                      BlockCase{"gpt2", false, true}, BlockCase{"gpt2", true, true},
+                      BlockCase{"tests/golden/model/qwen2", true, false},
+                      BlockCase{"tests/golden/model/mixtral", false, false},
+                      BlockCase{"tests/golden/model/gemma2", false, false},
+                      BlockCase{"tests/golden/model/gpt2", false, true, 150}),
+    [](const auto& test) {
+      std::string name = test.param.model;
+      name = name.substr(name.rfind('/') + 1);
+      return (test.param.windows > 9 ? "tiny_" : "") + name + (test.param.bf16 ? "_bf16" : "_f32");
+    });
 
 }  // namespace
 }  // namespace qwb

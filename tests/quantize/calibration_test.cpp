@@ -66,7 +66,8 @@ class Notes : public Progress {
 class CalibrationTest : public ::testing::Test {
  protected:
   CalibrationTest()
-      : folder_(std::filesystem::temp_directory_path() / ("qwb_calibration_" + std::to_string(getpid()))),
+      : folder_(std::filesystem::temp_directory_path() /
+                ("qwb_calibration_" + std::to_string(getpid()))),
         tokenizer_(Tokenizer::load(source_path("recipes/demo/llama"))) {
     std::filesystem::create_directories(folder_);
     const std::string text = read_text(source_path("recipes/demo/text/eval.txt"));
@@ -79,7 +80,8 @@ class CalibrationTest : public ::testing::Test {
     std::ofstream(folder_ / name, std::ios::binary | std::ios::trunc) << text;
   }
   // Sources by name and weight, 32 windows of 16 tokens.
-  CalibrationSet make(const std::vector<CalibrationSource>& sources, std::optional<uint64_t> seed = {}) {
+  CalibrationSet make(const std::vector<CalibrationSource>& sources,
+                      std::optional<uint64_t> seed = {}) {
     CalibrationRequest request;
     std::vector<Path> files;
     for (const CalibrationSource& source : sources) {
@@ -142,8 +144,16 @@ TEST_F(CalibrationTest, ShortagesAreTold) {
   make({{"a.txt", 1}, {"b.txt", 1000}});
   EXPECT_THAT(notes_.all, HasSubstr("a.txt gives no window"));
   write("empty.txt", "");
-  EXPECT_THAT(error_of(ErrorKind::failed, [&] { make({{"a.txt"}, {"empty.txt"}}); }), HasSubstr("empty.txt"));
-  EXPECT_THAT(error_of(ErrorKind::usage, [&] { make({{"a.txt"}, {"a.txt"}}); }), HasSubstr("given twice"));
+  EXPECT_THAT(error_of(ErrorKind::failed,
+                       [&] {
+                         make({{"a.txt"}, {"empty.txt"}});
+                       }),
+              HasSubstr("empty.txt"));
+  EXPECT_THAT(error_of(ErrorKind::usage,
+                       [&] {
+                         make({{"a.txt"}, {"a.txt"}});
+                       }),
+              HasSubstr("given twice"));
 }
 
 TEST_F(CalibrationTest, SavedAndReadBackItIsTheSame) {
@@ -157,8 +167,9 @@ TEST_F(CalibrationTest, SavedAndReadBackItIsTheSame) {
   EXPECT_EQ(back.manifest.dump(), set.manifest.dump());
   // The ids mean something else to another tokenizer.
   const Tokenizer other = Tokenizer::load(source_path("recipes/demo/gpt2"));
-  EXPECT_THAT(error_of(ErrorKind::usage, [&] { load_calibration_set(folder_ / "set.qwbcalib", other); }),
-              HasSubstr("another tokenizer"));
+  EXPECT_THAT(
+      error_of(ErrorKind::usage, [&] { load_calibration_set(folder_ / "set.qwbcalib", other); }),
+      HasSubstr("another tokenizer"));
 }
 
 TEST_F(CalibrationTest, DamagedSetsAreRefused) {
@@ -174,8 +185,10 @@ TEST_F(CalibrationTest, DamagedSetsAreRefused) {
     return changed.dump();
   };
   EXPECT_THAT(refused(ErrorKind::unsupported, with("/version", 2)), HasSubstr("version 2"));
-  EXPECT_THAT(refused(ErrorKind::failed, with("/windows/3/5", 17)), HasSubstr("not those that were saved"));
-  EXPECT_THAT(refused(ErrorKind::failed, with("/windows/3", Json::array({1, 2}))), HasSubstr("window 4"));
+  EXPECT_THAT(refused(ErrorKind::failed, with("/windows/3/5", 17)),
+              HasSubstr("not those that were saved"));
+  EXPECT_THAT(refused(ErrorKind::failed, with("/windows/3", Json::array({1, 2}))),
+              HasSubstr("window 4"));
   EXPECT_THAT(refused(ErrorKind::failed, with("/windows/0/0", -1)), HasSubstr("no token id"));
   EXPECT_THAT(refused(ErrorKind::failed, with("/windows/0/0", 3e10)), HasSubstr("no token id"));
   EXPECT_THAT(refused(ErrorKind::failed, with("/windows/0/0", "a")), HasSubstr("no token id"));
@@ -186,7 +199,8 @@ TEST_F(CalibrationTest, DamagedSetsAreRefused) {
   refused(ErrorKind::failed, with("/manifest/hash", 1));
   refused(ErrorKind::failed, with("/manifest", nullptr));
   refused(ErrorKind::failed, "[]");
-  for (size_t cut = 0; cut + 3 < text.size(); cut += 97) refused(ErrorKind::failed, text.substr(0, cut));
+  for (size_t cut = 0; cut + 3 < text.size(); cut += 97)
+    refused(ErrorKind::failed, text.substr(0, cut));
 }
 
 }  // namespace

@@ -45,8 +45,9 @@ TEST(Conversation, CommonShapes) {
        R"({"prompt": "q", "chosen": "a", "rejected": "b"})",
        R"({"prompt": "q", "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})",
        R"({"instruction": "q", "input": "", "output": "a"})",
-       R"({"instruction": "q", "context": null, "response": "a"})", R"({"question": "q", "answer": "a"})",
-       R"({"query": "q", "response": "a"})", R"({"input": "q", "output": "a"})",
+       R"({"instruction": "q", "context": null, "response": "a"})",
+       R"({"question": "q", "answer": "a"})", R"({"query": "q", "response": "a"})",
+       R"({"input": "q", "output": "a"})",
        R"({"prompt": "x", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})"})
     EXPECT_EQ(turns_of(row), wanted) << row;
   EXPECT_EQ(turns_of(R"({"instruction": "q", "input": "more", "output": "a"})"),
@@ -61,8 +62,10 @@ TEST(Conversation, ContentNullAbsentAndInParts) {
   const std::string calls =
       R"("tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}])";
   EXPECT_EQ(
-      plain(R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": null, )" +
-            calls + R"(}, {"role": "assistant", )" + calls + R"(}, {"role": "tool", "content": "r"}]})"),
+      plain(
+          R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": null, )" +
+          calls + R"(}, {"role": "assistant", )" + calls +
+          R"(}, {"role": "tool", "content": "r"}]})"),
       "q\n\nr");
   EXPECT_EQ(
       plain(
@@ -77,7 +80,8 @@ void expect_conversation_error(const std::string& row, ErrorKind kind, const std
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), kind) << error.what();
     EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-    EXPECT_NE(std::string(error.what()).find("rows.jsonl line 7"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("rows.jsonl line 7"), std::string::npos)
+        << error.what();
   }
 }
 
@@ -85,8 +89,9 @@ TEST(Conversation, RefusesByName) {
   expect_conversation_error(
       R"({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]})",
       ErrorKind::unsupported, "image_url");
-  expect_conversation_error(R"({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]})",
-                            ErrorKind::unsupported, "input_audio");
+  expect_conversation_error(
+      R"({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]})",
+      ErrorKind::unsupported, "input_audio");
   expect_conversation_error(R"({"conversations": [{"from": "function_call", "value": "{}"}]})",
                             ErrorKind::unsupported, "function_call");
   expect_conversation_error(
@@ -117,29 +122,34 @@ std::string rendered_file(const std::string& rows, const std::string& source) {
 
 TEST(Conversation, EverythingReachesTheTemplate) {
   const std::string source =
-      "{% for t in tools or [] %}T:{{ t.name }} {% endfor %}{% for m in messages %}{{ m.keys()|join(',') "
+      "{% for t in tools or [] %}T:{{ t.name }} {% endfor %}{% for m in messages %}{{ "
+      "m.keys()|join(',') "
       "}}={{ m.content }}{% for c in "
-      "m.tool_calls or [] %} C:{{ c.function|tojson }}{% endfor %}{{ m.reasoning_content }};{% endfor %}{{ "
+      "m.tool_calls or [] %} C:{{ c.function|tojson }}{% endfor %}{{ m.reasoning_content }};{% "
+      "endfor %}{{ "
       "style }}";
   const std::string turns =
       R"("messages": [{"id": 1, "role": "user", "content": "q"}, {"role": "assistant", "content": null, "reasoning": "why", "tool_calls": [{"function": {"name": "f", "arguments": {"b": 1.0, "a": null}}}]}])";
   const std::string wanted =
-      "id,role,content=q;thinking,role,content,reasoning,tool_calls,reasoning_content=None C:{\"name\": "
+      "id,role,content=q;thinking,role,content,reasoning,tool_calls,reasoning_content=None "
+      "C:{\"name\": "
       "\"f\", \"arguments\": {\"b\": "
       "1.0, \"a\": null}}why;";
   EXPECT_EQ(rendered_file("{" + turns + "}\n", source), wanted);
-  EXPECT_EQ(
-      rendered_file(R"({"tools": [{"name": "f"}], "chat_template_kwargs": {"style": "x"}, )" + turns + "}\n",
-                    source),
-      "T:f " + wanted + "x");
-  EXPECT_EQ(rendered_file(R"({"tools": "[{\"name\": \"f\"}]", )" + turns + "}\n", source), "T:f " + wanted);
+  EXPECT_EQ(rendered_file(R"({"tools": [{"name": "f"}], "chat_template_kwargs": {"style": "x"}, )" +
+                              turns + "}\n",
+                          source),
+            "T:f " + wanted + "x");
+  EXPECT_EQ(rendered_file(R"({"tools": "[{\"name\": \"f\"}]", )" + turns + "}\n", source),
+            "T:f " + wanted);
 }
 
 TEST(Conversation, ARefusalNamesFileAndLine) {
   const std::string good = R"({"messages": [{"role": "user", "content": "q"}]})",
                     bad = R"({"messages": [{"role": "system", "content": "s"}]})";
   const std::string refusing =
-      "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% "
+      "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% "
+      "endif %}{% "
       "endfor %}x";
   const auto error_of = [](const std::string& rows, const std::string& source) -> std::string {
     try {
@@ -149,15 +159,15 @@ TEST(Conversation, ARefusalNamesFileAndLine) {
     }
   };
   for (const std::string& source :
-       {refusing,
-        std::string(
-            "{% for m in messages %}{% if m.role == 'system' %}{{ 1 + 'a' }}{% endif %}{% endfor %}x")}) {
+       {refusing, std::string("{% for m in messages %}{% if m.role == 'system' %}{{ 1 + 'a' }}{% "
+                              "endif %}{% endfor %}x")}) {
     const std::string text = error_of(good + "\n\n" + good + "\n" + bad + "\n", source);
     EXPECT_NE(text.find("conversation_test.jsonl line 4"), std::string::npos) << text;
   }
   EXPECT_NE(
-      error_of(R"({"messages": [{"role": "user", "content": "q", "n": 123456789012345678901234567890}]})",
-               "x")
+      error_of(
+          R"({"messages": [{"role": "user", "content": "q", "n": 123456789012345678901234567890}]})",
+          "x")
           .find("64 bits"),
       std::string::npos);
   EXPECT_EQ(

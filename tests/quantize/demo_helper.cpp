@@ -29,7 +29,8 @@ DemoModel::DemoModel(const std::string& name)
 
 TensorView DemoModel::tensor(const std::string& name) const {
   const Json& entry = header_.at(name);
-  const auto begin = entry["data_offsets"][0].get<size_t>(), end = entry["data_offsets"][1].get<size_t>();
+  const auto begin = entry["data_offsets"][0].get<size_t>(),
+             end = entry["data_offsets"][1].get<size_t>();
   return {dtype_from_name(entry["dtype"].get<std::string>()).value(), entry["shape"].get<Shape>(),
           data_.subspan(begin, end - begin)};
 }
@@ -81,7 +82,8 @@ std::vector<uint8_t> unpack_rows(const TensorView& view, int64_t count, int bits
   const int64_t rows = view.shape[0];
   std::vector<uint8_t> codes(static_cast<size_t>(rows * count));
   for (int64_t r = 0; r < rows; ++r) {
-    unpack_codes(view.bytes.data() + r * packed_bytes(count, bits), count, bits, codes.data() + r * count);
+    unpack_codes(view.bytes.data() + r * packed_bytes(count, bits), count, bits,
+                 codes.data() + r * count);
   }
   return codes;
 }
@@ -116,16 +118,18 @@ std::vector<float> values_of(const FloatBlocks& blocks, const Weight& weight) {
   std::vector<float> values(static_cast<size_t>(weight.out * weight.in));
   const bool nested = !blocks.nested_absmax.empty();
   const auto absmax = nested ? std::vector<float>{} : read_floats(blocks.absmax, "absmax");
-  const auto nested_absmax = nested ? read_floats(blocks.nested_absmax, "absmax") : std::vector<float>{};
+  const auto nested_absmax =
+      nested ? read_floats(blocks.nested_absmax, "absmax") : std::vector<float>{};
   const auto map = nested ? read_floats(blocks.nested_map, "map") : std::vector<float>{};
   for (size_t k = 0; k < values.size(); ++k) {
     const size_t b = k / static_cast<size_t>(blocks.block_size);
     const auto pair = static_cast<int>(blocks.codes.bytes[k / 2]);
     const int code = k % 2 == 0 ? pair >> 4 : pair & 15;
-    const float scale = nested ? map[static_cast<size_t>(blocks.absmax.bytes[b])] *
-                                         nested_absmax[b / static_cast<size_t>(blocks.nested_block)] +
-                                     blocks.nested_offset
-                               : absmax[b];
+    const float scale = nested
+                            ? map[static_cast<size_t>(blocks.absmax.bytes[b])] *
+                                      nested_absmax[b / static_cast<size_t>(blocks.nested_block)] +
+                                  blocks.nested_offset
+                            : absmax[b];
     values[k] = float_table(blocks.table)[static_cast<size_t>(code)] * scale;
   }
   return values;
@@ -158,7 +162,8 @@ CalibrationSet random_windows(int64_t count, int64_t length, int64_t vocab) {
 std::vector<float> dequantize(const QuantizedTensor& tensor) {
   if (tensor.codec == "dense") return read_floats(tensor.parts.at("weight").view(), "dense");
   const Weight weight = tensor.view();
-  return std::visit([&](const auto& storage) { return values_of(storage, weight); }, weight.storage);
+  return std::visit([&](const auto& storage) { return values_of(storage, weight); },
+                    weight.storage);
 }
 
 std::vector<uint8_t> grid_codes(const QuantizedTensor& tensor) {

@@ -28,7 +28,8 @@ class DemoModel {
   Bytes data_;
 };
 
-// A demo model as a source of tensors; some modules may be there in quantized or in other dense form.
+// A demo model as a source of tensors; some modules may be there in quantized or in other dense
+// form.
 class DemoSource : public TensorSource {
  public:
   explicit DemoSource(const std::string& name) : demo(name) {}
@@ -45,7 +46,8 @@ Json demo_config(const std::string& name);
 
 std::string source_path(const std::string& relative);
 
-// A task over a 2-D tensor; `in_out` says how it is stored. The bytes of `weight` must outlive the task.
+// A task over a 2-D tensor; `in_out` says how it is stored. The bytes of `weight` must outlive the
+// task.
 ModuleTask make_task(const std::string& name, const TensorView& weight, bool in_out = false);
 // An f32 tensor of these values.
 Tensor make_tensor(const std::vector<float>& values, Shape shape);

@@ -1,5 +1,6 @@
-// Models whose blocks are not Llama's, through whole calibrated runs: experts (Mixtral) and norms on both
-// sides of a mixer (Gemma 2). How well a method does is asked of the model's output, not of its own reports.
+// Models whose blocks are not Llama's, through whole calibrated runs: experts (Mixtral) and norms
+// on both sides of a mixer (Gemma 2). How well a method does is asked of the model's output, not of
+// its own reports.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -14,8 +15,10 @@ namespace {
 constexpr int64_t kWindow = 64;
 
 struct Kept : ModuleSink {
-  void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) override {
-    QuantizedTensor copy = {tensor.out, tensor.in, tensor.orientation, tensor.codec, tensor.parameters, {}};
+  void put(const PlannedModule& module, const QuantizedTensor& tensor,
+           const ModuleReport& report) override {
+    QuantizedTensor copy = {tensor.out,   tensor.in,         tensor.orientation,
+                            tensor.codec, tensor.parameters, {}};
     for (const auto& [name, part] : tensor.parts) {
       Tensor twin(part.dtype(), part.shape());
       std::copy_n(part.view().bytes.begin(), part.view().bytes.size(), twin.bytes().begin());
@@ -36,8 +39,8 @@ std::unique_ptr<Model> load_tiny(const std::string& name,
   return Model::load(source, demo_config(name), name);
 }
 
-Kept quantized(const std::string& name, const std::string& method, const Json& given, int64_t windows,
-               int64_t length = kWindow) {
+Kept quantized(const std::string& name, const std::string& method, const Json& given,
+               int64_t windows, int64_t length = kWindow) {
   const auto model = load_tiny(name);
   const Plan plan = plan_modules(*model, find_method(method), given);
   const CalibrationSet set = random_windows(windows, length, model->config().vocab);
@@ -78,7 +81,8 @@ TEST_P(OtherBlocks, CalibrationBeatsRounding) {
   for (const std::string method : {"rtn", "gptq", "awq"}) {
     Kept kept = quantized(name, method, settings, 24);
     for (const auto& [module, report] : kept.reports) {
-      EXPECT_EQ(module.find("block_sparse_moe.gate"), std::string::npos) << "a router was quantized";
+      EXPECT_EQ(module.find("block_sparse_moe.gate"), std::string::npos)
+          << "a router was quantized";
       EXPECT_TRUE(std::isfinite(report.output_error.value_or(0))) << module;
     }
     if (method == "awq") continue;  // scales left its norms, which this sink does not keep

@@ -98,14 +98,16 @@ std::vector<float> normal_values(int64_t count, uint64_t seed) {
 
 std::vector<float> correlated_inputs(int64_t tokens, int64_t columns, uint64_t seed) {
   const int64_t factors = std::max<int64_t>(2, columns / 8);
-  const auto mixing = normal_values(factors * columns, seed), sizes = normal_values(columns, seed + 1);
+  const auto mixing = normal_values(factors * columns, seed),
+             sizes = normal_values(columns, seed + 1);
   const auto hidden = normal_values(tokens * factors, seed + 2),
              noise = normal_values(tokens * columns, seed + 3);
   std::vector<float> inputs(static_cast<size_t>(tokens * columns));
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t c = 0; c < columns; ++c) {
       float sum = 0.5f * noise[t * columns + c];
-      for (int64_t f = 0; f < factors; ++f) sum += hidden[t * factors + f] * mixing[f * columns + c] * 0.3f;
+      for (int64_t f = 0; f < factors; ++f)
+        sum += hidden[t * factors + f] * mixing[f * columns + c] * 0.3f;
       inputs[t * columns + c] = sum * std::exp(sizes[c]);
     }
   }
@@ -127,7 +129,8 @@ ReferenceResult reference_gptq(const std::vector<float>& weight, int64_t out, in
                                const std::vector<float>& hessian, const GptqSettings& settings) {
   std::vector<float> diagonal(static_cast<size_t>(in));
   for (int64_t i = 0; i < in; ++i) diagonal[i] = hessian[i * in + i];
-  const std::vector<int64_t> order = column_order(settings.order, diagonal, settings.grid.group_size);
+  const std::vector<int64_t> order =
+      column_order(settings.order, diagonal, settings.grid.group_size);
   const Matrix h = damped(hessian, in, settings.damping);
   Matrix permuted(h.size());
   for (int64_t i = 0; i < in; ++i) {
@@ -146,7 +149,8 @@ ReferenceResult reference_gptq(const std::vector<float>& weight, int64_t out, in
   result.values.resize(weight.size());
   const RowSolver solver(settings, order, rows);
   for (int64_t o = 0; o < out; ++o)
-    solver.run(weight.data() + o * in, in, result.codes.data() + o * in, result.values.data() + o * in);
+    solver.run(weight.data() + o * in, in, result.codes.data() + o * in,
+               result.values.data() + o * in);
   result.output_error = output_error(weight, result.values, in, hessian);
   return result;
 }

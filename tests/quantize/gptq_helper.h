@@ -8,7 +8,8 @@
 
 namespace qwb {
 
-// Inputs [tokens, columns] that look like activations: correlated, with channels of very different size.
+// Inputs [tokens, columns] that look like activations: correlated, with channels of very different
+// size.
 std::vector<float> correlated_inputs(int64_t tokens, int64_t columns, uint64_t seed);
 // Sum of x x^T over the tokens, in f64, as f32 [columns, columns].
 std::vector<float> moments_of(const std::vector<float>& inputs, int64_t columns);
@@ -24,9 +25,10 @@ struct ReferenceResult {
   double output_error = 0;     // tr(D H D^T) / tr(W H W^T), f64
 };
 
-// The textbook in f64, without blocks or factorizations: the inverse of H + damping by Gauss-Jordan, one
-// column after the other, the rest of the row updated with the inverse's row, which is then eliminated from
-// the inverse. Grids as integer_grid.h says (no scale search), computed in f32 from the compensated weights.
+// The textbook in f64, without blocks or factorizations: the inverse of H + damping by
+// Gauss-Jordan, one column after the other, the rest of the row updated with the inverse's row,
+// which is then eliminated from the inverse. Grids as integer_grid.h says (no scale search),
+// computed in f32 from the compensated weights.
 ReferenceResult reference_gptq(const std::vector<float>& weight, int64_t out, int64_t in,
                                const std::vector<float>& hessian, const GptqSettings& settings);
 // The same error for any values.

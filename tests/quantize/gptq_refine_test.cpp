@@ -1,5 +1,5 @@
-// What follows GPTQ: coordinate descent over the codes, scales fitted again, the original model's outputs as
-// the aim, biases that take up the means.
+// What follows GPTQ: coordinate descent over the codes, scales fitted again, the original model's
+// outputs as the aim, biases that take up the means.
 #include "lib/quantize/gptq_refine.h"
 
 #include <gtest/gtest.h>
@@ -25,11 +25,12 @@ struct Case {
   bool symmetric;
   ColumnOrder order;
 };
-const Case kCases[] = {
-    {70, 96, 32, true, ColumnOrder::group_aware},    {33, 300, 128, false, ColumnOrder::group_aware},
-    {20, 390, 192, true, ColumnOrder::group_aware},  // groups across blocks
-    {9, 260, 260, false, ColumnOrder::group_aware},  // one group a row
-    {40, 200, 48, true, ColumnOrder::static_groups}, {5, 129, 16, false, ColumnOrder::sequential}};
+const Case kCases[] = {{70, 96, 32, true, ColumnOrder::group_aware},
+                       {33, 300, 128, false, ColumnOrder::group_aware},
+                       {20, 390, 192, true, ColumnOrder::group_aware},  // groups across blocks
+                       {9, 260, 260, false, ColumnOrder::group_aware},  // one group a row
+                       {40, 200, 48, true, ColumnOrder::static_groups},
+                       {5, 129, 16, false, ColumnOrder::sequential}};
 
 double form(const float* d, const std::vector<double>& h, int64_t n) {
   double sum = 0;
@@ -78,7 +79,8 @@ TEST(GptqRefine, NoSingleCodeCanBeImproved) {
   const SolvedRows solved = solve_rows(weight.data(), rows, {}, moments, settings, "m");
   int improvable = 0;
   for (int64_t r = 0; r < rows; ++r) {
-    std::vector<float> d(solved.difference.data() + r * in, solved.difference.data() + (r + 1) * in);
+    std::vector<float> d(solved.difference.data() + r * in,
+                         solved.difference.data() + (r + 1) * in);
     const double now = form(d.data(), h, in);
     for (int64_t i = 0; i < in; ++i) {
       const Grid grid = solved.grids[static_cast<size_t>(r * 3 + i / 50)];
@@ -110,8 +112,8 @@ TEST(GptqRefine, DifferenceBelongsToCodesAndScales) {
   }
 }
 
-// Inputs of the original and of the quantized model, how far apart the streams are that the module adds to,
-// and everything made from them.
+// Inputs of the original and of the quantized model, how far apart the streams are that the module
+// adds to, and everything made from them.
 struct Followed {
   int64_t tokens = 700, in, out;
   std::vector<float> weight;
@@ -173,15 +175,16 @@ struct Followed {
     (adds ? moments.wanted_mean : moments.drift_mean).assign(mean_aim.begin(), mean_aim.end());
   }
 
-  // Squared distance between what the original adds to its stream and what the quantized module, with its
-  // bias shifted, adds to the other, over its norm.
+  // Squared distance between what the original adds to its stream and what the quantized module,
+  // with its bias shifted, adds to the other, over its norm.
   double error(const std::vector<float>& values, const std::vector<float>& shift) const {
     double sum = 0, norm = 0;
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t o = 0; o < out; ++o) {
         const double due = answer(t, o);
         double given = shift.empty() ? 0 : shift[o];
-        for (int64_t i = 0; i < in; ++i) given += static_cast<double>(values[o * in + i]) * x[t * in + i];
+        for (int64_t i = 0; i < in; ++i)
+          given += static_cast<double>(values[o * in + i]) * x[t * in + i];
         sum += (due - given) * (due - given);
         norm += due * due;
       }
@@ -200,7 +203,8 @@ TEST(GptqCorrection, AimSolvesTheNormalEquations) {
     if (!adds) correction.drift = f.drift.data();
     if (adds) correction.wanted = f.wanted.data();
     correction.hessian = f.hessian.data();
-    const SolvedRows solved = solve_rows(f.weight.data(), f.out, correction, moments, settings, "m");
+    const SolvedRows solved =
+        solve_rows(f.weight.data(), f.out, correction, moments, settings, "m");
     const std::vector<double> h = damped(f.hessian, f.in, settings.damping);
     // (aim - W) H, damped, must equal W D or Y - W H.
     double worst = 0, largest = 0;
@@ -228,7 +232,8 @@ TEST(GptqCorrection, FollowsTheOriginalsOutput) {
     ModuleTask task = make_task("m", tensor.view());
     task.moments = &f.moments;
     const Json plain = {{"refine", "codes"}, {"group_size", 35}}, full = {{"group_size", 35}};
-    const ModuleResult before = run_method("gptq", task, plain), after = run_method("gptq", task, full);
+    const ModuleResult before = run_method("gptq", task, plain),
+                       after = run_method("gptq", task, full);
     EXPECT_EQ(after.bias_shift.size(), centred ? 30u : 0u);
     EXPECT_TRUE(before.bias_shift.empty());
     const double without = f.error(dequantize(before.tensor), {}),
@@ -248,7 +253,8 @@ TEST(GptqRefine, NeverWorseThanPlainRoundingOnTheCalibrationData) {
   for (uint64_t seed = 0; seed < 12; ++seed) {
     const int64_t out = 6, in = 64;
     const auto weight = normal_values(out * in, seed);
-    const auto hessian = moments_of(correlated_inputs(5 + static_cast<int64_t>(seed) * 20, in, seed), in);
+    const auto hessian =
+        moments_of(correlated_inputs(5 + static_cast<int64_t>(seed) * 20, in, seed), in);
     const Tensor tensor = make_tensor(weight, {out, in});
     Moments moments;
     moments.hessian = hessian.data();
@@ -263,7 +269,8 @@ TEST(GptqRefine, NeverWorseThanPlainRoundingOnTheCalibrationData) {
         EXPECT_LE(*result.output_error, rounding) << bits << refine << seed;
         const auto rtn =
             run_method("rtn", task, {{"bits", bits}, {"group_size", 16}, {"scale_dtype", "f16"}});
-        EXPECT_NEAR(rounding, output_error(weight, dequantize(rtn.tensor), in, hessian), 1e-3 * rounding);
+        EXPECT_NEAR(rounding, output_error(weight, dequantize(rtn.tensor), in, hessian),
+                    1e-3 * rounding);
       }
     }
   }

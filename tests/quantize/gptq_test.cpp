@@ -20,7 +20,11 @@ struct Problem {
   ModuleTask task;
 
   Problem(int64_t o, int64_t i, std::vector<float> w, std::vector<float> h)
-      : out(o), in(i), weight(std::move(w)), hessian(std::move(h)), tensor(make_tensor(weight, {o, i})) {
+      : out(o),
+        in(i),
+        weight(std::move(w)),
+        hessian(std::move(h)),
+        tensor(make_tensor(weight, {o, i})) {
     moments.hessian = hessian.data();
     moments.tokens = 1000;
     task = make_task("module", tensor.view());
@@ -31,7 +35,8 @@ struct Problem {
   }
 };
 
-std::unique_ptr<Problem> random_problem(int64_t out, int64_t in, uint64_t seed, int64_t tokens = 600) {
+std::unique_ptr<Problem> random_problem(int64_t out, int64_t in, uint64_t seed,
+                                        int64_t tokens = 600) {
   return std::make_unique<Problem>(out, in, normal_values(out * in, seed),
                                    moments_of(correlated_inputs(tokens, in, seed + 10), in));
 }
@@ -62,7 +67,8 @@ struct Solved {
 };
 
 Solved solve(const Problem& problem, const GptqSettings& settings) {
-  const PreparedMoments moments = prepare_moments(problem.hessian.data(), problem.in, settings, "module");
+  const PreparedMoments moments =
+      prepare_moments(problem.hessian.data(), problem.in, settings, "module");
   Solved all;
   for (int64_t o = 0; o < problem.out; o += kRowLanes) {
     const int64_t rows = std::min(kRowLanes, problem.out - o);
@@ -76,15 +82,17 @@ Solved solve(const Problem& problem, const GptqSettings& settings) {
   return all;
 }
 
-// A value within f32 rounding of the middle between two codes may go either way, and what follows in its row
-// then differs: hence a share of codes rather than all, and an error that is the same to 1e-3. A wrong
-// compensation changes a tenth of the codes or more.
-void expect_like_reference(const Problem& problem, const GptqSettings& settings, const std::string& what) {
+// A value within f32 rounding of the middle between two codes may go either way, and what follows
+// in its row then differs: hence a share of codes rather than all, and an error that is the same to
+// 1e-3. A wrong compensation changes a tenth of the codes or more.
+void expect_like_reference(const Problem& problem, const GptqSettings& settings,
+                           const std::string& what) {
   const ReferenceResult reference =
       reference_gptq(problem.weight, problem.out, problem.in, problem.hessian, settings);
   const Solved solved = solve(problem, settings);
   size_t equal = 0;
-  for (size_t k = 0; k < solved.codes.size(); ++k) equal += solved.codes[k] == reference.codes[k] ? 1 : 0;
+  for (size_t k = 0; k < solved.codes.size(); ++k)
+    equal += solved.codes[k] == reference.codes[k] ? 1 : 0;
   const double share = static_cast<double>(equal) / static_cast<double>(solved.codes.size());
   EXPECT_GT(share, 0.999) << what;
   const double error = output_error(problem.weight, solved.values, problem.in, problem.hessian);
@@ -98,16 +106,18 @@ TEST(Gptq, AgreesWithTheTextbook) {
   };
   // Groups shorter than a segment, across blocks, a short last group, several blocks, one column.
   for (const auto& [out, in, group] :
-       {Size{70, 96, 32}, Size{9, 200, 48}, Size{33, 300, 128}, Size{5, 390, 192}, Size{64, 256, 256},
-        Size{3, 1, 1}, Size{20, 129, 16}}) {
+       {Size{70, 96, 32}, Size{9, 200, 48}, Size{33, 300, 128}, Size{5, 390, 192},
+        Size{64, 256, 256}, Size{3, 1, 1}, Size{20, 129, 16}}) {
     const auto problem = random_problem(out, in, static_cast<uint64_t>(out * 1000 + in));
     for (const ColumnOrder order :
          {ColumnOrder::sequential, ColumnOrder::group_aware, ColumnOrder::static_groups}) {
       for (const bool symmetric : {true, false}) {
         const std::string what = std::to_string(out) + "x" + std::to_string(in) + " group " +
-                                 std::to_string(group) + " order " + std::to_string(static_cast<int>(order)) +
+                                 std::to_string(group) + " order " +
+                                 std::to_string(static_cast<int>(order)) +
                                  (symmetric ? " symmetric" : " asymmetric");
-        expect_like_reference(*problem, plain_settings(order, group, symmetric, symmetric ? 4 : 3), what);
+        expect_like_reference(*problem, plain_settings(order, group, symmetric, symmetric ? 4 : 3),
+                              what);
       }
     }
   }
@@ -142,8 +152,8 @@ TEST(Gptq, BeatsPlainRoundingOnRealWeights) {
           settings["act_order"] = act_order;
           settings["scale_search"] = false;
           const auto rounded = run_method("rtn", problem->task, grid);
-          const double rtn =
-              output_error(problem->weight, dequantize(rounded.tensor), problem->in, problem->hessian);
+          const double rtn = output_error(problem->weight, dequantize(rounded.tensor), problem->in,
+                                          problem->hessian);
           const double plain = *problem->gptq(settings).output_error;
           settings["scale_search"] = true;
           const double searched = *problem->gptq(settings).output_error;
@@ -193,13 +203,15 @@ TEST(Gptq, PermutedChannelsGiveTheSameWeights) {
   std::vector<float> weight(problem->weight.size()), hessian(problem->hessian.size());
   for (int64_t i = 0; i < in; ++i) {
     for (int64_t o = 0; o < out; ++o) weight[o * in + i] = problem->weight[o * in + order[i]];
-    for (int64_t j = 0; j < in; ++j) hessian[i * in + j] = problem->hessian[order[i] * in + order[j]];
+    for (int64_t j = 0; j < in; ++j)
+      hessian[i * in + j] = problem->hessian[order[i] * in + order[j]];
   }
   const Problem permuted(out, in, weight, hessian);
   const Json settings = {{"group_size", -1}, {"act_order", true}};
   const auto plain = dequantize(problem->gptq(settings).tensor),
              other = dequantize(permuted.gptq(settings).tensor);
-  for (int64_t k = 0; k < out * in; ++k) ASSERT_EQ(other[k], plain[k / in * in + order[k % in]]) << k;
+  for (int64_t k = 0; k < out * in; ++k)
+    ASSERT_EQ(other[k], plain[k / in * in + order[k % in]]) << k;
 }
 
 TEST(Gptq, SameBitsForAnyNumberOfThreads) {
@@ -232,7 +244,8 @@ TEST(Gptq, DeadColumnsAreRounded) {
   std::vector<float> nothing(static_cast<size_t>(in * in));
   const Problem problem(10, in, normal_values(10 * in, 3), nothing);
   const ModuleResult result = problem.gptq({{"scale_search", false}, {"refine", "off"}});
-  EXPECT_EQ(digest(result.tensor), digest(run_method("rtn", problem.task, {{"scale_dtype", "f16"}}).tensor));
+  EXPECT_EQ(digest(result.tensor),
+            digest(run_method("rtn", problem.task, {{"scale_dtype", "f16"}}).tensor));
   EXPECT_EQ(result.details["dead_columns"], in);
   EXPECT_EQ(*result.output_error, 0);
 }
@@ -277,7 +290,8 @@ TEST(Gptq, GivesUpNamingTheModule) {
 }
 
 TEST(Gptq, RefusesNanInfAndNoTokens) {
-  const float bad[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()};
+  const float bad[] = {std::numeric_limits<float>::quiet_NaN(),
+                       std::numeric_limits<float>::infinity()};
   for (const float value : bad) {
     for (const size_t at : {0u, 5u, 40u * 130u - 1}) {
       auto problem = random_problem(40, 130, 2);

@@ -1,5 +1,5 @@
-// Scales folded into a model leave it as it was; which input groups can be scaled, in whole and in mixed
-// plans.
+// Scales folded into a model leave it as it was; which input groups can be scaled, in whole and in
+// mixed plans.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -50,7 +50,8 @@ class FoldOnly : public Method {
 };
 
 struct Folded : ModuleSink {
-  void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) override {
+  void put(const PlannedModule& module, const QuantizedTensor& tensor,
+           const ModuleReport& report) override {
     const std::vector<float> values = dequantize(tensor);
     weights.emplace(module.info.name, make_tensor(values, {tensor.out, tensor.in}));
     details[module.info.name] = report.details;
@@ -101,16 +102,19 @@ Tensor as_stored(const Tensor& weight, const TensorView& original) {
 
 class Folding : public testing::TestWithParam<const char*> {};
 
-// The largest difference of logits between a model and what folding made of it, as a share of the largest.
+// The largest difference of logits between a model and what folding made of it, as a share of the
+// largest.
 double change_of_logits(const std::string& name, const Model& model, Folded folded) {
   const auto changed = std::make_shared<DemoSource>(name);
   const bool gpt2 = model.config().architecture == "gpt2";
   for (auto& [module, weight] : folded.weights) {
     const std::string tensor = module + ".weight";
-    changed->tensors.emplace(tensor, gpt2 ? as_stored(weight, *model.source().find(tensor))
-                                          : make_tensor(read_floats(weight.view(), module), weight.shape()));
+    changed->tensors.emplace(
+        tensor, gpt2 ? as_stored(weight, *model.source().find(tensor))
+                     : make_tensor(read_floats(weight.view(), module), weight.shape()));
   }
-  for (auto& [tensor, values] : folded.replaced) changed->tensors.emplace(tensor, std::move(values));
+  for (auto& [tensor, values] : folded.replaced)
+    changed->tensors.emplace(tensor, std::move(values));
   const std::vector<float> before = logits_of(model), after = logits_of(*load(changed, name));
   double largest = 0, change = 0;
   for (size_t i = 0; i < before.size(); ++i) {
@@ -152,15 +156,16 @@ TEST_P(Folding, LeavesTheLogitsInPartialSelections) {
       Folded folded = run(*model, plan_modules(*model, request));
       EXPECT_EQ(folded.weights.contains(module.info.name), alone);
       scaled += folded.replaced.empty() ? 0 : 1;
-      EXPECT_LE(change_of_logits(name, *model, std::move(folded)), kRounding) << module.info.name << alone;
+      EXPECT_LE(change_of_logits(name, *model, std::move(folded)), kRounding)
+          << module.info.name << alone;
     }
   }
   EXPECT_GE(scaled, 4);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Folding,
-                         testing::Values("llama", "llama_tied_head_dim", "mistral", "qwen2", "qwen3",
-                                         "mixtral", "gemma2", "gpt2", "gpt2_scaled"),
+                         testing::Values("llama", "llama_tied_head_dim", "mistral", "qwen2",
+                                         "qwen3", "mixtral", "gemma2", "gpt2", "gpt2_scaled"),
                          [](const auto& model) { return std::string(model.param); });
 
 TEST(InputScaling, WhyGptTwosDownProjectionIsNotScaled) {
@@ -188,7 +193,8 @@ Folded run_plan(const std::string& file, std::vector<std::string> include) {
 // A module that stays, or gets another method, must go on seeing what it saw.
 TEST(InputScaling, OnlyWhereNobodyElseNotices) {
   const std::string layer = "model.layers.0.";
-  const Folded kept = run_plan("{}", {"0.self_attn.q_proj", "0.self_attn.k_proj", "0.self_attn.o_proj"});
+  const Folded kept =
+      run_plan("{}", {"0.self_attn.q_proj", "0.self_attn.k_proj", "0.self_attn.o_proj"});
   EXPECT_TRUE(kept.replaced.empty());
   EXPECT_EQ(kept.details.at(layer + "self_attn.q_proj").at("why_not"),
             "its input is also read by " + layer + "self_attn.v_proj, which stays as it is");
@@ -210,7 +216,8 @@ TEST(InputScaling, OnlyWhereNobodyElseNotices) {
   EXPECT_EQ(read_floats(mixed.weights.at(layer + "mlp.up_proj").view(), "up"),
             read_floats(alone.weights.at(layer + "mlp.up_proj").view(), "up"));
 
-  const Folded off = run_plan(R"({"rules": [{"match": "k_proj", "scale_channels": false}]})", {"layers.0.*"});
+  const Folded off =
+      run_plan(R"({"rules": [{"match": "k_proj", "scale_channels": false}]})", {"layers.0.*"});
   EXPECT_FALSE(off.replaced.contains(layer + "input_layernorm.weight"));
 }
 
@@ -233,8 +240,8 @@ TEST(InputScaling, SameBitsAtAnyNumberOfThreads) {
   EXPECT_EQ(results[2], results[0]);
 }
 
-// The survey sees what calibration sees in a block that nobody has touched (which keeps activations in 16
-// bits), and leaves the stream as it was.
+// The survey sees what calibration sees in a block that nobody has touched (which keeps activations
+// in 16 bits), and leaves the stream as it was.
 TEST(Survey, SeesWhatCalibrationSees) {
   const std::string name = "tests/golden/model/qwen2";
   const auto model = load(std::make_shared<DemoSource>(name), name);
@@ -255,7 +262,8 @@ TEST(Survey, SeesWhatCalibrationSees) {
         const double scale = std::sqrt(square * seen.hessian[j * size + j]);
         ASSERT_NEAR(found.hessian[i * size + j], seen.hessian[i * size + j], 2e-3 * scale);
       }
-      // The mean of |x| lies between 0 and the root of the mean of x^2; near 0.8 of it for normal values.
+      // The mean of |x| lies between 0 and the root of the mean of x^2; near 0.8 of it for normal
+      // values.
       const double share = found.moments.input_magnitude[static_cast<size_t>(i)] /
                            std::sqrt(square / static_cast<double>(seen.tokens));
       EXPECT_GT(share, 0.3);

@@ -13,11 +13,13 @@ namespace {
 using ::testing::HasSubstr;
 
 struct Collected : ModuleSink {
-  void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) override {
+  void put(const PlannedModule& module, const QuantizedTensor& tensor,
+           const ModuleReport& report) override {
     digests[module.info.name] = digest(tensor);
     reports[module.info.name] = report;
     order.push_back(module.info.name);
-    QuantizedTensor copy = {tensor.out, tensor.in, tensor.orientation, tensor.codec, tensor.parameters, {}};
+    QuantizedTensor copy = {tensor.out,   tensor.in,         tensor.orientation,
+                            tensor.codec, tensor.parameters, {}};
     for (const auto& [name, part] : tensor.parts) {
       Tensor twin(part.dtype(), part.shape());
       std::copy_n(part.view().bytes.begin(), part.view().bytes.size(), twin.bytes().begin());
@@ -54,9 +56,11 @@ Collected run(const Model& model, const std::string& method, const std::string& 
   const Plan planned = plan_modules(model, request);
   const CalibrationSet set = random_windows(4, 64, model.config().vocab);
   Collected sink;
-  quantize_model(model, planned, planned.needs_calibration() ? &set : nullptr, sink, silent_progress());
+  quantize_model(model, planned, planned.needs_calibration() ? &set : nullptr, sink,
+                 silent_progress());
   EXPECT_EQ(sink.order.size(), planned.modules.size());
-  for (size_t i = 0; i < sink.order.size(); ++i) EXPECT_EQ(sink.order[i], planned.modules[i].info.name);
+  for (size_t i = 0; i < sink.order.size(); ++i)
+    EXPECT_EQ(sink.order[i], planned.modules[i].info.name);
   return sink;
 }
 
@@ -70,7 +74,8 @@ TEST(PlanRun, EveryMethodAtItsPlaceAndSeenByThoseBehind) {
     const std::string rule =
         R"({"rules": [{"match": "0.mlp.up_proj", "method": ")" + std::string(method) + "\"}]}";
     const Collected mixed = run(*model, "gptq", rule, {"layers.0.mlp.*"});
-    // What needs no calibration is what it is without it, and its effect on the output is known all the same.
+    // What needs no calibration is what it is without it, and its effect on the output is known all
+    // the same.
     const Collected plain = run(*model, method, "{}", {kUp});
     EXPECT_EQ(mixed.digests.at(kUp), plain.digests.at(kUp)) << method;
     EXPECT_FALSE(plain.reports.at(kUp).output_error);
@@ -81,7 +86,8 @@ TEST(PlanRun, EveryMethodAtItsPlaceAndSeenByThoseBehind) {
   }
   // With gate left alone and up copied bit by bit nothing before down has changed.
   const Collected copied =
-      run(*model, "gptq", R"({"rules": [{"match": "0.mlp.up_proj", "method": "none"}]})", {kUp, kFirstDown});
+      run(*model, "gptq", R"({"rules": [{"match": "0.mlp.up_proj", "method": "none"}]})",
+          {kUp, kFirstDown});
   EXPECT_EQ(copied.digests.at(kFirstDown), alone.digests.at(kFirstDown));
   EXPECT_EQ(copied.reports.at(kUp).output_error, 0);
 }
@@ -117,8 +123,10 @@ TEST(PlanRun, TheOutputEmbeddingIsCalibratedOnTheFinalNorm) {
   };
   const Collected gptq = with("gptq"), rtn = with("rtn");
   EXPECT_EQ(rtn.reports.at("lm_head").weights, 4096 * 256);
-  // On the right inputs second-order compensation beats rounding by far; on wrong ones it would not.
-  EXPECT_LT(*gptq.reports.at("lm_head").output_error, 0.8 * *rtn.reports.at("lm_head").output_error);
+  // On the right inputs second-order compensation beats rounding by far; on wrong ones it would
+  // not.
+  EXPECT_LT(*gptq.reports.at("lm_head").output_error,
+            0.8 * *rtn.reports.at("lm_head").output_error);
   EXPECT_GT(gptq.reports.at("lm_head").weight_error, rtn.reports.at("lm_head").weight_error);
 }
 
@@ -128,7 +136,8 @@ TEST(PlanRun, TheStreamBeginsAtTheStoredEmbedding) {
     const char* first = "model.layers.0.self_attn.q_proj";
     const Collected without = run(*model, "gptq", "{}", {first});
     const Collected coarse =
-        run(*model, "gptq", R"({"rules": [{"match": "embed_tokens", "method": "rtn", "bits": 2}]})", {first});
+        run(*model, "gptq", R"({"rules": [{"match": "embed_tokens", "method": "rtn", "bits": 2}]})",
+            {first});
     const Collected copied =
         run(*model, "gptq", R"({"rules": [{"match": "embed_tokens", "method": "none"}]})", {first});
     EXPECT_NE(coarse.digests.at(first), without.digests.at(first));
@@ -137,16 +146,19 @@ TEST(PlanRun, TheStreamBeginsAtTheStoredEmbedding) {
   }
 }
 
-// A quantized embedding runs as its dequantized values would, for the lookup and, tied, for the logits.
+// A quantized embedding runs as its dequantized values would, for the lookup and, tied, for the
+// logits.
 TEST(PlanRun, AQuantizedEmbeddingRunsLikeItsValues) {
   for (const char* name : {"llama", "gpt2"}) {
     const auto original = load(name);
     const std::string module = original->spec().embedding;
     for (const char* method : {"rtn", "int8", "nf4", "fp4"}) {
       Collected sink = run(*original, method, R"({"embeddings": true})", {module});
-      const auto quantized = std::make_shared<DemoSource>(name), dense = std::make_shared<DemoSource>(name);
+      const auto quantized = std::make_shared<DemoSource>(name),
+                 dense = std::make_shared<DemoSource>(name);
       const QuantizedTensor& tensor = sink.tensors.at(module);
-      dense->tensors.emplace(module + ".weight", make_tensor(dequantize(tensor), {tensor.out, tensor.in}));
+      dense->tensors.emplace(module + ".weight",
+                             make_tensor(dequantize(tensor), {tensor.out, tensor.in}));
       quantized->modules.emplace(module, std::move(sink.tensors.at(module)));
       const std::vector<int32_t> tokens = {1, 77, 4095, 300, 8};
       std::vector<std::vector<float>> logits;
@@ -158,9 +170,11 @@ TEST(PlanRun, AQuantizedEmbeddingRunsLikeItsValues) {
         model->forward(tokens, cache, hidden.data());
         model->logits(hidden.data(), 5, logits.back().data());
       }
-      // Products of small shapes may take another path for quantized weights: other order of f32 sums.
+      // Products of small shapes may take another path for quantized weights: other order of f32
+      // sums.
       for (size_t i = 0; i < logits[0].size(); ++i)
-        ASSERT_NEAR(logits[0][i], logits[1][i], 1e-4 * (1 + std::abs(logits[1][i]))) << name << " " << method;
+        ASSERT_NEAR(logits[0][i], logits[1][i], 1e-4 * (1 + std::abs(logits[1][i])))
+            << name << " " << method;
     }
   }
 }

@@ -29,15 +29,15 @@ std::string usage_of(const std::function<void()>& call) {
 
 TEST(Pattern, MatchesAsPeopleWriteIt) {
   const std::string name = "model.layers.12.mlp.down_proj";
-  for (const char* yes :
-       {"model.layers.12.mlp.down_proj", "*", "*.down_proj", "down_proj", "mlp.down_proj", "*down*",
-        "model.*", "layers.12.*", "layers.1?.mlp.*", "layers.[0-1][0-2].*", "layers.[!2]*.mlp.*",
-        "*.mlp.*_proj", "*l*l*l*", "12.*", "**", "model*proj", "*.[a-d]own_proj", "*.down[]_]proj"}) {
+  for (const char* yes : {"model.layers.12.mlp.down_proj", "*", "*.down_proj", "down_proj",
+                          "mlp.down_proj", "*down*", "model.*", "layers.12.*", "layers.1?.mlp.*",
+                          "layers.[0-1][0-2].*", "layers.[!2]*.mlp.*", "*.mlp.*_proj", "*l*l*l*",
+                          "12.*", "**", "model*proj", "*.[a-d]own_proj", "*.down[]_]proj"}) {
     EXPECT_TRUE(pattern_matches(yes, name)) << yes;
   }
-  for (const char* no :
-       {"", "own_proj", "down_pro", "layers.1.*", "layers.[2-9]*", "model.layers.1", "mlp", "?",
-        "*.down[x-]proj", "layers.[!1]*", "Down_proj", "*.up_proj", "model.?.mlp.down_proj", "mlp.*.x"}) {
+  for (const char* no : {"", "own_proj", "down_pro", "layers.1.*", "layers.[2-9]*",
+                         "model.layers.1", "mlp", "?", "*.down[x-]proj", "layers.[!1]*",
+                         "Down_proj", "*.up_proj", "model.?.mlp.down_proj", "mlp.*.x"}) {
     EXPECT_FALSE(pattern_matches(no, name)) << no;
   }
   EXPECT_TRUE(pattern_matches("a[-b]c", "a-c"));
@@ -80,7 +80,8 @@ class PlanTest : public ::testing::Test {
     throw Error(ErrorKind::failed, end + " is not planned");
   }
   static std::string text(const PlannedModule& module) {
-    return module.method->name() + (module.settings.contains("bits") ? module.settings["bits"].dump() : "");
+    return module.method->name() +
+           (module.settings.contains("bits") ? module.settings["bits"].dump() : "");
   }
   const std::unique_ptr<Model> llama_ = load("llama"), gpt2_ = load("gpt2");
 };
@@ -146,7 +147,8 @@ TEST_F(PlanTest, IncludeAndExclude) {
   EXPECT_EQ(plan.kept.size(), 56u - 12u);
   for (const std::string& name : names) {
     EXPECT_TRUE(name.find("layers.0.") != std::string::npos || name.ends_with("down_proj")) << name;
-    EXPECT_TRUE(name.find("q_proj") == std::string::npos && name.find("layers.7.") == std::string::npos);
+    EXPECT_TRUE(name.find("q_proj") == std::string::npos &&
+                name.find("layers.7.") == std::string::npos);
   }
   // An exclusion stands above the rules.
   asked = request("rtn", R"({"rules": [{"match": "layers.0.*", "method": "nf4"}]})");
@@ -196,8 +198,8 @@ TEST_F(PlanTest, ATiedMatrixIsOneModuleUnderBothNames) {
 }
 
 TEST_F(PlanTest, ALookupNeverGetsACalibratedMethod) {
-  const Plan plan =
-      plan_modules(*gpt2_, request("gptq", R"({"default": {"bits": 3, "group_size": 64}, "lm_head": true})"));
+  const Plan plan = plan_modules(
+      *gpt2_, request("gptq", R"({"default": {"bits": 3, "group_size": 64}, "lm_head": true})"));
   EXPECT_EQ(text(plan.modules.front()), "rtn3");
   EXPECT_EQ(plan.modules.front().settings["group_size"], 64);
   ASSERT_EQ(plan.notes.size(), 1u);
@@ -207,7 +209,8 @@ TEST_F(PlanTest, ALookupNeverGetsACalibratedMethod) {
   EXPECT_EQ(text(find(untied, "lm_head")), "gptq4");
   EXPECT_THAT(untied.notes, IsEmpty());
   const std::string refused = usage_of([&] {
-    plan_modules(*llama_, request("rtn", R"({"rules": [{"match": "embed_tokens", "method": "gptq"}]})"));
+    plan_modules(*llama_,
+                 request("rtn", R"({"rules": [{"match": "embed_tokens", "method": "gptq"}]})"));
   });
   EXPECT_THAT(refused, HasSubstr("plan.json: rule 1"));
   EXPECT_THAT(refused, HasSubstr("model.embed_tokens"));
@@ -222,7 +225,8 @@ TEST_F(PlanTest, PatternsThatMatchNothingAreErrorsWithNames) {
   asked = request("rtn");
   asked.exclude = {"h.0.mlp.c_fc"};
   EXPECT_THAT(usage_of([&] { plan_modules(*llama_, asked); }), HasSubstr("--exclude: the pattern"));
-  asked = request("rtn", R"({"rules": [{"match": "q_proj", "bits": 3}, {"match": ["k_proj", "layers.8.*"],
+  asked = request("rtn",
+                  R"({"rules": [{"match": "q_proj", "bits": 3}, {"match": ["k_proj", "layers.8.*"],
                              "bits": 3}]})");
   error = usage_of([&] { plan_modules(*llama_, asked); });
   EXPECT_THAT(error, HasSubstr("plan.json: rule 2: the pattern 'layers.8.*'"));
@@ -273,7 +277,8 @@ TEST(PlanFile, IsCheckedStrictly) {
       {R"({"default": {"bitz": 3}})", "p: default: unknown field 'bitz'"},
       {R"({"default": {"method": "gptq", "bits": 9}})", "p: default: "},
       {R"({"rules": [1]})", "p: rule 1: a rule must be"},
-      {R"({"rules": [{"match": "a", "bits": 3}, {"bits": 3}]})", "p: rule 2: the rule has no 'match'"},
+      {R"({"rules": [{"match": "a", "bits": 3}, {"bits": 3}]})",
+       "p: rule 2: the rule has no 'match'"},
       {R"({"rules": [{"match": "a"}]})", "p: rule 1: the rule changes nothing"},
       {R"({"rules": [{"match": [], "bits": 3}]})", "p: rule 1: 'match' lists no pattern"},
       {R"({"rules": [{"match": 3, "bits": 3}]})", "p: rule 1: 'match' must be"},

@@ -32,7 +32,8 @@ TEST(Registry, NamesAreUniqueAndFound) {
 
 TEST(Registry, SuggestsTheNearestName) {
   EXPECT_THAT(message_of([] { find_method("gtpq"); }), testing::HasSubstr("did you mean 'gptq'"));
-  EXPECT_THAT(message_of([] { find_method("zebra"); }), testing::Not(testing::HasSubstr("did you mean")));
+  EXPECT_THAT(message_of([] { find_method("zebra"); }),
+              testing::Not(testing::HasSubstr("did you mean")));
   EXPECT_THAT(message_of([] {
                 resolve_settings(find_method("rtn"), {{"groupsize", 64}});
               }),
@@ -47,7 +48,8 @@ TEST(Registry, DefaultsAreTheirOwnFixedPointAndInOrder) {
     const auto parameters = method->parameters();
     ASSERT_EQ(settings.size(), parameters.size());
     for (const auto& item : settings.items()) EXPECT_EQ(item.key(), parameters[at++].name);
-    for (const Parameter& parameter : parameters) EXPECT_FALSE(parameter.help.empty()) << parameter.name;
+    for (const Parameter& parameter : parameters)
+      EXPECT_FALSE(parameter.help.empty()) << parameter.name;
     EXPECT_GT(method->bits(settings), 0);
   }
 }
@@ -82,7 +84,8 @@ TEST(Registry, StorageKeepsItsPromise) {
   for (const bool in_out : {false, true}) {
     ModuleTask task = make_task("m", weight.view(), in_out);
     std::vector<float> hessian(static_cast<size_t>(task.info.in * task.info.in));
-    for (int64_t i = 0; i < task.info.in; ++i) hessian[static_cast<size_t>(i * task.info.in + i)] = 1;
+    for (int64_t i = 0; i < task.info.in; ++i)
+      hessian[static_cast<size_t>(i * task.info.in + i)] = 1;
     Moments moments;
     moments.hessian = hessian.data();
     moments.tokens = 10;

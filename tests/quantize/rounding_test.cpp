@@ -31,9 +31,11 @@ TEST(IntegerGrid, NoWeightIsFurtherThanHalfAStep) {
         const Grid made = make_grid(group, 128, settings, "m");
         uint8_t codes[128];
         round_to_grid(group, 128, made, settings.max_code(), codes);
-        // Asymmetric: rounding the zero point may push an end of the range over by half a step more.
+        // Asymmetric: rounding the zero point may push an end of the range over by half a step
+        // more.
         const float limit = made.scale * (symmetric ? 0.501f : 1.001f);
-        for (int64_t i = 0; i < 128; ++i) ASSERT_LE(std::fabs(grid_value(codes[i], made) - group[i]), limit);
+        for (int64_t i = 0; i < 128; ++i)
+          ASSERT_LE(std::fabs(grid_value(codes[i], made) - group[i]), limit);
       }
     }
   }
@@ -70,11 +72,12 @@ TEST(IntegerGrid, TinyScalesAreRoundedUpAndNeverZero) {
 TEST(Rtn, ZeroGroupsAndTinyWeightsStayExact) {
   std::vector<float> values(4 * 256, 0.0f);
   for (int64_t i = 0; i < 128; ++i)
-    values[i] = static_cast<float>(i % 15 - 7) * 0x1p-24f;  // an f16 scale that is the smallest subnormal
+    values[i] =
+        static_cast<float>(i % 15 - 7) * 0x1p-24f;  // an f16 scale that is the smallest subnormal
   const Tensor weight = make_tensor(values, {4, 256});
   for (const bool symmetric : {true, false}) {
-    const auto result =
-        run_method("rtn", make_task("m", weight.view()), {{"symmetric", symmetric}, {"scale_dtype", "f16"}});
+    const auto result = run_method("rtn", make_task("m", weight.view()),
+                                   {{"symmetric", symmetric}, {"scale_dtype", "f16"}});
     EXPECT_EQ(dequantize(result.tensor), values);
     EXPECT_EQ(result.weight_error, 0);
   }
@@ -84,8 +87,10 @@ TEST(Rtn, OneGroupPerRowAndShortLastGroups) {
   const auto values = normal_values(3 * 100, 2);
   const Tensor weight = make_tensor(values, {3, 100});
   const ModuleTask task = make_task("m", weight.view());
-  EXPECT_EQ(run_method("rtn", task, {{"group_size", -1}}).tensor.parts.at("scales").shape(), (Shape{3, 1}));
-  const auto result = run_method("rtn", task, {{"group_size", 48}, {"bits", 8}, {"scale_dtype", "f32"}});
+  EXPECT_EQ(run_method("rtn", task, {{"group_size", -1}}).tensor.parts.at("scales").shape(),
+            (Shape{3, 1}));
+  const auto result =
+      run_method("rtn", task, {{"group_size", 48}, {"bits", 8}, {"scale_dtype", "f32"}});
   EXPECT_EQ(result.tensor.parts.at("scales").shape(), (Shape{3, 3}));
   const auto stored = dequantize(result.tensor);
   for (size_t i = 0; i < values.size(); ++i) EXPECT_NEAR(stored[i], values[i], 0.02);
@@ -100,7 +105,8 @@ TEST(Rtn, OneGroupPerRowAndShortLastGroups) {
 // "auto" keeps f32 scales for f32 weights only.
 TEST(Rtn, ScalesFollowTheCheckpointsType) {
   const Tensor full(DType::f32, {2, 4}), half(DType::bf16, {2, 4});
-  for (const auto& [tensor, expected] : {std::pair(&full, DType::f32), std::pair(&half, DType::f16)}) {
+  for (const auto& [tensor, expected] :
+       {std::pair(&full, DType::f32), std::pair(&half, DType::f16)}) {
     ModuleTask task = make_task("m", tensor->view());
     const Method& rtn = find_method("rtn");
     const Storage storage = rtn.storage(task.info, resolve_settings(rtn, {{"group_size", -1}}));
@@ -197,8 +203,9 @@ TEST(None, OverflowNamesModuleAndValue) {
   EXPECT_NO_THROW(run_method("none", make_task("m", weight.view()), {{"dtype", "bf16"}}));
 }
 
-// The error follows from three f32 sums a block, of at most 256 values each before they are added up, so it
-// is exact to about 1e-6 of itself. Leaving the nested scales out of it would change it by 1e-3.
+// The error follows from three f32 sums a block, of at most 256 values each before they are added
+// up, so it is exact to about 1e-6 of itself. Leaving the nested scales out of it would change it
+// by 1e-3.
 TEST(Float4, EveryBlockSizeRoundTrips) {
   const auto values = normal_values(50 * 101, 6);
   const Tensor weight = make_tensor(values, {50, 101});
@@ -211,7 +218,8 @@ TEST(Float4, EveryBlockSizeRoundTrips) {
         const auto stored = dequantize(result.tensor);
         ErrorSum sum;
         for (size_t i = 0; i < values.size(); ++i) sum.add(values[i], stored[i]);
-        EXPECT_NEAR(result.weight_error / (sum.error / sum.norm), 1, 1e-6) << method << nested << size;
+        EXPECT_NEAR(result.weight_error / (sum.error / sum.norm), 1, 1e-6)
+            << method << nested << size;
         if (method != "nf4") continue;
         EXPECT_GT(result.weight_error, before) << size;  // larger blocks, larger errors
         EXPECT_LT(result.weight_error, 0.04);
@@ -235,7 +243,8 @@ TEST_P(Ranks, AreThoseOfTheDefinitionAtEveryBound) {
     points[i] = GetParam() ? k * 0.12f + (i % 2 == 0 ? -0.95f : -0.93f) : k * k * 0.008f - 0.9f;
     order[i] = static_cast<uint8_t>(15 - i);
     if (i < 15)
-      bounds[i] = GetParam() ? k * 0.12f + (i % 2 == 0 ? -0.91f : -0.83f) : (k * k + k) * 0.008f - 0.9f;
+      bounds[i] =
+          GetParam() ? k * 0.12f + (i % 2 == 0 ? -0.91f : -0.83f) : (k * k + k) * 0.008f - 0.9f;
   }
   const Ranking ranking(points, order, bounds);
   ASSERT_EQ(ranking.binned, GetParam());

@@ -37,22 +37,25 @@ Json with_decode(Json record, double rate, double least, double most) {
 
 // c is the smallest and loses too much; a and b stay within 5 %.
 Report three() {
-  return report_of({original_record(9000000), loss_record("/a", "int8", 5000000, 30.1, 1.004, 0.0005),
+  return report_of({original_record(9000000),
+                    loss_record("/a", "int8", 5000000, 30.1, 1.004, 0.0005),
                     loss_record("/b", "gptq", 3000000, 30.9, 1.03, 0.002),
                     loss_record("/c", "rtn", 2000000, 33, 1.10, 0.002)});
 }
 
 TEST(Answer, TheColumnsAreThoseThatWereMeasured) {
-  std::vector<std::string> ids;
-  for (const Column* column : answer_of(three()).columns) ids.push_back(column->metric.id);
-  EXPECT_THAT(ids, ElementsAre("size", "bpw", "ratio"));
-  Json a = with_decode(size_record("/a", "rtn", 10, 4), 5, 4, 6), b = size_record("/b", "rtn", 11, 4);
+  const auto metrics = [](const Report& report) {
+    std::vector<std::string> ids;
+    for (const Column* column : answer_of(report).columns) ids.push_back(column->metric.id);
+    return ids;
+  };
+  EXPECT_THAT(metrics(three()), ElementsAre("size", "bpw", "ratio"));
+  Json a = with_decode(size_record("/a", "rtn", 10, 4), 5, 4, 6),
+       b = size_record("/b", "rtn", 11, 4);
   add_joules(a, 2, 1.9, 2.1, "measured");
   add_divergence(b, 0.1, 0.01);
-  ids.clear();
-  const Report report = report_of({a, b});
-  for (const Column* column : answer_of(report).columns) ids.push_back(column->metric.id);
-  EXPECT_THAT(ids, ElementsAre("size", "bpw", "kl", "decode", "joules_generated"));
+  EXPECT_THAT(metrics(report_of({a, b})),
+              ElementsAre("size", "bpw", "kl", "decode", "joules_generated"));
 }
 
 TEST(Answer, TheSmallestMustSurelyStayWithinTheToleratedLoss) {
@@ -63,7 +66,8 @@ TEST(Answer, TheSmallestMustSurelyStayWithinTheToleratedLoss) {
   const Report doubtful =
       report_of({original_record(9000000), loss_record("/b", "gptq", 3000000, 30.9, 1.046, 0.005)});
   EXPECT_EQ(names_for(doubtful, "smallest"), "nothing");
-  EXPECT_THAT(recommended(doubtful, "smallest").reason, HasSubstr("no version stays surely within 5 %"));
+  EXPECT_THAT(recommended(doubtful, "smallest").reason,
+              HasSubstr("no version stays surely within 5 %"));
 }
 
 TEST(Answer, LeastLossNeedsIntervalsApart) {
@@ -102,19 +106,24 @@ TEST(Answer, NothingIsSaidOfRangesThatMeetNorOfWhatWasNotMeasured) {
 }
 
 TEST(Answer, WithoutAMeasuredLossTheRuleSaysSo) {
-  const Report report = report_of({size_record("/a", "rtn", 10, 4), size_record("/b", "rtn", 9, 4)});
+  const Report report =
+      report_of({size_record("/a", "rtn", 10, 4), size_record("/b", "rtn", 9, 4)});
   EXPECT_EQ(names_for(report, "smallest"), "b");
-  EXPECT_THAT(recommended(report, "smallest").rule, HasSubstr("was not measured and does not count"));
+  EXPECT_THAT(recommended(report, "smallest").rule,
+              HasSubstr("was not measured and does not count"));
   EXPECT_EQ(names_for(report, "least loss"), "nothing");
-  EXPECT_THAT(answer_of(report_of({size_record("/a", "rtn", 10, 4)})).recommendations, IsEmpty());
+  const Report alone = report_of({size_record("/a", "rtn", 10, 4)});
+  EXPECT_THAT(answer_of(alone).recommendations, IsEmpty());
 }
 
 TEST(Answer, EveryFormatForPeopleBeginsWithIt) {
   const Report report = three();
   const std::string text = report_text(report, false), markdown = report_markdown(report);
   EXPECT_THAT(text, StartsWith("What decides"));
-  EXPECT_THAT(text,
-              HasSubstr("\nRecommended\n  smallest: b\n    because: 3.00 MB; next is a 5.00 MB\n    rule: "));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "\nRecommended\n  smallest: b\n    because: 3.00 MB; next is a 5.00 MB\n    rule: "));
   EXPECT_LT(markdown.find("## What decides"), markdown.find("## Size"));
   EXPECT_THAT(markdown, HasSubstr("| smallest | b | 3.00 MB; next is a 5.00 MB |"));
   Picture picture;
@@ -126,7 +135,8 @@ TEST(Answer, EveryFormatForPeopleBeginsWithIt) {
   const size_t chart = html.find("against size"), details = html.find("<h2>Size</h2>");
   EXPECT_LT(html.find("<h2>What decides</h2>"), chart);
   EXPECT_LT(chart, details);
-  EXPECT_EQ(html.find("<h3>" + plots.front().title, details), std::string::npos) << "the chart stands once";
+  EXPECT_EQ(html.find("<h3>" + plots.front().title, details), std::string::npos)
+      << "the chart stands once";
   EXPECT_THAT(html, HasSubstr("<th scope=\"row\">smallest</th><td><b>b</b></td>"));
   const Json json = report_json(report, {}).at("answer");
   EXPECT_EQ(json.at("metrics"), Json({"size", "bpw", "ratio"}));

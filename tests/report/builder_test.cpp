@@ -38,8 +38,8 @@ TEST(ReportBuilder, ProtocolsAndTextsNeverShareAColumnNorAnAxis) {
   other_text["perplexity"]["token_hash"] = "0000000000000000";
   Json fewer_windows = loss_record("/d", "fp4", 2000000, 15, 1.02, 0.002);
   fewer_windows["perplexity"]["windows"] = 2;
-  const Report report = report_of(
-      {loss_record("/a", "rtn", 3000000, 33, 1.1, 0.002), other_protocol, other_text, fewer_windows});
+  const Report report = report_of({loss_record("/a", "rtn", 3000000, 33, 1.1, 0.002),
+                                   other_protocol, other_text, fewer_windows});
   const auto perplexities = columns(report, "perplexity");
   ASSERT_THAT(perplexities, SizeIs(4));
   for (const Column* column : perplexities) {
@@ -92,8 +92,9 @@ TEST(ReportBuilder, RecordsOfOneArtifactComplementEachOther) {
 }
 
 TEST(ReportBuilder, RepeatedTimingsJoinTheirBounds) {
-  const Report report = report_of({speed_record("/a", 100, 90, 110), speed_record("/a", 120, 115, 130),
-                                   speed_record("/a", 125, 120, 127)});
+  const Report report =
+      report_of({speed_record("/a", 100, 90, 110), speed_record("/a", 120, 115, 130),
+                 speed_record("/a", 125, 120, 127)});
   ASSERT_THAT(report.versions, SizeIs(1));
   const Figure& decode = report.find("decode")->figures[0];
   EXPECT_EQ(decode.value, 115);
@@ -120,7 +121,8 @@ TEST(ReportBuilder, NamesAreShortAndUnique) {
   ReportBuilder builder("t");
   for (const Json& record : {g3, nf4, nf4b, hub}) builder.add(record, "w");
   builder.add(size_record("/y/z", "rtn", 5, 3), "w", "my own");
-  EXPECT_THAT(names(builder.build()), ElementsAre("gptq-3", "nf4", "nf4 #2", "Qwen/Qwen3-0.6B", "my own"));
+  EXPECT_THAT(names(builder.build()),
+              ElementsAre("gptq-3", "nf4", "nf4 #2", "Qwen/Qwen3-0.6B", "my own"));
 }
 
 TEST(ReportBuilder, HostileTextsAreCleaned) {
@@ -177,8 +179,10 @@ TEST_F(ResultFiles, FiguresOfAnotherTypeAreErrorsWithTheirPlace) {
       return std::string(error.what());
     }
   };
-  EXPECT_THAT(complaint("/perplexity/value", "x"), HasSubstr("here: perplexity/value is not a number"));
-  EXPECT_THAT(complaint("/perplexity/interval", Json::array({3, 2})), HasSubstr("ends before it begins"));
+  EXPECT_THAT(complaint("/perplexity/value", "x"),
+              HasSubstr("here: perplexity/value is not a number"));
+  EXPECT_THAT(complaint("/perplexity/interval", Json::array({3, 2})),
+              HasSubstr("ends before it begins"));
   EXPECT_THAT(complaint("/perplexity", 3), HasSubstr("neither null nor an object"));
   EXPECT_THAT(complaint("/tasks", 3), HasSubstr("neither null nor a list"));
   EXPECT_THAT(complaint("/perplexity/protocol", 3), HasSubstr("perplexity/protocol is not a text"));

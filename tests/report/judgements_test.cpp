@@ -1,4 +1,5 @@
-// What is said for and against versions follows from the figures and never goes beyond their bounds.
+// What is said for and against versions follows from the figures and never goes beyond their
+// bounds.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -47,9 +48,11 @@ TEST(Judgements, TheBestIsNamedWithItsFiguresAndTheNext) {
   const Report report = report_of({loss_record("/a", "rtn", 3000000, 33, 1.10, 0.002),
                                    loss_record("/b", "gptq", 2000000, 31, 1.02, 0.002),
                                    loss_record("/c", "nf4", 4000000, 32, 1.05, 0.002)});
-  EXPECT_THAT(statements(report, "b", kFor),
-              Contains("least perplexity lost of 3 measured: 1.0200 (95 %: 1.0160 to 1.0240); next is c with "
-                       "1.0500 (95 %: 1.0460 to 1.0540)"));
+  EXPECT_THAT(
+      statements(report, "b", kFor),
+      Contains(
+          "least perplexity lost of 3 measured: 1.0200 (95 %: 1.0160 to 1.0240); next is c with "
+          "1.0500 (95 %: 1.0460 to 1.0540)"));
   EXPECT_THAT(statements(report, "a", kAgainst),
               Contains(HasSubstr("most perplexity lost of 3 measured: 1.1000")));
   EXPECT_THAT(statements(report, "b", kFor),
@@ -84,7 +87,8 @@ TEST(Judgements, LossIsOnlyClaimedBeyondItsInterval) {
   const Report report = report_of({loss_record("/a", "rtn", 3000000, 33, 1.001, 0.002),
                                    loss_record("/b", "gptq", 2000000, 31, 1.01, 0.002)});
   EXPECT_THAT(statements(report, "a", kFor),
-              Contains(AllOf(HasSubstr("no loss of perplexity beyond error"), HasSubstr("at most 0.50 %"))));
+              Contains(AllOf(HasSubstr("no loss of perplexity beyond error"),
+                             HasSubstr("at most 0.50 %"))));
   EXPECT_THAT(statements(report, "b", kAgainst),
               Contains("perplexity 1.00 % above the original's (95 %: 0.60 % to 1.40 %)"));
 }
@@ -92,7 +96,8 @@ TEST(Judgements, LossIsOnlyClaimedBeyondItsInterval) {
 TEST(Judgements, AVersionThatIsBeatenInBothIsTold) {
   const Report report = report_of({loss_record("/a", "rtn", 3000000, 33, 1.10, 0.002),
                                    loss_record("/b", "gptq", 2000000, 31, 1.02, 0.002)});
-  EXPECT_THAT(statements(report, "a", kAgainst), Contains(HasSubstr("b loses less and is no larger")));
+  EXPECT_THAT(statements(report, "a", kAgainst),
+              Contains(HasSubstr("b loses less and is no larger")));
   EXPECT_THAT(statements(report, "b", kAgainst), Not(Contains(HasSubstr("no larger"))));
   const Report close = report_of({loss_record("/a", "rtn", 3000000, 33, 1.022, 0.002),
                                   loss_record("/b", "gptq", 2000000, 31, 1.02, 0.002)});
@@ -100,14 +105,17 @@ TEST(Judgements, AVersionThatIsBeatenInBothIsTold) {
 }
 
 TEST(Judgements, SpeedIsComparedByRangesAndSaysThatTheyAreOfOneRun) {
-  const Report apart = report_of({speed_record("/a", 100, 95, 105), speed_record("/b", 200, 190, 210)});
+  const Report apart =
+      report_of({speed_record("/a", 100, 95, 105), speed_record("/b", 200, 190, 210)});
   EXPECT_THAT(statements(apart, "b", kFor),
               Contains(HasSubstr("fastest decode of 2 measured (one run each): 200 t/s")));
-  const Report meet = report_of({speed_record("/a", 100, 95, 195), speed_record("/b", 200, 190, 210)});
+  const Report meet =
+      report_of({speed_record("/a", 100, 95, 195), speed_record("/b", 200, 190, 210)});
   EXPECT_THAT(statements(meet, "b", kFor), Not(Contains(HasSubstr("decode"))));
   // A second run of a joins the first: now the ranges meet.
-  const Report twice = report_of({speed_record("/a", 100, 95, 105), speed_record("/b", 200, 190, 210),
-                                  speed_record("/a", 190, 180, 195)});
+  const Report twice =
+      report_of({speed_record("/a", 100, 95, 105), speed_record("/b", 200, 190, 210),
+                 speed_record("/a", 190, 180, 195)});
   EXPECT_THAT(statements(twice, "b", kFor), Not(Contains(HasSubstr("decode"))));
 }
 
@@ -123,8 +131,10 @@ TEST(Judgements, NothingFollowsFromANoisyFigure) {
   }
   EXPECT_THAT(report_text(report, false), HasSubstr("100 t/s (noisy)"));
   EXPECT_THAT(report_markdown(report), HasSubstr("100 t/s (noisy)"));
-  EXPECT_THAT(report_html(report, {}, {}, ""), HasSubstr("something else meanwhile: nothing is concluded"));
-  EXPECT_EQ(report_json(report, {}).at("answer").at("recommended").at(1).at("versions"), Json::array());
+  EXPECT_THAT(report_html(report, {}, {}, ""),
+              HasSubstr("something else meanwhile: nothing is concluded"));
+  EXPECT_EQ(report_json(report, {}).at("answer").at("recommended").at(1).at("versions"),
+            Json::array());
   const Report others =
       report_of({noisy, quiet, third});  // those that are not noisy are compared all the same
   EXPECT_THAT(statements(others, "c", kFor), Contains(HasSubstr("fastest decode of 2 measured")));
@@ -144,14 +154,17 @@ TEST(Judgements, ANoisyRunGivesWayToAQuietOne) {
 
 TEST(Judgements, TheWorstIsNamedOnlyIfItIsSurelySo) {
   const auto worst_of = [](double least) {
-    const Report report = report_of({speed_record("/a", 100, least, 105), speed_record("/b", 200, 190, 210),
-                                     speed_record("/c", 101, 99, 104)});
+    const Report report =
+        report_of({speed_record("/a", 100, least, 105), speed_record("/b", 200, 190, 210),
+                   speed_record("/c", 101, 99, 104)});
     return statements(report, "a", kAgainst);
   };
   EXPECT_THAT(worst_of(95), Not(Contains(HasSubstr("slowest"))));  // c may be slower
-  const Report apart = report_of({speed_record("/a", 100, 95, 105), speed_record("/b", 200, 190, 210),
-                                  speed_record("/c", 150, 140, 160)});
-  EXPECT_THAT(statements(apart, "a", kAgainst), Contains(HasSubstr("slowest decode of 3 measured")));
+  const Report apart =
+      report_of({speed_record("/a", 100, 95, 105), speed_record("/b", 200, 190, 210),
+                 speed_record("/c", 150, 140, 160)});
+  EXPECT_THAT(statements(apart, "a", kAgainst),
+              Contains(HasSubstr("slowest decode of 3 measured")));
 }
 
 TEST(Judgements, NothingIsSaidAgainstTheOriginalWithinError) {

@@ -71,7 +71,11 @@ Json kept_perplexity(double loss) {
 }
 
 Json quality_key(const std::string& kind, const std::string& model, const std::string& plan) {
-  return {{"kind", kind}, {"model", model}, {"forward", nullptr}, {"plan", plan}, {"protocol", "windows"}};
+  return {{"kind", kind},
+          {"model", model},
+          {"forward", nullptr},
+          {"plan", plan},
+          {"protocol", "windows"}};
 }
 
 TEST(Kept, RatiosComeFromTheOriginalUnderTheSamePlan) {
@@ -90,15 +94,17 @@ TEST(Kept, RatiosComeFromTheOriginalUnderTheSamePlan) {
   EXPECT_NEAR(records[0]["perplexity"]["ratio"].get<double>(), std::exp(0.1), 1e-9);
   EXPECT_TRUE(records[0]["perplexity"]["cached"].get<bool>());
   EXPECT_NEAR(records[0]["perplexity"]["value"].get<double>(), std::exp(2.045), 1e-9);
-  EXPECT_TRUE(records[1]["perplexity"]["ratio"].is_null());  // the original was not measured under that plan
+  EXPECT_TRUE(records[1]["perplexity"]["ratio"]
+                  .is_null());  // the original was not measured under that plan
   for (const Json& record : records) EXPECT_NO_THROW(readings_of(record, "kept"));
 }
 
 TEST(Kept, TheNewestTimingOfEachMachineAndWork) {
   const auto speed = [](const std::string& machine, double rate) {
     Json record = speed_record("/a", rate, rate, rate);
-    return KeptResult{{{"what", "speed"}, {"content", "mine"}, {"tests", "pp8"}, {"machine", machine}},
-                      {{"speed", record["speed"]}, {"memory", Json::object()}}};
+    return KeptResult{
+        {{"what", "speed"}, {"content", "mine"}, {"tests", "pp8"}, {"machine", machine}},
+        {{"speed", record["speed"]}, {"memory", Json::object()}}};
   };
   EvaluationRecord model;
   model.artifact = "/a";

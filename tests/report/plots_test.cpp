@@ -1,5 +1,5 @@
-// Which pictures there are, that their labels do not cover each other, and that gnuplot draws them as they
-// are written.
+// Which pictures there are, that their labels do not cover each other, and that gnuplot draws them
+// as they are written.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -40,10 +40,11 @@ TEST(Plots, TheOnesThatTheFiguresAllow) {
     EXPECT_TRUE(names.insert(plot.name).second) << plot.name;
     EXPECT_FALSE(plot.title.empty());
   }
-  EXPECT_EQ(names, (std::set<std::string>{"size", "bpw", "perplexity", "loss", "kl", "joules_generated",
-                                          "loss-against-size", "perplexity-against-bpw", "loss-against-bpw",
-                                          "kl-against-bpw", "perplexity-against-joules_generated",
-                                          "loss-against-joules_generated", "kl-against-joules_generated"}));
+  EXPECT_EQ(names, (std::set<std::string>{
+                       "size", "bpw", "perplexity", "loss", "kl", "joules_generated",
+                       "loss-against-size", "perplexity-against-bpw", "loss-against-bpw",
+                       "kl-against-bpw", "perplexity-against-joules_generated",
+                       "loss-against-joules_generated", "kl-against-joules_generated"}));
 }
 
 TEST(Plots, TheFrontIsMarkedAndTheOriginalStandsAtZero) {
@@ -168,7 +169,8 @@ TEST_F(GnuplotRun, DrawsTheSameEveryTime) {
     EXPECT_THAT(first[i].svg, HasSubstr("prefers-color-scheme:dark"));
     EXPECT_THAT(first[i].svg, HasSubstr("currentColor"));
     EXPECT_THAT(first[i].svg, Not(HasSubstr("Produced by GNUPLOT")));
-    EXPECT_FALSE(std::regex_search(first[i].svg, std::regex("['\"](black|rgb\\( *0, *0, *0\\))['\"]")))
+    EXPECT_FALSE(
+        std::regex_search(first[i].svg, std::regex("['\"](black|rgb\\( *0, *0, *0\\))['\"]")))
         << "invisible on dark paper";
   }
 }
@@ -183,7 +185,8 @@ TEST_F(GnuplotRun, NamesAreNeitherCommandsNorMarkup) {
     EXPECT_THAT(picture.svg, Not(HasSubstr("<script")));
     const std::string page = inline_svg(picture.svg, "p1-");
     EXPECT_THAT(page, ::testing::StartsWith("<svg role=\"img\""));
-    EXPECT_FALSE(std::regex_search(page, std::regex("id=['\"]gp"))) << "ids are those of any other picture";
+    EXPECT_FALSE(std::regex_search(page, std::regex("id=['\"]gp")))
+        << "ids are those of any other picture";
     EXPECT_FALSE(std::regex_search(page, std::regex("'#gp")));
   }
   EXPECT_FALSE(std::filesystem::exists(trace));

@@ -2,7 +2,8 @@
 
 namespace qwb::testing {
 
-Json size_record(const std::string& artifact, const std::string& method, int64_t bytes, double bpw) {
+Json size_record(const std::string& artifact, const std::string& method, int64_t bytes,
+                 double bpw) {
   return {{"schema", 2},
           {"artifact", artifact},
           {"int8_forward", nullptr},
@@ -19,8 +20,8 @@ Json size_record(const std::string& artifact, const std::string& method, int64_t
           {"problems", Json::array()}};
 }
 
-Json loss_record(const std::string& artifact, const std::string& method, int64_t bytes, double value,
-                 double ratio, double error) {
+Json loss_record(const std::string& artifact, const std::string& method, int64_t bytes,
+                 double value, double ratio, double error) {
   Json record = size_record(artifact, method, bytes, static_cast<double>(bytes) / 1e6);
   const auto interval = [](double x, double e) { return Json::array({x - 2 * e, x + 2 * e}); };
   record["perplexity"] = {{"protocol", "windows"},
@@ -51,31 +52,35 @@ Json loss_record(const std::string& artifact, const std::string& method, int64_t
 
 Json speed_record(const std::string& artifact, double rate, double least, double most) {
   Json record = size_record(artifact, "rtn", 1000, 4);
-  const Json spread = {{"tokens", 16}, {"depth", 0}, {"median", rate}, {"min", least}, {"max", most}};
-  record["speed"] = {
-      {"load_seconds", 0.5}, {"threads", 2},     {"isa", "AVX2"},      {"cpu", "a processor"},
-      {"repetitions", 5},    {"decode", spread}, {"prefill", nullptr}, {"first_token_seconds", nullptr}};
+  const Json spread = {
+      {"tokens", 16}, {"depth", 0}, {"median", rate}, {"min", least}, {"max", most}};
+  record["speed"] = {{"load_seconds", 0.5}, {"threads", 2},
+                     {"isa", "AVX2"},       {"cpu", "a processor"},
+                     {"repetitions", 5},    {"decode", spread},
+                     {"prefill", nullptr},  {"first_token_seconds", nullptr}};
   return record;
 }
 
 void add_divergence(Json& record, double kl, double error) {
-  const Json estimate = {
-      {"value", kl}, {"stderr", error}, {"interval", Json::array({kl - 2 * error, kl + 2 * error})}};
+  const Json estimate = {{"value", kl},
+                         {"stderr", error},
+                         {"interval", Json::array({kl - 2 * error, kl + 2 * error})}};
   record["divergence"] = {
       {"protocol", "windows"}, {"context", 1024},          {"tokens", 4092},
       {"windows", 4},          {"mean_kl", estimate},      {"kl_quantiles", {{"p99", 9 * kl}}},
       {"same_top", nullptr},   {"token_hash", "fedcba98"}, {"baseline", "/models/original"}};
 }
 
-void add_joules(Json& record, double joules, double least, double most, const std::string& quality) {
+void add_joules(Json& record, double joules, double least, double most,
+                const std::string& quality) {
   const Json window = {{"work", "decode"}, {"n_prompt", 0},       {"n_gen", 16},
                        {"n_depth", 0},     {"quality", quality},  {"method", "some-meter"},
                        {"device", "cpu"},  {"domain", "package"}, {"remark", nullptr}};
-  record["energy"] = {
-      {"joules", 100 * joules},
-      {"joules_per_generated_token", {{"gross", joules}, {"net", nullptr}, {"min", least}, {"max", most}}},
-      {"windows", Json::array({window})},
-      {"reasons", Json::array()}};
+  record["energy"] = {{"joules", 100 * joules},
+                      {"joules_per_generated_token",
+                       {{"gross", joules}, {"net", nullptr}, {"min", least}, {"max", most}}},
+                      {"windows", Json::array({window})},
+                      {"reasons", Json::array()}};
 }
 
 Report report_of(const std::vector<Json>& records) {

@@ -11,8 +11,8 @@ namespace qwb::testing {
 // Nothing measured but the size.
 Json size_record(const std::string& artifact, const std::string& method, int64_t bytes, double bpw);
 // With a perplexity and, unless it is 0, a ratio, each with an interval of +- 2 errors.
-Json loss_record(const std::string& artifact, const std::string& method, int64_t bytes, double value,
-                 double ratio, double error);
+Json loss_record(const std::string& artifact, const std::string& method, int64_t bytes,
+                 double value, double ratio, double error);
 // With a decode speed and its range.
 Json speed_record(const std::string& artifact, double rate, double least, double most);
 void add_divergence(Json& record, double kl, double error);

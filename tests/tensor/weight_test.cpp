@@ -14,7 +14,8 @@ TEST(Codes, SurvivePackingAtEveryWidthAndLength) {
     for (int64_t count = 0; count <= 70; ++count) {
       std::vector<uint8_t> codes(static_cast<size_t>(count));
       for (uint8_t& code : codes) code = static_cast<uint8_t>(rng.below(uint64_t{1} << bits));
-      std::vector<std::byte> packed(static_cast<size_t>(packed_bytes(count, bits)) + 1, std::byte{0xee});
+      std::vector<std::byte> packed(static_cast<size_t>(packed_bytes(count, bits)) + 1,
+                                    std::byte{0xee});
       pack_codes(codes.data(), count, bits, packed.data());
       EXPECT_EQ(packed.back(), std::byte{0xee}) << "wrote beyond the row";
       std::vector<uint8_t> back(codes.size());
@@ -29,8 +30,8 @@ TEST(Codes, LieLeastSignificantBitFirst) {
   const std::vector<uint8_t> codes = {0, 1, 2, 3, 4, 5, 6, 7};
   std::vector<std::byte> packed(4);
   pack_codes(codes.data(), 8, 4, packed.data());
-  EXPECT_EQ(packed,
-            (std::vector<std::byte>{std::byte{0x10}, std::byte{0x32}, std::byte{0x54}, std::byte{0x76}}));
+  EXPECT_EQ(packed, (std::vector<std::byte>{std::byte{0x10}, std::byte{0x32}, std::byte{0x54},
+                                            std::byte{0x76}}));
   packed.resize(3);
   pack_codes(codes.data(), 8, 3, packed.data());
   EXPECT_EQ(packed, (std::vector<std::byte>{std::byte{0x88}, std::byte{0xc6}, std::byte{0xfa}}));

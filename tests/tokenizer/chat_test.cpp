@@ -1,4 +1,5 @@
-// Chats against those that transformers renders (tests/golden/make_chats.py), and templates that mean harm.
+// Chats against those that transformers renders (tests/golden/make_chats.py), and templates that
+// mean harm.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -20,11 +21,12 @@ void compare_file(const Path& path) {
     ChatTemplate::Options options;
     options.add_generation_prompt = c["prompt"].get<bool>();
     if (c["tools"].get<bool>()) options.tools = golden["tools"];
-    const std::string label =
-        name + " chat " + c["chat"].dump() + " prompt " + c["prompt"].dump() + " tools " + c["tools"].dump();
+    const std::string label = name + " chat " + c["chat"].dump() + " prompt " + c["prompt"].dump() +
+                              " tools " + c["tools"].dump();
     try {
       const std::string text = chat.render(golden["chats"][c["chat"].get<size_t>()], options);
-      EXPECT_TRUE(c["error"].is_null()) << label << " should fail: " << c["error"] << "\ngot " << text;
+      EXPECT_TRUE(c["error"].is_null())
+          << label << " should fail: " << c["error"] << "\ngot " << text;
       if (!c["error"].is_null()) continue;
       EXPECT_EQ(text, c["text"].get<std::string>()) << label;
     } catch (const Error& error) {
@@ -35,7 +37,8 @@ void compare_file(const Path& path) {
       EXPECT_EQ(error.kind(), refusal ? ErrorKind::usage : ErrorKind::failed)
           << label << " " << expected << " / " << error.what();
       if (!refusal) continue;
-      EXPECT_NE(std::string(error.what()).find(expected.substr(15)), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find(expected.substr(15)), std::string::npos)
+          << error.what();
     }
   }
 }
@@ -44,8 +47,8 @@ TEST(ChatTemplate, RendersAsTransformers) {
   compare_file(Path(QWB_SOURCE_DIR) / "tests/golden/tokenizer/chats.json");
 }
 
-// Templates of real models, which are not part of this repository: QWB_LOCAL_CHATS names a file made from
-// them.
+// Templates of real models, which are not part of this repository: QWB_LOCAL_CHATS names a file
+// made from them.
 TEST(ChatTemplate, RendersLocalTemplates) {
   const char* path = std::getenv("QWB_LOCAL_CHATS");
   if (path == nullptr) GTEST_SKIP() << "QWB_LOCAL_CHATS is not set";
@@ -65,14 +68,15 @@ TEST(ChatTemplate, VariablesAndTime) {
   EXPECT_TRUE(year == "1970" || year == "1969") << year;
 }
 
-// Filters iterate over lists that nobody else holds: characters, keys, nothing (found by fuzzing, as a use
-// after free).
+// Filters iterate over lists that nobody else holds: characters, keys, nothing (found by fuzzing,
+// as a use after free).
 TEST(ChatTemplate, FiltersIterateOverTemporaries) {
   EXPECT_EQ(render("{{ nothing|selectattr('a','eq',1)|list }}{{ 'abc'|map('upper')|join('-') }}{{ "
                    "{'k':1,'j':2}|reject('eq','k')|join }}"),
             "[]A-B-Cj");
-  EXPECT_EQ(render("{{ 'aab'|unique|join }}{{ {'k':1}|join(',') }}{{ {'a':1,'b':2}|map('length')|sum }}"),
-            "abk2");
+  EXPECT_EQ(
+      render("{{ 'aab'|unique|join }}{{ {'k':1}|join(',') }}{{ {'a':1,'b':2}|map('length')|sum }}"),
+      "abk2");
 }
 
 void expect_failure(const std::string& source, const std::string& part) {
@@ -102,24 +106,29 @@ TEST(ChatTemplate, ErrorsNameTheLine) {
 
 TEST(ChatTemplate, HostileTemplatesEnd) {
   expect_failure(
-      "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% "
+      "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor "
+      "%}{% "
       "endfor %}{% endfor %}",
       "too much");
   expect_failure(
-      "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(999) %}{% set ns.s = ns.s + ns.s %}{% endfor "
+      "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(999) %}{% set ns.s = ns.s + ns.s "
+      "%}{% endfor "
       "%}",
       "too much");
   expect_failure(
-      "{% set ns = namespace(s=[1]) %}{% for i in range(999) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ "
+      "{% set ns = namespace(s=[1]) %}{% for i in range(999) %}{% set ns.s = [ns.s, ns.s] %}{% "
+      "endfor %}{{ "
       "ns.s }}",
       "too");
   expect_failure(
-      "{% set ns = namespace(s=[1]) %}{% for i in range(9999) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s "
+      "{% set ns = namespace(s=[1]) %}{% for i in range(9999) %}{% set ns.s = [ns.s] %}{% endfor "
+      "%}{{ ns.s "
       "}}",
       "nested");
   expect_failure("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recurses");
   expect_failure(
-      "{% macro m(x) %}{% for i in [1] %}{% if true %}{{ (((1 + m(x + 1)))) }}{% endif %}{% endfor %}{% "
+      "{% macro m(x) %}{% for i in [1] %}{% if true %}{{ (((1 + m(x + 1)))) }}{% endif %}{% endfor "
+      "%}{% "
       "endmacro %}{{ m(1) }}",
       "recurses");
   expect_failure("{{ 'a' * 999999999 }}", "too");
@@ -152,7 +161,8 @@ TEST(ChatTemplate, HostileTemplatesEnd) {
       }(),
       "deeply");
   // A namespace inside itself.
-  EXPECT_EQ(render("{% set ns = namespace() %}{% set ns.self = ns %}{{ ns.self.self is defined }}"), "True");
+  EXPECT_EQ(render("{% set ns = namespace() %}{% set ns.self = ns %}{{ ns.self.self is defined }}"),
+            "True");
 }
 
 }  // namespace

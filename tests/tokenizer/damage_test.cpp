@@ -20,11 +20,12 @@ namespace {
 const Path kSource = QWB_SOURCE_DIR;
 
 std::string bpe(const std::string& vocab, const std::string& merges, const std::string& rest = "") {
-  return R"({"version":"1.0","model":{"type":"BPE","vocab":)" + vocab + R"(,"merges":)" + merges + "}" +
-         rest + "}";
+  return R"({"version":"1.0","model":{"type":"BPE","vocab":)" + vocab + R"(,"merges":)" + merges +
+         "}" + rest + "}";
 }
 
-void expect_error(const std::string& json, const std::string& part, ErrorKind kind = ErrorKind::failed) {
+void expect_error(const std::string& json, const std::string& part,
+                  ErrorKind kind = ErrorKind::failed) {
   try {
     (void)Tokenizer::from_json(json, "", "file");
     ADD_FAILURE() << "accepted: " << json.substr(0, 200);
@@ -35,7 +36,8 @@ void expect_error(const std::string& json, const std::string& part, ErrorKind ki
 }
 
 TEST(Damage, EachHasItsMessage) {
-  EXPECT_EQ(Tokenizer::from_json(bpe(R"({"a":0,"b":1,"ab":2})", R"(["a b"])"), "", "f").encode("ab", false),
+  EXPECT_EQ(Tokenizer::from_json(bpe(R"({"a":0,"b":1,"ab":2})", R"(["a b"])"), "", "f")
+                .encode("ab", false),
             std::vector<int32_t>{2});
   expect_error("", "not valid JSON");
   expect_error("[]", "top level");
@@ -72,12 +74,14 @@ TEST(Damage, EachHasItsMessage) {
   expect_error(bpe(R"({"a":0})", "[]", R"(,"added_tokens":{})"), "must be a list");
   expect_error(bpe(R"({"a":0})", "[]", R"(,"normalizer":{"type":"Precompiled"})"), "Precompiled",
                ErrorKind::unsupported);
-  expect_error(bpe(R"({"a":0})", "[]", R"(,"pre_tokenizer":{"type":"UnicodeScripts"})"), "UnicodeScripts",
+  expect_error(bpe(R"({"a":0})", "[]", R"(,"pre_tokenizer":{"type":"UnicodeScripts"})"),
+               "UnicodeScripts", ErrorKind::unsupported);
+  expect_error(
+      bpe(R"({"a":0})", "[]",
+          R"(,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated"})"),
+      "regular expression");
+  expect_error(bpe(R"({"a":0})", "[]", R"(,"decoder":{"type":"CTC"})"), "CTC",
                ErrorKind::unsupported);
-  expect_error(bpe(R"({"a":0})", "[]",
-                   R"(,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated"})"),
-               "regular expression");
-  expect_error(bpe(R"({"a":0})", "[]", R"(,"decoder":{"type":"CTC"})"), "CTC", ErrorKind::unsupported);
   expect_error(
       bpe(R"({"a":0})", "[]",
           R"(,"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}}]})"),
@@ -86,7 +90,8 @@ TEST(Damage, EachHasItsMessage) {
 }
 
 TEST(Damage, EveryTruncationAndManyFlipsAreErrorsOrTokenizers) {
-  const Json golden = parse_json(read_text(kSource / "tests/golden/tokenizer/ids.json"), "ids.json");
+  const Json golden =
+      parse_json(read_text(kSource / "tests/golden/tokenizer/ids.json"), "ids.json");
   Rng rng(5);
   for (const Json& c : golden["cases"]) {
     if (c["tokenizer"].is_null()) continue;
@@ -96,7 +101,8 @@ TEST(Damage, EveryTruncationAndManyFlipsAreErrorsOrTokenizers) {
       if (round % 2 == 0) {
         damaged.resize(rng.below(damaged.size()));
       } else {
-        for (int k = 0; k < 3; ++k) damaged[rng.below(damaged.size())] = static_cast<char>(rng.below(128));
+        for (int k = 0; k < 3; ++k)
+          damaged[rng.below(damaged.size())] = static_cast<char>(rng.below(128));
       }
       try {
         const auto tokenizer = Tokenizer::from_json(damaged, "", "damaged");
@@ -109,7 +115,8 @@ TEST(Damage, EveryTruncationAndManyFlipsAreErrorsOrTokenizers) {
 }
 
 TEST(Damage, MissingFilesSayWhatToDo) {
-  const Path folder = std::filesystem::temp_directory_path() / ("qwb_tokenizer_" + std::to_string(getpid()));
+  const Path folder =
+      std::filesystem::temp_directory_path() / ("qwb_tokenizer_" + std::to_string(getpid()));
   std::filesystem::create_directories(folder);
   write_file_atomically(folder / "tokenizer.model", as_bytes("x"));
   try {
@@ -117,14 +124,16 @@ TEST(Damage, MissingFilesSayWhatToDo) {
     ADD_FAILURE();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::not_found);
-    EXPECT_NE(std::string(error.what()).find("only tokenizer.model"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("only tokenizer.model"), std::string::npos)
+        << error.what();
     EXPECT_NE(std::string(error.what()).find("save_pretrained"), std::string::npos);
   }
   std::filesystem::remove_all(folder);
   EXPECT_THROW((void)Tokenizer::load(folder), Error);
 }
 
-// Of equal pairs the leftmost is merged first, in short words and in long ones (which take another way).
+// Of equal pairs the leftmost is merged first, in short words and in long ones (which take another
+// way).
 TEST(Merges, TiesGoToTheLeft) {
   const auto tokenizer = Tokenizer::from_json(bpe(R"({"a":0,"aa":1})", R"(["a a"])"), "", "f");
   for (const size_t count : {3u, 7u, 39u, 41u, 101u, 1001u}) {

@@ -1,4 +1,5 @@
-// Patterns of Oniguruma against tokenizers' own cuts (tests/golden/make_regex.py): equal, or refused by name.
+// Patterns of Oniguruma against tokenizers' own cuts (tests/golden/make_regex.py): equal, or
+// refused by name.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -13,7 +14,8 @@ namespace qwb::tokenizer {
 namespace {
 
 Json regex_golden() {
-  return parse_json(read_text(Path(QWB_SOURCE_DIR) / "tests/golden/tokenizer/regex.json"), "regex.json");
+  return parse_json(read_text(Path(QWB_SOURCE_DIR) / "tests/golden/tokenizer/regex.json"),
+                    "regex.json");
 }
 
 struct Lengths : PieceSink {
@@ -66,7 +68,8 @@ TEST(Oniguruma, EmptyMatchesJoinAsInTokenizers) {
   for (const Json& c : golden["behaviors"]) {
     const Regex regex(c[0].get<std::string>());
     for (size_t i = 0; i < texts.size(); ++i)
-      EXPECT_EQ(Json(cut(texts[i], regex, names.at(c[1].get<std::string>()), c[2].get<bool>())), c[3][i])
+      EXPECT_EQ(Json(cut(texts[i], regex, names.at(c[1].get<std::string>()), c[2].get<bool>())),
+                c[3][i])
           << c[0] << " " << c[1] << " " << c[2] << " on " << Json(texts[i]).dump();
   }
 }

@@ -1,8 +1,8 @@
 // The program that tests/golden/check_templates.py runs.
-// usage: render_lines < REQUESTS > RESULTS, both JSON lines
-// A request has `template` (a text; absent: that of the request before), `config` (special tokens),
-// `messages`, `tools`, `variables`, `add_generation_prompt`, all optional. A result has `text`, or `error`
-// and `kind`: usage for a refusal by the template, unsupported, failed. strftime_now() tells 2024-07-26.
+// usage: render_lines < REQUESTS > RESULTS, both JSON lines A request has `template` (a text;
+// absent: that of the request before), `config` (special tokens), `messages`, `tools`, `variables`,
+// `add_generation_prompt`, all optional. A result has `text`, or `error` and `kind`: usage for a
+// refusal by the template, unsupported, failed. strftime_now() tells 2024-07-26.
 #include <iostream>
 #include <optional>
 
@@ -16,7 +16,9 @@ std::optional<ChatTemplate> parsed;
 std::string parse_error, parse_kind;
 
 const char* kind_name(ErrorKind kind) {
-  return kind == ErrorKind::usage ? "usage" : kind == ErrorKind::unsupported ? "unsupported" : "failed";
+  return kind == ErrorKind::usage         ? "usage"
+         : kind == ErrorKind::unsupported ? "unsupported"
+                                          : "failed";
 }
 
 Json answer(const Json& request) {
@@ -45,6 +47,7 @@ Json answer(const Json& request) {
 int main() {
   std::ios::sync_with_stdio(false);
   for (std::string line; std::getline(std::cin, line);)
-    std::cout << qwb::answer(qwb::Json::parse(line)).dump(-1, ' ', false, qwb::Json::error_handler_t::replace)
+    std::cout << qwb::answer(qwb::Json::parse(line))
+                     .dump(-1, ' ', false, qwb::Json::error_handler_t::replace)
               << '\n';
 }

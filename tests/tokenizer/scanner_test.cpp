@@ -11,9 +11,26 @@ namespace qwb::tokenizer {
 namespace {
 
 std::string random_text(Rng& rng) {
-  constexpr std::string_view kPieces[] = {
-      " ", "  ", "\n", "\r\n", "\t", "'",        "'s",       "'LL",          "'re",          "'\xc5\xbf",
-      "a", "Zz", "1",  "23",   "!",  "\xc3\xa9", "\xc2\xa0", "\xe3\x80\x80", "\xe1\xa0\x8e", "\xc2\x85"};
+  constexpr std::string_view kPieces[] = {" ",
+                                          "  ",
+                                          "\n",
+                                          "\r\n",
+                                          "\t",
+                                          "'",
+                                          "'s",
+                                          "'LL",
+                                          "'re",
+                                          "'\xc5\xbf",
+                                          "a",
+                                          "Zz",
+                                          "1",
+                                          "23",
+                                          "!",
+                                          "\xc3\xa9",
+                                          "\xc2\xa0",
+                                          "\xe3\x80\x80",
+                                          "\xe1\xa0\x8e",
+                                          "\xc2\x85"};
   std::string text;
   for (uint64_t n = rng.below(30) + 1; n > 0; --n) {
     if (rng.below(4) != 0) {
@@ -51,8 +68,10 @@ TEST(Scanner, CutsLikeTheRegularExpression) {
 
 // The stand-ins make PCRE2 see each code point as the tables say.
 TEST(Regex, SeesTheClassesOfTheTables) {
-  const std::pair<Regex, uint16_t> probes[] = {
-      {Regex("\\p{L}"), kLetter}, {Regex("\\p{N}"), kNumber}, {Regex("\\s"), kSpace}, {Regex("\\w"), kWord}};
+  const std::pair<Regex, uint16_t> probes[] = {{Regex("\\p{L}"), kLetter},
+                                               {Regex("\\p{N}"), kNumber},
+                                               {Regex("\\s"), kSpace},
+                                               {Regex("\\w"), kWord}};
   for (char32_t point = 1; point < 0x110000; ++point) {
     if (point >= 0xd800 && point < 0xe000) continue;
     std::string text, storage;

@@ -28,8 +28,8 @@ class Folder {
 };
 
 TEST(SpecialTokens, AreThoseOfTransformers) {
-  const Json golden =
-      parse_json(read_text(Path(QWB_SOURCE_DIR) / "tests/golden/tokenizer/special_tokens.json"), "golden");
+  const Json golden = parse_json(
+      read_text(Path(QWB_SOURCE_DIR) / "tests/golden/tokenizer/special_tokens.json"), "golden");
   for (const Json& c : golden["cases"]) {
     const Folder folder;
     Json file = golden["tokenizer"];

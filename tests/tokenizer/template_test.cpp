@@ -1,6 +1,6 @@
-// The template engine against jinja2 (tests/golden/make_templates.py): every filter, test, function, method
-// and operator on values of every type, and the statements. Equal, or refused by name; what jinja2 refuses is
-// refused.
+// The template engine against jinja2 (tests/golden/make_templates.py): every filter, test,
+// function, method and operator on values of every type, and the statements. Equal, or refused by
+// name; what jinja2 refuses is refused.
 #include <gtest/gtest.h>
 
 #include <optional>
@@ -48,7 +48,8 @@ TEST(Templates, EqualToJinjaOrRefused) {
       ++equal;
     } else {
       ++refused;
-      EXPECT_EQ(got.kind == ErrorKind::unsupported || got.error.find("raw block") != std::string::npos ||
+      EXPECT_EQ(got.kind == ErrorKind::unsupported ||
+                    got.error.find("raw block") != std::string::npos ||
                     got.error.find("indent") != std::string::npos ||
                     got.error.find("tojson") != std::string::npos ||
                     got.error.find("__class__") != std::string::npos,
@@ -72,27 +73,29 @@ TEST(Templates, CasesOfUsers) {
   EXPECT_EQ(text("{{ \"'\"|safe + messages[0].content }}"), "'&lt;a&amp;b&gt;");
   EXPECT_EQ(text("{{ '11'|int(base=2) }}{{ -0.0 }}{{ 42|round(1) }}"), "3-0.042");
   EXPECT_EQ(text("{% set y = messages[0] %}{{ messages[0] is sameas(y) }}"), "True");
-  EXPECT_EQ(text("{{ '<{}|{}>'.format('a', 42) }}{{ [none, none]|sort|length }}{{ [7].0 }}"), "<a|42>27");
+  EXPECT_EQ(text("{{ '<{}|{}>'.format('a', 42) }}{{ [none, none]|sort|length }}{{ [7].0 }}"),
+            "<a|42>27");
 }
 
 // Python keeps a generator's items until they are asked for, and gives them once.
 TEST(Templates, GeneratorsAreDrawnOnce) {
-  EXPECT_EQ(render_template("{% set g = 'ab'|map('upper') %}{{ g|first }}{{ g|join }}{{ g|list }}").text,
-            "AB[]");
+  EXPECT_EQ(
+      render_template("{% set g = 'ab'|map('upper') %}{{ g|first }}{{ g|join }}{{ g|list }}").text,
+      "AB[]");
   EXPECT_EQ(render_template("{{ 'ab'|map('upper')|length }}").text, std::nullopt);
 }
 
 // A loop, its condition and a macro that outlive their place must not reach what is gone.
 TEST(Templates, NothingOutlivesItsPlace) {
-  EXPECT_EQ(
-      render_template(
-          "{% set ns = namespace() %}{% for i in [1, 2, 3] if i > 0 %}{% set ns.l = [loop] %}{% endfor %}{{ "
-          "ns.l[0].index }}{{ ns.l[0].length }}")
-          .kind,
-      ErrorKind::unsupported);
-  EXPECT_EQ(render_template("{% set ns = namespace() %}{% macro a(x) %}{% call b() %}{{ x }}{% endcall %}{% "
-                            "endmacro %}{% macro "
-                            "b() %}{% set ns.c = caller %}{% endmacro %}{{ a('kept') }}{{ ns.c() }}")
+  EXPECT_EQ(render_template("{% set ns = namespace() %}{% for i in [1, 2, 3] if i > 0 %}{% set "
+                            "ns.l = [loop] %}{% endfor %}{{ "
+                            "ns.l[0].index }}{{ ns.l[0].length }}")
+                .kind,
+            ErrorKind::unsupported);
+  EXPECT_EQ(render_template(
+                "{% set ns = namespace() %}{% macro a(x) %}{% call b() %}{{ x }}{% endcall %}{% "
+                "endmacro %}{% macro "
+                "b() %}{% set ns.c = caller %}{% endmacro %}{{ a('kept') }}{{ ns.c() }}")
                 .text,
             "kept");
   EXPECT_EQ(render_template("{% set ns = namespace(g=[1]) %}{% for i in range(500) %}{% set ns.g = "
@@ -103,25 +106,28 @@ TEST(Templates, NothingOutlivesItsPlace) {
 }
 
 TEST(Templates, PartsAreJoinedWhereATemplateWantsText) {
-  const Json parts = {{{"role", "user"},
-                       {"content", {{{"type", "text"}, {"text", "a"}}, {{"type", "text"}, {"text", "b"}}}}}};
+  const Json parts = {
+      {{"role", "user"},
+       {"content", {{{"type", "text"}, {"text", "a"}}, {{"type", "text"}, {"text", "b"}}}}}};
   EXPECT_EQ(
-      render_template("{% for m in messages %}<{{ m.content }}>{% endfor %}", nullptr, parts, true).text,
-      "<ab>");
-  EXPECT_EQ(
-      render_template("{% for m in messages %}{{ 'x' + m.content }}{% endfor %}", nullptr, parts, true).text,
-      "xab");
-  EXPECT_EQ(
-      render_template(
-          "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content "
-          "%}[{{ p.text }}]{% endfor %}{% endif %}{% endfor %}",
-          nullptr, parts, true)
+      render_template("{% for m in messages %}<{{ m.content }}>{% endfor %}", nullptr, parts, true)
           .text,
-      "[a][b]");
+      "<ab>");
+  EXPECT_EQ(render_template("{% for m in messages %}{{ 'x' + m.content }}{% endfor %}", nullptr,
+                            parts, true)
+                .text,
+            "xab");
+  EXPECT_EQ(render_template("{% for m in messages %}{% if m.content is string %}{{ m.content }}{% "
+                            "else %}{% for p in m.content "
+                            "%}[{{ p.text }}]{% endfor %}{% endif %}{% endfor %}",
+                            nullptr, parts, true)
+                .text,
+            "[a][b]");
 }
 
 TEST(Templates, IntegersBeyond63BitsAreRefused) {
-  EXPECT_EQ(render_template("{{ n }}", Json{{"n", uint64_t{1} << 63}}).kind, ErrorKind::unsupported);
+  EXPECT_EQ(render_template("{{ n }}", Json{{"n", uint64_t{1} << 63}}).kind,
+            ErrorKind::unsupported);
   EXPECT_EQ(render_template("{{ 2 ** 63 }}").kind, ErrorKind::unsupported);
   EXPECT_EQ(render_template("{{ 2 ** 62 }}").text, "4611686018427387904");
 }

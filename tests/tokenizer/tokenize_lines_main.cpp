@@ -1,8 +1,8 @@
 // The program that tests/golden/compare_tokenizer.py runs.
-// usage: tokenize_lines FOLDER TEXTS OUT [bare | pcre2]
-// TEXTS: records of a u32 length and that many bytes. OUT: for each record a u32 count and that many i32 ids,
-// all little-endian; with the special tokens unless `bare`; pcre2: bare, and without the hand-written
-// scanners. Prints the seconds that encoding took and the content hash.
+// usage: tokenize_lines FOLDER TEXTS OUT [bare | pcre2] TEXTS: records of a u32 length and that
+// many bytes. OUT: for each record a u32 count and that many i32 ids, all little-endian; with the
+// special tokens unless `bare`; pcre2: bare, and without the hand-written scanners. Prints the
+// seconds that encoding took and the content hash.
 #include <chrono>
 #include <cstdio>
 
@@ -30,7 +30,8 @@ int main(int argc, char** argv) {
       at += 4 + length;
     }
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    qwb::write_file_atomically(argv[3], {reinterpret_cast<const std::byte*>(out.data()), out.size() * 4});
+    qwb::write_file_atomically(argv[3],
+                               {reinterpret_cast<const std::byte*>(out.data()), out.size() * 4});
     std::printf("%.6f %s\n", seconds.count(), tokenizer.content_hash().c_str());
   } catch (const qwb::Error& error) {
     std::fprintf(stderr, "%s\n", error.what());

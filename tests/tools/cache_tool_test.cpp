@@ -23,13 +23,15 @@ class CacheTool : public ToolTest {
     return json("quantize", words)["key"];
   }
   void damage(const std::string& key) const {
-    const Path target = cache() / "objects" / key.substr(0, 2) / key.substr(2) / "data/model.safetensors";
+    const Path target =
+        cache() / "objects" / key.substr(0, 2) / key.substr(2) / "data/model.safetensors";
     std::fstream stream(target, std::ios::in | std::ios::out | std::ios::binary);
     stream.seekp(100'000).put('\x7e').put('\x7f');
   }
   std::vector<Json> rows(const Words& words) const {
     std::vector<Json> result;
-    for (const std::string& line : lines(output("cache", words))) result.push_back(parse_json(line, "row"));
+    for (const std::string& line : lines(output("cache", words)))
+      result.push_back(parse_json(line, "row"));
     return result;
   }
 };
@@ -40,8 +42,8 @@ TEST_F(CacheTool, HelpAndWrongCommands) {
     EXPECT_THAT(help, HasSubstr(word));
   EXPECT_THAT(output("cache", {"gc", "--help"}), HasSubstr("--max-bytes"));
   EXPECT_THAT(output("cache", {"gc", "--help"}), HasSubstr("--max-age"));
-  for (const char* flag :
-       {"--model", "--method", "--bits", "--group-size", "--asymmetric", "--calib", "--samples", "--seed"})
+  for (const char* flag : {"--model", "--method", "--bits", "--group-size", "--asymmetric",
+                           "--calib", "--samples", "--seed"})
     EXPECT_THAT(output("cache", {"why", "--help"}), HasSubstr(flag));
   for (const Words& words : std::vector<Words>{{},
                                                {"nonsense"},
@@ -62,7 +64,8 @@ TEST_F(CacheTool, AnEmptyCache) {
   EXPECT_EQ(output("cache", {"verify"}), "");
   EXPECT_EQ(output("cache", {"gc", "--max-bytes", "0"}), "");
   EXPECT_EQ(tool("cache", {"path", "newest"}).code, 3);
-  EXPECT_EQ(output("cache", {"why", "--model", gpt2_, "--method", "nf4"}), "not cached; the cache is empty");
+  EXPECT_EQ(output("cache", {"why", "--model", gpt2_, "--method", "nf4"}),
+            "not cached; the cache is empty");
   EXPECT_FALSE(fs::exists(cache() / "objects"));  // looking makes nothing
 }
 
@@ -137,7 +140,8 @@ TEST_F(CacheTool, WhyNamesTheFieldsThatDiffer) {
   EXPECT_EQ(fields(why({"--seed", "1"})), Words{"calibration"});
   const Path other = copy_demo("gpt2");
   write("model_gpt2/generation_config.json", "{}");
-  Words words = {"why", "--model", other.string(), "--method", "gptq", "--samples", "2", "--length", "64"};
+  Words words = {"why",       "--model", other.string(), "--method", "gptq",
+                 "--samples", "2",       "--length",     "64"};
   EXPECT_EQ(fields(json("cache", words)), Words{"companions"});
   const std::string text =
       output("cache", {"why", "--model", gpt2_, "--samples", "2", "--length", "64", "--bits", "3"});

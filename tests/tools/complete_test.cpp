@@ -1,4 +1,5 @@
-// qwb-complete as a user runs it. Golden: complete.json, greedy tokens of transformers (make_complete.py).
+// qwb-complete as a user runs it. Golden: complete.json, greedy tokens of transformers
+// (make_complete.py).
 #include <gmock/gmock.h>
 
 #include <csignal>
@@ -59,13 +60,14 @@ TEST_F(Complete, GreedyTextIsThatOfTransformers) {
   ASSERT_EQ(golden.size(), 4u);
   for (const Json& one : golden) {
     const std::string prompt = one["prompt"];
-    const Words words = {"--model", demo(one["model"]).string(), "--max-tokens", "40", "--ignore-eos",
-                         prompt};
+    const Words words = {
+        "--model", demo(one["model"]).string(), "--max-tokens", "40", "--ignore-eos", prompt};
     const auto result = rows(words);
     EXPECT_EQ(ids(result), one["tokens"].get<std::vector<int>>()) << prompt;
     EXPECT_EQ(result.back()["text"], one["text"]);
     std::string joined;
-    for (const Json& row : result) joined += row.contains("token") ? row["text"].get<std::string>() : "";
+    for (const Json& row : result)
+      joined += row.contains("token") ? row["text"].get<std::string>() : "";
     EXPECT_EQ(one["text"], joined + result.back()["rest"].get<std::string>());
     EXPECT_EQ(tool("complete", words).out, one["text"].get<std::string>() + "\n");
   }
@@ -96,9 +98,9 @@ TEST_F(Complete, PromptsThatAreNoTextAreRefused) {
   const auto piped = tool("complete", gpt2({"-"}), {.stdin_path = latin});
   EXPECT_EQ(piped.code, 1);
   EXPECT_THAT(piped.err, HasSubstr("standard input"));
-  EXPECT_EQ(
-      output("complete", gpt2({"-f", write("marked.txt", "\xef\xbb\xbf" + prompt_), "--max-tokens", "3"})),
-      output("complete", gpt2({prompt_, "--max-tokens", "3"})));
+  EXPECT_EQ(output("complete", gpt2({"-f", write("marked.txt", "\xef\xbb\xbf" + prompt_),
+                                     "--max-tokens", "3"})),
+            output("complete", gpt2({prompt_, "--max-tokens", "3"})));
 }
 
 TEST_F(Complete, SamplingFlags) {
@@ -156,13 +158,16 @@ TEST_F(Complete, EndTokensOfBothFilesEndTheText) {
   const Path model = copy_demo("gpt2");
   const auto free = ids(rows(gpt2({prompt_, "--max-tokens", "10"})));
   ASSERT_EQ(free.size(), 10u);
-  // The third token becomes an end token by generation_config.json alone, as a number and in a list.
-  const size_t end = static_cast<size_t>(std::find(free.begin(), free.end(), free[2]) - free.begin());
+  // The third token becomes an end token by generation_config.json alone, as a number and in a
+  // list.
+  const size_t end =
+      static_cast<size_t>(std::find(free.begin(), free.end(), free[2]) - free.begin());
   for (const Json& value : {Json(free[2]), Json({4095, free[2]})}) {
     write("model_gpt2/generation_config.json", Json({{"eos_token_id", value}}).dump());
     const Words words = {"--model", model.string(), prompt_, "--max-tokens", "10"};
     const auto stopped = rows(words);
-    EXPECT_EQ(ids(stopped), std::vector<int>(free.begin(), free.begin() + static_cast<std::ptrdiff_t>(end)));
+    EXPECT_EQ(ids(stopped),
+              std::vector<int>(free.begin(), free.begin() + static_cast<std::ptrdiff_t>(end)));
     EXPECT_EQ(stopped.back()["reason"], "eos");
     Words on = words;
     on.emplace_back("--ignore-eos");
@@ -189,7 +194,8 @@ TEST_F(Complete, EndTokensOfBothFilesEndTheText) {
 
 TEST_F(Complete, NoSpecialLeavesTheBosAway) {
   const auto with = rows({"--model", llama_, prompt_, "--max-tokens", "1", "--echo"});
-  const auto without = rows({"--model", llama_, prompt_, "--max-tokens", "1", "--echo", "--no-special"});
+  const auto without =
+      rows({"--model", llama_, prompt_, "--max-tokens", "1", "--echo", "--no-special"});
   EXPECT_EQ(with[0]["tokens"].size(), without[0]["tokens"].size() + 1);
   EXPECT_EQ(with[0]["tokens"][0], 1);
   EXPECT_EQ(with[0]["prompt"], prompt_);
@@ -219,7 +225,8 @@ TEST_F(Complete, ChatUsesTheModelsTemplate) {
 }
 
 TEST_F(Complete, StatsAndQuiet) {
-  const RunResult stats = tool("complete", gpt2({prompt_, "--max-tokens", "5", "--ignore-eos", "--stats"}));
+  const RunResult stats =
+      tool("complete", gpt2({prompt_, "--max-tokens", "5", "--ignore-eos", "--stats"}));
   EXPECT_THAT(stats.err, HasSubstr("prefill "));
   EXPECT_THAT(stats.err, HasSubstr("decode 4 tokens"));
   EXPECT_EQ(tool("complete", gpt2({prompt_, "--max-tokens", "5", "-q"})).err, "");
@@ -229,8 +236,9 @@ TEST_F(Complete, TheModelNobodyNamed) {
   const RunResult plain = tool("complete", {prompt_, "--max-tokens", "1"});
   EXPECT_EQ(plain.code, 0);
   EXPECT_THAT(plain.err, HasSubstr("demo/llama (the demo"));
-  EXPECT_THAT(tool("complete", {prompt_, "--max-tokens", "1"}, {.environment = {{"QWB_MODEL", gpt2_}}}).err,
-              HasSubstr("from QWB_MODEL"));
+  EXPECT_THAT(
+      tool("complete", {prompt_, "--max-tokens", "1"}, {.environment = {{"QWB_MODEL", gpt2_}}}).err,
+      HasSubstr("from QWB_MODEL"));
   const std::string artifact = output("quantize", {"--model", gpt2_, "--method", "int8"});
   const RunResult newest = tool("complete", {prompt_, "--max-tokens", "1"});
   EXPECT_EQ(newest.code, 0);
@@ -243,10 +251,10 @@ TEST_F(Complete, CtrlCKeepsTheTextSoFar) {
   options.environment["QWB_MODEL"] = llama_;
   options.signals = {SIGINT};
   options.ready = "from QWB_MODEL";
-  const RunResult result = tool(
-      "complete",
-      {prompt_, "--ignore-eos", "--max-tokens", "1000", "--echo", "--context", "1024", "--temperature", "1"},
-      options);
+  const RunResult result = tool("complete",
+                                {prompt_, "--ignore-eos", "--max-tokens", "1000", "--echo",
+                                 "--context", "1024", "--temperature", "1"},
+                                options);
   EXPECT_EQ(result.code, 130);
   EXPECT_THAT(result.err, HasSubstr("interrupted"));
   if (!result.out.empty()) {
@@ -266,7 +274,8 @@ TEST_F(Complete, Int8ForwardIsChosenAndNamed) {
   const Json last = rows(run_with({"--int8", "decompose"})).back();
   EXPECT_EQ(last["int8_forward"], Json({{"name", "LLM.int8"}, {"threshold", 6.0}}));
   EXPECT_EQ(last["tokens"], 8);
-  EXPECT_EQ(rows(run_with({"--int8-threshold", "0", "--threads", "1"})).back()["int8_forward"]["threshold"],
+  EXPECT_EQ(rows(run_with({"--int8-threshold", "0", "--threads", "1"}))
+                .back()["int8_forward"]["threshold"],
             0.0);
   EXPECT_THAT(tool("complete", run_with({"--int8", "decompose"})).err,
               HasSubstr("int8 forward: LLM.int8, threshold 6"));

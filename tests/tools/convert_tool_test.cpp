@@ -25,8 +25,8 @@ class ConvertTool : public ToolTest {
 TEST_F(ConvertTool, HelpNamesEveryFlagAndFormat) {
   const std::string help = output("convert", {"--help"});
   for (const char* word :
-       {"--to", "--dtype", "--requantize", "--round-scales", "--max-shard-size", "--force", "--dry-run",
-        "--json", "gptq", "awq", "bitsandbytes", "compressed-tensors", "huggingface"})
+       {"--to", "--dtype", "--requantize", "--round-scales", "--max-shard-size", "--force",
+        "--dry-run", "--json", "gptq", "awq", "bitsandbytes", "compressed-tensors", "huggingface"})
     EXPECT_THAT(help, HasSubstr(word));
   EXPECT_EQ(tool("convert", {llama_}).code, 2);
   EXPECT_EQ(tool("convert", {llama_, "--to", "nonsense"}).code, 2);
@@ -35,7 +35,8 @@ TEST_F(ConvertTool, HelpNamesEveryFlagAndFormat) {
 }
 
 TEST_F(ConvertTool, ExactTripThroughEveryFormatThatHasTheGrid) {
-  const std::string source = artifact(llama_, {"--method", "rtn", "--bits", "4", "--group-size", "64"});
+  const std::string source =
+      artifact(llama_, {"--method", "rtn", "--bits", "4", "--group-size", "64"});
   std::string last = source;
   for (const std::string format : {"gptq", "awq", "compressed-tensors", "gptq-v2", "qwb"}) {
     const std::string out = file(format).string();
@@ -44,7 +45,8 @@ TEST_F(ConvertTool, ExactTripThroughEveryFormatThatHasTheGrid) {
     EXPECT_EQ(record["counts"]["exact"], 56);
     last = out;
   }
-  EXPECT_EQ(read_text(Path(last) / "model.safetensors"), read_text(Path(source) / "model.safetensors"));
+  EXPECT_EQ(read_text(Path(last) / "model.safetensors"),
+            read_text(Path(source) / "model.safetensors"));
   EXPECT_TRUE(damaged_files(last).empty());
   const RunResult told = tool("convert", {file("gptq"), "--to", "awq", file("again")});
   EXPECT_EQ(told.code, 0) << told.err;
@@ -60,13 +62,14 @@ TEST_F(ConvertTool, RefusesBeforeWritingAndRequantizesWhenAsked) {
   EXPECT_EQ(refused.code, 5);
   EXPECT_THAT(refused.err, HasSubstr("--requantize"));
   EXPECT_FALSE(fs::exists(file("out")));
-  const Json record =
-      json("convert", {source, "--to", "gptq", file("out"), "--requantize", "rtn", "--group-size", "32"});
+  const Json record = json("convert", {source, "--to", "gptq", file("out"), "--requantize", "rtn",
+                                       "--group-size", "32"});
   EXPECT_EQ(record["exact"], false);
   EXPECT_EQ(record["counts"]["requantized"], 56);
   EXPECT_GT(record["modules"][0]["error"].get<double>(), 1e-4);
   EXPECT_LT(record["modules"][0]["error"].get<double>(), 0.05);
-  EXPECT_EQ(tool("convert", {source, "--to", "gptq", file("out2"), "--requantize", "gptq"}).code, 2);
+  EXPECT_EQ(tool("convert", {source, "--to", "gptq", file("out2"), "--requantize", "gptq"}).code,
+            2);
 }
 
 TEST_F(ConvertTool, Conv1DAndTiedEmbeddings) {
@@ -75,12 +78,13 @@ TEST_F(ConvertTool, Conv1DAndTiedEmbeddings) {
                     plain = file("plain").string();
   EXPECT_EQ(json("convert", {source, "--to", "bitsandbytes", there})["exact"], true);
   EXPECT_EQ(json("convert", {there, "--to", "qwb", back})["exact"], true);
-  EXPECT_EQ(read_text(Path(source) / "model.safetensors"), read_text(Path(back) / "model.safetensors"));
+  EXPECT_EQ(read_text(Path(source) / "model.safetensors"),
+            read_text(Path(back) / "model.safetensors"));
   // Dequantized, the weights lie [in, out] again, and every shard can be found.
-  EXPECT_EQ(
-      tool("convert", {there, "--to", "huggingface", plain, "--dtype", "f16", "--max-shard-size", "1MB"})
-          .code,
-      0);
+  EXPECT_EQ(tool("convert",
+                 {there, "--to", "huggingface", plain, "--dtype", "f16", "--max-shard-size", "1MB"})
+                .code,
+            0);
   EXPECT_TRUE(fs::exists(Path(plain) / "model.safetensors.index.json"));
   const OpenModel model = open_model(plain), original = open_model(gpt2_);
   for (const std::string& name : original.source->names())

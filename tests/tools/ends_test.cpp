@@ -1,5 +1,6 @@
-// However a run ends (a signal at any instant, a limit of the system, a full disk, closed descriptors),
-// nothing is lost and nothing is left behind. QWB_ROUNDS=200 makes it 200 signals instead of a few.
+// However a run ends (a signal at any instant, a limit of the system, a full disk, closed
+// descriptors), nothing is lost and nothing is left behind. QWB_ROUNDS=200 makes it 200 signals
+// instead of a few.
 #include <gmock/gmock.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,12 +28,13 @@ class EndsTest : public ToolTest {
   // The exit code; 128 + n if the signal itself ended it.
   int interrupted(const std::string& name, Words arguments, int signal, double seconds) const {
     arguments.insert(arguments.begin(), QWB_BIN_DIR "/qwb-" + name);
-    const Program program(arguments,
-                          {{"QWB_CACHE", cache().string()}, {"HF_HUB_OFFLINE", "1"}, {"QWB_MODEL", ""}});
+    const Program program(
+        arguments, {{"QWB_CACHE", cache().string()}, {"HF_HUB_OFFLINE", "1"}, {"QWB_MODEL", ""}});
     const pid_t child = fork();
     if (child == 0) {
       setpgid(0, 0);
-      if (freopen("/dev/null", "w", stdout) == nullptr || freopen("/dev/null", "w", stderr) == nullptr)
+      if (freopen("/dev/null", "w", stdout) == nullptr ||
+          freopen("/dev/null", "w", stderr) == nullptr)
         _exit(126);
       program.execute();
     }
@@ -63,12 +65,13 @@ class EndsTest : public ToolTest {
   }
 
   // A shell that sets limits first.
-  RunResult limited(const std::string& limits, const std::string& name, const Words& arguments) const {
+  RunResult limited(const std::string& limits, const std::string& name,
+                    const Words& arguments) const {
     std::string line = limits + "; exec " QWB_BIN_DIR "/qwb-" + name;
     for (const std::string& word : arguments) line += " '" + word + "'";
-    return run(
-        {"/bin/sh", "-c", line},
-        {.environment = {{"QWB_CACHE", cache().string()}, {"HF_HUB_OFFLINE", "1"}, {"QWB_MODEL", ""}}});
+    return run({"/bin/sh", "-c", line},
+               {.environment = {
+                    {"QWB_CACHE", cache().string()}, {"HF_HUB_OFFLINE", "1"}, {"QWB_MODEL", ""}}});
   }
 };
 
@@ -81,7 +84,8 @@ TEST_F(EndsTest, SignalsAtAnyInstant) {
   const std::vector<std::pair<std::string, Words>> work = {
       {"quantize", {"--model", gpt2_, "--method", "nf4", "--no-cache", "--out", out, "--force"}},
       {"quantize",
-       {"--model", gpt2_, "--samples", "4", "--length", "64", "--out", file("gptq").string(), "--force"}},
+       {"--model", gpt2_, "--samples", "4", "--length", "64", "--out", file("gptq").string(),
+        "--force"}},
       {"quantize", {"--model", llama_, "--method", "rtn"}},
       {"convert", {gpt2_, "--to", "gguf", gguf, "--type", "q8_0", "--force"}},
       {"convert", {out, "--to", "huggingface", plain, "--force"}},
@@ -90,7 +94,8 @@ TEST_F(EndsTest, SignalsAtAnyInstant) {
   for (const auto& [name, words] : work) {
     const auto begin = std::chrono::steady_clock::now();
     output(name, words);
-    durations.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    durations.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
   std::mt19937 random(20);
   std::map<int, int> codes;
@@ -99,12 +104,14 @@ TEST_F(EndsTest, SignalsAtAnyInstant) {
     const int signal = kSignals[random() % std::size(kSignals)];
     const double seconds = durations[static_cast<size_t>(round) % work.size()] *
                            std::uniform_real_distribution<>(0.1, 1)(random);
-    for (const auto& entry : fs::directory_iterator(cache() / "objects")) fs::remove_all(entry.path());
+    for (const auto& entry : fs::directory_iterator(cache() / "objects"))
+      fs::remove_all(entry.path());
     const int code = interrupted(name, words, signal, seconds);
     ++codes[code];
     // Before main nothing was touched yet, and the signal may do what it does to any program.
     EXPECT_TRUE(code == 130 || code == 0 || (code == 128 + signal && seconds < 0.2))
-        << name << " ended with " << code << " by signal " << signal << " after " << seconds << " s";
+        << name << " ended with " << code << " by signal " << signal << " after " << seconds
+        << " s";
     EXPECT_THAT(left_behind(), ::testing::IsEmpty()) << "signal " << signal;
     expect_whole(file("out"));
     EXPECT_TRUE(fs::exists(file("out") / "qwb.json")) << "lost";
@@ -113,7 +120,8 @@ TEST_F(EndsTest, SignalsAtAnyInstant) {
       EXPECT_NO_THROW(open_model(gguf));
     }
   }
-  for (const auto& [code, count] : codes) std::cout << "exit " << code << ": " << count << " times\n";
+  for (const auto& [code, count] : codes)
+    std::cout << "exit " << code << ": " << count << " times\n";
   // The work can still be done, and what was interrupted is not in its way.
   for (const auto& [name, words] : work) output(name, words);
   EXPECT_THAT(left_behind(), ::testing::IsEmpty());
@@ -123,7 +131,8 @@ TEST_F(EndsTest, SignalsAtAnyInstant) {
 // Nobody can clean up after SIGKILL but the next run.
 TEST_F(EndsTest, TheNextRunCleansUpAfterAKilledOne) {
   const std::string out = file("killed/out").string();
-  const Words words = {"--model", llama_, "--samples", "16", "--length", "512", "--no-cache", "--out", out};
+  const Words words = {"--model", llama_,       "--samples", "16", "--length",
+                       "512",     "--no-cache", "--out",     out};
   for (double seconds = 0.5; left_behind().empty() && seconds < 20; seconds *= 1.5) {
     fs::remove_all(out);
     EXPECT_EQ(interrupted("quantize", words, SIGKILL, seconds), 128 + SIGKILL);
@@ -138,8 +147,8 @@ TEST_F(EndsTest, AnIgnoredHangupStaysIgnored) {
   const std::string out = file("o").string();
   const RunResult result =
       run({"/bin/sh", "-c",
-           "trap '' HUP; (sleep 0.3; kill -HUP $$) & exec " QWB_BIN_DIR "/qwb-quantize --model " + gpt2_ +
-               " --samples 8 --length 128 --no-cache --out " + out});
+           "trap '' HUP; (sleep 0.3; kill -HUP $$) & exec " QWB_BIN_DIR "/qwb-quantize --model " +
+               gpt2_ + " --samples 8 --length 128 --no-cache --out " + out});
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_TRUE(fs::exists(file("o") / "qwb.json"));
 }
@@ -150,7 +159,8 @@ TEST_F(EndsTest, LimitsOfTheSystem) {
       {"quantize", {"--model", gpt2_, "--method", "int8", "--no-cache", "--out", out}},
       {"convert", {gpt2_, "--to", "gguf", gguf}},
       {"eval", {gpt2_, "--windows", "2", "--context", "64", "--no-baseline"}}};
-  for (const char* limits : {"ulimit -f 1000", "ulimit -n 6", "ulimit -v 120000", "ulimit -v 300000"}) {
+  for (const char* limits :
+       {"ulimit -f 1000", "ulimit -n 6", "ulimit -v 120000", "ulimit -v 300000"}) {
     for (const auto& [name, words] : work) {
       const RunResult result = limited(limits, name, words);
       EXPECT_TRUE(result.code == 1 || result.code == 0 || result.code == 127)
@@ -180,7 +190,8 @@ TEST_F(EndsTest, ClosedDescriptors) {
       EXPECT_EQ(prompt.code, 1) << prompt.out;
     }
   }
-  EXPECT_THAT(limited("exec 0<&-", "complete", {gpt2_, "-"}).err, HasSubstr("standard input: cannot read"));
+  EXPECT_THAT(limited("exec 0<&-", "complete", {gpt2_, "-"}).err,
+              HasSubstr("standard input: cannot read"));
   const RunResult folder = tool("complete", {gpt2_, "-"}, {.stdin_path = "/tmp"});
   EXPECT_EQ(folder.code, 1);
   EXPECT_THAT(folder.err, HasSubstr("directory"));
@@ -198,8 +209,9 @@ TEST_F(EndsTest, AFullDisk) {
                        "convert --to gguf" + in + at + "/m.gguf",
                        "convert --to huggingface" + in + at + "/h"};
   for (const std::string& line : lines) {
-    const RunResult result = run({"/usr/bin/unshare", "-m", "/bin/sh", "-c",
-                                  mount + " && { " + tools + line + "; echo code $?; ls -A " + at + "; }"});
+    const RunResult result =
+        run({"/usr/bin/unshare", "-m", "/bin/sh", "-c",
+             mount + " && { " + tools + line + "; echo code $?; ls -A " + at + "; }"});
     EXPECT_EQ(result.out, "code 1\n") << line << result.err;
     EXPECT_THAT(result.err, ::testing::AnyOf(HasSubstr("free"), HasSubstr("No space"))) << line;
   }

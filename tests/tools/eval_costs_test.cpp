@@ -18,7 +18,8 @@ class EvalCosts : public ToolTest {
  protected:
   // A short speed measurement.
   Json costs(std::vector<std::string> flags, const RunOptions& options = {}) const {
-    flags.insert(flags.begin(), {gpt2_, "--speed", "--pp", "16", "--tg", "4", "--repetitions", "2"});
+    flags.insert(flags.begin(),
+                 {gpt2_, "--speed", "--pp", "16", "--tg", "4", "--repetitions", "2"});
     return json("eval", flags, options);
   }
   // A powercap tree whose package moves on by a step of real time while the tool runs.
@@ -28,19 +29,22 @@ class EvalCosts : public ToolTest {
     std::ofstream(zone / "name") << "package-0\n";
     std::ofstream(zone / "max_energy_range_uj") << "262143328850\n";
     std::ofstream(zone / "energy_uj") << "1000\n";
-    return {.environment = {{"QWB_POWERCAP", file("powercap").string()}, {"QWB_NVML", "libnone.so"}}};
+    return {
+        .environment = {{"QWB_POWERCAP", file("powercap").string()}, {"QWB_NVML", "libnone.so"}}};
   }
   static RunOptions no_counters() {
     return {.environment = {{"QWB_POWERCAP", "/nonexistent"}, {"QWB_NVML", "libnone.so"}}};
   }
   static constexpr const char* kMeter = "while true; do echo 80 W; sleep 0.02; done";
-  static constexpr const char* kFastMeter = "while true; do echo 80 W; sleep 0.004; done";  // short windows
+  static constexpr const char* kFastMeter =
+      "while true; do echo 80 W; sleep 0.004; done";  // short windows
 };
 
 TEST_F(EvalCosts, EveryFlagHasHelp) {
   const std::string help = output("eval", {"--help"});
-  for (const char* flag : {"--speed", "--pp", "--tg", "--depth", "--repetitions", "--output", "--energy",
-                           "--watts", "--meter", "--idle", "--energy-seconds", "--cooldown", "--fresh"})
+  for (const char* flag :
+       {"--speed", "--pp", "--tg", "--depth", "--repetitions", "--output", "--energy", "--watts",
+        "--meter", "--idle", "--energy-seconds", "--cooldown", "--fresh"})
     EXPECT_THAT(help, HasSubstr(flag));
 }
 
@@ -66,14 +70,15 @@ TEST_F(EvalCosts, WrongFlagsAreUsageErrors) {
   for (std::vector<std::string> flags : wrong) {
     flags.insert(flags.begin(), gpt2_);
     const RunResult result = tool("eval", flags);
-    EXPECT_EQ(result.code, 2) << flags[1] << " " << (flags.size() > 2 ? flags[2] : "") << result.err;
+    EXPECT_EQ(result.code, 2) << flags[1] << " " << (flags.size() > 2 ? flags[2] : "")
+                              << result.err;
     EXPECT_EQ(result.out, "");
   }
 }
 
 TEST_F(EvalCosts, TheRecordHasTheGrid) {
-  const Json record = json("eval", {gpt2_, "--speed", "--pp", "16,32", "--tg", "4", "--depth", "0,64",
-                                    "--repetitions", "3", "--threads", "1"});
+  const Json record = json("eval", {gpt2_, "--speed", "--pp", "16,32", "--tg", "4", "--depth",
+                                    "0,64", "--repetitions", "3", "--threads", "1"});
   const Json& speed = record["speed"];
   ASSERT_EQ(speed["tests"].size(), 6u);
   EXPECT_EQ(speed["tests"][1]["name"], "pp32");
@@ -88,8 +93,10 @@ TEST_F(EvalCosts, TheRecordHasTheGrid) {
   EXPECT_EQ(speed["prefill"]["tokens"], 16);
   EXPECT_EQ(speed["prefill"]["median"], speed["tests"][0]["median"]);
   EXPECT_EQ(speed["decode"]["median"], speed["tests"][2]["median"]);
-  EXPECT_GT(speed["load_to_first_token_seconds"].get<double>(), speed["load_seconds"].get<double>());
-  EXPECT_NEAR(speed["first_token_seconds"]["median"].get<double>() * speed["prefill"]["median"].get<double>(),
+  EXPECT_GT(speed["load_to_first_token_seconds"].get<double>(),
+            speed["load_seconds"].get<double>());
+  EXPECT_NEAR(speed["first_token_seconds"]["median"].get<double>() *
+                  speed["prefill"]["median"].get<double>(),
               16, 1e-6);
   EXPECT_EQ(speed["model"]["architecture"], "gpt2");
 }
@@ -97,13 +104,15 @@ TEST_F(EvalCosts, TheRecordHasTheGrid) {
 TEST_F(EvalCosts, TheRecordHasTheLedger) {
   const Json memory = costs({"--depth", "100"})["memory"];
   const Json config = parse_json(read_text(demo("gpt2") / "config.json"), "config");
-  const int64_t kv = 2 * config["n_layer"].get<int64_t>() * 116 * config["n_embd"].get<int64_t>() * 4;
+  const int64_t kv =
+      2 * config["n_layer"].get<int64_t>() * 116 * config["n_embd"].get<int64_t>() * 4;
   EXPECT_EQ(memory["kv_tokens"], 116);
   EXPECT_EQ(memory["kv_bytes"], kv);
   EXPECT_EQ(memory["ledger"]["kv_cache"]["peak"], kv);
   EXPECT_EQ(memory["ledger"]["kv_cache"]["now"], 0);
   EXPECT_EQ(memory["ledger"]["mapped_weights"]["peak"], memory["model"]["mapped_bytes"]);
-  EXPECT_EQ(memory["model"]["mapped_bytes"].get<int64_t>() + memory["model"]["vector_bytes"].get<int64_t>(),
+  EXPECT_EQ(memory["model"]["mapped_bytes"].get<int64_t>() +
+                memory["model"]["vector_bytes"].get<int64_t>(),
             memory["weight_bytes"].get<int64_t>());
   EXPECT_GT(memory["ledger"]["activations"]["peak"].get<int64_t>(), 0);
   EXPECT_GE(memory["ledger"]["allocated"]["peak"].get<int64_t>(), kv);
@@ -113,9 +122,11 @@ TEST_F(EvalCosts, TheRecordHasTheLedger) {
 TEST_F(EvalCosts, ThePeakOfQuantizingIsShown) {
   const std::string artifact = file("int8").string();
   output("quantize", {"--model", gpt2_, "--method", "int8", "--out", artifact});
-  const Json record = json("eval", {artifact, "--speed", "--pp", "8", "--tg", "0", "--repetitions", "1"});
+  const Json record =
+      json("eval", {artifact, "--speed", "--pp", "8", "--tg", "0", "--repetitions", "1"});
   EXPECT_GT(record["memory"]["quantize_peak_bytes"].get<int64_t>(), 1'000'000);
-  const RunResult table = tool("eval", {artifact, "--speed", "--pp", "8", "--tg", "0", "--repetitions", "1"});
+  const RunResult table =
+      tool("eval", {artifact, "--speed", "--pp", "8", "--tg", "0", "--repetitions", "1"});
   EXPECT_THAT(table.err, HasSubstr("quantizing took "));
   EXPECT_THAT(table.err, HasSubstr("memory at most: weights "));
 }
@@ -177,14 +188,16 @@ TEST_F(EvalCosts, TimingsAreKeptUntilFresh) {
   EXPECT_FALSE(costs({"--threads", "1"})["speed"].contains("cached"));
   EXPECT_FALSE(costs({"--depth", "5"})["speed"].contains("cached"));
   EXPECT_FALSE(
-      json("eval", {gpt2_, "--speed", "--pp", "16", "--tg", "4", "--repetitions", "3"})["speed"].contains(
-          "cached"));
+      json("eval", {gpt2_, "--speed", "--pp", "16", "--tg", "4", "--repetitions", "3"})["speed"]
+          .contains("cached"));
   EXPECT_FALSE(costs({}, {.environment = {{"QWB_ISA", "SSE4"}}})["speed"].contains("cached"));
   // The same content elsewhere is the same artifact; other content is not.
   const std::string copy = copy_demo("gpt2").string();
-  const std::vector<std::string> flags = {copy, "--speed", "--pp", "16", "--tg", "4", "--repetitions", "2"};
+  const std::vector<std::string> flags = {copy,   "--speed", "--pp",          "16",
+                                          "--tg", "4",       "--repetitions", "2"};
   EXPECT_EQ(json("eval", flags)["speed"]["cached"], true);
-  std::fstream weights(copy + "/model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+  std::fstream weights(copy + "/model.safetensors",
+                       std::ios::in | std::ios::out | std::ios::binary);
   weights.seekp(-8, std::ios::end);
   weights.write("\0\0\0\0\0\0\0\0", 8);
   weights.close();
@@ -207,8 +220,9 @@ TEST_F(EvalCosts, AnEstimateSaysSo) {
 }
 
 TEST_F(EvalCosts, AnExternalMeterIsTheTotal) {
-  const Json energy = costs({"--energy", "--meter", kMeter, "--idle", "0.3", "--energy-seconds", "0.3"},
-                            no_counters())["energy"];
+  const Json energy =
+      costs({"--energy", "--meter", kMeter, "--idle", "0.3", "--energy-seconds", "0.3"},
+            no_counters())["energy"];
   EXPECT_EQ(energy["method"], "external-meter");
   EXPECT_EQ(energy["quality"], "measured");
   EXPECT_NEAR(energy["watts"].get<double>(), 80, 1);
@@ -216,9 +230,9 @@ TEST_F(EvalCosts, AnExternalMeterIsTheTotal) {
   EXPECT_EQ(energy["seconds_per_work"], 0.3);
   EXPECT_EQ(energy["counters"].size(), 1u);
   for (const Json& window : energy["windows"]) EXPECT_GE(window["seconds"].get<double>(), 0.3);
-  const Json broken =
-      costs({"--energy", "--meter", "echo no plug >&2; exit 2", "--idle", "0", "--energy-seconds", "0"},
-            no_counters())["energy"];
+  const Json broken = costs(
+      {"--energy", "--meter", "echo no plug >&2; exit 2", "--idle", "0", "--energy-seconds", "0"},
+      no_counters())["energy"];
   EXPECT_EQ(broken["quality"], "estimated");
   EXPECT_THAT(broken["reasons"].dump(), HasSubstr("exit code 2: no plug"));
   EXPECT_TRUE(broken["idle"].is_null() || broken["idle"]["watts"].is_null());
@@ -226,7 +240,8 @@ TEST_F(EvalCosts, AnExternalMeterIsTheTotal) {
 
 // A counter that stands still gives no joules, and no zero.
 TEST_F(EvalCosts, AFrozenCounterIsNoMeasurement) {
-  const Json energy = costs({"--energy", "--idle", "0", "--energy-seconds", "0"}, powercap())["energy"];
+  const Json energy =
+      costs({"--energy", "--idle", "0", "--energy-seconds", "0"}, powercap())["energy"];
   EXPECT_EQ(energy["quality"], "estimated");
   EXPECT_THAT(energy["reasons"].dump(), HasSubstr("intel-rapl:0 did not move"));
 }
@@ -256,12 +271,15 @@ TEST_F(EvalCosts, AnotherModelsWorkWaitsUntilTheMachineIsCool) {
   for (const std::vector<std::string>& work :
        {std::vector<std::string>{"--speed", "--pp", "8", "--tg", "0", "--repetitions", "1"},
         std::vector<std::string>{"--ppl", "--context", "64", "--windows", "2", "--text", text}}) {
-    std::vector<std::string> flags = {gpt2_, copy,      "--energy", "--energy-seconds", "0",   "--idle",
-                                      "0",   "--meter", kFastMeter, "--cooldown",       "0.4", "--json"};
+    std::vector<std::string> flags = {gpt2_,      copy,         "--energy", "--energy-seconds",
+                                      "0",        "--idle",     "0",        "--meter",
+                                      kFastMeter, "--cooldown", "0.4",      "--json"};
     flags.insert(flags.end(), work.begin(), work.end());
     const auto rows = lines(output("eval", flags, no_counters()));
     ASSERT_EQ(rows.size(), 2u);
-    const auto cooldown = [&](size_t row) { return parse_json(rows[row], "row")["energy"]["cooldown"]; };
+    const auto cooldown = [&](size_t row) {
+      return parse_json(rows[row], "row")["energy"]["cooldown"];
+    };
     EXPECT_EQ(cooldown(1)["seconds"], 0.4);
     EXPECT_GE(cooldown(1)["rested_seconds"].get<double>(), 0.4) << work[0];
     if (work[0] == "--ppl") {
@@ -272,16 +290,18 @@ TEST_F(EvalCosts, AnotherModelsWorkWaitsUntilTheMachineIsCool) {
 
 TEST_F(EvalCosts, EnergyIsKeptUntilFreshToo) {
   const std::vector<std::string> flags = {"--energy", "--watts", "33"};
-  const Json first = costs(flags, no_counters())["energy"], again = costs(flags, no_counters())["energy"];
+  const Json first = costs(flags, no_counters())["energy"],
+             again = costs(flags, no_counters())["energy"];
   EXPECT_EQ(again["cached"], true);
   EXPECT_EQ(again["windows"], first["windows"]);
   EXPECT_FALSE(costs({"--energy", "--watts", "34"}, no_counters())["energy"].contains("cached"));
   EXPECT_FALSE(
-      costs({"--energy", "--watts", "33", "--cooldown", "9"}, no_counters())["energy"].contains("cached"));
+      costs({"--energy", "--watts", "33", "--cooldown", "9"}, no_counters())["energy"].contains(
+          "cached"));
   const auto metered = [&](const std::string& meter, const char* seconds) {
     return json("eval",
-                {gpt2_, "--speed", "--pp", "8", "--tg", "0", "--repetitions", "1", "--energy", "--idle", "0",
-                 "--energy-seconds", seconds, "--meter", meter},
+                {gpt2_, "--speed", "--pp", "8", "--tg", "0", "--repetitions", "1", "--energy",
+                 "--idle", "0", "--energy-seconds", seconds, "--meter", meter},
                 no_counters())["energy"]
         .contains("cached");
   };
@@ -289,7 +309,8 @@ TEST_F(EvalCosts, EnergyIsKeptUntilFreshToo) {
   EXPECT_TRUE(metered(kFastMeter, "0"));
   EXPECT_FALSE(metered(kFastMeter, "0.1"));
   EXPECT_FALSE(metered(std::string(kFastMeter) + " # another", "0"));
-  EXPECT_FALSE(costs({"--energy", "--watts", "33", "--fresh"}, no_counters())["energy"].contains("cached"));
+  EXPECT_FALSE(
+      costs({"--energy", "--watts", "33", "--fresh"}, no_counters())["energy"].contains("cached"));
 }
 
 // Figures are worth more than their place in the cache.
@@ -302,8 +323,9 @@ TEST_F(EvalCosts, WithoutWriteAccessFiguresAreStillPrinted) {
 TEST_F(EvalCosts, CtrlCStopsTheMeterToo) {
   const std::string alive = file("alive").string();
   const std::string meter = "while true; do echo 80 W; date +%N >" + alive + "; sleep 0.02; done";
-  const RunResult result = tool("eval", {gpt2_, "--speed", "--energy", "--meter", meter, "--idle", "60"},
-                                {.signals = {SIGINT}, .ready = "idle power"});
+  const RunResult result =
+      tool("eval", {gpt2_, "--speed", "--energy", "--meter", meter, "--idle", "60"},
+           {.signals = {SIGINT}, .ready = "idle power"});
   EXPECT_EQ(result.code, 130);
   const std::string last = read_text(alive);
   usleep(150'000);

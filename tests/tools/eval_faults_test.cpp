@@ -1,5 +1,5 @@
-// What goes wrong around qwb-eval: broken weights, damaged baselines, no place to write, a kill. Each is an
-// error that says what it was, and what was finished is kept.
+// What goes wrong around qwb-eval: broken weights, damaged baselines, no place to write, a kill.
+// Each is an error that says what it was, and what was finished is kept.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -18,8 +18,8 @@ class EvalFaults : public ToolTest {
   EvalFaults() { write("text.txt", read_text(demo("text/eval.txt")).substr(0, 8'000)); }
   // Two windows of 128 tokens.
   RunResult brief(std::vector<std::string> arguments, const RunOptions& options = {}) const {
-    arguments.insert(arguments.end(),
-                     {"--text", file("text.txt").string(), "--context", "128", "--windows", "2", "--json"});
+    arguments.insert(arguments.end(), {"--text", file("text.txt").string(), "--context", "128",
+                                       "--windows", "2", "--json"});
     return tool("eval", arguments, options);
   }
   std::string artifact(const std::string& name, const std::vector<std::string>& method) const {
@@ -31,13 +31,15 @@ class EvalFaults : public ToolTest {
   // A copy of the demo gpt2 with one NaN among the weights of block 2.
   std::string with_nan() const {
     const std::string folder = copy_demo("gpt2").string();
-    std::fstream bytes(folder + "/model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+    std::fstream bytes(folder + "/model.safetensors",
+                       std::ios::in | std::ios::out | std::ios::binary);
     uint64_t size = 0;
     bytes.read(reinterpret_cast<char*>(&size), sizeof size);
     std::string text(size, ' ');
     bytes.read(text.data(), static_cast<std::streamsize>(size));
     const Json tensors = parse_json(text, "header");
-    const auto begin = tensors["transformer.h.2.mlp.c_proj.weight"]["data_offsets"][0].get<uint64_t>();
+    const auto begin =
+        tensors["transformer.h.2.mlp.c_proj.weight"]["data_offsets"][0].get<uint64_t>();
     const uint32_t nan = 0x7fc00000;  // the demo gpt2 is f32
     bytes.seekp(static_cast<std::streamoff>(sizeof size + size + begin));
     bytes.write(reinterpret_cast<const char*>(&nan), sizeof nan);
@@ -59,10 +61,12 @@ TEST_F(EvalFaults, NaNIsNamedWithItsModelInDivergencesAndTasksToo) {
     const RunResult kl = brief({subject, "--kl", "--ppl", "--baseline", baseline});
     EXPECT_EQ(kl.code, 1);
     EXPECT_THAT(kl.err, HasSubstr(place));
-    EXPECT_THAT(kl.err, HasSubstr(subject + (subject == broken ? ": window" : ": the baseline: window")));
+    EXPECT_THAT(kl.err,
+                HasSubstr(subject + (subject == broken ? ": window" : ": the baseline: window")));
     EXPECT_EQ(kl.out.empty(), subject == broken);  // the good one's own perplexity stands
   }
-  EXPECT_THAT(brief({nf4, "--kl", "--baseline", broken}).err, HasSubstr(nf4 + ": the baseline: window"));
+  EXPECT_THAT(brief({nf4, "--kl", "--baseline", broken}).err,
+              HasSubstr(nf4 + ": the baseline: window"));
 }
 
 TEST_F(EvalFaults, ADamagedBaselineIsRefused) {
@@ -87,13 +91,15 @@ TEST_F(EvalFaults, WhatCannotBePrintedIsKept) {
 
 TEST_F(EvalFaults, AFileThatCannotBeWrittenCostsNoFigures) {
   const std::string place = write("plain", "x") + "/answers.json";  // below a file
-  const RunResult early = brief({gpt2_, "--task", task("piqa") + ",limit=2", "--lm-eval-json", place});
+  const RunResult early =
+      brief({gpt2_, "--task", task("piqa") + ",limit=2", "--lm-eval-json", place});
   EXPECT_EQ(early.code, 1);
   EXPECT_THAT(early.err, HasSubstr("Not a directory"));
   EXPECT_EQ(early.out, "");  // before the work
   const std::string answers = file("answers.json").string();
-  const RunResult result = brief({gpt2_, "--task", task("piqa") + ",limit=2", "--lm-eval-json", answers},
-                                 {.file_size_limit = 100});
+  const RunResult result =
+      brief({gpt2_, "--task", task("piqa") + ",limit=2", "--lm-eval-json", answers},
+            {.file_size_limit = 100});
   EXPECT_EQ(result.code, 1);
   EXPECT_THAT(result.err, HasSubstr("answers.json"));
   EXPECT_FALSE(std::filesystem::exists(answers));
@@ -123,15 +129,16 @@ TEST_F(EvalFaults, AGateThatCannotBeJudgedIsClosed) {
   const RunResult kl = brief({nf4, "--ppl", "--max-kl", "9"});
   EXPECT_EQ(kl.code, 3);  // the reason comes first
   EXPECT_THAT(kl.err, HasSubstr("name it by --baseline"));
-  EXPECT_THAT(kl.err,
-              HasSubstr("quality gate: " + nf4 + ": the divergence could not be measured (--max-kl)"));
+  EXPECT_THAT(kl.err, HasSubstr("quality gate: " + nf4 +
+                                ": the divergence could not be measured (--max-kl)"));
 }
 
 TEST_F(EvalFaults, InterruptedDivergencesAndTasksGoOn) {
   const std::string nf4 = artifact("nf4", {"--method", "nf4"});
   const std::string text = write("long.txt", read_text(demo("text/eval.txt")).substr(0, 60'000));
   std::string items;
-  for (int i = 0; i < 40; ++i) items += read_text(QWB_SOURCE_DIR "/tests/golden/tasks/lambada_openai.jsonl");
+  for (int i = 0; i < 40; ++i)
+    items += read_text(QWB_SOURCE_DIR "/tests/golden/tasks/lambada_openai.jsonl");
   const std::vector<std::vector<std::string>> works = {
       {nf4, "--kl", "--context", "64", "--text", text},
       {gpt2_, "--task", "lambada_openai=" + write("many.jsonl", items)}};
@@ -143,7 +150,8 @@ TEST_F(EvalFaults, InterruptedDivergencesAndTasksGoOn) {
     EXPECT_EQ(done.code, 0) << done.err;
     EXPECT_THAT(done.err, HasSubstr("pieces of an interrupted run"));
     work.emplace_back("--fresh");
-    const Json whole = parse_json(output("eval", work), "whole"), part = parse_json(done.out, "part");
+    const Json whole = parse_json(output("eval", work), "whole"),
+               part = parse_json(done.out, "part");
     EXPECT_EQ(whole["divergence"], part["divergence"]);
     EXPECT_EQ(whole["tasks"], part["tasks"]);
   }

@@ -1,5 +1,5 @@
-// What qwb-eval keeps is found again only if all that decides it is the same (point by point: leave one out
-// of a key, and one of these fails).
+// What qwb-eval keeps is found again only if all that decides it is the same (point by point: leave
+// one out of a key, and one of these fails).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -38,7 +38,8 @@ TEST_F(EvalKept, AnotherForwardPassIsAnotherResult) {
   int8.insert(int8.end(), {"--int8-threshold", "3"});
   EXPECT_EQ(brief(int8)["perplexity"]["cached"], false);
   EXPECT_EQ(brief(plain)["perplexity"]["cached"], true);
-  std::vector<std::string> speed = {plain[0], "--speed", "--pp", "16", "--tg", "0", "--repetitions", "1"};
+  std::vector<std::string> speed = {plain[0], "--speed", "--pp",          "16",
+                                    "--tg",   "0",       "--repetitions", "1"};
   EXPECT_FALSE(json("eval", speed)["speed"].contains("cached"));
   speed.insert(speed.end(), {"--int8", "decompose"});
   EXPECT_FALSE(json("eval", speed)["speed"].contains("cached"));
@@ -70,7 +71,9 @@ TEST_F(EvalKept, AnotherTokenizerOrOtherItemsAreOtherAnswers) {
   const std::string model = copy_demo("gpt2").string(), items = file("items.jsonl").string();
   const std::string all = read_text(QWB_SOURCE_DIR "/tests/golden/tasks/piqa.jsonl");
   const std::string first = all.substr(0, all.find('\n') + 1);
-  const auto cached = [&] { return brief({model, "--task", "piqa=" + items})["tasks"][0]["cached"]; };
+  const auto cached = [&] {
+    return brief({model, "--task", "piqa=" + items})["tasks"][0]["cached"];
+  };
   write("items.jsonl", first);
   EXPECT_EQ(cached(), false);
   EXPECT_EQ(cached(), true);
@@ -85,7 +88,8 @@ TEST_F(EvalKept, AnotherTokenizerOrOtherItemsAreOtherAnswers) {
 
 TEST_F(EvalKept, FreshForgetsInterruptedWorkToo) {
   const std::string text = write("long.txt", read_text(demo("text/eval.txt")).substr(0, 80'000));
-  std::vector<std::string> work = {gpt2_, "--ppl", "--context", "64", "--text", text, "--threads", "1"};
+  std::vector<std::string> work = {gpt2_,    "--ppl", "--context", "64",
+                                   "--text", text,    "--threads", "1"};
   EXPECT_EQ(tool("eval", work, interrupted_at("so far")).code, 130);
   work.emplace_back("--fresh");
   const RunResult fresh = tool("eval", work);
@@ -96,7 +100,8 @@ TEST_F(EvalKept, FreshForgetsInterruptedWorkToo) {
 // Progress lies on the disk for days: a number that changed there must not become part of a result.
 TEST_F(EvalKept, DamagedProgressIsNotUsed) {
   const std::string text = write("long.txt", read_text(demo("text/eval.txt")).substr(0, 80'000));
-  std::vector<std::string> work = {gpt2_, "--ppl", "--context", "64", "--text", text, "--threads", "1"};
+  std::vector<std::string> work = {gpt2_,    "--ppl", "--context", "64",
+                                   "--text", text,    "--threads", "1"};
   EXPECT_EQ(tool("eval", work, interrupted_at("so far")).code, 130);
   for (const auto& entry : std::filesystem::directory_iterator(cache() / "evaluations")) {
     std::fstream bytes(entry.path(), std::ios::in | std::ios::out | std::ios::binary);

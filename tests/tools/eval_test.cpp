@@ -42,26 +42,28 @@ TEST_F(Eval, HelpAndVersion) {
   const RunResult help = eval({"--help"});
   EXPECT_EQ(help.code, 0);
   for (const char* flag :
-       {"--ppl", "--protocol", "--text", "--context", "--windows", "--speed", "--repetitions", "--energy",
-        "--watts", "--no-baseline", "--table", "--json", "--int8", "--int8-threshold", "--quiet", "--threads",
-        "--color", "llama.cpp", "Examples:"}) {
+       {"--ppl", "--protocol", "--text", "--context", "--windows", "--speed", "--repetitions",
+        "--energy", "--watts", "--no-baseline", "--table", "--json", "--int8", "--int8-threshold",
+        "--quiet", "--threads", "--color", "llama.cpp", "Examples:"}) {
     EXPECT_THAT(help.out, HasSubstr(flag));
   }
-  EXPECT_THAT(eval({"--version"}).out, ::testing::MatchesRegex("qwb-eval 0\\.1\\.0 \\(.*isa .+\\)\n.+"));
+  EXPECT_THAT(eval({"--version"}).out,
+              ::testing::MatchesRegex("qwb-eval 0\\.1\\.0 \\(.*isa .+\\)\n.+"));
 }
 
 TEST_F(Eval, WrongFlagsAreUsageErrors) {
-  const std::vector<std::vector<std::string>> wrong = {{"--protocol", "x"},
-                                                       {"--context", "3"},
-                                                       {"--windows", "0"},
-                                                       {"--repetitions", "0"},
-                                                       {"--watts", "-5"},
-                                                       {"--watts", "x"},
-                                                       {"--nonsense"},
-                                                       {"--int8", "x"},
-                                                       {"--int8-threshold", "-1"},
-                                                       {"--int8-threshold", "inf"},
-                                                       {"--int8", "dequantize", "--int8-threshold", "6"}};
+  const std::vector<std::vector<std::string>> wrong = {
+      {"--protocol", "x"},
+      {"--context", "3"},
+      {"--windows", "0"},
+      {"--repetitions", "0"},
+      {"--watts", "-5"},
+      {"--watts", "x"},
+      {"--nonsense"},
+      {"--int8", "x"},
+      {"--int8-threshold", "-1"},
+      {"--int8-threshold", "inf"},
+      {"--int8", "dequantize", "--int8-threshold", "6"}};
   for (const auto& arguments : wrong) {
     const RunResult result = eval(arguments);
     EXPECT_EQ(result.code, 2) << arguments[0];
@@ -80,13 +82,14 @@ TEST_F(Eval, ATableAndItsNarration) {
   EXPECT_THAT(lines(result.out)[1], HasSubstr(" ± "));
   EXPECT_THAT(result.err, HasSubstr("context 256, 3 windows, 765 tokens scored"));
   EXPECT_EQ(brief({gpt2_, "--context", "256", "-q"}).err, "");
-  EXPECT_THAT(brief({gpt2_, "--context", "256", "--color", "always"}).out, HasSubstr("\x1b[1martifact"));
+  EXPECT_THAT(brief({gpt2_, "--context", "256", "--color", "always"}).out,
+              HasSubstr("\x1b[1martifact"));
 }
 
 TEST_F(Eval, JsonIsOneObjectALine) {
   const RunResult result =
-      brief({gpt2_, gpt2_, "--protocol", "llama.cpp", "--context", "64", "--ppl", "--speed", "--repetitions",
-             "2", "--energy", "--watts", "33", "--json", "--threads", "1"});
+      brief({gpt2_, gpt2_, "--protocol", "llama.cpp", "--context", "64", "--ppl", "--speed",
+             "--repetitions", "2", "--energy", "--watts", "33", "--json", "--threads", "1"});
   EXPECT_EQ(result.code, 0);
   const auto rows = lines(result.out);
   ASSERT_EQ(rows.size(), 2u);
@@ -99,7 +102,8 @@ TEST_F(Eval, JsonIsOneObjectALine) {
   EXPECT_EQ(json["speed"]["repetitions"], 2);
   EXPECT_EQ(json["speed"]["threads"], 1);
   EXPECT_GT(json["speed"]["decode"]["median"].get<double>(), 1);
-  EXPECT_GT(json["memory"]["peak_bytes"].get<int64_t>(), json["memory"]["weight_bytes"].get<int64_t>());
+  EXPECT_GT(json["memory"]["peak_bytes"].get<int64_t>(),
+            json["memory"]["weight_bytes"].get<int64_t>());
   EXPECT_GT(json["energy"]["joules"].get<double>(), 0);
   EXPECT_EQ(json["energy"]["windows"].size(), 4u);
   if (json["energy"]["method"] == "declared-power") {
@@ -109,7 +113,8 @@ TEST_F(Eval, JsonIsOneObjectALine) {
 }
 
 TEST_F(Eval, NothingAskedForIsPerplexityAndSpeedAloneNeedsNoText) {
-  const Json speed = parse_json(eval({gpt2_, "--speed", "--repetitions", "1", "--json"}).out, "speed");
+  const Json speed =
+      parse_json(eval({gpt2_, "--speed", "--repetitions", "1", "--json"}).out, "speed");
   EXPECT_TRUE(speed["perplexity"].is_null());
   EXPECT_TRUE(speed["energy"].is_null());
   const Json ppl = parse_json(brief({gpt2_, "--json"}).out, "ppl");
@@ -118,7 +123,8 @@ TEST_F(Eval, NothingAskedForIsPerplexityAndSpeedAloneNeedsNoText) {
 }
 
 TEST_F(Eval, DefaultsToTheModelOfTheEnvironmentAndTheDemoText) {
-  const RunResult result = eval({"--windows", "1", "--json"}, {.environment = {{"QWB_MODEL", gpt2_}}});
+  const RunResult result =
+      eval({"--windows", "1", "--json"}, {.environment = {{"QWB_MODEL", gpt2_}}});
   EXPECT_EQ(result.code, 0);
   EXPECT_EQ(parse_json(result.out, "row")["artifact"], gpt2_);
   EXPECT_THAT(result.err, HasSubstr("from QWB_MODEL"));
@@ -131,7 +137,8 @@ TEST_F(Eval, TheRatioIsToTheSourceUnlessSwitchedOff) {
   const RunResult with = brief({artifact.string(), "--context", "128", "--json"});
   EXPECT_NEAR(parse_json(with.out, "row")["perplexity"]["ratio"].get<double>(), 1, 0.02);
   EXPECT_THAT(with.err, HasSubstr("measuring the unquantized model"));
-  const RunResult without = brief({artifact.string(), "--context", "128", "--json", "--no-baseline"});
+  const RunResult without =
+      brief({artifact.string(), "--context", "128", "--json", "--no-baseline"});
   EXPECT_TRUE(parse_json(without.out, "row")["perplexity"]["ratio"].is_null());
   EXPECT_THAT(without.err, Not(HasSubstr("unquantized")));
 }
@@ -141,7 +148,8 @@ TEST_F(Eval, AFailureDoesNotStopTheOthers) {
   std::filesystem::create_directories(broken);
   std::ofstream(broken / "config.json") << "{";
   std::ofstream(broken / "qwb.sums") << "x\n";  // damaged: code 4
-  const RunResult result = brief({"/nonexistent", broken.string(), gpt2_, "--context", "128", "--json"});
+  const RunResult result =
+      brief({"/nonexistent", broken.string(), gpt2_, "--context", "128", "--json"});
   EXPECT_EQ(result.code, 3);  // the first error's
   EXPECT_EQ(lines(result.out).size(), 1u);
   EXPECT_THAT(result.err, HasSubstr("error: /nonexistent: no such model folder"));
@@ -160,7 +168,8 @@ TEST_F(Eval, TextsThatCannotBeMeasured) {
 }
 
 TEST_F(Eval, RecordsBecomeTheTableOfTheSameRun) {
-  const std::vector<std::string> measured = {gpt2_, "--ppl", "--context", "128", "--windows", "2", "--fresh"};
+  const std::vector<std::string> measured = {gpt2_,       "--ppl", "--context", "128",
+                                             "--windows", "2",     "--fresh"};
   std::vector<std::string> as_json = measured;
   as_json.emplace_back("--json");
   const std::string records = (scratch_.path() / "records.json").string();
@@ -176,16 +185,19 @@ TEST_F(Eval, RecordsBecomeTheTableOfTheSameRun) {
 }
 
 TEST_F(Eval, OnlyComparableRecordsShareATable) {
-  const auto record = [&](const std::string& name, const std::string& perplexity, const std::string& more) {
+  const auto record = [&](const std::string& name, const std::string& perplexity,
+                          const std::string& more) {
     const std::string file = (scratch_.path() / name).string();
-    std::ofstream(file) << R"({"schema": 2, "artifact": "a", "method": "rtn", "perplexity": )" << perplexity
-                        << more << "}\n";
+    std::ofstream(file) << R"({"schema": 2, "artifact": "a", "method": "rtn", "perplexity": )"
+                        << perplexity << more << "}\n";
     return file;
   };
-  const std::string none = record("none", "null", R"(, "energy": {"joules": null, "source": null})");
-  const std::string one =
-      record("one", R"({"protocol": "strided", "text_hash": "x", "value": 2.5, "stderr": null})", "");
-  const std::string other = record("other", R"({"protocol": "strided", "text_hash": "y", "value": 2.5})", "");
+  const std::string none =
+      record("none", "null", R"(, "energy": {"joules": null, "source": null})");
+  const std::string one = record(
+      "one", R"({"protocol": "strided", "text_hash": "x", "value": 2.5, "stderr": null})", "");
+  const std::string other =
+      record("other", R"({"protocol": "strided", "text_hash": "y", "value": 2.5})", "");
   const RunResult good = eval({"--table", none, one});
   EXPECT_EQ(good.code, 0) << good.err;
   EXPECT_THAT(good.out, HasSubstr("perplexity (strided)"));
@@ -207,7 +219,8 @@ TEST_F(Eval, Int8ForwardIsChosenAndNamed) {
   const std::string artifact = (scratch_.path() / "int8").string();
   make_artifact(demo("gpt2"), "int8", artifact, gpt2_);
   const auto record = [&](std::vector<std::string> flags) {
-    flags.insert(flags.begin(), {artifact, "--context", "128", "--no-baseline", "--fresh", "--json"});
+    flags.insert(flags.begin(),
+                 {artifact, "--context", "128", "--no-baseline", "--fresh", "--json"});
     return parse_json(brief(flags).out, "record");
   };
   const auto value = [](const Json& json) { return json["perplexity"]["value"].get<double>(); };
@@ -222,9 +235,11 @@ TEST_F(Eval, Int8ForwardIsChosenAndNamed) {
   EXPECT_NE(value(none), value(plain));
   EXPECT_NEAR(value(six) / value(plain), 1, 0.02);
   EXPECT_NEAR(value(none) / value(plain), 1, 0.1);
-  EXPECT_NEAR(value(all) / value(plain), 1, 1e-5);  // every column with a value but zero is an outlier
+  EXPECT_NEAR(value(all) / value(plain), 1,
+              1e-5);  // every column with a value but zero is an outlier
 
-  const RunResult table = brief({artifact, "--context", "128", "--no-baseline", "--int8", "decompose"});
+  const RunResult table =
+      brief({artifact, "--context", "128", "--no-baseline", "--int8", "decompose"});
   EXPECT_THAT(table.out, HasSubstr("int8 (LLM.int8, threshold 6)"));
   EXPECT_THAT(table.err, HasSubstr("int8 forward: LLM.int8, threshold 6"));
   EXPECT_THAT(brief({artifact, "--context", "128", "--no-baseline"}).err,
@@ -238,8 +253,8 @@ TEST_F(Eval, Int8ForwardNeedsInt8Modules) {
   EXPECT_THAT(result.err, HasSubstr("needs modules stored as int8, and there are none"));
   EXPECT_THAT(result.err, HasSubstr(gpt2_));
   EXPECT_EQ(brief({gpt2_, "--int8", "dequantize", "--context", "256"}).code, 0);
-  EXPECT_TRUE(
-      parse_json(brief({gpt2_, "--context", "256", "--json"}).out, "record")["int8_forward"].is_null());
+  EXPECT_TRUE(parse_json(brief({gpt2_, "--context", "256", "--json"}).out, "record")["int8_forward"]
+                  .is_null());
 }
 
 }  // namespace

@@ -28,8 +28,8 @@ TEST(Frame, HelpTellsFlagsAndExamplesOnStdout) {
     const RunResult result = probe({flag});
     EXPECT_EQ(result.code, 0);
     EXPECT_EQ(result.err, "");
-    for (const char* word : {"Does what a test asks for.", "--json", "-q,--quiet", "--threads", "--color",
-                             "-n,--dry-run", "--version"}) {
+    for (const char* word : {"Does what a test asks for.", "--json", "-q,--quiet", "--threads",
+                             "--color", "-n,--dry-run", "--version"}) {
       EXPECT_THAT(result.out, HasSubstr(word));
     }
     EXPECT_THAT(result.out, HasSubstr("Examples:\n  qwb-probe flags"));
@@ -148,7 +148,8 @@ TEST(Frame, ChoosesAModelAndSaysSo) {
   EXPECT_EQ(probe({"model", "--model", demo + "text"}).code, 3);
 }
 
-// An installed tool finds the demo beside its own prefix, and says where it looked when there is none.
+// An installed tool finds the demo beside its own prefix, and says where it looked when there is
+// none.
 TEST(Frame, FindsTheDemoOfItsPrefix) {
   const std::filesystem::path prefix = std::filesystem::path(::testing::TempDir()) / "qwb_prefix";
   std::filesystem::remove_all(prefix);

@@ -26,8 +26,8 @@ class Inspect : public ToolTest {
 
 TEST_F(Inspect, HelpNamesEveryFlag) {
   const std::string help = output("inspect", {"--help"});
-  for (const char* flag :
-       {"--modules", "--tensors", "--all", "--module", "--verify", "--no-hash", "--json", "Examples:"})
+  for (const char* flag : {"--modules", "--tensors", "--all", "--module", "--verify", "--no-hash",
+                           "--json", "Examples:"})
     EXPECT_THAT(help, HasSubstr(flag));
   EXPECT_EQ(tool("inspect", {"--nonsense"}).code, 2);
 }
@@ -109,7 +109,8 @@ TEST_F(Inspect, StatisticsOfAModule) {
   }
   const auto n = static_cast<double>(values.size());
   for (const char* threads : {"1", "3"}) {
-    const Json record = json("inspect", {gpt2_, "--module", name, "--threads", threads})["module"]["values"];
+    const Json record =
+        json("inspect", {gpt2_, "--module", name, "--threads", threads})["module"]["values"];
     EXPECT_EQ(record["count"], values.size());
     EXPECT_EQ(record["min"], least);
     EXPECT_EQ(record["max"], most);
@@ -140,7 +141,8 @@ TEST_F(Inspect, VerifyNamesDamagedFiles) {
   EXPECT_THAT(output("inspect", {folder, "--verify"}), HasSubstr("every file matches"));
   EXPECT_EQ(json("inspect", {folder, "--verify"})["verified"], true);
   {
-    std::fstream stream(Path(folder) / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+    std::fstream stream(Path(folder) / "model.safetensors",
+                        std::ios::in | std::ios::out | std::ios::binary);
     stream.seekp(100'000).put('\x7e').put('\x7f');
   }
   const RunResult damaged = tool("inspect", {folder, "--verify"});
@@ -155,11 +157,13 @@ TEST_F(Inspect, VerifyNamesDamagedFiles) {
 }
 
 TEST_F(Inspect, WhatNobodyNamed) {
-  const RunResult model = tool("inspect", {"--json", "--no-hash"}, {.environment = {{"QWB_MODEL", gpt2_}}});
+  const RunResult model =
+      tool("inspect", {"--json", "--no-hash"}, {.environment = {{"QWB_MODEL", gpt2_}}});
   EXPECT_EQ(parse_json(model.out, "row")["path"], gpt2_);
   EXPECT_THAT(model.err, HasSubstr("from QWB_MODEL"));
   const std::string folder = artifact("int8");
-  const RunResult newest = tool("inspect", {"--json", "--no-hash"}, {.environment = {{"QWB_MODEL", gpt2_}}});
+  const RunResult newest =
+      tool("inspect", {"--json", "--no-hash"}, {.environment = {{"QWB_MODEL", gpt2_}}});
   EXPECT_EQ(parse_json(newest.out, "row")["path"], folder);
   EXPECT_THAT(newest.err, HasSubstr("the newest in the cache"));
 }
@@ -180,7 +184,8 @@ TEST_F(Inspect, AnArchitectureThatCannotBeRun) {
   EXPECT_EQ(json["architecture"], "mamba");
   EXPECT_TRUE(json["sizes"].is_null());
   EXPECT_GT(json["modules"].size(), 50u);
-  EXPECT_THAT(output("inspect", {model.string()}), HasSubstr("mamba (cannot be run by this build)"));
+  EXPECT_THAT(output("inspect", {model.string()}),
+              HasSubstr("mamba (cannot be run by this build)"));
 }
 
 }  // namespace

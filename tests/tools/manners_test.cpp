@@ -1,5 +1,5 @@
-// The manners that all tools share: how a model is named, what a mistake is answered with, what help looks
-// like.
+// The manners that all tools share: how a model is named, what a mistake is answered with, what
+// help looks like.
 #include <gmock/gmock.h>
 
 #include "lib/base/text.h"
@@ -13,7 +13,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using Words = std::vector<std::string>;
 
-const char* const kTools[] = {"quantize", "convert", "eval", "complete", "inspect", "report", "cache"};
+const char* const kTools[] = {"quantize", "convert", "eval", "complete",
+                              "inspect",  "report",  "cache"};
 
 class MannersTest : public ToolTest {};
 
@@ -42,14 +43,16 @@ TEST_F(MannersTest, MistakesAreAnsweredWithWhatWasMeant) {
   EXPECT_THAT(said("convert", {gpt2_, "--to", "gguff"}), HasSubstr("gguf"));
   EXPECT_THAT(said("eval", {"--protocol", "windws"}), HasSubstr("did you mean windows?"));
   for (const Words& words :
-       {Words{"complete", gpt2_, "hi", "--seed", "-1"}, Words{"complete", gpt2_, "hi", "--max-tokens", "-3"},
-        Words{"eval", "--max-kl", "-1"}, Words{"eval", "--context", "1"}, Words{"quantize", "--seed", "-1"},
+       {Words{"complete", gpt2_, "hi", "--seed", "-1"},
+        Words{"complete", gpt2_, "hi", "--max-tokens", "-3"}, Words{"eval", "--max-kl", "-1"},
+        Words{"eval", "--context", "1"}, Words{"quantize", "--seed", "-1"},
         Words{"eval", "--idle", "1e99"}, Words{"quantize", "--samples", "-5"},
         Words{"eval", "--max-bytes", "10 parsecs"}, Words{"quantize", "--max-memory", ""},
         Words{"quantize", "--max-memory", "0"},
         Words{"convert", gpt2_, "--to", "awq", "--max-shard-size", "x"}})
     EXPECT_THAT(said(words[0], Words(words.begin() + 1, words.end())), Not(HasSubstr("e+30")));
-  const RunResult little = tool("quantize", {"--model", gpt2_, "--method", "int8", "--max-memory", "10"});
+  const RunResult little =
+      tool("quantize", {"--model", gpt2_, "--method", "int8", "--max-memory", "10"});
   EXPECT_EQ(little.code, 1);
   EXPECT_THAT(little.err, HasSubstr("--max-memory allows 10 B"));
 }
@@ -62,14 +65,17 @@ TEST_F(MannersTest, AModelIsAPositionOrAFlag) {
   };
   same("quantize", {gpt2_, "--method", "int8"}, {"--method", "int8", "--model", gpt2_});
   same("inspect", {gpt2_, llama_}, {"--model", gpt2_, "--model", llama_});
-  same("complete", {gpt2_, "hello", "--max-tokens", "3"}, {"--model", gpt2_, "hello", "--max-tokens", "3"});
+  same("complete", {gpt2_, "hello", "--max-tokens", "3"},
+       {"--model", gpt2_, "hello", "--max-tokens", "3"});
   same("complete", {gpt2_, "-f", write("p.txt", "hello"), "--max-tokens", "3"},
        {"--model", gpt2_, "hello", "--max-tokens", "3"});
   same("report", {gpt2_, "--output", "csv"}, {"--model", gpt2_, "--output", "csv"});
   same("cache", {"why", gpt2_, "--method", "int8"}, {"why", "--method", "int8", "--model", gpt2_});
-  EXPECT_EQ(json("eval", {gpt2_, "--windows", "1", "--context", "64"})["perplexity"]["value"],
-            json("eval", {"--model", gpt2_, "--windows", "1", "--context", "64"})["perplexity"]["value"]);
-  EXPECT_EQ(output("convert", {gpt2_, "--to", "gguf", file("a.gguf").string()}), file("a.gguf").string());
+  EXPECT_EQ(
+      json("eval", {gpt2_, "--windows", "1", "--context", "64"})["perplexity"]["value"],
+      json("eval", {"--model", gpt2_, "--windows", "1", "--context", "64"})["perplexity"]["value"]);
+  EXPECT_EQ(output("convert", {gpt2_, "--to", "gguf", file("a.gguf").string()}),
+            file("a.gguf").string());
   EXPECT_EQ(output("convert", {"--model", gpt2_, "--to", "gguf", file("b.gguf").string()}),
             file("b.gguf").string());
   EXPECT_EQ(tool("complete", {gpt2_, "one", "two"}).code, 2);
@@ -83,12 +89,13 @@ TEST_F(MannersTest, NamesInAnyCaseAndTheLastWord) {
   output("convert", {gpt2_, "--to", "GGUF", "--type", "Q8_0", "--dtype", "F32", upper});
   EXPECT_EQ(json("inspect", {upper, "--no-hash"})["format"], "gguf");
   output("convert", {gpt2_, "--to", "HuggingFace", "--dtype", "BF16", file("h").string()});
-  output("eval", {gpt2_, "--protocol", "WINDOWS", "--windows", "9", "--windows", "1", "--context", "64"});
-  EXPECT_EQ(
-      json("eval", {gpt2_, "--windows", "9", "--windows", "1", "--context", "64"})["perplexity"]["windows"],
-      1);
-  const Json both =
-      json("quantize", {gpt2_, "--method", "rtn", "--include", "*.c_fc", "--include", "*.c_proj", "-n"});
+  output("eval",
+         {gpt2_, "--protocol", "WINDOWS", "--windows", "9", "--windows", "1", "--context", "64"});
+  EXPECT_EQ(json("eval", {gpt2_, "--windows", "9", "--windows", "1", "--context",
+                          "64"})["perplexity"]["windows"],
+            1);
+  const Json both = json(
+      "quantize", {gpt2_, "--method", "rtn", "--include", "*.c_fc", "--include", "*.c_proj", "-n"});
   const Json one = json("quantize", {gpt2_, "--method", "rtn", "--include", "*.c_fc", "-n"});
   EXPECT_GT(both["modules"], one["modules"]);  // what is meant to be repeated keeps all
 }
@@ -111,8 +118,9 @@ TEST_F(MannersTest, TheContextsEndIsTold) {
     const Words all = lines(output("complete", words));
     return parse_json(all.back(), "")["reason"].get<std::string>();
   };
-  EXPECT_EQ(last({gpt2_, "hello", "--context", "8", "--max-tokens", "100", "--ignore-eos", "--json"}),
-            "context");
+  EXPECT_EQ(
+      last({gpt2_, "hello", "--context", "8", "--max-tokens", "100", "--ignore-eos", "--json"}),
+      "context");
   EXPECT_EQ(last({gpt2_, "hello", "--context", "8", "--max-tokens", "2", "--ignore-eos", "--json"}),
             "length");
 }

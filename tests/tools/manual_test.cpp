@@ -1,4 +1,5 @@
-// Manual pages, the pages beside the tools' mains and completions: all made from what the tools declare.
+// Manual pages, the pages beside the tools' mains and completions: all made from what the tools
+// declare.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -67,7 +68,8 @@ std::map<std::string, std::set<std::string>> all_flags() {
   return flags;
 }
 
-// The flags that a line names and that the tool named before them on that line, else the page's own, lacks.
+// The flags that a line names and that the tool named before them on that line, else the page's
+// own, lacks.
 std::vector<std::string> unknown_flags(const std::string& line, std::string tool,
                                        const std::map<std::string, std::set<std::string>>& flags) {
   static const std::regex word("(qwb-[a-z]+)|(--[a-z][a-z0-9-]*)");
@@ -110,26 +112,29 @@ TEST(Manual, ThePagesNameNoFlagThatDoesNotExist) {
               ElementsAre("--ppl"));
   for (const std::string& tool : kAllTools) {
     for (const std::string& line : lines(read_text(page_file(tool))))
-      EXPECT_THAT(unknown_flags(line, "qwb-" + tool, flags), IsEmpty()) << page_file(tool) << ": " << line;
+      EXPECT_THAT(unknown_flags(line, "qwb-" + tool, flags), IsEmpty())
+          << page_file(tool) << ": " << line;
   }
 }
 
 TEST(Manual, EveryPageTellsWhatReadersLookFor) {
   for (const std::string& tool : kAllTools) {
     const std::string page = read_text(page_file(tool));
-    for (const char* section : {"Synopsis", "Description", "Options", "Examples", "Exit codes", "See also"})
+    for (const char* section :
+         {"Synopsis", "Description", "Options", "Examples", "Exit codes", "See also"})
       EXPECT_THAT(page, HasSubstr(std::string("\n## ") + section + "\n")) << tool;
   }
 }
 
 TEST(Manual, PagesBecomeRoffThatItsCheckersAccept) {
-  const Path folder = std::filesystem::temp_directory_path() / ("qwb-manual-" + std::to_string(getpid()));
+  const Path folder =
+      std::filesystem::temp_directory_path() / ("qwb-manual-" + std::to_string(getpid()));
   std::filesystem::create_directories(folder);
   for (const std::string& tool : kAllTools) {
     const std::string roff = generate(tool, {"man", page_file(tool)});
     EXPECT_THAT(roff, StartsWith(".TH QWB\\-"));
-    for (const char* part :
-         {"\n.SH NAME\nqwb\\-", "\n.SH OPTIONS\n", "\\fB\\-\\-color WHEN\\fR", "\n.SH EXIT CODES\n"})
+    for (const char* part : {"\n.SH NAME\nqwb\\-", "\n.SH OPTIONS\n", "\\fB\\-\\-color WHEN\\fR",
+                             "\n.SH EXIT CODES\n"})
       EXPECT_THAT(roff, HasSubstr(part));
     const std::string file = (folder / (tool + ".1")).string();
     put(file, roff);
@@ -149,23 +154,28 @@ TEST(Manual, TextThatLooksLikeRoffStaysText) {
   option.group = "Options";
   declaration.options = {option};
   const std::string page =
-      "# qwb-x\n\n## Options\n\n## Description\n\n.TH is --a-b, a-b, `\\fB` and **bold-er**, [a](b)\n\n    "
+      "# qwb-x\n\n## Options\n\n## Description\n\n.TH is --a-b, a-b, `\\fB` and **bold-er**, "
+      "[a](b)\n\n    "
       ".nf 'q'\n";
   const std::string roff = manual_roff(page, declaration, {"1", "2026-01-02"});
   EXPECT_THAT(roff, StartsWith(".TH QWB\\-X 1 \"2026-01-02\" \"qwb 1\" \"User Commands\"\n"));
+  EXPECT_THAT(
+      roff,
+      HasSubstr(".TP\n\\fB\\-a, \\-\\-all\\-of\\-it\\fR\n\\&.so /etc/passwd\\en \\(aqx\\(aq\n"));
   EXPECT_THAT(roff,
-              HasSubstr(".TP\n\\fB\\-a, \\-\\-all\\-of\\-it\\fR\n\\&.so /etc/passwd\\en \\(aqx\\(aq\n"));
-  EXPECT_THAT(roff, HasSubstr("\\&.TH is \\-\\-a\\-b, a-b, \\fB\\efB\\fR and \\fBbold\\-er\\fR, a\n"));
+              HasSubstr("\\&.TH is \\-\\-a\\-b, a-b, \\fB\\efB\\fR and \\fBbold\\-er\\fR, a\n"));
   EXPECT_THAT(roff, HasSubstr(".RS 4\n.nf\n\\&.nf \\(aqq\\(aq\n.fi\n.RE\n"));
 }
 
 // What bash would offer for the last of `words`.
-std::vector<std::string> bash_offers(const std::string& tool, const std::vector<std::string>& words) {
-  const std::string script = "source /dev/stdin; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _" + tool +
-                             "; printf '%s\\n' \"${COMPREPLY[@]}\"";
+std::vector<std::string> bash_offers(const std::string& tool,
+                                     const std::vector<std::string>& words) {
+  const std::string script = "source /dev/stdin; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _" +
+                             tool + "; printf '%s\\n' \"${COMPREPLY[@]}\"";
   std::vector<std::string> command = {"/bin/bash", "-c", script, "bash"};
   command.insert(command.end(), words.begin(), words.end());
-  const Path file = std::filesystem::temp_directory_path() / ("qwb-completion-" + std::to_string(getpid()));
+  const Path file =
+      std::filesystem::temp_directory_path() / ("qwb-completion-" + std::to_string(getpid()));
   put(file, generate(tool.substr(4), {"bash"}));
   const RunResult result = run(command, {.stdin_path = file.string()});
   std::filesystem::remove(file);
@@ -180,7 +190,8 @@ TEST(Completion, BashOffersCommandsFlagsAndValues) {
   EXPECT_THAT(bash_offers("qwb_quantize", {"qwb-quantize", "--method", "g"}), ElementsAre("gptq"));
   EXPECT_THAT(bash_offers("qwb_quantize", {"qwb-quantize", "--method", "=", "n"}),
               ElementsAre("none", "nf4"));
-  EXPECT_THAT(bash_offers("qwb_quantize", {"qwb-quantize", "--format", "="}), IsSupersetOf({"awq", "gguf"}));
+  EXPECT_THAT(bash_offers("qwb_quantize", {"qwb-quantize", "--format", "="}),
+              IsSupersetOf({"awq", "gguf"}));
   EXPECT_THAT(bash_offers("qwb_quantize", {"qwb-quantize", "--refine", ""}),
               UnorderedElementsAre("off", "codes", "full"));
   EXPECT_THAT(bash_offers("qwb_quantize", {"qwb-quantize", "--samples", ""}), IsEmpty());
@@ -198,7 +209,8 @@ TEST(Completion, BashOffersCommandsFlagsAndValues) {
 
 TEST(Completion, BashOffersPathsWithSpaces) {
   if (!has_program("bash")) GTEST_SKIP() << "no bash";
-  const Path folder = std::filesystem::temp_directory_path() / ("qwb paths " + std::to_string(getpid()));
+  const Path folder =
+      std::filesystem::temp_directory_path() / ("qwb paths " + std::to_string(getpid()));
   std::filesystem::create_directories(folder / "a model");
   const std::string place = (folder / "a").string(), model = (folder / "a model").string();
   EXPECT_THAT(bash_offers("qwb_eval", {"qwb-eval", place}), ElementsAre(model));
@@ -214,7 +226,8 @@ TEST(Completion, OtherShellsTakeTheirs) {
     for (const char* shell : {"zsh", "fish"}) {
       if (!has_program(shell)) continue;
       const RunResult result =
-          run({"/bin/sh", "-c", binary(tool) + " --generate " + shell + " | " + shell + " -n /dev/stdin"});
+          run({"/bin/sh", "-c",
+               binary(tool) + " --generate " + shell + " | " + shell + " -n /dev/stdin"});
       EXPECT_EQ(result.code, 0) << tool << ": " << result.err;
     }
   }
@@ -242,11 +255,13 @@ TEST(Version, NamesBuildInstructionSetsAndLibraries) {
 }
 
 TEST(Version, AsJsonWhereverTheFlagStands) {
-  const Json here = Json::parse(run({binary("eval"), "--version", "--json"}).out).at("instruction_sets");
+  const Json here =
+      Json::parse(run({binary("eval"), "--version", "--json"}).out).at("instruction_sets");
   const std::string least = here.at("available").back();
   for (const std::vector<std::string>& flags :
        {std::vector<std::string>{"--version", "--json"}, {"--json", "--version"}}) {
-    const RunResult result = run({binary("eval"), flags[0], flags[1]}, {.environment = {{"QWB_ISA", least}}});
+    const RunResult result =
+        run({binary("eval"), flags[0], flags[1]}, {.environment = {{"QWB_ISA", least}}});
     const Json json = Json::parse(result.out);
     EXPECT_EQ(json.at("schema"), 1);
     EXPECT_EQ(json.at("version"), "0.1.0");

@@ -1,4 +1,5 @@
-// No tool destroys what it did not make, nor what it reads; comparisons check the hashes that they have.
+// No tool destroys what it did not make, nor what it reads; comparisons check the hashes that they
+// have.
 #include <gmock/gmock.h>
 
 #include "tests/report/record_helper.h"
@@ -61,7 +62,8 @@ TEST_F(OutputsToolTest, FoldersAndModelsSurvive) {
   refused("convert", {model, "--to", "huggingface", model + "/out"}, "lies in what is read");
   refused("convert", {model, "--to", "gguf", model + "/config.json"}, "OUT");
   refused("convert", {model, "--to", "gguf", file("thesis.txt").string()}, "none that OUT writes");
-  // Folders that our tools wrote, whatever the format: theirs to replace until something else lies in them.
+  // Folders that our tools wrote, whatever the format: theirs to replace until something else lies
+  // in them.
   const std::string art = file("art").string(), plain = file("plain").string();
   output("quantize", out(art));
   output("convert", {art, "--to", "huggingface", plain});
@@ -91,17 +93,20 @@ TEST_F(OutputsToolTest, FilesAskForForceAlike) {
           {record, "--out", file("a.md").string(), "--out",
            scratch_.path().string() + "/../" + scratch_.path().filename().string() + "/a.md"},
           "named twice");
-  refused("quantize", {"--model", gpt2_, "--samples", "1", "--length", "8", "--save-calib", calib, "-n"},
+  refused("quantize",
+          {"--model", gpt2_, "--samples", "1", "--length", "8", "--save-calib", calib, "-n"},
           "none that --save-calib writes");
   const std::string task = write("t.jsonl", "{}");
   refused("eval", {gpt2_, "--task", "boolq=" + task, "--lm-eval-json", task}, "what is read");
   if (fs::exists("/dev/null"))
-    refused("eval", {gpt2_, "--task", "boolq=" + task, "--lm-eval-json", "/dev/null"}, "no regular file");
+    refused("eval", {gpt2_, "--task", "boolq=" + task, "--lm-eval-json", "/dev/null"},
+            "no regular file");
 }
 
 TEST_F(OutputsToolTest, PlacesAreTriedBeforeTheWork) {
   const std::string long_name = file(std::string(300, 'x')).string();
-  for (const std::string& place : {long_name, std::string("/proc/x/y"), gpt2_ + "/config.json/below"}) {
+  for (const std::string& place :
+       {long_name, std::string("/proc/x/y"), gpt2_ + "/config.json/below"}) {
     for (const Words& words : {Words{"quantize", "--model", gpt2_, "--out", place},
                                Words{"convert", gpt2_, "--to", "huggingface", place},
                                Words{"convert", gpt2_, "--to", "gguf", place + ".gguf"}}) {
@@ -116,9 +121,10 @@ TEST_F(OutputsToolTest, PlacesAreTriedBeforeTheWork) {
 
 TEST_F(OutputsToolTest, DryRunsLeaveNothing) {
   const std::string before = snapshot();
-  EXPECT_EQ(
-      tool("quantize", {"--model", gpt2_, "--method", "int8", "-n", "--out", file("deep/o").string()}).code,
-      0);
+  EXPECT_EQ(tool("quantize",
+                 {"--model", gpt2_, "--method", "int8", "-n", "--out", file("deep/o").string()})
+                .code,
+            0);
   EXPECT_EQ(tool("convert", {gpt2_, "--to", "gguf", file("m.gguf").string(), "-n"}).code, 0);
   EXPECT_EQ(tool("cache", {"gc", "-n"}).code, 0);
   EXPECT_EQ(snapshot(), before);
@@ -163,7 +169,7 @@ TEST_F(OutputsToolTest, AGateThatCannotBeAppliedFails) {
     EXPECT_EQ(alone.code, 6) << flag;
     EXPECT_THAT(alone.err, HasSubstr("name it by --baseline"));
     EXPECT_EQ(eval({plain, "--baseline", gpt2_, flag, "1.5"}).code, 0) << flag;
-    EXPECT_EQ(eval({gpt2_, art, flag, "1.5"}).code, 0) << flag;         // the original beside its artifact
+    EXPECT_EQ(eval({gpt2_, art, flag, "1.5"}).code, 0) << flag;  // the original beside its artifact
     EXPECT_EQ(eval({gpt2_, art, plain, flag, "1.5"}).code, 6) << flag;  // but not any plain model
   }
   for (const char* bound : {"", "nan", "inf", "-1", "x", "1,5", "1e999"}) {

@@ -1,5 +1,5 @@
-// Plans as a user gives them: --include, --exclude, --plan, --lm-head, --embeddings; mixed artifacts in every
-// tool; the report of the work.
+// Plans as a user gives them: --include, --exclude, --plan, --lm-head, --embeddings; mixed
+// artifacts in every tool; the report of the work.
 #include <gmock/gmock.h>
 
 #include <cmath>
@@ -41,8 +41,8 @@ class Plans : public ToolTest {
 };
 
 TEST_F(Plans, IncludeExcludeAndRulesReachTheArtifact) {
-  const Json made = quantize(gpt2_, {"--method", "rtn", "--include", "h.[01].*", "--include", "*.c_proj",
-                                     "--exclude", "*.attn.c_proj"});
+  const Json made = quantize(gpt2_, {"--method", "rtn", "--include", "h.[01].*", "--include",
+                                     "*.c_proj", "--exclude", "*.attn.c_proj"});
   // Of 4 blocks: c_attn and c_fc of two, mlp.c_proj of all.
   EXPECT_EQ(made["modules"].size(), 8u);
   EXPECT_EQ(made["kept"].size(), 8u);
@@ -62,13 +62,15 @@ TEST_F(Plans, WrongOnesAreUsageErrorsThatHelp) {
   };
   EXPECT_THAT(
       refused({"--include", "*.down_proj"}),
-      HasSubstr("--include: the pattern '*.down_proj' matches no module (there are transformer.h.0."));
+      HasSubstr(
+          "--include: the pattern '*.down_proj' matches no module (there are transformer.h.0."));
   EXPECT_THAT(refused({"--exclude", "h.9.*"}), HasSubstr("'h.9.*'"));
   EXPECT_THAT(refused({"--include", "h.[0"}), HasSubstr("[ without ]"));
   EXPECT_THAT(refused({"--exclude", "*"}), HasSubstr("nothing is left"));
   const auto plan = [&](const std::string& text) { return write("wrong.json", text); };
   EXPECT_THAT(
-      refused({"--plan", plan(R"({"rules": [{"match": "c_fc", "bits": 3}, {"match": "up", "bits": 3}]})")}),
+      refused({"--plan",
+               plan(R"({"rules": [{"match": "c_fc", "bits": 3}, {"match": "up", "bits": 3}]})")}),
       HasSubstr("wrong.json: rule 2: the pattern 'up'"));
   EXPECT_THAT(refused({"--plan", plan(R"({"default": {"method": "gptq"}})")}),
               HasSubstr("--method says rtn"));
@@ -80,7 +82,8 @@ TEST_F(Plans, WrongOnesAreUsageErrorsThatHelp) {
 }
 
 TEST_F(Plans, TheFileIsTheDefaultThatFlagsRefine) {
-  const std::string file = write("plan.json", R"({"default": {"method": "rtn", "bits": 3, "group_size": 64},
+  const std::string file =
+      write("plan.json", R"({"default": {"method": "rtn", "bits": 3, "group_size": 64},
                              "lm_head": true, "rules": [{"match": "c_fc", "method": "nf4"}]})");
   const Json as_written = plan(gpt2_, {"--plan", file});
   EXPECT_EQ(as_written["method"], "mixed");
@@ -101,7 +104,8 @@ TEST_F(Plans, TheSameResultByAnotherWayIsTheSameObject) {
   EXPECT_EQ(rules["key"], flags["key"]);
   EXPECT_EQ(rules["cached"], true);
   // And without any plan the key has no word of it.
-  const Words why = {"why", "--model", gpt2_, "--method", "rtn", "--bits", "3", "--group-size", "64"};
+  const Words why = {"why",    "--model", gpt2_,          "--method", "rtn",
+                     "--bits", "3",       "--group-size", "64"};
   EXPECT_FALSE(json("cache", why)["fields"].contains("modules"));
   std::set<std::string> keys = {flags["key"]};
   for (const Words& more :
@@ -131,7 +135,8 @@ TEST_F(Plans, WhyNamesTheModulesThatDiffer) {
 }
 
 TEST_F(Plans, AMixedArtifactInEveryTool) {
-  const std::string file = write("mixed.json", R"({"default": {"method": "gptq", "bits": 4, "group_size": 64},
+  const std::string file =
+      write("mixed.json", R"({"default": {"method": "gptq", "bits": 4, "group_size": 64},
       "rules": [{"match": "*.self_attn.*", "method": "nf4"}, {"match": "lm_head", "method": "int8"}]})");
   const Words request = {"--plan", file, "--samples", "16", "--length", "256"};
   const Json made = quantize(llama_, request);
@@ -155,7 +160,8 @@ TEST_F(Plans, AMixedArtifactInEveryTool) {
   for (const Json& one : manifest["modules"]) own += one.contains("method") ? 1 : 0;
   EXPECT_EQ(own, 25);
   // 4 bits but for the output embedding's 8.
-  const double lm_head = 4096.0 * 256, blocks = 8.0 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 640);
+  const double lm_head = 4096.0 * 256,
+               blocks = 8.0 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 640);
   const double bits = (8 * lm_head + 4 * blocks) / (lm_head + blocks);
   EXPECT_NEAR(made["bits"].get<double>(), bits, 1e-9);
   const Json evaluated = json("eval", {folder, "--windows", "4", "--no-baseline"});
@@ -163,11 +169,12 @@ TEST_F(Plans, AMixedArtifactInEveryTool) {
   EXPECT_NEAR(evaluated["bits"].get<double>(), bits, 1e-9);
   EXPECT_EQ(evaluated["bpw"], made["totals"]["bpw"]);
   const Json original = json("eval", {llama_, "--windows", "4"});
-  const double ratio =
-      evaluated["perplexity"]["value"].get<double>() / original["perplexity"]["value"].get<double>();
+  const double ratio = evaluated["perplexity"]["value"].get<double>() /
+                       original["perplexity"]["value"].get<double>();
   EXPECT_GT(ratio, 1);
-  EXPECT_LT(ratio, 1.15);                                   // calibrated on 512 tokens only
-  EXPECT_LT(evaluated["bytes"].get<int64_t>(), 6'300'000);  // 15.2 MB before; 7.1 with the 16-bit lm_head
+  EXPECT_LT(ratio, 1.15);  // calibrated on 512 tokens only
+  EXPECT_LT(evaluated["bytes"].get<int64_t>(),
+            6'300'000);  // 15.2 MB before; 7.1 with the 16-bit lm_head
   EXPECT_THAT(output("cache", {"ls"}), HasSubstr("mixed"));
   const Json seen = json("inspect", {folder, "--modules", "--no-hash"});
   EXPECT_EQ(seen["method"], "mixed");
@@ -180,7 +187,8 @@ TEST_F(Plans, AMixedArtifactInEveryTool) {
   EXPECT_NE(output("complete", {"--model", folder, "--max-tokens", "4", "The history of"}), "");
 }
 
-// One stored matrix for the lookup and the logits; the model stays what it was, but for the rounding.
+// One stored matrix for the lookup and the logits; the model stays what it was, but for the
+// rounding.
 TEST_F(Plans, TiedEmbeddings) {
   const double before = perplexity(gpt2_);
   const Json plain = quantize(gpt2_, {"--method", "none"});
@@ -191,8 +199,9 @@ TEST_F(Plans, TiedEmbeddings) {
     const std::string folder = made["artifact"];
     EXPECT_EQ(made["modules"].size(), 17u);
     EXPECT_FALSE(module(made, "transformer.wte").is_null());
-    EXPECT_LT(made["totals"]["bytes"].get<int64_t>(),
-              plain["totals"]["bytes"].get<int64_t>() - 2 * 4096 * 192);  // f32 before, one byte each now
+    EXPECT_LT(
+        made["totals"]["bytes"].get<int64_t>(),
+        plain["totals"]["bytes"].get<int64_t>() - 2 * 4096 * 192);  // f32 before, one byte each now
     EXPECT_NEAR(perplexity(folder) / before, 1, 0.02) << method;
     Words names;
     const Json seen = json("inspect", {folder, "--tensors", "--no-hash"});
@@ -202,8 +211,8 @@ TEST_F(Plans, TiedEmbeddings) {
     EXPECT_THAT(names, Not(::testing::Contains("lm_head.codes")));
   }
   // The default is a calibrated method: said, and done by rounding.
-  const RunResult gptq = tool("quantize", {"--model", gpt2_, "--lm-head", "-n", "--group-size", "64",
-                                           "--samples", "2", "--length", "64"});
+  const RunResult gptq = tool("quantize", {"--model", gpt2_, "--lm-head", "-n", "--group-size",
+                                           "64", "--samples", "2", "--length", "64"});
   EXPECT_EQ(gptq.code, 0);
   EXPECT_THAT(gptq.err, HasSubstr("transformer.wte is looked up row by row"));
 }
@@ -216,8 +225,8 @@ TEST_F(Plans, CalibrationFromSeveralTextsSavedAndUsedAgain) {
     more.insert(more.begin(), base.begin(), base.end());
     return more;
   };
-  const Words mixed = with({"--calib", "demo", "--calib", own + ":3", "--samples", "8", "--length", "64",
-                            "--seed", "4", "--save-calib", saved});
+  const Words mixed = with({"--calib", "demo", "--calib", own + ":3", "--samples", "8", "--length",
+                            "64", "--seed", "4", "--save-calib", saved});
   Words dry = mixed;
   dry.emplace_back("-n");
   EXPECT_EQ(json("quantize", dry)["calibration"]["windows"], 8);

@@ -20,9 +20,9 @@ struct Options {
 int act(const Options& options, qwb::Tool& tool) {
   if (options.action == "flags") {
     tool.note("narration");
-    tool.print(std::string("json ") + (tool.json() ? "1" : "0") + " dry-run " + (tool.dry_run() ? "1" : "0") +
-               " threads " + std::to_string(qwb::threads()) + " color " + (tool.color_stdout() ? "1" : "0") +
-               "\n");
+    tool.print(std::string("json ") + (tool.json() ? "1" : "0") + " dry-run " +
+               (tool.dry_run() ? "1" : "0") + " threads " + std::to_string(qwb::threads()) +
+               " color " + (tool.color_stdout() ? "1" : "0") + "\n");
   }
   if (options.action == "fail")
     throw qwb::Error(qwb::ErrorKind::verification, "wrong\nbytes", "file", "fetch it again");

@@ -76,7 +76,8 @@ TEST(ProgressDisplay, TheBarIsRedrawnNotRepeatedAndClearedForNotes) {
   Simulated s(true);
   s.display.begin("job", 10);
   s.work(5, 0.5);
-  EXPECT_THAT(s.written, HasSubstr("\rjob [############............]  50% 5/10  2.00/s  ETA 3.0 s\x1b[K"));
+  EXPECT_THAT(s.written,
+              HasSubstr("\rjob [############............]  50% 5/10  2.00/s  ETA 3.0 s\x1b[K"));
   s.written.clear();
   s.display.note("careful");
   EXPECT_EQ(s.written.find("\r\x1b[Kt: careful\n\rjob ["), 0u);

@@ -1,5 +1,5 @@
-// The quality half of qwb-eval as a user runs it: every flag, the gate, what is kept between runs, and bad
-// input.
+// The quality half of qwb-eval as a user runs it: every flag, the gate, what is kept between runs,
+// and bad input.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -54,9 +54,10 @@ class EvalQuality : public ::testing::Test {
 
 TEST_F(EvalQuality, HelpNamesEveryFlag) {
   const std::string help = eval({"--help"}).out;
-  for (const char* flag : {"--protocol", "--stride", "--kl", "--task", "--lm-eval-json", "--baseline",
-                           "--no-baseline", "--max-kl", "--max-ppl-ratio", "--max-bytes", "--fresh", "gptq",
-                           "hf-stride", "lm-eval", "hellaswag", "lambada_openai", "wikitext2"})
+  for (const char* flag :
+       {"--protocol", "--stride", "--kl", "--task", "--lm-eval-json", "--baseline", "--no-baseline",
+        "--max-kl", "--max-ppl-ratio", "--max-bytes", "--fresh", "gptq", "hf-stride", "lm-eval",
+        "hellaswag", "lambada_openai", "wikitext2"})
     EXPECT_THAT(help, HasSubstr(flag));
 }
 
@@ -93,15 +94,17 @@ TEST_F(EvalQuality, ProtocolsInTheRecord) {
   const Json words = record({gpt2_, "--protocol", "lm-eval"})["perplexity"];
   EXPECT_EQ(words["bytes"], 8000);
   EXPECT_GT(words["value"].get<double>(), 3 * words["byte_perplexity"].get<double>());
-  EXPECT_NEAR(std::log2(words["byte_perplexity"].get<double>()), words["bits_per_byte"].get<double>(), 1e-9);
+  EXPECT_NEAR(std::log2(words["byte_perplexity"].get<double>()),
+              words["bits_per_byte"].get<double>(), 1e-9);
   EXPECT_TRUE(words["stride"].is_null());
   EXPECT_EQ(record({gpt2_, "--protocol", "gptq"})["perplexity"]["context"], 128);
   EXPECT_THAT(brief({gpt2_, "--protocol", "lm-eval"}).out, HasSubstr("word perplexity (lm-eval)"));
 }
 
 TEST_F(EvalQuality, TextsByName) {
-  const RunResult absent = eval({gpt2_, "--text", "wikitext2"},
-                                {.environment = {{"HF_HUB_OFFLINE", "1"}, {"HF_HOME", file("hf")}}});
+  const RunResult absent =
+      eval({gpt2_, "--text", "wikitext2"},
+           {.environment = {{"HF_HUB_OFFLINE", "1"}, {"HF_HOME", file("hf")}}});
   EXPECT_EQ(absent.code, 3);
   EXPECT_THAT(absent.err, HasSubstr("the text 'wikitext2' is not here"));  // tests/hub has the rest
   std::ofstream(file("wiki.test.raw"))
@@ -109,7 +112,8 @@ TEST_F(EvalQuality, TextsByName) {
   const RunOptions there = {.environment = {{"QWB_DATA", scratch_.path().string()}}};
   const auto measured = [&](const std::string& protocol) {
     const RunResult result =
-        eval({gpt2_, "--text", "wikitext2", "--protocol", protocol, "--context", "128", "--json"}, there);
+        eval({gpt2_, "--text", "wikitext2", "--protocol", protocol, "--context", "128", "--json"},
+             there);
     return parse_json(result.out, protocol)["perplexity"];
   };
   EXPECT_NE(measured("windows")["token_hash"],
@@ -117,7 +121,8 @@ TEST_F(EvalQuality, TextsByName) {
   EXPECT_EQ(measured("windows")["text_hash"], measured("lm-eval")["text_hash"]);
   std::ofstream(file("lines.jsonl"))
       << "{\"text\": \"one two three four five\"}\n{\"text\": \"six seven\"}\n";
-  const RunResult lines = eval({gpt2_, "--text", file("lines.jsonl"), "--protocol", "lm-eval", "--json"});
+  const RunResult lines =
+      eval({gpt2_, "--text", file("lines.jsonl"), "--protocol", "lm-eval", "--json"});
   EXPECT_EQ(parse_json(lines.out, "lines")["perplexity"]["words"], 7);
   EXPECT_EQ(parse_json(lines.out, "lines")["perplexity"]["documents"], 2);
   std::ofstream(file("lines.jsonl"), std::ios::app) << "{\n";
@@ -142,7 +147,8 @@ TEST_F(EvalQuality, DivergenceWithItsPerplexities) {
   const RunResult table = brief({artifact(gpt2_), gpt2_, "--kl", "--ppl"});
   EXPECT_EQ(table.code, 0) << table.err;
   EXPECT_THAT(lines(table.out)[0], HasSubstr("mean KL"));
-  EXPECT_THAT(lines(table.out)[1], ::testing::ContainsRegex("0\\.[0-9]+ ± 0\\.[0-9]+ +[0-9]+\\.[0-9]+ ± "));
+  EXPECT_THAT(lines(table.out)[1],
+              ::testing::ContainsRegex("0\\.[0-9]+ ± 0\\.[0-9]+ +[0-9]+\\.[0-9]+ ± "));
 }
 
 TEST_F(EvalQuality, TheBaselineCanBeNamed) {
@@ -173,9 +179,9 @@ TEST_F(EvalQuality, ForeignBaselinesAreRefusedAndTheRestIsKept) {
 }
 
 TEST_F(EvalQuality, TasksAndFlips) {
-  const RunResult result =
-      brief({artifact(gpt2_), "--task", task("hellaswag") + ",shots=1,limit=6", "--task",
-             task("lambada_openai") + ",limit=8", "--lm-eval-json", file("results.json"), "--json"});
+  const RunResult result = brief({artifact(gpt2_), "--task", task("hellaswag") + ",shots=1,limit=6",
+                                  "--task", task("lambada_openai") + ",limit=8", "--lm-eval-json",
+                                  file("results.json"), "--json"});
   EXPECT_EQ(result.code, 0) << result.err;
   const Json json = parse_json(result.out, "record");
   EXPECT_TRUE(json["perplexity"].is_null());
@@ -200,7 +206,8 @@ TEST_F(EvalQuality, TasksAndFlips) {
 
 TEST_F(EvalQuality, TheGate) {
   const std::string nf4 = artifact(gpt2_);
-  EXPECT_EQ(brief({nf4, gpt2_, "--max-kl", "2", "--max-ppl-ratio", "5", "--max-bytes", "1G"}).code, 0);
+  EXPECT_EQ(brief({nf4, gpt2_, "--max-kl", "2", "--max-ppl-ratio", "5", "--max-bytes", "1G"}).code,
+            0);
   const RunResult kl = brief({nf4, "--max-kl", "0.001", "--json"});
   EXPECT_EQ(kl.code, 6);
   EXPECT_THAT(kl.err, HasSubstr("the mean divergence is 0."));
@@ -246,8 +253,8 @@ TEST_F(EvalQuality, ResultsAreKept) {
 
 TEST_F(EvalQuality, InterruptedWorkGoesOn) {
   std::ofstream(file("long.txt")) << read_text(demo("text/eval.txt")).substr(0, 80'000);
-  const std::vector<std::string> work = {gpt2_,   "--context", "64",        "--text", file("long.txt"),
-                                         "--ppl", "--json",    "--threads", "1"};
+  const std::vector<std::string> work = {
+      gpt2_, "--context", "64", "--text", file("long.txt"), "--ppl", "--json", "--threads", "1"};
   const RunResult stopped = eval(work, interrupted_at("so far"));
   EXPECT_EQ(stopped.code, 130);
   EXPECT_FALSE(std::filesystem::is_empty(file("cache/evaluations")));
@@ -259,7 +266,8 @@ TEST_F(EvalQuality, InterruptedWorkGoesOn) {
   again.emplace_back("--fresh");
   const RunResult whole = eval(again);
   EXPECT_THAT(whole.err, Not(HasSubstr("interrupted run")));
-  EXPECT_EQ(parse_json(whole.out, "whole")["perplexity"], parse_json(done.out, "done")["perplexity"]);
+  EXPECT_EQ(parse_json(whole.out, "whole")["perplexity"],
+            parse_json(done.out, "done")["perplexity"]);
 }
 
 TEST_F(EvalQuality, WithoutWriteAccessNothingIsKeptAndAllIsMeasured) {
@@ -282,8 +290,9 @@ TEST_F(EvalQuality, DamageIsAnErrorOfItsOwnRow) {
 
 // One bit of the weights, which no size and no header tells.
 TEST_F(EvalQuality, ABitThatFlippedAfterTheArtifactWasCachedIsSeen) {
-  const RunResult made = run({QWB_BIN_DIR "/qwb-quantize", "--model", gpt2_, "--method", "nf4", "-q"},
-                             {.environment = {{"QWB_CACHE", file("cache")}}});
+  const RunResult made =
+      run({QWB_BIN_DIR "/qwb-quantize", "--model", gpt2_, "--method", "nf4", "-q"},
+          {.environment = {{"QWB_CACHE", file("cache")}}});
   ASSERT_EQ(made.code, 0) << made.err;
   const std::string folder = lines(made.out).back();
   const std::vector<std::string> work = {folder, gpt2_, "--windows", "2", "--json"};
@@ -312,13 +321,15 @@ TEST_F(EvalQuality, NaNNamesTheModuleAndStopsOnlyItsOwnRow) {
   for (const auto& [name, tensor] : tensors.items()) {
     if (!name.ends_with("h.2.mlp.c_proj.weight")) continue;
     const uint32_t nan = 0x7fc00000;  // the demo gpt2 is f32
-    bytes.seekp(static_cast<std::streamoff>(8 + header + tensor["data_offsets"][0].get<uint64_t>()));
+    bytes.seekp(
+        static_cast<std::streamoff>(8 + header + tensor["data_offsets"][0].get<uint64_t>()));
     bytes.write(reinterpret_cast<const char*>(&nan), 4);
   }
   bytes.close();
   const RunResult result = brief({gpt2_, file("broken"), "--windows", "2", "--json"});
   EXPECT_EQ(result.code, 1);
-  EXPECT_THAT(result.err, HasSubstr("NaN or Inf first appears in block 2, transformer.h.2.mlp.c_proj"));
+  EXPECT_THAT(result.err,
+              HasSubstr("NaN or Inf first appears in block 2, transformer.h.2.mlp.c_proj"));
   ASSERT_EQ(lines(result.out).size(), 1u);
   EXPECT_GT(parse_json(lines(result.out)[0], "record")["perplexity"]["value"].get<double>(), 1);
 }
@@ -326,13 +337,16 @@ TEST_F(EvalQuality, NaNNamesTheModuleAndStopsOnlyItsOwnRow) {
 TEST_F(EvalQuality, ATextShorterThanOneWindowSaysSo) {
   std::ofstream(file("short.txt")) << "Once upon a time";
   for (const char* protocol : {"windows", "llama.cpp"}) {
-    const RunResult result = eval({gpt2_, "--text", file("short.txt"), "--context", "128", "--protocol",
-                                   protocol, "--task", task("piqa") + ",limit=2", "--ppl", "--json"});
+    const RunResult result =
+        eval({gpt2_, "--text", file("short.txt"), "--context", "128", "--protocol", protocol,
+              "--task", task("piqa") + ",limit=2", "--ppl", "--json"});
     EXPECT_EQ(result.code, 2) << protocol;
     EXPECT_THAT(result.err, HasSubstr(std::string("tokens, but protocol ") + protocol)) << protocol;
-    EXPECT_EQ(parse_json(result.out, "record")["tasks"].size(), 1u);  // what could be measured is kept
+    EXPECT_EQ(parse_json(result.out, "record")["tasks"].size(),
+              1u);  // what could be measured is kept
   }
-  EXPECT_EQ(eval({gpt2_, "--text", file("short.txt"), "--protocol", "hf-stride"}).code, 0);  // it takes any
+  EXPECT_EQ(eval({gpt2_, "--text", file("short.txt"), "--protocol", "hf-stride"}).code,
+            0);  // it takes any
 }
 
 TEST_F(EvalQuality, RecordsOfOtherSchemasAreRefused) {

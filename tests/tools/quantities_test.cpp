@@ -28,7 +28,8 @@ TEST(Quantities, Ages) {
   EXPECT_EQ(parse_age("12h"), 43'200);
   EXPECT_EQ(parse_age("30d"), 2'592'000);
   EXPECT_EQ(parse_age("0.5w"), 302'400);
-  for (const char* wrong : {"", "d", "-1d", "1y", "1d2"}) EXPECT_THROW(parse_age(wrong), Error) << wrong;
+  for (const char* wrong : {"", "d", "-1d", "1y", "1d2"})
+    EXPECT_THROW(parse_age(wrong), Error) << wrong;
 }
 
 TEST(Quantities, TimesAreLocal) {

@@ -20,7 +20,8 @@ class QuantizeFaults : public ToolTest {
   Words work(const Words& more = {}) const {
     Words words = {"--model", gpt2_};
     const auto add = [&](const std::string& flag, const std::string& value) {
-      if (std::find(more.begin(), more.end(), flag) == more.end()) words.insert(words.end(), {flag, value});
+      if (std::find(more.begin(), more.end(), flag) == more.end())
+        words.insert(words.end(), {flag, value});
     };
     add("--method", "gptq");
     add("--samples", "4");
@@ -67,8 +68,9 @@ TEST_F(QuantizeFaults, CtrlCLeavesNothingAtOut) {
 
 TEST_F(QuantizeFaults, TwoAtOnceGiveOneArtifact) {
   const std::string a = file("a").string(), b = file("b").string();
-  const std::string script = command(work()) + " >" + a + " 2>" + a + ".err & first=$!; " + command(work()) +
-                             " >" + b + " 2>" + b + ".err; second=$?; wait $first && exit $second";
+  const std::string script = command(work()) + " >" + a + " 2>" + a + ".err & first=$!; " +
+                             command(work()) + " >" + b + " 2>" + b +
+                             ".err; second=$?; wait $first && exit $second";
   RunOptions options;
   options.environment = {{"QWB_CACHE", cache().string()}};
   const RunResult result = run({"/bin/sh", "-c", script}, options);

@@ -29,9 +29,11 @@ class Quantize : public ToolTest {
   }
   // A short gptq run: 4 windows of 128 tokens, unless `more` says otherwise.
   Words small(Words more = {}) const {
-    for (const auto& [flag, value] :
-         {std::pair<const char*, const char*>{"--method", "gptq"}, {"--samples", "4"}, {"--length", "128"}}) {
-      if (std::find(more.begin(), more.end(), flag) == more.end()) more.insert(more.end(), {flag, value});
+    for (const auto& [flag, value] : {std::pair<const char*, const char*>{"--method", "gptq"},
+                                      {"--samples", "4"},
+                                      {"--length", "128"}}) {
+      if (std::find(more.begin(), more.end(), flag) == more.end())
+        more.insert(more.end(), {flag, value});
     }
     return with(more);
   }
@@ -48,11 +50,12 @@ TEST_F(Quantize, HelpNamesEveryFlag) {
   const std::string help = std::regex_replace(output("quantize", {"--help"}), std::regex("\\s+"),
                                               " ");  // lines are broken anywhere
   for (const char* flag :
-       {"--model", "--method", "--bits", "--group-size", "--symmetric", "--asymmetric", "--act-order",
-        "--calib", "--samples", "--length", "--seed", "--documents", "--chat-template", "--out", "--force",
-        "--no-cache", "--dry-run", "--json", "--quiet", "--threads",
-        "Examples:", "gptq:", "nf4:", "--include", "--exclude", "--plan", "--lm-head", "--embeddings",
-        "--save-calib", "--report", "later rules win", "--clip", "--scale-channels", "--no-scale-channels",
+       {"--model", "--method", "--bits", "--group-size", "--symmetric", "--asymmetric",
+        "--act-order", "--calib", "--samples", "--length", "--seed", "--documents",
+        "--chat-template", "--out", "--force", "--no-cache", "--dry-run", "--json", "--quiet",
+        "--threads", "Examples:", "gptq:", "nf4:", "--include", "--exclude", "--plan", "--lm-head",
+        "--embeddings", "--save-calib", "--report", "later rules win", "--clip", "--scale-channels",
+        "--no-scale-channels",
         // A default that differs by method.
         "[true; rtn, gptq, awq: false]"}) {
     EXPECT_THAT(help, HasSubstr(flag));
@@ -91,14 +94,16 @@ TEST_F(Quantize, JsonTellsWhetherItWasCached) {
 
 TEST_F(Quantize, ParametersReachTheArtifact) {
   const auto settings = [&](const Words& more) { return json("quantize", with(more))["settings"]; };
-  const Json odd = settings({"--method", "rtn", "--bits", "3", "--group-size", "32", "--asymmetric"});
+  const Json odd =
+      settings({"--method", "rtn", "--bits", "3", "--group-size", "32", "--asymmetric"});
   EXPECT_EQ(odd["bits"], 3);
   EXPECT_EQ(odd["group_size"], 32);
   EXPECT_EQ(odd["symmetric"], false);
   const Json channel = settings({"--method", "rtn", "--group-size", "-1", "--symmetric"});
   EXPECT_EQ(channel["group_size"], -1);
   EXPECT_EQ(channel["symmetric"], true);
-  const Json tensor = json("quantize", with({"--method", "rtn", "--group-size", "-1"}))["modules"][0];
+  const Json tensor =
+      json("quantize", with({"--method", "rtn", "--group-size", "-1"}))["modules"][0];
   EXPECT_EQ(tensor["parameters"]["group_size"], tensor["in"]);
   EXPECT_EQ(json("quantize", small({"--act-order"}))["settings"]["act_order"], true);
   EXPECT_EQ(json("quantize", with({"--method", "nf4", "--bits", "4"}))["method"],
@@ -130,9 +135,9 @@ TEST_F(Quantize, OutForceAndNoCache) {
   EXPECT_THAT(again.err, HasSubstr("--force"));
   output("quantize", with({"--method", "nf4", "--out", out, "--force", "--no-cache"}));
   EXPECT_EQ(parse_json(read_text(Path(out) / "qwb.json"), "qwb.json")["method"], "nf4");
-  EXPECT_EQ(cache_content().size(), 1u);                                         // the cache was left alone
+  EXPECT_EQ(cache_content().size(), 1u);  // the cache was left alone
   EXPECT_EQ(tool("quantize", with({"--method", "nf4", "--no-cache"})).code, 2);  // needs --out
-  EXPECT_EQ(tool("quantize", {"--model", out, "--method", "rtn"}).code, 2);      // an artifact already
+  EXPECT_EQ(tool("quantize", {"--model", out, "--method", "rtn"}).code, 2);  // an artifact already
 }
 
 TEST_F(Quantize, WrongRequestsAreUsageErrors) {
@@ -178,7 +183,8 @@ TEST_F(Quantize, WhatIsMissingIsNamedWithTheWayToGetIt) {
   write("lima.jsonl", Json({{"conversations", {english()}}}).dump() + "\n");
   auto data = bare;
   data["QWB_DATA"] = scratch_.path().string();
-  EXPECT_EQ(json("quantize", small({"--calib", "lima", "-n"}), {.environment = data})["calibration"]["name"],
+  EXPECT_EQ(json("quantize", small({"--calib", "lima", "-n"}),
+                 {.environment = data})["calibration"]["name"],
             "lima");
 }
 
@@ -205,8 +211,8 @@ TEST_F(Quantize, NanIsFoundAndItsModuleNamed) {
   stream.seekp(at).write(reinterpret_cast<const char*>(&nan), sizeof nan);
   stream.close();
   for (const char* method : {"rtn", "int8", "nf4", "gptq", "awq"}) {
-    const RunResult result =
-        tool("quantize", {"--model", model.string(), "--method", method, "--samples", "2", "--length", "64"});
+    const RunResult result = tool("quantize", {"--model", model.string(), "--method", method,
+                                               "--samples", "2", "--length", "64"});
     EXPECT_EQ(result.code, 1) << method;
     EXPECT_THAT(result.err, HasSubstr("h.2.mlp.c_fc")) << method;
     EXPECT_EQ(cache_content(), Words());
@@ -227,15 +233,15 @@ TEST_F(Quantize, CalibrationFilesOfEveryForm) {
   const auto row = [](const Json& json) { return json.dump() + "\n"; };
   EXPECT_EQ(hash("text.jsonl", row({{"text", half}}) + row({{"text", rest}})), whole);
   EXPECT_EQ(hash("strings.jsonl", row({{"conversations", {half, rest}}})), whole);
-  EXPECT_EQ(hash("sharegpt.jsonl",
-                 row({{"conversations",
-                       {{{"from", "human"}, {"value", half}}, {{"from", "gpt"}, {"value", rest}}}}})),
-            whole);
   EXPECT_EQ(
-      hash("messages.jsonl",
-           row({{"messages",
-                 {{{"role", "user"}, {"content", half}}, {{"role", "assistant"}, {"content", rest}}}}})),
+      hash("sharegpt.jsonl",
+           row({{"conversations",
+                 {{{"from", "human"}, {"value", half}}, {{"from", "gpt"}, {"value", rest}}}}})),
       whole);
+  EXPECT_EQ(hash("messages.jsonl", row({{"messages",
+                                         {{{"role", "user"}, {"content", half}},
+                                          {{"role", "assistant"}, {"content", rest}}}}})),
+            whole);
   EXPECT_NE(hash("b.txt", rest), whole);
   const Json documents =
       calibration({"--calib", file("text.jsonl").string(), "--documents", "--samples", "2"});
@@ -259,7 +265,8 @@ TEST_F(Quantize, ConversationsThroughTheChatTemplate) {
   const Json rendered = json("quantize", words)["calibration"];
   EXPECT_EQ(rendered["chat_template"], true);
   EXPECT_NE(rendered["hash"], plain["hash"]);
-  EXPECT_EQ(rendered["hash"], calibration({"--calib", write("same.txt", "[user] " + text)})["hash"]);
+  EXPECT_EQ(rendered["hash"],
+            calibration({"--calib", write("same.txt", "[user] " + text)})["hash"]);
 }
 
 TEST_F(Quantize, SeedDrawsOtherWindows) {
@@ -285,7 +292,8 @@ TEST_F(Quantize, CalibrationSetsThatAreTooSmall) {
   EXPECT_THAT(broken.err, HasSubstr("line 2"));
   // Fewer windows than asked for: said, and done.
   const RunResult few = tool(
-      "quantize", small({"--calib", write("few.txt", english().substr(0, 2000)), "--samples", "50", "-n"}));
+      "quantize",
+      small({"--calib", write("few.txt", english().substr(0, 2000)), "--samples", "50", "-n"}));
   EXPECT_EQ(few.code, 0);
   EXPECT_THAT(few.err, HasSubstr("(50 were asked for)"));
 }
@@ -303,8 +311,8 @@ TEST_F(Quantize, SameBytesForAnyNumberOfThreadsAndFromRunToRun) {
 
 // Codes, scales, zero points and what was not quantized; beyond that at most one percent.
 TEST_F(Quantize, AnArtifactTakesWhatItsCodecsTake) {
-  const Path folder =
-      output("quantize", with({"--method", "rtn", "--bits", "3", "--group-size", "64", "--asymmetric"}));
+  const Path folder = output(
+      "quantize", with({"--method", "rtn", "--bits", "3", "--group-size", "64", "--asymmetric"}));
   const Json manifest = parse_json(read_text(folder / "qwb.json"), "qwb.json");
   const SafetensorsFile source = SafetensorsFile::open(Path(gpt2_) / "model.safetensors");
   const SafetensorsFile artifact = SafetensorsFile::open(folder / "model.safetensors");
@@ -325,8 +333,8 @@ TEST_F(Quantize, AnArtifactTakesWhatItsCodecsTake) {
   EXPECT_EQ(stored, expected);
   EXPECT_LE(static_cast<double>(fs::file_size(folder / "model.safetensors")),
             1.01 * static_cast<double>(expected));
-  EXPECT_EQ(json("quantize", with({"--method", "rtn", "--bits", "3", "--group-size", "64", "--asymmetric",
-                                   "-n"}))["artifact_bytes"],
+  EXPECT_EQ(json("quantize", with({"--method", "rtn", "--bits", "3", "--group-size", "64",
+                                   "--asymmetric", "-n"}))["artifact_bytes"],
             expected);
 }
 

@@ -20,9 +20,10 @@ class ReportTool : public ToolTest {
  protected:
   // Two versions and their original.
   std::string results() const {
-    return write("results.json", loss_record("/models/original", "none", 9000000, 30, 0, 0.002).dump() +
-                                     "\n" + loss_record("/a", "rtn", 3000000, 33, 1.1, 0.002).dump() + "\n" +
-                                     loss_record("/b", "gptq", 2000000, 31, 1.02, 0.002).dump() + "\n");
+    return write("results.json",
+                 loss_record("/models/original", "none", 9000000, 30, 0, 0.002).dump() + "\n" +
+                     loss_record("/a", "rtn", 3000000, 33, 1.1, 0.002).dump() + "\n" +
+                     loss_record("/b", "gptq", 2000000, 31, 1.02, 0.002).dump() + "\n");
   }
   std::string text_of(const std::string& name) const { return read_text(file(name)); }
   bool exists(const std::string& name) const { return std::filesystem::exists(file(name)); }
@@ -32,21 +33,22 @@ class ReportTool : public ToolTest {
 
 TEST_F(ReportTool, EveryFlagHasHelp) {
   const std::string help = output("report", {"--help"});
-  for (const char* flag :
-       {"--out", "--plots", "--output", "--module", "--baseline", "--title", "--no-cached", "--json"})
+  for (const char* flag : {"--out", "--plots", "--output", "--module", "--baseline", "--title",
+                           "--no-cached", "--json"})
     EXPECT_THAT(help, HasSubstr(flag));
 }
 
 TEST_F(ReportTool, WrongFlagsAreUsageErrors) {
   const std::string r = results();
-  const std::vector<std::vector<std::string>> wrong = {{},
-                                                       {r, "--output", "xml"},
-                                                       {r, "--output", "md", "--json"},
-                                                       {r, "--out", "page.pdf"},
-                                                       {r, "--out", "page"},
-                                                       {r, "--out", file("a.md"), "--out", file("a.md")},
-                                                       {r, "--out", (file("folder.md"))},
-                                                       {r, "--baseline", gpt2_}};
+  const std::vector<std::vector<std::string>> wrong = {
+      {},
+      {r, "--output", "xml"},
+      {r, "--output", "md", "--json"},
+      {r, "--out", "page.pdf"},
+      {r, "--out", "page"},
+      {r, "--out", file("a.md"), "--out", file("a.md")},
+      {r, "--out", (file("folder.md"))},
+      {r, "--baseline", gpt2_}};
   std::filesystem::create_directory(file("folder.md"));
   for (const auto& arguments : wrong)
     EXPECT_EQ(tool("report", arguments).code, 2) << ::testing::PrintToString(arguments);
@@ -58,10 +60,13 @@ TEST_F(ReportTool, TheTableIsOnStandardOutput) {
   EXPECT_THAT(text, HasSubstr("33.000 ± 0.040"));
   EXPECT_THAT(text, HasSubstr("least perplexity lost of 2 measured"));
   EXPECT_THAT(text, HasSubstr("not measured (qwb-eval --speed)"));
-  EXPECT_THAT(output("report", {results(), "--output", "md", "--title", "Mine"}), StartsWith("# Mine\n"));
-  EXPECT_THAT(output("report", {results(), "--output", "csv"}), StartsWith("version,artifact,method,bits,"));
+  EXPECT_THAT(output("report", {results(), "--output", "md", "--title", "Mine"}),
+              StartsWith("# Mine\n"));
+  EXPECT_THAT(output("report", {results(), "--output", "csv"}),
+              StartsWith("version,artifact,method,bits,"));
   EXPECT_THAT(output("report", {results(), "--output", "html"}), StartsWith("<!doctype html>"));
-  EXPECT_EQ(parse_json(output("report", {results(), "--output", "json"}), "")["versions"].size(), 3u);
+  EXPECT_EQ(parse_json(output("report", {results(), "--output", "json"}), "")["versions"].size(),
+            3u);
   EXPECT_EQ(json("report", {results()})["versions"][2]["name"], "b");
 }
 
@@ -87,7 +92,8 @@ TEST_F(ReportTool, NamesMayBeGiven) {
   const std::string one = write("one.json", loss_record("/a", "rtn", 3, 33, 1.1, 0.002).dump());
   const Json report = json("report", {"my | name=" + one, results()});
   EXPECT_EQ(report["versions"][0]["name"], "my | name");
-  const std::string odd = write("odd=name.json", loss_record("/c", "rtn", 3, 33, 1.1, 0.002).dump());
+  const std::string odd =
+      write("odd=name.json", loss_record("/c", "rtn", 3, 33, 1.1, 0.002).dump());
   EXPECT_EQ(json("report", {odd})["versions"][0]["name"], "c");
 }
 
@@ -114,7 +120,8 @@ TEST_F(ReportTool, PlacesThatCannotBeWrittenAreToldBeforeTheWork) {
   const std::string r = results(), plain = write("plain", "x");
   for (const std::string& place :
        {file("no/such/folder/r.md").string(), plain + "/r.md", std::string("/proc/r.md")}) {
-    const RunResult result = tool("report", {r, "--out", place, "--out", file("first.csv").string()});
+    const RunResult result =
+        tool("report", {r, "--out", place, "--out", file("first.csv").string()});
     EXPECT_NE(result.code, 0) << place;
     EXPECT_EQ(result.out, "") << place;
     EXPECT_FALSE(exists("first.csv"));
@@ -150,7 +157,8 @@ TEST_F(ReportTool, HostileRecordsBecomeNeitherMarkupNorCommands) {
   Json record = loss_record("/" + evil, evil, 3, 33, 1.1, 0.002);
   record["problems"] = Json::array({evil});
   const std::string input = write("evil.json", record.dump());
-  output("report", {input, results(), "--title", evil, "--out", file("r.html"), "--out", file("r.md")});
+  output("report",
+         {input, results(), "--title", evil, "--out", file("r.html"), "--out", file("r.md")});
   EXPECT_THAT(text_of("r.html"), Not(HasSubstr("<img")));
   EXPECT_THAT(text_of("r.md"), Not(HasSubstr("<img")));
   EXPECT_FALSE(exists("pwned"));
@@ -198,7 +206,8 @@ TEST_F(ReportTool, HistogramsOfAModule) {
   const RunResult lost = tool("report", {packed, "--module", module, "--json"});
   EXPECT_EQ(lost.code, 3);
   EXPECT_THAT(lost.err, HasSubstr("name it by --baseline"));
-  EXPECT_EQ(json("report", {packed, "--module", module, "--baseline", llama_})["modules"].size(), 1u);
+  EXPECT_EQ(json("report", {packed, "--module", module, "--baseline", llama_})["modules"].size(),
+            1u);
   const RunResult typo = tool("report", {artifact, "--module", "model.layers.0.mlp.up_prox"});
   EXPECT_EQ(typo.code, 3);
   EXPECT_THAT(typo.out, HasSubstr("bits per weight"));

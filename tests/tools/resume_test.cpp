@@ -38,10 +38,12 @@ class Resume : public ToolTest {
   std::vector<Path> journals() const {
     std::vector<Path> found;
     std::error_code none;
-    for (const auto& entry : fs::directory_iterator(cache() / "resume", none)) found.push_back(entry.path());
+    for (const auto& entry : fs::directory_iterator(cache() / "resume", none))
+      found.push_back(entry.path());
     return found;
   }
-  // Starts the run and kills it after the first block is saved. The rest takes longer than the kill.
+  // Starts the run and kills it after the first block is saved. The rest takes longer than the
+  // kill.
   void interrupt_after_a_block() const {
     Words words = request();
     words.insert(words.begin(), std::string(QWB_BINARY_DIR) + "/bin/qwb-quantize");
@@ -131,15 +133,16 @@ TEST_F(Resume, DamagedProgressIsNotUsed) {
   }
 }
 
-// Kills at random instants, each run going on where the one before stopped, until as many have hit as
-// QWB_KILL_ROUNDS says. The instants are spread over the time that a run takes here: all would come before
-// the first saved block on a slow machine, or after the end on a fast one.
+// Kills at random instants, each run going on where the one before stopped, until as many have hit
+// as QWB_KILL_ROUNDS says. The instants are spread over the time that a run takes here: all would
+// come before the first saved block on a slow machine, or after the end on a fast one.
 TEST_P(ResumeMethod, KillAtAnyInstant) {
   RunOptions elsewhere;
   elsewhere.environment["QWB_CACHE"] = file("other").string();
   const auto begin = std::chrono::steady_clock::now();
   const std::string undisturbed = bits(output("quantize", request(), elsewhere));
-  const double whole = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double whole =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const char* asked = std::getenv("QWB_KILL_ROUNDS");
   const int rounds = asked != nullptr ? std::atoi(asked) : 6;
   Rng rng(7);
@@ -171,7 +174,8 @@ TEST_P(ResumeMethod, ActivationsOnDiskGiveTheSameBits) {
   const int64_t peak = json_int(plan, "peak_memory", "plan");
   EXPECT_EQ(json_int(plan, "scratch_bytes", "plan"), 0);
   EXPECT_GT(json_number(plan, "seconds", "plan"), 0);
-  const Json tight = json("quantize", request({"--dry-run", "--max-memory", std::to_string(peak - 1)}));
+  const Json tight =
+      json("quantize", request({"--dry-run", "--max-memory", std::to_string(peak - 1)}));
   EXPECT_GT(json_int(tight, "scratch_bytes", "plan"), 0);
   EXPECT_LT(json_int(tight, "peak_memory", "plan"), peak);
   const std::string first = bits(output("quantize", request()));

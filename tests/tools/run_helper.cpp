@@ -36,7 +36,8 @@ Pair open_terminal() {
   size.ws_col = 100;
   size.ws_row = 24;
   Pair pair;
-  if (openpty(&pair.ours, &pair.theirs, nullptr, nullptr, &size) != 0) throw std::runtime_error("openpty");
+  if (openpty(&pair.ours, &pair.theirs, nullptr, nullptr, &size) != 0)
+    throw std::runtime_error("openpty");
   fcntl(pair.ours, F_SETFD, FD_CLOEXEC);
   fcntl(pair.theirs, F_SETFD, FD_CLOEXEC);
   return pair;
@@ -51,7 +52,8 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
 
 [[noreturn]] void become(const Program& program, const RunOptions& options, int out, int err) {
   dup2(open(options.stdin_path.c_str(), O_RDONLY), STDIN_FILENO);
-  dup2(options.stdout_path.empty() ? out : open(options.stdout_path.c_str(), O_WRONLY), STDOUT_FILENO);
+  dup2(options.stdout_path.empty() ? out : open(options.stdout_path.c_str(), O_WRONLY),
+       STDOUT_FILENO);
   dup2(err, STDERR_FILENO);
   if (options.file_size_limit >= 0) {
     const auto limit = static_cast<rlim_t>(options.file_size_limit);
@@ -87,11 +89,13 @@ void capture(pid_t child, int out, int err, const RunOptions& options, RunResult
 
 }  // namespace
 
-Program::Program(std::vector<std::string> command, const std::map<std::string, std::string>& environment)
+Program::Program(std::vector<std::string> command,
+                 const std::map<std::string, std::string>& environment)
     : command_(std::move(command)) {
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string variable = *entry;
-    if (!environment.contains(variable.substr(0, variable.find('=')))) environment_.push_back(variable);
+    if (!environment.contains(variable.substr(0, variable.find('='))))
+      environment_.push_back(variable);
   }
   for (const auto& [name, value] : environment) {
     if (!value.empty()) environment_.push_back(name + "=" + value);

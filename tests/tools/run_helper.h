@@ -12,11 +12,12 @@ struct RunOptions {
   std::map<std::string, std::string> environment =
       {};  // added to this process's; an empty value removes the variable
   std::string stdin_path = "/dev/null";
-  int64_t file_size_limit = -1;     // bytes that a file may have (RLIMIT_FSIZE): a disk that fills up
-  std::string stdout_path = {};     // send stdout there (say /dev/full) instead of capturing it
+  int64_t file_size_limit = -1;  // bytes that a file may have (RLIMIT_FSIZE): a disk that fills up
+  std::string stdout_path = {};  // send stdout there (say /dev/full) instead of capturing it
   bool close_stdout_early = false;  // the reader of stdout goes away at once
   bool terminal_stderr = false;     // stderr is a terminal of 100 columns
-  std::vector<int> signals = {};    // sent one by one, each after `ready` (or a pause) was seen on stderr
+  std::vector<int> signals =
+      {};  // sent one by one, each after `ready` (or a pause) was seen on stderr
   std::string ready = {};
   double timeout = 120;  // seconds; then SIGKILL
 };
@@ -27,8 +28,8 @@ struct RunResult {
   std::string err;  // stderr
 };
 
-// What becomes of a child after fork. All memory is taken before: in the child of a process with threads (a
-// test's server) the heap's lock may be held by a thread that does not exist there.
+// What becomes of a child after fork. All memory is taken before: in the child of a process with
+// threads (a test's server) the heap's lock may be held by a thread that does not exist there.
 class Program {
  public:
   // The environment as in RunOptions.
@@ -44,8 +45,8 @@ class Program {
 
 RunResult run(const std::vector<std::string>& command, const RunOptions& options = {});
 
-// Ctrl-C as soon as `seen` is on stderr, a terminal: its bar shows at once what plain lines tell only after
-// seconds, when a fast machine may be done.
+// Ctrl-C as soon as `seen` is on stderr, a terminal: its bar shows at once what plain lines tell
+// only after seconds, when a fast machine may be done.
 RunOptions interrupted_at(const std::string& seen);
 
 // The lines of `text`, without their newlines.

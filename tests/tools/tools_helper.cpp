@@ -48,7 +48,8 @@ std::vector<std::string> ToolTest::cache_content() const {
   std::vector<std::string> names;
   if (!fs::exists(cache() / "objects")) return names;
   for (const auto& head : fs::directory_iterator(cache() / "objects")) {
-    for (const auto& object : fs::directory_iterator(head.path())) names.push_back(object.path().string());
+    for (const auto& object : fs::directory_iterator(head.path()))
+      names.push_back(object.path().string());
   }
   return names;
 }

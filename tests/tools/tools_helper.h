@@ -16,7 +16,8 @@ class ToolTest : public ::testing::Test {
  protected:
   ToolTest() : scratch_("tool") {}
   // "quantize" runs qwb-quantize. Unless `options` says otherwise: cache() and no $QWB_MODEL.
-  RunResult tool(const std::string& name, std::vector<std::string> arguments, RunOptions options = {}) const;
+  RunResult tool(const std::string& name, std::vector<std::string> arguments,
+                 RunOptions options = {}) const;
   // The tool's standard output without the final newline; the exit code must be 0.
   std::string output(const std::string& name, const std::vector<std::string>& arguments,
                      const RunOptions& options = {}) const;
@@ -29,7 +30,8 @@ class ToolTest : public ::testing::Test {
   std::string write(const std::string& name, const std::string& text) const;
   // A copy of a demo model in the scratch folder.
   Path copy_demo(const std::string& name) const;
-  // Everything below cache() except the memo folder and locks, which may stay: objects and temporaries.
+  // Everything below cache() except the memo folder and locks, which may stay: objects and
+  // temporaries.
   std::vector<std::string> cache_content() const;
 
   Scratch scratch_;

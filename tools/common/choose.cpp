@@ -17,7 +17,8 @@ namespace qwb {
 namespace {
 
 constexpr const char* kAdvice =
-    "name the folder of a Hugging Face checkpoint (config.json, *.safetensors, tokenizer.json) or a .gguf "
+    "name the folder of a Hugging Face checkpoint (config.json, *.safetensors, tokenizer.json) or "
+    "a .gguf "
     "file, also by QWB_MODEL; `qwb-pull REPO` gets one from the Hub";
 
 bool lies_in(const Path& path, const Path& folder) {
@@ -32,7 +33,8 @@ std::vector<Path> demo_folders() {
   folders.push_back((program.parent_path() / QWB_DATA_FROM_BIN / "demo").lexically_normal());
   std::error_code ignored;
   const Path build = std::filesystem::weakly_canonical(QWB_BUILD_FOLDER, ignored);
-  if (!ignored && lies_in(program, build)) folders.push_back(Path(QWB_SOURCE_FOLDER) / "recipes" / "demo");
+  if (!ignored && lies_in(program, build))
+    folders.push_back(Path(QWB_SOURCE_FOLDER) / "recipes" / "demo");
   return folders;
 }
 
@@ -55,7 +57,8 @@ Path demo_path(const std::string& name) {
     if (std::filesystem::exists(folder / name, ignored)) return folder / name;
     tried += (tried.empty() ? "" : ", ") + (folder / name).string();
   }
-  throw Error(ErrorKind::not_found, "the demo is not installed (looked for " + tried + ")", {}, kAdvice);
+  throw Error(ErrorKind::not_found, "the demo is not installed (looked for " + tried + ")", {},
+              kAdvice);
 }
 
 void require_model_folder(const Path& folder) {
@@ -94,7 +97,8 @@ Path choose_model(const std::string& flag, Progress& progress) {
   }
   if (chosen.empty()) {
     chosen = demo_path("llama");
-    progress.note("model " + chosen.string() + " (the demo; QWB_MODEL or the command line chooses another)");
+    progress.note("model " + chosen.string() +
+                  " (the demo; QWB_MODEL or the command line chooses another)");
   }
   chosen = model_folder(chosen.string(), progress);
   require_model_folder(chosen);

@@ -1,5 +1,5 @@
-// Which model, artifact or demo file a tool works on when the command line leaves it open. Every guess is
-// said on stderr.
+// Which model, artifact or demo file a tool works on when the command line leaves it open. Every
+// guess is said on stderr.
 #pragma once
 
 #include <memory>
@@ -11,8 +11,8 @@
 
 namespace qwb {
 
-// `flag` (--model), else $QWB_MODEL, else the demo llama; a name of the Hub is pulled. Throws not_found, with
-// how to get a model, unless there is one (require_model_folder).
+// `flag` (--model), else $QWB_MODEL, else the demo llama; a name of the Hub is pulled. Throws
+// not_found, with how to get a model, unless there is one (require_model_folder).
 Path choose_model(const std::string& flag, Progress& progress);
 
 // A folder to work on, and while it comes from the cache the hold that keeps it there.
@@ -24,15 +24,16 @@ struct ChosenArtifact {
 ChosenArtifact choose_artifact(Progress& progress);
 
 // A file or folder of the demo: "llama", "gpt2", "text/eval.txt", "text/calib.jsonl". Looked for in
-// share/qwb/demo of the prefix that holds the executable, and in the source tree when the executable lies in
-// its build folder. Throws not_found.
+// share/qwb/demo of the prefix that holds the executable, and in the source tree when the
+// executable lies in its build folder. Throws not_found.
 Path demo_path(const std::string& name);
 
-// Throws not_found, saying what to do, unless `folder` looks like a model or an artifact, or is a file that
-// holds one.
+// Throws not_found, saying what to do, unless `folder` looks like a model or an artifact, or is a
+// file that holds one.
 void require_model_folder(const Path& folder);
 
-// Throws verification, naming the files, if an artifact's bytes are not what they were; every byte is read.
+// Throws verification, naming the files, if an artifact's bytes are not what they were; every byte
+// is read.
 void require_undamaged(const Path& folder);
 // The same of a folder that may be no artifact, and then has no qwb.sums to tell.
 void require_undamaged_if_summed(const Path& folder);

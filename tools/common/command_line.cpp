@@ -47,7 +47,8 @@ std::string wrapped_text(const std::string& text) {
       continue;
     }
     const std::string indent(std::min(line.find_first_not_of(' '), kHelpWidth / 2), ' ');
-    for (const std::string& piece : wrapped(line, kHelpWidth - indent.size())) out += indent + piece + "\n";
+    for (const std::string& piece : wrapped(line, kHelpWidth - indent.size()))
+      out += indent + piece + "\n";
   }
   return out;
 }
@@ -94,7 +95,8 @@ CLI::Validator one_of(const std::vector<std::string>& words) {
     std::string all;
     for (const std::string& word : words) all += (all.empty() ? "" : ", ") + word;
     const auto near = nearest_name(text, words);
-    return "'" + text.substr(0, 40) + "' is none of " + all + (near ? "; did you mean " + *near + "?" : "");
+    return "'" + text.substr(0, 40) + "' is none of " + all +
+           (near ? "; did you mean " + *near + "?" : "");
   };
   CLI::Validator validator(check, "");
   validator.name(offer_name(words));

@@ -1,5 +1,5 @@
-// How every tool reads its command line: the last of a repeated option wins, names of values in any case,
-// help that fits a terminal, and mistakes told with what was probably meant.
+// How every tool reads its command line: the last of a repeated option wins, names of values in any
+// case, help that fits a terminal, and mistakes told with what was probably meant.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -30,7 +30,8 @@ std::string inexact_line(const Conversion& conversion, How how, bool done) {
   if (!done) return text;
   std::vector<AddedError> errors;
   errors.reserve(modules.size());
-  for (const ConvertedModule* module : modules) errors.push_back({module->error, module->target.name});
+  for (const ConvertedModule* module : modules)
+    errors.push_back({module->error, module->target.name});
   return text + "; " + worst_errors(std::move(errors));
 }
 
@@ -48,8 +49,10 @@ std::string worst_errors(std::vector<AddedError> errors) {
 
 std::string format_help() {
   std::string text = "what to write:";
-  for (const auto& format : packed_formats()) text += "\n" + format->name() + ": " + format->summary();
-  return text + "\n" + kGgufFormat + ": one file for llama.cpp and its kin, with tokenizer and chat template";
+  for (const auto& format : packed_formats())
+    text += "\n" + format->name() + ": " + format->summary();
+  return text + "\n" + kGgufFormat +
+         ": one file for llama.cpp and its kin, with tokenizer and chat template";
 }
 
 std::string format_names() {
@@ -86,10 +89,11 @@ Json conversion_json(const Conversion& conversion) {
   for (const ConvertedModule& module : conversion.modules()) {
     Json& count = counts[how_name(module.how)];
     count = count.is_null() ? 1 : count.get<int>() + 1;
-    json["modules"].push_back({{"name", module.target.name},
-                               {"how", how_name(module.how)},
-                               {"reason", module.reason.empty() ? Json(nullptr) : Json(module.reason)},
-                               {"error", module.error}});
+    json["modules"].push_back(
+        {{"name", module.target.name},
+         {"how", how_name(module.how)},
+         {"reason", module.reason.empty() ? Json(nullptr) : Json(module.reason)},
+         {"error", module.error}});
   }
   json["counts"] = counts;
   return json;
@@ -97,11 +101,12 @@ Json conversion_json(const Conversion& conversion) {
 
 void tell_conversion(const Conversion& conversion, bool done, Tool& tool) {
   const auto& modules = conversion.modules();
-  const auto exact = std::count_if(modules.begin(), modules.end(),
-                                   [](const ConvertedModule& module) { return module.how == How::exact; });
+  const auto exact =
+      std::count_if(modules.begin(), modules.end(),
+                    [](const ConvertedModule& module) { return module.how == How::exact; });
   if (conversion.exact() && !modules.empty()) {
-    tool.note(fmt::format("exact: codes and scales of all {} modules {} those of the source", modules.size(),
-                          done ? "are" : "will be"));
+    tool.note(fmt::format("exact: codes and scales of all {} modules {} those of the source",
+                          modules.size(), done ? "are" : "will be"));
   } else if (exact > 0) {
     tool.note(fmt::format("exact: {} of {} modules", exact, modules.size()));
   }

@@ -25,7 +25,8 @@ struct AddedError {
 // "largest relative weight error added: ..." of the three worst.
 std::string worst_errors(std::vector<AddedError> errors);
 
-// schema, source, source_format, format, exact, bytes, modules [{name, how, reason, bytes, error}], counts.
+// schema, source, source_format, format, exact, bytes, modules [{name, how, reason, bytes, error}],
+// counts.
 Json conversion_json(const Conversion& conversion);
 // "exact: the codes and scales of 56 modules are those of IN" or what was lost, on stderr.
 void tell_conversion(const Conversion& conversion, bool done, Tool& tool);

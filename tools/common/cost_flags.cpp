@@ -17,8 +17,12 @@ namespace {
 
 constexpr double kMostTokens = 0x1p30;
 
-void add_sizes(CLI::App& app, const std::string& name, std::vector<int64_t>& sizes, const std::string& help) {
-  app.add_option(name, sizes, help)->delimiter(',')->check(between(0, kMostTokens))->type_name("N,...");
+void add_sizes(CLI::App& app, const std::string& name, std::vector<int64_t>& sizes,
+               const std::string& help) {
+  app.add_option(name, sizes, help)
+      ->delimiter(',')
+      ->check(between(0, kMostTokens))
+      ->type_name("N,...");
 }
 
 void add_speed_flags(CLI::App& app, CostFlags& flags) {
@@ -27,37 +31,40 @@ void add_speed_flags(CLI::App& app, CostFlags& flags) {
             "Tokens of the prompts to prefill; 0: none (default: 512, or the model's limit)");
   add_sizes(app, "--tg", flags.generates,
             "Tokens to generate one by one; 0: none (default: 128, or the model's limit)");
-  add_sizes(
-      app, "--depth", flags.depths,
-      "Tokens that are in the KV cache before each of these (default: 0); every --pp and --tg is measured "
-      "at every depth");
-  app.add_option("--repetitions", flags.repetitions, "Repetitions of each speed measurement, after a warm-up")
+  add_sizes(app, "--depth", flags.depths,
+            "Tokens that are in the KV cache before each of these (default: 0); every --pp and "
+            "--tg is measured "
+            "at every depth");
+  app.add_option("--repetitions", flags.repetitions,
+                 "Repetitions of each speed measurement, after a warm-up")
       ->check(between(1, 100000))
       ->type_name("N")
       ->capture_default_str();
-  app.add_option("--output", flags.output,
-                 "Print speed alone as llama-bench does: md, csv, json or jsonl, with its names of fields")
+  app.add_option(
+         "--output", flags.output,
+         "Print speed alone as llama-bench does: md, csv, json or jsonl, with its names of fields")
       ->check(one_of({"md", "csv", "json", "jsonl"}))
       ->type_name("FORMAT");
 }
 
 void add_energy_flags(CLI::App& app, CostFlags& flags) {
-  app.add_flag(
-      "--energy", flags.energy,
-      "Measure the energy of the work asked for: RAPL (powercap or perf), NVML, --meter, or an estimate "
-      "that says so; several models in turns");
-  app.add_option("--watts", flags.watts,
-                 "Power of this machine while it works, for the estimate where nothing can be measured")
+  app.add_flag("--energy", flags.energy,
+               "Measure the energy of the work asked for: RAPL (powercap or perf), NVML, --meter, "
+               "or an estimate "
+               "that says so; several models in turns");
+  app.add_option(
+         "--watts", flags.watts,
+         "Power of this machine while it works, for the estimate where nothing can be measured")
       ->check(above(0))
       ->type_name("W");
-  app.add_option(
-         "--meter", flags.meter,
-         "Command that reads an external meter: prints lines like \"56.7 W\" or \"1234 J\" (also mW, kW, "
-         "mJ, kJ, Wh, kWh), once or again and again")
+  app.add_option("--meter", flags.meter,
+                 "Command that reads an external meter: prints lines like \"56.7 W\" or \"1234 J\" "
+                 "(also mW, kW, "
+                 "mJ, kJ, Wh, kWh), once or again and again")
       ->type_name("COMMAND");
-  app.add_option(
-         "--idle", flags.idle,
-         "Seconds of idle power measured before and after, the model loaded; 0: none, and no net joules")
+  app.add_option("--idle", flags.idle,
+                 "Seconds of idle power measured before and after, the model loaded; 0: none, and "
+                 "no net joules")
       ->check(between(0, 86400))
       ->type_name("SECONDS")
       ->capture_default_str();
@@ -66,10 +73,10 @@ void add_energy_flags(CLI::App& app, CostFlags& flags) {
       ->check(between(0, 86400))
       ->type_name("SECONDS")
       ->capture_default_str();
-  app.add_option(
-         "--cooldown", flags.cooldown,
-         "Let the machine rest before another model's work, until its power is back at idle and for so long "
-         "at most")
+  app.add_option("--cooldown", flags.cooldown,
+                 "Let the machine rest before another model's work, until its power is back at "
+                 "idle and for so long "
+                 "at most")
       ->check(between(0, 86400))
       ->type_name("SECONDS")
       ->capture_default_str();
@@ -94,7 +101,8 @@ void check_cost_flags(const CostFlags& flags, bool json, bool reads_records) {
   if (!flags.output.empty() && json) usage("--output and --json both say what to print; use one");
   if (!flags.output.empty() && !flags.speed && !reads_records)
     usage("--output belongs to --speed or --table");
-  if ((flags.watts || !flags.meter.empty()) && !flags.energy) usage("--watts and --meter belong to --energy");
+  if ((flags.watts || !flags.meter.empty()) && !flags.energy)
+    usage("--watts and --meter belong to --energy");
 }
 
 void apply_cost_flags(const CostFlags& flags, EvaluationOptions& options) {
@@ -104,8 +112,10 @@ void apply_cost_flags(const CostFlags& flags, EvaluationOptions& options) {
   options.energy = flags.energy;
   options.energy_options.declared_watts = flags.watts;
   options.energy_options.meter_command = flags.meter;
-  options.energy_options.powercap = environment("QWB_POWERCAP", options.energy_options.powercap.string());
-  options.energy_options.nvml_library = environment("QWB_NVML", options.energy_options.nvml_library);
+  options.energy_options.powercap =
+      environment("QWB_POWERCAP", options.energy_options.powercap.string());
+  options.energy_options.nvml_library =
+      environment("QWB_NVML", options.energy_options.nvml_library);
   options.energy_plan.idle_seconds = flags.idle;
   options.energy_plan.seconds = flags.energy_seconds;
   options.energy_plan.cooldown_seconds = flags.cooldown;
@@ -124,15 +134,17 @@ std::string bytes_at(const Json& record, const char* pointer) {
   return value ? human_bytes(static_cast<int64_t>(*value)) : "-";
 }
 std::string text_at(const Json& object, const char* key) {
-  return json_has(object, key) && object.at(key).is_string() ? object.at(key).get<std::string>() : "";
+  return json_has(object, key) && object.at(key).is_string() ? object.at(key).get<std::string>()
+                                                             : "";
 }
 
 }  // namespace
 
 std::string energy_cell(const Json& record) {
   if (!json_has(record, "energy")) return "-";
-  for (const char* place : {"/energy/joules_per_generated_token/gross",
-                            "/energy/joules_per_prompt_token/gross", "/energy/windows/0/joules_per_token"}) {
+  for (const char* place :
+       {"/energy/joules_per_generated_token/gross", "/energy/joules_per_prompt_token/gross",
+        "/energy/windows/0/joules_per_token"}) {
     if (const auto joules = number_at(record, place))
       return human_number(*joules) + " J/token (" + text_at(record.at("energy"), "method") + ")";
   }
@@ -147,7 +159,8 @@ void narrate_memory(const Json& record, const std::string& name, Tool& tool) {
     return bytes_at(record, ("/memory/ledger/" + kind + "/peak").c_str());
   };
   std::string text = fmt::format(
-      "{}: memory at most: weights {} mapped + {} copied, KV cache {}, activations {}, scratch {}; the "
+      "{}: memory at most: weights {} mapped + {} copied, KV cache {}, activations {}, scratch {}; "
+      "the "
       "system "
       "counts {} anonymous, {} file",
       name, at("mapped_weights"), at("weights"), at("kv_cache"), at("activations"), at("scratch"),
@@ -183,8 +196,9 @@ void narrate_costs(const Json& record, Tool& tool) {
       tool.note(fmt::format("{}: {}: {}", name, text_at(window, "work"), work_text(window)));
       for (const Json& part : window.at("parts")) {
         if (const auto ratio = number_at(part, "/power_ratio"))
-          tool.note(fmt::format("{}: {}: {} J by {}'s counter, integrated power gives {:.3f} of it", name,
-                                text_at(window, "work"), human_number(part.at("joules").get<double>()),
+          tool.note(fmt::format("{}: {}: {} J by {}'s counter, integrated power gives {:.3f} of it",
+                                name, text_at(window, "work"),
+                                human_number(part.at("joules").get<double>()),
                                 text_at(part, "device"), *ratio));
       }
     }
@@ -192,7 +206,8 @@ void narrate_costs(const Json& record, Tool& tool) {
   if (const auto idle = number_at(energy, "/idle/watts"))
     tool.note(fmt::format("{}: idle: {} W", name, human_number(*idle)));
   if (!json_has(energy, "reasons")) return;
-  for (const Json& reason : energy.at("reasons")) tool.note_once("energy: " + reason.get<std::string>());
+  for (const Json& reason : energy.at("reasons"))
+    tool.note_once("energy: " + reason.get<std::string>());
 }
 
 bool add_grid_rows(const Json& record, std::vector<std::vector<std::string>>& rows) {
@@ -204,8 +219,8 @@ bool add_grid_rows(const Json& record, std::vector<std::vector<std::string>>& ro
     };
     const auto deviation = number_at(test, "/stddev");
     rows.push_back({text_at(record, "artifact"), text_at(test, "name"), rate("/median"),
-                    rate("/mean") + (deviation ? " ± " + human_number(*deviation) : ""), rate("/min"),
-                    rate("/max")});
+                    rate("/mean") + (deviation ? " ± " + human_number(*deviation) : ""),
+                    rate("/min"), rate("/max")});
   }
   return record.at("speed").at("tests").size() > 2;
 }

@@ -41,9 +41,15 @@ Totals count_totals(const OpenModel& open) {
 }
 
 Json sizes_of(const ModelConfig& c) {
-  return {{"layers", c.layers},         {"hidden", c.hidden},     {"intermediate", c.intermediate},
-          {"heads", c.heads},           {"kv_heads", c.kv_heads}, {"head_dim", c.head_dim},
-          {"context", c.max_positions}, {"vocab", c.vocab},       {"tied_embeddings", c.tied_embeddings}};
+  return {{"layers", c.layers},
+          {"hidden", c.hidden},
+          {"intermediate", c.intermediate},
+          {"heads", c.heads},
+          {"kv_heads", c.kv_heads},
+          {"head_dim", c.head_dim},
+          {"context", c.max_positions},
+          {"vocab", c.vocab},
+          {"tied_embeddings", c.tied_embeddings}};
 }
 
 // An architecture that cannot be run can still be looked at.
@@ -73,7 +79,8 @@ Json plain_module(const std::string& name, int64_t out, int64_t in, const Tensor
           {"output_error", nullptr}};
 }
 
-// The modules that a method would quantize; of an unknown architecture every matrix named "*.weight".
+// The modules that a method would quantize; of an unknown architecture every matrix named
+// "*.weight".
 Json checkpoint_modules(const OpenModel& open) {
   Json modules = Json::array();
   try {
@@ -82,7 +89,9 @@ Json checkpoint_modules(const OpenModel& open) {
     for (const PlannedModule& planned :
          plan_modules(*model, none, resolve_settings(none, Json::object())).modules) {
       const auto view = open.source->find(planned.info.name + ".weight");
-      if (view) modules.push_back(plain_module(planned.info.name, planned.info.out, planned.info.in, *view));
+      if (view)
+        modules.push_back(
+            plain_module(planned.info.name, planned.info.out, planned.info.in, *view));
     }
     return modules;
   } catch (const Error& error) {
@@ -92,8 +101,8 @@ Json checkpoint_modules(const OpenModel& open) {
   for (const std::string& name : open.source->names()) {
     const TensorView view = *open.source->find(name);
     if (view.shape.size() != 2 || !name.ends_with(suffix)) continue;
-    modules.push_back(
-        plain_module(name.substr(0, name.size() - suffix.size()), view.shape[0], view.shape[1], view));
+    modules.push_back(plain_module(name.substr(0, name.size() - suffix.size()), view.shape[0],
+                                   view.shape[1], view));
   }
   return modules;
 }
@@ -104,21 +113,23 @@ Json stored_modules(const OpenModel& open) {
   for (const std::string& name : open.source->quantized_modules()) {
     const Weight weight = open.source->quantized(name).value();
     const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage);
-    modules.push_back({{"name", name},
-                       {"codec", weight.codec()},
-                       {"dtype", ggml != nullptr ? Json(ggml_info(ggml->type).name) : Json(nullptr)},
-                       {"out", weight.out},
-                       {"in", weight.in},
-                       {"bits", weight.code_bits()},
-                       {"bytes", weight.bytes()},
-                       {"bpw", bits_per_weight(weight.bytes(), weight.out * weight.in)},
-                       {"weight_error", nullptr},
-                       {"output_error", nullptr}});
+    modules.push_back(
+        {{"name", name},
+         {"codec", weight.codec()},
+         {"dtype", ggml != nullptr ? Json(ggml_info(ggml->type).name) : Json(nullptr)},
+         {"out", weight.out},
+         {"in", weight.in},
+         {"bits", weight.code_bits()},
+         {"bytes", weight.bytes()},
+         {"bpw", bits_per_weight(weight.bytes(), weight.out * weight.in)},
+         {"weight_error", nullptr},
+         {"output_error", nullptr}});
   }
   for (const std::string& name : open.source->names()) {
     const TensorView view = *open.source->find(name);
     if (view.shape.size() == 2 && name.ends_with(".weight"))
-      modules.push_back(plain_module(name.substr(0, name.size() - 7), view.shape[0], view.shape[1], view));
+      modules.push_back(
+          plain_module(name.substr(0, name.size() - 7), view.shape[0], view.shape[1], view));
   }
   return modules;
 }
@@ -196,7 +207,8 @@ Json describe_model(const OpenModel& open, const DescribeOptions& options) {
   record["hash"] = options.hash ? Json(open.content_hash(options.memo_folder)) : Json(nullptr);
   for (const char* name :
        {"method", "bits", "settings", "source", "calibration", "isa", "qwb_version", "totals"}) {
-    if (open.manifest.is_object() && open.manifest.contains(name)) record[name] = open.manifest.at(name);
+    if (open.manifest.is_object() && open.manifest.contains(name))
+      record[name] = open.manifest.at(name);
   }
   if (open.manifest.is_object()) {
     record["method"] = artifact_method(open.manifest);
@@ -242,8 +254,8 @@ Json describe_module(const OpenModel& open, const std::string& name) {
   // Any tensor is a matrix for this: its last dimension gives the rows' length.
   const int64_t columns = view->shape.empty() ? 1 : view->shape.back();
   const int64_t rows = columns > 0 ? view->count() / columns : 0;
-  record["values"] = value_statistics(
-      {rows, columns, Orientation::out_in, DenseWeight{{view->dtype, {rows, columns}, view->bytes}}});
+  record["values"] = value_statistics({rows, columns, Orientation::out_in,
+                                       DenseWeight{{view->dtype, {rows, columns}, view->bytes}}});
   return record;
 }
 

@@ -20,7 +20,8 @@ std::string cell(const Json& record, const char* pointer, Text text) {
   return there ? text(record.at(place).get<double>()) : "-";
 }
 
-std::string with_error(const Json& record, const std::string& value, const std::string& error, int digits) {
+std::string with_error(const Json& record, const std::string& value, const std::string& error,
+                       int digits) {
   const auto fixed = [digits](double number) { return fmt::format("{:.{}f}", number, digits); };
   const std::string deviation = cell(record, error.c_str(), fixed);
   return cell(record, value.c_str(), fixed) + (deviation == "-" ? "" : " ± " + deviation);
@@ -41,7 +42,8 @@ std::string percent_cell(const Json& record, const std::string& pointer) {
 // The method, with the forward pass behind it where that adds its own loss.
 std::string method_cell(const Json& record, const std::string& where) {
   std::string method = json_string(record, "method", where);
-  if (!json_has(record, "int8_forward") || !record.at("int8_forward").contains("threshold")) return method;
+  if (!json_has(record, "int8_forward") || !record.at("int8_forward").contains("threshold"))
+    return method;
   return method + " (" + int8_forward_text(record.at("int8_forward")) + ")";
 }
 
@@ -111,12 +113,14 @@ std::string column_of(const std::string& protocol) {
 void EvaluationTable::add(const Json& record, const std::string& where) {
   const int64_t schema = json_int(record, "schema", where);
   if (schema != kRecordSchema)
-    throw Error(ErrorKind::unsupported,
-                fmt::format("a record of schema {}; this qwb-eval reads schema {}", schema, kRecordSchema),
-                where, "measure again with this version");
+    throw Error(
+        ErrorKind::unsupported,
+        fmt::format("a record of schema {}; this qwb-eval reads schema {}", schema, kRecordSchema),
+        where, "measure again with this version");
   const std::string kind = kind_of(record, where);
   if (!kind_.empty() && !kind.empty() && kind != kind_) {
-    throw Error(ErrorKind::usage, "perplexities of different protocols or texts do not share a column", where,
+    throw Error(ErrorKind::usage,
+                "perplexities of different protocols or texts do not share a column", where,
                 "make one table of each");
   }
   if (kind_.empty() && !kind.empty()) {

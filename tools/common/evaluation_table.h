@@ -14,12 +14,12 @@ class EvaluationTable {
  public:
   // The protocol names the column of perplexities until a record tells its own.
   explicit EvaluationTable(std::string protocol) : protocol_(std::move(protocol)) {}
-  // Throws unsupported for a record of another schema; usage, naming `where`, if its perplexity or divergence
-  // has another protocol or text than those before: two of them never share a column.
+  // Throws unsupported for a record of another schema; usage, naming `where`, if its perplexity or
+  // divergence has another protocol or text than those before: two of them never share a column.
   void add(const Json& record, const std::string& where);
   bool empty() const { return rows_.empty(); }
-  // One table of artifacts, one of speeds if a grid has more than the usual two, and one of tasks if there
-  // are any.
+  // One table of artifacts, one of speeds if a grid has more than the usual two, and one of tasks
+  // if there are any.
   std::string text(Tool& tool) const;
   // Rows of llama-bench (lib/evaluate/speed_table.h).
   const std::vector<Json>& speed() const { return speed_; }

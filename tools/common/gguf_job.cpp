@@ -35,19 +35,22 @@ std::vector<const GgufTensorReport*> matrices(const GgufReport& report) {
 
 std::string ggml_type_names() {
   std::string names;
-  for (const GgmlTypeInfo& info : ggml_types()) names += (names.empty() ? "" : ", ") + std::string(info.name);
+  for (const GgmlTypeInfo& info : ggml_types())
+    names += (names.empty() ? "" : ", ") + std::string(info.name);
   return names;
 }
 
 GgmlType parse_ggml_type(const std::string& text, const std::string& flag) {
   if (const auto type = ggml_type_from_name(text)) return *type;
-  throw Error(ErrorKind::usage, "GGUF has no type '" + text + "'", flag, "one of " + ggml_type_names());
+  throw Error(ErrorKind::usage, "GGUF has no type '" + text + "'", flag,
+              "one of " + ggml_type_names());
 }
 
 bool begins_as_gguf(const Path& file) {
   std::array<char, 4> magic{};
   std::ifstream in(file, std::ios::binary);
-  return in.read(magic.data(), magic.size()) && std::string_view(magic.data(), magic.size()) == "GGUF";
+  return in.read(magic.data(), magic.size()) &&
+         std::string_view(magic.data(), magic.size()) == "GGUF";
 }
 
 GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, Tool& tool) {
@@ -60,19 +63,21 @@ GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions opti
 }
 
 Json gguf_json(const OpenModel& open, const GgufReport& report) {
-  Json json = {{"schema", 1},           {"source", open.folder.string()}, {"source_format", open.format},
-               {"format", kGgufFormat}, {"bytes", report.tensor_bytes},   {"modules", Json::array()}};
+  Json json = {
+      {"schema", 1},           {"source", open.folder.string()}, {"source_format", open.format},
+      {"format", kGgufFormat}, {"bytes", report.tensor_bytes},   {"modules", Json::array()}};
   std::map<std::string, int> counts;
   bool exact = true;
   for (const GgufTensorReport* tensor : matrices(report)) {
     ++counts[how_of(*tensor)];
     exact = exact && tensor->exact;
-    json["modules"].push_back({{"name", tensor->source},
-                               {"tensor", tensor->name},
-                               {"type", ggml_info(tensor->type).name},
-                               {"how", how_of(*tensor)},
-                               {"reason", tensor->note.empty() ? Json(nullptr) : Json(tensor->note)},
-                               {"error", tensor->error}});
+    json["modules"].push_back(
+        {{"name", tensor->source},
+         {"tensor", tensor->name},
+         {"type", ggml_info(tensor->type).name},
+         {"how", how_of(*tensor)},
+         {"reason", tensor->note.empty() ? Json(nullptr) : Json(tensor->note)},
+         {"error", tensor->error}});
   }
   json["exact"] = exact;
   json["counts"] = counts;
@@ -106,8 +111,9 @@ void check_plan_fits_gguf(const Plan& plan) {
     const WeightForm form = planned_form(*planned.method, planned.settings, planned.info);
     std::string reason;
     if (exact_ggml_type(form, reason)) continue;
-    throw Error(ErrorKind::unsupported, "gguf cannot hold this exactly: " + planned.info.name + ": " + reason,
-                "--format", "choose another method or other settings, or qwb-convert --to gguf --type TYPE");
+    throw Error(ErrorKind::unsupported,
+                "gguf cannot hold this exactly: " + planned.info.name + ": " + reason, "--format",
+                "choose another method or other settings, or qwb-convert --to gguf --type TYPE");
   }
 }
 

@@ -17,18 +17,18 @@ std::string ggml_type_names();
 // By its first bytes alone: what may be replaced where a GGUF is to be written.
 bool begins_as_gguf(const Path& file);
 
-// Writes the file, which the tool's outputs have allowed, or with --dry-run only plans it. Throws `failed` if
-// the disk is too small.
+// Writes the file, which the tool's outputs have allowed, or with --dry-run only plans it. Throws
+// `failed` if the disk is too small.
 GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, Tool& tool);
 
-// schema, source, source_format, format, exact, bytes, modules [{name, tensor, type, how, reason, error}],
-// counts.
+// schema, source, source_format, format, exact, bytes, modules [{name, tensor, type, how, reason,
+// error}], counts.
 Json gguf_json(const OpenModel& open, const GgufReport& report);
 // What is exact and what was lost, on stderr.
 void tell_gguf(const GgufReport& report, bool done, Tool& tool);
 
-// Throws unsupported, naming modules, if GGUF cannot hold exactly what the plan will make, as far as it can
-// be known before the work: minimums of asymmetric grids show only afterwards.
+// Throws unsupported, naming modules, if GGUF cannot hold exactly what the plan will make, as far
+// as it can be known before the work: minimums of asymmetric grids show only afterwards.
 void check_plan_fits_gguf(const Plan& plan);
 
 }  // namespace qwb

@@ -10,15 +10,16 @@
 namespace qwb {
 
 void add_int8_flags(CLI::App& app, Int8Flags& flags) {
-  app.add_option(
-         "--int8", flags.forward,
-         "Forward pass of int8 artifacts: dequantize (weights to f32, activations exact; the default) or "
-         "decompose (LLM.int8: activations in 8 bits, outlier columns in f32)")
+  app.add_option("--int8", flags.forward,
+                 "Forward pass of int8 artifacts: dequantize (weights to f32, activations exact; "
+                 "the default) or "
+                 "decompose (LLM.int8: activations in 8 bits, outlier columns in f32)")
       ->check(one_of({"dequantize", "decompose"}))
       ->type_name("HOW");
-  app.add_option("--int8-threshold", flags.threshold,
-                 "LLM.int8: columns with an activation of at least this magnitude are outliers; 0: none "
-                 "(default: 6; asks for decompose)")
+  app.add_option(
+         "--int8-threshold", flags.threshold,
+         "LLM.int8: columns with an activation of at least this magnitude are outliers; 0: none "
+         "(default: 6; asks for decompose)")
       ->check(at_least(0))
       ->type_name("T");
 }

@@ -19,16 +19,18 @@ std::string opposite(const std::string& parameter) {
 }
 
 std::string fallback_text(const Parameter& parameter) {
-  return parameter.fallback.is_string() ? parameter.fallback.get<std::string>() : parameter.fallback.dump();
+  return parameter.fallback.is_string() ? parameter.fallback.get<std::string>()
+                                        : parameter.fallback.dump();
 }
 
-// "true; rtn, gptq, awq: false" behind a flag's help: the default, the methods that take it, and what those
-// that differ have in its place.
+// "true; rtn, gptq, awq: false" behind a flag's help: the default, the methods that take it, and
+// what those that differ have in its place.
 std::string parameter_help(const Parameter& parameter, const std::string& methods) {
   std::string text = parameter.help;
   if (!parameter.choices.empty()) {
     text += ": ";
-    for (size_t i = 0; i < parameter.choices.size(); ++i) text += (i == 0 ? "" : ", ") + parameter.choices[i];
+    for (size_t i = 0; i < parameter.choices.size(); ++i)
+      text += (i == 0 ? "" : ", ") + parameter.choices[i];
   }
   return text + " [" + fallback_text(parameter) + "; " + methods + "]";
 }
@@ -63,7 +65,8 @@ MethodFlags::MethodFlags(CLI::App& app, const std::set<std::string>& without) {
       if (names.empty()) parameters.push_back(parameter);
       const std::string fallback = fallback_text(parameter);
       const auto& first = fallbacks.emplace(parameter.name, fallback).first->second;
-      names += (names.empty() ? "" : ", ") + method->name() + (fallback == first ? "" : ": " + fallback);
+      names +=
+          (names.empty() ? "" : ", ") + method->name() + (fallback == first ? "" : ": " + fallback);
     }
   }
   for (const Parameter& parameter : parameters) {
@@ -74,8 +77,8 @@ MethodFlags::MethodFlags(CLI::App& app, const std::set<std::string>& without) {
       flag->option =
           app.add_flag(flag_name(parameter.name) + ",!" + opposite(parameter.name), flag->on, help);
     } else {
-      flag->option =
-          app.add_option(flag_name(parameter.name), flag->text, help)->type_name(value_name(parameter.kind));
+      flag->option = app.add_option(flag_name(parameter.name), flag->text, help)
+                         ->type_name(value_name(parameter.kind));
       if (!parameter.choices.empty()) offer(flag->option, parameter.choices);
     }
     flag->option->group("Method parameters [default; methods]");
@@ -89,9 +92,11 @@ Json MethodFlags::given(const Method& method) const {
   for (const auto& [name, flag] : flags_) {
     if (flag->option->count() == 0) continue;
     const bool boolean = flag->kind == Parameter::Kind::boolean;
-    const Json value = boolean ? Json(flag->on) : parse_value(flag->kind, flag->text, flag_name(name));
-    const bool has = std::any_of(own.begin(), own.end(),
-                                 [&, wanted = name](const Parameter& p) { return p.name == wanted; });
+    const Json value =
+        boolean ? Json(flag->on) : parse_value(flag->kind, flag->text, flag_name(name));
+    const bool has = std::any_of(own.begin(), own.end(), [&, wanted = name](const Parameter& p) {
+      return p.name == wanted;
+    });
     if (!has && name == "bits" && value == fixed_bits(method)) continue;
     if (!has)
       throw Error(ErrorKind::usage, "method " + method.name() + " has no " + flag_name(name), {},

@@ -9,7 +9,8 @@ namespace qwb {
 
 // One model, as the first position or by --model.
 void add_model(CLI::App& app, std::string& model, const std::string& help);
-// Any number of them, as positions called `name` or by --model, which may be repeated; in that order.
+// Any number of them, as positions called `name` or by --model, which may be repeated; in that
+// order.
 void add_models(CLI::App& app, std::vector<std::string>& models, const std::string& name,
                 const std::string& help);
 

@@ -28,7 +28,8 @@ CLI::Validator number_check(const std::string& words, const std::function<bool(d
     const double value = std::strtod(text.c_str(), &end);
     const std::string shown = text.size() <= kShown ? text : text.substr(0, kShown) + "…";
     if (text.empty()) return "the value is empty; it must be " + words;
-    if (end != text.c_str() + text.size() || std::isnan(value)) return "'" + shown + "' is no number";
+    if (end != text.c_str() + text.size() || std::isnan(value))
+      return "'" + shown + "' is no number";
     if (!std::isfinite(value) || !allowed(value)) return "must be " + words + ", not " + shown;
     return std::string();
   };
@@ -38,11 +39,13 @@ CLI::Validator number_check(const std::string& words, const std::function<bool(d
 }  // namespace
 
 CLI::Validator at_least(double least) {
-  return number_check("at least " + figure_text(least), [least](double value) { return value >= least; });
+  return number_check("at least " + figure_text(least),
+                      [least](double value) { return value >= least; });
 }
 
 CLI::Validator above(double bound) {
-  return number_check("above " + figure_text(bound), [bound](double value) { return value > bound; });
+  return number_check("above " + figure_text(bound),
+                      [bound](double value) { return value > bound; });
 }
 
 CLI::Validator between(double least, double most) {
@@ -50,7 +53,8 @@ CLI::Validator between(double least, double most) {
                       [least, most](double value) { return value >= least && value <= most; });
 }
 
-CLI::Option* add_size(CLI::App& app, const std::string& name, int64_t& bytes, const std::string& help) {
+CLI::Option* add_size(CLI::App& app, const std::string& name, int64_t& bytes,
+                      const std::string& help) {
   const auto check = [](std::string& text) -> std::string {
     try {
       return parse_bytes(text) > 0 ? "" : "must be more than 0 bytes, not " + text;

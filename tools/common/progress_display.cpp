@@ -173,7 +173,8 @@ void ProgressDisplay::draw_bar(double now) {
 
 void ProgressDisplay::plain_line(double now) {
   last_output_ = now;
-  if (!settings_.quiet) settings_.write(fmt::format("{}: {}: {}\n", settings_.name, task_, figures(now)));
+  if (!settings_.quiet)
+    settings_.write(fmt::format("{}: {}: {}\n", settings_.name, task_, figures(now)));
 }
 
 }  // namespace qwb

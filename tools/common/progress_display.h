@@ -1,6 +1,6 @@
-// A Progress for people, on stderr. On a terminal: one line that is redrawn (bar, percentage, rate, time
-// left). Elsewhere: a plain line at most every 5 s, and nothing at all for a task that takes less than 2 s.
-// Thread-safe.
+// A Progress for people, on stderr. On a terminal: one line that is redrawn (bar, percentage, rate,
+// time left). Elsewhere: a plain line at most every 5 s, and nothing at all for a task that takes
+// less than 2 s. Thread-safe.
 #pragma once
 
 #include <functional>

@@ -37,7 +37,8 @@ PullPlan pull(const HubSettings& settings, const RepoName& repo, const Selection
 }
 
 // The data set's file in the cache, if it is there.
-std::optional<Path> cached_file(const HubSettings& settings, const RepoName& repo, const std::string& file) {
+std::optional<Path> cached_file(const HubSettings& settings, const RepoName& repo,
+                                const std::string& file) {
   const RepoCache cache(settings.cache, repo, settings.symlinks);
   const std::string commit = cache.commit();
   if (commit.empty() || !is_there(cache.snapshot(commit) / file)) return std::nullopt;
@@ -56,7 +57,8 @@ Path lima_file(Progress& progress) {
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::not_found) throw;
     throw Error(ErrorKind::not_found, error.what(), "the calibration set 'lima'",
-                "its licence must be accepted once, at huggingface.co/datasets/GAIR/lima; or put the file at "
+                "its licence must be accepted once, at huggingface.co/datasets/GAIR/lima; or put "
+                "the file at "
                 "$QWB_DATA/lima.jsonl, or choose --calib demo");
   }
 }
@@ -65,8 +67,8 @@ bool is_text(const std::string& path) {
   return has_suffix(path, ".jsonl") || has_suffix(path, ".ndjson") || has_suffix(path, ".txt");
 }
 
-// The file that a data set's name alone means: a .jsonl before a .txt, the training part before others, the
-// first of several.
+// The file that a data set's name alone means: a .jsonl before a .txt, the training part before
+// others, the first of several.
 std::string training_file(const std::vector<PlannedFile>& files, const RepoName& repo) {
   const auto rank = [](const std::string& path) {
     const std::string name = Path(path).filename().string();
@@ -114,7 +116,8 @@ bool is_dataset(const std::string& source) {
 Path model_folder(const std::string& name, Progress& progress) {
   if (is_there(name) || !can_be_repo(name)) return name;
   try {
-    return pull(HubSettings::from_environment(), parse_repo(name, RepoKind::model), {}, progress).folder;
+    return pull(HubSettings::from_environment(), parse_repo(name, RepoKind::model), {}, progress)
+        .folder;
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::not_found) throw;
     throw Error(ErrorKind::not_found,
@@ -129,7 +132,8 @@ Path calibration_file(const std::string& source, Progress& progress) {
   if (is_dataset(source)) return dataset_file(source, progress);
   if (!is_text(source))
     throw Error(ErrorKind::usage, "unknown calibration set '" + source + "'", {},
-                "known: lima, demo, a .jsonl file, a .txt file, a set saved as .qwbcalib, a data set on the "
+                "known: lima, demo, a .jsonl file, a .txt file, a set saved as .qwbcalib, a data "
+                "set on the "
                 "Hub as OWNER/NAME or OWNER/NAME:FILE");
   throw Error(ErrorKind::not_found, "there is no such file", source);
 }

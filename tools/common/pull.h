@@ -1,5 +1,5 @@
-// Names of the Hugging Face Hub where a tool takes a folder or a file: what is missing is downloaded, asking
-// nothing; what is in the cache is used without a request.
+// Names of the Hugging Face Hub where a tool takes a folder or a file: what is missing is
+// downloaded, asking nothing; what is in the cache is used without a request.
 #pragma once
 
 #include <string>
@@ -9,15 +9,15 @@
 
 namespace qwb {
 
-// The folder of a model or artifact: `name` itself if there is such a folder, or if it cannot be the name of
-// a repository
-// ("REPO" or "REPO@REVISION"); else the snapshot of that repository. Throws what Pull throws.
+// The folder of a model or artifact: `name` itself if there is such a folder, or if it cannot be
+// the name of a repository ("REPO" or "REPO@REVISION"); else the snapshot of that repository.
+// Throws what Pull throws.
 Path model_folder(const std::string& name, Progress& progress);
 
 // The file behind a calibration set's name. lima: train.jsonl of GAIR/lima in the cache, else
-// $QWB_DATA/lima.jsonl, else pulled. A .jsonl or .txt file: itself. OWNER/NAME[@REVISION][:FILE]: of a data
-// set on the Hub, FILE, else its training part (a .jsonl, or a .txt). Throws not_found with the way to get
-// it, usage for what is none of these.
+// $QWB_DATA/lima.jsonl, else pulled. A .jsonl or .txt file: itself. OWNER/NAME[@REVISION][:FILE]:
+// of a data set on the Hub, FILE, else its training part (a .jsonl, or a .txt). Throws not_found
+// with the way to get it, usage for what is none of these.
 Path calibration_file(const std::string& source, Progress& progress);
 
 // A file of a data set on the Hub, "OWNER/NAME". Throws what Pull throws.

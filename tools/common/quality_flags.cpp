@@ -18,7 +18,8 @@ namespace {
 
 std::string protocol_help() {
   std::string text = "How perplexity is measured:";
-  for (const Protocol& protocol : protocols()) text += "\n" + protocol.name + " (" + protocol.summary + ")";
+  for (const Protocol& protocol : protocols())
+    text += "\n" + protocol.name + " (" + protocol.summary + ")";
   return text;
 }
 
@@ -26,7 +27,8 @@ std::string task_help() {
   std::string text =
       "Answer a task from a jsonl file: "
       "NAME=FILE[,shots=N][,limit=N][,examples=FILE][,labels=FILE][,seed=N]. "
-      "Scored as lm-eval does: acc, acc_norm (per character), flips against the baseline. May be given "
+      "Scored as lm-eval does: acc, acc_norm (per character), flips against the baseline. May be "
+      "given "
       "several "
       "times. NAME:";
   for (const Task& task : tasks()) text += "\n" + task.name + " (" + task.summary + ")";
@@ -42,10 +44,10 @@ void add_perplexity_flags(CLI::App& app, QualityFlags& f) {
       ->type_name("NAME")
       ->capture_default_str();
   CLI::Option* text =
-      app.add_option(
-             "--text", f.text,
-             "What to measure on: a text file, a .jsonl file with a document a line (\"text\" or \"page\"), "
-             "wikitext2, OWNER/NAME:FILE of a data set on the Hub (default: demo)")
+      app.add_option("--text", f.text,
+                     "What to measure on: a text file, a .jsonl file with a document a line "
+                     "(\"text\" or \"page\"), "
+                     "wikitext2, OWNER/NAME:FILE of a data set on the Hub (default: demo)")
           ->type_name("TEXT");
   offer(text, {"demo", "wikitext2"});
   app.add_option("--context", f.context,
@@ -56,8 +58,9 @@ void add_perplexity_flags(CLI::App& app, QualityFlags& f) {
                  "hf-stride: tokens between the starts of windows (default: half the context)")
       ->check(between(1, 0x1p30))
       ->type_name("N");
-  app.add_option("--windows", f.windows,
-                 "Use only the first N windows (lm-eval: documents; the figure then belongs to them alone)")
+  app.add_option(
+         "--windows", f.windows,
+         "Use only the first N windows (lm-eval: documents; the figure then belongs to them alone)")
       ->check(between(1, 0x1p40))
       ->type_name("N");
 }
@@ -66,8 +69,9 @@ void add_perplexity_flags(CLI::App& app, QualityFlags& f) {
 
 void add_quality_flags(CLI::App& app, QualityFlags& f) {
   add_perplexity_flags(app, f);
-  app.add_flag("--kl", f.kl,
-               "Measure the divergence from the unquantized model, on the tokens of --protocol and --text");
+  app.add_flag(
+      "--kl", f.kl,
+      "Measure the divergence from the unquantized model, on the tokens of --protocol and --text");
   CLI::Option* task = app.add_option("--task", f.tasks, task_help())
                           ->type_name("TASK")
                           ->expected(1)
@@ -81,13 +85,15 @@ void add_quality_flags(CLI::App& app, QualityFlags& f) {
       app.add_option("--baseline", f.baseline,
                      "The unquantized model to compare with (default: the one the artifact names)")
           ->type_name("FOLDER");
-  app.add_flag("--no-baseline", f.no_baseline, "Compare with no unquantized model")->excludes(baseline);
-  app.add_option("--max-kl", f.max_kl, "Fail (exit 6) if the mean divergence is larger; asks for --kl")
+  app.add_flag("--no-baseline", f.no_baseline, "Compare with no unquantized model")
+      ->excludes(baseline);
+  app.add_option("--max-kl", f.max_kl,
+                 "Fail (exit 6) if the mean divergence is larger; asks for --kl")
       ->check(at_least(0))
       ->type_name("X");
-  app.add_option(
-         "--max-ppl-ratio", f.max_ratio,
-         "Fail (exit 6) if the perplexity is more than this many times the baseline's; asks for --ppl")
+  app.add_option("--max-ppl-ratio", f.max_ratio,
+                 "Fail (exit 6) if the perplexity is more than this many times the baseline's; "
+                 "asks for --ppl")
       ->check(above(0))
       ->type_name("X");
   add_size(app, "--max-bytes", f.max_bytes, "Fail (exit 6) if all tensors take more, 120M say");
@@ -113,7 +119,8 @@ QualityOptions quality_options(const QualityFlags& f, bool nothing_else, Tool& t
                 "--kl, --max-kl and --max-ppl-ratio need the baseline that --no-baseline refuses");
   QualityOptions q;
   q.divergence = f.kl || f.max_kl.has_value();
-  q.perplexity = f.ppl || f.max_ratio.has_value() || (nothing_else && !q.divergence && f.tasks.empty());
+  q.perplexity =
+      f.ppl || f.max_ratio.has_value() || (nothing_else && !q.divergence && f.tasks.empty());
   q.compare = !f.no_baseline;
   q.fresh = f.fresh;
   q.protocol = {f.protocol, f.context, f.stride, f.windows};
@@ -136,14 +143,15 @@ QualityOptions quality_options(const QualityFlags& f, bool nothing_else, Tool& t
   return q;
 }
 
-std::vector<std::string> gate_failures(const QualityFlags& f, const QualityRecord& record, int64_t bytes,
-                                       bool is_original) {
+std::vector<std::string> gate_failures(const QualityFlags& f, const QualityRecord& record,
+                                       int64_t bytes, bool is_original) {
   std::vector<std::string> reasons;
   // The original itself loses nothing; a plain model that nobody calls so may be anything.
-  const char* why = record.is_baseline
-                        ? ": nothing names the original of this model (name it by --baseline, or evaluate an "
-                          "artifact made from this one beside it)"
-                        : "";
+  const char* why =
+      record.is_baseline
+          ? ": nothing names the original of this model (name it by --baseline, or evaluate an "
+            "artifact made from this one beside it)"
+          : "";
   if (f.max_kl && !(record.is_baseline && is_original)) {
     if (!record.divergence) {
       reasons.push_back(std::string("the divergence could not be measured (--max-kl)") + why);
@@ -165,10 +173,11 @@ std::vector<std::string> gate_failures(const QualityFlags& f, const QualityRecor
   return reasons;
 }
 
-void write_lm_eval_json(const Path& file, const Path& model, const QualityRecord& record, bool replace) {
+void write_lm_eval_json(const Path& file, const Path& model, const QualityRecord& record,
+                        bool replace) {
   const Subject subject = open_subject(model, true);
-  const Json json =
-      lm_eval_json(record.tasks, model.string(), subject.tokenizer.value(), subject.model->config());
+  const Json json = lm_eval_json(record.tasks, model.string(), subject.tokenizer.value(),
+                                 subject.model->config());
   const std::string text = json_text(json);
   write_file_atomically(file, as_bytes(text), replace);
 }

@@ -31,21 +31,22 @@ struct QualityFlags {
 
 void add_quality_flags(CLI::App& app, QualityFlags& flags);
 
-// What to measure. Perplexity too if `nothing_else` is asked for. Reads texts and tasks; results are kept in
-// the cache. Throws usage for flags that do not go together.
+// What to measure. Perplexity too if `nothing_else` is asked for. Reads texts and tasks; results
+// are kept in the cache. Throws usage for flags that do not go together.
 QualityOptions quality_options(const QualityFlags& flags, bool nothing_else, Tool& tool);
 
-// Why the record does not pass the gate, one reason each; empty if it passes. What the gate needs and was not
-// measured is a reason too. `is_original`: --baseline or another model of this run says that the others are
-// compared with this one.
-std::vector<std::string> gate_failures(const QualityFlags& flags, const QualityRecord& record, int64_t bytes,
-                                       bool is_original);
+// Why the record does not pass the gate, one reason each; empty if it passes. What the gate needs
+// and was not measured is a reason too. `is_original`: --baseline or another model of this run says
+// that the others are compared with this one.
+std::vector<std::string> gate_failures(const QualityFlags& flags, const QualityRecord& record,
+                                       int64_t bytes, bool is_original);
 
 // --lm-eval-json: the tasks' results, atomically. Throws as opening the model and writing do.
-void write_lm_eval_json(const Path& file, const Path& model, const QualityRecord& record, bool replace);
+void write_lm_eval_json(const Path& file, const Path& model, const QualityRecord& record,
+                        bool replace);
 
-// The text behind --text: "demo", "wikitext2" (wikitext.h), a file, or a file of a data set on the Hub as
-// OWNER/NAME:FILE. Throws not_found with the way to get it.
+// The text behind --text: "demo", "wikitext2" (wikitext.h), a file, or a file of a data set on the
+// Hub as OWNER/NAME:FILE. Throws not_found with the way to get it.
 EvaluationText evaluation_text(const std::string& name, Tool& tool);
 
 }  // namespace qwb

@@ -19,7 +19,8 @@ int64_t parse_amount(const std::string& text, const std::map<std::string, double
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   std::string unit(end, text.data() + text.size());
   unit.erase(0, unit.find_first_not_of(' '));
-  std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(unit.begin(), unit.end(), unit.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   const auto known = units.find(unit);
   const double value = known == units.end() ? -1 : number * known->second;
   // Beyond 2^62 the product could not be held; NaN fails both comparisons.

@@ -6,8 +6,8 @@
 
 namespace qwb {
 
-// Bytes: "500", "500B", "1.5GB" (kB, MB, GB, TB: powers of 1000; KiB, MiB, GiB, TiB: powers of 1024; a bare
-// k, M, G or T is a power of 1000; case does not matter). Throws usage.
+// Bytes: "500", "500B", "1.5GB" (kB, MB, GB, TB: powers of 1000; KiB, MiB, GiB, TiB: powers of
+// 1024; a bare k, M, G or T is a power of 1000; case does not matter). Throws usage.
 int64_t parse_bytes(const std::string& text);
 // Seconds: "90s", "15m", "12h", "30d", "2w"; a bare number is seconds. Throws usage.
 int64_t parse_age(const std::string& text);

@@ -28,7 +28,8 @@ std::string method_help() {
 QuantizeFlags::QuantizeFlags(CLI::App& app) {
   add_model(app, model_,
             "folder with the checkpoint, or its name on the Hub [$QWB_MODEL, else the demo llama]");
-  chosen_ = app.add_option("--method", method_, method_help())->capture_default_str()->type_name("NAME");
+  chosen_ =
+      app.add_option("--method", method_, method_help())->capture_default_str()->type_name("NAME");
   offer(chosen_, all_method_names());
   parameters_ = std::make_unique<MethodFlags>(app);
   add_plan_flags(app);
@@ -37,7 +38,8 @@ QuantizeFlags::QuantizeFlags(CLI::App& app) {
 
 void QuantizeFlags::add_plan_flags(CLI::App& app) {
   constexpr const char* kGroup =
-      "Which modules (patterns: * ? [0-3] [!0-3], on the whole name or what follows one of its dots)";
+      "Which modules (patterns: * ? [0-3] [!0-3], on the whole name or what follows one of its "
+      "dots)";
   const auto patterns = [&](const char* flag, std::vector<std::string>& target, const char* help) {
     app.add_option(flag, target, help)
         ->type_name("PATTERN")
@@ -52,8 +54,10 @@ void QuantizeFlags::add_plan_flags(CLI::App& app) {
                "quantize the token embeddings too (rtn in place of a calibrated method)")
       ->group(kGroup);
   app.add_option("--plan", plan_,
-                 "JSON file that refines the flags above: {\"default\": {\"method\": \"gptq\", \"bits\": 4}, "
-                 "\"lm_head\": true, \"rules\": [{\"match\": \"*.down_proj\", \"method\": \"rtn\", \"bits\": "
+                 "JSON file that refines the flags above: {\"default\": {\"method\": \"gptq\", "
+                 "\"bits\": 4}, "
+                 "\"lm_head\": true, \"rules\": [{\"match\": \"*.down_proj\", \"method\": \"rtn\", "
+                 "\"bits\": "
                  "8}, {\"match\": \"layers.0.*\", \"method\": \"skip\"}]}; later rules win")
       ->type_name("FILE")
       ->group(kGroup);
@@ -62,10 +66,11 @@ void QuantizeFlags::add_plan_flags(CLI::App& app) {
 void QuantizeFlags::add_calibration_flags(CLI::App& app) {
   constexpr const char* kGroup = "Calibration";
   CLI::Option* calib =
-      app.add_option("--calib", calib_,
-                     "calibration text: lima, demo, a .jsonl, a .txt, a data set on the Hub (OWNER/NAME or "
-                     "OWNER/NAME:FILE), or a set saved as .qwbcalib; may be repeated, "
-                     "and :N behind a name gives it N times the windows of one without [demo]")
+      app.add_option(
+             "--calib", calib_,
+             "calibration text: lima, demo, a .jsonl, a .txt, a data set on the Hub (OWNER/NAME or "
+             "OWNER/NAME:FILE), or a set saved as .qwbcalib; may be repeated, "
+             "and :N behind a name gives it N times the windows of one without [demo]")
           ->type_name("C[:N]")
           ->expected(1)
           ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
@@ -77,21 +82,25 @@ void QuantizeFlags::add_calibration_flags(CLI::App& app) {
     window_options_.push_back(option);
     return option;
   };
-  window_option(app.add_option("--samples", samples_, "calibration windows")->check(between(1, 1 << 30)), "N")
+  window_option(
+      app.add_option("--samples", samples_, "calibration windows")->check(between(1, 1 << 30)), "N")
       ->capture_default_str();
-  window_option(app.add_option("--length", length_, "tokens a window [the model's context, at most 2048]")
-                    ->check(between(1, 1 << 30)),
-                "L");
+  window_option(
+      app.add_option("--length", length_, "tokens a window [the model's context, at most 2048]")
+          ->check(between(1, 1 << 30)),
+      "L");
   seeded_ = window_option(
-      app.add_option("--seed", seed_, "draw the windows at random with this seed [take the first ones]")
+      app.add_option("--seed", seed_,
+                     "draw the windows at random with this seed [take the first ones]")
           ->check(at_least(0)),
       "S");
-  window_option(app.add_flag("--documents", documents_,
-                             "one window a document (those that are long enough) instead of a running text"),
-                nullptr);
   window_option(
-      app.add_flag("--chat-template", chat_template_, "render conversations with the model's chat template"),
+      app.add_flag("--documents", documents_,
+                   "one window a document (those that are long enough) instead of a running text"),
       nullptr);
+  window_option(app.add_flag("--chat-template", chat_template_,
+                             "render conversations with the model's chat template"),
+                nullptr);
 }
 
 PlanRequest QuantizeFlags::plan() const {
@@ -101,7 +110,8 @@ PlanRequest QuantizeFlags::plan() const {
   PlanRequest plan;
   plan.method = &find_method(from_file ? file.method : method_);
   if (!file.method.empty() && !same_name(file.method, plan.method->name())) {
-    throw Error(ErrorKind::usage, "its default is " + file.method + ", and --method says " + method_, plan_,
+    throw Error(ErrorKind::usage,
+                "its default is " + file.method + ", and --method says " + method_, plan_,
                 "leave one of them out");
   }
   plan.given = file.given;
@@ -118,7 +128,8 @@ PlanRequest QuantizeFlags::plan() const {
 
 CalibrationRequest QuantizeFlags::calibration() const {
   CalibrationRequest calibration;
-  for (const std::string& text : calib_) calibration.sources.push_back(parse_calibration_source(text));
+  for (const std::string& text : calib_)
+    calibration.sources.push_back(parse_calibration_source(text));
   calibration.samples = samples_;
   calibration.length = length_;
   calibration.documents = documents_;

@@ -1,5 +1,5 @@
-// The flags that say which artifact is wanted: those of qwb-quantize, and of qwb-cache why, which must mean
-// the same.
+// The flags that say which artifact is wanted: those of qwb-quantize, and of qwb-cache why, which
+// must mean the same.
 #pragma once
 
 #include <CLI/CLI.hpp>

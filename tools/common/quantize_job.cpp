@@ -30,7 +30,8 @@ constexpr int64_t kLongestDefault = 2048;
 class WriterSink : public ModuleSink {
  public:
   WriterSink(ArtifactWriter& writer, const Plan& plan) : writer_(writer), plan_(plan) {}
-  void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) override {
+  void put(const PlannedModule& module, const QuantizedTensor& tensor,
+           const ModuleReport& report) override {
     Json result = {{"weight_error", report.weight_error}};
     if (!plan_.is_typical(module)) {
       result["method"] = module.method->name();
@@ -65,8 +66,8 @@ std::string products_name(const Model& model) {
 std::vector<ArtifactModule> artifact_modules(const Plan& plan) {
   std::vector<ArtifactModule> modules;
   for (const PlannedModule& planned : plan.modules) {
-    modules.push_back({planned.info.name, planned.info.out, planned.info.in, planned.storage.orientation,
-                       planned.storage.codec, planned.storage.parts});
+    modules.push_back({planned.info.name, planned.info.out, planned.info.in,
+                       planned.storage.orientation, planned.storage.codec, planned.storage.parts});
   }
   return modules;
 }
@@ -116,7 +117,8 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer, Prog
     calibration.sources.push_back({"demo"});
     progress.note("no --calib given: calibrating with the demo text");
   }
-  if (calibration.length == 0) calibration.length = std::min(kLongestDefault, model_->config().max_positions);
+  if (calibration.length == 0)
+    calibration.length = std::min(kLongestDefault, model_->config().max_positions);
   std::vector<Path> files;
   for (const CalibrationSource& source : calibration.sources) {
     files.push_back(source.name == "demo" ? demo_path("text/calib.jsonl")
@@ -149,9 +151,9 @@ int64_t QuantizeJob::artifact_bytes() const {
 
 namespace {
 
-// How a plan enters the key: by what the modules get, not by how it was asked for. The typical method and
-// settings stand at the top; "modules" has the modules of the blocks that get something else or nothing, and
-// every embedding that gets anything.
+// How a plan enters the key: by what the modules get, not by how it was asked for. The typical
+// method and settings stand at the top; "modules" has the modules of the blocks that get something
+// else or nothing, and every embedding that gets anything.
 void add_plan(const Plan& plan, Json& fields) {
   const PlannedModule& typical = plan.typical();
   fields["method"] = typical.method->name();
@@ -192,10 +194,11 @@ Json QuantizeJob::manifest() const {
   manifest["qwb_version"] = QWB_VERSION;
   manifest["isa"] = isa_name();
   if (calibration_) manifest["products"] = products_name(*model_);
-  manifest["source"] = {{"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
-                        {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
-                        {"revision", nullptr},
-                        {"hash", open_.content_hash(default_memo_folder())}};
+  manifest["source"] = {
+      {"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
+      {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
+      {"revision", nullptr},
+      {"hash", open_.content_hash(default_memo_folder())}};
   manifest["method"] = typical.method->name();
   manifest["method_version"] = typical.method->version();
   manifest["bits"] = plan_.bits();
@@ -230,7 +233,8 @@ MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
   }
   // Activations, the artifact, and its copy with the streams in the journal.
   const int64_t streams = calibration_ ? need.streams : 0;
-  const int64_t disk = plan.scratch + artifact_bytes() + (calibration_ ? plan_.bytes + 2 * streams : 0);
+  const int64_t disk =
+      plan.scratch + artifact_bytes() + (calibration_ ? plan_.bytes + 2 * streams : 0);
   if (free_disk_space(scratch) < disk) {
     throw Error(ErrorKind::failed,
                 "the work needs about " + human_bytes(disk) + " on disk, and " +
@@ -253,7 +257,8 @@ void QuantizeJob::write(const Path& folder, Progress& progress, const WriteOptio
   quantize_model(*model_, plan_, calibration(), first, progress,
                  {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});
   Json manifest = this->manifest();
-  manifest["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  manifest["seconds"] =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   manifest["peak_memory"] = peak_resident_bytes();
   if (!writer.finish(manifest, options.replace)) {
     throw Error(ErrorKind::usage, "the folder exists and is not empty", folder.string(),

@@ -1,4 +1,5 @@
-// From a request to an artifact: the checkpoint, the calibration set, the cache key, the work, the folder.
+// From a request to an artifact: the checkpoint, the calibration set, the cache key, the work, the
+// folder.
 #pragma once
 
 #include <optional>
@@ -19,7 +20,8 @@ namespace qwb {
 struct QuantizeRequest {
   Path model;
   PlanRequest plan;
-  // Used if the plan needs it. No sources: the demo text. Length 0: the model's context, at most 2048.
+  // Used if the plan needs it. No sources: the demo text. Length 0: the model's context, at most
+  // 2048.
   CalibrationRequest calibration;
   bool calibration_flags = false;  // somebody said how windows are to be made
   bool chat_template = false;
@@ -35,14 +37,15 @@ struct MemoryPlan {
 struct WriteOptions {
   bool replace = false;    // what is at the folder
   MemoryPlan memory = {};  // from memory_plan()
-  Path journal = {};       // folder for the progress of a calibrated run (run_journal.h); empty: none is kept
+  Path journal =
+      {};  // folder for the progress of a calibrated run (run_journal.h); empty: none is kept
 };
 
 // Everything known before the work begins.
 class QuantizeJob {
  public:
-  // Opens and checks the model, plans, makes the calibration set. Tells decisions through `progress`. Throws
-  // what these throw.
+  // Opens and checks the model, plans, makes the calibration set. Tells decisions through
+  // `progress`. Throws what these throw.
   QuantizeJob(QuantizeRequest request, Progress& progress);
 
   const Path& model_folder() const { return request_.model; }
@@ -51,8 +54,8 @@ class QuantizeJob {
   const CalibrationSet* calibration() const { return calibration_ ? &*calibration_ : nullptr; }
   // Bytes of the artifact's tensors, those that stay as they are included.
   int64_t artifact_bytes() const;
-  // Within `limit` bytes of memory (0: what is free now): activations that do not fit go to files in
-  // `scratch`. Throws failed if the rest does not fit either, or if the disk is too small.
+  // Within `limit` bytes of memory (0: what is free now): activations that do not fit go to files
+  // in `scratch`. Throws failed if the rest does not fit either, or if the disk is too small.
   MemoryPlan memory_plan(int64_t limit, const Path& scratch) const;
   // What the work will take, measured on a part of the first block.
   double estimate_seconds() const { return qwb::estimate_seconds(*model_, plan_, calibration()); }

@@ -68,7 +68,8 @@ ReportFormat format_of_file(const Path& file) {
 
 void check_report_options(ReportOptions& options, Tool& tool) {
   if (options.inputs.empty())
-    throw Error(ErrorKind::usage, "nothing to report: name result files (qwb-eval --json) or folders");
+    throw Error(ErrorKind::usage,
+                "nothing to report: name result files (qwb-eval --json) or folders");
   if (tool.json() && options.format != "table")
     throw Error(ErrorKind::usage, "--output and --json both say what to print; use one");
   find_report_format(options.format);
@@ -93,7 +94,8 @@ void check_report_options(ReportOptions& options, Tool& tool) {
 namespace {
 
 // No picture is replaced unless all may be.
-void write_plots(const Path& folder, const Path& gnuplot, const std::vector<Plot>& plots, Tool& tool) {
+void write_plots(const Path& folder, const Path& gnuplot, const std::vector<Plot>& plots,
+                 Tool& tool) {
   std::vector<std::pair<Path, std::string>> files;
   for (Picture& picture : draw_plots(gnuplot, plots, true, true)) {
     files.emplace_back(folder / (picture.name + ".svg"), std::move(picture.svg));
@@ -114,11 +116,12 @@ void write_report(const ReportOptions& options, const ReportInputs& inputs, Tool
   std::vector<Picture> pictures;
   std::string no_pictures;
   const std::optional<Path> gnuplot = find_gnuplot();
-  // Of pages: they are worth having without plots too. Plots of their own come last, so that whatever happens
-  // to them the rest is there.
+  // Of pages: they are worth having without plots too. Plots of their own come last, so that
+  // whatever happens to them the rest is there.
   if (draws(options)) {
     try {
-      if (!gnuplot) throw Error(ErrorKind::unsupported, "gnuplot is not in the PATH", {}, gnuplot_advice());
+      if (!gnuplot)
+        throw Error(ErrorKind::unsupported, "gnuplot is not in the PATH", {}, gnuplot_advice());
       pictures = draw_plots(*gnuplot, plots, false, false);
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
@@ -130,11 +133,12 @@ void write_report(const ReportOptions& options, const ReportInputs& inputs, Tool
     return one_format(inputs, format, color, plots, pictures, no_pictures);
   };
   for (const std::string& file : options.out)
-    write_file_atomically(file, as_bytes(rendered(format_of_file(file), false)), tool.outputs().force());
+    write_file_atomically(file, as_bytes(rendered(format_of_file(file), false)),
+                          tool.outputs().force());
   if (tool.json())
-    tool.print(
-        report_json(inputs.report, inputs.histograms).dump(-1, ' ', false, Json::error_handler_t::replace) +
-        "\n");
+    tool.print(report_json(inputs.report, inputs.histograms)
+                   .dump(-1, ' ', false, Json::error_handler_t::replace) +
+               "\n");
   else
     tool.print(rendered(find_report_format(options.format), tool.color_stdout()));
   if (!options.plots.empty()) write_plots(options.plots, gnuplot.value(), plots, tool);

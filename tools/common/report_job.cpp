@@ -102,7 +102,8 @@ class Reader {
 
   void add_file(const std::string& name, const std::string& path) {
     const ResultFile file = read_results(path);
-    for (const ResultLine& line : file.results) attempt([&] { builder_.add(line.record, line.where, name); });
+    for (const ResultLine& line : file.results)
+      attempt([&] { builder_.add(line.record, line.where, name); });
     for (const Error& error : file.problems) problem(error);
   }
 
@@ -136,7 +137,8 @@ class Reader {
     return kept_records(model, subject.open.content_hash(memo), source_hash, *kept_);
   }
 
-  // The original for a version: --baseline, what its qwb.json names, or the only original of the report.
+  // The original for a version: --baseline, what its qwb.json names, or the only original of the
+  // report.
   Path baseline_for(const Version& version) {
     if (!options_.baseline.empty()) return model_folder(options_.baseline, tool_.progress());
     if (version.making) {
@@ -149,16 +151,19 @@ class Reader {
                 "name it by --baseline");
   }
 
-  // The original must be what the artifact was made from. Of one that the user names it is only told.
+  // The original must be what the artifact was made from. Of one that the user names it is only
+  // told.
   const OpenModel& original_of(const Version& version) {
     const Path folder = baseline_for(version);
     const OpenModel& original = open(folder);
     const std::string made_from = version.making ? version.making->source_hash : "";
-    if (made_from.empty() || original.content_hash(default_memo_folder()) == made_from) return original;
+    if (made_from.empty() || original.content_hash(default_memo_folder()) == made_from)
+      return original;
     const std::string what =
         "this is not the model that " + version.artifact + " was made from (another content)";
     if (options_.baseline.empty())
-      throw Error(ErrorKind::verification, what, folder.string(), "name the original by --baseline");
+      throw Error(ErrorKind::verification, what, folder.string(),
+                  "name the original by --baseline");
     tool_.note_once(folder.string() + ": " + what);
     return original;
   }
@@ -178,9 +183,10 @@ class Reader {
       if (version.original) continue;
       attempt([&] {
         const OpenModel& original = original_of(version);
-        inputs_.histograms.push_back({module, v,
-                                      histogram_pair(module_weight(original, module),
-                                                     module_weight(open(version.artifact), module), module)});
+        inputs_.histograms.push_back(
+            {module, v,
+             histogram_pair(module_weight(original, module),
+                            module_weight(open(version.artifact), module), module)});
       });
     }
   }

@@ -23,9 +23,9 @@ struct ReportOptions {
   std::string format;            // of standard output: table, md, csv, json, html
 };
 
-// Throws usage for endings that no format has, an impossible combination; what keeps a place from being
-// written, and unsupported if plots are wanted without a gnuplot: all before the work.
-// Tells the tool what is read and what will be written; places become those that its outputs allow.
+// Throws usage for endings that no format has, an impossible combination; what keeps a place from
+// being written, and unsupported if plots are wanted without a gnuplot: all before the work. Tells
+// the tool what is read and what will be written; places become those that its outputs allow.
 void check_report_options(ReportOptions& options, Tool& tool);
 
 // A report and what could not be read of the inputs.
@@ -34,7 +34,8 @@ struct ReportInputs {
   std::vector<ModuleHistogram> histograms;
   int code = 0;  // of the first error; each was told already
 };
-// Whatever can be read is in the report. Throws what nothing can be made of: no input gave a version.
+// Whatever can be read is in the report. Throws what nothing can be made of: no input gave a
+// version.
 ReportInputs read_report_inputs(const ReportOptions& options, Tool& tool);
 
 // Standard output and all files, each atomically.

@@ -15,7 +15,8 @@ std::map<std::string, double> form_parameters(const Method& method, const Settin
   const std::string where = "method " + method.name();
   if (storage.codec == "integer-grid") {
     const int64_t group = json_int(settings, "group_size", where);
-    return {{"bits", method.bits(settings)}, {"group_size", static_cast<double>(group == -1 ? in : group)}};
+    return {{"bits", method.bits(settings)},
+            {"group_size", static_cast<double>(group == -1 ? in : group)}};
   }
   if (storage.codec != "float-blocks") return {};
   std::map<std::string, double> parameters = {
@@ -30,16 +31,18 @@ std::map<std::string, double> form_parameters(const Method& method, const Settin
 Requantizer make_requantizer(const Method& method, Settings settings, const PackedFormat& target) {
   if (method.needs_calibration()) {
     throw Error(ErrorKind::usage, "method " + method.name() + " needs calibration", "--requantize",
-                "start from the original model: qwb-quantize --method " + method.name() + " --format " +
-                    target.name());
+                "start from the original model: qwb-quantize --method " + method.name() +
+                    " --format " + target.name());
   }
   const auto type = target.scale_dtype();
-  if (type == DType::f16 && settings.contains("scale_dtype") && settings.at("scale_dtype") == "auto")
+  if (type == DType::f16 && settings.contains("scale_dtype") &&
+      settings.at("scale_dtype") == "auto")
     settings["scale_dtype"] = "f16";
   Requantizer result;
   result.method = method.name();
   result.settings = settings;
-  result.form = [&method, settings](const std::string& name, int64_t out, int64_t in, DType /*dtype*/) {
+  result.form = [&method, settings](const std::string& name, int64_t out, int64_t in,
+                                    DType /*dtype*/) {
     return planned_form(method, settings, f32_module(name, out, in));
   };
   result.quantize = [&method, settings](const std::string& name, int64_t out, int64_t in,
@@ -70,14 +73,16 @@ void check_plan_fits(const Plan& plan, const PackedFormat& target) {
     module.name = planned.info.name;
     module.form = planned_form(*planned.method, planned.settings, planned.info);
     if (planned.role == PlannedModule::Role::lookup) module.role = TargetModule::Role::embedding;
-    if (planned.role == PlannedModule::Role::output) module.role = TargetModule::Role::output_embedding;
+    if (planned.role == PlannedModule::Role::output)
+      module.role = TargetModule::Role::output_embedding;
     auto reason = target.mismatch(module);
     if (!reason && type == DType::f16 && module.form.codec == "integer-grid" &&
         module.form.part("scales").dtype == DType::f32)
       reason = "would get f32 scales; add --scale-dtype f16";
     if (!reason) continue;
-    throw Error(ErrorKind::unsupported, target.name() + " cannot hold this: " + module.name + " " + *reason,
-                "--format", "choose another method, other settings or another format");
+    throw Error(ErrorKind::unsupported,
+                target.name() + " cannot hold this: " + module.name + " " + *reason, "--format",
+                "choose another method, other settings or another format");
   }
 }
 

@@ -1,4 +1,5 @@
-// Quantizing anew what a target format cannot hold: the methods of lib/quantize for formats/convert.h.
+// Quantizing anew what a target format cannot hold: the methods of lib/quantize for
+// formats/convert.h.
 #pragma once
 
 #include "formats/convert.h"
@@ -7,14 +8,14 @@
 
 namespace qwb {
 
-// Settings as resolve_settings() gives them. Scales get the target's type if the method lets it be chosen and
-// leaves it open ("auto"). Throws usage for a method that needs calibration.
+// Settings as resolve_settings() gives them. Scales get the target's type if the method lets it be
+// chosen and leaves it open ("auto"). Throws usage for a method that needs calibration.
 Requantizer make_requantizer(const Method& method, Settings settings, const PackedFormat& target);
 
 // What a method will store for a module, before the work.
 WeightForm planned_form(const Method& method, const Settings& settings, const ModuleInfo& module);
-// Throws unsupported, naming modules, if `target` cannot hold what the plan will make: to be known before the
-// work. Scales that F16 does not hold show only afterwards.
+// Throws unsupported, naming modules, if `target` cannot hold what the plan will make: to be known
+// before the work. Scales that F16 does not hold show only afterwards.
 void check_plan_fits(const Plan& plan, const PackedFormat& target);
 
 }  // namespace qwb

@@ -44,7 +44,8 @@ size_t take_records(std::string_view text, std::vector<std::vector<double>>& rec
 
 class FileJournal : public WorkJournal {
  public:
-  FileJournal(Path file, std::shared_ptr<Lease> lock) : file_(std::move(file)), lock_(std::move(lock)) {
+  FileJournal(Path file, std::shared_ptr<Lease> lock)
+      : file_(std::move(file)), lock_(std::move(lock)) {
     const size_t whole = take_records(read_text(file_), finished_);
     std::filesystem::resize_file(file_, whole);
     out_.open(file_, std::ios::binary | std::ios::app);
@@ -120,8 +121,9 @@ void ResultCache::keep(const Json& key, const Json& result) {
     const std::string hex = Key{key}.hex();
     if (store_->find(Key{key})) store_->remove(hex);
     const std::string text = json_text(result);
-    store_->build(Key{key},
-                  [&](const Path& folder) { write_file_atomically(folder / "result.json", as_bytes(text)); });
+    store_->build(Key{key}, [&](const Path& folder) {
+      write_file_atomically(folder / "result.json", as_bytes(text));
+    });
   } catch (const std::exception& error) {
     tell(as_error(error).what());
   }

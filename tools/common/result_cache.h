@@ -1,9 +1,9 @@
 // The results of evaluations, kept in the cache folder:
-//   results/              a store (cache/store.h) of its own, so that no result is taken for an artifact:
-//                         one object a result, result.json
-//   evaluations/HEX       the pieces of work under way; locked by the process that works
-// A journal is a list of records: number of doubles (u64, little-endian), the doubles, XXH3-128 of both as 32
-// hex digits. It counts up to the first record that is not whole.
+//   results/         a store (cache/store.h) of its own, so that no result is taken for an
+//                    artifact: one object a result, result.json
+//   evaluations/HEX  the pieces of work under way; locked by the process that works
+// A journal is a list of records: number of doubles (u64, little-endian), the doubles, XXH3-128 of
+// both as 32 hex digits. It counts up to the first record that is not whole.
 #pragma once
 
 #include <memory>
@@ -17,7 +17,8 @@ namespace qwb {
 // Nothing that goes wrong here stops an evaluation; `progress` is told once.
 class ResultCache : public ResultKeeper {
  public:
-  // The cache of this user; `root` empty: default_cache_root(), or where there is none nothing is kept.
+  // The cache of this user; `root` empty: default_cache_root(), or where there is none nothing is
+  // kept.
   explicit ResultCache(Progress& progress, const Path& root = {});
 
   std::optional<Json> find(const Json& key) override;

@@ -15,10 +15,12 @@
 namespace qwb {
 namespace {
 
-constexpr const char* kReplaced = "replaced ";  // before the names of tensors that are no module's part
+constexpr const char* kReplaced =
+    "replaced ";  // before the names of tensors that are no module's part
 constexpr int64_t kPieceRows = 4096;
 
-Json report_json(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) {
+Json report_json(const PlannedModule& module, const QuantizedTensor& tensor,
+                 const ModuleReport& report) {
   Json json = {{"name", module.info.name},
                {"weights", report.weights},
                {"bytes", report.bytes},
@@ -37,7 +39,8 @@ ModuleReport report_of(const Json& json, const std::string& where) {
   report.weights = json_int(json, "weights", where);
   report.bytes = json_int(json, "bytes", where);
   report.weight_error = json_number(json, "weight_error", where);
-  if (json_has(json, "output_error")) report.output_error = json_number(json, "output_error", where);
+  if (json_has(json, "output_error"))
+    report.output_error = json_number(json, "output_error", where);
   report.seconds = json_number(json, "seconds", where);
   report.details = json.at("details");
   return report;
@@ -47,7 +50,8 @@ ModuleReport report_of(const Json& json, const std::string& where) {
 template <typename Use>
 void for_pieces(const HalfRows& rows, const Use& use) {
   const int64_t row_bytes = rows.columns() * 2;
-  std::vector<std::byte> bytes(static_cast<size_t>(std::min(kPieceRows, rows.rows()) * (row_bytes + 4)));
+  std::vector<std::byte> bytes(
+      static_cast<size_t>(std::min(kPieceRows, rows.rows()) * (row_bytes + 4)));
   for (int64_t first = 0; first < rows.rows(); first += kPieceRows) {
     const int64_t count = std::min(kPieceRows, rows.rows() - first);
     use(first, count, bytes.data(), count * row_bytes);
@@ -70,7 +74,8 @@ Json read_header(std::istream& in, const Path& file) {
   return parse_json(header, file.string());
 }
 
-std::vector<const HalfRows*> all_rows(const ResidualStream& stream, const ResidualStream* reference) {
+std::vector<const HalfRows*> all_rows(const ResidualStream& stream,
+                                      const ResidualStream* reference) {
   std::vector<const HalfRows*> all = {&stream.rows()};
   if (reference != nullptr) all.push_back(&reference->rows());
   return all;
@@ -145,7 +150,8 @@ void RunJournal::look_back() {
   std::vector<int64_t> blocks;
   for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with("streams-") && name.size() == 13) blocks.push_back(std::stoll(name.substr(8)));
+    if (name.starts_with("streams-") && name.size() == 13)
+      blocks.push_back(std::stoll(name.substr(8)));
   }
   std::sort(blocks.rbegin(), blocks.rend());
   for (const int64_t block : blocks) {
@@ -157,16 +163,17 @@ void RunJournal::look_back() {
   const std::string kept = streams_file(finished_).filename().string();
   for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
     const std::string name = entry.path().filename().string();
-    const bool needed =
-        name == "lock" || (finished_ > 0 && name == kept) ||
-        (name.starts_with("modules-") && !name.ends_with(".tmp") && std::stoll(name.substr(8)) <= finished_);
+    const bool needed = name == "lock" || (finished_ > 0 && name == kept) ||
+                        (name.starts_with("modules-") && !name.ends_with(".tmp") &&
+                         std::stoll(name.substr(8)) <= finished_);
     if (!needed) std::filesystem::remove(entry.path());
   }
 }
 
 void RunJournal::replay() {
   for (int64_t block = 1; block <= finished_; ++block) replay(block);
-  if (finished_ > 0) progress_.note(fmt::format("going on after block {} of an interrupted run", finished_));
+  if (finished_ > 0)
+    progress_.note(fmt::format("going on after block {} of an interrupted run", finished_));
 }
 
 void RunJournal::replay(int64_t block) {
@@ -175,8 +182,9 @@ void RunJournal::replay(int64_t block) {
   const Json reports = parse_json(file.header().metadata.at("reports"), where);
   for (const Json& json : reports) {
     const ModuleReport report = report_of(json, where);
-    const auto planned = std::find_if(plan_.modules.begin(), plan_.modules.end(),
-                                      [&](const PlannedModule& m) { return m.info.name == report.name; });
+    const auto planned =
+        std::find_if(plan_.modules.begin(), plan_.modules.end(),
+                     [&](const PlannedModule& m) { return m.info.name == report.name; });
     if (planned == plan_.modules.end())
       throw Error(ErrorKind::failed, "unknown module " + report.name, where);
     QuantizedTensor tensor = empty_tensor(planned->info, planned->storage);
@@ -191,17 +199,20 @@ void RunJournal::replay(int64_t block) {
   }
   const std::string prefix = kReplaced;
   for (const SafetensorsEntry& entry : file.header().tensors) {
-    if (entry.name.starts_with(prefix)) next_.replace(entry.name.substr(prefix.size()), file.view(entry));
+    if (entry.name.starts_with(prefix))
+      next_.replace(entry.name.substr(prefix.size()), file.view(entry));
   }
 }
 
-void RunJournal::put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) {
+void RunJournal::put(const PlannedModule& module, const QuantizedTensor& tensor,
+                     const ModuleReport& report) {
   next_.put(module, tensor, report);
   if (broken_) return;
   for (const auto& [name, part] : tensor.parts) {
     const TensorView view = part.view();
     specs_.push_back({module.info.name + "." + name, view.dtype, view.shape});
-    parts_.emplace_back(specs_.back().name, std::vector<std::byte>(view.bytes.begin(), view.bytes.end()));
+    parts_.emplace_back(specs_.back().name,
+                        std::vector<std::byte>(view.bytes.begin(), view.bytes.end()));
   }
   reports_.push_back(report_json(module, tensor, report));
 }
@@ -210,7 +221,8 @@ void RunJournal::replace(const std::string& tensor, const TensorView& values) {
   next_.replace(tensor, values);
   if (broken_) return;
   specs_.push_back({kReplaced + tensor, values.dtype, values.shape});
-  parts_.emplace_back(specs_.back().name, std::vector<std::byte>(values.bytes.begin(), values.bytes.end()));
+  parts_.emplace_back(specs_.back().name,
+                      std::vector<std::byte>(values.bytes.begin(), values.bytes.end()));
 }
 
 void RunJournal::write_modules(int64_t block) {
@@ -223,7 +235,8 @@ void RunJournal::write_modules(int64_t block) {
   std::filesystem::rename(temporary, file);
 }
 
-void RunJournal::write_streams(int64_t block, const ResidualStream& stream, const ResidualStream* reference) {
+void RunJournal::write_streams(int64_t block, const ResidualStream& stream,
+                               const ResidualStream* reference) {
   const Path file = streams_file(block), temporary = file.string() + ".tmp";
   std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
   Hasher hasher;
@@ -246,7 +259,8 @@ void RunJournal::write_streams(int64_t block, const ResidualStream& stream, cons
   std::filesystem::rename(temporary, file);
 }
 
-void RunJournal::save(int64_t blocks, const ResidualStream& stream, const ResidualStream* reference) {
+void RunJournal::save(int64_t blocks, const ResidualStream& stream,
+                      const ResidualStream* reference) {
   if (!broken_) {
     try {
       write_modules(blocks);
@@ -279,7 +293,8 @@ void RunJournal::restore(ResidualStream& stream, ResidualStream* reference) {
     });
   }
   if (!in)
-    throw Error(ErrorKind::failed, "the saved activations end early", file.string(), "use --no-resume");
+    throw Error(ErrorKind::failed, "the saved activations end early", file.string(),
+                "use --no-resume");
 }
 
 void RunJournal::remove() {

@@ -1,11 +1,12 @@
-// What a calibrated run leaves behind after every block, so that the same command goes on there after
-// anything: a kill, a crash, a full disk. One folder for one key:
-//   lock                     held by the process that works
-//   modules-NNNNN.safetensors  the modules that block NNNNN added (numbered from 1), and how they came out
-//   streams-NNNNN            the activations after block NNNNN: a line of JSON with sizes and XXH3-128, then
-//   bytes
-// A file is written under another name and renamed when it is whole. Only the newest streams are kept; the
-// modules of all blocks before them are.
+// What a calibrated run leaves behind after every block, so that the same command goes on there
+// after anything: a kill, a crash, a full disk. One folder for one key:
+//   lock                       held by the process that works
+//   modules-NNNNN.safetensors  the modules that block NNNNN added (numbered from 1), and how they
+//                              came out
+//   streams-NNNNN              the activations after block NNNNN: a line of JSON with sizes and
+//                              XXH3-128, then bytes
+// A file is written under another name and renamed when it is whole. Only the newest streams are
+// kept; the modules of all blocks before them are.
 #pragma once
 
 #include <map>
@@ -22,8 +23,9 @@ namespace qwb {
 
 class RunJournal : public ModuleSink, public RunState {
  public:
-  // Takes the folder (made if absent). Without progress to continue, or with damage, it starts empty.
-  // Nothing if another process works on the same or the folder cannot be used: `progress` is told.
+  // Takes the folder (made if absent). Without progress to continue, or with damage, it starts
+  // empty. Nothing if another process works on the same or the folder cannot be used: `progress` is
+  // told.
   static std::unique_ptr<RunJournal> open(const Path& folder, const Plan& plan, ModuleSink& next,
                                           Progress& progress);
   // Removes what is left of runs that nobody came back to for this long. Never throws.
@@ -36,7 +38,8 @@ class RunJournal : public ModuleSink, public RunState {
   // The run is over: nothing of it is needed any more.
   void remove();
 
-  void put(const PlannedModule& module, const QuantizedTensor& tensor, const ModuleReport& report) override;
+  void put(const PlannedModule& module, const QuantizedTensor& tensor,
+           const ModuleReport& report) override;
   void replace(const std::string& tensor, const TensorView& values) override;
   void restore(ResidualStream& stream, ResidualStream* reference) override;
   void save(int64_t blocks, const ResidualStream& stream, const ResidualStream* reference) override;

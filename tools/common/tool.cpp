@@ -25,18 +25,20 @@ namespace {
 
 constexpr int kMostThreads = 4096;
 
-// Thrown when the reader of a pipe has gone: the end of the tool, but no failure (as ripgrep does it).
+// Thrown when the reader of a pipe has gone: the end of the tool, but no failure (as ripgrep does
+// it).
 struct NobodyReads {};
 
 void install_signals() {
   interrupt_on_signals();
   struct sigaction action {};
-  action.sa_handler = SIG_IGN;  // writes fail with EPIPE or EFBIG instead: destructors still clean up
+  action.sa_handler =
+      SIG_IGN;  // writes fail with EPIPE or EFBIG instead: destructors still clean up
   for (const int signal : {SIGPIPE, SIGXFSZ}) sigaction(signal, &action, nullptr);
 }
 
-// Descriptors 0 to 2 that are closed would go to the next file that is opened, and notes into it. A handle
-// that can neither be read nor written keeps their places: whoever uses one gets an error.
+// Descriptors 0 to 2 that are closed would go to the next file that is opened, and notes into it. A
+// handle that can neither be read nor written keeps their places: whoever uses one gets an error.
 void hold_closed_descriptors() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF && ::open("/", O_PATH) < 0) return;
@@ -49,7 +51,8 @@ std::string one_line(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   for (char& c : text) {
     if (c == '\n' || c == '\r' || c == '\t') c = ' ';
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';  // nor may a file's name move the cursor
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+      c = '?';  // nor may a file's name move the cursor
   }
   if (text.size() > kLongestLine)
     text = text.substr(0, kLongestLine / 2) + " … " + text.substr(text.size() - kLongestLine / 2);
@@ -121,18 +124,21 @@ void Tool::print(const std::string& text) {
 
 void Tool::add_flags(CLI::App& app) {
   app.set_help_flag("-h,--help", "Print this help and exit");
-  app.add_flag("--json", json_, "Write JSON to stdout (one object a line; \"schema\" tells its version)")
+  app.add_flag("--json", json_,
+               "Write JSON to stdout (one object a line; \"schema\" tells its version)")
       ->group("Common");
   app.add_flag("-q,--quiet", quiet_, "Nothing on stderr but errors")->group("Common");
   if (text_.has_threads) {
-    // Not checked by a validator: CLI11 2.4 passes over a variable whose value its option's validators
-    // refuse.
+    // Not checked by a validator: CLI11 2.4 passes over a variable whose value its option's
+    // validators refuse.
     const auto set = [this](int threads) {
       if (threads < 1 || threads > kMostThreads)
-        throw CLI::ValidationError("--threads", fmt::format("{} is not in 1 to {}", threads, kMostThreads));
+        throw CLI::ValidationError("--threads",
+                                   fmt::format("{} is not in 1 to {}", threads, kMostThreads));
       threads_ = threads;
     };
-    app.add_option_function<int>("--threads", set, "Threads to use (default: the processors available)")
+    app.add_option_function<int>("--threads", set,
+                                 "Threads to use (default: the processors available)")
         ->envname("QWB_THREADS")
         ->type_name("N")
         ->group("Common");
@@ -142,14 +148,15 @@ void Tool::add_flags(CLI::App& app) {
       ->type_name("WHEN")
       ->group("Common");
   if (text_.has_dry_run) {
-    app.add_flag("-n,--dry-run", dry_run_, "Say what would be done, with time, memory and disk, and stop")
+    app.add_flag("-n,--dry-run", dry_run_,
+                 "Say what would be done, with time, memory and disk, and stop")
         ->group("Common");
   }
   if (text_.writes) {
-    app.add_flag(
-           "--force", force_,
-           "Replace what is at the places to write to: files, and folders that qwb made. What else lies in "
-           "a folder, and what this run reads, stays all the same")
+    app.add_flag("--force", force_,
+                 "Replace what is at the places to write to: files, and folders that qwb made. "
+                 "What else lies in "
+                 "a folder, and what this run reads, stays all the same")
         ->group("Common");
   }
   app.set_version_flag(
@@ -185,7 +192,8 @@ bool parse(CLI::App& app, Tool& tool, int argc, char** argv, int& code) {
     tool.print(help_text(app));
     code = 0;
   } catch (const CLI::CallForVersion&) {
-    tool.print(app.count("--json") > 0 ? version_json(tool.name()).dump() + "\n" : version_text(tool.name()));
+    tool.print(app.count("--json") > 0 ? version_json(tool.name()).dump() + "\n"
+                                       : version_text(tool.name()));
     code = 0;
   } catch (const CLI::ParseError& error) {
     tool.complain(parse_problem(app, error) + "; see " + tool.name() + " --help");
@@ -217,10 +225,11 @@ int guarded(Tool& tool, const std::function<int()>& body) {
 
 namespace {
 
-// OpenMP threads that wait for each other spin for milliseconds by default. On a machine that does other work
-// as well, the spinning takes the processor from the very thread that is waited for: measured 20 times slower
-// on two busy cores. Forty microseconds of spinning bridge the gaps inside a forward pass; then a thread
-// sleeps. libgomp reads the variable only while it is loaded, hence the new start.
+// OpenMP threads that wait for each other spin for milliseconds by default. On a machine that does
+// other work as well, the spinning takes the processor from the very thread that is waited for:
+// measured 20 times slower on two busy cores. Forty microseconds of spinning bridge the gaps inside
+// a forward pass; then a thread sleeps. libgomp reads the variable only while it is loaded, hence
+// the new start.
 void start_with_short_spins(char** argv) {
   if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   if (::setenv("GOMP_SPINCOUNT", "3000", 1) == 0) ::execv("/proc/self/exe", argv);
@@ -232,12 +241,12 @@ void start_with_short_spins(char** argv) {
 int run_tool(int argc, char** argv, ToolText text, const ToolSetup& setup) {
   hold_closed_descriptors();
   start_with_short_spins(argv);
-  // Large buffers go back to the system when they are freed. By default glibc raises this threshold as it
-  // goes, and activations of many sizes then fragment its heap: quantizing SmolLM2 grew to twice its working
-  // set.
+  // Large buffers go back to the system when they are freed. By default glibc raises this threshold
+  // as it goes, and activations of many sizes then fragment its heap: quantizing SmolLM2 grew to
+  // twice its working set.
   mallopt(M_MMAP_THRESHOLD, 4 << 20);
-  // What is freed below that stays for the next window: giving it back and faulting it in again took a sixth
-  // of the time of calibration.
+  // What is freed below that stays for the next window: giving it back and faulting it in again
+  // took a sixth of the time of calibration.
   mallopt(M_TRIM_THRESHOLD, 64 << 20);
   install_signals();
   Tool tool(std::move(text));

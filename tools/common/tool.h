@@ -1,8 +1,9 @@
-// The frame of every tool: the flags that mean the same everywhere, signals, exit codes, and where text goes.
+// The frame of every tool: the flags that mean the same everywhere, signals, exit codes, and where
+// text goes.
 //
 //   int main(int argc, char** argv) {
-//     return qwb::run_tool(argc, argv, {.name = "qwb-inspect", .summary = "...", .examples = "..."},
-//     [](CLI::App& app, qwb::Tool& tool) {
+//     const qwb::ToolText text{.name = "qwb-inspect", .summary = "...", .examples = "..."};
+//     return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
 //       auto options = std::make_shared<Options>();
 //       app.add_option("ARTIFACT", options->artifact, "...");
 //       return [options, &tool] { return inspect(*options, tool); };
@@ -10,8 +11,8 @@
 //   }
 //
 // Exit codes: the function's own result; 2 for a wrong command line; the kind of a qwb::Error
-// (lib/base/error.h); 1 for any other exception and for standard output that could not be written; 130 after
-// Ctrl-C. Errors are one line on stderr: "qwb-inspect: error: ...".
+// (lib/base/error.h); 1 for any other exception and for standard output that could not be written;
+// 130 after Ctrl-C. Errors are one line on stderr: "qwb-inspect: error: ...".
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -49,8 +50,8 @@ class Tool {
   bool quiet() const { return quiet_; }      // -q: nothing on stderr but errors
   bool dry_run() const { return dry_run_; }  // --dry-run: tell, do not do
   bool color_stdout() const;
-  // Where this run may write, and what it reads (lib/base/outputs.h): every place a user names is asked for
-  // there, every input told.
+  // Where this run may write, and what it reads (lib/base/outputs.h): every place a user names is
+  // asked for there, every input told.
   Outputs& outputs() { return outputs_; }
   void reads(const Path& input) { outputs_.input(input); }
 
@@ -62,16 +63,17 @@ class Tool {
   void note_once(const std::string& text);
   // One line on stderr that -q does not silence: "qwb-eval: error: TEXT".
   void complain(const std::string& text);
-  // Writes to stdout at once. Throws `failed` if that is impossible (disk full); ends the tool quietly if
-  // nobody reads any more.
+  // Writes to stdout at once. Throws `failed` if that is impossible (disk full); ends the tool
+  // quietly if nobody reads any more.
   void print(const std::string& text);
-  // A table on stdout without the columns that nobody measured; on a terminal those that do not fit are left
-  // out as well, and named on stderr.
+  // A table on stdout without the columns that nobody measured; on a terminal those that do not fit
+  // are left out as well, and named on stderr.
   void print_table(Table table);
   std::string table_text(Table table);
 
  private:
-  friend int run_tool(int, char**, ToolText, const std::function<std::function<int()>(CLI::App&, Tool&)>&);
+  friend int run_tool(int, char**, ToolText,
+                      const std::function<std::function<int()>(CLI::App&, Tool&)>&);
   void add_flags(CLI::App& app);
   void apply_flags();
   void finish_stdout();
@@ -90,8 +92,8 @@ class Tool {
   ColorMode color_mode_ = ColorMode::automatic;
 };
 
-// Adds the tool's own flags to `app` and returns its work, which runs after the command line was read and
-// returns the exit code.
+// Adds the tool's own flags to `app` and returns its work, which runs after the command line was
+// read and returns the exit code.
 using ToolSetup = std::function<std::function<int()>(CLI::App& app, Tool& tool)>;
 
 int run_tool(int argc, char** argv, ToolText text, const ToolSetup& setup);

@@ -11,7 +11,8 @@
 namespace qwb {
 namespace {
 
-// Count, mean and sum of squared deviations can be merged without cancellation (Chan, Golub and LeVeque
+// Count, mean and sum of squared deviations can be merged without cancellation (Chan, Golub and
+// LeVeque
 // 1979).
 struct Moments2 {
   double count = 0, mean = 0, squares = 0;

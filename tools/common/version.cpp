@@ -54,8 +54,8 @@ Json library_versions() {
           {"OpenSSL", OpenSSL_version(OPENSSL_VERSION_STRING)},
           {"libzip", zip_libzip_version()},
           {"xxHash", dotted(XXH_VERSION_MAJOR, XXH_VERSION_MINOR, XXH_VERSION_RELEASE)},
-          {"nlohmann/json",
-           dotted(NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH)},
+          {"nlohmann/json", dotted(NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
+                                   NLOHMANN_JSON_VERSION_PATCH)},
           {"fmt", dotted(FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
           {"CLI11", CLI11_VERSION},
           {"OpenMP", fmt::format("{}", _OPENMP)},
@@ -63,8 +63,10 @@ Json library_versions() {
 }
 
 Json build_facts() {
-  return {
-      {"type", QWB_BUILD_TYPE}, {"compiler", QWB_COMPILER}, {"flags", QWB_BUILD_FLAGS}, {"for", QWB_SYSTEM}};
+  return {{"type", QWB_BUILD_TYPE},
+          {"compiler", QWB_COMPILER},
+          {"flags", QWB_BUILD_FLAGS},
+          {"for", QWB_SYSTEM}};
 }
 
 std::string running_system() {
@@ -102,7 +104,9 @@ std::string version_line(const std::string& name) {
 }
 
 Json version_json(const std::string& name) {
-  const auto known = [](const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); };
+  const auto known = [](const std::string& text) {
+    return text.empty() ? Json(nullptr) : Json(text);
+  };
   return {{"schema", 1},
           {"name", name},
           {"version", QWB_VERSION},
@@ -124,10 +128,10 @@ std::string version_text(const std::string& name) {
                       build.at("compiler").get<std::string>(), build.at("for").get<std::string>(),
                       flags.empty() ? "" : ", flags " + flags);
   text += fmt::format("running on: {}\n", facts.at("running_on").get<std::string>());
-  text +=
-      fmt::format("instruction sets: built for {}; available here {}; in use {}; products of bf16 by {}\n",
-                  words(sets.at("built_for")), words(sets.at("available")), isa_name(),
-                  sets.at("bf16_products").is_null() ? "none" : sets.at("bf16_products").get<std::string>());
+  text += fmt::format(
+      "instruction sets: built for {}; available here {}; in use {}; products of bf16 by {}\n",
+      words(sets.at("built_for")), words(sets.at("available")), isa_name(),
+      sets.at("bf16_products").is_null() ? "none" : sets.at("bf16_products").get<std::string>());
   std::string libraries;
   for (const auto& [library, version] : facts.at("libraries").items())
     libraries += (libraries.empty() ? "" : ", ") + library + " " + version.get<std::string>();

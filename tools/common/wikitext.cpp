@@ -56,7 +56,8 @@ std::string read_zip_member(const Path& archive, const std::string& name_end, in
     return Error(ErrorKind::failed, what, archive.string(), "download it again");
   };
   int code = 0;
-  const std::unique_ptr<zip_t, CloseZip> zip(zip_open(archive.c_str(), ZIP_RDONLY | ZIP_CHECKCONS, &code));
+  const std::unique_ptr<zip_t, CloseZip> zip(
+      zip_open(archive.c_str(), ZIP_RDONLY | ZIP_CHECKCONS, &code));
   if (!zip) throw damaged("this is no zip file, or a damaged one");
   for (zip_int64_t i = 0; i < zip_get_num_entries(zip.get(), 0); ++i) {
     const auto index = static_cast<zip_uint64_t>(i);
@@ -64,12 +65,14 @@ std::string read_zip_member(const Path& archive, const std::string& name_end, in
     if (zip_stat_index(zip.get(), index, 0, &stat) != 0 || (stat.valid & ZIP_STAT_SIZE) == 0 ||
         !std::string(stat.name).ends_with(name_end))
       continue;
-    if (stat.size > static_cast<zip_uint64_t>(limit)) throw damaged(name_end + " in it is too large");
+    if (stat.size > static_cast<zip_uint64_t>(limit))
+      throw damaged(name_end + " in it is too large");
     const std::unique_ptr<zip_file_t, CloseZip> file(zip_fopen_index(zip.get(), index, 0));
     std::string text(stat.size, '\0');
     // The byte more lets libzip see the end, where it compares the checksum.
     char beyond = 0;
-    if (!file || zip_fread(file.get(), text.data(), stat.size) != static_cast<zip_int64_t>(stat.size) ||
+    if (!file ||
+        zip_fread(file.get(), text.data(), stat.size) != static_cast<zip_int64_t>(stat.size) ||
         zip_fread(file.get(), &beyond, 1) != 0)
       throw damaged(name_end + " in it is damaged");
     return text;
@@ -94,7 +97,8 @@ EvaluationText wikitext2_text(Progress& progress) {
     archive = published_file("ggml-org/ci", kWikitextZip, progress);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::not_found) throw;
-    throw Error(ErrorKind::not_found, "the text 'wikitext2' is not here", error.what(), wikitext_advice());
+    throw Error(ErrorKind::not_found, "the text 'wikitext2' is not here", error.what(),
+                wikitext_advice());
   }
   return zipped_wikitext(archive);
 }

@@ -24,7 +24,8 @@ std::string name_of(const Json& entry) {
 // "a, b, c and 5 more"
 std::string listed(const std::vector<std::string>& items) {
   std::string text;
-  for (size_t i = 0; i < std::min(items.size(), kNamed); ++i) text += (i == 0 ? "" : ", ") + items[i];
+  for (size_t i = 0; i < std::min(items.size(), kNamed); ++i)
+    text += (i == 0 ? "" : ", ") + items[i];
   if (items.size() > kNamed) text += fmt::format(" and {} more", items.size() - kNamed);
   return text;
 }
@@ -41,27 +42,32 @@ std::string time_line(const Json& reports, double total) {
   }
   std::string text;
   for (const auto& [method, figures] : methods) {
-    text += fmt::format("{}{} {} in {} module{}", text.empty() ? "time: " : ", ", method,
-                        human_duration(figures.first), figures.second, figures.second == 1 ? "" : "s");
+    text +=
+        fmt::format("{}{} {} in {} module{}", text.empty() ? "time: " : ", ", method,
+                    human_duration(figures.first), figures.second, figures.second == 1 ? "" : "s");
   }
-  return text + fmt::format(", calibration and files {}", human_duration(std::max(0.0, total - modules)));
+  return text +
+         fmt::format(", calibration and files {}", human_duration(std::max(0.0, total - modules)));
 }
 
 // The modules that lost most, by the error of their output where it is known.
 std::string worst_line(const Json& reports) {
-  const bool output = std::any_of(reports.begin(), reports.end(),
-                                  [](const Json& report) { return json_has(report, "output_error"); });
+  const bool output = std::any_of(reports.begin(), reports.end(), [](const Json& report) {
+    return json_has(report, "output_error");
+  });
   const char* key = output ? "output_error" : "weight_error";
   std::vector<const Json*> order;
   for (const Json& report : reports) {
     if (number(report, key).value_or(0) > 0) order.push_back(&report);
   }
   if (order.empty()) return "no module lost anything";
-  std::stable_sort(order.begin(), order.end(),
-                   [&](const Json* a, const Json* b) { return *number(*a, key) > *number(*b, key); });
+  std::stable_sort(order.begin(), order.end(), [&](const Json* a, const Json* b) {
+    return *number(*a, key) > *number(*b, key);
+  });
   std::string text = fmt::format("largest relative {} error: ", output ? "output" : "weight");
   for (size_t i = 0; i < std::min(order.size(), kWorst); ++i) {
-    text += fmt::format("{}{:.2e} in {}", i == 0 ? "" : ", ", *number(*order[i], key), name_of(*order[i]));
+    text += fmt::format("{}{:.2e} in {}", i == 0 ? "" : ", ", *number(*order[i], key),
+                        name_of(*order[i]));
     if (const auto before = number(*order[i], "rounding_error"))
       text += fmt::format(" (rounding: {:.2e})", *before);
   }
@@ -70,7 +76,8 @@ std::string worst_line(const Json& reports) {
 
 bool damping_raised(const Json& report) {
   const auto used = number(report, "damping");
-  const auto asked = json_has(report, "settings") ? number(report.at("settings"), "damping") : std::nullopt;
+  const auto asked =
+      json_has(report, "settings") ? number(report.at("settings"), "damping") : std::nullopt;
   return number(report, "attempts").value_or(1) > 1 || (used && asked && *used > *asked);
 }
 
@@ -78,11 +85,12 @@ std::string damping_line(const Json& reports) {
   std::vector<std::string> raised;
   for (const Json& report : reports) {
     if (!damping_raised(report)) continue;
-    raised.push_back(fmt::format("{} (to {:.3g})", name_of(report), number(report, "damping").value_or(0)));
+    raised.push_back(
+        fmt::format("{} (to {:.3g})", name_of(report), number(report, "damping").value_or(0)));
   }
   if (raised.empty()) return {};
-  return fmt::format("damping had to be raised in {} module{}, whose moments are singular: {}", raised.size(),
-                     raised.size() == 1 ? "" : "s", listed(raised));
+  return fmt::format("damping had to be raised in {} module{}, whose moments are singular: {}",
+                     raised.size(), raised.size() == 1 ? "" : "s", listed(raised));
 }
 
 std::string dead_line(const Json& reports) {
@@ -90,8 +98,8 @@ std::string dead_line(const Json& reports) {
   for (const Json& report : reports) {
     const double columns = number(report, "dead_columns").value_or(0);
     if (columns == 0) continue;
-    dead.push_back(
-        fmt::format("{} ({:.0f} of {:.0f})", name_of(report), columns, number(report, "in").value_or(0)));
+    dead.push_back(fmt::format("{} ({:.0f} of {:.0f})", name_of(report), columns,
+                               number(report, "in").value_or(0)));
   }
   if (dead.empty()) return {};
   return fmt::format(
@@ -126,8 +134,8 @@ std::vector<std::string> work_summary(const Json& manifest) {
   const double seconds =
       json_has(manifest, "totals") ? number(manifest.at("totals"), "seconds").value_or(0) : 0;
   std::vector<std::string> lines;
-  for (std::string line :
-       {time_line(reports, seconds), worst_line(reports), damping_line(reports), dead_line(reports)}) {
+  for (std::string line : {time_line(reports, seconds), worst_line(reports), damping_line(reports),
+                           dead_line(reports)}) {
     if (!line.empty()) lines.push_back(std::move(line));
   }
   return lines;
@@ -146,12 +154,14 @@ Table module_table(const Json& reports) {
                {"dead", Align::right},
                {"time", Align::right}});
   for (const Json& report : reports) {
-    const std::string damping = cell(report, "damping", "{:.3g}") + (damping_raised(report) ? " raised" : "");
+    const std::string damping =
+        cell(report, "damping", "{:.3g}") + (damping_raised(report) ? " raised" : "");
     const auto seconds = number(report, "seconds");
     table.add_row({name_of(report), json_string(report, "method", kWhere, "?"),
                    cell(report, "bits", "{:.3g}"), cell(report, "bpw", "{:.3f}"),
                    cell(report, "rounding_error", "{:.3e}"), cell(report, "output_error", "{:.3e}"),
-                   cell(report, "weight_error", "{:.3e}"), damping, cell(report, "dead_columns", "{:.0f}"),
+                   cell(report, "weight_error", "{:.3e}"), damping,
+                   cell(report, "dead_columns", "{:.0f}"),
                    seconds ? human_duration(*seconds) : "-"});
   }
   return table;

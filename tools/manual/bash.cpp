@@ -56,7 +56,8 @@ std::string positional_line(const Declaration& d) {
 std::string dispatch(const Declaration& d, const std::string& function) {
   if (d.commands.empty()) return {};
   std::string text =
-      "    local word\n    for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n        case $word in\n";
+      "    local word\n    for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n        case $word "
+      "in\n";
   for (const Declaration& command : d.commands)
     text += fmt::format("        {}) {}; return ;;\n", command.name, function + "_" + command.name);
   return text + "        esac\n    done\n";
@@ -64,18 +65,21 @@ std::string dispatch(const Declaration& d, const std::string& function) {
 
 std::string bash_of(const Declaration& d, const std::string& function) {
   std::string text;
-  for (const Declaration& command : d.commands) text += bash_of(command, function + "_" + command.name);
+  for (const Declaration& command : d.commands)
+    text += bash_of(command, function + "_" + command.name);
   text += function + "() {\n" + dispatch(d, function);
   // "=" is a word of its own: --method=gp is "--method", "=", "gp".
   text +=
       "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words='' paths=''\n"
       "    if [[ $cur == = ]]; then\n        cur=''\n"
-      "    elif [[ $prev == = ]] && ((COMP_CWORD > 2)); then\n        prev=${COMP_WORDS[COMP_CWORD-2]}\n    "
+      "    elif [[ $prev == = ]] && ((COMP_CWORD > 2)); then\n        "
+      "prev=${COMP_WORDS[COMP_CWORD-2]}\n    "
       "fi\n"
       "    COMPREPLY=()\n    case $prev in\n";
   text += value_cases(d);
-  text += "    *)\n        if [[ $cur == -* ]]; then\n            words=" + bash_words(flag_words(d)) +
-          "\n        else\n            " + positional_line(d) + "\n        fi ;;\n    esac\n";
+  text +=
+      "    *)\n        if [[ $cur == -* ]]; then\n            words=" + bash_words(flag_words(d)) +
+      "\n        else\n            " + positional_line(d) + "\n        fi ;;\n    esac\n";
   text +=
       "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
       "    if [[ $paths ]]; then\n"
@@ -91,8 +95,8 @@ std::string bash_of(const Declaration& d, const std::string& function) {
 
 std::string bash_completion(const Declaration& d) {
   const std::string function = bash_function(d.name);
-  return "# Completion of " + d.name + " for bash, made from its declaration.\n" + bash_of(d, function) +
-         "complete -F " + function + " " + d.name + "\n";
+  return "# Completion of " + d.name + " for bash, made from its declaration.\n" +
+         bash_of(d, function) + "complete -F " + function + " " + d.name + "\n";
 }
 
 }  // namespace qwb

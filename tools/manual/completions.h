@@ -1,4 +1,5 @@
-// Completions of the command line for three shells: commands, flags, values that are known words, and paths.
+// Completions of the command line for three shells: commands, flags, values that are known words,
+// and paths.
 #pragma once
 
 #include <string>
@@ -7,8 +8,10 @@
 
 namespace qwb {
 
-std::string bash_completion(const Declaration& declaration);  // share/bash-completion/completions/NAME
-std::string zsh_completion(const Declaration& declaration);   // share/zsh/site-functions/_NAME
-std::string fish_completion(const Declaration& declaration);  // share/fish/vendor_completions.d/NAME.fish
+std::string bash_completion(
+    const Declaration& declaration);  // share/bash-completion/completions/NAME
+std::string zsh_completion(const Declaration& declaration);  // share/zsh/site-functions/_NAME
+std::string fish_completion(
+    const Declaration& declaration);  // share/fish/vendor_completions.d/NAME.fish
 
 }  // namespace qwb

@@ -7,8 +7,8 @@
 namespace qwb {
 namespace {
 
-// The words stand in the name of a validator that lets everything pass: CLI11 has no other place on an option
-// for them, and its help does not show this one.
+// The words stand in the name of a validator that lets everything pass: CLI11 has no other place on
+// an option for them, and its help does not show this one.
 constexpr const char* kOffer = "offer\n";
 
 std::vector<std::string> split_words(const std::string& text, char separator) {
@@ -35,7 +35,8 @@ std::vector<std::string> offered_words(CLI::Option& option) {
   std::vector<std::string> members;
   for (const CLI::Validator* validator : validators_of(option)) {
     const std::string name = validator->get_name(), description = validator->get_description();
-    if (name.rfind(kOffer, 0) == 0) return split_words(name.substr(std::string(kOffer).size()), '\n');
+    if (name.rfind(kOffer, 0) == 0)
+      return split_words(name.substr(std::string(kOffer).size()), '\n');
     if (description.size() > 1 && description.front() == '{' && description.back() == '}')
       members = split_words(description.substr(1, description.size() - 2), ',');
   }
@@ -50,7 +51,8 @@ std::string plain_type(CLI::Option& option) {
     if (!description.empty()) added += ":" + description;
   }
   std::string type = option.get_type_name();
-  if (type.size() >= added.size() && type.compare(type.size() - added.size(), added.size(), added) == 0)
+  if (type.size() >= added.size() &&
+      type.compare(type.size() - added.size(), added.size(), added) == 0)
     type.resize(type.size() - added.size());
   return type;
 }
@@ -69,8 +71,8 @@ DeclaredOption declared(CLI::Option& option) {
   d.group = option.get_group();
   d.fallback = option.get_default_str();
   d.required = option.get_required();
-  d.repeated =
-      option.get_expected_max() > 1 || option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+  d.repeated = option.get_expected_max() > 1 ||
+               option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
   if (d.names.empty()) {
     d.value = option.get_name(true);
   } else if (option.get_items_expected_max() > 0) {
@@ -88,8 +90,9 @@ void move_common_last(std::vector<DeclaredOption>& options) {
 }
 
 Json option_json(const DeclaredOption& o) {
-  return {{"names", o.names},       {"value", o.value},       {"help", o.help},   {"group", o.group},
-          {"fallback", o.fallback}, {"required", o.required}, {"words", o.words}, {"paths", o.paths}};
+  return {{"names", o.names}, {"value", o.value},       {"help", o.help},
+          {"group", o.group}, {"fallback", o.fallback}, {"required", o.required},
+          {"words", o.words}, {"paths", o.paths}};
 }
 
 }  // namespace
@@ -132,7 +135,8 @@ void offer(CLI::Option* option, const std::vector<std::string>& words) {
 
 void offer_list(CLI::Option* option, const std::string& list) {
   std::vector<std::string> words;
-  for (std::string word : split_words(list, ',')) words.push_back(word.substr(word.find_first_not_of(' ')));
+  for (std::string word : split_words(list, ','))
+    words.push_back(word.substr(word.find_first_not_of(' ')));
   offer(option, words);
 }
 
@@ -155,14 +159,16 @@ std::string short_help(const DeclaredOption& option, size_t width) {
     if (space == std::string::npos) break;
     text.resize(space);
   }
-  while (!text.empty() && (text.back() == ':' || text.back() == ',' || text.back() == ';')) text.pop_back();
+  while (!text.empty() && (text.back() == ':' || text.back() == ',' || text.back() == ';'))
+    text.pop_back();
   return text;
 }
 
 std::vector<std::string> group_names(const std::vector<DeclaredOption>& options) {
   std::vector<std::string> names;
   for (const DeclaredOption& option : options) {
-    if (std::find(names.begin(), names.end(), option.group) == names.end()) names.push_back(option.group);
+    if (std::find(names.begin(), names.end(), option.group) == names.end())
+      names.push_back(option.group);
   }
   return names;
 }
@@ -170,7 +176,8 @@ std::vector<std::string> group_names(const std::vector<DeclaredOption>& options)
 Json declaration_json(const Declaration& declaration) {
   Json json = {{"name", declaration.name}, {"summary", declaration.summary}};
   json["options"] = json["positionals"] = json["commands"] = Json::array();
-  for (const DeclaredOption& option : declaration.options) json["options"].push_back(option_json(option));
+  for (const DeclaredOption& option : declaration.options)
+    json["options"].push_back(option_json(option));
   for (const DeclaredOption& option : declaration.positionals)
     json["positionals"].push_back(option_json(option));
   for (const Declaration& command : declaration.commands)

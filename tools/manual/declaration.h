@@ -1,5 +1,6 @@
-// What a tool takes, read off the flags that it declares to CLI11: the one source of manual pages, of the
-// options in tools/NAME.md and of completions, so that none of them can drift from what the tool does.
+// What a tool takes, read off the flags that it declares to CLI11: the one source of manual pages,
+// of the options in tools/NAME.md and of completions, so that none of them can drift from what the
+// tool does.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -11,11 +12,12 @@
 namespace qwb {
 
 struct DeclaredOption {
-  std::vector<std::string> names;  // {"-q", "--quiet"} or {"--symmetric", "--asymmetric"}; none: positional
-  std::string value;               // "N", "FILE": how the value is called; empty: a flag without one
-  std::string help;                // may have several lines
-  std::string group;               // "Common"; "Options" where none was given
-  std::string fallback;            // the default if the declaration tells it
+  std::vector<std::string>
+      names;             // {"-q", "--quiet"} or {"--symmetric", "--asymmetric"}; none: positional
+  std::string value;     // "N", "FILE": how the value is called; empty: a flag without one
+  std::string help;      // may have several lines
+  std::string group;     // "Common"; "Options" where none was given
+  std::string fallback;  // the default if the declaration tells it
   bool required = false;
   bool repeated = false;           // may be given several times, or takes several values
   std::vector<std::string> words;  // values to offer, see offer()
@@ -33,8 +35,8 @@ struct Declaration {
 // Everything that is not hidden, in the order of --help; the group "Common" comes last.
 Declaration declaration_of(CLI::App& app);
 
-// Completions offer these values of `option` (beside paths where its type is a file or a folder). An option
-// checked by CLI::IsMember offers its members without this. Changes nothing else.
+// Completions offer these values of `option` (beside paths where its type is a file or a folder).
+// An option checked by CLI::IsMember offers its members without this. Changes nothing else.
 // offer_name(): the name of a validator by which an option that it checks offers these words.
 std::string offer_name(const std::vector<std::string>& words);
 void offer(CLI::Option* option, const std::vector<std::string>& words);

@@ -9,14 +9,16 @@ namespace {
 
 std::string fish_quoted(const std::string& text) {
   std::string out = "'";
-  for (const char c : text) out += c == '\'' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+  for (const char c : text)
+    out += c == '\'' || c == '\\' ? std::string("\\") + c : std::string(1, c);
   return out + "'";
 }
 
 std::string value_arguments(const DeclaredOption& option) {
   if (option.value.empty()) return {};
   std::string text = option.paths ? " -r -F" : " -x";
-  if (!option.words.empty()) text += " -a " + fish_quoted(fmt::format("{}", fmt::join(option.words, " ")));
+  if (!option.words.empty())
+    text += " -a " + fish_quoted(fmt::format("{}", fmt::join(option.words, " ")));
   return text;
 }
 
@@ -51,8 +53,8 @@ std::string fish_completion(const Declaration& d) {
   const std::string seen = fmt::format("__fish_seen_subcommand_from {}", fmt::join(names, " "));
   text += options_of(d, begin + " -n 'not " + seen + "'");
   for (const Declaration& command : d.commands) {
-    text +=
-        begin + " -n 'not " + seen + "' -a " + command.name + " -d " + fish_quoted(command.summary) + "\n";
+    text += begin + " -n 'not " + seen + "' -a " + command.name + " -d " +
+            fish_quoted(command.summary) + "\n";
     text += options_of(command, begin + " -n '__fish_seen_subcommand_from " + command.name + "'");
   }
   return text;

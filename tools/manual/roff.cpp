@@ -13,8 +13,8 @@ bool begins(const std::string& text, const std::string& with) {
   return text.rfind(with, 0) == 0;
 }
 
-// Text as it is: no escape, no request. Hyphens that belong to commands are minus signs, so that they can be
-// searched and copied.
+// Text as it is: no escape, no request. Hyphens that belong to commands are minus signs, so that
+// they can be searched and copied.
 std::string literal(const std::string& text) {
   std::string out;
   for (const char c : text) {
@@ -150,19 +150,22 @@ class RoffWriter {
 };
 
 std::string upper(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::toupper(c); });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return std::toupper(c); });
   return text;
 }
 
 }  // namespace
 
-std::string manual_roff(const std::string& page, const Declaration& declaration, const ManualHead& head) {
+std::string manual_roff(const std::string& page, const Declaration& declaration,
+                        const ManualHead& head) {
   std::string summary = declaration.summary;
   while (!summary.empty() && summary.back() == '.') summary.pop_back();
-  const std::string title = fmt::format(".TH {} 1 \"{}\" \"qwb {}\" \"User Commands\"\n",
-                                        literal(upper(declaration.name)), head.date, literal(head.version));
-  const std::string name =
-      fmt::format(".ad l\n.nh\n.SH NAME\n{} \\- {}\n", literal(declaration.name), inline_roff(summary));
+  const std::string title =
+      fmt::format(".TH {} 1 \"{}\" \"qwb {}\" \"User Commands\"\n",
+                  literal(upper(declaration.name)), head.date, literal(head.version));
+  const std::string name = fmt::format(".ad l\n.nh\n.SH NAME\n{} \\- {}\n",
+                                       literal(declaration.name), inline_roff(summary));
   return title + name + RoffWriter().write(page_with_options(page, declaration));
 }
 

@@ -25,8 +25,9 @@ std::string action(const DeclaredOption& option) {
     words += (words.empty() ? "" : " ") + zsh_quoted(word, "\\:()[]");
   if (words.empty()) return option.paths ? "_files" : " ";
   // Words and files in one completion.
-  return option.paths ? "{_alternative \"words\\:word\\:(" + words + ")\" \"files\\:file\\:_files\"}"
-                      : "(" + words + ")";
+  return option.paths
+             ? "{_alternative \"words\\:word\\:(" + words + ")\" \"files\\:file\\:_files\"}"
+             : "(" + words + ")";
 }
 
 std::string value_part(const DeclaredOption& option) {
@@ -61,7 +62,8 @@ std::string all_specs(const Declaration& d) {
 
 std::string commands_of(const Declaration& d) {
   std::string text =
-      " \\\n    '1: :->command' '*:: :->rest'\n  case $state in\n  command)\n    local -a commands=(";
+      " \\\n    '1: :->command' '*:: :->rest'\n  case $state in\n  command)\n    local -a "
+      "commands=(";
   for (const Declaration& command : d.commands)
     text += fmt::format("\n      '{}:{}'", command.name, zsh_quoted(command.summary, "\\:"));
   text += ")\n    _describe -t commands command commands ;;\n  rest)\n    case $words[1] in\n";

@@ -10,8 +10,8 @@
 
 namespace qwb {
 namespace {
-// Counters step (RAPL every ms, NVML every 20-100 ms): a sample just after a step shows the energy of a time
-// before the window.
+// Counters step (RAPL every ms, NVML every 20-100 ms): a sample just after a step shows the energy
+// of a time before the window.
 constexpr double kStepSeconds = 0.2;
 }  // namespace
 
@@ -32,13 +32,14 @@ void WrappingCounter::sample(uint64_t value, double now) {
   if (value >= last_value_) {
     delta = static_cast<double>(value - last_value_) * unit_;
   } else if (!range_ || last_value_ > *range_) {
-    return fail(fmt::format("{} went backwards, and the range after which it wraps is not known", name_));
+    return fail(
+        fmt::format("{} went backwards, and the range after which it wraps is not known", name_));
   } else {
     delta = (static_cast<double>(*range_ - last_value_) + static_cast<double>(value)) * unit_;
   }
   if (delta > kMaxWatts * (seconds + kStepSeconds)) {
-    return fail(
-        fmt::format("{} claims {:.4g} J in {:.3g} s: it was reset or is broken", name_, delta, seconds));
+    return fail(fmt::format("{} claims {:.4g} J in {:.3g} s: it was reset or is broken", name_,
+                            delta, seconds));
   }
   joules_ += delta;
   last_value_ = value;
@@ -68,8 +69,8 @@ double median_of(std::vector<double> values) {
 }  // namespace
 
 std::optional<CounterStep> find_counter_step(const std::function<std::optional<double>()>& joules,
-                                             const std::function<double()>& clock, double pause, double limit,
-                                             int changes) {
+                                             const std::function<double()>& clock, double pause,
+                                             double limit, int changes) {
   std::vector<double> times, steps;
   const double begin = clock();
   std::optional<double> last = joules();

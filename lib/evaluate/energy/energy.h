@@ -1,6 +1,6 @@
-// Joules, and where they came from. A figure always names its source, device and quality; what could not be
-// measured is absent with a reason, never 0. Energy is that of the whole device while the window was open,
-// idle power and other processes included. How each number is made: energy.md.
+// Joules, and where they came from. A figure always names its source, device and quality; what
+// could not be measured is absent with a reason, never 0. Energy is that of the whole device while
+// the window was open, idle power and other processes included. How each number is made: energy.md.
 #pragma once
 
 #include <condition_variable>
@@ -19,17 +19,18 @@ namespace qwb {
 
 struct EnergyFigure {
   double joules = 0;    // > 0
-  std::string method;   // "rapl-powercap", "rapl-perf", "nvml-counter", "nvml-power", "external-meter",
-                        // "declared-power" or "cpu-time-model"
+  std::string method;   // "rapl-powercap", "rapl-perf", "nvml-counter", "nvml-power",
+                        // "external-meter", "declared-power" or "cpu-time-model"
   std::string device;   // "package-0", "NVIDIA H100 (0)", the processor's name
   std::string domain;   // "package", "package+dram", "gpu", "machine", "process"
   std::string quality;  // "measured" or "estimated"
   double seconds = 0;   // length of the window
   double watts = 0;     // joules / seconds
   std::string remark;   // a doubt or a formula that belongs beside the number; may be empty
-  std::optional<double> integrated_joules = {};  // nvml-counter: by the power readings of the same window
-  // GPUs, if the driver tells: at the window's two ends, since hot silicon leaks more; and the power to which
-  // the card is held.
+  std::optional<double> integrated_joules =
+      {};  // nvml-counter: by the power readings of the same window
+  // GPUs, if the driver tells: at the window's two ends, since hot silicon leaks more; and the
+  // power to which the card is held.
   std::optional<double> celsius_begin = {}, celsius_end = {};
   std::optional<double> power_limit_watts = {};
 };
@@ -51,8 +52,8 @@ struct EnergyOutcome {
   std::string reason;
 };
 
-// One device. Times are seconds on any monotonic clock, the same for all calls. Not thread-safe; never throws
-// after construction.
+// One device. Times are seconds on any monotonic clock, the same for all calls. Not thread-safe;
+// never throws after construction.
 class EnergySource {
  public:
   virtual ~EnergySource() = default;
@@ -61,8 +62,8 @@ class EnergySource {
   virtual void sample(double now) = 0;
   virtual EnergyOutcome stop(double now) = 0;
   virtual double sample_interval() const = 0;
-  // processor: what the model runs on. other: seen, but not part of a total. machine: everything, and so the
-  // total itself.
+  // processor: what the model runs on. other: seen, but not part of a total. machine: everything,
+  // and so the total itself.
   enum class Scope { processor, machine, other };
   virtual Scope scope() const { return Scope::processor; }
   // False if a reading fails already now.
@@ -73,7 +74,8 @@ class EnergySource {
   }
 };
 
-// No processor or GPU draws more than this per device: a reading above it is a broken counter, not energy.
+// No processor or GPU draws more than this per device: a reading above it is a broken counter, not
+// energy.
 inline constexpr double kMaxWatts = 5000;
 
 struct EnergyOptions {
@@ -88,14 +90,15 @@ struct EnergyOptions {
 };
 
 struct EnergyReport {
-  // Of the external meter; without one of the processors that did the work, the sum of their measured
-  // figures; else the estimate. Nothing: see reasons.
+  // Of the external meter; without one of the processors that did the work, the sum of their
+  // measured figures; else the estimate. Nothing: see reasons.
   std::optional<EnergyFigure> total;
   std::vector<EnergyFigure> parts;   // every device, GPUs included
   std::vector<std::string> reasons;  // why a device is missing, and what the user can do
 };
 
-// Measures windows with every source this machine has. While a window is open a thread samples the counters.
+// Measures windows with every source this machine has. While a window is open a thread samples the
+// counters.
 class EnergyMeter {
  public:
   explicit EnergyMeter(EnergyOptions options = {});

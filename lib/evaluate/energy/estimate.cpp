@@ -36,7 +36,8 @@ class Estimate : public EnergySource {
     if (!(joules > 0)) return {std::nullopt, "the window is too short to estimate its energy"};
     const std::string formula =
         declared_ ? fmt::format("{:.3g} s x {:.4g} W declared", seconds, *declared_)
-                  : fmt::format("{:.3g} CPU seconds x {} W per busy processor", cpu, kWattsPerBusyProcessor);
+                  : fmt::format("{:.3g} CPU seconds x {} W per busy processor", cpu,
+                                kWattsPerBusyProcessor);
     return {EnergyFigure{joules,
                          declared_ ? "declared-power" : "cpu-time-model",
                          processor_,
@@ -59,7 +60,8 @@ class Estimate : public EnergySource {
 
 }  // namespace
 
-std::unique_ptr<EnergySource> estimate_source(std::optional<double> declared_watts, const Path& cpuinfo) {
+std::unique_ptr<EnergySource> estimate_source(std::optional<double> declared_watts,
+                                              const Path& cpuinfo) {
   return std::make_unique<Estimate>(declared_watts, processor_name(cpuinfo));
 }
 

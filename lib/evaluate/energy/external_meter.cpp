@@ -25,15 +25,17 @@ namespace {
 using Milliseconds = std::chrono::milliseconds;
 
 constexpr int kPollMilliseconds = 50;
-constexpr Milliseconds kAgain{100};      // before a command that ended is run again
-constexpr Milliseconds kPatience{3000};  // for the first reading after a window's end, and for SIGTERM
+constexpr Milliseconds kAgain{100};  // before a command that ended is run again
+constexpr Milliseconds kPatience{
+    3000};  // for the first reading after a window's end, and for SIGTERM
 
 // A running command: its output by a pipe, its complaints in memory.
 class Command {
  public:
   explicit Command(const std::string& text) {
     std::array<int, 2> ends{};
-    if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw system_error("cannot make a pipe for", text, errno);
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0)
+      throw system_error("cannot make a pipe for", text, errno);
     output_ = ends[0];
     complaints_ = ::memfd_create("meter", MFD_CLOEXEC);
     posix_spawn_file_actions_t actions;
@@ -43,9 +45,10 @@ class Command {
     posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
     if (complaints_ >= 0) posix_spawn_file_actions_adddup2(&actions, complaints_, 2);
     posix_spawnattr_init(&attributes);
-    // A group of its own: Ctrl-C in the terminal is for us, and SIGTERM reaches what the shell started.
-    posix_spawnattr_setflags(&attributes,
-                             POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    // A group of its own: Ctrl-C in the terminal is for us, and SIGTERM reaches what the shell
+    // started.
+    posix_spawnattr_setflags(
+        &attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     sigset_t signals;
     sigemptyset(&signals);
     posix_spawnattr_setsigmask(&attributes, &signals);
@@ -53,7 +56,8 @@ class Command {
     posix_spawnattr_setsigdefault(&attributes, &signals);
     std::string shell = "sh", flag = "-c", script = text;
     std::array<char*, 4> arguments{shell.data(), flag.data(), script.data(), nullptr};
-    const int error = ::posix_spawn(&process_, "/bin/sh", &actions, &attributes, arguments.data(), environ);
+    const int error =
+        ::posix_spawn(&process_, "/bin/sh", &actions, &attributes, arguments.data(), environ);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     ::close(ends[1]);
@@ -86,7 +90,8 @@ class Command {
  private:
   std::string complaint() const {
     std::array<char, 300> text{};
-    const ssize_t count = complaints_ < 0 ? 0 : ::pread(complaints_, text.data(), text.size() - 1, 0);
+    const ssize_t count =
+        complaints_ < 0 ? 0 : ::pread(complaints_, text.data(), text.size() - 1, 0);
     const std::string all(text.data(), static_cast<size_t>(std::max<ssize_t>(count, 0)));
     return all.substr(0, all.find('\n'));
   }
@@ -112,7 +117,9 @@ class Command {
 class ExternalMeter : public EnergySource {
  public:
   ExternalMeter(std::string command, std::function<double()> clock)
-      : text_(std::move(command)), clock_(std::move(clock)), command_(std::make_unique<Command>(text_)) {
+      : text_(std::move(command)),
+        clock_(std::move(clock)),
+        command_(std::make_unique<Command>(text_)) {
     reader_ = std::thread([this] { read_until_stopped(); });
   }
   ~ExternalMeter() override {
@@ -124,9 +131,11 @@ class ExternalMeter : public EnergySource {
   void sample(double) override {}
   EnergyOutcome stop(double now) override {
     std::unique_lock lock(mutex_);
-    read_.wait_for(lock, kPatience, [&] { return !failure_.empty() || series_.last_time() >= now; });
+    read_.wait_for(lock, kPatience,
+                   [&] { return !failure_.empty() || series_.last_time() >= now; });
     std::string why = failure_;
-    const std::optional<double> joules = failure_.empty() ? series_.joules(began_, now, why) : std::nullopt;
+    const std::optional<double> joules =
+        failure_.empty() ? series_.joules(began_, now, why) : std::nullopt;
     if (!joules) return {std::nullopt, fmt::format("the meter `{}`: {}", text_, why)};
     const double seconds = now - began_;
     return {EnergyFigure{*joules,
@@ -177,7 +186,8 @@ class ExternalMeter : public EnergySource {
       if (::poll(&waiting, 1, kPollMilliseconds) <= 0) continue;
       std::array<char, 4096> bytes{};
       const ssize_t count = ::read(command_->output(), bytes.data(), bytes.size());
-      if (count > 0 && !take(std::string(bytes.data(), static_cast<size_t>(count)), any)) return false;
+      if (count > 0 && !take(std::string(bytes.data(), static_cast<size_t>(count)), any))
+        return false;
       if (count > 0) continue;
       if (!take("\n", any)) return false;  // the last line may lack its end
       std::string problem = command_->finish();
@@ -213,7 +223,8 @@ class ExternalMeter : public EnergySource {
 
 }  // namespace
 
-std::unique_ptr<EnergySource> external_meter(const std::string& command, std::function<double()> clock) {
+std::unique_ptr<EnergySource> external_meter(const std::string& command,
+                                             std::function<double()> clock) {
   return std::make_unique<ExternalMeter>(command, std::move(clock));
 }
 

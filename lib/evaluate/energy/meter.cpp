@@ -37,8 +37,8 @@ EnergyFigure sum(const std::vector<EnergyFigure>& figures) {
 }
 
 bool all_readable(const std::vector<std::unique_ptr<EnergySource>>& sources) {
-  return !sources.empty() &&
-         std::all_of(sources.begin(), sources.end(), [](const auto& source) { return source->readable(); });
+  return !sources.empty() && std::all_of(sources.begin(), sources.end(),
+                                         [](const auto& source) { return source->readable(); });
 }
 
 // The processor's packages by powercap; where that is not there or not allowed, by perf.
@@ -58,13 +58,16 @@ std::vector<std::unique_ptr<EnergySource>> processor_sources(const EnergyOptions
 }  // namespace
 
 EnergyMeter::EnergyMeter(EnergyOptions options) : options_(std::move(options)) {
-  if (options_.declared_watts && !(*options_.declared_watts > 0 && *options_.declared_watts < 1e6)) {
+  if (options_.declared_watts &&
+      !(*options_.declared_watts > 0 && *options_.declared_watts < 1e6)) {
     throw Error(ErrorKind::usage, "the power of the machine must be between 0 and 1000000 watts");
   }
   if (!options_.clock) options_.clock = steady_seconds;
   if (!options_.perf_reader) options_.perf_reader = kernel_perf_reader();
-  for (auto& package : processor_sources(options_, unavailable_)) sources_.push_back(std::move(package));
-  for (auto& gpu : nvml_sources(options_.nvml_library, unavailable_)) sources_.push_back(std::move(gpu));
+  for (auto& package : processor_sources(options_, unavailable_))
+    sources_.push_back(std::move(package));
+  for (auto& gpu : nvml_sources(options_.nvml_library, unavailable_))
+    sources_.push_back(std::move(gpu));
   // Last: at a window's end it waits for its next reading.
   if (!options_.meter_command.empty())
     sources_.push_back(external_meter(options_.meter_command, options_.clock));

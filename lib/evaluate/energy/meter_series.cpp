@@ -47,7 +47,8 @@ bool MeterSeries::add(const std::string& line, double now) {
   if (error != std::errc() || unit == units().end()) return fail(text, "is not a number of W or J");
   value *= unit->second.factor;
   if (!std::isfinite(value) || value < 0) return fail(text, "cannot be");
-  if (power_ && *power_ != unit->second.power) return fail(text, "comes after readings of another kind");
+  if (power_ && *power_ != unit->second.power)
+    return fail(text, "comes after readings of another kind");
   power_ = unit->second.power;
   return add_value(text, value, *power_, now);
 }
@@ -65,7 +66,8 @@ bool MeterSeries::add_value(const std::string& line, double value, bool power, d
   if (!(seconds > 0)) return true;  // two lines in one breath: the first stands
   double joules = power ? (value + last_value_) / 2 * seconds : value - last_value_;
   if (joules < 0) return fail(line, "is below the reading before: the meter was reset");
-  if (joules > kMostWatts * (seconds + 1)) return fail(line, "is an absurd jump: the meter was reset");
+  if (joules > kMostWatts * (seconds + 1))
+    return fail(line, "is an absurd jump: the meter was reset");
   points_.push_back({now, last.joules + joules});
   last_value_ = value;
   if (points_.size() > kMostPoints) thin_out();
@@ -75,7 +77,8 @@ bool MeterSeries::add_value(const std::string& line, double value, bool power, d
 // Every second point leaves, the newest stays: the curve keeps its ends.
 void MeterSeries::thin_out() {
   size_t kept = 0;
-  for (size_t i = (points_.size() - 1) % 2; i < points_.size(); i += 2) points_[kept++] = points_[i];
+  for (size_t i = (points_.size() - 1) % 2; i < points_.size(); i += 2)
+    points_[kept++] = points_[i];
   points_.resize(kept);
 }
 

@@ -13,16 +13,18 @@
 namespace qwb {
 namespace {
 
-// The counter steps every 20-100 ms and power is an average of up to 1 s: sampling faster brings nothing.
+// The counter steps every 20-100 ms and power is an average of up to 1 s: sampling faster brings
+// nothing.
 constexpr double kNvmlInterval = 0.1;
-// Counter and integrated power that differ by more than this are reported, in windows long enough for both.
+// Counter and integrated power that differ by more than this are reported, in windows long enough
+// for both.
 constexpr double kDisagreement = 0.05;
 constexpr double kLongEnough = 5;
 constexpr double kNvmlPollPause = 1e-3;
 constexpr double kNvmlPollLimit = 2;
 
-// The part of nvml.h (NVML API reference) that is used here. Every function returns 0 for success, 3 for "not
-// supported".
+// The part of nvml.h (NVML API reference) that is used here. Every function returns 0 for success,
+// 3 for "not supported".
 using Device = void*;
 struct Functions {
   int (*init)() = nullptr;
@@ -51,7 +53,8 @@ class Library {
     }
     if (const int code = library->functions.init(); code != 0) {
       reasons.push_back(fmt::format(
-          "NVML does not start (code {}): the driver is not loaded or not reachable from here", code));
+          "NVML does not start (code {}): the driver is not loaded or not reachable from here",
+          code));
       return nullptr;
     }
     library->started_ = true;
@@ -140,7 +143,8 @@ class Gpu : public EnergySource {
     const std::optional<double> counted = counter_.joules();
     const std::optional<double> integrated = power_.joules();
     if (!counted && !integrated)
-      return {std::nullopt, fmt::format("{}: {}, and no usable power readings", name_, counter_.reason())};
+      return {std::nullopt,
+              fmt::format("{}: {}, and no usable power readings", name_, counter_.reason())};
     EnergyFigure figure{counted.value_or(integrated.value_or(0)),
                         counted ? "nvml-counter" : "nvml-power",
                         name_,
@@ -178,7 +182,8 @@ class Gpu : public EnergySource {
   std::optional<double> celsius() const {
     unsigned degrees = 0;
     const auto read = library_->functions.temperature;
-    return read != nullptr && read(device_, 0, &degrees) == 0 ? std::optional<double>(degrees) : std::nullopt;
+    return read != nullptr && read(device_, 0, &degrees) == 0 ? std::optional<double>(degrees)
+                                                              : std::nullopt;
   }
   std::optional<double> limit() const {
     unsigned milliwatts = 0;
@@ -225,7 +230,8 @@ std::vector<std::unique_ptr<EnergySource>> nvml_sources(const std::string& path,
       reasons.push_back(fmt::format("GPU {} cannot be opened", i));
       continue;
     }
-    if (nvml.name(device, name.data(), static_cast<unsigned>(name.size() - 1)) != 0) name = {'G', 'P', 'U'};
+    if (nvml.name(device, name.data(), static_cast<unsigned>(name.size() - 1)) != 0)
+      name = {'G', 'P', 'U'};
     const std::string label = fmt::format("{} ({})", name.data(), i);
     unsigned mig = 0;
     unsigned pending = 0;

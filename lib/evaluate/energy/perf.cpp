@@ -31,7 +31,8 @@ std::optional<Event> find_event(const Path& power, const std::string& name) {
   Event event;
   if (!text.starts_with(kKey) || unit != "Joules") return std::nullopt;
   const char* const end = text.data() + text.size();
-  if (std::from_chars(text.data() + kKey.size(), end, event.config, 16).ptr != end) return std::nullopt;
+  if (std::from_chars(text.data() + kKey.size(), end, event.config, 16).ptr != end)
+    return std::nullopt;
   const auto [stop, error] = std::from_chars(scale.data(), scale.data() + scale.size(), event.unit);
   if (error != std::errc() || stop != scale.data() + scale.size()) return std::nullopt;
   if (!(event.unit > 0) || !std::isfinite(event.unit)) return std::nullopt;
@@ -113,7 +114,8 @@ class PerfPackage : public EnergySource {
     sample(now);
     const std::optional<double> joules = package_->window().joules();
     if (!joules) return {std::nullopt, package_->window().reason()};
-    EnergyFigure figure{*joules, "rapl-perf", name_, "package", "measured", now - began_, 0, remark_, {}};
+    EnergyFigure figure{*joules,      "rapl-perf", name_,   "package", "measured",
+                        now - began_, 0,           remark_, {}};
     if (dram_ && dram_->window().joules()) {
       figure.joules += *dram_->window().joules();
       figure.domain = "package+dram";
@@ -123,8 +125,8 @@ class PerfPackage : public EnergySource {
   }
   double sample_interval() const override { return kPerfInterval; }
   std::optional<CounterInfo> find_step(const std::function<double()>& clock) override {
-    const auto step =
-        find_counter_step([this] { return package_->joules_now(); }, clock, kRaplPollPause, kRaplPollLimit);
+    const auto step = find_counter_step([this] { return package_->joules_now(); }, clock,
+                                        kRaplPollPause, kRaplPollLimit);
     return step ? std::optional(CounterInfo{name_, "rapl-perf", *step}) : std::nullopt;
   }
 
@@ -165,19 +167,21 @@ std::vector<std::unique_ptr<EnergySource>> perf_sources(const PerfPaths& paths,
   for (const int processor : processors) {
     const Path topology = paths.processors / fmt::format("cpu{}", processor) / "topology";
     const auto socket = parse_count(read_sysfs_line(topology / "physical_package_id").first);
-    const std::string name = socket ? fmt::format("package-{}", *socket) : fmt::format("cpu{}", processor);
+    const std::string name =
+        socket ? fmt::format("package-{}", *socket) : fmt::format("cpu{}", processor);
     const int handle = reader->open(kind, package->config, processor);
     if (handle < 0) {
       reasons.push_back(open_failure(paths, -handle));
       return {};
     }
-    auto counter = std::make_unique<Counter>("perf's energy-pkg of " + name, reader, handle, package->unit);
+    auto counter =
+        std::make_unique<Counter>("perf's energy-pkg of " + name, reader, handle, package->unit);
     const int memory = dram ? reader->open(kind, dram->config, processor) : -1;
-    auto second = memory < 0
-                      ? nullptr
-                      : std::make_unique<Counter>("perf's energy-ram of " + name, reader, memory, dram->unit);
-    sources.push_back(
-        std::make_unique<PerfPackage>(name, std::move(counter), std::move(second), sgx_remark(cpuinfo)));
+    auto second = memory < 0 ? nullptr
+                             : std::make_unique<Counter>("perf's energy-ram of " + name, reader,
+                                                         memory, dram->unit);
+    sources.push_back(std::make_unique<PerfPackage>(name, std::move(counter), std::move(second),
+                                                    sgx_remark(cpuinfo)));
   }
   return sources;
 }

@@ -16,12 +16,14 @@ class KernelReader : public PerfReader {
     attributes.size = sizeof(attributes);
     attributes.type = type;
     attributes.config = config;
-    const long fd = syscall(SYS_perf_event_open, &attributes, -1, processor, -1, PERF_FLAG_FD_CLOEXEC);
+    const long fd =
+        syscall(SYS_perf_event_open, &attributes, -1, processor, -1, PERF_FLAG_FD_CLOEXEC);
     return fd < 0 ? -errno : static_cast<int>(fd);
   }
   std::optional<uint64_t> read(int handle) override {
     uint64_t value = 0;
-    return ::read(handle, &value, sizeof(value)) == sizeof(value) ? std::optional(value) : std::nullopt;
+    return ::read(handle, &value, sizeof(value)) == sizeof(value) ? std::optional(value)
+                                                                  : std::nullopt;
   }
   void close(int handle) override { ::close(handle); }
 };

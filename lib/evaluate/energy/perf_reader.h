@@ -1,5 +1,6 @@
-// Energy counters through perf_event_open(2): what they are read with and where they are found, apart from
-// what is made of them, so that tests can put a reader and a folder of their own in place.
+// Energy counters through perf_event_open(2): what they are read with and where they are found,
+// apart from what is made of them, so that tests can put a reader and a folder of their own in
+// place.
 #pragma once
 
 #include <cstdint>

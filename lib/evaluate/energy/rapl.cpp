@@ -16,7 +16,8 @@
 namespace qwb {
 namespace {
 
-// Haswell servers wrap after 262 kJ, minutes at full load; 2 s also keeps a reset apart from a wrap.
+// Haswell servers wrap after 262 kJ, minutes at full load; 2 s also keeps a reset apart from a
+// wrap.
 constexpr double kRaplInterval = 2;
 
 struct Reading {
@@ -27,17 +28,17 @@ struct Reading {
 Reading read_energy(const Path& zone) {
   const auto [text, error] = read_sysfs_line(zone / "energy_uj");
   if (error == EACCES || error == EPERM) {
-    return {
-        std::nullopt,
-        fmt::format(
-            "{}/energy_uj may be read by root only; `sudo chmod a+r {}/*/energy_uj` grants it until the next "
-            "reboot, a udev rule for good",
-            zone.string(), zone.parent_path().string())};
+    return {std::nullopt, fmt::format("{}/energy_uj may be read by root only; `sudo chmod a+r "
+                                      "{}/*/energy_uj` grants it until the next "
+                                      "reboot, a udev rule for good",
+                                      zone.string(), zone.parent_path().string())};
   }
-  if (error != 0) return {std::nullopt, fmt::format("{}/energy_uj: {}", zone.string(), std::strerror(error))};
+  if (error != 0)
+    return {std::nullopt, fmt::format("{}/energy_uj: {}", zone.string(), std::strerror(error))};
   const std::optional<uint64_t> value = parse_count(text);
   if (!value)
-    return {std::nullopt, fmt::format("{}/energy_uj holds \"{}\", not a count", zone.string(), text)};
+    return {std::nullopt,
+            fmt::format("{}/energy_uj holds \"{}\", not a count", zone.string(), text)};
   return {value, ""};
 }
 
@@ -74,7 +75,8 @@ class Zone {
 
 class Package : public EnergySource {
  public:
-  Package(std::string name, const Path& package, const std::optional<Path>& dram, std::string remark)
+  Package(std::string name, const Path& package, const std::optional<Path>& dram,
+          std::string remark)
       : name_(std::move(name)), remark_(std::move(remark)), package_(package) {
     if (dram) dram_.emplace(*dram);
   }
@@ -91,12 +93,14 @@ class Package : public EnergySource {
     sample(now);
     const std::optional<double> joules = package_.counter().joules();
     if (!joules) return {std::nullopt, package_.counter().reason()};
-    EnergyFigure figure{*joules, "rapl-powercap", name_, "package", "measured", now - began_, 0, remark_, {}};
+    EnergyFigure figure{*joules, "rapl-powercap", name_, "package", "measured", now - began_,
+                        0,       remark_,         {}};
     if (dram_ && dram_->counter().joules()) {
       figure.joules += *dram_->counter().joules();
       figure.domain = "package+dram";
     } else if (dram_) {
-      figure.remark += (figure.remark.empty() ? "" : "; ") + ("without dram: " + dram_->counter().reason());
+      figure.remark +=
+          (figure.remark.empty() ? "" : "; ") + ("without dram: " + dram_->counter().reason());
     }
     figure.watts = figure.seconds > 0 ? figure.joules / figure.seconds : 0;
     return {figure, ""};
@@ -104,8 +108,8 @@ class Package : public EnergySource {
   double sample_interval() const override { return kRaplInterval; }
   bool readable() const override { return package_.joules().has_value(); }
   std::optional<CounterInfo> find_step(const std::function<double()>& clock) override {
-    const auto step =
-        find_counter_step([this] { return package_.joules(); }, clock, kRaplPollPause, kRaplPollLimit);
+    const auto step = find_counter_step([this] { return package_.joules(); }, clock, kRaplPollPause,
+                                        kRaplPollLimit);
     return step ? std::optional(CounterInfo{name_, "rapl-powercap", *step}) : std::nullopt;
   }
 
@@ -134,15 +138,18 @@ FoundZones find_zones(const Path& powercap, std::vector<std::string>& reasons) {
   std::error_code error;
   for (std::filesystem::directory_iterator it(powercap, error), end; !error && it != end;
        it.increment(error)) {
-    if (it->path().filename().string().find(':') != std::string::npos) folders.push_back(it->path());
+    if (it->path().filename().string().find(':') != std::string::npos)
+      folders.push_back(it->path());
   }
-  // Sorted, "intel-rapl-mmio:" comes before "intel-rapl:": of two appearances of a package the first is kept.
+  // Sorted, "intel-rapl-mmio:" comes before "intel-rapl:": of two appearances of a package the
+  // first is kept.
   std::sort(folders.begin(), folders.end());
   std::map<std::string, std::string> names;  // zone -> its name
   for (const Path& folder : folders) {
     const auto [name, failure] = read_sysfs_line(folder / "name");
     const std::string zone = folder.filename().string();
-    if (failure != 0) reasons.push_back(fmt::format("{}/name: {}", folder.string(), std::strerror(failure)));
+    if (failure != 0)
+      reasons.push_back(fmt::format("{}/name: {}", folder.string(), std::strerror(failure)));
     names[zone] = name;
     if (name.starts_with("package-")) found.packages.emplace(name, folder);
   }
@@ -161,8 +168,9 @@ std::vector<std::unique_ptr<EnergySource>> rapl_sources(const Path& powercap, co
   std::vector<std::unique_ptr<EnergySource>> sources;
   const FoundZones found = find_zones(powercap, reasons);
   if (found.packages.empty()) {
-    reasons.push_back(fmt::format(
-        "{} has no processor package (virtual machines and containers usually hide it)", powercap.string()));
+    reasons.push_back(
+        fmt::format("{} has no processor package (virtual machines and containers usually hide it)",
+                    powercap.string()));
   }
   const std::string remark = sgx_remark(cpuinfo);
   for (const auto& [name, folder] : found.packages) {

@@ -35,7 +35,8 @@ std::string processor_name(const Path& cpuinfo) {
     const std::string text = read_text(cpuinfo);
     const size_t key = text.find("model name");
     const size_t colon = key == std::string::npos ? key : text.find(": ", key);
-    if (colon != std::string::npos) return text.substr(colon + 2, text.find('\n', colon) - colon - 2);
+    if (colon != std::string::npos)
+      return text.substr(colon + 2, text.find('\n', colon) - colon - 2);
   } catch (const Error&) {
     return "unknown processor";
   }
@@ -47,9 +48,10 @@ std::string sgx_remark(const Path& cpuinfo) {
   try {
     const std::string text = read_text(cpuinfo);
     const size_t flags = text.find("\nflags");
-    const bool there = flags != std::string::npos &&
-                       (text.substr(flags + 1, text.find('\n', flags + 1) - flags - 1) + " ").find(" sgx ") !=
-                           std::string::npos;
+    const bool there =
+        flags != std::string::npos &&
+        (text.substr(flags + 1, text.find('\n', flags + 1) - flags - 1) + " ").find(" sgx ") !=
+            std::string::npos;
     return there ? "SGX is present: the counter may be filtered" : "";
   } catch (const Error&) {
     return {};

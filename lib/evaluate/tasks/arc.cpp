@@ -1,5 +1,6 @@
-// ARC. On the Hub (allenai/ai2_arc): {"question": "...", "choices": {"text": [], "label": []}, "answerKey":
-// "B"}; in AI2's own files {"question": {"stem": "...", "choices": [{"text", "label"}]}, "answerKey"}.
+// ARC. On the Hub (allenai/ai2_arc): {"question": "...", "choices": {"text": [], "label": []},
+// "answerKey": "B"}; in AI2's own files {"question": {"stem": "...", "choices": [{"text",
+// "label"}]}, "answerKey"}.
 #include <algorithm>
 
 #include "lib/evaluate/tasks/field.h"
@@ -26,7 +27,8 @@ TaskDocument read_arc(const Json& line, const std::string& where) {
     texts = texts_field(choices, "text", where);
     labels = texts_field(choices, "label", where);
   }
-  const auto answer = std::find(labels.begin(), labels.end(), json_string(line, "answerKey", where));
+  const auto answer =
+      std::find(labels.begin(), labels.end(), json_string(line, "answerKey", where));
   if (answer == labels.end() || labels.size() != texts.size())
     throw Error(ErrorKind::failed, "\"answerKey\" names none of the choices", where);
   TaskDocument document;

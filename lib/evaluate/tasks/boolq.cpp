@@ -1,5 +1,5 @@
-// BoolQ: {"passage", "question", "label": 0 or 1} as in SuperGLUE (true or false in its own files), or
-// {"answer": true} as google/boolq has it.
+// BoolQ: {"passage", "question", "label": 0 or 1} as in SuperGLUE (true or false in its own files),
+// or {"answer": true} as google/boolq has it.
 #include "lib/evaluate/tasks/field.h"
 #include "lib/evaluate/tasks/task.h"
 

@@ -13,8 +13,8 @@ namespace qwb {
 inline constexpr const char* kNoAnswer =
     "the test part of this data set is published without answers; use its validation part";
 
-// A number, a text that is one, or false and true: the label of a choice. Throws `failed` unless 0 <= label <
-// choices.
+// A number, a text that is one, or false and true: the label of a choice. Throws `failed` unless 0
+// <= label < choices.
 inline int64_t label_field(const Json& line, const std::string& key, int64_t choices,
                            const std::string& where) {
   int64_t label = -1;
@@ -42,7 +42,8 @@ inline std::vector<std::string> texts_field(const Json& line, const std::string&
     throw Error(ErrorKind::failed, "\"" + key + "\" must be a list of texts", where);
   std::vector<std::string> texts;
   for (const Json& text : line.at(key)) {
-    if (!text.is_string()) throw Error(ErrorKind::failed, "\"" + key + "\" must be a list of texts", where);
+    if (!text.is_string())
+      throw Error(ErrorKind::failed, "\"" + key + "\" must be a list of texts", where);
     texts.push_back(text);
   }
   return texts;

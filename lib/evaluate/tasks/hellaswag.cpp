@@ -1,4 +1,5 @@
-// HellaSwag (Rowan/hellaswag): {"activity_label", "ctx_a", "ctx_b", "endings": [4], "label": 2 or "2"}.
+// HellaSwag (Rowan/hellaswag): {"activity_label", "ctx_a", "ctx_b", "endings": [4], "label": 2 or
+// "2"}.
 #include "lib/evaluate/tasks/field.h"
 #include "lib/evaluate/tasks/task.h"
 #include "lib/evaluate/unicode_text.h"
@@ -6,8 +7,8 @@
 namespace qwb {
 namespace {
 
-// Without "[title]" and the other marks in brackets that WikiHow left: re.sub(r"\[.*?\]", "", text), where a
-// bracket that is not closed on its line stays.
+// Without "[title]" and the other marks in brackets that WikiHow left: re.sub(r"\[.*?\]", "",
+// text), where a bracket that is not closed on its line stays.
 std::string clean(std::string_view raw) {
   const std::string text = replace_all(strip(raw), " [title]", ". ");
   std::string result;

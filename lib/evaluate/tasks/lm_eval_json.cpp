@@ -1,5 +1,5 @@
-// The fields of lm-eval's results file (lm_eval/result_schema.py) that have a meaning here; what would name
-// lm-eval's own surroundings (git_hash, versions of torch and transformers) is left out.
+// The fields of lm-eval's results file (lm_eval/result_schema.py) that have a meaning here; what
+// would name lm-eval's own surroundings (git_hash, versions of torch and transformers) is left out.
 #include <chrono>
 #include <cmath>
 
@@ -13,7 +13,8 @@ Json na_or(const std::optional<double>& value) {
   return value && std::isfinite(*value) ? Json(*value) : Json("N/A");
 }
 
-void add_metric(Json& results, Json& better, const std::string& name, const Estimate& estimate, bool higher) {
+void add_metric(Json& results, Json& better, const std::string& name, const Estimate& estimate,
+                bool higher) {
   results[name + ",none"] = estimate.value;
   results[name + "_stderr,none"] = na_or(estimate.standard_error);
   better[name] = higher;
@@ -29,11 +30,12 @@ Json token_json(const Tokenizer& tokenizer, std::optional<int32_t> id) {
 Json lm_eval_json(const std::vector<TaskResult>& results, const std::string& model,
                   const Tokenizer& tokenizer, const ModelConfig& config) {
   Json json;
-  for (const char* key : {"results", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better",
-                          "n-samples", "task_hashes"})
+  for (const char* key : {"results", "group_subtasks", "configs", "versions", "n-shot",
+                          "higher_is_better", "n-samples", "task_hashes"})
     json[key] = Json::object();
   for (const TaskResult& r : results) {
-    Json metrics = {{"alias", r.name}, {"name", r.name}, {"sample_len", r.items}}, better = Json::object();
+    Json metrics = {{"alias", r.name}, {"name", r.name}, {"sample_len", r.items}},
+         better = Json::object();
     if (r.perplexity) add_metric(metrics, better, "perplexity", *r.perplexity, false);
     add_metric(metrics, better, "acc", r.accuracy, true);
     if (r.normalized) add_metric(metrics, better, "acc_norm", *r.normalized, true);
@@ -60,7 +62,8 @@ Json lm_eval_json(const std::vector<TaskResult>& results, const std::string& mod
                     {"numpy_seed", 1234},
                     {"torch_seed", 1234},
                     {"fewshot_seed", results.empty() ? 1234 : results.front().seed}};
-  json["date"] = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  json["date"] =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   json["tokenizer_bos_token"] = token_json(tokenizer, tokenizer.bos_id());
   json["tokenizer_eos_token"] = token_json(tokenizer, tokenizer.eos_id());
   json["max_length"] = config.max_positions;

@@ -1,5 +1,5 @@
-// PIQA: {"goal", "sol1", "sol2", "label": 0 or 1}; its own release has the labels apart (valid.jsonl and
-// valid-labels.lst).
+// PIQA: {"goal", "sol1", "sol2", "label": 0 or 1}; its own release has the labels apart
+// (valid.jsonl and valid-labels.lst).
 #include "lib/evaluate/tasks/field.h"
 #include "lib/evaluate/tasks/task.h"
 

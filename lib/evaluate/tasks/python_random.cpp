@@ -13,7 +13,8 @@ namespace qwb {
 PythonRandom::PythonRandom(uint32_t seed) {
   const auto spread = [this](int i) { return state_[i - 1] ^ (state_[i - 1] >> 30); };
   state_[0] = 19'650'218u;
-  for (int i = 1; i < kWords; ++i) state_[i] = 1'812'433'253u * spread(i) + static_cast<uint32_t>(i);
+  for (int i = 1; i < kWords; ++i)
+    state_[i] = 1'812'433'253u * spread(i) + static_cast<uint32_t>(i);
   int i = 1;
   const auto step = [&] {
     if (++i < kWords) return;
@@ -62,7 +63,8 @@ std::vector<int64_t> PythonRandom::sample(int64_t population, int64_t count) {
   // Python takes a set where it needs less memory than a copy of the population.
   double set_size = 21;
   if (count > 5)
-    set_size += std::pow(4.0, std::ceil(std::log(3.0 * static_cast<double>(count)) / std::log(4.0)));
+    set_size +=
+        std::pow(4.0, std::ceil(std::log(3.0 * static_cast<double>(count)) / std::log(4.0)));
   if (static_cast<double>(population) <= set_size) {
     std::vector<int64_t> pool(static_cast<size_t>(population));
     std::iota(pool.begin(), pool.end(), int64_t{0});

@@ -1,5 +1,6 @@
-// Python's random.Random, as far as random.sample needs it: few-shot examples are then the ones that lm-eval
-// draws. Matsumoto and Nishimura's MT19937 seeded by its init_by_array; _randbelow and sample as in CPython
+// Python's random.Random, as far as random.sample needs it: few-shot examples are then the ones
+// that lm-eval draws. Matsumoto and Nishimura's MT19937 seeded by its init_by_array; _randbelow and
+// sample as in CPython
 // 3.11's Lib/random.py.
 #pragma once
 

@@ -30,7 +30,8 @@ class Labels {
       : key_(task.label_key), file_(labels), named_(!labels.empty()) {
     const Path beside = file.parent_path() / (file.stem().string() + "-labels.lst");
     if (key_.empty() && !labels.empty())
-      throw Error(ErrorKind::usage, "the answers of " + task.name + " stand in its lines", labels.string());
+      throw Error(ErrorKind::usage, "the answers of " + task.name + " stand in its lines",
+                  labels.string());
     std::error_code ignored;
     if (file_.empty() && !key_.empty() && std::filesystem::exists(beside, ignored)) file_ = beside;
   }
@@ -45,7 +46,8 @@ class Labels {
   void require_end() const {
     if (next_ != 0 && next_ != lines_.size())
       throw Error(ErrorKind::failed,
-                  fmt::format("there are {} answers for {} questions", lines_.size(), next_), file_.string());
+                  fmt::format("there are {} answers for {} questions", lines_.size(), next_),
+                  file_.string());
   }
 
  private:
@@ -92,8 +94,8 @@ std::string example_text(const TaskDocument& d) {
   return at(d.contexts) + " " + at(d.continuations) + "\n\n";
 }
 
-// lm_eval/api/samplers.py, ContextSampler.sample: one generator for all items in turn. From the items' own
-// file one more is drawn, and the item itself is taken out.
+// lm_eval/api/samplers.py, ContextSampler.sample: one generator for all items in turn. From the
+// items' own file one more is drawn, and the item itself is taken out.
 class Examples {
  public:
   Examples(const std::vector<Line>& pool, bool own, const TaskOptions& options)
@@ -106,7 +108,8 @@ class Examples {
   std::string text(const Json& item) {
     if (shots_ == 0) return {};
     std::vector<int64_t> drawn = random_.sample(std::ssize(pool_), shots_ + (own_ ? 1 : 0));
-    if (own_) std::erase_if(drawn, [&](int64_t i) { return pool_[static_cast<size_t>(i)].json == item; });
+    if (own_)
+      std::erase_if(drawn, [&](int64_t i) { return pool_[static_cast<size_t>(i)].json == item; });
     if (std::ssize(drawn) < shots_) drawn = among_others(item);
     drawn.resize(static_cast<size_t>(shots_));
     std::string text;
@@ -158,7 +161,8 @@ std::string hash_of(const TaskData& data) {
 int64_t option_number(const std::string& key, const std::string& value) {
   int64_t number = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-  if (error != std::errc() || end != value.data() + value.size() || number < 0 || number > UINT32_MAX)
+  if (error != std::errc() || end != value.data() + value.size() || number < 0 ||
+      number > UINT32_MAX)
     throw Error(ErrorKind::usage, "--task: " + key + " must be a number, not '" + value + "'");
   return number;
 }
@@ -208,7 +212,8 @@ TaskData load_task(const TaskOptions& options) {
   const std::vector<Line> other =
       own || options.shots == 0 ? std::vector<Line>() : read_lines(*data.task, options.examples);
   Examples examples(own || options.shots == 0 ? lines : other, own && options.shots > 0, options);
-  for (int64_t i = 0; i < (options.limit > 0 ? std::min(options.limit, data.original) : data.original); ++i) {
+  for (int64_t i = 0;
+       i < (options.limit > 0 ? std::min(options.limit, data.original) : data.original); ++i) {
     const Line& line = lines[static_cast<size_t>(i)];
     data.items.push_back(make_item(*data.task, line.document, examples.text(line.json)));
   }

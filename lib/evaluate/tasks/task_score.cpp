@@ -20,24 +20,28 @@ int32_t prefix_of(const Tokenizer& tokenizer) {
               "the tokenizer has neither a BOS nor an EOS token for an empty context");
 }
 
-// Items between two places where a reader forgets. An interrupted measurement goes on from such a place, so
-// that it ends with the digits of an undisturbed one.
+// Items between two places where a reader forgets. An interrupted measurement goes on from such a
+// place, so that it ends with the digits of an undisturbed one.
 constexpr int64_t kStretch = 16;
 
 // Reads requests one after the other; what a request shares with the one before stays in the cache.
 class RequestReader {
  public:
   RequestReader(const Model& model, const Tokenizer& tokenizer)
-      : model_(model), tokenizer_(tokenizer), cache_(model.new_cache(1)), logits_(model.config().vocab) {}
+      : model_(model),
+        tokenizer_(tokenizer),
+        cache_(model.new_cache(1)),
+        logits_(model.config().vocab) {}
 
-  // The next request is read as by a new reader: what is shared decides how many tokens are multiplied at a
-  // time, and so the last digits.
+  // The next request is read as by a new reader: what is shared decides how many tokens are
+  // multiplied at a time, and so the last digits.
   void forget() {
     cache_ = model_.new_cache(1);
     read_.clear();
   }
 
-  // The log-likelihood of the continuation and whether a greedy decoder would write it (if `greedy` asks).
+  // The log-likelihood of the continuation and whether a greedy decoder would write it (if `greedy`
+  // asks).
   std::vector<double> read(const TaskRequest& request, bool greedy) {
     const EncodedRequest encoded = encode_request(tokenizer_, request);
     const auto scored = std::ssize(encoded.continuation);
@@ -48,7 +52,8 @@ class RequestReader {
     const int64_t excess = std::ssize(tokens) - (model_.config().max_positions + 1);
     if (excess > 0) tokens.erase(tokens.begin(), tokens.begin() + excess);
     tokens.pop_back();
-    const int64_t first = std::ssize(tokens) - scored;  // whose hidden state predicts the continuation
+    const int64_t first =
+        std::ssize(tokens) - scored;  // whose hidden state predicts the continuation
     const float* hidden = states_from(tokens, first);
     std::vector<double> losses(static_cast<size_t>(scored));
     model_.token_losses(hidden, encoded.continuation, losses.data());
@@ -56,7 +61,8 @@ class RequestReader {
     for (const double loss : losses) sum -= loss;
     if (!std::isfinite(sum)) {
       const std::string place = find_non_finite(model_, tokens);
-      throw Error(ErrorKind::failed, "NaN or Inf first appears in " + (place.empty() ? "the logits" : place));
+      throw Error(ErrorKind::failed,
+                  "NaN or Inf first appears in " + (place.empty() ? "the logits" : place));
     }
     if (!greedy) return {sum};
     return {sum, is_greedy(hidden, encoded.continuation) ? 1.0 : 0.0};
@@ -67,8 +73,9 @@ class RequestReader {
     if (encoded.continuation.empty())
       throw Error(ErrorKind::failed, "the tokenizer leaves nothing of a continuation");
     if (std::ssize(encoded.continuation) > model_.config().max_positions)
-      throw Error(ErrorKind::usage, fmt::format("a continuation of {} tokens: this model takes {}",
-                                                encoded.continuation.size(), model_.config().max_positions));
+      throw Error(ErrorKind::usage,
+                  fmt::format("a continuation of {} tokens: this model takes {}",
+                              encoded.continuation.size(), model_.config().max_positions));
   }
 
   // Final hidden states of tokens[first..].
@@ -86,7 +93,8 @@ class RequestReader {
     read_.resize(static_cast<size_t>(common));
     const auto fresh = std::span<const int32_t>(tokens).subspan(static_cast<size_t>(common));
     const int64_t hidden = model_.config().hidden;
-    if (hidden_.size() < std::ssize(fresh) * hidden) hidden_ = FloatBuffer(std::ssize(fresh) * hidden);
+    if (hidden_.size() < std::ssize(fresh) * hidden)
+      hidden_ = FloatBuffer(std::ssize(fresh) * hidden);
     try {
       model_.forward(fresh, cache_, hidden_.data());
     } catch (const Error& error) {
@@ -103,7 +111,8 @@ class RequestReader {
     for (int64_t i = 0; i < std::ssize(continuation); ++i) {
       model_.logits(hidden + i * model_.config().hidden, 1, logits_.data());
       const auto row = logits_.span();
-      if (std::max_element(row.begin(), row.end()) - row.begin() != continuation[static_cast<size_t>(i)])
+      if (std::max_element(row.begin(), row.end()) - row.begin() !=
+          continuation[static_cast<size_t>(i)])
         return false;
     }
     return true;
@@ -117,7 +126,8 @@ class RequestReader {
   std::vector<int32_t> read_;  // what the cache holds
 };
 
-std::vector<double> answer_of(RequestReader& reader, const Task& task, const TaskItem& item, int64_t number) {
+std::vector<double> answer_of(RequestReader& reader, const Task& task, const TaskItem& item,
+                              int64_t number) {
   try {
     std::vector<double> answer;
     for (const TaskRequest& request : item.requests) {
@@ -127,7 +137,8 @@ std::vector<double> answer_of(RequestReader& reader, const Task& task, const Tas
     return answer;
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
-    throw Error(error.kind(), error.what(), fmt::format("item {} of task {}", number + 1, task.name));
+    throw Error(error.kind(), error.what(),
+                fmt::format("item {} of task {}", number + 1, task.name));
   }
 }
 
@@ -141,7 +152,8 @@ Estimate mean_of_items(const std::vector<Unit>& units) {
   Estimate estimate = estimate_mean(units);
   if (units.size() < 2) return estimate;
   double squares = 0;
-  for (const Unit& unit : units) squares += (unit.sum - estimate.value) * (unit.sum - estimate.value);
+  for (const Unit& unit : units)
+    squares += (unit.sum - estimate.value) * (unit.sum - estimate.value);
   const auto n = static_cast<double>(units.size());
   estimate.standard_error = std::sqrt(squares / (n - 1) / n);
   return estimate;
@@ -196,15 +208,16 @@ TaskResult measure_task(const Model& model, const Tokenizer& tokenizer, const Ta
     const std::vector<double>& answer = answers.back();
     if (i >= finished && journal != nullptr) journal->add(answer);
     right += data.task->last_word ? answer.at(1) != 0 : first_largest(answer) == item.gold;
-    progress.advance(
-        1, fmt::format("{:.1f} % so far", 100.0 * static_cast<double>(right) / static_cast<double>(i + 1)));
+    progress.advance(1, fmt::format("{:.1f} % so far", 100.0 * static_cast<double>(right) /
+                                                           static_cast<double>(i + 1)));
   }
   progress.end();
   return score_answers(data, std::move(answers));
 }
 
 TaskResult score_answers(const TaskData& data, std::vector<std::vector<double>> answers) {
-  if (answers.size() != data.items.size()) throw Error(ErrorKind::usage, "not the answers of this task");
+  if (answers.size() != data.items.size())
+    throw Error(ErrorKind::usage, "not the answers of this task");
   TaskResult r;
   r.name = data.task->name;
   r.version = data.task->version;

@@ -16,7 +16,8 @@
 
 namespace qwb {
 
-// Items whose answer is right with one model and wrong with the other: equal accuracies can hide many.
+// Items whose answer is right with one model and wrong with the other: equal accuracies can hide
+// many.
 struct TaskFlips {
   int64_t to_wrong = 0;  // right with the baseline
   int64_t to_right = 0;
@@ -33,30 +34,31 @@ struct TaskResult {
   int64_t items = 0;
   int64_t original = 0;  // items in the file
   std::string hash;      // of requests and answers (TaskData)
-  // Standard errors: the sample's deviation over sqrt(items), as lm-eval has them; intervals: statistics.h.
+  // Standard errors: the sample's deviation over sqrt(items), as lm-eval has them; intervals:
+  // statistics.h.
   Estimate accuracy;
   std::optional<Estimate> normalized;  // acc_norm
   std::optional<Estimate> perplexity;  // last-word tasks: exp(-mean log-likelihood of the word)
   std::optional<TaskFlips> flips;      // against the baseline
-  // Of every item: the log-likelihoods of its choices; of a last-word task the word's and 1 if every one of
-  // its tokens is the most likely.
+  // Of every item: the log-likelihoods of its choices; of a last-word task the word's and 1 if
+  // every one of its tokens is the most likely.
   std::vector<std::vector<double>> answers;
   std::vector<int64_t> chosen;       // by log-likelihood; last-word tasks: 0 right, 1 wrong
   std::vector<int64_t> chosen_norm;  // by log-likelihood per character
   bool cached = false;
 };
 
-// A context and continuation as token ids, split as lm-eval does it: spaces at the end of the context go to
-// the continuation, both are tokenized together, and what exceeds the context's own number of tokens is the
-// continuation. An empty context becomes the prefix token (BOS, else EOS).
+// A context and continuation as token ids, split as lm-eval does it: spaces at the end of the
+// context go to the continuation, both are tokenized together, and what exceeds the context's own
+// number of tokens is the continuation. An empty context becomes the prefix token (BOS, else EOS).
 struct EncodedRequest {
   std::vector<int32_t> context;
   std::vector<int32_t> continuation;
 };
 EncodedRequest encode_request(const Tokenizer& tokenizer, const TaskRequest& request);
 
-// Throws usage (a continuation longer than the model's context, tokens outside of its vocabulary) or `failed`
-// (NaN), naming the item. Journal: the answers, item by item.
+// Throws usage (a continuation longer than the model's context, tokens outside of its vocabulary)
+// or `failed` (NaN), naming the item. Journal: the answers, item by item.
 TaskResult measure_task(const Model& model, const Tokenizer& tokenizer, const TaskData& data,
                         Progress& progress, WorkJournal* journal = nullptr);
 

@@ -1,6 +1,6 @@
-// WinoGrande: {"sentence": "... _ ...", "option1", "option2", "answer": "1" or "2"}. The options stand in the
-// context; what follows the blank is scored. Its own release has the answers of dev.jsonl in dev-labels.lst
-// too.
+// WinoGrande: {"sentence": "... _ ...", "option1", "option2", "answer": "1" or "2"}. The options
+// stand in the context; what follows the blank is scored. Its own release has the answers of
+// dev.jsonl in dev-labels.lst too.
 #include "lib/evaluate/tasks/field.h"
 #include "lib/evaluate/tasks/task.h"
 #include "lib/evaluate/unicode_text.h"
@@ -12,7 +12,8 @@ Task winogrande_task() {
     const std::string sentence = json_string(line, "sentence", where),
                       answer = json_string(line, "answer", where);
     const size_t blank = sentence.find('_');
-    if (blank == std::string::npos) throw Error(ErrorKind::failed, "\"sentence\" has no blank (_)", where);
+    if (blank == std::string::npos)
+      throw Error(ErrorKind::failed, "\"sentence\" has no blank (_)", where);
     if (answer.empty()) throw Error(ErrorKind::failed, "the item has no answer", where, kNoAnswer);
     if (answer != "1" && answer != "2")
       throw Error(ErrorKind::failed, "\"answer\" must be \"1\" or \"2\"", where);
