@@ -152,7 +152,7 @@ std::vector<VerifyReport> Store::verify(const std::string& hex) const {
     const auto lease = Lease::take(object_path(one) / "object.json", Lease::Mode::shared);
     try {
       reports.push_back({one, object_problem(object_path(one), read_object(object_path(one), one),
-                                             ObjectCheck::bytes)});
+                                             ObjectCheck::bytes, context_)});
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
       reports.push_back({one, error.what()});

@@ -11,7 +11,6 @@
 #include "lib/base/file_hash.h"
 #include "lib/base/file_state.h"
 #include "lib/base/hash.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 
 namespace qwb {
@@ -47,10 +46,12 @@ std::vector<std::string> data_files(const Path& object) {
 }
 
 std::vector<std::string> hash_files(const Path& object, const std::vector<std::string>& names,
-                                    std::string (*hash)(const Path&)) {
+                                    std::string (*hash)(const Path&, const StopToken&),
+                                    const Context& context) {
   std::vector<std::string> hashes(names.size());
-  parallel_for(static_cast<int64_t>(names.size()), [&](int64_t i) {
-    hashes[static_cast<size_t>(i)] = hash(object / "data" / names[static_cast<size_t>(i)]);
+  parallel_for(context, static_cast<int64_t>(names.size()), [&](int64_t i) {
+    hashes[static_cast<size_t>(i)] =
+        hash(object / "data" / names[static_cast<size_t>(i)], context.stop);
   });
   return hashes;
 }
@@ -105,9 +106,10 @@ int64_t unix_seconds() {
   return now_ns() / 1'000'000'000;
 }
 
-Json describe_object(const Path& object, const Json& fields, const std::string& note) {
+Json describe_object(const Path& object, const Json& fields, const std::string& note,
+                     const Context& context) {
   const auto names = data_files(object);
-  const auto hashes = hash_files(object, names, written_file_hash);
+  const auto hashes = hash_files(object, names, written_file_hash, context);
   Json files = Json::array();
   int64_t bytes = 0;
   for (size_t i = 0; i < names.size(); ++i) {
@@ -139,7 +141,8 @@ Json read_object(const Path& object, const std::string& hex) {
   return manifest;
 }
 
-std::string object_problem(const Path& object, const Json& manifest, ObjectCheck check) {
+std::string object_problem(const Path& object, const Json& manifest, ObjectCheck check,
+                           const Context& context) {
   try {
     const auto names = data_files(object);
     const Json& files = manifest.at("files");
@@ -153,7 +156,7 @@ std::string object_problem(const Path& object, const Json& manifest, ObjectCheck
     const int64_t started = now_ns();
     const States states = file_states(object, names);
     if (check == ObjectCheck::changed && already_verified(object, states)) return {};
-    const auto hashes = hash_files(object, names, file_hash);
+    const auto hashes = hash_files(object, names, file_hash, context);
     for (size_t i = 0; i < names.size(); ++i) {
       if (files[i].at("xxh128") != hashes[i]) return names[i] + " has other bytes";
     }

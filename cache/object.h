@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "lib/base/context.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
 
@@ -14,7 +15,8 @@ int64_t unix_seconds();
 
 // object.json of a folder that holds data/: the key, the time, and size and XXH3-128 of every file.
 // Throws `failed` for anything in data/ that is neither a file nor a folder.
-Json describe_object(const Path& object, const Json& fields, const std::string& note);
+Json describe_object(const Path& object, const Json& fields, const std::string& note,
+                     const Context& context);
 
 // object.json, checked against its own sum and against `hex`. Throws `failed`.
 Json read_object(const Path& object, const std::string& hex);
@@ -26,7 +28,8 @@ enum class ObjectCheck {
 };
 
 // What is wrong with the object; empty if nothing. Notes that bytes were hashed.
-std::string object_problem(const Path& object, const Json& manifest, ObjectCheck check);
+std::string object_problem(const Path& object, const Json& manifest, ObjectCheck check,
+                           const Context& context);
 
 // Seconds since 1970 of the last use, as far as the cache could note it.
 int64_t last_used(const Path& object);

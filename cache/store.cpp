@@ -9,7 +9,6 @@
 #include "cache/lease.h"
 #include "cache/object.h"
 #include "lib/base/hash.h"
-#include "lib/base/interrupt.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -69,7 +68,8 @@ Store::Store() : Store(Options{}) {}
 
 Store::Store(const Options& options)
     : root_(fs::absolute(options.root.empty() ? default_cache_root() : options.root)),
-      patience_seconds_(options.patience_seconds) {
+      patience_seconds_(options.patience_seconds),
+      context_(options.context) {
   std::error_code error;
   for (fs::directory_iterator it(root_ / "objects", error), end; !error && it != end;
        it.increment(error)) {
@@ -106,7 +106,7 @@ std::optional<CacheObject> Store::find_hex(const std::string& hex, ObjectCheck c
   if (lease && outcome == Lease::Outcome::busy) return std::nullopt;  // being removed
   try {
     CacheObject result{hex, object / "data", read_object(object, hex), lease};
-    if (object_problem(object, result.manifest, check).empty()) {
+    if (object_problem(object, result.manifest, check, context_).empty()) {
       mark_used(object);
       return result;
     }
@@ -140,7 +140,7 @@ CacheObject Store::build(const Key& key, const Fill& fill, const std::string& no
   int64_t seen = pulse(lock_file);
   auto alive = std::chrono::steady_clock::now();
   while (!lock) {
-    check_interrupt();
+    context_.stop.check();
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     lock = BuildLock::try_take(lock_file);
     const auto now = std::chrono::steady_clock::now();
@@ -162,13 +162,13 @@ CacheObject Store::install(const std::string& hex, const Json& fields, const Fil
   const Path target = object_path(hex);
   std::optional<PendingFolder> folder;
   try {
-    folder.emplace(target);
+    folder.emplace(target, context_.stop);
     make_folder(folder->path() / "data");
   } catch (const Error& error) {
     throw Error(ErrorKind::failed, error.what(), "cache", kElsewhere);
   }
   fill(folder->path() / "data");
-  const std::string manifest = json_text(describe_object(folder->path(), fields, note));
+  const std::string manifest = json_text(describe_object(folder->path(), fields, note, context_));
   for (const auto& [name, text] :
        {std::pair<const char*, std::string>{"object.json", manifest}, {"used", ""}}) {
     OutputFile file = OutputFile::create(folder->path() / name, static_cast<int64_t>(text.size()));

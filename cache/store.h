@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/context.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
 
@@ -82,6 +83,8 @@ class Store {
     Path root = {};  // empty: default_cache_root()
     // A build by another process that shows no sign of life for this long is no longer waited for.
     double patience_seconds = 60;
+    // Whose threads hash files, and who may stop that and the waiting for another process.
+    Context context = {};
   };
   using Fill = std::function<void(const Path& folder)>;  // fills an existing, empty folder with
                                                          // regular files and folders
@@ -134,6 +137,7 @@ class Store {
 
   Path root_;
   double patience_seconds_ = 60;
+  Context context_;
 };
 
 }  // namespace qwb

@@ -91,9 +91,9 @@ AwqSettings awq_settings(const Json& settings) {
 }
 
 // Words I32 [rows, columns / 8] to codes [rows, columns] and back.
-CodeMatrix unpack_awq(const TensorView& words) {
+CodeMatrix unpack_awq(const TensorView& words, const Context& context) {
   CodeMatrix codes(words.shape.at(0), words.shape.at(1) * 8);
-  parallel_ranges(words.count(), kWordsAtOnce, [&](int64_t begin, int64_t end) {
+  parallel_ranges(context, words.count(), kWordsAtOnce, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const auto word = load<uint32_t>(words.bytes.data() + 4 * i);
       for (size_t j = 0; j < 8; ++j)
@@ -104,9 +104,9 @@ CodeMatrix unpack_awq(const TensorView& words) {
   return codes;
 }
 
-Tensor pack_awq(const CodeMatrix& codes) {
+Tensor pack_awq(const CodeMatrix& codes, const Context& context) {
   Tensor words(DType::i32, {codes.rows, codes.columns / 8});
-  parallel_ranges(words.count(), kWordsAtOnce, [&](int64_t begin, int64_t end) {
+  parallel_ranges(context, words.count(), kWordsAtOnce, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       uint32_t word = 0;
       for (size_t j = 0; j < 8; ++j)
@@ -178,73 +178,78 @@ struct AwqPiece {
 
 // Calls body(column, columns of words, input, inputs) for all pieces, on all threads.
 template <typename Body>
-void each_awq_piece(int64_t in, int64_t columns, Body body) {
-  parallel_ranges(columns, kSpan, [&](int64_t begin, int64_t end) {
+void each_awq_piece(const Context& context, int64_t in, int64_t columns, Body body) {
+  parallel_ranges(context, columns, kSpan, [&](int64_t begin, int64_t end) {
     for (int64_t i = 0; i < in; i += kDepth) body(begin, end - begin, i, std::min(kDepth, in - i));
   });
 }
 
-Tensor awq_to_rows(const TensorView& words) {
+Tensor awq_to_rows(const TensorView& words, const Context& context) {
   const int64_t in = words.shape.at(0), columns = words.shape.at(1), stride = packed_bytes(in, 4);
   Tensor rows(DType::u8, {8 * columns, stride});
   std::byte* out = rows.bytes().data();
-  each_awq_piece(in, columns, [&](int64_t column, int64_t width, int64_t first, int64_t depth) {
-    AwqPiece piece;
-    for (int64_t i = 0; i < depth; i += 8) {
-      load_lines(words.bytes.data() + 4 * ((first + i) * columns + column), columns,
-                 std::min<int64_t>(8, depth - i), width, piece.words);
-      transpose_nibbles(piece.words);
-      for (size_t j = 0; j < 8; ++j) {
-        for (size_t c = 0; c < kSpan; ++c) store(piece.at(j, c, i), piece.words[j][c]);
-      }
-    }
-    for (int64_t r = 0; r < 8 * width; ++r)
-      std::memcpy(out + (8 * column + r) * stride + first / 2,
-                  piece.rows[static_cast<size_t>(r)].data(),
-                  static_cast<size_t>(packed_bytes(depth, 4)));
-  });
+  each_awq_piece(context, in, columns,
+                 [&](int64_t column, int64_t width, int64_t first, int64_t depth) {
+                   AwqPiece piece;
+                   for (int64_t i = 0; i < depth; i += 8) {
+                     load_lines(words.bytes.data() + 4 * ((first + i) * columns + column), columns,
+                                std::min<int64_t>(8, depth - i), width, piece.words);
+                     transpose_nibbles(piece.words);
+                     for (size_t j = 0; j < 8; ++j) {
+                       for (size_t c = 0; c < kSpan; ++c)
+                         store(piece.at(j, c, i), piece.words[j][c]);
+                     }
+                   }
+                   for (int64_t r = 0; r < 8 * width; ++r)
+                     std::memcpy(out + (8 * column + r) * stride + first / 2,
+                                 piece.rows[static_cast<size_t>(r)].data(),
+                                 static_cast<size_t>(packed_bytes(depth, 4)));
+                 });
   return rows;
 }
 
-Tensor rows_to_awq(const TensorView& rows, int64_t in) {
+Tensor rows_to_awq(const TensorView& rows, int64_t in, const Context& context) {
   const int64_t columns = rows.shape.at(0) / 8, stride = rows.shape.at(1);
   Tensor words(DType::i32, {in, columns});
   std::byte* out = words.bytes().data();
-  each_awq_piece(in, columns, [&](int64_t column, int64_t width, int64_t first, int64_t depth) {
-    AwqPiece piece{};
-    for (int64_t r = 0; r < 8 * width; ++r)
-      std::memcpy(piece.rows[static_cast<size_t>(r)].data(),
-                  rows.bytes.data() + (8 * column + r) * stride + first / 2,
-                  static_cast<size_t>(packed_bytes(depth, 4)));
-    for (int64_t i = 0; i < depth; i += 8) {
-      for (size_t j = 0; j < 8; ++j) {
-        for (size_t c = 0; c < kSpan; ++c) piece.words[j][c] = load<uint32_t>(piece.at(j, c, i));
-      }
-      transpose_nibbles(piece.words);
-      store_lines(piece.words, columns, std::min<int64_t>(8, depth - i), width,
-                  out + 4 * ((first + i) * columns + column));
-    }
-  });
+  each_awq_piece(context, in, columns,
+                 [&](int64_t column, int64_t width, int64_t first, int64_t depth) {
+                   AwqPiece piece{};
+                   for (int64_t r = 0; r < 8 * width; ++r)
+                     std::memcpy(piece.rows[static_cast<size_t>(r)].data(),
+                                 rows.bytes.data() + (8 * column + r) * stride + first / 2,
+                                 static_cast<size_t>(packed_bytes(depth, 4)));
+                   for (int64_t i = 0; i < depth; i += 8) {
+                     for (size_t j = 0; j < 8; ++j) {
+                       for (size_t c = 0; c < kSpan; ++c)
+                         piece.words[j][c] = load<uint32_t>(piece.at(j, c, i));
+                     }
+                     transpose_nibbles(piece.words);
+                     store_lines(piece.words, columns, std::min<int64_t>(8, depth - i), width,
+                                 out + 4 * ((first + i) * columns + column));
+                   }
+                 });
   return words;
 }
 
 // qweight [in, out / 8] and words of eight inputs [in / 8, out]: squares alone. Calls body(row of
 // words, first column, columns) for all of them, on all threads.
 template <typename Body>
-void each_awq_square(int64_t rows, int64_t columns, Body body) {
-  parallel_ranges(rows, ceil_div(kWordsAtOnce, 8 * columns), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      for (int64_t column = 0; column < columns; column += kSpan)
-        body(row, column, std::min(kSpan, columns - column));
-    }
-  });
+void each_awq_square(const Context& context, int64_t rows, int64_t columns, Body body) {
+  parallel_ranges(context, rows, ceil_div(kWordsAtOnce, 8 * columns),
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t row = begin; row < end; ++row) {
+                      for (int64_t column = 0; column < columns; column += kSpan)
+                        body(row, column, std::min(kSpan, columns - column));
+                    }
+                  });
 }
 
-Tensor awq_to_words(const TensorView& words) {
+Tensor awq_to_words(const TensorView& words, const Context& context) {
   const int64_t rows = words.shape.at(0) / 8, columns = words.shape.at(1);
   Tensor result(DType::i32, {rows, 8 * columns});
   auto* out = result.data<uint32_t>();
-  each_awq_square(rows, columns, [&](int64_t row, int64_t column, int64_t width) {
+  each_awq_square(context, rows, columns, [&](int64_t row, int64_t column, int64_t width) {
     NibbleSquares squares;
     load_lines(words.bytes.data() + 4 * (8 * row * columns + column), columns, 8, width, squares);
     transpose_nibbles(squares);
@@ -257,11 +262,11 @@ Tensor awq_to_words(const TensorView& words) {
   return result;
 }
 
-Tensor words_to_awq(const TensorView& words) {
+Tensor words_to_awq(const TensorView& words, const Context& context) {
   const int64_t rows = words.shape.at(0), columns = words.shape.at(1) / 8;
   Tensor result(DType::i32, {8 * rows, columns});
   std::byte* out = result.bytes().data();
-  each_awq_square(rows, columns, [&](int64_t row, int64_t column, int64_t width) {
+  each_awq_square(context, rows, columns, [&](int64_t row, int64_t column, int64_t width) {
     NibbleSquares squares{};
     const std::byte* from = words.bytes.data() + 32 * (row * columns + column);
     for (int64_t c = 0; c < width; ++c) {
@@ -282,7 +287,8 @@ struct AwqModule {
   bool symmetric = false;
 };
 
-AwqModule find_awq(const Checkpoint& files, const AwqSettings& settings, const std::string& name) {
+AwqModule find_awq(const Checkpoint& files, const AwqSettings& settings, const std::string& name,
+                   const Context& context) {
   AwqModule module;
   module.qweight = packed_tensor_of(files, name + ".qweight", DType::i32, 2);
   module.in = module.qweight.shape[0];
@@ -296,7 +302,7 @@ AwqModule find_awq(const Checkpoint& files, const AwqSettings& settings, const s
   const int64_t groups = module.in / module.group_size;
   module.scales = packed_scales(files, name + ".scales", {groups, module.out});
   module.qzeros = packed_tensor(files, name + ".qzeros", DType::i32, {groups, module.out / 8});
-  module.zeros = unpack_awq(module.qzeros);
+  module.zeros = unpack_awq(module.qzeros, context);
   module.symmetric = module.zeros.all(8);
   return module;
 }
@@ -305,25 +311,27 @@ std::map<std::string, double> awq_parameters(const AwqModule& module) {
   return {{"bits", 4}, {"group_size", static_cast<double>(module.group_size)}};
 }
 
-LoadedWeight awq_weight(const AwqModule& module, Tensor codes) {
+LoadedWeight awq_weight(const AwqModule& module, Tensor codes, const Context& context) {
   LoadedWeight result;
   const auto own = [&](Tensor tensor) {
     result.owned.push_back(std::move(tensor));
     return result.owned.back().view();
   };
-  IntegerGrid grid{4, module.group_size, own(std::move(codes)), own(transposed(module.scales)), {},
-                   {}};
-  if (!module.symmetric) grid.zeros = own(pack_rows(module.zeros.transpose(), 4));
+  IntegerGrid grid{
+      4, module.group_size, own(std::move(codes)), own(transposed(module.scales, context)), {}, {}};
+  if (!module.symmetric) grid.zeros = own(pack_rows(module.zeros.transpose(context), 4, context));
   result.weight = {module.out, module.in, Orientation::out_in, grid};
   return result;
 }
 
-PackedTensors awq_tensors(const TargetModule& module, const Weight& weight, Tensor qweight) {
+PackedTensors awq_tensors(const TargetModule& module, const Weight& weight, Tensor qweight,
+                          const Context& context) {
   const auto& grid = std::get<IntegerGrid>(weight.storage);
   PackedTensors tensors;
   tensors.add(module.name + ".qweight", std::move(qweight));
-  tensors.add(module.name + ".qzeros", pack_awq(grid_zeros(grid, weight.out).transpose()));
-  tensors.add(module.name + ".scales", transposed(grid.scales));
+  tensors.add(module.name + ".qzeros",
+              pack_awq(grid_zeros(grid, weight.out, context).transpose(context), context));
+  tensors.add(module.name + ".scales", transposed(grid.scales, context));
   return tensors;
 }
 
@@ -344,13 +352,14 @@ class AwqGemm : public PackedFormat {
     if (!json_has(settings, "modules_to_not_convert")) return true;
     return !skips_module(settings.at("modules_to_not_convert"), module, kAwqWhere);
   }
-  std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
+  std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings,
+                                    const Context& context) const override {
     const AwqSettings known = awq_settings(settings);
     std::vector<PackedModule> result;
     for (const std::string& tensor : files.names()) {
       if (!tensor.ends_with(kAwqWeight)) continue;
       const std::string module_name = tensor.substr(0, tensor.size() - kAwqWeight.size());
-      const AwqModule found = find_awq(files, known, module_name);
+      const AwqModule found = find_awq(files, known, module_name, context);
       PackedModule module{
           module_name,
           {found.out, found.in, Orientation::out_in, "integer-grid", awq_parameters(found), {}},
@@ -361,18 +370,18 @@ class AwqGemm : public PackedFormat {
     }
     return result;
   }
-  LoadedWeight read(const Checkpoint& files, const Json& settings,
-                    const PackedModule& module) const override {
-    const AwqModule found = find_awq(files, awq_settings(settings), module.name);
-    LoadedWeight result = awq_weight(found, awq_to_rows(found.qweight));
+  LoadedWeight read(const Checkpoint& files, const Json& settings, const PackedModule& module,
+                    const Context& context) const override {
+    const AwqModule found = find_awq(files, awq_settings(settings), module.name, context);
+    LoadedWeight result = awq_weight(found, awq_to_rows(found.qweight, context), context);
     check_weight(result.weight, module.name);
     return result;
   }
   bool moves_words() const override { return true; }
-  LoadedWeight read_words(const Checkpoint& files, const Json& settings,
-                          const PackedModule& module) const override {
-    const AwqModule found = find_awq(files, awq_settings(settings), module.name);
-    return awq_weight(found, awq_to_words(found.qweight));
+  LoadedWeight read_words(const Checkpoint& files, const Json& settings, const PackedModule& module,
+                          const Context& context) const override {
+    const AwqModule found = find_awq(files, awq_settings(settings), module.name, context);
+    return awq_weight(found, awq_to_words(found.qweight, context), context);
   }
 
   std::optional<std::string> mismatch(const TargetModule& module) const override;
@@ -384,14 +393,16 @@ class AwqGemm : public PackedFormat {
             {module.name + ".qzeros", DType::i32, {groups, form.out / 8}},
             {module.name + ".scales", DType::f16, {groups, form.out}}};
   }
-  PackedTensors write(const TargetModule& module, const Weight& weight,
-                      const Json& /*settings*/) const override {
+  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& /*settings*/,
+                      const Context& context) const override {
     return awq_tensors(module, weight,
-                       rows_to_awq(std::get<IntegerGrid>(weight.storage).codes, weight.in));
+                       rows_to_awq(std::get<IntegerGrid>(weight.storage).codes, weight.in, context),
+                       context);
   }
   PackedTensors write_words(const TargetModule& module, const Weight& weight,
-                            const Json& /*settings*/) const override {
-    return awq_tensors(module, weight, words_to_awq(std::get<IntegerGrid>(weight.storage).codes));
+                            const Json& /*settings*/, const Context& context) const override {
+    return awq_tensors(module, weight,
+                       words_to_awq(std::get<IntegerGrid>(weight.storage).codes, context), context);
   }
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;

@@ -226,7 +226,8 @@ class Bitsandbytes : public PackedFormat {
     }
     return true;
   }
-  std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
+  std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings,
+                                    const Context& /*context*/) const override {
     const bool int8 = bnb_flag(settings, "load_in_8bit"),
                float4 = bnb_flag(settings, "load_in_4bit");
     std::vector<PackedModule> result;
@@ -249,8 +250,8 @@ class Bitsandbytes : public PackedFormat {
     }
     return result;
   }
-  LoadedWeight read(const Checkpoint& files, const Json& /*settings*/,
-                    const PackedModule& module) const override {
+  LoadedWeight read(const Checkpoint& files, const Json& /*settings*/, const PackedModule& module,
+                    const Context& /*context*/) const override {
     const BnbModule found = find_bnb(files, module.name);
     return {weight_from_parts(found.form.out, found.form.in, Orientation::out_in, found.form.codec,
                               found.form.parameters, found.parts, module.name),
@@ -259,8 +260,8 @@ class Bitsandbytes : public PackedFormat {
 
   std::optional<std::string> mismatch(const TargetModule& module) const override;
   std::vector<PartSpec> layout(const TargetModule& module) const override;
-  PackedTensors write(const TargetModule& module, const Weight& weight,
-                      const Json& settings) const override;
+  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings,
+                      const Context& context) const override;
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;
 };
@@ -306,7 +307,7 @@ std::vector<PartSpec> Bitsandbytes::layout(const TargetModule& module) const {
 }
 
 PackedTensors Bitsandbytes::write(const TargetModule& module, const Weight& weight,
-                                  const Json& /*settings*/) const {
+                                  const Json& /*settings*/, const Context& /*context*/) const {
   const std::string name = module.name + ".weight";
   PackedTensors tensors;
   if (const auto* rows = std::get_if<Int8Rows>(&weight.storage)) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "formats/safetensors.h"
+#include "lib/base/context.h"
 #include "lib/base/file_state.h"
 #include "lib/base/json.h"
 #include "lib/tensor/source.h"
@@ -37,7 +38,8 @@ class ModelSource : public TensorSource {
   virtual int64_t weight_bytes() const = 0;  // of the safetensors files
   // XXH3-128 (hex) of what the model is, independent of path and packaging. Reads everything,
   // unless `memo_folder` remembers it.
-  virtual std::string content_hash(const Path& memo_folder = {}) const = 0;
+  virtual std::string content_hash(const Path& memo_folder = {},
+                                   const Context& context = {}) const = 0;
   // File name -> text of the companion files (tokenizer.json, ...) if the format holds them inside;
   // null if they lie beside the weights.
   virtual const std::map<std::string, std::string>* companions() const { return nullptr; }
@@ -55,7 +57,8 @@ std::string remembered_hash(const Path& memo_folder, const Path& path,
                             const std::vector<SourceFile>& files,
                             const std::function<std::string()>& compute);
 // XXH3-128 (hex) of a tensor's bytes, read in pieces whose pages are given back.
-std::string tensor_digest(const TensorSource& source, const TensorView& view);
+std::string tensor_digest(const TensorSource& source, const TensorView& view,
+                          const StopToken& stop = {});
 
 class Checkpoint : public ModelSource {
  public:
@@ -80,10 +83,11 @@ class Checkpoint : public ModelSource {
   // and bytes. Independent of sharding, file names, path and header order. Reads everything; with a
   // memo folder the answer is kept there and reused while the files are provably the same (size,
   // inode and times unchanged, and last changed well before the memo was written).
-  std::string content_hash(const Path& memo_folder = {}) const override;
+  std::string content_hash(const Path& memo_folder = {},
+                           const Context& context = {}) const override;
 
  private:
-  std::string compute_hash() const;
+  std::string compute_hash(const Context& context) const;
   void note_stale_entries(const std::map<std::string, std::string>& listed);
   void note_extra_shards(const std::set<std::string>& shards);
 

@@ -174,8 +174,11 @@ CompressedSettings compressed_settings(const Json& settings) {
 }
 
 CompressedReader::CompressedReader(const Checkpoint& files, const CompressedSettings& settings,
-                                   std::string name)
-    : files_(files), scheme_(settings.scheme(name)), name_(std::move(name)) {
+                                   std::string name, Context context)
+    : files_(files),
+      scheme_(settings.scheme(name)),
+      name_(std::move(name)),
+      context_(std::move(context)) {
   packed_ = files.find(name_ + std::string(kPacked)).has_value();
   packed_ ? find_packed() : find_bytes();
   find_scales();
@@ -219,7 +222,7 @@ LoadedWeight CompressedReader::read() const {
   } else {
     own("scales", spread_scales());
   }
-  if (!zeros_.codes.empty()) own("zeros", pack_rows(zeros_, bits_));
+  if (!zeros_.codes.empty()) own("zeros", pack_rows(zeros_, bits_, context_));
   if (scattered_) parts["group_index"] = index_;
   result.weight =
       weight_from_parts(out_, in_, Orientation::out_in, "integer-grid", parameters(), parts, name_);
@@ -335,10 +338,10 @@ int64_t CompressedReader::zero_words() const {
 }
 
 CodeMatrix CompressedReader::unpack_zeros(const TensorView& words) const {
-  const Tensor rows = transposed(words);  // [groups, words]
-  const CodeMatrix codes =
-      straddling_ ? unpack_words(rows.view(), out_, bits_) : unpack_old(rows.view(), out_);
-  return codes.transpose();
+  const Tensor rows = transposed(words, context_);  // [groups, words]
+  const CodeMatrix codes = straddling_ ? unpack_words(rows.view(), out_, bits_, context_)
+                                       : unpack_old(rows.view(), out_);
+  return codes.transpose(context_);
 }
 
 CodeMatrix CompressedReader::unpack_old(const TensorView& words, int64_t columns) const {
@@ -355,7 +358,9 @@ CodeMatrix CompressedReader::unpack_old(const TensorView& words, int64_t columns
 }
 
 Tensor CompressedReader::repacked() const {
-  return pack_rows(straddling_ ? unpack_words(codes_, in_, bits_) : unpack_old(codes_, in_), bits_);
+  return pack_rows(
+      straddling_ ? unpack_words(codes_, in_, bits_, context_) : unpack_old(codes_, in_), bits_,
+      context_);
 }
 
 // Signed bytes become unsigned codes of as many bits as the config says.
@@ -363,7 +368,7 @@ Tensor CompressedReader::packed_bytes_of() const {
   const int64_t row = packed_bytes(in_, bits_);
   const int middle = 1 << (bits_ - 1);
   Tensor codes(DType::u8, {out_, row});
-  parallel_ranges(out_, 16, [&](int64_t begin, int64_t end) {
+  parallel_ranges(context_, out_, 16, [&](int64_t begin, int64_t end) {
     std::vector<uint8_t> line(static_cast<size_t>(in_));
     for (int64_t o = begin; o < end; ++o) {
       for (int64_t i = 0; i < in_; ++i) {

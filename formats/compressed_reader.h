@@ -47,7 +47,8 @@ CompressedSettings compressed_settings(const Json& settings);
 // module.
 class CompressedReader {
  public:
-  CompressedReader(const Checkpoint& files, const CompressedSettings& settings, std::string name);
+  CompressedReader(const Checkpoint& files, const CompressedSettings& settings, std::string name,
+                   Context context);
 
   PackedModule module() const;
   LoadedWeight read() const;
@@ -73,6 +74,7 @@ class CompressedReader {
   const Checkpoint& files_;
   const CompressedScheme& scheme_;
   std::string name_;
+  Context context_;
   bool packed_ = false, straddling_ = true, scattered_ = false;
   int64_t out_ = 0, in_ = 0, groups_ = 0, group_size_ = 0;
   int bits_ = 0;

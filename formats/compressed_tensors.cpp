@@ -37,26 +37,27 @@ class CompressedTensors : public PackedFormat {
         "config.json quantizes activations too (input_activations): here the weights alone are "
         "quantized"};
   }
-  std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
+  std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings,
+                                    const Context& context) const override {
     const CompressedSettings known = compressed_settings(settings);
     std::vector<PackedModule> result;
     for (const std::string& tensor : files.names()) {
       if (!tensor.ends_with(kCompressedScale)) continue;
       const std::string module_name = tensor.substr(0, tensor.size() - kCompressedScale.size());
-      result.push_back(CompressedReader(files, known, module_name).module());
+      result.push_back(CompressedReader(files, known, module_name, context).module());
     }
     return result;
   }
-  LoadedWeight read(const Checkpoint& files, const Json& settings,
-                    const PackedModule& module) const override {
+  LoadedWeight read(const Checkpoint& files, const Json& settings, const PackedModule& module,
+                    const Context& context) const override {
     const CompressedSettings known = compressed_settings(settings);
-    return CompressedReader(files, known, module.name).read();
+    return CompressedReader(files, known, module.name, context).read();
   }
 
   std::optional<std::string> mismatch(const TargetModule& module) const override;
   std::vector<PartSpec> layout(const TargetModule& module) const override;
-  PackedTensors write(const TargetModule& module, const Weight& weight,
-                      const Json& settings) const override;
+  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings,
+                      const Context& context) const override;
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;
 
@@ -103,10 +104,10 @@ std::vector<PartSpec> CompressedTensors::layout(const TargetModule& module) cons
 }
 
 // Unsigned codes of `bits` bits to signed bytes.
-Tensor signed_bytes(const TensorView& rows, int64_t columns, int bits) {
+Tensor signed_bytes(const TensorView& rows, int64_t columns, int bits, const Context& context) {
   Tensor bytes(DType::i8, {rows.shape.at(0), columns});
   const int64_t stride = rows.shape.at(1);
-  parallel_ranges(rows.shape[0], 16, [&](int64_t begin, int64_t end) {
+  parallel_ranges(context, rows.shape[0], 16, [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; ++o) {
       auto* line = bytes.data<uint8_t>() + o * columns;
       unpack_codes(rows.bytes.data() + o * stride, columns, bits, line);
@@ -118,15 +119,16 @@ Tensor signed_bytes(const TensorView& rows, int64_t columns, int bits) {
 }
 
 PackedTensors CompressedTensors::write(const TargetModule& module, const Weight& weight,
-                                       const Json& /*settings*/) const {
+                                       const Json& /*settings*/, const Context& context) const {
   const auto& grid = std::get<IntegerGrid>(weight.storage);
   const std::string name = module.name + ".weight";
   PackedTensors tensors;
   tensors.views[name + "_scale"] = grid.scales;
   if (!packed()) {
-    tensors.add(name, signed_bytes(grid.codes, weight.in, grid.bits));
+    tensors.add(name, signed_bytes(grid.codes, weight.in, grid.bits, context));
     if (!grid.zeros.empty())
-      tensors.add(name + "_zero_point", signed_bytes(grid.zeros, grid.scales.shape[1], grid.bits));
+      tensors.add(name + "_zero_point",
+                  signed_bytes(grid.zeros, grid.scales.shape[1], grid.bits, context));
     return tensors;
   }
   const int64_t row = grid.codes.shape[1], words = ceil_div(row, 4);
@@ -145,9 +147,9 @@ PackedTensors CompressedTensors::write(const TargetModule& module, const Weight&
   shape.data<int64_t>()[1] = weight.in;
   tensors.add(name + "_shape", std::move(shape));
   if (!grid.zeros.empty()) {
-    const Tensor rows =
-        pack_words(grid_zeros(grid, weight.out).transpose(), grid.bits);  // [groups, words]
-    tensors.add(name + "_zero_point", transposed(rows.view()));
+    const Tensor rows = pack_words(grid_zeros(grid, weight.out, context).transpose(context),
+                                   grid.bits, context);  // [groups, words]
+    tensors.add(name + "_zero_point", transposed(rows.view(), context));
   }
   return tensors;
 }

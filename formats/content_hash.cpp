@@ -5,7 +5,6 @@
 
 #include "formats/checkpoint.h"
 #include "lib/base/hash.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 
 namespace qwb {
@@ -93,10 +92,11 @@ SourceFile source_file(const Path& path) {
   return {fs::absolute(path).lexically_normal().string(), file_state(path)};
 }
 
-std::string tensor_digest(const TensorSource& source, const TensorView& view) {
+std::string tensor_digest(const TensorSource& source, const TensorView& view,
+                          const StopToken& stop) {
   Hasher hasher;
   for (size_t at = 0; at < view.bytes.size(); at += kHashPiece) {
-    check_interrupt();
+    stop.check();
     const Bytes piece = view.bytes.subspan(at, std::min(kHashPiece, view.bytes.size() - at));
     hasher.bytes(piece);
     source.release({DType::u8, {static_cast<int64_t>(piece.size())}, piece});
@@ -120,16 +120,17 @@ std::string remembered_hash(const Path& memo_folder, const Path& path,
   return hash;
 }
 
-std::string Checkpoint::content_hash(const Path& memo_folder) const {
-  return remembered_hash(memo_folder, folder_, source_files_, [&] { return compute_hash(); });
+std::string Checkpoint::content_hash(const Path& memo_folder, const Context& context) const {
+  return remembered_hash(memo_folder, folder_, source_files_,
+                         [&] { return compute_hash(context); });
 }
 
-std::string Checkpoint::compute_hash() const {
+std::string Checkpoint::compute_hash(const Context& context) const {
   const auto tensors = names();
   std::vector<std::string> digests(tensors.size());
-  parallel_for(static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+  parallel_for(context, static_cast<int64_t>(tensors.size()), [&](int64_t i) {
     const auto at = static_cast<size_t>(i);
-    digests[at] = tensor_digest(*this, *find(tensors[at]));
+    digests[at] = tensor_digest(*this, *find(tensors[at]), context.stop);
   });
   Json meaning = config_;
   for (const char* key : kProvenance) meaning.erase(key);

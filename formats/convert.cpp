@@ -14,7 +14,6 @@
 #include "formats/plain.h"
 #include "formats/qwb.h"
 #include "formats/sharded_writer.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/written_files.h"
 #include "lib/tensor/error_sum.h"
 #include "lib/tensor/small_numbers.h"
@@ -49,8 +48,12 @@ std::string how_name(How how) {
   return {};
 }
 
-Conversion::Conversion(OpenModel source, const PackedFormat& target, ConvertOptions options)
-    : source_(std::move(source)), target_(target), options_(std::move(options)) {
+Conversion::Conversion(OpenModel source, const PackedFormat& target, ConvertOptions options,
+                       Context context)
+    : source_(std::move(source)),
+      target_(target),
+      options_(std::move(options)),
+      context_(std::move(context)) {
   model_dtype_ = options_.dtype.value_or(model_dtype(source_));
   find_modules();
   decide();
@@ -112,7 +115,7 @@ void Conversion::find_modules() {
 void Conversion::decide() {
   std::vector<std::string> refusals;
   for (ConvertedModule& module : modules_) {
-    check_interrupt();
+    context_.stop.check();
     module.source_bytes = module.target.form.bytes();
     decide(module, refusals);
   }
@@ -242,7 +245,7 @@ bool Conversion::blocks_stay() const {
 WeightForm Conversion::form_of(const std::string& module) const {
   WeightForm form = source_.source->quantized_form(module);
   if (blocks_stay() || form.codec != "ggml-blocks") return form;
-  return ggml_grid_form(source_.source->load_quantized(module).weight).value_or(form);
+  return ggml_grid_form(source_.source->load_quantized(module).weight, context_).value_or(form);
 }
 
 LoadedWeight Conversion::load(const ConvertedModule& module) const {
@@ -256,8 +259,8 @@ LoadedWeight Conversion::load(const ConvertedModule& module) const {
     return {weight, {}};
   }
   LoadedWeight loaded = tensors.load_quantized(name);
-  if (blocks_stay() || !ggml_grid_form(loaded.weight)) return loaded;
-  QuantizedTensor grid = grid_from_ggml(loaded.weight, name);
+  if (blocks_stay() || !ggml_grid_form(loaded.weight, context_)) return loaded;
+  QuantizedTensor grid = grid_from_ggml(loaded.weight, name, context_);
   for (const auto& [part, view] : weight_parts(loaded.weight)) tensors.release(view);
   LoadedWeight result{grid.view(), {}};
   for (auto& [part, tensor] : grid.parts) result.owned.push_back(std::move(tensor));
@@ -285,14 +288,15 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
   loaded = words ? packed->load_words(target.name) : load(module);
   const Weight& original = outgoing->original = loaded.weight;
   if (module.how == How::requantized) {
-    const FloatBuffer values = read_out_in_f32(original);
-    anew = options_.requantizer->quantize(target.name, original.out, original.in, values.data());
+    const FloatBuffer values = read_out_in_f32(original, context_);
+    anew = options_.requantizer->quantize(target.name, original.out, original.in, values.data(),
+                                          context_);
     loaded.weight = anew.view();
     const Bytes bytes{reinterpret_cast<const std::byte*>(values.data()),
                       static_cast<size_t>(values.size()) * sizeof(float)};
     const Weight exact{original.out, original.in, Orientation::out_in,
                        DenseWeight{{DType::f32, {original.out, original.in}, bytes}}};
-    module.error = weight_distance(exact, &loaded.weight, DType::f32);
+    module.error = weight_distance(exact, &loaded.weight, DType::f32, context_);
   } else if (auto* grid = std::get_if<IntegerGrid>(&loaded.weight.storage);
              grid != nullptr && module.how != How::plain &&
              grid->scales.dtype != target.form.part("scales").dtype) {
@@ -301,15 +305,15 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
     loaded.owned.push_back(std::move(scales));
     grid->scales = loaded.owned.back().view();
     if (module.how == How::rounded)
-      module.error = weight_distance(original, &loaded.weight, DType::f32);
+      module.error = weight_distance(original, &loaded.weight, DType::f32, context_);
   }
   const PackedFormat& format =
       module.how == How::plain ? find_packed_format("huggingface") : target_;
   module.target.form = weight_form(loaded.weight);
-  outgoing->tensors = words ? format.write_words(target, loaded.weight, settings_)
-                            : format.write(target, loaded.weight, settings_);
+  outgoing->tensors = words ? format.write_words(target, loaded.weight, settings_, context_)
+                            : format.write(target, loaded.weight, settings_, context_);
   if (module.how == How::plain) {
-    module.error = weight_distance(original, nullptr, target.dtype);
+    module.error = weight_distance(original, nullptr, target.dtype, context_);
     require_floats_kept(module.error, target.dtype, target.name, kWiderFloats);
   }
   return std::async(std::launch::async, [this, outgoing, &writer] {
@@ -321,11 +325,11 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
 void Conversion::write_plain(const std::string& name, ShardedWriter& writer) const {
   const TensorView view = *source_.source->find(name);
   const DType type = stored_type(view);
-  if (type == view.dtype) return writer.copy(name, *source_.source);
+  if (type == view.dtype) return writer.copy(name, *source_.source, context_);
   constexpr int64_t kValues = int64_t{1} << 20;
   std::vector<ErrorSum> errors;
   for (int64_t at = 0; at < view.count(); at += kValues) {
-    check_interrupt();
+    context_.stop.check();
     const int64_t count = std::min(kValues, view.count() - at);
     FloatBuffer values(count);
     read_floats(view, at, count, values.data(), name);
@@ -378,42 +382,43 @@ ConversionRecord Conversion::record() const {
   return record;
 }
 
-void Conversion::write(const Path& folder, Progress& progress) {
-  PendingFolder pending(folder);
+void Conversion::write(const Path& folder) {
+  const Context& context = context_;
+  PendingFolder pending(folder, context.stop);
   ShardedWriter writer(pending.path(), layout_, options_.max_shard_bytes);
   int64_t total = 0;
   for (const ConvertedModule& module : modules_) total += module.source_bytes;
   for (const std::string& name : copied_)
     total += static_cast<int64_t>(source_.source->find(name)->bytes.size());
-  progress.begin("converting to " + target_.name(), total);
+  context.progress->begin("converting to " + target_.name(), total);
   std::future<void> writing;
   for (ConvertedModule& module : modules_) {
-    check_interrupt();
+    context_.stop.check();
     std::future<void> next = write_module(module, writer);
     if (writing.valid()) writing.get();
     writing = std::move(next);
-    progress.advance(module.source_bytes, module.target.name);
+    context.progress->advance(module.source_bytes, module.target.name);
   }
   if (writing.valid()) writing.get();
   for (const std::string& name : copied_) {
     write_plain(name, writer);
-    progress.advance(static_cast<int64_t>(source_.source->find(name)->bytes.size()), name);
+    context.progress->advance(static_cast<int64_t>(source_.source->find(name)->bytes.size()), name);
   }
   writer.finish();
-  progress.end();
+  context.progress->end();
   write_file(pending.path() / "config.json", json_text(config()));
   write_companions(source_, pending.path());
   if (const auto tokenizer = companion_text(source_, "tokenizer.json");
       tokenizer && tokenizer->find("\"tied_pieces\":") != std::string::npos) {
-    progress.note(
+    context.progress->note(
         "pieces of equal score, of which the leftmost is joined first: other programs, which know "
         "only an "
         "order of merges, will cut some texts differently with this tokenizer.json");
   }
-  target_.finish(pending.path(), settings_, record());
+  target_.finish(pending.path(), settings_, record(), context);
   std::error_code error;
   if (!std::filesystem::exists(pending.path() / kArtifactSums, error))
-    write_file(pending.path() / kWrittenFiles, written_files_text(pending.path()));
+    write_file(pending.path() / kWrittenFiles, written_files_text(pending.path(), context));
   if (!pending.commit(options_.replace))
     throw Error(ErrorKind::usage, "the folder exists", folder.string(),
                 "choose another one or add --force");

@@ -11,7 +11,7 @@
 
 #include "formats/packed_format.h"
 #include "formats/registry.h"
-#include "lib/base/progress.h"
+#include "lib/base/context.h"
 
 namespace qwb {
 
@@ -23,7 +23,7 @@ struct Requantizer {
   std::function<WeightForm(const std::string& module, int64_t out, int64_t in, DType dtype)> form;
   // values: f32 [out, in].
   std::function<QuantizedTensor(const std::string& module, int64_t out, int64_t in,
-                                const float* values)>
+                                const float* values, const Context& context)>
       quantize;
 };
 
@@ -56,7 +56,8 @@ class Conversion {
   // Reads scales and zero points, no codes. Throws unsupported, listing the first modules with
   // their reasons, if something cannot be held exactly and the options do not allow what it takes;
   // usage if the request makes no sense.
-  Conversion(OpenModel source, const PackedFormat& target, ConvertOptions options);
+  Conversion(OpenModel source, const PackedFormat& target, ConvertOptions options,
+             Context context = {});
 
   const OpenModel& source() const { return source_; }
   const PackedFormat& target() const { return target_; }
@@ -67,7 +68,7 @@ class Conversion {
   // Writes the folder, which appears complete or not at all. Peak memory: the tensors of one module
   // in both forms, and in the new form those of the one before, which are being written. Throws
   // usage if it exists (unless options.replace).
-  void write(const Path& folder, Progress& progress);
+  void write(const Path& folder);
 
  private:
   void find_modules();
@@ -88,6 +89,7 @@ class Conversion {
   OpenModel source_;
   const PackedFormat& target_;
   ConvertOptions options_;
+  Context context_;
   DType model_dtype_ = DType::bf16;
   std::vector<ConvertedModule> modules_;
   std::vector<TargetModule> kept_;   // linear modules that stay unquantized

@@ -37,38 +37,39 @@ NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out)
   return result;
 }
 
-FloatBuffer read_out_in_f32(const Weight& weight) {
+FloatBuffer read_out_in_f32(const Weight& weight, const Context& context) {
   FloatBuffer values(checked_mul(weight.out, weight.in, "weight"));
-  dequantize(weight, values.data());
+  dequantize(weight, values.data(), context.threads);
   if (weight.orientation == Orientation::out_in) return values;
   const Bytes bytes{reinterpret_cast<const std::byte*>(values.data()),
                     static_cast<size_t>(values.size()) * sizeof(float)};
-  const Tensor turned = transposed({DType::f32, {weight.in, weight.out}, bytes});
+  const Tensor turned = transposed({DType::f32, {weight.in, weight.out}, bytes}, context);
   std::memcpy(values.data(), turned.data<float>(), bytes.size());
   return values;
 }
 
-double weight_distance(const Weight& a, const Weight* b, DType narrowed) {
+double weight_distance(const Weight& a, const Weight* b, DType narrowed, const Context& context) {
   const int64_t rows = stored_rows(a), columns = stored_columns(a);
   std::vector<ErrorSum> parts(static_cast<size_t>(rows));
-  parallel_ranges(
-      rows, std::max<int64_t>(1, (int64_t{1} << 14) / columns), [&](int64_t begin, int64_t end) {
-        FloatBuffer x(columns), y(columns);
-        std::vector<std::byte> bytes(static_cast<size_t>(4 * columns));
-        for (int64_t r = begin; r < end; ++r) {
-          dequantize_rows(a, r, r + 1, x.data());
-          if (b != nullptr) {
-            dequantize_rows(*b, r, r + 1, y.data());
-          } else {
-            narrow_floats(x.data(), columns, narrowed, bytes.data(), "weight");
-            read_floats({narrowed,
-                         {columns},
-                         {bytes.data(), static_cast<size_t>(columns * dtype_size(narrowed))}},
-                        0, columns, y.data(), "weight");
-          }
-          parts[static_cast<size_t>(r)] = error_sum(x.data(), y.data(), columns);
-        }
-      });
+  parallel_ranges(context, rows, std::max<int64_t>(1, (int64_t{1} << 14) / columns),
+                  [&](int64_t begin, int64_t end) {
+                    FloatBuffer x(columns), y(columns);
+                    std::vector<std::byte> bytes(static_cast<size_t>(4 * columns));
+                    for (int64_t r = begin; r < end; ++r) {
+                      dequantize_rows(a, r, r + 1, x.data());
+                      if (b != nullptr) {
+                        dequantize_rows(*b, r, r + 1, y.data());
+                      } else {
+                        narrow_floats(x.data(), columns, narrowed, bytes.data(), "weight");
+                        read_floats(
+                            {narrowed,
+                             {columns},
+                             {bytes.data(), static_cast<size_t>(columns * dtype_size(narrowed))}},
+                            0, columns, y.data(), "weight");
+                      }
+                      parts[static_cast<size_t>(r)] = error_sum(x.data(), y.data(), columns);
+                    }
+                  });
   return relative_error(parts);
 }
 

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "lib/base/context.h"
 #include "lib/tensor/weight.h"
 
 namespace qwb {
@@ -17,11 +18,12 @@ struct NarrowScales {
 // What happens to scales in `type` (F16, BF16, F32); stores them in `out` unless it is null.
 NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out);
 
-// The matrix as f32 [out, in], whatever its orientation. On all threads.
-FloatBuffer read_out_in_f32(const Weight& weight);
+// The matrix as f32 [out, in], whatever its orientation.
+FloatBuffer read_out_in_f32(const Weight& weight, const Context& context = {});
 
 // |A - B|^2 / |A|^2 for two weights of one orientation; B null: A with its values rounded to
 // `narrowed`. Sums in f64, row by row: the same on any number of threads.
-double weight_distance(const Weight& a, const Weight* b, DType narrowed);
+double weight_distance(const Weight& a, const Weight* b, DType narrowed,
+                       const Context& context = {});
 
 }  // namespace qwb

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "formats/gguf.h"
+#include "lib/base/context.h"
 #include "lib/base/json.h"
-#include "lib/base/progress.h"
 
 namespace qwb {
 
@@ -39,9 +39,9 @@ Json huggingface_config(const GgufFile& file, const std::string& where);
 // general.architecture for a config.json. Throws unsupported.
 std::string gguf_architecture(const Json& config, const std::string& where);
 // Everything but tokenizer.* and general.*. Settings that llama.cpp would ignore are refused
-// (unsupported), or told through `progress` where they matter only sometimes.
+// (unsupported), or told through `context` where they matter only sometimes.
 void add_gguf_settings(const Json& config, const std::string& where, GgufMetadata& metadata,
-                       Progress& progress);
+                       const Context& context);
 // The divisors of the rotary frequencies of a llama3-scaled model, head_dim / 2 of them (the tensor
 // "rope_freqs.weight"); empty for others.
 std::vector<float> gguf_rope_divisors(const Json& config, const std::string& where);

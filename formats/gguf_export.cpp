@@ -9,7 +9,6 @@
 #include "formats/gguf_repack.h"
 #include "formats/gguf_tokenizer.h"
 #include "lib/base/half.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/ggml_blocks.h"
@@ -77,10 +76,10 @@ int64_t file_type(GgmlType type) {
 
 class Exporter {
  public:
-  Exporter(const OpenModel& open, const GgufOptions& options, Progress& progress)
+  Exporter(const OpenModel& open, const GgufOptions& options, const Context& context)
       : open_(open),
         options_(options),
-        progress_(progress),
+        context_(context),
         where_(open.config_name()),
         architecture_(gguf_architecture(open.config, where_)),
         config_(parse_config(open.config, where_)) {
@@ -110,7 +109,7 @@ class Exporter {
 
   const OpenModel& open_;
   const GgufOptions& options_;
-  Progress& progress_;
+  Context context_;
   std::string where_, architecture_;
   ModelConfig config_;
   std::vector<Item> items_;
@@ -199,7 +198,9 @@ LoadedWeight Exporter::load(const Item& item) const {
 
 std::optional<GgmlType> Exporter::exact_type(const Item& item, std::string& reason) const {
   const auto type = exact_ggml_type(*item.form, reason);
-  return type && ggml_needs_scales(*item.form) ? exact_ggml_type(load(item).weight, reason) : type;
+  return type && ggml_needs_scales(*item.form)
+             ? exact_ggml_type(load(item).weight, reason, context_)
+             : type;
 }
 
 // The type that was asked for; nothing: the exact one.
@@ -232,7 +233,7 @@ void Exporter::choose_type(Item& item) {
   const bool wider =
       report.type == GgmlType::f32 && item.form->codec == "dense" && exact.has_value();
   report.exact = exact == report.type || wider;
-  if (!report.note.empty()) progress_.note(report.name + ": " + report.note);
+  if (!report.note.empty()) context_.progress->note(report.name + ": " + report.note);
 }
 
 // The type of most weights.
@@ -259,8 +260,8 @@ GgufMetadata Exporter::metadata() {
                GgufValue::of_string(options_.name.empty() ? folder : options_.name));
   metadata.add("general.file_type", GgufValue::of_u32(file_type(main_type())));
   metadata.add("general.quantization_version", GgufValue::of_u32(2));
-  add_gguf_settings(open_.config, where_, metadata, progress_);
-  add_gguf_tokenizer(open_, config_.vocab, metadata, progress_);
+  add_gguf_settings(open_.config, where_, metadata, context_);
+  add_gguf_tokenizer(open_, config_.vocab, metadata, context_);
   return metadata;
 }
 
@@ -270,8 +271,7 @@ void Exporter::write_rows(GgufWriter& writer, size_t index,
   const GgufTensor& tensor = writer.tensors()[index];
   const int64_t rows = tensor.shape[0], row_bytes = tensor.bytes / rows;
   const int64_t grain = std::max<int64_t>(1, kPieceValues / tensor.shape[1]);
-  parallel_ranges(rows, grain, [&](int64_t begin, int64_t end) {
-    check_interrupt();
+  parallel_ranges(context_, rows, grain, [&](int64_t begin, int64_t end) {
     const AlignedBuffer piece((end - begin) * row_bytes);
     for (int64_t r = begin; r < end; ++r) row(r, piece.data() + (r - begin) * row_bytes);
     writer.put(index, begin * row_bytes, {piece.data(), static_cast<size_t>(piece.size())});
@@ -325,7 +325,7 @@ void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weig
   const GgmlType type = item.report.type;
   const bool turned = weight.orientation == Orientation::in_out;
   FloatBuffer whole(turned ? weight.out * weight.in : 0);
-  if (turned) dequantize(weight, whole.data());
+  if (turned) dequantize(weight, whole.data(), context_.threads);
   std::vector<ErrorSum> errors(static_cast<size_t>(item.report.exact ? 0 : weight.out)),
       lost(errors.size());
   write_rows(writer, index, [&](int64_t stored, std::byte* out) {
@@ -419,13 +419,13 @@ GgufReport Exporter::write(const Path& target) {
   const Path temporary = temporary_sibling(target);
   try {
     GgufWriter writer(temporary, metadata(), std::move(tensors));
-    progress_.begin("writing " + target.filename().string(), values);
+    context_.progress->begin("writing " + target.filename().string(), values);
     for (size_t i = 0; i < items_.size(); ++i) {
       write_item(writer, i);
-      progress_.advance(element_count(items_[i].shape), items_[i].report.name);
+      context_.progress->advance(element_count(items_[i].shape), items_[i].report.name);
     }
     writer.finish();
-    progress_.end();
+    context_.progress->end();
     place_file(temporary, target, options_.replace);
   } catch (...) {
     std::error_code ignored;
@@ -437,13 +437,13 @@ GgufReport Exporter::write(const Path& target) {
 
 }  // namespace
 
-GgufReport plan_gguf(const OpenModel& open, const GgufOptions& options, Progress& progress) {
-  return Exporter(open, options, progress).report();
+GgufReport plan_gguf(const OpenModel& open, const GgufOptions& options, const Context& context) {
+  return Exporter(open, options, context).report();
 }
 
 GgufReport write_gguf(const OpenModel& open, const Path& target, const GgufOptions& options,
-                      Progress& progress) {
-  return Exporter(open, options, progress).write(target);
+                      const Context& context) {
+  return Exporter(open, options, context).write(target);
 }
 
 }  // namespace qwb

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "formats/registry.h"
-#include "lib/base/progress.h"
+#include "lib/base/context.h"
 #include "lib/tensor/ggml_type.h"
 
 namespace qwb {
@@ -49,14 +49,14 @@ struct GgufReport {
 };
 
 // What write_gguf would do, errors apart. Reads scales and zero points, no codes.
-GgufReport plan_gguf(const OpenModel& open, const GgufOptions& options, Progress& progress);
+GgufReport plan_gguf(const OpenModel& open, const GgufOptions& options, const Context& context);
 
 // Writes `target` (never seen half written). As llama-quantize --pure: vectors, norms and positions
 // are F32; rows that are not whole blocks get the type that llama.cpp falls back to (Q2_K and Q3_K
-// Q4_0, Q4_K Q5_0, Q5_K Q5_1, Q6_K Q8_0, all else F16), which the report and `progress` tell.
+// Q4_0, Q4_K Q5_0, Q5_K Q5_1, Q6_K Q8_0, all else F16), which the report and `context` tell.
 // Streams: memory is one tensor of GPT-2, which is transposed, else some rows. Throws unsupported
 // (what GGUF cannot hold), `failed` (NaN, Inf or a scale beyond f16, naming the tensor).
 GgufReport write_gguf(const OpenModel& open, const Path& target, const GgufOptions& options,
-                      Progress& progress);
+                      const Context& context);
 
 }  // namespace qwb

@@ -15,11 +15,11 @@ DType plain_dtype(GgmlType type) {
 }
 
 // Rows of every head back in their order (see GgmlBlocks).
-void reorder_rows(Bytes from, int64_t rows, int64_t head_rows, MutableBytes to) {
+void reorder_rows(Bytes from, int64_t rows, int64_t head_rows, MutableBytes to, Threads threads) {
   GgmlBlocks order;
   order.head_rows = head_rows;
   const size_t row_bytes = from.size() / static_cast<size_t>(rows);
-  parallel_ranges(rows, 256, [&](int64_t begin, int64_t end) {
+  parallel_ranges(threads, rows, 256, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const std::byte* source =
           from.data() + static_cast<size_t>(order.stored_row(row)) * row_bytes;
@@ -29,8 +29,8 @@ void reorder_rows(Bytes from, int64_t rows, int64_t head_rows, MutableBytes to) 
 }
 
 template <typename T>
-void transpose(Bytes from, int64_t rows, int64_t columns, MutableBytes to) {
-  parallel_ranges(columns, 64, [&](int64_t begin, int64_t end) {
+void transpose(Bytes from, int64_t rows, int64_t columns, MutableBytes to, Threads threads) {
+  parallel_ranges(threads, columns, 64, [&](int64_t begin, int64_t end) {
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t column = begin; column < end; ++column)
         store(to.data() + (column * rows + row) * static_cast<int64_t>(sizeof(T)),
@@ -41,7 +41,7 @@ void transpose(Bytes from, int64_t rows, int64_t columns, MutableBytes to) {
 
 }  // namespace
 
-std::shared_ptr<const GgufModel> GgufModel::open(const Path& path) {
+std::shared_ptr<const GgufModel> GgufModel::open(const Path& path, Threads threads) {
   std::error_code ignored;
   Path file = path;
   if (std::filesystem::is_directory(path, ignored)) {
@@ -50,6 +50,7 @@ std::shared_ptr<const GgufModel> GgufModel::open(const Path& path) {
     file = *found;
   }
   auto model = std::make_shared<GgufModel>();
+  model->threads_ = threads;
   model->file_ = GgufFile::open(file);
   const std::string where = model->file_.paths().front().string();
   for (const Path& part : model->file_.paths()) model->source_files_.push_back(source_file(part));
@@ -120,14 +121,14 @@ const Tensor& GgufModel::rearranged(const std::string& name, const Entry& entry)
   const TensorView stored = plain_view(entry);
   if (entry.layout != GgufLayout::transposed) {
     Tensor copy(stored.dtype, stored.shape);
-    reorder_rows(stored.bytes, stored.shape[0], head_rows(entry), copy.bytes());
+    reorder_rows(stored.bytes, stored.shape[0], head_rows(entry), copy.bytes(), threads_);
     return copies_.emplace(name, std::move(copy)).first->second;
   }
   Tensor copy(stored.dtype, {stored.shape[1], stored.shape[0]});
   if (dtype_size(stored.dtype) == 4) {
-    transpose<uint32_t>(stored.bytes, stored.shape[0], stored.shape[1], copy.bytes());
+    transpose<uint32_t>(stored.bytes, stored.shape[0], stored.shape[1], copy.bytes(), threads_);
   } else {
-    transpose<uint16_t>(stored.bytes, stored.shape[0], stored.shape[1], copy.bytes());
+    transpose<uint16_t>(stored.bytes, stored.shape[0], stored.shape[1], copy.bytes(), threads_);
   }
   return copies_.emplace(name, std::move(copy)).first->second;
 }
@@ -177,14 +178,15 @@ void GgufModel::prefetch(const TensorView& view) const {
   if (mapped(view)) file_.mapped().prefetch(view.bytes);
 }
 
-std::string GgufModel::content_hash(const Path& memo_folder) const {
+std::string GgufModel::content_hash(const Path& memo_folder, const Context& context) const {
   return remembered_hash(memo_folder, file_.paths().front(), source_files_, [&] {
     const auto names = file_.tensor_names();
     std::vector<std::string> digests(names.size());
-    parallel_for(static_cast<int64_t>(names.size()), [&](int64_t i) {
+    parallel_for(context, static_cast<int64_t>(names.size()), [&](int64_t i) {
       const auto at = static_cast<size_t>(i);
       const Bytes bytes = file_.bytes(*file_.find(names[at]));
-      digests[at] = tensor_digest(*this, {DType::u8, {static_cast<int64_t>(bytes.size())}, bytes});
+      digests[at] = tensor_digest(*this, {DType::u8, {static_cast<int64_t>(bytes.size())}, bytes},
+                                  context.stop);
     });
     Hasher hasher;
     hasher.field("qwb-gguf-1").field(json_canonical(config_));

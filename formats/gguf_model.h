@@ -23,7 +23,8 @@ class GgufModel : public ModelSource {
  public:
   // `path`: a file, one of its splits, or a folder that holds them. Throws not_found, unsupported
   // (an architecture, an element type or a tensor without a counterpart) or `failed`.
-  static std::shared_ptr<const GgufModel> open(const Path& path);
+  // The threads: what tensors are rearranged on.
+  static std::shared_ptr<const GgufModel> open(const Path& path, Threads threads = {});
 
   std::optional<TensorView> find(const std::string& name) const override;
   std::optional<PartSpec> describe(const std::string& name) const override;
@@ -33,7 +34,8 @@ class GgufModel : public ModelSource {
   void release(const TensorView& view) const override;
   void prefetch(const TensorView& view) const override;
   int64_t weight_bytes() const override { return file_.file_bytes(); }
-  std::string content_hash(const Path& memo_folder = {}) const override;
+  std::string content_hash(const Path& memo_folder = {},
+                           const Context& context = {}) const override;
   // tokenizer.json, tokenizer_config.json and generation_config.json, made when first asked for.
   const std::map<std::string, std::string>* companions() const override;
 
@@ -52,6 +54,7 @@ class GgufModel : public ModelSource {
   bool mapped(const TensorView& view) const;
 
   GgufFile file_;
+  Threads threads_;
   Json config_;
   std::vector<SourceFile> source_files_;
   std::map<std::string, Entry> plain_;    // by tensor name

@@ -88,9 +88,9 @@ std::optional<GgmlType> exact_grid_type(const WeightForm& form, std::string& rea
 }
 
 // The first row with a scale or minimum that f16 cannot hold, or the number of rows.
-int64_t first_misfit(const IntegerGrid& grid, int64_t rows) {
+int64_t first_misfit(const IntegerGrid& grid, int64_t rows, const Context& context) {
   std::atomic<int64_t> bad{rows};
-  parallel_ranges(rows, 256, [&](int64_t begin, int64_t end) {
+  parallel_ranges(context, rows, 256, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end && row < bad; ++row) {
       if (misfit(grid, row) < 0) continue;
       for (int64_t known = bad; row < known && !bad.compare_exchange_weak(known, row);) {
@@ -177,9 +177,10 @@ std::optional<uint8_t> block_zero(const std::byte* block, int bits) {
   return zero_of(f16_to_f32(load<uint16_t>(block)), f16_to_f32(load<uint16_t>(block + 2)), bits);
 }
 
-bool has_whole_zeros(const GgmlBlocks& ggml, int64_t rows, int64_t groups, int bits) {
+bool has_whole_zeros(const GgmlBlocks& ggml, int64_t rows, int64_t groups, int bits,
+                     const Context& context) {
   std::atomic<bool> whole{true};
-  parallel_ranges(rows, 256, [&](int64_t begin, int64_t end) {
+  parallel_ranges(context, rows, 256, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end && whole; ++row) {
       const std::byte* block = ggml.row_data(row);
       for (int64_t g = 0; g < groups && whole; ++g, block += ggml_info(ggml.type).bytes) {
@@ -213,11 +214,12 @@ bool ggml_needs_scales(const WeightForm& form) {
          (form.has("zeros") || form.part("scales").dtype != DType::f16);
 }
 
-std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason) {
+std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason,
+                                        const Context& context) {
   const auto type = exact_ggml_type(weight_form(weight), reason);
   const auto* grid = std::get_if<IntegerGrid>(&weight.storage);
   if (!type || grid == nullptr) return type;
-  const int64_t bad = first_misfit(*grid, weight.out);
+  const int64_t bad = first_misfit(*grid, weight.out, context);
   if (bad == weight.out) return type;
   reason = misfit_text(*grid, bad, misfit(*grid, bad));
   return std::nullopt;
@@ -255,11 +257,12 @@ void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, in
   }
 }
 
-std::optional<WeightForm> ggml_grid_form(const Weight& weight) {
+std::optional<WeightForm> ggml_grid_form(const Weight& weight, const Context& context) {
   const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage);
   const auto shape = ggml != nullptr ? grid_shape(ggml->type) : std::nullopt;
   if (!shape) return std::nullopt;
-  if (!shape->symmetric && !has_whole_zeros(*ggml, weight.out, weight.in / kGroup, shape->bits))
+  if (!shape->symmetric &&
+      !has_whole_zeros(*ggml, weight.out, weight.in / kGroup, shape->bits, context))
     return std::nullopt;
   return WeightForm{
       weight.out,
@@ -270,7 +273,8 @@ std::optional<WeightForm> ggml_grid_form(const Weight& weight) {
       integer_grid_parts(weight.out, weight.in, shape->bits, kGroup, shape->symmetric, DType::f16)};
 }
 
-QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where) {
+QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where,
+                               const Context& context) {
   const auto& ggml = std::get<GgmlBlocks>(weight.storage);
   const auto shape = grid_shape(ggml.type);
   const GgmlTypeInfo& info = ggml_info(ggml.type);
@@ -288,7 +292,7 @@ QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where) {
   std::byte* const all_scales = tensor.parts.at("scales").bytes().data();
   std::byte* const all_codes = tensor.parts.at("codes").bytes().data();
   std::byte* const all_zeros = shape->symmetric ? nullptr : tensor.parts.at("zeros").bytes().data();
-  parallel_ranges(weight.out, 64, [&](int64_t begin, int64_t end) {
+  parallel_ranges(context, weight.out, 64, [&](int64_t begin, int64_t end) {
     std::vector<uint8_t> codes(static_cast<size_t>(weight.in)), zeros(static_cast<size_t>(groups));
     for (int64_t row = begin; row < end; ++row) {
       for (int64_t g = 0; g < groups; ++g) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "lib/base/context.h"
 #include "lib/tensor/ggml_type.h"
 #include "lib/tensor/weight.h"
 
@@ -16,7 +17,8 @@ namespace qwb {
 //   asymmetric up to 4 bits Q4_1, 5 bits Q5_1, if -zero * scale fits f16
 // Looks at every scale. Nothing, with the reason, where there is none: scales that f16 cannot hold
 // are named.
-std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason);
+std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason,
+                                        const Context& context = {});
 // The same as far as the form alone tells; what scales may spoil is left open.
 std::optional<GgmlType> exact_ggml_type(const WeightForm& form, std::string& reason);
 // True if exact_ggml_type must look at the scales: those of f16 fit symmetric blocks always.
@@ -27,11 +29,12 @@ void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, in
                      std::byte* out);
 
 // The form of grid_from_ggml's result; nothing if the weight is something else than such blocks.
-std::optional<WeightForm> ggml_grid_form(const Weight& weight);
+std::optional<WeightForm> ggml_grid_form(const Weight& weight, const Context& context = {});
 
 // The integer grid that these blocks are: Q4_0, Q5_0, Q8_0 symmetric, Q4_1 and Q5_1 asymmetric,
 // group 32, f16 scales. Throws unsupported, naming `where`, for other types and minimums that are
 // no whole multiple of the scale.
-QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where);
+QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where,
+                               const Context& context = {});
 
 }  // namespace qwb

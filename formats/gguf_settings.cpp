@@ -109,7 +109,7 @@ void add_gpt2(const Json& config, const ModelConfig& c, const std::string& where
 }
 
 void add_llama(const Json& config, const ModelConfig& c, const std::string& where,
-               GgufMetadata& metadata, Progress& progress) {
+               GgufMetadata& metadata, const Context& context) {
   const std::string architecture = gguf_architecture(config, where), prefix = architecture + ".";
   refuse(c.activation != Activation::silu, "this activation", where);
   metadata.add(prefix + "attention.head_count_kv", GgufValue::of_u32(c.kv_heads));
@@ -124,8 +124,8 @@ void add_llama(const Json& config, const ModelConfig& c, const std::string& wher
   if (json_string(config, "model_type", where) == "mistral")
     metadata.add(prefix + "attention.sliding_window", GgufValue::of_u32(window));
   if (window < c.max_positions)
-    progress.note("llama.cpp does not apply the sliding window of " + std::to_string(window) +
-                  " tokens: longer texts will differ there");
+    context.progress->note("llama.cpp does not apply the sliding window of " +
+                           std::to_string(window) + " tokens: longer texts will differ there");
 }
 
 }  // namespace
@@ -139,7 +139,7 @@ std::string gguf_architecture(const Json& config, const std::string& where) {
 }
 
 void add_gguf_settings(const Json& config, const std::string& where, GgufMetadata& metadata,
-                       Progress& progress) {
+                       const Context& context) {
   const ModelConfig c = parse_config(config, where);
   const std::string prefix = gguf_architecture(config, where) + ".";
   metadata.add(prefix + "block_count", GgufValue::of_u32(c.layers));
@@ -148,7 +148,7 @@ void add_gguf_settings(const Json& config, const std::string& where, GgufMetadat
   metadata.add(prefix + "feed_forward_length", GgufValue::of_u32(c.intermediate));
   metadata.add(prefix + "attention.head_count", GgufValue::of_u32(c.heads));
   prefix == "gpt2." ? add_gpt2(config, c, where, metadata)
-                    : add_llama(config, c, where, metadata, progress);
+                    : add_llama(config, c, where, metadata, context);
 }
 
 std::vector<float> gguf_rope_divisors(const Json& config, const std::string& where) {

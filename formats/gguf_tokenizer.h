@@ -7,7 +7,7 @@
 
 #include "formats/gguf.h"
 #include "formats/registry.h"
-#include "lib/base/progress.h"
+#include "lib/base/context.h"
 
 namespace qwb {
 
@@ -19,9 +19,9 @@ std::map<std::string, std::string> gguf_companions(const GgufMetadata& metadata,
 
 // Adds the tokenizer of a model whose embedding has `vocabulary` rows, with its special tokens and
 // chat template. Throws unsupported for a tokenizer that llama.cpp could not imitate; a model
-// without one is told through `progress`.
+// without one is told through `context`.
 void add_gguf_tokenizer(const OpenModel& open, int64_t vocabulary, GgufMetadata& metadata,
-                        Progress& progress);
+                        const Context& context);
 
 // The pre-tokenizer called `name` in tokenizer.ggml.pre as the parts of tokenizer.json it stands
 // for: {"pre_tokenizer": .., "normalizer": .., "ignore_merges": ..}. Throws unsupported.

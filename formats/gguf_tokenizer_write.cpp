@@ -103,7 +103,7 @@ WrittenTokens list_tokens(const TokenizerFile& file,
 
 // GGUF holds an added token's text and kind only; llama.cpp finds it wherever its bytes stand.
 void note_lost_flags(const std::vector<tokenizer::AddedToken>& added, bool normalizer,
-                     Progress& progress) {
+                     const Context& context) {
   const std::pair<const char*, bool tokenizer::AddedToken::*> kFlags[] = {
       {"lstrip", &tokenizer::AddedToken::lstrip},
       {"rstrip", &tokenizer::AddedToken::rstrip},
@@ -117,9 +117,10 @@ void note_lost_flags(const std::vector<tokenizer::AddedToken>& added, bool norma
       if (token.*flag && count++ == 0) first = token.content;
     }
     if (count == 0) continue;
-    progress.note("GGUF has no place for \"" + std::string(name) + "\" of the added token '" +
-                  first + "'" + (count > 1 ? " and " + std::to_string(count - 1) + " others" : "") +
-                  ": llama.cpp cuts texts with it differently");
+    context.progress->note("GGUF has no place for \"" + std::string(name) +
+                           "\" of the added token '" + first + "'" +
+                           (count > 1 ? " and " + std::to_string(count - 1) + " others" : "") +
+                           ": llama.cpp cuts texts with it differently");
   }
 }
 
@@ -243,14 +244,14 @@ void add_special_ids(const OpenModel& open, const Tokenizer& tokenizer, const Js
   }
 }
 
-void add_frame(const Tokenizer& tokenizer, GgufMetadata& metadata, Progress& progress) {
+void add_frame(const Tokenizer& tokenizer, GgufMetadata& metadata, const Context& context) {
   std::vector<int32_t> suffix = tokenizer.encode("", true);
   const std::vector<int32_t> prefix = tokenizer.special_prefix();
   suffix.erase(suffix.begin(), suffix.begin() + std::min(std::ssize(prefix), std::ssize(suffix)));
   const bool bos = prefix.size() == 1 && tokenizer.bos_id() == prefix[0];
   const bool eos = suffix.size() == 1 && tokenizer.eos_id() == suffix[0];
   if (prefix.size() != (bos ? 1u : 0u) || suffix.size() != (eos ? 1u : 0u))
-    progress.note(
+    context.progress->note(
         "the tokenizer puts other special tokens around a text than BOS before and EOS behind it; "
         "llama.cpp "
         "will "
@@ -298,11 +299,11 @@ void add_chat_template(const OpenModel& open, const Json& config, const std::str
 }  // namespace
 
 void add_gguf_tokenizer(const OpenModel& open, int64_t vocabulary, GgufMetadata& metadata,
-                        Progress& progress) {
+                        const Context& context) {
   const std::string where = (open.folder / "tokenizer.json").string();
   const auto text = companion_text(open, "tokenizer.json");
   if (!text) {
-    progress.note("there is no tokenizer.json: the file will hold no tokenizer");
+    context.progress->note("there is no tokenizer.json: the file will hold no tokenizer");
     metadata.add("tokenizer.ggml.model", GgufValue::of_string("none"));
     return;
   }
@@ -317,12 +318,12 @@ void add_gguf_tokenizer(const OpenModel& open, int64_t vocabulary, GgufMetadata&
   if (!bytes && !json_bool(file.root["model"], "byte_fallback", where, false))
     cannot_write("the BPE is neither byte-level nor has bytes to fall back on", where);
   bytes ? add_byte_level(file, tokens, metadata, where) : add_pieces(file, tokens, metadata, where);
-  note_lost_flags(added, !part_of(file, "normalizer").is_null(), progress);
+  note_lost_flags(added, !part_of(file, "normalizer").is_null(), context);
   if (bytes && adds_byte_level_space(part_of(file, "pre_tokenizer"), where))
-    progress.note(
+    context.progress->note(
         "the tokenizer puts a space before every text (add_prefix_space); llama.cpp will not");
   add_special_ids(open, tokenizer, config, where, metadata);
-  add_frame(tokenizer, metadata, progress);
+  add_frame(tokenizer, metadata, context);
   add_chat_template(open, config, where, metadata);
 }
 

@@ -33,11 +33,12 @@ uint32_t ones_in_fields(int bits) {
 // Between the two versions. 2, 4 and 8 bits: one number over the whole word, so that a borrow out
 // of a field that holds 0 is undone by the carry of the way back; 3 bits: field by field
 // (GPTQModel, utils/model.py).
-Tensor shifted_zeros(const TensorView& words, int bits, int64_t columns, bool up) {
+Tensor shifted_zeros(const TensorView& words, int bits, int64_t columns, bool up,
+                     const Context& context) {
   if (bits == 3) {
-    CodeMatrix fields = unpack_words(words, columns, bits);
+    CodeMatrix fields = unpack_words(words, columns, bits, context);
     for (uint8_t& field : fields.codes) field = static_cast<uint8_t>((field + (up ? 1 : 7)) & 7);
-    return pack_words(fields, bits);
+    return pack_words(fields, bits, context);
   }
   Tensor result(DType::i32, words.shape);
   const uint32_t ones = ones_in_fields(bits);
@@ -50,8 +51,11 @@ Tensor shifted_zeros(const TensorView& words, int bits, int64_t columns, bool up
 
 class GptqReader {
  public:
-  GptqReader(const Checkpoint& files, const Json& settings, std::string name)
-      : files_(files), settings_(gptq_settings(settings, name)), name_(std::move(name)) {
+  GptqReader(const Checkpoint& files, const Json& settings, std::string name, Context context)
+      : files_(files),
+        settings_(gptq_settings(settings, name)),
+        name_(std::move(name)),
+        context_(std::move(context)) {
     const auto qweight = files.find(name_ + ".qweight"), scales = files.find(name_ + ".scales");
     if (!qweight || !scales) damaged_gptq("qweight or scales are missing", name_);
     if (qweight->shape.size() != 2 || scales->shape.size() != 2 || qweight->count() == 0 ||
@@ -70,7 +74,7 @@ class GptqReader {
     qzeros_ =
         packed_tensor(files, name_ + ".qzeros", DType::i32, {groups_, ceil_div(out_ * bits_, 32)});
     scattered_ = index && !is_plain_group_index(index_, group_size_);
-    zeros_ = unpack_words(settings_.v2 ? qzeros_ : shifted(), out_, bits_);
+    zeros_ = unpack_words(settings_.v2 ? qzeros_ : shifted(), out_, bits_, context_);
     symmetric_ = zeros_.all(static_cast<uint8_t>(1 << (bits_ - 1)));
     if (settings_.symmetric.value_or(true) && !symmetric_) correct_zeros();
   }
@@ -91,7 +95,7 @@ class GptqReader {
   LoadedWeight read() const {
     LoadedWeight result = read_words();
     auto& grid = std::get<IntegerGrid>(result.weight.storage);
-    result.owned.push_back(streams_from_columns(qweight_, packed_bytes(in_, bits_)));
+    result.owned.push_back(streams_from_columns(qweight_, packed_bytes(in_, bits_), context_));
     grid.codes = result.owned.back().view();
     if (scattered_) grid.group_index = index_;
     check_weight(result.weight, name_);
@@ -102,10 +106,10 @@ class GptqReader {
   LoadedWeight read_words() const {
     LoadedWeight result;
     IntegerGrid grid{bits_, group_size_, qweight_, {}, {}, {}};
-    result.owned.push_back(transposed(scales_));
+    result.owned.push_back(transposed(scales_, context_));
     grid.scales = result.owned.back().view();
     if (!symmetric_) {
-      result.owned.push_back(pack_rows(zeros_.transpose(), bits_));
+      result.owned.push_back(pack_rows(zeros_.transpose(context_), bits_, context_));
       grid.zeros = result.owned.back().view();
     }
     result.weight = {out_, in_, Orientation::out_in, grid};
@@ -114,7 +118,7 @@ class GptqReader {
 
  private:
   TensorView shifted() {
-    moved_ = shifted_zeros(qzeros_, bits_, out_, true);
+    moved_ = shifted_zeros(qzeros_, bits_, out_, true, context_);
     return moved_.view();
   }
   std::map<std::string, double> parameters() const {
@@ -207,6 +211,7 @@ class GptqReader {
   const Checkpoint& files_;
   GptqSettings settings_;
   std::string name_, note_;
+  Context context_;
   int64_t words_ = 0, out_ = 0, in_ = 0, groups_ = 0, group_size_ = 0;
   int bits_ = 0;
   bool scattered_ = false, symmetric_ = false;
@@ -240,42 +245,44 @@ class Gptq : public PackedFormat {
   std::optional<bool> quantizes(const Json& settings, const std::string& module) const override {
     return gptq_settings(settings, module).quantized;
   }
-  std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings) const override {
+  std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings,
+                                    const Context& context) const override {
     std::vector<PackedModule> result;
     for (const std::string& name : files.names()) {
       if (name.ends_with(kQweight))
         result.push_back(
-            GptqReader(files, settings, name.substr(0, name.size() - kQweight.size())).module());
+            GptqReader(files, settings, name.substr(0, name.size() - kQweight.size()), context)
+                .module());
     }
     return result;
   }
-  LoadedWeight read(const Checkpoint& files, const Json& settings,
-                    const PackedModule& module) const override {
-    return GptqReader(files, settings, module.name).read();
+  LoadedWeight read(const Checkpoint& files, const Json& settings, const PackedModule& module,
+                    const Context& context) const override {
+    return GptqReader(files, settings, module.name, context).read();
   }
   bool moves_words() const override { return true; }
-  LoadedWeight read_words(const Checkpoint& files, const Json& settings,
-                          const PackedModule& module) const override {
-    return GptqReader(files, settings, module.name).read_words();
+  LoadedWeight read_words(const Checkpoint& files, const Json& settings, const PackedModule& module,
+                          const Context& context) const override {
+    return GptqReader(files, settings, module.name, context).read_words();
   }
 
   std::optional<std::string> mismatch(const TargetModule& module) const override;
   std::optional<DType> scale_dtype() const override { return DType::f16; }
   std::vector<PartSpec> layout(const TargetModule& module) const override;
-  PackedTensors write(const TargetModule& module, const Weight& weight,
-                      const Json& settings) const override;
-  PackedTensors write_words(const TargetModule& module, const Weight& weight,
-                            const Json& settings) const override;
+  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings,
+                      const Context& context) const override;
+  PackedTensors write_words(const TargetModule& module, const Weight& weight, const Json& settings,
+                            const Context& context) const override;
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;
-  void finish(const Path& folder, const Json& settings,
-              const ConversionRecord& /*record*/) const override {
+  void finish(const Path& folder, const Json& settings, const ConversionRecord& /*record*/,
+              const Context& /*context*/) const override {
     write_file(folder / "quantize_config.json", json_text(settings));
   }
 
  private:
   PackedTensors write_but_codes(const TargetModule& module, const Weight& weight,
-                                const Json& settings) const;
+                                const Json& settings, const Context& context) const;
 
   GptqVersion version_;
 };
@@ -303,31 +310,32 @@ std::vector<PartSpec> Gptq::layout(const TargetModule& module) const {
           {module.name + ".scales", DType::f16, {groups, form.out}}};
 }
 
-PackedTensors Gptq::write(const TargetModule& module, const Weight& weight,
-                          const Json& settings) const {
-  PackedTensors tensors = write_but_codes(module, weight, settings);
+PackedTensors Gptq::write(const TargetModule& module, const Weight& weight, const Json& settings,
+                          const Context& context) const {
+  PackedTensors tensors = write_but_codes(module, weight, settings, context);
   tensors.add(module.name + ".qweight",
-              streams_to_columns(std::get<IntegerGrid>(weight.storage).codes));
+              streams_to_columns(std::get<IntegerGrid>(weight.storage).codes, context));
   return tensors;
 }
 
 PackedTensors Gptq::write_words(const TargetModule& module, const Weight& weight,
-                                const Json& settings) const {
-  PackedTensors tensors = write_but_codes(module, weight, settings);
+                                const Json& settings, const Context& context) const {
+  PackedTensors tensors = write_but_codes(module, weight, settings, context);
   tensors.views[module.name + ".qweight"] = std::get<IntegerGrid>(weight.storage).codes;
   return tensors;
 }
 
 PackedTensors Gptq::write_but_codes(const TargetModule& module, const Weight& weight,
-                                    const Json& settings) const {
+                                    const Json& settings, const Context& context) const {
   const auto& grid = std::get<IntegerGrid>(weight.storage);
-  Tensor zeros = pack_words(grid_zeros(grid, weight.out).transpose(), grid.bits);
+  Tensor zeros =
+      pack_words(grid_zeros(grid, weight.out, context).transpose(context), grid.bits, context);
   if (!gptq_settings(settings).v2)
-    zeros = shifted_zeros(zeros.view(), grid.bits, weight.out, false);
+    zeros = shifted_zeros(zeros.view(), grid.bits, weight.out, false, context);
   PackedTensors tensors;
   tensors.add(module.name + ".g_idx", group_index_tensor(grid, weight.in));
   tensors.add(module.name + ".qzeros", std::move(zeros));
-  tensors.add(module.name + ".scales", transposed(grid.scales));
+  tensors.add(module.name + ".scales", transposed(grid.scales, context));
   return tensors;
 }
 

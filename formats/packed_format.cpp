@@ -27,13 +27,13 @@ TensorView found_tensor(const Checkpoint& files, const std::string& name) {
 }  // namespace
 
 LoadedWeight PackedFormat::read_words(const Checkpoint& files, const Json& settings,
-                                      const PackedModule& module) const {
-  return read(files, settings, module);
+                                      const PackedModule& module, const Context& context) const {
+  return read(files, settings, module, context);
 }
 
 PackedTensors PackedFormat::write_words(const TargetModule& module, const Weight& weight,
-                                        const Json& settings) const {
-  return write(module, weight, settings);
+                                        const Json& settings, const Context& context) const {
+  return write(module, weight, settings, context);
 }
 
 const PackedFormat& find_packed_format(std::string_view name) {

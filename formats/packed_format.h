@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "formats/checkpoint.h"
+#include "lib/base/context.h"
 #include "lib/base/json.h"
 #include "lib/tensor/source.h"
 #include "lib/tensor/weight.h"
@@ -81,11 +82,11 @@ class PackedFormat {
   virtual std::vector<std::string> notes(const Json& /*settings*/) const { return {}; }
   // In the order of names. Throws `failed` for tensors that do not fit together, unsupported for
   // what this build cannot read; both name the module.
-  virtual std::vector<PackedModule> modules(const Checkpoint& files,
-                                            const Json& settings) const = 0;
-  // Checked; on all threads.
+  virtual std::vector<PackedModule> modules(const Checkpoint& files, const Json& settings,
+                                            const Context& context) const = 0;
+  // Checked. The context: of the loops over the weight.
   virtual LoadedWeight read(const Checkpoint& files, const Json& settings,
-                            const PackedModule& module) const = 0;
+                            const PackedModule& module, const Context& context) const = 0;
 
   // Writing. mismatch: why this weight cannot be held exactly, in words that follow the module's
   // name.
@@ -96,16 +97,16 @@ class PackedFormat {
   virtual std::vector<PartSpec> layout(const TargetModule& module) const = 0;
   // settings: what quantization_config() gave. The views live as long as the weight and the result.
   virtual PackedTensors write(const TargetModule& module, const Weight& weight,
-                              const Json& settings) const = 0;
+                              const Json& settings, const Context& context) const = 0;
   // Between formats that both move words, codes of four bits stay words of eight inputs, I32 [in /
   // 8, out], GPTQ's own: that spares the rows of the grid, a second transposition. As read() and
   // write(), but the weight is an integer grid whose codes are such words, and whose groups are
   // runs of columns.
   virtual bool moves_words() const { return false; }
   virtual LoadedWeight read_words(const Checkpoint& files, const Json& settings,
-                                  const PackedModule& module) const;
+                                  const PackedModule& module, const Context& context) const;
   virtual PackedTensors write_words(const TargetModule& module, const Weight& weight,
-                                    const Json& settings) const;
+                                    const Json& settings, const Context& context) const;
   // config.json's quantization_config; null: none. plain: the linear modules and output embeddings
   // that stay as they are (without forms). Throws unsupported if one config cannot describe all
   // modules.
@@ -113,7 +114,7 @@ class PackedFormat {
                                    const std::vector<TargetModule>& plain) const = 0;
   // Files of the format beside config.json; called when everything else is in the folder.
   virtual void finish(const Path& /*folder*/, const Json& /*settings*/,
-                      const ConversionRecord& /*record*/) const {}
+                      const ConversionRecord& /*record*/, const Context& /*context*/) const {}
 };
 
 // Every format, in the order shown to users.

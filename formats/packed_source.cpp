@@ -7,10 +7,13 @@
 
 namespace qwb {
 PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files, const PackedFormat& format,
-                           Json settings)
-    : files_(std::move(files)), format_(format), settings_(std::move(settings)) {
+                           Json settings, const Context& context)
+    : files_(std::move(files)),
+      format_(format),
+      settings_(std::move(settings)),
+      threads_(context.threads) {
   format_.check(settings_);
-  modules_ = format_.modules(*files_, settings_);
+  modules_ = format_.modules(*files_, settings_, context);
   if (modules_.empty()) {
     throw Error(ErrorKind::failed,
                 "config.json says the weights are quantized by '" + format.name() +
@@ -78,7 +81,7 @@ const PackedModule& PackedSource::module_of(const std::string& name) const {
 
 LoadedWeight PackedSource::load_quantized(const std::string& module) const {
   const PackedModule& found = module_of(module);
-  LoadedWeight weight = format_.read(*files_, settings_, found);
+  LoadedWeight weight = format_.read(*files_, settings_, found, {threads_});
   check_weight(weight.weight, module);
   release_rearranged(found, weight.weight);
   return weight;
@@ -92,7 +95,7 @@ bool PackedSource::has_words(const std::string& module) const {
 
 LoadedWeight PackedSource::load_words(const std::string& module) const {
   const PackedModule& found = module_of(module);
-  LoadedWeight weight = format_.read_words(*files_, settings_, found);
+  LoadedWeight weight = format_.read_words(*files_, settings_, found, {threads_});
   release_rearranged(found, weight.weight);
   return weight;
 }
@@ -139,10 +142,10 @@ void PackedSource::prefetch(const TensorView& view) const {
   if (in_files(view)) files_->prefetch(view);
 }
 
-std::string PackedSource::content_hash(const Path& memo_folder) const {
+std::string PackedSource::content_hash(const Path& memo_folder, const Context& context) const {
   Hasher hasher;
   hasher.field("qwb-packed-1").field(format_.name()).field(json_canonical(settings_));
-  return hasher.field(files_->content_hash(memo_folder)).hex();
+  return hasher.field(files_->content_hash(memo_folder, context)).hex();
 }
 
 Json PackedSource::manifest() const {

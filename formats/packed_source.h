@@ -18,7 +18,9 @@ class PackedSource : public ModelSource {
   // Checks that the tensors of all modules fit together; rearranges nothing yet. `settings` is what
   // config.json (or an older file beside it) says. Throws what the format's modules() throws,
   // `failed` if there are none.
-  PackedSource(std::shared_ptr<const Checkpoint> files, const PackedFormat& format, Json settings);
+  // The threads: what modules are rearranged on.
+  PackedSource(std::shared_ptr<const Checkpoint> files, const PackedFormat& format, Json settings,
+               const Context& context = {});
 
   // Tensors that are not part of a module's quantized form.
   std::optional<TensorView> find(const std::string& name) const override;
@@ -37,7 +39,8 @@ class PackedSource : public ModelSource {
 
   int64_t weight_bytes() const override { return files_->weight_bytes(); }
   std::vector<std::string> notes() const override;
-  std::string content_hash(const Path& memo_folder = {}) const override;
+  std::string content_hash(const Path& memo_folder = {},
+                           const Context& context = {}) const override;
 
   const PackedFormat& format() const { return format_; }
   const Json& settings() const { return settings_; }
@@ -52,6 +55,7 @@ class PackedSource : public ModelSource {
   std::shared_ptr<const Checkpoint> files_;
   const PackedFormat& format_;
   Json settings_;
+  Threads threads_;
   std::vector<PackedModule> modules_;
   std::map<std::string, size_t> index_;
   std::set<std::string> hidden_;  // tensors of the modules

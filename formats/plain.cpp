@@ -17,12 +17,12 @@ class Plain : public PackedFormat {
   std::string name() const override { return "huggingface"; }
   std::string summary() const override { return "plain f32, f16 or bf16 (--dtype), dequantized"; }
   bool matches(const Json& /*settings*/) const override { return false; }
-  std::vector<PackedModule> modules(const Checkpoint& /*files*/,
-                                    const Json& /*settings*/) const override {
+  std::vector<PackedModule> modules(const Checkpoint& /*files*/, const Json& /*settings*/,
+                                    const Context& /*context*/) const override {
     return {};
   }
-  LoadedWeight read(const Checkpoint& files, const Json& /*settings*/,
-                    const PackedModule& module) const override {
+  LoadedWeight read(const Checkpoint& files, const Json& /*settings*/, const PackedModule& module,
+                    const Context& /*context*/) const override {
     throw Error(ErrorKind::usage, "plain tensors are read as they are",
                 files.folder().string() + ": " + module.name);
   }
@@ -35,8 +35,8 @@ class Plain : public PackedFormat {
     return {{module.name + ".weight", module.dtype,
              straight ? Shape{form.out, form.in} : Shape{form.in, form.out}}};
   }
-  PackedTensors write(const TargetModule& module, const Weight& weight,
-                      const Json& settings) const override;
+  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings,
+                      const Context& context) const override;
   Json quantization_config(const std::vector<TargetModule>& /*modules*/,
                            const std::vector<TargetModule>& /*plain*/) const override {
     return nullptr;
@@ -44,11 +44,11 @@ class Plain : public PackedFormat {
 };
 
 PackedTensors Plain::write(const TargetModule& module, const Weight& weight,
-                           const Json& /*settings*/) const {
+                           const Json& /*settings*/, const Context& context) const {
   const int64_t rows = stored_rows(weight), columns = stored_columns(weight);
   Tensor values(module.dtype, {rows, columns});
   const int64_t size = dtype_size(module.dtype);
-  parallel_ranges(rows, std::max<int64_t>(1, (int64_t{1} << 15) / columns),
+  parallel_ranges(context, rows, std::max<int64_t>(1, (int64_t{1} << 15) / columns),
                   [&](int64_t begin, int64_t end) {
                     FloatBuffer buffer((end - begin) * columns);
                     dequantize_rows(weight, begin, end, buffer.data());
@@ -56,8 +56,9 @@ PackedTensors Plain::write(const TargetModule& module, const Weight& weight,
                                   values.bytes().data() + begin * columns * size, module.name);
                   });
   PackedTensors tensors;
-  tensors.add(module.name + ".weight",
-              weight.orientation == module.plain ? std::move(values) : transposed(values.view()));
+  tensors.add(module.name + ".weight", weight.orientation == module.plain
+                                           ? std::move(values)
+                                           : transposed(values.view(), context));
   return tensors;
 }
 

@@ -73,7 +73,7 @@ class ArtifactWriter {
   // otherwise); every module must be one of its tensors "<name>.weight" with that size. Weights
   // beyond max_shard_bytes are split into shards of at most that many bytes.
   ArtifactWriter(const Path& target, const OpenModel& source, std::vector<ArtifactModule> modules,
-                 int64_t max_shard_bytes = 5'000'000'000);
+                 int64_t max_shard_bytes = kShardBytes, Context context = {});
 
   // Stores a module. The parts must be those declared. `result` goes into qwb.json: weight_error,
   // output_error, seconds, details, and method, method_version and settings where they are not the
@@ -104,6 +104,7 @@ class ArtifactWriter {
   Json assemble(const Json& manifest) const;
 
   OpenModel source_;
+  Context context_;
   PendingFolder folder_;
   std::vector<Stored> modules_;
   std::map<std::string, size_t> module_index_;
@@ -129,7 +130,8 @@ class Artifact : public ModelSource {
   int64_t weight_bytes() const override { return files_->weight_bytes(); }
   std::vector<std::string> notes() const override { return files_->notes(); }
   // Of the tensors, config.json and the modules' codecs; timings in qwb.json do not count.
-  std::string content_hash(const Path& memo_folder = {}) const override;
+  std::string content_hash(const Path& memo_folder = {},
+                           const Context& context = {}) const override;
 
   const Json& config() const { return files_->config(); }
   const ArtifactManifest& manifest() const { return manifest_; }
@@ -143,6 +145,6 @@ class Artifact : public ModelSource {
 
 // Names of files of an artifact that are missing or differ from qwb.sums. Throws not_found or
 // `failed` if there is no usable qwb.sums.
-std::vector<std::string> damaged_files(const Path& folder);
+std::vector<std::string> damaged_files(const Path& folder, const StopToken& stop = {});
 
 }  // namespace qwb

@@ -21,12 +21,12 @@ class QwbFormat : public PackedFormat {
   std::string summary() const override { return "an artifact of this project"; }
   // Artifacts are known by their qwb.json and read by Artifact.
   bool matches(const Json& /*settings*/) const override { return false; }
-  std::vector<PackedModule> modules(const Checkpoint& /*files*/,
-                                    const Json& /*settings*/) const override {
+  std::vector<PackedModule> modules(const Checkpoint& /*files*/, const Json& /*settings*/,
+                                    const Context& /*context*/) const override {
     return {};
   }
-  LoadedWeight read(const Checkpoint& files, const Json& /*settings*/,
-                    const PackedModule& module) const override {
+  LoadedWeight read(const Checkpoint& files, const Json& /*settings*/, const PackedModule& module,
+                    const Context& /*context*/) const override {
     throw Error(ErrorKind::usage, "an artifact is opened as one",
                 files.folder().string() + ": " + module.name);
   }
@@ -38,8 +38,8 @@ class QwbFormat : public PackedFormat {
     for (PartSpec& part : parts) part.name = module.name + "." + part.name;
     return parts;
   }
-  PackedTensors write(const TargetModule& module, const Weight& weight,
-                      const Json& /*settings*/) const override {
+  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& /*settings*/,
+                      const Context& /*context*/) const override {
     PackedTensors tensors;
     for (const auto& [name, view] : weight_parts(weight))
       tensors.views[module.name + "." + name] = view;
@@ -49,12 +49,12 @@ class QwbFormat : public PackedFormat {
                            const std::vector<TargetModule>& /*plain*/) const override {
     return {{"quant_method", "qwb"}, {"format_version", kArtifactVersion}};
   }
-  void finish(const Path& folder, const Json& /*settings*/,
-              const ConversionRecord& record) const override;
+  void finish(const Path& folder, const Json& /*settings*/, const ConversionRecord& record,
+              const Context& context) const override;
 };
 
-void QwbFormat::finish(const Path& folder, const Json& /*settings*/,
-                       const ConversionRecord& record) const {
+void QwbFormat::finish(const Path& folder, const Json& /*settings*/, const ConversionRecord& record,
+                       const Context& context) const {
   Json json = {{"format_version", kArtifactVersion},
                {"qwb_version", QWB_VERSION},
                {"isa", nullptr},
@@ -83,7 +83,7 @@ void QwbFormat::finish(const Path& folder, const Json& /*settings*/,
   const std::string text = json_text(json);
   parse_artifact_manifest(text, "qwb.json");  // what a reader would refuse is never written
   write_file(folder / "qwb.json", text);
-  write_file(folder / kArtifactSums, written_files_text(folder));
+  write_file(folder / kArtifactSums, written_files_text(folder, context));
 }
 
 }  // namespace

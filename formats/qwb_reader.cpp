@@ -3,7 +3,6 @@
 #include "formats/qwb.h"
 #include "lib/base/file_hash.h"
 #include "lib/base/hash.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/written_files.h"
 
 namespace qwb {
@@ -93,9 +92,9 @@ std::vector<std::string> Artifact::quantized_modules() const {
   return result;
 }
 
-std::string Artifact::content_hash(const Path& memo_folder) const {
+std::string Artifact::content_hash(const Path& memo_folder, const Context& context) const {
   Hasher hasher;
-  hasher.field("qwb-artifact-1").field(files_->content_hash(memo_folder));
+  hasher.field("qwb-artifact-1").field(files_->content_hash(memo_folder, context));
   for (const ModuleRecord& record : manifest_.modules) {
     const Json entry = {{"name", record.name},
                         {"out", record.out},
@@ -109,12 +108,12 @@ std::string Artifact::content_hash(const Path& memo_folder) const {
   return hasher.hex();
 }
 
-std::vector<std::string> damaged_files(const Path& folder) {
+std::vector<std::string> damaged_files(const Path& folder, const StopToken& stop) {
   const auto expected = read_written_files(folder / kArtifactSums);
   std::vector<std::string> damaged;
   for (const auto& [name, hash] : expected) {
     std::error_code ignored;
-    if (!fs::is_regular_file(folder / name, ignored) || file_hash(folder / name) != hash)
+    if (!fs::is_regular_file(folder / name, ignored) || file_hash(folder / name, stop) != hash)
       damaged.push_back(name);
   }
   return damaged;

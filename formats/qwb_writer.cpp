@@ -26,8 +26,9 @@ void check_matches(const ArtifactModule& module, const QuantizedTensor& tensor) 
 }  // namespace
 
 ArtifactWriter::ArtifactWriter(const Path& target, const OpenModel& source,
-                               std::vector<ArtifactModule> modules, int64_t max_shard_bytes)
-    : source_(source), folder_(target) {
+                               std::vector<ArtifactModule> modules, int64_t max_shard_bytes,
+                               Context context)
+    : source_(source), context_(std::move(context)), folder_(target, context_.stop) {
   if (!source.manifest.is_null() || !source.source->quantized_modules().empty()) {
     throw Error(ErrorKind::usage, "is already quantized", source.folder.string(),
                 "quantize the model it was made from");
@@ -109,7 +110,7 @@ void ArtifactWriter::replace(const std::string& tensor, const TensorView& values
 
 void ArtifactWriter::copy_rest() {
   for (const std::string& name : copied_) {
-    if (!replaced_.contains(name)) tensors_->copy(name, *source_.source);
+    if (!replaced_.contains(name)) tensors_->copy(name, *source_.source, context_);
   }
 }
 
@@ -159,7 +160,7 @@ bool ArtifactWriter::finish(const Json& manifest, bool replace) {
   config["quantization_config"] = quantization;
   write_file(folder_.path() / "config.json", json_text(config));
   write_companions(source_, folder_.path());
-  write_file(folder_.path() / kArtifactSums, written_files_text(folder_.path()));
+  write_file(folder_.path() / kArtifactSums, written_files_text(folder_.path(), context_));
   return folder_.commit(replace);
 }
 

@@ -68,11 +68,12 @@ Json packed_settings(const Path& folder, const Json& config) {
   return settings;
 }
 
-OpenModel open_packed(const std::shared_ptr<const Checkpoint>& checkpoint, const Json& settings) {
+OpenModel open_packed(const std::shared_ptr<const Checkpoint>& checkpoint, const Json& settings,
+                      const Context& context) {
   const Path& folder = checkpoint->folder();
   const PackedFormat* format = settings.is_object() ? detect_packed_format(settings) : nullptr;
   if (format != nullptr) {
-    const auto source = std::make_shared<PackedSource>(checkpoint, *format, settings);
+    const auto source = std::make_shared<PackedSource>(checkpoint, *format, settings, context);
     return {source,         checkpoint->config(), folder,
             format->name(), source->manifest(),   checkpoint->weight_bytes()};
   }
@@ -90,10 +91,10 @@ OpenModel open_packed(const std::shared_ptr<const Checkpoint>& checkpoint, const
               folder.string(), "take the model it was made from");
 }
 
-OpenModel open_huggingface(const Path& folder) {
+OpenModel open_huggingface(const Path& folder, const Context& context) {
   const auto checkpoint = Checkpoint::open(folder);
   const Json settings = packed_settings(folder, checkpoint->config());
-  if (!settings.is_null()) return open_packed(checkpoint, settings);
+  if (!settings.is_null()) return open_packed(checkpoint, settings, context);
   return {checkpoint, checkpoint->config(),      folder, "huggingface",
           nullptr,    checkpoint->weight_bytes()};
 }
@@ -102,7 +103,7 @@ bool detect_qwb(const Path& folder) {
   return has(folder, "qwb.json");
 }
 
-OpenModel open_qwb(const Path& folder) {
+OpenModel open_qwb(const Path& folder, const Context& /*context*/) {
   const auto artifact = Artifact::open(folder);
   return {artifact, artifact->config(),        folder,
           "qwb",    artifact->manifest().json, artifact->weight_bytes()};
@@ -117,15 +118,15 @@ bool detect_gguf(const Path& path) {
   return fs::is_directory(path, ignored) && gguf_in_folder(path).has_value();
 }
 
-OpenModel open_gguf(const Path& path) {
-  const auto model = GgufModel::open(path);
+OpenModel open_gguf(const Path& path, const Context& context) {
+  const auto model = GgufModel::open(path, context.threads);
   return {model, model->config(), path, "gguf", nullptr, model->weight_bytes()};
 }
 
 struct Format {
   const char* name;
   bool (*detect)(const Path& folder);
-  OpenModel (*open)(const Path& folder);
+  OpenModel (*open)(const Path& folder, const Context& context);
 };
 
 // The first that detects its folder opens it.
@@ -154,12 +155,12 @@ const std::vector<std::unique_ptr<PackedFormat>>& packed_formats() {
   return formats;
 }
 
-std::string OpenModel::content_hash(const Path& memo_folder) const {
+std::string OpenModel::content_hash(const Path& memo_folder, const Context& context) const {
   const auto model = std::dynamic_pointer_cast<const ModelSource>(source);
   if (!model)
     throw Error(ErrorKind::unsupported, "the tensors do not come from a model folder",
                 folder.string());
-  const std::string hash = model->content_hash(memo_folder);
+  const std::string hash = model->content_hash(memo_folder, context);
   return untied ? Hasher().field("qwb-untied-1").field(hash).hex() : hash;
 }
 
@@ -172,16 +173,16 @@ bool detect_model(const Path& folder) {
                      [&](const Format& format) { return format.detect(folder); });
 }
 
-OpenModel open_model(const Path& folder, Progress& progress) {
+OpenModel open_model(const Path& folder, const Context& context) {
   for (const Format& format : kFormats) {
     if (!format.detect(folder)) continue;
-    OpenModel open = format.open(folder);
+    OpenModel open = format.open(folder, context);
     std::vector<std::string> notes = check_model(open);
     if (const auto model = std::dynamic_pointer_cast<const ModelSource>(open.source)) {
       const std::vector<std::string> found = model->notes();
       notes.insert(notes.begin(), found.begin(), found.end());
     }
-    for (const std::string& note : notes) progress.note(folder.string() + ": " + note);
+    for (const std::string& note : notes) context.progress->note(folder.string() + ": " + note);
     return open;
   }
   std::error_code ignored;

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/context.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
-#include "lib/base/progress.h"
 #include "lib/tensor/source.h"
 
 namespace qwb {
@@ -28,16 +28,16 @@ struct OpenModel {
 
   // XXH3-128 (hex) of what the model computes; see Checkpoint::content_hash. The memo folder spares
   // reading the same files again.
-  std::string content_hash(const Path& memo_folder = {}) const;
+  std::string content_hash(const Path& memo_folder = {}, const Context& context = {}) const;
 
   // config.json's place in error messages.
   std::string config_name() const;
 };
 
 // A folder, or a file that holds a whole model, complete and understood (formats/model_check.h).
-// What was left out or set right is told to `progress`, a note each. Throws not_found, unsupported
+// What was left out or set right is told to `context`, a note each. Throws not_found, unsupported
 // (naming what is there instead, and what to do) or `failed`.
-OpenModel open_model(const Path& folder, Progress& progress = silent_progress());
+OpenModel open_model(const Path& folder, const Context& context = {});
 
 // True if some format recognizes what is there, whether or not it can be opened.
 bool detect_model(const Path& folder);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "formats/checkpoint.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 
 namespace qwb {
@@ -57,16 +56,17 @@ void ShardedWriter::put_part(const std::string& name, int64_t offset, Bytes cont
   shards_[shard_of_.at(name)].writer->put_part(name, offset, content);
 }
 
-void ShardedWriter::copy(const std::string& name, const TensorSource& source) {
+void ShardedWriter::copy(const std::string& name, const TensorSource& source,
+                         const Context& context) {
   const TensorView view = *source.find(name);
-  parallel_ranges(
-      static_cast<int64_t>(view.bytes.size()), kCopiedPiece, [&](int64_t begin, int64_t end) {
-        check_interrupt();
-        const Bytes piece =
-            view.bytes.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
-        put_part(name, begin, piece);
-        source.release({DType::u8, {end - begin}, piece});
-      });
+  parallel_ranges(context, static_cast<int64_t>(view.bytes.size()), kCopiedPiece,
+                  [&](int64_t begin, int64_t end) {
+                    context.stop.check();
+                    const Bytes piece = view.bytes.subspan(static_cast<size_t>(begin),
+                                                           static_cast<size_t>(end - begin));
+                    put_part(name, begin, piece);
+                    source.release({DType::u8, {end - begin}, piece});
+                  });
 }
 
 void ShardedWriter::finish() {

@@ -9,11 +9,14 @@
 #include <vector>
 
 #include "formats/safetensors.h"
+#include "lib/base/context.h"
 #include "lib/base/file.h"
 #include "lib/tensor/source.h"
 #include "lib/tensor/weight.h"
 
 namespace qwb {
+
+inline constexpr int64_t kShardBytes = 5'000'000'000;  // of the largest file, unless asked
 
 // Bytes of a tensor of that type and shape; throws on overflow.
 int64_t part_bytes(const PartSpec& spec);
@@ -31,7 +34,7 @@ class ShardedWriter {
   void put(const std::string& name, Bytes content);
   void put_part(const std::string& name, int64_t offset, Bytes content);
   // Stores the source's tensor of that name in pieces whose pages are given back.
-  void copy(const std::string& name, const TensorSource& source);
+  void copy(const std::string& name, const TensorSource& source, const Context& context = {});
   // Flushes, and writes the index if there are several files.
   void finish();
 

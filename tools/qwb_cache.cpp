@@ -11,7 +11,6 @@
 #include "cache/store.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/text.h"
 #include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"
@@ -207,8 +206,8 @@ void tell_difference(const Nearest& nearest, Tool& tool) {
 }
 
 int why(const Store& store, const Options& options, Tool& tool) {
-  const QuantizeJob job(options.wanted->request(tool), tool.progress());
-  const Key key = job.key();
+  const QuantizeJob job(options.wanted->request(tool), tool.context());
+  const Key key = job.key(tool.context());
   const auto object = store.find(key);
   const auto nearest = object ? std::nullopt : store.why(key);
   if (tool.json()) {
@@ -241,7 +240,7 @@ int verify(const Store& store, const Options& options, Tool& tool) {
   int damaged = 0;
   tool.progress().begin("verifying", static_cast<int64_t>(keys.size()));
   for (const std::string& hex : keys) {
-    check_interrupt();
+    tool.context().stop.check();
     for (const VerifyReport& report : store.verify(hex)) {
       const bool good = report.problem.empty();
       if (tool.json()) {
@@ -365,6 +364,8 @@ int main(int argc, char** argv) {
     auto options = std::make_shared<qwb::Options>();
     auto work = std::make_shared<qwb::Work>(nullptr);
     qwb::add_commands(app, options, work);
-    return [options, work, &tool] { return (*work)(qwb::Store(), *options, tool); };
+    return [options, work, &tool] {
+      return (*work)(qwb::Store({.context = tool.context()}), *options, tool);
+    };
   });
 }

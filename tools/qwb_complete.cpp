@@ -13,7 +13,6 @@
 #include "formats/companions.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/text.h"
 #include "lib/base/text_file.h"
 #include "lib/model/generate.h"
@@ -112,13 +111,13 @@ void take_positions(Options& o) {
   if (!o.positions.empty()) o.model = o.positions.front();
 }
 
-std::string read_standard_input() {
+std::string read_standard_input(const StopToken& stop) {
   std::string text;
   std::array<char, 1 << 16> piece{};
   for (;;) {
     const ssize_t count = ::read(STDIN_FILENO, piece.data(), piece.size());
     const int reason = errno;
-    check_interrupt();
+    stop.check();
     if (count < 0 && reason == EINTR) continue;
     if (count < 0) throw system_error("cannot read", "standard input", reason);
     if (count == 0) return checked_text(std::move(text), "standard input");
@@ -126,10 +125,10 @@ std::string read_standard_input() {
   }
 }
 
-std::string read_prompt(const Options& o) {
+std::string read_prompt(const Options& o, const StopToken& stop) {
   if (o.file.empty() && o.prompt != "-") return o.prompt;
   std::string text =
-      o.file.empty() || o.file == "-" ? read_standard_input() : read_text_file(o.file);
+      o.file.empty() || o.file == "-" ? read_standard_input(stop) : read_text_file(o.file);
   if (!text.empty() && text.back() == '\n') text.pop_back();
   return text;
 }
@@ -156,7 +155,6 @@ std::vector<int64_t> end_tokens(const OpenModel& open, const ModelConfig& config
 // Everything that was chosen, opened and checked before the first token.
 struct Session {
   ChosenArtifact chosen;
-  std::unique_ptr<Backend> int8;  // null: the fast one
   Json int8_forward;
   std::unique_ptr<Model> model;
   std::optional<Tokenizer> tokenizer;
@@ -201,17 +199,15 @@ Session open_session(const Options& o, Tool& tool) {
   Session session;
   session.generation = o.generation;
   check_sampling(session.generation.sampling);
-  session.prompt = read_prompt(o);
-  session.chosen = o.model.empty()
-                       ? choose_artifact(tool.progress())
-                       : ChosenArtifact{model_folder(o.model, tool.progress()), nullptr};
+  session.prompt = read_prompt(o, tool.context().stop);
+  session.chosen = o.model.empty() ? choose_artifact(tool.context())
+                                   : ChosenArtifact{model_folder(o.model, tool.context()), nullptr};
   const Path& folder = session.chosen.folder;
   require_model_folder(folder);
-  const OpenModel open = open_model(folder, tool.progress());
+  const OpenModel open = open_model(folder, tool.context());
   const Int8Forward forward = chosen_int8_forward(o.int8);
-  session.int8 = make_int8_backend(forward);
   session.model = Model::load(open.source, open.config, open.config_name(),
-                              session.int8 != nullptr ? *session.int8 : fast_backend());
+                              make_backend(forward, tool.context().threads));
   require_int8_modules(*session.model, forward, folder.string());
   session.int8_forward = int8_forward_json(*session.model, forward);
   if (forward.threshold) tool.note("int8 forward: " + int8_forward_text(session.int8_forward));
@@ -326,12 +322,14 @@ int complete(Options& o, Tool& tool) {
   Clock clock;
   StopReason reason = StopReason::length;
   try {
-    reason =
-        generate(*session.model, session.tokens, session.generation, cache, [&](int32_t token) {
+    reason = generate(
+        *session.model, session.tokens, session.generation, cache,
+        [&](int32_t token) {
           clock.token();
           output.put(token);
           return true;
-        });
+        },
+        tool.context().stop);
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) output.finish();  // the text so far is whole
     throw;

@@ -130,7 +130,7 @@ void mean_type(GgufOptions& options, const OpenModel& open, Tool& tool) {
 int convert_to_gguf(const Options& o, const Path& folder, const std::string& name, Tool& tool) {
   const Path out = name.empty() ? default_target(folder, kGgufFormat) : Path(name);
   const Path place = tool.outputs().file(out, "OUT", begins_as_gguf);
-  const OpenModel open = open_model(folder, tool.progress());
+  const OpenModel open = open_model(folder, tool.context());
   GgufOptions options = gguf_options(o);
   mean_type(options, open, tool);
   const GgufReport report = make_gguf(open, place, options, tool);
@@ -146,7 +146,7 @@ int convert(const Options& o, Tool& tool) {
   check_flags(o);
   const bool gguf = same_name(o.to, kGgufFormat);
   const PackedFormat* target = gguf ? nullptr : &find_packed_format(o.to);
-  const Path folder = model_folder(names.in, tool.progress());
+  const Path folder = model_folder(names.in, tool.context());
   require_model_folder(folder);
   tool.reads(folder);
   if (target == nullptr) return convert_to_gguf(o, folder, names.out, tool);
@@ -154,10 +154,10 @@ int convert(const Options& o, Tool& tool) {
   const Path place = tool.outputs().folder(out, "OUT");
   ConvertOptions options = convert_options(o, *target);
   options.replace = tool.outputs().force();
-  Conversion conversion(open_model(folder, tool.progress()), *target, options);
+  Conversion conversion(open_model(folder, tool.context()), *target, options, tool.context());
   if (!tool.dry_run()) {
     require_disk_space(place.parent_path(), conversion.tensor_bytes());
-    conversion.write(place, tool.progress());
+    conversion.write(place);
   }
   tell_conversion(conversion, !tool.dry_run(), tool);
   answer(conversion_json(conversion), out, tool);

@@ -9,7 +9,6 @@
 
 #include "lib/base/error.h"
 #include "lib/base/file.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/json.h"
 #include "lib/base/text.h"
 #include "lib/evaluate/session.h"
@@ -138,9 +137,9 @@ void complain(Run& run, const Error& error, Tool& tool) {
 
 void evaluate_folder(const Options& o, const std::string& folder, Evaluation& evaluation, Run& run,
                      Tool& tool) {
-  const Path model = model_folder(folder, tool.progress());
+  const Path model = model_folder(folder, tool.context());
   require_model_folder(model);
-  require_undamaged_if_summed(model);
+  require_undamaged_if_summed(model, tool.context().stop);
   const EvaluationRecord record = evaluation.run(model);
   narrate(record, tool);
   const Json json = record_json(record);
@@ -148,7 +147,8 @@ void evaluate_folder(const Options& o, const std::string& folder, Evaluation& ev
   if (tool.json()) tool.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   run.table.add(json, folder);
   if (!o.quality.lm_eval_json.empty())
-    write_lm_eval_json(o.quality.lm_eval_json, model, record.quality, tool.outputs().force());
+    write_lm_eval_json(o.quality.lm_eval_json, model, record.quality, tool.outputs().force(),
+                       tool.context());
   for (const Error& problem : record.quality.problems) complain(run, problem, tool);
   std::error_code ignored;
   run.measured.push_back({folder, std::filesystem::weakly_canonical(model, ignored).string(),
@@ -175,7 +175,7 @@ void prepare(Evaluation& evaluation, const std::vector<std::string>& folders, To
   std::vector<Path> models;
   for (const std::string& folder : folders) {
     try {
-      models.push_back(model_folder(folder, tool.progress()));
+      models.push_back(model_folder(folder, tool.context()));
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
     }
@@ -195,17 +195,17 @@ int evaluate(Options& o, Tool& tool) {
   for (const std::string& folder : folders) tool.reads(folder);
   if (!o.quality.lm_eval_json.empty())
     o.quality.lm_eval_json = tool.outputs().file(o.quality.lm_eval_json, "--lm-eval-json").string();
-  Evaluation evaluation(evaluation_options(o, tool), tool.progress());
+  Evaluation evaluation(evaluation_options(o, tool), tool.context());
   ChosenArtifact chosen;
   if (folders.empty()) {
-    chosen = choose_artifact(tool.progress());
+    chosen = choose_artifact(tool.context());
     folders.push_back(chosen.folder.string());
   }
   if (folders.size() > 1) prepare(evaluation, folders, tool);
   Run run{EvaluationTable(o.quality.protocol)};
   for (const std::string& folder : folders) {
     try {
-      check_interrupt();
+      tool.context().stop.check();
       evaluate_folder(o, folder, evaluation, run, tool);
     } catch (const Error& error) {
       complain(run, error, tool);

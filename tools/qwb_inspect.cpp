@@ -9,7 +9,6 @@
 #include "cache/store.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/text.h"
 #include "tools/common/choose.h"
 #include "tools/common/describe.h"
@@ -54,14 +53,14 @@ void add_options(CLI::App& app, Options& o) {
 }
 
 // Throws verification, naming the files, if an artifact's bytes are not what they were.
-void verify(const Path& folder) {
+void verify(const Path& folder, const StopToken& stop) {
   std::error_code ignored;
   if (!std::filesystem::exists(folder / "qwb.json", ignored) &&
       !std::filesystem::exists(folder / "qwb.sums", ignored)) {
     throw Error(ErrorKind::usage, "only artifacts can be verified: this folder has no qwb.sums",
                 folder.string());
   }
-  require_undamaged(folder);
+  require_undamaged(folder, stop);
 }
 
 std::string plain(const Json& value) {
@@ -193,17 +192,20 @@ void print_module(const Json& module, Tool& tool) {
 void inspect_one(const Path& folder, const Options& o, Tool& tool) {
   std::error_code ignored;
   const bool exists = std::filesystem::exists(folder, ignored);
-  if (o.verify && exists) verify(folder);  // first: damage must not show as something else
+  if (o.verify && exists)
+    verify(folder, tool.context().stop);  // first: damage must not show as something else
   require_model_folder(folder);
-  const OpenModel open = open_model(folder, tool.progress());
+  const OpenModel open = open_model(folder, tool.context());
   Json record;
   if (o.module.empty()) {
     record = describe_model(
-        open, {o.modules || o.all, o.tensors || o.all, !o.no_hash, default_memo_folder()});
+        open, {o.modules || o.all, o.tensors || o.all, !o.no_hash, default_memo_folder()},
+        tool.context());
     if (o.verify) record["verified"] = true;
   } else {
-    record = {
-        {"schema", 1}, {"path", folder.string()}, {"module", describe_module(open, o.module)}};
+    record = {{"schema", 1},
+              {"path", folder.string()},
+              {"module", describe_module(open, o.module, tool.context())}};
   }
   if (tool.json()) {
     tool.print(record.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -225,14 +227,14 @@ int inspect(const Options& o, Tool& tool) {
   std::vector<std::string> folders = o.folders;
   ChosenArtifact chosen;
   if (folders.empty()) {
-    chosen = choose_artifact(tool.progress());
+    chosen = choose_artifact(tool.context());
     folders.push_back(chosen.folder.string());
   }
   int code = 0;
   for (const std::string& folder : folders) {
     try {
-      check_interrupt();
-      inspect_one(model_folder(folder, tool.progress()), o, tool);
+      tool.context().stop.check();
+      inspect_one(model_folder(folder, tool.context()), o, tool);
     } catch (const Error& error) {
       tool.complain(error.what());
       if (code == 0 || error.kind() == ErrorKind::interrupted) code = error.exit_code();

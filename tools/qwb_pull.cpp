@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/json.h"
 #include "lib/base/text.h"
 #include "lib/hub/pull.h"
@@ -83,13 +82,13 @@ void say(const std::string& text) {
   if (::write(STDERR_FILENO, text.data(), text.size()) < 0) return;  // nobody to be asked
 }
 
-std::string read_line() {
+std::string read_line(const StopToken& stop) {
   std::string line;
   for (;;) {
     char c = 0;
     const ssize_t count = ::read(STDIN_FILENO, &c, 1);
     const int reason = errno;
-    check_interrupt();
+    stop.check();
     if (count < 0 && reason == EINTR) continue;
     if (count < 0) throw system_error("cannot read the token", "standard input", reason);
     if (count == 0 || c == '\n') return line;
@@ -98,24 +97,24 @@ std::string read_line() {
   }
 }
 
-std::string ask_for_token(const HubSettings& settings) {
+std::string ask_for_token(const HubSettings& settings, const StopToken& stop) {
   const NoEcho silence;
-  if (!silence.active()) return clean_token(read_line());
+  if (!silence.active()) return clean_token(read_line(stop));
   say("Token (from " + settings.endpoint + "/settings/tokens; it is not shown): ");
-  std::string token = clean_token(read_line());
+  std::string token = clean_token(read_line(stop));
   say("\n");
   return token;
 }
 
 int login(Tool& tool) {
   HubSettings settings = HubSettings::from_environment();
-  settings.token = ask_for_token(settings);
+  settings.token = ask_for_token(settings, tool.context().stop);
   settings.token_place = "what was typed";
   if (settings.token.empty()) throw Error(ErrorKind::usage, "no token was given");
   std::string name;
   if (!settings.offline) {
     Http http(settings);
-    name = HubClient(http, settings, tool.progress()).whoami();
+    name = HubClient(http, settings, tool.context()).whoami();
   }
   store_token(settings, settings.token);
   if (tool.json()) {
@@ -186,7 +185,7 @@ int pull(const Options& o, Tool& tool) {
   if (!o.local_dir.empty())
     request.local_dir = tool.outputs().folder_for_files(o.local_dir, "--local-dir");
   request.force = tool.outputs().force();
-  Pull work(settings, request, tool.progress());
+  Pull work(settings, request, tool.context());
   if (tool.dry_run()) return show_plan(work.plan(), request.repo, tool);
   const PullPlan plan = work.run();
   if (plan.missing_files() == 0) tool.note("all is here already");

@@ -59,7 +59,8 @@ MemoryPlan memory_plan(const QuantizeJob& job, const std::optional<Store>& store
   return job.memory_plan(options.max_memory, scratch_folder(store, options));
 }
 
-Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memory) {
+Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memory,
+               const Context& context) {
   Json json = {{"schema", 1},
                {"modules", job.plan().modules.size()},
                {"weights", job.plan().weights},
@@ -77,7 +78,7 @@ Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memo
   json["artifact_bytes"] = job.artifact_bytes();
   json["peak_memory"] = memory.peak;
   json["scratch_bytes"] = memory.scratch;
-  json["seconds"] = job.estimate_seconds();
+  json["seconds"] = job.estimate_seconds(context);
   json["disk_free"] = free_disk_space(place);
   json["calibration"] = job.calibration() != nullptr ? job.calibration()->manifest : Json(nullptr);
   return json;
@@ -86,9 +87,9 @@ Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memo
 int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const Options& options,
               Tool& tool) {
   const Path place = options.place ? *options.place : store ? store->root() : Path(".");
-  const bool cached = store && !store->all_hex().empty() && store->holds(job.key());
+  const bool cached = store && !store->all_hex().empty() && store->holds(job.key(tool.context()));
   const MemoryPlan memory = memory_plan(job, store, options);
-  Json json = plan_json(job, place, memory);
+  Json json = plan_json(job, place, memory, tool.context());
   json["cached"] = cached;
   if (tool.json()) {
     tool.print(json.dump() + "\n");
@@ -116,7 +117,8 @@ int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const O
       "disk{}\n",
       job.plan().modules.size(), kept > 0 ? fmt::format(" ({} stay as they are)", kept) : "",
       human_number(static_cast<double>(job.plan().weights)), human_bytes(job.artifact_bytes()),
-      human_duration(json_number(json, "seconds", "the plan")), threads(), human_bytes(memory.peak),
+      human_duration(json_number(json, "seconds", "the plan")), tool.context().threads.count(),
+      human_bytes(memory.peak),
       memory.scratch > 0 ? " with " + human_bytes(memory.scratch) + " of activations on disk" : "",
       human_bytes(free_disk_space(place)), cached ? "; in the cache already" : ""));
   return 0;
@@ -201,8 +203,8 @@ void save_calibration(const QuantizeJob& job, const Options& options, Tool& tool
   tool.note("calibration set saved: " + options.save_calib);
 }
 
-void copy_artifact(const Path& from, const Path& to, bool force) {
-  PendingFolder pending(to);
+void copy_artifact(const Path& from, const Path& to, bool force, const StopToken& stop) {
+  PendingFolder pending(to, stop);
   std::filesystem::copy(from, pending.path(), std::filesystem::copy_options::recursive);
   if (!pending.commit(force))
     throw Error(ErrorKind::usage, "the folder exists", to.string(),
@@ -221,12 +223,14 @@ void check_format(const Options& options, const Plan& plan) {
 }
 
 void convert_artifact(const Path& from, const Options& options, Tool& tool) {
+  const Context quiet{tool.context().threads, tool.context().stop};
   if (same_name(options.format, kGgufFormat))
-    return tell_gguf(make_gguf(open_model(from), *options.place, {}, tool), true, tool);
+    return tell_gguf(make_gguf(open_model(from, quiet), *options.place, {}, tool), true, tool);
   ConvertOptions convert;
   convert.replace = tool.outputs().force();
-  Conversion conversion(open_model(from), find_packed_format(options.format), convert);
-  conversion.write(*options.place, tool.progress());
+  Conversion conversion(open_model(from, quiet), find_packed_format(options.format), convert,
+                        tool.context());
+  conversion.write(*options.place);
   tell_conversion(conversion, true, tool);
 }
 
@@ -235,7 +239,7 @@ int quantize_to_folder(const QuantizeJob& job, const Options& options, Tool& too
   WriteOptions write;
   write.replace = tool.outputs().force();
   write.memory = memory_plan(job, std::nullopt, options);
-  job.write(*options.place, tool.progress(), write);
+  job.write(*options.place, tool.context(), write);
   answer(*options.place, options.out, false, "", options, tool);
   return 0;
 }
@@ -243,15 +247,16 @@ int quantize_to_folder(const QuantizeJob& job, const Options& options, Tool& too
 int quantize(Options& options, Tool& tool) {
   if (tool.dry_run()) keep_no_memos();
   check_places(options, tool);
-  const QuantizeJob job(options.wanted->request(tool), tool.progress());
+  const QuantizeJob job(options.wanted->request(tool), tool.context());
   check_format(options, job.plan());
   if (!job.plan().needs_calibration()) reuse_large_buffers();  // one module after the other
   save_calibration(job, options, tool);
   std::optional<Store> store;
-  if (!options.no_cache && (!tool.dry_run() || find_cache_root())) store.emplace();
+  if (!options.no_cache && (!tool.dry_run() || find_cache_root()))
+    store.emplace(Store::Options{.context = tool.context()});
   if (tool.dry_run()) return tell_plan(job, store, options, tool);
   if (!store) return quantize_to_folder(job, options, tool);
-  const Key key = job.key();
+  const Key key = job.key(tool.context());
   bool cached = true;
   const auto fill = [&](const Path& folder) {
     cached = false;
@@ -263,7 +268,7 @@ int quantize(Options& options, Tool& tool) {
     RunJournal::sweep(journals, kJournalAge);
     write.journal = journals / key.hex();
     if (options.no_resume) std::filesystem::remove_all(write.journal);
-    job.write(folder, tool.progress(), write);
+    job.write(folder, tool.context(), write);
   };
   const std::string note = job.plan().method_name() + " of " + job.model_folder().string();
   const CacheObject object =
@@ -272,7 +277,7 @@ int quantize(Options& options, Tool& tool) {
   if (other_format) {
     convert_artifact(object.data, options, tool);
   } else if (options.place) {
-    copy_artifact(object.data, *options.place, tool.outputs().force());
+    copy_artifact(object.data, *options.place, tool.outputs().force(), tool.context().stop);
   }
   const Path folder = options.place ? Path(options.out) : object.data;
   answer(other_format ? object.data : folder, folder, cached, key.hex(), options, tool);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "lib/base/bytes.h"
+#include "lib/base/stop.h"
 
 namespace qwb {
 
@@ -79,7 +80,7 @@ bool is_temporary_name(const std::string& file_name);
 // target. Removed if not committed.
 class PendingFolder {
  public:
-  explicit PendingFolder(const Path& target);
+  explicit PendingFolder(const Path& target, StopToken stop = {});
   ~PendingFolder();
   PendingFolder(const PendingFolder&) = delete;
   PendingFolder& operator=(const PendingFolder&) = delete;
@@ -95,6 +96,7 @@ class PendingFolder {
 
   Path target_;
   Path path_;
+  StopToken stop_;
 };
 
 // Free bytes on the file system that holds `path` (or its nearest existing parent).

@@ -6,7 +6,6 @@
 
 #include "lib/base/file_state.h"
 #include "lib/base/hash.h"
-#include "lib/base/interrupt.h"
 
 namespace qwb {
 namespace {
@@ -17,7 +16,7 @@ constexpr int64_t kTick = 50'000'000;  // ns
 
 }  // namespace
 
-std::string written_file_hash(const Path& path) {
+std::string written_file_hash(const Path& path, const StopToken& stop) {
   static std::mutex mutex;
   static std::map<FileState, std::string>& known = *new std::map<FileState, std::string>;
   const FileState state = file_state(path);
@@ -27,7 +26,7 @@ std::string written_file_hash(const Path& path) {
     const auto found = known.find(state);
     if (found != known.end()) return found->second;
   }
-  std::string hash = file_hash(path);
+  std::string hash = file_hash(path, stop);
   if (settled && file_state(path) == state) {
     const std::lock_guard lock(mutex);
     known.emplace(state, hash);
@@ -35,12 +34,12 @@ std::string written_file_hash(const Path& path) {
   return hash;
 }
 
-std::string file_hash(const Path& path) {
+std::string file_hash(const Path& path, const StopToken& stop) {
   constexpr size_t kPiece = size_t{16} << 20;
   const MappedFile file = MappedFile::open(path);
   Hasher hasher;
   for (size_t at = 0; at < file.bytes().size(); at += kPiece) {
-    check_interrupt();
+    stop.check();
     const Bytes piece = file.bytes().subspan(at, std::min(kPiece, file.bytes().size() - at));
     hasher.bytes(piece);
     file.drop(piece);

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <csignal>
 #include <ctime>
+#include <memory>
 #include <vector>
 
 #include "lib/base/error.h"
@@ -34,11 +35,11 @@ int64_t monotonic_ns() {
   return static_cast<int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
 }
 
-// First signal: unwind cleanly at the next check_interrupt(). Second: the user is not willing to
+// First signal: unwind cleanly at the next StopToken::check(). Second: the user is not willing to
 // wait.
 void on_signal(int) {
   const int64_t now = monotonic_ns();
-  if (!interrupt_requested())
+  if (!g_interrupted.load(std::memory_order_relaxed))
     g_first_ns.store(now, std::memory_order_relaxed);
   else if (now - g_first_ns.load(std::memory_order_relaxed) > kTogether)
     _exit(static_cast<int>(ErrorKind::interrupted));
@@ -81,11 +82,9 @@ void leave_signals_to_main_thread() {
 void request_interrupt() {
   g_interrupted.store(true, std::memory_order_relaxed);
 }
-bool interrupt_requested() {
-  return g_interrupted.load(std::memory_order_relaxed);
-}
-void check_interrupt() {
-  if (interrupt_requested()) throw Error(ErrorKind::interrupted, "interrupted");
+StopToken interrupt_token() {
+  // The flag is never destroyed, so that nobody need own it.
+  return StopToken({std::shared_ptr<void>(), &g_interrupted});
 }
 void clear_interrupt() {
   g_interrupted.store(false, std::memory_order_relaxed);

@@ -1,6 +1,8 @@
-// Ctrl-C as an exception: a signal handler sets a flag, long loops ask for it, destructors clean
-// up.
+// Ctrl-C as an exception: a signal handler requests a stop, long loops look at their tokens,
+// destructors clean up.
 #pragma once
+
+#include "lib/base/stop.h"
 
 namespace qwb {
 
@@ -16,10 +18,9 @@ void leave_signals_to_main_thread();
 
 // Async-signal-safe.
 void request_interrupt();
-bool interrupt_requested();
-// Throws Error{interrupted} if an interrupt was requested. Cheap enough for inner loops of a
-// millisecond or more.
-void check_interrupt();
+// What the signals ask to stop: a program hands it to its jobs. It is the only thing here that a
+// whole process shares, and no library looks at it by itself.
+StopToken interrupt_token();
 // For tests.
 void clear_interrupt();
 

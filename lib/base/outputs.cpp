@@ -153,7 +153,7 @@ Path Outputs::folder(const Path& target, const std::string& flag) {
     if (!is_empty && !force_)
       refuse_place("the folder exists and is not empty", target,
                    "choose another place or add --force");
-    if (!is_empty) require_own_folder(path);
+    if (!is_empty) require_own_folder(path, stop_);
   }
   require_short_names(path, parent);
   add({path, flag, true});

@@ -17,7 +17,8 @@ namespace qwb {
 class Outputs {
  public:
   // force: files, and folders that are ours, may be replaced (--force).
-  explicit Outputs(bool force = false) : force_(force) {}
+  explicit Outputs(bool force = false, StopToken stop = {})
+      : force_(force), stop_(std::move(stop)) {}
   bool force() const { return force_; }
 
   // True for a file that this program may have written; asked before one is replaced.
@@ -64,6 +65,7 @@ class Outputs {
   void check_kept_out(const Place& output) const;
 
   bool force_ = false;
+  StopToken stop_;
   std::vector<Place> outputs_;
   std::vector<Input> inputs_;
   std::vector<std::pair<Path, std::string>> kept_out_;

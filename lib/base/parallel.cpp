@@ -1,14 +1,11 @@
 #include "lib/base/parallel.h"
 
 #include <omp.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <exception>
 #include <limits>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <system_error>
@@ -16,8 +13,6 @@
 #include <vector>
 
 #include "lib/base/bytes.h"
-#include "lib/base/control_groups.h"
-#include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 
 namespace qwb {
@@ -48,71 +43,42 @@ class FirstFailure {
 
 }  // namespace
 
-namespace {
-
-// By the affinity, which a cpuset narrows as well. Machines beyond 1024 processors need a larger
-// set.
-int processors_by_affinity() {
-  for (int size = CPU_SETSIZE; size <= (1 << 20); size *= 2) {
-    const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(static_cast<size_t>(size)),
-                                                               [](cpu_set_t* s) { CPU_FREE(s); });
-    const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(size));
-    if (set && sched_getaffinity(0, bytes, set.get()) == 0)
-      return std::max(1, CPU_COUNT_S(bytes, set.get()));
-    if (errno != EINVAL) break;
-  }
-  return std::max(1, omp_get_num_procs());
-}
-
-}  // namespace
-
-int available_processors() {
-  return std::min(processors_by_affinity(), processors_in_groups(control_groups()));
-}
-
-void set_threads(int count) {
-  if (count < 1)
-    throw Error(ErrorKind::usage,
-                "the number of threads must be at least 1, not " + std::to_string(count));
-  omp_set_num_threads(count);
-}
-
-int threads() {
-  return omp_get_max_threads();
-}
-
-int start_threads() {
+Threads start_threads(Threads wanted) {
   std::mutex gate;
   std::vector<std::thread> tried;
-  const int wanted = threads();
+  int count = wanted.count();
   {
     const std::lock_guard closed(gate);  // all of them live at once
     try {
-      while (static_cast<int>(tried.size()) + 1 < wanted)
+      while (static_cast<int>(tried.size()) + 1 < count)
         tried.emplace_back([&gate] { const std::lock_guard pass(gate); });
     } catch (const std::system_error&) {
-      set_threads(std::max(
-          1, static_cast<int>(tried.size())));  // one fewer than can be had: others need some
+      // one fewer than can be had: others need some
+      count = std::max(1, static_cast<int>(tried.size()));
     }
   }
   for (std::thread& thread : tried) thread.join();
-#pragma omp parallel num_threads(threads())
+#pragma omp parallel num_threads(count)
   if (omp_get_thread_num() != 0) leave_signals_to_main_thread();
-  return threads();
+  return Threads(count);
 }
 
-void parallel_for(int64_t count, const std::function<void(int64_t)>& body) {
+namespace {
+
+// stop: null where nobody stops the loop.
+void run_items(Threads threads, const StopToken* stop, int64_t count,
+               const std::function<void(int64_t)>& body) {
   if (count <= 0) return;
   if (count == 1 || omp_in_parallel() != 0) {
     for (int64_t i = 0; i < count; ++i) body(i);
     return;
   }
   FirstFailure failure;
-#pragma omp parallel for schedule(dynamic, 1) \
-    num_threads(static_cast <int>(std::min <int64_t>(count, threads())))
+  const int team = static_cast<int>(std::min<int64_t>(count, threads.count()));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
   for (int64_t i = 0; i < count; ++i) {
     if (omp_get_thread_num() != 0) leave_signals_to_main_thread();
-    if (failure.failed() || interrupt_requested()) continue;
+    if (failure.failed() || (stop != nullptr && stop->requested())) continue;
     try {
       body(i);
     } catch (...) {
@@ -120,13 +86,33 @@ void parallel_for(int64_t count, const std::function<void(int64_t)>& body) {
     }
   }
   failure.rethrow();
-  check_interrupt();
+  if (stop != nullptr) stop->check();
 }
 
-void parallel_ranges(int64_t count, int64_t grain,
+std::function<void(int64_t)> over_ranges(int64_t count, int64_t grain,
+                                         const std::function<void(int64_t, int64_t)>& body) {
+  return [=, &body](int64_t i) { body(i * grain, std::min(count, (i + 1) * grain)); };
+}
+
+}  // namespace
+
+void parallel_for(Threads threads, int64_t count, const std::function<void(int64_t)>& body) {
+  run_items(threads, nullptr, count, body);
+}
+
+void parallel_for(const Context& context, int64_t count, const std::function<void(int64_t)>& body) {
+  run_items(context.threads, &context.stop, count, body);
+}
+
+void parallel_ranges(Threads threads, int64_t count, int64_t grain,
                      const std::function<void(int64_t, int64_t)>& body) {
-  parallel_for(ceil_div(count, grain),
-               [&](int64_t i) { body(i * grain, std::min(count, (i + 1) * grain)); });
+  run_items(threads, nullptr, ceil_div(count, grain), over_ranges(count, grain, body));
+}
+
+void parallel_ranges(const Context& context, int64_t count, int64_t grain,
+                     const std::function<void(int64_t, int64_t)>& body) {
+  run_items(context.threads, &context.stop, ceil_div(count, grain),
+            over_ranges(count, grain, body));
 }
 
 }  // namespace qwb

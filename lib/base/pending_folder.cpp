@@ -12,9 +12,10 @@
 namespace qwb {
 namespace fs = std::filesystem;
 
-PendingFolder::PendingFolder(const Path& target)
+PendingFolder::PendingFolder(const Path& target, StopToken stop)
     : target_(target.has_filename() ? target : target.parent_path()),
-      path_(temporary_sibling(target_)) {
+      path_(temporary_sibling(target_)),
+      stop_(std::move(stop)) {
   std::error_code error;
   if (target_.has_parent_path()) fs::create_directories(target_.parent_path(), error);
   if (!error) fs::create_directory(path_, error);
@@ -56,7 +57,7 @@ bool PendingFolder::commit(bool replace) {
   const int reason = errno;
   if (!renamed && (reason == EEXIST || reason == ENOTEMPTY || reason == ENOTDIR)) {
     if (!replace) return false;
-    require_own_folder(target_);
+    require_own_folder(target_, stop_);
     renamed = take_the_place();
     if (!renamed) return false;  // another process put its own result there meanwhile
   }
@@ -69,13 +70,13 @@ bool PendingFolder::commit(bool replace) {
 // longer.
 bool PendingFolder::take_the_place() {
   if (exchange(path_, target_) == 0) {
-    if (own_folder_problem(path_).empty()) {
+    if (own_folder_problem(path_, stop_).empty()) {
       std::error_code ignored;
       fs::remove_all(path_, ignored);
       return true;
     }
     exchange(path_, target_);
-    require_own_folder(target_);
+    require_own_folder(target_, stop_);
     return false;
   }
   if (errno != EINVAL && errno != ENOSYS && errno != ENOENT)
@@ -83,9 +84,9 @@ bool PendingFolder::take_the_place() {
   const Path old = temporary_sibling(target_);  // a file system that cannot exchange
   if (::rename(target_.c_str(), old.c_str()) != 0 && errno != ENOENT)
     throw system_error("cannot move away", target_.string(), errno);
-  if (!own_folder_problem(old).empty()) {
+  if (!own_folder_problem(old, stop_).empty()) {
     ::rename(old.c_str(), target_.c_str());
-    require_own_folder(target_);
+    require_own_folder(target_, stop_);
   }
   const bool renamed = ::rename(path_.c_str(), target_.c_str()) == 0;
   std::error_code ignored;

@@ -46,10 +46,11 @@ Path list_of(const Path& folder) {
   return {};
 }
 
-std::string changed_file(const Path& folder, const std::map<std::string, std::string>& files) {
+std::string changed_file(const Path& folder, const std::map<std::string, std::string>& files,
+                         const StopToken& stop) {
   for (const auto& [name, hash] : files) {
     std::error_code ignored;
-    if (fs::exists(folder / name, ignored) && written_file_hash(folder / name) != hash)
+    if (fs::exists(folder / name, ignored) && written_file_hash(folder / name, stop) != hash)
       return name + " was changed since qwb wrote it";
   }
   return {};
@@ -57,11 +58,12 @@ std::string changed_file(const Path& folder, const std::map<std::string, std::st
 
 }  // namespace
 
-std::string written_files_text(const Path& folder) {
+std::string written_files_text(const Path& folder, const Context& context) {
   const auto names = listed_files(folder);
   std::vector<std::string> hashes(names.size());
-  parallel_for(static_cast<int64_t>(names.size()), [&](int64_t i) {
-    hashes[static_cast<size_t>(i)] = written_file_hash(folder / names[static_cast<size_t>(i)]);
+  parallel_for(context, static_cast<int64_t>(names.size()), [&](int64_t i) {
+    hashes[static_cast<size_t>(i)] =
+        written_file_hash(folder / names[static_cast<size_t>(i)], context.stop);
   });
   std::string text;
   for (size_t i = 0; i < names.size(); ++i) text += hashes[i] + "  " + names[i] + "\n";
@@ -82,7 +84,7 @@ std::map<std::string, std::string> read_written_files(const Path& list) {
   return files;
 }
 
-std::string own_folder_problem(const Path& folder) {
+std::string own_folder_problem(const Path& folder, const StopToken& stop) {
   std::error_code error;
   if (!fs::is_directory(fs::symlink_status(folder, error))) return "it is no folder";
   if (fs::is_empty(folder, error)) return {};
@@ -101,7 +103,7 @@ std::string own_folder_problem(const Path& folder) {
           !(is_list(name) || files.contains(name)))
         return name + " in it is not of qwb's making";
     }
-    return changed_file(folder, files);
+    return changed_file(folder, files, stop);
   } catch (const Error& failure) {
     if (failure.kind() == ErrorKind::interrupted) throw;
     return failure.what();
@@ -110,8 +112,8 @@ std::string own_folder_problem(const Path& folder) {
   }
 }
 
-void require_own_folder(const Path& folder) {
-  const std::string problem = own_folder_problem(folder);
+void require_own_folder(const Path& folder, const StopToken& stop) {
+  const std::string problem = own_folder_problem(folder, stop);
   if (problem.empty()) return;
   throw Error(ErrorKind::usage, "the folder stays, --force or not: " + problem, folder.string(),
               "choose another place, or move it away yourself");

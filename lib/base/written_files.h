@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 
+#include "lib/base/context.h"
 #include "lib/base/file.h"
 
 namespace qwb {
@@ -15,15 +16,15 @@ inline constexpr char kArtifactSums[] = "qwb.sums";
 inline constexpr char kWrittenFiles[] = ".qwb-files";
 
 // The list of all regular files in `folder`, the two lists apart.
-std::string written_files_text(const Path& folder);
+std::string written_files_text(const Path& folder, const Context& context = {});
 // Name -> hash. Throws failed for what is no such list, and what read_text throws.
 std::map<std::string, std::string> read_written_files(const Path& list);
 
 // Why this folder is not to be removed: it has no list, or something that the list does not name,
 // or a file that was changed since. Empty for a folder that is ours from end to end, and for an
 // empty one. Every byte is read.
-std::string own_folder_problem(const Path& folder);
+std::string own_folder_problem(const Path& folder, const StopToken& stop = {});
 // Throws usage with that reason.
-void require_own_folder(const Path& folder);
+void require_own_folder(const Path& folder, const StopToken& stop = {});
 
 }  // namespace qwb

@@ -8,7 +8,6 @@
 #include <numeric>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/evaluate/of_baseline.h"
 #include "lib/evaluate/window_scorer.h"
@@ -51,11 +50,12 @@ std::vector<double> journal_numbers(double base_sum, double other_sum,
 
 class Comparison {
  public:
-  Comparison(const Model& base, const Model& other, const TokenPlan& plan)
+  Comparison(const Model& base, const Model& other, const TokenPlan& plan, const Context& context)
       : base_(base),
         other_(other),
-        base_scorer_(base, plan),
-        other_scorer_(other, plan),
+        context_(context),
+        base_scorer_(base, plan, context.stop),
+        other_scorer_(other, plan, context.stop),
         rows_(tile_rows(base.config().vocab)),
         base_logits_(checked_mul(rows_, base.config().vocab, "logits")),
         other_logits_(checked_mul(rows_, base.config().vocab, "logits")) {}
@@ -81,7 +81,7 @@ class Comparison {
       bool finite = true;
       const auto part = divergence_of_rows(
           base_logits_.data(), other_logits_.data(), base_.config().vocab,
-          targets.subspan(static_cast<size_t>(row), static_cast<size_t>(rows)), finite);
+          targets.subspan(static_cast<size_t>(row), static_cast<size_t>(rows)), finite, context_);
       if (!finite)
         throw Error(ErrorKind::failed, fmt::format("NaN or Inf in the logits of window {}", index));
       tokens.insert(tokens.end(), part.begin(), part.end());
@@ -95,6 +95,7 @@ class Comparison {
   }
   const Model& base_;
   const Model& other_;
+  Context context_;
   WindowScorer base_scorer_;
   WindowScorer other_scorer_;
   int64_t rows_;
@@ -146,10 +147,10 @@ Estimate mean_over_tokens(const TokenPlan& plan, std::span<const TokenDivergence
 
 std::vector<TokenDivergence> divergence_of_rows(const float* base, const float* other,
                                                 int64_t vocab, std::span<const int32_t> targets,
-                                                bool& finite) {
+                                                bool& finite, const Context& context) {
   std::vector<TokenDivergence> tokens(targets.size());
   std::atomic<bool> good{true};
-  parallel_for(static_cast<int64_t>(targets.size()), [&](int64_t row) {
+  parallel_for(context, static_cast<int64_t>(targets.size()), [&](int64_t row) {
     const auto i = static_cast<size_t>(row);
     const RowDivergence d =
         row_divergence(base + row * vocab, other + row * vocab, vocab, targets[i]);
@@ -194,16 +195,16 @@ DivergenceResult summarize_divergence(const TokenPlan& plan,
 
 DivergenceMeasurement measure_divergence(const Model& base, const TokenPlan& base_plan,
                                          const Model& other, const TokenPlan& plan,
-                                         Progress& progress, WorkJournal* journal) {
+                                         const Context& context, WorkJournal* journal) {
   check_same(base, base_plan, other, plan);
-  Comparison comparison(base, other, plan);
+  Comparison comparison(base, other, plan, context);
   LossSums base_sums(plan), other_sums(plan);
   std::vector<TokenDivergence> tokens;
   const auto windows = static_cast<int64_t>(plan.windows.size());
-  progress.begin("divergence", plan.read());
+  context.progress->begin("divergence", plan.read());
   double total = 0;
   for (int64_t i = 0; i < windows; ++i) {
-    check_interrupt();
+    context.stop.check();
     const bool known = journal != nullptr && i < std::ssize(journal->finished());
     const std::vector<double> numbers =
         known ? journal->finished()[static_cast<size_t>(i)] : comparison.window(i);
@@ -214,11 +215,11 @@ DivergenceMeasurement measure_divergence(const Model& base, const TokenPlan& bas
       tokens.push_back({numbers[n], numbers[n + 1], numbers[n + 2], numbers[n + 3] != 0});
       total += numbers[n];
     }
-    progress.advance(
+    context.progress->advance(
         plan.windows[static_cast<size_t>(i)].size - 1,
         fmt::format("mean KL {:.5f} so far", total / static_cast<double>(tokens.size())));
   }
-  progress.end();
+  context.progress->end();
   DivergenceMeasurement result{summarize_divergence(plan, tokens), base_sums.result(),
                                other_sums.result()};
   result.divergence.ratio = perplexity_ratio(result.other, result.base);

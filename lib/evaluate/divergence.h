@@ -16,8 +16,8 @@
 #include <span>
 #include <vector>
 
+#include "lib/base/context.h"
 #include "lib/base/json.h"
-#include "lib/base/progress.h"
 #include "lib/evaluate/keeper.h"
 #include "lib/evaluate/perplexity.h"
 #include "lib/evaluate/protocols.h"
@@ -73,7 +73,7 @@ struct DivergenceMeasurement {
 // crosses a row. `finite` tells whether a row had a NaN or an infinity.
 std::vector<TokenDivergence> divergence_of_rows(const float* base, const float* other,
                                                 int64_t vocab, std::span<const int32_t> targets,
-                                                bool& finite);
+                                                bool& finite, const Context& context = {});
 
 // From the tokens of all windows of a plan, in order.
 DivergenceResult summarize_divergence(const TokenPlan& plan,
@@ -84,7 +84,7 @@ DivergenceResult summarize_divergence(const TokenPlan& plan,
 // of a window.
 DivergenceMeasurement measure_divergence(const Model& base, const TokenPlan& base_plan,
                                          const Model& other, const TokenPlan& plan,
-                                         Progress& progress, WorkJournal* journal = nullptr);
+                                         const Context& context, WorkJournal* journal = nullptr);
 
 Json divergence_to_json(const DivergenceResult& result);
 DivergenceResult divergence_from_json(const Json& json);

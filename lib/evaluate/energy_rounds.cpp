@@ -8,7 +8,6 @@
 #include <thread>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/evaluate/energy/nvml.h"
 
 namespace qwb {
@@ -125,24 +124,25 @@ std::optional<EnergyFigure> total_energy(const std::vector<EnergyWindow>& window
 }
 
 std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& plan,
-                                         Progress& progress) {
+                                         const Context& context) {
   if (!meter.measures() || plan.idle_seconds <= 0) return std::nullopt;
   const double seconds = std::max(plan.idle_seconds, meter.seconds_for_steps(plan.steps));
   const auto tenths = static_cast<int64_t>(std::ceil(seconds * 10));
-  progress.begin("idle power", tenths);
+  context.progress->begin("idle power", tenths);
   meter.start();
   for (int64_t i = 0; i < tenths; ++i) {
-    check_interrupt();
+    context.stop.check();
     std::this_thread::sleep_for(
         std::chrono::duration<double>(seconds / static_cast<double>(tenths)));
-    progress.advance(1, "");
+    context.progress->advance(1, "");
   }
   EnergyReport report = meter.stop();
-  progress.end();
+  context.progress->end();
   return report;
 }
 
-double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline& idle) {
+double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline& idle,
+                 const StopToken& stop) {
   if (!meter.measures() || plan.cooldown_seconds <= 0) return 0;
   constexpr double kLook = 0.5;  // seconds of a look at the power, at least
   const double look = std::max(kLook, meter.seconds_for_steps(plan.steps)), begin = meter.now();
@@ -151,7 +151,7 @@ double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline&
     meter.start();
     const double end = std::min(meter.now() + look, latest);
     while (meter.now() < end) {
-      check_interrupt();
+      stop.check();
       std::this_thread::sleep_for(
           std::chrono::duration<double>(std::clamp(end - meter.now(), 0.001, 0.1)));
     }
@@ -200,8 +200,8 @@ std::vector<Work> works_of(const Model& model, const SpeedGrid& grid) {
 
 // Passes until the window is long enough; one if nothing is measured but the estimate's own
 // seconds.
-void run_round(Work& work, EnergyMeter& meter, const EnergyPlan& plan) {
-  SpeedRunner runner(*work.model, work.window.test);
+void run_round(Work& work, EnergyMeter& meter, const EnergyPlan& plan, const StopToken& stop) {
+  SpeedRunner runner(*work.model, work.window.test, 0, stop);
   runner.pass();  // warm-up: the weights of another model were read since the last round
   const double enough =
       meter.measures() ? std::max(plan.seconds / plan.rounds, meter.seconds_for_steps(plan.steps))
@@ -210,7 +210,7 @@ void run_round(Work& work, EnergyMeter& meter, const EnergyPlan& plan) {
   meter.start();
   const double begin = meter.now();
   do {
-    check_interrupt();
+    stop.check();
     runner.pass();
     ++passes;
   } while (meter.now() - begin < enough);
@@ -247,7 +247,7 @@ void check_plan(const EnergyPlan& plan) {
 
 std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& models,
                                            const SpeedGrid& grid, EnergyMeter& meter,
-                                           const EnergyPlan& plan, Progress& progress) {
+                                           const EnergyPlan& plan, const Context& context) {
   check_plan(plan);
   std::vector<std::vector<Work>> works;
   int64_t cells = 0;
@@ -257,30 +257,30 @@ std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& mode
   }
   IdleBaseline idle;
   std::vector<double> rested(works.size());
-  idle.before = measure_idle(meter, plan, progress);
-  progress.begin("energy", cells * plan.rounds);
+  idle.before = measure_idle(meter, plan, context);
+  context.progress->begin("energy", cells * plan.rounds);
   // What is unsteady is measured longer, all of it, so that every model has the same share of the
   // time.
   const int most = meter.measures() ? plan.rounds * std::max(1, plan.patience) : plan.rounds;
   for (int round = 0; round < plan.rounds || (round < most && unsteady(works, plan)); ++round) {
     if (round >= plan.rounds)
-      progress.note(fmt::format("energy: the rounds differ; round {}", round + 1));
+      context.progress->note(fmt::format("energy: the rounds differ; round {}", round + 1));
     for (size_t model = 0; model < works.size(); ++model) {
       if (works.size() > 1 && round + model > 0) {
         if (plan.cooldown_seconds > 0)
-          progress.advance(0,
-                           fmt::format("round {}, model {}: cooling down", round + 1, model + 1));
-        rested[model] += cool_down(meter, plan, idle);
+          context.progress->advance(
+              0, fmt::format("round {}, model {}: cooling down", round + 1, model + 1));
+        rested[model] += cool_down(meter, plan, idle, context.stop);
       }
       for (Work& work : works[model]) {
-        run_round(work, meter, plan);
-        progress.advance(1, fmt::format("round {}, model {}: {}", round + 1, model + 1,
-                                        work.window.test.name()));
+        run_round(work, meter, plan, context.stop);
+        context.progress->advance(1, fmt::format("round {}, model {}: {}", round + 1, model + 1,
+                                                 work.window.test.name()));
       }
     }
   }
-  progress.end();
-  idle.after = measure_idle(meter, plan, progress);
+  context.progress->end();
+  idle.after = measure_idle(meter, plan, context);
   std::vector<ArtifactEnergy> results;
   for (size_t model = 0; model < works.size(); ++model) {
     ArtifactEnergy result{{}, idle, rested[model]};

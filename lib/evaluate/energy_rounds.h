@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/base/progress.h"
+#include "lib/base/context.h"
 #include "lib/evaluate/energy/energy.h"
 #include "lib/evaluate/speed.h"
 
@@ -61,11 +61,12 @@ struct ArtifactEnergy {
 // Idles for the plan's seconds and tells what that took; nothing if nothing measures or the plan
 // wants none.
 std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& plan,
-                                         Progress& progress);
+                                         const Context& context);
 
 // Rests as the plan says, `idle` being what was measured before any work; tells the seconds. None
 // where nothing measures.
-double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline& idle);
+double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline& idle,
+                 const StopToken& stop = {});
 
 // Reports of the same work one after the other, as one: joules and seconds add up. What one of them
 // lacks, the sum lacks.
@@ -75,7 +76,7 @@ EnergyReport add_reports(const std::vector<EnergyReport>& reports);
 // prompt and generation where it has both. Throws usage for a plan that makes no sense.
 std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& models,
                                            const SpeedGrid& grid, EnergyMeter& meter,
-                                           const EnergyPlan& plan, Progress& progress);
+                                           const EnergyPlan& plan, const Context& context);
 
 // The total over windows: joules and seconds add up; its method, device, domain, quality and remark
 // are those of the windows, "estimated" if any of them is. Nothing if a window has no figure.

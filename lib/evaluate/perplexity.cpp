@@ -7,7 +7,6 @@
 #include <numeric>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/evaluate/window_scorer.h"
 
 namespace qwb {
@@ -52,14 +51,14 @@ PerplexityResult LossSums::result() const {
   return result;
 }
 
-PerplexityResult measure_perplexity(const Model& model, const TokenPlan& plan, Progress& progress,
-                                    WorkJournal* journal) {
+PerplexityResult measure_perplexity(const Model& model, const TokenPlan& plan,
+                                    const Context& context, WorkJournal* journal) {
   LossSums sums(plan);
   const auto windows = static_cast<int64_t>(plan.windows.size());
-  progress.begin("perplexity", plan.read());
+  context.progress->begin("perplexity", plan.read());
   const auto advance = [&](int64_t index) {
-    progress.advance(plan.windows[static_cast<size_t>(index)].size - 1,
-                     fmt::format("{:.4f} so far", sums.so_far()));
+    context.progress->advance(plan.windows[static_cast<size_t>(index)].size - 1,
+                              fmt::format("{:.4f} so far", sums.so_far()));
   };
   int64_t next = 0;
   for (; journal != nullptr && next < std::min<int64_t>(windows, std::ssize(journal->finished()));
@@ -68,9 +67,9 @@ PerplexityResult measure_perplexity(const Model& model, const TokenPlan& plan, P
     advance(next);
   }
   if (next < windows) {
-    WindowScorer scorer(model, plan);
+    WindowScorer scorer(model, plan, context.stop);
     for (; next < windows; ++next) {
-      check_interrupt();
+      context.stop.check();
       const std::span<const double> losses = scorer.score(next);
       const double sum = std::accumulate(losses.begin(), losses.end(), 0.0);
       sums.add(next, sum);
@@ -78,7 +77,7 @@ PerplexityResult measure_perplexity(const Model& model, const TokenPlan& plan, P
       advance(next);
     }
   }
-  progress.end();
+  context.progress->end();
   return sums.result();
 }
 

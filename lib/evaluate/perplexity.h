@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/context.h"
 #include "lib/base/json.h"
-#include "lib/base/progress.h"
 #include "lib/evaluate/keeper.h"
 #include "lib/evaluate/protocols.h"
 #include "lib/evaluate/statistics.h"
@@ -59,8 +59,8 @@ class LossSums {
 
 // Throws `failed` (NaN; see WindowScorer). Progress counts tokens and shows the estimate so far.
 // Windows in the journal (a number each: the summed losses) are not measured again; null: none.
-PerplexityResult measure_perplexity(const Model& model, const TokenPlan& plan, Progress& progress,
-                                    WorkJournal* journal = nullptr);
+PerplexityResult measure_perplexity(const Model& model, const TokenPlan& plan,
+                                    const Context& context, WorkJournal* journal = nullptr);
 
 // Of two results under the same plan, paired over the units: the errors are far smaller than those
 // of the two values, because both models find the same windows hard. log: the mean difference of

@@ -22,8 +22,8 @@ const Json kPlainForward = nullptr;
 
 }  // namespace
 
-Quality::Quality(QualityOptions options, Progress& progress)
-    : options_(std::move(options)), progress_(progress) {
+Quality::Quality(QualityOptions options, const Context& context)
+    : options_(std::move(options)), context_(context) {
   find_protocol(options_.protocol.protocol);
   for (const TaskOptions& task : options_.tasks) tasks_.push_back(load_task(task));
 }
@@ -35,7 +35,7 @@ std::optional<Json> Quality::key_of(const Subject& subject, const Json& forward,
   if (!options_.keeper) return std::nullopt;
   try {
     Json key = {{"kind", kind}, {"evaluation_version", kEvaluationVersion}};
-    key["model"] = subject.open.content_hash(options_.keeper->memo_folder());
+    key["model"] = subject.open.content_hash(options_.keeper->memo_folder(), context_);
     key["forward"] = forward;
     key["isa"] = isa_name();
     return key;
@@ -56,7 +56,7 @@ std::unique_ptr<WorkJournal> Quality::journal(const std::optional<Json>& key) co
     journal = options_.keeper->journal(*key);
   }
   if (journal && !journal->finished().empty())
-    progress_.note(
+    context_.progress->note(
         fmt::format("going on after {} pieces of an interrupted run", journal->finished().size()));
   return journal;
 }
@@ -72,7 +72,7 @@ void Quality::attempt(const Subject& subject, QualityRecord& record,
     work();
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
-    progress_.end();
+    context_.progress->end();
     // With several models on the command line: whose it was.
     const std::string folder = subject.open.folder.string(), what = error.what();
     record.problems.push_back(
@@ -95,7 +95,7 @@ PerplexityResult Quality::perplexity_of(const Subject& subject, const Json& forw
   }
   ran = true;
   const std::unique_ptr<WorkJournal> work = journal(key);
-  PerplexityResult result = measure_perplexity(*subject.model, plan, progress_, work.get());
+  PerplexityResult result = measure_perplexity(*subject.model, plan, context_, work.get());
   keep(key, perplexity_to_json(result), work.get());
   return result;
 }
@@ -117,7 +117,7 @@ TaskResult Quality::answers_of(const Subject& subject, const Json& forward, cons
   ran = true;
   const std::unique_ptr<WorkJournal> work = journal(key);
   TaskResult result =
-      measure_task(*subject.model, subject.tokenizer.value(), data, progress_, work.get());
+      measure_task(*subject.model, subject.tokenizer.value(), data, context_, work.get());
   keep(key, {{"answers", result.answers}}, work.get());
   return result;
 }
@@ -163,7 +163,7 @@ std::optional<Path> Quality::baseline_folder_of(const Subject& subject,
   if (options_.divergence)
     throw Error(ErrorKind::not_found, "no divergence: " + reason, subject.open.folder.string(),
                 "name it by --baseline");
-  progress_.note(fmt::format("{}: no ratio: {}", subject.open.folder.string(), reason));
+  context_.progress->note(fmt::format("{}: no ratio: {}", subject.open.folder.string(), reason));
   return folder;
 }
 
@@ -176,15 +176,15 @@ void Quality::check_baseline(const Subject& subject, const Subject& base) {
     const std::string what = "this is no unquantized model but one of " + base.method;
     if (!options_.baseline)
       throw Error(ErrorKind::verification, what, folder, "name the original by --baseline");
-    progress_.note(folder + ": " + what + ": ratio and divergence are relative to it");
+    context_.progress->note(folder + ": " + what + ": ratio and divergence are relative to it");
   }
   if (subject.source_hash.empty()) return;
-  const std::string hash = of_baseline([&] { return base.open.content_hash(memo); });
+  const std::string hash = of_baseline([&] { return base.open.content_hash(memo, context_); });
   if (hash == subject.source_hash) return;
   const std::string artifact = subject.open.folder.string();
   if (options_.baseline) {
-    progress_.note(folder + " is not the model that " + artifact +
-                   " was made from (its content hash differs)");
+    context_.progress->note(folder + " is not the model that " + artifact +
+                            " was made from (its content hash differs)");
     return;
   }
   throw Error(ErrorKind::verification,
@@ -228,7 +228,7 @@ void Quality::diverge(const Subject& subject, const Json& forward, const Subject
   } else {
     const std::unique_ptr<WorkJournal> work = journal(key);
     measured =
-        measure_divergence(*base.model, base_plan, *subject.model, plan, progress_, work.get());
+        measure_divergence(*base.model, base_plan, *subject.model, plan, context_, work.get());
     measured.divergence.base_weight_bytes = base.tensor_bytes;
     measured.divergence.weight_bytes = subject.tensor_bytes;
     keep(key,
@@ -264,8 +264,8 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
   if (is_baseline(subject)) {
     record.is_baseline = true;
     if (options_.divergence)
-      progress_.note(subject.open.folder.string() +
-                     ": no divergence: this is the unquantized model itself");
+      context_.progress->note(subject.open.folder.string() +
+                              ": no divergence: this is the unquantized model itself");
     remember(subject, record);
     return;
   }
@@ -278,7 +278,7 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
     const std::string key = compared.baseline;
     std::optional<Subject> opened;
     const auto base = [&]() -> const Subject& {
-      if (!opened) opened.emplace(open_subject(*folder, true));
+      if (!opened) opened.emplace(open_subject(*folder, true, {context_.threads, context_.stop}));
       return *opened;
     };
     check_baseline(subject, base());
@@ -293,7 +293,7 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
       attempt(subject, compared, [&] {
         if (compared.base_perplexity) perplexities_[key] = *compared.base_perplexity;
         if (!perplexities_.contains(key)) {
-          progress_.note("measuring the unquantized model " + folder->string());
+          context_.progress->note("measuring the unquantized model " + folder->string());
           bool ran = false;
           perplexities_[key] =
               of_baseline([&] { return perplexity_of(base(), kPlainForward, true, ran); });
@@ -308,7 +308,7 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
   // A comparison that nobody asked for may fail: the artifact's own figures stand without it.
   if (!options_.divergence && !options_.baseline) {
     for (const Error& error : compared.problems)
-      progress_.note(fmt::format("no comparison: {}", error.what()));
+      context_.progress->note(fmt::format("no comparison: {}", error.what()));
     compared.problems.clear();
   }
   compared.problems.insert(compared.problems.begin(), record.problems.begin(),

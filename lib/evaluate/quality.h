@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/context.h"
 #include "lib/base/error.h"
-#include "lib/base/progress.h"
 #include "lib/evaluate/divergence.h"
 #include "lib/evaluate/keeper.h"
 #include "lib/evaluate/perplexity.h"
@@ -53,7 +53,7 @@ struct QualityRecord {
 class Quality {
  public:
   // Throws usage for an unknown protocol, and what load_task throws.
-  Quality(QualityOptions options, Progress& progress);
+  Quality(QualityOptions options, const Context& context);
 
   bool needs_tokenizer() const {
     return options_.perplexity || options_.divergence || !tasks_.empty();
@@ -96,7 +96,7 @@ class Quality {
   void keep(const std::optional<Json>& key, const Json& result, WorkJournal* journal) const;
 
   QualityOptions options_;
-  Progress& progress_;
+  Context context_;
   std::vector<TaskData> tasks_;
   // Of unquantized models, by their folder; tasks in the order of tasks_.
   std::map<std::string, PerplexityResult> perplexities_;

@@ -6,11 +6,11 @@
 #include "lib/base/error.h"
 
 namespace qwb {
-Evaluation::Evaluation(EvaluationOptions options, Progress& progress)
+Evaluation::Evaluation(EvaluationOptions options, const Context& context)
     : options_(std::move(options)),
-      progress_(progress),
-      int8_(make_int8_backend(options_.int8_forward)),
-      quality_(options_.quality, progress) {
+      context_(context),
+      backend_(make_backend(options_.int8_forward, context.threads)),
+      quality_(options_.quality, context) {
   if (options_.speed_options.repetitions < 1)
     throw Error(ErrorKind::usage, "at least one repetition is needed");
   if (options_.energy) meter_ = std::make_unique<EnergyMeter>(options_.energy_options);
@@ -35,8 +35,7 @@ EvaluationRecord Evaluation::run(const Path& folder) {
   record.artifact = folder.string();
   reset_memory_ledger_peaks();
   peak_reset_ = reset_memory_peak();
-  const Subject subject = open_subject(folder, quality_.needs_tokenizer(),
-                                       int8_ != nullptr ? *int8_ : fast_backend(), progress_);
+  const Subject subject = open_subject(folder, quality_.needs_tokenizer(), context_, backend_);
   require_int8_modules(*subject.model, options_.int8_forward, record.artifact);
   record.int8_forward = int8_forward_json(*subject.model, options_.int8_forward);
   record.method = subject.method;

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/base/progress.h"
+#include "lib/base/context.h"
 #include "lib/evaluate/cost_record.h"
 #include "lib/evaluate/quality.h"
 #include "lib/evaluate/record.h"
@@ -31,7 +31,7 @@ struct EvaluationOptions {
 class Evaluation {
  public:
   // Throws usage for an unknown protocol or settings that make no sense.
-  Evaluation(EvaluationOptions options, Progress& progress);
+  Evaluation(EvaluationOptions options, const Context& context);
   // Speed and energy are measured of all folders in turns (speed.h, energy_rounds.h): tell them
   // before the first run. A folder that cannot be opened is left to its run to complain about.
   // Models that do not fit into half of the memory together are timed one after the other: their
@@ -63,8 +63,8 @@ class Evaluation {
   void account_memory(const Subject& subject, EvaluationRecord& record) const;
 
   EvaluationOptions options_;
-  Progress& progress_;
-  std::unique_ptr<Backend> int8_;  // null: the fast one
+  Context context_;
+  std::shared_ptr<const Backend> backend_;
   std::unique_ptr<EnergyMeter> meter_;
   std::map<std::string, SpeedResult> speeds_;   // by folder, measured in turns
   std::map<std::string, EnergyCost> energies_;  // by folder

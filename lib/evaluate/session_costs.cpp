@@ -24,10 +24,10 @@ std::string real_path(const Path& folder) {
 constexpr int kCostsVersion = 3;  // of how costs are measured: another one is another result
 
 // What decides a timing besides the work: another machine, another number.
-Json machine_json() {
+Json machine_json(Threads threads) {
   return {{"cpu", processor_name()},
           {"processors", available_processors()},
-          {"threads", threads()},
+          {"threads", threads.count()},
           {"isa", isa_name()}};
 }
 
@@ -43,11 +43,11 @@ Json Evaluation::speed_key(const Subject& subject) const {
   return {{"what", "speed"},
           {"version", kCostsVersion},
           {"program", options_.version},
-          {"content", subject.open.content_hash(options_.quality.keeper->memo_folder())},
+          {"content", subject.open.content_hash(options_.quality.keeper->memo_folder(), context_)},
           {"tests", grid_json(speed_tests(options_.speed_options.grid, subject.model->config()))},
           {"repetitions", options_.speed_options.repetitions},
           {"int8_forward", int8_forward_json(*subject.model, options_.int8_forward)},
-          {"machine", machine_json()}};
+          {"machine", machine_json(context_.threads)}};
 }
 
 Json Evaluation::energy_key(const Subject& subject) const {
@@ -81,8 +81,9 @@ void Evaluation::keep(const Json& key, const Json& value) const {
 SpeedResult Evaluation::speed_of(const Subject& subject) {
   const auto found = speeds_.find(real_path(subject.open.folder));
   if (found == speeds_.end())
-    return measure_speed(*subject.model, options_.speed_options, progress_);
-  for (const SpeedRun& run : found->second.runs) SpeedRunner(*subject.model, run.test).pass();
+    return measure_speed(*subject.model, options_.speed_options, context_);
+  for (const SpeedRun& run : found->second.runs)
+    SpeedRunner(*subject.model, run.test, 0, context_.stop).pass();
   return found->second;
 }
 
@@ -99,14 +100,14 @@ void Evaluation::speed_in_turns(const std::vector<Subject>& subjects,
   }
   if (models.size() < 2) return;
   if (bytes > available_memory() / 2) {
-    progress_.note(
+    context_.progress->note(
         "the models do not fit into half of the memory together: speed is measured one after the "
         "other");
     return;
   }
   SystemCpuWatch watch;
   std::vector<SpeedResult> results =
-      measure_speeds(models, options_.speed_options, watch, progress_);
+      measure_speeds(models, options_.speed_options, watch, context_);
   for (size_t i = 0; i < timed.size(); ++i) speeds_[timed[i]] = std::move(results[i]);
 }
 
@@ -118,7 +119,8 @@ bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& reco
     record.speed = found->at("speed");
     record.memory = found->at("memory");
     record.speed["cached"] = record.memory["cached"] = true;
-    progress_.note(record.artifact + ": speed as measured before (--fresh measures again)");
+    context_.progress->note(record.artifact +
+                            ": speed as measured before (--fresh measures again)");
     return false;
   }
   SpeedCost cost;
@@ -135,7 +137,7 @@ bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& reco
   account_memory(subject, record);
   for (const SpeedRun& run : cost.result.runs) {
     if (run.noisy)
-      progress_.note(fmt::format(
+      context_.progress->note(fmt::format(
           "{}: {}: the machine did something else, {:.0f} % of the processor time was lost: a "
           "doubtful figure "
           "(--fresh measures again)",
@@ -153,7 +155,7 @@ void Evaluation::prepare(const std::vector<Path>& folders) {
     const std::string name = real_path(folder);
     if (std::find(names.begin(), names.end(), name) != names.end()) continue;
     try {
-      Subject subject = open_subject(folder, false, int8_ != nullptr ? *int8_ : fast_backend());
+      Subject subject = open_subject(folder, false, context_, backend_);
       speed_tests(options_.speed_options.grid, subject.model->config());
       subjects.push_back(std::move(subject));
       names.push_back(name);
@@ -177,7 +179,7 @@ void Evaluation::prepare(const std::vector<Path>& folders) {
 void Evaluation::measure_energies(const std::vector<const Model*>& models,
                                   const std::vector<std::string>& names) {
   auto results =
-      measure_energy(models, options_.speed_options.grid, *meter_, options_.energy_plan, progress_);
+      measure_energy(models, options_.speed_options.grid, *meter_, options_.energy_plan, context_);
   if (!idle_.before) idle_.before = results.front().idle.before;
   for (size_t i = 0; i < results.size(); ++i) {
     energies_[names[i]] = {std::move(results[i].windows), std::move(results[i].idle),
@@ -197,7 +199,8 @@ void Evaluation::measure_energy_of(const Subject& subject, EvaluationRecord& rec
   if (found && found->is_object()) {
     record.energy = *found;
     record.energy["cached"] = true;
-    progress_.note(record.artifact + ": energy as measured before (--fresh measures again)");
+    context_.progress->note(record.artifact +
+                            ": energy as measured before (--fresh measures again)");
     return;
   }
   const std::string name = real_path(record.artifact);
@@ -212,10 +215,11 @@ void Evaluation::begin_perplexity_energy(const std::string& artifact) {
   cost.plan = options_.energy_plan;
   cost.counters = meter_->counters();
   if (energies_.size() > 1) {  // another model worked before
-    if (options_.energy_plan.cooldown_seconds > 0) progress_.note(artifact + ": cooling down");
-    cost.rested_seconds += cool_down(*meter_, options_.energy_plan, idle_);
+    if (options_.energy_plan.cooldown_seconds > 0)
+      context_.progress->note(artifact + ": cooling down");
+    cost.rested_seconds += cool_down(*meter_, options_.energy_plan, idle_, context_.stop);
   }
-  if (!cost.idle.before) cost.idle.before = measure_idle(*meter_, options_.energy_plan, progress_);
+  if (!cost.idle.before) cost.idle.before = measure_idle(*meter_, options_.energy_plan, context_);
   if (!idle_.before) idle_.before = cost.idle.before;
   meter_->start();
 }
@@ -229,7 +233,7 @@ void Evaluation::end_perplexity_energy(EvaluationRecord& record, int64_t tokens)
   window.report = meter_->stop();
   std::erase_if(cost.windows, [](const EnergyWindow& old) { return old.work == "perplexity"; });
   cost.windows.push_back(std::move(window));
-  if (!cost.idle.after) cost.idle.after = measure_idle(*meter_, options_.energy_plan, progress_);
+  if (!cost.idle.after) cost.idle.after = measure_idle(*meter_, options_.energy_plan, context_);
   record.energy = energy_json(cost);
 }
 
@@ -238,7 +242,7 @@ void Evaluation::account_memory(const Subject& subject, EvaluationRecord& record
   try {
     cost.use = memory_use();
   } catch (const Error& error) {  // a masked /proc: the ledger still tells
-    progress_.note("no memory figures of the system: " + std::string(error.what()));
+    context_.progress->note("no memory figures of the system: " + std::string(error.what()));
   }
   cost.peak_reset = peak_reset_;
   cost.weight_bytes = subject.tensor_bytes;

@@ -10,7 +10,6 @@
 #include <span>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 
 namespace qwb {
@@ -87,9 +86,10 @@ Spread spread_of(std::vector<double> values) {
           count > 1 ? std::sqrt(squares / (count - 1)) : 0};
 }
 
-SpeedRunner::SpeedRunner(const Model& model, const SpeedTest& test, int round)
+SpeedRunner::SpeedRunner(const Model& model, const SpeedTest& test, int round, StopToken stop)
     : model_(model),
       test_(test),
+      stop_(std::move(stop)),
       rng_(static_cast<uint64_t>(test.tokens()) + 1000003 * static_cast<uint64_t>(round)),
       cache_(model.new_cache(std::max<int64_t>(1, test.n_depth + test.tokens()))),
       hidden_(checked_mul(std::max<int64_t>({test.n_prompt, test.n_depth, 1}),
@@ -97,11 +97,12 @@ SpeedRunner::SpeedRunner(const Model& model, const SpeedTest& test, int round)
               MemoryKind::activations),
       logits_(model.config().vocab, MemoryKind::activations) {
   if (test_.n_depth == 0) return;
-  model_.forward(random_tokens(rng_, test_.n_depth, model_.config().vocab), cache_, hidden_.data());
+  model_.forward(random_tokens(rng_, test_.n_depth, model_.config().vocab), cache_, hidden_.data(),
+                 stop_);
 }
 
 void SpeedRunner::feed(const std::vector<int32_t>& tokens) {
-  model_.forward(tokens, cache_, hidden_.data());
+  model_.forward(tokens, cache_, hidden_.data(), stop_);
   model_.logits(hidden_.data() + (static_cast<int64_t>(tokens.size()) - 1) * model_.config().hidden,
                 1, logits_.data());
 }
@@ -167,31 +168,31 @@ int64_t undisturbed(const SpeedRun& run) {
 }
 
 CpuShares timed_pass(SpeedRunner& runner, const std::string& turn, CpuWatch& watch,
-                     Progress& progress) {
-  check_interrupt();
+                     const Context& context) {
+  context.stop.check();
   const CpuMoment begin = watch.now();
   runner.pass();
-  const CpuShares shares = shares_between(begin, watch.now(), threads());
-  progress.advance(runner.test().tokens(), turn + runner.test().name());
+  const CpuShares shares = shares_between(begin, watch.now(), context.threads.count());
+  context.progress->advance(runner.test().tokens(), turn + runner.test().name());
   return shares;
 }
 
 // A warm-up, and repetitions until `wanted` of all rounds so far were undisturbed or patience ends.
 void speed_round(SpeedCell& cell, int64_t wanted, int round, CpuWatch& watch, SpeedResult& result,
-                 Progress& progress) {
+                 const Context& context) {
   SpeedRun& run = cell.run;
-  SpeedRunner runner(*cell.model, run.test, round);
+  SpeedRunner runner(*cell.model, run.test, round, context.stop);
   run.kv_bytes = runner.kv_bytes();
-  const CpuShares warm_up = timed_pass(runner, cell.turn, watch, progress);
+  const CpuShares warm_up = timed_pass(runner, cell.turn, watch, context);
   if (result.first_pass_seconds == 0) result.first_pass_seconds = warm_up.seconds;
   const CpuMoment begin = watch.now();
   while (undisturbed(run) < wanted &&
          static_cast<int64_t>(run.shares.size()) < kPatience * wanted) {
-    const CpuShares shares = timed_pass(runner, cell.turn, watch, progress);
+    const CpuShares shares = timed_pass(runner, cell.turn, watch, context);
     run.samples_ns.push_back(std::max<int64_t>(1, static_cast<int64_t>(shares.seconds * 1e9)));
     run.shares.push_back(shares);
   }
-  const CpuShares round_shares = shares_between(begin, watch.now(), threads());
+  const CpuShares round_shares = shares_between(begin, watch.now(), context.threads.count());
   const double seconds = cell.whole.seconds + round_shares.seconds;
   const auto mean = [&](double CpuShares::*share) {
     return (cell.whole.*share * cell.whole.seconds + round_shares.*share * round_shares.seconds) /
@@ -231,7 +232,7 @@ SpeedRun finished_run(SpeedCell& cell, int64_t repetitions) {
 
 std::vector<SpeedResult> measure_speeds(const std::vector<const Model*>& models,
                                         const SpeedOptions& options, CpuWatch& watch,
-                                        Progress& progress) {
+                                        const Context& context) {
   if (options.repetitions < 1) throw Error(ErrorKind::usage, "at least one repetition is needed");
   const int64_t rounds = models.size() > 1 ? std::min(kRounds, options.repetitions) : 1;
   std::vector<SpeedResult> results(models.size());
@@ -248,21 +249,21 @@ std::vector<SpeedResult> measure_speeds(const std::vector<const Model*>& models,
     }
   }
   const std::optional<double> load = load_average();
-  progress.begin("speed", tokens);
+  context.progress->begin("speed", tokens);
   for (int64_t round = 0; round < rounds; ++round) {
     const int64_t wanted = options.repetitions * (round + 1) / rounds;
     for (size_t m = 0; m < models.size(); ++m) {
       for (SpeedCell& cell : cells[m]) {
         if (models.size() > 1) cell.turn = fmt::format("round {}, model {}: ", round + 1, m + 1);
-        speed_round(cell, wanted, static_cast<int>(round), watch, results[m], progress);
+        speed_round(cell, wanted, static_cast<int>(round), watch, results[m], context);
       }
     }
   }
-  progress.end();
+  context.progress->end();
   for (size_t m = 0; m < models.size(); ++m) {
     SpeedResult& result = results[m];
     result.repetitions = options.repetitions;
-    result.threads = threads();
+    result.threads = context.threads.count();
     result.models = static_cast<int>(models.size());
     result.load_before = load;
     result.load_after = load_average();
@@ -271,9 +272,9 @@ std::vector<SpeedResult> measure_speeds(const std::vector<const Model*>& models,
   return results;
 }
 
-SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Progress& progress) {
+SpeedResult measure_speed(const Model& model, const SpeedOptions& options, const Context& context) {
   SystemCpuWatch watch;
-  return std::move(measure_speeds({&model}, options, watch, progress).front());
+  return std::move(measure_speeds({&model}, options, watch, context).front());
 }
 
 }  // namespace qwb

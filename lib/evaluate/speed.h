@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/base/progress.h"
+#include "lib/base/context.h"
 #include "lib/base/rng.h"
 #include "lib/evaluate/disturbance.h"
 #include "lib/model/model.h"
@@ -50,7 +50,7 @@ Spread spread_of(std::vector<double> values);
 class SpeedRunner {
  public:
   // Fills the cache to the depth. Another round has other tokens.
-  SpeedRunner(const Model& model, const SpeedTest& test, int round = 0);
+  SpeedRunner(const Model& model, const SpeedTest& test, int round = 0, StopToken stop = {});
   // The logits of the prompt's last token and of every generated token are made.
   void pass();
   const SpeedTest& test() const { return test_; }
@@ -62,6 +62,7 @@ class SpeedRunner {
 
   const Model& model_;
   SpeedTest test_;
+  StopToken stop_;
   Rng rng_;
   KvCache cache_;
   FloatBuffer hidden_;
@@ -110,8 +111,8 @@ struct SpeedOptions {
 // speed_tests throws; usage for less than one repetition.
 std::vector<SpeedResult> measure_speeds(const std::vector<const Model*>& models,
                                         const SpeedOptions& options, CpuWatch& watch,
-                                        Progress& progress);
+                                        const Context& context);
 // One model by this machine's clocks.
-SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Progress& progress);
+SpeedResult measure_speed(const Model& model, const SpeedOptions& options, const Context& context);
 
 }  // namespace qwb

@@ -88,12 +88,14 @@ void describe_checkpoint(Subject& subject) {
 
 }  // namespace
 
-Subject open_subject(const Path& folder, bool needs_tokenizer, const Backend& backend,
-                     Progress& progress) {
+Subject open_subject(const Path& folder, bool needs_tokenizer, const Context& context,
+                     std::shared_ptr<const Backend> backend) {
   Subject subject;
   const auto begin = std::chrono::steady_clock::now();
-  subject.open = open_model(folder, progress);
-  subject.model = Model::load(subject.open.source, subject.open.config, folder.string(), backend);
+  subject.open = open_model(folder, context);
+  if (backend == nullptr) backend = make_backend(BackendKind::fast, context.threads);
+  subject.model =
+      Model::load(subject.open.source, subject.open.config, folder.string(), std::move(backend));
   subject.load_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (needs_tokenizer) subject.tokenizer = open_tokenizer(subject.open);

@@ -30,10 +30,9 @@ struct Subject {
 };
 
 // Throws what open_model, Model::load and Tokenizer::load throw (a missing tokenizer only if
-// `needs_tokenizer`). The backend must outlive the subject.
-Subject open_subject(const Path& folder, bool needs_tokenizer,
-                     const Backend& backend = fast_backend(),
-                     Progress& progress = silent_progress());
+// `needs_tokenizer`). backend: null is the fast one on the context's threads.
+Subject open_subject(const Path& folder, bool needs_tokenizer, const Context& context = {},
+                     std::shared_ptr<const Backend> backend = nullptr);
 
 // The folder of the unquantized model: the path in qwb.json, taken as it is or relative to the
 // artifact; nothing if it is not there or is not named.

@@ -89,9 +89,10 @@ std::string find_non_finite(const Model& model, std::span<const int32_t> tokens)
   return find_in_logits(model, hidden.data(), count);
 }
 
-WindowScorer::WindowScorer(const Model& model, const TokenPlan& plan)
+WindowScorer::WindowScorer(const Model& model, const TokenPlan& plan, StopToken stop)
     : model_(model),
       plan_(plan),
+      stop_(std::move(stop)),
       cache_(model.new_cache(longest_read(plan))),
       hidden_(checked_mul(longest_read(plan), model.config().hidden, "context")) {}
 
@@ -100,7 +101,7 @@ void WindowScorer::read() {
       std::span<const int32_t>(tokens_).first(tokens_.size() - 1);
   cache_.truncate(0);
   try {
-    model_.forward(input, cache_, hidden_.data());
+    model_.forward(input, cache_, hidden_.data(), stop_);
   } catch (const Error& error) {
     const std::string place =
         error.kind() == ErrorKind::failed ? find_non_finite(model_, input) : std::string();

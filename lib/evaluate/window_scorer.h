@@ -14,7 +14,7 @@ namespace qwb {
 class WindowScorer {
  public:
   // Both must outlive the scorer.
-  WindowScorer(const Model& model, const TokenPlan& plan);
+  WindowScorer(const Model& model, const TokenPlan& plan, StopToken stop = {});
 
   // Reads window `index` and returns the losses, in nats, of its scored tokens (valid until the
   // next call). Throws `failed` for a loss that is NaN or infinite, naming the module where it
@@ -33,6 +33,7 @@ class WindowScorer {
   void read();
   const Model& model_;
   const TokenPlan& plan_;
+  StopToken stop_;
   KvCache cache_;
   FloatBuffer hidden_;
   int64_t index_ = 0;

@@ -10,7 +10,6 @@
 
 #include "lib/base/error.h"
 #include "lib/base/file_kind.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/json.h"
 #include "lib/hub/hub_error.h"
 #include "lib/hub/route.h"
@@ -25,10 +24,10 @@ constexpr int64_t kLargestFile = int64_t{1} << 44;  // 16 TiB
 constexpr int kConnectionTries = 3;
 constexpr double kLongestAnswerWait = 60;  // seconds that a server may ask for
 
-void sleep_seconds(double seconds) {
+void sleep_seconds(double seconds, const StopToken& stop) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   while (std::chrono::steady_clock::now() < end) {
-    check_interrupt();
+    stop.check();
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
 }
@@ -109,10 +108,10 @@ struct HubClient::Collector : HttpHandler {
   void on_end(const HttpEnd& e) override { end = e; }
 };
 
-HubClient::HubClient(Http& http, const HubSettings& settings, Progress& progress)
+HubClient::HubClient(Http& http, const HubSettings& settings, const Context& context)
     : http_(http),
       settings_(settings),
-      progress_(progress),
+      context_(context),
       backoff_(settings.backoff_seconds, std::random_device{}()) {}
 
 Url HubClient::file_url(const HubSettings& settings, const RepoName& repo,
@@ -137,9 +136,9 @@ void HubClient::exchange(const HttpRequest& request, Collector& collector) {
 void HubClient::wait_before_retry(int failures, double requested) {
   const double seconds = std::max(backoff_.wait(failures, false), requested);
   if (seconds >= 2)
-    progress_.note("the Hub does not answer well; trying again in " +
-                   std::to_string(static_cast<int64_t>(seconds)) + " s");
-  sleep_seconds(seconds);
+    context_.progress->note("the Hub does not answer well; trying again in " +
+                            std::to_string(static_cast<int64_t>(seconds)) + " s");
+  sleep_seconds(seconds, context_.stop);
 }
 
 // One answer: passing troubles are tried again, redirects followed (those to another server only

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/base/progress.h"
+#include "lib/base/context.h"
 #include "lib/hub/http.h"
 #include "lib/hub/names.h"
 #include "lib/hub/retry.h"
@@ -28,7 +28,7 @@ struct RepoInfo {
 
 class HubClient {
  public:
-  HubClient(Http& http, const HubSettings& settings, Progress& progress);
+  HubClient(Http& http, const HubSettings& settings, const Context& context);
 
   // All of these throw not_found (no such thing, no access: with the way to get it),
   // HubUnavailable, verification for answers that no Hub gives; interrupted.
@@ -60,7 +60,7 @@ class HubClient {
   Reply ask(const RepoName& repo, const Url& url, bool head_only, bool follow_away);
   Http& http_;
   const HubSettings& settings_;
-  Progress& progress_;
+  Context context_;
   Backoff backoff_;
 };
 

@@ -86,13 +86,13 @@ struct Downloader::Job {
 };
 
 Downloader::Downloader(Http& http, const HubSettings& settings, const RepoName& repo, Path blobs,
-                       Path locks, Progress& progress)
+                       Path locks, const Context& context)
     : http_(http),
       settings_(settings),
       repo_(repo),
       blobs_(std::move(blobs)),
       locks_(std::move(locks)),
-      progress_(progress),
+      context_(context),
       backoff_(settings.backoff_seconds, std::random_device{}()),
       follower_([&http] { http.wake(); }) {
   std::error_code error;
@@ -131,7 +131,7 @@ void Downloader::run(const std::vector<BlobRequest>& requests) {
     total = checked_add(total, job.expected, request.name);
   }
   left_ = count_ = requests.size();
-  progress_.begin("downloading", total);
+  context_.progress->begin("downloading", total);
   while (left_ > 0) {
     fill();
     http_.step(left_ > 0 ? 0.05 : 0);
@@ -140,7 +140,7 @@ void Downloader::run(const std::vector<BlobRequest>& requests) {
     settle_hashes();
   }
   sync_folder(blobs_);
-  progress_.end();
+  context_.progress->end();
 }
 
 void Downloader::fill() {
@@ -198,10 +198,10 @@ bool Downloader::wait_for_other(Job& job) {
     job.seen_at = time;
   }
   if (!std::exchange(job.told, true))
-    progress_.note("another process downloads " + job.request.name + "; waiting for it");
+    context_.progress->note("another process downloads " + job.request.name + "; waiting for it");
   if (time - job.seen_at < settings_.lock_patience) return true;
-  progress_.note("the other process makes no headway; downloading " + job.request.name +
-                 " independently");
+  context_.progress->note("the other process makes no headway; downloading " + job.request.name +
+                          " independently");
   return false;
 }
 
@@ -262,8 +262,8 @@ void Downloader::settle(Job& job, const Transfer& transfer) {
     pause_until_ = std::max(pause_until_, now() + *result.wait);
   }
   if (wait >= 2)
-    progress_.note(std::string(result.failure->what()) + "; trying again in " +
-                   std::to_string(static_cast<int64_t>(wait)) + " s");
+    context_.progress->note(std::string(result.failure->what()) + "; trying again in " +
+                            std::to_string(static_cast<int64_t>(wait)) + " s");
   attempt.not_before = now() + wait;
 }
 
@@ -271,9 +271,9 @@ void Downloader::arrived(Job& job, int64_t fresh) {
   follower_.advance(*job.partial, job.partial->prefix());
   job.expected -= fresh;
   const size_t done = count_ - left_;
-  progress_.advance(fresh, count_ == 1
-                               ? job.request.name
-                               : std::to_string(done) + " of " + std::to_string(count_) + " files");
+  context_.progress->advance(
+      fresh, count_ == 1 ? job.request.name
+                         : std::to_string(done) + " of " + std::to_string(count_) + " files");
 }
 
 void Downloader::settle_hashes() {
@@ -297,7 +297,8 @@ void Downloader::settle_hashes() {
                   job->request.name,
                   "nothing of it was kept; try again later, or another network or mirror");
     }
-    progress_.note(job->request.name + ": the bytes received are wrong; downloading it anew");
+    context_.progress->note(job->request.name +
+                            ": the bytes received are wrong; downloading it anew");
     job->source.direct = {};
     job->expected = job->request.size;
     follower_.follow(*job->partial, job->request.etag);
@@ -316,8 +317,9 @@ void Downloader::publish(Job& job) {
 void Downloader::finish(Job& job) {
   job.state = Job::State::done;
   --left_;
-  progress_.advance(job.expected > 0 ? job.expected : 0,
-                    std::to_string(count_ - left_) + " of " + std::to_string(count_) + " files");
+  context_.progress->advance(
+      job.expected > 0 ? job.expected : 0,
+      std::to_string(count_ - left_) + " of " + std::to_string(count_) + " files");
   job.expected = 0;
   job.partial.reset();
   job.lock = FileLock();

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/base/progress.h"
+#include "lib/base/context.h"
 #include "lib/hub/file_lock.h"
 #include "lib/hub/hash_follower.h"
 #include "lib/hub/http.h"
@@ -36,7 +36,7 @@ class Downloader {
   // `blobs`: the folder in which files get their etag as name; `locks`: of the lock files. Both are
   // created.
   Downloader(Http& http, const HubSettings& settings, const RepoName& repo, Path blobs, Path locks,
-             Progress& progress);
+             const Context& context);
   ~Downloader();
   Downloader(const Downloader&) = delete;
   Downloader& operator=(const Downloader&) = delete;
@@ -65,7 +65,7 @@ class Downloader {
   const HubSettings& settings_;
   const RepoName& repo_;
   const Path blobs_, locks_;
-  Progress& progress_;
+  Context context_;
   Backoff backoff_;
   double pause_until_ = 0;  // the Hub asked for silence
   size_t left_ = 0;

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 
 namespace qwb {
 namespace {
@@ -127,7 +126,8 @@ struct Http::State {
   std::list<Exchange> exchanges;
 };
 
-Http::Http(const HubSettings& settings) : state_(std::make_unique<State>()) {
+Http::Http(const HubSettings& settings, StopToken stop)
+    : state_(std::make_unique<State>()), stop_(std::move(stop)) {
   static std::once_flag once;
   std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
   state_->settings = settings;
@@ -201,7 +201,7 @@ void Http::cancel(const HttpHandler& handler) {
 }
 
 void Http::step(double seconds) {
-  check_interrupt();
+  stop_.check();
   stop_stalled();
   // Short enough for Ctrl-C and stalls to be noticed. A request just started does not wait: its
   // timer is due.

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "lib/base/bytes.h"
+#include "lib/base/stop.h"
 #include "lib/hub/settings.h"
 #include "lib/hub/url.h"
 
@@ -66,7 +67,7 @@ class HttpHandler {
 
 class Http {
  public:
-  explicit Http(const HubSettings& settings);
+  explicit Http(const HubSettings& settings, StopToken stop = {});
   ~Http();
   Http(const Http&) = delete;
   Http& operator=(const Http&) = delete;
@@ -74,8 +75,8 @@ class Http {
   void start(const HttpRequest& request, HttpHandler& handler);
   // Ends the handler's exchange without telling it. Nothing if it has none.
   void cancel(const HttpHandler& handler);
-  // Lets the exchanges run, for at most `seconds` if nothing happens. Throws interrupted after
-  // Ctrl-C, and what handlers throw.
+  // Lets the exchanges run, for at most `seconds` if nothing happens. Throws interrupted when a
+  // stop is requested, and what handlers throw.
   void step(double seconds);
   // Ends a step() that waits. From any thread.
   void wake();
@@ -87,6 +88,7 @@ class Http {
   void stop_stalled();
   void remove(Exchange& exchange);
   std::unique_ptr<State> state_;
+  StopToken stop_;
 };
 
 }  // namespace qwb

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/hub/digest.h"
 #include "lib/hub/partial.h"
 #include "lib/hub/pull.h"
@@ -35,7 +34,7 @@ bool noted(const Path& note, const RemoteFile& file, const struct stat& status) 
   return etag == file.etag && static_cast<double>(status.st_mtim.tv_sec) <= time + 1;
 }
 
-bool has_hash(const Path& path, const RemoteFile& file) {
+bool has_hash(const Path& path, const RemoteFile& file, const StopToken& stop) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
   Digest digest(file.etag, file.size);
@@ -45,7 +44,7 @@ bool has_hash(const Path& path, const RemoteFile& file) {
     while (const int64_t count = read_at(fd, offset, block, path)) {
       digest.update(Bytes(block).first(static_cast<size_t>(count)));
       offset += count;
-      check_interrupt();
+      stop.check();
     }
   } catch (...) {
     ::close(fd);
@@ -57,12 +56,12 @@ bool has_hash(const Path& path, const RemoteFile& file) {
 
 }  // namespace
 
-bool LocalFolder::has(const RemoteFile& file) const {
+bool LocalFolder::has(const RemoteFile& file, const StopToken& stop) const {
   struct stat status {};
   const Path path = folder_ / file.path;
   if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_size != file.size)
     return false;
-  return noted(note_path(state(), file.path), file, status) || has_hash(path, file);
+  return noted(note_path(state(), file.path), file, status) || has_hash(path, file, stop);
 }
 
 void LocalFolder::check_place(const RemoteFile& file, bool force) const {

@@ -98,13 +98,13 @@ int64_t PullPlan::missing_files() const {
                        [](const PlannedFile& file) { return !file.here; });
 }
 
-Pull::Pull(const HubSettings& settings, PullRequest request, Progress& progress)
+Pull::Pull(const HubSettings& settings, PullRequest request, const Context& context)
     : settings_(settings),
       request_(std::move(request)),
-      progress_(progress),
+      context_(context),
       cache_(settings.cache, request_.repo, settings.symlinks),
-      http_(settings),
-      client_(http_, settings, progress) {}
+      http_(settings, context.stop),
+      client_(http_, settings, context) {}
 
 Path Pull::blobs() const {
   return request_.local_dir.empty() ? cache_.blobs()
@@ -125,7 +125,8 @@ PullPlan Pull::make_plan(const std::string& commit, const std::vector<RemoteFile
   for (const RemoteFile& file : wanted) {
     if (local) LocalFolder::check_name(file);
     PlannedFile planned{file, false, 0};
-    planned.here = local ? folder.has(file) : cache_.has(commit, file) || cache_.has_blob(file);
+    planned.here =
+        local ? folder.has(file, context_.stop) : cache_.has(commit, file) || cache_.has_blob(file);
     planned.on_disk =
         planned.here ? file.size : Partial::present_in(partial_path(blobs(), file.etag), file.size);
     plan.files.push_back(planned);
@@ -223,7 +224,7 @@ void Pull::refuse_without_weights(const std::vector<RemoteFile>& wanted) const {
   if (std::any_of(wanted.begin(), wanted.end(), has_weights)) return;
   const OtherWeights other = other_weights(paths);
   if (other.files.empty()) {
-    progress_.note(repo.text() + " has no weights: only its other files are pulled");
+    context_.progress->note(repo.text() + " has no weights: only its other files are pulled");
     return;
   }
   std::string advice = other.advice;
@@ -256,8 +257,8 @@ PullPlan Pull::current_plan(bool anew) {
   } catch (const HubUnavailable& error) {
     auto plan = anew ? std::nullopt : from_cache(known, true);
     if (!plan) throw;
-    progress_.note(std::string(error.what()) + "; using what the cache has (" +
-                   known.substr(0, 12) + ")");
+    context_.progress->note(std::string(error.what()) + "; using what the cache has (" +
+                            known.substr(0, 12) + ")");
     return std::move(*plan);
   }
 }
@@ -272,8 +273,8 @@ PullPlan Pull::run() {
     fetch(plan);
     return plan;
   } catch (const ChangedOnServer& error) {
-    progress_.end();
-    progress_.note(std::string(error.what()) + "; asking the Hub anew");
+    context_.progress->end();
+    context_.progress->note(std::string(error.what()) + "; asking the Hub anew");
   }
   PullPlan plan = current_plan(true);
   fetch(plan);
@@ -307,7 +308,7 @@ void Pull::fetch(PullPlan& plan) {
                         file.file.etag, file.file.size});
   }
   if (!requests.empty()) {
-    Downloader downloader(http_, settings_, request_.repo, blobs(), locks(), progress_);
+    Downloader downloader(http_, settings_, request_.repo, blobs(), locks(), context_);
     downloader.run(requests);
   }
   place(plan);

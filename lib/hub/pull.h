@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/base/progress.h"
+#include "lib/base/context.h"
 #include "lib/hub/cache.h"
 #include "lib/hub/client.h"
 #include "lib/hub/names.h"
@@ -45,7 +45,7 @@ struct PullPlan {
 
 class Pull {
  public:
-  Pull(const HubSettings& settings, PullRequest request, Progress& progress);
+  Pull(const HubSettings& settings, PullRequest request, const Context& context);
 
   // What run() would do, without writing anything.
   PullPlan plan();
@@ -71,7 +71,7 @@ class Pull {
 
   const HubSettings& settings_;
   PullRequest request_;
-  Progress& progress_;
+  Context context_;
   RepoCache cache_;
   Http http_;
   HubClient client_;
@@ -86,7 +86,7 @@ class LocalFolder {
  public:
   explicit LocalFolder(Path folder) : folder_(std::move(folder)) {}
   // The file is there with that content: its note says so, or its hash.
-  bool has(const RemoteFile& file) const;
+  bool has(const RemoteFile& file, const StopToken& stop = {}) const;
   void note(const RemoteFile& file, const std::string& commit) const;
   // Throws verification for names that would overwrite the notes.
   static void check_name(const RemoteFile& file);

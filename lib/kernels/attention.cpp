@@ -80,7 +80,7 @@ void attend_tile(const NarrowHead& head, const AttentionShape& s, int64_t first,
            inverses[i] = inverse;
          });
   const Panels weights = panels_at(narrow_scratch<Narrow::scores>(panel_values(count, span)), span);
-  pack_panels(scores, {count, span, span, true}, TileForm::left, weights);
+  pack_panels(scores, {count, span, span, true}, TileForm::left, weights, Threads(1));
   tile_product(weights, head.values.from(0, begin), {count, size, span}, sums, size, false);
   for (int64_t i = 0; i < count; ++i) {
     for (int64_t k = 0; k < size; ++k) out[i * width + k] = sums[i * size + k] * inverses[i];
@@ -92,10 +92,11 @@ void attend_tile(const NarrowHead& head, const AttentionShape& s, int64_t first,
 class NarrowHeads {
  public:
   NarrowHeads(const float* values, int64_t heads, const MatrixLayout& head, TileForm form,
-              uint16_t* memory)
+              uint16_t* memory, Threads threads)
       : first_(panels_at(memory, head.inner)), size_(panel_values(head.lines, head.inner)) {
     const int64_t dim = head.by_line ? head.inner : head.lines;
-    for (int64_t h = 0; h < heads; ++h) pack_panels(values + h * dim, head, form, (*this)[h]);
+    for (int64_t h = 0; h < heads; ++h)
+      pack_panels(values + h * dim, head, form, (*this)[h], threads);
   }
   Panels operator[](int64_t head) const { return {first_.data + head * size_, first_.steps}; }
 
@@ -108,18 +109,21 @@ class NarrowHeads {
 class NarrowAttention {
  public:
   NarrowAttention(const float* queries, const float* keys, const float* values,
-                  const AttentionShape& s)
+                  const AttentionShape& s, Threads threads)
       : shape_(s),
         queries_(queries, s.heads, {s.tokens, s.head_dim, s.query_stride, true}, TileForm::left,
-                 narrow_scratch<Narrow::queries>(s.heads * panel_values(s.tokens, s.head_dim))),
+                 narrow_scratch<Narrow::queries>(s.heads * panel_values(s.tokens, s.head_dim)),
+                 threads),
         keys_(
             keys, s.kv_heads, {s.past + s.tokens, s.head_dim, s.kv_heads * s.head_dim, true},
             TileForm::right,
-            narrow_scratch<Narrow::keys>(s.kv_heads * panel_values(s.past + s.tokens, s.head_dim))),
+            narrow_scratch<Narrow::keys>(s.kv_heads * panel_values(s.past + s.tokens, s.head_dim)),
+            threads),
         values_(values, s.kv_heads, {s.head_dim, s.past + s.tokens, s.kv_heads * s.head_dim, false},
                 TileForm::right,
                 narrow_scratch<Narrow::values>(s.kv_heads *
-                                               panel_values(s.head_dim, s.past + s.tokens))) {}
+                                               panel_values(s.head_dim, s.past + s.tokens)),
+                threads) {}
 
   void tile(int64_t head, int64_t first, int64_t count, float* out) const {
     const int64_t shared = head / (shape_.heads / shape_.kv_heads);
@@ -150,12 +154,13 @@ void attend_one(const float* query, const float* keys, const float* values, cons
 }  // namespace
 
 void attend(const float* queries, const float* keys, const float* values, const AttentionShape& s,
-            Products products, float* out) {
+            Products products, float* out, Threads threads) {
   const int64_t tiles = ceil_div(s.tokens, kQueryTile);
   const int64_t group = s.heads / s.kv_heads;
   const int64_t width = s.heads * s.head_dim;
   std::optional<NarrowAttention> narrow;
-  if (products == Products::bf16 && s.tokens > kFewTokens) narrow.emplace(queries, keys, values, s);
+  if (products == Products::bf16 && s.tokens > kFewTokens)
+    narrow.emplace(queries, keys, values, s, threads);
   const auto item = [&](int64_t index) {
     const int64_t head = index % s.heads;
     const int64_t first = (tiles - 1 - index / s.heads) * kQueryTile;  // the longest first
@@ -180,7 +185,7 @@ void attend(const float* queries, const float* keys, const float* values, const 
   if (s.tokens * (s.past + s.tokens) * width < kElementGrain * 4) {
     for (int64_t i = 0; i < tiles * s.heads; ++i) item(i);
   } else {
-    parallel_for(tiles * s.heads, item);
+    parallel_for(threads, tiles * s.heads, item);
   }
 }
 

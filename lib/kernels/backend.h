@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 
+#include "lib/base/threads.h"
 #include "lib/kernels/matmul.h"
 #include "lib/tensor/weight.h"
 
@@ -35,7 +36,12 @@ constexpr int64_t kMostPacked = 4 << 20;
 
 class Backend {
  public:
+  explicit Backend(Threads threads) : threads_(threads) {}
   virtual ~Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+  // What it was made for: its operations run on so many threads.
+  Threads threads() const { return threads_; }
   virtual std::string name() const = 0;
   // How the operands of products of many tokens are held.
   virtual Products products() const { return Products::f32; }
@@ -88,20 +94,23 @@ class Backend {
                       std::span<const int32_t> targets, float cap, double* losses) const = 0;
   // False if any value is NaN or infinite.
   virtual bool all_finite(const float* x, int64_t count) const = 0;
+
+ private:
+  Threads threads_;
 };
 
-// Plain loops, f32 values with f64 sums.
-const Backend& reference_backend();
-// Matrix products by oneDNN on fixed tiles, everything else by Highway; OpenMP threads.
-const Backend& fast_backend();
-// The same with the operands of products of many tokens rounded to bf16.
-const Backend& bf16_backend();
+enum class BackendKind {
+  reference,  // plain loops in the calling thread, f32 values with f64 sums
+  fast,       // matrix products by oneDNN on fixed tiles, everything else by Highway
+  bf16,       // the same with the operands of products of many tokens rounded to bf16
+};
+std::unique_ptr<Backend> make_backend(BackendKind kind, Threads threads);
 // The fast backend with LLM.int8's forward pass: products with weights in int8 rows take their
 // activations in 8 bits too, but for outlier columns (int8_product.h); all else as before. Throws
 // usage for a threshold that is negative or not finite.
-std::unique_ptr<Backend> int8_backend(float threshold);
+std::unique_ptr<Backend> make_int8_backend(float threshold, Threads threads);
 // For calibration, whose noise is far above that rounding: bf16 where matrix units make it fast,
 // else the fast backend.
-const Backend& calibration_backend();
+BackendKind calibration_backend();
 
 }  // namespace qwb

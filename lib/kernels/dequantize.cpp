@@ -146,10 +146,10 @@ void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* ou
   }
 }
 
-void dequantize(const Weight& weight, float* out) {
+void dequantize(const Weight& weight, float* out, Threads threads) {
   const int64_t columns = stored_columns(weight);
   const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 16) / columns);
-  parallel_ranges(stored_rows(weight), grain, [&](int64_t begin, int64_t end) {
+  parallel_ranges(threads, stored_rows(weight), grain, [&](int64_t begin, int64_t end) {
     dequantize_rows(weight, begin, end, out + begin * columns);
   });
 }

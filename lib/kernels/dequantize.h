@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "lib/base/threads.h"
 #include "lib/tensor/weight.h"
 
 namespace qwb {
@@ -22,8 +23,8 @@ void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* ou
 // Columns [first, first + count) of one row. Dense and float-block storage only (the others are
 // never stored [in, out]).
 void dequantize_part(const Weight& weight, int64_t row, int64_t first, int64_t count, float* out);
-// The whole stored matrix on all threads.
-void dequantize(const Weight& weight, float* out);
+// The whole stored matrix, on so many threads.
+void dequantize(const Weight& weight, float* out, Threads threads = {});
 
 // Dot product of row `row` with x [columns], for `vectors` vectors at distance `stride`; y[v *
 // y_stride] receives them. Runs in the calling thread. scratch: stored_columns floats.

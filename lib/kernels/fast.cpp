@@ -15,6 +15,7 @@
 #include "lib/kernels/int8_product.h"
 #include "lib/kernels/isa.h"
 #include "lib/kernels/matmul.h"
+#include "lib/kernels/reference.h"
 #include "lib/kernels/simd.h"
 #include "lib/kernels/thread_scratch.h"
 #include "lib/kernels/tile_product.h"
@@ -33,7 +34,7 @@ float* slab_scratch(int64_t count) {
 }
 
 // Stored rows [begin, end) as f32: in place when they are f32 already, else unpacked into the slab.
-const float* slab(const Weight& weight, int64_t begin, int64_t end) {
+const float* slab(const Weight& weight, int64_t begin, int64_t end, Threads threads) {
   const int64_t columns = stored_columns(weight);
   if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
     const std::byte* data = dense->values.bytes.data();
@@ -43,7 +44,7 @@ const float* slab(const Weight& weight, int64_t begin, int64_t end) {
     }
   }
   float* target = slab_scratch((end - begin) * columns);
-  parallel_ranges(end - begin, std::max<int64_t>(1, (int64_t{1} << 16) / columns),
+  parallel_ranges(threads, end - begin, std::max<int64_t>(1, (int64_t{1} << 16) / columns),
                   [&](int64_t first, int64_t last) {
                     dequantize_rows(weight, begin + first, begin + last, target + first * columns);
                   });
@@ -54,8 +55,9 @@ int64_t slab_rows(const Weight& weight) {
   return std::max<int64_t>(1, kSlabFloats / stored_columns(weight));
 }
 
-void fill_bias(const float* bias, int64_t tokens, int64_t out, float* y, bool add) {
-  parallel_ranges(tokens, 64, [&](int64_t begin, int64_t end) {
+void fill_bias(const float* bias, int64_t tokens, int64_t out, float* y, bool add,
+               Threads threads) {
+  parallel_ranges(threads, tokens, 64, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       if (add) {
         simd::add(y + t * out, bias, out);
@@ -67,19 +69,20 @@ void fill_bias(const float* bias, int64_t tokens, int64_t out, float* y, bool ad
 }
 
 // y += x W^T for many tokens.
-void linear_many(const float* x, int64_t tokens, const Weight& weight, float* y, bool add) {
+void linear_many(const float* x, int64_t tokens, const Weight& weight, float* y, bool add,
+                 Threads threads) {
   const bool straight = weight.orientation == Orientation::out_in;
   const int64_t rows = stored_rows(weight);
   const int64_t step = slab_rows(weight);
   for (int64_t begin = 0; begin < rows; begin += step) {
     const int64_t count = std::min(step, rows - begin);
-    const float* values = slab(weight, begin, begin + count);
+    const float* values = slab(weight, begin, begin + count, threads);
     if (straight) {
       matmul(true, tokens, count, weight.in, x, weight.in, values, weight.in, y + begin, weight.out,
-             add);
+             add, threads);
     } else {
       matmul(false, tokens, weight.out, count, x + begin, weight.in, values, weight.out, y,
-             weight.out, add || begin > 0);
+             weight.out, add || begin > 0, threads);
     }
   }
 }
@@ -92,7 +95,8 @@ MatrixLayout slab_layout(const Weight& weight, int64_t rows) {
 }
 
 // Stored rows [begin, end) as the right operand, rounded to bf16.
-void pack_slab(const Weight& weight, int64_t begin, int64_t end, const Panels& panels) {
+void pack_slab(const Weight& weight, int64_t begin, int64_t end, const Panels& panels,
+               Threads threads) {
   const int64_t columns = stored_columns(weight);
   const MatrixLayout layout = slab_layout(weight, end - begin);
   if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
@@ -100,34 +104,35 @@ void pack_slab(const Weight& weight, int64_t begin, int64_t end, const Panels& p
     if (dense->values.dtype == DType::bf16 &&
         reinterpret_cast<uintptr_t>(data) % sizeof(uint16_t) == 0) {
       pack_panels(reinterpret_cast<const uint16_t*>(data) + begin * columns, layout,
-                  TileForm::right, panels);
+                  TileForm::right, panels, threads);
       return;
     }
   }
-  pack_panels(slab(weight, begin, end), layout, TileForm::right, panels);
+  pack_panels(slab(weight, begin, end, threads), layout, TileForm::right, panels, threads);
 }
 
-Panels narrow_slab(const Weight& weight, int64_t begin, int64_t end) {
+Panels narrow_slab(const Weight& weight, int64_t begin, int64_t end, Threads threads) {
   const MatrixLayout layout = slab_layout(weight, end - begin);
   const Panels panels = panels_at(
       narrow_scratch<Narrow::weight>(panel_values(layout.lines, layout.inner)), layout.inner);
-  pack_slab(weight, begin, end, panels);
+  pack_slab(weight, begin, end, panels, threads);
   return panels;
 }
 
 // Activations as the left operand, rounded to bf16. Until the thread's next call.
-Panels narrow_tokens(const float* x, int64_t tokens, int64_t in) {
+Panels narrow_tokens(const float* x, int64_t tokens, int64_t in, Threads threads) {
   const Panels left = panels_at(narrow_scratch<Narrow::tokens>(panel_values(tokens, in)), in);
-  pack_panels(x, {tokens, in, in, true}, TileForm::left, left);
+  pack_panels(x, {tokens, in, in, true}, TileForm::left, left, threads);
   return left;
 }
 
 // y += x W^T for many tokens, both rounded to bf16.
-void linear_narrow(const Panels& left, int64_t tokens, const Weight& weight, float* y, bool add) {
+void linear_narrow(const Panels& left, int64_t tokens, const Weight& weight, float* y, bool add,
+                   Threads threads) {
   if (weight.packed != nullptr) {
     auto* values = reinterpret_cast<uint16_t*>(const_cast<std::byte*>(weight.packed));
     return tile_products(left, panels_at(values, weight.in), {tokens, weight.out, weight.in}, y,
-                         weight.out, add);
+                         weight.out, add, threads);
   }
   const bool straight = weight.orientation == Orientation::out_in;
   const int64_t rows = stored_rows(weight);
@@ -136,20 +141,21 @@ void linear_narrow(const Panels& left, int64_t tokens, const Weight& weight, flo
       straight ? slab_rows(weight) : ceil_div(slab_rows(weight), kTileInner) * kTileInner;
   for (int64_t begin = 0; begin < rows; begin += step) {
     const int64_t count = std::min(step, rows - begin);
-    const Panels right = narrow_slab(weight, begin, begin + count);
+    const Panels right = narrow_slab(weight, begin, begin + count, threads);
     if (straight) {
-      tile_products(left, right, {tokens, count, weight.in}, y + begin, weight.out, add);
+      tile_products(left, right, {tokens, count, weight.in}, y + begin, weight.out, add, threads);
     } else {
       tile_products(left.from(0, begin), right, {tokens, weight.out, count}, y, weight.out,
-                    add || begin > 0);
+                    add || begin > 0, threads);
     }
   }
 }
 
 // The same for one or a few tokens: every weight is read once.
-void linear_few(const float* x, int64_t tokens, const Weight& weight, float* y, bool add) {
+void linear_few(const float* x, int64_t tokens, const Weight& weight, float* y, bool add,
+                Threads threads) {
   if (weight.orientation == Orientation::out_in) {
-    parallel_ranges(weight.out, kRowGrain, [&](int64_t begin, int64_t end) {
+    parallel_ranges(threads, weight.out, kRowGrain, [&](int64_t begin, int64_t end) {
       float* values = scratch(weight.in);
       float sums[kFewTokens];
       for (int64_t row = begin; row < end; ++row) {
@@ -160,7 +166,7 @@ void linear_few(const float* x, int64_t tokens, const Weight& weight, float* y, 
     });
     return;
   }
-  parallel_ranges(weight.out, 8 * kRowGrain, [&](int64_t begin, int64_t end) {
+  parallel_ranges(threads, weight.out, 8 * kRowGrain, [&](int64_t begin, int64_t end) {
     float* values = scratch(end - begin);
     for (int64_t t = 0; t < tokens && !add; ++t)
       std::fill(y + t * weight.out + begin, y + t * weight.out + end, 0.0f);
@@ -175,8 +181,10 @@ void linear_few(const float* x, int64_t tokens, const Weight& weight, float* y, 
 class Fast final : public Backend {
  public:
   // int8_threshold: products of int8 rows take activations of 8 bits (int8_product.h).
-  explicit Fast(Products products, std::optional<float> int8_threshold = {})
-      : products_(products), int8_threshold_(int8_threshold) {}
+  Fast(Products products, Threads threads, std::optional<float> int8_threshold = {})
+      : Backend(threads), products_(products), int8_threshold_(int8_threshold) {
+    select_isa();
+  }
   std::string name() const override {
     return "cpu-" + isa_name() + (products_ == Products::bf16 ? "-bf16" : "") +
            (int8_threshold_ ? "-int8" : "");
@@ -186,17 +194,18 @@ class Fast final : public Backend {
   void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y,
               bool add) const override {
     if (in_8_bits(weight)) {
-      const Int8Activations codes(x, tokens, weight.in, *int8_threshold_);
-      return int8_product(codes, weight, 0, weight.out, bias, y, weight.out, add);
+      const Int8Activations codes(x, tokens, weight.in, *int8_threshold_, threads());
+      return int8_product(codes, weight, 0, weight.out, bias, y, weight.out, add, threads());
     }
-    if (bias != nullptr) fill_bias(bias, tokens, weight.out, y, add);
+    if (bias != nullptr) fill_bias(bias, tokens, weight.out, y, add, threads());
     add = add || bias != nullptr;
     if (tokens <= kFewTokens) {
-      linear_few(x, tokens, weight, y, add);
+      linear_few(x, tokens, weight, y, add, threads());
     } else if (products_ == Products::bf16) {
-      linear_narrow(narrow_tokens(x, tokens, weight.in), tokens, weight, y, add);
+      linear_narrow(narrow_tokens(x, tokens, weight.in, threads()), tokens, weight, y, add,
+                    threads());
     } else {
-      linear_many(x, tokens, weight, y, add);
+      linear_many(x, tokens, weight, y, add, threads());
     }
   }
 
@@ -204,7 +213,7 @@ class Fast final : public Backend {
     if (products_ != Products::bf16 || weight.out * weight.in > kMostPacked) return {};
     AlignedBuffer memory(2 * panel_values(weight.out, weight.in));
     pack_slab(weight, 0, stored_rows(weight),
-              panels_at(reinterpret_cast<uint16_t*>(memory.data()), weight.in));
+              panels_at(reinterpret_cast<uint16_t*>(memory.data()), weight.in), threads());
     weight.packed = memory.data();
     return memory;
   }
@@ -212,20 +221,21 @@ class Fast final : public Backend {
   void linears(const float* x, int64_t tokens, std::span<const Output> outputs) const override {
     if (products_ != Products::bf16 || tokens <= kFewTokens || outputs.empty())
       return Backend::linears(x, tokens, outputs);
-    const Panels left = narrow_tokens(x, tokens, outputs.front().weight->in);
+    const Panels left = narrow_tokens(x, tokens, outputs.front().weight->in, threads());
     for (const Output& o : outputs) {
-      if (o.bias != nullptr) fill_bias(o.bias, tokens, o.weight->out, o.y, false);
-      linear_narrow(left, tokens, *o.weight, o.y, o.bias != nullptr);
+      if (o.bias != nullptr) fill_bias(o.bias, tokens, o.weight->out, o.y, false, threads());
+      linear_narrow(left, tokens, *o.weight, o.y, o.bias != nullptr, threads());
     }
   }
 
   void gather_rows(const Weight& weight, std::span<const int32_t> ids, float* out) const override {
     const int64_t columns = stored_columns(weight);
-    parallel_ranges(static_cast<int64_t>(ids.size()), 64, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        dequantize_rows(weight, ids[static_cast<size_t>(i)], ids[static_cast<size_t>(i)] + 1,
-                        out + i * columns);
-    });
+    parallel_ranges(threads(), static_cast<int64_t>(ids.size()), 64,
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t i = begin; i < end; ++i)
+                        dequantize_rows(weight, ids[static_cast<size_t>(i)],
+                                        ids[static_cast<size_t>(i)] + 1, out + i * columns);
+                    });
   }
 
   void rms_norm(const float* x, int64_t rows, int64_t n, const float* gain, double eps,
@@ -253,23 +263,23 @@ class Fast final : public Backend {
 
   void attention(const float* queries, const float* keys, const float* values,
                  const AttentionShape& s, float* out) const override {
-    attend(queries, keys, values, s, products_, out);
+    attend(queries, keys, values, s, products_, out, threads());
   }
 
   void activate(Activation activation, float* gate, const float* up, int64_t count) const override {
-    parallel_ranges(count, kElementGrain, [&](int64_t begin, int64_t end) {
+    parallel_ranges(threads(), count, kElementGrain, [&](int64_t begin, int64_t end) {
       simd::activate(activation, gate + begin, up != nullptr ? up + begin : nullptr, end - begin);
     });
   }
 
   void add(float* x, const float* y, int64_t count) const override {
-    parallel_ranges(count, kElementGrain, [&](int64_t begin, int64_t end) {
+    parallel_ranges(threads(), count, kElementGrain, [&](int64_t begin, int64_t end) {
       simd::add(x + begin, y + begin, end - begin);
     });
   }
 
   void soft_cap(float* x, int64_t count, float cap) const override {
-    parallel_ranges(count, kElementGrain, [&](int64_t begin, int64_t end) {
+    parallel_ranges(threads(), count, kElementGrain, [&](int64_t begin, int64_t end) {
       simd::soft_cap(x + begin, end - begin, 1, cap);
     });
   }
@@ -284,17 +294,19 @@ class Fast final : public Backend {
     const int64_t step = std::min(slab_rows(weight), kVocabularySlab);
     FloatBuffer logits(rows * std::min(step, weight.out));
     std::optional<Int8Activations> codes;
-    if (in_8_bits(weight)) codes.emplace(x, rows, weight.in, *int8_threshold_);
+    if (in_8_bits(weight)) codes.emplace(x, rows, weight.in, *int8_threshold_, threads());
     for (int64_t begin = 0; begin < weight.out; begin += step) {
       const int64_t count = std::min(step, weight.out - begin);
       if (codes) {
-        int8_product(*codes, weight, begin, begin + count, nullptr, logits.data(), count, false);
+        int8_product(*codes, weight, begin, begin + count, nullptr, logits.data(), count, false,
+                     threads());
       } else {
-        matmul(true, rows, count, weight.in, x, weight.in, slab(weight, begin, begin + count),
-               weight.in, logits.data(), count, false);
+        matmul(true, rows, count, weight.in, x, weight.in,
+               slab(weight, begin, begin + count, threads()), weight.in, logits.data(), count,
+               false, threads());
       }
       if (cap != 0) soft_cap(logits.data(), rows * count, cap);
-      parallel_for(ceil_div(rows, 8), [&](int64_t chunk) {
+      parallel_for(threads(), ceil_div(rows, 8), [&](int64_t chunk) {
         for (int64_t r = chunk * 8; r < std::min(rows, chunk * 8 + 8); ++r) {
           const auto i = static_cast<size_t>(r);
           // Vector maxima may drop a NaN: look for it first.
@@ -318,10 +330,11 @@ class Fast final : public Backend {
 
  private:
   template <class Body>
-  static void by_rows(int64_t rows, int64_t n, const Body& body) {
-    parallel_ranges(rows, std::max<int64_t>(1, kElementGrain / n), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) body(r);
-    });
+  void by_rows(int64_t rows, int64_t n, const Body& body) const {
+    parallel_ranges(threads(), rows, std::max<int64_t>(1, kElementGrain / n),
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t r = begin; r < end; ++r) body(r);
+                    });
   }
 
   bool in_8_bits(const Weight& weight) const {
@@ -334,31 +347,21 @@ class Fast final : public Backend {
 
 }  // namespace
 
-const Backend& fast_backend() {
-  static const Fast backend = [] {
-    select_isa();
-    return Fast(Products::f32);
-  }();
-  return backend;
+std::unique_ptr<Backend> make_backend(BackendKind kind, Threads threads) {
+  if (kind == BackendKind::reference) return make_reference_backend();
+  return std::make_unique<Fast>(kind == BackendKind::bf16 ? Products::bf16 : Products::f32,
+                                threads);
 }
 
-const Backend& bf16_backend() {
-  static const Fast backend = [] {
-    select_isa();
-    return Fast(Products::bf16);
-  }();
-  return backend;
-}
-
-std::unique_ptr<Backend> int8_backend(float threshold) {
+std::unique_ptr<Backend> make_int8_backend(float threshold, Threads threads) {
   if (!(threshold >= 0) || !std::isfinite(threshold))
     throw Error(ErrorKind::usage, "the outlier threshold must be 0 (off) or a positive number");
-  select_isa();
-  return std::make_unique<Fast>(Products::f32, threshold);
+  return std::make_unique<Fast>(Products::f32, threads, threshold);
 }
 
-const Backend& calibration_backend() {
-  return !bf16_units().empty() ? bf16_backend() : fast_backend();
+BackendKind calibration_backend() {
+  select_isa();
+  return !bf16_units().empty() ? BackendKind::bf16 : BackendKind::fast;
 }
 
 }  // namespace qwb

@@ -55,7 +55,8 @@ float* f16_row(const float* x, int64_t in, int64_t padded) {
 
 }  // namespace
 
-Int8Activations::Int8Activations(const float* x, int64_t tokens, int64_t in, float threshold)
+Int8Activations::Int8Activations(const float* x, int64_t tokens, int64_t in, float threshold,
+                                 Threads threads)
     : x_(x),
       tokens_(tokens),
       in_(in),
@@ -70,14 +71,14 @@ Int8Activations::Int8Activations(const float* x, int64_t tokens, int64_t in, flo
                 "int8 products over " + std::to_string(in) + " channels could overflow 32 bits");
   }
   select_isa();
-  find_outliers(threshold);
-  round();
+  find_outliers(threshold, threads);
+  round(threads);
 }
 
-void Int8Activations::find_outliers(float threshold) {
+void Int8Activations::find_outliers(float threshold, Threads threads) {
   const int64_t ranges = ceil_div(tokens_, kCodedTokens);
   std::vector<int32_t> marks(threshold > 0 ? static_cast<size_t>(ranges * padded_) : 0);
-  parallel_ranges(tokens_, kCodedTokens, [&](int64_t begin, int64_t end) {
+  parallel_ranges(threads, tokens_, kCodedTokens, [&](int64_t begin, int64_t end) {
     int32_t* range_marks = threshold > 0 ? marks.data() + begin / kCodedTokens * padded_ : nullptr;
     for (int64_t t = begin; t < end; ++t)
       absmax_[t] =
@@ -94,10 +95,10 @@ void Int8Activations::find_outliers(float threshold) {
   }
 }
 
-void Int8Activations::round() {
+void Int8Activations::round(Threads threads) {
   const auto count = static_cast<int64_t>(outliers_.size());
   outlier_values_ = FloatBuffer(checked_mul(tokens_, count, "int8 activations"));
-  parallel_ranges(tokens_, kCodedTokens, [&](int64_t begin, int64_t end) {
+  parallel_ranges(threads, tokens_, kCodedTokens, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       auto* row_codes = reinterpret_cast<int16_t*>(codes_.data()) + t * padded_;
       const float factor = code_factor(absmax_[t]);
@@ -211,11 +212,11 @@ void finish_int8_row(const Int8Panel& panel, int64_t token, const int32_t* sums,
 }  // namespace
 
 void int8_product(const Int8Activations& x, const Weight& weight, int64_t begin, int64_t end,
-                  const float* bias, float* y, int64_t stride_y, bool add) {
+                  const float* bias, float* y, int64_t stride_y, bool add, Threads threads) {
   const int64_t panels = ceil_div(end - begin, kInt8Panel),
                 spans = ceil_div(x.tokens(), kItemTokens);
   const bool few = x.tokens() <= kFewCodedTokens;
-  parallel_for(panels * spans, [&](int64_t item) {
+  parallel_for(threads, panels * spans, [&](int64_t item) {
     const int64_t first_row = begin + item % panels * kInt8Panel;
     const int64_t rows = std::min(kInt8Panel, end - first_row);
     const Int8Panel panel = make_int8_panel(x, weight, first_row, rows, bias);

@@ -18,6 +18,7 @@
 #include <span>
 #include <vector>
 
+#include "lib/base/threads.h"
 #include "lib/tensor/tensor.h"
 #include "lib/tensor/weight.h"
 
@@ -30,7 +31,8 @@ class Int8Activations {
  public:
   // Throws usage for a threshold that is negative or not finite, unsupported for more than 2^31 /
   // (127 * 128) columns, whose sums could overflow.
-  Int8Activations(const float* x, int64_t tokens, int64_t in, float threshold);
+  Int8Activations(const float* x, int64_t tokens, int64_t in, float threshold,
+                  Threads threads = {});
 
   int64_t tokens() const { return tokens_; }
   int64_t in() const { return in_; }
@@ -48,8 +50,8 @@ class Int8Activations {
   }
 
  private:
-  void find_outliers(float threshold);
-  void round();
+  void find_outliers(float threshold, Threads threads);
+  void round(Threads threads);
 
   const float* x_;
   int64_t tokens_, in_, padded_;
@@ -62,7 +64,7 @@ class Int8Activations {
 // y [tokens, end - begin], rows of stride_y floats: the outputs [begin, end) of a weight in int8
 // rows; plus what is there if `add`. bias [out] may be null.
 void int8_product(const Int8Activations& x, const Weight& weight, int64_t begin, int64_t end,
-                  const float* bias, float* y, int64_t stride_y, bool add);
+                  const float* bias, float* y, int64_t stride_y, bool add, Threads threads = {});
 
 // The same for all outputs by plain loops from the definition above, the float part in f64.
 void reference_int8_product(const float* x, int64_t tokens, const Weight& weight, float threshold,

@@ -42,10 +42,11 @@ void sgemm(bool transpose_a, bool transpose_b, const GemmShape& shape, float alp
 }
 
 void matmul(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t stride_a,
-            const float* b, int64_t stride_b, float* c, int64_t stride_c, bool add) {
+            const float* b, int64_t stride_b, float* c, int64_t stride_c, bool add,
+            Threads threads) {
   const int64_t rows = ceil_div(m, kTokenTile);
   const int64_t columns = ceil_div(n, kChannelTile);
-  parallel_for(rows * columns, [&](int64_t tile) {
+  parallel_for(threads, rows * columns, [&](int64_t tile) {
     const int64_t i = tile / columns * kTokenTile;
     const int64_t j = tile % columns * kChannelTile;
     sgemm(false, transposed, {std::min(kTokenTile, m - i), std::min(kChannelTile, n - j), k}, 1,
@@ -68,8 +69,9 @@ std::vector<std::pair<int64_t, int64_t>> upper_tiles(int64_t n) {
 
 }  // namespace
 
-Operand::Operand(const float* values, int64_t rows, int64_t columns, Products products)
-    : Operand(products) {
+Operand::Operand(const float* values, int64_t rows, int64_t columns, Products products,
+                 Threads threads)
+    : Operand(products, Side::both, threads) {
   set(values, rows, columns);
 }
 
@@ -88,12 +90,12 @@ void Operand::set(const float* values, int64_t rows, int64_t columns) {
   const MatrixLayout layout{columns, rows, columns, false};
   left_ = memory(left_memory_);
   if (side_ == Side::left) {
-    pack_panels(values, layout, TileForm::left, left_);
+    pack_panels(values, layout, TileForm::left, left_, threads_);
     return;
   }
   right_ = memory(right_memory_);
-  pack_panels(values, layout, TileForm::right, right_);
-  turn_panels(right_, columns, left_);
+  pack_panels(values, layout, TileForm::right, right_, threads_);
+  turn_panels(right_, columns, left_, threads_);
 }
 
 namespace {
@@ -116,7 +118,7 @@ void product_of_columns(const Operand& a, int64_t i, const Operand& b, int64_t j
 void add_products(const Operand& a, const Operand& b, int64_t rows, float* c) {
   const int64_t m = a.columns(), n = b.columns(), high = moment_tile(m), wide = moment_tile(n);
   const int64_t tiles = ceil_div(n, wide);
-  parallel_for(ceil_div(m, high) * tiles, [&](int64_t index) {
+  parallel_for(b.threads(), ceil_div(m, high) * tiles, [&](int64_t index) {
     const int64_t i = index / tiles * high, j = index % tiles * wide;
     product_of_columns(a, i, b, j, {std::min(high, m - i), std::min(wide, n - j), rows},
                        c + i * n + j, n);
@@ -126,17 +128,17 @@ void add_products(const Operand& a, const Operand& b, int64_t rows, float* c) {
 void add_moments(const Operand& x, int64_t rows, float* h) {
   const int64_t n = x.columns();
   const auto upper = upper_tiles(n);
-  parallel_for(static_cast<int64_t>(upper.size()), [&](int64_t index) {
+  parallel_for(x.threads(), static_cast<int64_t>(upper.size()), [&](int64_t index) {
     const auto [i, j] = upper[static_cast<size_t>(index)];
     const int64_t height = std::min(moment_tile(n), n - i), width = std::min(moment_tile(n), n - j);
     product_of_columns(x, i, x, j, {height, width, rows}, h + i * n + j, n, i == j);
   });
 }
 
-void mirror_moments(float* h, int64_t n) {
+void mirror_moments(float* h, int64_t n, Threads threads) {
   constexpr int64_t kSquare = 32;  // both it and its mirror stay in the first cache
   const int64_t squares = ceil_div(n, kSquare);
-  parallel_for(squares, [&](int64_t index) {
+  parallel_for(threads, squares, [&](int64_t index) {
     const int64_t j = index * kSquare, right = std::min(n, j + kSquare);
     for (int64_t i = 0; i <= j; i += kSquare) {
       for (int64_t r = i; r < std::min(n, i + kSquare); ++r) {

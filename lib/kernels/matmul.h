@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "lib/base/threads.h"
 #include "lib/kernels/tile_panels.h"
 #include "lib/tensor/tensor.h"
 
@@ -21,9 +22,10 @@ void sgemm(bool transpose_a, bool transpose_b, const GemmShape& shape, float alp
            int64_t stride_c);
 
 // C [m, n] = A [m, k] B^T (B [n, k]) or A B (B [k, n]) when `transposed` is false; plus C if `add`.
-// On all threads, over tiles of fixed shape.
+// Over tiles of fixed shape, on so many threads.
 void matmul(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t stride_a,
-            const float* b, int64_t stride_b, float* c, int64_t stride_c, bool add);
+            const float* b, int64_t stride_b, float* c, int64_t stride_c, bool add,
+            Threads threads = {});
 
 // How the operands of a product are held; sums are f32 either way (tile_product.h).
 enum class Products { f32, bf16 };
@@ -32,12 +34,16 @@ enum class Products { f32, bf16 };
 class Operand {
  public:
   enum class Side { left, both };  // what it may be in add_products; moments need both
-  explicit Operand(Products products, Side side = Side::both) : products_(products), side_(side) {}
+  // threads: what the values are packed on, and the sums over them are made on.
+  explicit Operand(Products products, Side side = Side::both, Threads threads = {})
+      : products_(products), side_(side), threads_(threads) {}
   // Looks at the values; bf16 makes a copy.
-  Operand(const float* values, int64_t rows, int64_t columns, Products products);
+  Operand(const float* values, int64_t rows, int64_t columns, Products products,
+          Threads threads = {});
   // Other values. The memory of a copy is used again.
   void set(const float* values, int64_t rows, int64_t columns);
   int64_t columns() const { return columns_; }
+  Threads threads() const { return threads_; }
   // The values, or panels of their columns with the rows as the inner dimension.
   const float* wide() const { return wide_; }
   const Panels* left() const { return products_ == Products::bf16 ? &left_ : nullptr; }
@@ -46,18 +52,19 @@ class Operand {
  private:
   Products products_;
   Side side_;
+  Threads threads_;
   int64_t columns_ = 0;
   const float* wide_ = nullptr;
   Panels left_, right_;
   AlignedBuffer left_memory_, right_memory_;
 };
 
-// H [n, n] += X^T X for X [rows, n], on all threads: what is on and above the diagonal. Below it H
+// H [n, n] += X^T X for X [rows, n], on the operand's threads: what is on and above the diagonal. Below it H
 // holds anything until mirror_moments() has copied the upper triangle.
 void add_moments(const Operand& x, int64_t rows, float* h);
-void mirror_moments(float* h, int64_t n);
+void mirror_moments(float* h, int64_t n, Threads threads = {});
 
-// C [m, n] += A^T B for A [rows, m] and B [rows, n], on all threads.
+// C [m, n] += A^T B for A [rows, m] and B [rows, n], on the threads of B.
 void add_products(const Operand& a, const Operand& b, int64_t rows, float* c);
 
 }  // namespace qwb

@@ -95,6 +95,7 @@ double capped(double x, float cap) {
 
 class Reference final : public Backend {
  public:
+  Reference() : Backend(Threads(1)) {}
   std::string name() const override { return "reference"; }
 
   void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y,
@@ -251,9 +252,8 @@ std::vector<float> reference_dequantize(const Weight& weight) {
   return values;
 }
 
-const Backend& reference_backend() {
-  static const Reference backend;
-  return backend;
+std::unique_ptr<Backend> make_reference_backend() {
+  return std::make_unique<Reference>();
 }
 
 }  // namespace qwb

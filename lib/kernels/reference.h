@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "lib/kernels/backend.h"
 #include "lib/tensor/weight.h"
 
 namespace qwb {
@@ -13,5 +15,8 @@ namespace qwb {
 double reference_element(const Weight& weight, int64_t row, int64_t column);
 // The whole stored matrix, rounded to f32.
 std::vector<float> reference_dequantize(const Weight& weight);
+
+// make_backend(BackendKind::reference, ...)
+std::unique_ptr<Backend> make_reference_backend();
 
 }  // namespace qwb

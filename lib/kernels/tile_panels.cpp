@@ -163,40 +163,46 @@ constexpr int64_t kTiles = 64;  // that a thread takes at a time
 
 // Calls pack(begin, end) over ranges of what Pack counts.
 template <class Body>
-void split(const MatrixLayout& m, const Body& pack) {
+void split(const MatrixLayout& m, const Body& pack, Threads threads) {
   const int64_t panels = ceil_div(m.lines, kTileLines), steps = ceil_div(m.inner, kTileInner);
   const int64_t within = std::max<int64_t>(1, m.by_line ? steps : panels);
-  parallel_ranges(m.by_line ? panels : steps, ceil_div(kTiles, within), pack);
+  parallel_ranges(threads, m.by_line ? panels : steps, ceil_div(kTiles, within), pack);
 }
 }  // namespace tile_panels
 
-void pack_panels(const float* values, const MatrixLayout& layout, TileForm form,
-                 const Panels& out) {
+void pack_panels(const float* values, const MatrixLayout& layout, TileForm form, const Panels& out,
+                 Threads threads) {
   using namespace tile_panels;
-  split(layout, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(PackFloats)(values, layout, form, out, begin, end);
-  });
+  split(
+      layout,
+      [&](int64_t begin, int64_t end) {
+        HWY_DYNAMIC_DISPATCH(PackFloats)(values, layout, form, out, begin, end);
+      },
+      threads);
 }
 void pack_panels(const uint16_t* values, const MatrixLayout& layout, TileForm form,
-                 const Panels& out) {
+                 const Panels& out, Threads threads) {
   using namespace tile_panels;
-  split(layout, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(PackHalves)(values, layout, form, out, begin, end);
-  });
+  split(
+      layout,
+      [&](int64_t begin, int64_t end) {
+        HWY_DYNAMIC_DISPATCH(PackHalves)(values, layout, form, out, begin, end);
+      },
+      threads);
 }
 
-void turn_panels(const Panels& from, int64_t lines, const Panels& to) {
+void turn_panels(const Panels& from, int64_t lines, const Panels& to, Threads threads) {
   using namespace tile_panels;
-  parallel_ranges(ceil_div(lines, kTileLines) * from.steps, kTiles,
+  parallel_ranges(threads, ceil_div(lines, kTileLines) * from.steps, kTiles,
                   [&](int64_t begin, int64_t end) {
                     HWY_DYNAMIC_DISPATCH(TurnTiles)
                     (from.data + begin * kTileValues, end - begin, to.data + begin * kTileValues);
                   });
 }
 
-void to_bf16(const float* values, int64_t count, uint16_t* out) {
+void to_bf16(const float* values, int64_t count, uint16_t* out, Threads threads) {
   constexpr int64_t kGrain = 1 << 16;
-  parallel_ranges(count, kGrain, [&](int64_t begin, int64_t end) {
+  parallel_ranges(threads, count, kGrain, [&](int64_t begin, int64_t end) {
     simd::to_bf16(values + begin, end - begin, reinterpret_cast<std::byte*>(out + begin));
   });
 }

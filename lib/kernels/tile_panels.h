@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "lib/base/bytes.h"
+#include "lib/base/threads.h"
 
 namespace qwb {
 
@@ -47,14 +48,15 @@ struct MatrixLayout {
   bool by_line = true;
 };
 
-// Packs f32, rounded to nearest even, or bf16. On all threads.
-void pack_panels(const float* values, const MatrixLayout& layout, TileForm form, const Panels& out);
+// Packs f32, rounded to nearest even, or bf16, on so many threads.
+void pack_panels(const float* values, const MatrixLayout& layout, TileForm form, const Panels& out,
+                 Threads threads = {});
 void pack_panels(const uint16_t* values, const MatrixLayout& layout, TileForm form,
-                 const Panels& out);
+                 const Panels& out, Threads threads = {});
 // Panels of one form in the other.
-void turn_panels(const Panels& from, int64_t lines, const Panels& to);
+void turn_panels(const Panels& from, int64_t lines, const Panels& to, Threads threads = {});
 
-// f32 to bf16, on all threads.
-void to_bf16(const float* values, int64_t count, uint16_t* out);
+// f32 to bf16.
+void to_bf16(const float* values, int64_t count, uint16_t* out, Threads threads = {});
 
 }  // namespace qwb

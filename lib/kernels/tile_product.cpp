@@ -108,10 +108,11 @@ void tile_product(const Panels& a, const Panels& b, const ProductShape& shape, f
 }
 
 void tile_products(const Panels& a, const Panels& b, const ProductShape& shape, float* c,
-                   int64_t stride_c, bool add) {
-  const bool many = ceil_div(shape.m, kLargePart) * ceil_div(shape.n, kLargePart) >= 4 * threads();
+                   int64_t stride_c, bool add, Threads threads) {
+  const bool many =
+      ceil_div(shape.m, kLargePart) * ceil_div(shape.n, kLargePart) >= 4 * threads.count();
   const int64_t size = many ? kLargePart : kPart, columns = ceil_div(shape.n, size);
-  parallel_for(ceil_div(shape.m, size) * columns, [&](int64_t part) {
+  parallel_for(threads, ceil_div(shape.m, size) * columns, [&](int64_t part) {
     const int64_t i = part / columns * size, j = part % columns * size;
     const ProductShape own = {std::min(size, shape.m - i), std::min(size, shape.n - j), shape.k};
     tile_product(a.from(i, 0), b.from(j, 0), own, c + i * stride_c + j, stride_c, add, false);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/threads.h"
 #include "lib/kernels/tile_panels.h"
 
 namespace qwb {
@@ -25,9 +26,9 @@ struct ProductShape {
 void tile_product(const Panels& a, const Panels& b, const ProductShape& shape, float* c,
                   int64_t stride_c, bool add, bool upper = false);
 
-// The same on all threads, over parts of fixed shape.
+// The same on so many threads, over parts of fixed shape.
 void tile_products(const Panels& a, const Panels& b, const ProductShape& shape, float* c,
-                   int64_t stride_c, bool add);
+                   int64_t stride_c, bool add, Threads threads = {});
 
 // For tests and benchmarks: the units that this machine has, "plain" among them, and the choice of
 // one ("" is back to the best). Not while products are computed.

@@ -3,13 +3,12 @@
 #include <algorithm>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 
 namespace qwb {
 
 StopReason generate(const Model& model, std::span<const int32_t> prompt,
                     const GenerationSettings& settings, KvCache& cache,
-                    const std::function<bool(int32_t)>& on_token) {
+                    const std::function<bool(int32_t)>& on_token, const StopToken& stop) {
   if (prompt.empty()) throw Error(ErrorKind::usage, "an empty prompt cannot be continued");
   const std::vector<int64_t>& eos = settings.eos.empty() ? model.config().eos : settings.eos;
   Sampler sampler(settings.sampling);
@@ -17,12 +16,12 @@ StopReason generate(const Model& model, std::span<const int32_t> prompt,
   std::vector<float> logits(static_cast<size_t>(model.config().vocab));
   std::span<const int32_t> fresh = prompt;
   for (int64_t made = 0; made < settings.max_tokens; ++made) {
-    check_interrupt();
+    stop.check();
     if (cache.length() + static_cast<int64_t>(fresh.size()) > cache.capacity() && made > 0)
       return StopReason::context;
     const FloatBuffer hidden(static_cast<int64_t>(fresh.size()) * model.config().hidden,
                              MemoryKind::activations);
-    model.forward(fresh, cache, hidden.data());
+    model.forward(fresh, cache, hidden.data(), stop);
     model.logits(hidden.data() + (static_cast<int64_t>(fresh.size()) - 1) * model.config().hidden,
                  1, logits.data());
     const int32_t token = sampler.next(logits, sequence);

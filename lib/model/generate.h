@@ -22,10 +22,10 @@ enum class StopReason { eos, length, context, stopped };
 
 // Feeds `prompt` (at least one token), then calls `on_token` with every new token (the eos token is
 // not reported) until one of: eos, max_tokens, the cache is full (context), on_token returns false
-// (stopped). The cache goes on holding the sequence. Throws what Model::forward throws;
-// interrupted.
+// (stopped). The cache goes on holding the sequence. Throws what Model::forward throws, interrupted
+// among it.
 StopReason generate(const Model& model, std::span<const int32_t> prompt,
                     const GenerationSettings& settings, KvCache& cache,
-                    const std::function<bool(int32_t)>& on_token);
+                    const std::function<bool(int32_t)>& on_token, const StopToken& stop = {});
 
 }  // namespace qwb

@@ -6,8 +6,9 @@
 
 namespace qwb {
 
-std::unique_ptr<Backend> make_int8_backend(const Int8Forward& forward) {
-  return forward.threshold ? int8_backend(*forward.threshold) : nullptr;
+std::unique_ptr<Backend> make_backend(const Int8Forward& forward, Threads threads) {
+  return forward.threshold ? make_int8_backend(*forward.threshold, threads)
+                           : make_backend(BackendKind::fast, threads);
 }
 
 void require_int8_modules(const Model& model, const Int8Forward& forward,

@@ -17,9 +17,8 @@ struct Int8Forward {
       threshold;  // of LLM.int8's outliers, 0: none; nothing: weights are dequantized
 };
 
-// Nothing unless LLM.int8 is asked for: the fast backend does. Throws usage for a threshold that
-// makes no sense.
-std::unique_ptr<Backend> make_int8_backend(const Int8Forward& forward);
+// The fast backend, or LLM.int8's. Throws usage for a threshold that makes no sense.
+std::unique_ptr<Backend> make_backend(const Int8Forward& forward, Threads threads);
 
 // Throws usage, naming `where`, if LLM.int8 is asked for and no module of the model is stored as
 // int8 rows.

@@ -45,8 +45,10 @@ LayerCache KvCache::layer(int64_t index) {
 }
 
 std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, const Json& config,
-                                   const std::string& where, const Backend& backend) {
-  std::unique_ptr<Model> model(new Model(std::move(source), backend));
+                                   const std::string& where,
+                                   std::shared_ptr<const Backend> backend) {
+  if (backend == nullptr) backend = make_backend(BackendKind::fast, Threads());
+  std::unique_ptr<Model> model(new Model(std::move(source), std::move(backend)));
   const Architecture& architecture =
       find_architecture(json_string(config, "model_type", where), where);
   model->config_ = architecture.parse(config, where);
@@ -62,7 +64,8 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
       find_weight(tensors, spec.output_embedding, c.vocab, c.hidden, Orientation::out_in);
   model->final_norm_.emplace(spec.final_norm, c.hidden, tensors);
   for (int64_t i = 0; i < c.layers; ++i) {
-    model->blocks_.emplace_back(c, spec.blocks[static_cast<size_t>(i)], i, tensors, backend);
+    model->blocks_.emplace_back(c, spec.blocks[static_cast<size_t>(i)], i, tensors,
+                                *model->backend_);
   }
   model->count_weights();
   return model;
@@ -119,7 +122,7 @@ void Model::embed(std::span<const int32_t> tokens, int64_t first_position, float
 void Model::embed(std::span<const int32_t> tokens, int64_t first_position, const Weight& embedding,
                   float* x) const {
   const auto count = static_cast<int64_t>(tokens.size());
-  backend_.gather_rows(embedding, tokens, x);
+  backend_->gather_rows(embedding, tokens, x);
   if (config_.embedding_scale != 1) {
     for (int64_t i = 0; i < count * config_.hidden; ++i) x[i] *= config_.embedding_scale;
   }
@@ -127,11 +130,12 @@ void Model::embed(std::span<const int32_t> tokens, int64_t first_position, const
   std::vector<int32_t> places(tokens.size());
   std::iota(places.begin(), places.end(), static_cast<int32_t>(first_position));
   FloatBuffer learned(count * config_.hidden, MemoryKind::activations);
-  backend_.gather_rows(positions_, places, learned.data());
-  backend_.add(x, learned.data(), count * config_.hidden);
+  backend_->gather_rows(positions_, places, learned.data());
+  backend_->add(x, learned.data(), count * config_.hidden);
 }
 
-void Model::forward(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const {
+void Model::forward(std::span<const int32_t> tokens, KvCache& cache, float* hidden,
+                    const StopToken& stop) const {
   check_tokens(tokens, cache);
   const int64_t before = cache.length();
   try {
@@ -139,7 +143,7 @@ void Model::forward(std::span<const int32_t> tokens, KvCache& cache, float* hidd
       const auto count =
           std::min<size_t>(static_cast<size_t>(kChunk), tokens.size() - static_cast<size_t>(begin));
       forward_chunk(tokens.subspan(static_cast<size_t>(begin), count), cache,
-                    hidden + begin * config_.hidden);
+                    hidden + begin * config_.hidden, stop);
     }
   } catch (...) {
     cache.truncate(before);
@@ -147,14 +151,16 @@ void Model::forward(std::span<const int32_t> tokens, KvCache& cache, float* hidd
   }
 }
 
-void Model::forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const {
+void Model::forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float* hidden,
+                          const StopToken& stop) const {
   const auto count = static_cast<int64_t>(tokens.size());
   FloatBuffer x(count * config_.hidden, MemoryKind::activations);
   embed(tokens, cache.length(), x.data());
   const RotaryTable rotary(config_.rope, cache.length(), count);
   for (int64_t i = 0; i < config_.layers; ++i) {
+    stop.check();
     blocks_[static_cast<size_t>(i)].forward(x.data(), {count, rotary, cache.layer(i)});
-    if (!backend_.all_finite(x.data(), count * config_.hidden)) {
+    if (!backend_->all_finite(x.data(), count * config_.hidden)) {
       throw Error(ErrorKind::failed, "NaN or Inf in the output of block " + std::to_string(i), {},
                   "the weights are damaged or overflow in this precision");
     }
@@ -164,19 +170,19 @@ void Model::forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float
 }
 
 void Model::final_norm(const float* x, int64_t tokens, float* hidden) const {
-  final_norm_->apply({config_, backend_, config_.layers}, x, tokens, hidden);
+  final_norm_->apply({config_, *backend_, config_.layers}, x, tokens, hidden);
 }
 
 void Model::logits(const float* hidden, int64_t rows, float* out) const {
-  backend_.linear(hidden, rows, output_, nullptr, out, false);
+  backend_->linear(hidden, rows, output_, nullptr, out, false);
   if (config_.logit_soft_cap != 0)
-    backend_.soft_cap(out, rows * config_.vocab, config_.logit_soft_cap);
+    backend_->soft_cap(out, rows * config_.vocab, config_.logit_soft_cap);
 }
 
 void Model::token_losses(const float* hidden, std::span<const int32_t> targets,
                          double* losses) const {
-  backend_.losses(hidden, static_cast<int64_t>(targets.size()), output_, targets,
-                  config_.logit_soft_cap, losses);
+  backend_->losses(hidden, static_cast<int64_t>(targets.size()), output_, targets,
+                   config_.logit_soft_cap, losses);
 }
 
 }  // namespace qwb

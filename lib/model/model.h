@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/stop.h"
 #include "lib/kernels/backend.h"
 #include "lib/model/architecture.h"
 #include "lib/model/block.h"
@@ -45,16 +46,16 @@ int64_t kv_cache_bytes(const ModelConfig& config, int64_t capacity);
 class Model {
  public:
   // Finds and checks every tensor the architecture needs; reads none of the large ones. Keeps the
-  // source. Throws not_found for a missing tensor, `failed` for a wrong shape, unsupported for an
+  // source and the backend, whose threads are the model's; null: the fast one on all processors. Throws not_found for a missing tensor, `failed` for a wrong shape, unsupported for an
   // unknown architecture.
   static std::unique_ptr<Model> load(std::shared_ptr<const TensorSource> source, const Json& config,
                                      const std::string& where,
-                                     const Backend& backend = fast_backend());
+                                     std::shared_ptr<const Backend> backend = nullptr);
 
   const ModelConfig& config() const { return config_; }
   const ModelSpec& spec() const { return spec_; }
   const TensorSource& source() const { return *source_; }
-  const Backend& backend() const { return backend_; }
+  const Backend& backend() const { return *backend_; }
   // Of all weights as they were loaded; the memory ledger holds the same while the model lives.
   const WeightBytes& weight_bytes() const { return weight_bytes_; }
   // Linear modules stored as int8 rows, the output embedding included.
@@ -64,8 +65,9 @@ class Model {
   // Appends `tokens` to the sequence in `cache` and writes their final hidden states (after the
   // last norm), f32 [tokens, hidden]. Throws usage if the cache is full, a token is outside the
   // vocabulary or a position beyond learned ones; `failed` naming the block if NaN or Inf appears.
-  // On an exception the cache is as before.
-  void forward(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const;
+  // Looks at `stop` between blocks. On an exception the cache is as before.
+  void forward(std::span<const int32_t> tokens, KvCache& cache, float* hidden,
+               const StopToken& stop = {}) const;
   // logits f32 [rows, vocab] = hidden [rows, hidden] times the output embedding.
   void logits(const float* hidden, int64_t rows, float* out) const;
   // losses[r] = -log softmax(logits of row r)[targets[r]], in f64 sums; the logits are made in
@@ -82,14 +84,15 @@ class Model {
   void final_norm(const float* x, int64_t tokens, float* hidden) const;
 
  private:
-  Model(std::shared_ptr<const TensorSource> source, const Backend& backend)
-      : source_(std::move(source)), backend_(backend) {}
+  Model(std::shared_ptr<const TensorSource> source, std::shared_ptr<const Backend> backend)
+      : source_(std::move(source)), backend_(std::move(backend)) {}
   void count_weights();
   void check_tokens(std::span<const int32_t> tokens, const KvCache& cache) const;
-  void forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float* hidden) const;
+  void forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float* hidden,
+                     const StopToken& stop) const;
 
   std::shared_ptr<const TensorSource> source_;
-  const Backend& backend_;
+  std::shared_ptr<const Backend> backend_;
   ModelConfig config_;
   ModelSpec spec_;
   Weight embedding_;

@@ -118,7 +118,7 @@ ModuleResult Awq::quantize(const ModuleTask& task, const Settings& settings) con
   set_grid_parameters(result.tensor, grid);
   const int64_t in = info.in, groups = grid.groups(in);
   std::vector<AwqTileErrors> tiles(static_cast<size_t>(ceil_div(info.out, kRowLanes)));
-  parallel_ranges(info.out, kRowLanes, [&](int64_t begin, int64_t end) {
+  parallel_ranges(task.context, info.out, kRowLanes, [&](int64_t begin, int64_t end) {
     const int64_t rows = end - begin;
     const RoundedRows rounded = clip_rows(weight.data() + begin * in, rows, fixed - begin, in,
                                           hessian, grid, info.name, kClippingPasses);

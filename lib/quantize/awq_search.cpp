@@ -4,7 +4,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/quantize/awq_rounding.h"
 #include "lib/quantize/gptq_solver.h"
@@ -29,10 +28,10 @@ struct SearchModule {
 };
 
 // Adds |w| / its group's largest to the columns' sums, and finds their largest magnitudes.
-void add_columns(const SearchModule& module, std::vector<double>& sums,
-                 std::vector<float>& largest) {
+void add_columns(const SearchModule& module, std::vector<double>& sums, std::vector<float>& largest,
+                 const Context& context) {
   const int64_t in = module.info->in, group = module.grid.group_size;
-  parallel_for(module.grid.groups(in), [&](int64_t g) {
+  parallel_for(context, module.grid.groups(in), [&](int64_t g) {
     const int64_t begin = g * group, end = std::min(begin + group, in);
     for (int64_t o = 0; o < module.info->out; ++o) {
       const float* row = module.weight.data() + o * in;
@@ -55,7 +54,7 @@ ScaleStatistics statistics_of(const InputGroupTask& group,
   std::vector<float> largest(in);
   double rows = 0;
   for (const SearchModule& module : modules) {
-    add_columns(module, sums, largest);
+    add_columns(module, sums, largest, group.context());
     rows += static_cast<double>(module.info->out);
   }
   ScaleStatistics statistics{std::vector<double>(count), std::vector<double>(count),
@@ -148,8 +147,8 @@ class Trials {
   std::vector<double> sums(const std::vector<Tile>& tiles, size_t kinds,
                            const TileError& error) const {
     std::vector<double> each(tiles.size() * kinds);
-    parallel_for(static_cast<int64_t>(each.size()), [&](int64_t item) {
-      check_interrupt();
+    parallel_for(task_.context(), static_cast<int64_t>(each.size()), [&](int64_t item) {
+      task_.context().stop.check();
       const auto at = static_cast<size_t>(item);
       const Tile& tile = tiles[at / kinds];
       each[at] = error(tile, at % kinds) * tile.stands_for;
@@ -192,7 +191,7 @@ class Trials {
   FloatBuffer scaled_hessian(const std::vector<float>& columns) const {
     const auto in = static_cast<int64_t>(columns.size());
     FloatBuffer hessian(in * in);
-    parallel_for(in, [&](int64_t i) {
+    parallel_for(task_.context(), in, [&](int64_t i) {
       for (int64_t j = 0; j < in; ++j) {
         const float both = columns[static_cast<size_t>(i)] * columns[static_cast<size_t>(j)];
         hessian[i * in + j] = task_.moments->hessian[i * in + j] / both;

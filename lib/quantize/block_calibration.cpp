@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/matmul.h"
@@ -31,8 +30,9 @@ std::vector<float> means(const std::vector<double>& sums, int64_t tokens) {
 
 // m [rows, columns] -= tokens * left right^T
 void subtract_means(const FloatBuffer& m, int64_t columns, int64_t tokens,
-                    const std::vector<double>& left, const std::vector<double>& right) {
-  parallel_for(static_cast<int64_t>(left.size()), [&](int64_t i) {
+                    const std::vector<double>& left, const std::vector<double>& right,
+                    const Context& context) {
+  parallel_for(context, static_cast<int64_t>(left.size()), [&](int64_t i) {
     const double factor = left[static_cast<size_t>(i)] / static_cast<double>(tokens);
     float* row = m.data() + i * columns;
     for (int64_t j = 0; j < columns; ++j)
@@ -66,16 +66,20 @@ int64_t batch_windows(int64_t length, int64_t size, int64_t windows) {
   return std::clamp<int64_t>(tokens / length, 1, windows);
 }
 
-void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)>& body) {
+void for_windows(const Context& context, int64_t first, int64_t count,
+                 const std::function<void(int64_t)>& body) {
   if (count < kManyWindows) {
-    for (int64_t w = first; w < first + count; ++w) body(w);
+    for (int64_t w = first; w < first + count; ++w) {
+      context.stop.check();
+      body(w);
+    }
   } else {
-    parallel_for(count, [&](int64_t i) { body(first + i); });
+    parallel_for(context, count, [&](int64_t i) { body(first + i); });
   }
 }
 
 ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibration,
-                               const Path& scratch)
+                               const Path& scratch, const Context& context)
     : windows_(static_cast<int64_t>(calibration.windows.size())),
       length_(calibration.length),
       rows_(calibration.tokens(), model.config().hidden, scratch) {
@@ -93,7 +97,7 @@ ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibra
                                       " tokens, but the model knows only " +
                                       std::to_string(model.config().max_positions) + " positions");
   }
-  parallel_for(windows_, [&](int64_t w) {
+  parallel_for(context, windows_, [&](int64_t w) {
     FloatBuffer x(length_ * model.config().hidden);
     model.embed(calibration.windows[static_cast<size_t>(w)], 0, x.data());
     store(w, x.data());
@@ -101,8 +105,8 @@ ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibra
 }
 
 void ResidualStream::begin(const Model& model, const CalibrationSet& calibration,
-                           const Weight& embedding) {
-  parallel_for(windows_, [&](int64_t w) {
+                           const Weight& embedding, const Context& context) {
+  parallel_for(context, windows_, [&](int64_t w) {
     FloatBuffer x(length_ * rows_.columns());
     model.embed(calibration.windows[static_cast<size_t>(w)], 0, embedding, x.data());
     store(w, x.data());
@@ -110,18 +114,20 @@ void ResidualStream::begin(const Model& model, const CalibrationSet& calibration
 }
 
 CalibrationMemory::CalibrationMemory(const Model& model, const CalibrationSet& calibration,
-                                     const Path& scratch)
+                                     const Path& scratch, Threads threads)
     : kept(calibration.tokens(), widest_closing_input(model.config(), model.spec().blocks),
            scratch),
-      x(model.backend().products()),
-      aim(model.backend().products(), Operand::Side::left) {}
+      x(model.backend().products(), Operand::Side::both, threads),
+      aim(model.backend().products(), Operand::Side::left, threads) {}
 
 BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualStream& stream,
-                                   ResidualStream* reference, CalibrationMemory& memory)
+                                   ResidualStream* reference, CalibrationMemory& memory,
+                                   const Context& context)
     : model_(model),
       stream_(stream),
       reference_(reference),
       memory_(memory),
+      context_(context),
       block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
              model.backend()),
       rotary_(model.config().rope, 0, stream.length()),
@@ -151,9 +157,9 @@ void BlockCalibration::prepare(const Gather& gather) {
 }
 
 void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows,
-                                 std::vector<double>& sums) {
+                                 std::vector<double>& sums) const {
   const auto columns = static_cast<int64_t>(sums.size());
-  parallel_ranges(columns, 64, [&](int64_t begin, int64_t end) {
+  parallel_ranges(context_, columns, 64, [&](int64_t begin, int64_t end) {
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t c = begin; c < end; ++c) sums[static_cast<size_t>(c)] += values[r * columns + c];
     }
@@ -163,13 +169,13 @@ void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows,
 // Takes the mean of the first batch out: what the sums then hold of the means is small, and taking
 // it out loses no digits, not even of bf16.
 void BlockCalibration::shift(const FloatBuffer& values, int64_t rows, int64_t columns,
-                             std::vector<float>& offset) {
+                             std::vector<float>& offset) const {
   if (offset.empty()) {
     std::vector<double> sums(static_cast<size_t>(columns));
     add_means(values, rows, sums);
     offset = means(sums, rows);
   }
-  parallel_for(rows, [&](int64_t r) {
+  parallel_for(context_, rows, [&](int64_t r) {
     float* row = values.data() + r * columns;
     for (int64_t c = 0; c < columns; ++c) row[c] -= offset[static_cast<size_t>(c)];
   });
@@ -185,9 +191,9 @@ void BlockCalibration::collect(const Gather& gather) {
   const FloatBuffer& aims = grown(memory_.aims, aims_wanted ? batch * length * gather.aim_size : 0);
   std::vector<int64_t> rows(static_cast<size_t>(batch));
   for (int64_t first = 0; first < stream_.windows(); first += batch) {
-    check_interrupt();
+    context_.stop.check();
     const int64_t count = std::min(batch, stream_.windows() - first);
-    for_windows(first, count, [&](int64_t w) {
+    for_windows(context_, first, count, [&](int64_t w) {
       const int64_t place = (w - first) * length;
       const Places out{inputs.data() + place * gather.size,
                        aims_wanted ? aims.data() + place * gather.aim_size : nullptr};
@@ -197,7 +203,7 @@ void BlockCalibration::collect(const Gather& gather) {
     if (gather.group.expert >= 0) compact(gather, rows);
     add_batch(gather, std::accumulate(rows.begin(), rows.end(), int64_t{0}));
   }
-  if (gather.request.moments) mirror_moments(hessian_.data(), gather.size);
+  if (gather.request.moments) mirror_moments(hessian_.data(), gather.size, context_.threads);
   if (gather.request.centred && moments_.tokens > 0) take_out_means(gather.group.adds);
   applied_.clear();
   // What was freed on the way lies between what stays and would be held besides what the methods
@@ -248,10 +254,10 @@ void BlockCalibration::take_out_means(bool adds) {
   moments_.input_mean = whole(input_sums_, input_offset_);
   (adds ? moments_.wanted_mean : moments_.drift_mean) = whole(aim_sums_, aim_offset_);
   moments_.centred = true;
-  subtract_means(hessian_, size, tokens, input_sums_, input_sums_);
+  subtract_means(hessian_, size, tokens, input_sums_, input_sums_, context_);
   for (int64_t i = 0; i < size; ++i)
     hessian_[i * size + i] = std::max(hessian_[i * size + i], 0.0f);
-  subtract_means(cross_, size, tokens, aim_sums_, input_sums_);
+  subtract_means(cross_, size, tokens, aim_sums_, input_sums_, context_);
 }
 
 void BlockCalibration::input(const Block& block, const InputGroup& group, const float* x,
@@ -356,10 +362,10 @@ void BlockCalibration::replace(const std::string& module, const Weight& weight) 
   AlignedBuffer kept(count * dtype_size(type));
   if (narrow) {
     const FloatBuffer values(count);
-    dequantize(weight, values.data());
-    to_bf16(values.data(), count, reinterpret_cast<uint16_t*>(kept.data()));
+    dequantize(weight, values.data(), context_.threads);
+    to_bf16(values.data(), count, reinterpret_cast<uint16_t*>(kept.data()), context_.threads);
   } else {
-    dequantize(weight, reinterpret_cast<float*>(kept.data()));
+    dequantize(weight, reinterpret_cast<float*>(kept.data()), context_.threads);
   }
   const Shape shape = weight.orientation == Orientation::out_in ? Shape{weight.out, weight.in}
                                                                 : Shape{weight.in, weight.out};
@@ -388,12 +394,13 @@ void BlockCalibration::finish() {
     enter(w, x.data());
   };
   for (int64_t first = 0; first < stream_.windows(); first += batch)
-    for_windows(first, std::min(batch, stream_.windows() - first), body);
+    for_windows(context_, first, std::min(batch, stream_.windows() - first), body);
   leaves_.reset();
 }
 
 OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& stream,
-                                     const ResidualStream* reference, const MomentsRequest& request)
+                                     const ResidualStream* reference, const MomentsRequest& request,
+                                     const Context& context)
     : hessian_(zeros(model.config().hidden * model.config().hidden)) {
   const int64_t hidden = model.config().hidden, length = stream.length();
   const Products products = model.backend().products();
@@ -406,7 +413,8 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
   }
   const int64_t batch = batch_windows(length, hidden, stream.windows());
   const FloatBuffer inputs(batch * length * hidden), drifts(drift ? inputs.size() : 0);
-  Operand operand(products), other(products, Operand::Side::left);
+  Operand operand(products, Operand::Side::both, context.threads),
+      other(products, Operand::Side::left, context.threads);
   const auto final_input = [&](const ResidualStream& from, int64_t w, float* input) {
     FloatBuffer x(length * hidden);
     from.load(w, x.data());
@@ -415,9 +423,9 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
       throw Error(ErrorKind::failed, "NaN or Inf in the output of the last block");
   };
   for (int64_t first = 0; first < stream.windows(); first += batch) {
-    check_interrupt();
+    context.stop.check();
     const int64_t count = std::min(batch, stream.windows() - first), rows = count * length;
-    parallel_for(count, [&](int64_t i) {
+    parallel_for(context, count, [&](int64_t i) {
       float* input = inputs.data() + i * length * hidden;
       final_input(stream, first + i, input);
       if (!drift) return;
@@ -431,7 +439,7 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
     other.set(drifts.data(), rows, hidden);
     add_products(other, operand, rows, drift_.data());
   }
-  mirror_moments(hessian_.data(), hidden);
+  mirror_moments(hessian_.data(), hidden, context.threads);
 }
 
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration) {
@@ -461,7 +469,8 @@ int64_t calibration_memory(const Model& model, const CalibrationSet& calibration
                     reference ? rows * (group.adds || !group.closes ? c.hidden : group.in()) : 0);
   }
   const int64_t batch = batch_windows(length, widest, windows);
-  const int64_t side_by_side = batch < kManyWindows ? 1 : std::min<int64_t>(threads(), batch);
+  const int64_t side_by_side =
+      batch < kManyWindows ? 1 : std::min<int64_t>(model.backend().threads().count(), batch);
   int64_t block_weights = 0;
   for (const LinearSpec& linear : block_linears(blocks.front()))
     block_weights += linear.out * linear.in;
@@ -473,7 +482,8 @@ int64_t calibration_memory(const Model& model, const CalibrationSet& calibration
          + block_weights * (narrow ? 2 : 4)  // replaced weights of the block
          + (packed ? block_weights * 4 : 0)  // those and the original ones, packed
          + side_by_side * length * (3 * c.hidden + followed * widest) * 4  // windows at work
-         + threads() * (int64_t{4} << 20);  // slabs of weights, tiles of rows
+         +
+         model.backend().threads().count() * (int64_t{4} << 20);  // slabs of weights, tiles of rows
 }
 
 }  // namespace qwb

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/context.h"
 #include "lib/kernels/matmul.h"
 #include "lib/model/model.h"
 #include "lib/quantize/activations.h"
@@ -20,11 +21,13 @@ namespace qwb {
 class ResidualStream {
  public:
   // Starts as what enters block 0. scratch: see HalfRows.
-  ResidualStream(const Model& model, const CalibrationSet& calibration, const Path& scratch = {});
+  ResidualStream(const Model& model, const CalibrationSet& calibration, const Path& scratch = {},
+                 const Context& context = {});
   int64_t windows() const { return windows_; }
   int64_t length() const { return length_; }
   // What enters block 0, with this embedding instead of the model's.
-  void begin(const Model& model, const CalibrationSet& calibration, const Weight& embedding);
+  void begin(const Model& model, const CalibrationSet& calibration, const Weight& embedding,
+             const Context& context = {});
   void load(int64_t window, float* values) const { rows_.load(window * length_, length_, values); }
   void store(int64_t window, const float* values) {
     rows_.store(window * length_, length_, values);
@@ -49,8 +52,8 @@ struct MomentsRequest {
 
 // Memory that the calibrations of all blocks use in turn.
 struct CalibrationMemory {
-  CalibrationMemory(const Model& model, const CalibrationSet& calibration,
-                    const Path& scratch = {});
+  CalibrationMemory(const Model& model, const CalibrationSet& calibration, const Path& scratch = {},
+                    Threads threads = {});
   HalfRows kept;             // inputs of closing modules, of every token; scratch: see HalfRows
   FloatBuffer inputs, aims;  // of a batch
   Operand x, aim;
@@ -65,7 +68,8 @@ class BlockCalibration {
  public:
   // reference: the original model's stream, or null.
   BlockCalibration(const Model& model, int64_t index, ResidualStream& stream,
-                   ResidualStream* reference, CalibrationMemory& memory);
+                   ResidualStream* reference, CalibrationMemory& memory,
+                   const Context& context = {});
 
   const std::vector<InputGroup>& groups() const { return block_.groups(); }
   // Groups in order, each once. The moments live until the next call; those of an expert are sums
@@ -101,9 +105,9 @@ class BlockCalibration {
   void enter(int64_t window, float* x);
   void compact(const Gather& gather, const std::vector<int64_t>& rows);
   void check_finite(const Gather& gather, int64_t rows, const Places& out) const;
-  static void add_means(const FloatBuffer& values, int64_t rows, std::vector<double>& sums);
-  static void shift(const FloatBuffer& values, int64_t rows, int64_t columns,
-                    std::vector<float>& offset);
+  void add_means(const FloatBuffer& values, int64_t rows, std::vector<double>& sums) const;
+  void shift(const FloatBuffer& values, int64_t rows, int64_t columns,
+             std::vector<float>& offset) const;
   void take_out_means(bool adds);
   void input(const Block& block, const InputGroup& group, const float* x,
              const std::vector<int64_t>& only, float* out) const;
@@ -113,6 +117,7 @@ class BlockCalibration {
   ResidualStream& stream_;
   ResidualStream* reference_;
   CalibrationMemory& memory_;
+  Context context_;
   Block block_;
   std::optional<Block> original_;
   RotaryTable rotary_;
@@ -134,7 +139,8 @@ class BlockCalibration {
 class OutputCalibration {
  public:
   OutputCalibration(const Model& model, const ResidualStream& stream,
-                    const ResidualStream* reference, const MomentsRequest& request);
+                    const ResidualStream* reference, const MomentsRequest& request,
+                    const Context& context = {});
   const Moments& moments() const { return moments_; }
 
  private:
@@ -146,7 +152,8 @@ class OutputCalibration {
 int64_t batch_windows(int64_t length, int64_t size, int64_t windows);
 // The windows of a batch, side by side unless they are few: then each on all threads, because long
 // windows of wide models would hold too much memory side by side.
-void for_windows(int64_t first, int64_t count, const std::function<void(int64_t)>& body);
+void for_windows(const Context& context, int64_t first, int64_t count,
+                 const std::function<void(int64_t)>& body);
 
 // Windows that are enough to time a block.
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration);

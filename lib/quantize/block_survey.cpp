@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/matmul.h"
 #include "lib/model/block_walk.h"
@@ -24,14 +23,15 @@ int64_t surveyed(int64_t length, int64_t windows) {
 class Surveyor {
  public:
   Surveyor(const Model& model, int64_t index, const ResidualStream& stream,
-           const std::vector<size_t>& groups)
+           const std::vector<size_t>& groups, const Context& context)
       : model_(model),
         stream_(stream),
         block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index,
                model.source(), model.backend()),
         rotary_(model.config().rope, 0, stream.length()),
         index_(index),
-        operand_(model.backend().products()),
+        operand_(model.backend().products(), Operand::Side::both, context.threads),
+        context_(context),
         windows_(surveyed(stream.length(), stream.windows())),
         batch_(batch_windows(stream.length(), widest_input(model.config(), model.spec().blocks),
                              windows_)) {
@@ -48,14 +48,14 @@ class Surveyor {
 
   Survey run() {
     for (int64_t first = 0; first < windows_; first += batch_) {
-      check_interrupt();
+      context_.stop.check();
       const int64_t count = std::min(batch_, windows_ - first);
-      for_windows(first, count,
+      for_windows(context_, first, count,
                   [&](int64_t i) { forward(i * stream_.windows() / windows_, i - first); });
       for (auto& [group, found] : survey_) add(group, count, found);
     }
     for (auto& [group, found] : survey_) {
-      mirror_moments(found.hessian.data(), input_size(group));
+      mirror_moments(found.hessian.data(), input_size(group), context_.threads);
       for (const double sum : magnitudes_.at(group)) {
         found.moments.input_magnitude.push_back(
             static_cast<float>(sum / std::max(1.0, static_cast<double>(found.moments.tokens))));
@@ -110,7 +110,7 @@ class Surveyor {
     if (rows == 0) return;
     operand_.set(x.data(), rows, columns);
     add_moments(operand_, rows, found.hessian.data());
-    parallel_ranges(columns, 64, [&](int64_t begin, int64_t end) {
+    parallel_ranges(context_, columns, 64, [&](int64_t begin, int64_t end) {
       for (int64_t r = 0; r < rows; ++r) {
         for (int64_t c = begin; c < end; ++c)
           sums[static_cast<size_t>(c)] += std::abs(x[r * columns + c]);
@@ -124,6 +124,7 @@ class Surveyor {
   RotaryTable rotary_;
   int64_t index_;
   Operand operand_;
+  Context context_;
   int64_t windows_;  // evenly spaced over the stream's
   int64_t batch_;
   Survey survey_;
@@ -134,9 +135,9 @@ class Surveyor {
 }  // namespace
 
 Survey survey_block(const Model& model, int64_t index, const ResidualStream& stream,
-                    const std::vector<size_t>& groups) {
+                    const std::vector<size_t>& groups, const Context& context) {
   if (groups.empty()) return {};
-  return Surveyor(model, index, stream, groups).run();
+  return Surveyor(model, index, stream, groups, context).run();
 }
 
 int64_t surveyed_windows(const CalibrationSet& calibration) {
@@ -156,7 +157,8 @@ int64_t survey_memory(const Model& model, const CalibrationSet& calibration) {
   return 4 * (squares + widest * widest +
               batch * length *
                   (inputs + widest + widest / 2)  // a batch, one group joined, its bf16 copy
-              + std::min<int64_t>(threads(), batch) * length * (2 * c.hidden + 2 * widest));
+              + std::min<int64_t>(model.backend().threads().count(), batch) * length *
+                    (2 * c.hidden + 2 * widest));
 }
 
 }  // namespace qwb

@@ -19,7 +19,7 @@ using Survey = std::map<size_t, SurveyedGroup>;  // by the group's place among t
 // tokens), which stays as it is, and gathers the moments of these groups. Sums over windows have a
 // fixed order. Throws `failed` naming the block if an input is not finite.
 Survey survey_block(const Model& model, int64_t index, const ResidualStream& stream,
-                    const std::vector<size_t>& groups);
+                    const std::vector<size_t>& groups, const Context& context = {});
 
 // How many of the set's windows a survey looks at.
 int64_t surveyed_windows(const CalibrationSet& calibration);

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/context.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
-#include "lib/base/progress.h"
 #include "lib/quantize/conversation.h"
 #include "lib/tokenizer/tokenizer.h"
 
@@ -64,10 +64,10 @@ CalibrationTexts calibration_texts(const Path& file, const RenderChat& chat);
 // disjoint windows; the sources' windows one after the other, their numbers in proportion to the
 // weights. Where a source has fewer, the others give more. files: those of the sources, in their
 // order. Throws `failed` if a source has not one whole window, usage if there are fewer samples
-// than sources; says through `progress` when there are fewer windows than asked for.
+// than sources; says through `context` when there are fewer windows than asked for.
 CalibrationSet make_calibration_set(const CalibrationRequest& request,
                                     const std::vector<Path>& files, const Tokenizer& tokenizer,
-                                    const RenderChat& chat, Progress& progress);
+                                    const RenderChat& chat, const Context& context);
 
 // How many windows each source gives: `samples` in proportion to the weights (largest remainders
 // first, then the order), at most what is available, what one lacks spread over the others in the

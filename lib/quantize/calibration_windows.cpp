@@ -5,7 +5,6 @@
 #include <set>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/rng.h"
 #include "lib/quantize/calibration.h"
 
@@ -26,11 +25,11 @@ Windows running_windows(const std::vector<std::string>& texts, int64_t length,
 }
 
 Windows document_windows(const std::vector<std::string>& texts, int64_t length,
-                         const Tokenizer& tokenizer) {
+                         const Tokenizer& tokenizer, const Context& context) {
   Windows windows;
   for (const std::string& text : texts) {
     std::vector<int32_t> ids = tokenizer.encode(text, false);
-    check_interrupt();
+    context.stop.check();
     if (static_cast<int64_t>(ids.size()) < length) continue;
     ids.resize(static_cast<size_t>(length));
     windows.push_back(std::move(ids));
@@ -59,12 +58,12 @@ std::string display_name(const std::string& source) {
 }
 
 Windows source_windows(const CalibrationRequest& request, const Path& file,
-                       const Tokenizer& tokenizer, const RenderChat& chat, Progress& progress) {
+                       const Tokenizer& tokenizer, const RenderChat& chat, const Context& context) {
   const auto [texts, calls_left_out] = calibration_texts(file, chat);
   if (calls_left_out > 0)
-    progress.note(file.string() + ": the tool calls of " + std::to_string(calls_left_out) +
-                  " rows are not in the text: --chat-template writes them");
-  Windows windows = request.documents ? document_windows(texts, request.length, tokenizer)
+    context.progress->note(file.string() + ": the tool calls of " + std::to_string(calls_left_out) +
+                           " rows are not in the text: --chat-template writes them");
+  Windows windows = request.documents ? document_windows(texts, request.length, tokenizer, context)
                                       : running_windows(texts, request.length, tokenizer);
   if (windows.empty()) {
     throw Error(
@@ -145,39 +144,40 @@ Json manifest_of(const CalibrationSet& set, const CalibrationRequest& request,
 // What came out other than the weights ask for.
 void tell_shortage(const std::vector<std::string>& names, const std::vector<double>& weights,
                    const std::vector<int64_t>& counts, int64_t samples, int64_t length,
-                   Progress& progress) {
+                   const Context& context) {
   const std::string of_tokens = " windows of " + std::to_string(length) + " tokens";
   const auto wanted = apportion(weights, std::vector(weights.size(), samples), samples);
   for (size_t i = 0; i < names.size(); ++i) {
-    if (counts[i] == 0) progress.note(names[i] + " gives no window: its share is too small");
+    if (counts[i] == 0)
+      context.progress->note(names[i] + " gives no window: its share is too small");
     if (counts[i] < wanted[i] && names.size() > 1)
-      progress.note(names[i] + " has only " + std::to_string(counts[i]) + of_tokens +
-                    ": all are used");
+      context.progress->note(names[i] + " has only " + std::to_string(counts[i]) + of_tokens +
+                             ": all are used");
   }
   const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
   if (total < samples)
-    progress.note("the calibration set has only " + std::to_string(total) + of_tokens + " (" +
-                  std::to_string(samples) + " were asked for)");
+    context.progress->note("the calibration set has only " + std::to_string(total) + of_tokens +
+                           " (" + std::to_string(samples) + " were asked for)");
 }
 
 }  // namespace
 
 CalibrationSet make_calibration_set(const CalibrationRequest& request,
                                     const std::vector<Path>& files, const Tokenizer& tokenizer,
-                                    const RenderChat& chat, Progress& progress) {
+                                    const RenderChat& chat, const Context& context) {
   check_request(request);
   std::vector<Windows> all;
   std::vector<std::string> names;
   std::vector<double> weights;
   std::vector<int64_t> available;
   for (size_t i = 0; i < request.sources.size(); ++i) {
-    all.push_back(source_windows(request, files[i], tokenizer, chat, progress));
+    all.push_back(source_windows(request, files[i], tokenizer, chat, context));
     names.push_back(display_name(request.sources[i].name));
     weights.push_back(request.sources[i].weight);
     available.push_back(static_cast<int64_t>(all[i].size()));
   }
   const std::vector<int64_t> counts = apportion(weights, available, request.samples);
-  tell_shortage(names, weights, counts, request.samples, request.length, progress);
+  tell_shortage(names, weights, counts, request.samples, request.length, context);
   CalibrationSet set;
   set.length = request.length;
   Json sources = Json::array();

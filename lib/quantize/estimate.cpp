@@ -76,9 +76,10 @@ void scale_alone(const PlannedModule& planned, const ModuleTask& task) {
 }
 
 double timed_quantize(const PlannedModule& planned, const ModuleInfo& info,
-                      const TensorView& weight, const Moments* moments) {
+                      const TensorView& weight, const Moments* moments, const Context& context) {
   const auto start = Clock::now();
-  const ModuleTask task{info, weight, moments};
+  ModuleTask task{info, weight, moments};
+  task.context = context;
   if (planned.role == PlannedModule::Role::linear &&
       planned.method->scales_inputs(planned.settings))
     scale_alone(planned, task);
@@ -87,7 +88,8 @@ double timed_quantize(const PlannedModule& planned, const ModuleInfo& info,
 }
 
 // A module of these shapes with random weights and moments; the better of two.
-double trial_seconds(const PlannedModule& planned, int64_t out, int64_t in) {
+double trial_seconds(const PlannedModule& planned, int64_t out, int64_t in,
+                     const Context& context) {
   ModuleInfo info = planned.info;
   info.out = out;
   info.in = in;
@@ -98,8 +100,8 @@ double trial_seconds(const PlannedModule& planned, int64_t out, int64_t in) {
   for (int64_t k = 0; k < weight.count(); ++k)
     weight.data<float>()[k] = static_cast<float>(rng.uniform()) - 0.5f;
   const Trial trial = trial_moments(in);
-  const double first = timed_quantize(planned, info, weight.view(), &trial.moments);
-  return std::min(first, timed_quantize(planned, info, weight.view(), &trial.moments));
+  const double first = timed_quantize(planned, info, weight.view(), &trial.moments, context);
+  return std::min(first, timed_quantize(planned, info, weight.view(), &trial.moments, context));
 }
 
 // What a method does to a module of `in` input channels: once for H, and once for every round of
@@ -108,9 +110,10 @@ struct Cost {
   double preparation = 0, round = 0;
 };
 
-Cost trial_cost(const PlannedModule& planned, int64_t in) {
-  const int64_t rows = kRowLanes * threads();
-  const double one = trial_seconds(planned, rows, in), three = trial_seconds(planned, 3 * rows, in);
+Cost trial_cost(const PlannedModule& planned, int64_t in, const Context& context) {
+  const int64_t rows = kRowLanes * context.threads.count();
+  const double one = trial_seconds(planned, rows, in, context),
+               three = trial_seconds(planned, 3 * rows, in, context);
   const double round = std::clamp((three - one) / 2, 0.0, one);
   return {one - round, round};
 }
@@ -121,34 +124,36 @@ using KnownCosts = std::map<std::string, std::pair<Cost, Cost>>;
 // Of a module too large to try. Searching scales and rounding grow with the channels of a row, what
 // is done with H by their square; and H is factorized in n^3 operations on all threads with n on
 // one. A single small trial scaled by operations said twice the truth on 16 threads.
-double extrapolated_seconds(const PlannedModule& planned, KnownCosts& known) {
+double extrapolated_seconds(const PlannedModule& planned, KnownCosts& known,
+                            const Context& context) {
   const std::string kind = planned.method->name() + planned.settings.dump();
   auto found = known.find(kind);
   if (found == known.end()) {
-    const Cost small = trial_cost(planned, kSmallTrial);
-    found = known.emplace(kind, std::pair(small, trial_cost(planned, kLargeTrial))).first;
+    const Cost small = trial_cost(planned, kSmallTrial, context);
+    found = known.emplace(kind, std::pair(small, trial_cost(planned, kLargeTrial, context))).first;
   }
   const auto& [small, large] = found->second;
-  const int64_t rounds = ceil_div(ceil_div(planned.info.out, kRowLanes), threads());
+  const int64_t rounds = ceil_div(ceil_div(planned.info.out, kRowLanes), context.threads.count());
   const double times = static_cast<double>(planned.info.in) / kLargeTrial;
   return extrapolated(small.preparation, large.preparation, 3, times) +
          static_cast<double>(rounds) * extrapolated(small.round, large.round, 2, times);
 }
 
 double module_seconds(const Model& model, const PlannedModule& planned, bool calibrated,
-                      KnownCosts& costs) {
+                      KnownCosts& costs, const Context& context) {
   if (planned.method->needs_calibration() && operations(planned.info) > kMostOperations)
-    return extrapolated_seconds(planned, costs);
+    return extrapolated_seconds(planned, costs, context);
   const Trial trial = calibrated ? trial_moments(planned.info.in) : Trial{};
   const TensorView weight = *model.source().find(planned.info.name + ".weight");
   const double seconds =
-      timed_quantize(planned, planned.info, weight, calibrated ? &trial.moments : nullptr);
+      timed_quantize(planned, planned.info, weight, calibrated ? &trial.moments : nullptr, context);
   model.source().release(weight);
   return seconds;
 }
 
 // Seconds of all planned modules: each kind (method, settings, shape) is tried once.
-double modules_seconds(const Model& model, const Plan& plan, bool calibrated) {
+double modules_seconds(const Model& model, const Plan& plan, bool calibrated,
+                       const Context& context) {
   std::map<std::string, double> known;
   KnownCosts costs;
   double total = 0;
@@ -158,7 +163,7 @@ double modules_seconds(const Model& model, const Plan& plan, bool calibrated) {
                              std::to_string(planned.info.in);
     auto found = known.find(kind);
     if (found == known.end())
-      found = known.emplace(kind, module_seconds(model, planned, calibrated, costs)).first;
+      found = known.emplace(kind, module_seconds(model, planned, calibrated, costs, context)).first;
     total += found->second;
   }
   return total;
@@ -172,7 +177,8 @@ int64_t trial_length(const Model& model, const CalibrationSet& calibration, bool
   const double per_token =
       weights * (follow ? 8 : 3);  // forward, its original, products of the moments
   const double speed = model.backend().products() == Products::bf16 ? 4 : 1;
-  const auto most = static_cast<int64_t>(kBatchOperations * speed * threads() / per_token);
+  const auto most = static_cast<int64_t>(kBatchOperations * speed *
+                                         model.backend().threads().count() / per_token);
   return std::min(calibration.length,
                   std::max<int64_t>(most / kTrialTile * kTrialTile, kTrialTile));
 }
@@ -190,12 +196,12 @@ CalibrationSet trial_set(const CalibrationSet& calibration, int64_t count, int64
 
 // Seconds of the first block's calibration over these windows.
 double calibration_seconds(const Model& model, const CalibrationSet& windows, bool follow,
-                           CalibrationMemory& memory) {
-  ResidualStream stream(model, windows);
+                           CalibrationMemory& memory, const Context& context) {
+  ResidualStream stream(model, windows, {}, context);
   std::optional<ResidualStream> reference;
-  if (follow) reference.emplace(model, windows);
+  if (follow) reference.emplace(model, windows, Path(), context);
   const auto start = Clock::now();
-  BlockCalibration block(model, 0, stream, reference ? &*reference : nullptr, memory);
+  BlockCalibration block(model, 0, stream, reference ? &*reference : nullptr, memory, context);
   for (size_t group = 0; group < block.groups().size(); ++group)
     block.observe(group, {true, follow, false});
   block.finish();
@@ -210,18 +216,19 @@ std::vector<size_t> all_groups(const Model& model) {
 
 // Seconds that the windows of one block take. One batch and two of them tell what a block takes
 // once (moments of a wide model are a gigabyte to clear) and what every batch takes.
-double block_seconds(const Model& model, const Plan& plan, const CalibrationSet& calibration) {
+double block_seconds(const Model& model, const Plan& plan, const CalibrationSet& calibration,
+                     const Context& context) {
   const bool follow = plan.wants_reference();
   const int64_t length = trial_length(model, calibration, follow);
   const int64_t windows =
       trial_windows(model, trial_set(calibration, calibration.windows.size(), length));
   const CalibrationSet few = trial_set(calibration, windows, length);
   const CalibrationSet twice = trial_set(calibration, 2 * windows, length);
-  CalibrationMemory memory(model, twice);
+  CalibrationMemory memory(model, twice, {}, context.threads);
   const auto timed = [&](const CalibrationSet& set) {
-    const double seconds = calibration_seconds(model, set, follow, memory);
+    const double seconds = calibration_seconds(model, set, follow, memory, context);
     return seconds < kShortTrial
-               ? std::min(seconds, calibration_seconds(model, set, follow, memory))
+               ? std::min(seconds, calibration_seconds(model, set, follow, memory, context))
                : seconds;
   };
   // The longer one comes first: pages of weights read for the first time then make the estimate too
@@ -231,9 +238,9 @@ double block_seconds(const Model& model, const Plan& plan, const CalibrationSet&
   const double tokens = static_cast<double>(calibration.tokens());
   double seconds = one - batch + batch * tokens / static_cast<double>(few.tokens());
   if (scales_inputs(plan)) {
-    const ResidualStream stream(model, few);
+    const ResidualStream stream(model, few, {}, context);
     const auto start = Clock::now();
-    survey_block(model, 0, stream, all_groups(model));
+    survey_block(model, 0, stream, all_groups(model), context);
     const auto surveyed = [](const CalibrationSet& set) {
       return static_cast<double>(surveyed_windows(set) * set.length);
     };
@@ -279,11 +286,12 @@ MemoryNeed estimate_memory(const Model& model, const Plan& plan,
   return need;
 }
 
-double estimate_seconds(const Model& model, const Plan& plan, const CalibrationSet* calibration) {
-  double seconds = modules_seconds(model, plan, calibration != nullptr);
+double estimate_seconds(const Model& model, const Plan& plan, const CalibrationSet* calibration,
+                        const Context& context) {
+  double seconds = modules_seconds(model, plan, calibration != nullptr, context);
   if (calibration != nullptr)
-    seconds +=
-        block_seconds(model, plan, *calibration) * static_cast<double>(model.config().layers);
+    seconds += block_seconds(model, plan, *calibration, context) *
+               static_cast<double>(model.config().layers);
   return seconds;
 }
 

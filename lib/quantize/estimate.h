@@ -20,7 +20,8 @@ MemoryNeed estimate_memory(const Model& model, const Plan& plan, const Calibrati
 // Seconds of the work on all threads: the first block is begun with one and two batches of windows,
 // its modules are quantized, and both are scaled up. Modules too large to try follow from smaller
 // ones of two sizes.
-double estimate_seconds(const Model& model, const Plan& plan, const CalibrationSet* calibration);
+double estimate_seconds(const Model& model, const Plan& plan, const CalibrationSet* calibration,
+                        const Context& context = {});
 
 // What takes `half` and `whole` seconds at half a size and at that size, at `times` the size, if it
 // grows with a term in n and one in n^power. Neither term is below 0, whatever the clock said.

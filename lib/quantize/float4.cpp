@@ -95,7 +95,7 @@ ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) 
   std::vector<float> scales(static_cast<size_t>(blocks));
   const AlignedBuffer kept(blocks * static_cast<int64_t>(sizeof(PointSums)));
   auto* sums = reinterpret_cast<PointSums*>(kept.data());
-  parallel_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
+  parallel_ranges(task.context, count, kPiece, [&](int64_t begin, int64_t end) {
     Piece values;
     read_finite(task, begin, end - begin, values.data());
     quantize_float_blocks(values.data(), end - begin, table_, block_size,
@@ -104,7 +104,7 @@ ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) 
   });
   NestedScales nested;
   if (nest) {
-    nested = quantize_scales(scales);
+    nested = quantize_scales(scales, task.context);
     store_scales(tensor, nested);
   } else {
     std::memcpy(tensor.parts.at("absmax").bytes().data(), scales.data(),
@@ -112,7 +112,7 @@ ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) 
   }
   // The stored scales are known last, and what the error needs of the values is in the sums.
   std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(blocks, kPiece)));
-  parallel_ranges(blocks, kPiece, [&](int64_t begin, int64_t end) {
+  parallel_ranges(task.context, blocks, kPiece, [&](int64_t begin, int64_t end) {
     ErrorSum sum;
     for (int64_t b = begin; b < end; ++b) {
       const auto at = static_cast<size_t>(b);

@@ -153,13 +153,13 @@ void quantize_float_blocks(const float* values, int64_t count, FloatBlocks::Tabl
                  of_scaled.norm * divisor * divisor};
 }
 
-NestedScales quantize_scales(const std::vector<float>& absmax) {
+NestedScales quantize_scales(const std::vector<float>& absmax, const Context& context) {
   NestedScales nested;
   const auto count = static_cast<int64_t>(absmax.size());
   nested.offset = cascade_sum(absmax.data(), count) / static_cast<float>(count);
   nested.codes.resize(absmax.size());
   nested.absmax.resize(static_cast<size_t>(ceil_div(count, kNestedBlock)));
-  parallel_ranges(count, kNestedBlock, [&](int64_t begin, int64_t end) {
+  parallel_ranges(context, count, kNestedBlock, [&](int64_t begin, int64_t end) {
     std::array<float, kNestedBlock> centred{};
     for (int64_t i = begin; i < end; ++i)
       centred[static_cast<size_t>(i - begin)] = absmax[static_cast<size_t>(i)] - nested.offset;

@@ -7,6 +7,7 @@
 #include <array>
 #include <vector>
 
+#include "lib/base/context.h"
 #include "lib/quantize/rounding.h"
 #include "lib/tensor/float_tables.h"
 #include "lib/tensor/weight.h"
@@ -32,7 +33,7 @@ struct NestedScales {
   std::vector<float> absmax;   // one per kNestedBlock scales
   float offset = 0;            // mean of the scales, subtracted before
 };
-NestedScales quantize_scales(const std::vector<float>& absmax);
+NestedScales quantize_scales(const std::vector<float>& absmax, const Context& context = {});
 // The scale of block b that a reader computes.
 inline float nested_scale(const NestedScales& nested, size_t b) {
   return dynamic_map()[nested.codes[b]] * nested.absmax[b / kNestedBlock] + nested.offset;

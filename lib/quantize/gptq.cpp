@@ -212,7 +212,7 @@ ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) co
   const GptqSettings gptq = gptq_settings(info, settings);
   const float* hessian = required_hessian(task);
   const FloatBuffer weight = read_out_in(task);
-  const PreparedMoments prepared = prepare_moments(hessian, info.in, gptq, info.name);
+  const PreparedMoments prepared = prepare_moments(hessian, info.in, gptq, info.name, task.context);
   const Moments& moments = *task.moments;
   const bool follow =
       follows_original(settings) && (moments.drift != nullptr || moments.wanted != nullptr);
@@ -223,7 +223,7 @@ ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) co
   if (follow && moments.centred) result.bias_shift.resize(static_cast<size_t>(info.out));
   const int64_t groups = gptq.grid.groups(info.in);
   std::vector<TileErrors> tiles(static_cast<size_t>(ceil_div(info.out, kRowLanes)));
-  parallel_ranges(info.out, kRowLanes, [&](int64_t begin, int64_t end) {
+  parallel_ranges(task.context, info.out, kRowLanes, [&](int64_t begin, int64_t end) {
     const float* rows = weight.data() + begin * info.in;
     Correction correction;
     if (follow) {

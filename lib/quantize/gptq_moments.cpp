@@ -19,9 +19,9 @@ constexpr int64_t kRows = 64;  // rows of H per parallel item
 
 // factor.upper = H in the new order plus `added` on the diagonal; dead diagonals become `mean`.
 void fill(const float* hessian, const std::vector<int64_t>& order, double mean, double added,
-          UpperFactor& factor, const std::string& module) {
+          UpperFactor& factor, const std::string& module, const Context& context) {
   const int64_t n = factor.size;
-  parallel_ranges(n, kRows, [&](int64_t begin, int64_t end) {
+  parallel_ranges(context, n, kRows, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const float* source = hessian + order[static_cast<size_t>(i)] * n;
       float* row = factor.upper.data() + i * n;
@@ -53,7 +53,7 @@ void keep_diagonal(const UpperFactor& factor, const FloatBuffer& diagonal) {
 }  // namespace
 
 PreparedMoments prepare_moments(const float* hessian, int64_t columns, const GptqSettings& settings,
-                                const std::string& module) {
+                                const std::string& module, const Context& context) {
   PreparedMoments moments;
   std::vector<float> diagonal(static_cast<size_t>(columns));
   double sum = 0;
@@ -79,10 +79,10 @@ PreparedMoments prepare_moments(const float* hessian, int64_t columns, const Gpt
   moments.diagonal = FloatBuffer(factor.blocks() * kFactorBlock * kFactorBlock);
   moments.damping = settings.damping;
   for (moments.attempts = 1;; ++moments.attempts) {
-    fill(hessian, moments.order, mean, moments.damping * mean, factor, module);
+    fill(hessian, moments.order, mean, moments.damping * mean, factor, module, context);
     keep_diagonal(factor, moments.diagonal);
     // No exact pivot is below the damping: a much smaller one is made of rounding errors.
-    if (factorize_upper(factor, 0.25 * moments.damping * mean)) return moments;
+    if (factorize_upper(factor, 0.25 * moments.damping * mean, context)) return moments;
     moments.damping = std::max(moments.damping, 1e-4) * 4;
     if (moments.damping > kLargestDamping) break;
   }

@@ -49,7 +49,7 @@ struct PreparedMoments {
 // so is rounded by itself, like every column if H is all zero. Throws failed, naming the module, on
 // NaN, Inf or a negative diagonal, and if a damping of 10 is not enough.
 PreparedMoments prepare_moments(const float* hessian, int64_t columns, const GptqSettings& settings,
-                                const std::string& module);
+                                const std::string& module, const Context& context = {});
 
 // Where the rows of a tile should go instead of W, so that the quantized module answers its own
 // inputs x as the original answered the original's x*: the least squares solution W + W D H^-1, or

@@ -72,13 +72,15 @@ std::vector<float> store_divided(const Model& model, const std::string& name,
 class InputScaler {
  public:
   // index: of the group among the block's.
-  InputScaler(const Model& model, const InputGroup& group, size_t index, const Modules& modules)
+  InputScaler(const Model& model, const InputGroup& group, size_t index, const Modules& modules,
+              const Context& context)
       : model_(model),
         modules_(modules),
         index_(index),
         readers_(group.readers),
         maker_(group.maker),
-        obstacle_(obstacle(readers_, maker_, modules)) {
+        obstacle_(obstacle(readers_, maker_, modules)),
+        context_(context) {
     if (obstacle_.empty() && !can_store()) obstacle_ = "what makes its input has an unusual type";
   }
 
@@ -100,6 +102,7 @@ class InputScaler {
       const PlannedModule* module = find_module(modules_, reader.module);
       ModuleTask task{module->info, tensor_of(model_, reader.module + ".weight")};
       task.query_key_rows = query_key_rows(model_, *module);
+      task.context = context_;
       group.modules.push_back({task, &module->settings});
     }
     if (maker_.norm) {
@@ -151,8 +154,10 @@ class InputScaler {
       const int64_t head = i / c.head_dim, shared = head / (c.heads / c.kv_heads);
       group.scale_of.push_back(maker_.by_value_head ? shared * c.head_dim + i % c.head_dim : i);
     }
-    const FloatBuffer weight = read_out_in(
-        {find_module(modules_, linear.module)->info, tensor_of(model_, linear.module + ".weight")});
+    ModuleTask task{find_module(modules_, linear.module)->info,
+                    tensor_of(model_, linear.module + ".weight")};
+    task.context = context_;
+    const FloatBuffer weight = read_out_in(task);
     for (int64_t s = 0; s < group.scales; ++s) {
       const float* row = weight.data() + (maker_.first_row + s) * linear.in;
       group.divided.push_back(simd::max_magnitude(row, linear.in));
@@ -199,6 +204,7 @@ class InputScaler {
   std::vector<LinearSpec> readers_;
   InputMaker maker_;
   std::string obstacle_;
+  Context context_;
 };
 
 }  // namespace
@@ -220,7 +226,7 @@ bool scales_inputs(const Plan& plan) {
 }
 
 BlockScaling scale_block(const Model& model, int64_t index, const Modules& modules,
-                         const ResidualStream& stream) {
+                         const ResidualStream& stream, const Context& context) {
   const std::vector<InputGroup> groups =
       input_groups(model.config(), model.spec().blocks[static_cast<size_t>(index)]);
   BlockScaling result;
@@ -234,7 +240,7 @@ BlockScaling scale_block(const Model& model, int64_t index, const Modules& modul
         })) {
       continue;
     }
-    InputScaler scaler(model, groups[group], group, modules);
+    InputScaler scaler(model, groups[group], group, modules, context);
     if (!scaler.possible()) {
       scaler.say_why_not(result);
       continue;
@@ -242,7 +248,7 @@ BlockScaling scale_block(const Model& model, int64_t index, const Modules& modul
     scalers.push_back(std::move(scaler));
     wanted.push_back(group);
   }
-  const Survey survey = survey_block(model, index, stream, wanted);
+  const Survey survey = survey_block(model, index, stream, wanted, context);
   for (const InputScaler& one : scalers) one.choose(survey.at(one.index()).moments, result);
   return result;
 }

@@ -50,7 +50,7 @@ bool scales_inputs(const Plan& plan);
 // throw.
 BlockScaling scale_block(const Model& model, int64_t index,
                          const std::vector<const PlannedModule*>& modules,
-                         const ResidualStream& stream);
+                         const ResidualStream& stream, const Context& context);
 
 // The first rows of a module that make queries and keys.
 int64_t query_key_rows(const Model& model, const PlannedModule& module);

@@ -96,14 +96,14 @@ void solve_factored(const UpperFactor& factor, float* x, int64_t columns) {
   }
 }
 
-bool factorize_upper(UpperFactor& factor, double minimum_pivot) {
+bool factorize_upper(UpperFactor& factor, double minimum_pivot, const Context& context) {
   const int64_t n = factor.size;
   float* a = factor.upper.data();
   for (int64_t b = factor.blocks() - 1; b >= 0; --b) {
     if (!diagonal_block(factor, b, minimum_pivot)) return false;
     const int64_t begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin);
     // The panel above the block, times the block's inverse, transposed.
-    parallel_for(b, [&](int64_t above) {
+    parallel_for(context, b, [&](int64_t above) {
       float* panel = a + above * kFactorBlock * n + begin;
       float solved[kFactorBlock * kFactorBlock];
       sgemm(false, true, {kFactorBlock, length, length}, 1, panel, n, factor.inverse(b),
@@ -115,7 +115,7 @@ bool factorize_upper(UpperFactor& factor, double minimum_pivot) {
     for (int64_t i = 0; i < b; ++i) {
       for (int64_t j = i; j < b; ++j) rest.emplace_back(i, j);
     }
-    parallel_for(static_cast<int64_t>(rest.size()), [&](int64_t k) {
+    parallel_for(context, static_cast<int64_t>(rest.size()), [&](int64_t k) {
       const auto [i, j] = rest[static_cast<size_t>(k)];
       sgemm(false, true, {kFactorBlock, kFactorBlock, length}, -1, a + i * kFactorBlock * n + begin,
             n, a + j * kFactorBlock * n + begin, n, 1, a + i * kFactorBlock * n + j * kFactorBlock,

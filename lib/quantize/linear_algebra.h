@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "lib/base/context.h"
 #include "lib/kernels/matmul.h"
 #include "lib/tensor/tensor.h"
 
@@ -29,7 +30,7 @@ struct UpperFactor {
 // Factorizes in place: factor.upper holds A (its upper triangle is read, and replaced). Diagonal
 // blocks are factorized and inverted in f64. False, with the contents undefined, if a pivot is not
 // above minimum_pivot (NaN included). size^3 / 3 multiply-adds.
-bool factorize_upper(UpperFactor& factor, double minimum_pivot);
+bool factorize_upper(UpperFactor& factor, double minimum_pivot, const Context& context = {});
 
 // x [size, columns] becomes A^-1 x. On the calling thread.
 void solve_factored(const UpperFactor& factor, float* x, int64_t columns);

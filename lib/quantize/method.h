@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/base/context.h"
 #include "lib/base/json.h"
 #include "lib/tensor/weight.h"
 
@@ -85,6 +86,7 @@ struct ModuleTask {
   // The first rows of the weight that make queries and keys: their errors meet in a product, not in
   // a sum.
   int64_t query_key_rows = 0;
+  Context context = {};  // of the loops over the weight
 };
 
 // One input group of a block: the modules that read one input, and whatever makes that input.
@@ -97,6 +99,7 @@ struct InputGroupTask {
     const Settings* settings = nullptr;
   };
   std::vector<Module> modules;  // all of this method
+  const Context& context() const { return modules.front().task.context; }
   const Moments* moments =
       nullptr;  // of the input in the model as quantized so far: tokens, hessian, magnitude
   // The scale of each input channel, 0 .. scales - 1: channels that repeat one value (heads that
@@ -153,8 +156,8 @@ class Method {
   // say).
   virtual Storage storage(const ModuleInfo& module, const Settings& settings) const = 0;
   // The parts have exactly the shapes that storage() promised. Throws `failed`, naming the module,
-  // on NaN or Inf in weight or moments. Uses parallel_for inside; the result does not depend on the
-  // number of threads.
+  // on NaN or Inf in weight or moments; interrupted. The result does not depend on the number of
+  // threads.
   virtual ModuleResult quantize(const ModuleTask& task, const Settings& settings) const = 0;
 };
 

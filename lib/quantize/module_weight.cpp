@@ -134,7 +134,7 @@ void read_finite(const ModuleTask& task, int64_t begin, int64_t count, float* va
 FloatBuffer read_out_in(const ModuleTask& task) {
   check_task(task);
   FloatBuffer result(checked_mul(task.info.out, task.info.in, task.info.name));
-  parallel_ranges(task.info.out, kTile, [&](int64_t begin, int64_t end) {
+  parallel_ranges(task.context, task.info.out, kTile, [&](int64_t begin, int64_t end) {
     read_rows(task, begin, end, result.data() + begin * task.info.in);
   });
   return result;
@@ -150,7 +150,7 @@ void for_rows_out_in(
       task.info.orientation == Orientation::out_in
           ? std::clamp<int64_t>((1 << 16) / std::max<int64_t>(task.info.in, 1), 1, kTile)
           : kTile;
-  parallel_ranges(task.info.out, grain, [&](int64_t first, int64_t last) {
+  parallel_ranges(task.context, task.info.out, grain, [&](int64_t first, int64_t last) {
     thread_local FloatBuffer rows;
     const int64_t count = (last - first) * task.info.in;
     if (rows.size() < count) rows = FloatBuffer(count);

@@ -56,7 +56,7 @@ ModuleResult None::quantize(const ModuleTask& task, const Settings& settings) co
   const DType type = weight.dtype();
   const int64_t size = dtype_size(type);
   std::vector<ErrorSum> errors(static_cast<size_t>(ceil_div(weight.count(), kElements)));
-  parallel_ranges(weight.count(), kElements, [&](int64_t begin, int64_t end) {
+  parallel_ranges(task.context, weight.count(), kElements, [&](int64_t begin, int64_t end) {
     std::vector<float> values(static_cast<size_t>(end - begin));
     read_finite(task, begin, end - begin, values.data());
     std::byte* out = weight.bytes().data() + begin * size;

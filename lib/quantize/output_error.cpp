@@ -19,7 +19,7 @@ double output_error(const ModuleTask& task, const QuantizedTensor& quantized) {
   const int64_t out = task.info.out, in = task.info.in;
   FloatBuffer stored(checked_mul(out, in, task.info.name));
   const Weight view = quantized.view();
-  dequantize(view, stored.data());
+  dequantize(view, stored.data(), task.context.threads);
   ModuleTask again = task;
   again.folded = nullptr;
   again.info.dtype = DType::f32;
@@ -31,7 +31,7 @@ double output_error(const ModuleTask& task, const QuantizedTensor& quantized) {
   const FloatBuffer weight = read_out_in(task);
   if (view.orientation == Orientation::in_out) stored = read_out_in(again);
   std::vector<ErrorSum> sums(static_cast<size_t>(ceil_div(out, kSharedRows)));
-  parallel_ranges(out, kSharedRows, [&](int64_t begin, int64_t end) {
+  parallel_ranges(task.context, out, kSharedRows, [&](int64_t begin, int64_t end) {
     const int64_t rows = end - begin, count = rows * in;
     FloatBuffer both(2 * count);
     for (int64_t k = 0; k < count; ++k) {

@@ -5,7 +5,6 @@
 #include <future>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/quantize/block_calibration.h"
 #include "lib/quantize/input_scaling.h"
@@ -19,8 +18,8 @@ namespace {
 // Hands results over and keeps the clock.
 class Worker {
  public:
-  Worker(const Model& model, ModuleSink& sink, Progress& progress)
-      : model_(model), sink_(sink), progress_(progress) {}
+  Worker(const Model& model, ModuleSink& sink, const Context& context)
+      : model_(model), sink_(sink), context_(context) {}
 
   struct Finished {
     ModuleResult result;
@@ -29,13 +28,14 @@ class Worker {
 
   Finished quantize(const PlannedModule& planned, const Moments* moments,
                     const BlockScaling* scaling = nullptr) const {
-    check_interrupt();
+    context_.stop.check();
     const auto start = std::chrono::steady_clock::now();
     const auto tensor = model_.source().find(planned.info.name + ".weight");
     if (!tensor)
       throw Error(ErrorKind::not_found, "tensor '" + planned.info.name + ".weight' is missing");
     ModuleTask task = {planned.info, *tensor, moments};
     task.query_key_rows = query_key_rows(model_, planned);
+    task.context = context_;
     if (scaling != nullptr) task.folded = scaling->folded_into(planned.info.name);
     Finished finished{quantize_module(*planned.method, task, planned.settings), {}};
     ModuleResult& result = finished.result;
@@ -56,7 +56,7 @@ class Worker {
 
   void put(const PlannedModule& planned, const Finished& finished) {
     sink_.put(planned, finished.result.tensor, finished.report);
-    progress_.advance(finished.report.weights, planned.info.name);
+    context_.progress->advance(finished.report.weights, planned.info.name);
   }
 
   // Both; the result is for those that go on with it.
@@ -92,7 +92,7 @@ class Worker {
   }
 
   void skip(const PlannedModule& planned) {
-    progress_.advance(planned.weights(), planned.info.name);
+    context_.progress->advance(planned.weights(), planned.info.name);
   }
 
  private:
@@ -103,7 +103,7 @@ class Worker {
 
   const Model& model_;
   ModuleSink& sink_;
-  Progress& progress_;
+  Context context_;
 };
 
 using Modules = std::vector<const PlannedModule*>;
@@ -135,15 +135,17 @@ MomentsRequest wants(const Modules& modules) {
 class CalibratedRun {
  public:
   CalibratedRun(const Model& model, const Plan& plan, const CalibrationSet& calibration,
-                const RunOptions& options, Worker& worker)
+                const RunOptions& options, const Context& context, Worker& worker)
       : model_(model),
         plan_(plan),
         calibration_(calibration),
         options_(options),
+        context_(context),
         worker_(worker),
-        stream_(model, calibration, options.stream_scratch),
-        memory_(model, calibration, options.kept_scratch) {
-    if (plan.wants_reference()) reference_.emplace(model, calibration, options.stream_scratch);
+        stream_(model, calibration, options.stream_scratch, context),
+        memory_(model, calibration, options.kept_scratch, context.threads) {
+    if (plan.wants_reference())
+      reference_.emplace(model, calibration, options.stream_scratch, context);
     if (const auto table = model.source().find(model.spec().embedding + ".weight"))
       model.source().release(*table);
   }
@@ -180,16 +182,16 @@ class CalibratedRun {
     for (const PlannedModule& planned : plan_.modules) {
       if (planned.role != PlannedModule::Role::lookup) continue;
       const QuantizedTensor tensor = worker_.work(planned, nullptr).tensor;
-      stream_.begin(model_, calibration_, tensor.view());
+      stream_.begin(model_, calibration_, tensor.view(), context_);
       worker_.release(planned);
     }
   }
 
   void block(int64_t index) {
     const Modules all = block_modules(plan_, index);
-    const BlockScaling scaling = scale_block(model_, index, all, stream_);
+    const BlockScaling scaling = scale_block(model_, index, all, stream_, context_);
     worker_.put(scaling);
-    BlockCalibration block(model_, index, stream_, reference(), memory_);
+    BlockCalibration block(model_, index, stream_, reference(), memory_, context_);
     scaling.apply(block);
     for (size_t group = 0; group < block.groups().size(); ++group) {
       Modules modules;
@@ -218,7 +220,7 @@ class CalibratedRun {
   void output() {
     for (const PlannedModule& planned : plan_.modules) {
       if (planned.role != PlannedModule::Role::output) continue;
-      const OutputCalibration inputs(model_, stream_, reference(), wants({&planned}));
+      const OutputCalibration inputs(model_, stream_, reference(), wants({&planned}), context_);
       worker_.work(planned, &inputs.moments());
       worker_.release(planned);
     }
@@ -228,6 +230,7 @@ class CalibratedRun {
   const Plan& plan_;
   const CalibrationSet& calibration_;
   const RunOptions& options_;
+  Context context_;
   Worker& worker_;
   ResidualStream stream_;
   std::optional<ResidualStream> reference_;
@@ -252,19 +255,19 @@ void each_by_itself(const Plan& plan, Worker& worker) {
 }  // namespace
 
 void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* calibration,
-                    ModuleSink& sink, Progress& progress, const RunOptions& options) {
+                    ModuleSink& sink, const Context& context, const RunOptions& options) {
   if (plan.needs_calibration() != (calibration != nullptr)) {
     throw Error(ErrorKind::usage, calibration == nullptr ? "the plan needs a calibration set"
                                                          : "the plan takes no calibration set");
   }
-  Worker worker(model, sink, progress);
-  progress.begin("quantize " + plan.method_name(), plan.weights);
+  Worker worker(model, sink, context);
+  context.progress->begin("quantize " + plan.method_name(), plan.weights);
   if (calibration != nullptr) {
-    CalibratedRun(model, plan, *calibration, options, worker).run();
+    CalibratedRun(model, plan, *calibration, options, context, worker).run();
   } else {
     each_by_itself(plan, worker);
   }
-  progress.end();
+  context.progress->end();
 }
 
 }  // namespace qwb

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/context.h"
 #include "lib/base/json.h"
-#include "lib/base/progress.h"
 #include "lib/model/model.h"
 #include "lib/quantize/block_calibration.h"
 #include "lib/quantize/calibration.h"
@@ -69,6 +69,6 @@ struct RunOptions {
 // their place, so that those behind them see what they make. Throws `failed` naming the module on
 // NaN or Inf; interrupted.
 void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* calibration,
-                    ModuleSink& sink, Progress& progress, const RunOptions& options = {});
+                    ModuleSink& sink, const Context& context, const RunOptions& options = {});
 
 }  // namespace qwb

@@ -14,7 +14,6 @@
 #include <thread>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/report/gnuplot_script.h"
 #include "lib/report/svg.h"
 
@@ -69,15 +68,15 @@ pid_t start(const Path& gnuplot, const Path& folder) {
   return process;
 }
 
-int wait_for(pid_t process) {
+int wait_for(pid_t process, const StopToken& stop) {
   const auto limit = std::chrono::steady_clock::now() + kPatience;
   int status = 0;
   while (::waitpid(process, &status, WNOHANG) == 0) {
     const bool late = std::chrono::steady_clock::now() > limit;
-    if (late || interrupt_requested()) {
+    if (late || stop.requested()) {
       ::kill(process, SIGKILL);
       ::waitpid(process, &status, 0);
-      check_interrupt();
+      stop.check();
       throw Error(ErrorKind::failed, "gnuplot did not end in two minutes");
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -85,9 +84,10 @@ int wait_for(pid_t process) {
   return status;
 }
 
-void run_gnuplot(const Path& gnuplot, const Path& folder, const std::string& script) {
+void run_gnuplot(const Path& gnuplot, const Path& folder, const std::string& script,
+                 const StopToken& stop) {
   write_file_atomically(folder / "script", as_bytes(script));
-  const int status = wait_for(start(gnuplot, folder));
+  const int status = wait_for(start(gnuplot, folder), stop);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
   std::string words = read_text(folder / "errors").substr(0, 400);
   const bool no_png = words.find("unknown or ambiguous terminal") != std::string::npos;
@@ -135,7 +135,7 @@ std::string gnuplot_advice() {
 }
 
 std::vector<Picture> draw_plots(const Path& gnuplot, const std::vector<Plot>& plots, bool captioned,
-                                bool png) {
+                                bool png, const StopToken& stop) {
   const WorkFolder folder;
   std::vector<Picture> pictures;
   std::string script;
@@ -148,7 +148,7 @@ std::vector<Picture> draw_plots(const Path& gnuplot, const std::vector<Plot>& pl
     pictures.push_back({plots[i].name, kPlotWidth, plot.height, {}, {}});
   }
   if (plots.empty()) return pictures;
-  run_gnuplot(gnuplot, folder.path(), script);
+  run_gnuplot(gnuplot, folder.path(), script, stop);
   for (size_t i = 0; i < plots.size(); ++i) {
     pictures[i].svg = finished_svg(read_text(folder.path() / fmt::format("{}.svg", i)),
                                    plots[i].title, plots[i].summary);

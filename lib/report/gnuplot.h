@@ -25,7 +25,7 @@ std::string gnuplot_advice();
 // Draws all plots in one run. Throws `failed` with gnuplot's own words, or if it takes unreasonably
 // long; unsupported if this gnuplot has no PNG and one is asked for.
 std::vector<Picture> draw_plots(const Path& gnuplot, const std::vector<Plot>& plots, bool captioned,
-                                bool png);
+                                bool png, const StopToken& stop = {});
 
 // An SVG for a place inside of a page: its ids begin with `prefix`, it takes the page's text
 // colour.

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/dequantize.h"
 
@@ -15,11 +14,10 @@ constexpr int64_t kPiece = int64_t{1} << 18;  // values dequantized at once
 
 // Calls visit(piece, values, count) for all values of the weight, pieces in parallel.
 template <typename Visit>
-int64_t for_pieces(const Weight& weight, Visit visit) {
+int64_t for_pieces(const Context& context, const Weight& weight, Visit visit) {
   const int64_t rows = stored_rows(weight), columns = stored_columns(weight);
   const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(columns, 1));
-  parallel_ranges(rows, grain, [&](int64_t begin, int64_t end) {
-    check_interrupt();
+  parallel_ranges(context, rows, grain, [&](int64_t begin, int64_t end) {
     const FloatBuffer values((end - begin) * columns);
     dequantize_rows(weight, begin, end, values.data());
     visit(static_cast<size_t>(begin / grain), values.data(), values.size());
@@ -32,9 +30,9 @@ size_t piece_count(const Weight& weight) {
   return static_cast<size_t>(ceil_div(stored_rows(weight), std::max<int64_t>(1, kPiece / columns)));
 }
 
-double largest_magnitude(const Weight& weight, const std::string& module) {
+double largest_magnitude(const Weight& weight, const std::string& module, const Context& context) {
   std::vector<double> largest(piece_count(weight), 0);
-  for_pieces(weight, [&](size_t piece, const float* values, int64_t count) {
+  for_pieces(context, weight, [&](size_t piece, const float* values, int64_t count) {
     double most = 0;
     for (int64_t i = 0; i < count; ++i) {
       if (!std::isfinite(values[i])) most = std::numeric_limits<double>::infinity();
@@ -47,11 +45,11 @@ double largest_magnitude(const Weight& weight, const std::string& module) {
   return most;
 }
 
-std::vector<int64_t> counts(const Weight& weight, double limit) {
+std::vector<int64_t> counts(const Weight& weight, double limit, const Context& context) {
   std::vector<std::vector<int64_t>> parts(piece_count(weight),
                                           std::vector<int64_t>(kHistogramBins, 0));
   const double scale = static_cast<double>(kHistogramBins) / (2 * limit);
-  for_pieces(weight, [&](size_t piece, const float* values, int64_t count) {
+  for_pieces(context, weight, [&](size_t piece, const float* values, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
       const auto bin = static_cast<int64_t>((static_cast<double>(values[i]) + limit) * scale);
       ++parts[piece][static_cast<size_t>(std::clamp<int64_t>(bin, 0, kHistogramBins - 1))];
@@ -94,18 +92,20 @@ Weight module_weight(const OpenModel& model, const std::string& module) {
           DenseWeight{{view->dtype, {rows, columns}, view->bytes}}};
 }
 
-HistogramPair histogram_pair(const Weight& before, const Weight& after, const std::string& module) {
+HistogramPair histogram_pair(const Weight& before, const Weight& after, const std::string& module,
+                             const Context& context) {
   HistogramPair pair;
   pair.before_count = static_cast<double>(before.out) * static_cast<double>(before.in);
   pair.after_count = static_cast<double>(after.out) * static_cast<double>(after.in);
   if (pair.before_count != pair.after_count || pair.before_count == 0)
     throw Error(ErrorKind::failed, "the two models have different matrices of this name", module,
                 "name the right original by --baseline");
-  const double most = std::max(largest_magnitude(before, module), largest_magnitude(after, module));
+  const double most = std::max(largest_magnitude(before, module, context),
+                               largest_magnitude(after, module, context));
   pair.high = most > 0 ? most : 1;
   pair.low = -pair.high;
-  pair.before = counts(before, pair.high);
-  pair.after = counts(after, pair.high);
+  pair.before = counts(before, pair.high, context);
+  pair.after = counts(after, pair.high, context);
   return pair;
 }
 

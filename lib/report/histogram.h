@@ -24,6 +24,7 @@ Weight module_weight(const OpenModel& model, const std::string& module);
 
 // Throws `failed` for values that are not finite and for matrices of different sizes, naming the
 // module.
-HistogramPair histogram_pair(const Weight& before, const Weight& after, const std::string& module);
+HistogramPair histogram_pair(const Weight& before, const Weight& after, const std::string& module,
+                             const Context& context = {});
 
 }  // namespace qwb

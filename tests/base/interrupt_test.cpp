@@ -32,18 +32,15 @@ TEST(Interrupt, SignalsRunOnAStackOfTheirOwnAndAreTheMainThreads) {
   ASSERT_EQ(sigaltstack(nullptr, &stack), 0);
   EXPECT_EQ(stack.ss_flags & SS_DISABLE, 0);
   EXPECT_GE(stack.ss_size, size_t{64} << 10);
-  const int before = threads();
-  set_threads(3);
   std::atomic<int> wrong{0};
   const pthread_t main_thread = pthread_self();
-  parallel_for(1000, [&](int64_t) {
+  parallel_for(Threads(3), 1000, [&](int64_t) {
     if (blocks_sigint() == (pthread_equal(pthread_self(), main_thread) != 0)) ++wrong;
   });
-  set_threads(before);
   EXPECT_EQ(wrong, 0);
-  EXPECT_FALSE(interrupt_requested());
+  EXPECT_FALSE(interrupt_token().requested());
   std::raise(SIGINT);
-  EXPECT_TRUE(interrupt_requested());
+  EXPECT_TRUE(interrupt_token().requested());
   clear_interrupt();
   sigaction(SIGINT, &interrupt, nullptr);
   sigaction(SIGTERM, &terminate, nullptr);

@@ -11,6 +11,7 @@
 #include "lib/kernels/backend.h"
 #include "lib/kernels/int8_product.h"
 #include "lib/quantize/method.h"
+#include "tests/kernels/backend_helper.h"
 
 namespace qwb {
 namespace {
@@ -73,7 +74,7 @@ void add_benchmarks() {
         ->Unit(benchmark::kMillisecond)
         ->UseRealTime();
   }
-  static const auto int8 = int8_backend(kInt8Threshold);
+  static const auto int8 = make_int8_backend(kInt8Threshold, Threads());
   for (const int64_t outliers : {0, 8}) {
     benchmark::RegisterBenchmark(
         ("linear/int8_activations_outliers_" + std::to_string(outliers)).c_str(),

@@ -47,12 +47,14 @@ void fill_megabyte(const Path& folder) {
   }
 }
 
+// The threads of the parent do not exist in its children, and OpenMP would wait for them.
+const Context kOneThread{Threads(1)};
+
 // Runs in a child process; its exit code is what `body` returns, 99 for an exception.
 pid_t in_child(const std::function<int()>& body) {
   const pid_t child = ::fork();
   if (child != 0) return child;
   int code = 99;
-  set_threads(1);  // the threads of the parent do not exist here, and OpenMP would wait for them
   try {
     code = body();
   } catch (const std::exception& error) {
@@ -83,14 +85,14 @@ TEST(Faults, KillAtAnyInstant) {
   int killed = 0;
   for (int round = 0; round < 200; ++round) {
     const pid_t child = in_child([&] {
-      Store({root, 60}).build(numbered_key(), fill_megabyte);
+      Store({root, 60, kOneThread}).build(numbered_key(), fill_megabyte);
       return 0;
     });
     // A build takes some milliseconds, more on a busy machine.
     std::this_thread::sleep_for(microseconds(rng.below(round % 2 == 0 ? 6'000 : 30'000)));
     ::kill(child, SIGKILL);
     killed += wait_for(child) == 128 + SIGKILL ? 1 : 0;
-    const Store store({root, 60});
+    const Store store({root, 60, kOneThread});
     if (const auto object = store.find(numbered_key())) {
       ++hits;
       for (uint64_t part = 0; part < 4; ++part)
@@ -102,7 +104,7 @@ TEST(Faults, KillAtAnyInstant) {
     }
   }
   EXPECT_GT(killed, 20) << "the delays never hit a working child";
-  const Store store({root, 60});
+  const Store store({root, 60, kOneThread});
   const auto object = store.build(numbered_key(), fill_megabyte);
   EXPECT_LE(files_below(root), 4 + 3) << "left behind by the dead";
   for (const auto& entry : fs::recursive_directory_iterator(root))
@@ -134,7 +136,7 @@ TEST(Faults, TwoProcessesOneBuild) {
     return in_child([&, wait_ms] {
       std::this_thread::sleep_for(milliseconds(wait_ms));
       bool told = false;
-      const auto object = Store({root, 60})
+      const auto object = Store({root, 60, kOneThread})
                               .build(
                                   numbered_key(),
                                   [&](const Path& data) {
@@ -166,17 +168,18 @@ TEST(Faults, TwoProcessesWithoutLocks) {
   std::vector<pid_t> children;
   for (int i = 0; i < 4; ++i) {
     children.push_back(in_child([&, i] {
-      const auto object = Store({root, 60}).build(numbered_key(), [&](const Path& data) {
-        fs::remove(root / "locks" / numbered_key().hex());  // as if it had never been
-        std::this_thread::sleep_for(milliseconds(100 + 20 * i));
-        fill_megabyte(data);
-      });
+      const auto object =
+          Store({root, 60, kOneThread}).build(numbered_key(), [&](const Path& data) {
+            fs::remove(root / "locks" / numbered_key().hex());  // as if it had never been
+            std::this_thread::sleep_for(milliseconds(100 + 20 * i));
+            fill_megabyte(data);
+          });
       return read_text(object.data / "2") == content(2) ? 0 : 1;
     }));
     std::this_thread::sleep_for(milliseconds(20));
   }
   for (const pid_t child : children) EXPECT_EQ(wait_for(child), 0);
-  EXPECT_EQ(Store({root, 60}).list().size(), 1u);
+  EXPECT_EQ(Store({root, 60, kOneThread}).list().size(), 1u);
   EXPECT_LE(files_below(root), 4 + 3);
 }
 
@@ -184,7 +187,7 @@ TEST(Faults, DeadBuilderIsNotWaitedFor) {
   TemporaryFolder folder;
   const Path root = folder.path() / "cache";
   const pid_t child = in_child([&] {
-    Store({root, 60}).build(numbered_key(), [](const Path&) { ::pause(); });
+    Store({root, 60, kOneThread}).build(numbered_key(), [](const Path&) { ::pause(); });
     return 0;
   });
   std::this_thread::sleep_for(milliseconds(300));
@@ -199,7 +202,7 @@ TEST(Faults, HangingBuilderIsWaitedForOnlyAWhile) {
   TemporaryFolder folder;
   const Path root = folder.path() / "cache";
   const pid_t child = in_child([&] {
-    Store({root, 60}).build(numbered_key(), [](const Path&) { ::pause(); });
+    Store({root, 60, kOneThread}).build(numbered_key(), [](const Path&) { ::pause(); });
     return 0;
   });
   std::this_thread::sleep_for(milliseconds(300));
@@ -220,7 +223,7 @@ TEST(Faults, WorkingBuilderIsWaitedFor) {
   TemporaryFolder folder;
   const Path root = folder.path() / "cache";
   const pid_t child = in_child([&] {
-    Store({root, 60}).build(numbered_key(), [](const Path& data) {
+    Store({root, 60, kOneThread}).build(numbered_key(), [](const Path& data) {
       std::this_thread::sleep_for(milliseconds(3500));
       fill_megabyte(data);
     });
@@ -254,9 +257,9 @@ int with_mounts(const std::function<int()>& body) {
 TEST(Faults, ReadOnlyCacheStillServes) {
   TemporaryFolder folder;
   const Path root = folder.path() / "cache";
-  Store({root, 60}).build(numbered_key(), fill_megabyte);
+  Store({root, 60, kOneThread}).build(numbered_key(), fill_megabyte);
   const auto body = [&] {
-    const Store store({root, 60});
+    const Store store({root, 60, kOneThread});
     if (!store.find(numbered_key())) return 1;
     if (!store.find(numbered_key())) return 2;
     try {
@@ -291,7 +294,7 @@ TEST(Faults, ReadOnlyCacheStillServes) {
 }
 
 int expect_no_room(const Path& root) {
-  const Store store({root, 60});
+  const Store store({root, 60, kOneThread});
   try {
     store.build(numbered_key(), fill_megabyte);
     return 1;

@@ -56,7 +56,7 @@ void make_artifact(const Path& folder, const std::string& method_name, const Pat
   }
   ArtifactWriter writer(target, open, modules);
   Sink sink(writer);
-  quantize_model(*model, plan, nullptr, sink, silent_progress());
+  quantize_model(*model, plan, nullptr, sink, Context());
   Json origin = Json::object();
   if (!source.empty()) origin["path"] = source;
   writer.finish({{"qwb_version", "test"},

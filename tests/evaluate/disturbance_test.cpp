@@ -13,6 +13,7 @@
 #include "lib/evaluate/cost_record.h"
 #include "lib/evaluate/session.h"
 #include "lib/evaluate/subject.h"
+#include "tests/base/context_helper.h"
 #include "tests/evaluate/artifact_helper.h"
 
 namespace qwb {
@@ -76,12 +77,12 @@ class FakeWatch : public CpuWatch {
   CpuMoment now() override {
     const auto found = at.find(calls++);
     const Passed passed = found == at.end() ? usual : found->second;
-    const double whole = passed.wall * threads();
+    const double whole = passed.wall * Threads().count();
     moment_.wall += passed.wall;
     moment_.own += passed.own_share * whole;
     moment_.busy = moment_.busy.value_or(0) + (passed.own_share + passed.others_share) * whole;
     moment_.stolen = moment_.stolen.value_or(0) + passed.stolen_share * whole;
-    moment_.processors = threads();
+    moment_.processors = Threads().count();
     return moment_;
   }
   Passed usual;
@@ -99,9 +100,7 @@ int end_of_repetition(int number) {
 class Disturbed : public ::testing::Test {
  protected:
   SpeedRun measured() {
-    return measure_speeds({subject_.model.get()}, options_, watch_, silent_progress())
-        .front()
-        .runs.front();
+    return measure_speeds({subject_.model.get()}, options_, watch_, Context()).front().runs.front();
   }
   Subject subject_ = open_subject(demo("gpt2"), false);
   SpeedOptions options_{{{4}, {0}, {}}, 3};
@@ -164,7 +163,7 @@ TEST_F(Disturbed, WhereItStaysNoisyTheFigureSaysSoAndTheWorkEnds) {
 }
 
 TEST_F(Disturbed, TicksTooFewInEachRepetitionCountTogether) {
-  const double wall = 0.03 / threads();
+  const double wall = 0.03 / Threads().count();
   watch_.usual = {wall, 0.6, 0.4};  // 12 ms of others in each
   const SpeedRun run = measured();
   EXPECT_EQ(run.disturbed, 0);
@@ -180,8 +179,8 @@ struct SpeedTurns : Progress {
 TEST_F(Disturbed, ModelsTakeTurnsEachWithItsWarmUp) {
   options_.repetitions = 4;
   SpeedTurns progress;
-  const auto results =
-      measure_speeds({subject_.model.get(), subject_.model.get()}, options_, watch_, progress);
+  const auto results = measure_speeds({subject_.model.get(), subject_.model.get()}, options_,
+                                      watch_, context_telling(progress));
   std::map<std::string, int> passes;
   std::vector<std::string> order;
   for (const std::string& turn : progress.turns) {
@@ -204,7 +203,7 @@ TEST(Evaluation, SpeedOfSeveralFoldersIsMeasuredInTurns) {
   EvaluationOptions options;
   options.speed = true;
   options.speed_options = {{{4}, {0}, {}}, 2};
-  Evaluation evaluation(options, silent_progress());
+  Evaluation evaluation(options, Context());
   evaluation.prepare({demo("gpt2"), scratch.path(), "/nonexistent"});
   for (const Path& folder : {demo("gpt2"), scratch.path()}) {
     const EvaluationRecord record = evaluation.run(folder);

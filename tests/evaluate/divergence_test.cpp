@@ -13,6 +13,7 @@
 #include "lib/base/file.h"
 #include "lib/base/parallel.h"
 #include "lib/evaluate/subject.h"
+#include "tests/base/context_helper.h"
 #include "tests/evaluate/artifact_helper.h"
 #include "tests/evaluate/quality_helper.h"
 
@@ -86,9 +87,9 @@ struct Pair {
     return make_plan(options, subject.model->config(), *subject.tokenizer, text);
   }
   DivergenceMeasurement measure(const Subject& a, const Subject& b, const ProtocolOptions& options,
-                                WorkJournal* journal = nullptr) const {
-    return measure_divergence(*a.model, plan(a, options), *b.model, plan(b, options),
-                              silent_progress(), journal);
+                                WorkJournal* journal = nullptr, const Context& context = {}) const {
+    return measure_divergence(*a.model, plan(a, options), *b.model, plan(b, options), context,
+                              journal);
   }
 };
 Pair& pair() {
@@ -102,8 +103,7 @@ TEST(Divergence, PerplexitiesAreThoseOfPerplexity) {
         ProtocolOptions{"hf-stride", 128, 40, 4}, ProtocolOptions{"lm-eval", 128}}) {
     const DivergenceMeasurement m = pair().measure(pair().base, pair().other, options);
     const auto alone = [&](const Subject& s) {
-      return perplexity_to_json(
-          measure_perplexity(*s.model, pair().plan(s, options), silent_progress()));
+      return perplexity_to_json(measure_perplexity(*s.model, pair().plan(s, options), Context()));
     };
     EXPECT_EQ(perplexity_to_json(m.base), alone(pair().base)) << options.protocol;
     EXPECT_EQ(perplexity_to_json(m.other), alone(pair().other)) << options.protocol;
@@ -129,15 +129,15 @@ TEST(Divergence, OfAModelFromItselfIsNothing) {
 }
 
 TEST(Divergence, DoesNotDependOnThreadsAndSurvivesBeingKept) {
-  const int before = threads();
   std::vector<Json> results;
   for (const int count : {1, 3}) {
-    set_threads(count);
+    const Context context = context_on(count);
+    const Subject base = open_subject(testing::demo("gpt2"), true, context);
+    const Subject other = open_subject(pair().scratch.path() / "nf4", true, context);
     const DivergenceResult r =
-        pair().measure(pair().base, pair().other, {"windows", 200, 0, 2}).divergence;
+        pair().measure(base, other, {"windows", 200, 0, 2}, nullptr, context).divergence;
     results.push_back(divergence_to_json(r));
   }
-  set_threads(before);
   EXPECT_EQ(results[0], results[1]);
   EXPECT_EQ(divergence_to_json(divergence_from_json(parse_json(json_text(results[0]), "kept"))),
             results[0]);
@@ -160,7 +160,7 @@ TEST(Divergence, ModelsMustBelongTogether) {
   const auto message = [&](const Subject& a, const TokenPlan& plan_a, const Subject& b,
                            const TokenPlan& plan_b) {
     try {
-      measure_divergence(*a.model, plan_a, *b.model, plan_b, silent_progress());
+      measure_divergence(*a.model, plan_a, *b.model, plan_b, Context());
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::usage);
       return std::string(error.what());

@@ -12,6 +12,7 @@
 #include "lib/base/error.h"
 #include "lib/evaluate/cost_record.h"
 #include "lib/evaluate/subject.h"
+#include "tests/base/context_helper.h"
 #include "tests/evaluate/artifact_helper.h"
 
 namespace qwb {
@@ -211,8 +212,8 @@ TEST_F(Simulated, ModelsTakeTurnsAndIdleIsMeasuredBeforeAndAfter) {
   Turns progress;
   progress.on_begin = [&](const std::string& task) { watts_ = task == "energy" ? 100 : 20; };
   watts_ = 20;
-  const auto results =
-      measure_energy({a.model.get(), b.model.get()}, {{16}, {2}, {}}, meter, plan_, progress);
+  const auto results = measure_energy({a.model.get(), b.model.get()}, {{16}, {2}, {}}, meter, plan_,
+                                      context_telling(progress));
   EXPECT_THAT(progress.tasks, ElementsAre("idle power", "energy", "idle power"));
   EXPECT_THAT(
       progress.turns,
@@ -247,7 +248,8 @@ TEST_F(Simulated, RoundsThatDifferAreFollowedByMore) {
     Turns progress;
     watts_ = 100;
     progress.on_turn = [&](size_t) { watts_ = second_watts; };
-    const auto results = measure_energy({a.model.get()}, {{64}, {0}, {}}, meter, plan_, progress);
+    const auto results =
+        measure_energy({a.model.get()}, {{64}, {0}, {}}, meter, plan_, context_telling(progress));
     EXPECT_EQ(results[0].windows[0].round_joules.size(), progress.turns.size());
     EnergyCost cost;
     cost.windows = results[0].windows;
@@ -279,7 +281,7 @@ TEST_F(Simulated, TheMachineRestsUntilItsPowerIsIdleAgain) {
     const std::vector<const Model*> all = {a.model.get(), b.model.get()};
     const auto results =
         measure_energy({all.begin(), all.begin() + static_cast<std::ptrdiff_t>(models)},
-                       {{16}, {0}, {}}, meter, plan_, progress);
+                       {{16}, {0}, {}}, meter, plan_, context_telling(progress));
     EXPECT_EQ(results.front().rested_seconds, 0);  // nobody worked before
     return results.back().rested_seconds;
   };
@@ -301,8 +303,7 @@ TEST_F(Simulated, WindowsAreLongAgainstTheCountersStep) {
   EXPECT_GT(step, 0.0009);
   EXPECT_LT(step, 0.05);
   plan_ = {.seconds = 0, .rounds = 1, .steps = static_cast<int>(0.4 / step), .idle_seconds = 0};
-  const auto results =
-      measure_energy({a.model.get()}, {{16}, {0}, {}}, meter, plan_, silent_progress());
+  const auto results = measure_energy({a.model.get()}, {{16}, {0}, {}}, meter, plan_, Context());
   ASSERT_EQ(results[0].windows.size(), 1u);
   EXPECT_GE(results[0].windows[0].report.total->seconds, 0.3);
   EXPECT_FALSE(results[0].idle.before);
@@ -316,16 +317,21 @@ TEST(EnergyRounds, EstimatesNeedNeitherIdleNorRepetition) {
   options.declared_watts = 20;
   EnergyMeter meter(options);
   Turns progress;
-  const auto results = measure_energy({a.model.get()}, {{16}, {2}, {}}, meter, {}, progress);
+  const auto results =
+      measure_energy({a.model.get()}, {{16}, {2}, {}}, meter, {}, context_telling(progress));
   EXPECT_THAT(progress.tasks, ElementsAre("energy"));
   for (const EnergyWindow& w : results.at(0).windows) {
     EXPECT_EQ(w.passes, 3);  // one in each round
     EXPECT_NEAR(w.report.total->watts, 20, 1e-9);
     EXPECT_FALSE(results[0].idle.net_joules(*w.report.total));
   }
-  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.rounds = 0}, progress), Error);
-  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.seconds = -1}, progress), Error);
-  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.cooldown_seconds = -1}, progress),
+  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.rounds = 0}, context_telling(progress)),
+               Error);
+  EXPECT_THROW(
+      measure_energy({a.model.get()}, {}, meter, {.seconds = -1}, context_telling(progress)),
+      Error);
+  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.cooldown_seconds = -1},
+                              context_telling(progress)),
                Error);
   EXPECT_EQ(cool_down(meter, {.cooldown_seconds = 3600}, {}), 0);
 }
@@ -337,7 +343,7 @@ TEST(EnergyRounds, ARequestFitsTheModel) {
   options.nvml_library = "";
   EnergyMeter meter(options);
   const auto results =
-      measure_energy({a.model.get()}, {{510}, {8}, {}}, meter, {.rounds = 1}, silent_progress());
+      measure_energy({a.model.get()}, {{510}, {8}, {}}, meter, {.rounds = 1}, Context());
   ASSERT_EQ(results[0].windows.size(), 3u);
   EXPECT_EQ(results[0].windows[2].test, (SpeedTest{504, 8, 0}));
 }

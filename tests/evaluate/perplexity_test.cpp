@@ -27,9 +27,9 @@ struct Loaded {
   std::unique_ptr<Model> model;
   std::optional<Tokenizer> tokenizer;
   EvaluationText text;
-  explicit Loaded(const std::string& name) {
+  explicit Loaded(const std::string& name, Threads threads = {}) {
     const OpenModel open = open_model(testing::demo(name));
-    model = Model::load(open.source, open.config, name);
+    model = Model::load(open.source, open.config, name, make_backend(BackendKind::fast, threads));
     tokenizer = Tokenizer::load(testing::demo(name));
     text = read_evaluation_text(testing::demo("text/eval.txt"));
   }
@@ -37,7 +37,7 @@ struct Loaded {
     return make_plan(options, model->config(), *tokenizer, text);
   }
   PerplexityResult measure(const ProtocolOptions& options = {}) const {
-    return measure_perplexity(*model, plan(options), silent_progress());
+    return measure_perplexity(*model, plan(options), Context());
   }
 };
 
@@ -59,7 +59,7 @@ TEST(Perplexity, AgreesWithTransformers) {
     const Loaded& loaded = expected["model"] == "llama" ? llama() : gpt2();
     const TokenPlan plan =
         loaded.plan({expected["protocol"], expected["context"], 0, expected["windows"]});
-    const PerplexityResult result = measure_perplexity(*loaded.model, plan, silent_progress());
+    const PerplexityResult result = measure_perplexity(*loaded.model, plan, Context());
     EXPECT_EQ(expected["text_tokens"], static_cast<int64_t>(plan.ids.size()));
     EXPECT_EQ(expected["scored"], result.tokens);
     EXPECT_EQ(expected["windows"], result.windows);
@@ -85,13 +85,10 @@ TEST(Perplexity, OfTheWholeDemoText) {
 }
 
 TEST(Perplexity, DoesNotDependOnThreads) {
-  const int before = threads();
   std::vector<PerplexityResult> results;
   for (const int count : {1, 3}) {
-    set_threads(count);
-    results.push_back(gpt2().measure({"windows", 200, 0, 2}));
+    results.push_back(Loaded("gpt2", Threads(count)).measure({"windows", 200, 0, 2}));
   }
-  set_threads(before);
   EXPECT_EQ(perplexity_to_json(results[0]), perplexity_to_json(results[1]));
 }
 
@@ -126,7 +123,7 @@ TEST(Perplexity, SurvivesBeingKept) {
   for (const char* protocol : {"windows", "lm-eval"}) {
     const TokenPlan plan =
         make_plan({protocol, 64}, gpt2().model->config(), *gpt2().tokenizer, text);
-    const PerplexityResult result = measure_perplexity(*gpt2().model, plan, silent_progress());
+    const PerplexityResult result = measure_perplexity(*gpt2().model, plan, Context());
     const PerplexityResult again =
         perplexity_from_json(parse_json(json_text(perplexity_to_json(result)), "kept"));
     EXPECT_EQ(perplexity_to_json(again), perplexity_to_json(result));
@@ -139,16 +136,15 @@ TEST(Perplexity, SurvivesBeingKept) {
 TEST(Perplexity, GoesOnWhereItWasInterrupted) {
   const TokenPlan plan = gpt2().plan({"windows", 64, 0, 5});
   testing::MemoryJournal whole;
-  const PerplexityResult result =
-      measure_perplexity(*gpt2().model, plan, silent_progress(), &whole);
+  const PerplexityResult result = measure_perplexity(*gpt2().model, plan, Context(), &whole);
   ASSERT_EQ(whole.added.size(), 5u);
   testing::MemoryJournal half;
   half.before = {whole.added[0], whole.added[1], whole.added[2]};
-  EXPECT_EQ(perplexity_to_json(measure_perplexity(*gpt2().model, plan, silent_progress(), &half)),
+  EXPECT_EQ(perplexity_to_json(measure_perplexity(*gpt2().model, plan, Context(), &half)),
             perplexity_to_json(result));
   EXPECT_EQ(half.added.size(), 2u);
   half.before[0][0] += 64;  // what the journal says is believed
-  EXPECT_GT(measure_perplexity(*gpt2().model, plan, silent_progress(), &half).value.value,
+  EXPECT_GT(measure_perplexity(*gpt2().model, plan, Context(), &half).value.value,
             result.value.value);
 }
 
@@ -222,7 +218,7 @@ TEST(Perplexity, NamesWhereNaNAppears) {
         [&] {
           const auto model = Model::load(std::make_shared<Poisoned>(open.source, name, row),
                                          open.config, "poisoned");
-          measure_perplexity(*model, plan, silent_progress());
+          measure_perplexity(*model, plan, Context());
         },
         ErrorKind::failed);
   };

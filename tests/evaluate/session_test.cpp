@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "lib/base/error.h"
+#include "tests/base/context_helper.h"
 #include "tests/evaluate/artifact_helper.h"
 
 namespace qwb {
@@ -85,7 +86,7 @@ TEST(Evaluation, ComparesWithTheUnquantizedModelOnce) {
   testing::make_artifact(demo("llama"), "nf4", scratch.path() / "nf4", demo("llama").string());
   testing::make_artifact(demo("llama"), "int8", scratch.path() / "int8", demo("llama").string());
   Notes notes;
-  Evaluation evaluation(few_windows(), notes);
+  Evaluation evaluation(few_windows(), context_telling(notes));
   const EvaluationRecord nf4 = evaluation.run(scratch.path() / "nf4");
   EXPECT_EQ(notes.tasks, 2);  // the artifact and its source
   const EvaluationRecord int8 = evaluation.run(scratch.path() / "int8");
@@ -123,7 +124,7 @@ TEST(Evaluation, MemoryIsOfTheSameWorkForAll) {
   options.speed_options.grid = {{32}, {2}, {}};
   options.speed_options.repetitions = 1;
   Notes notes;
-  Evaluation evaluation(options, notes);
+  Evaluation evaluation(options, context_telling(notes));
   const Json plain = evaluation.run(demo("gpt2")).memory,
              nf4 = evaluation.run(scratch.path()).memory;
   for (const char* key : {"kv_tokens", "kv_bytes"}) EXPECT_EQ(plain[key], nf4[key]) << key;
@@ -137,7 +138,7 @@ TEST(Evaluation, SaysWhyThereIsNoRatio) {
   testing::make_artifact(demo("gpt2"), "int8", scratch.path() / "lost", "/nonexistent/model");
   testing::make_artifact(demo("gpt2"), "int8", scratch.path() / "unnamed", "");
   Notes notes;
-  Evaluation evaluation(few_windows(), notes);
+  Evaluation evaluation(few_windows(), context_telling(notes));
   EXPECT_FALSE(evaluation.run(scratch.path() / "lost").quality.ratio);
   EXPECT_THAT(notes.said, HasSubstr("is not at /nonexistent/model"));
   EXPECT_FALSE(evaluation.run(scratch.path() / "unnamed").quality.ratio);
@@ -145,17 +146,18 @@ TEST(Evaluation, SaysWhyThereIsNoRatio) {
   notes.said.clear();
   EvaluationOptions options = few_windows();
   options.quality.compare = false;
-  EXPECT_FALSE(Evaluation(options, notes).run(scratch.path() / "lost").quality.ratio);
+  EXPECT_FALSE(
+      Evaluation(options, context_telling(notes)).run(scratch.path() / "lost").quality.ratio);
   EXPECT_EQ(notes.said, "");
 }
 
 TEST(Evaluation, RefusesBadSettings) {
   EvaluationOptions options = few_windows();
   options.quality.protocol.protocol = "nonsense";
-  EXPECT_THROW(Evaluation(options, silent_progress()), Error);
+  EXPECT_THROW(Evaluation(options, Context()), Error);
   options = few_windows();
   options.speed_options.repetitions = 0;
-  EXPECT_THROW(Evaluation(options, silent_progress()), Error);
+  EXPECT_THROW(Evaluation(options, Context()), Error);
 }
 
 // A tokenizer of another model: its tokens are outside the vocabulary, or it is not there at all.
@@ -168,7 +170,7 @@ TEST(Evaluation, TokenizerMustFitTheModel) {
     std::filesystem::copy_file(tiny / file, folder / file);
   Notes notes;
   try {
-    Evaluation(few_windows(), notes).run(folder);
+    Evaluation(few_windows(), context_telling(notes)).run(folder);
     FAIL() << "evaluated without a tokenizer";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::not_found);
@@ -178,7 +180,7 @@ TEST(Evaluation, TokenizerMustFitTheModel) {
   try {
     EvaluationOptions options = few_windows();
     options.quality.protocol.context = 64;
-    Evaluation(options, notes).run(folder);
+    Evaluation(options, context_telling(notes)).run(folder);
     FAIL() << "evaluated with the wrong tokenizer";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("do not belong to this model"));

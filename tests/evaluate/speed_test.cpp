@@ -67,7 +67,7 @@ TEST(Speed, MeasuresEveryCell) {
   SpeedOptions options;
   options.repetitions = 3;
   options.grid = {{32}, {4}, {0, 16}};
-  const SpeedResult result = measure_speed(*subject.model, options, silent_progress());
+  const SpeedResult result = measure_speed(*subject.model, options, Context());
   ASSERT_EQ(result.runs.size(), 4u);
   EXPECT_EQ(result.repetitions, 3);
   EXPECT_GT(result.first_pass_seconds, 0);
@@ -87,7 +87,7 @@ TEST(Speed, MeasuresEveryCell) {
                 static_cast<double>(run.test.tokens()), 1e-6);
   }
   options.repetitions = 0;
-  EXPECT_THROW(measure_speed(*subject.model, options, silent_progress()), Error);
+  EXPECT_THROW(measure_speed(*subject.model, options, Context()), Error);
 }
 
 // Two passes of one runner leave different logits: their tokens differ. Two runners agree: tokens

@@ -48,7 +48,7 @@ std::vector<Unit> sample_units(Kind kind, int64_t windows, Rng& rng, double& tru
 double coverage(Kind kind, int64_t windows, uint64_t seed) {
   constexpr int64_t kSamples = 1200;
   std::vector<char> held(kSamples);
-  parallel_for(kSamples, [&](int64_t s) {
+  parallel_for(Threads(), kSamples, [&](int64_t s) {
     Rng rng(seed * 1'000'003 + static_cast<uint64_t>(s));
     double truth = 0;
     const std::vector<Unit> units = sample_units(kind, windows, rng, truth);

@@ -47,7 +47,7 @@ TEST(Tasks, AnswersAreThoseOfLmEval) {
     for (const auto& [task, theirs] : all.items()) {
       SCOPED_TRACE(std::string(model) + " " + task + " " + std::to_string(shots));
       const TaskResult r =
-          measure_task(*subject.model, *subject.tokenizer, data_of(task, shots), silent_progress());
+          measure_task(*subject.model, *subject.tokenizer, data_of(task, shots), Context());
       ASSERT_EQ(r.answers.size(), theirs.at("answers").size());
       for (size_t i = 0; i < r.answers.size(); ++i) {
         const Json& answer = theirs.at("answers")[i];
@@ -294,7 +294,7 @@ TEST(Tasks, ResultsAreWrittenAsLmEvalDoes) {
   std::vector<TaskResult> results;
   for (const char* task : {"hellaswag", "lambada_openai"})
     results.push_back(
-        measure_task(*subject.model, *subject.tokenizer, data_of(task, 1, 5), silent_progress()));
+        measure_task(*subject.model, *subject.tokenizer, data_of(task, 1, 5), Context()));
   const Json json = lm_eval_json(results, "M", *subject.tokenizer, subject.model->config());
   EXPECT_EQ(json["results"]["hellaswag"]["acc,none"], results[0].accuracy.value);
   EXPECT_EQ(json["results"]["hellaswag"]["acc_norm_stderr,none"],
@@ -315,15 +315,13 @@ TEST(Tasks, GoOnWhereTheyWereInterrupted) {
   TaskData data = data_of("lambada_openai", 0, 20);
   for (size_t i = 0; i < data.items.size(); ++i) data.items[i] = data.items[i / 3 * 3];
   testing::MemoryJournal whole;
-  const TaskResult r =
-      measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &whole);
+  const TaskResult r = measure_task(*subject.model, *subject.tokenizer, data, Context(), &whole);
   EXPECT_EQ(r.answers, whole.added);
   for (const std::ptrdiff_t kept : {1, 2, 15, 16, 17, 19, 20}) {
     testing::MemoryJournal half;
     half.before = {whole.added.begin(), whole.added.begin() + kept};
-    EXPECT_EQ(
-        measure_task(*subject.model, *subject.tokenizer, data, silent_progress(), &half).answers,
-        r.answers)
+    EXPECT_EQ(measure_task(*subject.model, *subject.tokenizer, data, Context(), &half).answers,
+              r.answers)
         << kept;
     EXPECT_EQ(std::ssize(half.added), 20 - kept);
   }

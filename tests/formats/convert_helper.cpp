@@ -31,7 +31,7 @@ void expect_same_folders(const Path& a, const Path& b, const std::string& where)
 bool convert_folder(const Path& from, const std::string& to, const Path& out,
                     ConvertOptions options) {
   Conversion conversion(open_model(from), find_packed_format(to), std::move(options));
-  conversion.write(out, silent_progress());
+  conversion.write(out);
   return conversion.exact();
 }
 

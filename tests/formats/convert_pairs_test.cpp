@@ -198,12 +198,12 @@ TEST(ConvertPairs, GgufWithEveryGridOfGroupsOf32) {
       GgufOptions options;
       options.encode = quantize_ggml;
       options.name = "same";
-      const GgufReport report = write_gguf(open_model(first), there, options, silent_progress());
+      const GgufReport report = write_gguf(open_model(first), there, options, Context());
       for (const GgufTensorReport& tensor : report.tensors)
         EXPECT_TRUE(tensor.exact) << where << tensor.name;
       EXPECT_TRUE(convert_folder(there, format, back)) << where;
       expect_same_folders(first, back, where);
-      write_gguf(open_model(back), again, options, silent_progress());
+      write_gguf(open_model(back), again, options, Context());
       EXPECT_EQ(read_text(there), read_text(again)) << where;
       ++pairs;
     }

@@ -143,7 +143,7 @@ TEST(Convert, NamesScalesThatAHalfCannotHold) {
   ConvertOptions options;
   options.round_scales = true;
   Conversion conversion(open_model(lossy), find_packed_format("gptq"), options);
-  conversion.write(folder.path() / "rounded", silent_progress());
+  conversion.write(folder.path() / "rounded");
   EXPECT_FALSE(conversion.exact());
   EXPECT_GT(conversion.modules().at(0).error, 0);
   EXPECT_LT(conversion.modules().at(0).error, 1e-6);

@@ -14,6 +14,7 @@
 #include "lib/kernels/dequantize.h"
 #include "lib/model/config.h"
 #include "lib/quantize/ggml_quants.h"
+#include "tests/base/context_helper.h"
 #include "tests/formats/files_helper.h"
 
 namespace qwb {
@@ -36,7 +37,7 @@ GgufOptions as_type(std::optional<GgmlType> type) {
 }
 
 OpenModel exported(const OpenModel& open, const Path& target, const GgufOptions& options) {
-  write_gguf(open, target, options, silent_progress());
+  write_gguf(open, target, options, Context());
   return open_model(target);
 }
 
@@ -102,7 +103,7 @@ TEST_P(GgufRoundTrip, KeepsEverything) {
   expect_same_tensors(original, gguf);
   expect_same_config(original, gguf);
   // From GGUF to GGUF the bytes stay.
-  write_gguf(gguf, folder.path() / "again.gguf", as_type(std::nullopt), silent_progress());
+  write_gguf(gguf, folder.path() / "again.gguf", as_type(std::nullopt), Context());
   const GgufFile first = GgufFile::open(folder.path() / "m.gguf");
   const GgufFile second = GgufFile::open(folder.path() / "again.gguf");
   EXPECT_EQ(first.tensor_names(), second.tensor_names());
@@ -120,7 +121,7 @@ INSTANTIATE_TEST_SUITE_P(Models, GgufRoundTrip,
 TEST(GgufExport, MatchesThePackageByteForByte) {
   const TemporaryFolder folder;
   const OpenModel original = open_model(kGgufGolden / "model/llama_llama3");
-  write_gguf(original, folder.path() / "m.gguf", as_type(GgmlType::f32), silent_progress());
+  write_gguf(original, folder.path() / "m.gguf", as_type(GgmlType::f32), Context());
   const GgufFile ours = GgufFile::open(folder.path() / "m.gguf");
   const GgufFile theirs = GgufFile::open(kGgufGolden / "gguf/llama_llama3.gguf");
   EXPECT_EQ(ours.tensor_names().size(), theirs.tensor_names().size());
@@ -137,12 +138,12 @@ TEST(GgufExport, RefusesAndTells) {
   const TemporaryFolder folder;
   const OpenModel scaled = open_model(kGgufGolden / "model/gpt2_scaled");
   expect_error(ErrorKind::unsupported, "no place in GGUF", [&] {
-    write_gguf(scaled, folder.path() / "m.gguf", as_type(GgmlType::f32), silent_progress());
+    write_gguf(scaled, folder.path() / "m.gguf", as_type(GgmlType::f32), Context());
   });
   Notes notes;
   const OpenModel mistral = open_model(kGgufGolden / "model/mistral");
-  const GgufReport report =
-      write_gguf(mistral, folder.path() / "m.gguf", as_type(GgmlType::q4_k), notes);
+  const GgufReport report = write_gguf(mistral, folder.path() / "m.gguf", as_type(GgmlType::q4_k),
+                                       context_telling(notes));
   EXPECT_THAT(notes.all, testing::HasSubstr("sliding window of 9"));
   EXPECT_THAT(notes.all, testing::HasSubstr("no tokenizer"));
   // Rows of 32 fall back to Q5_0; rows of 56 have no blocks at all.
@@ -180,13 +181,11 @@ TEST(GgufExport, QuantizedDemo) {
     dequantize(weight, found.data());
     EXPECT_EQ(found, expected) << name;
   }
-  const int before = threads();
-  set_threads(before == 1 ? 3 : 1);
-  write_gguf(original, folder.path() / "other.gguf", options, silent_progress());
-  set_threads(before);
+  write_gguf(original, folder.path() / "other.gguf", options,
+             context_on(Threads().count() == 1 ? 3 : 1));
   // The name in the metadata is the folder's, so that whole files can be compared.
   EXPECT_EQ(read_text(folder.path() / "m.gguf"), read_text(folder.path() / "other.gguf"));
-  write_gguf(gguf, folder.path() / "again.gguf", as_type(std::nullopt), silent_progress());
+  write_gguf(gguf, folder.path() / "again.gguf", as_type(std::nullopt), Context());
   const GgufFile first = GgufFile::open(folder.path() / "m.gguf");
   const GgufFile second = GgufFile::open(folder.path() / "again.gguf");
   for (const std::string& name : first.tensor_names())

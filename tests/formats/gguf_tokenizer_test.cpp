@@ -9,6 +9,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/tokenizer/tokenizer.h"
+#include "tests/base/context_helper.h"
 
 namespace qwb {
 namespace {
@@ -164,7 +165,7 @@ Written write_tokenizer(const Json& tokenizer, const Json& config) {
   open.config = Json::object();
   NotesOfExport notes;
   Written result;
-  add_gguf_tokenizer(open, 8, result.metadata, notes);
+  add_gguf_tokenizer(open, 8, result.metadata, context_telling(notes));
   result.notes = notes.all;
   std::filesystem::remove_all(folder);
   return result;

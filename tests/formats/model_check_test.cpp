@@ -7,6 +7,7 @@
 
 #include "formats/convert.h"
 #include "lib/model/model.h"
+#include "tests/base/context_helper.h"
 #include "tests/formats/files_helper.h"
 #include "tests/formats/tiny_model_helper.h"
 
@@ -24,7 +25,7 @@ void expect_refused(const TinyModel& model, ErrorKind kind, const std::string& p
 std::string told(const TinyModel& model) {
   const TemporaryFolder folder;
   Notes notes;
-  const OpenModel open = open_model(model.write(folder.path() / "m"), notes);
+  const OpenModel open = open_model(model.write(folder.path() / "m"), context_telling(notes));
   Model::load(open.source, open.config, open.config_name());
   return notes.all;
 }
@@ -117,7 +118,7 @@ TEST(ModelCheck, EmbeddingsThatDifferAreNotTied) {
   TinyModel model;
   model.config["tie_word_embeddings"] = true;
   Notes notes;
-  const OpenModel open = open_model(model.write(folder.path() / "differ"), notes);
+  const OpenModel open = open_model(model.write(folder.path() / "differ"), context_telling(notes));
   EXPECT_THAT(notes.all, HasSubstr("lm_head"));
   EXPECT_EQ(open.config.at("tie_word_embeddings"), false);
   const auto loaded = Model::load(open.source, open.config, open.config_name());
@@ -125,9 +126,9 @@ TEST(ModelCheck, EmbeddingsThatDifferAreNotTied) {
   const std::string hash = open.content_hash();
   // What is written says what was meant, so that every loader takes both.
   Conversion conversion(open, find_packed_format("huggingface"), {});
-  conversion.write(folder.path() / "copy", silent_progress());
+  conversion.write(folder.path() / "copy");
   Notes silent;
-  const OpenModel copy = open_model(folder.path() / "copy", silent);
+  const OpenModel copy = open_model(folder.path() / "copy", context_telling(silent));
   EXPECT_EQ(silent.all, "");
   EXPECT_EQ(copy.config.at("tie_word_embeddings"), false);
 
@@ -138,7 +139,7 @@ TEST(ModelCheck, EmbeddingsThatDifferAreNotTied) {
     return same;
   }());
   Notes none;
-  const OpenModel tied = open_model(model.write(folder.path() / "same"), none);
+  const OpenModel tied = open_model(model.write(folder.path() / "same"), context_telling(none));
   EXPECT_EQ(none.all, "");
   EXPECT_EQ(tied.config.at("tie_word_embeddings"), true);
   EXPECT_NE(tied.content_hash(), hash);

@@ -5,6 +5,7 @@
 
 #include "formats/registry.h"
 #include "lib/kernels/dequantize.h"
+#include "tests/base/context_helper.h"
 #include "tests/formats/files_helper.h"
 #include "tests/formats/tiny_model_helper.h"
 
@@ -23,7 +24,7 @@ void expect_settings(const TinyModel& model, ErrorKind kind, const std::string& 
 std::string settings_told(const TinyModel& model) {
   const TemporaryFolder folder;
   Notes notes;
-  open_model(model.write(folder.path() / "m"), notes);
+  open_model(model.write(folder.path() / "m"), context_telling(notes));
   return notes.all;
 }
 
@@ -117,7 +118,7 @@ TEST(Settings, ActivationsOfAFileAreTold) {
 float first_weight(const TinyModel& model, std::string& told) {
   const TemporaryFolder folder;
   Notes notes;
-  const OpenModel open = open_model(model.write(folder.path() / "m"), notes);
+  const OpenModel open = open_model(model.write(folder.path() / "m"), context_telling(notes));
   told = notes.all;
   const Weight weight = *open.source->quantized(kUp);
   FloatBuffer values(weight.out * weight.in);

@@ -89,7 +89,7 @@ void to_gguf(const TinyModel& model, GgmlType type) {
     std::filesystem::copy_file(Path(QWB_SOURCE_DIR) / "recipes/demo/llama" / file,
                                folder.path() / "m" / file,
                                std::filesystem::copy_options::overwrite_existing);
-  write_gguf(open_model(folder.path() / "m"), folder.path() / "m.gguf", options, silent_progress());
+  write_gguf(open_model(folder.path() / "m"), folder.path() / "m.gguf", options, Context());
 }
 
 TinyModel with_vocabulary(TinyModel model) {
@@ -120,7 +120,7 @@ TEST(SmallNumbers, ConversionsRefuseWhatVanishes) {
     Conversion conversion(open_model(model.write(folder.path() / "m")),
                           find_packed_format("huggingface"), options);
     options.replace = true;
-    conversion.write(folder.path() / "out", silent_progress());
+    conversion.write(folder.path() / "out");
   };
   EXPECT_NO_THROW(convert(scaled(1)));
   EXPECT_NO_THROW(convert(scaled(1e-9f, false)));

@@ -17,6 +17,7 @@
 #include "lib/kernels/matmul.h"
 #include "lib/kernels/reference.h"
 #include "lib/kernels/simd.h"
+#include "tests/kernels/backend_helper.h"
 
 namespace qwb {
 namespace {
@@ -305,19 +306,18 @@ TEST(Kernels, SixteenBitConversions) {
 }
 
 TEST(Kernels, SameBitsForAnyNumberOfThreads) {
-  const int before = threads();
   const Made made = make("grid4-asym", 700, 331, 91);
   const auto x = noise(515 * 331, 92);
   std::vector<std::vector<float>> results, moments;
   for (const int count : {1, 2, 7}) {
-    set_threads(count);
+    const Threads threads(count);
     results.emplace_back(515 * 700);
-    fast_backend().linear(x.data(), 515, made.weight, nullptr, results.back().data(), false);
+    make_backend(BackendKind::fast, threads)
+        ->linear(x.data(), 515, made.weight, nullptr, results.back().data(), false);
     moments.emplace_back(331 * 331, 0.0f);
-    add_moments(Operand(x.data(), 515, 331, Products::f32), 515, moments.back().data());
-    mirror_moments(moments.back().data(), 331);
+    add_moments(Operand(x.data(), 515, 331, Products::f32, threads), 515, moments.back().data());
+    mirror_moments(moments.back().data(), 331, threads);
   }
-  set_threads(before);
   EXPECT_EQ(results[0], results[1]);
   EXPECT_EQ(results[0], results[2]);
   EXPECT_EQ(moments[0], moments[1]);

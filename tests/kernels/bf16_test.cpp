@@ -16,6 +16,7 @@
 #include "lib/kernels/matmul.h"
 #include "lib/kernels/simd.h"
 #include "lib/kernels/tile_product.h"
+#include "tests/kernels/backend_helper.h"
 
 namespace qwb {
 namespace {
@@ -248,17 +249,14 @@ TEST_F(Units, MomentsAgainstF64) {
 TEST(Bf16, SameBitsForAnyNumberOfThreads) {
   const int64_t rows = 700, columns = 300;
   const auto x = uniform(rows * columns, 11);
-  const int before = threads();
   std::vector<float> first;
   for (const int count : {1, 2, 7}) {
-    set_threads(count);
     std::vector<float> h(static_cast<size_t>(columns * columns));
-    add_moments(Operand(x.data(), rows, columns, Products::bf16), rows, h.data());
-    mirror_moments(h.data(), columns);
+    add_moments(Operand(x.data(), rows, columns, Products::bf16, Threads(count)), rows, h.data());
+    mirror_moments(h.data(), columns, Threads(count));
     if (first.empty()) first = h;
     EXPECT_EQ(std::memcmp(h.data(), first.data(), h.size() * sizeof(float)), 0) << count;
   }
-  set_threads(before);
 }
 
 }  // namespace

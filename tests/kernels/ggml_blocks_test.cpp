@@ -12,6 +12,7 @@
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/ggml_blocks.h"
 #include "lib/kernels/reference.h"
+#include "tests/kernels/backend_helper.h"
 
 namespace qwb {
 namespace {

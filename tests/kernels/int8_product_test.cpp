@@ -18,6 +18,7 @@
 #include "lib/kernels/backend.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/int8_simd.h"
+#include "tests/kernels/backend_helper.h"
 
 namespace qwb {
 namespace {
@@ -81,9 +82,9 @@ std::vector<float> by_steps(const Int8Activations& x, const CodedRows& rows, con
 }
 
 std::vector<float> int8_output(const Int8Activations& x, const CodedRows& rows,
-                               const float* bias = nullptr) {
+                               const float* bias = nullptr, Threads threads = {}) {
   std::vector<float> y(static_cast<size_t>(x.tokens() * rows.weight.out), kNan);
-  int8_product(x, rows.weight, 0, rows.weight.out, bias, y.data(), rows.weight.out, false);
+  int8_product(x, rows.weight, 0, rows.weight.out, bias, y.data(), rows.weight.out, false, threads);
   return y;
 }
 
@@ -165,13 +166,12 @@ TEST(Int8Product, SameBitsOnAnyNumberOfThreads) {
   const auto rows = random_rows(out, in, 9);
   auto x = random_values(tokens * in, 10, 4);
   x[5] = x[700] = x[90000] = 9;
-  const int before = threads();
   std::vector<std::vector<float>> results;
   for (const int count : {1, 2, 7}) {
-    set_threads(count);
-    results.push_back(int8_output(Int8Activations(x.data(), tokens, in, 6), *rows));
+    const Threads threads(count);
+    results.push_back(
+        int8_output(Int8Activations(x.data(), tokens, in, 6, threads), *rows, nullptr, threads));
   }
-  set_threads(before);
   EXPECT_TRUE(same_bits(results[1], results[0]));
   EXPECT_TRUE(same_bits(results[2], results[0]));
 }
@@ -264,7 +264,7 @@ TEST(Int8Product, RejectsThresholdsAndSizesThatMakeNoSense) {
   const std::vector<float> x(4);
   for (const float threshold : {-1.0f, kNan, kInfinity}) {
     EXPECT_THROW(Int8Activations(x.data(), 1, 4, threshold), Error);
-    EXPECT_THROW(int8_backend(threshold), Error);
+    EXPECT_THROW(make_int8_backend(threshold, Threads()), Error);
   }
   const std::vector<float> wide(140000);
   EXPECT_THROW(Int8Activations(wide.data(), 1, 140000, 6), Error);
@@ -294,7 +294,7 @@ TEST(Int8Product, RoundsToF16) {
 
 TEST(Int8Product, BackendUsesItForInt8RowsOnly) {
   const int64_t out = 77, in = 130;
-  const auto backend = int8_backend(0.8f);
+  const auto backend = make_int8_backend(0.8f, Threads());
   const auto rows = random_rows(out, in, 19);
   std::vector<float> dense(static_cast<size_t>(out * in));
   dequantize(rows->weight, dense.data());
@@ -320,7 +320,7 @@ TEST(Int8Product, BackendUsesItForInt8RowsOnly) {
 
 TEST(Int8Product, BackendUsesItForLosses) {
   const int64_t vocab = 5000, in = 60, tokens = 9;  // more than a slice of the vocabulary
-  const auto backend = int8_backend(6);
+  const auto backend = make_int8_backend(6, Threads());
   const auto rows = random_rows(vocab, in, 23);
   const auto x = random_values(tokens * in, 24, 7);
   std::vector<int32_t> targets = {0, 4999, 4095, 4096, 17, 1234, 2, 3, 4};

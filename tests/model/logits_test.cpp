@@ -57,14 +57,15 @@ class Logits : public testing::TestWithParam<std::string> {};
 
 TEST_P(Logits, AgreeWithTransformers) {
   const Golden golden(GetParam());
-  for (const Backend* backend : {&reference_backend(), &fast_backend()}) {
-    const auto model = Model::load(golden.open.source, golden.open.config, GetParam(), *backend);
+  for (const BackendKind kind : {BackendKind::reference, BackendKind::fast}) {
+    const auto model = Model::load(golden.open.source, golden.open.config, GetParam(),
+                                   make_backend(kind, Threads()));
     for (const std::string length : {"1", "17", "full"}) {
       const std::vector<float> expected =
           read_floats(*golden.expected->find("logits_" + length), length);
       const auto count = expected.size() / static_cast<size_t>(model->config().vocab);
       KvCache cache = model->new_cache(static_cast<int64_t>(count));
-      SCOPED_TRACE(backend->name() + " at " + length);
+      SCOPED_TRACE(model->backend().name() + " at " + length);
       expect_close(run(*model, std::span(golden.tokens).first(count), cache), expected, 1e-4);
     }
   }
@@ -92,15 +93,13 @@ TEST_P(Logits, ContinueFromTheCache) {
 
 TEST_P(Logits, DoNotDependOnThreads) {
   const Golden golden(GetParam());
-  const auto model = Model::load(golden.open.source, golden.open.config, GetParam());
-  const int before = threads();
   std::vector<std::vector<float>> results;
   for (const int count : {1, 2, 7}) {
-    set_threads(count);
+    const auto model = Model::load(golden.open.source, golden.open.config, GetParam(),
+                                   make_backend(BackendKind::fast, Threads(count)));
     KvCache cache = model->new_cache(128);
     results.push_back(run(*model, golden.tokens, cache));
   }
-  set_threads(before);
   EXPECT_EQ(results[0], results[1]);
   EXPECT_EQ(results[0], results[2]);
 }

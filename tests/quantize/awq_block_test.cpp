@@ -6,6 +6,7 @@
 
 #include "lib/base/rng.h"
 #include "lib/quantize/pipeline.h"
+#include "tests/kernels/backend_helper.h"
 #include "tests/quantize/demo_helper.h"
 
 namespace qwb {
@@ -37,7 +38,8 @@ struct AwqRun : ModuleSink {
 
 std::unique_ptr<Model> model_of(const std::shared_ptr<DemoSource>& source,
                                 const std::string& name) {
-  return Model::load(source, demo_config(name), name, reference_backend());
+  return Model::load(source, demo_config(name), name,
+                     make_backend(BackendKind::reference, Threads(1)));
 }
 
 CalibrationSet block_windows(const Model& model) {
@@ -86,7 +88,7 @@ BlockOutcome block_outcome(const std::string& name, const std::string& method, c
   const Plan plan = plan_modules(*model, request);
   const CalibrationSet set = block_windows(*model);
   BlockOutcome outcome{0, AwqRun(name)};
-  quantize_model(*model, plan, method == "rtn" ? nullptr : &set, outcome.result, silent_progress());
+  quantize_model(*model, plan, method == "rtn" ? nullptr : &set, outcome.result, Context());
   const std::vector<float> before = block_outputs(*model),
                            after = block_outputs(*model_of(outcome.result.source, name));
   for (size_t i = 0; i < before.size(); ++i) {

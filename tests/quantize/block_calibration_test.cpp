@@ -10,6 +10,7 @@
 
 #include "lib/kernels/tile_product.h"
 #include "lib/quantize/block_calibration.h"
+#include "tests/kernels/backend_helper.h"
 #include "tests/quantize/demo_helper.h"
 
 namespace qwb {
@@ -145,8 +146,9 @@ class BlockMoments : public ::testing::TestWithParam<BlockCase> {};
 
 TEST_P(BlockMoments, AreThoseOfTheTwoModels) {
   const BlockCase c = GetParam();
-  const auto model = Model::load(std::make_shared<DemoSource>(c.model), demo_config(c.model),
-                                 c.model, c.bf16 ? bf16_backend() : fast_backend());
+  const auto model =
+      Model::load(std::make_shared<DemoSource>(c.model), demo_config(c.model), c.model,
+                  make_backend(c.bf16 ? BackendKind::bf16 : BackendKind::fast, Threads()));
   CalibrationSet set = random_windows(c.windows, kLength, model->config().vocab);
   // Later batches have other means.
   for (size_t w = 50; w < set.windows.size(); ++w) {

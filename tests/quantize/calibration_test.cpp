@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "lib/base/error.h"
+#include "tests/base/context_helper.h"
 #include "tests/quantize/demo_helper.h"
 
 namespace qwb {
@@ -92,7 +93,7 @@ class CalibrationTest : public ::testing::Test {
     request.length = 16;
     request.seed = seed;
     notes_.all.clear();
-    return make_calibration_set(request, files, tokenizer_, {}, notes_);
+    return make_calibration_set(request, files, tokenizer_, {}, context_telling(notes_));
   }
   std::string error_of(ErrorKind kind, const std::function<void()>& call) const {
     try {

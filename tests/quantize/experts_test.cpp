@@ -45,7 +45,7 @@ Kept quantized(const std::string& name, const std::string& method, const Json& g
   const Plan plan = plan_modules(*model, find_method(method), given);
   const CalibrationSet set = random_windows(windows, length, model->config().vocab);
   Kept sink;
-  quantize_model(*model, plan, plan.needs_calibration() ? &set : nullptr, sink, silent_progress());
+  quantize_model(*model, plan, plan.needs_calibration() ? &set : nullptr, sink, Context());
   return sink;
 }
 

@@ -217,15 +217,13 @@ TEST(Gptq, PermutedChannelsGiveTheSameWeights) {
 TEST(Gptq, SameBitsForAnyNumberOfThreads) {
   const auto problem = demo_problem(kDown);
   std::string first;
-  const int before = threads();
   for (const int count : {1, 2, 7}) {
-    set_threads(count);
+    problem->task.context.threads = Threads(count);
     const ModuleResult result = problem->gptq({{"symmetric", false}});
     const std::string digest_now = digest(result.tensor) + " " + Json(*result.output_error).dump();
     if (first.empty()) first = digest_now;
     EXPECT_EQ(digest_now, first) << count;
   }
-  set_threads(before);
 }
 
 TEST(Gptq, TransposedStorageGivesTheSameTensor) {

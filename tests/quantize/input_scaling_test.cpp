@@ -11,6 +11,7 @@
 #include "lib/quantize/block_survey.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/quantize/pipeline.h"
+#include "tests/kernels/backend_helper.h"
 #include "tests/quantize/demo_helper.h"
 
 namespace qwb {
@@ -66,7 +67,8 @@ struct Folded : ModuleSink {
 };
 
 std::unique_ptr<Model> load(const std::shared_ptr<DemoSource>& source, const std::string& name) {
-  return Model::load(source, demo_config(name), name, reference_backend());
+  return Model::load(source, demo_config(name), name,
+                     make_backend(BackendKind::reference, Threads(1)));
 }
 
 std::vector<float> logits_of(const Model& model) {
@@ -80,10 +82,10 @@ std::vector<float> logits_of(const Model& model) {
   return logits;
 }
 
-Folded run(const Model& model, const Plan& plan) {
+Folded run(const Model& model, const Plan& plan, Threads threads = {}) {
   const CalibrationSet set = random_windows(3, 32, model.config().vocab);
   Folded sink;
-  quantize_model(model, plan, &set, sink, silent_progress());
+  quantize_model(model, plan, &set, sink, {.threads = threads});
   return sink;
 }
 
@@ -178,7 +180,7 @@ TEST(InputScaling, WhyGptTwosDownProjectionIsNotScaled) {
   EXPECT_EQ(folded.details.at("transformer.h.0.mlp.c_fc").at("scaling"), "random");
 }
 
-Folded run_plan(const std::string& file, std::vector<std::string> include) {
+Folded run_plan(const std::string& file, std::vector<std::string> include, Threads threads = {}) {
   const std::string name = "tests/golden/model/qwen2";
   const auto model = load(std::make_shared<DemoSource>(name), name);
   const PlanFile plan = parse_plan(file, "plan.json");
@@ -187,7 +189,7 @@ Folded run_plan(const std::string& file, std::vector<std::string> include) {
   request.given = {{"group_size", 8}, {"bits", 3}};
   request.include = std::move(include);
   request.rules = plan.rules;
-  return run(*model, plan_modules(*model, request));
+  return run(*model, plan_modules(*model, request), threads);
 }
 
 // A module that stays, or gets another method, must go on seeing what it saw.
@@ -222,11 +224,9 @@ TEST(InputScaling, OnlyWhereNobodyElseNotices) {
 }
 
 TEST(InputScaling, SameBitsAtAnyNumberOfThreads) {
-  const int before = threads();
   std::vector<std::string> results;
   for (const int count : {1, 2, 7}) {
-    set_threads(count);
-    const Folded awq = run_plan("{}", {"layers.*"});
+    const Folded awq = run_plan("{}", {"layers.*"}, Threads(count));
     std::string all;
     for (const auto* tensors : {&awq.weights, &awq.replaced}) {
       for (const auto& [name, tensor] : *tensors) all += name + hash_hex(tensor.view().bytes);
@@ -235,7 +235,6 @@ TEST(InputScaling, SameBitsAtAnyNumberOfThreads) {
     EXPECT_TRUE(awq.replaced.contains("model.layers.1.self_attn.v_proj.bias"));
     results.push_back(all);
   }
-  set_threads(before);
   EXPECT_EQ(results[1], results[0]);
   EXPECT_EQ(results[2], results[0]);
 }

@@ -56,8 +56,7 @@ Collected run(const Model& model, const std::string& method, const std::string& 
   const Plan planned = plan_modules(model, request);
   const CalibrationSet set = random_windows(4, 64, model.config().vocab);
   Collected sink;
-  quantize_model(model, planned, planned.needs_calibration() ? &set : nullptr, sink,
-                 silent_progress());
+  quantize_model(model, planned, planned.needs_calibration() ? &set : nullptr, sink, Context());
   EXPECT_EQ(sink.order.size(), planned.modules.size());
   for (size_t i = 0; i < sink.order.size(); ++i)
     EXPECT_EQ(sink.order[i], planned.modules[i].info.name);
@@ -198,8 +197,8 @@ TEST(PlanRun, ACalibrationSetExactlyWhenNeeded) {
   const Method &rtn = find_method("rtn"), &gptq = find_method("gptq");
   const Plan plain = plan_modules(*model, rtn, resolve_settings(rtn, Json::object()));
   const Plan calibrated = plan_modules(*model, gptq, resolve_settings(gptq, Json::object()));
-  EXPECT_THROW(quantize_model(*model, plain, &set, sink, silent_progress()), Error);
-  EXPECT_THROW(quantize_model(*model, calibrated, nullptr, sink, silent_progress()), Error);
+  EXPECT_THROW(quantize_model(*model, plain, &set, sink, Context()), Error);
+  EXPECT_THROW(quantize_model(*model, calibrated, nullptr, sink, Context()), Error);
 }
 
 }  // namespace

@@ -150,18 +150,17 @@ TEST(EveryMethod, RefusesNanAndInfNamingTheModule) {
 TEST(EveryMethod, SameBitsForAnyNumberOfThreads) {
   const auto values = normal_values(200 * 1001, 4);
   const Tensor weight = make_tensor(values, {200, 1001});
-  const int before = threads();
   for (const std::string method : {"none", "rtn", "int8", "nf4", "fp4"}) {
     std::string first;
     for (const int count : {1, 2, 7}) {
-      set_threads(count);
-      const auto result = run_method(method, make_task("m", weight.view(), true));
+      ModuleTask task = make_task("m", weight.view(), true);
+      task.context.threads = Threads(count);
+      const auto result = run_method(method, task);
       const std::string now = digest(result.tensor) + Json(result.weight_error).dump();
       if (first.empty()) first = now;
       EXPECT_EQ(now, first) << method << " " << count;
     }
   }
-  set_threads(before);
 }
 
 TEST(Int8, ZeroAndTinyRows) {

@@ -5,8 +5,6 @@
 #include <stdexcept>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
-#include "lib/base/parallel.h"
 #include "tools/common/choose.h"
 #include "tools/common/tool.h"
 
@@ -21,8 +19,9 @@ int act(const Options& options, qwb::Tool& tool) {
   if (options.action == "flags") {
     tool.note("narration");
     tool.print(std::string("json ") + (tool.json() ? "1" : "0") + " dry-run " +
-               (tool.dry_run() ? "1" : "0") + " threads " + std::to_string(qwb::threads()) +
-               " color " + (tool.color_stdout() ? "1" : "0") + "\n");
+               (tool.dry_run() ? "1" : "0") + " threads " +
+               std::to_string(tool.context().threads.count()) + " color " +
+               (tool.color_stdout() ? "1" : "0") + "\n");
   }
   if (options.action == "fail")
     throw qwb::Error(qwb::ErrorKind::verification, "wrong\nbytes", "file", "fetch it again");
@@ -30,11 +29,11 @@ int act(const Options& options, qwb::Tool& tool) {
   if (options.action == "other") throw std::runtime_error("something else");
   if (options.action == "seven") return 7;
   if (options.action == "model")
-    tool.print(qwb::choose_model(options.model, tool.progress()).string() + "\n");
+    tool.print(qwb::choose_model(options.model, tool.context()).string() + "\n");
   if (options.action == "wait" || options.action == "stubborn") {
     tool.note("ready");
     for (;;) {
-      if (options.action == "wait") qwb::check_interrupt();
+      if (options.action == "wait") tool.context().stop.check();
       usleep(10'000);
     }
   }

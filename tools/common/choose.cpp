@@ -68,10 +68,10 @@ void require_model_folder(const Path& folder) {
   throw Error(ErrorKind::not_found, "no such model folder", folder.string(), kAdvice);
 }
 
-void require_undamaged(const Path& folder) {
+void require_undamaged(const Path& folder, const StopToken& stop) {
   std::vector<std::string> damaged;
   try {
-    damaged = damaged_files(folder);
+    damaged = damaged_files(folder, stop);
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
     throw Error(ErrorKind::verification, error.what(), folder.string(), "make the artifact again");
@@ -83,43 +83,44 @@ void require_undamaged(const Path& folder) {
               "make the artifact again");
 }
 
-void require_undamaged_if_summed(const Path& folder) {
+void require_undamaged_if_summed(const Path& folder, const StopToken& stop) {
   std::error_code ignored;
-  if (std::filesystem::exists(folder / "qwb.sums", ignored)) require_undamaged(folder);
+  if (std::filesystem::exists(folder / "qwb.sums", ignored)) require_undamaged(folder, stop);
 }
 
-Path choose_model(const std::string& flag, Progress& progress) {
+Path choose_model(const std::string& flag, const Context& context) {
   Path chosen = flag;
   const char* from_environment = std::getenv("QWB_MODEL");
   if (chosen.empty() && from_environment != nullptr && *from_environment != '\0') {
     chosen = from_environment;
-    progress.note("model " + chosen.string() + " (from QWB_MODEL)");
+    context.progress->note("model " + chosen.string() + " (from QWB_MODEL)");
   }
   if (chosen.empty()) {
     chosen = demo_path("llama");
-    progress.note("model " + chosen.string() +
-                  " (the demo; QWB_MODEL or the command line chooses another)");
+    context.progress->note("model " + chosen.string() +
+                           " (the demo; QWB_MODEL or the command line chooses another)");
   }
-  chosen = model_folder(chosen.string(), progress);
+  chosen = model_folder(chosen.string(), context);
   require_model_folder(chosen);
   return chosen;
 }
 
-ChosenArtifact choose_artifact(Progress& progress) {
+ChosenArtifact choose_artifact(const Context& context) {
   try {
-    const Store store;
+    const Store store(Store::Options{.context = context});
     const std::optional<CacheEntry> entry = store.newest();
     // A damaged object is a miss here as everywhere.
     const std::optional<CacheObject> object = entry ? store.find(Key{entry->fields}) : std::nullopt;
     if (object) {
       const std::string note = entry->note.empty() ? "" : ": " + entry->note;
-      progress.note("artifact " + object->data.string() + " (the newest in the cache" + note + ")");
+      context.progress->note("artifact " + object->data.string() + " (the newest in the cache" +
+                             note + ")");
       return {object->data, object->lease};
     }
   } catch (const Error& error) {
-    progress.note(std::string("the cache cannot be read: ") + error.what());
+    context.progress->note(std::string("the cache cannot be read: ") + error.what());
   }
-  return {choose_model({}, progress), nullptr};
+  return {choose_model({}, context), nullptr};
 }
 
 }  // namespace qwb

@@ -195,7 +195,7 @@ std::string alike(const OpenModel& open, const std::string& name) {
 
 }  // namespace
 
-Json describe_model(const OpenModel& open, const DescribeOptions& options) {
+Json describe_model(const OpenModel& open, const DescribeOptions& options, const Context& context) {
   const Totals totals = count_totals(open);
   Json record = {{"schema", 1}, {"path", open.folder.string()}, {"format", open.format}};
   record["architecture"] = json_string(open.config, "model_type", config_name(open), "unknown");
@@ -204,7 +204,8 @@ Json describe_model(const OpenModel& open, const DescribeOptions& options) {
   record["bytes"] = totals.bytes;
   record["file_bytes"] = open.weight_bytes;
   record["bpw"] = bits_per_weight(totals.bytes, totals.parameters);
-  record["hash"] = options.hash ? Json(open.content_hash(options.memo_folder)) : Json(nullptr);
+  record["hash"] =
+      options.hash ? Json(open.content_hash(options.memo_folder, context)) : Json(nullptr);
   for (const char* name :
        {"method", "bits", "settings", "source", "calibration", "isa", "qwb_version", "totals"}) {
     if (open.manifest.is_object() && open.manifest.contains(name))
@@ -230,13 +231,13 @@ Json describe_model(const OpenModel& open, const DescribeOptions& options) {
   return record;
 }
 
-Json describe_module(const OpenModel& open, const std::string& name) {
+Json describe_module(const OpenModel& open, const std::string& name, const Context& context) {
   Json record = {{"name", name}};
   for (const Json& module : modules_of(open)) {
     if (json_string(module, "name", "module") == name) record = module;
   }
   if (const auto weight = open.source->quantized(name)) {
-    record["values"] = value_statistics(*weight);
+    record["values"] = value_statistics(*weight, context);
     return record;
   }
   auto view = open.source->find(name + ".weight");
@@ -255,7 +256,8 @@ Json describe_module(const OpenModel& open, const std::string& name) {
   const int64_t columns = view->shape.empty() ? 1 : view->shape.back();
   const int64_t rows = columns > 0 ? view->count() / columns : 0;
   record["values"] = value_statistics({rows, columns, Orientation::out_in,
-                                       DenseWeight{{view->dtype, {rows, columns}, view->bytes}}});
+                                       DenseWeight{{view->dtype, {rows, columns}, view->bytes}}},
+                                      context);
   return record;
 }
 

@@ -56,10 +56,10 @@ bool begins_as_gguf(const Path& file) {
 GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, Tool& tool) {
   options.encode = quantize_ggml;
   options.replace = tool.outputs().force();
-  GgufReport plan = plan_gguf(open, options, silent_progress());
+  GgufReport plan = plan_gguf(open, options, {tool.context().threads, tool.context().stop});
   if (tool.dry_run()) return plan;
   require_disk_space(target.parent_path(), plan.tensor_bytes);
-  return write_gguf(open, target, options, tool.progress());
+  return write_gguf(open, target, options, tool.context());
 }
 
 Json gguf_json(const OpenModel& open, const GgufReport& report) {

@@ -28,12 +28,12 @@ bool can_be_repo(const std::string& name) {
 }
 
 PullPlan pull(const HubSettings& settings, const RepoName& repo, const Selection& selection,
-              Progress& progress) {
+              const Context& context) {
   PullRequest request;
   request.repo = repo;
   request.selection = selection;
   request.ask = false;
-  return Pull(settings, request, progress).run();
+  return Pull(settings, request, context).run();
 }
 
 // The data set's file in the cache, if it is there.
@@ -45,7 +45,7 @@ std::optional<Path> cached_file(const HubSettings& settings, const RepoName& rep
   return cache.snapshot(commit) / file;
 }
 
-Path lima_file(Progress& progress) {
+Path lima_file(const Context& context) {
   const HubSettings settings = HubSettings::from_environment();
   const RepoName repo = parse_repo(kLima, RepoKind::dataset);
   if (const auto file = cached_file(settings, repo, kLimaFile)) return *file;
@@ -53,7 +53,7 @@ Path lima_file(Progress& progress) {
   if (data != nullptr && *data != '\0' && is_there(Path(data) / "lima.jsonl"))
     return Path(data) / "lima.jsonl";
   try {
-    return pull(settings, repo, {{kLimaFile}, {}}, progress).folder / kLimaFile;
+    return pull(settings, repo, {{kLimaFile}, {}}, context).folder / kLimaFile;
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::not_found) throw;
     throw Error(ErrorKind::not_found, error.what(), "the calibration set 'lima'",
@@ -87,7 +87,7 @@ std::string training_file(const std::vector<PlannedFile>& files, const RepoName&
   return best;
 }
 
-Path dataset_file(const std::string& source, Progress& progress) {
+Path dataset_file(const std::string& source, const Context& context) {
   const HubSettings settings = HubSettings::from_environment();
   const size_t colon = source.find(':');
   const RepoName repo = parse_repo(source.substr(0, colon), RepoKind::dataset);
@@ -97,12 +97,12 @@ Path dataset_file(const std::string& source, Progress& progress) {
     request.repo = repo;
     request.selection.include = {"*.jsonl", "*.txt"};
     request.ask = false;
-    file = training_file(Pull(settings, request, progress).plan().files, repo);
-    progress.note("calibrating with " + file + " of " + repo.text());
+    file = training_file(Pull(settings, request, context).plan().files, repo);
+    context.progress->note("calibrating with " + file + " of " + repo.text());
   }
   if (!is_text(file) || has_wildcard(file))
     throw Error(ErrorKind::usage, "'" + file + "' is no .jsonl and no .txt file", repo.text());
-  return pull(settings, repo, {{file}, {}}, progress).folder / file;
+  return pull(settings, repo, {{file}, {}}, context).folder / file;
 }
 
 bool is_dataset(const std::string& source) {
@@ -113,10 +113,10 @@ bool is_dataset(const std::string& source) {
 
 }  // namespace
 
-Path model_folder(const std::string& name, Progress& progress) {
+Path model_folder(const std::string& name, const Context& context) {
   if (is_there(name) || !can_be_repo(name)) return name;
   try {
-    return pull(HubSettings::from_environment(), parse_repo(name, RepoKind::model), {}, progress)
+    return pull(HubSettings::from_environment(), parse_repo(name, RepoKind::model), {}, context)
         .folder;
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::not_found) throw;
@@ -125,11 +125,11 @@ Path model_folder(const std::string& name, Progress& progress) {
   }
 }
 
-Path calibration_file(const std::string& source, Progress& progress) {
-  if (source == "lima") return lima_file(progress);
+Path calibration_file(const std::string& source, const Context& context) {
+  if (source == "lima") return lima_file(context);
   Path file = source;
   if (is_there(file)) return file;  // whatever its name: what is no text is refused when it is read
-  if (is_dataset(source)) return dataset_file(source, progress);
+  if (is_dataset(source)) return dataset_file(source, context);
   if (!is_text(source))
     throw Error(ErrorKind::usage, "unknown calibration set '" + source + "'", {},
                 "known: lima, demo, a .jsonl file, a .txt file, a set saved as .qwbcalib, a data "
@@ -138,11 +138,11 @@ Path calibration_file(const std::string& source, Progress& progress) {
   throw Error(ErrorKind::not_found, "there is no such file", source);
 }
 
-Path published_file(const std::string& dataset, const std::string& file, Progress& progress) {
+Path published_file(const std::string& dataset, const std::string& file, const Context& context) {
   const HubSettings settings = HubSettings::from_environment();
   const RepoName repo = parse_repo(dataset, RepoKind::dataset);
   if (const auto here = cached_file(settings, repo, file)) return *here;
-  return pull(settings, repo, {{file}, {}}, progress).folder / file;
+  return pull(settings, repo, {{file}, {}}, context).folder / file;
 }
 
 }  // namespace qwb

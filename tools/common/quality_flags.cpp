@@ -106,10 +106,10 @@ EvaluationText evaluation_text(const std::string& name, Tool& tool) {
     if (name.empty()) tool.note("text " + file.string() + " (the demo; --text chooses another)");
     return read_evaluation_text(file);
   }
-  if (name == "wikitext2") return wikitext2_text(tool.progress());
+  if (name == "wikitext2") return wikitext2_text(tool.context());
   std::error_code ignored;
   if (!std::filesystem::exists(name, ignored) && name.find(':') != std::string::npos)
-    return read_evaluation_text(calibration_file(name, tool.progress()));
+    return read_evaluation_text(calibration_file(name, tool.context()));
   return read_evaluation_text(name);
 }
 
@@ -125,9 +125,9 @@ QualityOptions quality_options(const QualityFlags& f, bool nothing_else, Tool& t
   q.fresh = f.fresh;
   q.protocol = {f.protocol, f.context, f.stride, f.windows};
   if (!f.baseline.empty()) {
-    q.baseline = model_folder(f.baseline, tool.progress());
+    q.baseline = model_folder(f.baseline, tool.context());
     require_model_folder(*q.baseline);
-    require_undamaged_if_summed(*q.baseline);
+    require_undamaged_if_summed(*q.baseline, tool.context().stop);
     tool.reads(*q.baseline);
   }
   for (const std::string& task : f.tasks) {
@@ -139,7 +139,7 @@ QualityOptions quality_options(const QualityFlags& f, bool nothing_else, Tool& t
     throw Error(ErrorKind::usage, "--lm-eval-json writes the results of tasks: name one by --task");
   if (!f.text.empty()) tool.reads(f.text);
   if (q.perplexity || q.divergence) q.text = evaluation_text(f.text, tool);
-  q.keeper = std::make_shared<ResultCache>(tool.progress());
+  q.keeper = std::make_shared<ResultCache>(tool.context());
   return q;
 }
 
@@ -174,8 +174,8 @@ std::vector<std::string> gate_failures(const QualityFlags& f, const QualityRecor
 }
 
 void write_lm_eval_json(const Path& file, const Path& model, const QualityRecord& record,
-                        bool replace) {
-  const Subject subject = open_subject(model, true);
+                        bool replace, const Context& context) {
+  const Subject subject = open_subject(model, true, context);
   const Json json = lm_eval_json(record.tasks, model.string(), subject.tokenizer.value(),
                                  subject.model->config());
   const std::string text = json_text(json);

@@ -43,7 +43,7 @@ std::vector<std::string> gate_failures(const QualityFlags& flags, const QualityR
 
 // --lm-eval-json: the tasks' results, atomically. Throws as opening the model and writing do.
 void write_lm_eval_json(const Path& file, const Path& model, const QualityRecord& record,
-                        bool replace);
+                        bool replace, const Context& context);
 
 // The text behind --text: "demo", "wikitext2" (wikitext.h), a file, or a file of a data set on the
 // Hub as OWNER/NAME:FILE. Throws not_found with the way to get it.

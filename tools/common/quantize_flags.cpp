@@ -140,7 +140,7 @@ CalibrationRequest QuantizeFlags::calibration() const {
 QuantizeRequest QuantizeFlags::request(Tool& tool) const {
   QuantizeRequest request;
   request.plan = plan();
-  request.model = choose_model(model_, tool.progress());
+  request.model = choose_model(model_, tool.context());
   tool.reads(request.model);
   if (!plan_.empty()) tool.reads(plan_);
   request.chat_template = chat_template_;

@@ -74,24 +74,26 @@ std::vector<ArtifactModule> artifact_modules(const Plan& plan) {
 
 }  // namespace
 
-QuantizeJob::QuantizeJob(QuantizeRequest request, Progress& progress)
-    : request_(std::move(request)), open_(open_model(request_.model, progress)) {
+QuantizeJob::QuantizeJob(QuantizeRequest request, const Context& context)
+    : request_(std::move(request)), open_(open_model(request_.model, context)) {
   if (!open_.manifest.is_null()) {
     throw Error(ErrorKind::usage, "this is an artifact already", request_.model.string(),
                 "start from the original checkpoint");
   }
   // Nothing but calibration runs the model here.
-  model_ = Model::load(open_.source, open_.config, open_.config_name(), calibration_backend());
+  model_ = Model::load(open_.source, open_.config, open_.config_name(),
+                       make_backend(calibration_backend(), context.threads));
   plan_ = plan_modules(*model_, request_.plan);
-  for (const std::string& note : plan_.notes) progress.note(note);
+  for (const std::string& note : plan_.notes) context.progress->note(note);
   if (plan_.needs_calibration()) {
-    calibrate(progress);
+    calibrate(context);
   } else if (!request_.calibration.sources.empty()) {
-    progress.note("method " + plan_.method_name() + " needs no calibration: --calib is ignored");
+    context.progress->note("method " + plan_.method_name() +
+                           " needs no calibration: --calib is ignored");
   }
 }
 
-void QuantizeJob::calibrate(Progress& progress) {
+void QuantizeJob::calibrate(const Context& context) {
   CalibrationRequest& calibration = request_.calibration;
   const Tokenizer tokenizer = open_tokenizer(open_);
   std::string saved;
@@ -99,7 +101,7 @@ void QuantizeJob::calibrate(Progress& progress) {
     if (has_suffix(source.name, kCalibrationExtension)) saved = source.name;
   }
   if (saved.empty()) {
-    calibration_ = new_calibration_set(tokenizer, progress);
+    calibration_ = new_calibration_set(tokenizer, context);
     return;
   }
   if (calibration.sources.size() > 1 || request_.calibration_flags) {
@@ -111,18 +113,19 @@ void QuantizeJob::calibrate(Progress& progress) {
   calibration_ = load_calibration_set(saved, tokenizer);
 }
 
-CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer, Progress& progress) {
+CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer,
+                                                const Context& context) {
   CalibrationRequest& calibration = request_.calibration;
   if (calibration.sources.empty()) {
     calibration.sources.push_back({"demo"});
-    progress.note("no --calib given: calibrating with the demo text");
+    context.progress->note("no --calib given: calibrating with the demo text");
   }
   if (calibration.length == 0)
     calibration.length = std::min(kLongestDefault, model_->config().max_positions);
   std::vector<Path> files;
   for (const CalibrationSource& source : calibration.sources) {
     files.push_back(source.name == "demo" ? demo_path("text/calib.jsonl")
-                                          : calibration_file(source.name, progress));
+                                          : calibration_file(source.name, context));
   }
   RenderChat render;
   if (request_.chat_template) {
@@ -136,7 +139,7 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer, Prog
       return chat.render(conversation.messages, options);
     };
   }
-  return make_calibration_set(calibration, files, tokenizer, render, progress);
+  return make_calibration_set(calibration, files, tokenizer, render, context);
 }
 
 int64_t QuantizeJob::artifact_bytes() const {
@@ -172,9 +175,9 @@ void add_plan(const Plan& plan, Json& fields) {
 
 }  // namespace
 
-Key QuantizeJob::key() const {
+Key QuantizeJob::key(const Context& context) const {
   Key key;
-  key.fields["source"] = open_.content_hash(default_memo_folder());
+  key.fields["source"] = open_.content_hash(default_memo_folder(), context);
   key.fields["companions"] = companion_hash(open_);
   key.fields["format_version"] = kArtifactVersion;
   add_plan(plan_, key.fields);
@@ -188,7 +191,7 @@ Key QuantizeJob::key() const {
   return key;
 }
 
-Json QuantizeJob::manifest() const {
+Json QuantizeJob::manifest(const Context& context) const {
   const PlannedModule& typical = plan_.typical();
   Json manifest;
   manifest["qwb_version"] = QWB_VERSION;
@@ -198,7 +201,7 @@ Json QuantizeJob::manifest() const {
       {"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
       {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
       {"revision", nullptr},
-      {"hash", open_.content_hash(default_memo_folder())}};
+      {"hash", open_.content_hash(default_memo_folder(), context)}};
   manifest["method"] = typical.method->name();
   manifest["method_version"] = typical.method->version();
   manifest["bits"] = plan_.bits();
@@ -244,19 +247,20 @@ MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
   return plan;
 }
 
-void QuantizeJob::write(const Path& folder, Progress& progress, const WriteOptions& options) const {
+void QuantizeJob::write(const Path& folder, const Context& context,
+                        const WriteOptions& options) const {
   const auto start = std::chrono::steady_clock::now();
-  ArtifactWriter writer(folder, open_, artifact_modules(plan_));
+  ArtifactWriter writer(folder, open_, artifact_modules(plan_), kShardBytes, context);
   WriterSink sink(writer, plan_);
   std::unique_ptr<RunJournal> journal;
   if (calibration_ && !options.journal.empty())
-    journal = RunJournal::open(options.journal, plan_, sink, progress);
+    journal = RunJournal::open(options.journal, plan_, sink, context);
   if (journal) journal->replay();
   ::malloc_trim(0);  // the tokenizer and the calibration text are gone, the work is to come
   ModuleSink& first = journal ? static_cast<ModuleSink&>(*journal) : sink;
-  quantize_model(*model_, plan_, calibration(), first, progress,
+  quantize_model(*model_, plan_, calibration(), first, context,
                  {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});
-  Json manifest = this->manifest();
+  Json manifest = this->manifest(context);
   manifest["seconds"] =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   manifest["peak_memory"] = peak_resident_bytes();

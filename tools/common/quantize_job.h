@@ -7,8 +7,8 @@
 
 #include "cache/store.h"
 #include "formats/registry.h"
+#include "lib/base/context.h"
 #include "lib/base/file.h"
-#include "lib/base/progress.h"
 #include "lib/model/model.h"
 #include "lib/quantize/calibration.h"
 #include "lib/quantize/estimate.h"
@@ -45,8 +45,8 @@ struct WriteOptions {
 class QuantizeJob {
  public:
   // Opens and checks the model, plans, makes the calibration set. Tells decisions through
-  // `progress`. Throws what these throw.
-  QuantizeJob(QuantizeRequest request, Progress& progress);
+  // `context`. Throws what these throw.
+  QuantizeJob(QuantizeRequest request, const Context& context);
 
   const Path& model_folder() const { return request_.model; }
   const Plan& plan() const { return plan_; }
@@ -58,16 +58,18 @@ class QuantizeJob {
   // in `scratch`. Throws failed if the rest does not fit either, or if the disk is too small.
   MemoryPlan memory_plan(int64_t limit, const Path& scratch) const;
   // What the work will take, measured on a part of the first block.
-  double estimate_seconds() const { return qwb::estimate_seconds(*model_, plan_, calibration()); }
-  Key key() const;
+  double estimate_seconds(const Context& context) const {
+    return qwb::estimate_seconds(*model_, plan_, calibration(), context);
+  }
+  Key key(const Context& context) const;
 
   // Writes the artifact into `folder` (absent or empty).
-  void write(const Path& folder, Progress& progress, const WriteOptions& options = {}) const;
+  void write(const Path& folder, const Context& context, const WriteOptions& options = {}) const;
 
  private:
-  void calibrate(Progress& progress);
-  CalibrationSet new_calibration_set(const Tokenizer& tokenizer, Progress& progress);
-  Json manifest() const;
+  void calibrate(const Context& context);
+  CalibrationSet new_calibration_set(const Tokenizer& tokenizer, const Context& context);
+  Json manifest(const Context& context) const;
 
   QuantizeRequest request_;
   OpenModel open_;

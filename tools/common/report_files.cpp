@@ -97,7 +97,7 @@ namespace {
 void write_plots(const Path& folder, const Path& gnuplot, const std::vector<Plot>& plots,
                  Tool& tool) {
   std::vector<std::pair<Path, std::string>> files;
-  for (Picture& picture : draw_plots(gnuplot, plots, true, true)) {
+  for (Picture& picture : draw_plots(gnuplot, plots, true, true, tool.context().stop)) {
     files.emplace_back(folder / (picture.name + ".svg"), std::move(picture.svg));
     files.emplace_back(folder / (picture.name + ".png"), std::move(picture.png));
   }
@@ -122,7 +122,7 @@ void write_report(const ReportOptions& options, const ReportInputs& inputs, Tool
     try {
       if (!gnuplot)
         throw Error(ErrorKind::unsupported, "gnuplot is not in the PATH", {}, gnuplot_advice());
-      pictures = draw_plots(*gnuplot, plots, false, false);
+      pictures = draw_plots(*gnuplot, plots, false, false, tool.context().stop);
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
       no_pictures = std::string("No plots: ") + error.what();

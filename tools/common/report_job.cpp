@@ -8,7 +8,6 @@
 
 #include "cache/store.h"
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/base/names.h"
 #include "lib/evaluate/subject.h"
 #include "lib/report/clean_text.h"
@@ -85,7 +84,7 @@ class Reader {
   template <typename Work>
   void attempt(Work work) {
     try {
-      check_interrupt();
+      tool_.context().stop.check();
       work();
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
@@ -108,9 +107,9 @@ class Reader {
   }
 
   void add_folder(const std::string& name, const std::string& path) {
-    const Path folder = model_folder(path, tool_.progress());
+    const Path folder = model_folder(path, tool_.context());
     require_model_folder(folder);
-    const Subject subject = open_subject(folder, false);
+    const Subject subject = open_subject(folder, false, tool_.context());
     EvaluationRecord model;
     model.artifact = folder.string();
     model.method = subject.method;
@@ -134,13 +133,14 @@ class Reader {
     if (json_has(subject.open.manifest, "source"))
       source_hash = json_string(subject.open.manifest.at("source"), "hash", "qwb.json", "");
     const Path memo = default_memo_folder();
-    return kept_records(model, subject.open.content_hash(memo), source_hash, *kept_);
+    return kept_records(model, subject.open.content_hash(memo, tool_.context()), source_hash,
+                        *kept_);
   }
 
   // The original for a version: --baseline, what its qwb.json names, or the only original of the
   // report.
   Path baseline_for(const Version& version) {
-    if (!options_.baseline.empty()) return model_folder(options_.baseline, tool_.progress());
+    if (!options_.baseline.empty()) return model_folder(options_.baseline, tool_.context());
     if (version.making) {
       if (const auto folder = source_folder(*version.making, version.artifact)) return *folder;
     }
@@ -157,7 +157,8 @@ class Reader {
     const Path folder = baseline_for(version);
     const OpenModel& original = open(folder);
     const std::string made_from = version.making ? version.making->source_hash : "";
-    if (made_from.empty() || original.content_hash(default_memo_folder()) == made_from)
+    if (made_from.empty() ||
+        original.content_hash(default_memo_folder(), tool_.context()) == made_from)
       return original;
     const std::string what =
         "this is not the model that " + version.artifact + " was made from (another content)";
@@ -172,7 +173,8 @@ class Reader {
     auto& model = open_[folder.string()];
     if (!model) {
       require_model_folder(folder);
-      model = std::make_unique<OpenModel>(open_model(folder));
+      model = std::make_unique<OpenModel>(
+          open_model(folder, {tool_.context().threads, tool_.context().stop}));
     }
     return *model;
   }
@@ -183,10 +185,10 @@ class Reader {
       if (version.original) continue;
       attempt([&] {
         const OpenModel& original = original_of(version);
-        inputs_.histograms.push_back(
-            {module, v,
-             histogram_pair(module_weight(original, module),
-                            module_weight(open(version.artifact), module), module)});
+        inputs_.histograms.push_back({module, v,
+                                      histogram_pair(module_weight(original, module),
+                                                     module_weight(open(version.artifact), module),
+                                                     module, tool_.context())});
       });
     }
   }

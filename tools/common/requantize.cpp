@@ -46,8 +46,9 @@ Requantizer make_requantizer(const Method& method, Settings settings, const Pack
     return planned_form(method, settings, f32_module(name, out, in));
   };
   result.quantize = [&method, settings](const std::string& name, int64_t out, int64_t in,
-                                        const float* values) {
+                                        const float* values, const Context& context) {
     ModuleTask task;
+    task.context = context;
     task.info = f32_module(name, out, in);
     const auto size = static_cast<size_t>(out) * static_cast<size_t>(in) * sizeof(float);
     task.weight = {DType::f32, {out, in}, {reinterpret_cast<const std::byte*>(values), size}};

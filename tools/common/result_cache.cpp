@@ -88,17 +88,17 @@ void sweep(const Path& folder) noexcept {
 
 }  // namespace
 
-ResultCache::ResultCache(Progress& progress, const Path& root)
-    : root_(root.empty() ? find_cache_root().value_or(Path()) : root), progress_(progress) {
+ResultCache::ResultCache(const Context& context, const Path& root)
+    : root_(root.empty() ? find_cache_root().value_or(Path()) : root), context_(context) {
   if (root_.empty()) {
     tell("there is no place for the cache (HOME is not set, nor QWB_CACHE)");
   } else {
-    store_.emplace(Store::Options{.root = root_ / "results"});
+    store_.emplace(Store::Options{.root = root_ / "results", .context = context_});
   }
 }
 
 void ResultCache::tell(const std::string& what) {
-  if (!told_) progress_.note("results cannot be kept: " + what);
+  if (!told_) context_.progress->note("results cannot be kept: " + what);
   told_ = true;
 }
 
@@ -138,7 +138,7 @@ std::unique_ptr<WorkJournal> ResultCache::journal(const Json& key) {
     std::ofstream(file, std::ios::app).flush();
     auto [lock, outcome] = Lease::take(file, Lease::Mode::exclusive);
     if (outcome == Lease::Outcome::busy) {
-      progress_.note("another process measures the same: this one keeps no progress");
+      context_.progress->note("another process measures the same: this one keeps no progress");
       return nullptr;
     }
     return std::make_unique<FileJournal>(file, std::move(lock));

@@ -9,17 +9,17 @@
 #include <memory>
 
 #include "cache/store.h"
-#include "lib/base/progress.h"
+#include "lib/base/context.h"
 #include "lib/evaluate/keeper.h"
 
 namespace qwb {
 
-// Nothing that goes wrong here stops an evaluation; `progress` is told once.
+// Nothing that goes wrong here stops an evaluation; `context` is told once.
 class ResultCache : public ResultKeeper {
  public:
   // The cache of this user; `root` empty: default_cache_root(), or where there is none nothing is
   // kept.
-  explicit ResultCache(Progress& progress, const Path& root = {});
+  explicit ResultCache(const Context& context, const Path& root = {});
 
   std::optional<Json> find(const Json& key) override;
   void keep(const Json& key, const Json& result) override;
@@ -30,7 +30,7 @@ class ResultCache : public ResultKeeper {
   void tell(const std::string& what);
   Path root_;
   std::optional<Store> store_;  // nothing without a place for a cache
-  Progress& progress_;
+  Context context_;
   bool told_ = false;
 };
 

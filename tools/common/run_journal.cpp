@@ -112,8 +112,8 @@ Path RunJournal::streams_file(int64_t block) const {
 }
 
 std::unique_ptr<RunJournal> RunJournal::open(const Path& folder, const Plan& plan, ModuleSink& next,
-                                             Progress& progress) {
-  std::unique_ptr<RunJournal> journal(new RunJournal(folder, plan, next, progress));
+                                             const Context& context) {
+  std::unique_ptr<RunJournal> journal(new RunJournal(folder, plan, next, context));
   try {
     std::filesystem::create_directories(folder);
     const Path lock = folder / "lock";
@@ -121,12 +121,12 @@ std::unique_ptr<RunJournal> RunJournal::open(const Path& folder, const Plan& pla
     Lease::Outcome outcome = Lease::Outcome::impossible;
     std::tie(journal->lock_, outcome) = Lease::take(lock, Lease::Mode::exclusive);
     if (outcome == Lease::Outcome::busy) {
-      progress.note("another process does the same work: this one keeps no progress");
+      context.progress->note("another process does the same work: this one keeps no progress");
       return nullptr;
     }
     journal->look_back();
   } catch (const std::exception& error) {
-    progress.note("progress cannot be kept: " + std::string(as_error(error).what()));
+    context.progress->note("progress cannot be kept: " + std::string(as_error(error).what()));
     return nullptr;
   }
   return journal;
@@ -140,7 +140,7 @@ bool RunJournal::usable(int64_t block) {
   const Json header = read_header(in, streams_file(block));
   for (int64_t b = 1; b <= block; ++b) {
     if (!std::filesystem::exists(modules_file(b))) return false;
-    module_hashes_.push_back(file_hash(modules_file(b)));
+    module_hashes_.push_back(file_hash(modules_file(b), context_.stop));
   }
   return header.at("modules") == Json(module_hashes_);
 }
@@ -173,7 +173,8 @@ void RunJournal::look_back() {
 void RunJournal::replay() {
   for (int64_t block = 1; block <= finished_; ++block) replay(block);
   if (finished_ > 0)
-    progress_.note(fmt::format("going on after block {} of an interrupted run", finished_));
+    context_.progress->note(
+        fmt::format("going on after block {} of an interrupted run", finished_));
 }
 
 void RunJournal::replay(int64_t block) {
@@ -231,7 +232,7 @@ void RunJournal::write_modules(int64_t block) {
   SafetensorsWriter writer(temporary, specs_, {{"reports", reports_.dump()}});
   for (const auto& [name, bytes] : parts_) writer.put(name, bytes);
   writer.finish();
-  module_hashes_.push_back(file_hash(temporary));
+  module_hashes_.push_back(file_hash(temporary, context_.stop));
   std::filesystem::rename(temporary, file);
 }
 
@@ -270,7 +271,8 @@ void RunJournal::save(int64_t blocks, const ResidualStream& stream,
       broken_ = true;
       std::error_code ignored;
       std::filesystem::remove_all(folder_, ignored);
-      progress_.note("from here on no progress is kept: " + std::string(as_error(error).what()));
+      context_.progress->note("from here on no progress is kept: " +
+                              std::string(as_error(error).what()));
     }
   }
   specs_.clear();

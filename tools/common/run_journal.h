@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "cache/lease.h"
+#include "lib/base/context.h"
 #include "lib/base/file.h"
-#include "lib/base/progress.h"
 #include "lib/quantize/pipeline.h"
 
 namespace qwb {
@@ -24,10 +24,10 @@ namespace qwb {
 class RunJournal : public ModuleSink, public RunState {
  public:
   // Takes the folder (made if absent). Without progress to continue, or with damage, it starts
-  // empty. Nothing if another process works on the same or the folder cannot be used: `progress` is
+  // empty. Nothing if another process works on the same or the folder cannot be used: `context` is
   // told.
   static std::unique_ptr<RunJournal> open(const Path& folder, const Plan& plan, ModuleSink& next,
-                                          Progress& progress);
+                                          const Context& context);
   // Removes what is left of runs that nobody came back to for this long. Never throws.
   static void sweep(const Path& journals, double max_age_seconds) noexcept;
 
@@ -45,8 +45,8 @@ class RunJournal : public ModuleSink, public RunState {
   void save(int64_t blocks, const ResidualStream& stream, const ResidualStream* reference) override;
 
  private:
-  RunJournal(Path folder, const Plan& plan, ModuleSink& next, Progress& progress)
-      : folder_(std::move(folder)), plan_(plan), next_(next), progress_(progress) {}
+  RunJournal(Path folder, const Plan& plan, ModuleSink& next, const Context& context)
+      : folder_(std::move(folder)), plan_(plan), next_(next), context_(context) {}
   Path modules_file(int64_t block) const;
   Path streams_file(int64_t block) const;
   bool usable(int64_t block);
@@ -58,7 +58,7 @@ class RunJournal : public ModuleSink, public RunState {
   Path folder_;
   const Plan& plan_;
   ModuleSink& next_;
-  Progress& progress_;
+  Context context_;
   std::shared_ptr<Lease> lock_;
   int64_t finished_ = 0;
   std::vector<std::string> module_hashes_;  // of the blocks until now

@@ -66,6 +66,8 @@ Tool::Tool(ToolText text) : text_(std::move(text)) {
   settings.name = text_.name;
   settings.terminal = is_terminal(STDERR_FILENO);
   display_ = std::make_unique<ProgressDisplay>(std::move(settings));
+  context_.stop = interrupt_token();
+  context_.progress = display_.get();
 }
 
 Tool::~Tool() = default;
@@ -170,11 +172,12 @@ void Tool::apply_flags() {
                 : color_ == "never" ? ColorMode::never
                                     : ColorMode::automatic;
   display_->configure(quiet_, use_color(color_mode_, STDERR_FILENO));
-  set_threads(threads_ > 0 ? threads_ : std::min(threads(), available_processors()));
-  const int wanted = threads();
-  if (const int got = start_threads(); got < wanted)
-    note(fmt::format("the system gives {} of {} threads (ulimit?)", got, wanted));
-  outputs_ = Outputs(force_);
+  const Threads wanted = threads_ > 0 ? Threads(threads_) : Threads();
+  context_.threads = start_threads(wanted);
+  if (context_.threads.count() < wanted.count())
+    note(fmt::format("the system gives {} of {} threads (ulimit?)", context_.threads.count(),
+                     wanted.count()));
+  outputs_ = Outputs(force_, context_.stop);
   const auto cache = find_cache_root();
   if (!cache) return;
   for (const char* part : {"objects", "results", "locks", "memo", "resume", "evaluations"})

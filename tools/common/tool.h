@@ -21,8 +21,8 @@
 #include <set>
 #include <string>
 
+#include "lib/base/context.h"
 #include "lib/base/outputs.h"
-#include "lib/base/progress.h"
 #include "lib/base/text.h"
 #include "tools/common/terminal.h"
 
@@ -57,6 +57,8 @@ class Tool {
 
   // Bars and notes on stderr.
   Progress& progress();
+  // What this run hands to its work: --threads, Ctrl-C, and the progress above.
+  const Context& context() const { return context_; }
   // One line of narration on stderr: "qwb-eval: TEXT".
   void note(const std::string& text) { progress().note(text); }
   // The same, but a text that this run has told already is not repeated.
@@ -88,6 +90,7 @@ class Tool {
   Outputs outputs_;
   std::set<std::string> told_;
   int threads_ = 0;
+  Context context_;
   std::string color_ = "auto";
   ColorMode color_mode_ = ColorMode::automatic;
 };

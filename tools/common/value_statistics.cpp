@@ -3,7 +3,6 @@
 #include <limits>
 #include <vector>
 
-#include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/dequantize.h"
 #include "tools/common/describe.h"
@@ -59,13 +58,12 @@ Moments2 moments_of(const float* values, int64_t count) {
 
 }  // namespace
 
-Json value_statistics(const Weight& weight) {
+Json value_statistics(const Weight& weight, const Context& context) {
   const int64_t rows = stored_rows(weight);
   const int64_t columns = stored_columns(weight);
   const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 18) / std::max<int64_t>(columns, 1));
   std::vector<Moments2> parts(static_cast<size_t>(ceil_div(rows, grain)));
-  parallel_ranges(rows, grain, [&](int64_t begin, int64_t end) {
-    check_interrupt();
+  parallel_ranges(context, rows, grain, [&](int64_t begin, int64_t end) {
     const FloatBuffer values((end - begin) * columns);
     dequantize_rows(weight, begin, end, values.data());
     parts[static_cast<size_t>(begin / grain)] = moments_of(values.data(), values.size());

@@ -80,7 +80,7 @@ std::string read_zip_member(const Path& archive, const std::string& name_end, in
   throw damaged("it has no " + name_end);
 }
 
-EvaluationText wikitext2_text(Progress& progress) {
+EvaluationText wikitext2_text(const Context& context) {
   const char* data = std::getenv("QWB_DATA");
   if (data != nullptr && *data != '\0') {
     const Path folder = data;
@@ -94,7 +94,7 @@ EvaluationText wikitext2_text(Progress& progress) {
   }
   Path archive;
   try {
-    archive = published_file("ggml-org/ci", kWikitextZip, progress);
+    archive = published_file("ggml-org/ci", kWikitextZip, context);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::not_found) throw;
     throw Error(ErrorKind::not_found, "the text 'wikitext2' is not here", error.what(),

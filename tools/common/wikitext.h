@@ -3,8 +3,8 @@
 
 #include <string>
 
+#include "lib/base/context.h"
 #include "lib/base/file.h"
-#include "lib/base/progress.h"
 #include "lib/evaluate/text.h"
 
 namespace qwb {
@@ -13,7 +13,7 @@ namespace qwb {
 // wikitext2.jsonl (the rows of the Hub's Salesforce/wikitext). Else from the Hub's ggml-org/ci,
 // which has the zip file that llama.cpp's scripts download; what its cache has is used without a
 // request. Throws not_found with the ways to get it.
-EvaluationText wikitext2_text(Progress& progress);
+EvaluationText wikitext2_text(const Context& context);
 
 // A member of a zip file, by the end of its name; at most `limit` bytes. Throws `failed` for a
 // damaged file.

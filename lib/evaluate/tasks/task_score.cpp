@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "lib/base/error.h"
-#include "lib/base/interrupt.h"
 #include "lib/evaluate/unicode_text.h"
 #include "lib/evaluate/window_scorer.h"
 
@@ -27,9 +26,10 @@ constexpr int64_t kStretch = 16;
 // Reads requests one after the other; what a request shares with the one before stays in the cache.
 class RequestReader {
  public:
-  RequestReader(const Model& model, const Tokenizer& tokenizer)
+  RequestReader(const Model& model, const Tokenizer& tokenizer, const StopToken& stop)
       : model_(model),
         tokenizer_(tokenizer),
+        stop_(stop),
         cache_(model.new_cache(1)),
         logits_(model.config().vocab) {}
 
@@ -96,7 +96,7 @@ class RequestReader {
     if (hidden_.size() < std::ssize(fresh) * hidden)
       hidden_ = FloatBuffer(std::ssize(fresh) * hidden);
     try {
-      model_.forward(fresh, cache_, hidden_.data());
+      model_.forward(fresh, cache_, hidden_.data(), stop_);
     } catch (const Error& error) {
       const std::string place =
           error.kind() == ErrorKind::failed ? find_non_finite(model_, tokens) : std::string();
@@ -120,6 +120,7 @@ class RequestReader {
 
   const Model& model_;
   const Tokenizer& tokenizer_;
+  StopToken stop_;
   KvCache cache_;
   FloatBuffer hidden_;
   FloatBuffer logits_;
@@ -192,14 +193,14 @@ EncodedRequest encode_request(const Tokenizer& tokenizer, const TaskRequest& req
 }
 
 TaskResult measure_task(const Model& model, const Tokenizer& tokenizer, const TaskData& data,
-                        Progress& progress, WorkJournal* journal) {
-  RequestReader reader(model, tokenizer);
+                        const Context& context, WorkJournal* journal) {
+  RequestReader reader(model, tokenizer, context.stop);
   const int64_t finished = journal != nullptr ? std::ssize(journal->finished()) : 0;
   std::vector<std::vector<double>> answers;
-  progress.begin("task " + data.task->name, std::ssize(data.items));
+  context.progress->begin("task " + data.task->name, std::ssize(data.items));
   int64_t right = 0;
   for (int64_t i = 0; i < std::ssize(data.items); ++i) {
-    check_interrupt();
+    context.stop.check();
     const TaskItem& item = data.items[static_cast<size_t>(i)];
     if (i % kStretch == 0) reader.forget();
     const bool known = i < finished / kStretch * kStretch;
@@ -208,10 +209,10 @@ TaskResult measure_task(const Model& model, const Tokenizer& tokenizer, const Ta
     const std::vector<double>& answer = answers.back();
     if (i >= finished && journal != nullptr) journal->add(answer);
     right += data.task->last_word ? answer.at(1) != 0 : first_largest(answer) == item.gold;
-    progress.advance(1, fmt::format("{:.1f} % so far", 100.0 * static_cast<double>(right) /
-                                                           static_cast<double>(i + 1)));
+    context.progress->advance(1, fmt::format("{:.1f} % so far", 100.0 * static_cast<double>(right) /
+                                                                    static_cast<double>(i + 1)));
   }
-  progress.end();
+  context.progress->end();
   return score_answers(data, std::move(answers));
 }
 

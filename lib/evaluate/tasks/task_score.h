@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/context.h"
 #include "lib/base/json.h"
-#include "lib/base/progress.h"
 #include "lib/evaluate/keeper.h"
 #include "lib/evaluate/statistics.h"
 #include "lib/evaluate/tasks/task.h"
@@ -60,7 +60,7 @@ EncodedRequest encode_request(const Tokenizer& tokenizer, const TaskRequest& req
 // Throws usage (a continuation longer than the model's context, tokens outside of its vocabulary)
 // or `failed` (NaN), naming the item. Journal: the answers, item by item.
 TaskResult measure_task(const Model& model, const Tokenizer& tokenizer, const TaskData& data,
-                        Progress& progress, WorkJournal* journal = nullptr);
+                        const Context& context, WorkJournal* journal = nullptr);
 
 // What the answers are worth.
 TaskResult score_answers(const TaskData& data, std::vector<std::vector<double>> answers);
