@@ -59,8 +59,8 @@ class Operand {
   AlignedBuffer left_memory_, right_memory_;
 };
 
-// H [n, n] += X^T X for X [rows, n], on the operand's threads: what is on and above the diagonal. Below it H
-// holds anything until mirror_moments() has copied the upper triangle.
+// H [n, n] += X^T X for X [rows, n], on the operand's threads: what is on and above the diagonal.
+// Below it H holds anything until mirror_moments() has copied the upper triangle.
 void add_moments(const Operand& x, int64_t rows, float* h);
 void mirror_moments(float* h, int64_t n, Threads threads = {});
 

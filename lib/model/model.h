@@ -46,8 +46,9 @@ int64_t kv_cache_bytes(const ModelConfig& config, int64_t capacity);
 class Model {
  public:
   // Finds and checks every tensor the architecture needs; reads none of the large ones. Keeps the
-  // source and the backend, whose threads are the model's; null: the fast one on all processors. Throws not_found for a missing tensor, `failed` for a wrong shape, unsupported for an
-  // unknown architecture.
+  // source and the backend, whose threads are the model's; null: the fast one on all processors.
+  // Throws not_found for a missing tensor, `failed` for a wrong shape, unsupported for an unknown
+  // architecture.
   static std::unique_ptr<Model> load(std::shared_ptr<const TensorSource> source, const Json& config,
                                      const std::string& where,
                                      std::shared_ptr<const Backend> backend = nullptr);
