@@ -42,7 +42,8 @@ void check_settings(const Json& settings, std::span<const SettingRule> rules,
     // A key without a value leaves the default, whatever it is about.
     const bool known = rule != rules.end();
     if (known ? is_allowed(*rule, value)
-              : value.is_null() || (value.is_structured() && value.empty()))
+              : value.is_null() || (value.is_structured() && value.empty()) ||
+                    is_harmless_setting(key))
       continue;
     throw Error(
         ErrorKind::unsupported,

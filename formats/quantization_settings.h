@@ -10,7 +10,11 @@
 
 namespace qwb {
 
-// A key that may be there. allowed: "" any value (read elsewhere, or about how the file was made);
+// True for keys about how, where and by whom a file was made, in any format (the list with the
+// reasons: harmless_settings.cpp).
+bool is_harmless_setting(std::string_view key);
+
+// A key that may be there besides. allowed: "" any value (read elsewhere);
 // "-" only a value that switches it off (null, false, empty); else the texts, separated by '|',
 // that it may have besides.
 struct SettingRule {
@@ -18,8 +22,8 @@ struct SettingRule {
   std::string_view allowed;
 };
 
-// Throws unsupported, naming the first key that no rule knows (with a value at all) or whose value
-// its rule does not allow.
+// Throws unsupported, naming the first key that no rule knows (with a value at all), and that is
+// not harmless, or whose value its rule does not allow.
 void check_settings(const Json& settings, std::span<const SettingRule> rules,
                     const std::string& where);
 
