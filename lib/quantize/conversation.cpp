@@ -1,9 +1,12 @@
 #include "lib/quantize/conversation.h"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <map>
 
 #include "lib/base/error.h"
+#include "lib/base/text_file.h"
 
 namespace qwb {
 namespace {
@@ -12,7 +15,8 @@ constexpr std::array kTurns = {"messages", "conversations", "conversation", "dia
 constexpr std::array kQuestions = {"prompt", "instruction", "question", "query", "input"};
 constexpr std::array kAnswers = {"completion", "chosen", "response", "output", "answer"};
 constexpr const char* kShapes =
-    "text; messages or conversations (role and content, or from and value); prompt and completion; "
+    "text, page or content; messages or conversations (role and content, or from and value); "
+    "prompt and completion; "
     "instruction, input "
     "and output; question and answer";
 
@@ -100,13 +104,9 @@ void add_question_and_answer(Json& messages, const Json& row, const std::string&
   const char* question = first_field(row, kQuestions);
   const char* answer = first_field(row, kAnswers);
   if (question == nullptr || answer == nullptr) {
-    std::string has;
-    if (row.is_object()) {
-      for (const auto& item : row.items()) has += (has.empty() ? "" : ", ") + item.key();
-    }
+    const std::string has = row_fields(row);
     throw Error(ErrorKind::failed,
-                "the row has no text that is known here" +
-                    (has.empty() ? "" : ": it has " + has.substr(0, 200)),
+                "the row has no text that is known here" + (has.empty() ? "" : ": it has " + has),
                 where, std::string("these would do: ") + kShapes);
   }
   const bool chosen_turns = std::string_view(answer) == "chosen" && row[answer].is_array() &&
@@ -159,6 +159,58 @@ std::string text_of(const Json& content) {
 }
 
 }  // namespace
+
+// Python keeps integers of any size, JSON readers of C++ make floats of long ones: refused before a
+// template shows one. (A number with a fraction or an exponent is a float to both.)
+void refuse_long_integers(std::string_view json, const std::string& where) {
+  bool inside_string = false;
+  for (size_t at = 0; at < json.size(); ++at) {
+    if (inside_string && json[at] == '\\') {
+      ++at;
+    } else if (json[at] == '"') {
+      inside_string = !inside_string;
+    } else if (!inside_string && json[at] >= '0' && json[at] <= '9') {
+      const size_t end = std::min(json.find_first_not_of("0123456789.eE+-", at), json.size());
+      const auto number = json.substr(at, end - at);
+      uint64_t value = 0;
+      if (number.find_first_of(".eE") == std::string_view::npos &&
+          std::from_chars(number.data(), number.data() + number.size(), value).ec != std::errc())
+        throw Error(ErrorKind::unsupported,
+                    "the integer " + std::string(number) + " has more than 64 bits", where);
+      at = end - 1;
+    }
+  }
+}
+
+Conversation parse_conversation(std::string_view json, const std::string& where) {
+  Json row = parse_json(json, where);
+  refuse_long_integers(json, where);
+  if (row.is_array()) row = Json{{"messages", std::move(row)}};
+  return read_conversation(row, where);
+}
+
+ChatTemplate::Options chat_options(const Conversation& conversation) {
+  ChatTemplate::Options options;
+  options.tools = conversation.tools;
+  options.variables = conversation.variables;
+  options.join_parts = true;
+  return options;
+}
+
+std::string render_conversation(const Conversation& conversation, const RenderChat& chat,
+                                const std::string& where) {
+  try {
+    return chat(conversation);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    throw Error(error.kind(), error.what(), where);
+  }
+}
+
+bool has_turns(const Json& row) {
+  return first_field(row, kTurns) != nullptr ||
+         (first_field(row, kQuestions) != nullptr && first_field(row, kAnswers) != nullptr);
+}
 
 Conversation read_conversation(const Json& row, const std::string& where) {
   Conversation conversation;
