@@ -72,7 +72,7 @@ Removal remove_object(const Path& object) {
   fs::rename(object, away, error);
   if (error == std::errc::no_such_file_or_directory) return Removal::gone;
   if (error) throw system_error("cannot remove", object.string(), error.value());
-  fs::remove_all(away, error);
+  remove_tree(away);
   return Removal::done;
 }
 
@@ -155,6 +155,7 @@ std::vector<VerifyReport> Store::verify(const std::string& hex) const {
                                              ObjectCheck::bytes)});
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
+      require_readable(object_path(one));
       reports.push_back({one, error.what()});
     }
   }
@@ -170,6 +171,7 @@ GcReport Store::gc(int64_t max_bytes, int64_t max_age_seconds, bool dry_run) con
     try {
       read_object(object_path(hex), hex);
     } catch (const std::exception&) {
+      require_readable(object_path(hex));
       if (remove(hex) == Removal::done) report.removed.push_back(hex);
     }
   }

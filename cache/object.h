@@ -25,6 +25,9 @@ enum class ObjectCheck {
   bytes,    // also every byte
 };
 
+// Throws `failed` if the object is there and the system does not let it be read (permissions, no
+// more descriptors): that says nothing about its being damaged, and it must stay.
+void require_readable(const Path& object);
 // What is wrong with the object; empty if nothing. Notes that bytes were hashed.
 std::string object_problem(const Path& object, const Json& manifest, ObjectCheck check);
 

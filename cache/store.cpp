@@ -112,6 +112,9 @@ std::optional<CacheObject> Store::find_hex(const std::string& hex, ObjectCheck c
     }
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
+    require_readable(object);
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (
       const std::exception&) {  // nlohmann's, for a manifest of the wrong shape: damaged as well
   }
@@ -119,7 +122,7 @@ std::optional<CacheObject> Store::find_hex(const std::string& hex, ObjectCheck c
     return std::nullopt;  // somebody replaced it meanwhile
   const Path away = temporary_sibling(object);
   fs::rename(object, away, ignored);
-  fs::remove_all(away, ignored);
+  remove_tree(away);
   return std::nullopt;
 }
 

@@ -22,8 +22,7 @@ PendingFolder::PendingFolder(const Path& target)
 }
 
 PendingFolder::~PendingFolder() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
+  remove_tree(path_);
 }
 
 namespace {
@@ -70,8 +69,7 @@ bool PendingFolder::commit(bool replace) {
 bool PendingFolder::take_the_place() {
   if (exchange(path_, target_) == 0) {
     if (own_folder_problem(path_).empty()) {
-      std::error_code ignored;
-      fs::remove_all(path_, ignored);
+      remove_tree(path_);
       return true;
     }
     exchange(path_, target_);
@@ -88,8 +86,7 @@ bool PendingFolder::take_the_place() {
     require_own_folder(target_);
   }
   const bool renamed = ::rename(path_.c_str(), target_.c_str()) == 0;
-  std::error_code ignored;
-  fs::remove_all(old, ignored);
+  remove_tree(old);
   return renamed;
 }
 
