@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/base/progress.h"
+#include "lib/evaluate/disturbance.h"
 #include "lib/evaluate/energy/energy.h"
 #include "lib/evaluate/speed.h"
 
@@ -40,6 +41,10 @@ struct EnergyWindow {
   int64_t tokens = 0;  // of all passes
   EnergyReport report;
   std::vector<double> round_joules;  // per token in each round; empty if one has no figure
+  int64_t disturbed = 0;  // rounds that lost more than kDisturbed of their processor time and were
+                          // made again (disturbance.h)
+  double lost_share = 0;  // the most that a round which counts lost
+  bool noisy() const { return lost_share > kDisturbed; }  // it stayed so: no conclusion holds
 };
 
 struct IdleBaseline {
@@ -72,10 +77,13 @@ double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline&
 EnergyReport add_reports(const std::vector<EnergyReport>& reports);
 
 // One result for each model: its cells of the grid, and after them a request of the grid's first
-// prompt and generation where it has both. Throws usage for a plan that makes no sense.
+// prompt and generation where it has both. A measured round that is disturbed is made again at
+// once, up to `patience` times in all, and the least disturbed one counts. Throws usage for a plan
+// that makes no sense.
 std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& models,
                                            const SpeedGrid& grid, EnergyMeter& meter,
-                                           const EnergyPlan& plan, Progress& progress);
+                                           const EnergyPlan& plan, CpuWatch& watch,
+                                           Progress& progress);
 
 // The total over windows: joules and seconds add up; its method, device, domain, quality and remark
 // are those of the windows, "estimated" if any of them is. Nothing if a window has no figure.

@@ -68,6 +68,7 @@ class Evaluation {
   std::unique_ptr<EnergyMeter> meter_;
   std::map<std::string, SpeedResult> speeds_;   // by folder, measured in turns
   std::map<std::string, EnergyCost> energies_;  // by folder
+  CpuMoment perplexity_begin_;                  // of its energy
   IdleBaseline idle_;                           // before the first work of all
   int64_t kv_tokens_ = 0;                       // of the run at work
   bool peak_reset_ = false;                     // likewise

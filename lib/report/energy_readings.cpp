@@ -71,6 +71,10 @@ Figure joules(const Fields& fields, const Work& work, const std::string& window)
   if (least && most && !work.net && *most > *least) figure.bounds = Interval{*least, *most};
   figure.estimated = fields.text(window + "/quality") != "measured";
   figure.remark = clean_text(fields.text(window + "/remark"));
+  if (const Json* noisy = fields.find(window + "/noisy"); noisy != nullptr && *noisy == true) {
+    figure.noisy = true;
+    figure.remark = kNoisy;
+  }
   if (work.net && fields.has("/energy") && !figure.value && fields.number("/energy/joules"))
     figure.why = "no idle baseline of this source";
   return figure;
