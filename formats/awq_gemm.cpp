@@ -324,6 +324,8 @@ class AwqGemm : public PackedFormat {
   }
   void check(const Json& settings) const override {
     check_settings(settings, kAwqRules, kAwqWhere);
+    refuse_different(settings, {"bits", "w_bit"}, kAwqWhere);
+    refuse_different(settings, {"group_size", "q_group_size"}, kAwqWhere);
     awq_settings(settings);
   }
   std::optional<bool> quantizes(const Json& settings, const std::string& module) const override {

@@ -55,6 +55,9 @@ int64_t gptq_number(const Json& settings, std::initializer_list<const char*> key
 
 void check_gptq_settings(const Json& settings) {
   check_settings(settings, kGptqRules, kGptqWhere);
+  refuse_different(settings, {"bits", "w_bit", "wbits"}, kGptqWhere);
+  refuse_different(settings, {"group_size", "q_group_size"}, kGptqWhere);
+  refuse_different(settings, {"checkpoint_format", "format", "version"}, kGptqWhere);
 }
 
 GptqSettings gptq_settings(const Json& settings) {

@@ -54,6 +54,20 @@ void check_settings(const Json& settings, std::span<const SettingRule> rules,
   }
 }
 
+void refuse_different(const Json& settings, std::initializer_list<const char*> names,
+                      const std::string& where) {
+  const char* first = nullptr;
+  for (const char* name : names) {
+    if (!json_has(settings, name)) continue;
+    if (first == nullptr) first = name;
+    if (settings.at(name) == settings.at(first)) continue;
+    throw Error(ErrorKind::unsupported,
+                std::string("'") + first + "' is " + setting_text(settings.at(first)) + " and '" +
+                    name + "' " + setting_text(settings.at(name)),
+                where, "they are two names of one setting: remove the one that is wrong");
+  }
+}
+
 bool python_match(const std::string& pattern, const std::string& text, const std::string& where) {
   try {
     return tokenizer::Regex(pattern).find(text, 0).first == 0;

@@ -2,6 +2,7 @@
 // nothing about what the stored weights mean, or refused by name.
 #pragma once
 
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,6 +27,10 @@ struct SettingRule {
 // not harmless, or whose value its rule does not allow.
 void check_settings(const Json& settings, std::span<const SettingRule> rules,
                     const std::string& where);
+
+// Throws unsupported if two of these names of one setting are there with different values.
+void refuse_different(const Json& settings, std::initializer_list<const char*> names,
+                      const std::string& where);
 
 // Null, false, "" or a container without elements.
 bool is_unset(const Json& value);

@@ -100,6 +100,30 @@ const char* first_field(const Json& row, const std::array<const char*, n>& names
   return nullptr;
 }
 
+// Earlier questions and their answers, in pairs, as rows for LLaMA-Factory have them.
+void add_history(Json& messages, const Json& row, const std::string& where) {
+  if (!json_has(row, "history")) return;
+  const Json& history = row["history"];
+  if (!history.is_array()) throw Error(ErrorKind::failed, "'history' is not a list", where);
+  for (const Json& pair : history) {
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_string())
+      throw Error(ErrorKind::failed, "'history' is no list of questions and answers", where);
+    messages.push_back({{"role", "user"}, {"content", pair[0]}});
+    messages.push_back({{"role", "assistant"}, {"content", pair[1]}});
+  }
+}
+
+// What no text can stand for, beside the turns.
+void refuse_other_media(const Json& row, const std::string& where) {
+  for (const char* name : {"images", "image", "videos", "video", "audios", "audio"}) {
+    if (!json_has(row, name) || (row[name].is_structured() && row[name].empty()) ||
+        (row[name].is_string() && row[name].get_ref<const std::string&>().empty()))
+      continue;
+    throw Error(ErrorKind::unsupported, "the row has " + std::string(name), where,
+                "only text can be used; leave rows with pictures or sound out");
+  }
+}
+
 void add_question_and_answer(Json& messages, const Json& row, const std::string& where) {
   const char* question = first_field(row, kQuestions);
   const char* answer = first_field(row, kAnswers);
@@ -113,9 +137,11 @@ void add_question_and_answer(Json& messages, const Json& row, const std::string&
                             !row[answer].empty() && row[answer][0].is_object() &&
                             json_string(row[answer][0], "role", where, "") != "assistant";
   if (chosen_turns) return add_turns(messages, row[answer], where);  // the whole conversation
+  add_history(messages, row, where);
   Json side = row[question];
-  if (std::string_view(question) == "instruction" && side.is_string()) {
+  if (side.is_string()) {
     for (const char* more : {"input", "context"}) {
+      if (std::string_view(question) == more) continue;
       const std::string text = json_string(row, more, where, "");
       if (!text.empty()) side = side.get<std::string>() + "\n\n" + text;
     }
@@ -213,6 +239,7 @@ bool has_turns(const Json& row) {
 }
 
 Conversation read_conversation(const Json& row, const std::string& where) {
+  refuse_other_media(row, where);
   Conversation conversation;
   const char* turns = first_field(row, kTurns);
   if (turns != nullptr) {
@@ -234,6 +261,11 @@ Conversation read_conversation(const Json& row, const std::string& where) {
     if (!row["chat_template_kwargs"].is_object())
       throw Error(ErrorKind::failed, "'chat_template_kwargs' is not an object", where);
     conversation.variables = row["chat_template_kwargs"];
+  }
+  if (json_has(row, "documents") && row["documents"].is_array()) {  // apply_chat_template's own
+    if (conversation.variables.is_null()) conversation.variables = Json::object();
+    if (!conversation.variables.contains("documents"))
+      conversation.variables["documents"] = row["documents"];
   }
   return conversation;
 }

@@ -20,10 +20,11 @@ struct Conversation {
 // Reads one of these shapes, the first that fits: `messages`, `conversations`, `conversation`,
 // `dialog` or `dialogue` (turns with role and content or with from and value, or plain texts in
 // turn), `prompt` and its answer, `instruction` (`input` or `context`) and its answer, `question`,
-// `query` or `input` and its answer; a prompt and an answer may be turns themselves. The answer is
-// `completion`, `chosen`, `response`, `output` or `answer`. With `system` or `system_prompt`,
-// `tools` (a list, or one as text) and `chat_template_kwargs` where there are some. Throws `failed`
-// for other rows, `unsupported` for pictures, sound and what else no text can stand for.
+// `query` or `input` and its answer (`history` before it, `context` behind it); a prompt and an
+// answer may be turns themselves. The answer is `completion`, `chosen`, `response`, `output` or
+// `answer`. With `system` or `system_prompt`, `tools` (a list, or one as text), `documents` and
+// `chat_template_kwargs` where there are some. Throws `failed` for other rows, `unsupported` for
+// pictures, sound and what else no text can stand for.
 Conversation read_conversation(const Json& row, const std::string& where);
 
 // The same from its JSON. A list alone is `messages`. Throws besides unsupported for integers of

@@ -99,6 +99,13 @@ TEST(Settings, KeysAboutTheMakingAreNoMatter) {
     expect_settings(gptq(more), ErrorKind::unsupported, more.begin().key());
 }
 
+TEST(Settings, TwoNamesOfOneSettingAgree) {
+  EXPECT_EQ(settings_told(gptq({{"w_bit", 4}, {"q_group_size", 32}, {"format", "gptq"}})), "");
+  for (const Json& more : {Json{{"w_bit", 8}}, Json{{"wbits", 2}}, Json{{"q_group_size", 64}},
+                           Json{{"format", "gptq_v2"}, {"checkpoint_format", "gptq"}}})
+    expect_settings(gptq(more), ErrorKind::unsupported, "two names of one setting");
+}
+
 TEST(Settings, OldNameOfTheCompressionConfig) {
   EXPECT_EQ(settings_told(compressed(Json::object(), "compression_config")), "");
   TinyModel nested;
