@@ -115,14 +115,12 @@ std::vector<Path> Outputs::files_of(const Path& folder) {
 Path Outputs::file(const Path& target, const std::string& flag, const Kind& kind) {
   const Path path = real_place(target, flag);
   struct stat status {};
-  if (status_of(path, status)) {
+  const bool there = status_of(path, status);
+  if (there) {
     if (S_ISDIR(status.st_mode))
       refuse_place("this is a folder, not a file to write", target, kElsewhere);
     if (!S_ISREG(status.st_mode)) refuse_place("this is no regular file", target, kElsewhere);
     if (!force_) refuse_place("the file exists", target, "choose another name or add --force");
-    if (kind && status.st_size > 0 && !kind(path))
-      refuse_place("the file stays, --force or not: it is none that " + flag + " writes", target,
-                   "choose another name, or move it away yourself");
   }
   const Path parent = path.parent_path();
   std::error_code error;
@@ -130,6 +128,10 @@ Path Outputs::file(const Path& target, const std::string& flag, const Kind& kind
     throw Error(ErrorKind::not_found, "there is no such folder to write into", parent.string());
   require_short_names(path, parent);
   add({path, flag, false});
+  if (there && kind && status.st_size > 0 && !kind(path)) {
+    refuse_place("the file stays, --force or not: it is none that " + flag + " writes", target,
+                 "choose another name, or move it away yourself");
+  }
   require_writable(parent, target);
   prepare_parent(parent);
   return path;
