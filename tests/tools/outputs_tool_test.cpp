@@ -103,11 +103,11 @@ TEST_F(OutputsToolTest, OnlyOwnFilesAreReplaced) {
 TEST_F(OutputsToolTest, FilesAskForForceAlike) {
   const std::string record = write("r.json", json_text(size_record("m", "none", 10, 16)));
   const std::string page = file("page.html").string(), calib = write("c.qwbcalib", "mine");
-  output("report", {record, "--out", page, "--title", "first"});
+  output("report", {record, "--out", page, "--title", "premiere"});
   EXPECT_THAT(tool("report", {record, "--out", page}).err, HasSubstr("--force"));
-  EXPECT_THAT(read_text(page), HasSubstr("first"));
+  EXPECT_THAT(read_text(page), HasSubstr("premiere"));
   EXPECT_EQ(tool("report", {record, "--out", page, "--force"}).code, 0);
-  EXPECT_THAT(read_text(page), ::testing::Not(HasSubstr("first")));
+  EXPECT_THAT(read_text(page), ::testing::Not(HasSubstr("premiere")));
   refused("report", {record, "--out", record}, "what is read");
   refused("report", {"a=" + record, "--out", file("./r.json").string()}, "what is read");
   refused("report",
@@ -118,7 +118,7 @@ TEST_F(OutputsToolTest, FilesAskForForceAlike) {
           {"--model", gpt2_, "--samples", "1", "--length", "8", "--save-calib", calib, "-n"},
           "none that --save-calib writes");
   const std::string task = write("t.jsonl", "{}");
-  refused("eval", {gpt2_, "--task", "boolq=" + task, "--lm-eval-json", task}, "what is read");
+  refused("eval", {gpt2_, "--task", "boolq=" + task, "--lm-eval-json", task}, "the file stays");
   if (fs::exists("/dev/null"))
     refused("eval", {gpt2_, "--task", "boolq=" + task, "--lm-eval-json", "/dev/null"},
             "no regular file");
