@@ -25,7 +25,7 @@ enum class ObjectCheck {
   bytes,    // also every byte
 };
 
-// What is wrong with the object; empty if nothing. Notes that bytes were hashed.
+// Returns what is wrong with the object, empty if nothing is. Records that the bytes were hashed.
 std::string object_problem(const Path& object, const Json& manifest, ObjectCheck check);
 
 // Seconds since 1970 of the last use, as far as the cache could note it.

@@ -1,5 +1,5 @@
-// What a file is by its first bytes, where it is not what its name promises: the pointer that git
-// leaves in the place of a large file, the page of a portal that answered a download, a file of
+// Recognizes, by their first bytes, files that are not what their name promises: the pointer that
+// git leaves in the place of a large file, the page of a portal that answered a download, a file of
 // another kind.
 #pragma once
 

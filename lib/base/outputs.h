@@ -37,7 +37,7 @@ class Outputs {
   // A file or folder that the run reads, with everything that lies in it. Names that are nothing on
   // this disk are passed over. Throws usage if an output named before would destroy it.
   void input(const Path& path);
-  // A folder in which nobody writes by hand (the cache).
+  // A folder that only programs write to (the cache).
   void keep_out(const Path& folder, const std::string& name);
 
  private:

@@ -1,4 +1,4 @@
-// Temporary names that tell who made them (file.h).
+// Temporary names that contain their maker (file.h).
 #include <signal.h>
 #include <unistd.h>
 
@@ -19,7 +19,7 @@ namespace {
 
 constexpr char kMarker[] = ".qwb-tmp-";
 
-// Tells machines, boots and containers apart: process ids mean something only within one of these.
+// Distinguishes machines, boots and containers: a process id has a meaning only within one of them.
 const std::string& process_space() {
   static const std::string id = [] {
     Hasher hasher;

@@ -16,7 +16,7 @@ namespace qwb {
 class WorkJournal {
  public:
   virtual ~WorkJournal() = default;
-  // What an interrupted run of the same work finished, from its first piece on.
+  // The pieces that an interrupted run of the same work finished, from the first on.
   virtual const std::vector<std::vector<double>>& finished() const = 0;
   // The next piece. Never throws: what cannot be kept is done again next time.
   virtual void add(std::span<const double> numbers) = 0;

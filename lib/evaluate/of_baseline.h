@@ -5,7 +5,8 @@
 
 namespace qwb {
 
-// What `work` gives; an error of its, but for an interruption, is "the baseline: ...".
+// Runs `work` and returns its result. Its errors, except for an interruption, are prefixed by "the
+// baseline: ".
 template <class Work>
 auto of_baseline(const Work& work) {
   try {

@@ -210,7 +210,7 @@ void Downloader::begin_transfers(Job& job) {
   const double time = now();
   for (int64_t piece = 0; piece < job.partial->piece_count(); ++piece) {
     if (static_cast<int>(transfers_.size()) >= settings_.connections) return;
-    // The first answer tells where the bytes are and whether ranges work.
+    // The first answer shows where the bytes are and whether ranges work.
     if (source.active > 0 && (source.whole || source.direct.empty())) return;
     const Try& attempt = job.tries[static_cast<size_t>(piece)];
     if (job.partial->piece_next(piece) == job.partial->piece_end(piece) || attempt.active) continue;
@@ -282,7 +282,7 @@ void Downloader::settle_hashes() {
       return j.partial && &*j.partial == result.partial;
     });
     if (result.error) std::rethrow_exception(result.error);
-    // The last byte may be there before curl has told that its exchange is over.
+    // The last byte may arrive before curl reports the end of its exchange.
     transfers_.remove_if([&](const auto& entry) { return entry.first == &*job; });
     if (result.hash == job->request.etag) {
       publish(*job);

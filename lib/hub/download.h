@@ -1,6 +1,6 @@
 // Downloads files of one repository, several at once and several pieces of a large one at once,
-// each checked by its hash before it gets its name. What an earlier run brought is used; what this
-// one brings is kept, however it ends.
+// each checked by its hash before it gets its name. Pieces of an earlier run are used; pieces of
+// this run are kept, however it ends.
 #pragma once
 
 #include <functional>

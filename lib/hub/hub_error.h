@@ -1,4 +1,4 @@
-// What an answer of the Hub means for the user, and what to do about it.
+// Explains an answer of the Hub to the user, with advice.
 #pragma once
 
 #include <string>
@@ -16,7 +16,7 @@ class ChangedOnServer : public Error {
  public:
   ChangedOnServer(const std::string& what, const std::string& where)
       : Error(ErrorKind::verification, what, where, "nothing wrong was kept; try again later") {}
-  // What it lists it does not have.
+  // The server lists a file that it does not have.
   explicit ChangedOnServer(const Error& error) : Error(error) {}
 };
 

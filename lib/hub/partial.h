@@ -22,8 +22,8 @@ namespace qwb {
 
 class Partial {
  public:
-  // Opens or creates. What does not fit (another size, a damaged note) counts as nothing there.
-  // Throws `failed`.
+  // Opens or creates the file. A file that does not fit (another size, a damaged note) counts as
+  // absent. Throws `failed`.
   static Partial open(const Path& path, int64_t size);
   // How many bytes open() would find; 0 without such a file.
   static int64_t present_in(const Path& path, int64_t size);

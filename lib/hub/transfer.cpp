@@ -66,7 +66,7 @@ void Transfer::send() {
   http_.start(route_.request(false, range), *this);
 }
 
-// What the Hub says about the file before its bytes come must be what its list said.
+// The answer's headers, which come before the bytes, must agree with the Hub's list of files.
 void Transfer::check_announcement(const HttpHead& head) const {
   if (!route_.at_endpoint()) return;
   // To another place of the Hub: what counts is what is said there.

@@ -46,7 +46,7 @@ class Transfer : public HttpHandler {
   Transfer(const Transfer&) = delete;
   Transfer& operator=(const Transfer&) = delete;
 
-  // Set once it has ended. What cannot be helped by another try is thrown out of Http::step()
+  // Set once it has ended. Errors that another try cannot cure are thrown out of Http::step()
   // instead: no access, no such file, a full disk, ChangedOnServer.
   const std::optional<Result>& result() const { return result_; }
   int64_t piece() const { return piece_; }

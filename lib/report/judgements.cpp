@@ -109,7 +109,8 @@ class Judge {
       say(last, false, fmt::format("{}{}: {}", worst, of, cited(column, column.figures[last])));
   }
 
-  // Those that cannot be told from the best; nothing is said if that is more than half of all.
+  // Versions that cannot be distinguished from the best; nothing is said if these are more than
+  // half of all.
   void among_the_best(const Column& column, const std::string& best,
                       const std::vector<size_t>& order, const std::string& of) {
     const Figure& leader = column.figures[order.front()];

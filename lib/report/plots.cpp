@@ -26,7 +26,7 @@ std::string sentence(const std::string& text) {
                             text.substr(1);
 }
 
-// What the error bars are, and what the figures belong to.
+// The meaning of the error bars, and the condition of the figures.
 std::string note_of(const Column& column, bool bars) {
   std::string note = column.condition;
   const std::string bounds = bounds_name(column.metric.bounds);
@@ -89,8 +89,8 @@ bool wants_log(const std::vector<ScatterPlot::Mark>& marks) {
   return least > 0 && most > kLogFrom * least;
 }
 
-// What the original has by definition: it is no measurement, but the point that the others are
-// compared with.
+// The original's value by definition: no measurement, but the point that the others are compared
+// with.
 Figure with_original(const Column& loss, const Version& version, const Figure& figure) {
   Figure known = figure;
   if (version.original && !figure.value && loss.metric.id == "ratio") known.value = 1;

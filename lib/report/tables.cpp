@@ -1,4 +1,4 @@
-// What tables of all formats share.
+// Code shared by the tables of all formats.
 #include <algorithm>
 #include <map>
 

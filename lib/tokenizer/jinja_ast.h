@@ -57,7 +57,7 @@ struct Expression {
   ExpressionPtr more_arguments, more_keywords;  // *a, **k
 };
 
-// What is assigned to: a name, a namespace's attribute, or a tuple of targets.
+// The target of an assignment: a name, a namespace's attribute, or a tuple of targets.
 struct Target {
   int line = 0;
   std::string name, attribute;
@@ -66,7 +66,7 @@ struct Target {
   std::vector<Target> parts;
 };
 
-// What happens to a variable when the part of the template that it belongs to begins.
+// The initial state of a variable where the part of the template that it belongs to begins.
 struct Load {
   enum class From {
     context,

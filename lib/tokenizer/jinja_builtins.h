@@ -11,8 +11,8 @@
 
 namespace qwb::jinja {
 
-// What a rendering may still spend, counted in about bytes touched, so that a hostile template ends
-// in an error instead of a hang.
+// The budget that is left to a rendering, counted roughly in bytes touched, so that a hostile
+// template ends in an error instead of a hang.
 struct Budget {
   int64_t left;
   void charge(int64_t amount) {

@@ -103,7 +103,8 @@ void Renderer::run_call_block(const Statement& statement) {
   print(to_text(call(callee, given)));
 }
 
-// Set blocks, filter blocks and `with`. What a `break` leaves is not assigned or printed.
+// Set blocks, filter blocks and `with`. A block that a `break` leaves is neither assigned nor
+// printed.
 Renderer::Flow Renderer::run_inner(const Statement& statement) {
   enter(statement.loads);
   Flow flow = Flow::normal;

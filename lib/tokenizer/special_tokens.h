@@ -24,8 +24,8 @@ Json read_tokenizer_config(const Path& folder);
 std::optional<std::string> named_token(const Json& config, const std::string& key,
                                        const std::string& where);
 
-// What transformers adds to the tokens of tokenizer.json, in its order: added_tokens_decoder by id,
-// the named tokens, the extra special ones. Their ids are not set.
+// The tokens that transformers adds to those of tokenizer.json, in its order: added_tokens_decoder
+// by id, the named tokens, the extra special ones. Their ids are not set.
 std::vector<AddedToken> tokens_to_add(const Json& config, const std::string& where);
 
 }  // namespace qwb::tokenizer

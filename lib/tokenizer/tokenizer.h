@@ -60,7 +60,7 @@ class Tokenizer {
   // Empty for an id that is not used.
   std::string token_of(int32_t id) const;
   bool is_special(int32_t id) const;
-  // What tokenizer_config.json names bos_token and eos_token, if the vocabulary has it.
+  // The bos_token and eos_token of tokenizer_config.json, if the vocabulary has them.
   std::optional<int32_t> bos_id() const;
   std::optional<int32_t> eos_id() const;
   // Whether encode(text, true) begins with special tokens (an empty text shows them).

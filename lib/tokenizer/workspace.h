@@ -1,5 +1,6 @@
-// What one encode() call works with: the cache of words already encoded, and buffers. Borrowed from
-// a pool, so that concurrent calls never share one and a later call finds the cache warm.
+// The working memory of one encode() call: the cache of words already encoded, and buffers.
+// Borrowed from a pool, so that concurrent calls never share one and a later call finds the cache
+// warm.
 #pragma once
 
 #include <cstdint>

@@ -25,7 +25,7 @@ class WrappingCounter {
   void fail(const std::string& reason);
 
   // Joules since start(); nothing when a reading made no sense or the counter did not move
-  // (reason() tells).
+  // (reason() says which).
   std::optional<double> joules() const;
   std::string reason() const;
 

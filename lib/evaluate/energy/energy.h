@@ -29,8 +29,8 @@ struct EnergyFigure {
   std::string remark;   // a doubt or a formula that belongs beside the number; may be empty
   std::optional<double> integrated_joules =
       {};  // nvml-counter: by the power readings of the same window
-  // GPUs, if the driver tells: at the window's two ends, since hot silicon leaks more; and the
-  // power to which the card is held.
+  // GPUs, if the driver reports them: temperatures at the window's two ends, since hot silicon
+  // leaks more, and the power limit of the card.
   std::optional<double> celsius_begin = {}, celsius_end = {};
   std::optional<double> power_limit_watts = {};
 };

@@ -29,7 +29,7 @@ constexpr Milliseconds kAgain{100};  // before a command that ended is run again
 constexpr Milliseconds kPatience{
     3000};  // for the first reading after a window's end, and for SIGTERM
 
-// A running command: its output by a pipe, its complaints in memory.
+// A running command: its output comes by a pipe, its error messages are kept in memory.
 class Command {
  public:
   explicit Command(const std::string& text) {
