@@ -1,4 +1,4 @@
-// One object of the store on disk: its manifest, and whether its bytes are what they were.
+// One object of the store on disk: its manifest, and the check of its bytes.
 #pragma once
 
 #include <cstdint>

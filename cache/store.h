@@ -103,7 +103,7 @@ class Store {
   bool holds(const Key& key) const;
 
   // The object, built by `fill` if it is not there. If another process is building the same, waits
-  // for it (telling `message`) and takes its result. Throws what `fill` throws, leaving nothing
+  // for it (reported to `message`) and takes its result. Throws what `fill` throws, leaving nothing
   // behind; `failed`, naming QWB_CACHE, if the cache cannot be written.
   CacheObject build(const Key& key, const Fill& fill, const std::string& note = {},
                     const Message& message = {}) const;

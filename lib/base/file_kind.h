@@ -16,7 +16,7 @@ struct FileKind {
   std::string advice;  // what to do about it
 };
 
-// Nothing for what is none of the known kinds. Looks at the first bytes alone.
+// Nothing if the file is of no known kind. Reads only the first bytes.
 std::optional<FileKind> foreign_kind(Bytes content);
 // Only the pointers of Git LFS, which stand for files of every kind.
 std::optional<FileKind> lfs_pointer(Bytes content);

@@ -1,4 +1,4 @@
-// PendingFolder (file.h): complete or not at all, and never in the place of what is not ours.
+// PendingFolder (file.h): appears complete or not at all, and never replaces what is not ours.
 #include <fcntl.h>
 #include <unistd.h>
 

@@ -33,8 +33,8 @@ const std::string& process_space() {
   return id;
 }
 
-// When the process began, in clock ticks since boot: a process id used again has another one. Empty
-// if there is no such process.
+// The start of the process, in clock ticks since boot: it distinguishes a process id that is used
+// again. Empty if there is no such process.
 std::string process_start(const std::string& pid) {
   std::ifstream file("/proc/" + pid + "/stat");
   std::string text;
@@ -65,7 +65,7 @@ bool is_stale(const Path& path) {
   if (tail.substr(0, first) == process_space()) {
     const std::string pid = tail.substr(first + 1, second - first - 1);
     const std::string start = process_start(pid);
-    // Where other users' processes are hidden from /proc only the system tells that one lives.
+    // Where /proc hides other users' processes, only the system call shows whether one lives.
     if (start.empty() && is_alive(pid)) return false;
     return start != tail.substr(second + 1, third - second - 1);
   }

@@ -1,4 +1,4 @@
-// The one reader of texts that people give: to measure on, to calibrate with, tasks, prompts.
+// The one reader of texts from users: texts to measure on or to calibrate with, tasks, prompts.
 // Anything but UTF-8 text is refused by name instead of being measured as if it were text.
 #pragma once
 

@@ -1,5 +1,5 @@
-// How much of its processor time a measurement really got: a figure that was taken while the
-// machine did something else is none of the model.
+// Measures how much processor time a measurement really got: a figure taken while the machine did
+// other work says nothing about the model.
 #pragma once
 
 #include <cstdint>

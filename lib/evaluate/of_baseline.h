@@ -1,4 +1,4 @@
-// Errors of the model that another one is compared with say so.
+// Marks errors of the baseline, the model that another one is compared with.
 #pragma once
 
 #include "lib/base/error.h"

@@ -73,7 +73,7 @@ void Quality::attempt(const Subject& subject, QualityRecord& record,
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
     progress_.end();
-    // With several models on the command line: whose it was.
+    // With several models on the command line, the model is named.
     const std::string folder = subject.open.folder.string(), what = error.what();
     record.problems.push_back(
         what.find(folder) == std::string::npos ? Error(error.kind(), what, folder) : error);

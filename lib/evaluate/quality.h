@@ -60,7 +60,7 @@ class Quality {
   }
 
   // Called around the perplexity of a subject, with the number of tokens read: for energy. While
-  // `before` is set nothing that is kept is taken.
+  // `before` is set, kept results are not used.
   struct Meter {
     std::function<void()> before;
     std::function<void(int64_t tokens)> after;

@@ -1,5 +1,5 @@
-// Evaluates one model after the other with the same text and settings; what they share (the
-// unquantized model's figures) is made once.
+// Evaluates one model after the other with the same text and settings. Work that they share (the
+// unquantized model's figures) is done once.
 #pragma once
 
 #include <map>

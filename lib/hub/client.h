@@ -30,7 +30,7 @@ class HubClient {
  public:
   HubClient(Http& http, const HubSettings& settings, Progress& progress);
 
-  // All of these throw not_found (no such thing, no access: with the way to get it),
+  // All of these throw not_found (absent, or no access: with advice on how to get it),
   // HubUnavailable, verification for answers that no Hub gives; interrupted.
 
   // The commit behind the repository's revision.

@@ -41,8 +41,8 @@ class Downloader {
   Downloader(const Downloader&) = delete;
   Downloader& operator=(const Downloader&) = delete;
 
-  // Returns when all are there. Throws what Transfer says, or `verification` for content that has
-  // not the announced hash (fetched anew once before).
+  // Returns when all are there. Throws what Transfer throws, or `verification` for content without
+  // the announced hash (after a second download).
   void run(const std::vector<BlobRequest>& requests);
 
  private:

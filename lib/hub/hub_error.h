@@ -10,8 +10,8 @@
 
 namespace qwb {
 
-// The server's file is not the one it announced: another etag or size. Whoever asked may ask for a
-// new list once.
+// The server's file is not the one it announced: another etag or size. The caller may ask for a new
+// list once.
 class ChangedOnServer : public Error {
  public:
   ChangedOnServer(const std::string& what, const std::string& where)
@@ -21,8 +21,8 @@ class ChangedOnServer : public Error {
 };
 
 // An answer whose status is neither 2xx nor a redirect. `body` may be empty (HEAD). 401, 403, 404,
-// 410: not_found, with the way to get access where there is one; passing troubles (is_passing):
-// not_found, "the Hub is not available"; else failed.
+// 410: not_found, with advice on getting access; temporary failures (is_passing): not_found, "the
+// Hub is not available"; else failed.
 Error hub_error(const HubSettings& settings, const RepoName& repo, const Url& url,
                 const HttpHead& head, const std::string& body);
 

@@ -51,7 +51,7 @@ class Partial {
   int64_t accept(int64_t position, Bytes data);
   // Nothing is there.
   void reset();
-  // Everything is there and right: cuts the note off and flushes to the disk.
+  // Called when the content is complete and verified: cuts the note off and flushes to the disk.
   void seal();
 
  private:

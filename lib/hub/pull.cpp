@@ -64,7 +64,8 @@ bool has_shards(const Path& folder, const std::vector<RemoteFile>& files) {
   }
 }
 
-// Without a list of what there should be: does this look like all that the tools need of a model?
+// Without a list of files to compare with: whether the folder seems to have all that the tools need
+// of a model.
 bool looks_like_model(const RepoCache& cache, const std::string& commit,
                       const std::vector<RemoteFile>& files) {
   const bool tokenizer = contains(files, "tokenizer.json") || contains(files, "tokenizer.model") ||

@@ -23,8 +23,8 @@ struct Selection {
 // but pictures, scripts and git's own files.
 std::vector<std::string> default_files(RepoKind kind, const std::vector<std::string>& paths);
 
-// The weights that a model's repository has though the tools do not read them or not unasked; no
-// files: none.
+// Weights in a model's repository that the tools cannot read, or do not pull by default; empty if
+// there are none.
 struct OtherWeights {
   std::string what, advice;
   std::vector<std::string> files;

@@ -1,5 +1,5 @@
-// One stretch of a file on its way from the Hub into a Partial: redirects followed, the answer
-// checked against what the Hub announced before a byte of it is taken.
+// Downloads one range of a file from the Hub into a Partial: follows redirects, and checks the
+// answer against what the Hub announced before it takes a byte.
 #pragma once
 
 #include <cstdint>

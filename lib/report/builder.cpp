@@ -31,8 +31,8 @@ bool varies(const Metric& metric) {
 }
 
 // The same work measured once more: of memory the most that any run needed; of repeated timings and
-// joules the mean, and bounds that hold those of all runs. A noisy run gives way to one that is
-// not.
+// joules the mean, and bounds that hold those of all runs. A noisy run is replaced by an
+// undisturbed one.
 void join(Reading& known, const Reading& again) {
   Figure& a = known.figure;
   const Figure& b = again.figure;

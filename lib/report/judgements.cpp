@@ -63,7 +63,7 @@ class Judge {
   static std::string suffix(const Column& column) {
     return column.number == 0 ? "" : " [" + std::to_string(column.number) + "]";
   }
-  // The repetitions of a single run say nothing of what the machine did at other times: joules are
+  // The repetitions of a single run do not show how the machine varies over time: joules are
   // measured in turns, timings one version after the other.
   static std::string runs(const Column& column) {
     const bool several = std::any_of(column.figures.begin(), column.figures.end(),

@@ -9,7 +9,7 @@
 
 namespace qwb {
 
-// A result and all that decided it: Quality::key_of and Evaluation::speed_key say what is in a key.
+// A result and its key: Quality::key_of and Evaluation::speed_key define the key's fields.
 struct KeptResult {
   Json key;
   Json result;

@@ -44,7 +44,7 @@ double largest(const Column& column) {
   return most;
 }
 
-// Of a ratio, pictures show what was added to the original's perplexity.
+// For a ratio, pictures show the increase over the original's perplexity.
 std::string loss_title(const Column& column) {
   if (column.metric.id != "ratio") return column.title();
   return "perplexity above the original" + column.title().substr(column.metric.title.size());

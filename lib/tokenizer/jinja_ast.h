@@ -36,7 +36,7 @@ enum class Op {
   concat,     // child ~ child
 };
 
-// Where a variable is: so many functions out, and there in this slot.
+// The place of a variable: the number of functions outwards, and its slot there.
 struct Place {
   int hops = 0, slot = -1;
   bool item = false;  // of a loop or a `with`, which always has a value inside

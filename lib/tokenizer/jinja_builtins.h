@@ -1,5 +1,6 @@
 // The filters, tests, methods, operators and lookups that chat templates use. Names, parameters and
-// meaning are Jinja's and Python's; what is known there and not supported here throws Unsupported.
+// meaning are Jinja's and Python's; features of theirs that are not supported here throw
+// Unsupported.
 #pragma once
 
 #include <string>

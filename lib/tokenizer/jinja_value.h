@@ -94,7 +94,8 @@ struct LoopBody;
 // Containers nested deeper than this are refused, so that no recursion over a value can exhaust the
 // stack.
 inline constexpr int kMaxDepth = 150;
-// And heavier ones too: [x, x] of [x, x] of ... would be small in memory and endless on paper.
+// Heavier ones are refused too: [x, x] of [x, x] of ... would be small in memory and endless as
+// text.
 inline constexpr int64_t kMaxWeight = 32 << 20;
 
 class Value {
@@ -169,7 +170,7 @@ class Value {
   Data data;
 };
 
-// The state of one `for`: what `loop` shows. Items are drawn one by one, as Python does.
+// The state of one `for`, which `loop` exposes. Items are drawn one by one, as Python does.
 struct LoopBody {
   Value source;
   std::function<bool(Value&)> next;

@@ -12,8 +12,8 @@
 
 namespace qwb::tokenizer {
 
-// tokenizer_config.json as transformers 5 completes it: if it has no added_tokens_decoder, what
-// special_tokens_map.json says replaces its own entries, and added_tokens.json becomes
+// tokenizer_config.json as transformers 5 completes it: if it has no added_tokens_decoder, the
+// entries of special_tokens_map.json replace its own, and added_tokens.json becomes
 // added_tokens_decoder. Each may be null. Throws `failed` for files of another shape.
 Json complete_tokenizer_config(Json config, const Json& special_tokens_map,
                                const Json& added_tokens, const std::string& where);

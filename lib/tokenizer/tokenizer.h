@@ -66,8 +66,8 @@ class Tokenizer {
   // Whether encode(text, true) begins with special tokens (an empty text shows them).
   std::vector<int32_t> special_prefix() const;
 
-  // XXH3-128 of what decides the ids: the bytes of tokenizer.json and the special tokens that are
-  // added.
+  // XXH3-128 of everything that the ids depend on: the bytes of tokenizer.json and the special
+  // tokens that are added.
   std::string content_hash() const;
 
   struct Impl;  // lib/tokenizer/tokenizer_impl.h

@@ -109,7 +109,7 @@ class WorkspacePool {
   }
 
  private:
-  // Buffers that a huge text left behind are not kept.
+  // Buffers that grew for a huge text are freed.
   static constexpr size_t kMaxIdle = 64, kKeep = 1 << 16;
   void give_back(std::unique_ptr<Workspace> workspace) noexcept {
     if (workspace->list.capacity() > kKeep) workspace->list = {};

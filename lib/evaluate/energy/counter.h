@@ -1,5 +1,5 @@
-// A hardware energy counter that wraps, is reset, freezes or lies. Readings become joules only
-// while they make sense.
+// A hardware energy counter, which may wrap, be reset, freeze or report nonsense. Readings become
+// joules only while they are plausible.
 #pragma once
 
 #include <cstdint>

@@ -74,8 +74,7 @@ class EnergySource {
   }
 };
 
-// No processor or GPU draws more than this per device: a reading above it is a broken counter, not
-// energy.
+// No single processor or GPU draws more than this: a higher reading means a broken counter.
 inline constexpr double kMaxWatts = 5000;
 
 struct EnergyOptions {
@@ -110,7 +109,7 @@ class EnergyMeter {
   EnergyReport stop();
   double now() const { return options_.clock(); }
 
-  // False if there is nothing but estimates: repeating and idle baselines bring nothing then.
+  // False if there are only estimates: repetitions and idle baselines are useless then.
   bool measures() const { return !sources_.empty(); }
   // Of every counter that moves; watched once, which takes up to some seconds.
   const std::vector<CounterInfo>& counters();
