@@ -50,7 +50,7 @@ void add_options(CLI::App& app, Options& o) {
          "The text to continue, - to read it from standard input; two positions: the model first")
       ->type_name("");
   app.add_option("-f,--file", o.file,
-                 "Read the text from this file (one final newline is left away, here and for -)")
+                 "Read the text from this file (one final newline is dropped, here and for -)")
       ->type_name("FILE");
   app.add_option(
          "--model", o.model,
@@ -90,7 +90,7 @@ void add_sampling(CLI::App& app, SamplingSettings& s) {
       "Leave out tokens below this share of the likeliest one's probability; 0: none", "P");
   add("--repetition-penalty", s.repetition_penalty,
       "Divide the logits of tokens seen before; 1: off", "X");
-  add("--seed", s.seed, "Of the random choices", "S")->check(between(0, 0x1p63));
+  add("--seed", s.seed, "Seed of the random choices", "S")->check(between(0, 0x1p63));
 }
 
 // Positions and flags, sorted out: with a model, or a file for the text, one position is enough.
