@@ -50,7 +50,7 @@ void add_options(CLI::App& app, Options& o) {
          "The text to continue, - to read it from standard input; two positions: the model first")
       ->type_name("");
   app.add_option("-f,--file", o.file,
-                 "Read the text from this file (one final newline is dropped, here and for -)")
+                 "Read the text from this file (one final newline is left away, here and for -)")
       ->type_name("FILE");
   app.add_option(
          "--model", o.model,

@@ -11,8 +11,8 @@ namespace qwb {
 // what MappedFile::open throws; interrupted.
 std::string file_hash(const Path& path);
 
-// The same for a file that this process has just written and hashes several times: it is read once
-// as long as size, times and inode stay. Not for detecting damage, which changes none of these.
+// The same for a file that this process has just written and asks for several times: read once as
+// long as size, times and inode stay. Not for telling damage, which touches none of these.
 std::string written_file_hash(const Path& path);
 
 }  // namespace qwb

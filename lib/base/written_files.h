@@ -1,6 +1,6 @@
-// The list of the files that this program wrote into a folder of its own. It marks the folder as
-// ours, which may be replaced: qwb.sums in an artifact, .qwb-files in a folder of another library's
-// format. A line is XXH3-128 in hex, two spaces and the name of a file of this folder
+// The list of the files that this program wrote into a folder of its own, by which the folder is
+// known as ours and may be replaced: qwb.sums in an artifact, .qwb-files in a folder of another
+// library's format. A line is XXH3-128 in hex, two spaces and the name of a file of this folder
 // ("folder/name" for one within).
 #pragma once
 
@@ -16,7 +16,7 @@ inline constexpr char kWrittenFiles[] = ".qwb-files";
 
 // The list of all regular files in `folder`, the two lists apart.
 std::string written_files_text(const Path& folder);
-// Name -> hash. Throws failed for a file that is no such list, and what read_text throws.
+// Name -> hash. Throws failed for what is no such list, and what read_text throws.
 std::map<std::string, std::string> read_written_files(const Path& list);
 
 // Why this folder is not to be removed: it has no list, or something that the list does not name,
