@@ -1,4 +1,4 @@
-// What a user asks about the whole store: list, why, verify, gc, remove.
+// Operations on the whole store: list, why, verify, gc, remove.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -12,8 +12,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// On file systems without locks nobody can tell whether an object is in use: one used within a day
-// is left alone.
+// Without locks the file system cannot say whether an object is in use: one that was used within a
+// day is left alone.
 constexpr int64_t kUnlockedGrace = 24 * 3600;
 
 bool is_hex(const std::string& text) {
@@ -112,8 +112,8 @@ std::vector<CacheEntry> Store::list() const {
       continue;
     }
   }
-  // Several objects may be made within the second that `created` tells; the file's own time is
-  // finer.
+  // `created` has a resolution of one second, within which several objects may be made; the file's
+  // own time is finer.
   std::map<std::string, fs::file_time_type> written;
   for (const CacheEntry& entry : entries) {
     std::error_code ignored;

@@ -103,7 +103,7 @@ void add_sampling(CLI::App& app, SamplingSettings& s) {
       "Leave out tokens below this share of the likeliest one's probability; 0: none", "P");
   add("--repetition-penalty", s.repetition_penalty,
       "Divide the logits of tokens seen before; 1: off", "X");
-  add("--seed", s.seed, "Of the random choices", "S")->check(between(0, 0x1p63));
+  add("--seed", s.seed, "Seed of the random choices", "S")->check(between(0, 0x1p63));
 }
 
 // Positions and flags, sorted out: with a model, or a file for the text, one position is enough.

@@ -1,4 +1,4 @@
-// Files: read whole or mapped, written so that nobody ever sees half of one.
+// Files: read whole or mapped, and written so that a half-written one is never visible.
 #pragma once
 
 #include <sys/types.h>
@@ -65,9 +65,9 @@ class OutputFile {
 // Flushes a folder's entries to the disk (best effort where the file system cannot).
 void sync_folder(const Path& folder);
 
-// A private temporary name beside `target`, on the same file system. The name tells machine, boot
-// and process, so that what a killed process left behind can be told from what a living one is
-// writing.
+// A private temporary name beside `target`, on the same file system. The name contains machine,
+// boot and process, which distinguishes the leftovers of a killed process from the work of a living
+// one.
 Path temporary_sibling(const Path& target);
 // Removes the temporaries in `folder` (files or folders, of any target) whose process no longer
 // lives on this machine, or which belong to another machine and are older than a week. Never

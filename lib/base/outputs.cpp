@@ -60,7 +60,7 @@ void require_short_names(const Path& path, const Path& parent) {
   if (too_long) throw system_error("cannot write there", path.string(), ENAMETOOLONG);
 }
 
-// By writing: access() tells root of places where it cannot write either.
+// Tries to write: to root, access() also allows places where writing fails.
 void require_writable(const Path& folder, const Path& target) {
   std::error_code error;
   if (!fs::is_directory(folder, error))
@@ -78,7 +78,7 @@ bool is_mount_point(const Path& folder) {
          (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
 }
 
-// What a killed process left behind beside the target goes, once there is something to write.
+// Leftovers of killed processes beside the target are removed once there is something to write.
 void prepare_parent(const Path& parent) {
   remove_stale_temporaries(parent);
 }
@@ -92,7 +92,7 @@ bool Outputs::identify(const Path& path, Identity& identity) {
   return true;
 }
 
-// Also through other spellings of the same folder: mounts, file systems that do not tell a from A.
+// Also finds other spellings of the same folder: mounts, and file systems that ignore case.
 bool Outputs::lies_in(const Path& path, const Path& folder) {
   Identity wanted;
   const bool known = identify(folder, wanted);

@@ -1,4 +1,4 @@
-// PendingFolder (file.h): complete or not at all, and never in the place of what is not ours.
+// PendingFolder (file.h): appears complete or not at all, and never replaces what is not ours.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -64,8 +64,8 @@ bool PendingFolder::commit(bool replace) {
   return true;
 }
 
-// The old folder is looked at once more under its new, private name: nobody adds to it there any
-// longer.
+// The old folder is checked once more under its new, private name, where no other process adds to
+// it.
 bool PendingFolder::take_the_place() {
   if (exchange(path_, target_) == 0) {
     if (own_folder_problem(path_).empty()) {

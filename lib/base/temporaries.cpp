@@ -1,4 +1,4 @@
-// Temporary names that tell who made them (file.h).
+// Temporary names that contain their maker (file.h).
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -22,7 +22,7 @@ namespace {
 
 constexpr char kMarker[] = ".qwb-tmp-";
 
-// Tells machines, boots and containers apart: process ids mean something only within one of these.
+// Distinguishes machines, boots and containers: a process id has a meaning only within one of them.
 const std::string& process_space() {
   static const std::string id = [] {
     Hasher hasher;
@@ -36,8 +36,8 @@ const std::string& process_space() {
   return id;
 }
 
-// When the process began, in clock ticks since boot: a process id used again has another one. Empty
-// if there is no such process.
+// The start of the process, in clock ticks since boot: it distinguishes a process id that is used
+// again. Empty if there is no such process.
 std::string process_start(const std::string& pid) {
   std::ifstream file("/proc/" + pid + "/stat");
   std::string text;
@@ -68,7 +68,7 @@ bool is_stale(const Path& path) {
   if (tail.substr(0, first) == process_space()) {
     const std::string pid = tail.substr(first + 1, second - first - 1);
     const std::string start = process_start(pid);
-    // Where other users' processes are hidden from /proc only the system tells that one lives.
+    // Where /proc hides other users' processes, only the system call shows whether one lives.
     if (start.empty() && is_alive(pid)) return false;
     return start != tail.substr(second + 1, third - second - 1);
   }

@@ -1,5 +1,5 @@
-// The one reader of texts that people give: to measure on, to calibrate with, tasks, prompts. What
-// is no UTF-8 text is refused by name instead of being measured as if it were one.
+// The one reader of texts from users: texts to measure on or to calibrate with, tasks, prompts.
+// Anything but UTF-8 text is refused by name instead of being measured as if it were text.
 #pragma once
 
 #include <string>

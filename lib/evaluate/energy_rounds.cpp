@@ -289,8 +289,7 @@ std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& mode
   std::vector<double> rested(works.size());
   idle.before = measure_idle(meter, plan, progress);
   progress.begin("energy", cells * plan.rounds);
-  // What is unsteady is measured longer, all of it, so that every model has the same share of the
-  // time.
+  // Unsteady work is measured longer, for all models, so that each has the same share of the time.
   const int most = meter.measures() ? plan.rounds * std::max(1, plan.patience) : plan.rounds;
   for (int round = 0; round < plan.rounds || (round < most && unsteady(works, plan)); ++round) {
     if (round >= plan.rounds)

@@ -1,7 +1,7 @@
-// What the cells of a speed grid cost in joules: every cell runs for a set time, in several rounds;
-// with several models the rounds alternate (A B A B), so that a machine that warms up, or does
-// other work for a while, is not charged to one of them. Idle power before and after, with all
-// models loaded.
+// Measures the joules of every cell of a speed grid. Each cell runs for a set time, in several
+// rounds. With several models the rounds alternate (A B A B), so that a machine that warms up, or
+// does other work for a while, is not charged to one of them. Idle power is measured before and
+// after, with all models loaded.
 #pragma once
 
 #include <optional>
@@ -63,17 +63,17 @@ struct ArtifactEnergy {
   double rested_seconds = 0;  // before this model's turns, all rounds together
 };
 
-// Idles for the plan's seconds and tells what that took; nothing if nothing measures or the plan
-// wants none.
+// Idles for the plan's seconds and returns the energy of that time; nothing without a counter, or
+// if the plan asks for no idle time.
 std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& plan,
                                          Progress& progress);
 
-// Rests as the plan says, `idle` being what was measured before any work; tells the seconds. None
-// where nothing measures.
+// Rests as the plan says and returns the seconds, none without a counter. `idle`: measured before
+// any work.
 double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline& idle);
 
-// Reports of the same work one after the other, as one: joules and seconds add up. What one of them
-// lacks, the sum lacks.
+// Reports of the same work one after the other, as one: joules and seconds add up. A value that one
+// of them lacks is missing in the sum.
 EnergyReport add_reports(const std::vector<EnergyReport>& reports);
 
 // One result for each model: its cells of the grid, and after them a request of the grid's first

@@ -1,4 +1,4 @@
-// The half of an evaluation that tells what a model costs.
+// The half of an evaluation that measures what a model costs.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -23,7 +23,7 @@ std::string real_path(const Path& folder) {
 
 constexpr int kCostsVersion = 4;  // of how costs are measured: another one is another result
 
-// What decides a timing besides the work: another machine, another number.
+// The conditions that a timing depends on besides the work: another machine gives another number.
 Json machine_json() {
   return {{"cpu", processor_name()},
           {"processors", available_processors()},
@@ -83,8 +83,8 @@ void Evaluation::keep(const Json& key, const Json& value) const {
   if (options_.quality.keeper) options_.quality.keeper->keep(key, value);
 }
 
-// What was measured in turns already, or now. Memory tells of this work, so it is done once more
-// alone.
+// Returns what was measured in turns already, or measures now. The record's memory belongs to this
+// work, so the work is done once more alone.
 SpeedResult Evaluation::speed_of(const Subject& subject) {
   const auto found = speeds_.find(real_path(subject.open.folder));
   if (found == speeds_.end())

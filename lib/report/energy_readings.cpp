@@ -85,7 +85,7 @@ Figure joules(const Fields& fields, const Work& work, const std::string& window)
 void add_energy_readings(const Fields& fields, std::vector<Reading>& readings) {
   for (const Work& work : kWorks) {
     const std::string window = window_of(fields, work.work);
-    // Most records have neither: a column of reasons would tell nothing.
+    // Most records have neither: a column of reasons would be useless.
     if (window.empty() && (work.unit == nullptr || work.net || work.work == std::string("request")))
       continue;
     Figure figure = joules(fields, work, window);

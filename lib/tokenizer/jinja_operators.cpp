@@ -12,8 +12,8 @@ namespace {
 
 using Names = std::vector<std::string_view>;
 
-// What Python's types have. The sandbox hides what changes a list or a dict, so that those are
-// undefined.
+// The methods of Python's types. The sandbox hides methods that change a list or a dict, so that
+// those are undefined.
 const Names& method_names(const Value& object) {
   static const Names kText = {
       "capitalize",   "casefold",    "center",    "count",      "encode",       "endswith",
