@@ -1,4 +1,4 @@
-// What a user asks about the whole store: list, why, verify, gc, remove.
+// Operations on the whole store: list, why, verify, gc, remove.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -12,8 +12,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// On file systems without locks nobody can tell whether an object is in use: one used within a day
-// is left alone.
+// Without locks the file system cannot say whether an object is in use: one that was used within a
+// day is left alone.
 constexpr int64_t kUnlockedGrace = 24 * 3600;
 
 bool is_hex(const std::string& text) {
@@ -72,7 +72,7 @@ Removal remove_object(const Path& object) {
   fs::rename(object, away, error);
   if (error == std::errc::no_such_file_or_directory) return Removal::gone;
   if (error) throw system_error("cannot remove", object.string(), error.value());
-  fs::remove_all(away, error);
+  remove_tree(away);
   return Removal::done;
 }
 
@@ -112,8 +112,8 @@ std::vector<CacheEntry> Store::list() const {
       continue;
     }
   }
-  // Several objects may be made within the second that `created` tells; the file's own time is
-  // finer.
+  // `created` has a resolution of one second, within which several objects may be made; the file's
+  // own time is finer.
   std::map<std::string, fs::file_time_type> written;
   for (const CacheEntry& entry : entries) {
     std::error_code ignored;
@@ -155,6 +155,7 @@ std::vector<VerifyReport> Store::verify(const std::string& hex) const {
                                              ObjectCheck::bytes, context_)});
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
+      require_readable(object_path(one));
       reports.push_back({one, error.what()});
     }
   }
@@ -170,6 +171,7 @@ GcReport Store::gc(int64_t max_bytes, int64_t max_age_seconds, bool dry_run) con
     try {
       read_object(object_path(hex), hex);
     } catch (const std::exception&) {
+      require_readable(object_path(hex));
       if (remove(hex) == Removal::done) report.removed.push_back(hex);
     }
   }

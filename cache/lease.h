@@ -36,7 +36,7 @@ class Lease {
 };
 
 // The right to build one object. A thread renews the lock file's time every second while it is
-// held, so that others can tell a process that works from one that hangs.
+// held, so that other processes can distinguish a working process from one that hangs.
 class BuildLock {
  public:
   // Does not wait. Nothing if another process holds it.

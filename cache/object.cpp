@@ -2,8 +2,11 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <fstream>
 #include <map>
 #include <vector>
@@ -139,6 +142,20 @@ Json read_object(const Path& object, const std::string& hex) {
     throw Error(ErrorKind::failed, "belongs to another key", where);
   }
   return manifest;
+}
+
+void require_readable(const Path& object) {
+  const Path file = object / "object.json";
+  std::array<int, 3> files{};  // as many as reading takes at a time
+  int reason = 0;
+  for (int& one : files) {
+    one = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+    if (one < 0) reason = errno;
+  }
+  for (const int one : files) {
+    if (one >= 0) ::close(one);
+  }
+  if (reason != 0 && reason != ENOENT) throw system_error("cannot open", file.string(), reason);
 }
 
 std::string object_problem(const Path& object, const Json& manifest, ObjectCheck check,

@@ -1,4 +1,4 @@
-// One object of the store on disk: its manifest, and whether its bytes are what they were.
+// One object of the store on disk: its manifest, and the check of its bytes.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,10 @@ enum class ObjectCheck {
   bytes,    // also every byte
 };
 
-// What is wrong with the object; empty if nothing. Notes that bytes were hashed.
+// Throws `failed` if the object is there and the system does not let it be read (permissions, no
+// more descriptors): that says nothing about its being damaged, and it must stay.
+void require_readable(const Path& object);
+// Returns what is wrong with the object, empty if nothing is. Records that the bytes were hashed.
 std::string object_problem(const Path& object, const Json& manifest, ObjectCheck check,
                            const Context& context);
 

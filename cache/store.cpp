@@ -100,7 +100,7 @@ std::optional<CacheObject> Store::find_hex(const std::string& hex, ObjectCheck c
   const Path object = object_path(hex);
   std::error_code ignored;
   if (!fs::exists(object, ignored)) return std::nullopt;
-  // Leased before it is looked at: what gc() moves away afterwards is not this.
+  // The lease is taken before the object is checked, so that gc() cannot move it away in between.
   const auto [lease, outcome] = Lease::take(object / "object.json", Lease::Mode::shared);
   if (lease && !lease->still_at(object / "object.json")) return std::nullopt;
   if (lease && outcome == Lease::Outcome::busy) return std::nullopt;  // being removed
@@ -112,6 +112,9 @@ std::optional<CacheObject> Store::find_hex(const std::string& hex, ObjectCheck c
     }
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
+    require_readable(object);
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (
       const std::exception&) {  // nlohmann's, for a manifest of the wrong shape: damaged as well
   }
@@ -119,7 +122,7 @@ std::optional<CacheObject> Store::find_hex(const std::string& hex, ObjectCheck c
     return std::nullopt;  // somebody replaced it meanwhile
   const Path away = temporary_sibling(object);
   fs::rename(object, away, ignored);
-  fs::remove_all(away, ignored);
+  remove_tree(away);
   return std::nullopt;
 }
 
@@ -175,8 +178,8 @@ CacheObject Store::install(const std::string& hex, const Json& fields, const Fil
     file.write(0, as_bytes(text));
     file.finish();
   }
-  // Not committed: another process was first, and its object is as good as ours; if it turns out
-  // damaged or is just being removed, find_hex() makes room and ours goes in.
+  // Not committed: another process was first, and its object is equivalent. If it turns out damaged
+  // or is just being removed, find_hex() makes room, and ours goes in.
   bool committed = false;
   for (int attempt = 0; attempt < 40 && !committed; ++attempt) {
     committed = folder->commit();

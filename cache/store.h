@@ -17,8 +17,8 @@ namespace qwb {
 
 enum class ObjectCheck;  // object.h
 
-// What decides an object's bytes: named fields (source hash, method, settings, ...). Nothing else
-// may be in it: no paths, no thread counts.
+// The key: named fields that decide an object's bytes (source hash, method, settings, ...). Nothing
+// else may be in it: no paths, no thread counts.
 struct Key {
   Json fields = Json::object();
   // XXH3-128 of the fields, 32 hex digits. The order of fields does not matter.
@@ -106,7 +106,7 @@ class Store {
   bool holds(const Key& key) const;
 
   // The object, built by `fill` if it is not there. If another process is building the same, waits
-  // for it (telling `message`) and takes its result. Throws what `fill` throws, leaving nothing
+  // for it (reported to `message`) and takes its result. Throws what `fill` throws, leaving nothing
   // behind; `failed`, naming QWB_CACHE, if the cache cannot be written.
   CacheObject build(const Key& key, const Fill& fill, const std::string& note = {},
                     const Message& message = {}) const;
@@ -122,8 +122,8 @@ class Store {
   // left in place.
   std::vector<VerifyReport> verify(const std::string& hex = {}) const;
   // Removes objects not used for `max_age_seconds` (negative: any age may stay), then the least
-  // recently used until at most `max_bytes` (negative: no limit) remain. `dry_run`: only tells (and
-  // does not look who is using what).
+  // recently used until at most `max_bytes` (negative: no limit) remain. `dry_run`: only reports,
+  // without checking which objects are in use.
   GcReport gc(int64_t max_bytes, int64_t max_age_seconds = -1, bool dry_run = false) const;
   // Removes the objects whose key begins with these hex digits. Throws usage for anything but hex
   // digits, not_found if there is none.

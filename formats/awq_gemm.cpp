@@ -35,34 +35,20 @@ constexpr SettingRule kAwqRules[] = {
     {"format", ""},
     {"zero_point", ""},
     {"sym", "-"},
+    {"data_type", "int"},  // auto-round's keys from here
+    {"act_bits", "16|32"},
+    {"act_data_type", ""},  // without fewer bits they mean nothing
+    {"act_group_size", ""},
+    {"act_sym", ""},
+    {"act_dynamic", ""},
     {"modules_to_not_convert", ""},
     {"pack_dtype", "int32|torch.int32"},
     {"desc_act", "-"},
     {"act_order", "-"},
-    {"lm_head", ""},
     {"dynamic", "-"},
     {"rotation", "-"},
     {"adapter", "-"},
     {"backend", "auto|autoawq|legacy_awq|gptqmodel"},
-    {"do_fuse", ""},
-    {"fuse_max_seq_len", ""},
-    {"modules_to_fuse", ""},
-    {"exllama_config", ""},
-    {"meta", ""},
-    {"model_name_or_path", ""},
-    {"model_file_base_name", ""},
-    {"kernel", ""},
-    {"damp_percent", ""},
-    {"damp_auto_increment", ""},
-    {"true_sequential", ""},
-    {"static_groups", ""},
-    {"act_group_aware", ""},
-    {"mse", ""},
-    {"offload_to_disk", ""},
-    {"offload_to_disk_path", ""},
-    {"pack_impl", ""},
-    {"duo_scaling", ""},
-    {"apply_clip", ""},
 };
 
 struct AwqSettings {
@@ -346,6 +332,8 @@ class AwqGemm : public PackedFormat {
   }
   void check(const Json& settings) const override {
     check_settings(settings, kAwqRules, kAwqWhere);
+    refuse_different(settings, {"bits", "w_bit"}, kAwqWhere);
+    refuse_different(settings, {"group_size", "q_group_size"}, kAwqWhere);
     awq_settings(settings);
   }
   std::optional<bool> quantizes(const Json& settings, const std::string& module) const override {

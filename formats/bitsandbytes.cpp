@@ -34,7 +34,6 @@ constexpr SettingRule kBnbRules[] = {
     {"llm_int8_skip_modules", ""},
     {"modules_to_not_convert", ""},
     {"llm_int8_threshold", ""},
-    {"llm_int8_enable_fp32_cpu_offload", ""},
     {"llm_int8_has_fp16_weight", ""},
     {"bnb_4bit_compute_dtype", ""},
     {"bnb_4bit_quant_storage", ""},
@@ -42,7 +41,6 @@ constexpr SettingRule kBnbRules[] = {
     {"bnb_4bit_use_double_quant", ""},
     {"bnb_4bit_blocksize", ""},
     {"version", ""},
-    {"_name_or_path", ""},
 };
 
 bool bnb_flag(const Json& settings, const std::string& key) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/base/file_kind.h"
+#include "lib/model/architecture.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -257,6 +258,7 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
   }
   checkpoint->note_stale_entries(listed);
   if (!single) checkpoint->note_extra_shards(shards);
+  checkpoint->take_head_as_embedding();
   return checkpoint;
 }
 
@@ -285,6 +287,32 @@ void Checkpoint::note_extra_shards(const std::set<std::string>& shards) {
       "the index does not name " + extra.front() +
       (extra.size() > 1 ? " and " + std::to_string(extra.size() - 1) + " more files" : "") +
       ": left out, as transformers does");
+}
+
+// Two tied embeddings are one tensor, and either name will do: transformers 5 takes lm_head.weight
+// for both where it is the only one. (A folder of an unknown kind is left as it is.)
+void Checkpoint::take_head_as_embedding() {
+  const std::string head = "lm_head.weight";
+  if (!index_.contains(head)) return;
+  std::string embedding;
+  try {
+    const std::string where = (folder_ / "config.json").string();
+    const Architecture& architecture =
+        find_architecture(json_string(config_, "model_type", where, ""), where);
+    const ModelConfig config = architecture.parse(config_, where);
+    if (config.tied_embeddings) embedding = architecture.spec(config, *this).embedding + ".weight";
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+  }
+  const auto quantized = [&](const auto& entry) {
+    return entry.first.starts_with(embedding.substr(0, embedding.rfind('.') + 1));
+  };
+  if (embedding.empty() || std::any_of(index_.begin(), index_.end(), quantized)) return;
+  auto entry = index_.extract(head);
+  entry.key() = embedding;
+  index_.insert(std::move(entry));
+  notes_.push_back(head + " is taken for " + embedding +
+                   " too, which is missing and tied to it, as transformers 5 does");
 }
 
 std::string named_tensors(const std::vector<std::string>& names) {

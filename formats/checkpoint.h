@@ -90,6 +90,7 @@ class Checkpoint : public ModelSource {
   std::string compute_hash(const Context& context) const;
   void note_stale_entries(const std::map<std::string, std::string>& listed);
   void note_extra_shards(const std::set<std::string>& shards);
+  void take_head_as_embedding();
 
   Path folder_;
   Json config_;

@@ -25,11 +25,7 @@ constexpr SettingRule kCompressedRules[] = {
     {"config_groups", ""},
     {"ignore", ""},
     {"quantization_status", "compressed"},
-    {"global_compression_ratio", ""},
     {"version", ""},
-    {"run_compressed", ""},
-    {"dequantize", ""},
-    {"use_optimized_inference", ""},
     {"kv_cache_scheme", "-"},
     {"transform_config", ""},
     {"sparsity_config", ""},
@@ -42,12 +38,11 @@ constexpr SettingRule kSchemeRules[] = {
     {"format", "pack-quantized|int-quantized|naive-quantized"},
 };
 constexpr SettingRule kWeightRules[] = {
-    {"num_bits", ""},    {"type", "int"},
-    {"symmetric", ""},   {"strategy", "tensor|channel|group|block"},
-    {"group_size", ""},  {"block_structure", ""},
-    {"dynamic", "-"},    {"actorder", "group|weight|static|dynamic|true"},
-    {"observer", ""},    {"observer_kwargs", ""},
-    {"scale_dtype", ""}, {"zp_dtype", ""},
+    {"num_bits", ""},   {"type", "int"},
+    {"symmetric", ""},  {"strategy", "tensor|channel|group|block"},
+    {"group_size", ""}, {"block_structure", ""},
+    {"dynamic", "-"},   {"actorder", "group|weight|static|dynamic|true"},
+    {"observer", ""},   {"observer_kwargs", ""},
     {"is_mse", ""},
 };
 

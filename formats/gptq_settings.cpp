@@ -8,7 +8,6 @@
 namespace qwb {
 namespace {
 
-// How the codes were searched for says nothing about what they mean.
 constexpr SettingRule kGptqRules[] = {
     {"quant_method", "gptq"},
     {"method", "gptq"},
@@ -24,61 +23,16 @@ constexpr SettingRule kGptqRules[] = {
     {"sym", ""},
     {"zero_point", ""},
     {"dynamic", ""},
-    {"lm_head", ""},
-    {"modules_in_block_to_quantize", ""},
-    {"inside_layer_modules", ""},
     {"desc_act", ""},
     {"act_order", ""},
-    {"act_group_aware", ""},
-    {"static_groups", ""},
-    {"true_sequential", ""},
-    {"damp_percent", ""},
-    {"damp_auto_increment", ""},
-    {"adaptive_damping", ""},
-    {"mse", ""},
-    {"gptaq", ""},
-    {"v2", ""},
-    {"v2_alpha", ""},
-    {"v2_memory_device", ""},
-    {"foem", ""},
-    {"hessian", ""},
-    {"hyb_act", ""},
-    {"fail_safe", ""},
-    {"failsafe", ""},
-    {"fallback", ""},
-    {"meta", ""},
-    {"model_name_or_path", ""},
-    {"model_file_base_name", ""},
-    {"tokenizer", ""},
-    {"dataset", ""},
-    {"nsamples", ""},
-    {"seqlen", ""},
-    {"batch_size", ""},
-    {"pad_token_id", ""},
-    {"model_seqlen", ""},
-    {"max_input_length", ""},
-    {"cache_block_outputs", ""},
-    {"module_name_preceding_first_block", ""},
-    {"block_name_to_quantize", ""},
-    {"use_cuda_fp16", ""},
-    {"use_exllama", ""},
-    {"disable_exllama", ""},
-    {"exllama_config", ""},
-    {"backend", ""},
-    {"kernel", ""},
-    {"device", ""},
-    {"parallel_packing", ""},
-    {"pack_impl", ""},
-    {"offload_to_disk", ""},
-    {"offload_to_disk_path", ""},
-    {"compute_device_filter", ""},
-    {"auto_forward_data_parallel", ""},
-    {"vram_strategy", ""},
-    {"gc_mode", ""},
-    {"wait_for_submodule_finalizers", ""},
-    {"moe", ""},
+    {"backend", ""},       // a kernel's name
+    {"data_type", "int"},  // auto-round's keys from here
+    {"act_bits", "16|32"},
+    {"act_data_type", ""},  // without fewer bits they mean nothing
+    {"act_group_size", ""},
+    {"act_sym", ""},
+    {"act_dynamic", ""},
     {"is_marlin_format", "-"},
-    {"mock_quantization", "-"},
     {"rotation", "-"},
     {"adapter", "-"},
 };
@@ -87,13 +41,6 @@ constexpr SettingRule kGptqOverrideRules[] = {
     {"group_size", ""},
     {"sym", ""},
     {"desc_act", ""},
-    {"damp_percent", ""},
-    {"mse", ""},
-    {"static_groups", ""},
-    {"act_group_aware", ""},
-    {"hessian", ""},
-    {"damp_auto_increment", ""},
-    {"true_sequential", ""},
 };
 
 int64_t gptq_number(const Json& settings, std::initializer_list<const char*> keys,
@@ -108,6 +55,9 @@ int64_t gptq_number(const Json& settings, std::initializer_list<const char*> key
 
 void check_gptq_settings(const Json& settings) {
   check_settings(settings, kGptqRules, kGptqWhere);
+  refuse_different(settings, {"bits", "w_bit", "wbits"}, kGptqWhere);
+  refuse_different(settings, {"group_size", "q_group_size"}, kGptqWhere);
+  refuse_different(settings, {"checkpoint_format", "format", "version"}, kGptqWhere);
 }
 
 GptqSettings gptq_settings(const Json& settings) {

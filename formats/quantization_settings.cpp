@@ -42,7 +42,8 @@ void check_settings(const Json& settings, std::span<const SettingRule> rules,
     // A key without a value leaves the default, whatever it is about.
     const bool known = rule != rules.end();
     if (known ? is_allowed(*rule, value)
-              : value.is_null() || (value.is_structured() && value.empty()))
+              : value.is_null() || (value.is_structured() && value.empty()) ||
+                    is_harmless_setting(key))
       continue;
     throw Error(
         ErrorKind::unsupported,
@@ -50,6 +51,20 @@ void check_settings(const Json& settings, std::span<const SettingRule> rules,
             (known ? "supported" : "known"),
         where,
         "with it the weights could mean something else; convert with the library that wrote them");
+  }
+}
+
+void refuse_different(const Json& settings, std::initializer_list<const char*> names,
+                      const std::string& where) {
+  const char* first = nullptr;
+  for (const char* name : names) {
+    if (!json_has(settings, name)) continue;
+    if (first == nullptr) first = name;
+    if (settings.at(name) == settings.at(first)) continue;
+    throw Error(ErrorKind::unsupported,
+                std::string("'") + first + "' is " + setting_text(settings.at(first)) + " and '" +
+                    name + "' " + setting_text(settings.at(name)),
+                where, "they are two names of one setting: remove the one that is wrong");
   }
 }
 

@@ -2,6 +2,7 @@
 // nothing about what the stored weights mean, or refused by name.
 #pragma once
 
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,7 +11,11 @@
 
 namespace qwb {
 
-// A key that may be there. allowed: "" any value (read elsewhere, or about how the file was made);
+// True for keys about how, where and by whom a file was made, in any format (the list with the
+// reasons: harmless_settings.cpp).
+bool is_harmless_setting(std::string_view key);
+
+// A key that may be there besides. allowed: "" any value (read elsewhere);
 // "-" only a value that switches it off (null, false, empty); else the texts, separated by '|',
 // that it may have besides.
 struct SettingRule {
@@ -18,10 +23,14 @@ struct SettingRule {
   std::string_view allowed;
 };
 
-// Throws unsupported, naming the first key that no rule knows (with a value at all) or whose value
-// its rule does not allow.
+// Throws unsupported, naming the first key that no rule knows (with a value at all), and that is
+// not harmless, or whose value its rule does not allow.
 void check_settings(const Json& settings, std::span<const SettingRule> rules,
                     const std::string& where);
+
+// Throws unsupported if two of these names of one setting are there with different values.
+void refuse_different(const Json& settings, std::initializer_list<const char*> names,
+                      const std::string& where);
 
 // Null, false, "" or a container without elements.
 bool is_unset(const Json& value);

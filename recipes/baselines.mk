@@ -1,4 +1,5 @@
-# The full-precision model, NF4 and GPTQ side by side: the two that people choose between first, one without and one with calibration data.
+# The full-precision model, NF4 and GPTQ side by side: the two usual first choices, one without and one
+# with calibration data.
 #   make -f recipes/baselines.mk MODEL=DIR BITS="4 3"
 #
 #   BITS     of GPTQ                                                    [4]

@@ -1,4 +1,5 @@
-# Quantizes a model in several ways, evaluates the original and each artifact, and reports; redoes only what changed by content.
+# Quantizes a model in several ways, evaluates the original and each artifact, and reports. Repeats
+# only the steps whose inputs changed by content.
 #   make -f recipes/compare.mk MODEL=DIR METHODS="int8 nf4 rtn-4 gptq-4-g64 gptq-3-g64"
 #
 #   MODEL    a checkpoint in Hugging Face layout                        [the demo llama]
@@ -12,12 +13,13 @@
 #
 # The report: $(WORK)/MODEL/report.html, report.md, report.csv, table.txt and, where gnuplot is, plots/.
 #
-# A recipe that includes this one may name versions of its own among METHODS: quantize.NAME holds the flags of qwb-quantize, evaluate.NAME
-# what qwb-eval is told besides EVAL (recipes/selective.mk does).
+# A recipe that includes this one may name versions of its own among METHODS: quantize.NAME holds
+# the flags of qwb-quantize, evaluate.NAME those of qwb-eval besides EVAL (see recipes/selective.mk).
 #
-# How: qwb-quantize is asked every time, and the cache answers by content. A stamp holds the cache key and the artifact's folder, and is
-# written only when they change. A record of qwb-eval is named by that key and by a hash of all that decides the evaluation (flags, text,
-# version of the tool), so that going back to an earlier state finds the earlier record. Times of files decide nothing.
+# How: qwb-quantize runs every time, and the cache answers by content. A stamp holds the cache key and
+# the artifact's folder, and is written only when they change. A record of qwb-eval is named by that
+# key and by a hash of everything that the evaluation depends on (flags, text, version of the tool), so
+# that going back to an earlier state finds the earlier record. The times of files do not matter.
 
 here := $(dir $(lastword $(MAKEFILE_LIST)))
 demo := $(firstword $(wildcard $(here)demo) $(here)demo)
@@ -42,7 +44,7 @@ flags_of = --method $(firstword $(words_of)) $(foreach word,$(wordlist 2,9,$(wor
 needs_calibration = $(filter gptq awq,$(firstword $(words_of)))
 quantize_flags = $(or $(quantize.$1),$(flags_of) $(if $(needs_calibration),$(CALIB)))
 
-# Writes standard input to a file unless it holds just that already.
+# Writes standard input to a file unless the file has that content already.
 update = cat >$1.new && if cmp -s $1.new $1; then rm $1.new; else mv $1.new $1; fi
 
 .DELETE_ON_ERROR:
@@ -61,12 +63,12 @@ $(stamps): $(out)/%.artifact: always | $(out)
 	  key=$$(echo "$$artifact" | sed 's|/data/*$$||; s|.*/objects/||; s|/||g') && \
 	  echo "$$key $$artifact" | { $(call update,$@); }
 
-# The original has no key; its content hash is as good.
+# The original has no key; its content hash serves as one.
 $(out)/original.artifact: always | $(out)
 	@key=$$($(QWB)/qwb-inspect '$(MODEL)' --json | sed -n 's/.*"hash":"\([0-9a-f]*\)".*/\1/p') && \
 	  echo "$$key $(MODEL)" | { $(call update,$@); }
 
-# Everything but the artifact that decides a record.
+# Everything that a record depends on, except for the artifact.
 $(versions:%=$(out)/%.evaluation): $(out)/%.evaluation: always | $(out)
 	@{ $(QWB)/qwb-eval --version && echo '$(EVAL) $(evaluate.$*)' && cksum <'$(TEXT)'; } | cksum | tr ' ' - | { $(call update,$@); }
 
@@ -77,7 +79,7 @@ $(records): $(out)/%.record: $(out)/%.artifact $(out)/%.evaluation always | $(WO
 	    mv "$$record.new" "$$record"; \
 	  fi && echo "$$record" | { $(call update,$@); }
 
-# A record never changes: its name says what is in it.
+# A record never changes: its name contains the hash of its inputs.
 $(out)/inputs: $(records) always
 	@{ $(QWB)/qwb-report --version && echo '$(REPORT)' && command -v gnuplot; cat $(records); } | { $(call update,$@); }
 

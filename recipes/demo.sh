@@ -1,5 +1,6 @@
 #!/bin/sh
-# From a fresh checkout to a report of what each quantization costs and loses, on two tiny trained models that come with the sources.
+# From a fresh checkout to a report of what each quantization costs and loses, on two tiny trained
+# models that come with the sources.
 # Usage: sh recipes/demo.sh   (Debian 12, Ubuntu 24.04; as root or with sudo for the packages)
 set -eu
 cd "$(dirname "$0")/.."
@@ -27,7 +28,7 @@ need_packages $plot_packages || echo "going on without plots"
 cmake -S . -B build -G Ninja $(launcher) -DQWB_TESTS=OFF -DQWB_UNITY=all >/dev/null
 cmake --build build --target qwb-quantize qwb-eval qwb-report
 
-# quantize MODEL FLAGS...: adds the artifact to $artifacts. What is in the cache already is not made again.
+# quantize MODEL FLAGS...: adds the artifact to $artifacts. Artifacts in the cache are not made again.
 quantize() {
   model=$1
   shift

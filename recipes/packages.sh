@@ -1,4 +1,5 @@
-# The packages of Debian 12 and Ubuntu 24.04 that qwb needs, and how they are installed. Sourced by recipes and tests (POSIX sh):
+# The packages of Debian 12 and Ubuntu 24.04 that qwb needs, and their installation. Sourced by recipes
+# and tests (POSIX sh):
 #   . recipes/packages.sh; need_packages $build_packages
 # shellcheck shell=sh disable=SC2034
 
@@ -12,8 +13,8 @@ fuzz_packages="clang libomp-dev"
 format_packages="clang-format-14"
 tidy_packages="clang-tidy-14 libomp-dev"
 
-# Installs those of the named packages that are missing; without any missing, needs neither root nor network.
-# Elsewhere than on Debian and its kin it names them and goes on: CMake will say what it does not find.
+# Installs those of the named packages that are missing; if none is, it needs neither root nor network.
+# On systems other than Debian's it names them and continues: CMake will report what it does not find.
 need_packages() {
   if ! command -v dpkg-query >/dev/null 2>&1; then
     echo "This is not Debian or Ubuntu: make sure that you have what these packages hold: $*" >&2
@@ -33,7 +34,7 @@ need_packages() {
   return 1
 }
 
-# A tool may also have come from elsewhere than a package.
+# A tool may also have been installed without a package.
 has_package() {
   case $1 in
     ninja-build) command -v ninja ;;
@@ -56,7 +57,7 @@ as_root() {
   fi
 }
 
-# "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache" where ccache is.
+# "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache" where ccache is installed.
 launcher() {
   command -v ccache >/dev/null 2>&1 && echo -DCMAKE_CXX_COMPILER_LAUNCHER=ccache
   true

@@ -1,5 +1,5 @@
-# How much of a model to quantize: all of it to int8, selected layers to int8, LLM.int8's own arithmetic, or NF4; with size, latency,
-# memory and perplexity.
+# Compares how much of a model is quantized: all of it to int8, selected layers to int8, LLM.int8's own
+# arithmetic, or NF4; with size, latency, memory and perplexity.
 #   make -f recipes/selective.mk MODEL=DIR SELECT="*.mlp.*"
 #
 #   SELECT   the modules of int8-selected, a pattern of qwb-quantize --include    [the MLPs: "*.mlp.*"]
@@ -7,7 +7,8 @@
 #
 #   int8-whole     every linear module, the output embedding and the token embeddings
 #   int8-selected  only the modules that SELECT matches
-#   LLM.int8       every linear module of the blocks, activations in 8 bits too but for outlier columns (--int8 decompose)
+#   LLM.int8       every linear module of the blocks, activations in 8 bits too
+#                  except for outlier columns (--int8 decompose)
 #   nf4            every linear module of the blocks
 
 SELECT ?= *.mlp.*

@@ -16,6 +16,7 @@
 #include "lib/base/text.h"
 #include "lib/base/text_file.h"
 #include "lib/model/generate.h"
+#include "lib/quantize/conversation.h"
 #include "tools/common/choose.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/number_checks.h"
@@ -31,11 +32,12 @@ constexpr const char* kExamples =
     "cache\n"
     "  qwb-complete --model ARTIFACT -f story.txt --temperature 0.8 --top-p 0.95 --seed 7\n"
     "  qwb-complete --model CHAT_MODEL --chat 'Name three rivers.'\n"
+    "  qwb-complete --model CHAT_MODEL --messages talk.json\n"
     "  echo 'The capital of France is' | qwb-complete -  --max-tokens 8 --stats\n"
     "Same prompt, flags and seed: same text, whatever --threads says.";
 
 struct Options {
-  std::string model, prompt, file;
+  std::string model, prompt, file, messages;
   std::vector<std::string> positions;  // [MODEL] PROMPT
   int64_t context = 0;
   bool no_special = false, chat = false, echo = false, ignore_eos = false, stats = false;
@@ -48,9 +50,10 @@ void add_options(CLI::App& app, Options& o) {
          "PROMPT", o.positions,
          "The text to continue, - to read it from standard input; two positions: the model first")
       ->type_name("");
-  app.add_option("-f,--file", o.file,
-                 "Read the text from this file (one final newline is left away, here and for -)")
-      ->type_name("FILE");
+  CLI::Option* file = app.add_option(
+      "-f,--file", o.file,
+      "Read the text from this file (one final newline is left away, here and for -)");
+  file->type_name("FILE");
   app.add_option(
          "--model", o.model,
          "Artifact or model (default: the newest artifact in the cache, else $QWB_MODEL, else the "
@@ -68,9 +71,19 @@ void add_options(CLI::App& app, Options& o) {
   CLI::Option* no_special =
       app.add_flag("--no-special", o.no_special,
                    "Do not put the tokenizer's special tokens (BOS) around the prompt");
-  app.add_flag("--chat", o.chat,
-               "Put the prompt, as a user's message, into the model's chat template")
-      ->excludes(no_special);
+  CLI::Option* chat =
+      app.add_flag("--chat", o.chat,
+                   "Put the prompt, as a user's message, into the model's chat template")
+          ->excludes(no_special);
+  app.add_option(
+         "--messages", o.messages,
+         "Go on with a conversation instead of a prompt, through the model's chat template: "
+         "a JSON file (or -) with a list of messages, or an object with messages and, if "
+         "wanted, tools and chat_template_kwargs")
+      ->type_name("FILE")
+      ->excludes(no_special)
+      ->excludes(chat)
+      ->excludes(file);
   app.add_flag("--echo", o.echo, "Print the prompt too");
   add_int8_flags(app, o.int8);
   app.add_flag("--stats", o.stats, "Tell the speed of prefill and decode on stderr");
@@ -89,21 +102,22 @@ void add_sampling(CLI::App& app, SamplingSettings& s) {
       "Leave out tokens below this share of the likeliest one's probability; 0: none", "P");
   add("--repetition-penalty", s.repetition_penalty,
       "Divide the logits of tokens seen before; 1: off", "X");
-  add("--seed", s.seed, "Of the random choices", "S")->check(between(0, 0x1p63));
+  add("--seed", s.seed, "Seed of the random choices", "S")->check(between(0, 0x1p63));
 }
 
 // Positions and flags, sorted out: with a model, or a file for the text, one position is enough.
 void take_positions(Options& o) {
-  const bool text_wanted = o.file.empty();
+  const bool text_wanted = o.file.empty() && o.messages.empty();
   const size_t most = (o.model.empty() ? 1 : 0) + (text_wanted ? 1 : 0);
   if (o.positions.size() > most) {
-    throw Error(
-        ErrorKind::usage, "unknown here: " + o.positions.back().substr(0, 80), {},
-        text_wanted ? "a text with spaces is one word in quotes" : "-f gives the text already");
+    throw Error(ErrorKind::usage, "unknown here: " + o.positions.back().substr(0, 80), {},
+                text_wanted      ? "a text with spaces is one word in quotes"
+                : o.file.empty() ? "--messages gives the conversation already"
+                                 : "-f gives the text already");
   }
   if (text_wanted && o.positions.empty())
     throw Error(ErrorKind::usage, "no prompt", {},
-                "give a PROMPT, -f FILE, or - for standard input");
+                "give a PROMPT, -f FILE, --messages FILE, or - for standard input");
   if (text_wanted) {
     o.prompt = o.positions.back();
     o.positions.pop_back();
@@ -188,18 +202,39 @@ void check_context(Session& session, const Options& o) {
   session.context = std::min(session.context, length + wanted);
 }
 
-// The text of a conversation that waits for its first answer. The template writes the special
-// tokens itself.
-std::string as_chat(const OpenModel& open, const std::string& prompt) {
-  return open_chat_template(open).render(Json::array({{{"role", "user"}, {"content", prompt}}}),
-                                         {});
+// The whole conversation of a file, or the prompt as its only message.
+Conversation read_chat(const Options& o, Tool& tool) {
+  Conversation chat;
+  if (o.messages.empty()) {
+    chat.messages.push_back({{"role", "user"}, {"content", read_prompt(o)}});
+    return chat;
+  }
+  const bool piped = o.messages == "-";
+  const std::string where = piped ? "standard input" : o.messages;
+  chat = parse_conversation(piped ? read_standard_input() : read_text_file(o.messages), where);
+  if (chat.messages.empty()) throw Error(ErrorKind::usage, "no message", where);
+  if (chat.messages.back()["role"] == "assistant")
+    tool.note("the last message is the assistant's: another answer begins after it");
+  return chat;
+}
+
+// The conversation as text that waits for the next answer. The template writes the special tokens
+// itself.
+std::string as_text(const OpenModel& open, const Conversation& chat, const Options& o) {
+  const auto render = [&](const Conversation& conversation) {
+    return open_chat_template(open).render(conversation.messages, chat_options(conversation));
+  };
+  if (o.messages.empty()) return render(chat);
+  return render_conversation(chat, render, o.messages);
 }
 
 Session open_session(const Options& o, Tool& tool) {
   Session session;
   session.generation = o.generation;
   check_sampling(session.generation.sampling);
-  session.prompt = read_prompt(o, tool.context().stop);
+  const bool chat = o.chat || !o.messages.empty();
+  const Conversation conversation = chat ? read_chat(o, tool) : Conversation();
+  if (!chat) session.prompt = read_prompt(o, tool.context().stop);
   session.chosen = o.model.empty() ? choose_artifact(tool.context())
                                    : ChosenArtifact{model_folder(o.model, tool.context()), nullptr};
   const Path& folder = session.chosen.folder;
@@ -214,8 +249,8 @@ Session open_session(const Options& o, Tool& tool) {
   session.tokenizer = open_tokenizer(open);
   session.generation.eos = end_tokens(open, session.model->config());
   session.generation.stop_at_eos = !o.ignore_eos && !session.generation.eos.empty();
-  if (o.chat) session.prompt = as_chat(open, session.prompt);
-  session.tokens = session.tokenizer->encode(session.prompt, !o.no_special && !o.chat);
+  if (chat) session.prompt = as_text(open, conversation, o);
+  session.tokens = session.tokenizer->encode(session.prompt, !o.no_special && !chat);
   check_context(session, o);
   return session;
 }

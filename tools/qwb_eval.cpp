@@ -183,6 +183,12 @@ void prepare(Evaluation& evaluation, const std::vector<std::string>& folders, To
   evaluation.prepare(models);
 }
 
+bool is_lm_eval_result(const Path& file) {
+  const std::string text = read_text(file, int64_t{1} << 28);
+  return text.find("\"results\"") != std::string::npos &&
+         text.find("\"n-shot\"") != std::string::npos;
+}
+
 // Every record is kept as soon as it is complete: a line of JSON at once, a row even if a later
 // folder fails or Ctrl-C comes.
 int evaluate(Options& o, Tool& tool) {
@@ -194,7 +200,8 @@ int evaluate(Options& o, Tool& tool) {
     throw Error(ErrorKind::usage, "lm-eval's file has the results of one model: name one folder");
   for (const std::string& folder : folders) tool.reads(folder);
   if (!o.quality.lm_eval_json.empty())
-    o.quality.lm_eval_json = tool.outputs().file(o.quality.lm_eval_json, "--lm-eval-json").string();
+    o.quality.lm_eval_json =
+        tool.outputs().file(o.quality.lm_eval_json, "--lm-eval-json", is_lm_eval_result).string();
   Evaluation evaluation(evaluation_options(o, tool), tool.context());
   ChosenArtifact chosen;
   if (folders.empty()) {

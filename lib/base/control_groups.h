@@ -1,6 +1,6 @@
-// What the control groups of this process allow, versions 1 and 2, whether this process sees its
-// own folder, a parent's or only the root of a container. Every ancestor counts: a pod limits the
-// parent of its containers.
+// Limits that the control groups of this process set, versions 1 and 2. It does not matter whether
+// the process sees its own folder, a parent's or only the root of a container. Every ancestor
+// counts: a pod limits the parent of its containers.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ struct ControlGroups {
   std::vector<Path> memory, cpu, cpuset;  // version 1, by controller
 };
 
-// From /proc/self/cgroup and /proc/self/mountinfo below `root`, and the usual places in
-// /sys/fs/cgroup. What is missing or unreadable is left out.
+// Reads /proc/self/cgroup and /proc/self/mountinfo below `root`, and the usual places in
+// /sys/fs/cgroup. Leaves out folders that are missing or unreadable.
 ControlGroups control_groups(const Path& root = "/");
 
 // Bytes that the memory limits leave (page cache counts as free); INT64_MAX without a limit.

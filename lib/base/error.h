@@ -38,8 +38,8 @@ class Error : public std::runtime_error {
 // ENOSPC, EACCES and EROFS.
 Error system_error(const std::string& action, const std::string& path, int errno_value);
 
-// Any exception as an Error of the house: a library's own texts ("filesystem error: cannot create
-// directories") never reach the user.
+// Converts any exception to an Error of this project: a library's own texts ("filesystem error:
+// cannot create directories") never reach the user.
 Error as_error(const std::exception& exception);
 
 }  // namespace qwb

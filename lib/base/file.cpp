@@ -45,8 +45,8 @@ void write_all(int fd, int64_t offset, Bytes content, const Path& path) {
   }
 }
 
-// The disk may begin with these bytes while more is being computed, so that the flush at the end
-// finds little left (a fifth of the time of int8). What goes wrong is told by that flush.
+// The disk may begin to write these bytes while more are computed, so that the flush at the end
+// finds little left (a fifth of the time of int8). That flush reports errors.
 void start_writing_back(int fd, int64_t offset, size_t size) {
   if (size >= kWrittenAtOnce)
     ::sync_file_range(fd, offset, static_cast<off_t>(size), SYNC_FILE_RANGE_WRITE);

@@ -1,4 +1,4 @@
-// Files: read whole or mapped, written so that nobody ever sees half of one.
+// Files: read whole or mapped, and written so that a half-written one is never visible.
 #pragma once
 
 #include <sys/types.h>
@@ -66,15 +66,21 @@ class OutputFile {
 // Flushes a folder's entries to the disk (best effort where the file system cannot).
 void sync_folder(const Path& folder);
 
-// A private temporary name beside `target`, on the same file system. The name tells machine, boot
-// and process, so that what a killed process left behind can be told from what a living one is
-// writing.
+// A private temporary name beside `target`, on the same file system. The name contains machine,
+// boot and process, which distinguishes the leftovers of a killed process from the work of a living
+// one.
 Path temporary_sibling(const Path& target);
 // Removes the temporaries in `folder` (files or folders, of any target) whose process no longer
 // lives on this machine, or which belong to another machine and are older than a week. Never
 // throws.
 void remove_stale_temporaries(const Path& folder) noexcept;
 bool is_temporary_name(const std::string& file_name);
+// For the beginning of a program: keeps two descriptors, and what names of temporaries are made of,
+// for the time when the system gives no more of them.
+void keep_spare_descriptors() noexcept;
+// Removes a file, or a folder with all that is in it. Needs one descriptor at a time, a spare one
+// if there is no other. Links are removed, not followed. Never throws.
+void remove_tree(const Path& path) noexcept;
 
 // A folder that appears complete or not at all: filled at path(), then commit() renames it to the
 // target. Removed if not committed.

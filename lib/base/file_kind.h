@@ -1,5 +1,5 @@
-// What a file is by its first bytes, where it is not what its name promises: the pointer that git
-// leaves in the place of a large file, the page of a portal that answered a download, a file of
+// Recognizes, by their first bytes, files that are not what their name promises: the pointer that
+// git leaves in the place of a large file, the page of a portal that answered a download, a file of
 // another kind.
 #pragma once
 
@@ -16,7 +16,7 @@ struct FileKind {
   std::string advice;  // what to do about it
 };
 
-// Nothing for what is none of the known kinds. Looks at the first bytes alone.
+// Nothing if the file is of no known kind. Reads only the first bytes.
 std::optional<FileKind> foreign_kind(Bytes content);
 // Only the pointers of Git LFS, which stand for files of every kind.
 std::optional<FileKind> lfs_pointer(Bytes content);

@@ -1,4 +1,4 @@
-// What tells one state of a file from another without reading it.
+// The state of a file, compared without reading it: size, times, inode.
 #pragma once
 
 #include <algorithm>

@@ -7,11 +7,11 @@
 namespace qwb {
 
 // SIGINT, SIGTERM, SIGHUP and every other signal whose default is to end the process request an
-// interrupt from now on; one more, a tenth of a second or later, ends the process with 130 at once.
-// What was ignored stays so (nohup), but for SIGINT and SIGTERM. The handler runs on a stack of its
-// own: oneDNN's generated products use the stack pointer for their heap memory, and a handler that
-// the system starts there writes over its neighbours (seen in 2.6 with every signal that met
-// sgemm).
+// interrupt from now on; a second one, at least a tenth of a second later, ends the process at once
+// with 130. Signals that were ignored stay ignored (nohup), except for SIGINT and SIGTERM. The
+// handler runs on a stack of its own: oneDNN's generated products use the stack pointer for their
+// heap memory, and a handler that the system starts there writes over its neighbours (seen in 2.6
+// with every signal that met sgemm).
 void interrupt_on_signals();
 // The calling thread, a worker, gets none of them: it has no such stack.
 void leave_signals_to_main_thread();

@@ -80,7 +80,7 @@ void replace_constants(Json& value) {
   }
 }
 
-// The library's writer has null for these numbers; Python's has what its parser reads.
+// The library writes null for these numbers; Python writes what its parser reads.
 template <class Write>
 std::string write_constants(const Json& value, const Write& write) {
   if (!has_constants(value)) return write(value);
@@ -106,7 +106,7 @@ constexpr size_t kExcerpt = 40;
 constexpr size_t kShownKey = 60;
 constexpr size_t kLongestReason = 120;
 
-// Printable, on one line, no part of a character: what lies before `end`.
+// The text before `end`: printable, on one line, without parts of characters.
 std::string excerpt_before(std::string_view text, size_t end) {
   size_t begin = end > kExcerpt ? end - kExcerpt : 0;
   const size_t line = text.substr(0, end).rfind('\n');

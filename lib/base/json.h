@@ -16,9 +16,9 @@ using Json = nlohmann::ordered_json;  // keeps the order of keys: files we write
 // errors (`failed`, with `where`). Beyond JSON, Python's NaN, Infinity and -Infinity are numbers;
 // json_text() and json_canonical() write them again, json_number() refuses them.
 Json parse_json(std::string_view text, const std::string& where);
-// What is wrong, from the parser's exception (nlohmann's `byte` and `what`): row, column, reason
-// and the last characters before, never the document. For readers with a parser of their own;
-// `text` may be empty.
+// Describes a parser's exception (nlohmann's `byte` and `what`): row, column, reason and the last
+// characters before, never the whole document. For readers with a parser of their own; `text` may
+// be empty.
 std::string json_problem(std::string_view text, size_t byte, const std::string& what);
 
 // The value of `key` in `object`; throws if it is absent, null or of another type (integers must be

@@ -1,4 +1,5 @@
-// Which addresses belong to mapped files: MappedFile keeps the list, the memory ledger's users ask.
+// The addresses that belong to mapped files: MappedFile keeps the list, users of the memory ledger
+// query it.
 #pragma once
 
 #include <cstddef>

@@ -19,8 +19,8 @@ int64_t kernel_available(const Path& root) {
   for (std::string line; in >> name >> kilobytes; std::getline(in, line)) {
     if (name == "MemAvailable:") return kilobytes * 1024;
   }
-  // Without /proc: what is free and what buffers hold. Page cache is not told there, so this is the
-  // lower end.
+  // Without /proc: free memory and buffers. The page cache is not reported there, so this is a
+  // lower bound.
   struct sysinfo info {};
   if (::sysinfo(&info) != 0) return std::numeric_limits<int64_t>::max();
   return static_cast<int64_t>(info.freeram + info.bufferram) * static_cast<int64_t>(info.mem_unit);

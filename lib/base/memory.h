@@ -7,9 +7,9 @@
 
 namespace qwb {
 
-// Bytes that this process may take without swapping: what the kernel calls available (without
-// /proc: what is free), and what the memory limits of its control groups leave (control_groups.h).
-// `root`: for tests.
+// Bytes that this process may allocate without swapping: the smaller of the kernel's available
+// memory (without /proc: free memory) and what the limits of its control groups leave
+// (control_groups.h). `root`: for tests.
 int64_t available_memory(const Path& root = "/");
 
 }  // namespace qwb

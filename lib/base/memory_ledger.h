@@ -1,7 +1,7 @@
-// What this process holds in memory, by purpose, as its own allocations tell: the buffers of
-// lib/tensor report here, each with its kind. Bytes as asked for (allocators round up); mapped
-// files are address space, not necessarily resident. Thread-safe; an allocation costs two relaxed
-// atomic additions.
+// Counts the memory that this process holds, by purpose: the buffers of lib/tensor report their
+// allocations here, each with its kind. Bytes as asked for (allocators round up); mapped files are
+// address space, not necessarily resident. Thread-safe; an allocation costs two relaxed atomic
+// additions.
 #pragma once
 
 #include <array>

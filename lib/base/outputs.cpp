@@ -60,7 +60,7 @@ void require_short_names(const Path& path, const Path& parent) {
   if (too_long) throw system_error("cannot write there", path.string(), ENAMETOOLONG);
 }
 
-// By writing: access() tells root of places where it cannot write either.
+// Tries to write: to root, access() also allows places where writing fails.
 void require_writable(const Path& folder, const Path& target) {
   std::error_code error;
   if (!fs::is_directory(folder, error))
@@ -78,7 +78,7 @@ bool is_mount_point(const Path& folder) {
          (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
 }
 
-// What a killed process left behind beside the target goes, once there is something to write.
+// Leftovers of killed processes beside the target are removed once there is something to write.
 void prepare_parent(const Path& parent) {
   remove_stale_temporaries(parent);
 }
@@ -92,7 +92,7 @@ bool Outputs::identify(const Path& path, Identity& identity) {
   return true;
 }
 
-// Also through other spellings of the same folder: mounts, file systems that do not tell a from A.
+// Also finds other spellings of the same folder: mounts, and file systems that ignore case.
 bool Outputs::lies_in(const Path& path, const Path& folder) {
   Identity wanted;
   const bool known = identify(folder, wanted);
@@ -115,14 +115,12 @@ std::vector<Path> Outputs::files_of(const Path& folder) {
 Path Outputs::file(const Path& target, const std::string& flag, const Kind& kind) {
   const Path path = real_place(target, flag);
   struct stat status {};
-  if (status_of(path, status)) {
+  const bool there = status_of(path, status);
+  if (there) {
     if (S_ISDIR(status.st_mode))
       refuse_place("this is a folder, not a file to write", target, kElsewhere);
     if (!S_ISREG(status.st_mode)) refuse_place("this is no regular file", target, kElsewhere);
     if (!force_) refuse_place("the file exists", target, "choose another name or add --force");
-    if (kind && status.st_size > 0 && !kind(path))
-      refuse_place("the file stays, --force or not: it is none that " + flag + " writes", target,
-                   "choose another name, or move it away yourself");
   }
   const Path parent = path.parent_path();
   std::error_code error;
@@ -130,6 +128,10 @@ Path Outputs::file(const Path& target, const std::string& flag, const Kind& kind
     throw Error(ErrorKind::not_found, "there is no such folder to write into", parent.string());
   require_short_names(path, parent);
   add({path, flag, false});
+  if (there && kind && status.st_size > 0 && !kind(path)) {
+    refuse_place("the file stays, --force or not: it is none that " + flag + " writes", target,
+                 "choose another name, or move it away yourself");
+  }
   require_writable(parent, target);
   prepare_parent(parent);
   return path;

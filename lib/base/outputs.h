@@ -1,6 +1,5 @@
-// Where a run may write: the one place that decides it, for every tool. Whatever was there and was
-// not made by this program stays; so does everything that the run reads. All is found before the
-// work.
+// Decides where a run may write, for every tool. Files that this program did not make stay, and so
+// does everything that the run reads. Conflicts are found before the work.
 #pragma once
 
 #include <cstdint>
@@ -35,10 +34,10 @@ class Outputs {
   // A folder that gets files beside those that it has: each of them is to be asked for by file().
   // Throws as folder() does for places that cannot be written.
   Path folder_for_files(const Path& target, const std::string& flag);
-  // A file or folder that the run reads, with everything that lies in it. Names that are nothing on
-  // this disk are passed over. Throws usage if an output named before would destroy it.
+  // A file or folder that the run reads, with everything that lies in it. Names that do not exist
+  // on this disk are ignored. Throws usage if an output named before would destroy it.
   void input(const Path& path);
-  // A folder in which nobody writes by hand (the cache).
+  // A folder that only programs write to (the cache).
   void keep_out(const Path& folder, const std::string& name);
 
  private:

@@ -1,4 +1,4 @@
-// PendingFolder (file.h): complete or not at all, and never in the place of what is not ours.
+// PendingFolder (file.h): appears complete or not at all, and never replaces what is not ours.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -23,8 +23,7 @@ PendingFolder::PendingFolder(const Path& target, StopToken stop)
 }
 
 PendingFolder::~PendingFolder() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
+  remove_tree(path_);
 }
 
 namespace {
@@ -66,13 +65,12 @@ bool PendingFolder::commit(bool replace) {
   return true;
 }
 
-// The old folder is looked at once more under its new, private name: nobody adds to it there any
-// longer.
+// The old folder is checked once more under its new, private name, where no other process adds to
+// it.
 bool PendingFolder::take_the_place() {
   if (exchange(path_, target_) == 0) {
     if (own_folder_problem(path_, stop_).empty()) {
-      std::error_code ignored;
-      fs::remove_all(path_, ignored);
+      remove_tree(path_);
       return true;
     }
     exchange(path_, target_);
@@ -89,8 +87,7 @@ bool PendingFolder::take_the_place() {
     require_own_folder(target_, stop_);
   }
   const bool renamed = ::rename(path_.c_str(), target_.c_str()) == 0;
-  std::error_code ignored;
-  fs::remove_all(old, ignored);
+  remove_tree(old);
   return renamed;
 }
 

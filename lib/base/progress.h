@@ -1,4 +1,4 @@
-// How libraries tell what they are doing: they call this, a tool decides what the user sees.
+// Progress of libraries: they report it here, and a tool decides what the user sees.
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,14 @@
-// Temporary names that tell who made them (file.h).
+// Temporary names that contain their maker (file.h).
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <fstream>
+#include <mutex>
 #include <random>
 #include <vector>
 
@@ -19,7 +22,7 @@ namespace {
 
 constexpr char kMarker[] = ".qwb-tmp-";
 
-// Tells machines, boots and containers apart: process ids mean something only within one of these.
+// Distinguishes machines, boots and containers: a process id has a meaning only within one of them.
 const std::string& process_space() {
   static const std::string id = [] {
     Hasher hasher;
@@ -33,8 +36,8 @@ const std::string& process_space() {
   return id;
 }
 
-// When the process began, in clock ticks since boot: a process id used again has another one. Empty
-// if there is no such process.
+// The start of the process, in clock ticks since boot: it distinguishes a process id that is used
+// again. Empty if there is no such process.
 std::string process_start(const std::string& pid) {
   std::ifstream file("/proc/" + pid + "/stat");
   std::string text;
@@ -65,7 +68,7 @@ bool is_stale(const Path& path) {
   if (tail.substr(0, first) == process_space()) {
     const std::string pid = tail.substr(first + 1, second - first - 1);
     const std::string start = process_start(pid);
-    // Where other users' processes are hidden from /proc only the system tells that one lives.
+    // Where /proc hides other users' processes, only the system call shows whether one lives.
     if (start.empty() && is_alive(pid)) return false;
     return start != tail.substr(second + 1, third - second - 1);
   }
@@ -74,7 +77,72 @@ bool is_stale(const Path& path) {
   return !error && fs::file_time_type::clock::now() - written > std::chrono::hours(24 * 7);
 }
 
+// As name parts, of this process; read while there were descriptors.
+std::string own_name() {
+  static std::mutex mutex;
+  static pid_t known = 0;
+  static std::string name;
+  const std::lock_guard lock(mutex);
+  if (known != ::getpid()) {
+    known = ::getpid();
+    const std::string pid = std::to_string(known);
+    name = process_space() + "-" + pid + "-" + process_start(pid);
+  }
+  return name;
+}
+
+std::mutex spare_mutex;
+std::array<int, 2> spares = {-1, -1};
+
+void open_spares() noexcept {
+  for (int& spare : spares) {
+    if (spare < 0) spare = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  }
+}
+
+void close_spares() noexcept {
+  for (int& spare : spares) {
+    if (spare >= 0) ::close(spare);
+    spare = -1;
+  }
+}
+
+// A folder is read and closed before what is in it is removed: std's remove_all keeps one open per
+// level.
+void remove_entry(const Path& path) {
+  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return;
+  std::error_code error;
+  std::vector<Path> inside;
+  if (!fs::is_directory(fs::symlink_status(path, error))) return;
+  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error))
+    inside.push_back(it->path());
+  for (const Path& one : inside) remove_entry(one);
+  ::rmdir(path.c_str());
+}
+
 }  // namespace
+
+void keep_spare_descriptors() noexcept {
+  try {
+    own_name();
+    const std::lock_guard lock(spare_mutex);
+    open_spares();
+  } catch (...) {  // without it cleaning is not as sure
+    return;
+  }
+}
+
+void remove_tree(const Path& path) noexcept {
+  try {
+    const std::lock_guard lock(spare_mutex);
+    const bool kept = spares[0] >= 0;
+    close_spares();
+    remove_entry(path);
+    if (kept) open_spares();
+  } catch (...) {
+    return;
+  }
+}
 
 bool is_temporary_name(const std::string& file_name) {
   return file_name.find(kMarker) != std::string::npos;
@@ -82,12 +150,11 @@ bool is_temporary_name(const std::string& file_name) {
 
 Path temporary_sibling(const Path& target) {
   static thread_local std::random_device device;
-  const std::string pid = std::to_string(::getpid());
   const Path name = target.has_filename() ? target.filename() : target.parent_path().filename();
   const Path folder =
       target.has_filename() ? target.parent_path() : target.parent_path().parent_path();
-  return folder / ("." + name.string().substr(0, 100) + kMarker + process_space() + "-" + pid +
-                   "-" + process_start(pid) + "-" + std::to_string(device()));
+  return folder / ("." + name.string().substr(0, 100) + kMarker + own_name() + "-" +
+                   std::to_string(device()));
 }
 
 void remove_stale_temporaries(const Path& folder) noexcept {
@@ -98,7 +165,7 @@ void remove_stale_temporaries(const Path& folder) noexcept {
       if (is_temporary_name(it->path().filename().string()) && is_stale(it->path()))
         stale.push_back(it->path());
     }
-    for (const Path& path : stale) fs::remove_all(path, error);
+    for (const Path& path : stale) remove_tree(path);
   } catch (...) {  // cleaning is a courtesy
     return;
   }

@@ -144,6 +144,24 @@ std::string read_text_file(const Path& file, int64_t max_bytes) {
   return checked_text(read_text(file, max_bytes), file.string());
 }
 
+const char* text_field(const Json& row) {
+  for (const char* name : {"text", "page"}) {
+    if (json_has(row, name)) return name;
+  }
+  const bool content = json_has(row, "content") && row["content"].is_string();
+  return content && !json_has(row, "role") && !json_has(row, "from") ? "content" : nullptr;
+}
+
+std::string row_fields(const Json& row) {
+  constexpr size_t kShown = 200;
+  std::string names;
+  if (row.is_object()) {
+    for (const auto& [key, value] : row.items())
+      names += (names.empty() ? "" : ", ") + key + (value.is_null() ? " (null)" : "");
+  }
+  return names.size() <= kShown ? names : names.substr(0, kShown) + "...";
+}
+
 bool is_json_lines(const Path& file) {
   if (has_suffix(file.native(), ".json"))
     throw Error(

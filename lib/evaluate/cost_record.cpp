@@ -130,7 +130,8 @@ Json window_json(const EnergyWindow& window, const IdleBaseline& idle) {
   Json json = {{"work", window.work},        {"n_prompt", window.test.n_prompt},
                {"n_gen", window.test.n_gen}, {"n_depth", window.test.n_depth},
                {"passes", window.passes},    {"tokens", window.tokens},
-               {"rounds", nullptr}};
+               {"rounds", nullptr},          {"disturbed", window.disturbed},
+               {"noisy", window.noisy()}};
   json.update(figure_json(window.report.total, idle));
   const auto tokens = static_cast<double>(window.tokens);
   json["joules_per_token"] = per_unit(json, "joules", tokens);
@@ -153,7 +154,8 @@ Json unit_json(const Json& windows, const std::string& work, bool request) {
         request ? window["n_prompt"].get<double>() + window["n_gen"].get<double>() : 1;
     const double units = window["tokens"].get<double>() / size;
     Json json = {{"gross", per_unit(window, "joules", units)},
-                 {"net", per_unit(window, "net_joules", units)}};
+                 {"net", per_unit(window, "net_joules", units)},
+                 {"noisy", window["noisy"]}};
     for (const char* key : {"mean", "stddev", "min", "max"}) {
       const bool there = window["rounds"].is_object() && window["rounds"][key].is_number();
       json[key] = there ? Json(window["rounds"][key].get<double>() * size) : Json(nullptr);

@@ -36,11 +36,12 @@
 //   energy  {joules, seconds, watts, net_joules, method, device, domain, quality, remark
 //                                 of all windows
 //            joules_per_prompt_token, joules_per_generated_token, joules_per_request:
-//              {gross, net, mean, stddev, min, max}   the last four over rounds; null
+//              {gross, net, noisy, mean, stddev, min, max}   the last four over rounds; null
 //            idle: {before_watts, after_watts, watts, seconds}   of the total's method; null
 //            counters: [{device, method, step_seconds, step_joules}]
 //            windows: [{work, n_prompt, n_gen, n_depth, passes, tokens, joules, net_joules,
 //                       joules_per_token, net_joules_per_token, rounds: {mean, ..., count},
+//                       disturbed, noisy,   as of speed, in rounds
 //                       seconds, watts, method, device, domain, quality, remark,
 //                       integrated_joules, power_ratio, celsius_begin, celsius_end,
 //                       power_limit_watts, parts: [...]}]

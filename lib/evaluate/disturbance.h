@@ -1,5 +1,5 @@
-// How much of its processor time a measurement really got: a figure that was taken while the
-// machine did something else is none of the model.
+// Measures how much processor time a measurement really got: a figure taken while the machine did
+// other work says nothing about the model.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace qwb {
 
-// What the clocks say at one moment. Seconds since some beginning.
+// The readings of all clocks at one moment, in seconds since some origin.
 struct CpuMoment {
   double wall = 0;
   double own = 0;                // processor time of this process, all threads
@@ -51,8 +51,8 @@ struct CpuShares {
 // The kernel counts others' time in ticks: less than two of them are not counted.
 CpuShares shares_between(const CpuMoment& begin, const CpuMoment& end, int threads);
 
-// The share of its processor time that a repetition lost, as far as anything tells: stolen, taken
-// by others, or missing against the best repetition of the same work.
+// The share of its processor time that a repetition lost, as far as the clocks show it: stolen,
+// taken by others, or missing against the best repetition of the same work.
 double lost_share(const CpuShares& shares, double best_own);
 inline constexpr double kDisturbed = 0.05;  // a repetition that lost more is repeated
 

@@ -26,7 +26,7 @@
 
 namespace qwb {
 
-// What is kept of one scored token.
+// The values kept for one scored token.
 struct TokenDivergence {
   double kl = 0;
   double base_loss = 0;
@@ -70,7 +70,7 @@ struct DivergenceMeasurement {
 };
 
 // One token for each row of logits f32 [rows, vocab]. Rows are shared out to threads; no sum
-// crosses a row. `finite` tells whether a row had a NaN or an infinity.
+// crosses a row. `finite` is false if a row had a NaN or an infinity.
 std::vector<TokenDivergence> divergence_of_rows(const float* base, const float* other,
                                                 int64_t vocab, std::span<const int32_t> targets,
                                                 bool& finite, const Context& context = {});

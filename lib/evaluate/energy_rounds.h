@@ -1,7 +1,7 @@
-// What the cells of a speed grid cost in joules: every cell runs for a set time, in several rounds;
-// with several models the rounds alternate (A B A B), so that a machine that warms up, or does
-// other work for a while, is not charged to one of them. Idle power before and after, with all
-// models loaded.
+// Measures the joules of every cell of a speed grid. Each cell runs for a set time, in several
+// rounds. With several models the rounds alternate (A B A B), so that a machine that warms up, or
+// does other work for a while, is not charged to one of them. Idle power is measured before and
+// after, with all models loaded.
 #pragma once
 
 #include <optional>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/base/context.h"
+#include "lib/evaluate/disturbance.h"
 #include "lib/evaluate/energy/energy.h"
 #include "lib/evaluate/speed.h"
 
@@ -40,6 +41,10 @@ struct EnergyWindow {
   int64_t tokens = 0;  // of all passes
   EnergyReport report;
   std::vector<double> round_joules;  // per token in each round; empty if one has no figure
+  int64_t disturbed = 0;  // rounds that lost more than kDisturbed of their processor time and were
+                          // made again (disturbance.h)
+  double lost_share = 0;  // the most that a round which counts lost
+  bool noisy() const { return lost_share > kDisturbed; }  // it stayed so: no conclusion holds
 };
 
 struct IdleBaseline {
@@ -58,25 +63,28 @@ struct ArtifactEnergy {
   double rested_seconds = 0;  // before this model's turns, all rounds together
 };
 
-// Idles for the plan's seconds and tells what that took; nothing if nothing measures or the plan
-// wants none.
+// Idles for the plan's seconds and returns the energy of that time; nothing without a counter, or
+// if the plan asks for no idle time.
 std::optional<EnergyReport> measure_idle(EnergyMeter& meter, const EnergyPlan& plan,
                                          const Context& context);
 
-// Rests as the plan says, `idle` being what was measured before any work; tells the seconds. None
-// where nothing measures.
+// Rests as the plan says and returns the seconds, none without a counter. `idle`: measured before
+// any work.
 double cool_down(EnergyMeter& meter, const EnergyPlan& plan, const IdleBaseline& idle,
                  const StopToken& stop = {});
 
-// Reports of the same work one after the other, as one: joules and seconds add up. What one of them
-// lacks, the sum lacks.
+// Reports of the same work one after the other, as one: joules and seconds add up. A value that one
+// of them lacks is missing in the sum.
 EnergyReport add_reports(const std::vector<EnergyReport>& reports);
 
 // One result for each model: its cells of the grid, and after them a request of the grid's first
-// prompt and generation where it has both. Throws usage for a plan that makes no sense.
+// prompt and generation where it has both. A measured round that is disturbed is made again at
+// once, up to `patience` times in all, and the least disturbed one counts. Throws usage for a plan
+// that makes no sense.
 std::vector<ArtifactEnergy> measure_energy(const std::vector<const Model*>& models,
                                            const SpeedGrid& grid, EnergyMeter& meter,
-                                           const EnergyPlan& plan, const Context& context);
+                                           const EnergyPlan& plan, CpuWatch& watch,
+                                           const Context& context);
 
 // The total over windows: joules and seconds add up; its method, device, domain, quality and remark
 // are those of the windows, "estimated" if any of them is. Nothing if a window has no figure.

@@ -1,5 +1,5 @@
-// Where evaluations keep what they have finished: results by what decides them, and the windows or
-// items of work under way. Implemented by the tools (a cache on disk); a null keeper keeps nothing.
+// Storage for what evaluations have finished: results by their keys, and the windows or items of
+// work under way. Implemented by the tools (a cache on disk); a null keeper keeps nothing.
 #pragma once
 
 #include <memory>
@@ -16,9 +16,9 @@ namespace qwb {
 class WorkJournal {
  public:
   virtual ~WorkJournal() = default;
-  // What an interrupted run of the same work finished, from its first piece on.
+  // The pieces that an interrupted run of the same work finished, from the first on.
   virtual const std::vector<std::vector<double>>& finished() const = 0;
-  // The next piece. Never throws: what cannot be kept is done again next time.
+  // Adds the next piece. Never throws: a piece that cannot be kept is computed again next time.
   virtual void add(std::span<const double> numbers) = 0;
   // The work is done and its result kept.
   virtual void remove() = 0;
@@ -27,9 +27,9 @@ class WorkJournal {
 class ResultKeeper {
  public:
   virtual ~ResultKeeper() = default;
-  // `key` has everything that decides the result and nothing else.
+  // `key` contains everything that the result depends on, and nothing else.
   virtual std::optional<Json> find(const Json& key) = 0;
-  // Never throws: what cannot be kept is measured again next time.
+  // Never throws: a result that cannot be kept is measured again next time.
   virtual void keep(const Json& key, const Json& result) = 0;
   // Null where nothing can be kept, or another process works on the same.
   virtual std::unique_ptr<WorkJournal> journal(const Json& key) = 0;

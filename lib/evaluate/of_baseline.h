@@ -1,11 +1,12 @@
-// Errors of the model that another one is compared with say so.
+// Marks errors of the baseline, the model that another one is compared with.
 #pragma once
 
 #include "lib/base/error.h"
 
 namespace qwb {
 
-// What `work` gives; an error of its, but for an interruption, is "the baseline: ...".
+// Runs `work` and returns its result. Its errors, except for an interruption, are prefixed by "the
+// baseline: ".
 template <class Work>
 auto of_baseline(const Work& work) {
   try {

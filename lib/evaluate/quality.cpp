@@ -73,7 +73,7 @@ void Quality::attempt(const Subject& subject, QualityRecord& record,
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
     context_.progress->end();
-    // With several models on the command line: whose it was.
+    // With several models on the command line, the model is named.
     const std::string folder = subject.open.folder.string(), what = error.what();
     record.problems.push_back(
         what.find(folder) == std::string::npos ? Error(error.kind(), what, folder) : error);
@@ -167,7 +167,7 @@ std::optional<Path> Quality::baseline_folder_of(const Subject& subject,
   return folder;
 }
 
-// Whoever compares checks what it knows: the artifact tells the content of the model that it was
+// A comparison checks what is known: an artifact records the content hash of the model that it was
 // made from.
 void Quality::check_baseline(const Subject& subject, const Subject& base) {
   const Path memo = options_.keeper ? options_.keeper->memo_folder() : Path();
@@ -305,7 +305,7 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
     if (!compared.tasks.empty())
       attempt(subject, compared, [&] { compare_tasks(base(), key, compared); });
   });
-  // A comparison that nobody asked for may fail: the artifact's own figures stand without it.
+  // A comparison that was not asked for may fail: the artifact's own figures stand without it.
   if (!options_.divergence && !options_.baseline) {
     for (const Error& error : compared.problems)
       context_.progress->note(fmt::format("no comparison: {}", error.what()));

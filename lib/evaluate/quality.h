@@ -1,6 +1,6 @@
-// What a model lost: perplexity, divergence from the unquantized model, answers to tasks, each
-// compared with the unquantized model where it can be found. Finished results and windows are kept
-// and found again.
+// Measures what a model lost: perplexity, divergence from the unquantized model, answers to tasks,
+// each compared with the unquantized model where it can be found. Finished results and windows are
+// kept and found again.
 #pragma once
 
 #include <functional>
@@ -60,7 +60,7 @@ class Quality {
   }
 
   // Called around the perplexity of a subject, with the number of tokens read: for energy. While
-  // `before` is set nothing that is kept is taken.
+  // `before` is set, kept results are not used.
   struct Meter {
     std::function<void()> before;
     std::function<void(int64_t tokens)> after;
@@ -81,8 +81,8 @@ class Quality {
   void compare_tasks(const Subject& base, const std::string& key, QualityRecord& record);
   std::optional<Path> baseline_folder_of(const Subject& subject, const QualityRecord& record);
   bool is_baseline(const Subject& subject) const;
-  // Throws verification if the model at the place that the artifact names is another one by now, or
-  // quantized itself. Of a --baseline, which the user chose, it is only told.
+  // Throws verification if the model at the place that the artifact names has changed since, or is
+  // quantized itself. For a --baseline, which the user chose, this is only a note.
   void check_baseline(const Subject& subject, const Subject& base);
   bool divergence_brings_perplexity(const Subject& subject) const;
   void remember(const Subject& subject, const QualityRecord& record);

@@ -1,4 +1,4 @@
-// The parts of a record (record.h) that tell of quality.
+// The parts of a record (record.h) about quality.
 #pragma once
 
 #include "lib/base/json.h"

@@ -1,5 +1,5 @@
-// What was measured of one artifact, as one line of JSON (schema 2) or one row of a table. What was
-// not measured is null. An ESTIMATE is {value, stderr, interval: [low, high] of 95 %}
+// The measurements of one artifact, as one line of JSON (schema 2) or one row of a table. A value
+// that was not measured is null. An ESTIMATE is {value, stderr, interval: [low, high] of 95 %}
 // (statistics.h); stderr and interval are null where there is a single window.
 //
 //   schema      2

@@ -1,5 +1,5 @@
-// Evaluates one model after the other with the same text and settings; what they share (the
-// unquantized model's figures) is made once.
+// Evaluates one model after the other with the same text and settings. Work that they share (the
+// unquantized model's figures) is done once.
 #pragma once
 
 #include <map>
@@ -32,14 +32,14 @@ class Evaluation {
  public:
   // Throws usage for an unknown protocol or settings that make no sense.
   Evaluation(EvaluationOptions options, const Context& context);
-  // Speed and energy are measured of all folders in turns (speed.h, energy_rounds.h): tell them
-  // before the first run. A folder that cannot be opened is left to its run to complain about.
-  // Models that do not fit into half of the memory together are timed one after the other: their
-  // pages would drive each other out.
+  // Speed and energy are measured of all folders in turns (speed.h, energy_rounds.h): name them
+  // before the first run. A folder that cannot be opened is reported by its own run. Models that do
+  // not fit into half of the memory together are timed one after the other: their pages would drive
+  // each other out.
   void prepare(const std::vector<Path>& folders);
   // Measures one folder. Throws Error if nothing of it could be measured, usage if LLM.int8's
-  // forward pass was asked for and the folder has no int8 modules; what was measured of other
-  // folders stays. What failed beside measurements that did not is in the record's problems.
+  // forward pass was asked for and the folder has no int8 modules; measurements of other folders
+  // stay. Single measurements that failed are listed in the record's problems.
   EvaluationRecord run(const Path& folder);
 
  private:
@@ -68,6 +68,7 @@ class Evaluation {
   std::unique_ptr<EnergyMeter> meter_;
   std::map<std::string, SpeedResult> speeds_;   // by folder, measured in turns
   std::map<std::string, EnergyCost> energies_;  // by folder
+  CpuMoment perplexity_begin_;                  // of its energy
   IdleBaseline idle_;                           // before the first work of all
   int64_t kv_tokens_ = 0;                       // of the run at work
   bool peak_reset_ = false;                     // likewise

@@ -1,4 +1,4 @@
-// The half of an evaluation that tells what a model costs.
+// The half of an evaluation that measures what a model costs.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,9 +21,9 @@ std::string real_path(const Path& folder) {
   return ignored ? folder.string() : path.string();
 }
 
-constexpr int kCostsVersion = 3;  // of how costs are measured: another one is another result
+constexpr int kCostsVersion = 4;  // of how costs are measured: another one is another result
 
-// What decides a timing besides the work: another machine, another number.
+// The conditions that a timing depends on besides the work: another machine gives another number.
 Json machine_json(Threads threads) {
   return {{"cpu", processor_name()},
           {"processors", available_processors()},
@@ -35,6 +35,13 @@ Json grid_json(const std::vector<SpeedTest>& tests) {
   Json names = Json::array();
   for (const SpeedTest& test : tests) names.push_back(test.name());
   return names;
+}
+
+std::string noisy_text(double lost) {
+  return fmt::format(
+      "the machine did something else, {:.0f} % of the processor time was lost: a doubtful figure "
+      "(--fresh measures again)",
+      100 * lost);
 }
 
 }  // namespace
@@ -76,8 +83,8 @@ void Evaluation::keep(const Json& key, const Json& value) const {
   if (options_.quality.keeper) options_.quality.keeper->keep(key, value);
 }
 
-// What was measured in turns already, or now. Memory tells of this work, so it is done once more
-// alone.
+// Returns what was measured in turns already, or measures now. The record's memory belongs to this
+// work, so the work is done once more alone.
 SpeedResult Evaluation::speed_of(const Subject& subject) {
   const auto found = speeds_.find(real_path(subject.open.folder));
   if (found == speeds_.end())
@@ -137,11 +144,8 @@ bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& reco
   account_memory(subject, record);
   for (const SpeedRun& run : cost.result.runs) {
     if (run.noisy)
-      context_.progress->note(fmt::format(
-          "{}: {}: the machine did something else, {:.0f} % of the processor time was lost: a "
-          "doubtful figure "
-          "(--fresh measures again)",
-          record.artifact, run.test.name(), 100 * run.lost_share));
+      context_.progress->note(
+          fmt::format("{}: {}: {}", record.artifact, run.test.name(), noisy_text(run.lost_share)));
   }
   keep(key, {{"speed", record.speed}, {"memory", record.memory}});
   return true;
@@ -178,10 +182,16 @@ void Evaluation::prepare(const std::vector<Path>& folders) {
 
 void Evaluation::measure_energies(const std::vector<const Model*>& models,
                                   const std::vector<std::string>& names) {
-  auto results =
-      measure_energy(models, options_.speed_options.grid, *meter_, options_.energy_plan, context_);
+  SystemCpuWatch watch;
+  auto results = measure_energy(models, options_.speed_options.grid, *meter_, options_.energy_plan,
+                                watch, context_);
   if (!idle_.before) idle_.before = results.front().idle.before;
   for (size_t i = 0; i < results.size(); ++i) {
+    for (const EnergyWindow& window : results[i].windows) {
+      if (window.noisy())
+        context_.progress->note(fmt::format("{}: energy of {}: {}", names[i], window.test.name(),
+                                            noisy_text(window.lost_share)));
+    }
     energies_[names[i]] = {std::move(results[i].windows), std::move(results[i].idle),
                            meter_->counters(), options_.energy_plan, results[i].rested_seconds};
   }
@@ -221,6 +231,7 @@ void Evaluation::begin_perplexity_energy(const std::string& artifact) {
   }
   if (!cost.idle.before) cost.idle.before = measure_idle(*meter_, options_.energy_plan, context_);
   if (!idle_.before) idle_.before = cost.idle.before;
+  perplexity_begin_ = SystemCpuWatch().now();
   meter_->start();
 }
 
@@ -231,6 +242,13 @@ void Evaluation::end_perplexity_energy(EvaluationRecord& record, int64_t tokens)
   window.work = "perplexity";
   window.tokens = tokens;
   window.report = meter_->stop();
+  // Too long to be repeated; without another run nothing tells how much of its time it should get.
+  const CpuShares shares =
+      shares_between(perplexity_begin_, SystemCpuWatch().now(), context_.threads.count());
+  if (meter_->measures()) window.lost_share = lost_share(shares, shares.own);
+  if (window.noisy())
+    context_.progress->note(record.artifact +
+                            ": energy of the perplexity: " + noisy_text(window.lost_share));
   std::erase_if(cost.windows, [](const EnergyWindow& old) { return old.work == "perplexity"; });
   cost.windows.push_back(std::move(window));
   if (!cost.idle.after) cost.idle.after = measure_idle(*meter_, options_.energy_plan, context_);

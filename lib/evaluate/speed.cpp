@@ -209,7 +209,7 @@ SpeedRun finished_run(SpeedCell& cell, int64_t repetitions) {
   std::vector<size_t> order(cell.run.shares.size());
   std::iota(order.begin(), order.end(), size_t{0});
   run.disturbed = static_cast<int64_t>(order.size()) - undisturbed(cell.run);
-  // What lost less than kDisturbed is as good as any other: the first of them count.
+  // Repetitions that lost less than kDisturbed are equally good: the first of them count.
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
     return std::max(lost(a), kDisturbed) < std::max(lost(b), kDisturbed);
   });

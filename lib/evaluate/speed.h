@@ -1,6 +1,6 @@
-// How fast a model runs: a grid of prefills and decodes at depths, as llama-bench makes it. Fixed
-// pseudo-random tokens, other ones in every repetition; no tokenization and no sampling in the
-// times.
+// Measures how fast a model runs: a grid of prefills and decodes at depths, as in llama-bench. The
+// tokens are pseudo-random from a fixed seed and differ in every repetition. Times include neither
+// tokenization nor sampling.
 #pragma once
 
 #include <cstdint>
@@ -90,8 +90,7 @@ struct SpeedResult {
   int threads = 0;
   int models = 1;                                 // measured in turns
   std::optional<double> load_before, load_after;  // averages of a minute
-  // The warm-up of the first cell: of a model that never ran, the pages of its weights are read in
-  // it.
+  // The warm-up of the first cell, which reads the pages of a fresh model's weights.
   double first_pass_seconds = 0;
 
   const SpeedRun* prefill() const;  // the first cell of each kind, null without

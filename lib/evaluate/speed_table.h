@@ -17,8 +17,8 @@
 
 namespace qwb {
 
-// One row for each test of a record; none for a record without speed. Throws `failed` for a record
-// that is none, naming `where`.
+// One row for each test of a record; none for a record without speed. Throws `failed`, naming
+// `where`, for JSON that is not a record.
 std::vector<Json> speed_rows(const Json& record, const std::string& where);
 
 enum class SpeedFormat { markdown, csv, json, jsonl };

@@ -24,8 +24,8 @@
 
 namespace qwb {
 
-// What one window or document adds: the sum of a quantity over its tokens, and how much that
-// counts.
+// The contribution of one window or document: the sum of a quantity over its tokens, and its
+// weight.
 struct Unit {
   double sum = 0;
   double weight = 0;

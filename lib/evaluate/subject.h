@@ -1,4 +1,4 @@
-// A model folder opened for evaluation: weights, tokenizer, and what its files say about it.
+// A model folder opened for evaluation: weights, tokenizer, and the metadata of its files.
 #pragma once
 
 #include <memory>

@@ -9,6 +9,7 @@
 #include "lib/base/json.h"
 #include "lib/base/text_file.h"
 #include "lib/evaluate/unicode_text.h"
+#include "lib/quantize/conversation.h"
 
 namespace qwb {
 namespace {
@@ -19,6 +20,19 @@ EvaluationDocument document(std::string text, std::string_view original) {
 
 void require_text(const EvaluationText& text) {
   if (text.whole.empty()) throw Error(ErrorKind::failed, "the text is empty", text.name);
+}
+
+// The field to measure on. A conversation is none: which roles and marks belong to its text is for
+// a model's template to say, and figures of different models could not be compared.
+std::string evaluated_field(const Json& row, const std::string& where) {
+  if (json_has(row, "page")) return "page";
+  const char* field = text_field(row);
+  if (field != nullptr && (json_has(row, "text") || !has_turns(row))) return field;
+  const std::string has = row_fields(row);
+  throw Error(ErrorKind::failed,
+              has_turns(row) ? "the row is a conversation (it has " + has + "), not a text"
+                             : "the row has no text" + (has.empty() ? "" : ": it has " + has),
+              where, "rows with text, page or content would do");
 }
 
 // re.sub("OPEN\s*([^CLOSE]*?)\s*CLOSE", "OPEN\1CLOSE", text)
@@ -158,11 +172,9 @@ EvaluationText jsonl_text(std::string_view lines, const std::string& name) {
     if (strip(line).empty()) return;
     const std::string where = fmt::format("{}:{}", name, number);
     const Json json = parse_json(line, where);
-    const bool page = json_has(json, "page");
-    if (!page && !json_has(json, "text"))
-      throw Error(ErrorKind::failed, "no \"text\" and no \"page\"", where,
-                  "every line must have one of them");
-    const std::string text = json_string(json, page ? "page" : "text", where);
+    const std::string field = evaluated_field(json, where);
+    const bool page = field == "page";
+    const std::string text = json_string(json, field, where);
     result.documents.push_back(document(page ? detokenize_wikitext(text) : text, text));
     result.whole += (result.documents.size() > 1 ? "\n\n" : "") + text;
   });

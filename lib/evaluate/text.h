@@ -31,8 +31,9 @@ struct EvaluationText {
 
 // One document.
 EvaluationText plain_text(std::string text, const std::string& name);
-// One document a line: {"text": ...}, or {"page": ...}, which the model reads as lm-eval's task
-// wikitext detokenizes it. Empty lines are skipped. Throws `failed` naming file and line.
+// One document a line: {"text": ...}, {"content": ...}, or {"page": ...}, which the model reads as
+// lm-eval's task wikitext detokenizes it. Empty lines are skipped. Throws `failed` naming file and
+// line.
 EvaluationText jsonl_text(std::string_view lines, const std::string& name);
 // wiki.test.raw in the three forms in which tools read it: the rows of Hugging Face's
 // wikitext-2-raw-v1 (its lines, each with its newline, blank ones empty) joined by two newlines;

@@ -1,4 +1,5 @@
-// What Python's str does, on UTF-8: the tools whose protocols are followed here are written in it.
+// Operations of Python's str on UTF-8: the tools whose protocols are followed here are written in
+// Python.
 #pragma once
 
 #include <cstdint>

@@ -25,7 +25,7 @@ std::string names(const InputGroup& group) {
   return text;
 }
 
-// What computes the input of a group.
+// The modules that compute the input of a group, for messages.
 std::string made_by(const BlockSpec& spec, const InputGroup& group, const InputGroup* before) {
   const SublayerSpec& sublayer = spec.sublayers[group.sublayer];
   if (before == nullptr || before->sublayer != group.sublayer) return sublayer.before.module;

@@ -30,7 +30,7 @@ void create_folder(const Path& folder) {
   if (error) throw system_error("cannot create folder", folder.string(), error.value());
 }
 
-// What a symlink at snapshots/COMMIT/PATH must say to lead to blobs/ETAG.
+// The target that a symlink at snapshots/COMMIT/PATH needs to lead to blobs/ETAG.
 std::string link_text(const RemoteFile& file) {
   std::string text = "../../";
   for (const char c : file.path) text += c == '/' ? "../" : "";

@@ -54,8 +54,7 @@ class RepoCache {
   bool symlinks_;
 };
 
-// Puts a file at `target` (its folder exists) so that nobody sees half of it: moves it, or copies
-// it with `keep`.
+// Puts a file at `target` (its folder exists) atomically: moves it, or with `keep` copies it.
 void move_or_copy(const Path& from, const Path& target, bool keep);
 
 // Creates the folders of `relative` (without its last component) below `root`, which is created as

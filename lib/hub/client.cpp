@@ -141,9 +141,9 @@ void HubClient::wait_before_retry(int failures, double requested) {
   sleep_seconds(seconds, context_.stop);
 }
 
-// One answer: passing troubles are tried again, redirects followed (those to another server only
-// with follow_away). The answer's status is then 2xx, or a redirect that was not followed, or 404
-// or 405.
+// One answer. Temporary failures are retried, redirects followed (to another server only with
+// follow_away). The answer's status is then 2xx, or a redirect that was not followed, or 404 or
+// 405.
 HubClient::Reply HubClient::ask(const RepoName& repo, const Url& url, bool head_only,
                                 bool follow_away) {
   Route route(settings_, url);

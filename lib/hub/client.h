@@ -15,7 +15,7 @@
 
 namespace qwb {
 
-// The Hub cannot be asked: offline, unreachable, in trouble. What is in the cache may do.
+// The Hub cannot be asked: offline, unreachable, failing. Files in the cache may suffice.
 class HubUnavailable : public Error {
  public:
   explicit HubUnavailable(const Error& error) : Error(error) {}
@@ -30,7 +30,7 @@ class HubClient {
  public:
   HubClient(Http& http, const HubSettings& settings, const Context& context);
 
-  // All of these throw not_found (no such thing, no access: with the way to get it),
+  // All of these throw not_found (absent, or no access: with advice on how to get it),
   // HubUnavailable, verification for answers that no Hub gives; interrupted.
 
   // The commit behind the repository's revision.
@@ -40,8 +40,8 @@ class HubClient {
   std::optional<std::vector<RemoteFile>> tree(const RepoName& repo, const std::string& commit);
   // One file, from the head of its answer.
   RemoteFile file(const RepoName& repo, const std::string& commit, const std::string& path);
-  // The account's name; empty if the server does not tell. Throws not_found if it does not accept
-  // the token.
+  // The account's name; empty if the server does not send it. Throws not_found if the server does
+  // not accept the token.
   std::string whoami();
 
   // Where a file's bytes are asked for.

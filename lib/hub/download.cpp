@@ -41,7 +41,7 @@ bool has_size(const Path& path, int64_t size) {
   return ::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode) && status.st_size == size;
 }
 
-// Changes whenever somebody writes to an incomplete file of this blob.
+// Changes whenever any process writes to an incomplete file of this blob.
 std::string activity(const Path& blobs, const std::string& etag) {
   std::string text;
   std::error_code error;
@@ -187,8 +187,8 @@ bool Downloader::open(Job& job) {
   return true;
 }
 
-// Another process downloads this file. False if it makes no headway and is waited for no longer: it
-// may hang, and its lock with it.
+// Another process downloads this file. False if it makes no progress, so that waiting ends: the
+// process may hang, and its lock with it.
 bool Downloader::wait_for_other(Job& job) {
   const double time = now();
   job.next_look = time + kLockPoll;
@@ -210,11 +210,11 @@ void Downloader::begin_transfers(Job& job) {
   const double time = now();
   for (int64_t piece = 0; piece < job.partial->piece_count(); ++piece) {
     if (static_cast<int>(transfers_.size()) >= settings_.connections) return;
-    // The first answer tells where the bytes are and whether ranges work.
+    // The first answer shows where the bytes are and whether ranges work.
     if (source.active > 0 && (source.whole || source.direct.empty())) return;
     const Try& attempt = job.tries[static_cast<size_t>(piece)];
     if (job.partial->piece_next(piece) == job.partial->piece_end(piece) || attempt.active) continue;
-    // Faster than it can be hashed it need not come: the processors are the limit then.
+    // Data need not arrive faster than it can be hashed: the processors are the limit then.
     if (source.active > 0 && follower_.lag(*job.partial) > kMostLag) return;
     if (time >= attempt.not_before) begin_transfer(job, piece);
     if (source.whole) return;  // the first gap decides when to try again
@@ -282,7 +282,7 @@ void Downloader::settle_hashes() {
       return j.partial && &*j.partial == result.partial;
     });
     if (result.error) std::rethrow_exception(result.error);
-    // The last byte may be there before curl has told that its exchange is over.
+    // The last byte may arrive before curl reports the end of its exchange.
     transfers_.remove_if([&](const auto& entry) { return entry.first == &*job; });
     if (result.hash == job->request.etag) {
       publish(*job);

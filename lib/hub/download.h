@@ -1,6 +1,6 @@
 // Downloads files of one repository, several at once and several pieces of a large one at once,
-// each checked by its hash before it gets its name. What an earlier run brought is used; what this
-// one brings is kept, however it ends.
+// each checked by its hash before it gets its name. Pieces of an earlier run are used; pieces of
+// this run are kept, however it ends.
 #pragma once
 
 #include <functional>
@@ -41,8 +41,8 @@ class Downloader {
   Downloader(const Downloader&) = delete;
   Downloader& operator=(const Downloader&) = delete;
 
-  // Returns when all are there. Throws what Transfer says, or `verification` for content that has
-  // not the announced hash (fetched anew once before).
+  // Returns when all are there. Throws what Transfer throws, or `verification` for content without
+  // the announced hash (after a second download).
   void run(const std::vector<BlobRequest>& requests);
 
  private:

@@ -1,5 +1,5 @@
 // An advisory lock that the kernel lets go of when its process ends, however it ends (flock, as
-// huggingface_hub's). It saves work, nothing depends on it.
+// huggingface_hub's). It saves work; correctness does not depend on it.
 #pragma once
 
 #include <optional>

@@ -142,7 +142,7 @@ Http::~Http() {
 
 namespace {
 
-// What is the same for every request: who is trusted, and how long one waits.
+// Options common to all requests: certificates and timeouts.
 void set_common_options(CURL* easy, const HubSettings& settings) {
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));

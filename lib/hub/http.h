@@ -1,7 +1,7 @@
 // HTTP exchanges, many at once, in one thread (libcurl's multi interface). An exchange is one
-// request and one answer: redirects are not followed here, so that who gets the token is decided by
-// whoever follows them. Certificates are verified, HTTP/1.1 is spoken (ranges of a file then travel
-// on connections of their own).
+// request and one answer. Redirects are not followed here: the caller that follows them decides who
+// gets the token. Certificates are verified, HTTP/1.1 is spoken (ranges of a file then travel on
+// connections of their own).
 #pragma once
 
 #include <functional>
@@ -73,7 +73,7 @@ class Http {
   Http& operator=(const Http&) = delete;
 
   void start(const HttpRequest& request, HttpHandler& handler);
-  // Ends the handler's exchange without telling it. Nothing if it has none.
+  // Ends the handler's exchange without notifying it; no effect if it has none.
   void cancel(const HttpHandler& handler);
   // Lets the exchanges run, for at most `seconds` if nothing happens. Throws interrupted when a
   // stop is requested, and what handlers throw.

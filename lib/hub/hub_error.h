@@ -1,4 +1,4 @@
-// What an answer of the Hub means for the user, and what to do about it.
+// Explains an answer of the Hub to the user, with advice.
 #pragma once
 
 #include <string>
@@ -10,19 +10,19 @@
 
 namespace qwb {
 
-// The server's file is not the one it announced: another etag or size. Whoever asked may ask for a
-// new list once.
+// The server's file is not the one it announced: another etag or size. The caller may ask for a new
+// list once.
 class ChangedOnServer : public Error {
  public:
   ChangedOnServer(const std::string& what, const std::string& where)
       : Error(ErrorKind::verification, what, where, "nothing wrong was kept; try again later") {}
-  // What it lists it does not have.
+  // The server lists a file that it does not have.
   explicit ChangedOnServer(const Error& error) : Error(error) {}
 };
 
 // An answer whose status is neither 2xx nor a redirect. `body` may be empty (HEAD). 401, 403, 404,
-// 410: not_found, with the way to get access where there is one; passing troubles (is_passing):
-// not_found, "the Hub is not available"; else failed.
+// 410: not_found, with advice on getting access; temporary failures (is_passing): not_found, "the
+// Hub is not available"; else failed.
 Error hub_error(const HubSettings& settings, const RepoName& repo, const Url& url,
                 const HttpHead& head, const std::string& body);
 

@@ -22,8 +22,8 @@ namespace qwb {
 
 class Partial {
  public:
-  // Opens or creates. What does not fit (another size, a damaged note) counts as nothing there.
-  // Throws `failed`.
+  // Opens or creates the file. A file that does not fit (another size, a damaged note) counts as
+  // absent. Throws `failed`.
   static Partial open(const Path& path, int64_t size);
   // How many bytes open() would find; 0 without such a file.
   static int64_t present_in(const Path& path, int64_t size);
@@ -51,7 +51,7 @@ class Partial {
   int64_t accept(int64_t position, Bytes data);
   // Nothing is there.
   void reset();
-  // Everything is there and right: cuts the note off and flushes to the disk.
+  // Called when the content is complete and verified: cuts the note off and flushes to the disk.
   void seal();
 
  private:

@@ -64,7 +64,8 @@ bool has_shards(const Path& folder, const std::vector<RemoteFile>& files) {
   }
 }
 
-// Without a list of what there should be: does this look like all that the tools need of a model?
+// Without a list of files to compare with: whether the folder seems to have all that the tools need
+// of a model.
 bool looks_like_model(const RepoCache& cache, const std::string& commit,
                       const std::vector<RemoteFile>& files) {
   const bool tokenizer = contains(files, "tokenizer.json") || contains(files, "tokenizer.model") ||
@@ -134,8 +135,8 @@ PullPlan Pull::make_plan(const std::string& commit, const std::vector<RemoteFile
   return plan;
 }
 
-// What the cache alone gives. lenient: the Hub cannot be asked, so that any snapshot that may do
-// must do.
+// Answers from the cache alone. lenient: the Hub cannot be asked, so that any plausible snapshot is
+// taken.
 std::optional<PullPlan> Pull::from_cache(const std::string& commit, bool lenient) const {
   if (commit.empty()) return std::nullopt;
   if (const auto tree = cache_.tree(commit)) {
@@ -209,7 +210,7 @@ PullPlan Pull::ask_hub(bool anew) {
   return plan;
 }
 
-// The tools' files of a model without weights that the tools read would help nobody.
+// Without weights that the tools can read, the model's other files are useless.
 void Pull::refuse_without_weights(const std::vector<RemoteFile>& wanted) const {
   const RepoName& repo = request_.repo;
   if (repo.kind != RepoKind::model || !request_.selection.include.empty() ||

@@ -47,7 +47,7 @@ class Pull {
  public:
   Pull(const HubSettings& settings, PullRequest request, const Context& context);
 
-  // What run() would do, without writing anything.
+  // Predicts what run() would do, without writing anything.
   PullPlan plan();
   // Downloads what is missing (unsupported, before anything is downloaded, if a model's repository
   // has weights of other kinds only); afterwards the wanted files are in folder(), each with the
@@ -80,8 +80,8 @@ class Pull {
 };
 
 // The files of --local-dir: huggingface_hub's notes beside them
-// (.cache/huggingface/download/PATH.metadata: commit, etag and time, a line each) tell what they
-// are.
+// (.cache/huggingface/download/PATH.metadata: commit, etag and time, a line each) identify their
+// contents.
 class LocalFolder {
  public:
   explicit LocalFolder(Path folder) : folder_(std::move(folder)) {}
@@ -91,8 +91,8 @@ class LocalFolder {
   // Throws verification for names that would overwrite the notes.
   static void check_name(const RemoteFile& file);
   // Throws usage, naming the file, if something lies in the place of this one that was never pulled
-  // (--force or not), or was changed since (unless `force`). What was pulled and left alone may be
-  // replaced.
+  // (--force or not), or was changed since (unless `force`). A file that was pulled and not changed
+  // may be replaced.
   void check_place(const RemoteFile& file, bool force) const;
   Path state() const { return folder_ / ".cache" / "huggingface"; }
 

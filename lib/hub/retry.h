@@ -18,15 +18,15 @@ bool is_passing(int status);
 // or says nonsense.
 std::optional<double> requested_wait(const HttpHead& head);
 
-// Waits that grow: `base` seconds doubled with every failure in a row up to eight times base, times
+// Growing waits: `base` seconds, doubled with every failure in a row up to eight times base, times
 // a random factor in [0.5, 1.5), so that many clients of one server do not come back at the same
-// instant. The first failure after some headway waits a tenth of that only: it was a broken
-// connection, not a server in trouble.
+// instant. The first failure after some progress waits only a tenth of that: it was a broken
+// connection, not a failing server.
 class Backoff {
  public:
   Backoff(double base_seconds, uint64_t seed) : base_(base_seconds), rng_(seed) {}
-  // failures >= 1: in a row, without any new byte in between. headway: the try that failed brought
-  // some.
+  // failures >= 1: in a row, without any new byte in between. headway: the failed try brought new
+  // bytes.
   double wait(int failures, bool headway);
 
  private:

@@ -1,5 +1,4 @@
-// Following redirects without giving the token away: it goes to the endpoint's own origin and
-// nowhere else.
+// Follows redirects without leaking the token, which goes to the endpoint's own origin only.
 #pragma once
 
 #include <string>
@@ -17,7 +16,7 @@ class Route {
 
   // The request of the current hop.
   HttpRequest request(bool head_only, const std::string& range) const;
-  // True if `head` is a redirect with somewhere to go.
+  // True if `head` is a redirect that has a target.
   static bool is_redirect(const HttpHead& head);
   // Goes where it leads. Throws `failed` after ten hops, for a target that is no http(s) URL, and
   // for one that leaves https for http.

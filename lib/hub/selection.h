@@ -17,14 +17,14 @@ struct Selection {
   std::vector<std::string> apply(RepoKind kind, const std::vector<std::string>& paths) const;
 };
 
-// What the tools need. Of a model: configurations, tokenizer, chat templates and safetensors at the
-// top of the repository (model.safetensors, else the shards of its index, else all but
-// consolidated*.safetensors); never .bin, .pth, .onnx, .gguf, original/. Of a data set: all but
-// pictures, scripts and git's own files.
+// The files that the tools need. Of a model: configurations, tokenizer, chat templates and
+// safetensors at the top of the repository (model.safetensors, else the shards of its index, else
+// all but consolidated*.safetensors); never .bin, .pth, .onnx, .gguf, original/. Of a data set: all
+// but pictures, scripts and git's own files.
 std::vector<std::string> default_files(RepoKind kind, const std::vector<std::string>& paths);
 
-// The weights that a model's repository has though the tools do not read them or not unasked; no
-// files: none.
+// Weights in a model's repository that the tools cannot read, or do not pull by default; empty if
+// there are none.
 struct OtherWeights {
   std::string what, advice;
   std::vector<std::string> files;

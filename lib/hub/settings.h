@@ -1,4 +1,4 @@
-// What the environment says about the Hugging Face Hub: the variables that huggingface_hub reads,
+// Settings of the Hugging Face Hub from the environment: the variables that huggingface_hub reads,
 // with its defaults, so that both agree on the place of the cache and of the token.
 #pragma once
 

@@ -66,10 +66,10 @@ void Transfer::send() {
   http_.start(route_.request(false, range), *this);
 }
 
-// What the Hub says about the file before its bytes come must be what its list said.
+// The answer's headers, which come before the bytes, must agree with the Hub's list of files.
 void Transfer::check_announcement(const HttpHead& head) const {
   if (!route_.at_endpoint()) return;
-  // To another place of the Hub: what counts is what is said there.
+  // A redirect to another place of the Hub: that answer counts.
   if (Route::is_redirect(head) &&
       route_.url().resolve(head.field("location")).same_origin(route_.url()))
     return;
@@ -114,7 +114,8 @@ bool Transfer::begin_whole(const HttpHead& head) {
         source_.name);
   if (ranged_) {
     source_.whole = true;
-    // Others are fetching the same file: let them end, then one takes it whole.
+    // Other transfers fetch pieces of the same file: after they end, one transfer takes the whole
+    // file.
     if (source_.active > 1) return refuse("ignores ranges");
     position_ = 0;
     end_ = size;

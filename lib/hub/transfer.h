@@ -1,5 +1,5 @@
-// One stretch of a file on its way from the Hub into a Partial: redirects followed, the answer
-// checked against what the Hub announced before a byte of it is taken.
+// Downloads one range of a file from the Hub into a Partial: follows redirects, and checks the
+// answer against what the Hub announced before it takes a byte.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +46,7 @@ class Transfer : public HttpHandler {
   Transfer(const Transfer&) = delete;
   Transfer& operator=(const Transfer&) = delete;
 
-  // Set once it has ended. What cannot be helped by another try is thrown out of Http::step()
+  // Set once it has ended. Errors that another try cannot cure are thrown out of Http::step()
   // instead: no access, no such file, a full disk, ChangedOnServer.
   const std::optional<Result>& result() const { return result_; }
   int64_t piece() const { return piece_; }

@@ -19,7 +19,7 @@ std::string part(const Handle& handle, CURLUPart which, unsigned flags = 0) {
   return value;
 }
 
-// What may be shown of a text that is no URL: it came from a server.
+// The printable part of a text that is no URL: it came from a server.
 std::string printable(const std::string& text) {
   std::string shown;
   for (const char c : text.substr(0, text.find_first_of("?#"))) {

@@ -10,7 +10,7 @@ class Url {
   Url() = default;
   // Throws `failed` for anything but an absolute http(s) URL without user name or password.
   static Url parse(const std::string& text);
-  // What a Location header or a link found at this URL means.
+  // Resolves a Location header or a link found at this URL.
   Url resolve(const std::string& location) const;
 
   const std::string& text() const { return text_; }

@@ -1,5 +1,6 @@
 // Mistral: Llama's wiring with a sliding window over all layers (4096 if the key is absent; null in
-// v0.2 and later: none). layer_types means nothing to it.
+// v0.2 and later: none). With layer_types transformers' AutoConfig takes it for a ministral, in
+// which only the layers so named slide.
 #include "lib/model/config_fields.h"
 #include "lib/model/llama_family.h"
 
@@ -21,9 +22,12 @@ Architecture mistral_architecture() {
                                               .bos = 1,
                                               .eos = 2,
                                               .null_kv_heads = false});
+        if (config.contains("layer_types")) refuse_nested_rope(config, where);
         const int64_t window = window_size(config, where, 4096);
         refuse_slides_without_window(config, where, window > 0);
-        out.window.assign(out.window.size(), window);
+        const auto slides = sliding_layers(config, where, out.layers);
+        for (size_t i = 0; i < out.window.size(); ++i)
+          out.window[i] = !slides || (*slides)[i] ? window : 0;
         return out;
       },
       [](const ModelConfig& config, const TensorSource&) { return llama_family_spec(config, {}); }};

@@ -10,47 +10,16 @@
 namespace qwb {
 namespace {
 
-// Python keeps integers of any size, JSON readers of C++ make floats of long ones: refused before a
-// template shows one. (A number with a fraction or an exponent is a float to both.)
-void refuse_long_integers(std::string_view row, const std::string& where) {
-  bool inside_string = false;
-  for (size_t at = 0; at < row.size(); ++at) {
-    if (inside_string && row[at] == '\\') {
-      ++at;
-    } else if (row[at] == '"') {
-      inside_string = !inside_string;
-    } else if (!inside_string && row[at] >= '0' && row[at] <= '9') {
-      const size_t end = std::min(row.find_first_not_of("0123456789.eE+-", at), row.size());
-      const auto number = row.substr(at, end - at);
-      uint64_t value = 0;
-      if (number.find_first_of(".eE") == std::string_view::npos &&
-          std::from_chars(number.data(), number.data() + number.size(), value).ec != std::errc())
-        throw Error(ErrorKind::unsupported,
-                    "the integer " + std::string(number) + " has more than 64 bits", where);
-      at = end - 1;
-    }
-  }
-}
-
-// What the template says of a conversation, with the row's place.
-std::string rendered(const Conversation& conversation, const RenderChat& chat,
-                     const std::string& where) {
-  try {
-    return chat(conversation);
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::interrupted) throw;
-    throw Error(error.kind(), error.what(), where);
-  }
-}
-
 std::string row_text(std::string_view line, const RenderChat& chat, const std::string& where,
                      int64_t& calls_left_out) {
   const Json row = parse_json(line, where);
-  if (json_has(row, "text")) return json_string(row, "text", where);
+  const char* field = text_field(row);
+  if (field != nullptr && (json_has(row, "text") || !has_turns(row)))
+    return json_string(row, field, where);
   const Conversation conversation = read_conversation(row, where);
   if (chat) {
     refuse_long_integers(line, where);
-    return rendered(conversation, chat, where);
+    return render_conversation(conversation, chat, where);
   }
   calls_left_out += has_tool_calls(conversation) ? 1 : 0;
   return conversation_text(conversation);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -47,16 +46,14 @@ struct CalibrationSet {
   int64_t tokens() const { return static_cast<int64_t>(windows.size()) * length; }
 };
 
-// Turns one conversation into text: a chat template.
-using RenderChat = std::function<std::string(const Conversation&)>;
-
 struct CalibrationTexts {
   std::vector<std::string> texts;
   int64_t calls_left_out =
       0;  // rows whose calls of tools are not in the text, as there was no template
 };
-// The texts of a file: a .txt is one text; each line of a .jsonl gives one, from its field `text`
-// (string) or as a conversation (conversation.h), rendered by `chat` if there is one. Throws naming
+// The texts of a file: a .txt is one text; each line of a .jsonl gives one, from its field `text`,
+// `page` or `content` (text_field()) or as a conversation (conversation.h), rendered by `chat` if
+// there is one. Throws naming
 // the line that is broken, that no shape fits, or that the template refuses.
 CalibrationTexts calibration_texts(const Path& file, const RenderChat& chat);
 

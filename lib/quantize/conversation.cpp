@@ -1,9 +1,12 @@
 #include "lib/quantize/conversation.h"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <map>
 
 #include "lib/base/error.h"
+#include "lib/base/text_file.h"
 
 namespace qwb {
 namespace {
@@ -12,7 +15,8 @@ constexpr std::array kTurns = {"messages", "conversations", "conversation", "dia
 constexpr std::array kQuestions = {"prompt", "instruction", "question", "query", "input"};
 constexpr std::array kAnswers = {"completion", "chosen", "response", "output", "answer"};
 constexpr const char* kShapes =
-    "text; messages or conversations (role and content, or from and value); prompt and completion; "
+    "text, page or content; messages or conversations (role and content, or from and value); "
+    "prompt and completion; "
     "instruction, input "
     "and output; question and answer";
 
@@ -96,26 +100,48 @@ const char* first_field(const Json& row, const std::array<const char*, n>& names
   return nullptr;
 }
 
+// Earlier questions and their answers, in pairs, as rows for LLaMA-Factory have them.
+void add_history(Json& messages, const Json& row, const std::string& where) {
+  if (!json_has(row, "history")) return;
+  const Json& history = row["history"];
+  if (!history.is_array()) throw Error(ErrorKind::failed, "'history' is not a list", where);
+  for (const Json& pair : history) {
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_string())
+      throw Error(ErrorKind::failed, "'history' is no list of questions and answers", where);
+    messages.push_back({{"role", "user"}, {"content", pair[0]}});
+    messages.push_back({{"role", "assistant"}, {"content", pair[1]}});
+  }
+}
+
+// What no text can stand for, beside the turns.
+void refuse_other_media(const Json& row, const std::string& where) {
+  for (const char* name : {"images", "image", "videos", "video", "audios", "audio"}) {
+    if (!json_has(row, name) || (row[name].is_structured() && row[name].empty()) ||
+        (row[name].is_string() && row[name].get_ref<const std::string&>().empty()))
+      continue;
+    throw Error(ErrorKind::unsupported, "the row has " + std::string(name), where,
+                "only text can be used; leave rows with pictures or sound out");
+  }
+}
+
 void add_question_and_answer(Json& messages, const Json& row, const std::string& where) {
   const char* question = first_field(row, kQuestions);
   const char* answer = first_field(row, kAnswers);
   if (question == nullptr || answer == nullptr) {
-    std::string has;
-    if (row.is_object()) {
-      for (const auto& item : row.items()) has += (has.empty() ? "" : ", ") + item.key();
-    }
+    const std::string has = row_fields(row);
     throw Error(ErrorKind::failed,
-                "the row has no text that is known here" +
-                    (has.empty() ? "" : ": it has " + has.substr(0, 200)),
+                "the row has no text that is known here" + (has.empty() ? "" : ": it has " + has),
                 where, std::string("these would do: ") + kShapes);
   }
   const bool chosen_turns = std::string_view(answer) == "chosen" && row[answer].is_array() &&
                             !row[answer].empty() && row[answer][0].is_object() &&
                             json_string(row[answer][0], "role", where, "") != "assistant";
   if (chosen_turns) return add_turns(messages, row[answer], where);  // the whole conversation
+  add_history(messages, row, where);
   Json side = row[question];
-  if (std::string_view(question) == "instruction" && side.is_string()) {
+  if (side.is_string()) {
     for (const char* more : {"input", "context"}) {
+      if (std::string_view(question) == more) continue;
       const std::string text = json_string(row, more, where, "");
       if (!text.empty()) side = side.get<std::string>() + "\n\n" + text;
     }
@@ -160,7 +186,60 @@ std::string text_of(const Json& content) {
 
 }  // namespace
 
+// Python keeps integers of any size, JSON readers of C++ make floats of long ones: refused before a
+// template shows one. (A number with a fraction or an exponent is a float to both.)
+void refuse_long_integers(std::string_view json, const std::string& where) {
+  bool inside_string = false;
+  for (size_t at = 0; at < json.size(); ++at) {
+    if (inside_string && json[at] == '\\') {
+      ++at;
+    } else if (json[at] == '"') {
+      inside_string = !inside_string;
+    } else if (!inside_string && json[at] >= '0' && json[at] <= '9') {
+      const size_t end = std::min(json.find_first_not_of("0123456789.eE+-", at), json.size());
+      const auto number = json.substr(at, end - at);
+      uint64_t value = 0;
+      if (number.find_first_of(".eE") == std::string_view::npos &&
+          std::from_chars(number.data(), number.data() + number.size(), value).ec != std::errc())
+        throw Error(ErrorKind::unsupported,
+                    "the integer " + std::string(number) + " has more than 64 bits", where);
+      at = end - 1;
+    }
+  }
+}
+
+Conversation parse_conversation(std::string_view json, const std::string& where) {
+  Json row = parse_json(json, where);
+  refuse_long_integers(json, where);
+  if (row.is_array()) row = Json{{"messages", std::move(row)}};
+  return read_conversation(row, where);
+}
+
+ChatTemplate::Options chat_options(const Conversation& conversation) {
+  ChatTemplate::Options options;
+  options.tools = conversation.tools;
+  options.variables = conversation.variables;
+  options.join_parts = true;
+  return options;
+}
+
+std::string render_conversation(const Conversation& conversation, const RenderChat& chat,
+                                const std::string& where) {
+  try {
+    return chat(conversation);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    throw Error(error.kind(), error.what(), where);
+  }
+}
+
+bool has_turns(const Json& row) {
+  return first_field(row, kTurns) != nullptr ||
+         (first_field(row, kQuestions) != nullptr && first_field(row, kAnswers) != nullptr);
+}
+
 Conversation read_conversation(const Json& row, const std::string& where) {
+  refuse_other_media(row, where);
   Conversation conversation;
   const char* turns = first_field(row, kTurns);
   if (turns != nullptr) {
@@ -182,6 +261,11 @@ Conversation read_conversation(const Json& row, const std::string& where) {
     if (!row["chat_template_kwargs"].is_object())
       throw Error(ErrorKind::failed, "'chat_template_kwargs' is not an object", where);
     conversation.variables = row["chat_template_kwargs"];
+  }
+  if (json_has(row, "documents") && row["documents"].is_array()) {  // apply_chat_template's own
+    if (conversation.variables.is_null()) conversation.variables = Json::object();
+    if (!conversation.variables.contains("documents"))
+      conversation.variables["documents"] = row["documents"];
   }
   return conversation;
 }

@@ -1,4 +1,4 @@
-// What a report begins with: the figures that decide, and what they recommend.
+// The answer at the head of a report: the figures that decide, and what they recommend.
 #pragma once
 
 #include <string>

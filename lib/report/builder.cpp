@@ -24,15 +24,15 @@ bool same_metric(const Reading& a, const Reading& b) {
          (!a.figure.value || !b.figure.value || a.condition == b.condition);
 }
 
-// What differs a little in every run; perplexities and their like do not.
+// Metrics that vary from run to run; perplexities and their like do not.
 bool varies(const Metric& metric) {
   return metric.group == MetricGroup::memory || metric.group == MetricGroup::speed ||
          metric.group == MetricGroup::energy;
 }
 
 // The same work measured once more: of memory the most that any run needed; of repeated timings and
-// joules the mean, and bounds that hold those of all runs. A noisy run gives way to one that is
-// not.
+// joules the mean, and bounds that hold those of all runs. A noisy run is replaced by an
+// undisturbed one.
 void join(Reading& known, const Reading& again) {
   Figure& a = known.figure;
   const Figure& b = again.figure;
@@ -158,7 +158,7 @@ std::vector<Column> ReportBuilder::columns_of(
       if (reading.figure.value) column_of(reading.metric, reading.condition);
     }
   }
-  // What nobody measured has a column too: it says why.
+  // A metric that was not measured has a column too: it says why.
   for (const auto& row : readings) {
     for (const Reading& reading : row) {
       const bool known = std::any_of(columns.begin(), columns.end(), [&](const Column& c) {

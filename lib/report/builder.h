@@ -15,9 +15,9 @@ class ReportBuilder {
 
   // A record of qwb-eval --json. Records of the same artifact that complement each other become one
   // version; repeated timings and joules of it join their bounds; two that disagree in what does
-  // not vary become two. With `fill_gaps` only what the version lacks is taken. `name`: given by
-  // the user, else made from method and folder. Throws what readings_of throws, and then leaves
-  // everything as it was.
+  // not vary become two. With `fill_gaps` only figures that the version lacks are taken. `name`:
+  // given by the user, else made from method and folder. Throws what readings_of throws, and then
+  // leaves everything as it was.
   void add(const Json& record, const std::string& where, const std::string& name = {},
            bool fill_gaps = false);
   void add_problem(const std::string& problem);

@@ -6,7 +6,7 @@
 namespace qwb {
 namespace {
 
-// RFC 4180; a text that a spreadsheet would take for a formula is led by an apostrophe.
+// RFC 4180; a text that a spreadsheet would take for a formula is prefixed by an apostrophe.
 std::string csv_field(const std::string& text) {
   std::string field = text;
   if (!field.empty() && std::string_view("=+-@").find(field[0]) != std::string_view::npos)

@@ -71,6 +71,10 @@ Figure joules(const Fields& fields, const Work& work, const std::string& window)
   if (least && most && !work.net && *most > *least) figure.bounds = Interval{*least, *most};
   figure.estimated = fields.text(window + "/quality") != "measured";
   figure.remark = clean_text(fields.text(window + "/remark"));
+  if (const Json* noisy = fields.find(window + "/noisy"); noisy != nullptr && *noisy == true) {
+    figure.noisy = true;
+    figure.remark = kNoisy;
+  }
   if (work.net && fields.has("/energy") && !figure.value && fields.number("/energy/joules"))
     figure.why = "no idle baseline of this source";
   return figure;
@@ -81,7 +85,7 @@ Figure joules(const Fields& fields, const Work& work, const std::string& window)
 void add_energy_readings(const Fields& fields, std::vector<Reading>& readings) {
   for (const Work& work : kWorks) {
     const std::string window = window_of(fields, work.work);
-    // Most records have neither: a column of reasons would tell nothing.
+    // Most records have neither: a column of reasons would be useless.
     if (window.empty() && (work.unit == nullptr || work.net || work.work == std::string("request")))
       continue;
     Figure figure = joules(fields, work, window);

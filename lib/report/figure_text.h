@@ -18,7 +18,7 @@ std::string cited(const Column& column, const Figure& figure);
 // "95 % interval", "least to most of the repetitions"; empty for other bounds
 std::string bounds_name(BoundsKind kind);
 
-// The unit of an axis for values up to `most`, and what a value is multiplied with.
+// The unit of an axis for values up to `most`, and the factor for values.
 struct AxisUnit {
   std::string name;  // "MB"; empty: a pure number
   double factor = 1;

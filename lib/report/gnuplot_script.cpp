@@ -104,7 +104,7 @@ void scatter_axes(Canvas& canvas, const ScatterPlot& plot) {
                 plot.y_axis);
 }
 
-// Joins the marks on the front; its way is taken, for labels.
+// Joins the marks on the front; labels avoid the line.
 void draw_front(Canvas& canvas, const ScatterPlot& plot, std::vector<Box>& taken) {
   std::vector<std::pair<double, double>> front;
   for (const auto& mark : plot.marks) {

@@ -63,7 +63,7 @@ class Judge {
   static std::string suffix(const Column& column) {
     return column.number == 0 ? "" : " [" + std::to_string(column.number) + "]";
   }
-  // The repetitions of a single run say nothing of what the machine did at other times: joules are
+  // The repetitions of a single run do not show how the machine varies over time: joules are
   // measured in turns, timings one version after the other.
   static std::string runs(const Column& column) {
     const bool several = std::any_of(column.figures.begin(), column.figures.end(),
@@ -109,7 +109,8 @@ class Judge {
       say(last, false, fmt::format("{}{}: {}", worst, of, cited(column, column.figures[last])));
   }
 
-  // Those that cannot be told from the best; nothing is said if that is more than half of all.
+  // Versions that cannot be distinguished from the best; nothing is said if these are more than
+  // half of all.
   void among_the_best(const Column& column, const std::string& best,
                       const std::vector<size_t>& order, const std::string& of) {
     const Figure& leader = column.figures[order.front()];

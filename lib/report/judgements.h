@@ -1,4 +1,4 @@
-// What speaks for and against each version, by rules on the figures.
+// Arguments for and against each version, by rules on the figures.
 #pragma once
 
 #include <vector>

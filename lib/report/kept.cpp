@@ -30,7 +30,7 @@ const Json* base_result(const std::vector<KeptResult>& kept, const std::string& 
   return nullptr;
 }
 
-// Fills in what one kept result tells; what is there already is newer.
+// Fills in the fields of one kept result; fields that are there already are newer.
 void take_quality(const KeptResult& k, const Json* base, QualityRecord& record) {
   if (text_field(k.key, "kind") == "divergence") {
     if (record.divergence) return;

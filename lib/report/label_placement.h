@@ -1,4 +1,4 @@
-// Where the labels of marks go so that none covers a mark, a line or another label.
+// Places the labels of marks so that none covers a mark, a line or another label.
 #pragma once
 
 #include <vector>

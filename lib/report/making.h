@@ -1,4 +1,4 @@
-// How an artifact was made, as its qwb.json tells it.
+// How an artifact was made, from its qwb.json.
 #pragma once
 
 #include <optional>

@@ -8,8 +8,8 @@
 namespace qwb {
 namespace {
 
-// Text that stays text: what Markdown or the HTML inside of it would take for markup is escaped.
-// "|" is left to Table.
+// Escapes everything that Markdown, or the HTML inside of it, would take for markup. Table escapes
+// "|".
 std::string plain_markdown(const std::string& text) {
   std::string out;
   for (const char c : text) {

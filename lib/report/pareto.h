@@ -1,4 +1,4 @@
-// Which of several choices are not beaten in both of two costs.
+// Finds the choices that no other one beats in two costs.
 #pragma once
 
 #include <optional>
@@ -16,8 +16,8 @@ struct CostPair {
 // together.
 std::vector<bool> pareto_front(std::span<const CostPair> pairs);
 
-// All that a figure may be: itself if its metric is exact, its bounds, or nothing if its error is
-// not known or it is noisy.
+// The possible values of a figure: the value itself if its metric is exact, else its bounds;
+// nothing if its error is not known or it is noisy.
 std::optional<Interval> possible_values(const Column& column, const Figure& figure);
 // True if a is better than b whatever the two are within their bounds.
 bool surely_better(const Column& column, const Figure& a, const Figure& b);

@@ -1,4 +1,4 @@
-// Pictures of a report, without a word on how they are drawn (gnuplot_script.h draws them).
+// The pictures of a report as data; gnuplot_script.h draws them.
 #pragma once
 
 #include <optional>

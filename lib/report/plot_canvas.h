@@ -16,8 +16,8 @@ int style_point(size_t style, bool filled);  // gnuplot's pointtype
 inline constexpr const char* kGrey = "#808080";  // readable on white and on black
 
 double text_width(const std::string& text, int font);  // pixels, rather too many
-// Lines of at most `width` pixels, at most `most` of them; longer words and what is left over end
-// in "…".
+// Lines of at most `width` pixels, at most `most` of them; longer words and text that does not fit
+// end in "…".
 std::vector<std::string> wrapped(const std::string& text, double width, int font, size_t most);
 std::string fitted(const std::string& text, double width, int font);
 

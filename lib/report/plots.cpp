@@ -26,7 +26,7 @@ std::string sentence(const std::string& text) {
                             text.substr(1);
 }
 
-// What the error bars are, and what the figures belong to.
+// The meaning of the error bars, and the condition of the figures.
 std::string note_of(const Column& column, bool bars) {
   std::string note = column.condition;
   const std::string bounds = bounds_name(column.metric.bounds);
@@ -44,7 +44,7 @@ double largest(const Column& column) {
   return most;
 }
 
-// Of a ratio, pictures show what was added to the original's perplexity.
+// For a ratio, pictures show the increase over the original's perplexity.
 std::string loss_title(const Column& column) {
   if (column.metric.id != "ratio") return column.title();
   return "perplexity above the original" + column.title().substr(column.metric.title.size());
@@ -89,8 +89,8 @@ bool wants_log(const std::vector<ScatterPlot::Mark>& marks) {
   return least > 0 && most > kLogFrom * least;
 }
 
-// What the original has by definition: it is no measurement, but the point that the others are
-// compared with.
+// The original's value by definition: no measurement, but the point that the others are compared
+// with.
 Figure with_original(const Column& loss, const Version& version, const Figure& figure) {
   Figure known = figure;
   if (version.original && !figure.value && loss.metric.id == "ratio") known.value = 1;

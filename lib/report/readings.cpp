@@ -65,7 +65,7 @@ class Readings {
     return text + ", text " + fields_.text(part + hash).substr(0, 8);
   }
 
-  // What the value of a protocol is of.
+  // The title of a protocol's value: of a token, of a word.
   static std::string value_title(const std::string& protocol) {
     for (const Protocol& known : protocols()) {
       if (known.name == protocol) return known.column;

@@ -15,13 +15,13 @@ struct Reading {
   Figure figure;
 };
 
-// Throws `unsupported` for a record of another schema, `failed` for what is no record or has a
-// number where none may be, naming `where`.
+// Throws `unsupported` for a record of another schema, `failed`, naming `where`, for JSON that is
+// not a record or has impossible values.
 void check_record(const Json& record, const std::string& where);
 
-// Every metric that a record can have, in the order of a table; what was not measured has a figure
-// without value that says why. Texts are clean (clean_text.h). Throws `failed`, naming `where` and
-// the field.
+// Every metric that a record can have, in the order of a table; a metric that was not measured has
+// a figure without a value, with the reason. Texts are clean (clean_text.h). Throws `failed`,
+// naming `where` and the field.
 std::vector<Reading> readings_of(const Json& record, const std::string& where);
 // Time and memory of making an artifact.
 std::vector<Reading> readings_of(const std::optional<Making>& making);

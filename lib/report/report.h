@@ -1,7 +1,7 @@
-// What several versions of a model cost and lost, side by side: rows are versions (artifacts and
-// models), columns are metrics under one condition. Figures that were taken under different
-// conditions (protocol, text, threads, processor, source of joules) never share a column: each
-// condition makes its own.
+// A report: what several versions of a model cost and lost, side by side. Rows are versions
+// (artifacts and models), columns are metrics under one condition. Figures that were taken under
+// different conditions (protocol, text, threads, processor, source of joules) never share a column:
+// each condition makes its own.
 #pragma once
 
 #include <optional>
@@ -17,8 +17,8 @@ namespace qwb {
 enum class MetricGroup { size, quality, tasks, speed, memory, energy, making };
 enum class Quantity { bytes, bits, plain, ratio, nats, share, seconds, rate, joules };
 enum class Better { lower, higher };
-// What a figure's bounds are. exact: the value itself; interval: of 95 %; range: the least and the
-// most of the repetitions; none: measured once, so that nothing is known of its error.
+// The meaning of a figure's bounds. exact: the value itself; interval: of 95 %; range: the least
+// and the greatest of the repetitions; none: measured once, so that its error is not known.
 enum class BoundsKind { exact, interval, range, none };
 
 struct Metric {

@@ -1,4 +1,4 @@
-// What gnuplot's SVG lacks: a title, colours that follow light and dark, ids of its own.
+// Adds what gnuplot's SVG lacks: a title, colours that follow light and dark, ids of its own.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// What tables of all formats share.
+// Code shared by the tables of all formats.
 #include <algorithm>
 #include <map>
 
@@ -21,7 +21,7 @@ std::vector<std::string> absent_metrics(const Report& report) {
   std::vector<std::pair<std::string, std::string>> reasons;  // why, titles
   for (const Column& column : report.columns) {
     if (!column.empty() || column.figures.empty()) continue;
-    // Of the original it is natural that nothing is compared with it.
+    // For the original, missing comparisons need no reason.
     size_t v = 0;
     while (v + 1 < report.versions.size() && report.versions[v].original) ++v;
     const std::string& why = column.figures[v].why;

@@ -118,7 +118,7 @@ void Bpe::read_merges(const TokenizerFile& file, const std::string& where) {
     while (groups + 1 < begins.size() && begins[groups + 1] <= rank) ++groups;
     merges_.set(a, b, {begins.empty() ? rank : groups, merged});
     ++rank;
-    // Symbols that are not the characters they look like would defeat the reasoning about
+    // Symbols that differ from the characters that they show would invalidate the argument about
     // neighbours.
     const auto special = [&](int32_t id) {
       return id == unk_ || (options_.byte_fallback && std::ranges::count(fallback_ids_, id) > 0);

@@ -15,7 +15,7 @@
 namespace qwb::tokenizer {
 namespace {
 
-// Collects whole tokens for steps that cannot work on parts.
+// Collects whole tokens for steps that cannot process parts of tokens.
 class WholeToken : public DecodeStep {
  public:
   void push(std::string_view text, bool last) final {

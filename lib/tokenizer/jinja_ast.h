@@ -36,7 +36,7 @@ enum class Op {
   concat,     // child ~ child
 };
 
-// Where a variable is: so many functions out, and there in this slot.
+// The place of a variable: the number of functions outwards, and its slot there.
 struct Place {
   int hops = 0, slot = -1;
   bool item = false;  // of a loop or a `with`, which always has a value inside
@@ -57,7 +57,7 @@ struct Expression {
   ExpressionPtr more_arguments, more_keywords;  // *a, **k
 };
 
-// What is assigned to: a name, a namespace's attribute, or a tuple of targets.
+// The target of an assignment: a name, a namespace's attribute, or a tuple of targets.
 struct Target {
   int line = 0;
   std::string name, attribute;
@@ -66,7 +66,7 @@ struct Target {
   std::vector<Target> parts;
 };
 
-// What happens to a variable when the part of the template that it belongs to begins.
+// The initial state of a variable where the part of the template that it belongs to begins.
 struct Load {
   enum class From {
     context,

@@ -1,5 +1,6 @@
 // The filters, tests, methods, operators and lookups that chat templates use. Names, parameters and
-// meaning are Jinja's and Python's; what is known there and not supported here throws Unsupported.
+// meaning are Jinja's and Python's; features of theirs that are not supported here throw
+// Unsupported.
 #pragma once
 
 #include <string>
@@ -11,8 +12,8 @@
 
 namespace qwb::jinja {
 
-// What a rendering may still spend, counted in about bytes touched, so that a hostile template ends
-// in an error instead of a hang.
+// The budget that is left to a rendering, counted roughly in bytes touched, so that a hostile
+// template ends in an error instead of a hang.
 struct Budget {
   int64_t left;
   void charge(int64_t amount) {

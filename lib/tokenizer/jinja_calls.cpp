@@ -1,5 +1,5 @@
-// What a template can call: methods, macros, the bodies of call blocks, loops, and the global
-// functions.
+// Everything that a template can call: methods, macros, the bodies of call blocks, loops, and the
+// global functions.
 #include <algorithm>
 
 #include "lib/tokenizer/jinja_renderer.h"

@@ -86,7 +86,7 @@ Value file_size(const FilterCall& c) {
   return format_value(base * bytes / unit, ".1f") + " " + prefix;
 }
 
-// What Jinja has and this engine has not.
+// Filters of Jinja that this engine does not have.
 const std::set<std::string_view>& unsupported_filters() {
   static const std::set<std::string_view> names = {"pprint", "random", "urlize", "wordwrap"};
   return names;

@@ -145,7 +145,7 @@ bool Lexer::raw_block() {
   throw Failure("a raw block is not closed");
 }
 
-// What a backslash and the next characters stand for in a Python string.
+// Decodes a backslash and the next characters of a Python string.
 std::string Lexer::escaped() {
   const char c = peek(1);
   const auto hex = [&](size_t digits) {

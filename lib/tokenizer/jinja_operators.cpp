@@ -12,8 +12,8 @@ namespace {
 
 using Names = std::vector<std::string_view>;
 
-// What Python's types have. The sandbox hides what changes a list or a dict, so that those are
-// undefined.
+// The methods of Python's types. The sandbox hides methods that change a list or a dict, so that
+// those are undefined.
 const Names& method_names(const Value& object) {
   static const Names kText = {
       "capitalize",   "casefold",    "center",    "count",      "encode",       "endswith",
@@ -189,6 +189,9 @@ Value get_attribute(const Value& object, const std::string& name) {
     if (name.starts_with("__") && name.ends_with("__")) return Undefined{name};
     throw Failure(type_name(object) + " has no attribute '" + name + "'");
   }
+  // Every value of Python has __class__ and more such; the sandbox of transformers fails on them.
+  if (name.starts_with("__") && name.ends_with("__"))
+    throw Failure("access to attribute '" + name + "' of " + type_name(object) + " is unsafe");
   if (auto value = python_attribute(object, name)) return *value;
   const Value* found = object.find(name);
   return found != nullptr ? *found : Value(Undefined{name});

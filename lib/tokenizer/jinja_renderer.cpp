@@ -103,7 +103,8 @@ void Renderer::run_call_block(const Statement& statement) {
   print(to_text(call(callee, given)));
 }
 
-// Set blocks, filter blocks and `with`. What a `break` leaves is not assigned or printed.
+// Set blocks, filter blocks and `with`. A block that a `break` leaves is neither assigned nor
+// printed.
 Renderer::Flow Renderer::run_inner(const Statement& statement) {
   enter(statement.loads);
   Flow flow = Flow::normal;
@@ -138,7 +139,7 @@ Renderer::Flow Renderer::run_branch(const Statement& statement) {
   return Flow::normal;
 }
 
-// The items of a loop that its condition lets through, looked at when they are drawn.
+// The items of a loop that pass its condition, which is evaluated as they are drawn.
 std::function<bool(Value&)> Renderer::filtered(const Statement& loop,
                                                std::function<bool(Value&)> next) {
   auto inside = std::make_shared<Activation>();
@@ -189,7 +190,7 @@ Renderer::Flow Renderer::run_loop(const Statement& statement, const Value& sourc
     finished_one = finished_one || flow == Flow::normal;
   }
   leave(statement.loads);
-  // Whoever still has the loop must not draw from what is no longer there.
+  // References to the loop that remain must not draw from a source that is gone.
   state->next = [](Value&) -> bool {
     throw Unsupported("'loop' outside of its loop is not supported");
   };

@@ -23,7 +23,7 @@ struct Activation {
 
 class Renderer {
  public:
-  // `now`: what strftime_now() tells.
+  // `now`: the time that strftime_now() formats.
   explicit Renderer(std::time_t now) : now_(now) {}
   // `variables` is a dict. Throws Failure, with line() at the place.
   std::string render(const Template& made, const Value& variables);

@@ -88,7 +88,7 @@ class Resolver {
     int loops = 0;      // that break and continue can leave
   };
 
-  // What a frame's own statements read and set; the frames inside it are looked at later.
+  // The names that a frame's own statements read and set; the frames inside it are visited later.
   void read(Symbols& symbols, const Expression* node) {
     each_name(node, [&](const Expression& name) { symbols.load(name.text); });
   }

@@ -1,7 +1,7 @@
-// Which variable a name is. Jinja decides that before it renders, and so differently from a look-up
-// at run time: a name that a part of the template sets anywhere is that part's own from its
-// beginning, even for the loops inside it. This follows jinja2/idtracking.py and the frames of
-// jinja2/compiler.py.
+// Resolves which variable a name refers to. Jinja decides that before it renders, and so
+// differently from a look-up at run time: a name that a part of the template sets anywhere is that
+// part's own from its beginning, even for the loops inside it. This follows jinja2/idtracking.py
+// and the frames of jinja2/compiler.py.
 #pragma once
 
 #include "lib/tokenizer/jinja_ast.h"

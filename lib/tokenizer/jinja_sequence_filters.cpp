@@ -11,7 +11,7 @@ namespace {
 using Items = std::vector<Value>;
 using Key = std::function<Value(const Value&)>;
 
-// What sort, unique, min and max compare: an attribute, in lower case unless case matters.
+// The key that sort, unique, min and max compare: an attribute, in lower case unless case matters.
 Key key_of(const Value* attribute, bool case_sensitive, const Value* fallback, Budget& budget) {
   std::optional<Value> kept;
   if (fallback != nullptr) kept = *fallback;

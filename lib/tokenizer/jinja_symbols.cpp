@@ -42,7 +42,7 @@ void Symbols::update_from(const std::vector<Symbols>& branches) {
     for (const auto& [name, from] : branch.refs_) refs_[name] = from;
     stores_.insert(branch.stores_.begin(), branch.stores_.end());
   }
-  // Stored in some branch: what it is in the others is what it is outside.
+  // Stored in some branch: in the others it keeps its meaning from outside.
   for (const std::string& name : stored)
     refs_[name] =
         parent_ != nullptr && parent_->owner(name) != nullptr ? From::outer : From::context;

@@ -31,7 +31,7 @@ class Symbols {
   void update_from(const std::vector<Symbols>& branches);
   // Where a name's variable is, seen from this frame. Throws if it was never seen.
   Place place(const std::string& name) const;
-  // What happens at the beginning of the frame.
+  // The initial states of the frame's variables.
   Loads loads() const;
   FunctionScope* function() const { return function_; }
   size_t size() const { return refs_.size(); }

@@ -33,8 +33,8 @@ bool callable(const Value& v) {
          (counter != nullptr && !(*counter)->cycler);
 }
 
-// `is` of Python. Equal values may or may not be one object; where that cannot be told, no answer
-// is given.
+// `is` of Python. Equal values may or may not be one object; where that cannot be decided, no
+// answer is given.
 bool same_object(const Value& a, const Value& b) {
   if (a.data.index() != b.data.index()) return false;
   if (a.is_none()) return true;

@@ -11,7 +11,7 @@ namespace {
 
 using tokenizer::char_at;
 
-// What every method below gets: the text, its Markup-ness, the arguments.
+// The arguments of every method below: the text, whether it is Markup, the call's arguments.
 struct TextCall {
   const std::string& text;
   bool markup;

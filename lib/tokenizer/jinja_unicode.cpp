@@ -60,7 +60,7 @@ void each_character(std::string_view text, const Use& use) {
   }
 }
 
-// Python lowers a capital sigma by what stands around it.
+// Python lowers a capital sigma according to its neighbours.
 void refuse_sigma(std::string_view text) {
   if (text.find(kCapitalSigma) != std::string_view::npos)
     throw Unsupported("title() and swapcase() of a text with the letter \u03a3 are not supported");

@@ -1,4 +1,4 @@
-// What Python's str knows about characters, from ICU's tables.
+// Properties of characters as Python's str defines them, from ICU's tables.
 #pragma once
 
 #include <string>

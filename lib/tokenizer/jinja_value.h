@@ -1,6 +1,6 @@
 // Values of chat templates: Python's, as far as Jinja templates see them. Lists and dicts never
 // change once made (transformers renders in an immutable sandbox), so they are shared freely and
-// cannot form cycles. What would need a value that is not here (an integer beyond 64 bits, bytes, a
+// cannot form cycles. An expression that needs any other value (an integer beyond 64 bits, bytes, a
 // complex number, a set) is refused.
 #pragma once
 
@@ -19,7 +19,7 @@
 
 namespace qwb::jinja {
 
-// What went wrong while a template was read or rendered; becomes a qwb::Error that names the line.
+// An error while a template was read or rendered; becomes a qwb::Error that names the line.
 struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -27,7 +27,7 @@ struct Failure : std::runtime_error {
 struct Refusal : Failure {
   using Failure::Failure;
 };
-// What Jinja can and this engine cannot: never another text instead.
+// A feature of Jinja that this engine does not have: refused, never rendered differently.
 struct Unsupported : Failure {
   using Failure::Failure;
 };
@@ -63,7 +63,7 @@ struct Range {
   int64_t start = 0, stop = 0, step = 1;
   int64_t length() const;
 };
-// What Python iterates over once: generators of map, select and others, reversed().
+// Iterables that Python consumes once: generators of map, select and others, reversed().
 struct IteratorBody {
   const char* type = "generator";
   std::function<bool(Value&)> next;  // false at the end
@@ -94,7 +94,8 @@ struct LoopBody;
 // Containers nested deeper than this are refused, so that no recursion over a value can exhaust the
 // stack.
 inline constexpr int kMaxDepth = 150;
-// And heavier ones too: [x, x] of [x, x] of ... would be small in memory and endless on paper.
+// Heavier ones are refused too: [x, x] of [x, x] of ... would be small in memory and endless as
+// text.
 inline constexpr int64_t kMaxWeight = 32 << 20;
 
 class Value {
@@ -169,7 +170,7 @@ class Value {
   Data data;
 };
 
-// The state of one `for`: what `loop` shows. Items are drawn one by one, as Python does.
+// The state of one `for`, which `loop` exposes. Items are drawn one by one, as Python does.
 struct LoopBody {
   Value source;
   std::function<bool(Value&)> next;

@@ -1,4 +1,4 @@
-// The variables of a rendering: where they are, and what sets them.
+// The variables of a rendering: their places, and the statements that set them.
 #include <algorithm>
 
 #include "lib/tokenizer/jinja_renderer.h"

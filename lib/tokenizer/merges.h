@@ -27,7 +27,7 @@ class Merges {
       if (slots_[at].key == kFree) return {};
     }
   }
-  // Merges workspace.symbols in place. O(n log n); short pieces go a way without a heap.
+  // Merges workspace.symbols in place. O(n log n); short pieces are merged without a heap.
   void apply(Workspace& workspace) const;
 
  private:

@@ -18,7 +18,7 @@ class Model {
   // True if the model takes the bytes behind a last ByteLevel pre-tokenizer as they are, not
   // spelled in the byte-level alphabet.
   virtual bool takes_bytes() const { return false; }
-  // True if the texts it gets should be bytes. Called once, before any encode().
+  // True if it expects texts as bytes. Called once, before any encode().
   virtual void expect_bytes() {}
   // Appends the ids of one piece. Thread-safe if each thread has its own workspace.
   virtual void encode(std::string_view piece, Workspace& workspace,

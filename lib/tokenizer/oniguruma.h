@@ -1,6 +1,6 @@
 // Regular expressions of Oniguruma with Ruby's syntax, which Hugging Face tokenizers uses, as
-// PCRE2's. What the two read alike but mean otherwise is spelled out (\s \w \b . ^ $ && {n,m}+
-// nested classes, POSIX brackets, properties that mean scripts), the rest is refused by name.
+// PCRE2's. Syntax that both accept with different meanings is spelled out (\s \w \b . ^ $ && {n,m}+
+// nested classes, POSIX brackets, properties that mean scripts); the rest is refused by name.
 // Source: Oniguruma's doc/RE.
 #pragma once
 

@@ -28,7 +28,7 @@ struct Freer {
   void operator()(pcre2_jit_stack* stack) const { pcre2_jit_stack_free(stack); }
 };
 
-// What a thread needs to match. Freed when the thread ends.
+// The state that a thread needs to match. Freed when the thread ends.
 struct Scratch {
   std::unique_ptr<pcre2_match_data, Freer> data{pcre2_match_data_create(1, nullptr)};
   std::unique_ptr<pcre2_match_context, Freer> context{pcre2_match_context_create(nullptr)};

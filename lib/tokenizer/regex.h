@@ -16,7 +16,7 @@ namespace qwb::tokenizer {
 
 class Regex {
  public:
-  // Throws unsupported or `failed` naming the pattern and what in it is not read.
+  // Throws unsupported or `failed`, naming the pattern and its construct that cannot be read.
   explicit Regex(const std::string& pattern);
   // The leftmost match in `text` (valid UTF-8) that begins at or after `from`: [begin, end), or
   // {npos, npos}. Look-behind sees the text before `from`. Thread-safe. Throws `failed` if the

@@ -12,8 +12,8 @@
 
 namespace qwb::tokenizer {
 
-// tokenizer_config.json as transformers 5 completes it: if it has no added_tokens_decoder, what
-// special_tokens_map.json says replaces its own entries, and added_tokens.json becomes
+// tokenizer_config.json as transformers 5 completes it: if it has no added_tokens_decoder, the
+// entries of special_tokens_map.json replace its own, and added_tokens.json becomes
 // added_tokens_decoder. Each may be null. Throws `failed` for files of another shape.
 Json complete_tokenizer_config(Json config, const Json& special_tokens_map,
                                const Json& added_tokens, const std::string& where);
@@ -24,8 +24,8 @@ Json read_tokenizer_config(const Path& folder);
 std::optional<std::string> named_token(const Json& config, const std::string& key,
                                        const std::string& where);
 
-// What transformers adds to the tokens of tokenizer.json, in its order: added_tokens_decoder by id,
-// the named tokens, the extra special ones. Their ids are not set.
+// The tokens that transformers adds to those of tokenizer.json, in its order: added_tokens_decoder
+// by id, the named tokens, the extra special ones. Their ids are not set.
 std::vector<AddedToken> tokens_to_add(const Json& config, const std::string& where);
 
 }  // namespace qwb::tokenizer

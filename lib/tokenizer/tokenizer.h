@@ -60,14 +60,14 @@ class Tokenizer {
   // Empty for an id that is not used.
   std::string token_of(int32_t id) const;
   bool is_special(int32_t id) const;
-  // What tokenizer_config.json names bos_token and eos_token, if the vocabulary has it.
+  // The bos_token and eos_token of tokenizer_config.json, if the vocabulary has them.
   std::optional<int32_t> bos_id() const;
   std::optional<int32_t> eos_id() const;
   // Whether encode(text, true) begins with special tokens (an empty text shows them).
   std::vector<int32_t> special_prefix() const;
 
-  // XXH3-128 of what decides the ids: the bytes of tokenizer.json and the special tokens that are
-  // added.
+  // XXH3-128 of everything that the ids depend on: the bytes of tokenizer.json and the special
+  // tokens that are added.
   std::string content_hash() const;
 
   struct Impl;  // lib/tokenizer/tokenizer_impl.h

@@ -43,8 +43,8 @@ void name_id(Tokenizer::Impl& impl, int32_t id, const std::string& token) {
   impl.tokens[at] = token;
 }
 
-// The id that tokenizers gives: the one it has, of a token or of the vocabulary, else the next free
-// one. What the file says is not looked at.
+// The id that tokenizers gives: the existing one, of a token or of the vocabulary, else the next
+// free one. The id in the file is ignored.
 class IdGiver {
  public:
   explicit IdGiver(size_t vocabulary) : vocabulary_(static_cast<int64_t>(vocabulary)) {}
@@ -102,8 +102,8 @@ void read_vocabulary(Tokenizer::Impl& impl, const TokenizerFile& file, const Jso
     add_token(impl, ids, token);
 }
 
-// What stands around a text: what the post-processor says. transformers 5 does not look at
-// add_bos_token and add_eos_token where there is a tokenizer.json.
+// The post-processor decides which tokens stand around a text. transformers 5 ignores add_bos_token
+// and add_eos_token where there is a tokenizer.json.
 void read_specials(Tokenizer::Impl& impl, const Json& config, const Json& post_processor,
                    const std::string& where) {
   const auto id_of = [&](const char* key) -> std::optional<int32_t> {

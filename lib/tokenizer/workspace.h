@@ -1,5 +1,6 @@
-// What one encode() call works with: the cache of words already encoded, and buffers. Borrowed from
-// a pool, so that concurrent calls never share one and a later call finds the cache warm.
+// The working memory of one encode() call: the cache of words already encoded, and buffers.
+// Borrowed from a pool, so that concurrent calls never share one and a later call finds the cache
+// warm.
 #pragma once
 
 #include <cstdint>
@@ -108,7 +109,7 @@ class WorkspacePool {
   }
 
  private:
-  // Buffers that a huge text left behind are not kept.
+  // Buffers that grew for a huge text are freed.
   static constexpr size_t kMaxIdle = 64, kKeep = 1 << 16;
   void give_back(std::unique_ptr<Workspace> workspace) noexcept {
     if (workspace->list.capacity() > kKeep) workspace->list = {};

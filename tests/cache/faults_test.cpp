@@ -328,5 +328,47 @@ TEST(Faults, FileSizeLimitLeavesNothing) {
   EXPECT_EQ(code, 0);
 }
 
+// Without descriptors nothing can be read; that makes nothing damaged, and what is removed goes
+// whole.
+TEST(Faults, FewDescriptorsCostNoObject) {
+  const TemporaryFolder folder;
+  const Store store({.root = folder.path()});
+  const CacheObject object = store.build(numbered_key(), fill_megabyte);
+  for (const int free : {0, 1, 2}) {
+    const pid_t child = in_child([&] {
+      keep_spare_descriptors();
+      const int next = ::dup(0);
+      const rlimit limit{static_cast<rlim_t>(next + free), static_cast<rlim_t>(next + free)};
+      ::close(next);
+      ::setrlimit(RLIMIT_NOFILE, &limit);
+      try {
+        store.find(numbered_key());
+      } catch (const Error&) {
+      }
+      try {
+        store.gc(int64_t{1} << 40, 1 << 30, false);
+      } catch (const Error&) {
+      }
+      return 0;
+    });
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+    EXPECT_TRUE(store.find(numbered_key())) << free;
+  }
+  const pid_t child = in_child([&] {
+    keep_spare_descriptors();
+    const int next = ::dup(0);
+    const rlimit limit{static_cast<rlim_t>(next), static_cast<rlim_t>(next)};
+    ::close(next);
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    remove_tree(object.data.parent_path());
+    return fs::exists(object.data.parent_path()) ? 1 : 0;
+  });
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
 }  // namespace
 }  // namespace qwb

@@ -204,6 +204,30 @@ struct Turns : Progress {
   }
 };
 
+// Clocks of a machine whose hypervisor takes a share of every interval.
+class StealingWatch : public CpuWatch {
+ public:
+  explicit StealingWatch(std::function<double()> share) : share_(std::move(share)) {}
+  CpuMoment now() override {
+    const double wall =
+        std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    const double passed = last_.wall > 0 ? (wall - last_.wall) * Threads().count() : 0;
+    last_.stolen = last_.stolen.value_or(0) + passed * share_();
+    last_.own += passed * 0.9;
+    last_.wall = wall;
+    return last_;
+  }
+
+ private:
+  std::function<double()> share_;
+  CpuMoment last_;
+};
+
+CpuWatch& quiet_watch() {
+  static StealingWatch watch([] { return 0.0; });
+  return watch;
+}
+
 TEST_F(Simulated, ModelsTakeTurnsAndIdleIsMeasuredBeforeAndAfter) {
   const Subject a = open_subject(demo("gpt2"), false), b = open_subject(demo("llama"), false);
   EnergyMeter meter(options_);
@@ -213,7 +237,7 @@ TEST_F(Simulated, ModelsTakeTurnsAndIdleIsMeasuredBeforeAndAfter) {
   progress.on_begin = [&](const std::string& task) { watts_ = task == "energy" ? 100 : 20; };
   watts_ = 20;
   const auto results = measure_energy({a.model.get(), b.model.get()}, {{16}, {2}, {}}, meter, plan_,
-                                      context_telling(progress));
+                                      quiet_watch(), context_telling(progress));
   EXPECT_THAT(progress.tasks, ElementsAre("idle power", "energy", "idle power"));
   EXPECT_THAT(
       progress.turns,
@@ -248,8 +272,8 @@ TEST_F(Simulated, RoundsThatDifferAreFollowedByMore) {
     Turns progress;
     watts_ = 100;
     progress.on_turn = [&](size_t) { watts_ = second_watts; };
-    const auto results =
-        measure_energy({a.model.get()}, {{64}, {0}, {}}, meter, plan_, context_telling(progress));
+    const auto results = measure_energy({a.model.get()}, {{64}, {0}, {}}, meter, plan_,
+                                        quiet_watch(), context_telling(progress));
     EXPECT_EQ(results[0].windows[0].round_joules.size(), progress.turns.size());
     EnergyCost cost;
     cost.windows = results[0].windows;
@@ -264,6 +288,34 @@ TEST_F(Simulated, RoundsThatDifferAreFollowedByMore) {
   EXPECT_EQ(rounds_at(900), 6u);
   plan_.patience = 1;
   EXPECT_EQ(rounds_at(900), 2u);
+}
+
+TEST_F(Simulated, DisturbedRoundsAreMadeAgain) {
+  const Subject a = open_subject(demo("gpt2"), false);
+  EnergyMeter meter(options_);
+  plan_ = {.seconds = 0.4, .rounds = 2, .steps = 10, .idle_seconds = 0, .deviation = 10};
+  const auto window_of = [&](const std::function<double()>& share) {
+    StealingWatch watch(share);
+    auto results =
+        measure_energy({a.model.get()}, {{16}, {0}, {}}, meter, plan_, watch, silent_progress());
+    return std::move(results[0].windows[0]);
+  };
+  int looks = 0;
+  const EnergyWindow once = window_of([&] { return ++looks == 2 ? 0.3 : 0.0; });
+  EXPECT_EQ(once.disturbed, 1);
+  EXPECT_FALSE(once.noisy());
+  EXPECT_EQ(once.round_joules.size(), 2u);
+  EXPECT_LT(once.report.total->seconds, 0.6);  // what was disturbed does not count
+  const EnergyWindow always = window_of([] { return 0.2; });
+  EXPECT_EQ(always.disturbed, 4);
+  EXPECT_TRUE(always.noisy());
+  EXPECT_NEAR(always.lost_share, 0.2, 0.02);
+  EnergyCost cost;
+  cost.windows = {always};
+  const Json json = energy_json(cost);
+  EXPECT_EQ(json["windows"][0]["noisy"], true);
+  EXPECT_EQ(json["windows"][0]["disturbed"], 4);
+  EXPECT_EQ(json["joules_per_prompt_token"]["noisy"], true);
 }
 
 // The package draws as much as at work, or as idle, when the rest begins.
@@ -281,7 +333,7 @@ TEST_F(Simulated, TheMachineRestsUntilItsPowerIsIdleAgain) {
     const std::vector<const Model*> all = {a.model.get(), b.model.get()};
     const auto results =
         measure_energy({all.begin(), all.begin() + static_cast<std::ptrdiff_t>(models)},
-                       {{16}, {0}, {}}, meter, plan_, context_telling(progress));
+                       {{16}, {0}, {}}, meter, plan_, quiet_watch(), context_telling(progress));
     EXPECT_EQ(results.front().rested_seconds, 0);  // nobody worked before
     return results.back().rested_seconds;
   };
@@ -303,7 +355,8 @@ TEST_F(Simulated, WindowsAreLongAgainstTheCountersStep) {
   EXPECT_GT(step, 0.0009);
   EXPECT_LT(step, 0.05);
   plan_ = {.seconds = 0, .rounds = 1, .steps = static_cast<int>(0.4 / step), .idle_seconds = 0};
-  const auto results = measure_energy({a.model.get()}, {{16}, {0}, {}}, meter, plan_, Context());
+  const auto results =
+      measure_energy({a.model.get()}, {{16}, {0}, {}}, meter, plan_, quiet_watch(), Context());
   ASSERT_EQ(results[0].windows.size(), 1u);
   EXPECT_GE(results[0].windows[0].report.total->seconds, 0.3);
   EXPECT_FALSE(results[0].idle.before);
@@ -317,22 +370,22 @@ TEST(EnergyRounds, EstimatesNeedNeitherIdleNorRepetition) {
   options.declared_watts = 20;
   EnergyMeter meter(options);
   Turns progress;
-  const auto results =
-      measure_energy({a.model.get()}, {{16}, {2}, {}}, meter, {}, context_telling(progress));
+  const auto results = measure_energy({a.model.get()}, {{16}, {2}, {}}, meter, {}, quiet_watch(),
+                                      context_telling(progress));
   EXPECT_THAT(progress.tasks, ElementsAre("energy"));
   for (const EnergyWindow& w : results.at(0).windows) {
     EXPECT_EQ(w.passes, 3);  // one in each round
     EXPECT_NEAR(w.report.total->watts, 20, 1e-9);
     EXPECT_FALSE(results[0].idle.net_joules(*w.report.total));
   }
-  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.rounds = 0}, context_telling(progress)),
-               Error);
-  EXPECT_THROW(
-      measure_energy({a.model.get()}, {}, meter, {.seconds = -1}, context_telling(progress)),
-      Error);
-  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.cooldown_seconds = -1},
+  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.rounds = 0}, quiet_watch(),
                               context_telling(progress)),
                Error);
+  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.seconds = -1}, quiet_watch(), progress),
+               Error);
+  EXPECT_THROW(
+      measure_energy({a.model.get()}, {}, meter, {.cooldown_seconds = -1}, quiet_watch(), progress),
+      Error);
   EXPECT_EQ(cool_down(meter, {.cooldown_seconds = 3600}, {}), 0);
 }
 
@@ -342,8 +395,8 @@ TEST(EnergyRounds, ARequestFitsTheModel) {
   options.powercap = options.perf.events = "/nonexistent";
   options.nvml_library = "";
   EnergyMeter meter(options);
-  const auto results =
-      measure_energy({a.model.get()}, {{510}, {8}, {}}, meter, {.rounds = 1}, Context());
+  const auto results = measure_energy({a.model.get()}, {{510}, {8}, {}}, meter, {.rounds = 1},
+                                      quiet_watch(), Context());
   ASSERT_EQ(results[0].windows.size(), 3u);
   EXPECT_EQ(results[0].windows[2].test, (SpeedTest{504, 8, 0}));
 }

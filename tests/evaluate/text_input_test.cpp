@@ -75,5 +75,34 @@ TEST_F(TextInputs, ByteOrderMarksAndSuffixes) {
   EXPECT_THROW(read_evaluation_text(file("empty.txt", "")), Error);
 }
 
+// Rows are read alike to measure on and to calibrate with; turns only to calibrate with.
+TEST_F(TextInputs, RowsWithTheirTextInOtherFields) {
+  for (const char* field : {"text", "page", "content"}) {
+    const Path rows =
+        file("a.jsonl", "{\"id\": 1, \"" + std::string(field) + "\": \"some words\"}\n");
+    EXPECT_EQ(read_evaluation_text(rows).documents.at(0).text, "some words") << field;
+    EXPECT_EQ(calibration_texts(rows, {}).texts, std::vector<std::string>{"some words"}) << field;
+  }
+  const std::pair<const char*, const char*> kTurns[] = {
+      {R"({"messages": [{"role": "user", "content": "q"}], "content": "x"})", "q"},
+      {R"({"prompt": "q", "completion": "a"})", "q\n\na"},
+      {R"({"instruction": "q", "input": "", "output": "a"})", "q\n\na"}};
+  for (const auto& [row, text] : kTurns) {
+    const auto told = refusals(file("b.jsonl", row));
+    EXPECT_THAT(told[0], ::testing::HasSubstr("b.jsonl:1: the row is a conversation")) << row;
+    EXPECT_THAT(told[0], ::testing::HasSubstr("text, page or content")) << row;
+    EXPECT_EQ(calibration_texts(folder_ / "b.jsonl", {}).texts, std::vector<std::string>{text});
+  }
+  for (const char* row :
+       {R"({"code": "x"})", R"({"role": "user", "content": "x"})", "[1]", R"({"text": null})"}) {
+    const auto told = refusals(file("c.jsonl", row));
+    EXPECT_THAT(told[0], ::testing::HasSubstr("the row has no text")) << row;
+    EXPECT_THAT(told[0], ::testing::HasSubstr("text, page or content")) << row;
+    EXPECT_THAT(told[1], ::testing::HasSubstr("text, page or content")) << row;
+  }
+  EXPECT_THAT(refusals(file("d.jsonl", R"({"text": null})"))[0],
+              ::testing::HasSubstr("it has text (null)"));
+}
+
 }  // namespace
 }  // namespace qwb

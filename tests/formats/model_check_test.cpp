@@ -145,6 +145,31 @@ TEST(ModelCheck, EmbeddingsThatDifferAreNotTied) {
   EXPECT_NE(tied.content_hash(), hash);
 }
 
+// Of two tied embeddings either name will do, as transformers 5 loads them; without the tie one is
+// missing.
+TEST(ModelCheck, AHeadAloneIsTheTiedEmbeddingToo) {
+  const TemporaryFolder folder;
+  TinyModel model;
+  model.config["tie_word_embeddings"] = true;
+  model.tensors.erase("lm_head.weight");
+  const std::string hash = open_model(model.write(folder.path() / "usual")).content_hash();
+  auto entry = model.tensors.extract("model.embed_tokens.weight");
+  entry.key() = "lm_head.weight";
+  model.tensors.insert(std::move(entry));
+  Notes notes;
+  const OpenModel open = open_model(model.write(folder.path() / "head"), notes);
+  EXPECT_THAT(notes.all, HasSubstr("lm_head.weight is taken for model.embed_tokens.weight"));
+  EXPECT_TRUE(open.source->find("model.embed_tokens.weight"));
+  EXPECT_EQ(open.content_hash(), hash);
+  Conversion(open, find_packed_format("huggingface"), {})
+      .write(folder.path() / "copy", silent_progress());
+  Notes none;
+  EXPECT_EQ(open_model(folder.path() / "copy", none).content_hash(), hash);
+  EXPECT_EQ(none.all, "");
+  model.config["tie_word_embeddings"] = false;
+  expect_refused(model, ErrorKind::not_found, "'model.embed_tokens.weight' is missing");
+}
+
 TEST(ModelCheck, PartsOfQuantizedWeightsAreNotLeftOver) {
   TinyModel model;
   model.pack_all_gptq(0x77777777u);

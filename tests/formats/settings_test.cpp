@@ -59,6 +59,54 @@ TEST(Settings, UnknownKeysAreRefusedByName) {
                   "quantization_status");
 }
 
+// As GPTQModel 7, auto-round and optimum write them beside the settings that are read.
+TEST(Settings, KeysAboutTheMakingAreNoMatter) {
+  const Json gptqmodel = {
+      {"method", "gptq"},
+      {"format", "gptq"},
+      {"pack_dtype", "int32"},
+      {"rotation", nullptr},
+      {"mock_quantization", true},
+      {"v2", true},
+      {"act_group_aware", true},
+      {"mse", 2.4},
+      {"gptaq", {{"alpha", 0.25}, {"device", "auto"}}},
+      {"moe_vram_strategy", "balanced"},
+      {"quantizer", "gptqmodel:7.3.4"},
+      {"meta", {{"quantizer", {"gptqmodel:7.3.4"}}, {"fallback", {{"strategy", "rtn"}}}}}};
+  const Json auto_round = {{"provider", "auto-round"},
+                           {"autoround_version", "0.5.1"},
+                           {"data_type", "int"},
+                           {"act_bits", 16},
+                           {"act_data_type", "int"},
+                           {"act_dynamic", true},
+                           {"iters", 1000},
+                           {"lr", 0.002},
+                           {"amp", true},
+                           {"enable_quanted_input", false},
+                           {"scale_dtype", "torch.float16"},
+                           {"low_gpu_mem_usage", true},
+                           {"to_quant_block_names", "model.layers"}};
+  const Json optimum = {{"dataset", "c4"},       {"tokenizer", "x/y"},   {"model_seqlen", 2048},
+                        {"use_exllama", false},  {"backend", "auto"},    {"batch_size", 1},
+                        {"max_input_length", 1}, {"use_cuda_fp16", true}};
+  for (const Json& more : {gptqmodel, auto_round, optimum})
+    EXPECT_EQ(settings_told(gptq(more)), "") << more;
+  EXPECT_EQ(settings_told(compressed({{"provider", "x"}, {"global_compression_ratio", 1.5}})), "");
+  // Neighbours of theirs that say how the weights or the inputs are to be read.
+  for (const Json& more :
+       {Json{{"act_bits", 8}}, Json{{"data_type", "mx_fp"}}, Json{{"super_bits", 6}},
+        Json{{"static_kv_dtype", "fp8"}}, Json{{"layer_config", {{"a", 8}}}}})
+    expect_settings(gptq(more), ErrorKind::unsupported, more.begin().key());
+}
+
+TEST(Settings, TwoNamesOfOneSettingAgree) {
+  EXPECT_EQ(settings_told(gptq({{"w_bit", 4}, {"q_group_size", 32}, {"format", "gptq"}})), "");
+  for (const Json& more : {Json{{"w_bit", 8}}, Json{{"wbits", 2}}, Json{{"q_group_size", 64}},
+                           Json{{"format", "gptq_v2"}, {"checkpoint_format", "gptq"}}})
+    expect_settings(gptq(more), ErrorKind::unsupported, "two names of one setting");
+}
+
 TEST(Settings, OldNameOfTheCompressionConfig) {
   EXPECT_EQ(settings_told(compressed(Json::object(), "compression_config")), "");
   TinyModel nested;

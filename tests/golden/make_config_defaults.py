@@ -28,7 +28,14 @@ def rotary(model_class, config):
 
 
 def effective(raw):
-    config = CONFIG_MAPPING[raw["model_type"]].from_dict(json.loads(json.dumps(raw)))
+    # As AutoConfig decides.
+    ministral = raw["model_type"] == "mistral" and "layer_types" in raw
+    raw = json.loads(json.dumps(raw))
+    if ministral:
+        raw["model_type"] = "ministral"
+        if raw.get("head_dim") is None and raw.get("num_attention_heads"):  # without it transformers cannot make one; meant is a mistral's
+            raw["head_dim"] = raw["hidden_size"] // raw["num_attention_heads"]
+    config = CONFIG_MAPPING[raw["model_type"]].from_dict(raw)
     model_class = AutoModelForCausalLM._model_mapping[type(config)]
     gpt2 = raw["model_type"] == "gpt2"
     tiny = config.hidden_size * config.num_hidden_layers <= 1024 and config.vocab_size <= 4096
@@ -53,7 +60,7 @@ def effective(raw):
     windows = [0] * config.num_hidden_layers
     if raw["model_type"] in ("mistral", "mixtral"):
         windows = [config.sliding_window or 0] * config.num_hidden_layers
-    if raw["model_type"].startswith("qwen") or raw["model_type"] == "gemma2":
+    if raw["model_type"].startswith("qwen") or raw["model_type"] == "gemma2" or ministral:
         windows = [(config.sliding_window or 0) if t == "sliding_attention" else 0 for t in config.layer_types]
     result.update(intermediate=config.intermediate_size, kv_heads=config.num_key_value_heads, head_dim=head_dim, eps=config.rms_norm_eps, scales=[b.self_attn.scaling for b in blocks],
                   frequencies=[float(f) for f in embedding.inv_freq], attention_factor=float(embedding.attention_scaling), windows=windows)

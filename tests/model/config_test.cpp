@@ -142,6 +142,9 @@ bool only_too_strict(const Json& raw) {
   if (raw["model_type"] == "mixtral" && raw.contains("hidden_size") && raw["hidden_size"] == 30)
     return true;
   const auto null = [&](const char* key) { return raw.contains(key) && raw[key].is_null(); };
+  // A ministral without a window cannot be run even where no layer slides.
+  if (raw["model_type"] == "mistral" && raw.contains("layer_types") && null("sliding_window"))
+    return true;
   return (raw.contains("rms_norm_eps") && raw["rms_norm_eps"] == 1) || null("attention_dropout") ||
          null("head_dim") || null("max_window_layers") ||
          (raw.contains("query_pre_attn_scalar") &&
@@ -168,6 +171,23 @@ TEST(ConfigDefaults, AreThoseOfTransformers) {
       EXPECT_THROW(parse_config(raw, ""), Error) << raw.dump();
     }
   }
+}
+
+// AutoConfig takes a mistral with layer_types for a ministral.
+TEST(ConfigDefaults, LayersOfAMistralThatNamesThem) {
+  const Json config = {{"model_type", "mistral"},  {"hidden_size", 64},
+                       {"num_hidden_layers", 3},   {"num_attention_heads", 4},
+                       {"num_key_value_heads", 2}, {"sliding_window", 16}};
+  const auto windows = [&](const Json& types) {
+    Json named = config;
+    if (!types.is_null()) named["layer_types"] = types;
+    return parse_config(named, "config.json").window;
+  };
+  const char *full = "full_attention", *slides = "sliding_attention";
+  EXPECT_EQ(windows(nullptr), (std::vector<int64_t>{16, 16, 16}));
+  EXPECT_EQ(windows({full, slides, full}), (std::vector<int64_t>{0, 16, 0}));
+  EXPECT_EQ(windows({full, full, full}), (std::vector<int64_t>{0, 0, 0}));
+  EXPECT_THROW(windows({full, slides}), Error);
 }
 
 }  // namespace

@@ -58,6 +58,25 @@ TEST(Conversation, CommonShapes) {
       "system:\"s\" user:\"q\" tool:\"o\" ");
 }
 
+// What stands beside a question belongs to it; what no text can stand for is refused.
+TEST(Conversation, NothingBesideTheTurnsIsLost) {
+  EXPECT_EQ(turns_of(R"({"question": "q", "context": "c", "answer": "a"})"),
+            "user:\"q\\n\\nc\" assistant:\"a\" ");
+  EXPECT_EQ(turns_of(R"({"instruction": "q", "output": "a", "history": [["h", "i"]]})"),
+            "user:\"h\" assistant:\"i\" user:\"q\" assistant:\"a\" ");
+  const std::string turns = R"("messages": [{"role": "user", "content": "q"}])";
+  const Conversation conversation = read_conversation(
+      conversation_json(R"({"documents": [{"title": "t"}], )" + turns + "}"), "rows.jsonl line 7");
+  EXPECT_EQ(conversation.variables["documents"][0]["title"], "t");
+  for (const char* media :
+       {R"("images": ["x.png"])", R"("video": "x.mp4")", R"("image": {"a": 1})"})
+    EXPECT_THROW(read_conversation(conversation_json("{" + std::string(media) + ", " + turns + "}"),
+                                   "rows.jsonl line 7"),
+                 Error)
+        << media;
+  EXPECT_EQ(turns_of(R"({"images": [], "image": null, )" + turns + "}"), "user:\"q\" ");
+}
+
 TEST(Conversation, ContentNullAbsentAndInParts) {
   const std::string calls =
       R"("tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}])";

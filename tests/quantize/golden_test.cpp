@@ -1,5 +1,6 @@
-// Codes and statistics against bitsandbytes (CPU) and the plain definition in torch, for every linear layer
-// of both demo models: bit for bit. The expected digests come from tests/golden/make_quantize.py.
+// Codes and statistics against bitsandbytes (CPU) and the plain definition in torch, for every
+// linear layer of both demo models: bit for bit. The expected digests come from
+// tests/golden/make_quantize.py.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -29,21 +30,26 @@ std::string digest_of(const std::vector<T>& values) {
 
 void expect_float_blocks(const ModuleTask& task, const std::string& kind, const Json& expected,
                          int block_size, bool nested) {
-  const auto result = run_method(kind, task, {{"block_size", block_size}, {"double_quantization", nested}});
+  const auto result =
+      run_method(kind, task, {{"block_size", block_size}, {"double_quantization", nested}});
   const QuantizedTensor& tensor = result.tensor;
-  EXPECT_EQ(expected["codes"], part_digest(tensor, "codes")) << task.info.name << " " << expected["head"];
+  EXPECT_EQ(expected["codes"], part_digest(tensor, "codes"))
+      << task.info.name << " " << expected["head"];
   EXPECT_EQ(expected["absmax"], part_digest(tensor, "absmax")) << task.info.name;
   EXPECT_EQ(tensor.orientation, task.info.orientation);
   if (!nested) return;
   EXPECT_EQ(expected["nested_absmax"], part_digest(tensor, "nested_absmax")) << task.info.name;
   EXPECT_EQ(expected["nested_map"], part_digest(tensor, "nested_map")) << task.info.name;
   const auto offset = static_cast<float>(tensor.parameters.at("nested_offset"));
-  EXPECT_EQ(std::bit_cast<uint32_t>(offset), expected["nested_offset"].get<uint32_t>()) << task.info.name;
+  EXPECT_EQ(std::bit_cast<uint32_t>(offset), expected["nested_offset"].get<uint32_t>())
+      << task.info.name;
 }
 
-void expect_grid(const ModuleTask& task, const Json& expected, int bits, bool symmetric, int group) {
+void expect_grid(const ModuleTask& task, const Json& expected, int bits, bool symmetric,
+                 int group) {
   const auto result = run_method(
-      "rtn", task, {{"bits", bits}, {"symmetric", symmetric}, {"group_size", group}, {"scale_dtype", "f32"}});
+      "rtn", task,
+      {{"bits", bits}, {"symmetric", symmetric}, {"group_size", group}, {"scale_dtype", "f32"}});
   EXPECT_EQ(expected["codes"], digest_of(grid_codes(result.tensor))) << task.info.name;
   EXPECT_EQ(expected["scales"], part_digest(result.tensor, "scales")) << task.info.name;
   if (!symmetric) {
@@ -92,12 +98,13 @@ TEST(Golden, Int8OfEveryFloatType) {
   std::vector<float> values = read_floats(stored, "test");
   for (float& value : values) value *= 1.7f;
   const Tensor scaled = make_tensor(values, stored.shape);
-  for (const auto& [torch_name, dtype] :
-       std::map<std::string, std::string>{{"float32", "f32"}, {"float16", "f16"}, {"bfloat16", "bf16"}}) {
+  for (const auto& [torch_name, dtype] : std::map<std::string, std::string>{
+           {"float32", "f32"}, {"float16", "f16"}, {"bfloat16", "bf16"}}) {
     const auto narrow = run_method("none", make_task("m", scaled.view()), {{"dtype", dtype}});
     const Tensor& weight = narrow.tensor.parts.at("weight");
     const auto result = run_method("int8", make_task("m", weight.view()));
-    EXPECT_EQ(golden()["int8 types"][torch_name]["codes"], part_digest(result.tensor, "codes")) << torch_name;
+    EXPECT_EQ(golden()["int8 types"][torch_name]["codes"], part_digest(result.tensor, "codes"))
+        << torch_name;
     EXPECT_EQ(golden()["int8 types"][torch_name]["absmax"], part_digest(result.tensor, "absmax"))
         << torch_name;
   }

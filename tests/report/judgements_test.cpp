@@ -119,6 +119,20 @@ TEST(Judgements, SpeedIsComparedByRangesAndSaysThatTheyAreOfOneRun) {
   EXPECT_THAT(statements(twice, "b", kFor), Not(Contains(HasSubstr("decode"))));
 }
 
+TEST(Judgements, NothingFollowsFromNoisyJoules) {
+  Json a = speed_record("/a", 100, 95, 105), b = speed_record("/b", 200, 190, 210);
+  add_joules(a, 2, 1.9, 2.1, "measured");
+  add_joules(b, 1, 0.9, 1.1, "measured");
+  EXPECT_THAT(statements(report_of({a, b}), "b", kFor), Contains(HasSubstr("least energy")));
+  b["energy"]["windows"][0]["noisy"] = true;
+  const Report report = report_of({a, b});
+  for (const bool side : {kFor, kAgainst}) {
+    for (const char* name : {"a", "b"})
+      EXPECT_THAT(statements(report, name, side), Not(Contains(HasSubstr("energy"))));
+  }
+  EXPECT_THAT(report_text(report, false), HasSubstr("(noisy)"));
+}
+
 // "0.06 times the original's" because something else ran.
 TEST(Judgements, NothingFollowsFromANoisyFigure) {
   Json noisy = speed_record("/a", 100, 95, 105);

@@ -1,5 +1,5 @@
-// Ids and decoded texts against those of Hugging Face tokenizers, for small tokenizers of every kind and for
-// the demo models (tests/golden/make_tokenizer.py).
+// Ids and decoded texts against those of Hugging Face tokenizers, for small tokenizers of every
+// kind and for the demo models (tests/golden/make_tokenizer.py).
 #include <gtest/gtest.h>
 
 #include "lib/base/error.h"
@@ -15,19 +15,22 @@ namespace {
 const Path kRoot = QWB_SOURCE_DIR;
 
 const Json& golden() {
-  static const Json value = parse_json(read_text(kRoot / "tests/golden/tokenizer/ids.json"), "ids.json");
+  static const Json value =
+      parse_json(read_text(kRoot / "tests/golden/tokenizer/ids.json"), "ids.json");
   return value;
 }
 
 std::string tokenizer_text(const Json& c) {
-  return c["folder"].is_null() ? c["tokenizer"].get<std::string>()
-                               : read_text(kRoot / c["folder"].get<std::string>() / "tokenizer.json");
+  return c["folder"].is_null()
+             ? c["tokenizer"].get<std::string>()
+             : read_text(kRoot / c["folder"].get<std::string>() / "tokenizer.json");
 }
 
 class Golden : public testing::TestWithParam<size_t> {
  protected:
   const Json& c = golden()["cases"][GetParam()];
-  const Tokenizer tokenizer = Tokenizer::from_json(tokenizer_text(c), "", c["name"].get<std::string>());
+  const Tokenizer tokenizer =
+      Tokenizer::from_json(tokenizer_text(c), "", c["name"].get<std::string>());
   std::vector<std::string> texts = golden()["texts"].get<std::vector<std::string>>();
   std::vector<std::vector<int32_t>> ids(const char* key) const {
     return c[key].get<std::vector<std::vector<int32_t>>>();
@@ -50,8 +53,10 @@ TEST_P(Golden, DecodesAsTheReference) {
   auto all = ids("full");
   for (const auto& noise : ids("noise")) all.push_back(noise);
   for (size_t i = 0; i < all.size(); ++i) {
-    EXPECT_EQ(tokenizer.decode(all[i], false), c["decoded"][i].get<std::string>()) << c["name"] << " " << i;
-    EXPECT_EQ(tokenizer.decode(all[i], true), c["skipped"][i].get<std::string>()) << c["name"] << " " << i;
+    EXPECT_EQ(tokenizer.decode(all[i], false), c["decoded"][i].get<std::string>())
+        << c["name"] << " " << i;
+    EXPECT_EQ(tokenizer.decode(all[i], true), c["skipped"][i].get<std::string>())
+        << c["name"] << " " << i;
   }
 }
 
@@ -83,10 +88,10 @@ TEST_P(Golden, ScannersAgreeWithRegularExpressions) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Golden, testing::Range<size_t>(0, golden()["cases"].size()),
-                         [](const auto& parameter) {
-                           return golden()["cases"][parameter.param]["name"].template get<std::string>();
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    All, Golden, testing::Range<size_t>(0, golden()["cases"].size()), [](const auto& parameter) {
+      return golden()["cases"][parameter.param]["name"].template get<std::string>();
+    });
 
 TEST(DemoModels, RoundTrip) {
   for (const char* name : {"llama", "gpt2"}) {
@@ -99,7 +104,8 @@ TEST(DemoModels, RoundTrip) {
 
 TEST(DemoModels, SpecialTokensFollowTheConfig) {
   const Tokenizer llama = Tokenizer::load(kRoot / "recipes/demo/llama");
-  EXPECT_EQ(llama.encode("Hello  world", true), (std::vector<int32_t>{1, 602, 409, 330, 377, 1067}));
+  EXPECT_EQ(llama.encode("Hello  world", true),
+            (std::vector<int32_t>{1, 602, 409, 330, 377, 1067}));
   EXPECT_EQ(llama.special_prefix(), std::vector<int32_t>{1});
   EXPECT_EQ(llama.bos_id(), 1);
   EXPECT_EQ(llama.eos_id(), 2);
@@ -115,8 +121,8 @@ TEST(DemoModels, SpecialTokensFollowTheConfig) {
   const std::string file = read_text(kRoot / "recipes/demo/llama/tokenizer.json");
   const auto expected = Tokenizer::from_json(file, "", "llama").encode("a", true);
   EXPECT_EQ(expected[0], 1);
-  for (const char* config :
-       {R"({"add_bos_token": false, "bos_token": "<s>"})", R"({"add_eos_token": true, "eos_token": "</s>"})"})
+  for (const char* config : {R"({"add_bos_token": false, "bos_token": "<s>"})",
+                             R"({"add_eos_token": true, "eos_token": "</s>"})"})
     EXPECT_EQ(Tokenizer::from_json(file, config, "llama").encode("a", true), expected) << config;
 }
 
@@ -128,7 +134,8 @@ TEST(Encode, InvalidUtf8CountsAsReplacementCharacters) {
       {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
       {"\xf0\x9f\x98 b", "\xef\xbf\xbd b"},
       {"\xc0\x80", "\xef\xbf\xbd\xef\xbf\xbd"}};
-  for (const auto& [bad, good] : cases) EXPECT_EQ(gpt2.encode(bad, false), gpt2.encode(good, false)) << good;
+  for (const auto& [bad, good] : cases)
+    EXPECT_EQ(gpt2.encode(bad, false), gpt2.encode(good, false)) << good;
 }
 
 }  // namespace

@@ -43,13 +43,14 @@ class Complete : public ToolTest {
 
 TEST_F(Complete, HelpNamesEveryFlag) {
   const std::string help = output("complete", {"--help"});
-  for (const char* flag : {"PROMPT",       "--file",        "--model",
-                           "--max-tokens", "--temperature", "--top-k",
-                           "--top-p",      "--min-p",       "--repetition-penalty",
-                           "--seed",       "--context",     "--ignore-eos",
-                           "--no-special", "--chat",        "--echo",
-                           "--stats",      "--int8",        "--int8-threshold",
-                           "--json",       "--threads",     "Examples:"}) {
+  for (const char* flag : {"PROMPT",           "--file",        "--model",
+                           "--max-tokens",     "--temperature", "--top-k",
+                           "--top-p",          "--min-p",       "--repetition-penalty",
+                           "--seed",           "--context",     "--ignore-eos",
+                           "--no-special",     "--chat",        "--echo",
+                           "--messages",       "--stats",       "--int8",
+                           "--int8-threshold", "--json",        "--threads",
+                           "Examples:"}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
 }
@@ -134,6 +135,16 @@ TEST_F(Complete, SamplingFlags) {
     words.insert(words.end(), wrong.begin(), wrong.end());
     EXPECT_EQ(tool("complete", words).code, 2) << wrong[0];
   }
+}
+
+TEST_F(Complete, MessagesShowWholeNumbersWhole) {
+  const auto told = [&](const std::string& flag, const std::string& value) {
+    return tool("complete", gpt2({prompt_, flag, value})).err;
+  };
+  EXPECT_THAT(told("--seed", "-1"), HasSubstr("must be 0 to 9223372036854775808, not -1"));
+  EXPECT_THAT(told("--max-tokens", "2e12"), HasSubstr("must be 0 to 1099511627776, not 2e12"));
+  EXPECT_THAT(told("--seed", "1.5"), HasSubstr("--seed: '1.5' is no whole number"));
+  EXPECT_THAT(told("--temperature", "warm"), HasSubstr("--temperature: 'warm' is no number"));
 }
 
 TEST_F(Complete, ContextBoundsPromptAndContinuation) {
@@ -222,6 +233,48 @@ TEST_F(Complete, ChatUsesTheModelsTemplate) {
   chat.emplace_back("--no-special");
   EXPECT_EQ(tool("complete", chat).code, 2);
   EXPECT_EQ(tool("complete", {"--model", llama_, "Hello", "--chat"}).code, 3);  // has no template
+}
+
+TEST_F(Complete, AWholeConversationGoesOn) {
+  const Path model = copy_demo("llama");
+  Json config = parse_json(read_text(model / "tokenizer_config.json"), "tokenizer_config.json");
+  config["chat_template"] =
+      "{% for t in tools or [] %}<{{ t.function.name }}>{% endfor %}{% for m in messages %}"
+      "[{{ m.role }}] {{ m.content }}{% for c in m.tool_calls or [] %}({{ c.function.name }})"
+      "{% endfor %}{{ raise_exception('no ' ~ m.role) if m.role == 'pope' }}{% endfor %}"
+      "{{ ' !' if loud }}{% if add_generation_prompt %} [answer]{% endif %}";
+  write("model_llama/tokenizer_config.json", config.dump());
+  const auto prompt = [&](const std::string& json) {
+    const Words words = {
+        "--model", model.string(), "--messages", write("talk.json", json), "--max-tokens",
+        "1",       "--echo"};
+    return rows(words)[0]["prompt"].get<std::string>();
+  };
+  const std::string turns =
+      R"([{"role": "user", "content": [{"type": "text", "text": "weather?"}]},
+          {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "w"}}]},
+          {"role": "tool", "content": "rain"}])";
+  const std::string wanted = "[user] weather?[assistant] None(w)[tool] rain";
+  EXPECT_EQ(prompt(turns), wanted + " [answer]");
+  EXPECT_EQ(prompt(R"({"tools": [{"type": "function", "function": {"name": "w"}}],
+                       "chat_template_kwargs": {"loud": true}, "messages": )" +
+                   turns + "}"),
+            "<w>" + wanted + " ! [answer]");
+  const auto refused = [&](const std::string& json, Words more = {}) {
+    Words words = {"--model", model.string(), "--messages", write("talk.json", json)};
+    words.insert(words.end(), more.begin(), more.end());
+    return tool("complete", words);
+  };
+  EXPECT_EQ(refused(R"([{"role": "user", "content": [{"type": "image"}]}])").code, 5);
+  EXPECT_THAT(refused(R"([{"role": "pope", "content": ""}])").err, HasSubstr("talk.json"));
+  EXPECT_THAT(refused("{").err, HasSubstr("talk.json"));
+  EXPECT_EQ(refused("[]").code, 2);
+  EXPECT_EQ(refused(turns, {"and a prompt"}).code, 2);
+  EXPECT_EQ(refused(turns, {"--chat"}).code, 2);
+  EXPECT_EQ(refused(turns, {"-f", write("p.txt", "x")}).code, 2);
+  const Words piped = {model.string(), "--messages", "-", "--max-tokens", "1", "--echo"};
+  EXPECT_THAT(output("complete", piped, {.stdin_path = write("talk.json", turns)}),
+              StartsWith(wanted + " [answer]"));
 }
 
 TEST_F(Complete, StatsAndQuiet) {

@@ -80,13 +80,34 @@ TEST_F(OutputsToolTest, FoldersAndModelsSurvive) {
   }
 }
 
+// --force replaces reports by reports, pictures by pictures, nothing else.
+TEST_F(OutputsToolTest, OnlyOwnFilesAreReplaced) {
+  const std::string model = copy_demo("gpt2").string();
+  const std::string record = write("r.json", json_text(size_record("m", "none", 10, 16)));
+  for (const char* name : {"thesis.md", "notes.txt", "page.html", "table.csv", "data.json"}) {
+    const std::string mine = write(name, R"({"mine": "ten days of work"})");
+    refused("report", {record, "--out", mine}, "the file stays");
+    const std::string ours = write(std::string("own_") + name, "");
+    for (int round = 0; round < 2; ++round)
+      EXPECT_EQ(tool("report", {record, "--out", ours, "--force", "-q"}).code, 0) << ours;
+  }
+  refused("report", {record, "--out", model + "/tokenizer.json"}, "the file stays");
+  write("hs.jsonl",
+        R"({"ctx": "a b", "endings": ["c", "d", "e", "f"], "label": 0, "activity_label": "x"})");
+  refused("eval",
+          {gpt2_, "--task", "hellaswag=" + file("hs.jsonl").string(), "--no-baseline",
+           "--lm-eval-json", model + "/config.json"},
+          "the file stays");
+}
+
 TEST_F(OutputsToolTest, FilesAskForForceAlike) {
   const std::string record = write("r.json", json_text(size_record("m", "none", 10, 16)));
-  const std::string page = write("page.html", "mine"), calib = write("c.qwbcalib", "mine");
+  const std::string page = file("page.html").string(), calib = write("c.qwbcalib", "mine");
+  output("report", {record, "--out", page, "--title", "premiere"});
   EXPECT_THAT(tool("report", {record, "--out", page}).err, HasSubstr("--force"));
-  EXPECT_EQ(read_text(page), "mine");
+  EXPECT_THAT(read_text(page), HasSubstr("premiere"));
   EXPECT_EQ(tool("report", {record, "--out", page, "--force"}).code, 0);
-  EXPECT_NE(read_text(page), "mine");
+  EXPECT_THAT(read_text(page), ::testing::Not(HasSubstr("premiere")));
   refused("report", {record, "--out", record}, "what is read");
   refused("report", {"a=" + record, "--out", file("./r.json").string()}, "what is read");
   refused("report",
@@ -97,7 +118,7 @@ TEST_F(OutputsToolTest, FilesAskForForceAlike) {
           {"--model", gpt2_, "--samples", "1", "--length", "8", "--save-calib", calib, "-n"},
           "none that --save-calib writes");
   const std::string task = write("t.jsonl", "{}");
-  refused("eval", {gpt2_, "--task", "boolq=" + task, "--lm-eval-json", task}, "what is read");
+  refused("eval", {gpt2_, "--task", "boolq=" + task, "--lm-eval-json", task}, "the file stays");
   if (fs::exists("/dev/null"))
     refused("eval", {gpt2_, "--task", "boolq=" + task, "--lm-eval-json", "/dev/null"},
             "no regular file");

@@ -1,6 +1,7 @@
 #include "tools/common/command_line.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <sstream>
 
 #include "lib/base/names.h"
@@ -103,7 +104,26 @@ CLI::Validator one_of(const std::vector<std::string>& words) {
   return validator;
 }
 
+namespace {
+
+// CLI11's "Could not convert: --seed = 1.5".
+std::string conversion_problem(const std::string& text) {
+  constexpr std::string_view kBegin = "Could not convert: ", kBetween = " = ";
+  const size_t middle = text.find(kBetween);
+  if (!text.starts_with(kBegin) || middle == std::string::npos) return text;
+  const std::string value = text.substr(middle + kBetween.size());
+  char* end = nullptr;
+  std::strtod(value.c_str(), &end);
+  const bool number = end != value.c_str() && *end == '\0';
+  return text.substr(kBegin.size(), middle - kBegin.size()) + ": '" + value.substr(0, 40) +
+         (number ? "' is no whole number that fits" : "' is no number");
+}
+
+}  // namespace
+
 std::string parse_problem(const CLI::App& app, const CLI::ParseError& error) {
+  if (dynamic_cast<const CLI::ConversionError*>(&error) != nullptr)
+    return conversion_problem(error.what());
   if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr) return error.what();
   std::string text;
   for (const std::string& word : app.remaining(true)) {

@@ -142,11 +142,15 @@ std::string text_at(const Json& object, const char* key) {
 
 std::string energy_cell(const Json& record) {
   if (!json_has(record, "energy")) return "-";
-  for (const char* place :
-       {"/energy/joules_per_generated_token/gross", "/energy/joules_per_prompt_token/gross",
-        "/energy/windows/0/joules_per_token"}) {
-    if (const auto joules = number_at(record, place))
-      return human_number(*joules) + " J/token (" + text_at(record.at("energy"), "method") + ")";
+  for (const auto& [part, joules_of] : {std::pair{"/energy/joules_per_generated_token", "/gross"},
+                                        {"/energy/joules_per_prompt_token", "/gross"},
+                                        {"/energy/windows/0", "/joules_per_token"}}) {
+    const auto joules = number_at(record, (std::string(part) + joules_of).c_str());
+    if (!joules) continue;
+    const Json::json_pointer noisy(std::string(part) + "/noisy");
+    const bool doubtful = record.contains(noisy) && record.at(noisy) == true;
+    return human_number(*joules) + " J/token (" + text_at(record.at("energy"), "method") +
+           (doubtful ? ", noisy)" : ")");
   }
   return "n/a";
 }

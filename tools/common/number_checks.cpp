@@ -17,8 +17,8 @@ namespace {
 constexpr size_t kShown = 40;  // characters of what was given
 
 std::string figure_text(double value) {
-  const bool whole = std::abs(value) < 1e15 && value == std::floor(value);
-  return whole ? fmt::format("{}", static_cast<int64_t>(value)) : fmt::format("{:g}", value);
+  const bool whole = std::abs(value) < 1e20 && value == std::floor(value);
+  return whole ? fmt::format("{:.0f}", value) : fmt::format("{:g}", value);
 }
 
 // `allowed` and what it allows, in words: "must be at least 0".

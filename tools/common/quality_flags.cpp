@@ -46,7 +46,7 @@ void add_perplexity_flags(CLI::App& app, QualityFlags& f) {
   CLI::Option* text =
       app.add_option("--text", f.text,
                      "What to measure on: a text file, a .jsonl file with a document a line "
-                     "(\"text\" or \"page\"), "
+                     "(\"text\", \"page\" or \"content\"), "
                      "wikitext2, OWNER/NAME:FILE of a data set on the Hub (default: demo)")
           ->type_name("TEXT");
   offer(text, {"demo", "wikitext2"});

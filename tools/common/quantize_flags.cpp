@@ -69,7 +69,9 @@ void QuantizeFlags::add_calibration_flags(CLI::App& app) {
       app.add_option(
              "--calib", calib_,
              "calibration text: lima, demo, a .jsonl, a .txt, a data set on the Hub (OWNER/NAME or "
-             "OWNER/NAME:FILE), or a set saved as .qwbcalib; may be repeated, "
+             "OWNER/NAME:FILE), or a set saved as .qwbcalib; rows of a .jsonl have text, page or "
+             "content, messages or conversations, prompt and completion, instruction, input and "
+             "output, or question and answer; may be repeated, "
              "and :N behind a name gives it N times the windows of one without [demo]")
           ->type_name("C[:N]")
           ->expected(1)

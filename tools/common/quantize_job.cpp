@@ -130,11 +130,8 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer,
   RenderChat render;
   if (request_.chat_template) {
     render = [chat = open_chat_template(open_)](const Conversation& conversation) {
-      ChatTemplate::Options options;
+      ChatTemplate::Options options = chat_options(conversation);
       options.add_generation_prompt = false;
-      options.tools = conversation.tools;
-      options.variables = conversation.variables;
-      options.join_parts = true;
       options.now = 0;  // a template that tells the date must not change the key
       return chat.render(conversation.messages, options);
     };

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <system_error>
 #include <utility>
 
@@ -66,6 +68,32 @@ ReportFormat format_of_file(const Path& file) {
               "use .txt, .md, .csv, .json or .html");
 }
 
+namespace {
+
+// The names that all our reports and plots have in them, and hardly anything else has.
+bool has_all(const Path& file, std::initializer_list<const char*> words) {
+  const std::string text = read_text(file, int64_t{1} << 28);
+  return std::all_of(words.begin(), words.end(),
+                     [&](const char* word) { return text.find(word) != std::string::npos; });
+}
+
+bool is_report_file(const Path& file) {
+  if (has_suffix(file.native(), ".json"))
+    return has_all(file, {"\"schema\"", "\"title\"", "\"versions\"", "\"artifact\""});
+  if (has_suffix(file.native(), ".csv")) return has_all(file, {"version,artifact,method,bits"});
+  return has_all(file, {"What decides"});
+}
+
+bool is_own_picture(const Path& file) {
+  // A PNG tells nothing; the same picture as SVG lies beside it.
+  Path drawn = file;
+  std::error_code ignored;
+  return std::filesystem::exists(drawn.replace_extension(".svg"), ignored) &&
+         has_all(drawn, {"<svg", "gnuplot"});
+}
+
+}  // namespace
+
 void check_report_options(ReportOptions& options, Tool& tool) {
   if (options.inputs.empty())
     throw Error(ErrorKind::usage,
@@ -82,7 +110,7 @@ void check_report_options(ReportOptions& options, Tool& tool) {
   if (!options.baseline.empty()) tool.reads(options.baseline);
   for (std::string& file : options.out) {
     format_of_file(file);
-    file = tool.outputs().file(file, "--out").string();
+    file = tool.outputs().file(file, "--out", is_report_file).string();
   }
   if (options.plots.empty()) return;
   if (!find_gnuplot())
@@ -104,7 +132,7 @@ void write_plots(const Path& folder, const Path& gnuplot, const std::vector<Plot
   std::error_code failed;
   std::filesystem::create_directories(folder, failed);
   if (failed) throw system_error("cannot make the folder", folder.string(), failed.value());
-  for (const auto& [file, content] : files) tool.outputs().file(file, "--plots");
+  for (const auto& [file, content] : files) tool.outputs().file(file, "--plots", is_own_picture);
   for (const auto& [file, content] : files)
     write_file_atomically(file, as_bytes(content), tool.outputs().force());
 }

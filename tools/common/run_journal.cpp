@@ -269,8 +269,7 @@ void RunJournal::save(int64_t blocks, const ResidualStream& stream,
       if (blocks > 1) std::filesystem::remove(streams_file(blocks - 1));
     } catch (const std::exception& error) {
       broken_ = true;
-      std::error_code ignored;
-      std::filesystem::remove_all(folder_, ignored);
+      remove_tree(folder_);
       context_.progress->note("from here on no progress is kept: " +
                               std::string(as_error(error).what()));
     }
@@ -300,8 +299,7 @@ void RunJournal::restore(ResidualStream& stream, ResidualStream* reference) {
 }
 
 void RunJournal::remove() {
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
+  remove_tree(folder_);
 }
 
 void RunJournal::sweep(const Path& journals, double max_age_seconds) noexcept {
@@ -312,7 +310,7 @@ void RunJournal::sweep(const Path& journals, double max_age_seconds) noexcept {
   for (const auto& entry : std::filesystem::directory_iterator(journals, error)) {
     if (std::filesystem::last_write_time(entry.path(), error) > oldest || error) continue;
     const auto [lock, outcome] = Lease::take(entry.path() / "lock", Lease::Mode::exclusive);
-    if (outcome != Lease::Outcome::busy) std::filesystem::remove_all(entry.path(), error);
+    if (outcome != Lease::Outcome::busy) remove_tree(entry.path());
   }
 }
 

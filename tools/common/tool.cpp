@@ -252,6 +252,7 @@ int run_tool(int argc, char** argv, ToolText text, const ToolSetup& setup) {
   // took a sixth of the time of calibration.
   mallopt(M_TRIM_THRESHOLD, 64 << 20);
   install_signals();
+  keep_spare_descriptors();
   Tool tool(std::move(text));
   const int code = guarded(tool, [&] {
     CLI::App app(tool.text_.summary, tool.text_.name);

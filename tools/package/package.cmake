@@ -2,7 +2,7 @@
 # static libraries (the component "development") are for `cmake --install` alone.
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME qwb)
-set(CPACK_PACKAGE_CONTACT "qwb maintainers <maintainers@qwb.invalid>")
+set(CPACK_PACKAGE_CONTACT "the qwb project")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ
                                                 WORLD_EXECUTE)

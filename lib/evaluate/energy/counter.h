@@ -1,5 +1,5 @@
-// A hardware energy counter that wraps, is reset, freezes or lies. Readings become joules only
-// while they make sense.
+// A hardware energy counter, which may wrap, be reset, freeze or report nonsense. Readings become
+// joules only while they are plausible.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ class WrappingCounter {
   void fail(const std::string& reason);
 
   // Joules since start(); nothing when a reading made no sense or the counter did not move
-  // (reason() tells).
+  // (reason() says which).
   std::optional<double> joules() const;
   std::string reason() const;
 

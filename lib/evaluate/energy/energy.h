@@ -29,8 +29,8 @@ struct EnergyFigure {
   std::string remark;   // a doubt or a formula that belongs beside the number; may be empty
   std::optional<double> integrated_joules =
       {};  // nvml-counter: by the power readings of the same window
-  // GPUs, if the driver tells: at the window's two ends, since hot silicon leaks more; and the
-  // power to which the card is held.
+  // GPUs, if the driver reports them: temperatures at the window's two ends, since hot silicon
+  // leaks more, and the power limit of the card.
   std::optional<double> celsius_begin = {}, celsius_end = {};
   std::optional<double> power_limit_watts = {};
 };
@@ -74,8 +74,7 @@ class EnergySource {
   }
 };
 
-// No processor or GPU draws more than this per device: a reading above it is a broken counter, not
-// energy.
+// No single processor or GPU draws more than this: a higher reading means a broken counter.
 inline constexpr double kMaxWatts = 5000;
 
 struct EnergyOptions {
@@ -110,7 +109,7 @@ class EnergyMeter {
   EnergyReport stop();
   double now() const { return options_.clock(); }
 
-  // False if there is nothing but estimates: repeating and idle baselines bring nothing then.
+  // False if there are only estimates: repetitions and idle baselines are useless then.
   bool measures() const { return !sources_.empty(); }
   // Of every counter that moves; watched once, which takes up to some seconds.
   const std::vector<CounterInfo>& counters();

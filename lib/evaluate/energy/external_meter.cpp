@@ -29,7 +29,7 @@ constexpr Milliseconds kAgain{100};  // before a command that ended is run again
 constexpr Milliseconds kPatience{
     3000};  // for the first reading after a window's end, and for SIGTERM
 
-// A running command: its output by a pipe, its complaints in memory.
+// A running command: its output comes by a pipe, its error messages are kept in memory.
 class Command {
  public:
   explicit Command(const std::string& text) {
@@ -45,8 +45,8 @@ class Command {
     posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
     if (complaints_ >= 0) posix_spawn_file_actions_adddup2(&actions, complaints_, 2);
     posix_spawnattr_init(&attributes);
-    // A group of its own: Ctrl-C in the terminal is for us, and SIGTERM reaches what the shell
-    // started.
+    // The command has a process group of its own: Ctrl-C in the terminal reaches only us, and
+    // SIGTERM also reaches the shell's children.
     posix_spawnattr_setflags(
         &attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     sigset_t signals;
@@ -74,7 +74,7 @@ class Command {
   Command& operator=(const Command&) = delete;
 
   int output() const { return output_; }
-  // Waits for the end that its closed output announced; what is wrong with it, or "".
+  // Waits for the end of the command after it closed its output; returns its error, or "".
   std::string finish() {
     int status = 0;
     while (::waitpid(process_, &status, 0) < 0 && errno == EINTR) {
@@ -164,7 +164,7 @@ class ExternalMeter : public EnergySource {
     if (failure_.empty()) failure_ = why;
     read_.notify_all();
   }
-  // Hands complete lines to the series. False once a line is none.
+  // Hands complete lines to the series. False once a line is not a reading.
   bool take(const std::string& bytes, bool& any) {
     const double now = clock_();
     const std::lock_guard lock(mutex_);

@@ -14,13 +14,13 @@ class MeterSeries {
  public:
   // "12.5 W", "3400 J", also mW, kW, mJ, kJ, Wh and kWh: power now, or a counter's reading; one
   // kind throughout. Empty lines count for nothing. False and a reason() for anything else: a
-  // negative or absurd number, a counter that falls. A power of 0 is left out: what measures is
-  // never without.
+  // negative or absurd number, a counter that falls. A power of 0 is left out: a meter that works
+  // never shows it.
   bool add(const std::string& line, double now);
   const std::string& reason() const { return reason_; }
   size_t size() const { return points_.size(); }
   double last_time() const { return points_.empty() ? -1 : points_.back().time; }
-  // The median time between readings and what they were apart; nothing with fewer than three.
+  // The median time and the median difference between readings; nothing with fewer than three.
   std::optional<CounterStep> step() const;
   // Joules between two times; between readings the curve is straight, and it goes on straight for
   // as long as two readings are apart. Nothing, with the reason in `why`, where that does not

@@ -14,8 +14,8 @@ namespace qwb {
 // One source per package ("package-0", "package-1-die-0"), with its DRAM zone where there is one.
 // Zones that a package contains (core, uncore) or that contain it (psys) are not counted, nor is a
 // package's second appearance through another interface (MMIO beside MSR). A package that cannot be
-// read gives a reason instead of a figure, with how to grant access. No package at all: empty, told
-// in `reasons`.
+// read gives a reason instead of a figure, with how to grant access. Without any package the result
+// is empty, and `reasons` says why.
 std::vector<std::unique_ptr<EnergySource>> rapl_sources(const Path& powercap, const Path& cpuinfo,
                                                         std::vector<std::string>& reasons);
 

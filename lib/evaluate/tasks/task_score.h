@@ -62,13 +62,13 @@ EncodedRequest encode_request(const Tokenizer& tokenizer, const TaskRequest& req
 TaskResult measure_task(const Model& model, const Tokenizer& tokenizer, const TaskData& data,
                         const Context& context, WorkJournal* journal = nullptr);
 
-// What the answers are worth.
+// The scores of the answers.
 TaskResult score_answers(const TaskData& data, std::vector<std::vector<double>> answers);
 
 // Throws usage unless both answered the same items.
 TaskFlips count_flips(const TaskData& data, const TaskResult& result, const TaskResult& baseline);
 
-// The part of lm-eval's results file that tells of tasks; `model` is the folder or file.
+// The part of lm-eval's results file about tasks; `model` is the folder or file.
 Json lm_eval_json(const std::vector<TaskResult>& results, const std::string& model,
                   const Tokenizer& tokenizer, const ModelConfig& config);
 
