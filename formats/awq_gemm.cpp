@@ -24,31 +24,14 @@ constexpr std::array<int, 8> kColumnOfNibble = {0, 2, 4, 6, 1, 3, 5, 7};
 constexpr char kAwqWhere[] = "quantization_config (AWQ)";
 
 constexpr SettingRule kAwqRules[] = {
-    {"quant_method", ""},
-    {"method", "awq"},
-    {"bits", ""},
-    {"w_bit", ""},
-    {"group_size", ""},
-    {"q_group_size", ""},
-    {"version", ""},
-    {"checkpoint_format", ""},
-    {"format", ""},
-    {"zero_point", ""},
-    {"sym", "-"},
-    {"data_type", "int"},  // auto-round's keys from here
-    {"act_bits", "16|32"},
-    {"act_data_type", ""},  // without fewer bits they mean nothing
-    {"act_group_size", ""},
-    {"act_sym", ""},
-    {"act_dynamic", ""},
-    {"modules_to_not_convert", ""},
-    {"pack_dtype", "int32|torch.int32"},
-    {"desc_act", "-"},
-    {"act_order", "-"},
-    {"dynamic", "-"},
-    {"rotation", "-"},
-    {"adapter", "-"},
-    {"backend", "auto|autoawq|legacy_awq|gptqmodel"},
+    {"quant_method", ""}, {"method", "awq"},
+    {"bits", ""},         {"w_bit", ""},
+    {"group_size", ""},   {"q_group_size", ""},
+    {"version", ""},      {"checkpoint_format", ""},
+    {"format", ""},       {"zero_point", ""},
+    {"sym", "-"},         {"modules_to_not_convert", ""},
+    {"desc_act", "-"},    {"act_order", "-"},
+    {"dynamic", "-"},     {"backend", "auto|autoawq|legacy_awq|gptqmodel"},
 };
 
 struct AwqSettings {
@@ -331,7 +314,7 @@ class AwqGemm : public PackedFormat {
     return json_string(settings, "quant_method", kAwqWhere, "") == "awq";
   }
   void check(const Json& settings) const override {
-    check_settings(settings, kAwqRules, kAwqWhere);
+    check_settings(settings, kAwqRules, kAwqWhere, kGridRules);
     refuse_different(settings, {"bits", "w_bit"}, kAwqWhere);
     refuse_different(settings, {"group_size", "q_group_size"}, kAwqWhere);
     awq_settings(settings);

@@ -19,22 +19,13 @@ constexpr SettingRule kGptqRules[] = {
     {"checkpoint_format", "gptq|gptq_v2"},
     {"format", "gptq|gptq_v2"},
     {"version", "gptq|gptq_v2"},
-    {"pack_dtype", "int32|torch.int32"},
     {"sym", ""},
     {"zero_point", ""},
     {"dynamic", ""},
     {"desc_act", ""},
     {"act_order", ""},
-    {"backend", ""},       // a kernel's name
-    {"data_type", "int"},  // auto-round's keys from here
-    {"act_bits", "16|32"},
-    {"act_data_type", ""},  // without fewer bits they mean nothing
-    {"act_group_size", ""},
-    {"act_sym", ""},
-    {"act_dynamic", ""},
+    {"backend", ""},  // a kernel's name
     {"is_marlin_format", "-"},
-    {"rotation", "-"},
-    {"adapter", "-"},
 };
 constexpr SettingRule kGptqOverrideRules[] = {
     {"bits", ""},
@@ -54,7 +45,7 @@ int64_t gptq_number(const Json& settings, std::initializer_list<const char*> key
 }  // namespace
 
 void check_gptq_settings(const Json& settings) {
-  check_settings(settings, kGptqRules, kGptqWhere);
+  check_settings(settings, kGptqRules, kGptqWhere, kGridRules);
   refuse_different(settings, {"bits", "w_bit", "wbits"}, kGptqWhere);
   refuse_different(settings, {"group_size", "q_group_size"}, kGptqWhere);
   refuse_different(settings, {"checkpoint_format", "format", "version"}, kGptqWhere);

@@ -18,6 +18,12 @@ bool is_allowed(const SettingRule& rule, const Json& value) {
   return list.find("|" + text + "|") != std::string::npos;
 }
 
+const SettingRule* rule_of(std::string_view key, std::span<const SettingRule> rules) {
+  const auto rule = std::find_if(rules.begin(), rules.end(),
+                                 [&](const SettingRule& known) { return known.key == key; });
+  return rule == rules.end() ? nullptr : &*rule;
+}
+
 }  // namespace
 
 bool is_unset(const Json& value) {
@@ -33,14 +39,13 @@ std::string setting_text(const Json& value) {
 }
 
 void check_settings(const Json& settings, std::span<const SettingRule> rules,
-                    const std::string& where) {
+                    const std::string& where, std::span<const SettingRule> more_rules) {
   if (!settings.is_object()) throw Error(ErrorKind::failed, "must be a JSON object", where);
   for (const auto& [key, value] : settings.items()) {
-    const auto rule =
-        std::find_if(rules.begin(), rules.end(),
-                     [&name = key](const SettingRule& known) { return known.key == name; });
+    const SettingRule* rule = rule_of(key, rules);
+    if (rule == nullptr) rule = rule_of(key, more_rules);
     // A key without a value leaves the default, whatever it is about.
-    const bool known = rule != rules.end();
+    const bool known = rule != nullptr;
     if (known ? is_allowed(*rule, value)
               : value.is_null() || (value.is_structured() && value.empty()) ||
                     is_harmless_setting(key))

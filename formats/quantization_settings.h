@@ -23,10 +23,23 @@ struct SettingRule {
   std::string_view allowed;
 };
 
+// Keys that the configurations of GPTQ and AWQ share: both come from the same writers.
+inline constexpr SettingRule kGridRules[] = {
+    {"pack_dtype", "int32|torch.int32"},
+    {"rotation", "-"},
+    {"adapter", "-"},
+    {"data_type", "int"},  // auto-round's keys from here
+    {"act_bits", "16|32"},
+    {"act_data_type", ""},  // without fewer bits they mean nothing
+    {"act_group_size", ""},
+    {"act_sym", ""},
+    {"act_dynamic", ""},
+};
+
 // Throws unsupported, naming the first key that no rule knows (with a value at all), and that is
 // not harmless, or whose value its rule does not allow.
 void check_settings(const Json& settings, std::span<const SettingRule> rules,
-                    const std::string& where);
+                    const std::string& where, std::span<const SettingRule> more_rules = {});
 
 // Throws unsupported if two of these names of one setting are there with different values.
 void refuse_different(const Json& settings, std::initializer_list<const char*> names,
