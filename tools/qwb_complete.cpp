@@ -204,14 +204,15 @@ void check_context(Session& session, const Options& o) {
 
 // The whole conversation of a file, or the prompt as its only message.
 Conversation read_chat(const Options& o, Tool& tool) {
+  const StopToken& stop = tool.context().stop;
   Conversation chat;
   if (o.messages.empty()) {
-    chat.messages.push_back({{"role", "user"}, {"content", read_prompt(o)}});
+    chat.messages.push_back({{"role", "user"}, {"content", read_prompt(o, stop)}});
     return chat;
   }
   const bool piped = o.messages == "-";
   const std::string where = piped ? "standard input" : o.messages;
-  chat = parse_conversation(piped ? read_standard_input() : read_text_file(o.messages), where);
+  chat = parse_conversation(piped ? read_standard_input(stop) : read_text_file(o.messages), where);
   if (chat.messages.empty()) throw Error(ErrorKind::usage, "no message", where);
   if (chat.messages.back()["role"] == "assistant")
     tool.note("the last message is the assistant's: another answer begins after it");

@@ -296,8 +296,7 @@ TEST_F(Simulated, DisturbedRoundsAreMadeAgain) {
   plan_ = {.seconds = 0.4, .rounds = 2, .steps = 10, .idle_seconds = 0, .deviation = 10};
   const auto window_of = [&](const std::function<double()>& share) {
     StealingWatch watch(share);
-    auto results =
-        measure_energy({a.model.get()}, {{16}, {0}, {}}, meter, plan_, watch, silent_progress());
+    auto results = measure_energy({a.model.get()}, {{16}, {0}, {}}, meter, plan_, watch, {});
     return std::move(results[0].windows[0]);
   };
   int looks = 0;
@@ -381,11 +380,12 @@ TEST(EnergyRounds, EstimatesNeedNeitherIdleNorRepetition) {
   EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.rounds = 0}, quiet_watch(),
                               context_telling(progress)),
                Error);
-  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.seconds = -1}, quiet_watch(), progress),
+  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.seconds = -1}, quiet_watch(),
+                              context_telling(progress)),
                Error);
-  EXPECT_THROW(
-      measure_energy({a.model.get()}, {}, meter, {.cooldown_seconds = -1}, quiet_watch(), progress),
-      Error);
+  EXPECT_THROW(measure_energy({a.model.get()}, {}, meter, {.cooldown_seconds = -1}, quiet_watch(),
+                              context_telling(progress)),
+               Error);
   EXPECT_EQ(cool_down(meter, {.cooldown_seconds = 3600}, {}), 0);
 }
 

@@ -157,14 +157,13 @@ TEST(ModelCheck, AHeadAloneIsTheTiedEmbeddingToo) {
   entry.key() = "lm_head.weight";
   model.tensors.insert(std::move(entry));
   Notes notes;
-  const OpenModel open = open_model(model.write(folder.path() / "head"), notes);
+  const OpenModel open = open_model(model.write(folder.path() / "head"), context_telling(notes));
   EXPECT_THAT(notes.all, HasSubstr("lm_head.weight is taken for model.embed_tokens.weight"));
   EXPECT_TRUE(open.source->find("model.embed_tokens.weight"));
   EXPECT_EQ(open.content_hash(), hash);
-  Conversion(open, find_packed_format("huggingface"), {})
-      .write(folder.path() / "copy", silent_progress());
+  Conversion(open, find_packed_format("huggingface"), {}).write(folder.path() / "copy");
   Notes none;
-  EXPECT_EQ(open_model(folder.path() / "copy", none).content_hash(), hash);
+  EXPECT_EQ(open_model(folder.path() / "copy", context_telling(none)).content_hash(), hash);
   EXPECT_EQ(none.all, "");
   model.config["tie_word_embeddings"] = false;
   expect_refused(model, ErrorKind::not_found, "'model.embed_tokens.weight' is missing");
