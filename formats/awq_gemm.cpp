@@ -9,6 +9,7 @@
 #include "formats/packing.h"
 #include "formats/quantization_settings.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/integer_grid.h"
 
 namespace qwb {
 namespace {
@@ -276,18 +277,14 @@ AwqModule find_awq(const Checkpoint& files, const AwqSettings& settings, const s
   return module;
 }
 
-std::map<std::string, double> awq_parameters(const AwqModule& module) {
-  return {{"bits", 4}, {"group_size", static_cast<double>(module.group_size)}};
-}
-
 LoadedWeight awq_weight(const AwqModule& module, Tensor codes, const Context& context) {
   LoadedWeight result;
   const auto own = [&](Tensor tensor) {
     result.owned.push_back(std::move(tensor));
     return result.owned.back().view();
   };
-  IntegerGrid grid{
-      4, module.group_size, own(std::move(codes)), own(transposed(module.scales, context)), {}, {}};
+  IntegerGrid grid{4, module.group_size, own(std::move(codes)),
+                   own(transposed(module.scales, context))};
   if (!module.symmetric) grid.zeros = own(pack_rows(module.zeros.transpose(context), 4, context));
   result.weight = {module.out, module.in, Orientation::out_in, grid};
   return result;
@@ -295,7 +292,7 @@ LoadedWeight awq_weight(const AwqModule& module, Tensor codes, const Context& co
 
 PackedTensors awq_tensors(const TargetModule& module, const Weight& weight, Tensor qweight,
                           const Context& context) {
-  const auto& grid = std::get<IntegerGrid>(weight.storage);
+  const auto& grid = weight.get<IntegerGrid>();
   PackedTensors tensors;
   tensors.add(module.name + ".qweight", std::move(qweight));
   tensors.add(module.name + ".qzeros",
@@ -333,10 +330,9 @@ class AwqGemm : public PackedFormat {
       const AwqModule found = find_awq(files, known, module_name, context);
       PackedModule module{
           module_name,
-          {found.out, found.in, Orientation::out_in, "integer-grid", awq_parameters(found), {}},
+          integer_grid_layout(found.out, found.in,
+                              {4, found.group_size, found.symmetric, found.scales.dtype}),
           {module_name + ".qweight", module_name + ".qzeros", module_name + ".scales"}};
-      module.form.parts = integer_grid_parts(found.out, found.in, 4, found.group_size,
-                                             found.symmetric, found.scales.dtype);
       result.push_back(std::move(module));
     }
     return result;
@@ -358,8 +354,8 @@ class AwqGemm : public PackedFormat {
   std::optional<std::string> mismatch(const TargetModule& module) const override;
   std::optional<DType> scale_dtype() const override { return DType::f16; }
   std::vector<PartSpec> layout(const TargetModule& module) const override {
-    const WeightForm& form = module.form;
-    const int64_t groups = form.part("scales").shape.at(1);
+    const WeightLayout& form = module.layout;
+    const int64_t groups = form.spec("scales").shape.at(1);
     return {{module.name + ".qweight", DType::i32, {form.in, form.out / 8}},
             {module.name + ".qzeros", DType::i32, {groups, form.out / 8}},
             {module.name + ".scales", DType::f16, {groups, form.out}}};
@@ -367,31 +363,28 @@ class AwqGemm : public PackedFormat {
   PackedTensors write(const TargetModule& module, const Weight& weight, const Json& /*settings*/,
                       const Context& context) const override {
     return awq_tensors(module, weight,
-                       rows_to_awq(std::get<IntegerGrid>(weight.storage).codes, weight.in, context),
-                       context);
+                       rows_to_awq(weight.get<IntegerGrid>().codes, weight.in, context), context);
   }
   PackedTensors write_words(const TargetModule& module, const Weight& weight,
                             const Json& /*settings*/, const Context& context) const override {
-    return awq_tensors(module, weight,
-                       words_to_awq(std::get<IntegerGrid>(weight.storage).codes, context), context);
+    return awq_tensors(module, weight, words_to_awq(weight.get<IntegerGrid>().codes, context),
+                       context);
   }
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;
 };
 
 std::optional<std::string> AwqGemm::mismatch(const TargetModule& module) const {
-  const WeightForm& form = module.form;
-  if (form.codec != "integer-grid")
-    return "is stored as " + form.codec + ", not on an integer grid";
-  if (form.parameters.at("bits") != 4)
-    return fmt::format("has {} bits; AWQ has 4", form.parameters.at("bits"));
+  const WeightLayout& form = module.layout;
+  const auto* grid = form.as<IntegerGrid>();
+  if (grid == nullptr) return "is stored as " + form.codec() + ", not on an integer grid";
+  if (grid->bits != 4) return fmt::format("has {} bits; AWQ has 4", grid->bits);
   if (module.role != TargetModule::Role::linear)
     return std::string("is an embedding, which AWQ leaves unquantized");
-  if (form.has("group_index"))
-    return std::string("has groups that are not runs of columns (act-order)");
+  if (!grid->in_order()) return std::string("has groups that are not runs of columns (act-order)");
   if (form.out % 8 != 0)
     return fmt::format("has {} output channels, which 8 does not divide", form.out);
-  const auto group = static_cast<int64_t>(form.parameters.at("group_size"));
+  const int64_t group = grid->group_size;
   if (form.in % group != 0)
     return fmt::format("has groups of {}, which do not divide its {} inputs", group, form.in);
   return std::nullopt;
@@ -403,9 +396,9 @@ Json AwqGemm::quantization_config(const std::vector<TargetModule>& modules,
   std::map<int64_t, std::string> sizes;
   bool rows = true;
   for (const TargetModule& module : modules) {
-    const auto group = static_cast<int64_t>(module.form.parameters.at("group_size"));
+    const int64_t group = module.layout.get<IntegerGrid>().group_size;
     sizes.emplace(group, module.name);
-    rows = rows && group == module.form.in;
+    rows = rows && group == module.layout.in;
   }
   if (!rows && sizes.size() > 1) {
     throw Error(ErrorKind::unsupported,

@@ -8,7 +8,8 @@
 
 #include "formats/packing.h"
 #include "formats/quantization_settings.h"
-#include "lib/tensor/float_tables.h"
+#include "lib/codec/float_tables.h"
+#include "lib/codec/int8_rows.h"
 
 namespace qwb {
 namespace {
@@ -97,16 +98,15 @@ void check_map(const TensorView& map, const Bnb4& state, const std::string& modu
 }
 
 struct BnbModule {
-  WeightForm form;
-  std::map<std::string, TensorView> parts;
+  WeightLayout layout;
+  PartViews parts;
   std::vector<std::string> tensors;
 };
 
 BnbModule find_int8(const Checkpoint& files, const std::string& name) {
   BnbModule module;
   const TensorView codes = packed_tensor_of(files, name + ".weight", DType::i8, 2);
-  module.form = {codes.shape[0], codes.shape[1], Orientation::out_in, "int8-rows", {}, {}};
-  module.form.parts = int8_rows_parts(codes.shape[0], codes.shape[1]);
+  module.layout = int8_rows_layout(codes.shape[0], codes.shape[1]);
   module.parts = {
       {"codes", codes},
       {"absmax", packed_tensor(files, name + ".SCB", DType::f32, Shape{codes.shape[0]})}};
@@ -127,25 +127,23 @@ BnbModule find_4bit(const Checkpoint& files, const std::string& name,
   const Bnb4 state = parse_state(files, state_name, name);
   const int64_t bytes = ceil_div(checked_mul(state.out, state.in, name), 2);
   BnbModule module;
-  module.form = {state.out, state.in, Orientation::out_in, "float-blocks", {}, {}};
-  module.form.parameters = {{"table", state.table == FloatBlocks::Table::nf4 ? 0 : 1},
-                            {"block_size", static_cast<double>(state.block_size)}};
-  module.form.parts =
-      float_blocks_parts(state.out, state.in, state.block_size, state.nested, state.nested_block);
+  module.layout = float_blocks_layout(
+      {state.out, state.in}, {state.table, state.block_size, state.nested, state.nested_block});
   const std::string weight = name + ".weight";
   // Any element type: the bytes count ("quant_storage").
   auto codes = files.find(weight);
   if (!codes || static_cast<int64_t>(codes->bytes.size()) != bytes)
     damaged_bnb(fmt::format("weight must hold {} bytes", bytes), name);
-  const auto shape_of = [&](const char* part) { return module.form.part(part).shape; };
+  const auto shape_of = [&](const char* part) { return module.layout.spec(part).shape; };
   module.parts["codes"] = {DType::u8, {bytes}, codes->bytes};
   module.parts["absmax"] = packed_tensor(files, weight + ".absmax",
                                          state.nested ? DType::u8 : DType::f32, shape_of("absmax"));
   check_map(packed_tensor(files, weight + ".quant_map", DType::f32, Shape{16}), state, name);
   module.tensors = {weight, weight + ".absmax", weight + ".quant_map", state_name};
   if (!state.nested) return module;
-  module.form.parameters["nested_block"] = static_cast<double>(state.nested_block);
-  module.form.parameters["nested_offset"] = state.nested_offset;
+  FloatBlocks blocks = module.layout.get<FloatBlocks>();
+  blocks.nested_offset = state.nested_offset;
+  module.layout.set(std::move(blocks));
   module.parts["nested_absmax"] =
       packed_tensor(files, weight + ".nested_absmax", DType::f32, shape_of("nested_absmax"));
   module.parts["nested_map"] =
@@ -172,23 +170,27 @@ std::string dtype_text(DType type) {
 // The longest text of a double.
 constexpr size_t kLongestOffset = 24;
 
+std::string table_name(const FloatBlocks& blocks) {
+  return blocks.table == FloatBlocks::Table::nf4 ? "nf4" : "fp4";
+}
+
 // As Python's json.dumps writes it, in the order of QuantState.as_dict(). While the offset's digits
 // are not known the text is filled up with spaces, which JSON ignores.
 std::string state_text(const TargetModule& module) {
-  const auto& parameters = module.form.parameters;
+  const auto& blocks = module.layout.get<FloatBlocks>();
   const std::string head =
       fmt::format(R"({{"quant_type": "{}", "blocksize": {}, "dtype": "{}", "shape": [{}, {}])",
-                  parameters.at("table") == 0 ? "nf4" : "fp4", parameters.at("block_size"),
-                  dtype_text(module.dtype), module.form.out, module.form.in);
-  if (!module.form.has("nested_absmax")) return head + "}";
-  const auto offset = parameters.find("nested_offset");
-  std::string digits = offset == parameters.end() ? "" : Json(offset->second).dump();
+                  table_name(blocks), blocks.block_size, dtype_text(module.dtype),
+                  module.layout.out, module.layout.in);
+  if (!blocks.nested()) return head + "}";
+  std::string digits =
+      blocks.nested_offset ? Json(static_cast<double>(*blocks.nested_offset)).dump() : "";
   const size_t padding =
       module.provisional ? kLongestOffset - std::min(digits.size(), kLongestOffset) : 0;
   return head +
          fmt::format(
              R"(, "nested_blocksize": {}, "nested_dtype": "float32", "nested_offset": {}}})",
-             parameters.at("nested_block"), digits) +
+             blocks.nested_block, digits) +
          std::string(padding, ' ');
 }
 
@@ -238,22 +240,20 @@ class Bitsandbytes : public PackedFormat {
       if (!result.empty() && result.back().name == module_name)
         damaged_bnb("has two quant_states", module_name);
       BnbModule found = find_bnb(files, module_name);
-      const bool is_int8 = found.form.codec == "int8-rows";
+      const bool is_int8 = found.layout.as<Int8Rows>() != nullptr;
       if (is_int8 ? float4 : int8) {
         damaged_bnb(fmt::format("config.json says {} bits, and the tensors have {}", int8 ? 8 : 4,
                                 is_int8 ? 8 : 4),
                     module_name);
       }
-      result.push_back({module_name, std::move(found.form), std::move(found.tensors)});
+      result.push_back({module_name, std::move(found.layout), std::move(found.tensors)});
     }
     return result;
   }
   LoadedWeight read(const Checkpoint& files, const Json& /*settings*/, const PackedModule& module,
                     const Context& /*context*/) const override {
     const BnbModule found = find_bnb(files, module.name);
-    return {weight_from_parts(found.form.out, found.form.in, Orientation::out_in, found.form.codec,
-                              found.form.parameters, found.parts, module.name),
-            {}};
+    return {attach(found.layout, found.parts, module.name), {}};
   }
 
   std::optional<std::string> mismatch(const TargetModule& module) const override;
@@ -265,42 +265,42 @@ class Bitsandbytes : public PackedFormat {
 };
 
 std::optional<std::string> Bitsandbytes::mismatch(const TargetModule& module) const {
-  const WeightForm& form = module.form;
+  const WeightLayout& form = module.layout;
   if (module.role == TargetModule::Role::embedding)
     return std::string("is the token embedding, which bitsandbytes leaves unquantized");
-  if (form.codec == "int8-rows") return std::nullopt;
-  if (form.codec != "float-blocks")
-    return "is stored as " + form.codec + "; bitsandbytes has int8 rows and 4-bit float blocks";
+  if (form.as<Int8Rows>() != nullptr) return std::nullopt;
+  const auto* blocks = form.as<FloatBlocks>();
+  if (blocks == nullptr)
+    return "is stored as " + form.codec() + "; bitsandbytes has int8 rows and 4-bit float blocks";
   if (form.orientation != Orientation::out_in)
     return std::string(
         "has blocks that run over [in, out]; those of bitsandbytes run over [out, in]");
-  const auto block = static_cast<int64_t>(form.parameters.at("block_size"));
+  const int64_t block = blocks->block_size;
   if (block < 32 || block > 4096 || !std::has_single_bit(static_cast<uint64_t>(block)))
     return fmt::format("has blocks of {}; bitsandbytes has powers of two from 32 to 4096", block);
-  if (form.has("nested_absmax") && form.parameters.at("nested_block") != 256)
+  if (blocks->nested() && blocks->nested_block != 256)
     return std::string("has nested blocks other than 256");
   return std::nullopt;
 }
 
 std::vector<PartSpec> Bitsandbytes::layout(const TargetModule& module) const {
-  const WeightForm& form = module.form;
+  const WeightLayout& form = module.layout;
   const std::string weight = module.name + ".weight";
-  if (form.codec == "int8-rows") {
+  if (form.as<Int8Rows>() != nullptr) {
     return {{weight, DType::i8, {form.out, form.in}},
             {module.name + ".SCB", DType::f32, {form.out}},
             {module.name + ".weight_format", DType::u8, {}}};
   }
-  const bool nf4 = form.parameters.at("table") == 0;
-  std::vector<PartSpec> parts = {
-      {weight, DType::u8, {form.part("codes").shape.at(0), 1}},
-      {weight + ".absmax", form.part("absmax").dtype, form.part("absmax").shape},
-      {weight + ".quant_map", DType::f32, {16}}};
-  if (form.has("nested_absmax")) {
-    parts.push_back({weight + ".nested_absmax", DType::f32, form.part("nested_absmax").shape});
+  const auto& blocks = form.get<FloatBlocks>();
+  std::vector<PartSpec> parts = {{weight, DType::u8, {blocks.codes.shape.at(0), 1}},
+                                 {weight + ".absmax", blocks.absmax.dtype, blocks.absmax.shape},
+                                 {weight + ".quant_map", DType::f32, {16}}};
+  if (blocks.nested()) {
+    parts.push_back({weight + ".nested_absmax", DType::f32, blocks.nested_absmax.shape});
     parts.push_back({weight + ".nested_quant_map", DType::f32, {256}});
   }
   const auto length = static_cast<int64_t>(state_text(module).size());
-  parts.push_back({module.name + std::string(kState) + (nf4 ? "nf4" : "fp4"), DType::u8, {length}});
+  parts.push_back({module.name + std::string(kState) + table_name(blocks), DType::u8, {length}});
   return parts;
 }
 
@@ -308,7 +308,7 @@ PackedTensors Bitsandbytes::write(const TargetModule& module, const Weight& weig
                                   const Json& /*settings*/, const Context& /*context*/) const {
   const std::string name = module.name + ".weight";
   PackedTensors tensors;
-  if (const auto* rows = std::get_if<Int8Rows>(&weight.storage)) {
+  if (const auto* rows = weight.as<Int8Rows>()) {
     tensors.views[name] = rows->codes;
     tensors.views[module.name + ".SCB"] = rows->absmax;
     Tensor order(DType::u8, {});
@@ -316,40 +316,39 @@ PackedTensors Bitsandbytes::write(const TargetModule& module, const Weight& weig
     tensors.add(module.name + ".weight_format", std::move(order));
     return tensors;
   }
-  const auto& blocks = std::get<FloatBlocks>(weight.storage);
+  const auto& blocks = weight.get<FloatBlocks>();
   tensors.views[name] = blocks.codes;
   tensors.views[name + ".absmax"] = blocks.absmax;
   Tensor map(DType::f32, {16});
   const auto& table = float_table(blocks.table);
   for (size_t i = 0; i < table.size(); ++i) map.data<float>()[i] = table[i] == 0 ? 0.0f : table[i];
   tensors.add(name + ".quant_map", std::move(map));
-  if (!blocks.nested_absmax.empty()) {
+  if (blocks.nested()) {
     tensors.views[name + ".nested_absmax"] = blocks.nested_absmax;
     tensors.views[name + ".nested_quant_map"] = blocks.nested_map;
   }
-  const bool nf4 = blocks.table == FloatBlocks::Table::nf4;
-  tensors.add(module.name + std::string(kState) + (nf4 ? "nf4" : "fp4"),
+  tensors.add(module.name + std::string(kState) + table_name(blocks),
               bytes_tensor(state_text(module)));
   return tensors;
 }
 
 // The kind of a module: 8 for int8, else table and nesting.
-std::string bnb_kind(const WeightForm& form) {
-  if (form.codec == "int8-rows") return "int8";
-  return std::string(form.parameters.at("table") == 0 ? "nf4" : "fp4") +
-         (form.has("nested_absmax") ? ", nested" : "");
+std::string bnb_kind(const WeightLayout& form) {
+  if (form.as<Int8Rows>() != nullptr) return "int8";
+  const auto& blocks = form.get<FloatBlocks>();
+  return table_name(blocks) + (blocks.nested() ? ", nested" : "");
 }
 
 Json Bitsandbytes::quantization_config(const std::vector<TargetModule>& modules,
                                        const std::vector<TargetModule>& plain) const {
   for (const TargetModule& module : modules) {
-    if (bnb_kind(module.form) == bnb_kind(modules.front().form)) continue;
+    if (bnb_kind(module.layout) == bnb_kind(modules.front().layout)) continue;
     throw Error(ErrorKind::unsupported,
                 fmt::format("bitsandbytes has one kind for all modules, and {} is {}, {} is {}",
-                            modules.front().name, bnb_kind(modules.front().form), module.name,
-                            bnb_kind(module.form)));
+                            modules.front().name, bnb_kind(modules.front().layout), module.name,
+                            bnb_kind(module.layout)));
   }
-  const std::string kind = modules.empty() ? "nf4" : bnb_kind(modules.front().form);
+  const std::string kind = modules.empty() ? "nf4" : bnb_kind(modules.front().layout);
   const bool int8 = kind == "int8";
   Json skipped = Json::array();
   for (const TargetModule& module : plain) skipped.push_back(module.name);

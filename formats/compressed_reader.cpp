@@ -7,6 +7,7 @@
 
 #include "formats/quantization_settings.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/integer_grid.h"
 
 namespace qwb {
 namespace {
@@ -187,10 +188,7 @@ CompressedReader::CompressedReader(const Checkpoint& files, const CompressedSett
 }
 
 PackedModule CompressedReader::module() const {
-  PackedModule module{
-      name_, {out_, in_, Orientation::out_in, "integer-grid", parameters(), {}}, {}};
-  module.form.parts = integer_grid_parts(out_, in_, bits_, group_size_, zeros_.codes.empty(),
-                                         scales_.dtype, scattered_);
+  PackedModule module{name_, layout(), {}};
   for (const char* part : {".weight_packed", ".weight_shape", ".weight_scale", ".weight_zero_point",
                            ".weight_g_idx", ".input_scale", ".input_zero_point"}) {
     if (files_.find(name_ + part)) module.tensors.push_back(name_ + part);
@@ -201,7 +199,7 @@ PackedModule CompressedReader::module() const {
 
 LoadedWeight CompressedReader::read() const {
   LoadedWeight result;
-  std::map<std::string, TensorView> parts;
+  PartViews parts;
   const auto own = [&](const char* part, Tensor tensor) {
     result.owned.push_back(std::move(tensor));
     parts[part] = result.owned.back().view();
@@ -219,13 +217,13 @@ LoadedWeight CompressedReader::read() const {
   }
   if (!zeros_.codes.empty()) own("zeros", pack_rows(zeros_, bits_, context_));
   if (scattered_) parts["group_index"] = index_;
-  result.weight =
-      weight_from_parts(out_, in_, Orientation::out_in, "integer-grid", parameters(), parts, name_);
+  result.weight = attach(layout(), parts, name_);
   return result;
 }
 
-std::map<std::string, double> CompressedReader::parameters() const {
-  return {{"bits", bits_}, {"group_size", static_cast<double>(group_size_)}};
+WeightLayout CompressedReader::layout() const {
+  return integer_grid_layout(out_, in_,
+                             {bits_, group_size_, zeros_.codes.empty(), scales_.dtype, scattered_});
 }
 
 int64_t CompressedReader::old_width(int64_t bits) const {

@@ -54,7 +54,7 @@ class CompressedReader {
   LoadedWeight read() const;
 
  private:
-  std::map<std::string, double> parameters() const;
+  WeightLayout layout() const;
   void find_packed();
   void find_bytes();
   void find_scales();

@@ -8,6 +8,7 @@
 #include "formats/compressed_reader.h"
 #include "formats/packing.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/integer_grid.h"
 
 namespace qwb {
 namespace {
@@ -66,27 +67,27 @@ class CompressedTensors : public PackedFormat {
 };
 
 std::optional<std::string> CompressedTensors::mismatch(const TargetModule& module) const {
-  const WeightForm& form = module.form;
-  if (form.codec != "integer-grid")
-    return "is stored as " + form.codec + ", not on an integer grid";
+  const WeightLayout& form = module.layout;
+  const auto* grid = form.as<IntegerGrid>();
+  if (grid == nullptr) return "is stored as " + form.codec() + ", not on an integer grid";
   if (module.role == TargetModule::Role::embedding)
     return std::string("is the token embedding, which stays unquantized here");
   if (module.plain == Orientation::in_out)
     return std::string(
         "is a Conv1D, and compressed-tensors loads no module but Linear and Embedding");
-  if (form.has("group_index"))
+  if (!grid->in_order())
     return std::string(
         "has groups that are not runs of columns, which compressed-tensors 0.20 no longer loads");
-  const auto group = static_cast<int64_t>(form.parameters.at("group_size"));
+  const int64_t group = grid->group_size;
   if (form.in % group != 0)
     return fmt::format("has groups of {}, which do not divide its {} inputs", group, form.in);
   return std::nullopt;
 }
 
 std::vector<PartSpec> CompressedTensors::layout(const TargetModule& module) const {
-  const WeightForm& form = module.form;
+  const WeightLayout& form = module.layout;
   const int bits = form.code_bits();
-  const PartSpec& scales = form.part("scales");
+  const PartSpec scales = form.spec("scales");
   const int64_t groups = scales.shape.at(1);
   const std::string weight = module.name + ".weight";
   std::vector<PartSpec> parts = {{weight + "_scale", scales.dtype, scales.shape}};
@@ -120,13 +121,13 @@ Tensor signed_bytes(const TensorView& rows, int64_t columns, int bits, const Con
 
 PackedTensors CompressedTensors::write(const TargetModule& module, const Weight& weight,
                                        const Json& /*settings*/, const Context& context) const {
-  const auto& grid = std::get<IntegerGrid>(weight.storage);
+  const auto& grid = weight.get<IntegerGrid>();
   const std::string name = module.name + ".weight";
   PackedTensors tensors;
   tensors.views[name + "_scale"] = grid.scales;
   if (!packed()) {
     tensors.add(name, signed_bytes(grid.codes, weight.in, grid.bits, context));
-    if (!grid.zeros.empty())
+    if (!grid.symmetric())
       tensors.add(name + "_zero_point",
                   signed_bytes(grid.zeros, grid.scales.shape[1], grid.bits, context));
     return tensors;
@@ -146,7 +147,7 @@ PackedTensors CompressedTensors::write(const TargetModule& module, const Weight&
   shape.data<int64_t>()[0] = weight.out;
   shape.data<int64_t>()[1] = weight.in;
   tensors.add(name + "_shape", std::move(shape));
-  if (!grid.zeros.empty()) {
+  if (!grid.symmetric()) {
     const Tensor rows = pack_words(grid_zeros(grid, weight.out, context).transpose(context),
                                    grid.bits, context);  // [groups, words]
     tensors.add(name + "_zero_point", transposed(rows.view(), context));
@@ -157,8 +158,8 @@ PackedTensors CompressedTensors::write(const TargetModule& module, const Weight&
 // Bits, group size (-1: the row) and symmetry: one config group each.
 using CompressedKind = std::tuple<int, int64_t, bool>;
 
-CompressedKind compressed_kind(const WeightForm& form) {
-  const auto group = static_cast<int64_t>(form.parameters.at("group_size"));
+CompressedKind compressed_kind(const WeightLayout& form) {
+  const int64_t group = form.get<IntegerGrid>().group_size;
   return {form.code_bits(), group == form.in ? -1 : group, !form.has("zeros")};
 }
 
@@ -166,7 +167,7 @@ Json CompressedTensors::quantization_config(const std::vector<TargetModule>& mod
                                             const std::vector<TargetModule>& plain) const {
   std::map<CompressedKind, Json> targets;
   for (const TargetModule& module : modules) {
-    Json& names = targets[compressed_kind(module.form)];
+    Json& names = targets[compressed_kind(module.layout)];
     if (names.is_null()) names = Json::array();
     names.push_back(module.name);
   }

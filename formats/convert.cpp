@@ -15,6 +15,9 @@
 #include "formats/qwb.h"
 #include "formats/sharded_writer.h"
 #include "lib/base/written_files.h"
+#include "lib/codec/dense.h"
+#include "lib/codec/ggml_blocks.h"
+#include "lib/codec/integer_grid.h"
 #include "lib/tensor/error_sum.h"
 #include "lib/tensor/small_numbers.h"
 
@@ -64,17 +67,18 @@ Conversion::Conversion(OpenModel source, const PackedFormat& target, ConvertOpti
 void Conversion::find_modules() {
   const TensorSource& tensors = *source_.source;
   const auto known = model_modules(source_);
-  const auto target = [&](const std::string& name, WeightForm form) {
+  const auto target = [&](const std::string& name, WeightLayout layout) {
     ConvertedModule module;
     const auto it = known.find(name);
     const ModelModule place = it != known.end() ? it->second : ModelModule{};
-    module.target = {name, std::move(form), place.role, place.plain, model_dtype_};
+    module.target = {name, std::move(layout), place.role, place.plain, model_dtype_};
     return module;
   };
-  std::map<std::string, WeightForm> forms;
-  for (const std::string& name : tensors.quantized_modules()) forms[name] = form_of(name);
+  std::map<std::string, WeightLayout> layouts;
+  for (const std::string& name : tensors.quantized_modules())
+    layouts[name] = layout_of_module(name);
   const bool plain_target = target_.name() == "huggingface";
-  if (forms.empty() && !plain_target) {
+  if (layouts.empty() && !plain_target) {
     if (!options_.requantizer) {
       throw Error(ErrorKind::usage, "nothing is quantized here", source_.folder.string(),
                   "choose a method by --requantize, or use qwb-quantize --format");
@@ -84,16 +88,16 @@ void Conversion::find_modules() {
       const TensorView view = *tensors.find(name + ".weight");
       if (view.shape.size() != 2) throw Error(ErrorKind::failed, "is no matrix", name);
       const bool straight = place.plain == Orientation::out_in;
-      forms[name] = weight_form({view.shape[straight ? 0 : 1], view.shape[straight ? 1 : 0],
+      layouts[name] = layout_of({view.shape[straight ? 0 : 1], view.shape[straight ? 1 : 0],
                                  place.plain, DenseWeight{view}});
     }
-    if (forms.empty())
+    if (layouts.empty())
       throw Error(ErrorKind::unsupported, "the modules of this architecture are not known",
                   source_.folder.string());
   }
-  for (auto& [name, form] : forms) modules_.push_back(target(name, form));
+  for (auto& [name, layout] : layouts) modules_.push_back(target(name, layout));
   for (const auto& [name, place] : known) {
-    if (forms.contains(name) || !tensors.find(name + ".weight")) continue;
+    if (layouts.contains(name) || !tensors.find(name + ".weight")) continue;
     TargetModule kept{name, {}, place.role, place.plain, model_dtype_};
     if (place.role != Role::embedding) kept_.push_back(std::move(kept));
   }
@@ -107,7 +111,7 @@ void Conversion::find_modules() {
     kept_.push_back({"lm_head", {}, Role::output_embedding, Orientation::out_in, model_dtype_});
   for (const std::string& name : tensors.names()) {
     const bool is_weight = name.ends_with(kWeightSuffix);
-    if (!is_weight || !forms.contains(name.substr(0, name.size() - kWeightSuffix.size())))
+    if (!is_weight || !layouts.contains(name.substr(0, name.size() - kWeightSuffix.size())))
       copied_.push_back(name);
   }
 }
@@ -116,7 +120,7 @@ void Conversion::decide() {
   std::vector<std::string> refusals;
   for (ConvertedModule& module : modules_) {
     context_.stop.check();
-    module.source_bytes = module.target.form.bytes();
+    module.source_bytes = module.target.layout.bytes();
     decide(module, refusals);
   }
   if (refusals.empty()) return;
@@ -134,7 +138,7 @@ void Conversion::decide() {
 
 void Conversion::decide(ConvertedModule& module, std::vector<std::string>& refusals) {
   TargetModule& target = module.target;
-  const bool dense = target.form.codec == "dense";
+  const bool dense = target.layout.is_dense();
   if (target_.name() == "huggingface") {
     module.how = How::plain;
     return;
@@ -150,8 +154,8 @@ void Conversion::decide(ConvertedModule& module, std::vector<std::string>& refus
     return;
   }
   TargetModule other = target;
-  other.form =
-      options_.requantizer->form(target.name, target.form.out, target.form.in, model_dtype_);
+  other.layout =
+      options_.requantizer->layout(target.name, target.layout.out, target.layout.in, model_dtype_);
   const auto still = target_.mismatch(other);
   if (still && target.role == Role::linear) {
     refusals.push_back(target.name + ", requantized, " + *still);
@@ -166,21 +170,17 @@ void Conversion::decide(ConvertedModule& module, std::vector<std::string>& refus
 bool Conversion::decide_scales(ConvertedModule& module, std::string& reason) {
   TargetModule& target = module.target;
   const auto type = target_.scale_dtype();
-  if (!type || target.form.codec != "integer-grid") return true;
-  PartSpec* spec = nullptr;
-  for (PartSpec& part : target.form.parts) {
-    if (part.name == "scales") spec = &part;
-  }
-  if (spec == nullptr || spec->dtype == *type) return true;
+  const auto* grid = target.layout.as<IntegerGrid>();
+  if (!type || grid == nullptr || grid->scales.dtype == *type) return true;
   const LoadedWeight loaded = load(module);
-  const TensorView& scales = std::get<IntegerGrid>(loaded.weight.storage).scales;
+  const TensorView& scales = loaded.weight.get<IntegerGrid>().scales;
   const NarrowScales narrowed = narrow_scales(scales, *type, nullptr);
   if (narrowed.overflow) {
     reason =
         fmt::format("has the scale {}, which overflows {}", *narrowed.overflow, dtype_name(*type));
     return false;
   }
-  const double bits = target.form.code_bits();
+  const double bits = target.layout.code_bits();
   if (narrowed.lost > tolerated_code_loss(bits)) {
     reason = fmt::format("has scales that underflow {} ({}, say)", dtype_name(*type),
                          narrowed.first_lossy);
@@ -196,7 +196,9 @@ bool Conversion::decide_scales(ConvertedModule& module, std::string& reason) {
     module.how = How::rounded;
     module.reason = reason;
   }
-  spec->dtype = *type;
+  IntegerGrid changed = *grid;
+  changed.scales.dtype = *type;
+  target.layout.set(std::move(changed));
   return true;
 }
 
@@ -242,10 +244,10 @@ bool Conversion::blocks_stay() const {
   return target_.name() == "qwb" || target_.name() == "huggingface";
 }
 
-WeightForm Conversion::form_of(const std::string& module) const {
-  WeightForm form = source_.source->quantized_form(module);
-  if (blocks_stay() || form.codec != "ggml-blocks") return form;
-  return ggml_grid_form(source_.source->load_quantized(module).weight, context_).value_or(form);
+WeightLayout Conversion::layout_of_module(const std::string& module) const {
+  WeightLayout layout = source_.source->quantized_layout(module);
+  if (blocks_stay() || layout.as<GgmlBlocks>() == nullptr) return layout;
+  return ggml_grid_layout(source_.source->load_quantized(module).weight, context_).value_or(layout);
 }
 
 LoadedWeight Conversion::load(const ConvertedModule& module) const {
@@ -259,9 +261,9 @@ LoadedWeight Conversion::load(const ConvertedModule& module) const {
     return {weight, {}};
   }
   LoadedWeight loaded = tensors.load_quantized(name);
-  if (blocks_stay() || !ggml_grid_form(loaded.weight, context_)) return loaded;
+  if (blocks_stay() || !ggml_grid_layout(loaded.weight, context_)) return loaded;
   QuantizedTensor grid = grid_from_ggml(loaded.weight, name, context_);
-  for (const auto& [part, view] : weight_parts(loaded.weight)) tensors.release(view);
+  for (const auto& [part, view] : loaded.weight.parts()) tensors.release(view);
   LoadedWeight result{grid.view(), {}};
   for (auto& [part, tensor] : grid.parts) result.owned.push_back(std::move(tensor));
   return result;
@@ -297,19 +299,21 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
     const Weight exact{original.out, original.in, Orientation::out_in,
                        DenseWeight{{DType::f32, {original.out, original.in}, bytes}}};
     module.error = weight_distance(exact, &loaded.weight, DType::f32, context_);
-  } else if (auto* grid = std::get_if<IntegerGrid>(&loaded.weight.storage);
+  } else if (const auto* grid = loaded.weight.as<IntegerGrid>();
              grid != nullptr && module.how != How::plain &&
-             grid->scales.dtype != target.form.part("scales").dtype) {
-    Tensor scales(target.form.part("scales").dtype, grid->scales.shape);
+             grid->scales.dtype != target.layout.spec("scales").dtype) {
+    Tensor scales(target.layout.spec("scales").dtype, grid->scales.shape);
     narrow_scales(grid->scales, scales.dtype(), scales.bytes().data());
     loaded.owned.push_back(std::move(scales));
-    grid->scales = loaded.owned.back().view();
+    IntegerGrid narrowed = *grid;
+    narrowed.scales = loaded.owned.back().view();
+    loaded.weight.set(std::move(narrowed));
     if (module.how == How::rounded)
       module.error = weight_distance(original, &loaded.weight, DType::f32, context_);
   }
   const PackedFormat& format =
       module.how == How::plain ? find_packed_format("huggingface") : target_;
-  module.target.form = weight_form(loaded.weight);
+  module.target.layout = layout_of(loaded.weight);
   outgoing->tensors = words ? format.write_words(target, loaded.weight, settings_, context_)
                             : format.write(target, loaded.weight, settings_, context_);
   if (module.how == How::plain) {
@@ -318,7 +322,7 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
   }
   return std::async(std::launch::async, [this, outgoing, &writer] {
     for (const auto& [name, view] : outgoing->tensors.views) writer.put_part(name, 0, view.bytes);
-    for (const auto& [name, view] : weight_parts(outgoing->original)) source_.source->release(view);
+    for (const auto& [name, view] : outgoing->original.parts()) source_.source->release(view);
   });
 }
 
@@ -372,7 +376,7 @@ ConversionRecord Conversion::record() const {
     record.settings = manifest.at("settings");
   }
   for (const ConvertedModule& module : modules_) {
-    record.weights += module.target.form.out * module.target.form.in;
+    record.weights += module.target.layout.count();
     if (module.how == How::plain) continue;
     record.modules.push_back(module.target);
     record.errors.push_back(module.error);

@@ -19,8 +19,9 @@ namespace qwb {
 struct Requantizer {
   std::string method;
   Json settings;
-  // The form of the result, before the work.
-  std::function<WeightForm(const std::string& module, int64_t out, int64_t in, DType dtype)> form;
+  // How the result is stored, before the work.
+  std::function<WeightLayout(const std::string& module, int64_t out, int64_t in, DType dtype)>
+      layout;
   // values: f32 [out, in].
   std::function<QuantizedTensor(const std::string& module, int64_t out, int64_t in,
                                 const float* values, const Context& context)>
@@ -78,7 +79,7 @@ class Conversion {
   void lay_out();
   DType stored_type(const TensorView& view) const;
   bool blocks_stay() const;
-  WeightForm form_of(const std::string& module) const;
+  WeightLayout layout_of_module(const std::string& module) const;
   LoadedWeight load(const ConvertedModule& module) const;
   struct Outgoing;
   std::future<void> write_module(ConvertedModule& module, class ShardedWriter& writer);

@@ -49,7 +49,7 @@ FloatBuffer read_out_in_f32(const Weight& weight, const Context& context) {
 }
 
 double weight_distance(const Weight& a, const Weight* b, DType narrowed, const Context& context) {
-  const int64_t rows = stored_rows(a), columns = stored_columns(a);
+  const int64_t rows = a.rows(), columns = a.columns();
   std::vector<ErrorSum> parts(static_cast<size_t>(rows));
   parallel_ranges(context, rows, std::max<int64_t>(1, (int64_t{1} << 14) / columns),
                   [&](int64_t begin, int64_t end) {

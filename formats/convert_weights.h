@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "lib/base/context.h"
-#include "lib/tensor/weight.h"
+#include "lib/codec/weight.h"
 
 namespace qwb {
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "lib/base/file.h"
-#include "lib/tensor/ggml_type.h"
+#include "lib/codec/ggml_type.h"
 #include "lib/tensor/tensor.h"
 
 namespace qwb {

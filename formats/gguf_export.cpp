@@ -10,6 +10,9 @@
 #include "formats/gguf_tokenizer.h"
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/dense.h"
+#include "lib/codec/ggml_blocks.h"
+#include "lib/codec/integer_grid.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/ggml_blocks.h"
 #include "lib/kernels/simd.h"
@@ -28,8 +31,8 @@ struct Item {
   GgufLayout layout = GgufLayout::plain;
   Shape shape;  // in GGUF
   int64_t head_rows = 0;
-  std::vector<float> values;       // of a vector, ready
-  std::optional<WeightForm> form;  // of a matrix
+  std::vector<float> values;           // of a vector, ready
+  std::optional<WeightLayout> stored;  // of a matrix
 };
 
 // The row of the weight that lies in stored row `row` (the reverse of GgmlBlocks::stored_row).
@@ -177,9 +180,9 @@ void Exporter::add_matrix(const std::string& module, const GgufName& place) {
   item.layout = place.layout;
   item.head_rows = heads_of(place.layout);
   const bool dense = open_.source->find(module + std::string(kWeightSuffix)).has_value();
-  item.form = dense ? weight_form(load(item).weight) : open_.source->quantized_form(module);
-  item.shape = {item.form->out, item.form->in};
-  if (item.head_rows > 0 && (item.head_rows % 2 != 0 || item.form->out % item.head_rows != 0))
+  item.stored = dense ? layout_of(load(item).weight) : open_.source->quantized_layout(module);
+  item.shape = {item.stored->out, item.stored->in};
+  if (item.head_rows > 0 && (item.head_rows % 2 != 0 || item.stored->out % item.head_rows != 0))
     throw Error(ErrorKind::failed, "its rows are not whole heads", module);
   choose_type(item);
   items_.push_back(std::move(item));
@@ -197,8 +200,8 @@ LoadedWeight Exporter::load(const Item& item) const {
 }
 
 std::optional<GgmlType> Exporter::exact_type(const Item& item, std::string& reason) const {
-  const auto type = exact_ggml_type(*item.form, reason);
-  return type && ggml_needs_scales(*item.form)
+  const auto type = exact_ggml_type(*item.stored, reason);
+  return type && ggml_needs_scales(*item.stored)
              ? exact_ggml_type(load(item).weight, reason, context_)
              : type;
 }
@@ -212,7 +215,7 @@ std::optional<GgmlType> Exporter::wanted_type(const Item& item) const {
   }
   if (options_.output && name == "output.weight") return options_.output;
   if (options_.embedding && name == "token_embd.weight") return options_.embedding;
-  if (options_.plain && item.form->codec == "dense") return options_.plain;
+  if (options_.plain && item.stored->is_dense()) return options_.plain;
   return options_.type;
 }
 
@@ -228,10 +231,9 @@ void Exporter::choose_type(Item& item) {
     wanted = options_.otherwise;
     report.note = reason;
   }
-  report.type = wanted ? fitting_type(*wanted, item.form->in, report.note) : *exact;
+  report.type = wanted ? fitting_type(*wanted, item.stored->in, report.note) : *exact;
   // f32 holds every value of a narrower float.
-  const bool wider =
-      report.type == GgmlType::f32 && item.form->codec == "dense" && exact.has_value();
+  const bool wider = report.type == GgmlType::f32 && item.stored->is_dense() && exact.has_value();
   report.exact = exact == report.type || wider;
   if (!report.note.empty()) context_.progress->note(report.name + ": " + report.note);
 }
@@ -240,7 +242,7 @@ void Exporter::choose_type(Item& item) {
 GgmlType Exporter::main_type() const {
   std::map<GgmlType, int64_t> counts;
   for (const Item& item : items_) {
-    if (item.form) counts[item.report.type] += item.form->out * item.form->in;
+    if (item.stored) counts[item.report.type] += item.stored->out * item.stored->in;
   }
   return std::max_element(counts.begin(), counts.end(),
                           [](const auto& a, const auto& b) { return a.second < b.second; })
@@ -366,15 +368,15 @@ void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weig
 
 void Exporter::write_item(GgufWriter& writer, size_t index) {
   const Item& item = items_[index];
-  if (!item.form) {
+  if (!item.stored) {
     writer.put(index, 0, std::as_bytes(std::span(item.values)));
     return;
   }
   const LoadedWeight loaded = load(item);
   const Weight& weight = loaded.weight;
-  const auto* grid = std::get_if<IntegerGrid>(&weight.storage);
-  const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage);
-  const auto* dense = std::get_if<DenseWeight>(&weight.storage);
+  const auto* grid = weight.as<IntegerGrid>();
+  const auto* ggml = weight.as<GgmlBlocks>();
+  const auto* dense = weight.as<DenseWeight>();
   const GgufTensorReport& report = item.report;
   const auto row_bytes = static_cast<size_t>(ggml_row_bytes(ggml_info(report.type), weight.in));
   const bool same_bytes = dense != nullptr && weight.orientation == Orientation::out_in &&
@@ -396,7 +398,7 @@ void Exporter::write_item(GgufWriter& writer, size_t index) {
   } else {
     write_values(writer, index, weight);
   }
-  for (const auto& [name, view] : weight_parts(weight)) open_.source->release(view);
+  for (const auto& [name, view] : weight.parts()) open_.source->release(view);
 }
 
 GgufReport Exporter::report() const {

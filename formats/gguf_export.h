@@ -8,7 +8,7 @@
 
 #include "formats/registry.h"
 #include "lib/base/context.h"
-#include "lib/tensor/ggml_type.h"
+#include "lib/codec/ggml_type.h"
 
 namespace qwb {
 

@@ -3,6 +3,7 @@
 #include "formats/gguf_tokenizer.h"
 #include "lib/base/hash.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/ggml_blocks.h"
 #include "lib/model/config.h"
 
 namespace qwb {

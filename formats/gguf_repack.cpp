@@ -7,6 +7,9 @@
 
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/dense.h"
+#include "lib/codec/ggml_blocks.h"
+#include "lib/codec/integer_grid.h"
 #include "lib/kernels/simd.h"
 
 namespace qwb {
@@ -15,7 +18,7 @@ namespace {
 constexpr int64_t kGroup = 32;
 
 int zero_bits(const IntegerGrid& grid) {
-  return grid.zeros.empty() ? 0 : grid.bits;
+  return grid.symmetric() ? 0 : grid.bits;
 }
 
 std::optional<GgmlType> grid_type(int bits, bool symmetric) {
@@ -70,16 +73,16 @@ std::string misfit_text(const IntegerGrid& grid, int64_t row, int64_t group) {
          std::to_string(scale) + " has more digits than f16" + place;
 }
 
-std::optional<GgmlType> exact_grid_type(const WeightForm& form, std::string& reason) {
-  const int bits = form.code_bits();
-  const auto group = static_cast<int64_t>(form.parameters.at("group_size"));
-  const auto type = grid_type(bits, !form.has("zeros"));
+std::optional<GgmlType> exact_grid_type(const IntegerGrid& grid, int64_t in, std::string& reason) {
+  const int bits = grid.bits;
+  const int64_t group = grid.group_size;
+  const auto type = grid_type(bits, grid.symmetric());
   if (!type) {
     reason = "GGUF has no " + std::to_string(bits) + "-bit blocks with zero points";
-  } else if (form.has("group_index")) {
+  } else if (!grid.in_order()) {
     reason = "its groups are not runs of columns (act-order)";
-  } else if (form.in % kGroup != 0 || (group % kGroup != 0 && group < form.in)) {
-    reason = "groups of " + std::to_string(group) + " in rows of " + std::to_string(form.in) +
+  } else if (in % kGroup != 0 || (group % kGroup != 0 && group < in)) {
+    reason = "groups of " + std::to_string(group) + " in rows of " + std::to_string(in) +
              " are not blocks of 32";
   } else {
     return type;
@@ -162,6 +165,12 @@ std::optional<GridShape> grid_shape(GgmlType type) {
   }
 }
 
+WeightLayout grid_layout_of(const WeightShape& weight, const GridShape& shape) {
+  return integer_grid_layout(
+      weight.out, weight.in,
+      {.bits = shape.bits, .group_size = kGroup, .symmetric = shape.symmetric});
+}
+
 // The zero point z for which m = -z * d, if there is one; a block without a scale has only its
 // minimum, which must be 0.
 std::optional<uint8_t> zero_of(float d, float m, int bits) {
@@ -193,31 +202,30 @@ bool has_whole_zeros(const GgmlBlocks& ggml, int64_t rows, int64_t groups, int b
 
 }  // namespace
 
-std::optional<GgmlType> exact_ggml_type(const WeightForm& form, std::string& reason) {
-  if (form.codec == "dense") {
-    const DType type = form.part("weight").dtype;
+std::optional<GgmlType> exact_ggml_type(const WeightLayout& layout, std::string& reason) {
+  if (const auto* dense = layout.as<DenseWeight>()) {
+    const DType type = dense->values.dtype;
     if (type == DType::f16) return GgmlType::f16;
     if (type == DType::bf16) return GgmlType::bf16;
     if (type == DType::f32) return GgmlType::f32;
     reason = "GGUF models hold no " + std::string(dtype_name(type));
     return std::nullopt;
   }
-  if (form.codec == "ggml-blocks")
-    return ggml_type_from_number(static_cast<uint32_t>(form.parameters.at("type")));
-  if (form.codec == "integer-grid") return exact_grid_type(form, reason);
-  reason = "GGUF has no blocks like those of " + form.codec;
+  if (const auto* ggml = layout.as<GgmlBlocks>()) return ggml->type;
+  if (const auto* grid = layout.as<IntegerGrid>()) return exact_grid_type(*grid, layout.in, reason);
+  reason = "GGUF has no blocks like those of " + layout.codec();
   return std::nullopt;
 }
 
-bool ggml_needs_scales(const WeightForm& form) {
-  return form.codec == "integer-grid" &&
-         (form.has("zeros") || form.part("scales").dtype != DType::f16);
+bool ggml_needs_scales(const WeightLayout& layout) {
+  const auto* grid = layout.as<IntegerGrid>();
+  return grid != nullptr && (!grid->symmetric() || grid->scales.dtype != DType::f16);
 }
 
 std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason,
                                         const Context& context) {
-  const auto type = exact_ggml_type(weight_form(weight), reason);
-  const auto* grid = std::get_if<IntegerGrid>(&weight.storage);
+  const auto type = exact_ggml_type(static_cast<const WeightLayout&>(weight), reason);
+  const auto* grid = weight.as<IntegerGrid>();
   if (!type || grid == nullptr) return type;
   const int64_t bad = first_misfit(*grid, weight.out, context);
   if (bad == weight.out) return type;
@@ -235,7 +243,7 @@ void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, in
                codes.data());
   const bool five = type == GgmlType::q5_0 || type == GgmlType::q5_1;
   // A symmetric code stands for code - 2^(bits - 1), and the block has its own such offset.
-  const int offset = !grid.zeros.empty() ? 0 : (five ? 16 : 8) - (1 << (grid.bits - 1));
+  const int offset = !grid.symmetric() ? 0 : (five ? 16 : 8) - (1 << (grid.bits - 1));
   for (int64_t first = 0; first < columns; first += kGroup) {
     const auto group = static_cast<size_t>(first / grid.group_size);
     const uint8_t* block = codes.data() + first;
@@ -246,7 +254,7 @@ void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, in
         *out++ = static_cast<std::byte>(block[i] - (1 << (grid.bits - 1)));
       continue;
     }
-    if (!grid.zeros.empty()) {
+    if (!grid.symmetric()) {
       store(out, f32_to_f16(-static_cast<float>(groups.zeros[group]) * groups.scales[group]));
       out += 2;
     }
@@ -257,35 +265,25 @@ void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, in
   }
 }
 
-std::optional<WeightForm> ggml_grid_form(const Weight& weight, const Context& context) {
-  const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage);
+std::optional<WeightLayout> ggml_grid_layout(const Weight& weight, const Context& context) {
+  const auto* ggml = weight.as<GgmlBlocks>();
   const auto shape = ggml != nullptr ? grid_shape(ggml->type) : std::nullopt;
   if (!shape) return std::nullopt;
   if (!shape->symmetric &&
       !has_whole_zeros(*ggml, weight.out, weight.in / kGroup, shape->bits, context))
     return std::nullopt;
-  return WeightForm{
-      weight.out,
-      weight.in,
-      Orientation::out_in,
-      "integer-grid",
-      {{"bits", shape->bits}, {"group_size", static_cast<double>(kGroup)}},
-      integer_grid_parts(weight.out, weight.in, shape->bits, kGroup, shape->symmetric, DType::f16)};
+  return grid_layout_of(weight, *shape);
 }
 
 QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where,
                                const Context& context) {
-  const auto& ggml = std::get<GgmlBlocks>(weight.storage);
+  const auto& ggml = weight.get<GgmlBlocks>();
   const auto shape = grid_shape(ggml.type);
   const GgmlTypeInfo& info = ggml_info(ggml.type);
   if (!shape)
     throw Error(ErrorKind::unsupported, std::string(info.name) + " is no integer grid", where,
                 "Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 are");
-  QuantizedTensor tensor{weight.out, weight.in, Orientation::out_in, "integer-grid", {}, {}};
-  tensor.parameters = {{"bits", shape->bits}, {"group_size", static_cast<double>(kGroup)}};
-  for (const PartSpec& spec :
-       integer_grid_parts(weight.out, weight.in, shape->bits, kGroup, shape->symmetric, DType::f16))
-    tensor.parts.emplace(spec.name, Tensor(spec.dtype, spec.shape));
+  QuantizedTensor tensor(grid_layout_of(weight, *shape));
   const int64_t groups = weight.in / kGroup;
   const int64_t code_bytes = packed_bytes(weight.in, shape->bits),
                 zero_bytes = packed_bytes(groups, shape->bits);

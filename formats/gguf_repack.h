@@ -6,8 +6,9 @@
 #include <string>
 
 #include "lib/base/context.h"
-#include "lib/tensor/ggml_type.h"
-#include "lib/tensor/weight.h"
+#include "lib/codec/ggml_type.h"
+#include "lib/codec/integer_grid.h"
+#include "lib/codec/weight.h"
 
 namespace qwb {
 
@@ -19,17 +20,17 @@ namespace qwb {
 // are named.
 std::optional<GgmlType> exact_ggml_type(const Weight& weight, std::string& reason,
                                         const Context& context = {});
-// The same as far as the form alone tells; what scales may spoil is left open.
-std::optional<GgmlType> exact_ggml_type(const WeightForm& form, std::string& reason);
+// The same as far as the layout alone tells; what scales may spoil is left open.
+std::optional<GgmlType> exact_ggml_type(const WeightLayout& layout, std::string& reason);
 // True if exact_ggml_type must look at the scales: those of f16 fit symmetric blocks always.
-bool ggml_needs_scales(const WeightForm& form);
+bool ggml_needs_scales(const WeightLayout& layout);
 
 // Row `row` of an integer grid as blocks of the type that exact_ggml_type gave.
 void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, int64_t row,
                      std::byte* out);
 
-// The form of grid_from_ggml's result; nothing if the weight is something else than such blocks.
-std::optional<WeightForm> ggml_grid_form(const Weight& weight, const Context& context = {});
+// The layout of grid_from_ggml's result; nothing if the weight is something else than such blocks.
+std::optional<WeightLayout> ggml_grid_layout(const Weight& weight, const Context& context = {});
 
 // The integer grid that these blocks are: Q4_0, Q5_0, Q8_0 symmetric, Q4_1 and Q5_1 asymmetric,
 // group 32, f16 scales. Throws unsupported, naming `where`, for other types and minimums that are

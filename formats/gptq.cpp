@@ -8,6 +8,7 @@
 #include "formats/gptq_settings.h"
 #include "formats/packing.h"
 #include "formats/sharded_writer.h"
+#include "lib/codec/integer_grid.h"
 
 namespace qwb {
 namespace {
@@ -83,9 +84,8 @@ class GptqReader {
     PackedModule module;
     module.name = name_;
     module.note = note_;
-    module.form = {out_, in_, Orientation::out_in, "integer-grid", parameters(), {}};
-    module.form.parts =
-        integer_grid_parts(out_, in_, bits_, group_size_, symmetric_, scales_.dtype, scattered_);
+    module.layout =
+        integer_grid_layout(out_, in_, {bits_, group_size_, symmetric_, scales_.dtype, scattered_});
     for (const char* part : {".qweight", ".scales", ".qzeros", ".g_idx"}) {
       if (files_.find(name_ + part)) module.tensors.push_back(name_ + part);
     }
@@ -94,10 +94,11 @@ class GptqReader {
 
   LoadedWeight read() const {
     LoadedWeight result = read_words();
-    auto& grid = std::get<IntegerGrid>(result.weight.storage);
+    IntegerGrid grid = result.weight.get<IntegerGrid>();
     result.owned.push_back(streams_from_columns(qweight_, packed_bytes(in_, bits_), context_));
     grid.codes = result.owned.back().view();
     if (scattered_) grid.group_index = index_;
+    result.weight.set(std::move(grid));
     check_weight(result.weight, name_);
     return result;
   }
@@ -105,7 +106,7 @@ class GptqReader {
   // The codes as they are stored.
   LoadedWeight read_words() const {
     LoadedWeight result;
-    IntegerGrid grid{bits_, group_size_, qweight_, {}, {}, {}};
+    IntegerGrid grid{bits_, group_size_, qweight_, {}};
     result.owned.push_back(transposed(scales_, context_));
     grid.scales = result.owned.back().view();
     if (!symmetric_) {
@@ -120,9 +121,6 @@ class GptqReader {
   TensorView shifted() {
     moved_ = shifted_zeros(qzeros_, bits_, out_, true, context_);
     return moved_.view();
-  }
-  std::map<std::string, double> parameters() const {
-    return {{"bits", bits_}, {"group_size", static_cast<double>(group_size_)}};
   }
   bool fits(int64_t bits) const {
     if (!is_gptq_bits(bits) || (bits == 3 && in_ % 32 != 0 && in_ >= 0)) return false;
@@ -288,9 +286,9 @@ class Gptq : public PackedFormat {
 };
 
 std::optional<std::string> Gptq::mismatch(const TargetModule& module) const {
-  const WeightForm& form = module.form;
-  if (form.codec != "integer-grid")
-    return "is stored as " + form.codec + ", not on an integer grid";
+  const WeightLayout& form = module.layout;
+  if (form.as<IntegerGrid>() == nullptr)
+    return "is stored as " + form.codec() + ", not on an integer grid";
   const int bits = form.code_bits();
   if (!is_gptq_bits(bits)) return fmt::format("has {} bits; GPTQ has 2, 3, 4 and 8", bits);
   if (module.role == TargetModule::Role::embedding)
@@ -301,9 +299,9 @@ std::optional<std::string> Gptq::mismatch(const TargetModule& module) const {
 }
 
 std::vector<PartSpec> Gptq::layout(const TargetModule& module) const {
-  const WeightForm& form = module.form;
+  const WeightLayout& form = module.layout;
   const int bits = form.code_bits();
-  const int64_t groups = form.part("scales").shape.at(1);
+  const int64_t groups = form.spec("scales").shape.at(1);
   return {{module.name + ".g_idx", DType::i32, {form.in}},
           {module.name + ".qweight", DType::i32, {ceil_div(form.in * bits, 32), form.out}},
           {module.name + ".qzeros", DType::i32, {groups, ceil_div(form.out * bits, 32)}},
@@ -314,20 +312,20 @@ PackedTensors Gptq::write(const TargetModule& module, const Weight& weight, cons
                           const Context& context) const {
   PackedTensors tensors = write_but_codes(module, weight, settings, context);
   tensors.add(module.name + ".qweight",
-              streams_to_columns(std::get<IntegerGrid>(weight.storage).codes, context));
+              streams_to_columns(weight.get<IntegerGrid>().codes, context));
   return tensors;
 }
 
 PackedTensors Gptq::write_words(const TargetModule& module, const Weight& weight,
                                 const Json& settings, const Context& context) const {
   PackedTensors tensors = write_but_codes(module, weight, settings, context);
-  tensors.views[module.name + ".qweight"] = std::get<IntegerGrid>(weight.storage).codes;
+  tensors.views[module.name + ".qweight"] = weight.get<IntegerGrid>().codes;
   return tensors;
 }
 
 PackedTensors Gptq::write_but_codes(const TargetModule& module, const Weight& weight,
                                     const Json& settings, const Context& context) const {
-  const auto& grid = std::get<IntegerGrid>(weight.storage);
+  const auto& grid = weight.get<IntegerGrid>();
   Tensor zeros =
       pack_words(grid_zeros(grid, weight.out, context).transpose(context), grid.bits, context);
   if (!gptq_settings(settings).v2)
@@ -342,8 +340,8 @@ PackedTensors Gptq::write_but_codes(const TargetModule& module, const Weight& we
 // A module's bits and group size (-1: the row), and how many weights have them.
 using GptqKind = std::pair<int64_t, int64_t>;
 
-GptqKind gptq_kind(const WeightForm& form) {
-  const auto group = static_cast<int64_t>(form.parameters.at("group_size"));
+GptqKind gptq_kind(const WeightLayout& form) {
+  const int64_t group = form.get<IntegerGrid>().group_size;
   return {form.code_bits(), group == form.in ? -1 : group};
 }
 
@@ -359,9 +357,9 @@ Json Gptq::quantization_config(const std::vector<TargetModule>& modules,
   std::map<GptqKind, int64_t> weights;
   bool symmetric = true, desc_act = false, head = false;
   for (const TargetModule& module : modules) {
-    weights[gptq_kind(module.form)] += module.form.out * module.form.in;
-    symmetric = symmetric && !module.form.has("zeros");
-    desc_act = desc_act || module.form.has("group_index");
+    weights[gptq_kind(module.layout)] += module.layout.count();
+    symmetric = symmetric && !module.layout.has("zeros");
+    desc_act = desc_act || module.layout.has("group_index");
     head = head || module.role == TargetModule::Role::output_embedding;
   }
   const auto most =
@@ -380,7 +378,7 @@ Json Gptq::quantization_config(const std::vector<TargetModule>& modules,
                  {"meta", {{"quantizer", {std::string("qwb:") + QWB_VERSION}}}}};
   Json dynamic = Json::object();
   for (const TargetModule& module : modules) {
-    const auto [own_bits, own_group] = gptq_kind(module.form);
+    const auto [own_bits, own_group] = gptq_kind(module.layout);
     if (own_bits != bits || own_group != group)
       dynamic["+:" + escaped_name(module.name)] = {{"bits", own_bits}, {"group_size", own_group}};
   }

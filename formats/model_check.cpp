@@ -175,9 +175,9 @@ class ModelCheck {
 
   void take_weight(const std::string& module, int64_t out, int64_t in, Orientation orientation) {
     if (is_quantized(module)) {
-      const WeightForm form = source_.quantized_form(module);
-      if (form.out != out || form.in != in)
-        wrong_shape("the quantized weight of '" + module + "'", {form.out, form.in}, {out, in});
+      const WeightLayout layout = source_.quantized_layout(module);
+      if (layout.out != out || layout.in != in)
+        wrong_shape("the quantized weight of '" + module + "'", {layout.out, layout.in}, {out, in});
       taken_.insert(module);
       return;
     }

@@ -15,15 +15,15 @@
 #include "formats/checkpoint.h"
 #include "lib/base/context.h"
 #include "lib/base/json.h"
-#include "lib/tensor/source.h"
-#include "lib/tensor/weight.h"
+#include "lib/codec/source.h"
+#include "lib/codec/weight.h"
 
 namespace qwb {
 
 // A module as it was found in a folder.
 struct PackedModule {
   std::string name;                  // without ".weight"
-  WeightForm form;                   // of what read() gives
+  WeightLayout layout;               // of what read() gives
   std::vector<std::string> tensors;  // all that belong to it and mean nothing without it
   std::string note = {};  // what was set right while it was read; the same text for the same thing
 };
@@ -31,13 +31,13 @@ struct PackedModule {
 // A module as it is to be written.
 struct TargetModule {
   std::string name;
-  WeightForm form;  // of the weight that write() will be given
+  WeightLayout layout;  // of the weight that write() will be given
   enum class Role { linear, output_embedding, embedding };
   Role role = Role::linear;
   Orientation plain = Orientation::out_in;  // of the unquantized tensor in this architecture
   DType dtype = DType::bf16;                // of the unquantized model
   bool provisional =
-      false;  // layout() is asked before the form's last parameters (nested_offset) are known
+      false;  // layout() is asked before the layout's last parameters (nested_offset) are known
 };
 
 // The tensors of a module that are to be stored, by their full names.
@@ -108,7 +108,7 @@ class PackedFormat {
   virtual PackedTensors write_words(const TargetModule& module, const Weight& weight,
                                     const Json& settings, const Context& context) const;
   // config.json's quantization_config; null: none. plain: the linear modules and output embeddings
-  // that stay as they are (without forms). Throws unsupported if one config cannot describe all
+  // that stay as they are (without layouts). Throws unsupported if one config cannot describe all
   // modules.
   virtual Json quantization_config(const std::vector<TargetModule>& modules,
                                    const std::vector<TargetModule>& plain) const = 0;

@@ -4,6 +4,7 @@
 
 #include "formats/qwb.h"
 #include "lib/base/hash.h"
+#include "lib/codec/integer_grid.h"
 
 namespace qwb {
 PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files, const PackedFormat& format,
@@ -88,9 +89,10 @@ LoadedWeight PackedSource::load_quantized(const std::string& module) const {
 }
 
 bool PackedSource::has_words(const std::string& module) const {
-  const WeightForm& form = module_of(module).form;
-  return format_.moves_words() && form.codec == "integer-grid" && form.code_bits() == 4 &&
-         form.in % 8 == 0 && !form.has("group_index");
+  const WeightLayout& layout = module_of(module).layout;
+  const auto* grid = layout.as<IntegerGrid>();
+  return format_.moves_words() && grid != nullptr && grid->bits == 4 && layout.in % 8 == 0 &&
+         grid->in_order();
 }
 
 LoadedWeight PackedSource::load_words(const std::string& module) const {
@@ -102,7 +104,7 @@ LoadedWeight PackedSource::load_words(const std::string& module) const {
 
 // What was rearranged is not read again.
 void PackedSource::release_rearranged(const PackedModule& module, const Weight& weight) const {
-  const auto parts = weight_parts(weight);
+  const auto parts = weight.parts();
   for (const std::string& tensor : module.tensors) {
     const TensorView view = *files_->find(tensor);
     const bool used = std::any_of(parts.begin(), parts.end(), [&](const auto& part) {
@@ -112,8 +114,8 @@ void PackedSource::release_rearranged(const PackedModule& module, const Weight& 
   }
 }
 
-WeightForm PackedSource::quantized_form(const std::string& module) const {
-  return module_of(module).form;
+WeightLayout PackedSource::quantized_layout(const std::string& module) const {
+  return module_of(module).layout;
 }
 
 std::optional<Weight> PackedSource::quantized(const std::string& module) const {
@@ -152,11 +154,12 @@ Json PackedSource::manifest() const {
   Json modules = Json::array();
   double module_weights = 0, code_bits = 0, weights = 0, bytes = 0;
   for (const PackedModule& module : modules_) {
-    const auto size = static_cast<double>(module.form.out) * static_cast<double>(module.form.in);
-    modules.push_back(module_entry(module.name, module.form));
+    const auto size =
+        static_cast<double>(module.layout.out) * static_cast<double>(module.layout.in);
+    modules.push_back(module_entry(module.name, module.layout));
     module_weights += size;
-    code_bits += size * static_cast<double>(module.form.code_bits());
-    bytes += static_cast<double>(module.form.bytes());
+    code_bits += size * static_cast<double>(module.layout.code_bits());
+    bytes += static_cast<double>(module.layout.bytes());
   }
   weights = module_weights;
   for (const std::string& name : names()) {

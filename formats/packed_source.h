@@ -32,7 +32,7 @@ class PackedSource : public ModelSource {
   // Its codes as words of eight inputs (PackedFormat::read_words); false if they cannot be had so.
   bool has_words(const std::string& module) const;
   LoadedWeight load_words(const std::string& module) const;
-  WeightForm quantized_form(const std::string& module) const override;
+  WeightLayout quantized_layout(const std::string& module) const override;
   // Views into memory of this object are left alone.
   void release(const TensorView& view) const override;
   void prefetch(const TensorView& view) const override;

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "lib/base/parallel.h"
+#include "lib/codec/integer_grid.h"
 
 namespace qwb {
 namespace {
@@ -152,7 +153,7 @@ CodeMatrix unpack_rows(const TensorView& rows, int64_t columns, int bits, const 
 
 CodeMatrix grid_zeros(const IntegerGrid& grid, int64_t out, const Context& context) {
   const int64_t groups = grid.scales.shape.at(1);
-  if (grid.zeros.empty()) return {out, groups, static_cast<uint8_t>(1 << (grid.bits - 1))};
+  if (grid.symmetric()) return {out, groups, static_cast<uint8_t>(1 << (grid.bits - 1))};
   return unpack_rows(grid.zeros, groups, grid.bits, context);
 }
 

@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "lib/base/context.h"
-#include "lib/tensor/weight.h"
+#include "lib/codec/integer_grid.h"
+#include "lib/codec/weight.h"
 
 namespace qwb {
 

@@ -30,10 +30,8 @@ class Plain : public PackedFormat {
     return std::nullopt;
   }
   std::vector<PartSpec> layout(const TargetModule& module) const override {
-    const WeightForm& form = module.form;
-    const bool straight = module.plain == Orientation::out_in;
-    return {{module.name + ".weight", module.dtype,
-             straight ? Shape{form.out, form.in} : Shape{form.in, form.out}}};
+    const WeightShape shape{module.layout.out, module.layout.in, module.plain};
+    return {{module.name + ".weight", module.dtype, {shape.rows(), shape.columns()}}};
   }
   PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings,
                       const Context& context) const override;
@@ -45,7 +43,7 @@ class Plain : public PackedFormat {
 
 PackedTensors Plain::write(const TargetModule& module, const Weight& weight,
                            const Json& /*settings*/, const Context& context) const {
-  const int64_t rows = stored_rows(weight), columns = stored_columns(weight);
+  const int64_t rows = weight.rows(), columns = weight.columns();
   Tensor values(module.dtype, {rows, columns});
   const int64_t size = dtype_size(module.dtype);
   parallel_ranges(context, rows, std::max<int64_t>(1, (int64_t{1} << 15) / columns),

@@ -17,37 +17,31 @@
 #include "formats/sharded_writer.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
-#include "lib/tensor/source.h"
-#include "lib/tensor/weight.h"
+#include "lib/codec/source.h"
+#include "lib/codec/weight.h"
 
 namespace qwb {
 
 inline constexpr int64_t kArtifactVersion = 1;
 
-// A module as the writer is told of it before the work: enough to lay out the files.
-struct ArtifactModule {
+// A module as the writer is told of it before the work.
+struct NamedLayout {
   std::string name;  // checkpoint name without ".weight"
-  int64_t out = 0;
-  int64_t in = 0;
-  Orientation orientation = Orientation::out_in;  // of the stored form
-  std::string codec;                              // "dense" or a codec of lib/tensor/weight.h
-  std::vector<PartSpec> parts;                    // "dense": the single part "weight"
+  WeightLayout layout;
 };
 
-// A module as qwb.json describes it.
-struct ModuleRecord {
+// A module's line in qwb.json, of a known codec; its files tell types and shapes.
+struct ManifestModule {
   std::string name;
-  int64_t out = 0;
-  int64_t in = 0;
-  Orientation orientation = Orientation::out_in;
+  WeightShape shape;
   std::string codec;
-  std::map<std::string, double> parameters;
-  std::vector<std::string> parts;
+  Json parameters;                 // numbers
+  std::vector<std::string> parts;  // their names
 };
 
 struct ArtifactManifest {
   Json json;
-  std::vector<ModuleRecord> modules;
+  std::vector<ManifestModule> modules;
 };
 
 // Throws `failed` for damage, unsupported for a format version, codec or orientation that this
@@ -56,7 +50,7 @@ ArtifactManifest parse_artifact_manifest(std::string_view text, const std::strin
 
 // A module's entry without what was measured of it: name, codec, sizes, parameters, parts, bits,
 // bytes, bpw.
-Json module_entry(const std::string& name, const WeightForm& form);
+Json module_entry(const std::string& name, const WeightLayout& layout);
 // {weights, bytes, bpw}; bpw null without weights.
 Json size_json(int64_t weights, int64_t bytes);
 // Whole numbers without a fraction, so that the file reads as it was meant.
@@ -72,7 +66,7 @@ class ArtifactWriter {
   // Lays out and reserves the files. `source` must be an unquantized Hugging Face checkpoint (usage
   // otherwise); every module must be one of its tensors "<name>.weight" with that size. Weights
   // beyond max_shard_bytes are split into shards of at most that many bytes.
-  ArtifactWriter(const Path& target, const OpenModel& source, std::vector<ArtifactModule> modules,
+  ArtifactWriter(const Path& target, const OpenModel& source, std::vector<NamedLayout> modules,
                  int64_t max_shard_bytes = kShardBytes, Context context = {});
 
   // Stores a module. The parts must be those declared. `result` goes into qwb.json: weight_error,
@@ -95,7 +89,7 @@ class ArtifactWriter {
 
  private:
   struct Stored {
-    ArtifactModule module;
+    NamedLayout module;
     bool done = false;
     Json record;  // its entry in qwb.json
   };

@@ -7,7 +7,7 @@ namespace qwb {
 namespace {
 
 Json record_entry(const TargetModule& module, double error) {
-  Json entry = module_entry(module.name, module.form);
+  Json entry = module_entry(module.name, module.layout);
   entry.update({{"weight_error", error > 0 ? Json(error) : Json(nullptr)},
                 {"output_error", nullptr},
                 {"seconds", nullptr},
@@ -34,15 +34,14 @@ class QwbFormat : public PackedFormat {
     return std::nullopt;
   }
   std::vector<PartSpec> layout(const TargetModule& module) const override {
-    std::vector<PartSpec> parts = module.form.parts;
+    std::vector<PartSpec> parts = module.layout.specs();
     for (PartSpec& part : parts) part.name = module.name + "." + part.name;
     return parts;
   }
   PackedTensors write(const TargetModule& module, const Weight& weight, const Json& /*settings*/,
                       const Context& /*context*/) const override {
     PackedTensors tensors;
-    for (const auto& [name, view] : weight_parts(weight))
-      tensors.views[module.name + "." + name] = view;
+    for (const auto& [name, view] : weight.parts()) tensors.views[module.name + "." + name] = view;
     return tensors;
   }
   Json quantization_config(const std::vector<TargetModule>& /*modules*/,
@@ -68,11 +67,11 @@ void QwbFormat::finish(const Path& folder, const Json& /*settings*/, const Conve
   int64_t weights = 0, bytes = 0;
   double bits = 0;
   for (size_t i = 0; i < record.modules.size(); ++i) {
-    const WeightForm& form = record.modules[i].form;
+    const WeightLayout& layout = record.modules[i].layout;
     json["modules"].push_back(record_entry(record.modules[i], record.errors[i]));
-    weights += form.out * form.in;
-    bytes += form.bytes();
-    bits += static_cast<double>(form.code_bits()) * static_cast<double>(form.out * form.in);
+    weights += layout.count();
+    bytes += layout.bytes();
+    bits += static_cast<double>(layout.code_bits()) * static_cast<double>(layout.count());
   }
   if (weights > 0) json["bits"] = tidy_number(bits / static_cast<double>(weights));
   json["totals"] = size_json(record.weights, record.bytes);

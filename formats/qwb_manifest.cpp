@@ -1,9 +1,9 @@
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <set>
 
 #include "formats/qwb.h"
+#include "lib/codec/registry.h"
 
 namespace qwb {
 namespace {
@@ -34,26 +34,21 @@ int64_t extent(const Json& entry, const char* key, const std::string& where) {
   return value;
 }
 
-ModuleRecord parse_module(const Json& entry, const std::string& file) {
-  ModuleRecord record;
+ManifestModule parse_module(const Json& entry, const std::string& file) {
+  ManifestModule record;
   record.name = json_string(entry, "name", file + ": modules");
   const std::string where = file + ": module '" + record.name.substr(0, 200) + "'";
   if (record.name.empty()) damaged("a module without a name", where);
   record.codec = json_string(entry, "codec", where);
-  static constexpr std::array<std::string_view, 5> kCodecs = {"dense", "integer-grid", "int8-rows",
-                                                              "ggml-blocks", "float-blocks"};
-  if (std::find(kCodecs.begin(), kCodecs.end(), record.codec) == kCodecs.end()) {
-    throw Error(ErrorKind::unsupported, "unknown codec '" + record.codec.substr(0, 40) + "'", where,
-                "a newer qwb may have written it");
-  }
-  record.out = extent(entry, "out", where);
-  record.in = extent(entry, "in", where);
-  record.orientation = parse_orientation(json_string(entry, "orientation", where), where);
+  find_codec(record.codec, where);
+  record.shape = {extent(entry, "out", where), extent(entry, "in", where),
+                  parse_orientation(json_string(entry, "orientation", where), where)};
+  record.parameters = Json::object();
   for (const auto& [name, value] : object_of(entry, "parameters", where).items()) {
     // Within what a float holds: a reader may narrow it.
     if (!value.is_number() || !(std::abs(value.get<double>()) < 1e38))
       damaged("parameter '" + name + "' is not a usable number", where);
-    record.parameters.emplace(name, value.get<double>());
+    record.parameters[name] = value;
   }
   if (json_has(entry, "method")) json_string(entry, "method", where);
   if (json_has(entry, "settings")) object_of(entry, "settings", where);
@@ -86,20 +81,20 @@ Json size_json(int64_t weights, int64_t bytes) {
                       : Json(8.0 * static_cast<double>(bytes) / static_cast<double>(weights))}};
 }
 
-Json module_entry(const std::string& name, const WeightForm& form) {
-  Json parameters = Json::object(), parts = Json::array();
-  for (const auto& [key, value] : form.parameters) parameters[key] = tidy_number(value);
-  for (const PartSpec& part : form.parts) parts.push_back(part.name);
+Json module_entry(const std::string& name, const WeightLayout& layout) {
+  Json parameters = layout.encoding->parameters(), parts = Json::array();
+  for (Json& value : parameters) value = tidy_number(value.get<double>());
+  for (const PartSpec& part : layout.specs()) parts.push_back(part.name);
   return {{"name", name},
-          {"codec", form.codec},
-          {"out", form.out},
-          {"in", form.in},
-          {"orientation", form.orientation == Orientation::out_in ? "out_in" : "in_out"},
+          {"codec", layout.codec()},
+          {"out", layout.out},
+          {"in", layout.in},
+          {"orientation", layout.orientation == Orientation::out_in ? "out_in" : "in_out"},
           {"parameters", parameters},
           {"parts", parts},
-          {"bits", form.code_bits()},
-          {"bytes", form.bytes()},
-          {"bpw", size_json(checked_mul(form.out, form.in, name), form.bytes())["bpw"]}};
+          {"bits", layout.code_bits()},
+          {"bytes", layout.bytes()},
+          {"bpw", size_json(checked_mul(layout.out, layout.in, name), layout.bytes())["bpw"]}};
 }
 
 std::string artifact_method(const Json& manifest) {

@@ -4,6 +4,7 @@
 #include "lib/base/file_hash.h"
 #include "lib/base/hash.h"
 #include "lib/base/written_files.h"
+#include "lib/codec/registry.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -13,7 +14,7 @@ namespace {
 // The stored form of a module from its parts. A part that qwb.json lists must be there, and no
 // other may be: zero points that vanished would otherwise turn an asymmetric grid into a symmetric
 // one.
-Weight assemble(const ModuleRecord& record, const Checkpoint& files, const std::string& where) {
+Weight assemble(const ManifestModule& record, const Checkpoint& files, const std::string& where) {
   std::map<std::string, TensorView> parts;
   for (const std::string& part : record.parts) {
     const auto view = files.find(record.name + "." + part);
@@ -26,27 +27,14 @@ Weight assemble(const ModuleRecord& record, const Checkpoint& files, const std::
     parts.emplace(part, *view);
   }
   const std::string place = where + ": module '" + record.name + "'";
-  for (const char* part : {"codes", "scales", "zeros", "group_index", "absmax", "nested_absmax",
-                           "nested_map", "blocks"}) {
-    if (!parts.contains(part) && files.find(record.name + "." + part)) {
-      throw Error(ErrorKind::failed, std::string("part '") + part + "' is stored but not listed",
-                  place);
+  for (const Codec& codec : codecs()) {
+    for (const std::string& part : codec.parts) {
+      if (part == "weight" || parts.contains(part) || !files.find(record.name + "." + part))
+        continue;
+      throw Error(ErrorKind::failed, "part '" + part + "' is stored but not listed", place);
     }
   }
-  if (record.codec == "dense") {
-    if (parts.size() != 1 || !parts.contains("weight"))
-      throw Error(ErrorKind::failed, "a dense module has the part 'weight'", place);
-    Weight weight{record.out, record.in, record.orientation, DenseWeight{parts.at("weight")}};
-    check_weight(weight, place);
-    return weight;
-  }
-  Weight weight = weight_from_parts(record.out, record.in, record.orientation, record.codec,
-                                    record.parameters, parts, place);
-  int64_t bytes = 0;
-  for (const auto& [name, view] : parts) bytes += static_cast<int64_t>(view.bytes.size());
-  if (bytes != weight.bytes())
-    throw Error(ErrorKind::failed, "has parts that its codec does not know", place);
-  return weight;
+  return read_weight(record.shape, record.codec, record.parameters, parts, place);
 }
 
 }  // namespace
@@ -56,7 +44,7 @@ std::shared_ptr<const Artifact> Artifact::open(const Path& folder) {
   const std::string where = (folder / "qwb.json").string();
   artifact->manifest_ = parse_artifact_manifest(read_text(where), where);
   artifact->files_ = Checkpoint::open(folder);
-  for (const ModuleRecord& record : artifact->manifest_.modules) {
+  for (const ManifestModule& record : artifact->manifest_.modules) {
     const Weight weight = assemble(record, *artifact->files_, where);
     if (weight.is_dense()) continue;  // "<module>.weight" is an ordinary tensor
     if (artifact->files_->find(record.name + ".weight")) {
@@ -95,13 +83,13 @@ std::vector<std::string> Artifact::quantized_modules() const {
 std::string Artifact::content_hash(const Path& memo_folder, const Context& context) const {
   Hasher hasher;
   hasher.field("qwb-artifact-1").field(files_->content_hash(memo_folder, context));
-  for (const ModuleRecord& record : manifest_.modules) {
+  for (const ManifestModule& record : manifest_.modules) {
     const Json entry = {{"name", record.name},
-                        {"out", record.out},
-                        {"in", record.in},
+                        {"out", record.shape.out},
+                        {"in", record.shape.in},
                         {"codec", record.codec},
-                        {"in_out", record.orientation == Orientation::in_out},
-                        {"parameters", record.parameters},
+                        {"in_out", record.shape.orientation == Orientation::in_out},
+                        {"parameters", record.parameters.get<std::map<std::string, double>>()},
                         {"parts", record.parts}};
     hasher.field(json_canonical(entry));
   }

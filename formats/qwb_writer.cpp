@@ -9,11 +9,12 @@ namespace fs = std::filesystem;
 
 namespace {
 
-void check_matches(const ArtifactModule& module, const QuantizedTensor& tensor) {
-  bool same = tensor.out == module.out && tensor.in == module.in &&
-              tensor.orientation == module.orientation && tensor.codec == module.codec &&
-              tensor.parts.size() == module.parts.size();
-  for (const PartSpec& spec : module.parts) {
+void check_matches(const NamedLayout& module, const QuantizedTensor& tensor) {
+  const WeightLayout& layout = module.layout;
+  const std::vector<PartSpec> specs = layout.specs();
+  bool same = static_cast<const WeightShape&>(tensor) == layout &&
+              tensor.codec() == layout.codec() && tensor.parts.size() == specs.size();
+  for (const PartSpec& spec : specs) {
     const auto it = tensor.parts.find(spec.name);
     same = same && it != tensor.parts.end() && it->second.dtype() == spec.dtype &&
            it->second.shape() == spec.shape;
@@ -26,17 +27,17 @@ void check_matches(const ArtifactModule& module, const QuantizedTensor& tensor) 
 }  // namespace
 
 ArtifactWriter::ArtifactWriter(const Path& target, const OpenModel& source,
-                               std::vector<ArtifactModule> modules, int64_t max_shard_bytes,
+                               std::vector<NamedLayout> modules, int64_t max_shard_bytes,
                                Context context)
     : source_(source), context_(std::move(context)), folder_(target, context_.stop) {
   if (!source.manifest.is_null() || !source.source->quantized_modules().empty()) {
     throw Error(ErrorKind::usage, "is already quantized", source.folder.string(),
                 "quantize the model it was made from");
   }
-  for (ArtifactModule& module : modules) {
+  for (NamedLayout& module : modules) {
     const auto weight = source.source->find(module.name + ".weight");
-    const Shape straight = {module.out, module.in};
-    const Shape turned = {module.in, module.out};
+    const Shape straight = {module.layout.out, module.layout.in};
+    const Shape turned = {module.layout.in, module.layout.out};
     if (!weight || (weight->shape != straight && weight->shape != turned)) {
       throw Error(ErrorKind::usage,
                   "no weight " + shape_text(straight) + " of module '" + module.name + "'",
@@ -64,8 +65,8 @@ void ArtifactWriter::lay_out(int64_t max_shard_bytes) {
       copied_.push_back(name);
       continue;
     }
-    const ArtifactModule& module = modules_[it->second].module;
-    for (const PartSpec& part : module.parts)
+    const NamedLayout& module = modules_[it->second].module;
+    for (const PartSpec& part : module.layout.specs())
       specs.push_back({module.name + "." + part.name, part.dtype, part.shape});
   }
   tensors_ = std::make_unique<ShardedWriter>(folder_.path(), std::move(specs), max_shard_bytes);
@@ -78,13 +79,12 @@ void ArtifactWriter::put(const std::string& module, const QuantizedTensor& tenso
     throw Error(ErrorKind::usage, "module '" + module + "' was not declared");
   Stored& stored = modules_[it->second];
   check_matches(stored.module, tensor);
-  for (const PartSpec& part : stored.module.parts)
-    tensors_->put(module + "." + part.name, tensor.parts.at(part.name).view().bytes);
+  for (const auto& [name, part] : tensor.parts)
+    tensors_->put(module + "." + name, part.view().bytes);
   const auto given = [&](const char* key) {
     return json_has(result, key) ? result.at(key) : Json(nullptr);
   };
-  Json record = module_entry(module, {tensor.out, tensor.in, tensor.orientation, tensor.codec,
-                                      tensor.parameters, stored.module.parts});
+  Json record = module_entry(module, tensor);
   record.update({{"weight_error", given("weight_error")},
                  {"output_error", given("output_error")},
                  {"seconds", given("seconds")},
@@ -127,8 +127,8 @@ Json ArtifactWriter::assemble(const Json& manifest) const {
   int64_t module_bytes = 0;
   for (const Stored& stored : modules_) {
     json["modules"].push_back(stored.record);
-    module_weights += stored.module.out * stored.module.in;
-    for (const PartSpec& part : stored.module.parts) module_bytes += part_bytes(part);
+    module_weights += stored.module.layout.count();
+    module_bytes += stored.module.layout.bytes();
   }
   int64_t weights = 0;
   for (const std::string& name : source_.source->names())

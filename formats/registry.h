@@ -11,7 +11,7 @@
 #include "lib/base/context.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
-#include "lib/tensor/source.h"
+#include "lib/codec/source.h"
 
 namespace qwb {
 

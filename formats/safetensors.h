@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "lib/base/file.h"
+#include "lib/codec/weight.h"
 #include "lib/tensor/tensor.h"
-#include "lib/tensor/weight.h"
 
 namespace qwb {
 

@@ -11,8 +11,8 @@
 #include "formats/safetensors.h"
 #include "lib/base/context.h"
 #include "lib/base/file.h"
-#include "lib/tensor/source.h"
-#include "lib/tensor/weight.h"
+#include "lib/codec/source.h"
+#include "lib/codec/weight.h"
 
 namespace qwb {
 

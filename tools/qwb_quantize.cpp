@@ -73,7 +73,7 @@ Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memo
     json["plan"].push_back({{"name", module.info.name},
                             {"method", module.method->name()},
                             {"settings", module.settings},
-                            {"bytes", module.storage.bytes()}});
+                            {"bytes", module.layout.bytes()}});
   }
   json["artifact_bytes"] = job.artifact_bytes();
   json["peak_memory"] = memory.peak;
@@ -106,8 +106,8 @@ int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const O
     table.add_row(
         {module.info.name, fmt::format("{} x {}", module.info.out, module.info.in),
          module.method->name(), fmt::format("{:g}", module.bits()),
-         human_bytes(module.storage.bytes()),
-         fmt::format("{:.3f}", 8.0 * static_cast<double>(module.storage.bytes()) / weights)});
+         human_bytes(module.layout.bytes()),
+         fmt::format("{:.3f}", 8.0 * static_cast<double>(module.layout.bytes()) / weights)});
   }
   tool.print_table(std::move(table));
   const size_t kept = job.plan().kept.size();

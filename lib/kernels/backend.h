@@ -10,8 +10,8 @@
 #include <string>
 
 #include "lib/base/threads.h"
+#include "lib/codec/weight.h"
 #include "lib/kernels/matmul.h"
-#include "lib/tensor/weight.h"
 
 namespace qwb {
 

@@ -9,6 +9,8 @@
 
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/dense.h"
+#include "lib/codec/int8_rows.h"
 #include "lib/kernels/attention.h"
 #include "lib/kernels/backend.h"
 #include "lib/kernels/dequantize.h"
@@ -35,8 +37,8 @@ float* slab_scratch(int64_t count) {
 
 // Stored rows [begin, end) as f32: in place when they are f32 already, else unpacked into the slab.
 const float* slab(const Weight& weight, int64_t begin, int64_t end, Threads threads) {
-  const int64_t columns = stored_columns(weight);
-  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
+  const int64_t columns = weight.columns();
+  if (const auto* dense = weight.as<DenseWeight>()) {
     const std::byte* data = dense->values.bytes.data();
     if (dense->values.dtype == DType::f32 &&
         reinterpret_cast<uintptr_t>(data) % sizeof(float) == 0) {
@@ -52,7 +54,7 @@ const float* slab(const Weight& weight, int64_t begin, int64_t end, Threads thre
 }
 
 int64_t slab_rows(const Weight& weight) {
-  return std::max<int64_t>(1, kSlabFloats / stored_columns(weight));
+  return std::max<int64_t>(1, kSlabFloats / weight.columns());
 }
 
 void fill_bias(const float* bias, int64_t tokens, int64_t out, float* y, bool add,
@@ -72,7 +74,7 @@ void fill_bias(const float* bias, int64_t tokens, int64_t out, float* y, bool ad
 void linear_many(const float* x, int64_t tokens, const Weight& weight, float* y, bool add,
                  Threads threads) {
   const bool straight = weight.orientation == Orientation::out_in;
-  const int64_t rows = stored_rows(weight);
+  const int64_t rows = weight.rows();
   const int64_t step = slab_rows(weight);
   for (int64_t begin = 0; begin < rows; begin += step) {
     const int64_t count = std::min(step, rows - begin);
@@ -89,7 +91,7 @@ void linear_many(const float* x, int64_t tokens, const Weight& weight, float* y,
 
 // As the right operand of a product, stored rows are lines or steps of the inner dimension.
 MatrixLayout slab_layout(const Weight& weight, int64_t rows) {
-  const int64_t columns = stored_columns(weight);
+  const int64_t columns = weight.columns();
   return weight.orientation == Orientation::out_in ? MatrixLayout{rows, columns, columns, true}
                                                    : MatrixLayout{columns, rows, columns, false};
 }
@@ -97,9 +99,9 @@ MatrixLayout slab_layout(const Weight& weight, int64_t rows) {
 // Stored rows [begin, end) as the right operand, rounded to bf16.
 void pack_slab(const Weight& weight, int64_t begin, int64_t end, const Panels& panels,
                Threads threads) {
-  const int64_t columns = stored_columns(weight);
+  const int64_t columns = weight.columns();
   const MatrixLayout layout = slab_layout(weight, end - begin);
-  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
+  if (const auto* dense = weight.as<DenseWeight>()) {
     const std::byte* data = dense->values.bytes.data();
     if (dense->values.dtype == DType::bf16 &&
         reinterpret_cast<uintptr_t>(data) % sizeof(uint16_t) == 0) {
@@ -135,7 +137,7 @@ void linear_narrow(const Panels& left, int64_t tokens, const Weight& weight, flo
                          weight.out, add, threads);
   }
   const bool straight = weight.orientation == Orientation::out_in;
-  const int64_t rows = stored_rows(weight);
+  const int64_t rows = weight.rows();
   // Stored [in, out], a slab is a part of the inner dimension: whole tiles.
   const int64_t step =
       straight ? slab_rows(weight) : ceil_div(slab_rows(weight), kTileInner) * kTileInner;
@@ -212,7 +214,7 @@ class Fast final : public Backend {
   AlignedBuffer pack(Weight& weight) const override {
     if (products_ != Products::bf16 || weight.out * weight.in > kMostPacked) return {};
     AlignedBuffer memory(2 * panel_values(weight.out, weight.in));
-    pack_slab(weight, 0, stored_rows(weight),
+    pack_slab(weight, 0, weight.rows(),
               panels_at(reinterpret_cast<uint16_t*>(memory.data()), weight.in), threads());
     weight.packed = memory.data();
     return memory;
@@ -229,7 +231,7 @@ class Fast final : public Backend {
   }
 
   void gather_rows(const Weight& weight, std::span<const int32_t> ids, float* out) const override {
-    const int64_t columns = stored_columns(weight);
+    const int64_t columns = weight.columns();
     parallel_ranges(threads(), static_cast<int64_t>(ids.size()), 64,
                     [&](int64_t begin, int64_t end) {
                       for (int64_t i = begin; i < end; ++i)
@@ -338,7 +340,7 @@ class Fast final : public Backend {
   }
 
   bool in_8_bits(const Weight& weight) const {
-    return int8_threshold_ && std::holds_alternative<Int8Rows>(weight.storage);
+    return int8_threshold_ && weight.as<Int8Rows>() != nullptr;
   }
 
   Products products_;

@@ -5,15 +5,11 @@
 #include <cstdint>
 
 #include "lib/base/bytes.h"
-#include "lib/tensor/ggml_type.h"
+#include "lib/codec/ggml_type.h"
 
 namespace qwb {
 
 // `count` values (whole blocks) from consecutive blocks, in the calling thread.
 void dequantize_ggml(GgmlType type, const std::byte* blocks, int64_t count, float* out);
-
-// Value `index` of one block, straight from the definition of its type: what dequantize_ggml is
-// tested against.
-float reference_ggml_element(GgmlType type, const std::byte* block, int index);
 
 }  // namespace qwb

@@ -6,6 +6,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/int8_rows.h"
 #include "lib/kernels/int8_simd.h"
 #include "lib/kernels/isa.h"
 
@@ -132,7 +133,7 @@ struct Int8Panel {
 
 Int8Panel make_int8_panel(const Int8Activations& x, const Weight& weight, int64_t first,
                           int64_t count, const float* bias) {
-  const auto& rows = std::get<Int8Rows>(weight.storage);
+  const auto& rows = weight.get<Int8Rows>();
   Int8Panel panel{
       x,     reinterpret_cast<const int8_t*>(rows.codes.bytes.data()) + first * weight.in,
       count, {},

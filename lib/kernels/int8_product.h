@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "lib/base/threads.h"
+#include "lib/codec/weight.h"
 #include "lib/tensor/tensor.h"
-#include "lib/tensor/weight.h"
 
 namespace qwb {
 

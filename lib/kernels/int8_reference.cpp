@@ -5,6 +5,7 @@
 
 #include "lib/base/bytes.h"
 #include "lib/base/half.h"
+#include "lib/codec/int8_rows.h"
 #include "lib/kernels/int8_product.h"
 
 namespace qwb {
@@ -38,7 +39,7 @@ int64_t code_of(float x, float absmax) {
 
 void reference_int8_product(const float* x, int64_t tokens, const Weight& weight, float threshold,
                             const float* bias, float* y) {
-  const auto& rows = std::get<Int8Rows>(weight.storage);
+  const auto& rows = weight.get<Int8Rows>();
   const int64_t in = weight.in, out = weight.out;
   std::vector<bool> outlier(static_cast<size_t>(in));
   for (int64_t k = 0; k < tokens * in; ++k) {

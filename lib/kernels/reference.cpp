@@ -6,71 +6,10 @@
 
 #include "lib/base/error.h"
 #include "lib/kernels/backend.h"
-#include "lib/kernels/dequantize.h"
-#include "lib/kernels/ggml_blocks.h"
 #include "lib/kernels/reference.h"
-#include "lib/tensor/float_tables.h"
 
 namespace qwb {
 namespace {
-
-double element(const DenseWeight& dense, const Weight& weight, int64_t row, int64_t column) {
-  float value = 0;
-  read_floats(dense.values, row * stored_columns(weight) + column, 1, &value, "weight");
-  return value;
-}
-
-double element(const IntegerGrid& grid, const Weight& weight, int64_t row, int64_t column) {
-  const int64_t groups = grid.scales.shape[1];
-  const int64_t group = grid.group(column);
-  std::vector<uint8_t> codes(static_cast<size_t>(weight.in));
-  unpack_codes(grid.codes.bytes.data() + row * grid.codes.shape[1], weight.in, grid.bits,
-               codes.data());
-  double zero = 1 << (grid.bits - 1);
-  if (!grid.zeros.empty()) {
-    std::vector<uint8_t> zeros(static_cast<size_t>(groups));
-    unpack_codes(grid.zeros.bytes.data() + row * grid.zeros.shape[1], groups, grid.bits,
-                 zeros.data());
-    zero = zeros[static_cast<size_t>(group)];
-  }
-  float scale = 0;
-  read_floats(grid.scales, row * groups + group, 1, &scale, "scales");
-  return (codes[static_cast<size_t>(column)] - zero) * static_cast<double>(scale);
-}
-
-double element(const Int8Rows& rows, const Weight& weight, int64_t row, int64_t column) {
-  float absmax = 0;
-  read_floats(rows.absmax, row, 1, &absmax, "absmax");
-  return static_cast<int8_t>(rows.codes.bytes[static_cast<size_t>(row * weight.in + column)]) *
-         static_cast<double>(absmax) / 127.0;
-}
-
-double element(const FloatBlocks& blocks, const Weight& weight, int64_t row, int64_t column) {
-  const int64_t index = row * stored_columns(weight) + column;
-  const auto byte = static_cast<uint8_t>(blocks.codes.bytes[static_cast<size_t>(index / 2)]);
-  const int64_t block = index / blocks.block_size;
-  float scale = 0;
-  if (blocks.nested_absmax.empty()) {
-    read_floats(blocks.absmax, block, 1, &scale, "absmax");
-  } else {
-    float nested = 0, level = 0;
-    read_floats(blocks.nested_absmax, block / blocks.nested_block, 1, &nested, "nested_absmax");
-    read_floats(blocks.nested_map,
-                static_cast<int64_t>(blocks.absmax.bytes[static_cast<size_t>(block)]), 1, &level,
-                "nested_map");
-    scale = level * nested + blocks.nested_offset;
-  }
-  return static_cast<double>(float_table(
-             blocks.table)[static_cast<size_t>(index % 2 == 0 ? byte >> 4 : byte & 15)]) *
-         static_cast<double>(scale);
-}
-
-double element(const GgmlBlocks& ggml, const Weight&, int64_t row, int64_t column) {
-  const GgmlTypeInfo& info = ggml_info(ggml.type);
-  return static_cast<double>(
-      reference_ggml_element(ggml.type, ggml.row_data(row) + column / info.block * info.bytes,
-                             static_cast<int>(column % info.block)));
-}
 
 double act(Activation activation, double x) {
   switch (activation) {
@@ -117,10 +56,10 @@ class Reference final : public Backend {
   }
 
   void gather_rows(const Weight& weight, std::span<const int32_t> ids, float* out) const override {
-    const int64_t columns = stored_columns(weight);
+    std::vector<double> row(static_cast<size_t>(weight.columns()));
     for (const int32_t id : ids) {
-      for (int64_t c = 0; c < columns; ++c)
-        *out++ = static_cast<float>(reference_element(weight, id, c));
+      weight.encoding->decode_row(weight, id, row.data());
+      for (const double value : row) *out++ = static_cast<float>(value);
     }
   }
 
@@ -236,18 +175,13 @@ class Reference final : public Backend {
 
 }  // namespace
 
-double reference_element(const Weight& weight, int64_t row, int64_t column) {
-  return std::visit([&](const auto& storage) { return element(storage, weight, row, column); },
-                    weight.storage);
-}
-
 std::vector<float> reference_dequantize(const Weight& weight) {
-  std::vector<float> values(static_cast<size_t>(weight.out * weight.in));
-  const int64_t rows = stored_rows(weight), columns = stored_columns(weight);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c)
-      values[static_cast<size_t>(r * columns + c)] =
-          static_cast<float>(reference_element(weight, r, c));
+  std::vector<double> row(static_cast<size_t>(weight.columns()));
+  std::vector<float> values;
+  values.reserve(static_cast<size_t>(weight.count()));
+  for (int64_t r = 0; r < weight.rows(); ++r) {
+    weight.encoding->decode_row(weight, r, row.data());
+    for (const double value : row) values.push_back(static_cast<float>(value));
   }
   return values;
 }

@@ -5,15 +5,12 @@
 #include <memory>
 #include <vector>
 
+#include "lib/codec/weight.h"
 #include "lib/kernels/backend.h"
-#include "lib/tensor/weight.h"
 
 namespace qwb {
 
-// Element (row, column) of the stored matrix, computed in f64 from its definition in
-// lib/tensor/weight.h.
-double reference_element(const Weight& weight, int64_t row, int64_t column);
-// The whole stored matrix, rounded to f32.
+// The whole stored matrix by Encoding::decode_row, rounded to f32.
 std::vector<float> reference_dequantize(const Weight& weight);
 
 // make_backend(BackendKind::reference, ...)

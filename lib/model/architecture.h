@@ -10,8 +10,8 @@
 #include <variant>
 #include <vector>
 
+#include "lib/codec/source.h"
 #include "lib/model/config.h"
-#include "lib/tensor/source.h"
 
 namespace qwb {
 

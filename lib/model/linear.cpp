@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "lib/base/error.h"
+#include "lib/codec/dense.h"
 
 namespace qwb {
 

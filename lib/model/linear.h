@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "lib/codec/source.h"
 #include "lib/kernels/backend.h"
 #include "lib/model/architecture.h"
 #include "lib/model/config.h"
-#include "lib/tensor/source.h"
 
 namespace qwb {
 

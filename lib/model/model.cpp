@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "lib/base/error.h"
+#include "lib/codec/int8_rows.h"
 
 namespace qwb {
 namespace {
@@ -83,9 +84,7 @@ void Model::count_weights() {
 }
 
 int64_t Model::int8_modules() const {
-  const auto is_int8 = [](const Weight& weight) {
-    return std::holds_alternative<Int8Rows>(weight.storage);
-  };
+  const auto is_int8 = [](const Weight& weight) { return weight.as<Int8Rows>() != nullptr; };
   int64_t count = is_int8(output_) ? 1 : 0;
   for (size_t i = 0; i < blocks_.size(); ++i) {
     for (const LinearSpec& linear : block_linears(spec_.blocks[i]))

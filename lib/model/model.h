@@ -11,12 +11,12 @@
 #include <vector>
 
 #include "lib/base/stop.h"
+#include "lib/codec/source.h"
 #include "lib/kernels/backend.h"
 #include "lib/model/architecture.h"
 #include "lib/model/block.h"
 #include "lib/model/config.h"
 #include "lib/model/weight_bytes.h"
-#include "lib/tensor/source.h"
 
 namespace qwb {
 

@@ -6,7 +6,7 @@ namespace qwb {
 
 void WeightCount::add(const Weight& weight) {
   bool first = false;
-  for (const auto& [name, part] : weight_parts(weight)) {
+  for (const auto& [name, part] : weight.parts()) {
     if (part.empty() || !seen_.insert(part.bytes.data()).second) continue;
     first = true;
     (in_mapped_file(part.bytes.data()) ? bytes_.mapped : bytes_.copied) +=

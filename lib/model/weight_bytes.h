@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <set>
 
-#include "lib/tensor/weight.h"
+#include "lib/codec/weight.h"
 
 namespace qwb {
 

@@ -101,8 +101,8 @@ class Awq : public Method {
   double bits(const Settings& settings) const override {
     return static_cast<double>(json_int(settings, "bits", "method awq"));
   }
-  Storage storage(const ModuleInfo& module, const Settings& settings) const override {
-    return grid_storage(module, settings);
+  WeightLayout layout(const ModuleInfo& module, const Settings& settings) const override {
+    return grid_layout(module, settings);
   }
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
 };
@@ -114,8 +114,7 @@ ModuleResult Awq::quantize(const ModuleTask& task, const Settings& settings) con
   const float* hessian = checked_hessian(task);
   const FloatBuffer weight = read_out_in(task);
   ModuleResult result;
-  result.tensor = empty_tensor(info, storage(info, settings));
-  set_grid_parameters(result.tensor, grid);
+  result.tensor = QuantizedTensor(layout(info, settings));
   const int64_t in = info.in, groups = grid.groups(in);
   std::vector<AwqTileErrors> tiles(static_cast<size_t>(ceil_div(info.out, kRowLanes)));
   parallel_ranges(task.context, info.out, kRowLanes, [&](int64_t begin, int64_t end) {

@@ -264,7 +264,7 @@ MemoryNeed estimate_memory(const Model& model, const Plan& plan,
   int64_t weights = 0, mapped = 0, stored = 0;  // of the largest module
   for (const PlannedModule& module : plan.modules) {
     weights = std::max(weights, module.weights());
-    stored = std::max(stored, module.storage.bytes());
+    stored = std::max(stored, module.layout.bytes());
     if (const auto tensor = model.source().find(module.info.name + ".weight"))
       mapped = std::max(mapped, static_cast<int64_t>(tensor->bytes.size()));
   }

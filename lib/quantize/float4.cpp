@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "lib/base/parallel.h"
+#include "lib/codec/float_blocks.h"
 #include "lib/quantize/float_blocks.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
@@ -55,12 +56,12 @@ class Float4 : public Method {
     }
   }
   double bits(const Settings& /*settings*/) const override { return 4; }
-  Storage storage(const ModuleInfo& module, const Settings& settings) const override {
+  WeightLayout layout(const ModuleInfo& module, const Settings& settings) const override {
     check(settings);
-    return {
-        "float-blocks", module.orientation,
-        float_blocks_parts(module.out, module.in, json_int(settings, "block_size", module.name),
-                           json_bool(settings, "double_quantization", module.name), kNestedBlock)};
+    return float_blocks_layout(
+        {module.out, module.in, module.orientation},
+        {table_, json_int(settings, "block_size", module.name),
+         json_bool(settings, "double_quantization", module.name), kNestedBlock});
   }
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
 
@@ -76,8 +77,9 @@ void Float4::store_scales(QuantizedTensor& tensor, const NestedScales& nested) c
               nested.absmax.size() * sizeof(float));
   std::memcpy(tensor.parts.at("nested_map").bytes().data(), dynamic_map().data(),
               sizeof(dynamic_map()));
-  tensor.parameters["nested_block"] = static_cast<double>(kNestedBlock);
-  tensor.parameters["nested_offset"] = nested.offset;
+  FloatBlocks blocks = tensor.get<FloatBlocks>();
+  blocks.nested_offset = nested.offset;
+  tensor.set(std::move(blocks));
 }
 
 ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) const {
@@ -87,9 +89,7 @@ ModuleResult Float4::quantize(const ModuleTask& task, const Settings& settings) 
   const int64_t count = task.weight.count();
   ModuleResult result;
   QuantizedTensor& tensor = result.tensor;
-  tensor = empty_tensor(task.info, storage(task.info, settings));
-  tensor.parameters = {{"table", static_cast<double>(table_)},
-                       {"block_size", static_cast<double>(block_size)}};
+  tensor = QuantizedTensor(layout(task.info, settings));
   std::byte* codes = tensor.parts.at("codes").bytes().data();
   const int64_t blocks = ceil_div(count, block_size);
   std::vector<float> scales(static_cast<size_t>(blocks));

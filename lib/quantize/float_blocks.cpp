@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "lib/base/parallel.h"
+#include "lib/codec/float_blocks.h"
 #include "lib/kernels/simd.h"
 
 namespace qwb {

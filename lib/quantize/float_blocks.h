@@ -1,5 +1,5 @@
 // 4-bit floats in blocks, as bitsandbytes 0.50 quantizes them on the CPU: every byte is the same
-// (FloatBlocks in lib/tensor/weight.h). Its CUDA kernels differ in details: the rounding of ties,
+// (FloatBlocks in lib/codec/weight.h). Its CUDA kernels differ in details: the rounding of ties,
 // code 8 (-0) of FP4, and the 8-bit codes of the block scales, which its CPU code looks up in a
 // table of 65536 positions.
 #pragma once
@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "lib/base/context.h"
+#include "lib/codec/float_tables.h"
+#include "lib/codec/weight.h"
 #include "lib/quantize/rounding.h"
-#include "lib/tensor/float_tables.h"
-#include "lib/tensor/weight.h"
 
 namespace qwb {
 

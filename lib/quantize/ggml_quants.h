@@ -10,7 +10,7 @@
 #include <string>
 
 #include "lib/base/bytes.h"
-#include "lib/tensor/ggml_type.h"
+#include "lib/codec/ggml_type.h"
 
 namespace qwb {
 

@@ -201,8 +201,8 @@ class Gptq : public Method {
   double bits(const Settings& settings) const override {
     return static_cast<double>(json_int(settings, "bits", "method gptq"));
   }
-  Storage storage(const ModuleInfo& module, const Settings& settings) const override {
-    return grid_storage(module, settings);
+  WeightLayout layout(const ModuleInfo& module, const Settings& settings) const override {
+    return grid_layout(module, settings);
   }
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
 };
@@ -218,8 +218,7 @@ ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) co
       follows_original(settings) && (moments.drift != nullptr || moments.wanted != nullptr);
   const Job job{info, gptq, moments, prepared, weight};
   ModuleResult result;
-  result.tensor = empty_tensor(info, storage(info, settings));
-  set_grid_parameters(result.tensor, gptq.grid);
+  result.tensor = QuantizedTensor(layout(info, settings));
   if (follow && moments.centred) result.bias_shift.resize(static_cast<size_t>(info.out));
   const int64_t groups = gptq.grid.groups(info.in);
   std::vector<TileErrors> tiles(static_cast<size_t>(ceil_div(info.out, kRowLanes)));

@@ -4,6 +4,7 @@
 // the weight to f16 first: equal where f16 holds the values exactly.)
 #include <cmath>
 
+#include "lib/codec/int8_rows.h"
 #include "lib/kernels/simd.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
@@ -36,8 +37,8 @@ class Int8 : public Method {
   int version() const override { return 1; }
   std::vector<Parameter> parameters() const override { return {}; }
   double bits(const Settings& /*settings*/) const override { return 8; }
-  Storage storage(const ModuleInfo& module, const Settings& /*settings*/) const override {
-    return {"int8-rows", Orientation::out_in, int8_rows_parts(module.out, module.in)};
+  WeightLayout layout(const ModuleInfo& module, const Settings& /*settings*/) const override {
+    return int8_rows_layout(module.out, module.in);
   }
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
 };
@@ -45,7 +46,7 @@ class Int8 : public Method {
 ModuleResult Int8::quantize(const ModuleTask& task, const Settings& settings) const {
   const int64_t out = task.info.out, in = task.info.in;
   ModuleResult result;
-  result.tensor = empty_tensor(task.info, storage(task.info, settings));
+  result.tensor = QuantizedTensor(layout(task.info, settings));
   auto* codes = result.tensor.parts.at("codes").data<int8_t>();
   auto* absmax = result.tensor.parts.at("absmax").data<float>();
   std::vector<ErrorSum> errors(static_cast<size_t>(out));

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "lib/base/half.h"
+#include "lib/codec/integer_grid.h"
 #include "lib/quantize/rounding.h"
 
 namespace qwb {
@@ -68,11 +69,13 @@ GridSettings grid_settings(const ModuleInfo& module, const Settings& settings) {
   return grid;
 }
 
-Storage grid_storage(const ModuleInfo& module, const Settings& settings) {
+WeightLayout grid_layout(const ModuleInfo& module, const Settings& settings) {
   const GridSettings grid = grid_settings(module, settings);
-  return {"integer-grid", Orientation::out_in,
-          integer_grid_parts(module.out, module.in, grid.bits, grid.group_size, grid.symmetric,
-                             grid.scale_dtype)};
+  return integer_grid_layout(module.out, module.in,
+                             {.bits = grid.bits,
+                              .group_size = grid.group_size,
+                              .symmetric = grid.symmetric,
+                              .scale_dtype = grid.scale_dtype});
 }
 
 float stored_scale(float scale, DType type, const std::string& module) {
@@ -151,11 +154,6 @@ void store_grid_row(QuantizedTensor& tensor, const GridSettings& settings, int64
     zeros[static_cast<size_t>(g)] = static_cast<uint8_t>(grids[g].zero);
   pack_codes(zeros.data(), groups, settings.bits,
              tensor.parts.at("zeros").bytes().data() + row * packed_bytes(groups, settings.bits));
-}
-
-void set_grid_parameters(QuantizedTensor& tensor, const GridSettings& settings) {
-  tensor.parameters = {{"bits", settings.bits},
-                       {"group_size", static_cast<double>(settings.group_size)}};
 }
 
 }  // namespace qwb

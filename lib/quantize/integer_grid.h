@@ -1,5 +1,5 @@
 // Integer grids, as rtn and gptq use them: one scale and zero point per output channel and group of
-// input channels (IntegerGrid in lib/tensor/weight.h). All arithmetic is f32 with
+// input channels (IntegerGrid in lib/codec/integer_grid.h). All arithmetic is f32 with
 // round-half-to-even; codes are computed with the scale as it is stored.
 //
 //   symmetric    scale = absmax / (2^(b-1) - 1)     zero = 2^(b-1)
@@ -34,7 +34,7 @@ std::vector<Parameter> grid_parameters(const std::string& scale_dtype, bool symm
 void check_grid_settings(const Settings& settings, const std::string& method);
 // Throws usage, naming the module, if the group is longer than the row.
 GridSettings grid_settings(const ModuleInfo& module, const Settings& settings);
-Storage grid_storage(const ModuleInfo& module, const Settings& settings);
+WeightLayout grid_layout(const ModuleInfo& module, const Settings& settings);
 
 struct Grid {
   float scale = 1;
@@ -57,11 +57,9 @@ inline float grid_value(uint8_t code, const Grid& grid) {
   return static_cast<float>(static_cast<int>(code) - grid.zero) * grid.scale;
 }
 
-// Fills the parts of a tensor made by empty_tensor(): one row's codes [in] and grids [groups].
+// Fills the parts of a tensor of grid_layout(): one row's codes [in] and grids [groups].
 // Thread-safe for different rows.
 void store_grid_row(QuantizedTensor& tensor, const GridSettings& settings, int64_t row,
                     const uint8_t* codes, const Grid* grids);
-// bits and group_size into the tensor's parameters.
-void set_grid_parameters(QuantizedTensor& tensor, const GridSettings& settings);
 
 }  // namespace qwb

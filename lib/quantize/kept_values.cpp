@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "lib/codec/dense.h"
+#include "lib/codec/integer_grid.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/tensor/small_numbers.h"
@@ -62,10 +64,10 @@ ModuleResult quantize_module(const Method& method, const ModuleTask& task,
   ModuleResult result = method.quantize(task, settings);
   const std::string& name = task.info.name;
   const Weight weight = result.tensor.view();
-  if (const auto* dense = std::get_if<DenseWeight>(&weight.storage)) {
+  if (const auto* dense = weight.as<DenseWeight>()) {
     if (dense->values.dtype != task.info.dtype)
       require_floats_kept(result.weight_error, dense->values.dtype, name, "choose bf16 or f32");
-  } else if (const auto* grid = std::get_if<IntegerGrid>(&weight.storage)) {
+  } else if (const auto* grid = weight.as<IntegerGrid>()) {
     const std::vector<uint8_t> coarse = coarse_groups(*grid);
     if (!coarse.empty())
       require_codes_kept(lost_to_scales(task, weight, *grid, coarse), grid->bits,

@@ -13,7 +13,7 @@
 
 #include "lib/base/context.h"
 #include "lib/base/json.h"
-#include "lib/tensor/weight.h"
+#include "lib/codec/weight.h"
 
 namespace qwb {
 
@@ -40,14 +40,6 @@ struct ModuleInfo {
   Orientation orientation = Orientation::out_in;  // of the checkpoint's tensor
   DType dtype = DType::f32;                       // of the checkpoint's tensor
   bool bias = false;                              // has one
-};
-
-// How a module will be stored: enough to lay out the artifact before the work begins.
-struct Storage {
-  std::string codec;  // "dense" or a codec of lib/tensor/weight.h
-  Orientation orientation = Orientation::out_in;
-  std::vector<PartSpec> parts;  // "dense": the single part "weight"
-  int64_t bytes() const;
 };
 
 // Second moments of a module's inputs over the calibration tokens, f32 row-major. x is what the
@@ -121,7 +113,7 @@ struct InputScales {
 };
 
 struct ModuleResult {
-  QuantizedTensor tensor;  // codec "dense": the single part "weight"
+  QuantizedTensor tensor;
   // Relative squared error of the weights, |W - Q|^2 / |W|^2, and with calibration that of the
   // module's output on the calibration inputs, tr((W - Q) H (W - Q)^T) / tr(W H W^T).
   double weight_error = 0;
@@ -152,10 +144,10 @@ class Method {
   virtual InputScales scale_inputs(const InputGroupTask& /*group*/) const { return {}; }
   // Nominal bits per code for tables.
   virtual double bits(const Settings& settings) const = 0;
-  // Throws usage, naming the module, if the settings do not fit it (a group larger than the row,
-  // say).
-  virtual Storage storage(const ModuleInfo& module, const Settings& settings) const = 0;
-  // The parts have exactly the shapes that storage() promised. Throws `failed`, naming the module,
+  // How the module will be stored: enough to lay out the artifact before the work begins. Throws
+  // usage, naming the module, if the settings do not fit it (a group larger than the row, say).
+  virtual WeightLayout layout(const ModuleInfo& module, const Settings& settings) const = 0;
+  // The parts have exactly the shapes that layout() promised. Throws `failed`, naming the module,
   // on NaN or Inf in weight or moments; interrupted. The result does not depend on the number of
   // threads.
   virtual ModuleResult quantize(const ModuleTask& task, const Settings& settings) const = 0;

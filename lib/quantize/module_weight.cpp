@@ -159,25 +159,4 @@ void for_rows_out_in(
   });
 }
 
-QuantizedTensor empty_tensor(const ModuleInfo& info, const Storage& storage) {
-  QuantizedTensor tensor;
-  tensor.out = info.out;
-  tensor.in = info.in;
-  tensor.orientation = storage.orientation;
-  tensor.codec = storage.codec;
-  for (const PartSpec& part : storage.parts)
-    tensor.parts.emplace(part.name, Tensor(part.dtype, part.shape));
-  return tensor;
-}
-
-int64_t Storage::bytes() const {
-  int64_t total = 0;
-  for (const PartSpec& part : parts) {
-    total = checked_add(
-        total, checked_mul(element_count(part.shape, part.name), dtype_size(part.dtype), part.name),
-        part.name);
-  }
-  return total;
-}
-
 }  // namespace qwb

@@ -36,7 +36,4 @@ void narrow(const float* values, int64_t count, DType type, std::byte* out,
 Tensor narrow(const std::vector<float>& values, DType type, const Shape& shape,
               const std::string& where);
 
-// A tensor with uninitialised parts as storage() promised; the caller adds the parameters.
-QuantizedTensor empty_tensor(const ModuleInfo& info, const Storage& storage);
-
 }  // namespace qwb

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "lib/base/parallel.h"
+#include "lib/codec/dense.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
 
@@ -40,10 +41,8 @@ class None : public Method {
     const std::string choice = json_string(settings, "dtype", "method none");
     return choice == "f32" ? 32 : 16;
   }
-  Storage storage(const ModuleInfo& module, const Settings& settings) const override {
-    const Shape shape = module.orientation == Orientation::out_in ? Shape{module.out, module.in}
-                                                                  : Shape{module.in, module.out};
-    return {"dense", module.orientation, {{"weight", target_type(module, settings), shape}}};
+  WeightLayout layout(const ModuleInfo& module, const Settings& settings) const override {
+    return dense_layout({module.out, module.in, module.orientation}, target_type(module, settings));
   }
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
 };
@@ -51,7 +50,7 @@ class None : public Method {
 ModuleResult None::quantize(const ModuleTask& task, const Settings& settings) const {
   check_task(task);
   ModuleResult result;
-  result.tensor = empty_tensor(task.info, storage(task.info, settings));
+  result.tensor = QuantizedTensor(layout(task.info, settings));
   Tensor& weight = result.tensor.parts.at("weight");
   const DType type = weight.dtype();
   const int64_t size = dtype_size(type);

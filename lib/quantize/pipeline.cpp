@@ -44,7 +44,7 @@ class Worker {
     ModuleReport& report = finished.report;
     report.name = planned.info.name;
     report.weights = planned.info.out * planned.info.in;
-    report.bytes = planned.storage.bytes();
+    report.bytes = planned.layout.bytes();
     report.weight_error = result.weight_error;
     report.output_error = result.output_error;
     report.details = result.details;

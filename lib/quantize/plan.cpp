@@ -5,6 +5,7 @@
 #include <set>
 
 #include "lib/base/error.h"
+#include "lib/codec/dense.h"
 #include "lib/quantize/module_pattern.h"
 
 namespace qwb {
@@ -16,7 +17,7 @@ constexpr const char* kLookupMethod = "rtn";
 
 // A matrix that could be quantized.
 struct Candidate {
-  PlannedModule module;             // without method, settings and storage
+  PlannedModule module;             // without method, settings and layout
   std::vector<std::string> others;  // further names that patterns may use
   bool asked = false;               // by a flag or, in blocks, by default
 };
@@ -47,8 +48,8 @@ Candidate make_candidate(const Model& model, PlannedModule::Role role, const std
   }
   Candidate candidate;
   candidate.module.role = role;
-  candidate.module.info = {
-      name, out, in, orientation, std::get<DenseWeight>(weight.storage).values.dtype, bias};
+  candidate.module.info = {name, out, in, orientation, weight.get<DenseWeight>().values.dtype,
+                           bias};
   return candidate;
 }
 
@@ -234,8 +235,7 @@ size_t most_frequent(const std::vector<PlannedModule>& modules) {
 }  // namespace
 
 double PlannedModule::bits() const {
-  if (storage.codec == "dense")
-    return static_cast<double>(8 * dtype_size(storage.parts.front().dtype));
+  if (layout.is_dense()) return layout.code_bits();
   return method->bits(settings);
 }
 
@@ -284,9 +284,9 @@ Plan plan_modules(const Model& model, const PlanRequest& request) {
     }
     module.method = choice.method;
     module.settings = resolve_settings(*choice.method, choice.given);
-    module.storage = module.method->storage(module.info, module.settings);
+    module.layout = module.method->layout(module.info, module.settings);
     plan.weights += module.weights();
-    plan.bytes += module.storage.bytes();
+    plan.bytes += module.layout.bytes();
     plan.modules.push_back(std::move(module));
   }
   if (plan.modules.empty()) {

@@ -65,7 +65,7 @@ struct PlannedModule {
   size_t group = 0;   // of the block's input groups; linear only
   const Method* method = nullptr;
   Settings settings;
-  Storage storage;
+  WeightLayout layout;
 
   int64_t weights() const { return info.out * info.in; }
   double bits() const;  // of one code
@@ -96,7 +96,7 @@ struct Plan {
 
 // Throws usage for a pattern that matches no module, a rule that does not fit a module it matches,
 // a plan without any module, a calibrated method that a rule wants for a lookup (by default such a
-// matrix gets rtn, and the notes say so), and what Method::storage throws.
+// matrix gets rtn, and the notes say so), and what Method::layout throws.
 Plan plan_modules(const Model& model, const PlanRequest& request);
 // Every linear module of every block, one method.
 Plan plan_modules(const Model& model, const Method& method, const Settings& settings);

@@ -25,8 +25,8 @@ class Rtn : public Method {
   double bits(const Settings& settings) const override {
     return static_cast<double>(json_int(settings, "bits", "method rtn"));
   }
-  Storage storage(const ModuleInfo& module, const Settings& settings) const override {
-    return grid_storage(module, settings);
+  WeightLayout layout(const ModuleInfo& module, const Settings& settings) const override {
+    return grid_layout(module, settings);
   }
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
 };
@@ -47,8 +47,7 @@ ModuleResult Rtn::quantize(const ModuleTask& task, const Settings& settings) con
   const ModuleInfo& info = task.info;
   const GridSettings grid = grid_settings(info, settings);
   ModuleResult result;
-  result.tensor = empty_tensor(info, storage(info, settings));
-  set_grid_parameters(result.tensor, grid);
+  result.tensor = QuantizedTensor(layout(info, settings));
   std::vector<ErrorSum> errors(static_cast<size_t>(info.out));
   for_rows_out_in(task, [&](int64_t first, int64_t last, const float* rows) {
     std::vector<uint8_t> codes(static_cast<size_t>(info.in));

@@ -5,6 +5,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/dense.h"
 #include "lib/kernels/dequantize.h"
 
 namespace qwb {
@@ -15,7 +16,7 @@ constexpr int64_t kPiece = int64_t{1} << 18;  // values dequantized at once
 // Calls visit(piece, values, count) for all values of the weight, pieces in parallel.
 template <typename Visit>
 int64_t for_pieces(const Context& context, const Weight& weight, Visit visit) {
-  const int64_t rows = stored_rows(weight), columns = stored_columns(weight);
+  const int64_t rows = weight.rows(), columns = weight.columns();
   const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(columns, 1));
   parallel_ranges(context, rows, grain, [&](int64_t begin, int64_t end) {
     const FloatBuffer values((end - begin) * columns);
@@ -26,8 +27,8 @@ int64_t for_pieces(const Context& context, const Weight& weight, Visit visit) {
 }
 
 size_t piece_count(const Weight& weight) {
-  const int64_t columns = std::max<int64_t>(stored_columns(weight), 1);
-  return static_cast<size_t>(ceil_div(stored_rows(weight), std::max<int64_t>(1, kPiece / columns)));
+  const int64_t columns = std::max<int64_t>(weight.columns(), 1);
+  return static_cast<size_t>(ceil_div(weight.rows(), std::max<int64_t>(1, kPiece / columns)));
 }
 
 double largest_magnitude(const Weight& weight, const std::string& module, const Context& context) {

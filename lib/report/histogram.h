@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "formats/registry.h"
-#include "lib/tensor/weight.h"
+#include "lib/codec/weight.h"
 
 namespace qwb {
 

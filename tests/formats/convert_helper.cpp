@@ -141,7 +141,7 @@ void write_artifact(const Path& folder, const std::string& config, const NamedTe
   std::vector<ArtifactModule> entries;
   for (const auto& [name, tensor] : modules)
     entries.push_back({name, tensor->out, tensor->in, Orientation::out_in, tensor->codec,
-                       weight_form(tensor->view()).parts});
+                       layout_of(tensor->view()).parts});
   ArtifactWriter writer(folder, open_model(source), entries);
   for (const auto& [name, tensor] : modules) writer.put(name, *tensor);
   writer.finish({{"source", Json::object()},

@@ -10,6 +10,8 @@
 #include "formats/gguf_repack.h"
 #include "formats/safetensors.h"
 #include "lib/base/half.h"
+#include "lib/codec/ggml_blocks.h"
+#include "lib/codec/integer_grid.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/ggml_blocks.h"
 #include "lib/quantize/ggml_quants.h"
@@ -197,7 +199,7 @@ TEST(GgufRepack, IntegerGridsBothWays) {
       ASSERT_EQ(exact_ggml_type(weight, reason), c.type) << reason;
       Tensor blocks(DType::u8, ggml_blocks_parts(7, in, c.type)[0].shape);
       for (int64_t row = 0; row < 7; ++row)
-        repack_ggml_row(std::get<IntegerGrid>(weight.storage), c.type, in, row,
+        repack_ggml_row(weight.get<IntegerGrid>(), c.type, in, row,
                         blocks.bytes().data() + row * blocks.shape()[1]);
       GgmlBlocks storage;
       storage.type = c.type;

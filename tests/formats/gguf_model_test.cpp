@@ -11,6 +11,7 @@
 #include "formats/registry.h"
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/ggml_blocks.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/model/config.h"
 #include "lib/quantize/ggml_quants.h"

@@ -108,7 +108,7 @@ void read_everything(const Path& folder, const std::string& what) {
     for (const std::string& module : model.source->quantized_modules()) {
       const LoadedWeight loaded = model.source->load_quantized(module);
       ASSERT_LT(loaded.weight.out * loaded.weight.in, 1 << 20) << what;
-      EXPECT_EQ(model.source->quantized_form(module).parts, weight_form(loaded.weight).parts)
+      EXPECT_EQ(model.source->quantized_layout(module).parts, layout_of(loaded.weight).parts)
           << what;
       FloatBuffer values(loaded.weight.out * loaded.weight.in);
       dequantize(loaded.weight, values.data());
@@ -277,7 +277,7 @@ TEST(PackedDamage, SymmetricZeroPointsAreCounted) {
       if (missing > 0) {
         expect_refused(copy, name + " with a row of zero points missing");
       } else {
-        EXPECT_FALSE(open_model(copy).source->quantized_form(kModule).has("zeros")) << name;
+        EXPECT_FALSE(open_model(copy).source->quantized_layout(kModule).has("zeros")) << name;
       }
     }
   }

@@ -7,6 +7,8 @@
 #include <thread>
 
 #include "lib/base/rng.h"
+#include "lib/codec/float_blocks.h"
+#include "lib/codec/integer_grid.h"
 #include "tests/formats/files_helper.h"
 
 namespace qwb {
@@ -115,14 +117,14 @@ void expect_comes_back(const Path& folder, const Path& source, const std::vector
     EXPECT_EQ(weight->bytes(), expected.bytes());
     EXPECT_EQ(weight->storage.index(), expected.storage.index());
     if (const auto* blocks = std::get_if<FloatBlocks>(&weight->storage)) {
-      const auto& wanted = std::get<FloatBlocks>(expected.storage);
+      const auto& wanted = expected.get<FloatBlocks>();
       EXPECT_EQ(blocks->table, wanted.table);
       EXPECT_EQ(blocks->nested_offset, wanted.nested_offset);
       EXPECT_EQ(as_text(blocks->codes.bytes), as_text(wanted.codes.bytes));
       EXPECT_EQ(as_text(blocks->nested_map.bytes), as_text(wanted.nested_map.bytes));
     }
     if (const auto* grid = std::get_if<IntegerGrid>(&weight->storage)) {
-      const auto& wanted = std::get<IntegerGrid>(expected.storage);
+      const auto& wanted = expected.get<IntegerGrid>();
       EXPECT_EQ(grid->bits, wanted.bits);
       EXPECT_EQ(grid->group_size, wanted.group_size);
       EXPECT_EQ(as_text(grid->codes.bytes), as_text(wanted.codes.bytes));

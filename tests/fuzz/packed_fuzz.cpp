@@ -17,10 +17,10 @@ void open_and_read(const qwb::Path& folder, const qwb::Json& settings) {
   if (format == nullptr) return;
   const qwb::PackedSource source(qwb::Checkpoint::open(folder), *format, settings);
   for (const std::string& module : source.quantized_modules()) {
-    const qwb::WeightForm form = source.quantized_form(module);
+    const qwb::WeightLayout form = source.quantized_layout(module);
     if (form.bytes() > kLargest || form.out > kLargest / form.in) continue;
     const qwb::LoadedWeight weight = source.load_quantized(module);
-    if (qwb::weight_form(weight.weight).parts != form.parts) std::abort();
+    if (qwb::layout_of(weight.weight).parts != form.parts) std::abort();
     qwb::FloatBuffer values(weight.weight.out * weight.weight.in);
     qwb::dequantize(weight.weight, values.data());
   }

@@ -12,6 +12,7 @@
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/base/rng.h"
+#include "lib/codec/dense.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/isa.h"
 #include "lib/kernels/matmul.h"

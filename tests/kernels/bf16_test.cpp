@@ -12,6 +12,7 @@
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/base/rng.h"
+#include "lib/codec/dense.h"
 #include "lib/kernels/backend.h"
 #include "lib/kernels/matmul.h"
 #include "lib/kernels/simd.h"

@@ -8,6 +8,8 @@
 #include <random>
 
 #include "lib/base/half.h"
+#include "lib/codec/dense.h"
+#include "lib/codec/ggml_blocks.h"
 #include "lib/kernels/backend.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/ggml_blocks.h"
@@ -86,7 +88,7 @@ TEST(GgmlBlocksKernel, InterleavedRows) {
                            a.begin() + static_cast<long>(32 * from)))
         << row;
   }
-  GgmlBlocks odd = std::get<GgmlBlocks>(stored.storage);
+  GgmlBlocks odd = stored.get<GgmlBlocks>();
   odd.head_rows = 5;
   EXPECT_THROW(check_weight({16, 32, Orientation::out_in, odd}, "test"), Error);
 }

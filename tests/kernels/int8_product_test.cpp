@@ -15,6 +15,8 @@
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/base/rng.h"
+#include "lib/codec/dense.h"
+#include "lib/codec/int8_rows.h"
 #include "lib/kernels/backend.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/int8_simd.h"

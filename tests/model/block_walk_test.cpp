@@ -5,6 +5,7 @@
 
 #include "formats/registry.h"
 #include "lib/base/file.h"
+#include "lib/codec/dense.h"
 #include "lib/model/block_walk.h"
 #include "lib/model/model.h"
 

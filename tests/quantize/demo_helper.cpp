@@ -2,6 +2,11 @@
 
 #include "lib/base/hash.h"
 #include "lib/base/rng.h"
+#include "lib/codec/dense.h"
+#include "lib/codec/float_blocks.h"
+#include "lib/codec/ggml_blocks.h"
+#include "lib/codec/int8_rows.h"
+#include "lib/codec/integer_grid.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/quantize/float_blocks.h"
 
@@ -167,12 +172,12 @@ std::vector<float> dequantize(const QuantizedTensor& tensor) {
 }
 
 std::vector<uint8_t> grid_codes(const QuantizedTensor& tensor) {
-  const auto grid = std::get<IntegerGrid>(tensor.view().storage);
+  const auto grid = tensor.view().get<IntegerGrid>();
   return unpack_rows(grid.codes, tensor.in, grid.bits);
 }
 
 std::vector<uint8_t> grid_zeros(const QuantizedTensor& tensor) {
-  const auto grid = std::get<IntegerGrid>(tensor.view().storage);
+  const auto grid = tensor.view().get<IntegerGrid>();
   return unpack_rows(grid.zeros, ceil_div(tensor.in, grid.group_size), grid.bits);
 }
 

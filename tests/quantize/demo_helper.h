@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "lib/base/file.h"
+#include "lib/codec/source.h"
 #include "lib/quantize/calibration.h"
 #include "lib/quantize/method.h"
-#include "lib/tensor/source.h"
 
 namespace qwb {
 
@@ -56,7 +56,7 @@ Tensor make_tensor(const std::vector<float>& values, Shape shape);
 CalibrationSet random_windows(int64_t count, int64_t length, int64_t vocab);
 
 // Every weight of a result as f32 [rows, columns] in the stored orientation, by the formulas in
-// lib/tensor/weight.h.
+// lib/codec/weight.h.
 std::vector<float> dequantize(const QuantizedTensor& tensor);
 
 // Unpacked codes [out, in] of an integer grid.

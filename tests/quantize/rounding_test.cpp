@@ -8,6 +8,7 @@
 
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/integer_grid.h"
 #include "lib/quantize/integer_grid.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/quantize/rounding.h"

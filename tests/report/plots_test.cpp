@@ -9,6 +9,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/rng.h"
+#include "lib/codec/dense.h"
 #include "lib/report/gnuplot.h"
 #include "lib/report/gnuplot_script.h"
 #include "lib/report/histogram.h"

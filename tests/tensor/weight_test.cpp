@@ -1,9 +1,10 @@
-#include "lib/tensor/weight.h"
+#include "lib/codec/weight.h"
 
 #include <gtest/gtest.h>
 
 #include "lib/base/error.h"
 #include "lib/base/rng.h"
+#include "lib/codec/bit_codes.h"
 
 namespace qwb {
 namespace {
@@ -87,14 +88,14 @@ TEST(Weight, GroupsOfColumnsAreWithinThoseThereAre) {
 
 TEST(Weight, FormSaysWhatIsStored) {
   const QuantizedTensor tensor = grid(8, 70, 4, 32);
-  const WeightForm form = weight_form(tensor.view());
+  const WeightLayout form = layout_of(tensor.view());
   EXPECT_EQ(form.codec, "integer-grid");
   EXPECT_EQ(form.parameters, tensor.parameters);
   EXPECT_EQ(form.bytes(), tensor.view().bytes());
   EXPECT_TRUE(form.has("zeros"));
   EXPECT_FALSE(form.has("group_index"));
   EXPECT_THROW(form.part("absmax"), Error);
-  EXPECT_EQ(weight_parts(tensor.view()).size(), tensor.parts.size());
+  EXPECT_EQ(tensor.view()).size(.parts(), tensor.parts.size());
 }
 
 TEST(Shapes, OverflowIsAnErrorThatNamesThePlace) {

@@ -7,6 +7,8 @@
 #include "formats/gguf_model.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
+#include "lib/codec/dense.h"
+#include "lib/codec/ggml_blocks.h"
 #include "lib/model/config.h"
 #include "lib/model/model.h"
 #include "lib/quantize/pipeline.h"
@@ -112,7 +114,7 @@ Json stored_modules(const OpenModel& open) {
   Json modules = Json::array();
   for (const std::string& name : open.source->quantized_modules()) {
     const Weight weight = open.source->quantized(name).value();
-    const auto* ggml = std::get_if<GgmlBlocks>(&weight.storage);
+    const auto* ggml = weight.as<GgmlBlocks>();
     modules.push_back(
         {{"name", name},
          {"codec", weight.codec()},

@@ -7,7 +7,7 @@
 #include "lib/base/context.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
-#include "lib/tensor/weight.h"
+#include "lib/codec/weight.h"
 
 namespace qwb {
 

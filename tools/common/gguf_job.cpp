@@ -108,9 +108,8 @@ void tell_gguf(const GgufReport& report, bool done, Tool& tool) {
 
 void check_plan_fits_gguf(const Plan& plan) {
   for (const PlannedModule& planned : plan.modules) {
-    const WeightForm form = planned_form(*planned.method, planned.settings, planned.info);
     std::string reason;
-    if (exact_ggml_type(form, reason)) continue;
+    if (exact_ggml_type(planned.layout, reason)) continue;
     throw Error(ErrorKind::unsupported,
                 "gguf cannot hold this exactly: " + planned.info.name + ": " + reason, "--format",
                 "choose another method or other settings, or qwb-convert --to gguf --type TYPE");

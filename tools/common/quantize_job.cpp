@@ -63,12 +63,10 @@ std::string products_name(const Model& model) {
   return model.backend().products() == Products::bf16 ? "bf16 by " + bf16_units() : "f32";
 }
 
-std::vector<ArtifactModule> artifact_modules(const Plan& plan) {
-  std::vector<ArtifactModule> modules;
-  for (const PlannedModule& planned : plan.modules) {
-    modules.push_back({planned.info.name, planned.info.out, planned.info.in,
-                       planned.storage.orientation, planned.storage.codec, planned.storage.parts});
-  }
+std::vector<NamedLayout> planned_layouts(const Plan& plan) {
+  std::vector<NamedLayout> modules;
+  for (const PlannedModule& planned : plan.modules)
+    modules.push_back({planned.info.name, planned.layout});
   return modules;
 }
 
@@ -247,7 +245,7 @@ MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
 void QuantizeJob::write(const Path& folder, const Context& context,
                         const WriteOptions& options) const {
   const auto start = std::chrono::steady_clock::now();
-  ArtifactWriter writer(folder, open_, artifact_modules(plan_), kShardBytes, context);
+  ArtifactWriter writer(folder, open_, planned_layouts(plan_), kShardBytes, context);
   WriterSink sink(writer, plan_);
   std::unique_ptr<RunJournal> journal;
   if (calibration_ && !options.journal.empty())

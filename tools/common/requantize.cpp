@@ -1,6 +1,7 @@
 #include "tools/common/requantize.h"
 
 #include "lib/base/error.h"
+#include "lib/codec/integer_grid.h"
 #include "lib/quantize/kept_values.h"
 
 namespace qwb {
@@ -8,22 +9,6 @@ namespace {
 
 ModuleInfo f32_module(const std::string& name, int64_t out, int64_t in) {
   return {name, out, in, Orientation::out_in, DType::f32, false};
-}
-
-std::map<std::string, double> form_parameters(const Method& method, const Settings& settings,
-                                              const Storage& storage, int64_t in) {
-  const std::string where = "method " + method.name();
-  if (storage.codec == "integer-grid") {
-    const int64_t group = json_int(settings, "group_size", where);
-    return {{"bits", method.bits(settings)},
-            {"group_size", static_cast<double>(group == -1 ? in : group)}};
-  }
-  if (storage.codec != "float-blocks") return {};
-  std::map<std::string, double> parameters = {
-      {"table", method.name() == "nf4" ? 0 : 1},
-      {"block_size", static_cast<double>(json_int(settings, "block_size", where))}};
-  if (json_bool(settings, "double_quantization", where)) parameters["nested_block"] = 256;
-  return parameters;
 }
 
 }  // namespace
@@ -41,9 +26,9 @@ Requantizer make_requantizer(const Method& method, Settings settings, const Pack
   Requantizer result;
   result.method = method.name();
   result.settings = settings;
-  result.form = [&method, settings](const std::string& name, int64_t out, int64_t in,
-                                    DType /*dtype*/) {
-    return planned_form(method, settings, f32_module(name, out, in));
+  result.layout = [&method, settings](const std::string& name, int64_t out, int64_t in,
+                                      DType /*dtype*/) {
+    return method.layout(f32_module(name, out, in), settings);
   };
   result.quantize = [&method, settings](const std::string& name, int64_t out, int64_t in,
                                         const float* values, const Context& context) {
@@ -57,28 +42,18 @@ Requantizer make_requantizer(const Method& method, Settings settings, const Pack
   return result;
 }
 
-WeightForm planned_form(const Method& method, const Settings& settings, const ModuleInfo& module) {
-  const Storage storage = method.storage(module, settings);
-  return {module.out,
-          module.in,
-          storage.orientation,
-          storage.codec,
-          form_parameters(method, settings, storage, module.in),
-          storage.parts};
-}
-
 void check_plan_fits(const Plan& plan, const PackedFormat& target) {
   const auto type = target.scale_dtype();
   for (const PlannedModule& planned : plan.modules) {
     TargetModule module;
     module.name = planned.info.name;
-    module.form = planned_form(*planned.method, planned.settings, planned.info);
+    module.layout = planned.layout;
     if (planned.role == PlannedModule::Role::lookup) module.role = TargetModule::Role::embedding;
     if (planned.role == PlannedModule::Role::output)
       module.role = TargetModule::Role::output_embedding;
     auto reason = target.mismatch(module);
-    if (!reason && type == DType::f16 && module.form.codec == "integer-grid" &&
-        module.form.part("scales").dtype == DType::f32)
+    const auto* grid = module.layout.as<IntegerGrid>();
+    if (!reason && type == DType::f16 && grid != nullptr && grid->scales.dtype == DType::f32)
       reason = "would get f32 scales; add --scale-dtype f16";
     if (!reason) continue;
     throw Error(ErrorKind::unsupported,

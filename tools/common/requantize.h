@@ -12,8 +12,6 @@ namespace qwb {
 // chosen and leaves it open ("auto"). Throws usage for a method that needs calibration.
 Requantizer make_requantizer(const Method& method, Settings settings, const PackedFormat& target);
 
-// What a method will store for a module, before the work.
-WeightForm planned_form(const Method& method, const Settings& settings, const ModuleInfo& module);
 // Throws unsupported, naming modules, if `target` cannot hold what the plan will make: to be known
 // before the work. Scales that F16 does not hold show only afterwards.
 void check_plan_fits(const Plan& plan, const PackedFormat& target);

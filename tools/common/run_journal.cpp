@@ -10,6 +10,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file_hash.h"
 #include "lib/base/hash.h"
+#include "lib/codec/registry.h"
 #include "lib/quantize/module_weight.h"
 
 namespace qwb {
@@ -28,9 +29,15 @@ Json report_json(const PlannedModule& module, const QuantizedTensor& tensor,
                {"output_error", report.output_error ? Json(*report.output_error) : Json(nullptr)},
                {"seconds", report.seconds},
                {"details", report.details},
-               {"parameters", Json::object()}};
-  for (const auto& [name, value] : tensor.parameters) json["parameters"][name] = value;
+               {"parameters", tensor.encoding->parameters()}};
   return json;
+}
+
+// What quantizing told besides the parts.
+void set_parameters(QuantizedTensor& tensor, const Json& parameters, const std::string& where) {
+  const PartViews views = tensor.part_views();
+  tensor.encoding =
+      layout_of(read_weight(tensor, tensor.codec(), parameters, views, where)).encoding;
 }
 
 ModuleReport report_of(const Json& json, const std::string& where) {
@@ -188,14 +195,14 @@ void RunJournal::replay(int64_t block) {
                      [&](const PlannedModule& m) { return m.info.name == report.name; });
     if (planned == plan_.modules.end())
       throw Error(ErrorKind::failed, "unknown module " + report.name, where);
-    QuantizedTensor tensor = empty_tensor(planned->info, planned->storage);
-    for (const auto& [name, value] : json.at("parameters").items()) tensor.parameters[name] = value;
+    QuantizedTensor tensor(planned->layout);
     for (auto& [name, part] : tensor.parts) {
       const auto stored = file.find(report.name + "." + name);
       if (!stored || stored->bytes.size() != part.bytes().size())
         throw Error(ErrorKind::failed, "a part of " + report.name + " is missing", where);
       std::copy(stored->bytes.begin(), stored->bytes.end(), part.bytes().begin());
     }
+    set_parameters(tensor, json.at("parameters"), where);
     next_.put(*planned, tensor, report);
   }
   const std::string prefix = kReplaced;

@@ -59,8 +59,8 @@ Moments2 moments_of(const float* values, int64_t count) {
 }  // namespace
 
 Json value_statistics(const Weight& weight, const Context& context) {
-  const int64_t rows = stored_rows(weight);
-  const int64_t columns = stored_columns(weight);
+  const int64_t rows = weight.rows();
+  const int64_t columns = weight.columns();
   const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 18) / std::max<int64_t>(columns, 1));
   std::vector<Moments2> parts(static_cast<size_t>(ceil_div(rows, grain)));
   parallel_ranges(context, rows, grain, [&](int64_t begin, int64_t end) {

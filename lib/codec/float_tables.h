@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "lib/tensor/weight.h"
+#include "lib/codec/float_blocks.h"
 
 namespace qwb {
 

@@ -1,7 +1,7 @@
 // One value at a time, by the formulas of formats/gguf.md.
 #include "lib/base/error.h"
 #include "lib/base/half.h"
-#include "lib/kernels/ggml_blocks.h"
+#include "lib/codec/ggml_blocks.h"
 
 namespace qwb {
 namespace {

@@ -1,4 +1,4 @@
-#include "lib/tensor/ggml_type.h"
+#include "lib/codec/ggml_type.h"
 
 #include <algorithm>
 #include <array>

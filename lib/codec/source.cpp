@@ -1,4 +1,4 @@
-#include "lib/tensor/source.h"
+#include "lib/codec/source.h"
 
 #include "lib/base/error.h"
 
@@ -16,8 +16,8 @@ LoadedWeight TensorSource::load_quantized(const std::string& module) const {
   return {*weight, {}};
 }
 
-WeightForm TensorSource::quantized_form(const std::string& module) const {
-  return weight_form(load_quantized(module).weight);
+WeightLayout TensorSource::quantized_layout(const std::string& module) const {
+  return layout_of(load_quantized(module).weight);
 }
 
 }  // namespace qwb

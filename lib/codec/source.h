@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/codec/weight.h"
 #include "lib/tensor/tensor.h"
-#include "lib/tensor/weight.h"
 
 namespace qwb {
 
@@ -37,7 +37,7 @@ class TensorSource {
   // The same without what had to be rearranged being kept by the source. Throws not_found.
   virtual LoadedWeight load_quantized(const std::string& module) const;
   // What load_quantized() will give, known without reading codes. Throws not_found.
-  virtual WeightForm quantized_form(const std::string& module) const;
+  virtual WeightLayout quantized_layout(const std::string& module) const;
   // The names of all modules for which quantized() gives something, in a fixed order.
   virtual std::vector<std::string> quantized_modules() const { return {}; }
   // The bytes of this tensor are not needed for a while: a mapped file may drop its pages from

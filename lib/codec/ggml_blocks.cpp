@@ -1,0 +1,62 @@
+#include "lib/codec/ggml_blocks.h"
+
+#include "lib/base/half.h"
+#include "lib/codec/registry.h"
+
+namespace qwb {
+namespace {
+
+PartSpec blocks_spec(const WeightShape& shape, GgmlType type) {
+  return {"blocks", DType::u8, {shape.out, ggml_row_bytes(ggml_info(type), shape.in)}};
+}
+
+}  // namespace
+
+void GgmlBlocks::read(ParameterReader& parameters, const PartViews& /*parts*/) {
+  const int64_t id = parameters.integer("type");
+  const auto known = id < 256 ? ggml_type_from_number(static_cast<uint32_t>(id)) : std::nullopt;
+  if (!known) damaged_weight("unknown ggml type", parameters.where());
+  type = *known;
+  head_rows = parameters.integer("head_rows", 0);
+}
+
+Json GgmlBlocks::parameters() const {
+  return {{"head_rows", head_rows}, {"type", static_cast<int64_t>(type)}};
+}
+
+int GgmlBlocks::code_bits() const {
+  return ggml_info(type).name[1] - '0';  // "Q4_K"
+}
+
+void GgmlBlocks::check(const WeightShape& shape, const std::string& where) const {
+  if (shape.orientation != Orientation::out_in)
+    damaged_weight("ggml blocks are stored [out, in]", where);
+  const GgmlTypeInfo& info = ggml_info(type);
+  if (!ggml_is_quantized(type))
+    damaged_weight(std::string(info.name) + " is not stored in blocks", where);
+  if (shape.in % info.block != 0)
+    damaged_weight("rows of " + std::to_string(shape.in) + " are not whole blocks of " +
+                       std::string(info.name),
+                   where);
+  if (head_rows < 0 || head_rows % 2 != 0 || (head_rows > 0 && shape.out % head_rows != 0))
+    damaged_weight(
+        "heads of " + std::to_string(head_rows) + " rows do not fit " + std::to_string(shape.out),
+        where);
+  expect_part(blocks, blocks_spec(shape, type), where);
+}
+
+void GgmlBlocks::decode_row(const WeightShape& shape, int64_t row, double* values) const {
+  const GgmlTypeInfo& info = ggml_info(type);
+  const std::byte* at = row_data(row);
+  for (int64_t i = 0; i < shape.in; ++i)
+    values[i] = static_cast<double>(reference_ggml_element(type, at + i / info.block * info.bytes,
+                                                           static_cast<int>(i % info.block)));
+}
+
+WeightLayout ggml_blocks_layout(int64_t out, int64_t in, GgmlType type) {
+  const WeightShape shape{out, in, Orientation::out_in};
+  PartSpec spec = blocks_spec(shape, type);
+  return {shape, GgmlBlocks{type, {spec.dtype, std::move(spec.shape), {}}}};
+}
+
+}  // namespace qwb
