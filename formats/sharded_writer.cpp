@@ -12,10 +12,6 @@ constexpr int64_t kCopiedPiece = int64_t{8} << 20;  // of tensors that are copie
 
 }  // namespace
 
-int64_t part_bytes(const PartSpec& spec) {
-  return checked_mul(element_count(spec.shape, spec.name), dtype_size(spec.dtype), spec.name);
-}
-
 void write_file(const Path& path, const std::string& text) {
   OutputFile file = OutputFile::create(path, static_cast<int64_t>(text.size()));
   file.write(0, as_bytes(text));

@@ -18,8 +18,6 @@ namespace qwb {
 
 inline constexpr int64_t kShardBytes = 5'000'000'000;  // of the largest file, unless asked
 
-// Bytes of a tensor of that type and shape; throws on overflow.
-int64_t part_bytes(const PartSpec& spec);
 
 // Writes a whole file in a folder that nobody sees yet.
 void write_file(const Path& path, const std::string& text);

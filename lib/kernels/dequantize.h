@@ -1,4 +1,4 @@
-// Stored weights to f32, whatever their codec. Encoding::decode_row() says
+// Stored weights to f32, whatever their codec (decoders.h). Encoding::decode_row() says
 // what they are.
 #pragma once
 

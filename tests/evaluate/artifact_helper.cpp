@@ -42,18 +42,19 @@ Path demo(const std::string& name) {
   return Path(QWB_SOURCE_DIR) / "recipes/demo" / name;
 }
 
-void make_artifact(const Path& folder, const std::string& method_name, const Path& target,
+void make_artifact(const Path& folder, const std::string& method, const Path& target,
+                   const std::string& source) {
+  make_artifact(folder, find_method(method), target, source);
+}
+
+void make_artifact(const Path& folder, const Method& method, const Path& target,
                    const std::string& source) {
   const OpenModel open = open_model(folder);
   const auto model = Model::load(open.source, open.config, folder.string());
-  const Method& method = find_method(method_name);
   const Settings settings = resolve_settings(method, Json::object());
   const Plan plan = plan_modules(*model, method, settings);
-  std::vector<ArtifactModule> modules;
-  for (const PlannedModule& m : plan.modules) {
-    modules.push_back({m.info.name, m.info.out, m.info.in, m.storage.orientation, m.storage.codec,
-                       m.storage.parts});
-  }
+  std::vector<NamedLayout> modules;
+  for (const PlannedModule& m : plan.modules) modules.push_back({m.info.name, m.layout});
   ArtifactWriter writer(target, open, modules);
   Sink sink(writer);
   quantize_model(*model, plan, nullptr, sink, Context());
@@ -62,7 +63,7 @@ void make_artifact(const Path& folder, const std::string& method_name, const Pat
   writer.finish({{"qwb_version", "test"},
                  {"isa", "any"},
                  {"source", origin},
-                 {"method", method_name},
+                 {"method", method.name()},
                  {"method_version", method.version()},
                  {"settings", settings},
                  {"calibration", nullptr}});

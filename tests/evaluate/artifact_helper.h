@@ -4,6 +4,7 @@
 #include <string>
 
 #include "lib/base/file.h"
+#include "lib/quantize/method.h"
 
 namespace qwb::testing {
 
@@ -26,6 +27,8 @@ Path demo(const std::string& name);
 // Quantizes `model` by a method that needs no calibration into `target`. qwb.json names `source` as
 // the path of the unquantized model ("": none).
 void make_artifact(const Path& model, const std::string& method, const Path& target,
+                   const std::string& source);
+void make_artifact(const Path& model, const Method& method, const Path& target,
                    const std::string& source);
 
 // Of the thousandth byte from the end; a file of the cache is made writable for it.

@@ -5,6 +5,9 @@
 #include "formats/packing.h"
 #include "formats/qwb.h"
 #include "lib/base/half.h"
+#include "lib/codec/float_blocks.h"
+#include "lib/codec/int8_rows.h"
+#include "lib/codec/integer_grid.h"
 #include "tests/formats/files_helper.h"
 
 namespace qwb {
@@ -43,8 +46,9 @@ std::string grid_text(const RandomGrid& shape) {
 
 QuantizedTensor random_grid(const RandomGrid& shape, uint64_t seed, bool powers_of_two) {
   Rng rng(seed);
-  QuantizedTensor tensor{shape.out, shape.in, Orientation::out_in, "integer-grid", {}, {}};
-  tensor.parameters = {{"bits", shape.bits}, {"group_size", static_cast<double>(shape.group)}};
+  QuantizedTensor tensor(integer_grid_layout(
+      shape.out, shape.in,
+      {shape.bits, shape.group, shape.symmetric, shape.scales, shape.scattered}));
   const int64_t groups = ceil_div(shape.in, shape.group);
   const auto random_codes = [&](int64_t columns) {
     CodeMatrix codes(shape.out, columns);
@@ -52,11 +56,11 @@ QuantizedTensor random_grid(const RandomGrid& shape, uint64_t seed, bool powers_
       code = static_cast<uint8_t>(rng.below(uint64_t{1} << shape.bits));
     return codes;
   };
-  tensor.parts.emplace("codes", pack_rows(random_codes(shape.in), shape.bits));
+  tensor.parts["codes"] = pack_rows(random_codes(shape.in), shape.bits);
   if (!shape.symmetric) {
     CodeMatrix zeros = random_codes(groups);
     zeros.at(0, 0) = 1;
-    tensor.parts.emplace("zeros", pack_rows(zeros, shape.bits));
+    tensor.parts["zeros"] = pack_rows(zeros, shape.bits);
   }
   Tensor scales(shape.scales, {shape.out, groups});
   for (int64_t i = 0; i < scales.count(); ++i) {
@@ -68,13 +72,13 @@ QuantizedTensor random_grid(const RandomGrid& shape, uint64_t seed, bool powers_
       scales.data<uint16_t>()[i] = f32_to_f16(value);
     }
   }
-  tensor.parts.emplace("scales", std::move(scales));
+  tensor.parts["scales"] = std::move(scales);
   if (shape.scattered) {
     Tensor index(DType::i32, {shape.in});
     for (int64_t i = 0; i < shape.in; ++i)
       index.data<int32_t>()[i] = static_cast<int32_t>(rng.below(static_cast<uint64_t>(groups)));
     index.data<int32_t>()[0] = static_cast<int32_t>(groups - 1);
-    tensor.parts.emplace("group_index", std::move(index));
+    tensor.parts["group_index"] = std::move(index);
   }
   return tensor;
 }
@@ -98,25 +102,26 @@ Tensor random_bytes(DType type, const Shape& shape, Rng& rng) {
 
 QuantizedTensor random_int8(int64_t out, int64_t in, uint64_t seed) {
   Rng rng(seed);
-  QuantizedTensor tensor{out, in, Orientation::out_in, "int8-rows", {}, {}};
-  tensor.parts.emplace("codes", random_bytes(DType::i8, {out, in}, rng));
-  tensor.parts.emplace("absmax", random_floats({out}, rng));
+  QuantizedTensor tensor(int8_rows_layout(out, in));
+  tensor.parts["codes"] = random_bytes(DType::i8, {out, in}, rng);
+  tensor.parts["absmax"] = random_floats({out}, rng);
   return tensor;
 }
 
 QuantizedTensor random_blocks(int64_t out, int64_t in, int table, int64_t block, bool nested,
                               uint64_t seed) {
   Rng rng(seed);
-  QuantizedTensor tensor{out, in, Orientation::out_in, "float-blocks", {}, {}};
-  tensor.parameters = {{"table", table}, {"block_size", static_cast<double>(block)}};
+  QuantizedTensor tensor(float_blocks_layout(
+      {out, in}, {table == 0 ? FloatBlocks::Table::nf4 : FloatBlocks::Table::fp4, block, nested}));
   if (nested) {
-    tensor.parameters["nested_block"] = 256;
-    tensor.parameters["nested_offset"] = static_cast<double>(static_cast<float>(rng.uniform()));
+    FloatBlocks blocks = tensor.get<FloatBlocks>();
+    blocks.nested_offset = static_cast<float>(rng.uniform());
+    tensor.set(std::move(blocks));
   }
-  for (const PartSpec& spec : float_blocks_parts(out, in, block, nested, 256)) {
+  for (const PartSpec& spec : tensor.specs()) {
     const bool floats = spec.dtype == DType::f32;
-    tensor.parts.emplace(spec.name, floats ? random_floats(spec.shape, rng)
-                                           : random_bytes(spec.dtype, spec.shape, rng));
+    tensor.parts[spec.name] =
+        floats ? random_floats(spec.shape, rng) : random_bytes(spec.dtype, spec.shape, rng);
   }
   return tensor;
 }
@@ -138,10 +143,8 @@ void write_artifact(const Path& folder, const std::string& config, const NamedTe
     }
     writer.finish();
   }
-  std::vector<ArtifactModule> entries;
-  for (const auto& [name, tensor] : modules)
-    entries.push_back({name, tensor->out, tensor->in, Orientation::out_in, tensor->codec,
-                       layout_of(tensor->view()).parts});
+  std::vector<NamedLayout> entries;
+  for (const auto& [name, tensor] : modules) entries.push_back({name, *tensor});
   ArtifactWriter writer(folder, open_model(source), entries);
   for (const auto& [name, tensor] : modules) writer.put(name, *tensor);
   writer.finish({{"source", Json::object()},

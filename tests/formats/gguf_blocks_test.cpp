@@ -157,11 +157,10 @@ struct GridCase {
 
 QuantizedTensor random_grid(const GridCase& c, int64_t out, int64_t in, uint32_t seed) {
   std::mt19937 random(seed);
-  QuantizedTensor tensor{out, in, Orientation::out_in, "integer-grid", {}, {}};
-  tensor.parameters = {{"bits", c.bits}, {"group_size", static_cast<double>(c.group)}};
-  for (const PartSpec& spec :
-       integer_grid_parts(out, in, c.bits, c.group, c.symmetric, DType::f16)) {
-    Tensor part(spec.dtype, spec.shape);
+  QuantizedTensor tensor(integer_grid_layout(
+      out, in, {.bits = c.bits, .group_size = c.group, .symmetric = c.symmetric}));
+  for (const PartSpec& spec : tensor.specs()) {
+    Tensor& part = tensor.parts.at(spec.name);
     for (int64_t i = 0; i < part.count(); ++i) {
       // With zero points: scales whose products with them f16 still holds.
       if (spec.dtype == DType::f16)
@@ -170,7 +169,6 @@ QuantizedTensor random_grid(const GridCase& c, int64_t out, int64_t in, uint32_t
       else
         part.data<uint8_t>()[i] = static_cast<uint8_t>(random());
     }
-    tensor.parts.emplace(spec.name, std::move(part));
   }
   if (c.symmetric) return tensor;
   Tensor& zeros = tensor.parts.at("zeros");  // the bits after the last code are zero
@@ -197,7 +195,7 @@ TEST(GgufRepack, IntegerGridsBothWays) {
       const Weight weight = grid.view();
       std::string reason;
       ASSERT_EQ(exact_ggml_type(weight, reason), c.type) << reason;
-      Tensor blocks(DType::u8, ggml_blocks_parts(7, in, c.type)[0].shape);
+      Tensor blocks(DType::u8, ggml_blocks_layout(7, in, c.type).spec("blocks").shape);
       for (int64_t row = 0; row < 7; ++row)
         repack_ggml_row(weight.get<IntegerGrid>(), c.type, in, row,
                         blocks.bytes().data() + row * blocks.shape()[1]);

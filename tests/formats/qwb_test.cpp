@@ -7,7 +7,9 @@
 #include <thread>
 
 #include "lib/base/rng.h"
+#include "lib/codec/dense.h"
 #include "lib/codec/float_blocks.h"
+#include "lib/codec/int8_rows.h"
 #include "lib/codec/integer_grid.h"
 #include "tests/formats/files_helper.h"
 
@@ -20,51 +22,36 @@ const Path kLlama = Path(QWB_SOURCE_DIR) / "recipes/demo/llama";
 const Path kGpt2 = Path(QWB_SOURCE_DIR) / "recipes/demo/gpt2";
 
 // A tensor with random bytes in every part, except that scales need not mean anything here.
-QuantizedTensor random_tensor(const ArtifactModule& module,
-                              const std::map<std::string, double>& parameters, uint64_t seed) {
+QuantizedTensor random_tensor(const NamedLayout& module, uint64_t seed) {
   Rng rng(seed);
-  QuantizedTensor tensor{module.out, module.in, module.orientation, module.codec, parameters, {}};
-  for (const PartSpec& spec : module.parts) {
-    Tensor part(spec.dtype, spec.shape);
-    for (std::byte& byte : part.bytes()) byte = static_cast<std::byte>(rng.next());
-    tensor.parts.emplace(spec.name, std::move(part));
+  QuantizedTensor tensor(module.layout);
+  for (const PartSpec& spec : tensor.specs()) {
+    for (std::byte& byte : tensor.parts.at(spec.name).bytes())
+      byte = static_cast<std::byte>(rng.next());
   }
   return tensor;
 }
 
-struct Case {
-  ArtifactModule module;
-  std::map<std::string, double> parameters;
-};
+WeightLayout nested_blocks(const WeightShape& shape, float offset) {
+  WeightLayout layout = float_blocks_layout(shape, {.table = FloatBlocks::Table::fp4});
+  FloatBlocks blocks = layout.get<FloatBlocks>();
+  blocks.nested_offset = offset;
+  layout.set(std::move(blocks));
+  return layout;
+}
 
 // One module of every codec, on the demo llama (hidden 256, intermediate 640).
-std::vector<Case> llama_cases() {
+std::vector<NamedLayout> llama_modules() {
   const std::string layer = "model.layers.0.";
-  return {{{layer + "mlp.up_proj", 640, 256, Orientation::out_in, "integer-grid",
-            integer_grid_parts(640, 256, 3, 100, false, DType::f16)},
-           {{"bits", 3}, {"group_size", 100}}},
-          {{layer + "mlp.gate_proj", 640, 256, Orientation::out_in, "integer-grid",
-            integer_grid_parts(640, 256, 4, 64, true, DType::bf16)},
-           {{"bits", 4}, {"group_size", 64}}},
-          {{layer + "mlp.down_proj", 256, 640, Orientation::out_in, "int8-rows",
-            int8_rows_parts(256, 640)},
-           {}},
-          {{layer + "self_attn.q_proj", 256, 256, Orientation::out_in, "float-blocks",
-            float_blocks_parts(256, 256, 64, false, 256)},
-           {{"table", 0}, {"block_size", 64}}},
-          {{layer + "self_attn.o_proj", 256, 256, Orientation::out_in, "float-blocks",
-            float_blocks_parts(256, 256, 64, true, 256)},
-           {{"table", 1},
-            {"block_size", 64},
-            {"nested_block", 256},
-            {"nested_offset", static_cast<double>(0.1f)}}},
-          {{layer + "self_attn.k_proj",
-            128,
-            256,
-            Orientation::out_in,
-            "dense",
-            {{"weight", DType::f32, {128, 256}}}},
-           {}}};
+  return {
+      {layer + "mlp.up_proj",
+       integer_grid_layout(640, 256, {.bits = 3, .group_size = 100, .symmetric = false})},
+      {layer + "mlp.gate_proj",
+       integer_grid_layout(640, 256, {.group_size = 64, .scale_dtype = DType::bf16})},
+      {layer + "mlp.down_proj", int8_rows_layout(256, 640)},
+      {layer + "self_attn.q_proj", float_blocks_layout({256, 256}, {.double_quantization = false})},
+      {layer + "self_attn.o_proj", nested_blocks({256, 256}, 0.1f)},
+      {layer + "self_attn.k_proj", dense_layout({128, 256}, DType::f32)}};
 }
 
 Json manifest() {
@@ -79,16 +66,13 @@ Json manifest() {
           {"peak_memory", 1000}};
 }
 
-void make_artifact(const Path& target, const Path& source, const std::vector<Case>& cases,
+void make_artifact(const Path& target, const Path& source, const std::vector<NamedLayout>& modules,
                    int64_t max_shard = 5'000'000'000) {
-  std::vector<ArtifactModule> modules;
-  for (const Case& c : cases) modules.push_back(c.module);
   ArtifactWriter writer(target, open_model(source), modules, max_shard);
   std::vector<std::thread> threads;
-  for (size_t i = cases.size(); i-- > 0;) {
-    threads.emplace_back([&writer, &c = cases[i], i] {
-      writer.put(c.module.name, random_tensor(c.module, c.parameters, i),
-                 {{"weight_error", 0.25}, {"seconds", 0.5}});
+  for (size_t i = modules.size(); i-- > 0;) {
+    threads.emplace_back([&writer, &module = modules[i], i] {
+      writer.put(module.name, random_tensor(module, i), {{"weight_error", 0.25}, {"seconds", 0.5}});
     });
   }
   for (auto& thread : threads) thread.join();
@@ -96,16 +80,17 @@ void make_artifact(const Path& target, const Path& source, const std::vector<Cas
   EXPECT_TRUE(writer.finish(manifest()));
 }
 
-void expect_comes_back(const Path& folder, const Path& source, const std::vector<Case>& cases) {
+void expect_comes_back(const Path& folder, const Path& source,
+                       const std::vector<NamedLayout>& modules) {
   const OpenModel model = open_model(folder);
   const OpenModel before = open_model(source);
   EXPECT_EQ(model.format, "qwb");
   std::set<std::string> gone;
-  for (size_t i = 0; i < cases.size(); ++i) {
-    const ArtifactModule& module = cases[i].module;
-    const QuantizedTensor tensor = random_tensor(module, cases[i].parameters, i);
+  for (size_t i = 0; i < modules.size(); ++i) {
+    const NamedLayout& module = modules[i];
+    const QuantizedTensor tensor = random_tensor(module, i);
     gone.insert(module.name + ".weight");
-    if (module.codec == "dense") {
+    if (module.layout.is_dense()) {
       EXPECT_FALSE(model.source->quantized(module.name).has_value());
       EXPECT_EQ(as_text(model.source->find(module.name + ".weight")->bytes),
                 as_text(tensor.parts.at("weight").view().bytes));
@@ -115,15 +100,15 @@ void expect_comes_back(const Path& folder, const Path& source, const std::vector
     ASSERT_TRUE(weight.has_value()) << module.name;
     const Weight expected = tensor.view();
     EXPECT_EQ(weight->bytes(), expected.bytes());
-    EXPECT_EQ(weight->storage.index(), expected.storage.index());
-    if (const auto* blocks = std::get_if<FloatBlocks>(&weight->storage)) {
+    EXPECT_EQ(weight->codec(), expected.codec());
+    if (const auto* blocks = weight->as<FloatBlocks>()) {
       const auto& wanted = expected.get<FloatBlocks>();
       EXPECT_EQ(blocks->table, wanted.table);
       EXPECT_EQ(blocks->nested_offset, wanted.nested_offset);
       EXPECT_EQ(as_text(blocks->codes.bytes), as_text(wanted.codes.bytes));
       EXPECT_EQ(as_text(blocks->nested_map.bytes), as_text(wanted.nested_map.bytes));
     }
-    if (const auto* grid = std::get_if<IntegerGrid>(&weight->storage)) {
+    if (const auto* grid = weight->as<IntegerGrid>()) {
       const auto& wanted = expected.get<IntegerGrid>();
       EXPECT_EQ(grid->bits, wanted.bits);
       EXPECT_EQ(grid->group_size, wanted.group_size);
@@ -147,8 +132,8 @@ void expect_comes_back(const Path& folder, const Path& source, const std::vector
 TEST(Artifact, ComesBack) {
   TemporaryFolder folder;
   const Path target = folder.path() / "a";
-  make_artifact(target, kLlama, llama_cases());
-  expect_comes_back(target, kLlama, llama_cases());
+  make_artifact(target, kLlama, llama_modules());
+  expect_comes_back(target, kLlama, llama_modules());
   const OpenModel model = open_model(target);
   for (const char* file : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}) {
     EXPECT_EQ(read_text(target / file), read_text(kLlama / file));
@@ -188,15 +173,15 @@ TEST(Artifact, Gpt2AndShards) {
     if (name.ends_with("c_attn.weight")) module = name.substr(0, name.size() - 7);
   }
   const Shape shape = gpt2.source->find(module + ".weight")->shape;
-  const std::vector<Case> turned = {
-      {{module, shape[1], shape[0], Orientation::out_in, "integer-grid",
-        integer_grid_parts(shape[1], shape[0], 4, shape[0], false, DType::f32)},
-       {{"bits", 4}, {"group_size", static_cast<double>(shape[0])}}}};
+  const std::vector<NamedLayout> turned = {
+      {module, integer_grid_layout(
+                   shape[1], shape[0],
+                   {.group_size = shape[0], .symmetric = false, .scale_dtype = DType::f32})}};
   make_artifact(folder.path() / "grid", kGpt2, turned);
   expect_comes_back(folder.path() / "grid", kGpt2, turned);
-  const std::vector<Case> kept = {{{module, shape[1], shape[0], Orientation::in_out, "float-blocks",
-                                    float_blocks_parts(shape[1], shape[0], 64, false, 256)},
-                                   {{"table", 0}, {"block_size", 64}}}};
+  const std::vector<NamedLayout> kept = {
+      {module, float_blocks_layout({shape[1], shape[0], Orientation::in_out},
+                                   {.double_quantization = false})}};
   make_artifact(folder.path() / "blocks", kGpt2, kept, 100'000);
   expect_comes_back(folder.path() / "blocks", kGpt2, kept);
   EXPECT_FALSE(fs::exists(folder.path() / "blocks/model.safetensors"));
@@ -213,36 +198,36 @@ TEST(Artifact, Gpt2AndShards) {
 TEST(Artifact, WriterRefusesMisuse) {
   TemporaryFolder folder;
   const Path target = folder.path() / "a";
-  const Case c = llama_cases()[0];
-  ArtifactModule wrong = c.module;
-  wrong.in = 255;
+  const NamedLayout module = llama_modules()[0];
+  NamedLayout wrong = module;
+  wrong.layout.in = 255;
   expect_error(ErrorKind::usage, "no weight",
                [&] { ArtifactWriter(target, open_model(kLlama), {wrong}); });
   expect_error(ErrorKind::usage, "listed twice", [&] {
-    ArtifactWriter(target, open_model(kLlama), {c.module, c.module});
+    ArtifactWriter(target, open_model(kLlama), {module, module});
   });
   {
-    ArtifactWriter writer(target, open_model(kLlama), {c.module});
+    ArtifactWriter writer(target, open_model(kLlama), {module});
     expect_error(ErrorKind::usage, "never stored", [&] { writer.finish(manifest()); });
     expect_error(ErrorKind::usage, "not declared",
-                 [&] { writer.put("x", random_tensor(c.module, c.parameters, 0)); });
-    auto other = random_tensor(llama_cases()[1].module, c.parameters, 0);
+                 [&] { writer.put("x", random_tensor(module, 0)); });
+    auto other = random_tensor(llama_modules()[1], 0);
     expect_error(ErrorKind::usage, "not what was declared",
-                 [&] { writer.put(c.module.name, other); });
+                 [&] { writer.put(module.name, other); });
   }
   EXPECT_TRUE(fs::is_empty(folder.path())) << "an abandoned artifact leaves nothing";
-  make_artifact(target, kLlama, {c});
+  make_artifact(target, kLlama, {module});
   expect_error(ErrorKind::usage, "already quantized",
                [&] { ArtifactWriter(folder.path() / "b", open_model(target), {}); });
   ArtifactWriter again(target, open_model(kLlama), {});
   EXPECT_FALSE(again.finish(manifest())) << "an existing artifact is kept";
-  EXPECT_TRUE(open_model(target).source->quantized(c.module.name).has_value());
+  EXPECT_TRUE(open_model(target).source->quantized(module.name).has_value());
 }
 
 class DamagedArtifact : public testing::Test {
  protected:
   void SetUp() override {
-    make_artifact(path_, kLlama, llama_cases());
+    make_artifact(path_, kLlama, llama_modules());
     good_ = read_text(path_ / "qwb.json");
   }
   void with(const std::string& from, const std::string& to, ErrorKind kind,

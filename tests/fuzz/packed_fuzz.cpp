@@ -20,7 +20,7 @@ void open_and_read(const qwb::Path& folder, const qwb::Json& settings) {
     const qwb::WeightLayout form = source.quantized_layout(module);
     if (form.bytes() > kLargest || form.out > kLargest / form.in) continue;
     const qwb::LoadedWeight weight = source.load_quantized(module);
-    if (qwb::layout_of(weight.weight).parts != form.parts) std::abort();
+    if (weight.weight.specs() != form.specs()) std::abort();
     qwb::FloatBuffer values(weight.weight.out * weight.weight.in);
     qwb::dequantize(weight.weight, values.data());
   }

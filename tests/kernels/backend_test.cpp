@@ -13,6 +13,9 @@
 #include "lib/base/parallel.h"
 #include "lib/base/rng.h"
 #include "lib/codec/dense.h"
+#include "lib/codec/float_blocks.h"
+#include "lib/codec/int8_rows.h"
+#include "lib/codec/integer_grid.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/isa.h"
 #include "lib/kernels/matmul.h"
@@ -73,42 +76,41 @@ Made make(const std::string& kind, int64_t out, int64_t in, uint64_t seed) {
     return made;
   }
   QuantizedTensor& q = made.quantized;
-  q.out = out;
-  q.in = in;
-  std::vector<PartSpec> specs;
   if (kind.starts_with("grid")) {
-    const int bits = kind[4] - '0';
-    const int64_t group = std::min<int64_t>(in, kind.find("g7") != std::string::npos ? 7 : 64);
-    q.codec = "integer-grid";
-    q.parameters = {{"bits", bits}, {"group_size", static_cast<double>(group)}};
-    specs = integer_grid_parts(out, in, bits, group, kind.find("asym") == std::string::npos,
-                               kind.find("bf16") != std::string::npos ? DType::bf16 : DType::f16,
-                               kind.find("act") != std::string::npos);
+    const bool has = kind.find("asym") != std::string::npos;
+    q = QuantizedTensor(integer_grid_layout(
+        out, in,
+        {.bits = kind[4] - '0',
+         .group_size = std::min<int64_t>(in, kind.find("g7") != std::string::npos ? 7 : 64),
+         .symmetric = !has,
+         .scale_dtype = kind.find("bf16") != std::string::npos ? DType::bf16 : DType::f16,
+         .group_index = kind.find("act") != std::string::npos}));
   } else if (kind == "int8") {
-    q.codec = "int8-rows";
-    specs = int8_rows_parts(out, in);
+    q = QuantizedTensor(int8_rows_layout(out, in));
   } else {
-    q.codec = "float-blocks";
-    q.orientation = kind.ends_with("T") ? Orientation::in_out : Orientation::out_in;
-    q.parameters = {{"table", kind.starts_with("nf4") ? 0 : 1},
-                    {"block_size", 64},
-                    {"nested_block", 3},  // so that small matrices have several nested statistics
-                    {"nested_offset", 0.25}};
-    specs = float_blocks_parts(out, in, 64, kind.find("double") != std::string::npos, 3);
+    // Small nested blocks, so that small matrices have several nested statistics.
+    q = QuantizedTensor(float_blocks_layout(
+        {out, in, kind.ends_with("T") ? Orientation::in_out : Orientation::out_in},
+        {.table = kind.starts_with("nf4") ? FloatBlocks::Table::nf4 : FloatBlocks::Table::fp4,
+         .block_size = 64,
+         .double_quantization = kind.find("double") != std::string::npos,
+         .nested_block = 3}));
+    FloatBlocks blocks = q.get<FloatBlocks>();
+    blocks.nested_offset = 0.25f;
+    q.set(std::move(blocks));
   }
-  for (const PartSpec& spec : specs) {
-    Tensor tensor(spec.dtype, spec.shape);
+  for (const PartSpec& spec : q.specs()) {
+    Tensor& tensor = q.parts.at(spec.name);
     if (dtype_is_float(spec.dtype)) {
       fill_floats(tensor);
     } else {
       fill_bytes(tensor);
     }
     if (spec.name == "group_index") {  // act-order: columns in any group
-      const int64_t groups = specs[1].shape[1];
+      const int64_t groups = q.spec("scales").shape[1];
       for (int64_t i = 0; i < in; ++i)
         tensor.data<int32_t>()[i] = static_cast<int32_t>(rng.below(static_cast<uint64_t>(groups)));
     }
-    q.parts.emplace(spec.name, std::move(tensor));
   }
   made.weight = q.view();
   return made;

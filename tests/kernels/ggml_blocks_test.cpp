@@ -112,8 +112,8 @@ TEST(GgmlBlocksKernel, RunsOnBothBackends) {
     std::vector<float> values(20 * 256), x(9 * 256);
     dequantize(weight, values.data());
     for (float& v : x) v = static_cast<float>(random() % 2001) * 1e-3f - 1;
-    Weight dense{20, 256, Orientation::out_in, {}};
-    dense.storage = DenseWeight{{DType::f32, {20, 256}, std::as_bytes(std::span(values))}};
+    const Weight dense{20, 256, Orientation::out_in,
+                       DenseWeight{{DType::f32, {20, 256}, std::as_bytes(std::span(values))}}};
     for (const Backend* backend : {&reference_backend(), &fast_backend()}) {
       for (const int64_t tokens : {int64_t{1}, int64_t{9}}) {
         std::vector<float> y(static_cast<size_t>(tokens * 20)), expected(y.size());

@@ -35,10 +35,9 @@ struct CodedRows {
 };
 
 void make_view(CodedRows& rows, int64_t out, int64_t in) {
-  rows.weight.out = out;
-  rows.weight.in = in;
-  rows.weight.storage = Int8Rows{{DType::i8, {out, in}, std::as_bytes(std::span(rows.codes))},
-                                 {DType::f32, {out}, std::as_bytes(std::span(rows.absmax))}};
+  rows.weight = {out, in, Orientation::out_in,
+                 Int8Rows{{DType::i8, {out, in}, std::as_bytes(std::span(rows.codes))},
+                          {DType::f32, {out}, std::as_bytes(std::span(rows.absmax))}}};
   check_weight(rows.weight, "test");
 }
 

@@ -20,14 +20,7 @@ struct AwqRun : ModuleSink {
   void put(const PlannedModule& module, const QuantizedTensor& tensor,
            const ModuleReport& report) override {
     reports[module.info.name] = report;
-    QuantizedTensor copy = {tensor.out,   tensor.in,         tensor.orientation,
-                            tensor.codec, tensor.parameters, {}};
-    for (const auto& [name, part] : tensor.parts) {
-      Tensor twin(part.dtype(), part.shape());
-      std::copy_n(part.view().bytes.begin(), part.view().bytes.size(), twin.bytes().begin());
-      copy.parts.emplace(name, std::move(twin));
-    }
-    source->modules.emplace(module.info.name, std::move(copy));
+    source->modules.emplace(module.info.name, copy_of(tensor));
   }
   void replace(const std::string& name, const TensorView& values) override {
     source->tensors.emplace(name, make_tensor(read_floats(values, name), values.shape));

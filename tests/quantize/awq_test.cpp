@@ -314,7 +314,7 @@ TEST(Awq, AGroupLongerThanTheRowIsRefused) {
   const Method& awq = find_method("awq");
   const ModuleInfo info = {"narrow", 8, 32, Orientation::out_in, DType::f32, false};
   try {
-    awq.storage(info, resolve_settings(awq, Json::object()));
+    awq.layout(info, resolve_settings(awq, Json::object()));
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::usage);

@@ -133,7 +133,7 @@ std::vector<float> values_of(const FloatBlocks& blocks, const Weight& weight) {
     const float scale = nested
                             ? map[static_cast<size_t>(blocks.absmax.bytes[b])] *
                                       nested_absmax[b / static_cast<size_t>(blocks.nested_block)] +
-                                  blocks.nested_offset
+                                  *blocks.nested_offset
                             : absmax[b];
     values[k] = float_table(blocks.table)[static_cast<size_t>(code)] * scale;
   }
@@ -165,10 +165,19 @@ CalibrationSet random_windows(int64_t count, int64_t length, int64_t vocab) {
 }
 
 std::vector<float> dequantize(const QuantizedTensor& tensor) {
-  if (tensor.codec == "dense") return read_floats(tensor.parts.at("weight").view(), "dense");
   const Weight weight = tensor.view();
-  return std::visit([&](const auto& storage) { return values_of(storage, weight); },
-                    weight.storage);
+  if (const auto* grid = weight.as<IntegerGrid>()) return values_of(*grid, weight);
+  if (const auto* rows = weight.as<Int8Rows>()) return values_of(*rows, weight);
+  if (const auto* blocks = weight.as<FloatBlocks>()) return values_of(*blocks, weight);
+  if (const auto* ggml = weight.as<GgmlBlocks>()) return values_of(*ggml, weight);
+  return values_of(weight.get<DenseWeight>(), weight);
+}
+
+QuantizedTensor copy_of(const QuantizedTensor& tensor) {
+  QuantizedTensor copy(static_cast<const WeightLayout&>(tensor));
+  for (auto& [name, part] : copy.parts)
+    std::ranges::copy(tensor.parts.at(name).view().bytes, part.bytes().begin());
+  return copy;
 }
 
 std::vector<uint8_t> grid_codes(const QuantizedTensor& tensor) {
@@ -184,7 +193,9 @@ std::vector<uint8_t> grid_zeros(const QuantizedTensor& tensor) {
 std::string digest(const QuantizedTensor& tensor) {
   Hasher hasher;
   for (const auto& [name, part] : tensor.parts) hasher.field(name).bytes(part.view().bytes);
-  for (const auto& [name, value] : tensor.parameters) hasher.field(name).field(Json(value).dump());
+  const Json parameters = tensor.encoding->parameters();
+  for (const auto& [name, value] : parameters.items())
+    hasher.field(name).field(Json(value.get<double>()).dump());
   return hasher.hex();
 }
 

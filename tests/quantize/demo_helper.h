@@ -56,8 +56,10 @@ Tensor make_tensor(const std::vector<float>& values, Shape shape);
 CalibrationSet random_windows(int64_t count, int64_t length, int64_t vocab);
 
 // Every weight of a result as f32 [rows, columns] in the stored orientation, by the formulas in
-// lib/codec/weight.h.
+// lib/codec.
 std::vector<float> dequantize(const QuantizedTensor& tensor);
+// Another with the same bytes.
+QuantizedTensor copy_of(const QuantizedTensor& tensor);
 
 // Unpacked codes [out, in] of an integer grid.
 std::vector<uint8_t> grid_codes(const QuantizedTensor& tensor);

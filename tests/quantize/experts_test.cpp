@@ -17,14 +17,7 @@ constexpr int64_t kWindow = 64;
 struct Kept : ModuleSink {
   void put(const PlannedModule& module, const QuantizedTensor& tensor,
            const ModuleReport& report) override {
-    QuantizedTensor copy = {tensor.out,   tensor.in,         tensor.orientation,
-                            tensor.codec, tensor.parameters, {}};
-    for (const auto& [name, part] : tensor.parts) {
-      Tensor twin(part.dtype(), part.shape());
-      std::copy_n(part.view().bytes.begin(), part.view().bytes.size(), twin.bytes().begin());
-      copy.parts.emplace(name, std::move(twin));
-    }
-    modules.emplace(module.info.name, std::move(copy));
+    modules.emplace(module.info.name, copy_of(tensor));
     reports[module.info.name] = report;
   }
   void replace(const std::string&, const TensorView&) override {}

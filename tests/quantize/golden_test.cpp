@@ -7,6 +7,7 @@
 #include <map>
 
 #include "lib/base/hash.h"
+#include "lib/codec/float_blocks.h"
 #include "lib/quantize/float_blocks.h"
 #include "tests/quantize/demo_helper.h"
 
@@ -40,7 +41,7 @@ void expect_float_blocks(const ModuleTask& task, const std::string& kind, const 
   if (!nested) return;
   EXPECT_EQ(expected["nested_absmax"], part_digest(tensor, "nested_absmax")) << task.info.name;
   EXPECT_EQ(expected["nested_map"], part_digest(tensor, "nested_map")) << task.info.name;
-  const auto offset = static_cast<float>(tensor.parameters.at("nested_offset"));
+  const auto offset = tensor.get<FloatBlocks>().nested_offset.value();
   EXPECT_EQ(std::bit_cast<uint32_t>(offset), expected["nested_offset"].get<uint32_t>())
       << task.info.name;
 }

@@ -8,6 +8,7 @@
 #include "lib/base/hash.h"
 #include "lib/base/parallel.h"
 #include "lib/base/rng.h"
+#include "lib/codec/dense.h"
 #include "lib/quantize/block_survey.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/quantize/pipeline.h"
@@ -26,12 +27,12 @@ class FoldOnly : public Method {
   std::vector<Parameter> parameters() const override { return {}; }
   bool needs_calibration() const override { return true; }
   double bits(const Settings& /*settings*/) const override { return 32; }
-  Storage storage(const ModuleInfo& module, const Settings& /*settings*/) const override {
-    return {"dense", Orientation::out_in, {{"weight", DType::f32, {module.out, module.in}}}};
+  WeightLayout layout(const ModuleInfo& module, const Settings& /*settings*/) const override {
+    return dense_layout({module.out, module.in}, DType::f32);
   }
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override {
     ModuleResult result;
-    result.tensor = empty_tensor(task.info, storage(task.info, settings));
+    result.tensor = QuantizedTensor(layout(task.info, settings));
     const FloatBuffer weight = read_out_in(task);
     std::copy_n(weight.data(), weight.size(), result.tensor.parts.at("weight").data<float>());
     return result;

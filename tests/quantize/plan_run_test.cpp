@@ -18,14 +18,7 @@ struct Collected : ModuleSink {
     digests[module.info.name] = digest(tensor);
     reports[module.info.name] = report;
     order.push_back(module.info.name);
-    QuantizedTensor copy = {tensor.out,   tensor.in,         tensor.orientation,
-                            tensor.codec, tensor.parameters, {}};
-    for (const auto& [name, part] : tensor.parts) {
-      Tensor twin(part.dtype(), part.shape());
-      std::copy_n(part.view().bytes.begin(), part.view().bytes.size(), twin.bytes().begin());
-      copy.parts.emplace(name, std::move(twin));
-    }
-    tensors.emplace(module.info.name, std::move(copy));
+    tensors.emplace(module.info.name, copy_of(tensor));
   }
   void replace(const std::string& tensor, const TensorView& values) override {
     replaced[tensor] = hash_hex(values.bytes);
@@ -97,11 +90,11 @@ TEST(PlanRun, SettingsOfEachModuleAreItsOwn) {
       "rules": [{"match": "h.0.attn.*", "bits": 8}, {"match": "h.0.mlp.c_fc", "method": "nf4"},
                 {"match": "h.0.mlp.c_proj", "bits": 2, "symmetric": false}]})",
                               {"h.0.*", "h.1.attn.*"});
-  EXPECT_EQ(mixed.tensors.at("transformer.h.0.attn.c_attn").parameters.at("bits"), 8);
-  EXPECT_EQ(mixed.tensors.at("transformer.h.0.mlp.c_fc").codec, "float-blocks");
-  EXPECT_EQ(mixed.tensors.at("transformer.h.0.mlp.c_proj").parameters.at("bits"), 2);
+  EXPECT_EQ(mixed.tensors.at("transformer.h.0.attn.c_attn").code_bits(), 8);
+  EXPECT_EQ(mixed.tensors.at("transformer.h.0.mlp.c_fc").codec(), "float-blocks");
+  EXPECT_EQ(mixed.tensors.at("transformer.h.0.mlp.c_proj").code_bits(), 2);
   EXPECT_TRUE(mixed.tensors.at("transformer.h.0.mlp.c_proj").parts.contains("zeros"));
-  EXPECT_EQ(mixed.tensors.at("transformer.h.1.attn.c_attn").parameters.at("bits"), 4);
+  EXPECT_EQ(mixed.tensors.at("transformer.h.1.attn.c_attn").code_bits(), 4);
   // A bias makes up for the mean of what its module loses, where the method asks for that.
   EXPECT_TRUE(mixed.replaced.contains("transformer.h.0.attn.c_attn.bias"));
   EXPECT_FALSE(mixed.replaced.contains("transformer.h.0.mlp.c_fc.bias"));

@@ -75,8 +75,8 @@ TEST(Registry, RefusesWhatTheDeclarationForbids) {
   message_of([] { resolve_settings(find_method("rtn"), Json::array({1})); });
 }
 
-// What storage() promises is what quantize() delivers, in both orientations and for odd sizes.
-TEST(Registry, StorageKeepsItsPromise) {
+// What layout() promises is what quantize() delivers, in both orientations and for odd sizes.
+TEST(Registry, LayoutKeepsItsPromise) {
   std::vector<float> values(37 * 131);
   for (size_t i = 0; i < values.size(); ++i)
     values[i] = static_cast<float>(static_cast<int>(i * 7919 % 2001) - 1000) * 1e-3f;
@@ -95,25 +95,23 @@ TEST(Registry, StorageKeepsItsPromise) {
       if (method->name() == "rtn" || method->name() == "gptq" || method->name() == "awq")
         given = {{"group_size", 32}, {"symmetric", in_out}, {"bits", 3}};
       const Settings settings = resolve_settings(*method, given);
-      const Storage storage = method->storage(task.info, settings);
+      const WeightLayout layout = method->layout(task.info, settings);
       const ModuleResult result = method->quantize(task, settings);
-      EXPECT_EQ(result.tensor.codec, storage.codec);
-      EXPECT_EQ(result.tensor.orientation, storage.orientation);
-      ASSERT_EQ(result.tensor.parts.size(), storage.parts.size()) << method->name();
+      EXPECT_EQ(result.tensor.codec(), layout.codec());
+      EXPECT_EQ(result.tensor.orientation, layout.orientation);
+      ASSERT_EQ(result.tensor.parts.size(), layout.specs().size()) << method->name();
       int64_t bytes = 0;
-      for (const PartSpec& part : storage.parts) {
+      for (const PartSpec& part : layout.specs()) {
         const Tensor& made = result.tensor.parts.at(part.name);
         EXPECT_EQ(made.dtype(), part.dtype);
         EXPECT_EQ(made.shape(), part.shape);
         bytes += static_cast<int64_t>(made.view().bytes.size());
       }
-      EXPECT_EQ(storage.bytes(), bytes);
-      if (storage.codec != "dense") {
-        EXPECT_EQ(result.tensor.view().bytes(), bytes) << method->name();
-      }
+      EXPECT_EQ(layout.bytes(), bytes);
+      EXPECT_EQ(result.tensor.view().bytes(), bytes) << method->name();
       // The stored values are near the weights, element by element in the right place.
       const auto stored = dequantize(result.tensor);
-      const bool turned = storage.orientation != task.info.orientation;
+      const bool turned = layout.orientation != task.info.orientation;
       double error = 0, norm = 0;
       for (size_t k = 0; k < stored.size(); ++k) {
         const auto in = static_cast<size_t>(task.info.in), out = static_cast<size_t>(task.info.out);

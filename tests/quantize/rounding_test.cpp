@@ -110,8 +110,8 @@ TEST(Rtn, ScalesFollowTheCheckpointsType) {
        {std::pair(&full, DType::f32), std::pair(&half, DType::f16)}) {
     ModuleTask task = make_task("m", tensor->view());
     const Method& rtn = find_method("rtn");
-    const Storage storage = rtn.storage(task.info, resolve_settings(rtn, {{"group_size", -1}}));
-    EXPECT_EQ(storage.parts[1].dtype, expected);
+    const WeightLayout layout = rtn.layout(task.info, resolve_settings(rtn, {{"group_size", -1}}));
+    EXPECT_EQ(layout.spec("scales").dtype, expected);
   }
 }
 

@@ -96,8 +96,8 @@ TEST_F(GgufTool, ExactThereAndBack) {
     EXPECT_TRUE(as_text(found->bytes) == as_text(before.source->find(name)->bytes)) << name;
   }
   for (const std::string& module : before.source->quantized_modules()) {
-    const auto found = weight_parts(*after.source->quantized(module));
-    for (const auto& [part, view] : weight_parts(*before.source->quantized(module)))
+    const auto found = (*after.source->quantized(module)).parts();
+    for (const auto& [part, view] : (*before.source->quantized(module)).parts())
       EXPECT_TRUE(as_text(found.at(part).bytes) == as_text(view.bytes)) << module << " " << part;
   }
   const std::string again = file("again.gguf").string();
