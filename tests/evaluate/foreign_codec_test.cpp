@@ -61,9 +61,7 @@ double perplexity_of(const Path& folder) {
   const EvaluationText text = read_evaluation_text(testing::demo("text/eval.txt"));
   const TokenPlan plan =
       make_plan({"windows", 256, 0, 3}, subject.model->config(), *subject.tokenizer, text);
-  return perplexity_to_json(measure_perplexity(*subject.model, plan, Context()))
-      .at("perplexity")
-      .get<double>();
+  return measure_perplexity(*subject.model, plan, Context()).value.value;
 }
 
 std::string refusal(const std::function<void()>& work) {
@@ -98,7 +96,9 @@ TEST(ForeignCodec, GoesTheWholeWay) {
             load<float>(levels.data() + 4 * (16 + (static_cast<int>(codes[weight.in / 2]) >> 4))));
 
   // The values are what is evaluated: a plain copy of them has the same perplexity.
-  Conversion(open, find_packed_format("huggingface"), {.dtype = DType::f32}).write(plain);
+  ConvertOptions floats;
+  floats.dtype = DType::f32;
+  Conversion(open, find_packed_format("huggingface"), floats).write(plain);
   const double measured = perplexity_of(tables);
   EXPECT_NEAR(measured, perplexity_of(plain), 1e-5 * measured);
   const double original = perplexity_of(testing::demo("llama"));

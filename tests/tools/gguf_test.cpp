@@ -96,8 +96,9 @@ TEST_F(GgufTool, ExactThereAndBack) {
     EXPECT_TRUE(as_text(found->bytes) == as_text(before.source->find(name)->bytes)) << name;
   }
   for (const std::string& module : before.source->quantized_modules()) {
-    const auto found = (*after.source->quantized(module)).parts();
-    for (const auto& [part, view] : (*before.source->quantized(module)).parts())
+    const auto found = after.source->quantized(module)->parts();
+    const auto wanted = before.source->quantized(module)->parts();
+    for (const auto& [part, view] : wanted)
       EXPECT_TRUE(as_text(found.at(part).bytes) == as_text(view.bytes)) << module << " " << part;
   }
   const std::string again = file("again.gguf").string();
