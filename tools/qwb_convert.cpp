@@ -12,7 +12,6 @@
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/base/text.h"
-#include "lib/tensor/large_buffers.h"
 #include "tools/common/choose.h"
 #include "tools/common/convert_job.h"
 #include "tools/common/gguf_job.h"
@@ -141,7 +140,7 @@ int convert_to_gguf(const Options& o, const Path& folder, const std::string& nam
 
 int convert(const Options& o, Tool& tool) {
   if (tool.dry_run()) keep_no_memos();
-  reuse_large_buffers();
+  tool.reuse_large_buffers();
   const Names names = names_of(o);
   check_flags(o);
   const bool gguf = same_name(o.to, kGgufFormat);

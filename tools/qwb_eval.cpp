@@ -13,7 +13,6 @@
 #include "lib/base/text.h"
 #include "lib/evaluate/session.h"
 #include "lib/evaluate/speed_table.h"
-#include "lib/tensor/large_buffers.h"
 #include "tools/common/choose.h"
 #include "tools/common/cost_flags.h"
 #include "tools/common/evaluation_table.h"
@@ -194,7 +193,7 @@ bool is_lm_eval_result(const Path& file) {
 int evaluate(Options& o, Tool& tool) {
   check_cost_flags(o.costs, tool.json(), !o.records.empty());
   if (!o.records.empty()) return show_table(o, tool);
-  reuse_large_buffers();  // every block needs the activations of the one before
+  tool.reuse_large_buffers();  // every block needs the activations of the one before
   std::vector<std::string> folders = o.folders;
   if (folders.size() > 1 && !o.quality.lm_eval_json.empty())
     throw Error(ErrorKind::usage, "lm-eval's file has the results of one model: name one folder");

@@ -13,7 +13,6 @@
 #include "lib/base/names.h"
 #include "lib/base/parallel.h"
 #include "lib/base/text.h"
-#include "lib/tensor/large_buffers.h"
 #include "tools/common/convert_job.h"
 #include "tools/common/gguf_job.h"
 #include "tools/common/number_checks.h"
@@ -249,7 +248,7 @@ int quantize(Options& options, Tool& tool) {
   check_places(options, tool);
   const QuantizeJob job(options.wanted->request(tool), tool.context());
   check_format(options, job.plan());
-  if (!job.plan().needs_calibration()) reuse_large_buffers();  // one module after the other
+  if (!job.plan().needs_calibration()) tool.reuse_large_buffers();  // one module after the other
   save_calibration(job, options, tool);
   std::optional<Store> store;
   if (!options.no_cache && (!tool.dry_run() || find_cache_root()))

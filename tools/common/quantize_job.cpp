@@ -1,6 +1,5 @@
 #include "tools/common/quantize_job.h"
 
-#include <malloc.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -253,7 +252,7 @@ void QuantizeJob::write(const Path& folder, const Context& context,
   if (calibration_ && !options.journal.empty())
     journal = RunJournal::open(options.journal, plan_, sink, context);
   if (journal) journal->replay();
-  ::malloc_trim(0);  // the tokenizer and the calibration text are gone, the work is to come
+  memory_phase_ended();  // the tokenizer and the calibration text are gone, the work is to come
   ModuleSink& first = journal ? static_cast<ModuleSink&>(*journal) : sink;
   quantize_model(*model_, plan_, calibration(), first, context,
                  {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});
