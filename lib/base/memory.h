@@ -1,5 +1,5 @@
-// How much memory the machine can still give, and what a program's policy (process_policy.h) says of
-// memory that is freed.
+// How much memory the machine can still give, and what a program's policy (process_policy.h) says
+// of memory that is freed.
 #pragma once
 
 #include <cstdint>

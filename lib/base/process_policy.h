@@ -1,6 +1,6 @@
 // What belongs to a whole process and not to one of its jobs: signals, the allocator, OpenMP's
-// waiting, spare descriptors. Only a program's main decides on it (the tools: tools/common/tool.cpp);
-// no library includes this header, so a host program keeps its own settings.
+// waiting, spare descriptors. Only a program's main decides on it (the tools: in
+// tools/common/tool.cpp); no library does, so that a host program keeps its own settings.
 // tests/architecture/process_wide_test.cpp watches over that.
 #pragma once
 

@@ -1,4 +1,4 @@
-#include "tools/common/describe.h"
+#include "lib/jobs/describe.h"
 
 #include <algorithm>
 #include <vector>
@@ -7,10 +7,10 @@
 #include "formats/gguf_model.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
+#include "lib/jobs/work_report.h"
 #include "lib/model/config.h"
 #include "lib/model/model.h"
 #include "lib/quantize/pipeline.h"
-#include "tools/common/work_report.h"
 
 namespace qwb {
 namespace {
