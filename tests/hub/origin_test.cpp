@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kCommit(40, 'a'), kOther(40, 'b');
+const std::string kOrigin(40, 'a'), kOtherOrigin(40, 'b');
 
 void put(const Path& file, const std::string& text = "{}") {
   fs::create_directories(file.parent_path());
@@ -27,24 +27,24 @@ void note(const Path& folder, const std::string& file, const std::string& commit
 
 TEST(Origin, ASnapshotIsItsCommit) {
   const TemporaryFolder scratch;
-  const Path snapshot = scratch.path() / "models--org--name/snapshots" / kCommit;
+  const Path snapshot = scratch.path() / "models--org--name/snapshots" / kOrigin;
   put(scratch.path() / "models--org--name/blobs/b1");
   put(snapshot / "q4/part.gguf");
   fs::create_symlink("../../blobs/b1", snapshot / "model.gguf");
-  EXPECT_EQ(commit_of(snapshot), kCommit);
-  EXPECT_EQ(commit_of(snapshot.string() + "/"), kCommit);
-  EXPECT_EQ(commit_of(snapshot / "model.gguf"), kCommit);  // not where its blob lies
-  EXPECT_EQ(commit_of(snapshot / "q4/part.gguf"), kCommit);
+  EXPECT_EQ(commit_of(snapshot), kOrigin);
+  EXPECT_EQ(commit_of(snapshot.string() + "/"), kOrigin);
+  EXPECT_EQ(commit_of(snapshot / "model.gguf"), kOrigin);  // not where its blob lies
+  EXPECT_EQ(commit_of(snapshot / "q4/part.gguf"), kOrigin);
   fs::create_directory_symlink(snapshot, scratch.path() / "link");
-  EXPECT_EQ(commit_of(scratch.path() / "link"), kCommit);
+  EXPECT_EQ(commit_of(scratch.path() / "link"), kOrigin);
 }
 
 TEST(Origin, OtherFoldersHaveNone) {
   const TemporaryFolder scratch;
   for (const std::string& name :
-       {"plain/" + kCommit, "models--org--name/snapshots/main",
-        "models--org--name/snapshots/" + kCommit.substr(1), "datasets--o--n/snapshots/" + kCommit,
-        "models--org--name/blobs/" + kCommit}) {
+       {"plain/" + kOrigin, std::string("models--org--name/snapshots/main"),
+        "models--org--name/snapshots/" + kOrigin.substr(1), "datasets--o--n/snapshots/" + kOrigin,
+        "models--org--name/blobs/" + kOrigin}) {
     put(scratch.path() / name / "config.json");
     EXPECT_EQ(commit_of(scratch.path() / name), std::nullopt) << name;
   }
@@ -57,17 +57,17 @@ TEST(Origin, NotesOfALocalFolderMustAgreeAndHold) {
   const Path folder = scratch.path() / "model";
   for (const char* file : {"config.json", "model.safetensors"}) {
     put(folder / file);
-    note(folder, file, kCommit);
+    note(folder, file, kOrigin);
   }
   put(folder / "notes.txt");  // decides nothing
-  EXPECT_EQ(commit_of(folder), kCommit);
-  EXPECT_EQ(commit_of(folder / "model.safetensors"), kCommit);
-  note(folder, "model.safetensors", kOther);
+  EXPECT_EQ(commit_of(folder), kOrigin);
+  EXPECT_EQ(commit_of(folder / "model.safetensors"), kOrigin);
+  note(folder, "model.safetensors", kOtherOrigin);
   EXPECT_EQ(commit_of(folder), std::nullopt);
-  note(folder, "model.safetensors", kCommit, 3600);  // the file was changed after it was noted
+  note(folder, "model.safetensors", kOrigin, 3600);  // the file was changed after it was noted
   EXPECT_EQ(commit_of(folder), std::nullopt);
-  note(folder, "model.safetensors", kCommit);
-  EXPECT_EQ(commit_of(folder), kCommit);
+  note(folder, "model.safetensors", kOrigin);
+  EXPECT_EQ(commit_of(folder), kOrigin);
   put(folder / "more.safetensors");  // somebody's own
   EXPECT_EQ(commit_of(folder), std::nullopt);
   note(folder, "more.safetensors", "no commit");
