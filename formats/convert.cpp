@@ -361,10 +361,11 @@ Json Conversion::config() const {
 
 ConversionRecord Conversion::record() const {
   ConversionRecord record;
-  record.source = {{"name", std::filesystem::weakly_canonical(source_.folder).filename().string()},
-                   {"path", std::filesystem::absolute(source_.folder).lexically_normal().string()},
-                   {"revision", nullptr},
-                   {"hash", nullptr}};
+  record.source = {
+      {"name", std::filesystem::weakly_canonical(source_.folder).filename().string()},
+      {"path", std::filesystem::absolute(source_.folder).lexically_normal().string()},
+      {"revision", options_.revision.empty() ? Json(nullptr) : Json(options_.revision)},
+      {"hash", nullptr}};
   const Json& manifest = source_.manifest;
   if (json_has(manifest, "source") && manifest.at("source").is_object())
     record.source = manifest.at("source");

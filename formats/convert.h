@@ -35,6 +35,7 @@ struct ConvertOptions {
   std::optional<Requantizer> requantizer;
   int64_t max_shard_bytes = 5'000'000'000;
   bool replace = false;  // what is at the target folder
+  std::string revision;  // the commit of the source, for qwb.json; empty: not known
 };
 
 struct ConvertedModule {

@@ -10,17 +10,17 @@
 #include <string>
 #include <vector>
 
-#include "formats/companions.h"
+#include "formats/loaded_model.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/text.h"
 #include "lib/base/text_file.h"
+#include "lib/jobs/choose.h"
+#include "lib/jobs/sources.h"
 #include "lib/model/generate.h"
 #include "lib/quantize/conversation.h"
-#include "tools/common/choose.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/number_checks.h"
-#include "tools/common/pull.h"
 #include "tools/common/tool.h"
 
 namespace qwb {
@@ -147,31 +147,10 @@ std::string read_prompt(const Options& o, const StopToken& stop) {
   return text;
 }
 
-// generation_config.json's if there is such a file, even if it names none; else config.json's, as
-// in transformers.
-std::vector<int64_t> end_tokens(const OpenModel& open, const ModelConfig& config) {
-  const Path file = open.folder / "generation_config.json";
-  const auto text = companion_text(open, "generation_config.json");
-  if (!text) return config.eos;
-  std::vector<int64_t> ids;
-  const Json json = parse_json(*text, file.string());
-  if (!json_has(json, "eos_token_id")) return ids;
-  const Json& value = json.at("eos_token_id");
-  for (const Json& id : value.is_array() ? value : Json::array({value})) {
-    if (!id.is_number_integer())
-      throw Error(ErrorKind::failed, "eos_token_id is not a token", file.string());
-    if (std::find(ids.begin(), ids.end(), id.get<int64_t>()) == ids.end())
-      ids.push_back(id.get<int64_t>());
-  }
-  return ids;
-}
-
 // Everything that was chosen, opened and checked before the first token.
 struct Session {
-  ChosenArtifact chosen;
+  LoadedModel loaded;
   Json int8_forward;
-  std::unique_ptr<Model> model;
-  std::optional<Tokenizer> tokenizer;
   std::string prompt;
   std::vector<int32_t> tokens;
   GenerationSettings generation;
@@ -179,7 +158,7 @@ struct Session {
 };
 
 void check_context(Session& session, const Options& o) {
-  const int64_t limit = session.model->config().max_positions;
+  const int64_t limit = session.loaded.model->config().max_positions;
   if (o.context > limit) {
     throw Error(ErrorKind::usage,
                 fmt::format("--context {} is beyond the model's limit of {}", o.context, limit));
@@ -221,9 +200,9 @@ Conversation read_chat(const Options& o, Tool& tool) {
 
 // The conversation as text that waits for the next answer. The template writes the special tokens
 // itself.
-std::string as_text(const OpenModel& open, const Conversation& chat, const Options& o) {
+std::string as_text(const LoadedModel& loaded, const Conversation& chat, const Options& o) {
   const auto render = [&](const Conversation& conversation) {
-    return open_chat_template(open).render(conversation.messages, chat_options(conversation));
+    return loaded.chat_template().render(conversation.messages, chat_options(conversation));
   };
   if (o.messages.empty()) return render(chat);
   return render_conversation(chat, render, o.messages);
@@ -236,22 +215,22 @@ Session open_session(const Options& o, Tool& tool) {
   const bool chat = o.chat || !o.messages.empty();
   const Conversation conversation = chat ? read_chat(o, tool) : Conversation();
   if (!chat) session.prompt = read_prompt(o, tool.context().stop);
-  session.chosen = o.model.empty() ? choose_artifact(tool.context())
-                                   : ChosenArtifact{model_folder(o.model, tool.context()), nullptr};
-  const Path& folder = session.chosen.folder;
-  require_model_folder(folder);
-  const OpenModel open = open_model(folder, tool.context());
+  const ChosenArtifact chosen =
+      o.model.empty() ? choose_artifact(tool.context())
+                      : ChosenArtifact{model_folder(o.model, tool.context()), nullptr};
+  require_model_folder(chosen.folder);
   const Int8Forward forward = chosen_int8_forward(o.int8);
-  session.model = Model::load(open.source, open.config, open.config_name(),
-                              make_backend(forward, tool.context().threads));
-  require_int8_modules(*session.model, forward, folder.string());
-  session.int8_forward = int8_forward_json(*session.model, forward);
+  session.loaded =
+      load_model(chosen.folder,
+                 {.backend = make_backend(forward, tool.context().threads), .hold = chosen.lease},
+                 tool.context());
+  require_int8_modules(*session.loaded.model, forward, chosen.folder.string());
+  session.int8_forward = int8_forward_json(*session.loaded.model, forward);
   if (forward.threshold) tool.note("int8 forward: " + int8_forward_text(session.int8_forward));
-  session.tokenizer = open_tokenizer(open);
-  session.generation.eos = end_tokens(open, session.model->config());
+  session.generation.eos = session.loaded.end_tokens();
   session.generation.stop_at_eos = !o.ignore_eos && !session.generation.eos.empty();
-  if (chat) session.prompt = as_text(open, conversation, o);
-  session.tokens = session.tokenizer->encode(session.prompt, !o.no_special && !chat);
+  if (chat) session.prompt = as_text(session.loaded, conversation, o);
+  session.tokens = session.loaded.tokenizer->encode(session.prompt, !o.no_special && !chat);
   check_context(session, o);
   return session;
 }
@@ -260,7 +239,7 @@ Session open_session(const Options& o, Tool& tool) {
 class Output {
  public:
   Output(const Session& session, Tool& tool)
-      : tool_(tool), decoder_(session.tokenizer->stream(true)) {
+      : tool_(tool), decoder_(session.loaded.tokenizer->stream(true)) {
     // The decoder has to see the prompt: it decides whether the first word begins with a space.
     for (const int32_t token : session.tokens) decoder_.push(token);
   }
@@ -336,7 +315,7 @@ Json summary(const Session& session, const Clock& clock, StopReason reason,
   return {{"schema", 1},
           {"done", true},
           {"reason", reason_name(reason)},
-          {"model", session.chosen.folder.string()},
+          {"model", session.loaded.open.folder.string()},
           {"int8_forward", session.int8_forward},
           {"rest", rest},  // text that belongs to no single token
           {"prompt_tokens", prompt},
@@ -353,13 +332,13 @@ int complete(Options& o, Tool& tool) {
   take_positions(o);
   const Session session = open_session(o, tool);
   Output output(session, tool);
-  KvCache cache = session.model->new_cache(session.context);
+  KvCache cache = session.loaded.model->new_cache(session.context);
   if (o.echo) output.echo(session);
   Clock clock;
   StopReason reason = StopReason::length;
   try {
     reason = generate(
-        *session.model, session.tokens, session.generation, cache,
+        *session.loaded.model, session.tokens, session.generation, cache,
         [&](int32_t token) {
           clock.token();
           output.put(token);
@@ -378,7 +357,7 @@ int complete(Options& o, Tool& tool) {
   }
   if (reason == StopReason::context) {
     tool.note(fmt::format("the context of {} tokens is full: the text ends here{}", session.context,
-                          session.context < session.model->config().max_positions
+                          session.context < session.loaded.model->config().max_positions
                               ? " (--context allows more)"
                               : ", and the model looks no further"));
   }

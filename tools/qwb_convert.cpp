@@ -8,18 +8,15 @@
 #include <vector>
 
 #include "formats/checkpoint.h"
-#include "formats/convert.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/base/text.h"
-#include "lib/tensor/large_buffers.h"
-#include "tools/common/choose.h"
-#include "tools/common/convert_job.h"
-#include "tools/common/gguf_job.h"
+#include "lib/jobs/choose.h"
+#include "lib/jobs/convert_job.h"
+#include "lib/jobs/gguf_job.h"
+#include "lib/jobs/sources.h"
 #include "tools/common/method_flags.h"
 #include "tools/common/number_checks.h"
-#include "tools/common/pull.h"
-#include "tools/common/requantize.h"
 #include "tools/common/tool.h"
 #include "tools/manual/declaration.h"
 
@@ -53,19 +50,16 @@ Path default_target(const Path& source, const std::string& format) {
   return Path(name + (has_suffix(last.native(), ".gguf") ? "-new.gguf" : ".gguf"));
 }
 
-ConvertOptions convert_options(const Options& o, const PackedFormat& target) {
-  ConvertOptions options;
-  if (!o.dtype.empty()) options.dtype = parse_dtype(o.dtype);
-  options.round_scales = o.round_scales;
-  if (o.max_shard_bytes > 0) options.max_shard_bytes = o.max_shard_bytes;
-  if (o.method.empty()) return options;
-  const Method& method = find_method(o.method);
-  options.requantizer =
-      make_requantizer(method, resolve_settings(method, o.parameters->given(method)), target);
-  return options;
+// "float16", "f16", "bf16", ...; throws usage.
+DType parse_dtype(const std::string& text) {
+  const std::string name = lower_case(text);
+  if (name == "f32" || name == "float32") return DType::f32;
+  if (name == "f16" || name == "float16") return DType::f16;
+  if (name == "bf16" || name == "bfloat16") return DType::bf16;
+  throw Error(ErrorKind::usage, "--dtype must be f32, f16 or bf16, not '" + text + "'");
 }
 
-GgufOptions gguf_options(const Options& o) {
+GgufOptions gguf_types(const Options& o) {
   GgufOptions options;
   const auto type = [](const std::string& text, const char* flag) {
     return text.empty() ? std::nullopt : std::optional(parse_ggml_type(text, flag));
@@ -74,9 +68,22 @@ GgufOptions gguf_options(const Options& o) {
   options.otherwise = type(o.method, "--requantize");
   options.embedding = type(o.embedding_type, "--token-embedding-type");
   options.output = type(o.output_type, "--output-tensor-type");
-  options.plain =
-      type(o.dtype.empty() ? "" : std::string(dtype_name(parse_dtype(o.dtype))), "--dtype");
   return options;
+}
+
+ConvertRequest convert_request(const Options& o, const Path& model) {
+  ConvertRequest request{.model = model, .format = o.to};
+  if (!o.dtype.empty()) request.dtype = parse_dtype(o.dtype);
+  request.round_scales = o.round_scales;
+  request.max_shard_bytes = o.max_shard_bytes;
+  if (same_name(o.to, kGgufFormat)) {
+    request.gguf = gguf_types(o);
+  } else if (!o.method.empty()) {
+    request.requantize = &find_method(o.method);
+    request.settings =
+        resolve_settings(*request.requantize, o.parameters->given(*request.requantize));
+  }
+  return request;
 }
 
 // Flags of one kind of target given for the other are mistakes, not to be ignored.
@@ -117,50 +124,25 @@ Names names_of(const Options& o) {
   return {names[0], names.size() > 1 ? names[1] : ""};
 }
 
-// --requantize TYPE quantizes what GGUF cannot hold as it is. Of a source without quantized modules
-// that would be nothing, and nobody means that: there it stands for --type.
-void mean_type(GgufOptions& options, const OpenModel& open, Tool& tool) {
-  if (!options.otherwise || options.type || !open.source->quantized_modules().empty()) return;
-  options.type = std::exchange(options.otherwise, std::nullopt);
-  tool.note("nothing is quantized in the source: --requantize " +
-            std::string(ggml_info(*options.type).name) + " means --type " +
-            std::string(ggml_info(*options.type).name) + " here");
-}
-
-int convert_to_gguf(const Options& o, const Path& folder, const std::string& name, Tool& tool) {
-  const Path out = name.empty() ? default_target(folder, kGgufFormat) : Path(name);
-  const Path place = tool.outputs().file(out, "OUT", begins_as_gguf);
-  const OpenModel open = open_model(folder, tool.context());
-  GgufOptions options = gguf_options(o);
-  mean_type(options, open, tool);
-  const GgufReport report = make_gguf(open, place, options, tool);
-  tell_gguf(report, !tool.dry_run(), tool);
-  answer(gguf_json(open, report), out, tool);
-  return 0;
-}
-
 int convert(const Options& o, Tool& tool) {
   if (tool.dry_run()) keep_no_memos();
-  reuse_large_buffers();
+  tool.reuse_large_buffers();
   const Names names = names_of(o);
   check_flags(o);
   const bool gguf = same_name(o.to, kGgufFormat);
-  const PackedFormat* target = gguf ? nullptr : &find_packed_format(o.to);
+  const std::string format = gguf ? kGgufFormat : find_packed_format(o.to).name();
   const Path folder = model_folder(names.in, tool.context());
   require_model_folder(folder);
   tool.reads(folder);
-  if (target == nullptr) return convert_to_gguf(o, folder, names.out, tool);
-  const Path out = names.out.empty() ? default_target(folder, target->name()) : Path(names.out);
-  const Path place = tool.outputs().folder(out, "OUT");
-  ConvertOptions options = convert_options(o, *target);
-  options.replace = tool.outputs().force();
-  Conversion conversion(open_model(folder, tool.context()), *target, options, tool.context());
-  if (!tool.dry_run()) {
-    require_disk_space(place.parent_path(), conversion.tensor_bytes());
-    conversion.write(place);
-  }
-  tell_conversion(conversion, !tool.dry_run(), tool);
-  answer(conversion_json(conversion), out, tool);
+  const Path out = names.out.empty() ? default_target(folder, format) : Path(names.out);
+  const Path place =
+      gguf ? tool.outputs().file(out, "OUT", begins_as_gguf) : tool.outputs().folder(out, "OUT");
+  ConvertRequest request = convert_request(o, folder);
+  request.replace = tool.outputs().force();
+  ConvertJob job(std::move(request), tool.context());
+  if (!tool.dry_run()) job.write(place, tool.context());
+  job.tell(!tool.dry_run(), tool.progress());
+  answer(job.report(), out, tool);
   return 0;
 }
 

@@ -11,15 +11,13 @@
 #include "lib/base/file.h"
 #include "lib/base/json.h"
 #include "lib/base/text.h"
-#include "lib/evaluate/session.h"
 #include "lib/evaluate/speed_table.h"
-#include "lib/tensor/large_buffers.h"
-#include "tools/common/choose.h"
+#include "lib/jobs/choose.h"
+#include "lib/jobs/evaluate_job.h"
 #include "tools/common/cost_flags.h"
 #include "tools/common/evaluation_table.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/model_flags.h"
-#include "tools/common/pull.h"
 #include "tools/common/quality_flags.h"
 #include "tools/common/tool.h"
 
@@ -65,12 +63,12 @@ void add_options(CLI::App& app, Options& o) {
       ->type_name("FILE...");
 }
 
-EvaluationOptions evaluation_options(const Options& o, Tool& tool) {
-  EvaluationOptions e;
-  e.int8_forward = chosen_int8_forward(o.int8);
-  apply_cost_flags(o.costs, e);
-  e.quality = quality_options(o.quality, !o.costs.speed, tool);
-  return e;
+EvaluateRequest evaluate_request(const Options& o, Tool& tool) {
+  EvaluateRequest request{.text = o.quality.text};
+  request.options.int8_forward = chosen_int8_forward(o.int8);
+  apply_cost_flags(o.costs, request.options);
+  request.options.quality = quality_options(o.quality, !o.costs.speed, tool);
+  return request;
 }
 
 // Doubts and reasons that do not fit the table.
@@ -135,12 +133,9 @@ void complain(Run& run, const Error& error, Tool& tool) {
   if (run.code == 0 || error.kind() == ErrorKind::interrupted) run.code = error.exit_code();
 }
 
-void evaluate_folder(const Options& o, const std::string& folder, Evaluation& evaluation, Run& run,
+void evaluate_folder(const Options& o, const std::string& folder, EvaluateJob& job, Run& run,
                      Tool& tool) {
-  const Path model = model_folder(folder, tool.context());
-  require_model_folder(model);
-  require_undamaged_if_summed(model, tool.context().stop);
-  const EvaluationRecord record = evaluation.run(model);
+  const auto [model, record] = job.run(folder);
   narrate(record, tool);
   const Json json = record_json(record);
   narrate_costs(json, tool);
@@ -170,19 +165,6 @@ std::vector<std::string> gate_of(const Options& o, const Run& run) {
   return gate;
 }
 
-// Energy is measured of all models in turns. A folder that is none is told when its turn comes.
-void prepare(Evaluation& evaluation, const std::vector<std::string>& folders, Tool& tool) {
-  std::vector<Path> models;
-  for (const std::string& folder : folders) {
-    try {
-      models.push_back(model_folder(folder, tool.context()));
-    } catch (const Error& error) {
-      if (error.kind() == ErrorKind::interrupted) throw;
-    }
-  }
-  evaluation.prepare(models);
-}
-
 bool is_lm_eval_result(const Path& file) {
   const std::string text = read_text(file, int64_t{1} << 28);
   return text.find("\"results\"") != std::string::npos &&
@@ -194,7 +176,7 @@ bool is_lm_eval_result(const Path& file) {
 int evaluate(Options& o, Tool& tool) {
   check_cost_flags(o.costs, tool.json(), !o.records.empty());
   if (!o.records.empty()) return show_table(o, tool);
-  reuse_large_buffers();  // every block needs the activations of the one before
+  tool.reuse_large_buffers();  // every block needs the activations of the one before
   std::vector<std::string> folders = o.folders;
   if (folders.size() > 1 && !o.quality.lm_eval_json.empty())
     throw Error(ErrorKind::usage, "lm-eval's file has the results of one model: name one folder");
@@ -202,18 +184,18 @@ int evaluate(Options& o, Tool& tool) {
   if (!o.quality.lm_eval_json.empty())
     o.quality.lm_eval_json =
         tool.outputs().file(o.quality.lm_eval_json, "--lm-eval-json", is_lm_eval_result).string();
-  Evaluation evaluation(evaluation_options(o, tool), tool.context());
+  EvaluateJob job(evaluate_request(o, tool), tool.context());
   ChosenArtifact chosen;
   if (folders.empty()) {
     chosen = choose_artifact(tool.context());
     folders.push_back(chosen.folder.string());
   }
-  if (folders.size() > 1) prepare(evaluation, folders, tool);
+  if (folders.size() > 1) job.prepare(folders);
   Run run{EvaluationTable(o.quality.protocol)};
   for (const std::string& folder : folders) {
     try {
       tool.context().stop.check();
-      evaluate_folder(o, folder, evaluation, run, tool);
+      evaluate_folder(o, folder, job, run, tool);
     } catch (const Error& error) {
       complain(run, error, tool);
       if (error.kind() == ErrorKind::interrupted) break;

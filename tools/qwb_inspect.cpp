@@ -10,10 +10,10 @@
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
-#include "tools/common/choose.h"
-#include "tools/common/describe.h"
+#include "lib/jobs/choose.h"
+#include "lib/jobs/describe.h"
+#include "lib/jobs/sources.h"
 #include "tools/common/model_flags.h"
-#include "tools/common/pull.h"
 #include "tools/common/tool.h"
 
 namespace qwb {

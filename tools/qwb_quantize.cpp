@@ -13,16 +13,14 @@
 #include "lib/base/names.h"
 #include "lib/base/parallel.h"
 #include "lib/base/text.h"
-#include "lib/tensor/large_buffers.h"
-#include "tools/common/convert_job.h"
-#include "tools/common/gguf_job.h"
+#include "lib/jobs/convert_job.h"
+#include "lib/jobs/gguf_job.h"
+#include "lib/jobs/requantize.h"
+#include "lib/jobs/work_report.h"
 #include "tools/common/number_checks.h"
 #include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"
-#include "tools/common/requantize.h"
-#include "tools/common/run_journal.h"
 #include "tools/common/tool.h"
-#include "tools/common/work_report.h"
 #include "tools/manual/declaration.h"
 
 namespace qwb {
@@ -36,9 +34,6 @@ constexpr char kExamples[] = R"(Examples:
   qwb-quantize --plan mixed.json --lm-head --report
   qwb-quantize --method gptq --calib text.jsonl --samples 256 --length 2048 --dry-run
 The artifact's path is the only thing on standard output: A=$(qwb-quantize --method nf4 -q))";
-
-// Progress that nobody came back to for a month is in the way.
-constexpr double kJournalAge = 30 * 86400.0;
 
 struct Options {
   std::unique_ptr<QuantizeFlags> wanted;
@@ -224,14 +219,10 @@ void check_format(const Options& options, const Plan& plan) {
 
 void convert_artifact(const Path& from, const Options& options, Tool& tool) {
   const Context quiet{tool.context().threads, tool.context().stop};
-  if (same_name(options.format, kGgufFormat))
-    return tell_gguf(make_gguf(open_model(from, quiet), *options.place, {}, tool), true, tool);
-  ConvertOptions convert;
-  convert.replace = tool.outputs().force();
-  Conversion conversion(open_model(from, quiet), find_packed_format(options.format), convert,
-                        tool.context());
-  conversion.write(*options.place);
-  tell_conversion(conversion, true, tool);
+  ConvertJob job(open_model(from, quiet),
+                 {.format = options.format, .replace = tool.outputs().force()}, tool.context());
+  job.write(*options.place, tool.context());
+  job.tell(true, *tool.context().progress);
 }
 
 // Into --out alone, without the cache.
@@ -244,43 +235,28 @@ int quantize_to_folder(const QuantizeJob& job, const Options& options, Tool& too
   return 0;
 }
 
-int quantize(Options& options, Tool& tool) {
+int make_artifact(Options& options, Tool& tool) {
   if (tool.dry_run()) keep_no_memos();
   check_places(options, tool);
   const QuantizeJob job(options.wanted->request(tool), tool.context());
   check_format(options, job.plan());
-  if (!job.plan().needs_calibration()) reuse_large_buffers();  // one module after the other
+  if (!job.plan().needs_calibration()) tool.reuse_large_buffers();  // one module after the other
   save_calibration(job, options, tool);
   std::optional<Store> store;
   if (!options.no_cache && (!tool.dry_run() || find_cache_root()))
     store.emplace(Store::Options{.context = tool.context()});
   if (tool.dry_run()) return tell_plan(job, store, options, tool);
   if (!store) return quantize_to_folder(job, options, tool);
-  const Key key = job.key(tool.context());
-  bool cached = true;
-  const auto fill = [&](const Path& folder) {
-    cached = false;
-    WriteOptions write;
-    write.memory = memory_plan(job, store, options);
-    if (write.memory.scratch > 0)
-      tool.note(human_bytes(write.memory.scratch) + " of activations go to files: memory is short");
-    const Path journals = store->root() / "resume";
-    RunJournal::sweep(journals, kJournalAge);
-    write.journal = journals / key.hex();
-    if (options.no_resume) std::filesystem::remove_all(write.journal);
-    job.write(folder, tool.context(), write);
-  };
-  const std::string note = job.plan().method_name() + " of " + job.model_folder().string();
-  const CacheObject object =
-      store->build(key, fill, note, [&](const std::string& text) { tool.note(text); });
+  const CachedArtifact made = job.build(
+      *store, {.max_memory = options.max_memory, .resume = !options.no_resume}, tool.context());
   const bool other_format = !options.format.empty();
   if (other_format) {
-    convert_artifact(object.data, options, tool);
+    convert_artifact(made.folder, options, tool);
   } else if (options.place) {
-    copy_artifact(object.data, *options.place, tool.outputs().force(), tool.context().stop);
+    copy_artifact(made.folder, *options.place, tool.outputs().force(), tool.context().stop);
   }
-  const Path folder = options.place ? Path(options.out) : object.data;
-  answer(other_format ? object.data : folder, folder, cached, key.hex(), options, tool);
+  const Path folder = options.place ? Path(options.out) : made.folder;
+  answer(other_format ? made.folder : folder, folder, made.cached, made.key.hex(), options, tool);
   return 0;
 }
 
@@ -318,6 +294,6 @@ int main(int argc, char** argv) {
         app.add_flag("--report", options->report,
                      "tell every module's errors, damping and time on stderr (--json always does, "
                      "on stdout)");
-        return [options, &tool] { return qwb::quantize(*options, tool); };
+        return [options, &tool] { return qwb::make_artifact(*options, tool); };
       });
 }

@@ -4,7 +4,7 @@
 
 #include "tools/common/command_line.h"
 #include "tools/common/model_flags.h"
-#include "tools/common/report_job.h"
+#include "tools/common/report_files.h"
 #include "tools/common/tool.h"
 
 namespace qwb {
@@ -55,7 +55,8 @@ void add_options(CLI::App& app, ReportOptions& o) {
 
 int report(ReportOptions& options, Tool& tool) {
   check_report_options(options, tool);
-  const ReportInputs inputs = read_report_inputs(options, tool);
+  const ReportInputs inputs = read_report_inputs(
+      options, tool.context(), [&](const Error& error) { tool.complain(error.what()); });
   if (!inputs.report.versions.empty()) write_report(options, inputs, tool);
   return inputs.code;
 }

@@ -75,9 +75,6 @@ Path temporary_sibling(const Path& target);
 // throws.
 void remove_stale_temporaries(const Path& folder) noexcept;
 bool is_temporary_name(const std::string& file_name);
-// For the beginning of a program: keeps two descriptors, and what names of temporaries are made of,
-// for the time when the system gives no more of them.
-void keep_spare_descriptors() noexcept;
 // Removes a file, or a folder with all that is in it. Needs one descriptor at a time, a spare one
 // if there is no other. Links are removed, not followed. Never throws.
 void remove_tree(const Path& path) noexcept;

@@ -14,6 +14,7 @@
 
 #include "lib/base/file.h"
 #include "lib/base/hash.h"
+#include "lib/base/process_policy.h"
 
 namespace qwb {
 namespace fs = std::filesystem;

@@ -1,10 +1,8 @@
 #include "lib/evaluate/subject.h"
 
-#include <chrono>
 #include <map>
 #include <system_error>
 
-#include "formats/companions.h"
 #include "formats/qwb.h"
 #include "lib/base/error.h"
 
@@ -90,15 +88,13 @@ void describe_checkpoint(Subject& subject) {
 
 Subject open_subject(const Path& folder, bool needs_tokenizer, const Context& context,
                      std::shared_ptr<const Backend> backend) {
+  return describe_subject(
+      load_model(folder, {.backend = std::move(backend), .tokenizer = needs_tokenizer}, context));
+}
+
+Subject describe_subject(LoadedModel loaded) {
   Subject subject;
-  const auto begin = std::chrono::steady_clock::now();
-  subject.open = open_model(folder, context);
-  if (backend == nullptr) backend = make_backend(BackendKind::fast, context.threads);
-  subject.model =
-      Model::load(subject.open.source, subject.open.config, folder.string(), std::move(backend));
-  subject.load_seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  if (needs_tokenizer) subject.tokenizer = open_tokenizer(subject.open);
+  static_cast<LoadedModel&>(subject) = std::move(loaded);
   subject.open.manifest.is_object() ? describe_artifact(subject) : describe_checkpoint(subject);
   return subject;
 }

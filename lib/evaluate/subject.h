@@ -5,20 +5,12 @@
 #include <optional>
 #include <string>
 
-#include "formats/registry.h"
-#include "lib/model/model.h"
-#include "lib/tokenizer/tokenizer.h"
+#include "formats/loaded_model.h"
 
 namespace qwb {
 
-struct Subject {
-  OpenModel open;
-  std::unique_ptr<Model> model;
-  std::optional<Tokenizer>
-      tokenizer;            // nothing without tokenizer.json: speed can be measured all the same
-  double load_seconds = 0;  // from the folder's name to a model that can run, tokenizer apart;
-                            // pages of mapped weights come later
-
+// Without a tokenizer where none is needed: speed can be measured all the same.
+struct Subject : LoadedModel {
   std::string
       method;  // "none", as qwb.json says, or the format of a model quantized by others ("gguf")
   std::optional<double> bits;
@@ -29,10 +21,13 @@ struct Subject {
   std::string source_hash;  // its content hash then; may be empty
 };
 
-// Throws what open_model, Model::load and Tokenizer::load throw (a missing tokenizer only if
-// `needs_tokenizer`). backend: null is the fast one on the context's threads.
+// Throws what load_model throws (a missing tokenizer only if `needs_tokenizer`). backend: null is
+// the fast one on the context's threads.
 Subject open_subject(const Path& folder, bool needs_tokenizer, const Context& context = {},
                      std::shared_ptr<const Backend> backend = nullptr);
+
+// Of a model that is loaded already.
+Subject describe_subject(LoadedModel loaded);
 
 // The folder of the unquantized model: the path in qwb.json, taken as it is or relative to the
 // artifact; nothing if it is not there or is not named.

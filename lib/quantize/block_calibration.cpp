@@ -1,12 +1,11 @@
 #include "lib/quantize/block_calibration.h"
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <numeric>
 #include <utility>
 
 #include "lib/base/error.h"
+#include "lib/base/memory.h"
 #include "lib/base/parallel.h"
 #include "lib/codec/dense.h"
 #include "lib/kernels/dequantize.h"
@@ -210,7 +209,7 @@ void BlockCalibration::collect(const Gather& gather) {
   // What was freed on the way lies between what stays and would be held besides what the methods
   // take now: 16 MB of the 500 that SmolLM2 takes with 65,536 tokens. Once an observation it costs
   // nothing to fault them in again.
-  ::malloc_trim(0);
+  memory_phase_ended();
 }
 
 // Adds the first `rows` rows of the batch.

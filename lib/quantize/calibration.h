@@ -24,12 +24,12 @@ struct CalibrationSource {
 CalibrationSource parse_calibration_source(const std::string& text);
 
 struct CalibrationRequest {
-  std::vector<CalibrationSource> sources;
+  std::vector<CalibrationSource> sources = {};
   int64_t samples = 128;  // windows
   int64_t length = 512;   // tokens a window
   // Absent: the first windows of each text. Present: windows drawn without replacement with this
   // seed.
-  std::optional<uint64_t> seed;
+  std::optional<uint64_t> seed = {};
   bool documents = false;  // one window a document (its beginning; shorter documents are left out)
                            // instead of a running text
 };

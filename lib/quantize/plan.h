@@ -28,12 +28,12 @@ struct PlanRequest {
       Json::object();  // parameters that somebody asked for; the others have their defaults
   // Modules of the blocks to work on: those that an include pattern matches (all if there is none)
   // and no exclude pattern.
-  std::vector<std::string> include, exclude;
+  std::vector<std::string> include = {}, exclude = {};
   // The output embedding and the token embeddings; either means both where they are one matrix.
   // Rules and include patterns without wildcards select them as well.
   bool output_embedding = false;
   bool embeddings = false;
-  std::vector<PlanRule> rules;  // in this order; later ones win
+  std::vector<PlanRule> rules = {};  // in this order; later ones win
 };
 
 // What a plan file holds:

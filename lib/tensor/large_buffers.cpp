@@ -4,11 +4,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <map>
 #include <mutex>
 #include <new>
+
+#include "lib/base/memory.h"
 
 namespace qwb {
 namespace {
@@ -21,10 +22,9 @@ constexpr size_t kWorthKeeping = size_t{1} << 20;
 // Freed buffers by their usable size.
 class KeptBuffers {
  public:
-  void start() { on_ = true; }
   // One of that size or up to an eighth more; null if there is none.
   void* take(size_t size) {
-    if (!on_ || size < kWorthKeeping) return nullptr;
+    if (size < kWorthKeeping || !large_buffers_are_reused()) return nullptr;
     const std::lock_guard lock(mutex_);
     const auto it = buffers_.lower_bound(size);
     if (it == buffers_.end() || it->first > size + size / 8) return nullptr;
@@ -34,7 +34,7 @@ class KeptBuffers {
     return buffer;
   }
   void put(void* buffer) {
-    const size_t size = on_ ? ::malloc_usable_size(buffer) : 0;
+    const size_t size = large_buffers_are_reused() ? ::malloc_usable_size(buffer) : 0;
     if (size < kWorthKeeping) return std::free(buffer);
     const std::lock_guard lock(mutex_);
     largest_ = std::max(largest_, size);
@@ -48,7 +48,6 @@ class KeptBuffers {
   }
 
  private:
-  std::atomic<bool> on_{false};
   std::mutex mutex_;
   std::multimap<size_t, void*> buffers_;
   size_t bytes_ = 0, largest_ = 0;
@@ -74,10 +73,6 @@ void* allocate_buffer(size_t size) {
 
 void free_buffer(void* buffer) {
   kept_buffers().put(buffer);
-}
-
-void reuse_large_buffers() {
-  kept_buffers().start();
 }
 
 }  // namespace qwb

@@ -35,7 +35,8 @@ const std::map<std::string, Names>& arrows() {
       {"lib/adapt", {"formats", "lib/quantize"}},
       {"lib/evaluate", {"formats", "lib/quantize"}},
       {"lib/report", {"lib/evaluate"}},
-      {"tools", {"lib/hub", "lib/adapt", "lib/report", "cache"}},
+      {"lib/jobs", {"lib/hub", "lib/adapt", "lib/report", "cache"}},
+      {"tools", {"lib/jobs"}},
       {"tests", {"tools"}},
   };
   return all;
@@ -169,6 +170,10 @@ TEST(Arrows, EveryForbiddenUseIsSeen) {
       {"lib/evaluate/a.cpp", "tools/common/b.h"},
       {"lib/evaluate/a.cpp", "lib/report/b.h"},
       {"lib/report/a.cpp", "cache/b.h"},
+      {"lib/report/a.cpp", "lib/jobs/b.h"},
+      {"lib/evaluate/a.cpp", "lib/jobs/b.h"},
+      {"cache/a.cpp", "lib/jobs/b.h"},
+      {"lib/jobs/a.cpp", "tools/common/b.h"},
       {"tools/common/a.cpp", "tests/tools/b.h"}};
   for (const auto& [user, used] : forbidden) {
     const Tree tree;
@@ -184,6 +189,7 @@ TEST(Arrows, AllowedUsesPass) {
   tree.add(
       "lib/evaluate/energy/a.cpp",
       "#include \"lib/evaluate/b.h\"\n#include \"formats/qwb.h\"\n// #include \"tools/no.h\"\n");
+  tree.add("lib/jobs/a.cpp", "#include \"lib/report/b.h\"\n#include \"lib/hub/c.h\"\n");
   tree.add("tools/qwb_x.cpp", "#include \"cache/store.h\"\n#include \"lib/base/error.h\"\n");
   tree.add("tests/x/x_test.cpp",
            "#include \"tests/y/helper.h\"\n#include \"tools/common/text.h\"\n");

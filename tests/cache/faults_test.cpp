@@ -18,6 +18,7 @@
 #include "cache/lease.h"
 #include "cache/store.h"
 #include "lib/base/parallel.h"
+#include "lib/base/process_policy.h"
 #include "lib/base/rng.h"
 #include "tests/formats/files_helper.h"
 

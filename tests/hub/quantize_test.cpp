@@ -38,6 +38,7 @@ TEST_F(FromNothing, ToAnArtifact) {
   const Path artifact = lines(first.out).back();
   const Json manifest = parse_json(read_text(artifact / "qwb.json"), "qwb.json");
   EXPECT_EQ(manifest["calibration"]["name"], "lima");
+  EXPECT_EQ(manifest["source"]["revision"], model_->commit);
   EXPECT_EQ(manifest["calibration"]["windows"], 4);
   EXPECT_EQ(hub_->count("GAIR/lima/resolve/" + lima_->commit + "/train.jsonl"), 1);
   EXPECT_EQ(hub_->count("test.jsonl"), 0);

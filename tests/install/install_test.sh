@@ -29,3 +29,13 @@ if [ -x "$prefix/moved/bin/qwb-inspect" ]; then "$prefix/moved/bin/qwb-inspect" 
   -DCMAKE_BUILD_TYPE=Release >"$prefix/log" 2>&1 || { cat "$prefix/log"; exit 1; }
 "$cmake" --build "$prefix/consumer" >"$prefix/log" 2>&1 || { cat "$prefix/log"; exit 1; }
 "$prefix/consumer/consumer" "$artifact" | grep -x 'llama, 8 blocks, method rtn'
+
+# What a tool does, without a tool: the same artifact under the same key, which the tool then finds.
+make="$prefix/consumer/make_artifact $demo/llama $demo/text/calib.jsonl $QWB_CACHE"
+made=$($make 2>"$prefix/log")
+grep -q '^made, key' "$prefix/log" || { cat "$prefix/log"; exit 1; }
+test "$($make 2>"$prefix/log")" = "$made"
+grep -q '^found, key' "$prefix/log" || { cat "$prefix/log"; exit 1; }
+test "$("$prefix/moved/bin/qwb-quantize" --model "$demo/llama" --method gptq --bits 4 --group-size 64 \
+  --calib "$demo/text/calib.jsonl" --samples 4 --length 64 2>"$prefix/log")" = "$made"
+grep -q 'answered from the cache' "$prefix/log" || { cat "$prefix/log"; exit 1; }

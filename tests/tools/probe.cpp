@@ -5,7 +5,7 @@
 #include <stdexcept>
 
 #include "lib/base/error.h"
-#include "tools/common/choose.h"
+#include "lib/jobs/choose.h"
 #include "tools/common/tool.h"
 
 namespace {

@@ -4,13 +4,11 @@
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
-#include "tools/common/choose.h"
+#include "lib/jobs/choose.h"
+#include "lib/jobs/sources.h"
 #include "tools/common/command_line.h"
 #include "tools/common/number_checks.h"
-#include "tools/common/pull.h"
 #include "tools/common/quantities.h"
-#include "tools/common/result_cache.h"
-#include "tools/common/wikitext.h"
 #include "tools/manual/declaration.h"
 
 namespace qwb {
@@ -100,19 +98,6 @@ void add_quality_flags(CLI::App& app, QualityFlags& f) {
   app.add_flag("--fresh", f.fresh, "Measure again what an earlier run has measured");
 }
 
-EvaluationText evaluation_text(const std::string& name, Tool& tool) {
-  if (name.empty() || name == "demo") {
-    const Path file = demo_path("text/eval.txt");
-    if (name.empty()) tool.note("text " + file.string() + " (the demo; --text chooses another)");
-    return read_evaluation_text(file);
-  }
-  if (name == "wikitext2") return wikitext2_text(tool.context());
-  std::error_code ignored;
-  if (!std::filesystem::exists(name, ignored) && name.find(':') != std::string::npos)
-    return read_evaluation_text(calibration_file(name, tool.context()));
-  return read_evaluation_text(name);
-}
-
 QualityOptions quality_options(const QualityFlags& f, bool nothing_else, Tool& tool) {
   if (f.no_baseline && (f.kl || f.max_kl || f.max_ratio))
     throw Error(ErrorKind::usage,
@@ -138,8 +123,6 @@ QualityOptions quality_options(const QualityFlags& f, bool nothing_else, Tool& t
   if (!f.lm_eval_json.empty() && q.tasks.empty())
     throw Error(ErrorKind::usage, "--lm-eval-json writes the results of tasks: name one by --task");
   if (!f.text.empty()) tool.reads(f.text);
-  if (q.perplexity || q.divergence) q.text = evaluation_text(f.text, tool);
-  q.keeper = std::make_shared<ResultCache>(tool.context());
   return q;
 }
 

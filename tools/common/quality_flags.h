@@ -31,8 +31,8 @@ struct QualityFlags {
 
 void add_quality_flags(CLI::App& app, QualityFlags& flags);
 
-// What to measure. Perplexity too if `nothing_else` is asked for. Reads texts and tasks; results
-// are kept in the cache. Throws usage for flags that do not go together.
+// What to measure, texts apart. Perplexity too if `nothing_else` is asked for. Throws usage
+// for flags that do not go together.
 QualityOptions quality_options(const QualityFlags& flags, bool nothing_else, Tool& tool);
 
 // Why the record does not pass the gate, one reason each; empty if it passes. What the gate needs
@@ -44,9 +44,5 @@ std::vector<std::string> gate_failures(const QualityFlags& flags, const QualityR
 // --lm-eval-json: the tasks' results, atomically. Throws as opening the model and writing do.
 void write_lm_eval_json(const Path& file, const Path& model, const QualityRecord& record,
                         bool replace, const Context& context);
-
-// The text behind --text: "demo", "wikitext2" (wikitext.h), a file, or a file of a data set on the
-// Hub as OWNER/NAME:FILE. Throws not_found with the way to get it.
-EvaluationText evaluation_text(const std::string& name, Tool& tool);
 
 }  // namespace qwb

@@ -3,7 +3,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/names.h"
-#include "tools/common/choose.h"
+#include "lib/jobs/choose.h"
 #include "tools/common/model_flags.h"
 #include "tools/common/number_checks.h"
 #include "tools/manual/declaration.h"

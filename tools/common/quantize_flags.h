@@ -7,8 +7,8 @@
 #include <memory>
 #include <string>
 
+#include "lib/jobs/quantize_job.h"
 #include "tools/common/method_flags.h"
-#include "tools/common/quantize_job.h"
 #include "tools/common/tool.h"
 
 namespace qwb {

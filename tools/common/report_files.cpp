@@ -11,7 +11,6 @@
 #include "lib/base/names.h"
 #include "lib/report/gnuplot.h"
 #include "lib/report/render.h"
-#include "tools/common/report_job.h"
 
 namespace qwb {
 namespace {

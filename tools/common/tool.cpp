@@ -1,13 +1,10 @@
 #include "tools/common/tool.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstdio>
 #include <utility>
 
@@ -15,6 +12,7 @@
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/parallel.h"
+#include "lib/base/process_policy.h"
 #include "tools/common/command_line.h"
 #include "tools/common/progress_display.h"
 #include "tools/common/version.h"
@@ -28,22 +26,6 @@ constexpr int kMostThreads = 4096;
 // Thrown when the reader of a pipe has gone: the end of the tool, but no failure (as ripgrep does
 // it).
 struct NobodyReads {};
-
-void install_signals() {
-  interrupt_on_signals();
-  struct sigaction action {};
-  action.sa_handler =
-      SIG_IGN;  // writes fail with EPIPE or EFBIG instead: destructors still clean up
-  for (const int signal : {SIGPIPE, SIGXFSZ}) sigaction(signal, &action, nullptr);
-}
-
-// Descriptors 0 to 2 that are closed would go to the next file that is opened, and notes into it. A
-// handle that can neither be read nor written keeps their places: whoever uses one gets an error.
-void hold_closed_descriptors() {
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF && ::open("/", O_PATH) < 0) return;
-  }
-}
 
 constexpr size_t kLongestLine = 2000;  // bytes of an error
 
@@ -85,6 +67,10 @@ void Tool::complain(const std::string& text) {
   const std::string line = fmt::format("{}: {}error:{} {}\n", text_.name, color ? "\x1b[1;31m" : "",
                                        color ? "\x1b[0m" : "", one_line(text));
   display_->aside([&] { std::fputs(line.c_str(), stderr); });
+}
+
+void Tool::reuse_large_buffers() {
+  qwb::reuse_large_buffers();
 }
 
 void Tool::note_once(const std::string& text) {
@@ -226,33 +212,8 @@ int guarded(Tool& tool, const std::function<int()>& body) {
 
 }  // namespace
 
-namespace {
-
-// OpenMP threads that wait for each other spin for milliseconds by default. On a machine that does
-// other work as well, the spinning takes the processor from the very thread that is waited for:
-// measured 20 times slower on two busy cores. Forty microseconds of spinning bridge the gaps inside
-// a forward pass; then a thread sleeps. libgomp reads the variable only while it is loaded, hence
-// the new start.
-void start_with_short_spins(char** argv) {
-  if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
-  if (::setenv("GOMP_SPINCOUNT", "3000", 1) == 0) ::execv("/proc/self/exe", argv);
-  // Without /proc the tool just goes on, with long spins.
-}
-
-}  // namespace
-
 int run_tool(int argc, char** argv, ToolText text, const ToolSetup& setup) {
-  hold_closed_descriptors();
-  start_with_short_spins(argv);
-  // Large buffers go back to the system when they are freed. By default glibc raises this threshold
-  // as it goes, and activations of many sizes then fragment its heap: quantizing SmolLM2 grew to
-  // twice its working set.
-  mallopt(M_MMAP_THRESHOLD, 4 << 20);
-  // What is freed below that stays for the next window: giving it back and faulting it in again
-  // took a sixth of the time of calibration.
-  mallopt(M_TRIM_THRESHOLD, 64 << 20);
-  install_signals();
-  keep_spare_descriptors();
+  adopt_process_policy(argv);
   Tool tool(std::move(text));
   const int code = guarded(tool, [&] {
     CLI::App app(tool.text_.summary, tool.text_.name);

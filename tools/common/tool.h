@@ -59,6 +59,8 @@ class Tool {
   Progress& progress();
   // What this run hands to its work: --threads, Ctrl-C, and the progress above.
   const Context& context() const { return context_; }
+  // The work goes through one tensor after the other (lib/base/process_policy.h).
+  void reuse_large_buffers();
   // One line of narration on stderr: "qwb-eval: TEXT".
   void note(const std::string& text) { progress().note(text); }
   // The same, but a text that this run has told already is not repeated.

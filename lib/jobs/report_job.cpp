@@ -1,21 +1,21 @@
-#include "tools/common/report_job.h"
+#include "lib/jobs/report_job.h"
 
 #include <fmt/format.h>
 
 #include <map>
 #include <memory>
+#include <set>
 #include <system_error>
 
 #include "cache/store.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/evaluate/subject.h"
+#include "lib/jobs/choose.h"
+#include "lib/jobs/sources.h"
 #include "lib/report/clean_text.h"
 #include "lib/report/record_file.h"
 #include "lib/report/render.h"
-#include "tools/common/choose.h"
-#include "tools/common/pull.h"
-#include "tools/common/report_files.h"
 
 namespace qwb {
 namespace {
@@ -57,13 +57,14 @@ bool is_result_file(const Path& path) {
 
 class Reader {
  public:
-  Reader(const ReportOptions& options, Tool& tool)
-      : options_(options), tool_(tool), builder_(options.title) {}
+  Reader(const ReportRequest& request, const Context& context,
+         const std::function<void(const Error&)>& tell)
+      : request_(request), context_(context), tell_(tell), builder_(request.title) {}
 
   ReportInputs all() {
     std::vector<std::pair<std::string, std::string>> folders;
     // Files first: of a folder only what they lack is taken.
-    for (const std::string& input : options_.inputs) {
+    for (const std::string& input : request_.inputs) {
       const auto [name, path] = split_input(input);
       if (is_result_file(path))
         attempt([&, n = name, p = path] { add_file(n, p); });
@@ -76,7 +77,7 @@ class Reader {
       if (inputs_.code == 0) inputs_.code = 1;
       return std::move(inputs_);
     }
-    for (const std::string& module : options_.modules) add_histograms(module);
+    for (const std::string& module : request_.modules) add_histograms(module);
     return std::move(inputs_);
   }
 
@@ -84,7 +85,7 @@ class Reader {
   template <typename Work>
   void attempt(Work work) {
     try {
-      tool_.context().stop.check();
+      context_.stop.check();
       work();
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
@@ -93,7 +94,7 @@ class Reader {
   }
 
   void problem(const Error& error) {
-    tool_.complain(error.what());
+    tell_(error);
     builder_.add_problem(error.what());
     inputs_.report.problems.push_back(clean_text(error.what()));
     if (inputs_.code == 0) inputs_.code = error.exit_code();
@@ -107,9 +108,9 @@ class Reader {
   }
 
   void add_folder(const std::string& name, const std::string& path) {
-    const Path folder = model_folder(path, tool_.context());
+    const Path folder = model_folder(path, context_);
     require_model_folder(folder);
-    const Subject subject = open_subject(folder, false, tool_.context());
+    const Subject subject = open_subject(folder, false, context_);
     EvaluationRecord model;
     model.artifact = folder.string();
     model.method = subject.method;
@@ -117,7 +118,7 @@ class Reader {
     model.bpw = subject.bpw;
     model.bytes = subject.tensor_bytes;
     std::vector<Json> records;
-    if (options_.cached) records = cached_records(model, subject);
+    if (request_.cached) records = cached_records(model, subject);
     if (records.empty()) records.push_back(record_json(model));
     for (const Json& record : records) builder_.add(record, folder.string(), name, true);
   }
@@ -133,14 +134,13 @@ class Reader {
     if (json_has(subject.open.manifest, "source"))
       source_hash = json_string(subject.open.manifest.at("source"), "hash", "qwb.json", "");
     const Path memo = default_memo_folder();
-    return kept_records(model, subject.open.content_hash(memo, tool_.context()), source_hash,
-                        *kept_);
+    return kept_records(model, subject.open.content_hash(memo, context_), source_hash, *kept_);
   }
 
   // The original for a version: --baseline, what its qwb.json names, or the only original of the
   // report.
   Path baseline_for(const Version& version) {
-    if (!options_.baseline.empty()) return model_folder(options_.baseline, tool_.context());
+    if (!request_.baseline.empty()) return model_folder(request_.baseline, context_);
     if (version.making) {
       if (const auto folder = source_folder(*version.making, version.artifact)) return *folder;
     }
@@ -157,15 +157,15 @@ class Reader {
     const Path folder = baseline_for(version);
     const OpenModel& original = open(folder);
     const std::string made_from = version.making ? version.making->source_hash : "";
-    if (made_from.empty() ||
-        original.content_hash(default_memo_folder(), tool_.context()) == made_from)
+    if (made_from.empty() || original.content_hash(default_memo_folder(), context_) == made_from)
       return original;
     const std::string what =
         "this is not the model that " + version.artifact + " was made from (another content)";
-    if (options_.baseline.empty())
+    if (request_.baseline.empty())
       throw Error(ErrorKind::verification, what, folder.string(),
                   "name the original by --baseline");
-    tool_.note_once(folder.string() + ": " + what);
+    if (told_.insert(folder.string()).second)
+      context_.progress->note(folder.string() + ": " + what);
     return original;
   }
 
@@ -173,8 +173,7 @@ class Reader {
     auto& model = open_[folder.string()];
     if (!model) {
       require_model_folder(folder);
-      model = std::make_unique<OpenModel>(
-          open_model(folder, {tool_.context().threads, tool_.context().stop}));
+      model = std::make_unique<OpenModel>(open_model(folder, {context_.threads, context_.stop}));
     }
     return *model;
   }
@@ -185,16 +184,18 @@ class Reader {
       if (version.original) continue;
       attempt([&] {
         const OpenModel& original = original_of(version);
-        inputs_.histograms.push_back({module, v,
-                                      histogram_pair(module_weight(original, module),
-                                                     module_weight(open(version.artifact), module),
-                                                     module, tool_.context())});
+        inputs_.histograms.push_back(
+            {module, v,
+             histogram_pair(module_weight(original, module),
+                            module_weight(open(version.artifact), module), module, context_)});
       });
     }
   }
 
-  const ReportOptions& options_;
-  Tool& tool_;
+  const ReportRequest& request_;
+  const Context& context_;
+  const std::function<void(const Error&)>& tell_;
+  std::set<std::string> told_;  // folders of originals that are not what they should be
   ReportBuilder builder_;
   ReportInputs inputs_;
   std::optional<std::vector<KeptResult>> kept_;
@@ -203,8 +204,9 @@ class Reader {
 
 }  // namespace
 
-ReportInputs read_report_inputs(const ReportOptions& options, Tool& tool) {
-  return Reader(options, tool).all();
+ReportInputs read_report_inputs(const ReportRequest& request, const Context& context,
+                                const std::function<void(const Error&)>& problem) {
+  return Reader(request, context, problem).all();
 }
 
 }  // namespace qwb

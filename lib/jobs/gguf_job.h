@@ -1,9 +1,9 @@
-// What qwb-convert --to gguf and qwb-quantize --format gguf do and say.
+// What a conversion to GGUF says, and what it is asked by name (convert_job.h does it).
 #pragma once
 
 #include "formats/gguf_export.h"
+#include "lib/base/progress.h"
 #include "lib/quantize/plan.h"
-#include "tools/common/tool.h"
 
 namespace qwb {
 
@@ -17,15 +17,11 @@ std::string ggml_type_names();
 // By its first bytes alone: what may be replaced where a GGUF is to be written.
 bool begins_as_gguf(const Path& file);
 
-// Writes the file, which the tool's outputs have allowed, or with --dry-run only plans it. Throws
-// `failed` if the disk is too small.
-GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, Tool& tool);
-
 // schema, source, source_format, format, exact, bytes, modules [{name, tensor, type, how, reason,
 // error}], counts.
 Json gguf_json(const OpenModel& open, const GgufReport& report);
-// What is exact and what was lost, on stderr.
-void tell_gguf(const GgufReport& report, bool done, Tool& tool);
+// What is exact and what was lost, a note each.
+void tell_gguf(const GgufReport& report, bool done, Progress& progress);
 
 // Throws unsupported, naming modules, if GGUF cannot hold exactly what the plan will make, as far
 // as it can be known before the work: minimums of asymmetric grids show only afterwards.

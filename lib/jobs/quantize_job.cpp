@@ -1,6 +1,5 @@
-#include "tools/common/quantize_job.h"
+#include "lib/jobs/quantize_job.h"
 
-#include <malloc.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -13,11 +12,12 @@
 #include "lib/base/names.h"
 #include "lib/base/text.h"
 #include "lib/base/text_file.h"
+#include "lib/hub/origin.h"
+#include "lib/jobs/choose.h"
+#include "lib/jobs/run_journal.h"
+#include "lib/jobs/sources.h"
 #include "lib/kernels/isa.h"
 #include "lib/kernels/tile_product.h"
-#include "tools/common/choose.h"
-#include "tools/common/pull.h"
-#include "tools/common/run_journal.h"
 
 namespace qwb {
 namespace {
@@ -25,6 +25,7 @@ namespace {
 // Raised when the way activations are propagated changes the bits of calibrated artifacts.
 constexpr int64_t kPipelineVersion = 2;
 constexpr int64_t kLongestDefault = 2048;
+constexpr double kJournalAge = 30 * 86400.0;  // seconds; older progress is in the way
 
 // Passes finished modules on to the artifact.
 class WriterSink : public ModuleSink {
@@ -73,15 +74,18 @@ std::vector<NamedLayout> planned_layouts(const Plan& plan) {
 }  // namespace
 
 QuantizeJob::QuantizeJob(QuantizeRequest request, const Context& context)
-    : request_(std::move(request)), open_(open_model(request_.model, context)) {
-  if (!open_.manifest.is_null()) {
+    : request_(std::move(request)) {
+  OpenModel open = open_model(request_.model, context);
+  if (!open.manifest.is_null()) {
     throw Error(ErrorKind::usage, "this is an artifact already", request_.model.string(),
                 "start from the original checkpoint");
   }
   // Nothing but calibration runs the model here.
-  model_ = Model::load(open_.source, open_.config, open_.config_name(),
-                       make_backend(calibration_backend(), context.threads));
-  plan_ = plan_modules(*model_, request_.plan);
+  loaded_ = load_model(
+      std::move(open),
+      {.backend = make_backend(calibration_backend(), context.threads), .tokenizer = false},
+      context);
+  plan_ = plan_modules(model(), request_.plan);
   for (const std::string& note : plan_.notes) context.progress->note(note);
   if (plan_.needs_calibration()) {
     calibrate(context);
@@ -93,7 +97,7 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, const Context& context)
 
 void QuantizeJob::calibrate(const Context& context) {
   CalibrationRequest& calibration = request_.calibration;
-  const Tokenizer tokenizer = open_tokenizer(open_);
+  const Tokenizer tokenizer = open_tokenizer(loaded_.open);
   std::string saved;
   for (const CalibrationSource& source : calibration.sources) {
     if (has_suffix(source.name, kCalibrationExtension)) saved = source.name;
@@ -119,7 +123,7 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer,
     context.progress->note("no --calib given: calibrating with the demo text");
   }
   if (calibration.length == 0)
-    calibration.length = std::min(kLongestDefault, model_->config().max_positions);
+    calibration.length = std::min(kLongestDefault, model().config().max_positions);
   std::vector<Path> files;
   for (const CalibrationSource& source : calibration.sources) {
     files.push_back(source.name == "demo" ? demo_path("text/calib.jsonl")
@@ -127,7 +131,7 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer,
   }
   RenderChat render;
   if (request_.chat_template) {
-    render = [chat = open_chat_template(open_)](const Conversation& conversation) {
+    render = [chat = loaded_.chat_template()](const Conversation& conversation) {
       ChatTemplate::Options options = chat_options(conversation);
       options.add_generation_prompt = false;
       options.now = 0;  // a template that tells the date must not change the key
@@ -139,10 +143,11 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer,
 
 int64_t QuantizeJob::artifact_bytes() const {
   int64_t bytes = plan_.bytes;
-  for (const std::string& name : open_.source->names())
-    bytes += static_cast<int64_t>(open_.source->find(name)->bytes.size());
+  for (const std::string& name : loaded_.open.source->names())
+    bytes += static_cast<int64_t>(loaded_.open.source->find(name)->bytes.size());
   for (const PlannedModule& module : plan_.modules) {
-    bytes -= static_cast<int64_t>(open_.source->find(module.info.name + ".weight")->bytes.size());
+    bytes -=
+        static_cast<int64_t>(loaded_.open.source->find(module.info.name + ".weight")->bytes.size());
   }
   return bytes;
 }
@@ -172,14 +177,14 @@ void add_plan(const Plan& plan, Json& fields) {
 
 Key QuantizeJob::key(const Context& context) const {
   Key key;
-  key.fields["source"] = open_.content_hash(default_memo_folder(), context);
-  key.fields["companions"] = companion_hash(open_);
+  key.fields["source"] = loaded_.open.content_hash(default_memo_folder(), context);
+  key.fields["companions"] = companion_hash(loaded_.open);
   key.fields["format_version"] = kArtifactVersion;
   add_plan(plan_, key.fields);
   key.fields["isa"] = isa_name();
   if (calibration_) {
     key.fields["calibration"] = calibration_->hash;
-    key.fields["products"] = products_name(*model_);
+    key.fields["products"] = products_name(model());
     key.fields["calibration_length"] = calibration_->length;
     key.fields["pipeline_version"] = kPipelineVersion;
   }
@@ -191,12 +196,13 @@ Json QuantizeJob::manifest(const Context& context) const {
   Json manifest;
   manifest["qwb_version"] = QWB_VERSION;
   manifest["isa"] = isa_name();
-  if (calibration_) manifest["products"] = products_name(*model_);
+  if (calibration_) manifest["products"] = products_name(model());
+  const std::optional<std::string> revision = commit_of(request_.model);
   manifest["source"] = {
       {"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
       {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
-      {"revision", nullptr},
-      {"hash", open_.content_hash(default_memo_folder(), context)}};
+      {"revision", revision ? Json(*revision) : Json(nullptr)},
+      {"hash", loaded_.open.content_hash(default_memo_folder(), context)}};
   manifest["method"] = typical.method->name();
   manifest["method_version"] = typical.method->version();
   manifest["bits"] = plan_.bits();
@@ -209,7 +215,7 @@ Json QuantizeJob::manifest(const Context& context) const {
 MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
   const bool asked = limit > 0;
   if (!asked) limit = available_memory();
-  const MemoryNeed need = estimate_memory(*model_, plan_, calibration());
+  const MemoryNeed need = estimate_memory(model(), plan_, calibration());
   MemoryPlan plan;
   plan.peak = need.fixed + need.kept + need.streams;
   if (plan.peak > limit && need.kept > 0) {
@@ -242,18 +248,44 @@ MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
   return plan;
 }
 
+CachedArtifact QuantizeJob::build(const Store& store, const BuildOptions& options,
+                                  const Context& context) const {
+  CachedArtifact made{{}, key(context), true, nullptr};
+  const auto fill = [&](const Path& folder) {
+    made.cached = false;
+    WriteOptions write;
+    // Activations that do not fit go to the disk that the artifact goes to anyway; /tmp is memory
+    // on many machines.
+    write.memory = memory_plan(options.max_memory, store.root());
+    if (write.memory.scratch > 0)
+      context.progress->note(human_bytes(write.memory.scratch) +
+                             " of activations go to files: memory is short");
+    const Path journals = store.root() / "resume";
+    RunJournal::sweep(journals, kJournalAge);
+    write.journal = journals / made.key.hex();
+    if (!options.resume) std::filesystem::remove_all(write.journal);
+    this->write(folder, context, write);
+  };
+  const std::string note = plan_.method_name() + " of " + request_.model.string();
+  const CacheObject object = store.build(
+      made.key, fill, note, [&](const std::string& text) { context.progress->note(text); });
+  made.folder = object.data;
+  made.lease = object.lease;
+  return made;
+}
+
 void QuantizeJob::write(const Path& folder, const Context& context,
                         const WriteOptions& options) const {
   const auto start = std::chrono::steady_clock::now();
-  ArtifactWriter writer(folder, open_, planned_layouts(plan_), kShardBytes, context);
+  ArtifactWriter writer(folder, loaded_.open, planned_layouts(plan_), kShardBytes, context);
   WriterSink sink(writer, plan_);
   std::unique_ptr<RunJournal> journal;
   if (calibration_ && !options.journal.empty())
     journal = RunJournal::open(options.journal, plan_, sink, context);
   if (journal) journal->replay();
-  ::malloc_trim(0);  // the tokenizer and the calibration text are gone, the work is to come
+  memory_phase_ended();  // the tokenizer and the calibration text are gone, the work is to come
   ModuleSink& first = journal ? static_cast<ModuleSink&>(*journal) : sink;
-  quantize_model(*model_, plan_, calibration(), first, context,
+  quantize_model(model(), plan_, calibration(), first, context,
                  {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});
   Json manifest = this->manifest(context);
   manifest["seconds"] =
@@ -264,6 +296,11 @@ void QuantizeJob::write(const Path& folder, const Context& context,
                 "choose another --out or add --force");
   }
   if (journal) journal->remove();
+}
+
+CachedArtifact quantize(QuantizeRequest request, const Store& store, const BuildOptions& options,
+                        const Context& context) {
+  return QuantizeJob(std::move(request), context).build(store, options, context);
 }
 
 }  // namespace qwb

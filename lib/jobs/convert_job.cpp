@@ -1,14 +1,18 @@
-#include "tools/common/convert_job.h"
+#include "lib/jobs/convert_job.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/names.h"
 #include "lib/base/text.h"
-#include "tools/common/gguf_job.h"
+#include "lib/hub/origin.h"
+#include "lib/jobs/gguf_job.h"
+#include "lib/jobs/requantize.h"
+#include "lib/quantize/ggml_quants.h"
 
 namespace qwb {
 namespace {
@@ -61,20 +65,15 @@ std::string format_names() {
   return names + kGgufFormat;
 }
 
+namespace {
+
+// Throws `failed` unless that many bytes are free where `place` is.
 void require_disk_space(const Path& place, int64_t bytes) {
   const int64_t free = free_disk_space(place);
   if (free >= bytes) return;
   throw Error(ErrorKind::failed,
               fmt::format("this needs {}, and {} are free", human_bytes(bytes), human_bytes(free)),
               place.string(), "free some space or choose another place");
-}
-
-DType parse_dtype(const std::string& text) {
-  const std::string name = lower_case(text);
-  if (name == "f32" || name == "float32") return DType::f32;
-  if (name == "f16" || name == "float16") return DType::f16;
-  if (name == "bf16" || name == "bfloat16") return DType::bf16;
-  throw Error(ErrorKind::usage, "--dtype must be f32, f16 or bf16, not '" + text + "'");
 }
 
 Json conversion_json(const Conversion& conversion) {
@@ -99,22 +98,89 @@ Json conversion_json(const Conversion& conversion) {
   return json;
 }
 
-void tell_conversion(const Conversion& conversion, bool done, Tool& tool) {
+void tell_conversion(const Conversion& conversion, bool done, Progress& progress) {
   const auto& modules = conversion.modules();
   const auto exact =
       std::count_if(modules.begin(), modules.end(),
                     [](const ConvertedModule& module) { return module.how == How::exact; });
   if (conversion.exact() && !modules.empty()) {
-    tool.note(fmt::format("exact: codes and scales of all {} modules {} those of the source",
-                          modules.size(), done ? "are" : "will be"));
+    progress.note(fmt::format("exact: codes and scales of all {} modules {} those of the source",
+                              modules.size(), done ? "are" : "will be"));
   } else if (exact > 0) {
-    tool.note(fmt::format("exact: {} of {} modules", exact, modules.size()));
+    progress.note(fmt::format("exact: {} of {} modules", exact, modules.size()));
   }
   for (const How how : {How::rounded, How::requantized, How::plain}) {
     const std::string line = inexact_line(conversion, how, done);
-    if (!line.empty()) tool.note(line);
+    if (!line.empty()) progress.note(line);
   }
-  tool.note(fmt::format("{} of tensors", human_bytes(conversion.tensor_bytes())));
+  progress.note(fmt::format("{} of tensors", human_bytes(conversion.tensor_bytes())));
+}
+
+// Of everything but gguf.
+ConvertOptions convert_options(const ConvertRequest& request, const PackedFormat& target) {
+  ConvertOptions options;
+  options.dtype = request.dtype;
+  options.round_scales = request.round_scales;
+  options.replace = request.replace;
+  if (request.max_shard_bytes > 0) options.max_shard_bytes = request.max_shard_bytes;
+  if (request.requantize != nullptr)
+    options.requantizer = make_requantizer(*request.requantize, request.settings, target);
+  return options;
+}
+
+// GgufOptions::otherwise quantizes what GGUF cannot hold as it is. Of a source without quantized
+// modules that would be nothing, and nobody means that: there it stands for the type of all.
+void mean_type(GgufOptions& options, const OpenModel& open, Progress& progress) {
+  if (!options.otherwise || options.type || !open.source->quantized_modules().empty()) return;
+  options.type = std::exchange(options.otherwise, std::nullopt);
+  const std::string name(ggml_info(*options.type).name);
+  progress.note("nothing is quantized in the source: --requantize " + name + " means --type " +
+                name + " here");
+}
+
+}  // namespace
+
+ConvertJob::ConvertJob(ConvertRequest request, const Context& context)
+    : ConvertJob(open_model(request.model, context), request, context) {}
+
+ConvertJob::ConvertJob(OpenModel open, ConvertRequest request, const Context& context) {
+  if (same_name(request.format, kGgufFormat)) {
+    open_ = std::move(open);
+    plan_gguf_file(std::move(request), context);
+    return;
+  }
+  const PackedFormat& target = find_packed_format(request.format);
+  ConvertOptions options = convert_options(request, target);
+  options.revision = commit_of(open.folder).value_or("");
+  conversion_ = std::make_unique<Conversion>(std::move(open), target, std::move(options), context);
+}
+
+void ConvertJob::plan_gguf_file(ConvertRequest request, const Context& context) {
+  gguf_ = std::move(request.gguf);
+  if (request.dtype) gguf_.plain = ggml_type_from_name(std::string(dtype_name(*request.dtype)));
+  gguf_.encode = quantize_ggml;
+  gguf_.replace = request.replace;
+  mean_type(gguf_, open_, *context.progress);
+  gguf_report_ = plan_gguf(open_, gguf_, {context.threads, context.stop});
+}
+
+int64_t ConvertJob::tensor_bytes() const {
+  return conversion_ ? conversion_->tensor_bytes() : gguf_report_.tensor_bytes;
+}
+
+void ConvertJob::write(const Path& place, const Context& context) {
+  require_disk_space(place.parent_path(), tensor_bytes());
+  if (conversion_) return conversion_->write(place);
+  gguf_report_ = write_gguf(open_, place, gguf_, context);
+}
+
+Json ConvertJob::report() const {
+  return conversion_ ? conversion_json(*conversion_) : gguf_json(open_, gguf_report_);
+}
+
+void ConvertJob::tell(bool done, Progress& progress) const {
+  conversion_ ? tell_conversion(*conversion_, done, progress)
+              : tell_gguf(gguf_report_, done, progress);
 }
 
 }  // namespace qwb

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "lib/base/parallel.h"
+#include "lib/jobs/describe.h"
 #include "lib/kernels/dequantize.h"
-#include "tools/common/describe.h"
 
 namespace qwb {
 namespace {

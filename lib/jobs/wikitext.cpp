@@ -1,4 +1,4 @@
-#include "tools/common/wikitext.h"
+#include "lib/jobs/wikitext.h"
 
 #include <zip.h>
 
@@ -10,7 +10,7 @@
 #include "lib/base/error.h"
 #include "lib/base/text_file.h"
 #include "lib/hub/settings.h"
-#include "tools/common/pull.h"
+#include "lib/jobs/sources.h"
 
 namespace qwb {
 namespace {

@@ -1,17 +1,16 @@
-// Runs of one process beside each other: each has its own threads, its own stop and its own
-// progress, and gives the bits and figures of a run alone.
+// Jobs of one process beside each other: each has its own threads, its own stop and its own
+// progress, and gives the bits and figures of a job alone.
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <thread>
 
+#include "formats/loaded_model.h"
 #include "lib/base/context.h"
 #include "lib/base/error.h"
-#include "lib/base/hash.h"
-#include "lib/evaluate/perplexity.h"
-#include "lib/evaluate/subject.h"
-#include "lib/evaluate/text.h"
-#include "lib/quantize/pipeline.h"
+#include "lib/jobs/evaluate_job.h"
+#include "lib/jobs/quantize_job.h"
+#include "lib/model/generate.h"
 #include "tests/evaluate/artifact_helper.h"
 
 namespace qwb {
@@ -80,58 +79,38 @@ class StoppingBackend : public Backend {
   std::unique_ptr<Backend> fast_;
 };
 
-// Hashes what it is given, in order.
-struct HashingSink : ModuleSink {
-  void put(const PlannedModule& module, const QuantizedTensor& tensor,
-           const ModuleReport& /*report*/) override {
-    all.field(module.info.name);
-    for (const auto& [name, part] : tensor.parts) all.bytes(part.view().bytes);
-    ++modules;
-  }
-  void replace(const std::string& tensor, const TensorView& values) override {
-    all.field(tensor).bytes(values.bytes);
-  }
-  Hasher all;
-  int modules = 0;
-};
-
-CalibrationSet demo_windows(int64_t vocab) {
-  CalibrationSet set;
-  set.length = 48;
-  for (int64_t w = 0; w < 6; ++w) {
-    set.windows.emplace_back();
-    for (int64_t t = 0; t < set.length; ++t)
-      set.windows.back().push_back(static_cast<int32_t>((w * 131 + t * t * 7 + 3) % vocab));
-  }
-  return set;
+// Makes an artifact in a cache of its own; returns the hash of what it computes.
+std::string quantized(const Path& cache, const Context& context) {
+  const QuantizeRequest request{
+      .model = testing::demo("gpt2"),
+      .plan = {.method = &find_method("gptq"), .given = {{"group_size", 64}, {"refine", "codes"}}},
+      .calibration = {
+          .sources = {{testing::demo("text/calib.jsonl").string()}}, .samples = 6, .length = 48}};
+  const CachedArtifact made =
+      quantize(request, Store({.root = cache, .context = context}), {}, context);
+  EXPECT_FALSE(made.cached);
+  return open_model(made.folder).content_hash();
 }
 
-// The hash of all modules; `modules` counts those that were finished.
-std::string quantized(const Context& context, int* modules = nullptr) {
-  const OpenModel open = open_model(testing::demo("gpt2"), context);
-  const auto model = Model::load(open.source, open.config, "gpt2",
-                                 make_backend(calibration_backend(), context.threads));
-  const Method& gptq = find_method("gptq");
-  const Plan plan =
-      plan_modules(*model, gptq, resolve_settings(gptq, {{"group_size", 64}, {"refine", "codes"}}));
-  const CalibrationSet set = demo_windows(model->config().vocab);
-  HashingSink sink;
-  try {
-    quantize_model(*model, plan, &set, sink, context);
-  } catch (...) {
-    if (modules != nullptr) *modules = sink.modules;
-    throw;
-  }
-  if (modules != nullptr) *modules = sink.modules;
-  return sink.all.hex();
+Json perplexity(const Context& context) {
+  EvaluateRequest request{.text = testing::demo("text/eval.txt").string(), .keep = false};
+  request.options.quality.protocol = {"windows", 256, 0, 3};
+  request.options.quality.compare = false;
+  EvaluateJob job(request, context);
+  return perplexity_to_json(
+      job.run(testing::demo("llama").string()).record.quality.perplexity.value());
 }
 
-Json perplexity(const Context& context, std::shared_ptr<const Backend> backend = nullptr) {
-  const Subject subject = open_subject(testing::demo("llama"), true, context, std::move(backend));
-  const EvaluationText text = read_evaluation_text(testing::demo("text/eval.txt"));
-  const TokenPlan plan =
-      make_plan({"windows", 256, 0, 3}, subject.model->config(), *subject.tokenizer, text);
-  return perplexity_to_json(measure_perplexity(*subject.model, plan, context));
+// A long prompt on that backend.
+void complete(const Context& context, std::shared_ptr<const Backend> backend) {
+  const LoadedModel loaded =
+      load_model(testing::demo("llama"), {.backend = std::move(backend)}, context);
+  KvCache cache = loaded.model->new_cache(300);
+  GenerationSettings settings;
+  settings.eos = loaded.end_tokens();
+  generate(
+      *loaded.model, std::vector<int32_t>(256, 7), settings, cache, [](int32_t) { return true; },
+      context.stop);
 }
 
 ErrorKind kind_of(const std::function<void()>& work) {
@@ -143,17 +122,19 @@ ErrorKind kind_of(const std::function<void()>& work) {
   return ErrorKind::usage;
 }
 
-TEST(SideBySide, RunsGiveTheBitsOfRunsAlone) {
-  const std::string hash = quantized({.threads = Threads(2)});
+TEST(SideBySide, JobsGiveTheBitsOfJobsAlone) {
+  const testing::Scratch scratch("side-by-side");
+  const std::string hash = quantized(scratch.path() / "alone", {.threads = Threads(2)});
   const Json value = perplexity({.threads = Threads(2)});
   std::string hashes[2];
   Json values[2];
   {
-    std::vector<std::jthread> runs;
+    std::vector<std::jthread> jobs;
     for (const int i : {0, 1}) {
       const Context context{.threads = Threads(1 + 2 * i)};
-      runs.emplace_back([&, i, context] { hashes[i] = quantized(context); });
-      runs.emplace_back([&, i, context] { values[i] = perplexity(context); });
+      const Path cache = scratch.path() / std::to_string(i);
+      jobs.emplace_back([&, i, context, cache] { hashes[i] = quantized(cache, context); });
+      jobs.emplace_back([&, i, context] { values[i] = perplexity(context); });
     }
   }
   for (const int i : {0, 1}) {
@@ -162,25 +143,29 @@ TEST(SideBySide, RunsGiveTheBitsOfRunsAlone) {
   }
 }
 
-TEST(SideBySide, AStopInCalibrationEndsThatRunOnly) {
-  const std::string hash = quantized({});
+TEST(SideBySide, AStopInCalibrationEndsThatJobOnly) {
+  const testing::Scratch scratch("stop-calibration");
+  const std::string hash = quantized(scratch.path() / "alone", {});
   StopSource stop;
   StoppingProgress progress(stop);
   ErrorKind ended = ErrorKind::usage;
-  int modules = 0;
   std::string other;
   {
     std::jthread stopped([&] {
-      ended = kind_of([&] { quantized({Threads(3), stop.token(), &progress}, &modules); });
+      ended = kind_of([&] {
+        quantized(scratch.path() / "stopped", {Threads(3), stop.token(), &progress});
+      });
     });
-    std::jthread whole([&] { other = quantized({.threads = Threads(2)}); });
+    std::jthread whole(
+        [&] { other = quantized(scratch.path() / "whole", {.threads = Threads(2)}); });
   }
   EXPECT_EQ(ended, ErrorKind::interrupted);
-  EXPECT_EQ(modules, 1);  // the next one's inputs are not even observed
+  EXPECT_EQ(progress.advances, 1);  // the next step did not even begin
+  EXPECT_TRUE(Store({.root = scratch.path() / "stopped"}).list().empty());
   EXPECT_EQ(other, hash);
 }
 
-TEST(SideBySide, AStopInAPrefillEndsThatRunOnly) {
+TEST(SideBySide, AStopInAPrefillEndsThatJobOnly) {
   const Json value = perplexity({});
   StopSource stop;
   const auto backend = std::make_shared<StoppingBackend>(stop, Threads(2));
@@ -188,12 +173,29 @@ TEST(SideBySide, AStopInAPrefillEndsThatRunOnly) {
   Json other;
   {
     std::jthread stopped([&] {
-      ended = kind_of([&] { perplexity({Threads(2), stop.token()}, backend); });
+      ended = kind_of([&] { complete({Threads(2), stop.token()}, backend); });
     });
     std::jthread whole([&] { other = perplexity({.threads = Threads(3)}); });
   }
   EXPECT_EQ(ended, ErrorKind::interrupted);
   EXPECT_EQ(backend->attentions, 1);  // of one block: the pass ended before the next
+  EXPECT_EQ(other, value);
+}
+
+TEST(SideBySide, AStoppedEvaluationEndsAlone) {
+  const Json value = perplexity({});
+  StopSource stop;
+  StoppingProgress progress(stop);
+  ErrorKind ended = ErrorKind::usage;
+  Json other;
+  {
+    std::jthread stopped([&] {
+      ended = kind_of([&] { perplexity({Threads(2), stop.token(), &progress}); });
+    });
+    std::jthread whole([&] { other = perplexity({.threads = Threads(1)}); });
+  }
+  EXPECT_EQ(ended, ErrorKind::interrupted);
+  EXPECT_EQ(progress.advances, 1);
   EXPECT_EQ(other, value);
 }
 

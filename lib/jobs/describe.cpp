@@ -1,4 +1,4 @@
-#include "tools/common/describe.h"
+#include "lib/jobs/describe.h"
 
 #include <algorithm>
 #include <vector>
@@ -9,10 +9,10 @@
 #include "lib/base/error.h"
 #include "lib/codec/dense.h"
 #include "lib/codec/ggml_blocks.h"
+#include "lib/jobs/work_report.h"
 #include "lib/model/config.h"
 #include "lib/model/model.h"
 #include "lib/quantize/pipeline.h"
-#include "tools/common/work_report.h"
 
 namespace qwb {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/common/gguf_job.h"
+#include "lib/jobs/gguf_job.h"
 
 #include <fmt/format.h>
 
@@ -10,9 +10,8 @@
 #include "formats/gguf_repack.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
-#include "lib/quantize/ggml_quants.h"
-#include "tools/common/convert_job.h"
-#include "tools/common/requantize.h"
+#include "lib/jobs/convert_job.h"
+#include "lib/jobs/requantize.h"
 
 namespace qwb {
 namespace {
@@ -53,15 +52,6 @@ bool begins_as_gguf(const Path& file) {
          std::string_view(magic.data(), magic.size()) == "GGUF";
 }
 
-GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, Tool& tool) {
-  options.encode = quantize_ggml;
-  options.replace = tool.outputs().force();
-  GgufReport plan = plan_gguf(open, options, {tool.context().threads, tool.context().stop});
-  if (tool.dry_run()) return plan;
-  require_disk_space(target.parent_path(), plan.tensor_bytes);
-  return write_gguf(open, target, options, tool.context());
-}
-
 Json gguf_json(const OpenModel& open, const GgufReport& report) {
   Json json = {
       {"schema", 1},           {"source", open.folder.string()}, {"source_format", open.format},
@@ -84,7 +74,7 @@ Json gguf_json(const OpenModel& open, const GgufReport& report) {
   return json;
 }
 
-void tell_gguf(const GgufReport& report, bool done, Tool& tool) {
+void tell_gguf(const GgufReport& report, bool done, Progress& progress) {
   auto tensors = matrices(report);
   const size_t all = tensors.size();
   std::map<std::string_view, int> types;
@@ -92,18 +82,18 @@ void tell_gguf(const GgufReport& report, bool done, Tool& tool) {
   std::string text;
   for (const auto& [name, count] : types)
     text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, name);
-  tool.note(fmt::format("matrices: {}; {} of tensors", text, human_bytes(report.tensor_bytes)));
+  progress.note(fmt::format("matrices: {}; {} of tensors", text, human_bytes(report.tensor_bytes)));
   std::erase_if(tensors, [](const auto* tensor) { return tensor->exact; });
   if (tensors.empty()) {
-    tool.note(fmt::format("exact: the values of all {} matrices {} those of the source", all,
-                          done ? "are" : "will be"));
+    progress.note(fmt::format("exact: the values of all {} matrices {} those of the source", all,
+                              done ? "are" : "will be"));
     return;
   }
   text = fmt::format("exact: {} of {} matrices", all - tensors.size(), all);
   std::vector<AddedError> errors;
   errors.reserve(tensors.size());
   for (const GgufTensorReport* tensor : tensors) errors.push_back({tensor->error, tensor->source});
-  tool.note(done ? text + "; " + worst_errors(std::move(errors)) : text);
+  progress.note(done ? text + "; " + worst_errors(std::move(errors)) : text);
 }
 
 void check_plan_fits_gguf(const Plan& plan) {

@@ -1,4 +1,4 @@
-#include "tools/common/run_journal.h"
+#include "lib/jobs/run_journal.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "tools/common/work_report.h"
+#include "lib/jobs/work_report.h"
 
 #include <fmt/format.h>
 

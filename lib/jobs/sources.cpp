@@ -1,4 +1,4 @@
-#include "tools/common/pull.h"
+#include "lib/jobs/sources.h"
 
 #include <algorithm>
 #include <cstdlib>

@@ -1,4 +1,4 @@
-#include "tools/common/result_cache.h"
+#include "lib/jobs/result_cache.h"
 
 #include <chrono>
 #include <cstring>

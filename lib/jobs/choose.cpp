@@ -1,4 +1,4 @@
-#include "tools/common/choose.h"
+#include "lib/jobs/choose.h"
 
 #include <sys/auxv.h>
 
@@ -11,7 +11,7 @@
 #include "formats/qwb.h"
 #include "formats/registry.h"
 #include "lib/base/error.h"
-#include "tools/common/pull.h"
+#include "lib/jobs/sources.h"
 
 namespace qwb {
 namespace {

@@ -1,28 +1,27 @@
 // From a request to an artifact: the checkpoint, the calibration set, the cache key, the work, the
-// folder.
+// folder. `quantize` does all of it; QuantizeJob tells first what is to come.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "cache/store.h"
-#include "formats/registry.h"
+#include "formats/loaded_model.h"
 #include "lib/base/context.h"
 #include "lib/base/file.h"
-#include "lib/model/model.h"
 #include "lib/quantize/calibration.h"
 #include "lib/quantize/estimate.h"
 #include "lib/quantize/pipeline.h"
-#include "lib/tokenizer/tokenizer.h"
 
 namespace qwb {
 
 struct QuantizeRequest {
-  Path model;
-  PlanRequest plan;
+  Path model = {};  // folder of a checkpoint (sources.h: of a name on the Hub)
+  PlanRequest plan = {};
   // Used if the plan needs it. No sources: the demo text. Length 0: the model's context, at most
   // 2048.
-  CalibrationRequest calibration;
+  CalibrationRequest calibration = {};
   bool calibration_flags = false;  // somebody said how windows are to be made
   bool chat_template = false;
 };
@@ -41,6 +40,19 @@ struct WriteOptions {
       {};  // folder for the progress of a calibrated run (run_journal.h); empty: none is kept
 };
 
+struct BuildOptions {
+  int64_t max_memory = 0;  // bytes; 0: what is free
+  bool resume = true;      // go on where an interrupted run of the same work ended
+};
+
+// An artifact in the cache, which keeps it there as long as the lease lives.
+struct CachedArtifact {
+  Path folder;
+  Key key;
+  bool cached = false;  // it was there already
+  std::shared_ptr<const Lease> lease;
+};
+
 // Everything known before the work begins.
 class QuantizeJob {
  public:
@@ -50,7 +62,7 @@ class QuantizeJob {
 
   const Path& model_folder() const { return request_.model; }
   const Plan& plan() const { return plan_; }
-  const Model& model() const { return *model_; }
+  const Model& model() const { return *loaded_.model; }
   const CalibrationSet* calibration() const { return calibration_ ? &*calibration_ : nullptr; }
   // Bytes of the artifact's tensors, those that stay as they are included.
   int64_t artifact_bytes() const;
@@ -59,10 +71,15 @@ class QuantizeJob {
   MemoryPlan memory_plan(int64_t limit, const Path& scratch) const;
   // What the work will take, measured on a part of the first block.
   double estimate_seconds(const Context& context) const {
-    return qwb::estimate_seconds(*model_, plan_, calibration(), context);
+    return qwb::estimate_seconds(model(), plan_, calibration(), context);
   }
   Key key(const Context& context) const;
 
+  // The artifact from the cache, made if it is not there. A calibrated run keeps its progress in
+  // the cache's folder "resume"; what nobody came back to for 30 days is removed. Throws what
+  // memory_plan, write and Store::build throw.
+  CachedArtifact build(const Store& store, const BuildOptions& options,
+                       const Context& context) const;
   // Writes the artifact into `folder` (absent or empty).
   void write(const Path& folder, const Context& context, const WriteOptions& options = {}) const;
 
@@ -72,10 +89,14 @@ class QuantizeJob {
   Json manifest(const Context& context) const;
 
   QuantizeRequest request_;
-  OpenModel open_;
-  std::unique_ptr<Model> model_;
+  LoadedModel loaded_;
   Plan plan_;
   std::optional<CalibrationSet> calibration_;
 };
+
+// All of it: opens the model, plans, calibrates, and makes the artifact in `store` or finds it
+// there.
+CachedArtifact quantize(QuantizeRequest request, const Store& store, const BuildOptions& options,
+                        const Context& context);
 
 }  // namespace qwb

@@ -1,4 +1,4 @@
-#include "tools/common/requantize.h"
+#include "lib/jobs/requantize.h"
 
 #include "lib/base/error.h"
 #include "lib/codec/integer_grid.h"

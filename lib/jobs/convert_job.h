@@ -1,0 +1,76 @@
+// From a request to a model in another format: what will be exact, how large it gets, the work,
+// what was lost.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/convert.h"
+#include "formats/gguf_export.h"
+#include "lib/base/context.h"
+#include "lib/quantize/method.h"
+
+namespace qwb {
+
+// Names and summaries of the formats, one a line, for --help.
+std::string format_help();
+// "gptq, awq, ..."
+std::string format_names();
+
+struct ConvertRequest {
+  Path model = {};          // a folder or file in any format (sources.h: of a name on the Hub)
+  std::string format = {};  // one of format_names()
+  // Of what is not quantized; nothing: as it is (of dequantized modules the model's).
+  std::optional<DType> dtype = {};
+  bool round_scales = false;    // scales may lose bits where the format has a narrower type
+  int64_t max_shard_bytes = 0;  // of a weight file; 0: 5 GB
+  // Quantizes anew, by this method, what the format cannot hold exactly; null: refuses it.
+  const Method* requantize = nullptr;
+  Json settings = {};    // of the method, as resolve_settings() gives them
+  bool replace = false;  // what is at the place to write to
+  // For "gguf" in place of a method, rounded scales and shards: the types of matrices. Its encode,
+  // replace and plain are set by the job.
+  GgufOptions gguf = {};
+};
+
+// Everything known before the work begins; write() once.
+class ConvertJob {
+ public:
+  // Opens the model and plans: no codes are read. Tells decisions through `context`. Throws
+  // unsupported, naming modules, for what the format cannot hold; usage for a request that makes no
+  // sense.
+  ConvertJob(ConvertRequest request, const Context& context);
+  // Of a model that is open; request.model is not used.
+  ConvertJob(OpenModel open, ConvertRequest request, const Context& context);
+
+  int64_t tensor_bytes() const;
+  // Writes the new folder (or file), which appears complete or not at all. Throws `failed` before
+  // the work if the disk is too small, usage if something is there and not to be replaced.
+  void write(const Path& place, const Context& context);
+
+  // schema, source, source_format, format, exact, bytes, modules [{name, how, reason, error, of
+  // gguf also tensor and type}], counts. Errors are known after write().
+  Json report() const;
+  // "exact: the codes and scales of 56 modules are those of IN" or what was lost, a note each.
+  // done: write() has run.
+  void tell(bool done, Progress& progress) const;
+
+ private:
+  void plan_gguf_file(ConvertRequest request, const Context& context);
+
+  OpenModel open_;                          // of gguf
+  std::unique_ptr<Conversion> conversion_;  // of all other formats
+  GgufOptions gguf_;
+  GgufReport gguf_report_;
+};
+
+struct AddedError {
+  double error = 0;  // |W - W'|^2 / |W|^2
+  std::string module;
+};
+// "largest relative weight error added: ..." of the three worst.
+std::string worst_errors(std::vector<AddedError> errors);
+
+}  // namespace qwb
