@@ -248,6 +248,7 @@ Session open_session(const Options& o, Tool& tool) {
   session.int8_forward = int8_forward_json(*session.model, forward);
   if (forward.threshold) tool.note("int8 forward: " + int8_forward_text(session.int8_forward));
   session.tokenizer = open_tokenizer(open);
+  if (const std::string note = session.tokenizer->note(); !note.empty()) tool.note(note);
   session.generation.eos = end_tokens(open, session.model->config());
   session.generation.stop_at_eos = !o.ignore_eos && !session.generation.eos.empty();
   if (chat) session.prompt = as_text(open, conversation, o);

@@ -98,7 +98,11 @@ Subject open_subject(const Path& folder, bool needs_tokenizer, const Context& co
       Model::load(subject.open.source, subject.open.config, folder.string(), std::move(backend));
   subject.load_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  if (needs_tokenizer) subject.tokenizer = open_tokenizer(subject.open);
+  if (needs_tokenizer) {
+    subject.tokenizer = open_tokenizer(subject.open);
+    const std::string note = subject.tokenizer->note();
+    if (!note.empty()) context.progress->note(note);
+  }
   subject.open.manifest.is_object() ? describe_artifact(subject) : describe_checkpoint(subject);
   return subject;
 }

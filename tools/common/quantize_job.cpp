@@ -96,6 +96,7 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, const Context& context)
 void QuantizeJob::calibrate(const Context& context) {
   CalibrationRequest& calibration = request_.calibration;
   const Tokenizer tokenizer = open_tokenizer(open_);
+  if (const std::string note = tokenizer.note(); !note.empty()) context.progress->note(note);
   std::string saved;
   for (const CalibrationSource& source : calibration.sources) {
     if (has_suffix(source.name, kCalibrationExtension)) saved = source.name;
