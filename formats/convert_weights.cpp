@@ -5,6 +5,7 @@
 
 #include "formats/packing.h"
 #include "formats/plain.h"
+#include "lib/base/error.h"
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/kernels/dequantize.h"
@@ -46,6 +47,45 @@ FloatBuffer read_out_in_f32(const Weight& weight, const Context& context) {
   const Tensor turned = transposed({DType::f32, {weight.in, weight.out}, bytes}, context);
   std::memcpy(values.data(), turned.data<float>(), bytes.size());
   return values;
+}
+
+namespace {
+
+[[noreturn]] void not_finite(const std::string& name) {
+  throw Error(ErrorKind::failed, "holds NaN or Inf", name,
+              "the checkpoint is damaged or diverged in training");
+}
+
+bool floats_are_finite(const float* values, int64_t count) {
+  return std::all_of(values, values + count, [](float value) { return std::isfinite(value); });
+}
+
+}  // namespace
+
+void require_finite(const TensorView& view, const std::string& name, const Context& context) {
+  if (!dtype_is_float(view.dtype)) return;
+  parallel_ranges(context, view.count(), int64_t{1} << 16, [&](int64_t begin, int64_t end) {
+    FloatBuffer values(end - begin);
+    read_floats(view, begin, end - begin, values.data(), name);
+    if (!floats_are_finite(values.data(), end - begin)) not_finite(name);
+  });
+}
+
+void require_finite(const Weight& weight, const std::string& name, const Context& context) {
+  if (!std::holds_alternative<GgmlBlocks>(weight.storage)) {
+    for (const auto& [part, view] : weight_parts(weight)) require_finite(view, name, context);
+    return;
+  }
+  // Their scales lie among the codes.
+  const int64_t columns = stored_columns(weight);
+  parallel_ranges(context, stored_rows(weight), std::max<int64_t>(1, (int64_t{1} << 16) / columns),
+                  [&](int64_t begin, int64_t end) {
+                    FloatBuffer values(columns);
+                    for (int64_t row = begin; row < end; ++row) {
+                      dequantize_rows(weight, row, row + 1, values.data());
+                      if (!floats_are_finite(values.data(), columns)) not_finite(name);
+                    }
+                  });
 }
 
 double weight_distance(const Weight& a, const Weight* b, DType narrowed, const Context& context) {
