@@ -25,7 +25,7 @@ constexpr SettingRule kCompressedRules[] = {
     {"format", "pack-quantized|int-quantized|naive-quantized|mixed-precision"},
     {"config_groups", ""},
     {"ignore", ""},
-    {"quantization_status", "compressed"},
+    {"quantization_status", "compressed|frozen"},
     {"version", ""},
     {"kv_cache_scheme", "-"},
     {"transform_config", ""},
@@ -125,12 +125,30 @@ bool CompressedSettings::ignores(const std::string& module) const {
                      [&](const std::string& target) { return targets_module(target, module); });
 }
 
+namespace {
+
+bool same_grid(const CompressedScheme& a, const CompressedScheme& b) {
+  return a.bits == b.bits && a.symmetric == b.symmetric && a.strategy == b.strategy &&
+         a.group_size == b.group_size && a.block_rows == b.block_rows &&
+         a.block_columns == b.block_columns;
+}
+
+}  // namespace
+
 const CompressedScheme& CompressedSettings::scheme(const std::string& module) const {
+  // Loaders disagree which of several groups counts.
   const auto with = [&](auto means) -> const CompressedScheme* {
+    const CompressedScheme* found = nullptr;
     for (const CompressedScheme& scheme : schemes) {
-      if (std::any_of(scheme.targets.begin(), scheme.targets.end(), means)) return &scheme;
+      if (std::none_of(scheme.targets.begin(), scheme.targets.end(), means)) continue;
+      if (found != nullptr && !same_grid(*found, scheme))
+        throw Error(ErrorKind::unsupported,
+                    "is meant by the groups '" + found->group + "' and '" + scheme.group +
+                        "' of the quantization_config, which differ",
+                    module, "leave the one out that does not fit the tensors");
+      if (found == nullptr) found = &scheme;
     }
-    return nullptr;
+    return found;
   };
   if (const auto* named = with([&](const std::string& target) { return target == module; }))
     return *named;

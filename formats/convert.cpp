@@ -289,6 +289,7 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
                      packed->has_words(target.name);
   loaded = words ? packed->load_words(target.name) : load(module);
   const Weight& original = outgoing->original = loaded.weight;
+  require_finite(original, target.name, context_);
   if (module.how == How::requantized) {
     const FloatBuffer values = read_out_in_f32(original, context_);
     anew = options_.requantizer->quantize(target.name, original.out, original.in, values.data(),
@@ -329,6 +330,7 @@ std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWrite
 void Conversion::write_plain(const std::string& name, ShardedWriter& writer) const {
   const TensorView view = *source_.source->find(name);
   const DType type = stored_type(view);
+  require_finite(view, name, context_);
   if (type == view.dtype) return writer.copy(name, *source_.source, context_);
   constexpr int64_t kValues = int64_t{1} << 20;
   std::vector<ErrorSum> errors;

@@ -5,8 +5,10 @@
 
 #include "formats/packing.h"
 #include "formats/plain.h"
+#include "lib/base/error.h"
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
+#include "lib/codec/ggml_blocks.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/tensor/error_sum.h"
 
@@ -46,6 +48,44 @@ FloatBuffer read_out_in_f32(const Weight& weight, const Context& context) {
   const Tensor turned = transposed({DType::f32, {weight.in, weight.out}, bytes}, context);
   std::memcpy(values.data(), turned.data<float>(), bytes.size());
   return values;
+}
+
+namespace {
+
+[[noreturn]] void not_finite(const std::string& name) {
+  throw Error(ErrorKind::failed, "holds NaN or Inf", name,
+              "the checkpoint is damaged or diverged in training");
+}
+
+bool floats_are_finite(const float* values, int64_t count) {
+  return std::all_of(values, values + count, [](float value) { return std::isfinite(value); });
+}
+
+}  // namespace
+
+void require_finite(const TensorView& view, const std::string& name, const Context& context) {
+  if (!dtype_is_float(view.dtype)) return;
+  parallel_ranges(context, view.count(), int64_t{1} << 16, [&](int64_t begin, int64_t end) {
+    FloatBuffer values(end - begin);
+    read_floats(view, begin, end - begin, values.data(), name);
+    if (!floats_are_finite(values.data(), end - begin)) not_finite(name);
+  });
+}
+
+void require_finite(const Weight& weight, const std::string& name, const Context& context) {
+  const auto* ggml = weight.as<GgmlBlocks>();
+  if (ggml == nullptr) {
+    for (const auto& [part, view] : weight.parts()) require_finite(view, name, context);
+    return;
+  }
+  // Their scales lie among the codes.
+  const int64_t row_bytes = ggml->blocks.shape.at(1);
+  parallel_ranges(
+      context, weight.out, ceil_div(int64_t{1} << 16, row_bytes), [&](int64_t begin, int64_t end) {
+        const Bytes rows = ggml->blocks.bytes.subspan(
+            static_cast<size_t>(begin * row_bytes), static_cast<size_t>((end - begin) * row_bytes));
+        if (!ggml_scales_finite(ggml->type, rows)) not_finite(name);
+      });
 }
 
 double weight_distance(const Weight& a, const Weight* b, DType narrowed, const Context& context) {

@@ -21,6 +21,11 @@ NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out)
 // The matrix as f32 [out, in], whatever its orientation.
 FloatBuffer read_out_in_f32(const Weight& weight, const Context& context = {});
 
+// Throws `failed`, naming the module or tensor, if a value or a scale is NaN or Inf: no format would
+// hold a model then.
+void require_finite(const Weight& weight, const std::string& name, const Context& context);
+void require_finite(const TensorView& view, const std::string& name, const Context& context);
+
 // |A - B|^2 / |A|^2 for two weights of one orientation; B null: A with its values rounded to
 // `narrowed`. Sums in f64, row by row: the same on any number of threads.
 double weight_distance(const Weight& a, const Weight* b, DType narrowed,

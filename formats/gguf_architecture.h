@@ -36,6 +36,11 @@ std::optional<GgufName> gguf_tensor_name(const std::string& architecture,
 // not know, `failed` for missing or broken keys.
 Json huggingface_config(const GgufFile& file, const std::string& where);
 
+// That each key under the architecture's name is one that huggingface_config reads, or does not
+// change the result; and that the file says to hold a model. Throws unsupported, naming the key.
+void check_gguf_keys(const GgufMetadata& metadata, const std::string& architecture,
+                     const std::string& where);
+
 // general.architecture for a config.json. Throws unsupported.
 std::string gguf_architecture(const Json& config, const std::string& where);
 // Everything but tokenizer.* and general.*. Settings that llama.cpp would ignore are refused

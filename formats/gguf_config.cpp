@@ -49,9 +49,18 @@ int64_t vocabulary_rows(const GgufFile& file, const std::string& where) {
 
 Json rope_of(const KeyReader& keys, const GgufFile& file, int64_t head_dim, int64_t context) {
   const double theta = keys.number("rope.freq_base", 10000);
-  const std::string kind =
-      keys.text("rope.scaling.type", keys.has("rope.scale_linear") ? "linear" : "none");
+  // A factor without a type is linear, in llama.cpp too; so is one of 0 or 1 none.
+  const double factor = keys.number("rope.scaling.factor", keys.number("rope.scale_linear", 1));
+  const bool scaled = factor != 0 && factor != 1;
+  const std::string kind = keys.text("rope.scaling.type", scaled ? "linear" : "none");
+  if (kind != "yarn" && keys.number("rope.scaling.attn_factor", 1) != 1)
+    throw Error(ErrorKind::unsupported,
+                "the key '" + keys.key("rope.scaling.attn_factor") + "' without scaling by yarn",
+                keys.where, "llama.cpp scales the attention by it");
   if (const GgufTensor* divisors = file.find("rope_freqs.weight")) {
+    if (kind != "none")
+      throw Error(ErrorKind::unsupported, "rope scaling '" + kind + "' beside 'rope_freqs.weight'",
+                  keys.where);
     if (divisors->type != GgmlType::f32 || divisors->shape != Shape{head_dim / 2})
       throw Error(ErrorKind::failed,
                   "'rope_freqs.weight' must be F32 [" + std::to_string(head_dim / 2) + "]",
@@ -62,7 +71,7 @@ Json rope_of(const KeyReader& keys, const GgufFile& file, int64_t head_dim, int6
   }
   Json rope = {{"rope_type", kind == "none" ? "default" : kind}, {"rope_theta", theta}};
   if (kind == "none") return rope;
-  const double factor = keys.number("rope.scaling.factor", keys.number("rope.scale_linear", 1));
+  if (kind == "linear" && !scaled) return {{"rope_type", "default"}, {"rope_theta", theta}};
   rope["factor"] = factor;
   if (kind == "linear") return rope;
   if (kind != "yarn")
@@ -93,7 +102,7 @@ void add_token_ids(const GgufMetadata& metadata, const std::string& where, Json&
 
 Json llama_config(const KeyReader& keys, const GgufFile& file) {
   const bool llama = keys.architecture == "llama";
-  const bool window = keys.has("attention.sliding_window");
+  const bool window = keys.integer("attention.sliding_window", 0) > 0;
   const std::string type = llama && window ? "mistral" : keys.architecture;
   const std::string name = type == "llama"     ? "Llama"
                            : type == "mistral" ? "Mistral"
@@ -162,6 +171,7 @@ Json gpt2_config(const KeyReader& keys, const GgufFile& file) {
 Json huggingface_config(const GgufFile& file, const std::string& where) {
   const std::string architecture = file.metadata().text("general.architecture", where);
   const KeyReader keys{file.metadata(), architecture, where};
+  check_gguf_keys(file.metadata(), architecture, where);
   Json config;
   if (architecture == "gpt2") {
     config = gpt2_config(keys, file);

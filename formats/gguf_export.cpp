@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 
+#include "formats/convert_weights.h"
 #include "formats/gguf.h"
 #include "formats/gguf_architecture.h"
 #include "formats/gguf_repack.h"
@@ -374,6 +375,7 @@ void Exporter::write_item(GgufWriter& writer, size_t index) {
   }
   const LoadedWeight loaded = load(item);
   const Weight& weight = loaded.weight;
+  require_finite(weight, item.report.source, context_);
   const auto* grid = weight.as<IntegerGrid>();
   const auto* ggml = weight.as<GgmlBlocks>();
   const auto* dense = weight.as<DenseWeight>();

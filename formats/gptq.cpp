@@ -75,6 +75,14 @@ class GptqReader {
     qzeros_ =
         packed_tensor(files, name_ + ".qzeros", DType::i32, {groups_, ceil_div(out_ * bits_, 32)});
     scattered_ = index && !is_plain_group_index(index_, group_size_);
+    if (scattered_ && settings_.ordered)
+      throw Error(
+          ErrorKind::unsupported,
+          "config.json says that the groups are runs of columns (desc_act false), and g_idx "
+          "scatters them",
+          "GPTQ module '" + name_ + "'",
+          "some loaders ignore g_idx then and some use it: ask the author which is meant, "
+          "and set \"desc_act\": true if it counts");
     zeros_ = unpack_words(settings_.v2 ? qzeros_ : shifted(), out_, bits_, context_);
     symmetric_ = zeros_.all(static_cast<uint8_t>(1 << (bits_ - 1)));
     if (settings_.symmetric.value_or(true) && !symmetric_) correct_zeros();

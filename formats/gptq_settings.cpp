@@ -65,6 +65,9 @@ GptqSettings gptq_settings(const Json& settings) {
   } else if (json_has(settings, "zero_point")) {
     result.symmetric = !json_bool(settings, "zero_point", kGptqWhere);
   }
+  for (const char* key : {"desc_act", "act_order"}) {
+    if (json_has(settings, key)) result.ordered = !json_bool(settings, key, kGptqWhere);
+  }
   return result;
 }
 
@@ -83,6 +86,8 @@ GptqSettings gptq_settings(const Json& settings, const std::string& module) {
     result.bits = gptq_number(overrides, {"bits"}, result.bits);
     result.group_told = result.group_told || json_has(overrides, "group_size");
     result.group_size = gptq_number(overrides, {"group_size"}, result.group_size);
+    if (json_has(overrides, "desc_act"))
+      result.ordered = !json_bool(overrides, "desc_act", kGptqWhere);
     if (json_has(overrides, "sym")) result.symmetric = json_bool(overrides, "sym", kGptqWhere);
     return result;
   }

@@ -17,6 +17,7 @@ struct GptqSettings {
   int64_t group_size = 0;   // -1: the row
   bool group_told = false;  // or the default is taken
   std::optional<bool> symmetric;
+  bool ordered = false;  // desc_act is said to be false: groups are runs of columns
   bool v2 = false;
   bool quantized = true;  // no override takes the module out
 };

@@ -20,7 +20,11 @@ LoadedModel load_opened(OpenModel open, LoadOptions options, const Context& cont
   loaded.model = Model::load(loaded.open.source, loaded.open.config, loaded.open.config_name(),
                              std::move(options.backend));
   loaded.load_seconds = std::chrono::duration<double>(LoadClock::now() - begin).count();
-  if (options.tokenizer) loaded.tokenizer = open_tokenizer(loaded.open);
+  if (options.tokenizer) {
+    loaded.tokenizer = open_tokenizer(loaded.open);
+    const std::string note = loaded.tokenizer->note();
+    if (!note.empty()) context.progress->note(note);
+  }
   loaded.hold = std::move(options.hold);
   return loaded;
 }

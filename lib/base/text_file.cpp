@@ -112,6 +112,10 @@ void require_utf8(std::string_view text, const std::string& where) {
     const auto byte = static_cast<unsigned char>(text[at]);
     if (byte < 0x80) {
       line += byte == '\n';
+      if (byte == 0)
+        throw Error(ErrorKind::unsupported,
+                    "a zero byte in line " + std::to_string(line) + ", which no text has", where,
+                    "take it out: tr -d '\\000' <FILE >NEW");
       ++at;
       continue;
     }
@@ -167,6 +171,13 @@ bool is_json_lines(const Path& file) {
     throw Error(
         ErrorKind::unsupported, "a .json file is no text and has no row a line", file.string(),
         "make lines of it: jq -c '.[]' FILE > NEW.jsonl; or rename it, if it has a row a line");
+  for (const char* table : {".csv", ".tsv"}) {
+    if (has_suffix(file.native(), table))
+      throw Error(ErrorKind::unsupported, std::string("a ") + table + " file is a table, no text",
+                  file.string(),
+                  "make lines of it: datasets.Dataset.from_csv(FILE).to_json(NEW.jsonl); or rename "
+                  "it, if its text is meant as it stands");
+  }
   return has_suffix(file.native(), ".jsonl") || has_suffix(file.native(), ".ndjson");
 }
 

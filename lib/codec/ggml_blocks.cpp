@@ -1,5 +1,7 @@
 #include "lib/codec/ggml_blocks.h"
 
+#include <cmath>
+
 #include "lib/base/half.h"
 #include "lib/codec/registry.h"
 
@@ -8,6 +10,25 @@ namespace {
 
 PartSpec blocks_spec(const WeightShape& shape, GgmlType type) {
   return {"blocks", DType::u8, {shape.out, ggml_row_bytes(ggml_info(type), shape.in)}};
+}
+
+// Where the f16 scales (and minimums) of a block lie.
+std::vector<int64_t> scale_offsets(GgmlType type) {
+  switch (type) {
+    case GgmlType::q4_1:
+    case GgmlType::q5_1:
+    case GgmlType::q4_k:
+    case GgmlType::q5_k:
+      return {0, 2};
+    case GgmlType::q2_k:
+      return {80, 82};
+    case GgmlType::q3_k:
+      return {108};
+    case GgmlType::q6_k:
+      return {208};
+    default:
+      return {0};
+  }
 }
 
 }  // namespace
@@ -57,6 +78,18 @@ WeightLayout ggml_blocks_layout(int64_t out, int64_t in, GgmlType type) {
   const WeightShape shape{out, in, Orientation::out_in};
   PartSpec spec = blocks_spec(shape, type);
   return {shape, GgmlBlocks{type, {spec.dtype, std::move(spec.shape), {}}}};
+}
+
+bool ggml_scales_finite(GgmlType type, Bytes blocks) {
+  const GgmlTypeInfo& info = ggml_info(type);
+  const std::vector<int64_t> halves = scale_offsets(type);
+  for (const std::byte* block = blocks.data(); block < blocks.data() + blocks.size();
+       block += info.bytes) {
+    for (const int64_t at : halves) {
+      if (!std::isfinite(f16_to_f32(load<uint16_t>(block + at)))) return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace qwb

@@ -98,6 +98,7 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, const Context& context)
 void QuantizeJob::calibrate(const Context& context) {
   CalibrationRequest& calibration = request_.calibration;
   const Tokenizer tokenizer = open_tokenizer(loaded_.open);
+  if (const std::string note = tokenizer.note(); !note.empty()) context.progress->note(note);
   std::string saved;
   for (const CalibrationSource& source : calibration.sources) {
     if (has_suffix(source.name, kCalibrationExtension)) saved = source.name;

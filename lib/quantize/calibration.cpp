@@ -14,6 +14,11 @@ std::string row_text(std::string_view line, const RenderChat& chat, const std::s
                      int64_t& calls_left_out) {
   const Json row = parse_json(line, where);
   const char* field = text_field(row);
+  if (chat && field != nullptr && has_turns(row))
+    throw Error(ErrorKind::unsupported,
+                std::string("the row has both '") + field +
+                    "' and a conversation, and which of them the chat template is for is not said",
+                where, "leave one of them out, or calibrate without --chat-template on the text");
   if (field != nullptr && (json_has(row, "text") || !has_turns(row)))
     return json_string(row, field, where);
   const Conversation conversation = read_conversation(row, where);

@@ -46,7 +46,9 @@ void check_content(const Json& content, const std::string& where) {
     const std::string type =
         part.is_object() ? json_string(part, "type", where, part.contains("text") ? "text" : "")
                          : "";
-    if (type == "text" && part.contains("text") && part["text"].is_string()) continue;
+    if (type == "text" && part.contains("text") &&
+        (part["text"].is_string() || part["text"].is_null()))
+      continue;  // null reaches the template as None
     throw Error(ErrorKind::unsupported, "a part of type '" + type + "' in a turn is not supported",
                 where, "only text can be used; leave rows with pictures or sound out");
   }
@@ -176,8 +178,10 @@ std::string text_of(const Json& content) {
   if (content.is_string()) return content.get<std::string>();
   std::string text;
   if (content.is_array()) {
-    for (const Json& part : content)
-      text += part.is_string() ? part.get<std::string>() : part.at("text").get<std::string>();
+    for (const Json& part : content) {
+      const Json& words = part.is_string() ? part : part.at("text");
+      if (words.is_string()) text += words.get<std::string>();
+    }
   } else if (content.is_object()) {
     text = content.dump();
   }
@@ -186,26 +190,64 @@ std::string text_of(const Json& content) {
 
 }  // namespace
 
-// Python keeps integers of any size, JSON readers of C++ make floats of long ones: refused before a
-// template shows one. (A number with a fraction or an exponent is a float to both.)
-void refuse_long_integers(std::string_view json, const std::string& where) {
+namespace {
+
+constexpr std::string_view kLongInteger = "\x01long integer ";
+
+bool holds_long_integer(const Json& value, std::string& found) {
+  if (value.is_string()) {
+    const auto& text = value.get_ref<const std::string&>();
+    if (!text.starts_with(kLongInteger)) return false;
+    found = text.substr(kLongInteger.size());
+    return true;
+  }
+  return value.is_structured() && std::any_of(value.begin(), value.end(), [&](const Json& part) {
+           return holds_long_integer(part, found);
+         });
+}
+
+// The text with texts in place of integers beyond 64 bits; empty if there are none.
+std::string mark_long_integers(std::string_view json) {
+  std::string marked;
+  size_t kept = 0;
   bool inside_string = false;
   for (size_t at = 0; at < json.size(); ++at) {
     if (inside_string && json[at] == '\\') {
       ++at;
     } else if (json[at] == '"') {
       inside_string = !inside_string;
-    } else if (!inside_string && json[at] >= '0' && json[at] <= '9') {
+    } else if (!inside_string && (json[at] == '-' || (json[at] >= '0' && json[at] <= '9'))) {
       const size_t end = std::min(json.find_first_not_of("0123456789.eE+-", at), json.size());
-      const auto number = json.substr(at, end - at);
+      const auto number = json.substr(at, end - at), digits = number.substr(number[0] == '-');
       uint64_t value = 0;
       if (number.find_first_of(".eE") == std::string_view::npos &&
-          std::from_chars(number.data(), number.data() + number.size(), value).ec != std::errc())
-        throw Error(ErrorKind::unsupported,
-                    "the integer " + std::string(number) + " has more than 64 bits", where);
+          std::from_chars(digits.data(), digits.data() + digits.size(), value).ec != std::errc()) {
+        marked.append(json.substr(kept, at - kept)).append("\"\\u0001");
+        marked.append(kLongInteger.substr(1)).append(number).append("\"");
+        kept = end;
+      }
       at = end - 1;
     }
   }
+  return kept == 0 ? marked : marked.append(json.substr(kept));
+}
+
+}  // namespace
+
+// Python keeps integers of any size, JSON readers of C++ make floats of long ones: refused before a
+// template shows one. (A number with a fraction or an exponent is a float to both.) Fields that the
+// conversation does not take may hold them.
+void refuse_long_integers(std::string_view json, const std::string& where) {
+  const std::string marked = mark_long_integers(json);
+  if (marked.empty()) return;
+  Json row = parse_json(marked, where);
+  if (row.is_array()) row = Json{{"messages", std::move(row)}};
+  const Conversation conversation = read_conversation(row, where);
+  std::string found;
+  if (holds_long_integer(conversation.messages, found) ||
+      holds_long_integer(conversation.tools, found) ||
+      holds_long_integer(conversation.variables, found))
+    throw Error(ErrorKind::unsupported, "the integer " + found + " has more than 64 bits", where);
 }
 
 Conversation parse_conversation(std::string_view json, const std::string& where) {

@@ -72,6 +72,10 @@ bool stands_alone(std::string_view text, size_t begin, size_t end) {
 
 }  // namespace
 
+void TokenFinder::ignore(const std::vector<bool>& marked) {
+  ignored_ = marked;
+}
+
 void TokenFinder::split(std::string_view text, std::vector<TextPart>& parts) const {
   size_t done = 0;
   for (size_t at = 0; at < text.size();) {
@@ -92,6 +96,8 @@ void TokenFinder::split(std::string_view text, std::vector<TextPart>& parts) con
     size_t begin = at, end = at + length;
     at = end;
     const AddedToken& token = tokens_[static_cast<size_t>(found)];
+    const auto id = static_cast<size_t>(token.id);
+    if (id < ignored_.size() && ignored_[id]) continue;
     if (token.single_word && !stands_alone(text, begin, end)) continue;
     while (token.lstrip && begin > done && is_space(char_before(text, begin)))
       begin -= static_cast<size_t>(char_before(text, begin).size);

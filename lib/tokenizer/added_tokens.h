@@ -31,6 +31,8 @@ struct TextPart {
 class TokenFinder {
  public:
   void add(const AddedToken& token, std::string_view content);
+  // Tokens whose id is marked are found but left as ordinary text (split_special_tokens).
+  void ignore(const std::vector<bool>& marked);
   bool empty() const { return tokens_.empty(); }
   // Parts in order, empty ones left out. With rstrip a token may be found inside what the one
   // before it swallowed, as in tokenizers.
@@ -47,6 +49,7 @@ class TokenFinder {
   int32_t longest(std::string_view text, size_t at, size_t& length) const;
 
   std::vector<AddedToken> tokens_;
+  std::vector<bool> ignored_;  // by id
   std::vector<Node> nodes_ = std::vector<Node>(1);
   std::array<int32_t, 256> first_ = [] {
     std::array<int32_t, 256> none{};

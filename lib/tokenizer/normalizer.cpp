@@ -136,21 +136,23 @@ class Replace : public Normalizer {
     if (pattern.second) regex_.emplace(literal_);
   }
   void apply(std::string& text, bool& at_start) const override {
-    if (literal_.empty()) return;
     std::string storage, out;
     const std::string_view subject = regex_ ? Regex::adapt(text, storage) : text;
     size_t kept = 0;
-    for (size_t from = 0; from <= text.size();) {
+    bool found = false;
+    for (size_t from = 0; !text.empty() && from <= text.size();) {
       const auto [begin, end] = next(subject, from);
       if (begin == std::string::npos) break;
+      if (begin == end && found && end == kept) {  // empty right behind the last match
+        from = end + (end < text.size() ? static_cast<size_t>(char_at(text, end).size) : 1);
+        continue;
+      }
       out.append(text, kept, begin - kept).append(content_);
       if (out.empty() && end > begin) at_start = false;
-      kept = end;
-      from = end > begin
-                 ? end
-                 : end + (end < text.size() ? static_cast<size_t>(char_at(text, end).size) : 1);
+      kept = from = end;
+      found = true;
     }
-    if (kept == 0 && out.empty()) return;
+    if (!found) return;
     out.append(text, kept, std::string::npos);
     text.swap(out);
   }

@@ -62,25 +62,49 @@ Template nest(const Template& outer, const Template& inner, const std::string& w
 
 }  // namespace
 
-Template make_template(const Json& json, const std::string& where) {
-  if (json.is_null()) return {kText};
+namespace {
+
+// A chain of post-processors. tokenizers hands the pieces of a TemplateProcessing to the next step
+// one by one, and not as a text: a step that adds tokens then takes the first piece for the text.
+struct PostChain {
+  Template made = {kText};
+  size_t pieces = 1;
+  void step(const Json& json, const std::string& where);
+  void wrap(const Template& outer, const std::string& inside) {
+    if (pieces > 1)
+      throw Error(ErrorKind::unsupported,
+                  "a post-processor behind a TemplateProcessing that adds tokens", inside,
+                  "write both as one TemplateProcessing");
+    made = nest(outer, made, inside);
+  }
+};
+
+void PostChain::step(const Json& json, const std::string& where) {
   const std::string inside = where + ": post_processor";
   const std::string type = json_string(json, "type", inside);
-  if (type == "ByteLevel") return {kText};
-  if (type == "TemplateProcessing") return nest(from_template(json, inside), {kText}, inside);
-  if (type == "BertProcessing" || type == "RobertaProcessing") {
-    return {post_processor_token(json, "cls", inside), kText,
-            post_processor_token(json, "sep", inside)};
-  }
-  if (type == "Sequence") {
+  if (type == "ByteLevel") return;
+  if (type == "TemplateProcessing") {
+    wrap(from_template(json, inside), inside);
+    pieces = json["single"].size();
+  } else if (type == "BertProcessing" || type == "RobertaProcessing") {
+    wrap({post_processor_token(json, "cls", inside), kText,
+          post_processor_token(json, "sep", inside)},
+         inside);
+  } else if (type == "Sequence") {
     if (!json_has(json, "processors") || !json["processors"].is_array())
       throw Error(ErrorKind::failed, "a Sequence without a list", inside);
-    Template result = {kText};
-    for (const Json& part : json["processors"])
-      result = nest(make_template(part, where), result, inside);
-    return result;
+    for (const Json& part : json["processors"]) step(part, where);
+  } else {
+    throw Error(ErrorKind::unsupported, "the post-processor '" + type + "' is not known", where);
   }
-  throw Error(ErrorKind::unsupported, "the post-processor '" + type + "' is not known", where);
+}
+
+}  // namespace
+
+Template make_template(const Json& json, const std::string& where) {
+  PostChain chain;
+  if (!json.is_null()) chain.step(json, where);
+  return chain.made;
 }
 
 }  // namespace qwb::tokenizer

@@ -205,7 +205,7 @@ std::unique_ptr<PreTokenizer> make_split(const Json& json, const Context& contex
     throw Error(ErrorKind::failed, "the pre-tokenizer Split has no pattern", context.where);
   auto [pattern, is_regex] = read_pattern(json["pattern"], context.where);
   const auto behavior = read_behavior(json_string(json, "behavior", context.where), context.where);
-  if (!is_regex) pattern = pattern.empty() ? "(?!)" : Regex::escape(pattern);
+  if (!is_regex) pattern = Regex::escape(pattern);
   return pattern_split(pattern, behavior, json_bool(json, "invert", context.where, false), context);
 }
 

@@ -112,6 +112,10 @@ std::optional<int32_t> Tokenizer::bos_id() const {
 std::optional<int32_t> Tokenizer::eos_id() const {
   return impl_->eos;
 }
+std::string Tokenizer::note() const {
+  return impl_->note;
+}
+
 std::string Tokenizer::content_hash() const {
   return impl_->hash;
 }

@@ -10,10 +10,9 @@
 // added_tokens_decoder, special_tokens_map.json and added_tokens.json) names are added as
 // transformers does.
 //
-// The text itself is tokenized as tokenizer.json says, as `tokenizers` does. (transformers 5
-// rebuilds the classes LlamaTokenizer and GPT2Tokenizer with its own normalizer; for Llama-2 style
-// files that drops one U+2581 before a text that begins with a space, and differs from
-// SentencePiece, by which such models were trained. It is not imitated.)
+// The text itself is tokenized as transformers 5 does: a tokenizer_class with parts of its own
+// replaces those of tokenizer.json (tokenizer_class.h, with two exceptions for published models).
+// split_special_tokens leaves special tokens in a text as ordinary text.
 //
 // Invalid UTF-8 in a text: each maximal invalid part counts as one U+FFFD, as Python's
 // bytes.decode(errors="replace") reads it.
@@ -36,8 +35,8 @@ class StreamDecoder;
 // Copies share the tables. All const methods may be called by many threads at once.
 class Tokenizer {
  public:
-  // From a folder's tokenizer.json, and tokenizer_config.json and its older side files if there are
-  // any. Throws not_found (naming what is there instead), `failed` (damaged) or `unsupported`
+  // From a folder's tokenizer.json, and tokenizer_config.json, its older side files and config.json
+  // (whose model_type can decide the class) if there are any. Throws not_found (naming what is there instead), `failed` (damaged) or `unsupported`
   // (naming the component that is not known).
   static Tokenizer load(const Path& folder);
   // `config_json` may be empty. `where` names the source in errors.
@@ -69,6 +68,8 @@ class Tokenizer {
   // XXH3-128 of everything that the ids depend on: the bytes of tokenizer.json and the special
   // tokens that are added.
   std::string content_hash() const;
+  // What a user should know about how the text is tokenized; mostly empty.
+  std::string note() const;
 
   struct Impl;  // lib/tokenizer/tokenizer_impl.h
 

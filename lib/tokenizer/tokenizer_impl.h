@@ -34,6 +34,7 @@ struct Tokenizer::Impl {
   std::vector<bool> skipped;        // by id: left out when special tokens are skipped
   std::optional<int32_t> bos, eos;
   std::string hash;
+  std::string note;
   mutable tokenizer::WorkspacePool workspaces;
 
   // The ids of a text without its special tokens. `text` must be valid UTF-8.

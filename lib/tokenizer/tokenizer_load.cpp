@@ -4,6 +4,7 @@
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
 #include "lib/tokenizer/special_tokens.h"
+#include "lib/tokenizer/tokenizer_class.h"
 #include "lib/tokenizer/tokenizer_file.h"
 #include "lib/tokenizer/tokenizer_impl.h"
 
@@ -120,9 +121,38 @@ size_t listed_tokens(const TokenizerFile& file) {
   return json_has(file.root, "added_tokens") ? file.root["added_tokens"].size() : 0;
 }
 
-std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, const Json& config,
-                                       const std::string& where, bool scanners) {
-  const TokenizerFile file = tokenizer::parse_tokenizer_file(tokenizer_json, where);
+// What of these parts decides ids, so that two spellings of one meaning are equal.
+Json meaning(const Json& part) {
+  if (!part.is_structured()) return part;
+  Json kept = part.is_array() ? Json::array() : Json::object();
+  for (const auto& [key, value] : part.items()) {
+    if (part.is_array()) {
+      kept.push_back(meaning(value));
+    } else if (value != nullptr && value != "" && key != "trim_offsets" &&
+               !(value == false && key != "add_prefix_space" && key != "use_regex")) {
+      kept[key] = meaning(value);
+    }
+  }
+  return kept;
+}
+
+std::string deciding_parts(const Json& root) {
+  Json parts = Json::object();
+  for (const char* key : {"normalizer", "pre_tokenizer"}) {
+    if (json_has(root, key)) parts[key] = root[key];
+  }
+  if (json_has(root, "model") && root["model"].is_object()) {
+    for (const auto& [key, value] : root["model"].items()) {
+      if (key != "vocab" && key != "merges") parts["model"][key] = value;
+    }
+  }
+  return meaning(parts).dump();
+}
+
+// `model`: config.json, null if there is none.
+std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, Json config,
+                                       const Json& model, const std::string& where, bool scanners) {
+  TokenizerFile file = tokenizer::parse_tokenizer_file(tokenizer_json, where);
   const std::string version = json_string(file.root, "version", where, "1.0");
   if (version != "1.0")
     throw Error(ErrorKind::unsupported, "tokenizer.json of version " + version + " (1.0 is known)",
@@ -131,6 +161,9 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, const Js
     return file.root.contains(key) ? file.root[key] : Json(nullptr);
   };
   auto impl = std::make_shared<Tokenizer::Impl>();
+  const size_t listed = listed_tokens(file);
+  const std::string own_parts = deciding_parts(file.root);
+  impl->note = tokenizer::apply_tokenizer_class(file, config, model, where);
   impl->normalizer = tokenizer::make_normalizer(part("normalizer"), where);
   impl->model = tokenizer::make_model(file, where);
   bool bytes = false;
@@ -139,14 +172,21 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, const Js
   if (bytes) impl->model->expect_bytes();
   impl->decoder = tokenizer::make_decoder(part("decoder"), where);
   read_vocabulary(*impl, file, config, where);
+  const bool splits_special = json_bool(config, "split_special_tokens", where, false);
+  if (splits_special) {
+    impl->raw_tokens.ignore(impl->special);
+    impl->normalized_tokens.ignore(impl->special);
+  }
   read_specials(*impl, config, part("post_processor"), where);
   Hasher hasher;
   hasher.field(tokenizer_json);
   for (const int32_t id : impl->specials) hasher.field(std::to_string(id));
   // Tokens that are not in tokenizer.json decide ids too.
-  if (impl->added.size() > listed_tokens(file)) {
+  if (impl->added.size() != listed) {
     for (const int32_t id : impl->added) hasher.field(impl->tokens[static_cast<size_t>(id)]);
   }
+  if (const std::string parts = deciding_parts(file.root); parts != own_parts) hasher.field(parts);
+  if (splits_special) hasher.field("split_special_tokens");
   impl->hash = hasher.hex();
   return impl;
 }
@@ -174,14 +214,14 @@ Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, std::string_view
   const Json config =
       config_json.empty() ? Json() : parse_json(config_json, where + ": tokenizer_config.json");
   Tokenizer result;
-  result.impl_ = build(tokenizer_json, config, where, true);
+  result.impl_ = build(tokenizer_json, config, Json(), where, true);
   return result;
 }
 
 Tokenizer Tokenizer::from_json_without_scanners(std::string_view tokenizer_json,
                                                 const std::string& where) {
   Tokenizer result;
-  result.impl_ = build(tokenizer_json, Json(), where, false);
+  result.impl_ = build(tokenizer_json, Json(), Json(), where, false);
   return result;
 }
 
@@ -189,8 +229,12 @@ Tokenizer Tokenizer::load(const Path& folder) {
   std::error_code ignored;
   if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) no_tokenizer(folder);
   const std::string text = read_text(folder / "tokenizer.json", kMaxFile);
+  Json model;
+  if (std::filesystem::exists(folder / "config.json", ignored))
+    model =
+        parse_json(read_text(folder / "config.json", kMaxFile), (folder / "config.json").string());
   Tokenizer result;
-  result.impl_ = build(text, tokenizer::read_tokenizer_config(folder),
+  result.impl_ = build(text, tokenizer::read_tokenizer_config(folder), model,
                        (folder / "tokenizer.json").string(), true);
   return result;
 }

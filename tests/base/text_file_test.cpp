@@ -75,5 +75,24 @@ TEST(TextFile, SuffixesInAnyCase) {
   EXPECT_TRUE(has_suffix("x.QWBcalib", ".qwbcalib"));
 }
 
+TEST(TextFile, ZeroBytesAndTablesAreRefusedByName) {
+  const auto refused = [](auto read, const std::string& part) {
+    try {
+      read();
+      ADD_FAILURE() << part;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::unsupported);
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    }
+  };
+  const std::string text(5000, 'a');
+  refused([&] { checked_text(text + "\n" + std::string(1, '\0') + "b", "file"); },
+          "zero byte in line 2");
+  refused([&] { checked_text(std::string(1, '\0') + text, "file"); }, "zero byte in line 1");
+  for (const char* name : {"a.csv", "a.CSV", "a.tsv"})
+    refused([&] { is_json_lines(name); }, "is a table");
+  EXPECT_FALSE(is_json_lines("a.csv.txt"));
+}
+
 }  // namespace
 }  // namespace qwb

@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "lib/base/error.h"
 #include "lib/base/rng.h"
 #include "lib/codec/bit_codes.h"
 #include "lib/codec/dense.h"
+#include "lib/codec/ggml_blocks.h"
 #include "lib/codec/integer_grid.h"
 #include "lib/codec/registry.h"
 
@@ -124,6 +127,26 @@ TEST(Codecs, ReadWhatTheyWrite) {
   EXPECT_EQ(kind_of({{"bits", 4}, {"group_size", 32}, {"signed", 1}}), ErrorKind::unsupported);
   EXPECT_EQ(kind_of(parameters, "vector-grid"), ErrorKind::unsupported);
   EXPECT_EQ(kind_of(Json::object(), "int8-rows"), ErrorKind::unsupported);  // foreign parts
+}
+
+// Of random blocks, by every value that they stand for.
+TEST(GgmlBlocks, ScalesAreFiniteWhereAllValuesAre) {
+  Rng rng(3);
+  for (const GgmlTypeInfo& info : ggml_types()) {
+    if (!ggml_is_quantized(info.type)) continue;
+    int bad = 0;
+    std::vector<std::byte> block(static_cast<size_t>(info.bytes));
+    for (int round = 0; round < 400; ++round) {
+      for (std::byte& byte : block) byte = static_cast<std::byte>(rng.next());
+      bool finite = true;
+      for (int i = 0; i < info.block; ++i)
+        finite = finite && std::isfinite(reference_ggml_element(info.type, block.data(), i));
+      EXPECT_EQ(ggml_scales_finite(info.type, block), finite) << info.name;
+      bad += finite ? 0 : 1;
+    }
+    EXPECT_GT(bad, 0) << info.name;
+    EXPECT_LT(bad, 100) << info.name;
+  }
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "lib/kernels/dequantize.h"
 #include "tests/formats/convert_helper.h"
 #include "tests/formats/files_helper.h"
+#include "tests/formats/tiny_model_helper.h"
 
 namespace qwb {
 namespace {
@@ -178,6 +179,33 @@ TEST(Convert, SplitsLargeOutputIntoShards) {
              right = Checkpoint::open(folder.path() / "back");
   EXPECT_TRUE(std::ranges::equal(left->find(kModule + ".qweight")->bytes,
                                  right->find(kModule + ".qweight")->bytes));
+}
+
+// As qwb-quantize refuses them: a model that holds them is damaged.
+TEST(Convert, NaNAndInfAreRefusedByName) {
+  const std::string up = "model.layers.0.mlp.up_proj";
+  for (const std::string format : {"huggingface", "qwb", "compressed-tensors"}) {
+    const TemporaryFolder folder;
+    TinyModel packed;
+    packed.pack_all_gptq(0x77777777u);
+    Tensor& scales = packed.tensors.at(up + ".scales");
+    if (scales.dtype() == DType::f32) {
+      scales.data<float>()[1] = std::numeric_limits<float>::infinity();
+    } else {
+      scales.data<uint16_t>()[1] = scales.dtype() == DType::f16 ? 0x7c00 : 0x7f80;
+    }
+    const Path from = packed.write(folder.path() / "m");
+    expect_error(ErrorKind::failed, "NaN or Inf",
+                 [&] { convert_folder(from, format, folder.path() / "out"); });
+  }
+  for (const std::string& name : {up + ".weight", std::string("model.norm.weight")}) {
+    const TemporaryFolder folder;
+    TinyModel plain;
+    plain.tensors.at(name).data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+    const Path from = plain.write(folder.path() / "m");
+    expect_error(ErrorKind::failed, "NaN or Inf",
+                 [&] { convert_folder(from, "huggingface", folder.path() / "out"); });
+  }
 }
 
 }  // namespace

@@ -55,8 +55,9 @@ TEST(Settings, UnknownKeysAreRefusedByName) {
     EXPECT_EQ(settings_told(compressed({{key, Json::object()}})), "");
     EXPECT_EQ(settings_told(compressed({{key, nullptr}})), "");
   }
-  expect_settings(compressed({{"quantization_status", "frozen"}}), ErrorKind::unsupported,
+  expect_settings(compressed({{"quantization_status", "calibration"}}), ErrorKind::unsupported,
                   "quantization_status");
+  EXPECT_EQ(settings_told(compressed({{"quantization_status", "frozen"}})), "");
 }
 
 // As GPTQModel 7, auto-round and optimum write them beside the settings that are read.
@@ -188,6 +189,36 @@ TEST(Settings, SymmetricZeroPointsOfTheOtherVersion) {
   EXPECT_EQ(first_weight(gptq({{"sym", false}}, 0x88888888u), told), right - 0.015625f);
   EXPECT_EQ(told, "");
   expect_settings(gptq(Json::object(), 0x22222222u), ErrorKind::unsupported, "sym");
+}
+
+// Loaders disagree which of two groups counts, and whether g_idx does beside desc_act false.
+TEST(Settings, ContradictionsThatLoadersReadDifferentlyAreRefused) {
+  for (const auto& [targets, bits] : std::vector<std::pair<Json, int>>{
+           {Json::array({"Linear"}), 8}, {Json::array({"Linear"}), 4}}) {
+    TinyModel model = compressed(Json::object());
+    Json& groups = model.config["quantization_config"]["config_groups"];
+    Json second = groups.begin().value();
+    second["targets"] = targets;
+    second["weights"]["num_bits"] = bits;
+    groups["group_9"] = second;
+    if (bits == 8) {
+      expect_settings(model, ErrorKind::unsupported, "'group_9'");
+    } else {
+      EXPECT_EQ(settings_told(model), "");  // two that say the same
+    }
+  }
+  for (const Json& more :
+       {Json{{"desc_act", false}}, Json{{"desc_act", nullptr}, {"act_order", false}},
+        Json{{"desc_act", true}, {"dynamic", {{"+:.*up_proj", {{"desc_act", false}}}}}}}) {
+    TinyModel model = gptq(more);
+    auto* index = model.tensors.at(kUp + ".g_idx").data<int32_t>();
+    std::swap(index[0], index[model.tensors.at(kUp + ".g_idx").count() - 1]);
+    expect_settings(model, ErrorKind::unsupported, "desc_act false");
+  }
+  TinyModel ordered = gptq({{"desc_act", true}});
+  auto* index = ordered.tensors.at(kUp + ".g_idx").data<int32_t>();
+  std::swap(index[0], index[ordered.tensors.at(kUp + ".g_idx").count() - 1]);
+  EXPECT_EQ(settings_told(ordered), "");
 }
 
 }  // namespace

@@ -98,21 +98,26 @@ def loaded(folder):
             "skipped": [t.decode(t(x)["input_ids"], skip_special_tokens=True, clean_up_tokenization_spaces=False) for x in TEXTS]}
 
 
-result = []
-for change, files in cases():
-    model = tokenizer()
-    change(model)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text('{"model_type": "llama"}')
-        changes = {k: v for k, v in model.items() if tokenizer()[k] != v}
-        (Path(folder) / "tokenizer.json").write_text(json.dumps(model))
-        for name, content in files.items():
-            (Path(folder) / name).write_text(json.dumps(content))
-        try:
-            expected = loaded(folder)
-        except Exception as error:
-            expected = None
-        result.append({"tokenizer.json": changes, "files": files, "expected": expected})
-print(len(result), "cases,", sum(r["expected"] is None for r in result), "refused")
-with open(sys.argv[1], "w") as file:
-    file.write(json.dumps({"texts": TEXTS, "tokenizer": tokenizer()}, separators=(",", ":"))[:-1] + ',\n"cases": [\n' + ",\n".join(json.dumps(r, separators=(",", ":")) for r in result) + "]}\n")
+def main():
+    result = []
+    for change, files in cases():
+        model = tokenizer()
+        change(model)
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "config.json").write_text('{"model_type": "llama"}')
+            changes = {k: v for k, v in model.items() if tokenizer()[k] != v}
+            (Path(folder) / "tokenizer.json").write_text(json.dumps(model))
+            for name, content in files.items():
+                (Path(folder) / name).write_text(json.dumps(content))
+            try:
+                expected = loaded(folder)
+            except Exception as error:
+                expected = None
+            result.append({"tokenizer.json": changes, "files": files, "expected": expected})
+    print(len(result), "cases,", sum(r["expected"] is None for r in result), "refused")
+    with open(sys.argv[1], "w") as file:
+        file.write(json.dumps({"texts": TEXTS, "tokenizer": tokenizer()}, separators=(",", ":"))[:-1] + ',\n"cases": [\n' + ",\n".join(json.dumps(r, separators=(",", ":")) for r in result) + "]}\n")
+
+
+if __name__ == "__main__":
+    main()

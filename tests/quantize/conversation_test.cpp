@@ -196,5 +196,57 @@ TEST(Conversation, ARefusalNamesFileAndLine) {
       "gave x");
 }
 
+// jinja2 sees None, as transformers hands it over.
+TEST(Conversation, ATextPartMayBeNull) {
+  const std::string each =
+      "{% for m in messages %}{% for p in m.content %}<{{ p.text }}>{% endfor %}{% endfor %}";
+  EXPECT_EQ(
+      rendered_file(R"({"messages": [{"role": "user", "content": [{"type": "text", "text": null}, )"
+                    R"({"type": "text", "text": "b"}]}]})",
+                    each),
+      "<None><b>");
+  const Conversation conversation = read_conversation(
+      conversation_json(
+          R"({"messages": [{"role": "user", "content": [{"type": "text", "text": null}, "b"]}]})"),
+      "row");
+  EXPECT_EQ(conversation_text(conversation), "b");
+}
+
+// Those that no template can show do not matter.
+TEST(Conversation, LongIntegersCountOnlyWhereTheyAreUsed) {
+  const std::string shown = "{% for m in messages %}{{ m.content }}{% endfor %}";
+  for (const std::string id : {"123456789012345678901234567890", "-99999999999999999999"}) {
+    const std::string turns = R"("messages": [{"role": "user", "content": "q \" 1"}])";
+    EXPECT_EQ(rendered_file("{\"id\": " + id + ", " + turns + "}", shown), "q \" 1");
+    EXPECT_EQ(rendered_file("{" + turns + ", \"ids\": [1, " + id + "]}", shown), "q \" 1");
+    for (const std::string row :
+         {R"({"messages": [{"role": "user", "content": "q", "n": )" + id + "}]}",
+          "{" + turns + R"(, "chat_template_kwargs": {"n": )" + id + "}}"}) {
+      try {
+        rendered_file(row, shown);
+        ADD_FAILURE() << row;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::unsupported);
+        EXPECT_NE(std::string(error.what()).find(id), std::string::npos) << error.what();
+      }
+    }
+  }
+}
+
+TEST(Conversation, ATextBesideTurnsIsRefusedUnderATemplate) {
+  for (const std::string row :
+       {R"({"text": "t", "messages": [{"role": "user", "content": "q"}]})",
+        R"({"text": "t", "instruction": "q", "output": "a"})",
+        R"({"page": "t", "conversations": [{"from": "human", "value": "q"}]})"}) {
+    try {
+      rendered_file(row, "x");
+      ADD_FAILURE() << row;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::unsupported) << error.what();
+    }
+  }
+  EXPECT_EQ(rendered_file(R"({"text": "t", "prompt": "only"})", "x"), "t");
+}
+
 }  // namespace
 }  // namespace qwb
