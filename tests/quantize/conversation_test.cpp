@@ -219,7 +219,7 @@ TEST(Conversation, LongIntegersCountOnlyWhereTheyAreUsed) {
     const std::string turns = R"("messages": [{"role": "user", "content": "q \" 1"}])";
     EXPECT_EQ(rendered_file("{\"id\": " + id + ", " + turns + "}", shown), "q \" 1");
     EXPECT_EQ(rendered_file("{" + turns + ", \"ids\": [1, " + id + "]}", shown), "q \" 1");
-    for (const std::string row :
+    for (const std::string& row :
          {R"({"messages": [{"role": "user", "content": "q", "n": )" + id + "}]}",
           "{" + turns + R"(, "chat_template_kwargs": {"n": )" + id + "}}"}) {
       try {
