@@ -5,8 +5,8 @@
 
 #include <gtest/gtest.h>
 
-
 #include <algorithm>
+#include <limits>
 
 #include "formats/packed_source.h"
 #include "formats/packing.h"
