@@ -332,7 +332,7 @@ TEST(Faults, FileSizeLimitLeavesNothing) {
 // whole.
 TEST(Faults, FewDescriptorsCostNoObject) {
   const TemporaryFolder folder;
-  const Store store({.root = folder.path()});
+  const Store store({.root = folder.path(), .context = kOneThread});
   const CacheObject object = store.build(numbered_key(), fill_megabyte);
   for (const int free : {0, 1, 2}) {
     const pid_t child = in_child([&] {
