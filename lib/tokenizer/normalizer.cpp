@@ -203,6 +203,24 @@ std::pair<std::string, bool> read_pattern(const Json& json, const std::string& w
   return {json_string(json, "Regex", where), true};
 }
 
+namespace {
+
+// tokenizers writes twice what it puts before the first character, or panics, where the pattern
+// matches nothing there.
+std::unique_ptr<Normalizer> make_replace(const Json& json, const std::string& where) {
+  if (!json_has(json, "pattern"))
+    throw Error(ErrorKind::failed, "the normalizer Replace has no pattern", where);
+  const auto [pattern, is_regex] = read_pattern(json["pattern"], where);
+  if (is_regex ? Regex(pattern).may_match_nothing() : pattern.empty())
+    throw Error(ErrorKind::unsupported,
+                "the normalizer Replace has the pattern '" + pattern + "', which can match nothing",
+                where);
+  return std::make_unique<Replace>(std::pair(pattern, is_regex),
+                                   json_string(json, "content", where));
+}
+
+}  // namespace
+
 std::unique_ptr<Normalizer> make_normalizer(const Json& json, const std::string& where) {
   if (json.is_null()) return nullptr;
   const std::string type = json_string(json, "type", where + ": normalizer");
@@ -214,10 +232,7 @@ std::unique_ptr<Normalizer> make_normalizer(const Json& json, const std::string&
                                              json_bool(json, "strip_right", where, true));
   }
   if (type == "Replace") {
-    if (!json_has(json, "pattern"))
-      throw Error(ErrorKind::failed, "the normalizer Replace has no pattern", where);
-    return std::make_unique<Replace>(read_pattern(json["pattern"], where),
-                                     json_string(json, "content", where));
+    return make_replace(json, where);
   }
   if (type == "Prepend") return std::make_unique<Prepend>(json_string(json, "prepend", where));
   if (type == "ByteLevel") return std::make_unique<ByteLevelNormalizer>();

@@ -165,6 +165,12 @@ std::string_view Regex::adapt(std::string_view text, std::string& storage) {
   return changed ? std::string_view(storage) : text;
 }
 
+bool Regex::may_match_nothing() const {
+  uint32_t may = 0;
+  pcre2_pattern_info(code_->code, PCRE2_INFO_MATCHEMPTY, &may);
+  return may != 0;
+}
+
 std::string Regex::escape(std::string_view literal) {
   std::string out;
   for (const char c : literal) {

@@ -23,6 +23,9 @@ class Regex {
   // pattern needs more backtracking than a pattern for text ever should.
   std::pair<size_t, size_t> find(std::string_view text, size_t from) const;
 
+  // Whether the pattern can match without taking a character.
+  bool may_match_nothing() const;
+
   // `text` with the stand-ins in place; `storage` holds it if anything changed. To be applied once,
   // before a run of find().
   static std::string_view adapt(std::string_view text, std::string& storage);

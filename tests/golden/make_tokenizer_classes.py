@@ -98,8 +98,8 @@ def cases():
     yield "bytes", {"post_processor": {"type": "Sequence", "processors": [{"type": "Sequence", "processors": [two[1]]}, {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}, two[1]]}}, config("TokenizersBackend"), "llama", "refused"
     yield "bytes", {"post_processor": {"type": "Sequence", "processors": [template("A"), two[0]]}}, config("TokenizersBackend"), "llama"
     yield "bytes", {"post_processor": {"type": "Sequence", "processors": [{"type": "BertProcessing", "sep": ["</s>", 259], "cls": ["<s>", 258]}, two[1]]}}, config("TokenizersBackend"), "llama"
-    for pattern in ({"Regex": "^"}, {"Regex": "x*"}, {"String": ""}, {"Regex": "$"}, {"Regex": "(?=h)"}, {"Regex": "a|"}, {"Regex": "(?<=t)"}):
-        yield "bytes", {"normalizer": {"type": "Replace", "pattern": pattern, "content": ">"}}, config("TokenizersBackend"), "llama"
+    for pattern in ({"Regex": "^"}, {"Regex": "x*"}, {"String": ""}, {"Regex": "$"}, {"Regex": "(?=e)"}, {"Regex": "a|"}, {"Regex": "(?<=t)"}):
+        yield "bytes", {"normalizer": {"type": "Replace", "pattern": pattern, "content": ">"}}, config("TokenizersBackend"), "llama", "refused"  # tokenizers writes the first ">" twice, or panics
         for behavior in ("Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"):
             for invert in (False, True):
                 split = {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
