@@ -223,7 +223,7 @@ void check_format(const Options& options, const Plan& plan) {
 }
 
 void convert_artifact(const Path& from, const Options& options, Tool& tool) {
-  const Context quiet{tool.context().threads, tool.context().stop};
+  const Context quiet = tool.context().silent();
   if (same_name(options.format, kGgufFormat))
     return tell_gguf(make_gguf(open_model(from, quiet), *options.place, {}, tool), true, tool);
   ConvertOptions convert;

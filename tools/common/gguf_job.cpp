@@ -56,7 +56,7 @@ bool begins_as_gguf(const Path& file) {
 GgufReport make_gguf(const OpenModel& open, const Path& target, GgufOptions options, Tool& tool) {
   options.encode = quantize_ggml;
   options.replace = tool.outputs().force();
-  GgufReport plan = plan_gguf(open, options, {tool.context().threads, tool.context().stop});
+  GgufReport plan = plan_gguf(open, options, tool.context().silent());
   if (tool.dry_run()) return plan;
   require_disk_space(target.parent_path(), plan.tensor_bytes);
   return write_gguf(open, target, options, tool.context());

@@ -173,8 +173,7 @@ class Reader {
     auto& model = open_[folder.string()];
     if (!model) {
       require_model_folder(folder);
-      model = std::make_unique<OpenModel>(
-          open_model(folder, {tool_.context().threads, tool_.context().stop}));
+      model = std::make_unique<OpenModel>(open_model(folder, tool_.context().silent()));
     }
     return *model;
   }
