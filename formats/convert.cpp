@@ -390,42 +390,42 @@ ConversionRecord Conversion::record() const {
 }
 
 void Conversion::write(const Path& folder) {
-  const Context& context = context_;
-  PendingFolder pending(folder, context.stop);
+  PendingFolder pending(folder, context_.stop);
   ShardedWriter writer(pending.path(), layout_, options_.max_shard_bytes);
   int64_t total = 0;
   for (const ConvertedModule& module : modules_) total += module.source_bytes;
   for (const std::string& name : copied_)
     total += static_cast<int64_t>(source_.source->find(name)->bytes.size());
-  context.progress->begin("converting to " + target_.name(), total);
+  context_.progress->begin("converting to " + target_.name(), total);
   std::future<void> writing;
   for (ConvertedModule& module : modules_) {
     context_.stop.check();
     std::future<void> next = write_module(module, writer);
     if (writing.valid()) writing.get();
     writing = std::move(next);
-    context.progress->advance(module.source_bytes, module.target.name);
+    context_.progress->advance(module.source_bytes, module.target.name);
   }
   if (writing.valid()) writing.get();
   for (const std::string& name : copied_) {
     write_plain(name, writer);
-    context.progress->advance(static_cast<int64_t>(source_.source->find(name)->bytes.size()), name);
+    context_.progress->advance(static_cast<int64_t>(source_.source->find(name)->bytes.size()),
+                               name);
   }
   writer.finish();
-  context.progress->end();
+  context_.progress->end();
   write_file(pending.path() / "config.json", json_text(config()));
   write_companions(source_, pending.path());
   if (const auto tokenizer = companion_text(source_, "tokenizer.json");
       tokenizer && tokenizer->find("\"tied_pieces\":") != std::string::npos) {
-    context.progress->note(
+    context_.progress->note(
         "pieces of equal score, of which the leftmost is joined first: other programs, which know "
         "only an "
         "order of merges, will cut some texts differently with this tokenizer.json");
   }
-  target_.finish(pending.path(), settings_, record(), context);
+  target_.finish(pending.path(), settings_, record(), context_);
   std::error_code error;
   if (!std::filesystem::exists(pending.path() / kArtifactSums, error))
-    write_file(pending.path() / kWrittenFiles, written_files_text(pending.path(), context));
+    write_file(pending.path() / kWrittenFiles, written_files_text(pending.path(), context_));
   if (!pending.commit(options_.replace))
     throw Error(ErrorKind::usage, "the folder exists", folder.string(),
                 "choose another one or add --force");

@@ -21,8 +21,8 @@ NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out)
 // The matrix as f32 [out, in], whatever its orientation.
 FloatBuffer read_out_in_f32(const Weight& weight, const Context& context = {});
 
-// Throws `failed`, naming the module or tensor, if a value or a scale is NaN or Inf: no format would
-// hold a model then.
+// Throws `failed`, naming the module or tensor, if a value or a scale is NaN or Inf: no format
+// would hold a model then.
 void require_finite(const Weight& weight, const std::string& name, const Context& context);
 void require_finite(const TensorView& view, const std::string& name, const Context& context);
 

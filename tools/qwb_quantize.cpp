@@ -218,7 +218,7 @@ void check_format(const Options& options, const Plan& plan) {
 }
 
 void convert_artifact(const Path& from, const Options& options, Tool& tool) {
-  const Context quiet{tool.context().threads, tool.context().stop};
+  const Context quiet = tool.context().silent();
   ConvertJob job(open_model(from, quiet),
                  {.format = options.format, .replace = tool.outputs().force()}, tool.context());
   job.write(*options.place, tool.context());

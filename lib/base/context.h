@@ -15,6 +15,9 @@ struct Context {
   Threads threads = {};
   StopToken stop = {};
   Progress* progress = &silent_progress();  // never null
+
+  // The same, telling nobody.
+  Context silent() const { return {threads, stop}; }
 };
 
 }  // namespace qwb

@@ -70,7 +70,11 @@ void run_items(Threads threads, const StopToken* stop, int64_t count,
                const std::function<void(int64_t)>& body) {
   if (count <= 0) return;
   if (count == 1 || omp_in_parallel() != 0) {
-    for (int64_t i = 0; i < count; ++i) body(i);
+    for (int64_t i = 0; i < count; ++i) {
+      if (stop != nullptr) stop->check();
+      body(i);
+    }
+    if (stop != nullptr) stop->check();
     return;
   }
   FirstFailure failure;

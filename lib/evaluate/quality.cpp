@@ -278,7 +278,7 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
     const std::string key = compared.baseline;
     std::optional<Subject> opened;
     const auto base = [&]() -> const Subject& {
-      if (!opened) opened.emplace(open_subject(*folder, true, {context_.threads, context_.stop}));
+      if (!opened) opened.emplace(open_subject(*folder, true, context_.silent()));
       return *opened;
     };
     check_baseline(subject, base());

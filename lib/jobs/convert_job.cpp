@@ -161,7 +161,7 @@ void ConvertJob::plan_gguf_file(ConvertRequest request, const Context& context) 
   gguf_.encode = quantize_ggml;
   gguf_.replace = request.replace;
   mean_type(gguf_, open_, *context.progress);
-  gguf_report_ = plan_gguf(open_, gguf_, {context.threads, context.stop});
+  gguf_report_ = plan_gguf(open_, gguf_, context.silent());
 }
 
 int64_t ConvertJob::tensor_bytes() const {

@@ -173,7 +173,7 @@ class Reader {
     auto& model = open_[folder.string()];
     if (!model) {
       require_model_folder(folder);
-      model = std::make_unique<OpenModel>(open_model(folder, {context_.threads, context_.stop}));
+      model = std::make_unique<OpenModel>(open_model(folder, context_.silent()));
     }
     return *model;
   }

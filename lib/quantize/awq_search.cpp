@@ -148,7 +148,6 @@ class Trials {
                            const TileError& error) const {
     std::vector<double> each(tiles.size() * kinds);
     parallel_for(task_.context(), static_cast<int64_t>(each.size()), [&](int64_t item) {
-      task_.context().stop.check();
       const auto at = static_cast<size_t>(item);
       const Tile& tile = tiles[at / kinds];
       each[at] = error(tile, at % kinds) * tile.stands_for;

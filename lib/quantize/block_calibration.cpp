@@ -18,8 +18,6 @@ namespace {
 // for the matrix library, and enough windows for the threads to share.
 constexpr int64_t kBatchFloats = int64_t{14} << 18;
 constexpr int64_t kBatchTokens = 3072;
-// Fewer windows than this go through a block one after the other.
-constexpr int64_t kManyWindows = 4;
 
 std::vector<float> means(const std::vector<double>& sums, int64_t tokens) {
   std::vector<float> result(sums.size());
@@ -64,53 +62,6 @@ FloatBuffer zeros(int64_t count) {
 int64_t batch_windows(int64_t length, int64_t size, int64_t windows) {
   const int64_t tokens = std::min(kBatchTokens, kBatchFloats / size);
   return std::clamp<int64_t>(tokens / length, 1, windows);
-}
-
-void for_windows(const Context& context, int64_t first, int64_t count,
-                 const std::function<void(int64_t)>& body) {
-  if (count < kManyWindows) {
-    for (int64_t w = first; w < first + count; ++w) {
-      context.stop.check();
-      body(w);
-    }
-  } else {
-    parallel_for(context, count, [&](int64_t i) { body(first + i); });
-  }
-}
-
-ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibration,
-                               const Path& scratch, const Context& context)
-    : windows_(static_cast<int64_t>(calibration.windows.size())),
-      length_(calibration.length),
-      rows_(calibration.tokens(), model.config().hidden, scratch) {
-  for (const auto& window : calibration.windows) {
-    for (const int32_t token : window) {
-      if (token < 0 || token >= model.config().vocab) {
-        throw Error(ErrorKind::failed,
-                    "calibration token " + std::to_string(token) + " is outside the vocabulary", {},
-                    "the tokenizer does not belong to this model");
-      }
-    }
-  }
-  if (!model.spec().positions.empty() && length_ > model.config().max_positions) {
-    throw Error(ErrorKind::usage, "calibration windows of " + std::to_string(length_) +
-                                      " tokens, but the model knows only " +
-                                      std::to_string(model.config().max_positions) + " positions");
-  }
-  parallel_for(context, windows_, [&](int64_t w) {
-    FloatBuffer x(length_ * model.config().hidden);
-    model.embed(calibration.windows[static_cast<size_t>(w)], 0, x.data());
-    store(w, x.data());
-  });
-}
-
-void ResidualStream::begin(const Model& model, const CalibrationSet& calibration,
-                           const Weight& embedding, const Context& context) {
-  parallel_for(context, windows_, [&](int64_t w) {
-    FloatBuffer x(length_ * rows_.columns());
-    model.embed(calibration.windows[static_cast<size_t>(w)], 0, embedding, x.data());
-    store(w, x.data());
-  });
 }
 
 CalibrationMemory::CalibrationMemory(const Model& model, const CalibrationSet& calibration,

@@ -1,9 +1,8 @@
-// The calibration activations on their way through a model, and the moments of the inputs of every
-// group of modules.
+// The moments of the inputs of every group of modules, on the way of the calibration activations
+// through a model.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,37 +10,11 @@
 #include "lib/base/context.h"
 #include "lib/kernels/matmul.h"
 #include "lib/model/model.h"
-#include "lib/quantize/activations.h"
 #include "lib/quantize/calibration.h"
 #include "lib/quantize/method.h"
+#include "lib/quantize/residual_stream.h"
 
 namespace qwb {
-
-// The residual stream of every calibration token, [windows * length, hidden].
-class ResidualStream {
- public:
-  // Starts as what enters block 0. scratch: see HalfRows.
-  ResidualStream(const Model& model, const CalibrationSet& calibration, const Path& scratch = {},
-                 const Context& context = {});
-  int64_t windows() const { return windows_; }
-  int64_t length() const { return length_; }
-  // What enters block 0, with this embedding instead of the model's.
-  void begin(const Model& model, const CalibrationSet& calibration, const Weight& embedding,
-             const Context& context = {});
-  void load(int64_t window, float* values) const { rows_.load(window * length_, length_, values); }
-  void store(int64_t window, const float* values) {
-    rows_.store(window * length_, length_, values);
-  }
-
-  // All that is kept, for saving and restoring.
-  HalfRows& rows() { return rows_; }
-  const HalfRows& rows() const { return rows_; }
-
- private:
-  int64_t windows_;
-  int64_t length_;
-  HalfRows rows_;
-};
 
 // What is asked of a group's inputs.
 struct MomentsRequest {
@@ -150,10 +123,6 @@ class OutputCalibration {
 
 // Windows that go through a block before their inputs are added to the moments.
 int64_t batch_windows(int64_t length, int64_t size, int64_t windows);
-// The windows of a batch, side by side unless they are few: then each on all threads, because long
-// windows of wide models would hold too much memory side by side.
-void for_windows(const Context& context, int64_t first, int64_t count,
-                 const std::function<void(int64_t)>& body);
 
 // Windows that are enough to time a block.
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration);
