@@ -35,9 +35,9 @@ class StreamDecoder;
 // Copies share the tables. All const methods may be called by many threads at once.
 class Tokenizer {
  public:
-  // From a folder's tokenizer.json, and tokenizer_config.json, its older side files and config.json
-  // (whose model_type can decide the class) if there are any. Throws not_found (naming what is there instead), `failed` (damaged) or `unsupported`
-  // (naming the component that is not known).
+  // From a folder's tokenizer.json and, if there, tokenizer_config.json, its older side files and
+  // config.json (whose model_type can decide the class). Throws not_found (naming what is there
+  // instead), `failed` (damaged) or `unsupported` (naming the component that is not known).
   static Tokenizer load(const Path& folder);
   // `config_json` may be empty. `where` names the source in errors.
   static Tokenizer from_json(std::string_view tokenizer_json, std::string_view config_json,

@@ -1,7 +1,7 @@
 // What transformers makes of a tokenizer.json by the tokenizer_class beside it.
 //
 // Classes without a constructor of their own (TokenizersBackend, the former
-// PreTrainedTokenizerFast) use tokenizer.json as it stands. Others take from it only the vocabulary,
+// PreTrainedTokenizerFast) use tokenizer.json as it stands. Others take only the vocabulary,
 // the merges and the post-processor and bring their own normalizer, pre-tokenizer, settings of the
 // model and names of special tokens. Source: transformers 5.24, AutoTokenizer.from_pretrained and
 // TokenizersBackend.convert_to_native_format.
@@ -17,9 +17,9 @@ namespace qwb::tokenizer {
 // Changes `file` and `config` (tokenizer_config.json, may be null) to what transformers loads.
 // `model` is config.json, null if there is none. Two kinds of published checkpoints keep their
 // tokenizer.json, because they were trained with it and the class loses a part: Llama-2 style files
-// (the class drops one U+2581 before a text that begins with a space) and GPT2Tokenizer with digits
-// kept apart (SmolLM2). Returns a note that tells the second, else an empty text. Throws unsupported
-// for classes that bring parts that are not known here.
+// (the class drops one U+2581 before a text that begins with a space) and GPT2Tokenizer with
+// digits kept apart (SmolLM2). Returns a note that tells the second, else an empty text. Throws
+// unsupported for classes that bring parts that are not known here.
 std::string apply_tokenizer_class(TokenizerFile& file, Json& config, const Json& model,
                                   const std::string& where);
 
