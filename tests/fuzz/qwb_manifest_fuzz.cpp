@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "formats/qwb.h"
+#include "lib/codec/registry.h"
 
 namespace {
 
@@ -12,8 +13,7 @@ void fuzz_manifest(std::string_view text) {
     std::map<std::string, qwb::TensorView> parts;
     for (const std::string& part : module.parts) parts.emplace(part, qwb::TensorView{});
     try {
-      qwb::weight_from_parts(module.out, module.in, module.orientation, module.codec,
-                             module.parameters, parts, "fuzz");
+      qwb::read_weight(module.shape, module.codec, module.parameters, parts, "fuzz");
       std::abort();  // no codec fits parts without bytes
     } catch (const qwb::Error&) {
       continue;
