@@ -9,7 +9,7 @@
 #include "formats/gguf_architecture.h"
 #include "formats/gguf_repack.h"
 #include "formats/gguf_tokenizer.h"
-#include "lib/base/half.h"
+#include "formats/gguf_types.h"
 #include "lib/base/parallel.h"
 #include "lib/codec/dense.h"
 #include "lib/codec/ggml_blocks.h"
@@ -41,41 +41,6 @@ int64_t weight_row(int64_t row, int64_t head_rows) {
   if (head_rows == 0) return row;
   const int64_t within = row % head_rows;
   return row - within + within % 2 * (head_rows / 2) + within / 2;
-}
-
-GgmlType fallback_type(GgmlType type) {
-  switch (type) {
-    case GgmlType::q2_k:
-    case GgmlType::q3_k:
-      return GgmlType::q4_0;
-    case GgmlType::q4_k:
-      return GgmlType::q5_0;
-    case GgmlType::q5_k:
-      return GgmlType::q5_1;
-    case GgmlType::q6_k:
-      return GgmlType::q8_0;
-    default:
-      return GgmlType::f16;
-  }
-}
-
-GgmlType fitting_type(GgmlType type, int64_t columns, std::string& note) {
-  const GgmlType wanted = type;
-  while (columns % ggml_info(type).block != 0) type = fallback_type(type);
-  if (type != wanted)
-    note = "rows of " + std::to_string(columns) + " are not whole blocks of " +
-           std::string(ggml_info(wanted).name) + ": " + std::string(ggml_info(type).name);
-  return type;
-}
-
-// general.file_type (llama.cpp's enum llama_ftype).
-int64_t file_type(GgmlType type) {
-  static const std::map<GgmlType, int64_t> numbers = {
-      {GgmlType::f32, 0},   {GgmlType::f16, 1},   {GgmlType::bf16, 32}, {GgmlType::q4_0, 2},
-      {GgmlType::q4_1, 3},  {GgmlType::q5_0, 8},  {GgmlType::q5_1, 9},  {GgmlType::q8_0, 7},
-      {GgmlType::q2_k, 10}, {GgmlType::q3_k, 12}, {GgmlType::q4_k, 15}, {GgmlType::q5_k, 17},
-      {GgmlType::q6_k, 18}};
-  return numbers.at(type);
 }
 
 class Exporter {
@@ -232,7 +197,7 @@ void Exporter::choose_type(Item& item) {
     wanted = options_.otherwise;
     report.note = reason;
   }
-  report.type = wanted ? fitting_type(*wanted, item.stored->in, report.note) : *exact;
+  report.type = wanted ? fitting_ggml_type(*wanted, item.stored->in, report.note) : *exact;
   // f32 holds every value of a narrower float.
   const bool wider = report.type == GgmlType::f32 && item.stored->is_dense() && exact.has_value();
   report.exact = exact == report.type || wider;
@@ -261,7 +226,7 @@ GgufMetadata Exporter::metadata() {
   metadata.add("general.type", GgufValue::of_string("model"));
   metadata.add("general.name",
                GgufValue::of_string(options_.name.empty() ? folder : options_.name));
-  metadata.add("general.file_type", GgufValue::of_u32(file_type(main_type())));
+  metadata.add("general.file_type", GgufValue::of_u32(gguf_file_type(main_type())));
   metadata.add("general.quantization_version", GgufValue::of_u32(2));
   add_gguf_settings(open_.config, where_, metadata, context_);
   add_gguf_tokenizer(open_, config_.vocab, metadata, context_);
@@ -279,47 +244,6 @@ void Exporter::write_rows(GgufWriter& writer, size_t index,
     for (int64_t r = begin; r < end; ++r) row(r, piece.data() + (r - begin) * row_bytes);
     writer.put(index, begin * row_bytes, {piece.data(), static_cast<size_t>(piece.size())});
   });
-}
-
-void decode(GgmlType type, const std::byte* blocks, int64_t count, float* values) {
-  if (ggml_is_quantized(type)) return dequantize_ggml(type, blocks, count, values);
-  const DType dtype = dtype_from_name(ggml_info(type).name).value();
-  read_floats({dtype, {count}, {blocks, static_cast<size_t>(count * dtype_size(dtype))}}, 0, count,
-              values, "row");
-}
-
-// Where a block of the type keeps its scale, an f16.
-int64_t scale_offset(GgmlType type) {
-  switch (type) {
-    case GgmlType::q2_k:
-      return 80;
-    case GgmlType::q3_k:
-      return 108;
-    case GgmlType::q6_k:
-      return 208;
-    default:
-      return 0;
-  }
-}
-
-// 4 of "Q4_K".
-double code_bits(GgmlType type) {
-  return ggml_info(type).name[1] - '0';
-}
-
-// What a row lost in blocks whose scales are coarse (lib/tensor/small_numbers.h), and the squares
-// of all.
-ErrorSum lost_to_scales(GgmlType type, const std::byte* blocks, const float* values,
-                        const float* decoded, int64_t count) {
-  const GgmlTypeInfo& info = ggml_info(type);
-  ErrorSum lost;
-  for (int64_t at = 0; at < count; at += info.block, blocks += info.bytes) {
-    const float scale = f16_to_f32(load<uint16_t>(blocks + scale_offset(type)));
-    const ErrorSum block = error_sum(values + at, decoded + at, info.block);
-    lost.norm += block.norm;
-    if (is_coarse_scale(scale, DType::f16, code_bits(type))) lost.error += block.error;
-  }
-  return lost;
 }
 
 // Through f32. The error is summed row by row in f64, so that threads do not change it.
@@ -350,7 +274,7 @@ void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weig
       throw Error(error.kind(), error.what(), item.report.source);
     }
     if (errors.empty()) return;
-    decode(type, out, weight.in, decoded.data());
+    decode_ggml(type, out, weight.in, decoded.data());
     errors[static_cast<size_t>(row)] = error_sum(values.data(), decoded.data(), weight.in);
     if (ggml_is_quantized(type))
       lost[static_cast<size_t>(row)] =
@@ -359,8 +283,9 @@ void Exporter::write_values(GgufWriter& writer, size_t index, const Weight& weig
   item.report.error = relative_error(errors);
   if (errors.empty()) return;
   if (ggml_is_quantized(type)) {
-    require_codes_kept(relative_error(lost), code_bits(type), std::string(ggml_info(type).name),
-                       item.report.source, "keep this tensor in BF16 or F32 (--type bf16)");
+    require_codes_kept(relative_error(lost), ggml_code_bits(type),
+                       std::string(ggml_info(type).name), item.report.source,
+                       "keep this tensor in BF16 or F32 (--type bf16)");
   } else {
     require_floats_kept(item.report.error, dtype_from_name(ggml_info(type).name).value(),
                         item.report.source, "choose --type bf16 or f32");
