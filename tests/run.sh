@@ -81,7 +81,7 @@ release_tests() {
 
 # Long tests whose code shorter ones reach as well: whole models, whole tools, timing, kill -9 in a loop, other instruction
 # sets. And what Linux counts, where a sanitizer's own memory counts too, or its own descriptors.
-not_sanitized='^(FromNothing|Wikitext|ModelMemory|Interruption|Eval|Evaluation|Perplexity|Speed|DemoModels|GoldenModel|Quantize|Complete|Arrows)\.|KillAtAnyInstant|^kernels_|OtherToolsTakeNames|AnswersAreThoseOfLmEval|BeatsPlainRoundingOnRealWeights|IntervalsCoverWhatTheySay|AgreesWithTheTextbook|SameBitsForAnyNumberOfThreads|NeverWorseThanRounding|NeverRaisesTheErrorOfARow|IntegerGridsOfRandomShapes|^PlanRun\.(Every|TheOutput|TheStream)|NoSingleCodeCanBeImproved|DifferenceBelongsToCodesAndScales|FewDescriptorsCostNoObject'
+not_sanitized='^(FromNothing|Wikitext|ModelMemory|Interruption|Eval|Evaluation|Perplexity|Speed|DemoModels|GoldenModel|Quantize|Complete|Arrows)\.|KillAtAnyInstant|^kernels_|OtherToolsTakeNames|AnswersAreThoseOfLmEval|BeatsPlainRoundingOnRealWeights|IntervalsCoverWhatTheySay|AgreesWithTheTextbook|SameBitsForAnyNumberOfThreads|NeverWorseThanRounding|NeverRaisesTheErrorOfARow|IntegerGridsOfRandomShapes|^PlanRun\.(Every|TheOutput|TheStream)|NoSingleCodeCanBeImproved|DifferenceBelongsToCodesAndScales|FewDescriptorsCostNoObject|AreThoseOfTheTwoModels/(gpt2|llama)|Gptq\.ReportsTheErrorOfWhatItStores|FollowsTheOriginalsOutput'
 
 sanitized_tests() {
   # Not the programs that only start the tools: those are tested as released.
