@@ -1,5 +1,5 @@
 // Storage for what evaluations have finished: results by their keys, and the windows or items of
-// work under way. Implemented by the tools (a cache on disk); a null keeper keeps nothing.
+// work under way. Implemented by lib/jobs (a cache on disk); a null keeper keeps nothing.
 #pragma once
 
 #include <memory>
