@@ -26,9 +26,9 @@ struct MakeInner {
 };
 
 struct Closing {
-  const Linear& operator()(const Attention& mixer) const { return mixer.closing(); }
-  const Linear& operator()(const Mlp& mixer) const { return mixer.closing(); }
-  const Linear& operator()(const Moe&) const {
+  const Linear* operator()(const Attention& mixer) const { return &mixer.closing(); }
+  const Linear* operator()(const Mlp& mixer) const { return &mixer.closing(); }
+  const Linear* operator()(const Moe&) const {
     throw Error(ErrorKind::failed, "no single module closes a mixture of experts");
   }
 };
@@ -82,7 +82,7 @@ void Sublayer::add(const LayerContext& layer, float* output, int64_t tokens, flo
 
 void Sublayer::leave(const LayerContext& layer, const float* input, int64_t tokens,
                      float* x) const {
-  const Linear& closing = std::visit(Closing{}, mixer_);
+  const Linear& closing = *std::visit(Closing{}, mixer_);
   if (after_.empty()) {
     closing.apply(layer.backend, input, tokens, x, true);
     return;
@@ -104,7 +104,7 @@ void Sublayer::advance(const LayerContext& layer, const SequencePart& part, floa
 }
 
 int64_t Sublayer::inner_size(const ModelConfig& config) const {
-  return has_closing() ? std::visit(Closing{}, mixer_).spec.in : config.hidden;
+  return has_closing() ? std::visit(Closing{}, mixer_)->spec.in : config.hidden;
 }
 
 std::vector<Linear*> Sublayer::linears() {
