@@ -10,9 +10,11 @@
 #include "lib/base/parallel.h"
 #include "lib/codec/ggml_blocks.h"
 #include "lib/kernels/dequantize.h"
+#include "lib/kernels/simd.h"
 #include "lib/tensor/error_sum.h"
 
 namespace qwb {
+
 NarrowScales narrow_scales(const TensorView& scales, DType type, std::byte* out) {
   NarrowScales result;
   std::vector<float> values = read_floats(scales, "scales");
@@ -57,10 +59,6 @@ namespace {
               "the checkpoint is damaged or diverged in training");
 }
 
-bool floats_are_finite(const float* values, int64_t count) {
-  return std::all_of(values, values + count, [](float value) { return std::isfinite(value); });
-}
-
 }  // namespace
 
 void require_finite(const TensorView& view, const std::string& name, const Context& context) {
@@ -68,7 +66,7 @@ void require_finite(const TensorView& view, const std::string& name, const Conte
   parallel_ranges(context, view.count(), int64_t{1} << 16, [&](int64_t begin, int64_t end) {
     FloatBuffer values(end - begin);
     read_floats(view, begin, end - begin, values.data(), name);
-    if (!floats_are_finite(values.data(), end - begin)) not_finite(name);
+    if (!simd::all_finite(values.data(), end - begin)) not_finite(name);
   });
 }
 

@@ -17,10 +17,6 @@
 namespace qwb {
 namespace {
 
-std::string config_name(const OpenModel& open) {
-  return open.config_name();
-}
-
 // Weights and bytes of everything stored, whatever its form.
 struct Totals {
   int64_t parameters = 0;
@@ -57,7 +53,7 @@ Json sizes_of(const ModelConfig& c) {
 // An architecture that cannot be run can still be looked at.
 Json sizes_or_null(const OpenModel& open) {
   try {
-    return sizes_of(parse_config(open.config, config_name(open)));
+    return sizes_of(parse_config(open.config, open.config_name()));
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::unsupported) throw;
     return nullptr;
@@ -86,7 +82,7 @@ Json plain_module(const std::string& name, int64_t out, int64_t in, const Tensor
 Json checkpoint_modules(const OpenModel& open) {
   Json modules = Json::array();
   try {
-    const auto model = Model::load(open.source, open.config, config_name(open));
+    const auto model = Model::load(open.source, open.config, open.config_name());
     const Method& none = find_method("none");
     for (const PlannedModule& planned :
          plan_modules(*model, none, resolve_settings(none, Json::object())).modules) {
@@ -200,7 +196,7 @@ std::string alike(const OpenModel& open, const std::string& name) {
 Json describe_model(const OpenModel& open, const DescribeOptions& options, const Context& context) {
   const Totals totals = count_totals(open);
   Json record = {{"schema", 1}, {"path", open.folder.string()}, {"format", open.format}};
-  record["architecture"] = json_string(open.config, "model_type", config_name(open), "unknown");
+  record["architecture"] = json_string(open.config, "model_type", open.config_name(), "unknown");
   record["sizes"] = sizes_or_null(open);
   record["parameters"] = totals.parameters;
   record["bytes"] = totals.bytes;

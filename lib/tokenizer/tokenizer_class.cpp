@@ -334,16 +334,16 @@ std::string apply_tokenizer_class(TokenizerFile& file, Json& config, const Json&
                 "tokenizer_config.json names the class " + name +
                     ", but tokenizer.json holds another model than BPE",
                 where, "set \"tokenizer_class\": \"PreTrainedTokenizerFast\" if that is right");
-  Parts parts = llama            ? llama_parts(config)
-                : gpt2           ? gpt2_parts(config)
-                : name == kGemma ? gemma_parts(config, where)
-                                 : qwen_parts(config, name == kQwen35);
   if (name == kCodeLlama) {
     throw Error(ErrorKind::unsupported,
                 "transformers builds a CodeLlamaTokenizer in place of this tokenizer.json, which "
                 "is not of Llama-2's kind",
                 where, "set \"tokenizer_class\": \"PreTrainedTokenizerFast\" if it is right");
   }
+  const Parts parts = llama            ? llama_parts(config)
+                      : gpt2           ? gpt2_parts(config)
+                      : name == kGemma ? gemma_parts(config, where)
+                                       : qwen_parts(config, name == kQwen35);
   put_parts(file, config, parts);
   return {};
 }
