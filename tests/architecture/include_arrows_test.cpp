@@ -147,12 +147,12 @@ class Tree {
   fs::path root_;
 };
 
-TEST(Arrows, TheTreeObeys) {
+TEST(SlowArrows, TheTreeObeys) {
   const std::vector<std::string> faults = faults_of(QWB_SOURCE_DIR);
   EXPECT_TRUE(faults.empty()) << joined(faults);
 }
 
-TEST(Arrows, EveryForbiddenUseIsSeen) {
+TEST(SlowArrows, EveryForbiddenUseIsSeen) {
   const std::vector<std::pair<std::string, std::string>> forbidden = {
       {"lib/base/a.h", "lib/tensor/b.h"},
       {"lib/codec/a.h", "lib/kernels/b.h"},
@@ -184,7 +184,7 @@ TEST(Arrows, EveryForbiddenUseIsSeen) {
   }
 }
 
-TEST(Arrows, AllowedUsesPass) {
+TEST(SlowArrows, AllowedUsesPass) {
   const Tree tree;
   tree.add(
       "lib/evaluate/energy/a.cpp",
@@ -197,7 +197,7 @@ TEST(Arrows, AllowedUsesPass) {
   EXPECT_EQ(joined(faults_of(tree.root())), "");
 }
 
-TEST(Arrows, StrayFilesAndRelativeIncludesAreSeen) {
+TEST(SlowArrows, StrayFilesAndRelativeIncludesAreSeen) {
   const Tree tree;
   tree.add("src/a.cpp", "");
   tree.add("notes.txt", "");
