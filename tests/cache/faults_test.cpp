@@ -15,7 +15,6 @@
 #include <functional>
 #include <thread>
 
-#include "cache/lease.h"
 #include "cache/store.h"
 #include "lib/base/parallel.h"
 #include "lib/base/process_policy.h"
