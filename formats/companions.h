@@ -7,7 +7,7 @@
 #include <string>
 
 #include "formats/registry.h"
-#include "lib/tokenizer/chat_template.h"
+#include "lib/chat/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 
 namespace qwb {

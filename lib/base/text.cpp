@@ -26,8 +26,8 @@ std::pair<UChar32, size_t> next_character(std::string_view text) {
   return {static_cast<UChar32>(c), static_cast<size_t>(length)};
 }
 
-// Format characters take no column, but for the soft hyphen, which terminals show. Vowels and finals
-// of Hangul written in parts stand inside of the first part.
+// Format characters take no column, but for the soft hyphen, which terminals show. Vowels and
+// finals of Hangul written in parts stand inside of the first part.
 int64_t character_width(UChar32 c) {
   if ((U_MASK(u_charType(c)) & (U_GC_CC_MASK | U_GC_MN_MASK | U_GC_ME_MASK)) != 0) return 0;
   if (u_charType(c) == U_FORMAT_CHAR) return c == 0xad ? 1 : 0;
