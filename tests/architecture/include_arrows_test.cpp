@@ -26,8 +26,8 @@ const std::map<std::string, Names>& arrows() {
       {"lib/tensor", {"lib/base"}},
       {"lib/codec", {"lib/tensor"}},
       {"lib/tokenizer", {"lib/tensor"}},
-      {"lib/kernels", {"lib/codec"}},
-      {"lib/model", {"lib/tokenizer", "lib/kernels"}},
+      {"lib/exec", {"lib/codec"}},
+      {"lib/model", {"lib/tokenizer", "lib/exec"}},
       {"lib/quantize", {"lib/model"}},
       {"formats", {"lib/model"}},
       {"cache", {"lib/tensor"}},
@@ -155,9 +155,9 @@ TEST(Arrows, TheTreeObeys) {
 TEST(Arrows, EveryForbiddenUseIsSeen) {
   const std::vector<std::pair<std::string, std::string>> forbidden = {
       {"lib/base/a.h", "lib/tensor/b.h"},
-      {"lib/codec/a.h", "lib/kernels/b.h"},
-      {"lib/kernels/a.cpp", "lib/model/b.h"},
-      {"lib/kernels/a.cpp", "lib/tokenizer/b.h"},
+      {"lib/codec/a.h", "lib/exec/cpu/b.h"},
+      {"lib/exec/cpu/a.cpp", "lib/model/b.h"},
+      {"lib/exec/cpu/a.cpp", "lib/tokenizer/b.h"},
       {"lib/model/a.cpp", "formats/b.h"},
       {"lib/model/a.cpp", "lib/quantize/b.h"},
       {"lib/quantize/a.cpp", "formats/b.h"},
