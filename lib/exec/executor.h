@@ -137,7 +137,8 @@ class Executor {
   virtual void attention(In queries, In keys, In values, const AttentionShape& shape,
                          Out y) const = 0;
 
-  // Elementwise: x = act(x), x = act(x) * up, x += y, x = value, x *= factor, x = cap tanh(x / cap).
+  // Elementwise: x = act(x), x = act(x) * up, x += y, x = value, x *= factor, x = cap tanh(x /
+  // cap).
   virtual void activate(Activation activation, Out x) const = 0;
   virtual void activate(Activation activation, Out x, In up) const = 0;
   virtual void add(Out x, In y) const = 0;

@@ -1,5 +1,5 @@
-// The plain executor: one loop per operation, f32 values, f64 sums, one thread. Slow on purpose; the
-// fast paths are tested against it.
+// The plain executor: one loop per operation, f32 values, f64 sums, one thread. Slow on purpose;
+// the fast paths are tested against it.
 #include <algorithm>
 #include <cmath>
 #include <vector>
