@@ -6,8 +6,8 @@
 #include <fstream>
 
 #include "lib/base/error.h"
+#include "lib/chat/chat_template.h"
 #include "lib/quantize/calibration.h"
-#include "lib/tokenizer/chat_template.h"
 
 namespace qwb {
 namespace {
