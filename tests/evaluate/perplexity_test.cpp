@@ -29,7 +29,7 @@ struct Loaded {
   EvaluationText text;
   explicit Loaded(const std::string& name, Threads threads = {}) {
     const OpenModel open = open_model(testing::demo(name));
-    model = Model::load(open.source, open.config, name, make_backend(BackendKind::fast, threads));
+    model = Model::load(open.source, open.config, name, make_executor(ExecutorKind::fast, threads));
     tokenizer = Tokenizer::load(testing::demo(name));
     text = read_evaluation_text(testing::demo("text/eval.txt"));
   }

@@ -157,10 +157,10 @@ TEST(PlanRun, AQuantizedEmbeddingRunsLikeItsValues) {
       for (const auto& source : {quantized, dense}) {
         const auto model = Model::load(source, demo_config(name), name);
         KvCache cache = model->new_cache(8);
-        FloatBuffer hidden(5 * model->config().hidden);
+        const Matrix hidden = model->executor().allocate(5, model->config().hidden);
         logits.emplace_back(static_cast<size_t>(5 * model->config().vocab));
-        model->forward(tokens, cache, hidden.data());
-        model->logits(hidden.data(), 5, logits.back().data());
+        model->forward(tokens, cache, hidden);
+        model->logits(hidden, Out(logits.back().data(), 5, model->config().vocab));
       }
       // Products of small shapes may take another path for quantized weights: other order of f32
       // sums.
