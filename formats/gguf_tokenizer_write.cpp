@@ -59,31 +59,20 @@ void place(WrittenTokens& tokens, int64_t id, const std::string& text, int32_t k
   tokens.kinds[static_cast<size_t>(id)] = kind;
 }
 
+Json part_of(const TokenizerFile& file, const char* name) {
+  return file.root.contains(name) ? file.root[name] : Json(nullptr);
+}
+
 // The added tokens of the file and of its side files, each with the id that it has for `tokenizer`.
 std::vector<tokenizer::AddedToken> added_tokens(const TokenizerFile& file, const Json& config,
                                                 const Tokenizer& tokenizer,
                                                 const std::string& where) {
-  std::vector<tokenizer::AddedToken> all;
-  std::set<std::string> seen;
-  const auto add = [&](tokenizer::AddedToken token) {
-    if (token.content.empty() || !seen.insert(token.content).second) return;
+  std::vector<tokenizer::AddedToken> all =
+      tokenizer::added_tokens(part_of(file, "added_tokens"), config, where);
+  for (tokenizer::AddedToken& token : all) {
     token.id = tokenizer.id_of(token.content).value_or(-1);
     token.special = tokenizer.is_special(token.id);
-    all.push_back(std::move(token));
-  };
-  if (json_has(file.root, "added_tokens")) {
-    for (const Json& json : file.root["added_tokens"]) {
-      tokenizer::AddedToken token;
-      token.content = json_string(json, "content", where);
-      token.single_word = json_bool(json, "single_word", where, false);
-      token.lstrip = json_bool(json, "lstrip", where, false);
-      token.rstrip = json_bool(json, "rstrip", where, false);
-      token.normalized =
-          json_bool(json, "normalized", where, !json_bool(json, "special", where, false));
-      add(std::move(token));
-    }
   }
-  for (const tokenizer::AddedToken& token : tokenizer::tokens_to_add(config, where)) add(token);
   return all;
 }
 
@@ -133,10 +122,6 @@ bool has_step(const Json& step, const std::string& type) {
                        [&](const Json& inner) { return has_step(inner, type); });
   }
   return step.contains("type") && step["type"] == type;
-}
-
-Json part_of(const TokenizerFile& file, const char* name) {
-  return file.root.contains(name) ? file.root[name] : Json(nullptr);
 }
 
 void add_byte_level(const TokenizerFile& file, WrittenTokens& tokens, GgufMetadata& metadata,

@@ -152,7 +152,7 @@ TEST(Conversation, EverythingReachesTheTemplate) {
   const std::string turns =
       R"("messages": [{"id": 1, "role": "user", "content": "q"}, {"role": "assistant", "content": null, "reasoning": "why", "tool_calls": [{"function": {"name": "f", "arguments": {"b": 1.0, "a": null}}}]}])";
   const std::string wanted =
-      "id,role,content=q;thinking,role,content,reasoning,tool_calls,reasoning_content=None "
+      "id,role,content=q;thinking,role,reasoning,tool_calls,reasoning_content= "
       "C:{\"name\": "
       "\"f\", \"arguments\": {\"b\": "
       "1.0, \"a\": null}}why;";
@@ -248,6 +248,24 @@ TEST(Conversation, ATextBesideTurnsIsRefusedUnderATemplate) {
     }
   }
   EXPECT_EQ(rendered_file(R"({"text": "t", "prompt": "only"})", "x"), "t");
+}
+
+// Tool calls in the old form reach a template; arguments of the rendering itself are no variables.
+TEST(Conversation, NothingIsTakenForAnEmptyTurn) {
+  expect_conversation_error(R"({"messages": [{"role": "user", "text": "q"}]})", ErrorKind::failed,
+                            "no content");
+  EXPECT_EQ(plain(R"({"messages": [{"role": "user", "content": "q"},
+                      {"role": "assistant", "function_call": {"name": "f"}}]})"),
+            "q");
+  for (const char* key : {"chat_template", "tools", "continue_final_message", "messages"})
+    expect_conversation_error(R"({"messages": [{"role": "user", "content": "q"}],
+                                  "chat_template_kwargs": {")" +
+                                  std::string(key) + R"(": true}})",
+                              ErrorKind::unsupported, key);
+  EXPECT_EQ(rendered_file("{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}], "
+                          "\"chat_template_kwargs\": {\"add_generation_prompt\": true}}\n",
+                          "{{ add_generation_prompt }}"),
+            "True");
 }
 
 }  // namespace
