@@ -183,13 +183,8 @@ void score_pieces(const TokenizerFile& file, WrittenTokens& tokens) {
 }
 
 void add_pieces(const TokenizerFile& file, WrittenTokens& tokens, GgufMetadata& metadata,
-                const std::string& where, const Context& context) {
+                const std::string& where) {
   const bool prefix = space_prefix(file, where);
-  const Json step = part_of(file, "pre_tokenizer");
-  if (prefix && json_has(step, "prepend_scheme") && step["prepend_scheme"] == "first")
-    context.progress->note(
-        "the tokenizer puts a space before the first word of a text only; llama.cpp puts one "
-        "behind every special token too");
   std::set<std::string> bytes;
   for (int b = 0; b < 256; ++b) bytes.insert(tokenizer::byte_token(static_cast<unsigned char>(b)));
   const std::string unknown = json_string(file.root["model"], "unk_token", where, "");
@@ -262,6 +257,29 @@ bool adds_byte_level_space(const Json& step, const std::string& where) {
          json_bool(step, "add_prefix_space", where, true);
 }
 
+// Steps that GGUF has no key for, or whose key llama.cpp does not heed.
+void note_lost_steps(const TokenizerFile& file, const Json& config, bool bytes,
+                     const std::string& where, const Context& context) {
+  const Json normalizer = part_of(file, "normalizer"), step = part_of(file, "pre_tokenizer");
+  const auto note = [&](const std::string& text) { context.progress->note(text); };
+  if (bytes && adds_byte_level_space(step, where))
+    note("the tokenizer puts a space before every text (add_prefix_space); llama.cpp will not");
+  if (bytes && !normalizer.is_null())
+    note("the tokenizer normalizes texts (" +
+         json_string(normalizer, "type", where, "a normalizer") + "); llama.cpp will not");
+  if (!bytes && has_step(step, "Metaspace") && json_bool(step, "split", where, true))
+    note("the tokenizer cuts texts at spaces before it joins pieces; llama.cpp will not");
+  if (!bytes && json_has(step, "prepend_scheme") && step["prepend_scheme"] == "first")
+    note(
+        "the tokenizer puts a space before the first word of a text only; llama.cpp puts one "
+        "behind "
+        "every special token too");
+  if (json_bool(config, "split_special_tokens", where, false))
+    note(
+        "the tokenizer cuts special tokens in a text apart (split_special_tokens); llama.cpp will "
+        "not");
+}
+
 // The files beside tokenizer.json as one, as transformers reads them.
 Json tokenizer_config_of(const OpenModel& open, const std::string& where) {
   const auto read = [&](const char* name) {
@@ -311,12 +329,9 @@ void add_gguf_tokenizer(const OpenModel& open, int64_t vocabulary, GgufMetadata&
   const bool bytes = has_step(part_of(file, "pre_tokenizer"), "ByteLevel");
   if (!bytes && !json_bool(file.root["model"], "byte_fallback", where, false))
     cannot_write("the BPE is neither byte-level nor has bytes to fall back on", where);
-  bytes ? add_byte_level(file, tokens, metadata, where)
-        : add_pieces(file, tokens, metadata, where, context);
+  bytes ? add_byte_level(file, tokens, metadata, where) : add_pieces(file, tokens, metadata, where);
   note_lost_flags(added, !part_of(file, "normalizer").is_null(), context);
-  if (bytes && adds_byte_level_space(part_of(file, "pre_tokenizer"), where))
-    context.progress->note(
-        "the tokenizer puts a space before every text (add_prefix_space); llama.cpp will not");
+  note_lost_steps(file, config, bytes, where, context);
   add_special_ids(open, tokenizer, config, where, metadata);
   add_frame(tokenizer, metadata, context);
   add_chat_template(open, config, where, metadata);

@@ -116,6 +116,12 @@ void refuse_lfs_pointer(Bytes content, const std::string& where) {
   if (const auto kind = lfs_pointer(content)) refuse(*kind, where);
 }
 
+void refuse_page(std::string_view content, const std::string& where) {
+  if (is_page(content))
+    throw Error(ErrorKind::unsupported, "is an HTML page: a server or a portal sent it instead",
+                where, "fetch the text again; if HTML is meant, name the file .html");
+}
+
 void refuse_no_json(std::string_view content, const std::string& where) {
   const std::string_view begin = without_space(content);
   if (content.empty()) return;  // a marker may be empty; who wants JSON says so

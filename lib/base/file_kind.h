@@ -25,6 +25,8 @@ std::optional<FileKind> lfs_pointer(Bytes content);
 void refuse_foreign(Bytes content, const std::string& where);
 void refuse_lfs_pointer(Bytes content, const std::string& where);
 
+// A web page in the place of a text.
+void refuse_page(std::string_view content, const std::string& where);
 // For files whose names end in .json: a web page, an archive and the like, but not an empty file.
 void refuse_no_json(std::string_view content, const std::string& where);
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "lib/base/error.h"
+#include "lib/base/file_kind.h"
 #include "lib/base/names.h"
 #include "lib/base/utf8.h"
 
@@ -74,13 +75,16 @@ bool is_safetensors(std::string_view bytes) {
   return length >= 2 && length <= bytes.size() - 8;
 }
 
-// UTF-16 without its mark: every second byte of what is mostly ASCII is zero.
-bool has_zero_every_second(std::string_view bytes) {
+// UTF-16 and UTF-32 without their mark: of what is mostly ASCII every second byte is zero, or three
+// of four. iconv's name of the encoding, or null.
+const char* wide_encoding(std::string_view bytes) {
   const std::string_view start = bytes.substr(0, 4096);
-  std::array<size_t, 2> zeros{};
-  for (size_t i = 0; i < start.size(); ++i) zeros[i % 2] += start[i] == '\0';
-  return start.size() >= 4 && std::max(zeros[0], zeros[1]) * 4 > start.size() &&
-         zeros[0] != zeros[1];
+  std::array<size_t, 4> zeros{};
+  for (size_t i = 0; i < start.size(); ++i) zeros[i % 4] += start[i] == '\0';
+  const size_t even = zeros[0] + zeros[2], odd = zeros[1] + zeros[3];
+  if (start.size() < 4 || std::max(even, odd) * 4 <= start.size() || even == odd) return nullptr;
+  if ((even + odd) * 10 > start.size() * 7) return zeros[0] < zeros[3] ? "UTF-32LE" : "UTF-32BE";
+  return even < odd ? "UTF-16LE" : "UTF-16BE";
 }
 
 // A file of data among text has control characters that texts lack; \x1b and \f occur in logs.
@@ -100,9 +104,11 @@ void refuse_other_kinds(std::string_view bytes, const std::string& where) {
   if (is_safetensors(bytes))
     refuse_bytes("a safetensors file", where,
                  "name a text here, and the model where models are named");
-  if (has_zero_every_second(bytes))
-    refuse_bytes("UTF-16 text without its mark", where,
-                 "make UTF-8 of it: iconv -f UTF-16LE -t UTF-8 FILE > NEW");
+  if (const char* encoding = wide_encoding(bytes)) {
+    const std::string name = encoding;
+    refuse_bytes(name.substr(0, 6) + " text without its mark", where,
+                 "make UTF-8 of it: iconv -f " + name + " -t UTF-8 FILE > NEW");
+  }
   if (looks_binary(bytes)) refuse_bytes("binary data", where, kConvert);
 }
 
@@ -135,6 +141,11 @@ void require_utf8(std::string_view text, const std::string& where) {
   }
 }
 
+bool has_any_suffix(const Path& file, std::initializer_list<const char*> suffixes) {
+  return std::ranges::any_of(suffixes,
+                             [&](const char* suffix) { return has_suffix(file.native(), suffix); });
+}
+
 }  // namespace
 
 std::string checked_text(std::string bytes, const std::string& where) {
@@ -145,7 +156,9 @@ std::string checked_text(std::string bytes, const std::string& where) {
 }
 
 std::string read_text_file(const Path& file, int64_t max_bytes) {
-  return checked_text(read_text(file, max_bytes), file.string());
+  std::string text = checked_text(read_text(file, max_bytes), file.string());
+  if (!has_any_suffix(file, {".html", ".htm", ".xhtml"})) refuse_page(text, file.string());
+  return text;
 }
 
 const char* text_field(const Json& row) {
@@ -178,7 +191,7 @@ bool is_json_lines(const Path& file) {
                   "make lines of it: datasets.Dataset.from_csv(FILE).to_json(NEW.jsonl); or rename "
                   "it, if its text is meant as it stands");
   }
-  return has_suffix(file.native(), ".jsonl") || has_suffix(file.native(), ".ndjson");
+  return has_any_suffix(file, {".jsonl", ".ndjson", ".jsonlines", ".jl"});
 }
 
 }  // namespace qwb

@@ -27,8 +27,8 @@ const char* text_field(const Json& row);
 // What a row has instead, for messages: "messages, id"; empty if it has no fields.
 std::string row_fields(const Json& row);
 
-// True if the file holds a JSON value a line: .jsonl or .ndjson. Throws unsupported for .json, .csv
-// and .tsv, which are neither that nor a text.
+// True if the file holds a JSON value a line: .jsonl, .ndjson, .jsonlines or .jl. Throws
+// unsupported for .json, .csv and .tsv, which are neither that nor a text.
 bool is_json_lines(const Path& file);
 
 }  // namespace qwb

@@ -41,8 +41,9 @@ class ChatTemplate {
     bool join_parts = false;
   };
   // `messages`: [{"role": "user", "content": "..."}, ...]; keys that are null count as absent.
-  // Throws not_found if there are several templates and none of them is the default, usage with the template's own
-  // message if it refuses the messages, `failed` with the template's line if it cannot be rendered.
+  // Throws not_found if there are several templates and none of them is the default, usage with the
+  // template's own message if it refuses the messages, `failed` with the template's line if it
+  // cannot be rendered.
   std::string render(const Json& messages, const Options& options) const;
   // Whether the text of any of its templates holds this word.
   bool mentions(std::string_view word) const;

@@ -1,10 +1,14 @@
 #include "lib/base/text_file.h"
-#include "lib/base/names.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
 
 #include "lib/base/error.h"
+#include "lib/base/names.h"
 
 namespace qwb {
 namespace {
@@ -46,6 +50,10 @@ TEST(TextFile, RefusesOtherKindsByName) {
       {"\xfe\xff\0h\0i"s, "UTF-16"},
       {"h\0e\0l\0l\0o\0"s, "UTF-16 text without its mark"},
       {"\0h\0e\0l\0l\0o"s, "UTF-16 text without its mark"},
+      {"h\0e\0l\0l\0o\0"s, "iconv -f UTF-16LE"},
+      {"\0h\0e\0l\0l\0o"s, "iconv -f UTF-16BE"},
+      {"h\0\0\0i\0\0\0"s, "iconv -f UTF-32LE"},
+      {"\0\0\0h\0\0\0i"s, "iconv -f UTF-32BE"},
       {"\xff\xfe\0\0h\0\0\0"s, "UTF-32"},
       {"\0\0\xfe\xff\0\0\0h"s, "UTF-32"},
       {"\x1f\x8b\x08\0\0\0"s, "gzip"},
@@ -69,10 +77,25 @@ TEST(TextFile, SuffixesInAnyCase) {
   EXPECT_TRUE(is_json_lines("a/B.JSONL"));
   EXPECT_TRUE(is_json_lines("b.jsonl"));
   EXPECT_TRUE(is_json_lines("b.NdJson"));
+  EXPECT_TRUE(is_json_lines("b.jsonlines"));
+  EXPECT_TRUE(is_json_lines("b.jl"));
   EXPECT_FALSE(is_json_lines("b.TXT"));
   EXPECT_FALSE(is_json_lines("jsonl"));
   EXPECT_THROW(is_json_lines("b.Json"), Error);
   EXPECT_TRUE(has_suffix("x.QWBcalib", ".qwbcalib"));
+}
+
+// What a portal answers instead of a text.
+TEST(TextFile, PagesAreRefusedUnlessTheNameSaysHtml) {
+  const Path folder = Path(testing::TempDir()) / ("qwb_page_" + std::to_string(::getpid()));
+  std::filesystem::create_directories(folder);
+  for (const char* name : {"a.txt", "a.jsonl", "a.html", "a.HTM"})
+    std::ofstream(folder / name) << "\n<!DOCTYPE html>\n<html><body>Sign in</body></html>\n";
+  for (const char* name : {"a.txt", "a.jsonl"})
+    EXPECT_THROW(read_text_file(folder / name, 1 << 20), Error) << name;
+  for (const char* name : {"a.html", "a.HTM"})
+    EXPECT_FALSE(read_text_file(folder / name, 1 << 20).empty()) << name;
+  std::filesystem::remove_all(folder);
 }
 
 TEST(TextFile, ZeroBytesAndTablesAreRefusedByName) {

@@ -85,6 +85,25 @@ TEST(Checkpoint, DamagedConfigIsNamed) {
   }
 }
 
+// transformers would load another file, or the adapter with the model.
+TEST(Checkpoint, WeightsFromElsewhereAreRefused) {
+  TemporaryFolder folder;
+  for (const char* name : {"model.safetensors", "config.json"})
+    fs::copy(kDemo / name, folder.path());
+  EXPECT_NO_THROW(open_model(folder.path()));
+  Json config = parse_json(read_text(folder.path() / "config.json"), "config.json");
+  config["transformers_weights"] = "model.safetensors";
+  write(folder.path() / "config.json", config.dump());
+  EXPECT_NO_THROW(open_model(folder.path()));
+  config["transformers_weights"] = "other.safetensors";
+  write(folder.path() / "config.json", config.dump());
+  expect_error(ErrorKind::unsupported, "transformers_weights", [&] { open_model(folder.path()); });
+  config.erase("transformers_weights");
+  write(folder.path() / "config.json", config.dump());
+  write(folder.path() / "adapter_config.json", "{}");
+  expect_error(ErrorKind::unsupported, "adapter", [&] { open_model(folder.path()); });
+}
+
 TEST(Checkpoint, QuantizedByUnknownOthersIsRefused) {
   TemporaryFolder folder;
   fs::copy(kDemo / "model.safetensors", folder.path());

@@ -200,6 +200,13 @@ TEST(GgufTokens, TellsWhatItCannotHold) {
   Json spaced = plain_tokenizer();
   spaced["pre_tokenizer"]["add_prefix_space"] = true;
   EXPECT_THAT(write_tokenizer(spaced, kConfig).notes, testing::HasSubstr("add_prefix_space"));
+  Json normal = plain_tokenizer();
+  normal["normalizer"] = {{"type", "NFC"}};
+  EXPECT_THAT(write_tokenizer(normal, kConfig).notes, testing::HasSubstr("NFC"));
+  Json apart = kConfig;
+  apart["split_special_tokens"] = true;
+  EXPECT_THAT(write_tokenizer(plain_tokenizer(), apart).notes,
+              testing::HasSubstr("split_special_tokens"));
 }
 
 // transformers builds these classes with parts of their own, whatever tokenizer.json holds.

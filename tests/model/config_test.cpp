@@ -174,6 +174,18 @@ TEST(ConfigDefaults, AreThoseOfTransformers) {
 }
 
 // AutoConfig takes a mistral with layer_types for a ministral.
+// transformers then makes attention see both ways; null and 0 are false in Python.
+TEST(ConfigDefaults, AttentionInBothDirectionsIsRefused) {
+  Json config = {{"model_type", "llama"}, {"hidden_size", 64}, {"num_attention_heads", 4}};
+  EXPECT_NO_THROW(parse_config(config, "config.json"));
+  for (const Json& no : {Json(false), Json(nullptr), Json(0), Json("")}) {
+    config["is_causal"] = no;
+    EXPECT_THROW(parse_config(config, "config.json"), Error) << no;
+  }
+  config["is_causal"] = true;
+  EXPECT_NO_THROW(parse_config(config, "config.json"));
+}
+
 TEST(ConfigDefaults, LayersOfAMistralThatNamesThem) {
   const Json config = {{"model_type", "mistral"},  {"hidden_size", 64},
                        {"num_hidden_layers", 3},   {"num_attention_heads", 4},
