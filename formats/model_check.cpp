@@ -264,7 +264,7 @@ class ModelCheck {
     }
     if (left.empty()) return;
     notes_.push_back(named_tensors(left) + " of no part of a " + config_.architecture +
-                     " model: left out, as transformers does");
+                     " model: not used, as by transformers");
   }
 
   // AutoGPTQ gave every module a bias, zeros where the model has none.

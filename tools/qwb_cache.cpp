@@ -318,7 +318,7 @@ using Work = int (*)(const Store&, const Options&, Tool&);
 
 void add_commands(CLI::App& app, const std::shared_ptr<Options>& options,
                   const std::shared_ptr<Work>& chosen) {
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
   app.fallthrough();  // common flags may follow the command
   const auto add = [&](const char* name, const char* help, Work work) {
     CLI::App* command = app.add_subcommand(name, help);
@@ -365,6 +365,9 @@ int main(int argc, char** argv) {
     auto work = std::make_shared<qwb::Work>(nullptr);
     qwb::add_commands(app, options, work);
     return [options, work, &tool] {
+      if (*work == nullptr)
+        throw qwb::Error(qwb::ErrorKind::usage, "no command given", {},
+                         "commands: ls, path, why, verify, gc, rm");
       return (*work)(qwb::Store({.context = tool.context()}), *options, tool);
     };
   });

@@ -10,12 +10,37 @@ namespace qwb {
 namespace {
 
 using Foreign = std::pair<uint32_t, std::string_view>;
-// ggml/include/ggml.h; numbers that are missing were given up.
-constexpr std::array<Foreign, 22> kForeign = {
-    {{9, "Q8_1"},    {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"},
-     {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"}, {24, "I8"},      {25, "I16"},
-     {26, "I32"},    {27, "I64"},   {28, "F64"},     {29, "IQ1_M"},  {34, "TQ1_0"},   {35, "TQ2_0"},
-     {39, "MXFP4"},  {40, "NVFP4"}, {41, "Q1_0"},    {42, "Q2_0"}}};
+// ggml/include/ggml.h; the retired ones too, which files of 2023 and 2024 have.
+constexpr std::array<Foreign, 30> kForeign = {{{4, "Q4_2 (retired)"},
+                                               {5, "Q4_3 (retired)"},
+                                               {31, "Q4_0_4_4 (retired)"},
+                                               {32, "Q4_0_4_8 (retired)"},
+                                               {33, "Q4_0_8_8 (retired)"},
+                                               {36, "IQ4_NL_4_4 (retired)"},
+                                               {37, "IQ4_NL_4_8 (retired)"},
+                                               {38, "IQ4_NL_8_8 (retired)"},
+                                               {9, "Q8_1"},
+                                               {15, "Q8_K"},
+                                               {16, "IQ2_XXS"},
+                                               {17, "IQ2_XS"},
+                                               {18, "IQ3_XXS"},
+                                               {19, "IQ1_S"},
+                                               {20, "IQ4_NL"},
+                                               {21, "IQ3_S"},
+                                               {22, "IQ2_S"},
+                                               {23, "IQ4_XS"},
+                                               {24, "I8"},
+                                               {25, "I16"},
+                                               {26, "I32"},
+                                               {27, "I64"},
+                                               {28, "F64"},
+                                               {29, "IQ1_M"},
+                                               {34, "TQ1_0"},
+                                               {35, "TQ2_0"},
+                                               {39, "MXFP4"},
+                                               {40, "NVFP4"},
+                                               {41, "Q1_0"},
+                                               {42, "Q2_0"}}};
 
 }  // namespace
 
