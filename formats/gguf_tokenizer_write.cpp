@@ -8,6 +8,7 @@
 #include "lib/tokenizer/added_tokens.h"
 #include "lib/tokenizer/model.h"
 #include "lib/tokenizer/special_tokens.h"
+#include "lib/tokenizer/tokenizer_class.h"
 #include "lib/tokenizer/tokenizer_file.h"
 
 namespace qwb {
@@ -58,31 +59,20 @@ void place(WrittenTokens& tokens, int64_t id, const std::string& text, int32_t k
   tokens.kinds[static_cast<size_t>(id)] = kind;
 }
 
+Json part_of(const TokenizerFile& file, const char* name) {
+  return file.root.contains(name) ? file.root[name] : Json(nullptr);
+}
+
 // The added tokens of the file and of its side files, each with the id that it has for `tokenizer`.
 std::vector<tokenizer::AddedToken> added_tokens(const TokenizerFile& file, const Json& config,
                                                 const Tokenizer& tokenizer,
                                                 const std::string& where) {
-  std::vector<tokenizer::AddedToken> all;
-  std::set<std::string> seen;
-  const auto add = [&](tokenizer::AddedToken token) {
-    if (token.content.empty() || !seen.insert(token.content).second) return;
+  std::vector<tokenizer::AddedToken> all =
+      tokenizer::added_tokens(part_of(file, "added_tokens"), config, where);
+  for (tokenizer::AddedToken& token : all) {
     token.id = tokenizer.id_of(token.content).value_or(-1);
     token.special = tokenizer.is_special(token.id);
-    all.push_back(std::move(token));
-  };
-  if (json_has(file.root, "added_tokens")) {
-    for (const Json& json : file.root["added_tokens"]) {
-      tokenizer::AddedToken token;
-      token.content = json_string(json, "content", where);
-      token.single_word = json_bool(json, "single_word", where, false);
-      token.lstrip = json_bool(json, "lstrip", where, false);
-      token.rstrip = json_bool(json, "rstrip", where, false);
-      token.normalized =
-          json_bool(json, "normalized", where, !json_bool(json, "special", where, false));
-      add(std::move(token));
-    }
   }
-  for (const tokenizer::AddedToken& token : tokenizer::tokens_to_add(config, where)) add(token);
   return all;
 }
 
@@ -132,10 +122,6 @@ bool has_step(const Json& step, const std::string& type) {
                        [&](const Json& inner) { return has_step(inner, type); });
   }
   return step.contains("type") && step["type"] == type;
-}
-
-Json part_of(const TokenizerFile& file, const char* name) {
-  return file.root.contains(name) ? file.root[name] : Json(nullptr);
 }
 
 void add_byte_level(const TokenizerFile& file, WrittenTokens& tokens, GgufMetadata& metadata,
@@ -197,8 +183,13 @@ void score_pieces(const TokenizerFile& file, WrittenTokens& tokens) {
 }
 
 void add_pieces(const TokenizerFile& file, WrittenTokens& tokens, GgufMetadata& metadata,
-                const std::string& where) {
+                const std::string& where, const Context& context) {
   const bool prefix = space_prefix(file, where);
+  const Json step = part_of(file, "pre_tokenizer");
+  if (prefix && json_has(step, "prepend_scheme") && step["prepend_scheme"] == "first")
+    context.progress->note(
+        "the tokenizer puts a space before the first word of a text only; llama.cpp puts one "
+        "behind every special token too");
   std::set<std::string> bytes;
   for (int b = 0; b < 256; ++b) bytes.insert(tokenizer::byte_token(static_cast<unsigned char>(b)));
   const std::string unknown = json_string(file.root["model"], "unk_token", where, "");
@@ -307,17 +298,21 @@ void add_gguf_tokenizer(const OpenModel& open, int64_t vocabulary, GgufMetadata&
     metadata.add("tokenizer.ggml.model", GgufValue::of_string("none"));
     return;
   }
-  const TokenizerFile file = tokenizer::parse_tokenizer_file(*text, where);
+  TokenizerFile file = tokenizer::parse_tokenizer_file(*text, where);
   if (!json_has(file.root, "model") || file.scored || !file.root["model"].contains("merges"))
     cannot_write("the tokenizer is not a BPE", where);
-  const Json config = tokenizer_config_of(open, where);
+  Json config = tokenizer_config_of(open, where);
+  // As for open_tokenizer(): the class may replace the parts that decide ids.
+  tokenizer::apply_tokenizer_class(file, config, has_inner_companions(open) ? Json() : open.config,
+                                   where);
   const Tokenizer tokenizer = open_tokenizer(open);
   const auto added = added_tokens(file, config, tokenizer, where);
   WrittenTokens tokens = list_tokens(file, added, vocabulary, where);
   const bool bytes = has_step(part_of(file, "pre_tokenizer"), "ByteLevel");
   if (!bytes && !json_bool(file.root["model"], "byte_fallback", where, false))
     cannot_write("the BPE is neither byte-level nor has bytes to fall back on", where);
-  bytes ? add_byte_level(file, tokens, metadata, where) : add_pieces(file, tokens, metadata, where);
+  bytes ? add_byte_level(file, tokens, metadata, where)
+        : add_pieces(file, tokens, metadata, where, context);
   note_lost_flags(added, !part_of(file, "normalizer").is_null(), context);
   if (bytes && adds_byte_level_space(part_of(file, "pre_tokenizer"), where))
     context.progress->note(

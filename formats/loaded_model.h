@@ -10,8 +10,8 @@
 #include "formats/companions.h"
 #include "formats/registry.h"
 #include "lib/base/context.h"
+#include "lib/chat/chat_template.h"
 #include "lib/model/model.h"
-#include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 
 namespace qwb {

@@ -219,6 +219,7 @@ Session open_session(const Options& o, Tool& tool) {
       o.model.empty() ? choose_artifact(tool.context())
                       : ChosenArtifact{model_folder(o.model, tool.context()), nullptr};
   require_model_folder(chosen.folder);
+  require_undamaged_if_summed(chosen.folder, tool.context().stop);
   const Int8Forward forward = chosen_int8_forward(o.int8);
   session.loaded =
       load_model(chosen.folder,

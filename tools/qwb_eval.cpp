@@ -98,8 +98,21 @@ void print_tables(const EvaluationTable& table, const Options& o, Tool& tool) {
                  : speed_table(table.speed(), find_speed_format(o.costs.output)));
 }
 
+// --table measures nothing and judges nothing.
+void refuse_beside_table(const Options& o) {
+  const QualityFlags& q = o.quality;
+  const bool measures = q.ppl || q.kl || !q.tasks.empty() || o.costs.speed || o.costs.energy;
+  if (!o.folders.empty() || measures)
+    throw Error(ErrorKind::usage, "--table measures nothing: records only, no model",
+                o.folders.empty() ? "" : o.folders.front(), "measure in a run without --table");
+  if (q.max_kl || q.max_ratio || q.max_bytes > 0)
+    throw Error(ErrorKind::usage, "--table applies no gate", {},
+                "give --max-kl, --max-ppl-ratio and --max-bytes to the run that measures");
+}
+
 // The records in files of --json, a line each.
 int show_table(const Options& o, Tool& tool) {
+  refuse_beside_table(o);
   EvaluationTable table(o.quality.protocol);
   for (const std::string& file : o.records) {
     std::istringstream text(read_text(file));

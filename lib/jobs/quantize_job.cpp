@@ -136,6 +136,12 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer,
       ChatTemplate::Options options = chat_options(conversation);
       options.add_generation_prompt = false;
       options.now = 0;  // a template that tells the date must not change the key
+      for (const Json& message : conversation.messages) {
+        if (json_has(message, "function_call") && !chat.mentions("function_call"))
+          throw Error(ErrorKind::unsupported,
+                      "the chat template does not write function_call, the old form of tool calls",
+                      {}, "give the calls as tool_calls");
+      }
       return chat.render(conversation.messages, options);
     };
   }

@@ -27,6 +27,13 @@ const Architecture& find_architecture(std::string_view model_type, const std::st
 }
 
 ModelConfig parse_config(const Json& config, const std::string& where) {
+  // Python takes null, 0 and an empty text for false too.
+  if (const auto causal = config.find("is_causal"); causal != config.end()) {
+    if (causal->is_null() || causal->empty() || *causal == false || *causal == 0 || *causal == "")
+      throw Error(ErrorKind::unsupported,
+                  "'is_causal' is false: attention in both directions is not supported", where,
+                  "such models embed texts, they do not continue them");
+  }
   return find_architecture(json_string(config, "model_type", where), where).parse(config, where);
 }
 

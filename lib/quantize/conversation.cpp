@@ -54,6 +54,10 @@ void check_content(const Json& content, const std::string& where) {
   }
 }
 
+// What a turn may have alone.
+constexpr auto kInsteadOfContent = std::to_array<const char*>(
+    {"tool_calls", "function_call", "reasoning_content", "reasoning", "thinking"});
+
 Json read_turn(const Json& turn, size_t number, const std::string& where) {
   if (turn.is_string())
     return {{"role", number % 2 == 0 ? "user" : "assistant"}, {"content", turn}};
@@ -75,7 +79,13 @@ Json read_turn(const Json& turn, size_t number, const std::string& where) {
       message[key] = value;
     }
   }
-  if (message.contains("content")) check_content(message["content"], where);
+  if (message.contains("content")) {
+    check_content(message["content"], where);
+  } else if (std::ranges::none_of(kInsteadOfContent,
+                                  [&](const char* key) { return json_has(message, key); })) {
+    throw Error(ErrorKind::failed, "a turn has no content", where,
+                "turns have role and content, or from and value");
+  }
   return message;
 }
 
@@ -221,7 +231,8 @@ std::string mark_long_integers(std::string_view json) {
       const auto number = json.substr(at, end - at), digits = number.substr(number[0] == '-');
       uint64_t value = 0;
       if (number.find_first_of(".eE") == std::string_view::npos &&
-          std::from_chars(digits.data(), digits.data() + digits.size(), value).ec != std::errc()) {
+          std::from_chars(digits.data(), digits.data() + digits.size(), value).ec ==
+              std::errc::result_out_of_range) {
         marked.append(json.substr(kept, at - kept)).append("\"\\u0001");
         marked.append(kLongInteger.substr(1)).append(number).append("\"");
         kept = end;
@@ -230,6 +241,19 @@ std::string mark_long_integers(std::string_view json) {
     }
   }
   return kept == 0 ? marked : marked.append(json.substr(kept));
+}
+
+// Arguments of apply_chat_template, which are no variables of a template.
+void check_variables(const Json& variables, const std::string& where) {
+  for (const char* key :
+       {"messages", "conversation", "tools", "chat_template", "continue_final_message", "tokenize",
+        "padding", "truncation", "max_length", "return_tensors", "return_dict",
+        "return_assistant_tokens_mask", "tokenizer_kwargs", "sanitize_control_tokens"}) {
+    if (json_has(variables, key) && variables[key] != false)
+      throw Error(ErrorKind::unsupported,
+                  "'" + std::string(key) + "' in chat_template_kwargs is not supported", where,
+                  "it is no variable of a template; leave it out");
+  }
 }
 
 }  // namespace
@@ -303,6 +327,7 @@ Conversation read_conversation(const Json& row, const std::string& where) {
     if (!row["chat_template_kwargs"].is_object())
       throw Error(ErrorKind::failed, "'chat_template_kwargs' is not an object", where);
     conversation.variables = row["chat_template_kwargs"];
+    check_variables(conversation.variables, where);
   }
   if (json_has(row, "documents") && row["documents"].is_array()) {  // apply_chat_template's own
     if (conversation.variables.is_null()) conversation.variables = Json::object();

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "lib/base/error.h"
+#include "lib/tokenizer/tokenizer_file.h"
 
 namespace qwb::tokenizer {
 namespace {
@@ -50,6 +51,43 @@ std::vector<Json> extra_tokens(const Json& config) {
   }
   return {};
 }
+
+AddedToken read_added_token(const Json& json, const std::string& where) {
+  const int64_t id = json_int(json, "id", where);
+  AddedToken token = token_of(json, false, where);
+  if (id < 0 || id > kMaxId) {
+    throw Error(ErrorKind::failed,
+                "the added token '" + token.content + "' has the id " + std::to_string(id), where,
+                "the file is damaged");
+  }
+  token.id = static_cast<int32_t>(id);
+  return token;
+}
+
+struct AddedTokens {
+  std::vector<AddedToken> all;
+  std::map<std::string, size_t> places;
+
+  // Adds it, or gives its flags to the one with this content.
+  void put(AddedToken token) {
+    if (token.content.empty()) return;
+    const auto [place, is_new] = places.emplace(token.content, all.size());
+    if (is_new) {
+      all.push_back(std::move(token));
+      return;
+    }
+    AddedToken& known = all[place->second];
+    token.special = token.special || known.special;
+    token.id = known.id;
+    known = std::move(token);
+  }
+  // Adds it, or makes the one with this content special, if it is.
+  void put_new(AddedToken token) {
+    const auto known = places.find(token.content);
+    if (known == places.end()) return put(std::move(token));
+    all[known->second].special = all[known->second].special || token.special;
+  }
+};
 
 }  // namespace
 
@@ -101,8 +139,12 @@ std::optional<std::string> named_token(const Json& config, const std::string& ke
   return json_string(config, key, where);
 }
 
-std::vector<AddedToken> tokens_to_add(const Json& config, const std::string& where) {
-  std::vector<AddedToken> tokens;
+std::vector<AddedToken> added_tokens(const Json& listed, const Json& config,
+                                     const std::string& where) {
+  AddedTokens tokens;
+  if (!listed.is_null() && !listed.is_array())
+    throw Error(ErrorKind::failed, "'added_tokens' must be a list", where);
+  for (const Json& json : listed) tokens.put(read_added_token(json, where + ": added_tokens"));
   if (json_has(config, "added_tokens_decoder")) {
     require_object(config["added_tokens_decoder"], "added_tokens_decoder", where);
     std::map<int64_t, const Json*> by_id;
@@ -113,15 +155,15 @@ std::vector<AddedToken> tokens_to_add(const Json& config, const std::string& whe
         throw Error(ErrorKind::failed, "added_tokens_decoder: '" + key + "' is no id", where);
       by_id[id] = &value;
     }
-    for (const auto& [id, value] : by_id) tokens.push_back(token_of(*value, false, where));
+    for (const auto& [id, value] : by_id) tokens.put(token_of(*value, false, where));
   }
   for (const char* key : kNamedTokens) {
-    if (json_has(config, key)) tokens.push_back(token_of(config[key], true, where));
+    if (json_has(config, key)) tokens.put_new(token_of(config[key], true, where));
   }
   // Objects say themselves whether they are special.
   for (const Json& extra : extra_tokens(config))
-    tokens.push_back(token_of(extra, extra.is_string(), where));
-  return tokens;
+    tokens.put_new(token_of(extra, extra.is_string(), where));
+  return tokens.all;
 }
 
 }  // namespace qwb::tokenizer

@@ -1,5 +1,6 @@
 // Reading tokenizer.json and tokenizer_config.json.
 #include <algorithm>
+#include <map>
 
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
@@ -15,24 +16,6 @@ using tokenizer::AddedToken;
 using tokenizer::TokenizerFile;
 
 constexpr int64_t kMaxFile = int64_t{256} << 20;
-
-AddedToken read_added_token(const Json& json, const std::string& where) {
-  AddedToken token;
-  const int64_t id = json_int(json, "id", where);
-  token.content = json_string(json, "content", where);
-  if (id < 0 || id > tokenizer::kMaxId) {
-    throw Error(ErrorKind::failed,
-                "the added token '" + token.content + "' has the id " + std::to_string(id), where,
-                "the file is damaged");
-  }
-  token.id = static_cast<int32_t>(id);
-  token.special = json_bool(json, "special", where, false);
-  token.single_word = json_bool(json, "single_word", where, false);
-  token.lstrip = json_bool(json, "lstrip", where, false);
-  token.rstrip = json_bool(json, "rstrip", where, false);
-  token.normalized = json_bool(json, "normalized", where, !token.special);
-  return token;
-}
 
 void name_id(Tokenizer::Impl& impl, int32_t id, const std::string& token) {
   const auto at = static_cast<size_t>(id);
@@ -62,16 +45,6 @@ class IdGiver {
 };
 
 void add_token(Tokenizer::Impl& impl, IdGiver& ids, AddedToken token) {
-  if (token.content.empty()) return;
-  const int32_t known = impl.ids.get(token.content);
-  if (known >= 0 &&
-      impl.added.contains(known)) {  // of equal contents the first counts, but all make it special
-    impl.special[static_cast<size_t>(known)] =
-        impl.special[static_cast<size_t>(known)] || token.special;
-    if (token.special && impl.tokens[static_cast<size_t>(known)] == token.content)
-      impl.skipped[static_cast<size_t>(known)] = true;
-    return;
-  }
   token.id = ids.id_for(impl, token.content);
   // A normalized token is searched, and decoded, as the normalizer leaves it; tokenizers then no
   // longer knows that it is special.
@@ -86,21 +59,14 @@ void add_token(Tokenizer::Impl& impl, IdGiver& ids, AddedToken token) {
   (token.normalized ? impl.normalized_tokens : impl.raw_tokens).add(token, content);
 }
 
-void read_vocabulary(Tokenizer::Impl& impl, const TokenizerFile& file, const Json& config,
-                     const std::string& where) {
+void read_vocabulary(Tokenizer::Impl& impl, const TokenizerFile& file,
+                     const std::vector<AddedToken>& added) {
   for (const auto& [token, id] : file.vocab) {
     name_id(impl, id, token);
     impl.ids.set(token, id);
   }
   IdGiver ids(file.vocab.size());
-  if (json_has(file.root, "added_tokens")) {
-    if (!file.root["added_tokens"].is_array())
-      throw Error(ErrorKind::failed, "'added_tokens' must be a list", where);
-    for (const Json& json : file.root["added_tokens"])
-      add_token(impl, ids, read_added_token(json, where + ": added_tokens"));
-  }
-  for (const AddedToken& token : tokenizer::tokens_to_add(config, where))
-    add_token(impl, ids, token);
+  for (const AddedToken& token : added) add_token(impl, ids, token);
 }
 
 // The post-processor decides which tokens stand around a text. transformers 5 ignores add_bos_token
@@ -115,6 +81,28 @@ void read_specials(Tokenizer::Impl& impl, const Json& config, const Json& post_p
   impl.bos = id_of("bos_token");
   impl.eos = id_of("eos_token");
   impl.specials = tokenizer::make_template(post_processor, where);
+}
+
+std::string flags_text(const AddedToken& token) {
+  std::string text = token.content;
+  for (const bool flag :
+       {token.single_word, token.lstrip, token.rstrip, token.normalized, token.special})
+    text += flag ? '1' : '0';
+  return text;
+}
+
+// The listed tokens that other files give other flags.
+std::string changed_flags(const std::vector<AddedToken>& listed,
+                          const std::vector<AddedToken>& all) {
+  std::map<std::string_view, const AddedToken*> known;
+  for (const AddedToken& token : listed) known[token.content] = &token;
+  std::string text;
+  for (const AddedToken& token : all) {
+    const auto it = known.find(token.content);
+    if (it != known.end() && flags_text(*it->second) != flags_text(token))
+      text += flags_text(token) + " ";
+  }
+  return text;
 }
 
 size_t listed_tokens(const TokenizerFile& file) {
@@ -162,6 +150,8 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, Json con
   };
   auto impl = std::make_shared<Tokenizer::Impl>();
   const size_t listed = listed_tokens(file);
+  const std::vector<AddedToken> own_tokens =
+      tokenizer::added_tokens(part("added_tokens"), Json(), where);
   const std::string own_parts = deciding_parts(file.root);
   impl->note = tokenizer::apply_tokenizer_class(file, config, model, where);
   impl->normalizer = tokenizer::make_normalizer(part("normalizer"), where);
@@ -171,7 +161,9 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, Json con
                                                       impl->model->takes_bytes(), bytes, scanners);
   if (bytes) impl->model->expect_bytes();
   impl->decoder = tokenizer::make_decoder(part("decoder"), where);
-  read_vocabulary(*impl, file, config, where);
+  const std::vector<AddedToken> all_tokens =
+      tokenizer::added_tokens(part("added_tokens"), config, where);
+  read_vocabulary(*impl, file, all_tokens);
   const bool splits_special = json_bool(config, "split_special_tokens", where, false);
   if (splits_special) {
     impl->raw_tokens.ignore(impl->special);
@@ -185,6 +177,8 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, Json con
   if (impl->added.size() != listed) {
     for (const int32_t id : impl->added) hasher.field(impl->tokens[static_cast<size_t>(id)]);
   }
+  if (const std::string flags = changed_flags(own_tokens, all_tokens); !flags.empty())
+    hasher.field(flags);
   if (const std::string parts = deciding_parts(file.root); parts != own_parts) hasher.field(parts);
   if (splits_special) hasher.field("split_special_tokens");
   impl->hash = hasher.hex();

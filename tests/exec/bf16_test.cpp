@@ -254,7 +254,7 @@ TEST_F(Units, MomentsAgainstF64) {
   }
 }
 
-TEST(Bf16, SameBitsForAnyNumberOfThreads) {
+TEST(SlowBf16, SameBitsForAnyNumberOfThreads) {
   const int64_t rows = 700, columns = 300;
   const auto x = uniform(rows * columns, 11);
   std::vector<float> first;

@@ -404,7 +404,7 @@ TEST(Kernels, SixteenBitConversions) {
             })));
 }
 
-TEST(Kernels, SameBitsForAnyNumberOfThreads) {
+TEST(SlowKernels, SameBitsForAnyNumberOfThreads) {
   const Made made = make("grid4-asym", 700, 331, 91);
   const auto x = noise(515 * 331, 92);
   std::vector<std::vector<float>> results, moments;

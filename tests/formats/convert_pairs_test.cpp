@@ -76,7 +76,7 @@ RandomGrid random_shape(const Family& family, Rng& rng) {
 }
 
 // Sixteen modules in one artifact: it is writing folders that takes time.
-TEST(ConvertPairs, IntegerGridsOfRandomShapes) {
+TEST(SlowConvertPairs, IntegerGridsOfRandomShapes) {
   Rng rng(11);
   int pairs = 0, partial = 0, odd = 0;
   for (const Family& family : std::vector<Family>{{4, 8, 10, 10, false, 6},

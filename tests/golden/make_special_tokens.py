@@ -79,6 +79,10 @@ def cases():
                     {"258": {**flags, "content": "<s>", "special": False}}, {"260": {**flags, "content": "<m>", "lstrip": True, "rstrip": True}}, {"257": {**flags, "content": "the"}}, {"1000": {**flags, "content": "<p>"}, "2": flags}):
         yield same, {"tokenizer_config.json": {**BASE, "added_tokens_decoder": decoder}}
         yield same, {"tokenizer_config.json": {**FAST, "added_tokens_decoder": decoder}}
+    for change in ({"rstrip": True}, {"lstrip": True}, {"single_word": True}, {"normalized": True}, {"special": False, "rstrip": True}):
+        yield same, {"tokenizer_config.json": {**BASE, "added_tokens_decoder": {"258": {**flags, "content": "<s>", **change}, "259": {**flags, "content": "</s>", "rstrip": True}}}}
+        yield same, {"tokenizer_config.json": {**FAST, "bos_token": {**as_dict, **change}, "eos_token": "</s>"}}
+        yield (lambda t, change=change: t.update(added_tokens=[added(258, "<s>"), {**added(259, "<s>"), **change}])), {"tokenizer_config.json": BASE}
     for extra in ({"<new>": 260}, {"<new>": 400}, {"<s>": 258}, {"<p>": 261, "<new>": 260}, {"the": 257}):
         yield same, {"tokenizer_config.json": BASE, "added_tokens.json": extra}
         yield same, {"tokenizer_config.json": {**BASE, "pad_token": "<p>"}, "added_tokens.json": extra}

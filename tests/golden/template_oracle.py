@@ -66,9 +66,11 @@ ENVIRONMENT.globals["dict"] = TemplateDict()
 ENVIRONMENT.globals["namespace"] = TemplateNamespace
 
 
-def aliased(messages):
+def normalized(messages):
+    """Keys whose value is None are dropped (transformers 5.24, _normalize_chat_messages); then reasoning has all its names."""
     out = []
     for message in messages:
+        message = {key: value for key, value in message.items() if value is not None} if isinstance(message, dict) else message
         reasoning = next((message[key] for key in REASONING if message.get(key) is not None), None)
         out.append({"thinking": reasoning, **message, "reasoning_content": reasoning} if reasoning is not None else message)
     return out
@@ -79,7 +81,7 @@ def render(template, request):
     if isinstance(template, Exception):
         return None, template
     try:
-        return template.render(messages=aliased(request.get("messages", [])), tools=request.get("tools"), documents=None,
+        return template.render(messages=normalized(request.get("messages", [])), tools=request.get("tools"), documents=None,
                                add_generation_prompt=request.get("add_generation_prompt", False),
                                **{**request.get("config", {}), **(request.get("variables") or {})}), None
     except Exception as error:

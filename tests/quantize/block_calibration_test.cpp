@@ -235,19 +235,24 @@ TEST_P(BlockMoments, AreThoseOfTheTwoModels) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Models, BlockMoments,
-    ::testing::Values(BlockCase{"llama", false, false}, BlockCase{"llama", true, false},
-                      BlockCase{"gpt2", false, true}, BlockCase{"gpt2", true, true},
-                      BlockCase{"tests/golden/model/qwen2", true, false},
-                      BlockCase{"tests/golden/model/mixtral", false, false},
-                      BlockCase{"tests/golden/model/gemma2", false, false},
-                      BlockCase{"tests/golden/model/gpt2", false, true, 150}),
-    [](const auto& test) {
-      std::string name = test.param.model;
-      name = name.substr(name.rfind('/') + 1);
-      return (test.param.windows > 9 ? "tiny_" : "") + name + (test.param.bf16 ? "_bf16" : "_f32");
-    });
+std::string block_case_name(const ::testing::TestParamInfo<BlockCase>& test) {
+  std::string name = test.param.model;
+  name = name.substr(name.rfind('/') + 1);
+  return (test.param.windows > 9 ? "tiny_" : "") + name + (test.param.bf16 ? "_bf16" : "_f32");
+}
+
+INSTANTIATE_TEST_SUITE_P(SlowModels, BlockMoments,
+                         ::testing::Values(BlockCase{"llama", false, false},
+                                           BlockCase{"llama", true, false},
+                                           BlockCase{"gpt2", false, true},
+                                           BlockCase{"gpt2", true, true}),
+                         block_case_name);
+INSTANTIATE_TEST_SUITE_P(Models, BlockMoments,
+                         ::testing::Values(BlockCase{"tests/golden/model/qwen2", true, false},
+                                           BlockCase{"tests/golden/model/mixtral", false, false},
+                                           BlockCase{"tests/golden/model/gemma2", false, false},
+                                           BlockCase{"tests/golden/model/gpt2", false, true, 150}),
+                         block_case_name);
 
 }  // namespace
 }  // namespace qwb

@@ -2,12 +2,13 @@
 #include "lib/quantize/conversation.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 
 #include "lib/base/error.h"
+#include "lib/chat/chat_template.h"
 #include "lib/quantize/calibration.h"
-#include "lib/tokenizer/chat_template.h"
 
 namespace qwb {
 namespace {
@@ -126,7 +127,8 @@ TEST(Conversation, RefusesByName) {
 }
 
 std::string rendered_file(const std::string& rows, const std::string& source) {
-  const Path file = Path(testing::TempDir()) / "conversation_test.jsonl";
+  const Path file =
+      Path(testing::TempDir()) / ("qwb_conversation_" + std::to_string(::getpid()) + ".jsonl");
   std::ofstream(file) << rows;
   const auto chat = ChatTemplate::from_text(source, nullptr, "t");
   const auto texts = calibration_texts(file, [&](const Conversation& conversation) {
@@ -150,7 +152,7 @@ TEST(Conversation, EverythingReachesTheTemplate) {
   const std::string turns =
       R"("messages": [{"id": 1, "role": "user", "content": "q"}, {"role": "assistant", "content": null, "reasoning": "why", "tool_calls": [{"function": {"name": "f", "arguments": {"b": 1.0, "a": null}}}]}])";
   const std::string wanted =
-      "id,role,content=q;thinking,role,content,reasoning,tool_calls,reasoning_content=None "
+      "id,role,content=q;thinking,role,reasoning,tool_calls,reasoning_content= "
       "C:{\"name\": "
       "\"f\", \"arguments\": {\"b\": "
       "1.0, \"a\": null}}why;";
@@ -181,7 +183,7 @@ TEST(Conversation, ARefusalNamesFileAndLine) {
        {refusing, std::string("{% for m in messages %}{% if m.role == 'system' %}{{ 1 + 'a' }}{% "
                               "endif %}{% endfor %}x")}) {
     const std::string text = error_of(good + "\n\n" + good + "\n" + bad + "\n", source);
-    EXPECT_NE(text.find("conversation_test.jsonl line 4"), std::string::npos) << text;
+    EXPECT_NE(text.find(".jsonl line 4"), std::string::npos) << text;
   }
   EXPECT_NE(
       error_of(
@@ -246,6 +248,24 @@ TEST(Conversation, ATextBesideTurnsIsRefusedUnderATemplate) {
     }
   }
   EXPECT_EQ(rendered_file(R"({"text": "t", "prompt": "only"})", "x"), "t");
+}
+
+// Tool calls in the old form reach a template; arguments of the rendering itself are no variables.
+TEST(Conversation, NothingIsTakenForAnEmptyTurn) {
+  expect_conversation_error(R"({"messages": [{"role": "user", "text": "q"}]})", ErrorKind::failed,
+                            "no content");
+  EXPECT_EQ(plain(R"({"messages": [{"role": "user", "content": "q"},
+                      {"role": "assistant", "function_call": {"name": "f"}}]})"),
+            "q");
+  for (const char* key : {"chat_template", "tools", "continue_final_message", "messages"})
+    expect_conversation_error(R"({"messages": [{"role": "user", "content": "q"}],
+                                  "chat_template_kwargs": {")" +
+                                  std::string(key) + R"(": true}})",
+                              ErrorKind::unsupported, key);
+  EXPECT_EQ(rendered_file("{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}], "
+                          "\"chat_template_kwargs\": {\"add_generation_prompt\": true}}\n",
+                          "{{ add_generation_prompt }}"),
+            "True");
 }
 
 }  // namespace

@@ -254,7 +254,7 @@ TEST_F(Complete, AWholeConversationGoesOn) {
       R"([{"role": "user", "content": [{"type": "text", "text": "weather?"}]},
           {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "w"}}]},
           {"role": "tool", "content": "rain"}])";
-  const std::string wanted = "[user] weather?[assistant] None(w)[tool] rain";
+  const std::string wanted = "[user] weather?[assistant] (w)[tool] rain";
   EXPECT_EQ(prompt(turns), wanted + " [answer]");
   EXPECT_EQ(prompt(R"({"tools": [{"type": "function", "function": {"name": "w"}}],
                        "chat_template_kwargs": {"loud": true}, "messages": )" +

@@ -205,6 +205,14 @@ TEST_F(Eval, OnlyComparableRecordsShareATable) {
   EXPECT_THAT(lines(good.out)[1], HasSubstr("n/a"));  // energy that was asked for and not found
   EXPECT_EQ(eval({"--table", one, other}).code, 2);
   EXPECT_EQ(eval({"--table", "/nonexistent"}).code, 3);
+  for (const std::vector<std::string>& more : {std::vector<std::string>{"--ppl", "somewhere"},
+                                               {"--ppl"},
+                                               {"--max-kl", "1"},
+                                               {"--max-bytes", "1"}}) {
+    std::vector<std::string> words = {"--table", one};
+    words.insert(words.end(), more.begin(), more.end());
+    EXPECT_EQ(eval(words).code, 2) << more.front();
+  }
 }
 
 TEST_F(Eval, CtrlCKeepsWhatIsFinished) {

@@ -22,7 +22,6 @@ TEST(Quantities, Bytes) {
 }
 
 TEST(Quantities, Ages) {
-  EXPECT_EQ(parse_age("90"), 90);
   EXPECT_EQ(parse_age("90s"), 90);
   EXPECT_EQ(parse_age("15m"), 900);
   EXPECT_EQ(parse_age("12h"), 43'200);

@@ -42,9 +42,9 @@ int64_t parse_bytes(const std::string& text) {
 }
 
 int64_t parse_age(const std::string& text) {
-  static const std::map<std::string, double> units = {{"", 1},     {"s", 1},     {"m", 60},
-                                                      {"h", 3600}, {"d", 86400}, {"w", 604800}};
-  return parse_amount(text, units, "an age (90s, 15m, 12h, 30d, 2w)");
+  static const std::map<std::string, double> units = {
+      {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}, {"w", 604800}};
+  return parse_amount(text, units, "an age with its unit (90s, 15m, 12h, 30d, 2w)");
 }
 
 std::string local_time(int64_t unix_seconds) {

@@ -94,7 +94,7 @@ void QuantizeFlags::add_calibration_flags(CLI::App& app) {
   seeded_ = window_option(
       app.add_option("--seed", seed_,
                      "draw the windows at random with this seed [take the first ones]")
-          ->check(at_least(0)),
+          ->check(between(0, 0x1p63)),
       "S");
   window_option(
       app.add_flag("--documents", documents_,
