@@ -25,9 +25,10 @@ std::optional<std::string> named_token(const Json& config, const std::string& ke
                                        const std::string& where);
 
 // All added tokens in the order in which they get ids, each content once: the list of
-// tokenizer.json (`listed`, may be null), added_tokens_decoder by id, and of the named and the extra
-// special tokens those that are new. Of equal contents in the first two the last one's flags hold,
-// but each of all can make it special. Ids are those that the list of tokenizer.json tells, else -1.
+// tokenizer.json (`listed`, may be null), added_tokens_decoder by id, and of the named and the
+// extra special tokens those that are new. Of equal contents in the first two the last one's flags
+// hold, but each of all can make it special. Ids are those that the list of tokenizer.json tells,
+// else -1.
 std::vector<AddedToken> added_tokens(const Json& listed, const Json& config,
                                      const std::string& where);
 

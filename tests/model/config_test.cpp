@@ -121,6 +121,7 @@ bool may_be_refused(const Json& raw, const Json& expected) {
     }
   }
   const std::set<std::string> known = {"silu", "gelu", "quick", "relu", "tanh"};
+  if (raw.contains("is_causal") && raw["is_causal"] != true) return true;
   if (expected.contains("bidirectional") ||
       (raw["model_type"] == "gemma2" && expected.value("attention_bias", false)))
     return true;
@@ -173,7 +174,6 @@ TEST(ConfigDefaults, AreThoseOfTransformers) {
   }
 }
 
-// AutoConfig takes a mistral with layer_types for a ministral.
 // transformers then makes attention see both ways; null and 0 are false in Python.
 TEST(ConfigDefaults, AttentionInBothDirectionsIsRefused) {
   Json config = {{"model_type", "llama"}, {"hidden_size", 64}, {"num_attention_heads", 4}};
@@ -186,6 +186,7 @@ TEST(ConfigDefaults, AttentionInBothDirectionsIsRefused) {
   EXPECT_NO_THROW(parse_config(config, "config.json"));
 }
 
+// AutoConfig takes a mistral with layer_types for a ministral.
 TEST(ConfigDefaults, LayersOfAMistralThatNamesThem) {
   const Json config = {{"model_type", "mistral"},  {"hidden_size", 64},
                        {"num_hidden_layers", 3},   {"num_attention_heads", 4},
