@@ -6,6 +6,7 @@
 #include <array>
 #include <cctype>
 
+#include "formats/packed_format.h"
 #include "formats/packing.h"
 #include "formats/quantization_settings.h"
 #include "lib/base/parallel.h"
@@ -301,12 +302,9 @@ PackedTensors awq_tensors(const TargetModule& module, const Weight& weight, Tens
   return tensors;
 }
 
-class AwqGemm : public PackedFormat {
+class AwqReading : public PackedReader {
  public:
   std::string name() const override { return "awq"; }
-  std::string summary() const override {
-    return "AWQ, GEMM layout: 4 bits, one group size that divides every row";
-  }
   bool matches(const Json& settings) const override {
     return json_string(settings, "quant_method", kAwqWhere, "") == "awq";
   }
@@ -350,8 +348,12 @@ class AwqGemm : public PackedFormat {
     const AwqModule found = find_awq(files, awq_settings(settings), module.name, context);
     return awq_weight(found, awq_to_words(found.qweight, context), context);
   }
+};
 
-  std::optional<std::string> mismatch(const TargetModule& module) const override;
+class AwqWriting : public PackedWriter {
+ public:
+  bool moves_words() const override { return true; }
+  Fit fit(const TargetModule& module, const WeightReader& read) const override;
   std::optional<DType> scale_dtype() const override { return DType::f16; }
   std::vector<PartSpec> layout(const TargetModule& module) const override {
     const WeightLayout& form = module.layout;
@@ -374,24 +376,25 @@ class AwqGemm : public PackedFormat {
                            const std::vector<TargetModule>& plain) const override;
 };
 
-std::optional<std::string> AwqGemm::mismatch(const TargetModule& module) const {
+Fit AwqWriting::fit(const TargetModule& module, const WeightReader& read) const {
   const WeightLayout& form = module.layout;
   const auto* grid = form.as<IntegerGrid>();
-  if (grid == nullptr) return "is stored as " + form.codec() + ", not on an integer grid";
-  if (grid->bits != 4) return fmt::format("has {} bits; AWQ has 4", grid->bits);
+  if (grid == nullptr) return Fit::no("is stored as " + form.codec() + ", not on an integer grid");
+  if (grid->bits != 4) return Fit::no(fmt::format("has {} bits; AWQ has 4", grid->bits));
   if (module.role != TargetModule::Role::linear)
-    return std::string("is an embedding, which AWQ leaves unquantized");
-  if (!grid->in_order()) return std::string("has groups that are not runs of columns (act-order)");
+    return Fit::no("is an embedding, which AWQ leaves unquantized");
+  if (!grid->in_order()) return Fit::no("has groups that are not runs of columns (act-order)");
   if (form.out % 8 != 0)
-    return fmt::format("has {} output channels, which 8 does not divide", form.out);
+    return Fit::no(fmt::format("has {} output channels, which 8 does not divide", form.out));
   const int64_t group = grid->group_size;
   if (form.in % group != 0)
-    return fmt::format("has groups of {}, which do not divide its {} inputs", group, form.in);
-  return std::nullopt;
+    return Fit::no(
+        fmt::format("has groups of {}, which do not divide its {} inputs", group, form.in));
+  return fit_scales(module, DType::f16, read);
 }
 
-Json AwqGemm::quantization_config(const std::vector<TargetModule>& modules,
-                                  const std::vector<TargetModule>& plain) const {
+Json AwqWriting::quantization_config(const std::vector<TargetModule>& modules,
+                                     const std::vector<TargetModule>& plain) const {
   // One number for all modules: -1 if every group is a row.
   std::map<int64_t, std::string> sizes;
   bool rows = true;
@@ -420,8 +423,9 @@ Json AwqGemm::quantization_config(const std::vector<TargetModule>& modules,
 
 }  // namespace
 
-std::unique_ptr<PackedFormat> make_awq_gemm() {
-  return std::make_unique<AwqGemm>();
+ModelFormat awq_format() {
+  return packed_format("awq", "AWQ, GEMM layout: 4 bits, one group size that divides every row",
+                       std::make_shared<AwqReading>(), std::make_shared<AwqWriting>());
 }
 
 }  // namespace qwb

@@ -2,12 +2,10 @@
 // formats/awq_gemm.md.
 #pragma once
 
-#include <memory>
-
-#include "formats/packed_format.h"
+#include "formats/model_format.h"
 
 namespace qwb {
 
-std::unique_ptr<PackedFormat> make_awq_gemm();
+ModelFormat awq_format();
 
 }  // namespace qwb

@@ -200,12 +200,9 @@ Tensor bytes_tensor(const std::string& text) {
   return tensor;
 }
 
-class Bitsandbytes : public PackedFormat {
+class BnbReading : public PackedReader {
  public:
   std::string name() const override { return "bitsandbytes"; }
-  std::string summary() const override {
-    return "LLM.int8 rows, NF4 and FP4 blocks, nested or not";
-  }
   bool matches(const Json& settings) const override {
     const auto flag = [&](const char* key) {
       return json_bool(settings, key, "bitsandbytes settings", false);
@@ -255,8 +252,11 @@ class Bitsandbytes : public PackedFormat {
     const BnbModule found = find_bnb(files, module.name);
     return {attach(found.layout, found.parts, module.name), {}};
   }
+};
 
-  std::optional<std::string> mismatch(const TargetModule& module) const override;
+class BnbWriting : public PackedWriter {
+ public:
+  Fit fit(const TargetModule& module, const WeightReader& read) const override;
   std::vector<PartSpec> layout(const TargetModule& module) const override;
   PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings,
                       const Context& context) const override;
@@ -264,26 +264,27 @@ class Bitsandbytes : public PackedFormat {
                            const std::vector<TargetModule>& plain) const override;
 };
 
-std::optional<std::string> Bitsandbytes::mismatch(const TargetModule& module) const {
+Fit BnbWriting::fit(const TargetModule& module, const WeightReader& /*read*/) const {
   const WeightLayout& form = module.layout;
   if (module.role == TargetModule::Role::embedding)
-    return std::string("is the token embedding, which bitsandbytes leaves unquantized");
-  if (form.as<Int8Rows>() != nullptr) return std::nullopt;
+    return Fit::no("is the token embedding, which bitsandbytes leaves unquantized");
+  if (form.as<Int8Rows>() != nullptr) return {};
   const auto* blocks = form.as<FloatBlocks>();
   if (blocks == nullptr)
-    return "is stored as " + form.codec() + "; bitsandbytes has int8 rows and 4-bit float blocks";
+    return Fit::no("is stored as " + form.codec() +
+                   "; bitsandbytes has int8 rows and 4-bit float blocks");
   if (form.orientation != Orientation::out_in)
-    return std::string(
-        "has blocks that run over [in, out]; those of bitsandbytes run over [out, in]");
+    return Fit::no("has blocks that run over [in, out]; those of bitsandbytes run over [out, in]");
   const int64_t block = blocks->block_size;
   if (block < 32 || block > 4096 || !std::has_single_bit(static_cast<uint64_t>(block)))
-    return fmt::format("has blocks of {}; bitsandbytes has powers of two from 32 to 4096", block);
+    return Fit::no(
+        fmt::format("has blocks of {}; bitsandbytes has powers of two from 32 to 4096", block));
   if (blocks->nested() && blocks->nested_block != 256)
-    return std::string("has nested blocks other than 256");
-  return std::nullopt;
+    return Fit::no("has nested blocks other than 256");
+  return {};
 }
 
-std::vector<PartSpec> Bitsandbytes::layout(const TargetModule& module) const {
+std::vector<PartSpec> BnbWriting::layout(const TargetModule& module) const {
   const WeightLayout& form = module.layout;
   const std::string weight = module.name + ".weight";
   if (form.as<Int8Rows>() != nullptr) {
@@ -304,8 +305,8 @@ std::vector<PartSpec> Bitsandbytes::layout(const TargetModule& module) const {
   return parts;
 }
 
-PackedTensors Bitsandbytes::write(const TargetModule& module, const Weight& weight,
-                                  const Json& /*settings*/, const Context& /*context*/) const {
+PackedTensors BnbWriting::write(const TargetModule& module, const Weight& weight,
+                                const Json& /*settings*/, const Context& /*context*/) const {
   const std::string name = module.name + ".weight";
   PackedTensors tensors;
   if (const auto* rows = weight.as<Int8Rows>()) {
@@ -339,8 +340,8 @@ std::string bnb_kind(const WeightLayout& form) {
   return table_name(blocks) + (blocks.nested() ? ", nested" : "");
 }
 
-Json Bitsandbytes::quantization_config(const std::vector<TargetModule>& modules,
-                                       const std::vector<TargetModule>& plain) const {
+Json BnbWriting::quantization_config(const std::vector<TargetModule>& modules,
+                                     const std::vector<TargetModule>& plain) const {
   for (const TargetModule& module : modules) {
     if (bnb_kind(module.layout) == bnb_kind(modules.front().layout)) continue;
     throw Error(ErrorKind::unsupported,
@@ -370,8 +371,9 @@ Json Bitsandbytes::quantization_config(const std::vector<TargetModule>& modules,
 
 }  // namespace
 
-std::unique_ptr<PackedFormat> make_bitsandbytes() {
-  return std::make_unique<Bitsandbytes>();
+ModelFormat bitsandbytes_format() {
+  return packed_format("bitsandbytes", "LLM.int8 rows, NF4 and FP4 blocks, nested or not",
+                       std::make_shared<BnbReading>(), std::make_shared<BnbWriting>());
 }
 
 }  // namespace qwb

@@ -2,12 +2,10 @@
 // Byte-exact page: formats/bitsandbytes.md.
 #pragma once
 
-#include <memory>
-
-#include "formats/packed_format.h"
+#include "formats/model_format.h"
 
 namespace qwb {
 
-std::unique_ptr<PackedFormat> make_bitsandbytes();
+ModelFormat bitsandbytes_format();
 
 }  // namespace qwb

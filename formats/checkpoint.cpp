@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "lib/base/file_kind.h"
-#include "lib/model/architecture.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -258,7 +257,6 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
   }
   checkpoint->note_stale_entries(listed);
   if (!single) checkpoint->note_extra_shards(shards);
-  checkpoint->take_head_as_embedding();
   return checkpoint;
 }
 
@@ -289,30 +287,29 @@ void Checkpoint::note_extra_shards(const std::set<std::string>& shards) {
       ": left out, as transformers does");
 }
 
-// Two tied embeddings are one tensor, and either name will do: transformers 5 takes lm_head.weight
-// for both where it is the only one. (A folder of an unknown kind is left as it is.)
-void Checkpoint::take_head_as_embedding() {
-  const std::string head = "lm_head.weight";
-  if (!index_.contains(head)) return;
-  std::string embedding;
-  try {
-    const std::string where = (folder_ / "config.json").string();
-    const Architecture& architecture =
-        find_architecture(json_string(config_, "model_type", where, ""), where);
-    const ModelConfig config = architecture.parse(config_, where);
-    if (config.tied_embeddings) embedding = architecture.spec(config, *this).embedding + ".weight";
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::interrupted) throw;
+std::shared_ptr<const Checkpoint> Checkpoint::renamed(const std::string& tensor,
+                                                      const std::string& name,
+                                                      const std::string& note) const {
+  auto other = std::make_shared<Checkpoint>(*this);
+  auto entry = other->index_.extract(tensor);
+  entry.key() = name;
+  other->index_.insert(std::move(entry));
+  other->notes_.push_back(note);
+  return other;
+}
+
+std::vector<StoredTensor> Checkpoint::stored_tensors() const {
+  std::vector<StoredTensor> list;
+  for (const SafetensorsFile& file : files_) {
+    for (const SafetensorsEntry& entry : file.header().tensors) {
+      list.push_back({.name = entry.name,
+                      .type = std::string(dtype_name(entry.dtype)),
+                      .shape = entry.shape,
+                      .bytes = static_cast<int64_t>(entry.end - entry.begin),
+                      .file = file.mapped().path().filename().string()});
+    }
   }
-  const auto quantized = [&](const auto& entry) {
-    return entry.first.starts_with(embedding.substr(0, embedding.rfind('.') + 1));
-  };
-  if (embedding.empty() || std::any_of(index_.begin(), index_.end(), quantized)) return;
-  auto entry = index_.extract(head);
-  entry.key() = embedding;
-  index_.insert(std::move(entry));
-  notes_.push_back(head + " is taken for " + embedding +
-                   " too, which is missing and tied to it, as transformers 5 does");
+  return list;
 }
 
 std::string named_tensors(const std::vector<std::string>& names) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/model_source.h"
 #include "formats/safetensors.h"
 #include "lib/base/context.h"
 #include "lib/base/file_state.h"
@@ -31,21 +32,6 @@ struct SourceFile {
   bool operator==(const SourceFile&) const = default;
 };
 SourceFile source_file(const Path& path);
-
-// A model on disk, in whatever format.
-class ModelSource : public TensorSource {
- public:
-  virtual int64_t weight_bytes() const = 0;  // of the safetensors files
-  // XXH3-128 (hex) of what the model is, independent of path and packaging. Reads everything,
-  // unless `memo_folder` remembers it.
-  virtual std::string content_hash(const Path& memo_folder = {},
-                                   const Context& context = {}) const = 0;
-  // File name -> text of the companion files (tokenizer.json, ...) if the format holds them inside;
-  // null if they lie beside the weights.
-  virtual const std::map<std::string, std::string>* companions() const { return nullptr; }
-  // What was left out of the files or set right while they were read, a sentence each.
-  virtual std::vector<std::string> notes() const { return {}; }
-};
 
 // The hash that `compute` gives, or what the memo folder (if any) remembers of it for the model at
 // `path`; `files`: its files, looked at before they were opened.
@@ -73,9 +59,14 @@ class Checkpoint : public ModelSource {
   void release(const TensorView& view) const override;
   void prefetch(const TensorView& view) const override;
 
+  // The same with one of its tensors under another name, which notes() tells.
+  std::shared_ptr<const Checkpoint> renamed(const std::string& tensor, const std::string& name,
+                                            const std::string& note) const;
+
   const Path& folder() const { return folder_; }
   const Json& config() const { return config_; }
   int64_t weight_bytes() const override;
+  std::vector<StoredTensor> stored_tensors() const override;
   std::vector<std::string> notes() const override { return notes_; }
   const std::vector<SafetensorsFile>& files() const { return files_; }
 
@@ -90,7 +81,6 @@ class Checkpoint : public ModelSource {
   std::string compute_hash(const Context& context) const;
   void note_stale_entries(const std::map<std::string, std::string>& listed);
   void note_extra_shards(const std::set<std::string>& shards);
-  void take_head_as_embedding();
 
   Path folder_;
   Json config_;

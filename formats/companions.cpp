@@ -11,8 +11,7 @@ constexpr int64_t kMaxCompanion = int64_t{256} << 20;
 
 // Those inside the model's file, or null.
 const std::map<std::string, std::string>* inner_companions(const OpenModel& open) {
-  const auto model = std::dynamic_pointer_cast<const ModelSource>(open.source);
-  return model ? model->companions() : nullptr;
+  return open.source ? open.source->companions() : nullptr;
 }
 
 }  // namespace

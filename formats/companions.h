@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "formats/registry.h"
+#include "formats/open_model.h"
 #include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 

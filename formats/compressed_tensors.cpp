@@ -13,20 +13,11 @@
 namespace qwb {
 namespace {
 
-class CompressedTensors : public PackedFormat {
+class CompressedReading : public PackedReader {
  public:
-  explicit CompressedTensors(CompressedLayout layout) : layout_(layout) {}
-  bool packed() const { return layout_ == CompressedLayout::packed; }
-  std::string name() const override {
-    return packed() ? "compressed-tensors" : "compressed-tensors-int";
-  }
-  std::string summary() const override {
-    return packed() ? "compressed-tensors, pack-quantized: 2 to 8 bits"
-                    : "compressed-tensors, int-quantized: a signed byte for each code";
-  }
+  std::string name() const override { return "compressed-tensors"; }
   bool matches(const Json& settings) const override {
-    return packed() &&
-           json_string(settings, "quant_method", "settings", "") == "compressed-tensors";
+    return json_string(settings, "quant_method", "settings", "") == "compressed-tensors";
   }
   void check(const Json& settings) const override { compressed_settings(settings); }
   std::optional<bool> quantizes(const Json& settings, const std::string& module) const override {
@@ -54,8 +45,13 @@ class CompressedTensors : public PackedFormat {
     const CompressedSettings known = compressed_settings(settings);
     return CompressedReader(files, known, module.name, context).read();
   }
+};
 
-  std::optional<std::string> mismatch(const TargetModule& module) const override;
+class CompressedWriting : public PackedWriter {
+ public:
+  explicit CompressedWriting(CompressedLayout layout) : layout_(layout) {}
+  bool packed() const { return layout_ == CompressedLayout::packed; }
+  Fit fit(const TargetModule& module, const WeightReader& read) const override;
   std::vector<PartSpec> layout(const TargetModule& module) const override;
   PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings,
                       const Context& context) const override;
@@ -66,25 +62,25 @@ class CompressedTensors : public PackedFormat {
   CompressedLayout layout_;
 };
 
-std::optional<std::string> CompressedTensors::mismatch(const TargetModule& module) const {
+Fit CompressedWriting::fit(const TargetModule& module, const WeightReader& /*read*/) const {
   const WeightLayout& form = module.layout;
   const auto* grid = form.as<IntegerGrid>();
-  if (grid == nullptr) return "is stored as " + form.codec() + ", not on an integer grid";
+  if (grid == nullptr) return Fit::no("is stored as " + form.codec() + ", not on an integer grid");
   if (module.role == TargetModule::Role::embedding)
-    return std::string("is the token embedding, which stays unquantized here");
+    return Fit::no("is the token embedding, which stays unquantized here");
   if (module.plain == Orientation::in_out)
-    return std::string(
-        "is a Conv1D, and compressed-tensors loads no module but Linear and Embedding");
+    return Fit::no("is a Conv1D, and compressed-tensors loads no module but Linear and Embedding");
   if (!grid->in_order())
-    return std::string(
+    return Fit::no(
         "has groups that are not runs of columns, which compressed-tensors 0.20 no longer loads");
   const int64_t group = grid->group_size;
   if (form.in % group != 0)
-    return fmt::format("has groups of {}, which do not divide its {} inputs", group, form.in);
-  return std::nullopt;
+    return Fit::no(
+        fmt::format("has groups of {}, which do not divide its {} inputs", group, form.in));
+  return {};
 }
 
-std::vector<PartSpec> CompressedTensors::layout(const TargetModule& module) const {
+std::vector<PartSpec> CompressedWriting::layout(const TargetModule& module) const {
   const WeightLayout& form = module.layout;
   const int bits = form.code_bits();
   const PartSpec scales = form.spec("scales");
@@ -119,7 +115,7 @@ Tensor signed_bytes(const TensorView& rows, int64_t columns, int bits, const Con
   return bytes;
 }
 
-PackedTensors CompressedTensors::write(const TargetModule& module, const Weight& weight,
+PackedTensors CompressedWriting::write(const TargetModule& module, const Weight& weight,
                                        const Json& /*settings*/, const Context& context) const {
   const auto& grid = weight.get<IntegerGrid>();
   const std::string name = module.name + ".weight";
@@ -163,7 +159,7 @@ CompressedKind compressed_kind(const WeightLayout& form) {
   return {form.code_bits(), group == form.in ? -1 : group, !form.has("zeros")};
 }
 
-Json CompressedTensors::quantization_config(const std::vector<TargetModule>& modules,
+Json CompressedWriting::quantization_config(const std::vector<TargetModule>& modules,
                                             const std::vector<TargetModule>& plain) const {
   std::map<CompressedKind, Json> targets;
   for (const TargetModule& module : modules) {
@@ -205,8 +201,14 @@ Json CompressedTensors::quantization_config(const std::vector<TargetModule>& mod
 
 }  // namespace
 
-std::unique_ptr<PackedFormat> make_compressed_tensors(CompressedLayout layout) {
-  return std::make_unique<CompressedTensors>(layout);
+ModelFormat compressed_tensors_format(CompressedLayout layout) {
+  auto writing = std::make_shared<CompressedWriting>(layout);
+  if (layout == CompressedLayout::packed)
+    return packed_format("compressed-tensors", "compressed-tensors, pack-quantized: 2 to 8 bits",
+                         std::make_shared<CompressedReading>(), std::move(writing));
+  return packed_format("compressed-tensors-int",
+                       "compressed-tensors, int-quantized: a signed byte for each code", nullptr,
+                       std::move(writing));
 }
 
 }  // namespace qwb

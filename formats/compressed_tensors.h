@@ -2,15 +2,13 @@
 // int8. Byte-exact page: formats/compressed_tensors.md.
 #pragma once
 
-#include <memory>
-
-#include "formats/packed_format.h"
+#include "formats/model_format.h"
 
 namespace qwb {
 
 // Codes packed into words (2 to 8 bits), or one signed byte each.
 enum class CompressedLayout { packed, bytes };
 
-std::unique_ptr<PackedFormat> make_compressed_tensors(CompressedLayout layout);
+ModelFormat compressed_tensors_format(CompressedLayout layout);
 
 }  // namespace qwb

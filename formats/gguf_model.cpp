@@ -179,6 +179,19 @@ void GgufModel::prefetch(const TensorView& view) const {
   if (mapped(view)) file_.mapped().prefetch(view.bytes);
 }
 
+std::vector<StoredTensor> GgufModel::stored_tensors() const {
+  std::vector<StoredTensor> list;
+  for (const std::string& name : file_.tensor_names()) {
+    const GgufTensor& tensor = *file_.find(name);
+    list.push_back({.name = name,
+                    .type = std::string(ggml_info(tensor.type).name),
+                    .shape = tensor.shape,
+                    .bytes = tensor.bytes,
+                    .file = file_.path_of(tensor).filename().string()});
+  }
+  return list;
+}
+
 std::string GgufModel::content_hash(const Path& memo_folder, const Context& context) const {
   return remembered_hash(memo_folder, file_.paths().front(), source_files_, [&] {
     const auto names = file_.tensor_names();

@@ -34,12 +34,12 @@ class GgufModel : public ModelSource {
   void release(const TensorView& view) const override;
   void prefetch(const TensorView& view) const override;
   int64_t weight_bytes() const override { return file_.file_bytes(); }
+  std::vector<StoredTensor> stored_tensors() const override;
   std::string content_hash(const Path& memo_folder = {},
                            const Context& context = {}) const override;
   // tokenizer.json, tokenizer_config.json and generation_config.json, made when first asked for.
   const std::map<std::string, std::string>* companions() const override;
 
-  const GgufFile& file() const { return file_; }
   const Json& config() const { return config_; }
 
  private:

@@ -226,21 +226,10 @@ class GptqReader {
   CodeMatrix zeros_;  // [groups, out], as they are
 };
 
-class Gptq : public PackedFormat {
+class GptqReading : public PackedReader {
  public:
-  explicit Gptq(GptqVersion version) : version_(version) {}
-  std::string name() const override {
-    if (version_ == GptqVersion::automatic) return "gptq";
-    return version_ == GptqVersion::v1 ? "gptq-v1" : "gptq-v2";
-  }
-  std::string summary() const override {
-    if (version_ == GptqVersion::automatic)
-      return "GPTQ, v1 where every module is symmetric, else v2";
-    return version_ == GptqVersion::v1 ? "GPTQ v1, zero points stored less one"
-                                       : "GPTQ v2, zero points as they are";
-  }
+  std::string name() const override { return "gptq"; }
   bool matches(const Json& settings) const override {
-    if (version_ != GptqVersion::automatic) return false;
     const auto text = [&](const char* key) {
       return json_string(settings, key, "GPTQ settings", "");
     };
@@ -271,8 +260,13 @@ class Gptq : public PackedFormat {
                           const Context& context) const override {
     return GptqReader(files, settings, module.name, context).read_words();
   }
+};
 
-  std::optional<std::string> mismatch(const TargetModule& module) const override;
+class GptqWriting : public PackedWriter {
+ public:
+  explicit GptqWriting(GptqVersion version) : version_(version) {}
+  bool moves_words() const override { return true; }
+  Fit fit(const TargetModule& module, const WeightReader& read) const override;
   std::optional<DType> scale_dtype() const override { return DType::f16; }
   std::vector<PartSpec> layout(const TargetModule& module) const override;
   PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings,
@@ -281,9 +275,9 @@ class Gptq : public PackedFormat {
                             const Context& context) const override;
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;
-  void finish(const Path& folder, const Json& settings, const ConversionRecord& /*record*/,
+  void finish(const Written& written, const Provenance& /*provenance*/,
               const Context& /*context*/) const override {
-    write_file(folder / "quantize_config.json", json_text(settings));
+    write_file(written.folder / "quantize_config.json", json_text(written.settings));
   }
 
  private:
@@ -293,20 +287,21 @@ class Gptq : public PackedFormat {
   GptqVersion version_;
 };
 
-std::optional<std::string> Gptq::mismatch(const TargetModule& module) const {
+Fit GptqWriting::fit(const TargetModule& module, const WeightReader& read) const {
   const WeightLayout& form = module.layout;
   if (form.as<IntegerGrid>() == nullptr)
-    return "is stored as " + form.codec() + ", not on an integer grid";
+    return Fit::no("is stored as " + form.codec() + ", not on an integer grid");
   const int bits = form.code_bits();
-  if (!is_gptq_bits(bits)) return fmt::format("has {} bits; GPTQ has 2, 3, 4 and 8", bits);
+  if (!is_gptq_bits(bits)) return Fit::no(fmt::format("has {} bits; GPTQ has 2, 3, 4 and 8", bits));
   if (module.role == TargetModule::Role::embedding)
-    return std::string("is the token embedding, which GPTQ leaves unquantized");
+    return Fit::no("is the token embedding, which GPTQ leaves unquantized");
   if (bits == 3 && (form.in % 32 != 0 || form.out % 32 != 0))
-    return fmt::format("is {} x {}, and GPTQ packs 3 bits in runs of 32", form.out, form.in);
-  return std::nullopt;
+    return Fit::no(
+        fmt::format("is {} x {}, and GPTQ packs 3 bits in runs of 32", form.out, form.in));
+  return fit_scales(module, DType::f16, read);
 }
 
-std::vector<PartSpec> Gptq::layout(const TargetModule& module) const {
+std::vector<PartSpec> GptqWriting::layout(const TargetModule& module) const {
   const WeightLayout& form = module.layout;
   const int bits = form.code_bits();
   const int64_t groups = form.spec("scales").shape.at(1);
@@ -316,23 +311,23 @@ std::vector<PartSpec> Gptq::layout(const TargetModule& module) const {
           {module.name + ".scales", DType::f16, {groups, form.out}}};
 }
 
-PackedTensors Gptq::write(const TargetModule& module, const Weight& weight, const Json& settings,
-                          const Context& context) const {
+PackedTensors GptqWriting::write(const TargetModule& module, const Weight& weight,
+                                 const Json& settings, const Context& context) const {
   PackedTensors tensors = write_but_codes(module, weight, settings, context);
   tensors.add(module.name + ".qweight",
               streams_to_columns(weight.get<IntegerGrid>().codes, context));
   return tensors;
 }
 
-PackedTensors Gptq::write_words(const TargetModule& module, const Weight& weight,
-                                const Json& settings, const Context& context) const {
+PackedTensors GptqWriting::write_words(const TargetModule& module, const Weight& weight,
+                                       const Json& settings, const Context& context) const {
   PackedTensors tensors = write_but_codes(module, weight, settings, context);
   tensors.views[module.name + ".qweight"] = weight.get<IntegerGrid>().codes;
   return tensors;
 }
 
-PackedTensors Gptq::write_but_codes(const TargetModule& module, const Weight& weight,
-                                    const Json& settings, const Context& context) const {
+PackedTensors GptqWriting::write_but_codes(const TargetModule& module, const Weight& weight,
+                                           const Json& settings, const Context& context) const {
   const auto& grid = weight.get<IntegerGrid>();
   Tensor zeros =
       pack_words(grid_zeros(grid, weight.out, context).transpose(context), grid.bits, context);
@@ -360,8 +355,8 @@ std::string escaped_name(const std::string& name) {
   return text + "$";
 }
 
-Json Gptq::quantization_config(const std::vector<TargetModule>& modules,
-                               const std::vector<TargetModule>& plain) const {
+Json GptqWriting::quantization_config(const std::vector<TargetModule>& modules,
+                                      const std::vector<TargetModule>& plain) const {
   std::map<GptqKind, int64_t> weights;
   bool symmetric = true, desc_act = false, head = false;
   for (const TargetModule& module : modules) {
@@ -400,8 +395,15 @@ Json Gptq::quantization_config(const std::vector<TargetModule>& modules,
 
 }  // namespace
 
-std::unique_ptr<PackedFormat> make_gptq(GptqVersion version) {
-  return std::make_unique<Gptq>(version);
+ModelFormat gptq_format(GptqVersion version) {
+  auto writing = std::make_shared<GptqWriting>(version);
+  if (version == GptqVersion::automatic)
+    return packed_format("gptq", "GPTQ, v1 where every module is symmetric, else v2",
+                         std::make_shared<GptqReading>(), std::move(writing));
+  if (version == GptqVersion::v1)
+    return packed_format("gptq-v1", "GPTQ v1, zero points stored less one", nullptr,
+                         std::move(writing));
+  return packed_format("gptq-v2", "GPTQ v2, zero points as they are", nullptr, std::move(writing));
 }
 
 }  // namespace qwb

@@ -2,9 +2,7 @@
 // formats/gptq.md.
 #pragma once
 
-#include <memory>
-
-#include "formats/packed_format.h"
+#include "formats/model_format.h"
 
 namespace qwb {
 
@@ -12,6 +10,6 @@ namespace qwb {
 // every module is symmetric (all loaders take that), else v2.
 enum class GptqVersion { automatic, v1, v2 };
 
-std::unique_ptr<PackedFormat> make_gptq(GptqVersion version);
+ModelFormat gptq_format(GptqVersion version);
 
 }  // namespace qwb

@@ -1,6 +1,13 @@
 #include "formats/packed_format.h"
 
-#include "lib/base/names.h"
+#include <fmt/format.h>
+
+#include "formats/convert_weights.h"
+#include "formats/folder_writer.h"
+#include "formats/model_check.h"
+#include "formats/packed_source.h"
+#include "lib/codec/integer_grid.h"
+#include "lib/tensor/small_numbers.h"
 
 namespace qwb {
 namespace {
@@ -26,31 +33,65 @@ TensorView found_tensor(const Checkpoint& files, const std::string& name) {
 
 }  // namespace
 
-LoadedWeight PackedFormat::read_words(const Checkpoint& files, const Json& settings,
+LoadedWeight PackedReader::read_words(const Checkpoint& files, const Json& settings,
                                       const PackedModule& module, const Context& context) const {
   return read(files, settings, module, context);
 }
 
-PackedTensors PackedFormat::write_words(const TargetModule& module, const Weight& weight,
+PackedTensors PackedWriter::write_words(const TargetModule& module, const Weight& weight,
                                         const Json& settings, const Context& context) const {
   return write(module, weight, settings, context);
 }
 
-const PackedFormat& find_packed_format(std::string_view name) {
-  std::string names;
-  for (const auto& format : packed_formats()) {
-    if (same_name(format->name(), name)) return *format;
-    names += (names.empty() ? "" : ", ") + format->name();
+Fit fit_scales(const TargetModule& module, DType type, const WeightReader& read) {
+  const auto* grid = module.layout.as<IntegerGrid>();
+  if (grid == nullptr || grid->scales.dtype == type) return {};
+  const std::string wanted(dtype_name(type));
+  IntegerGrid changed = *grid;
+  changed.scales.dtype = type;
+  Fit fit{.layout = WeightLayout(module.layout, std::move(changed))};
+  if (!read) {
+    fit.how = How::rounded;
+    fit.reason = fmt::format("has {} scales, and there are only {} ones",
+                             dtype_name(grid->scales.dtype), wanted);
+    return fit;
   }
-  throw Error(ErrorKind::usage, "there is no format '" + std::string(name) + "'", {},
-              "the formats are " + names + ", gguf");
+  const LoadedWeight loaded = read();
+  const TensorView& scales = loaded.weight.get<IntegerGrid>().scales;
+  const NarrowScales narrowed = narrow_scales(scales, type, nullptr);
+  if (narrowed.overflow)
+    return Fit::no(fmt::format("has the scale {}, which overflows {}", *narrowed.overflow, wanted));
+  if (narrowed.lost > tolerated_code_loss(module.layout.code_bits()))
+    return Fit::no(
+        fmt::format("has scales that underflow {} ({}, say)", wanted, narrowed.first_lossy));
+  if (narrowed.lossy == 0) return fit;
+  fit.how = How::rounded;
+  fit.reason = fmt::format("has {} of {} scales that {} does not hold exactly ({}, say)",
+                           narrowed.lossy, scales.count(), wanted, narrowed.first_lossy);
+  return fit;
 }
 
-const PackedFormat* detect_packed_format(const Json& settings) {
-  for (const auto& format : packed_formats()) {
-    if (format->matches(settings)) return format.get();
+ModelFormat packed_format(std::string name, std::string summary,
+                          std::shared_ptr<const PackedReader> reader,
+                          std::shared_ptr<const PackedWriter> writer) {
+  ModelFormat format{.name = std::move(name), .summary = std::move(summary)};
+  if (reader) {
+    format.detect = [reader](const Place& place) {
+      try {
+        return place.settings().is_object() && reader->matches(place.settings());
+      } catch (const Error&) {
+        return false;
+      }
+    };
+    format.open = [reader](const Path& folder, const Context& context) {
+      return open_packed(open_checkpoint(folder), reader, context);
+    };
   }
-  return nullptr;
+  format.writer = [writer](const OpenModel& source, const WriterOptions& options,
+                           const Context& context) {
+    return std::make_unique<FolderWriter>(source, writer, options, context);
+  };
+  return format;
 }
 
 TensorView packed_tensor_of(const Checkpoint& files, const std::string& name, DType type,

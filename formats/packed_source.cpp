@@ -7,17 +7,68 @@
 #include "lib/codec/integer_grid.h"
 
 namespace qwb {
-PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files, const PackedFormat& format,
-                           Json settings, const Context& context)
+namespace {
+
+// compression_config was either what quantization_config is now, or held it.
+Json old_compressed_settings(Json settings) {
+  if (!settings.is_object()) return settings;
+  if (json_has(settings, "quantization_config")) {
+    Json inner = settings.at("quantization_config");
+    for (const char* key : {"sparsity_config", "transform_config"}) {
+      if (inner.is_object() && json_has(settings, key) && !json_has(inner, key))
+        inner[key] = settings.at(key);
+    }
+    settings = std::move(inner);
+  }
+  if (settings.is_object() && !json_has(settings, "quant_method"))
+    settings["quant_method"] = "compressed-tensors";
+  return settings;
+}
+
+}  // namespace
+
+Json announced_settings(const Path& folder, const Json& config) {
+  const bool current = json_has(config, "quantization_config"),
+             old = json_has(config, "compression_config");
+  if (current && old && config.at("quantization_config") != config.at("compression_config")) {
+    throw Error(
+        ErrorKind::unsupported, "quantization_config and compression_config say different things",
+        (folder / "config.json").string(), "remove the one that does not belong to these tensors");
+  }
+  if (current) return config.at("quantization_config");
+  // As llm-compressor called it until 2024.
+  if (old) return old_compressed_settings(config.at("compression_config"));
+  const Path file = folder / "quantize_config.json";
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(file, ignored)) return nullptr;
+  Json settings = parse_json(read_text(file, 1 << 20), file.string());
+  if (settings.is_object() && !json_has(settings, "quant_method"))
+    settings["quant_method"] = "gptq";
+  return settings;
+}
+
+OpenModel open_packed(const std::shared_ptr<const Checkpoint>& files,
+                      std::shared_ptr<const PackedReader> reader, const Context& context) {
+  Json settings = announced_settings(files->folder(), files->config());
+  const std::string format = reader->name();
+  const auto source =
+      std::make_shared<PackedSource>(files, std::move(reader), std::move(settings), context);
+  return {source, files->config(),    files->folder(),
+          format, source->manifest(), files->weight_bytes()};
+}
+
+PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files,
+                           std::shared_ptr<const PackedReader> reader, Json settings,
+                           const Context& context)
     : files_(std::move(files)),
-      format_(format),
+      reader_(std::move(reader)),
       settings_(std::move(settings)),
       threads_(context.threads) {
-  format_.check(settings_);
-  modules_ = format_.modules(*files_, settings_, context);
+  reader_->check(settings_);
+  modules_ = reader_->modules(*files_, settings_, context);
   if (modules_.empty()) {
     throw Error(ErrorKind::failed,
-                "config.json says the weights are quantized by '" + format.name() +
+                "config.json says the weights are quantized by '" + reader_->name() +
                     "', but no module has the tensors of that format",
                 files_->folder().string(), "the folder is incomplete; fetch it again");
   }
@@ -29,7 +80,7 @@ PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files, const Packed
     const std::string plain = module.name + ".weight";
     if (!hidden_.contains(plain) && files_->find(plain))
       throw Error(ErrorKind::failed, "is stored twice, quantized and plain", module.name);
-    if (format_.quantizes(settings_, module.name) == false) {
+    if (reader_->quantizes(settings_, module.name) == false) {
       throw Error(
           ErrorKind::failed,
           "is quantized, and the quantization_config says that it is not: loaders would refuse or "
@@ -41,7 +92,7 @@ PackedSource::PackedSource(std::shared_ptr<const Checkpoint> files, const Packed
 
 std::vector<std::string> PackedSource::notes() const {
   std::vector<std::string> notes = files_->notes();
-  const std::vector<std::string> general = format_.notes(settings_);
+  const std::vector<std::string> general = reader_->notes(settings_);
   notes.insert(notes.end(), general.begin(), general.end());
   std::map<std::string, std::vector<std::string>> told;  // modules by what is to be told of them
   for (const PackedModule& module : modules_) {
@@ -82,22 +133,20 @@ const PackedModule& PackedSource::module_of(const std::string& name) const {
 
 LoadedWeight PackedSource::load_quantized(const std::string& module) const {
   const PackedModule& found = module_of(module);
-  LoadedWeight weight = format_.read(*files_, settings_, found, {threads_});
+  LoadedWeight weight = reader_->read(*files_, settings_, found, {threads_});
   check_weight(weight.weight, module);
   release_rearranged(found, weight.weight);
   return weight;
 }
 
-bool PackedSource::has_words(const std::string& module) const {
-  const WeightLayout& layout = module_of(module).layout;
-  const auto* grid = layout.as<IntegerGrid>();
-  return format_.moves_words() && grid != nullptr && grid->bits == 4 && layout.in % 8 == 0 &&
-         grid->in_order();
-}
-
-LoadedWeight PackedSource::load_words(const std::string& module) const {
+std::optional<LoadedWeight> PackedSource::load_words(const std::string& module) const {
   const PackedModule& found = module_of(module);
-  LoadedWeight weight = format_.read_words(*files_, settings_, found, {threads_});
+  const WeightLayout& layout = found.layout;
+  const auto* grid = layout.as<IntegerGrid>();
+  const bool words = reader_->moves_words() && grid != nullptr && grid->bits == 4 &&
+                     layout.in % 8 == 0 && grid->in_order();
+  if (!words) return std::nullopt;
+  LoadedWeight weight = reader_->read_words(*files_, settings_, found, {threads_});
   release_rearranged(found, weight.weight);
   return weight;
 }
@@ -146,7 +195,7 @@ void PackedSource::prefetch(const TensorView& view) const {
 
 std::string PackedSource::content_hash(const Path& memo_folder, const Context& context) const {
   Hasher hasher;
-  hasher.field("qwb-packed-1").field(format_.name()).field(json_canonical(settings_));
+  hasher.field("qwb-packed-1").field(reader_->name()).field(json_canonical(settings_));
   return hasher.field(files_->content_hash(memo_folder, context)).hex();
 }
 
@@ -167,7 +216,7 @@ Json PackedSource::manifest() const {
     weights += static_cast<double>(view.count());
     bytes += static_cast<double>(view.bytes.size());
   }
-  return {{"method", format_.name()},
+  return {{"method", reader_->name()},
           {"bits", module_weights > 0 ? Json(code_bits / module_weights) : Json(nullptr)},
           {"settings", settings_},
           {"modules", modules},

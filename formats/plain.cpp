@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "formats/model_check.h"
+#include "formats/packed_source.h"
 #include "formats/packing.h"
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
@@ -12,37 +14,60 @@
 namespace qwb {
 namespace {
 
-class Plain : public PackedFormat {
+constexpr char kPlainFormat[] = "huggingface";
+
+class PlainWriting : public PackedWriter {
  public:
-  std::string name() const override { return "huggingface"; }
-  std::string summary() const override { return "plain f32, f16 or bf16 (--dtype), dequantized"; }
-  bool matches(const Json& /*settings*/) const override { return false; }
-  std::vector<PackedModule> modules(const Checkpoint& /*files*/, const Json& /*settings*/,
-                                    const Context& /*context*/) const override {
-    return {};
-  }
-  LoadedWeight read(const Checkpoint& files, const Json& /*settings*/, const PackedModule& module,
-                    const Context& /*context*/) const override {
-    throw Error(ErrorKind::usage, "plain tensors are read as they are",
-                files.folder().string() + ": " + module.name);
-  }
-  std::optional<std::string> mismatch(const TargetModule& /*module*/) const override {
-    return std::nullopt;
+  ModelWriter::Matrices matrices() const override { return ModelWriter::Matrices::alone; }
+  Fit fit(const TargetModule& /*module*/, const WeightReader& /*read*/) const override {
+    return {.how = How::plain};
   }
   std::vector<PartSpec> layout(const TargetModule& module) const override {
-    const WeightShape shape{module.layout.out, module.layout.in, module.plain};
-    return {{module.name + ".weight", module.dtype, {shape.rows(), shape.columns()}}};
+    return plain_layout(module);
   }
-  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& settings,
-                      const Context& context) const override;
+  PackedTensors write(const TargetModule& module, const Weight& weight, const Json& /*settings*/,
+                      const Context& context) const override {
+    return plain_tensors(module, weight, context);
+  }
   Json quantization_config(const std::vector<TargetModule>& /*modules*/,
                            const std::vector<TargetModule>& /*plain*/) const override {
     return nullptr;
   }
 };
 
-PackedTensors Plain::write(const TargetModule& module, const Weight& weight,
-                           const Json& /*settings*/, const Context& context) const {
+// The settings of a folder whose weights nobody here reads.
+[[noreturn]] void refuse_settings(const Json& settings, const Path& folder) {
+  const std::string method =
+      settings.is_object()
+          ? json_string(settings, "quant_method", (folder / "config.json").string(), "?")
+          : "?";
+  if (method == "qwb") {
+    throw Error(ErrorKind::failed,
+                "config.json says this is a qwb artifact, but qwb.json is missing", folder.string(),
+                "the artifact is incomplete");
+  }
+  throw Error(ErrorKind::unsupported,
+              "the weights are already quantized by '" + method.substr(0, 40) + "'",
+              folder.string(), "take the model it was made from");
+}
+
+OpenModel open_plain(const Path& folder, const Context& /*context*/) {
+  const auto checkpoint = open_checkpoint(folder);
+  const Json settings = announced_settings(folder, checkpoint->config());
+  if (!settings.is_null()) refuse_settings(settings, folder);
+  return {checkpoint, checkpoint->config(),      folder, kPlainFormat,
+          nullptr,    checkpoint->weight_bytes()};
+}
+
+}  // namespace
+
+std::vector<PartSpec> plain_layout(const TargetModule& module) {
+  const WeightShape shape{module.layout.out, module.layout.in, module.plain};
+  return {{module.name + ".weight", module.dtype, {shape.rows(), shape.columns()}}};
+}
+
+PackedTensors plain_tensors(const TargetModule& module, const Weight& weight,
+                            const Context& context) {
   const int64_t rows = weight.rows(), columns = weight.columns();
   Tensor values(module.dtype, {rows, columns});
   const int64_t size = dtype_size(module.dtype);
@@ -59,8 +84,6 @@ PackedTensors Plain::write(const TargetModule& module, const Weight& weight,
                                            : transposed(values.view(), context));
   return tensors;
 }
-
-}  // namespace
 
 void narrow_floats(const float* values, int64_t count, DType type, std::byte* out,
                    const std::string& where) {
@@ -84,8 +107,12 @@ void narrow_floats(const float* values, int64_t count, DType type, std::byte* ou
   }
 }
 
-std::unique_ptr<PackedFormat> make_plain() {
-  return std::make_unique<Plain>();
+ModelFormat plain_format() {
+  ModelFormat format = packed_format(kPlainFormat, "plain f32, f16 or bf16 (--dtype), dequantized",
+                                     nullptr, std::make_shared<PlainWriting>());
+  format.detect = [](const Place& place) { return place.has("config.json"); };
+  format.open = open_plain;
+  return format;
 }
 
 }  // namespace qwb

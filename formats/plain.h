@@ -1,9 +1,11 @@
-// The plain Hugging Face layout as a target: every module dequantized to floats
-// (formats/safetensors.md).
+// The plain Hugging Face layout: floats (formats/safetensors.md). Written, every module is
+// dequantized.
 #pragma once
 
-#include <memory>
+#include <string>
+#include <vector>
 
+#include "formats/model_format.h"
 #include "formats/packed_format.h"
 
 namespace qwb {
@@ -13,6 +15,13 @@ namespace qwb {
 void narrow_floats(const float* values, int64_t count, DType type, std::byte* out,
                    const std::string& where);
 
-std::unique_ptr<PackedFormat> make_plain();
+// A module as a plain tensor of its dtype, in its plain orientation: in this format, and in others
+// where they leave a module unquantized.
+std::vector<PartSpec> plain_layout(const TargetModule& module);
+PackedTensors plain_tensors(const TargetModule& module, const Weight& weight,
+                            const Context& context);
+
+// Detects every folder with a config.json: it comes last.
+ModelFormat plain_format();
 
 }  // namespace qwb

@@ -12,9 +12,7 @@
 #include <vector>
 
 #include "formats/checkpoint.h"
-#include "formats/registry.h"
-#include "formats/safetensors.h"
-#include "formats/sharded_writer.h"
+#include "formats/model_writer.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
 #include "lib/codec/source.h"
@@ -59,53 +57,41 @@ Json tidy_number(double value);
 // The method of all modules of a qwb.json, "mixed" if they have several.
 std::string artifact_method(const Json& manifest);
 
-// Writes an artifact beside its target and puts it in place at the end. Modules come in any order,
-// from any thread; memory is the caller's tensors and one piece of copied bytes.
+class FolderWriter;
+
+// Writes an artifact of an unquantized model while its modules are quantized: the writer of the
+// format (model_writer.h), filled in any order, from any thread. Memory is the caller's tensors and
+// one piece of copied bytes.
 class ArtifactWriter {
  public:
-  // Lays out and reserves the files. `source` must be an unquantized Hugging Face checkpoint (usage
-  // otherwise); every module must be one of its tensors "<name>.weight" with that size. Weights
-  // beyond max_shard_bytes are split into shards of at most that many bytes.
+  // Lays out and reserves the files. `source` must be an unquantized checkpoint (usage otherwise);
+  // every module must be one of its tensors "<name>.weight" with that size. Weights beyond
+  // max_shard_bytes are split into shards of at most that many bytes.
   ArtifactWriter(const Path& target, const OpenModel& source, std::vector<NamedLayout> modules,
-                 int64_t max_shard_bytes = kShardBytes, Context context = {});
+                 int64_t max_shard_bytes = kShardBytes, Context context = {}, bool replace = false);
+  ~ArtifactWriter();
 
-  // Stores a module. The parts must be those declared. `result` goes into qwb.json: weight_error,
-  // output_error, seconds, details, and method, method_version and settings where they are not the
-  // manifest's (all optional).
+  // Stores a module. The parts must be those declared. `result` goes into qwb.json
+  // (Provenance::results).
   void put(const std::string& module, const QuantizedTensor& tensor,
            const Json& result = Json::object());
 
   // Stores other values in place of a tensor that is copied otherwise, of the same type and shape.
   void replace(const std::string& tensor, const TensorView& values);
 
-  // Bytes of all tensors as they will be stored.
-  int64_t tensor_bytes() const { return tensors_->tensor_bytes(); }
-
   // Copies everything that was not quantized, writes config.json, qwb.json and qwb.sums, and
-  // commits. `manifest` holds qwb_version, isa, source, method, method_version, settings,
-  // calibration, and optionally kept, seconds and peak_memory. False: the target exists and was
-  // kept.
-  bool finish(const Json& manifest, bool replace = false);
+  // commits. `provenance` without results. False: the target exists and was kept.
+  bool finish(Provenance provenance);
 
  private:
-  struct Stored {
-    NamedLayout module;
-    bool done = false;
-    Json record;  // its entry in qwb.json
-  };
-  void lay_out(int64_t max_shard_bytes);
-  void copy_rest();
-  Json assemble(const Json& manifest) const;
-
   OpenModel source_;
-  Context context_;
-  PendingFolder folder_;
-  std::vector<Stored> modules_;
-  std::map<std::string, size_t> module_index_;
-  std::unique_ptr<ShardedWriter> tensors_;
-  std::vector<std::string> copied_;  // source tensors stored as they are, unless replaced
-  std::set<std::string> replaced_;
+  std::unique_ptr<FolderWriter> writer_;
+  std::vector<ConvertedModule> modules_;
+  std::map<std::string, size_t> index_;  // module -> place in modules_
+  std::vector<std::string> copied_;      // source tensors stored as they are, unless replaced
   std::mutex mutex_;
+  std::set<std::string> replaced_;
+  std::map<std::string, Json> results_;  // of the modules that were put
 };
 
 // An artifact, mapped. find() and names() give the tensors stored as in the source; quantized() the
@@ -122,6 +108,7 @@ class Artifact : public ModelSource {
   void release(const TensorView& view) const override { files_->release(view); }
   void prefetch(const TensorView& view) const override { files_->prefetch(view); }
   int64_t weight_bytes() const override { return files_->weight_bytes(); }
+  std::vector<StoredTensor> stored_tensors() const override { return files_->stored_tensors(); }
   std::vector<std::string> notes() const override { return files_->notes(); }
   // Of the tensors, config.json and the modules' codecs; timings in qwb.json do not count.
   std::string content_hash(const Path& memo_folder = {},

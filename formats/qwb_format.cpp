@@ -6,32 +6,68 @@
 namespace qwb {
 namespace {
 
-Json record_entry(const TargetModule& module, double error) {
+constexpr char kQwbFormat[] = "qwb";
+
+Json value_or_null(const Json& object, const char* key) {
+  return json_has(object, key) ? object.at(key) : Json(nullptr);
+}
+
+// A module's entry: what it is, and what was measured of it.
+Json told_entry(const TargetModule& module, const Provenance& provenance) {
+  const auto it = provenance.results.find(module.name);
+  const Json result = it == provenance.results.end() ? Json::object() : it->second;
   Json entry = module_entry(module.name, module.layout);
-  entry.update({{"weight_error", error > 0 ? Json(error) : Json(nullptr)},
-                {"output_error", nullptr},
-                {"seconds", nullptr},
-                {"details", Json::object()}});
+  for (const char* key : {"weight_error", "output_error", "seconds"})
+    entry[key] = value_or_null(result, key);
+  entry["details"] = json_has(result, "details") ? result.at("details") : Json::object();
+  for (const char* key : {"method", "method_version", "settings"}) {
+    if (json_has(result, key)) entry[key] = result.at(key);
+  }
   return entry;
 }
 
-class QwbFormat : public PackedFormat {
+template <typename T>
+Json json_or_null(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+// qwb.json, for whoever writes an artifact.
+Json artifact_json(const PackedWriter::Written& written, const Provenance& provenance) {
+  Json modules = Json::array();
+  int64_t weights = 0, bytes = 0;
+  double bits = 0;
+  for (const TargetModule& module : written.modules) {
+    modules.push_back(told_entry(module, provenance));
+    weights += module.layout.count();
+    bytes += module.layout.bytes();
+    bits +=
+        static_cast<double>(module.layout.code_bits()) * static_cast<double>(module.layout.count());
+  }
+  const Json mean = weights > 0 ? tidy_number(bits / static_cast<double>(weights)) : Json(nullptr);
+  Json json = {{"format_version", kArtifactVersion},
+               {"qwb_version", QWB_VERSION},
+               {"isa", json_or_null(provenance.isa)},
+               {"source", provenance.source},
+               {"method", provenance.method},
+               {"method_version", provenance.method_version},
+               {"bits", provenance.bits ? Json(*provenance.bits) : mean},
+               {"settings", provenance.settings},
+               {"calibration", provenance.calibration}};
+  if (provenance.products) json["products"] = *provenance.products;
+  if (!provenance.kept.empty()) json["kept"] = provenance.kept;
+  json["modules"] = std::move(modules);
+  json["totals"] = size_json(written.weights, written.bytes);
+  json["totals"]["modules"] = size_json(weights, bytes);
+  json["totals"]["modules"]["count"] = written.modules.size();
+  json["totals"]["seconds"] = json_or_null(provenance.seconds);
+  json["totals"]["peak_memory"] = json_or_null(provenance.peak_memory);
+  return json;
+}
+
+class QwbPacking : public PackedWriter {
  public:
-  std::string name() const override { return "qwb"; }
-  std::string summary() const override { return "an artifact of this project"; }
-  // Artifacts are known by their qwb.json and read by Artifact.
-  bool matches(const Json& /*settings*/) const override { return false; }
-  std::vector<PackedModule> modules(const Checkpoint& /*files*/, const Json& /*settings*/,
-                                    const Context& /*context*/) const override {
+  Fit fit(const TargetModule& /*module*/, const WeightReader& /*read*/) const override {
     return {};
-  }
-  LoadedWeight read(const Checkpoint& files, const Json& /*settings*/, const PackedModule& module,
-                    const Context& /*context*/) const override {
-    throw Error(ErrorKind::usage, "an artifact is opened as one",
-                files.folder().string() + ": " + module.name);
-  }
-  std::optional<std::string> mismatch(const TargetModule& /*module*/) const override {
-    return std::nullopt;
   }
   std::vector<PartSpec> layout(const TargetModule& module) const override {
     std::vector<PartSpec> parts = module.layout.specs();
@@ -46,49 +82,40 @@ class QwbFormat : public PackedFormat {
   }
   Json quantization_config(const std::vector<TargetModule>& /*modules*/,
                            const std::vector<TargetModule>& /*plain*/) const override {
-    return {{"quant_method", "qwb"}, {"format_version", kArtifactVersion}};
+    return {{"quant_method", kQwbFormat}, {"format_version", kArtifactVersion}};
   }
-  void finish(const Path& folder, const Json& /*settings*/, const ConversionRecord& record,
-              const Context& context) const override;
+  void tell(const Provenance& provenance, Json& settings) const override {
+    if (!provenance.made_here) return;
+    settings["method"] = provenance.method;
+    for (const auto& [key, value] : provenance.settings.items()) settings[key] = value;
+  }
+  void finish(const Written& written, const Provenance& provenance,
+              const Context& context) const override {
+    const std::string text = json_text(artifact_json(written, provenance));
+    parse_artifact_manifest(text, "qwb.json");  // what a reader would refuse is never written
+    write_file(written.folder / "qwb.json", text);
+    write_file(written.folder / kArtifactSums, written_files_text(written.folder, context));
+  }
 };
 
-void QwbFormat::finish(const Path& folder, const Json& /*settings*/, const ConversionRecord& record,
-                       const Context& context) const {
-  Json json = {{"format_version", kArtifactVersion},
-               {"qwb_version", QWB_VERSION},
-               {"isa", nullptr},
-               {"source", record.source},
-               {"method", record.method},
-               {"method_version", 1},
-               {"bits", nullptr},
-               {"settings", record.settings},
-               {"calibration", nullptr},
-               {"modules", Json::array()}};
-  int64_t weights = 0, bytes = 0;
-  double bits = 0;
-  for (size_t i = 0; i < record.modules.size(); ++i) {
-    const WeightLayout& layout = record.modules[i].layout;
-    json["modules"].push_back(record_entry(record.modules[i], record.errors[i]));
-    weights += layout.count();
-    bytes += layout.bytes();
-    bits += static_cast<double>(layout.code_bits()) * static_cast<double>(layout.count());
-  }
-  if (weights > 0) json["bits"] = tidy_number(bits / static_cast<double>(weights));
-  json["totals"] = size_json(record.weights, record.bytes);
-  json["totals"]["modules"] = size_json(weights, bytes);
-  json["totals"]["modules"]["count"] = record.modules.size();
-  json["totals"]["seconds"] = nullptr;
-  json["totals"]["peak_memory"] = nullptr;
-  const std::string text = json_text(json);
-  parse_artifact_manifest(text, "qwb.json");  // what a reader would refuse is never written
-  write_file(folder / "qwb.json", text);
-  write_file(folder / kArtifactSums, written_files_text(folder, context));
+OpenModel open_qwb(const Path& folder, const Context& /*context*/) {
+  const auto artifact = Artifact::open(folder);
+  return {artifact,   artifact->config(),        folder,
+          kQwbFormat, artifact->manifest().json, artifact->weight_bytes()};
 }
 
 }  // namespace
 
-std::unique_ptr<PackedFormat> make_qwb_format() {
-  return std::make_unique<QwbFormat>();
+std::shared_ptr<const PackedWriter> qwb_packing() {
+  return std::make_shared<QwbPacking>();
+}
+
+ModelFormat qwb_format() {
+  ModelFormat format =
+      packed_format(kQwbFormat, "an artifact of this project", nullptr, qwb_packing());
+  format.detect = [](const Place& place) { return place.has("qwb.json"); };
+  format.open = open_qwb;
+  return format;
 }
 
 }  // namespace qwb

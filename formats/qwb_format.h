@@ -1,12 +1,14 @@
-// The qwb artifact as a target of conversions: every codec is held as it is (formats/qwb.md).
+// The artifact as a format: every codec is held as it is (formats/qwb.md).
 #pragma once
 
 #include <memory>
 
+#include "formats/model_format.h"
 #include "formats/packed_format.h"
 
 namespace qwb {
 
-std::unique_ptr<PackedFormat> make_qwb_format();
+ModelFormat qwb_format();
+std::shared_ptr<const PackedWriter> qwb_packing();
 
 }  // namespace qwb

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "formats/model_check.h"
 #include "formats/qwb.h"
 #include "lib/base/file_hash.h"
 #include "lib/base/hash.h"
@@ -43,7 +44,7 @@ std::shared_ptr<const Artifact> Artifact::open(const Path& folder) {
   auto artifact = std::make_shared<Artifact>();
   const std::string where = (folder / "qwb.json").string();
   artifact->manifest_ = parse_artifact_manifest(read_text(where), where);
-  artifact->files_ = Checkpoint::open(folder);
+  artifact->files_ = open_checkpoint(folder);
   for (const ManifestModule& record : artifact->manifest_.modules) {
     const Weight weight = assemble(record, *artifact->files_, where);
     if (weight.is_dense()) continue;  // "<module>.weight" is an ordinary tensor

@@ -16,8 +16,6 @@
 
 namespace qwb {
 
-inline constexpr int64_t kShardBytes = 5'000'000'000;  // of the largest file, unless asked
-
 // Writes a whole file in a folder that nobody sees yet.
 void write_file(const Path& path, const std::string& text);
 

@@ -11,6 +11,7 @@
 #include <random>
 
 #include "formats/qwb.h"
+#include "formats/registry.h"
 #include "tests/tools/tools_helper.h"
 
 namespace qwb::testing {
