@@ -74,10 +74,13 @@ ModelWriter::Stored FolderWriter::put(const ConvertedModule& module, const Weigh
     stored.error = weight_distance(weight, nullptr, target.dtype, context_);
     require_floats_kept(stored.error, target.dtype, target.name, kWiderFloats);
   } else {
+    {
+      // Before the large buffers, so that what stays does not lie on top of what goes.
+      const std::lock_guard lock(mutex_);
+      stored_.insert_or_assign(target.name, target);
+    }
     *tensors = words ? packing_->write_words(target, weight, settings_, context_)
                      : packing_->write(target, weight, settings_, context_);
-    const std::lock_guard lock(mutex_);
-    stored_.insert_or_assign(target.name, std::move(target));
   }
   stored.write = [this, tensors] {
     for (const auto& [name, view] : tensors->views) tensors_->put_part(name, 0, view.bytes);
