@@ -3,9 +3,9 @@
 #include <map>
 #include <set>
 
-#include "cache/lease.h"
 #include "cache/object.h"
 #include "cache/store.h"
+#include "lib/base/file_lock.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -64,9 +64,9 @@ Removal remove_object(const Path& object) {
   const Path manifest = object / "object.json";
   std::error_code error;
   if (!fs::exists(object, error)) return Removal::gone;
-  const auto [lease, outcome] = Lease::take(manifest, Lease::Mode::exclusive);
-  if (outcome == Lease::Outcome::busy) return Removal::in_use;
-  const bool unlocked = outcome == Lease::Outcome::impossible && fs::exists(manifest, error);
+  const auto [lease, outcome] = FileLock::take(manifest, FileLock::Mode::exclusive);
+  if (outcome == FileLock::Outcome::busy) return Removal::in_use;
+  const bool unlocked = outcome == FileLock::Outcome::impossible && fs::exists(manifest, error);
   if (unlocked && unix_seconds() - last_used(object) < kUnlockedGrace) return Removal::in_use;
   const Path away = temporary_sibling(object);
   fs::rename(object, away, error);
@@ -149,7 +149,7 @@ std::vector<VerifyReport> Store::verify(const std::string& hex) const {
     throw Error(ErrorKind::not_found, "no such object", hex);
   }
   for (const std::string& one : hex.empty() ? all_hex() : std::vector<std::string>{hex}) {
-    const auto lease = Lease::take(object_path(one) / "object.json", Lease::Mode::shared);
+    const auto lease = FileLock::take(object_path(one) / "object.json", FileLock::Mode::shared);
     try {
       reports.push_back({one, object_problem(object_path(one), read_object(object_path(one), one),
                                              ObjectCheck::bytes, context_)});

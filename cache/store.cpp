@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <thread>
 
-#include "cache/lease.h"
+#include "cache/build_lock.h"
 #include "cache/object.h"
 #include "lib/base/hash.h"
 
@@ -101,9 +101,9 @@ std::optional<CacheObject> Store::find_hex(const std::string& hex, ObjectCheck c
   std::error_code ignored;
   if (!fs::exists(object, ignored)) return std::nullopt;
   // The lease is taken before the object is checked, so that gc() cannot move it away in between.
-  const auto [lease, outcome] = Lease::take(object / "object.json", Lease::Mode::shared);
+  const auto [lease, outcome] = FileLock::take(object / "object.json", FileLock::Mode::shared);
   if (lease && !lease->still_at(object / "object.json")) return std::nullopt;
-  if (lease && outcome == Lease::Outcome::busy) return std::nullopt;  // being removed
+  if (lease && outcome == FileLock::Outcome::busy) return std::nullopt;  // being removed
   try {
     CacheObject result{hex, object / "data", read_object(object, hex), lease};
     if (object_problem(object, result.manifest, check, context_).empty()) {

@@ -27,14 +27,14 @@ struct Key {
 
 // While one of these lives, gc() and remove() leave the object alone (where the file system has
 // locks).
-class Lease;
+class FileLock;
 
 // A stored object, checked.
 struct CacheObject {
   std::string hex;
   Path data;      // the folder that was filled
   Json manifest;  // object.json: key, created, bytes, files, note
-  std::shared_ptr<const Lease> lease;
+  std::shared_ptr<const FileLock> lease;
 };
 
 struct CacheEntry {

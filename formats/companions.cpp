@@ -16,6 +16,10 @@ const std::map<std::string, std::string>* inner_companions(const OpenModel& open
 
 }  // namespace
 
+bool has_inner_companions(const OpenModel& open) {
+  return inner_companions(open) != nullptr;
+}
+
 std::map<std::string, std::string> companion_texts(const OpenModel& open) {
   std::map<std::string, std::string> texts;
   if (const auto* inner = inner_companions(open)) {

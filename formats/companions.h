@@ -7,11 +7,13 @@
 #include <string>
 
 #include "formats/open_model.h"
-#include "lib/tokenizer/chat_template.h"
+#include "lib/chat/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 
 namespace qwb {
 
+// Whether they are inside the model's file (GGUF).
+bool has_inner_companions(const OpenModel& open);
 // File name -> text, of all companion files (checkpoint.h says which).
 std::map<std::string, std::string> companion_texts(const OpenModel& open);
 // Writes them into a folder that has none of them yet.

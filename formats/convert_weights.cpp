@@ -9,8 +9,8 @@
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/codec/ggml_blocks.h"
-#include "lib/kernels/dequantize.h"
-#include "lib/kernels/simd.h"
+#include "lib/exec/cpu/dequantize.h"
+#include "lib/exec/cpu/simd.h"
 #include "lib/tensor/error_sum.h"
 
 namespace qwb {

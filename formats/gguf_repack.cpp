@@ -10,7 +10,7 @@
 #include "lib/codec/dense.h"
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/integer_grid.h"
-#include "lib/kernels/simd.h"
+#include "lib/exec/cpu/simd.h"
 
 namespace qwb {
 namespace {

@@ -10,8 +10,8 @@
 #include "lib/base/parallel.h"
 #include "lib/codec/dense.h"
 #include "lib/codec/ggml_blocks.h"
-#include "lib/kernels/dequantize.h"
-#include "lib/kernels/ggml_blocks.h"
+#include "lib/exec/cpu/dequantize.h"
+#include "lib/exec/cpu/ggml_blocks.h"
 #include "lib/tensor/error_sum.h"
 #include "lib/tensor/small_numbers.h"
 

@@ -8,6 +8,7 @@
 #include "lib/tokenizer/added_tokens.h"
 #include "lib/tokenizer/model.h"
 #include "lib/tokenizer/special_tokens.h"
+#include "lib/tokenizer/tokenizer_class.h"
 #include "lib/tokenizer/tokenizer_file.h"
 
 namespace qwb {
@@ -197,8 +198,13 @@ void score_pieces(const TokenizerFile& file, WrittenTokens& tokens) {
 }
 
 void add_pieces(const TokenizerFile& file, WrittenTokens& tokens, GgufMetadata& metadata,
-                const std::string& where) {
+                const std::string& where, const Context& context) {
   const bool prefix = space_prefix(file, where);
+  const Json step = part_of(file, "pre_tokenizer");
+  if (prefix && json_has(step, "prepend_scheme") && step["prepend_scheme"] == "first")
+    context.progress->note(
+        "the tokenizer puts a space before the first word of a text only; llama.cpp puts one "
+        "behind every special token too");
   std::set<std::string> bytes;
   for (int b = 0; b < 256; ++b) bytes.insert(tokenizer::byte_token(static_cast<unsigned char>(b)));
   const std::string unknown = json_string(file.root["model"], "unk_token", where, "");
@@ -307,17 +313,21 @@ void add_gguf_tokenizer(const OpenModel& open, int64_t vocabulary, GgufMetadata&
     metadata.add("tokenizer.ggml.model", GgufValue::of_string("none"));
     return;
   }
-  const TokenizerFile file = tokenizer::parse_tokenizer_file(*text, where);
+  TokenizerFile file = tokenizer::parse_tokenizer_file(*text, where);
   if (!json_has(file.root, "model") || file.scored || !file.root["model"].contains("merges"))
     cannot_write("the tokenizer is not a BPE", where);
-  const Json config = tokenizer_config_of(open, where);
+  Json config = tokenizer_config_of(open, where);
+  // As for open_tokenizer(): the class may replace the parts that decide ids.
+  tokenizer::apply_tokenizer_class(file, config, has_inner_companions(open) ? Json() : open.config,
+                                   where);
   const Tokenizer tokenizer = open_tokenizer(open);
   const auto added = added_tokens(file, config, tokenizer, where);
   WrittenTokens tokens = list_tokens(file, added, vocabulary, where);
   const bool bytes = has_step(part_of(file, "pre_tokenizer"), "ByteLevel");
   if (!bytes && !json_bool(file.root["model"], "byte_fallback", where, false))
     cannot_write("the BPE is neither byte-level nor has bytes to fall back on", where);
-  bytes ? add_byte_level(file, tokens, metadata, where) : add_pieces(file, tokens, metadata, where);
+  bytes ? add_byte_level(file, tokens, metadata, where)
+        : add_pieces(file, tokens, metadata, where, context);
   note_lost_flags(added, !part_of(file, "normalizer").is_null(), context);
   if (bytes && adds_byte_level_space(part_of(file, "pre_tokenizer"), where))
     context.progress->note(

@@ -4,7 +4,7 @@
 
 #include "lib/base/bytes.h"
 #include "lib/base/half.h"
-#include "lib/kernels/ggml_blocks.h"
+#include "lib/exec/cpu/ggml_blocks.h"
 #include "lib/tensor/small_numbers.h"
 #include "lib/tensor/tensor.h"
 

@@ -15,10 +15,10 @@ LoadedModel load_opened(OpenModel open, LoadOptions options, const Context& cont
                         LoadClock::time_point begin) {
   LoadedModel loaded;
   loaded.open = std::move(open);
-  if (options.backend == nullptr)
-    options.backend = make_backend(BackendKind::fast, context.threads);
+  if (options.executor == nullptr)
+    options.executor = make_executor(ExecutorKind::fast, context.threads);
   loaded.model = Model::load(loaded.open.source, loaded.open.config, loaded.open.config_name(),
-                             std::move(options.backend));
+                             std::move(options.executor));
   loaded.load_seconds = std::chrono::duration<double>(LoadClock::now() - begin).count();
   if (options.tokenizer) {
     loaded.tokenizer = open_tokenizer(loaded.open);

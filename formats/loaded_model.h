@@ -1,5 +1,5 @@
 // A model that can run, with everything of its folder that whoever runs it needs: weights,
-// tokenizer, chat template, tokens that end a text, the backend, and the hold on the folder if it
+// tokenizer, chat template, tokens that end a text, the executor, and the hold on the folder if it
 // comes from a cache. Completion, evaluation and quantization open models through it.
 #pragma once
 
@@ -10,22 +10,23 @@
 #include "formats/companions.h"
 #include "formats/registry.h"
 #include "lib/base/context.h"
+#include "lib/chat/chat_template.h"
 #include "lib/model/model.h"
-#include "lib/tokenizer/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 
 namespace qwb {
 
 struct LoadOptions {
-  std::shared_ptr<const Backend> backend = nullptr;  // null: the fast one, on the context's threads
-  bool tokenizer = true;                             // load it, and throw if there is none
-  std::shared_ptr<const void> hold = nullptr;        // kept as long as the model
+  std::shared_ptr<const Executor> executor =
+      nullptr;                                 // null: the fast one, on the context's threads
+  bool tokenizer = true;                       // load it, and throw if there is none
+  std::shared_ptr<const void> hold = nullptr;  // kept as long as the model
 };
 
 // Can be shared by threads: nothing of it changes while it runs.
 struct LoadedModel {
   OpenModel open;
-  std::shared_ptr<const Model> model;  // holds its backend
+  std::shared_ptr<const Model> model;  // holds its executor
   std::optional<Tokenizer> tokenizer;
   std::shared_ptr<const void> hold;
   double load_seconds =
@@ -40,7 +41,7 @@ struct LoadedModel {
   std::vector<int64_t> end_tokens() const;
 };
 
-// Throws what open_model, make_backend, Model::load and Tokenizer::load throw.
+// Throws what open_model, make_executor, Model::load and Tokenizer::load throw.
 LoadedModel load_model(const Path& folder, LoadOptions options, const Context& context);
 // The same of a model that is open already.
 LoadedModel load_model(OpenModel open, LoadOptions options, const Context& context);

@@ -9,7 +9,7 @@
 #include "formats/packing.h"
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 
 namespace qwb {
 namespace {

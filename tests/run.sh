@@ -79,13 +79,9 @@ release_tests() {
   run_ctest build/test
 }
 
-# Long tests whose code shorter ones reach as well: whole models, whole tools, timing, kill -9 in a loop, other instruction
-# sets. And what Linux counts, where a sanitizer's own memory counts too, or its own descriptors.
-not_sanitized='^(FromNothing|Wikitext|ModelMemory|Interruption|Eval|Evaluation|Perplexity|Speed|DemoModels|GoldenModel|Quantize|Complete|Arrows)\.|KillAtAnyInstant|^kernels_|OtherToolsTakeNames|AnswersAreThoseOfLmEval|BeatsPlainRoundingOnRealWeights|IntervalsCoverWhatTheySay|AgreesWithTheTextbook|SameBitsForAnyNumberOfThreads|NeverWorseThanRounding|NeverRaisesTheErrorOfARow|IntegerGridsOfRandomShapes|^PlanRun\.(Every|TheOutput|TheStream)|NoSingleCodeCanBeImproved|DifferenceBelongsToCodesAndScales|FewDescriptorsCostNoObject|AreThoseOfTheTwoModels/(gpt2|llama)|Gptq\.ReportsTheErrorOfWhatItStores|FollowsTheOriginalsOutput'
-
 sanitized_tests() {
   # Not the programs that only start the tools: those are tested as released.
-  targets="test_base test_tensor test_codec test_formats test_cache test_codec test_kernels test_model test_quantize test_tokenizer test_evaluate test_report test_jobs test_hub fuzz"
+  targets="test_base test_tensor test_codec test_formats test_cache test_exec test_model test_quantize test_tokenizer test_chat test_evaluate test_report test_jobs test_hub fuzz"
   build build/checked "$targets" -- -DCMAKE_BUILD_TYPE=RelWithDebInfo '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1' -DQWB_UNITY=all \
     -DCMAKE_CXX_COMPILER=clang++ -DQWB_FUZZ=ON -DQWB_SANITIZE=address,undefined || return
   # The leak check needs ptrace, which some containers forbid.
@@ -94,7 +90,7 @@ sanitized_tests() {
   [ "$leaks" = 1 ] || echo "leaks are not looked for: $(head -1 "$scratch/probe.log")"
   ASAN_OPTIONS="detect_leaks=$leaks:detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1" \
   LSAN_OPTIONS="suppressions=$PWD/tests/leaks.supp:print_suppressions=0" UBSAN_OPTIONS=print_stacktrace=1 \
-    run_ctest build/checked -E "$not_sanitized|NOT_BUILT"
+    run_ctest build/checked -LE slow -E NOT_BUILT
 }
 
 # seed NAME FOLDER: small valid inputs for a fuzz target.

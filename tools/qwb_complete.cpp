@@ -222,7 +222,7 @@ Session open_session(const Options& o, Tool& tool) {
   const Int8Forward forward = chosen_int8_forward(o.int8);
   session.loaded =
       load_model(chosen.folder,
-                 {.backend = make_backend(forward, tool.context().threads), .hold = chosen.lease},
+                 {.executor = make_executor(forward, tool.context().threads), .hold = chosen.lease},
                  tool.context());
   require_int8_modules(*session.loaded.model, forward, chosen.folder.string());
   session.int8_forward = int8_forward_json(*session.loaded.model, forward);

@@ -1,6 +1,6 @@
 // 16-bit floats, one value at a time: IEEE binary16 (f16) and bfloat16 (bf16). Narrowing rounds to
 // nearest, ties to even; overflow gives infinity, NaN stays NaN (made quiet). Whole rows are
-// converted by lib/kernels.
+// converted by lib/exec.
 #pragma once
 
 #include <bit>

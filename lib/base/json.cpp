@@ -157,6 +157,10 @@ Json parse_json(std::string_view text, const std::string& where) {
     throw Error(ErrorKind::failed, "not valid JSON: a NUL byte", where,
                 "the file is damaged or incomplete");
   }
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+    throw Error(ErrorKind::failed, "not valid JSON: there is nothing in it", where,
+                "the file is damaged or incomplete");
+  }
   std::string storage;
   const std::string_view marked = mark_constants(text, storage);
   std::vector<std::set<std::string>> keys;  // of the objects that are open

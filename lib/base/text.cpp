@@ -1,6 +1,7 @@
 #include "lib/base/text.h"
 
 #include <fmt/format.h>
+#include <unicode/uchar.h>
 
 #include <algorithm>
 #include <array>
@@ -13,57 +14,27 @@
 namespace qwb {
 namespace {
 
-struct Range {
-  char32_t first;
-  char32_t last;
-};
-
-constexpr std::array<Range, 12> kZeroWidth = {{{0x0300, 0x036f},
-                                               {0x0483, 0x0489},
-                                               {0x0591, 0x05bd},
-                                               {0x0610, 0x061a},
-                                               {0x064b, 0x065f},
-                                               {0x1ab0, 0x1aff},
-                                               {0x1dc0, 0x1dff},
-                                               {0x200b, 0x200f},
-                                               {0x20d0, 0x20ff},
-                                               {0xfe00, 0xfe0f},
-                                               {0xfe20, 0xfe2f},
-                                               {0xfeff, 0xfeff}}};
-constexpr std::array<Range, 12> kWide = {{{0x1100, 0x115f},
-                                          {0x2e80, 0x303e},
-                                          {0x3041, 0xa4cf},
-                                          {0xa960, 0xa97c},
-                                          {0xac00, 0xd7a3},
-                                          {0xf900, 0xfaff},
-                                          {0xfe30, 0xfe6f},
-                                          {0xff00, 0xff60},
-                                          {0xffe0, 0xffe6},
-                                          {0x1f300, 0x1f64f},
-                                          {0x1f680, 0x1faff},
-                                          {0x20000, 0x3fffd}}};
-
-template <size_t N>
-bool inside(const std::array<Range, N>& ranges, char32_t c) {
-  return std::any_of(ranges.begin(), ranges.end(),
-                     [c](const Range& r) { return c >= r.first && c <= r.last; });
-}
-
 // The next character and its bytes; an invalid byte stands for itself.
-std::pair<char32_t, size_t> next_character(std::string_view text) {
+std::pair<UChar32, size_t> next_character(std::string_view text) {
   int bad = 0;
   const int length = utf8_sequence(text, 0, bad);
-  if (length <= 0) return {U'\ufffd', 1};
+  if (length <= 0) return {0xfffd, 1};
   const auto lead = static_cast<unsigned char>(text[0]);
   char32_t c = length == 1 ? lead : lead & (0xffu >> (length + 1));
   for (const char byte : text.substr(1, static_cast<size_t>(length) - 1))
     c = (c << 6) | (static_cast<unsigned char>(byte) & 0x3fu);
-  return {c, static_cast<size_t>(length)};
+  return {static_cast<UChar32>(c), static_cast<size_t>(length)};
 }
 
-int64_t character_width(char32_t c) {
-  if (c < 0x20 || c == 0x7f || inside(kZeroWidth, c)) return 0;
-  return inside(kWide, c) ? 2 : 1;
+// Format characters take no column, but for the soft hyphen, which terminals show. Vowels and
+// finals of Hangul written in parts stand inside of the first part.
+int64_t character_width(UChar32 c) {
+  if ((U_MASK(u_charType(c)) & (U_GC_CC_MASK | U_GC_MN_MASK | U_GC_ME_MASK)) != 0) return 0;
+  if (u_charType(c) == U_FORMAT_CHAR) return c == 0xad ? 1 : 0;
+  const int syllable = u_getIntPropertyValue(c, UCHAR_HANGUL_SYLLABLE_TYPE);
+  if (syllable == U_HST_VOWEL_JAMO || syllable == U_HST_TRAILING_JAMO) return 0;
+  const int width = u_getIntPropertyValue(c, UCHAR_EAST_ASIAN_WIDTH);
+  return width == U_EA_WIDE || width == U_EA_FULLWIDTH ? 2 : 1;
 }
 
 std::string padding(int64_t width) {

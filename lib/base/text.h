@@ -8,8 +8,8 @@
 
 namespace qwb {
 
-// Terminal columns of UTF-8 text: combining marks take none, East Asian wide characters and emoji
-// two, an invalid byte one (Unicode 15, UAX #11, the ranges a terminal cares about).
+// Terminal columns of UTF-8 text: control, format and combining characters take none, East Asian
+// wide characters and emoji two, an invalid byte one (UAX #11 by ICU).
 int64_t display_width(std::string_view text);
 // The longest prefix of at most `width` columns, ending in "…" if something was cut off.
 std::string fit_width(std::string_view text, int64_t width);

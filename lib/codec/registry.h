@@ -1,5 +1,5 @@
 // Every codec by its name in files. A codec is one pair of files in this folder and one line in
-// registry.cpp; lib/kernels/decoders.cpp may name a faster decoder.
+// registry.cpp; lib/exec/cpu/decoders.cpp may name a faster decoder.
 #pragma once
 
 #include <set>

@@ -56,9 +56,6 @@ struct WeightLayout : WeightShape {
 
 // A layout whose parts have their bytes, checked (check_weight).
 struct Weight : WeightLayout {
-  // What a backend made of it for its products (Backend::pack); null: nothing.
-  const std::byte* packed = nullptr;
-
   Weight() = default;
   template <class T, class = std::enable_if_t<std::is_base_of_v<Encoding, T>>>
   Weight(int64_t outputs, int64_t inputs, Orientation order, T form)

@@ -3,15 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <numeric>
 
 #include "lib/base/error.h"
-#include "lib/base/parallel.h"
 #include "lib/evaluate/of_baseline.h"
 #include "lib/evaluate/window_scorer.h"
-#include "lib/kernels/divergence.h"
 
 namespace qwb {
 namespace {
@@ -57,14 +54,12 @@ class Comparison {
         base_scorer_(base, plan, context.stop),
         other_scorer_(other, plan, context.stop),
         rows_(tile_rows(base.config().vocab)),
-        base_logits_(checked_mul(rows_, base.config().vocab, "logits")),
-        other_logits_(checked_mul(rows_, base.config().vocab, "logits")) {}
+        base_logits_(base.executor().allocate(rows_, base.config().vocab)),
+        other_logits_(other.executor().allocate(rows_, base.config().vocab)) {}
 
   int64_t bytes() const {
-    const auto tiles =
-        (base_logits_.size() + other_logits_.size()) * static_cast<int64_t>(sizeof(float));
     return base_scorer_.kv_bytes() + other_scorer_.kv_bytes() + base_scorer_.hidden_bytes() +
-           other_scorer_.hidden_bytes() + tiles;
+           other_scorer_.hidden_bytes() + base_logits_.bytes() + other_logits_.bytes();
   }
 
   std::vector<double> window(int64_t index) {
@@ -74,14 +69,16 @@ class Comparison {
     const std::span<const int32_t> targets = base_scorer_.targets();
     const auto count = static_cast<int64_t>(targets.size());
     for (int64_t row = 0; row < count; row += rows_) {
+      context_.stop.check();
       const int64_t rows = std::min(rows_, count - row);
-      base_.logits(base_scorer_.hidden() + row * base_.config().hidden, rows, base_logits_.data());
-      other_.logits(other_scorer_.hidden() + row * other_.config().hidden, rows,
-                    other_logits_.data());
+      const Out base_logits = base_logits_.view().row_range(0, rows),
+                other_logits = other_logits_.view().row_range(0, rows);
+      base_.logits(base_scorer_.hidden().row_range(row, rows), base_logits);
+      other_.logits(other_scorer_.hidden().row_range(row, rows), other_logits);
       bool finite = true;
       const auto part = divergence_of_rows(
-          base_logits_.data(), other_logits_.data(), base_.config().vocab,
-          targets.subspan(static_cast<size_t>(row), static_cast<size_t>(rows)), finite, context_);
+          base_.executor(), base_logits, other_logits,
+          targets.subspan(static_cast<size_t>(row), static_cast<size_t>(rows)), finite);
       if (!finite)
         throw Error(ErrorKind::failed, fmt::format("NaN or Inf in the logits of window {}", index));
       tokens.insert(tokens.end(), part.begin(), part.end());
@@ -99,8 +96,8 @@ class Comparison {
   WindowScorer base_scorer_;
   WindowScorer other_scorer_;
   int64_t rows_;
-  FloatBuffer base_logits_;
-  FloatBuffer other_logits_;
+  Matrix base_logits_;
+  Matrix other_logits_;
 };
 
 double correlation_of(std::span<const TokenDivergence> tokens) {
@@ -145,19 +142,16 @@ Estimate mean_over_tokens(const TokenPlan& plan, std::span<const TokenDivergence
 
 }  // namespace
 
-std::vector<TokenDivergence> divergence_of_rows(const float* base, const float* other,
-                                                int64_t vocab, std::span<const int32_t> targets,
-                                                bool& finite, const Context& context) {
-  std::vector<TokenDivergence> tokens(targets.size());
-  std::atomic<bool> good{true};
-  parallel_for(context, static_cast<int64_t>(targets.size()), [&](int64_t row) {
-    const auto i = static_cast<size_t>(row);
-    const RowDivergence d =
-        row_divergence(base + row * vocab, other + row * vocab, vocab, targets[i]);
-    if (!d.finite) good = false;
-    tokens[i] = {d.kl, d.base_loss, d.other_loss, d.base_top == d.other_top};
-  });
-  finite = good;
+std::vector<TokenDivergence> divergence_of_rows(const Executor& executor, In base, In other,
+                                                std::span<const int32_t> targets, bool& finite) {
+  std::vector<RowDivergence> rows(targets.size());
+  executor.divergence(base, other, targets, rows);
+  std::vector<TokenDivergence> tokens;
+  finite = true;
+  for (const RowDivergence& d : rows) {
+    finite = finite && d.finite;
+    tokens.push_back({d.kl, d.base_loss, d.other_loss, d.base_top == d.other_top});
+  }
   return tokens;
 }
 

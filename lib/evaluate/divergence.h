@@ -69,11 +69,10 @@ struct DivergenceMeasurement {
   PerplexityResult other;
 };
 
-// One token for each row of logits f32 [rows, vocab]. Rows are shared out to threads; no sum
+// One token for each row of logits [rows, vocab], which lie on the executor's device. No sum
 // crosses a row. `finite` is false if a row had a NaN or an infinity.
-std::vector<TokenDivergence> divergence_of_rows(const float* base, const float* other,
-                                                int64_t vocab, std::span<const int32_t> targets,
-                                                bool& finite, const Context& context = {});
+std::vector<TokenDivergence> divergence_of_rows(const Executor& executor, In base, In other,
+                                                std::span<const int32_t> targets, bool& finite);
 
 // From the tokens of all windows of a plan, in order.
 DivergenceResult summarize_divergence(const TokenPlan& plan,

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "lib/evaluate/of_baseline.h"
-#include "lib/kernels/isa.h"
+#include "lib/exec/cpu/isa.h"
 
 namespace qwb {
 namespace {
@@ -17,7 +17,7 @@ std::string real_path_of(const Path& folder) {
   return ignored ? folder.string() : path.string();
 }
 
-// Unquantized models run by the fast backend.
+// Unquantized models run by the fast executor.
 const Json kPlainForward = nullptr;
 
 }  // namespace

@@ -9,7 +9,7 @@ namespace qwb {
 Evaluation::Evaluation(EvaluationOptions options, const Context& context)
     : options_(std::move(options)),
       context_(context),
-      backend_(make_backend(options_.int8_forward, context.threads)),
+      executor_(make_executor(options_.int8_forward, context.threads)),
       quality_(options_.quality, context) {
   if (options_.speed_options.repetitions < 1)
     throw Error(ErrorKind::usage, "at least one repetition is needed");
@@ -35,7 +35,7 @@ EvaluationRecord Evaluation::run(const Path& folder) {
   record.artifact = folder.string();
   reset_memory_ledger_peaks();
   peak_reset_ = reset_memory_peak();
-  const Subject subject = open_subject(folder, quality_.needs_tokenizer(), context_, backend_);
+  const Subject subject = open_subject(folder, quality_.needs_tokenizer(), context_, executor_);
   require_int8_modules(*subject.model, options_.int8_forward, record.artifact);
   record.int8_forward = int8_forward_json(*subject.model, options_.int8_forward);
   record.method = subject.method;

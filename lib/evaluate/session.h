@@ -64,7 +64,7 @@ class Evaluation {
 
   EvaluationOptions options_;
   Context context_;
-  std::shared_ptr<const Backend> backend_;
+  std::shared_ptr<const Executor> executor_;
   std::unique_ptr<EnergyMeter> meter_;
   std::map<std::string, SpeedResult> speeds_;   // by folder, measured in turns
   std::map<std::string, EnergyCost> energies_;  // by folder

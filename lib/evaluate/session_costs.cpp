@@ -9,7 +9,7 @@
 #include "lib/base/parallel.h"
 #include "lib/evaluate/energy/sysfs.h"
 #include "lib/evaluate/session.h"
-#include "lib/kernels/isa.h"
+#include "lib/exec/cpu/isa.h"
 
 namespace qwb {
 namespace {
@@ -159,7 +159,7 @@ void Evaluation::prepare(const std::vector<Path>& folders) {
     const std::string name = real_path(folder);
     if (std::find(names.begin(), names.end(), name) != names.end()) continue;
     try {
-      Subject subject = open_subject(folder, false, context_, backend_);
+      Subject subject = open_subject(folder, false, context_, executor_);
       speed_tests(options_.speed_options.grid, subject.model->config());
       subjects.push_back(std::move(subject));
       names.push_back(name);

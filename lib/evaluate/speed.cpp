@@ -92,19 +92,18 @@ SpeedRunner::SpeedRunner(const Model& model, const SpeedTest& test, int round, S
       stop_(std::move(stop)),
       rng_(static_cast<uint64_t>(test.tokens()) + 1000003 * static_cast<uint64_t>(round)),
       cache_(model.new_cache(std::max<int64_t>(1, test.n_depth + test.tokens()))),
-      hidden_(checked_mul(std::max<int64_t>({test.n_prompt, test.n_depth, 1}),
-                          model.config().hidden, "prompt"),
-              MemoryKind::activations),
-      logits_(model.config().vocab, MemoryKind::activations) {
+      hidden_(model.executor().allocate(std::max<int64_t>({test.n_prompt, test.n_depth, 1}),
+                                        model.config().hidden)),
+      logits_(model.executor().allocate(1, model.config().vocab)) {
   if (test_.n_depth == 0) return;
-  model_.forward(random_tokens(rng_, test_.n_depth, model_.config().vocab), cache_, hidden_.data(),
-                 stop_);
+  model_.forward(random_tokens(rng_, test_.n_depth, model_.config().vocab), cache_,
+                 hidden_.view().row_range(0, test_.n_depth), stop_);
 }
 
 void SpeedRunner::feed(const std::vector<int32_t>& tokens) {
-  model_.forward(tokens, cache_, hidden_.data(), stop_);
-  model_.logits(hidden_.data() + (static_cast<int64_t>(tokens.size()) - 1) * model_.config().hidden,
-                1, logits_.data());
+  const Out hidden = hidden_.view().row_range(0, std::ssize(tokens));
+  model_.forward(tokens, cache_, hidden, stop_);
+  model_.logits(hidden.row_range(std::ssize(tokens) - 1, 1), logits_);
 }
 
 void SpeedRunner::pass() {

@@ -55,7 +55,7 @@ class SpeedRunner {
   void pass();
   const SpeedTest& test() const { return test_; }
   int64_t kv_bytes() const { return cache_.bytes(); }
-  std::span<const float> logits() const { return logits_.span(); }  // of the last token
+  In logits() const { return logits_; }  // of the last token
 
  private:
   void feed(const std::vector<int32_t>& tokens);
@@ -65,8 +65,8 @@ class SpeedRunner {
   StopToken stop_;
   Rng rng_;
   KvCache cache_;
-  FloatBuffer hidden_;
-  FloatBuffer logits_;
+  Matrix hidden_;
+  Matrix logits_;
 };
 
 struct SpeedRun {

@@ -87,9 +87,9 @@ void describe_checkpoint(Subject& subject) {
 }  // namespace
 
 Subject open_subject(const Path& folder, bool needs_tokenizer, const Context& context,
-                     std::shared_ptr<const Backend> backend) {
+                     std::shared_ptr<const Executor> executor) {
   return describe_subject(
-      load_model(folder, {.backend = std::move(backend), .tokenizer = needs_tokenizer}, context));
+      load_model(folder, {.executor = std::move(executor), .tokenizer = needs_tokenizer}, context));
 }
 
 Subject describe_subject(LoadedModel loaded) {

@@ -21,10 +21,10 @@ struct Subject : LoadedModel {
   std::string source_hash;  // its content hash then; may be empty
 };
 
-// Throws what load_model throws (a missing tokenizer only if `needs_tokenizer`). backend: null is
+// Throws what load_model throws (a missing tokenizer only if `needs_tokenizer`). executor: null is
 // the fast one on the context's threads.
 Subject open_subject(const Path& folder, bool needs_tokenizer, const Context& context = {},
-                     std::shared_ptr<const Backend> backend = nullptr);
+                     std::shared_ptr<const Executor> executor = nullptr);
 
 // Of a model that is loaded already.
 Subject describe_subject(LoadedModel loaded);

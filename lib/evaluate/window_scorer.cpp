@@ -34,36 +34,34 @@ std::string made_by(const BlockSpec& spec, const InputGroup& group, const InputG
 }
 
 // The first part of a block with a bad output; x [tokens, hidden] becomes what leaves the block.
-std::string find_in_block(const Model& model, int64_t index, int64_t tokens, KvCache& cache,
-                          float* x) {
+std::string find_in_block(const Model& model, int64_t index, KvCache& cache, Out x) {
   const BlockSpec& spec = model.spec().blocks[static_cast<size_t>(index)];
-  const Block block(model.config(), spec, index, model.source(), model.backend());
-  const RotaryTable rotary(model.config().rope, 0, tokens);
-  const auto bad = [&](const float* values, int64_t count) {
-    return !model.backend().all_finite(values, count);
-  };
+  const Block block(model.config(), spec, index, model.source(), model.executor());
+  const RotaryTable rotary(model.executor(), model.config().rope, 0, x.rows);
+  const auto bad = [&](In values) { return !model.executor().all_finite(values); };
   const auto in = [index](const std::string& what) {
     return fmt::format("block {}, {}", index, what);
   };
-  BlockWalk walk(block, {tokens, rotary, cache.layer(index)}, x);
+  BlockWalk walk(block, model.executor(), {x.rows, rotary, cache.layer(index)}, x);
   const InputGroup* before = nullptr;
   for (const InputGroup* group = walk.next();; group = walk.next()) {
     const bool left =
         before != nullptr && (group == nullptr || group->sublayer != before->sublayer);
-    if (left && bad(x, tokens * model.config().hidden)) return in(names(*before));
+    if (left && bad(x)) return in(names(*before));
     if (group == nullptr) return {};
-    if (bad(walk.input().data(), walk.input().size())) return in(made_by(spec, *group, before));
+    if (bad(walk.input())) return in(made_by(spec, *group, before));
     before = group;
   }
 }
 
 // The first token, of any row, whose logit is bad. Rows one by one: this is on the way to an error.
-std::string find_in_logits(const Model& model, const float* hidden, int64_t rows) {
-  FloatBuffer logits(model.config().vocab);
-  for (int64_t row = 0; row < rows; ++row) {
-    model.logits(hidden + row * model.config().hidden, 1, logits.data());
-    for (int64_t token = 0; token < logits.size(); ++token) {
-      if (!std::isfinite(logits[token]))
+std::string find_in_logits(const Model& model, In hidden) {
+  const Matrix logits = model.executor().allocate(1, model.config().vocab);
+  for (int64_t row = 0; row < hidden.rows; ++row) {
+    model.logits(hidden.row_range(row, 1), logits);
+    const std::vector<float> values = model.executor().download(logits);
+    for (size_t token = 0; token < values.size(); ++token) {
+      if (!std::isfinite(values[token]))
         return fmt::format("the logit of token {} ({})", token, model.spec().output_embedding);
     }
   }
@@ -74,19 +72,20 @@ std::string find_in_logits(const Model& model, const float* hidden, int64_t rows
 
 std::string find_non_finite(const Model& model, std::span<const int32_t> tokens) {
   const ModelConfig& config = model.config();
-  const auto count = static_cast<int64_t>(tokens.size());
-  FloatBuffer x(checked_mul(count, config.hidden, "window")), hidden(count * config.hidden);
+  const Executor& executor = model.executor();
+  const auto count = std::ssize(tokens);
+  const Matrix x = executor.allocate(count, config.hidden);
+  const Matrix hidden = executor.allocate(count, config.hidden);
   KvCache cache = model.new_cache(count);
-  model.embed(tokens, 0, x.data());
-  if (!model.backend().all_finite(x.data(), x.size())) return model.spec().embedding;
+  model.embed(tokens, 0, x);
+  if (!executor.all_finite(x)) return model.spec().embedding;
   for (int64_t i = 0; i < config.layers; ++i) {
-    std::string place = find_in_block(model, i, count, cache, x.data());
+    std::string place = find_in_block(model, i, cache, x);
     if (!place.empty()) return place;
   }
-  model.final_norm(x.data(), count, hidden.data());
-  if (!model.backend().all_finite(hidden.data(), hidden.size()))
-    return model.spec().final_norm.module;
-  return find_in_logits(model, hidden.data(), count);
+  model.final_norm(x, hidden);
+  if (!executor.all_finite(hidden)) return model.spec().final_norm.module;
+  return find_in_logits(model, hidden);
 }
 
 WindowScorer::WindowScorer(const Model& model, const TokenPlan& plan, StopToken stop)
@@ -94,14 +93,14 @@ WindowScorer::WindowScorer(const Model& model, const TokenPlan& plan, StopToken 
       plan_(plan),
       stop_(std::move(stop)),
       cache_(model.new_cache(longest_read(plan))),
-      hidden_(checked_mul(longest_read(plan), model.config().hidden, "context")) {}
+      hidden_(model.executor().allocate(longest_read(plan), model.config().hidden)) {}
 
 void WindowScorer::read() {
   const std::span<const int32_t> input =
       std::span<const int32_t>(tokens_).first(tokens_.size() - 1);
   cache_.truncate(0);
   try {
-    model_.forward(input, cache_, hidden_.data(), stop_);
+    model_.forward(input, cache_, hidden_.view().row_range(0, std::ssize(input)), stop_);
   } catch (const Error& error) {
     const std::string place =
         error.kind() == ErrorKind::failed ? find_non_finite(model_, input) : std::string();
@@ -118,7 +117,7 @@ std::span<const double> WindowScorer::score(int64_t index) {
   if (window.first_token) tokens_[0] = *window.first_token;
   read();
   losses_.resize(static_cast<size_t>(window.scored()));
-  model_.token_losses(hidden(), targets(), losses_.data());
+  model_.token_losses(hidden(), targets(), losses_);
   for (const double loss : losses_) {
     if (std::isfinite(loss)) continue;
     const std::string place =
@@ -135,9 +134,9 @@ std::span<const int32_t> WindowScorer::targets() const {
   return std::span<const int32_t>(tokens_).subspan(static_cast<size_t>(window.first));
 }
 
-const float* WindowScorer::hidden() const {
+In WindowScorer::hidden() const {
   const TokenWindow& window = plan_.windows[static_cast<size_t>(index_)];
-  return hidden_.data() + (window.first - 1) * model_.config().hidden;
+  return hidden_.view().row_range(window.first - 1, window.scored());
 }
 
 }  // namespace qwb

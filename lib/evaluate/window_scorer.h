@@ -24,10 +24,10 @@ class WindowScorer {
   // Of the window read last: its scored tokens, and the final hidden states they are predicted
   // from, f32 [scored, hidden].
   std::span<const int32_t> targets() const;
-  const float* hidden() const;
+  In hidden() const;
 
   int64_t kv_bytes() const { return cache_.bytes(); }
-  int64_t hidden_bytes() const { return hidden_.size() * static_cast<int64_t>(sizeof(float)); }
+  int64_t hidden_bytes() const { return hidden_.bytes(); }
 
  private:
   void read();
@@ -35,7 +35,7 @@ class WindowScorer {
   const TokenPlan& plan_;
   StopToken stop_;
   KvCache cache_;
-  FloatBuffer hidden_;
+  Matrix hidden_;
   int64_t index_ = 0;
   std::vector<int32_t> tokens_;  // of the window, the last (unread) one included
   std::vector<double> losses_;

@@ -72,7 +72,7 @@ struct Downloader::Job {
   enum class State { waiting, open, done };
   BlobRequest request;
   State state = State::waiting;
-  FileLock lock;
+  std::shared_ptr<FileLock> lock;
   std::optional<Partial> partial;
   bool own_file = false;  // without a lock: a file of this process's own
   TransferSource source;
@@ -161,13 +161,15 @@ bool Downloader::open(Job& job) {
     finish(job);
     return false;
   }
-  const FileLock::Result lock = job.lock.try_take(locks_ / (request.etag + ".lock"));
-  if (lock == FileLock::Result::busy && wait_for_other(job)) return false;
+  const auto [lock, outcome] = FileLock::take(locks_ / (request.etag + ".lock"),
+                                              FileLock::Mode::exclusive, FileLock::Missing::create);
+  if (outcome == FileLock::Outcome::busy && wait_for_other(job)) return false;
+  job.lock = lock;
   if (has_size(blobs_ / request.etag, request.size)) {  // the other one ended in between
     finish(job);
     return false;
   }
-  job.own_file = lock != FileLock::Result::taken;
+  job.own_file = outcome != FileLock::Outcome::taken;
   const Path path =
       job.own_file ? temporary_sibling(blobs_ / request.etag) : partial_path(blobs_, request.etag);
   job.partial.emplace(Partial::open(path, request.size));
@@ -322,7 +324,7 @@ void Downloader::finish(Job& job) {
       std::to_string(count_ - left_) + " of " + std::to_string(count_) + " files");
   job.expected = 0;
   job.partial.reset();
-  job.lock = FileLock();
+  job.lock.reset();
 }
 
 }  // namespace qwb

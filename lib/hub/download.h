@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "lib/base/context.h"
-#include "lib/hub/file_lock.h"
+#include "lib/base/file_lock.h"
 #include "lib/hub/hash_follower.h"
 #include "lib/hub/http.h"
 #include "lib/hub/partial.h"

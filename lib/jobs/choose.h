@@ -18,7 +18,7 @@ Path choose_model(const std::string& flag, const Context& context);
 // A folder to work on, and while it comes from the cache the hold that keeps it there.
 struct ChosenArtifact {
   Path folder;
-  std::shared_ptr<const Lease> lease;
+  std::shared_ptr<const FileLock> lease;
 };
 // The newest artifact in the cache, else what choose_model({}) gives. Throws as choose_model does.
 ChosenArtifact choose_artifact(const Context& context);

@@ -12,12 +12,12 @@
 #include "lib/base/names.h"
 #include "lib/base/text.h"
 #include "lib/base/text_file.h"
+#include "lib/exec/cpu/isa.h"
+#include "lib/exec/cpu/tile_product.h"
 #include "lib/hub/origin.h"
 #include "lib/jobs/choose.h"
 #include "lib/jobs/run_journal.h"
 #include "lib/jobs/sources.h"
-#include "lib/kernels/isa.h"
-#include "lib/kernels/tile_product.h"
 
 namespace qwb {
 namespace {
@@ -61,7 +61,7 @@ int64_t peak_resident_bytes() {
 
 // How calibration held the operands of its matrix products, and what multiplied them.
 std::string products_name(const Model& model) {
-  return model.backend().products() == Products::bf16 ? "bf16 by " + bf16_units() : "f32";
+  return model.executor().products() == Products::bf16 ? "bf16 by " + bf16_units() : "f32";
 }
 
 std::vector<NamedLayout> planned_layouts(const Plan& plan) {
@@ -83,7 +83,7 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, const Context& context)
   // Nothing but calibration runs the model here.
   loaded_ = load_model(
       std::move(open),
-      {.backend = make_backend(calibration_backend(), context.threads), .tokenizer = false},
+      {.executor = make_executor(calibration_executor(), context.threads), .tokenizer = false},
       context);
   plan_ = plan_modules(model(), request_.plan);
   for (const std::string& note : plan_.notes) context.progress->note(note);

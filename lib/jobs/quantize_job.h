@@ -51,7 +51,7 @@ struct CachedArtifact {
   Path folder;
   Key key;
   bool cached = false;  // it was there already
-  std::shared_ptr<const Lease> lease;
+  std::shared_ptr<const FileLock> lease;
 };
 
 // Everything known before the work begins.

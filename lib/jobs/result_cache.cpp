@@ -4,8 +4,8 @@
 #include <cstring>
 #include <fstream>
 
-#include "cache/lease.h"
 #include "lib/base/error.h"
+#include "lib/base/file_lock.h"
 #include "lib/base/hash.h"
 
 namespace qwb {
@@ -44,7 +44,7 @@ size_t take_records(std::string_view text, std::vector<std::vector<double>>& rec
 
 class FileJournal : public WorkJournal {
  public:
-  FileJournal(Path file, std::shared_ptr<Lease> lock)
+  FileJournal(Path file, std::shared_ptr<FileLock> lock)
       : file_(std::move(file)), lock_(std::move(lock)) {
     const size_t whole = take_records(read_text(file_), finished_);
     std::filesystem::resize_file(file_, whole);
@@ -69,7 +69,7 @@ class FileJournal : public WorkJournal {
 
  private:
   Path file_;
-  std::shared_ptr<Lease> lock_;
+  std::shared_ptr<FileLock> lock_;
   std::vector<std::vector<double>> finished_;
   std::ofstream out_;
   std::chrono::steady_clock::time_point flushed_ = std::chrono::steady_clock::now();
@@ -136,8 +136,8 @@ std::unique_ptr<WorkJournal> ResultCache::journal(const Json& key) {
     std::filesystem::create_directories(folder);
     sweep(folder);
     std::ofstream(file, std::ios::app).flush();
-    auto [lock, outcome] = Lease::take(file, Lease::Mode::exclusive);
-    if (outcome == Lease::Outcome::busy) {
+    auto [lock, outcome] = FileLock::take(file, FileLock::Mode::exclusive);
+    if (outcome == FileLock::Outcome::busy) {
       context_.progress->note("another process measures the same: this one keeps no progress");
       return nullptr;
     }

@@ -125,9 +125,9 @@ std::unique_ptr<RunJournal> RunJournal::open(const Path& folder, const Plan& pla
     std::filesystem::create_directories(folder);
     const Path lock = folder / "lock";
     std::ofstream(lock, std::ios::app).flush();
-    Lease::Outcome outcome = Lease::Outcome::impossible;
-    std::tie(journal->lock_, outcome) = Lease::take(lock, Lease::Mode::exclusive);
-    if (outcome == Lease::Outcome::busy) {
+    FileLock::Outcome outcome = FileLock::Outcome::impossible;
+    std::tie(journal->lock_, outcome) = FileLock::take(lock, FileLock::Mode::exclusive);
+    if (outcome == FileLock::Outcome::busy) {
       context.progress->note("another process does the same work: this one keeps no progress");
       return nullptr;
     }
@@ -316,8 +316,8 @@ void RunJournal::sweep(const Path& journals, double max_age_seconds) noexcept {
                           std::chrono::duration<double>(max_age_seconds));
   for (const auto& entry : std::filesystem::directory_iterator(journals, error)) {
     if (std::filesystem::last_write_time(entry.path(), error) > oldest || error) continue;
-    const auto [lock, outcome] = Lease::take(entry.path() / "lock", Lease::Mode::exclusive);
-    if (outcome != Lease::Outcome::busy) remove_tree(entry.path());
+    const auto [lock, outcome] = FileLock::take(entry.path() / "lock", FileLock::Mode::exclusive);
+    if (outcome != FileLock::Outcome::busy) remove_tree(entry.path());
   }
 }
 

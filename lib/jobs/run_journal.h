@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "cache/lease.h"
 #include "lib/base/context.h"
 #include "lib/base/file.h"
+#include "lib/base/file_lock.h"
 #include "lib/quantize/pipeline.h"
 
 namespace qwb {
@@ -59,7 +59,7 @@ class RunJournal : public ModuleSink, public RunState {
   const Plan& plan_;
   ModuleSink& next_;
   Context context_;
-  std::shared_ptr<Lease> lock_;
+  std::shared_ptr<FileLock> lock_;
   int64_t finished_ = 0;
   std::vector<std::string> module_hashes_;  // of the blocks until now
   bool broken_ = false;                     // could not be written: the run goes on without

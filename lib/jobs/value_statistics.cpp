@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "lib/base/parallel.h"
+#include "lib/exec/cpu/dequantize.h"
 #include "lib/jobs/describe.h"
-#include "lib/kernels/dequantize.h"
 
 namespace qwb {
 namespace {

@@ -1,15 +1,15 @@
 #include "lib/model/attention.h"
 
-#include <algorithm>
+#include <array>
 
 namespace qwb {
 
 Attention::Attention(const ModelConfig& config, const AttentionSpec& spec,
-                     const TensorSource& source)
-    : q_norm_(spec.q_norm, config.head_dim, source),
-      k_norm_(spec.k_norm, config.head_dim, source),
-      output_(spec.output, source) {
-  for (const LinearSpec& linear : spec.qkv) qkv_.emplace_back(linear, source);
+                     const TensorSource& source, const Executor& executor)
+    : q_norm_(spec.q_norm, config.head_dim, source, executor),
+      k_norm_(spec.k_norm, config.head_dim, source, executor),
+      output_(spec.output, source, executor) {
+  for (const LinearSpec& linear : spec.qkv) qkv_.emplace_back(linear, source, executor);
 }
 
 std::vector<Linear*> Attention::linears() {
@@ -21,52 +21,49 @@ std::vector<Linear*> Attention::linears() {
 
 // queries [tokens, the outputs of q, or of the fused module], keys and values [tokens, kv_heads *
 // head_dim].
-void Attention::project(const LayerContext& layer, const float* h, int64_t tokens, float* queries,
-                        float* keys, float* values) const {
+void Attention::project(const LayerContext& layer, In h, Out queries, Out keys, Out values) const {
   const ModelConfig& c = layer.config;
-  if (qkv_.size() > 1) {
-    apply_linears(layer.backend, {{&qkv_[0], queries}, {&qkv_[1], keys}, {&qkv_[2], values}}, h,
-                  tokens);
-    if (!q_norm_.empty()) q_norm_.apply(layer, queries, tokens * c.heads, queries);
-    if (!k_norm_.empty()) k_norm_.apply(layer, keys, tokens * c.kv_heads, keys);
+  if (qkv_.size() == 1) {
+    const int64_t q_size = c.heads * c.head_dim, kv_size = c.kv_heads * c.head_dim;
+    layer.executor.linear(h, qkv_[0].affine(), queries);
+    layer.executor.copy(queries.column_range(q_size, kv_size), keys);
+    layer.executor.copy(queries.column_range(q_size + kv_size, kv_size), values);
     return;
   }
-  const int64_t q_size = c.heads * c.head_dim, kv_size = c.kv_heads * c.head_dim;
-  qkv_[0].apply(layer.backend, h, tokens, queries);
-  for (int64_t t = 0; t < tokens; ++t) {
-    const float* row = queries + t * (q_size + 2 * kv_size) + q_size;
-    std::copy_n(row, kv_size, keys + t * kv_size);
-    std::copy_n(row + kv_size, kv_size, values + t * kv_size);
-  }
+  layer.executor.linears(
+      h, std::array<Executor::Output, 3>{
+             {{qkv_[0].affine(), queries}, {qkv_[1].affine(), keys}, {qkv_[2].affine(), values}}});
+  const auto norm_heads = [&](const Norm& norm, Out x, int64_t heads) {
+    const Out each = x.as(x.rows * heads, c.head_dim);
+    if (!norm.empty()) norm.apply(layer, each, each);
+  };
+  norm_heads(q_norm_, queries, c.heads);
+  norm_heads(k_norm_, keys, c.kv_heads);
 }
 
-void Attention::inner(const LayerContext& layer, const float* h, const SequencePart& part,
-                      float* attended) const {
+void Attention::inner(const LayerContext& layer, In h, const SequencePart& part,
+                      Out attended) const {
   const ModelConfig& c = layer.config;
-  const int64_t kv_size = c.kv_heads * c.head_dim, stride = qkv_[0].spec.out;
   const LayerCache& cache = part.cache;
-  float* keys = cache.keys + cache.past * kv_size;
-  float* values = cache.values + cache.past * kv_size;
-  FloatBuffer queries(part.tokens * stride, MemoryKind::activations);
-  project(layer, h, part.tokens, queries.data(), keys, values);
-  if (part.rotary.cosine.size() > 0) {
-    layer.backend.rotate(queries.data(), part.tokens, c.heads, c.head_dim, stride,
-                         part.rotary.cosine.data(), part.rotary.sine.data());
-    layer.backend.rotate(keys, part.tokens, c.kv_heads, c.head_dim, kv_size,
-                         part.rotary.cosine.data(), part.rotary.sine.data());
+  const Out keys = cache.keys.row_range(cache.past, part.tokens);
+  const Matrix made = layer.executor.allocate(part.tokens, qkv_[0].spec.out);
+  project(layer, h, made, keys, cache.values.row_range(cache.past, part.tokens));
+  const Out queries = made.view().column_range(0, c.heads * c.head_dim);
+  if (!part.rotary.empty()) {
+    layer.executor.rotate(queries, c.head_dim, part.rotary.cosine, part.rotary.sine);
+    layer.executor.rotate(keys, c.head_dim, part.rotary.cosine, part.rotary.sine);
   }
   const auto index = static_cast<size_t>(layer.index);
-  AttentionShape shape;
-  shape.tokens = part.tokens;
-  shape.past = cache.past;
-  shape.heads = c.heads;
-  shape.kv_heads = c.kv_heads;
-  shape.head_dim = c.head_dim;
-  shape.query_stride = stride;
-  shape.window = c.window[index];
-  shape.scale = c.attention_scale * (c.layer_scale.empty() ? 1.0f : c.layer_scale[index]);
-  shape.soft_cap = c.attention_soft_cap;
-  layer.backend.attention(queries.data(), cache.keys, cache.values, shape, attended);
+  const int64_t positions = cache.past + part.tokens;
+  layer.executor.attention(
+      queries, cache.keys.row_range(0, positions), cache.values.row_range(0, positions),
+      {.heads = c.heads,
+       .kv_heads = c.kv_heads,
+       .head_dim = c.head_dim,
+       .window = c.window[index],
+       .scale = c.attention_scale * (c.layer_scale.empty() ? 1.0f : c.layer_scale[index]),
+       .soft_cap = c.attention_soft_cap},
+      attended);
 }
 
 }  // namespace qwb

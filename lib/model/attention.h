@@ -12,9 +12,9 @@ namespace qwb {
 
 // Keys and values of one layer, [capacity, kv_heads * head_dim]; the first `past` rows are filled.
 struct LayerCache {
-  float* keys;
-  float* values;
-  int64_t past;
+  Out keys = {};
+  Out values = {};
+  int64_t past = 0;
 };
 
 // Consecutive tokens of one sequence on their way through a layer.
@@ -26,11 +26,11 @@ struct SequencePart {
 
 class Attention {
  public:
-  Attention(const ModelConfig& config, const AttentionSpec& spec, const TensorSource& source);
+  Attention(const ModelConfig& config, const AttentionSpec& spec, const TensorSource& source,
+            const Executor& executor);
 
   // The input of the output projection, [tokens, heads * head_dim], from h [tokens, hidden].
-  void inner(const LayerContext& layer, const float* h, const SequencePart& part,
-             float* attended) const;
+  void inner(const LayerContext& layer, In h, const SequencePart& part, Out attended) const;
   // The projection whose output leaves the sublayer.
   const Linear& closing() const { return output_; }
   // In the order they are computed.
@@ -38,8 +38,7 @@ class Attention {
   std::vector<const Norm*> norms() const { return {&q_norm_, &k_norm_}; }
 
  private:
-  void project(const LayerContext& layer, const float* h, int64_t tokens, float* queries,
-               float* keys, float* values) const;
+  void project(const LayerContext& layer, In h, Out queries, Out keys, Out values) const;
 
   std::vector<Linear> qkv_;
   Norm q_norm_, k_norm_;

@@ -7,10 +7,10 @@
 namespace qwb {
 
 Block::Block(const ModelConfig& config, const BlockSpec& spec, int64_t index,
-             const TensorSource& source, const Backend& backend)
-    : config_(config), backend_(backend), index_(index), groups_(input_groups(config, spec)) {
+             const TensorSource& source, const Executor& executor)
+    : config_(config), executor_(executor), index_(index), groups_(input_groups(config, spec)) {
   for (const SublayerSpec& sublayer : spec.sublayers)
-    sublayers_.emplace_back(config, sublayer, source);
+    sublayers_.emplace_back(config, sublayer, source, executor);
 }
 
 std::vector<Linear*> Block::linears() {
@@ -27,7 +27,7 @@ void Block::count_weights(WeightCount& count) const {
       count.add_floats(norm->gain.size() + norm->bias.size());
   }
   for (const Linear* linear : const_cast<Block*>(this)->linears()) {
-    count.add(linear->weight);
+    count.add(linear->weight.stored());
     count.add_floats(linear->bias.size());
   }
 }
@@ -41,31 +41,35 @@ Linear& Block::find(const std::string& module) {
 }
 
 const Weight& Block::weight(const std::string& module) const {
-  return const_cast<Block*>(this)->find(module).weight;
+  return const_cast<Block*>(this)->find(module).weight.stored();
 }
 
-std::vector<AlignedBuffer> Block::pack_weights() {
-  std::vector<AlignedBuffer> memory;
-  for (Linear* linear : linears()) memory.push_back(backend_.pack(linear->weight));
-  return memory;
+void Block::prepare_often() {
+  for (Linear* linear : linears())
+    linear->weight = executor_.prepare(linear->weight.stored(), Reuse::often);
+}
+
+void Block::release(const std::string& module) {
+  find(module).weight = {};
 }
 
 void Block::set_weight(const std::string& module, const Weight& weight) {
   Linear& linear = find(module);
   if (weight.out != linear.spec.out || weight.in != linear.spec.in)
     throw Error(ErrorKind::failed, "another shape was put in place", module);
-  linear.weight = weight;
+  linear.weight = executor_.prepare(weight, Reuse::often);
 }
 
-const std::vector<float>& Block::bias(const std::string& module) const {
-  return const_cast<Block*>(this)->find(module).bias;
+std::vector<float> Block::bias(const std::string& module) const {
+  const DeviceVector& bias = const_cast<Block*>(this)->find(module).bias;
+  return bias.empty() ? std::vector<float>() : executor_.download(bias.view());
 }
 
 void Block::set_bias(const std::string& module, const std::vector<float>& bias) {
   Linear& linear = find(module);
-  if (bias.size() != linear.bias.size())
+  if (std::ssize(bias) != linear.bias.size())
     throw Error(ErrorKind::failed, "another size was put in place", module + ".bias");
-  linear.bias = bias;
+  if (!bias.empty()) linear.bias = DeviceVector(executor_, bias);
 }
 
 void Block::set_norm(const std::string& module, const std::vector<float>& gain,
@@ -73,7 +77,7 @@ void Block::set_norm(const std::string& module, const std::vector<float>& gain,
   for (Sublayer& sublayer : sublayers_) {
     for (Norm* norm : sublayer.norms()) {
       if (norm->spec.module != module) continue;
-      norm->set(gain, bias);
+      norm->set(executor_, gain, bias);
       return;
     }
   }
@@ -81,34 +85,36 @@ void Block::set_norm(const std::string& module, const std::vector<float>& gain,
               "block " + std::to_string(index_) + " has no norm '" + module + "'");
 }
 
-std::vector<int64_t> Block::rows(const InputGroup& group, const float* x, int64_t tokens) const {
-  return sublayers_[group.sublayer].rows(layer(), group, x, tokens);
+std::vector<int64_t> Block::rows(const InputGroup& group, In x) const {
+  return sublayers_[group.sublayer].rows(layer(), group, x);
 }
 
-void Block::input(const InputGroup& group, const float* x, const SequencePart& part,
-                  const std::vector<int64_t>& only, float* input) const {
+void Block::input(const InputGroup& group, In x, const SequencePart& part,
+                  const std::vector<int64_t>& only, Out input) const {
   sublayers_[group.sublayer].input(layer(), group, x, part, only, input);
 }
 
-void Block::leave(size_t sublayer, const float* closing_input, int64_t tokens, float* x) const {
-  sublayers_[sublayer].leave(layer(), closing_input, tokens, x);
+void Block::leave(size_t sublayer, In closing_input, Out x) const {
+  sublayers_[sublayer].leave(layer(), closing_input, x);
 }
 
-void Block::advance(size_t sublayer, const SequencePart& part, float* x) const {
+void Block::advance(size_t sublayer, const SequencePart& part, Out x) const {
   const Sublayer& one = sublayers_[sublayer];
-  FloatBuffer h(part.tokens * config_.hidden, MemoryKind::activations);
-  FloatBuffer inner(part.tokens * one.inner_size(config_), MemoryKind::activations);
-  one.advance(layer(), part, h.data(), inner.data(), x);
+  const Matrix h = executor_.allocate(x.rows, x.columns);
+  const Matrix inner = executor_.allocate(x.rows, one.inner_size(config_));
+  one.advance(layer(), part, h, inner, x);
 }
 
-void Block::forward(float* x, const SequencePart& part) const {
+void Block::forward(Out x, const SequencePart& part) const {
   int64_t widest = 0;
   for (const Sublayer& sublayer : sublayers_)
     widest = std::max(widest, sublayer.inner_size(config_));
-  FloatBuffer h(part.tokens * config_.hidden, MemoryKind::activations);
-  FloatBuffer inner(part.tokens * widest, MemoryKind::activations);
-  for (const Sublayer& sublayer : sublayers_)
-    sublayer.advance(layer(), part, h.data(), inner.data(), x);
+  const Matrix h = executor_.allocate(x.rows, x.columns);
+  const Matrix inner = executor_.allocate(x.rows, widest);
+  for (const Sublayer& sublayer : sublayers_) {
+    const Out own = inner.view().as(x.rows, sublayer.inner_size(config_));
+    sublayer.advance(layer(), part, h, own, x);
+  }
 }
 
 }  // namespace qwb

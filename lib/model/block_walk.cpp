@@ -4,7 +4,7 @@ namespace qwb {
 
 void BlockWalk::leave(const InputGroup& last) {
   if (last.closes) {
-    block_.leave(last.sublayer, input_.data(), part_.tokens, x_);
+    block_.leave(last.sublayer, input_, x_);
   } else {
     block_.advance(last.sublayer, part_, x_);
   }
@@ -18,10 +18,9 @@ const InputGroup* BlockWalk::next() {
   if (ends) return nullptr;
   const InputGroup& group = groups[next_++];
   std::vector<int64_t> only;
-  if (group.expert >= 0) only = block_.rows(group, x_, part_.tokens);
-  rows_ = group.expert >= 0 ? static_cast<int64_t>(only.size()) : part_.tokens;
-  input_ = FloatBuffer(rows_ * group.in(), MemoryKind::activations);
-  block_.input(group, x_, part_, only, input_.data());
+  if (group.expert >= 0) only = block_.rows(group, x_);
+  input_ = executor_.allocate(group.expert >= 0 ? std::ssize(only) : x_.rows, group.in());
+  block_.input(group, x_, part_, only, input_);
   return &group;
 }
 

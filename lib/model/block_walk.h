@@ -13,25 +13,24 @@ namespace qwb {
 class BlockWalk {
  public:
   // x [tokens, hidden], the residual stream, changes on the way. All must outlive the walk.
-  BlockWalk(const Block& block, const SequencePart& part, float* x)
-      : block_(block), part_(part), x_(x) {}
+  BlockWalk(const Block& block, const Executor& executor, const SequencePart& part, Out x)
+      : block_(block), executor_(executor), part_(part), x_(x) {}
 
   // Goes on to the next group and computes its input; null behind the last one: x then is what
   // leaves the block.
   const InputGroup* next();
   // f32 [rows, group.in()], of the group that next() returned.
-  const FloatBuffer& input() const { return input_; }
-  int64_t rows() const { return rows_; }
+  In input() const { return input_; }
 
  private:
   void leave(const InputGroup& last);
 
   const Block& block_;
+  const Executor& executor_;
   SequencePart part_;
-  float* x_;
+  Out x_;
   size_t next_ = 0;
-  int64_t rows_ = 0;
-  FloatBuffer input_;
+  Matrix input_;
 };
 
 }  // namespace qwb

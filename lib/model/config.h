@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "lib/base/json.h"
-#include "lib/kernels/backend.h"
+#include "lib/exec/executor.h"
 
 namespace qwb {
 

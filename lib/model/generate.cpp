@@ -13,18 +13,17 @@ StopReason generate(const Model& model, std::span<const int32_t> prompt,
   const std::vector<int64_t>& eos = settings.eos.empty() ? model.config().eos : settings.eos;
   Sampler sampler(settings.sampling);
   std::vector<int32_t> sequence(prompt.begin(), prompt.end());
-  std::vector<float> logits(static_cast<size_t>(model.config().vocab));
+  const Executor& executor = model.executor();
+  const Matrix logits = executor.allocate(1, model.config().vocab);
   std::span<const int32_t> fresh = prompt;
   for (int64_t made = 0; made < settings.max_tokens; ++made) {
     stop.check();
     if (cache.length() + static_cast<int64_t>(fresh.size()) > cache.capacity() && made > 0)
       return StopReason::context;
-    const FloatBuffer hidden(static_cast<int64_t>(fresh.size()) * model.config().hidden,
-                             MemoryKind::activations);
-    model.forward(fresh, cache, hidden.data(), stop);
-    model.logits(hidden.data() + (static_cast<int64_t>(fresh.size()) - 1) * model.config().hidden,
-                 1, logits.data());
-    const int32_t token = sampler.next(logits, sequence);
+    const Matrix hidden = executor.allocate(std::ssize(fresh), model.config().hidden);
+    model.forward(fresh, cache, hidden, stop);
+    model.logits(hidden.view().row_range(std::ssize(fresh) - 1, 1), logits);
+    const int32_t token = sampler.next(executor.download(logits), sequence);
     if (settings.stop_at_eos && std::find(eos.begin(), eos.end(), token) != eos.end())
       return StopReason::eos;
     sequence.push_back(token);

@@ -6,9 +6,9 @@
 
 namespace qwb {
 
-std::unique_ptr<Backend> make_backend(const Int8Forward& forward, Threads threads) {
-  return forward.threshold ? make_int8_backend(*forward.threshold, threads)
-                           : make_backend(BackendKind::fast, threads);
+std::unique_ptr<Executor> make_executor(const Int8Forward& forward, Threads threads) {
+  return forward.threshold ? make_int8_executor(*forward.threshold, threads)
+                           : make_executor(ExecutorKind::fast, threads);
 }
 
 void require_int8_modules(const Model& model, const Int8Forward& forward,

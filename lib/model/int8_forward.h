@@ -1,6 +1,6 @@
 // Which forward pass the modules stored as int8 rows take: their weights dequantized into f32
 // products, or LLM.int8's products of 8-bit activations with outlier columns apart
-// (lib/kernels/int8_product.md). Chosen by the backend that a model is loaded with.
+// (lib/exec/cpu/int8_product.md). Chosen by the executor that a model is loaded with.
 #pragma once
 
 #include <memory>
@@ -17,8 +17,8 @@ struct Int8Forward {
       threshold;  // of LLM.int8's outliers, 0: none; nothing: weights are dequantized
 };
 
-// The fast backend, or LLM.int8's. Throws usage for a threshold that makes no sense.
-std::unique_ptr<Backend> make_backend(const Int8Forward& forward, Threads threads);
+// The fast executor, or LLM.int8's. Throws usage for a threshold that makes no sense.
+std::unique_ptr<Executor> make_executor(const Int8Forward& forward, Threads threads);
 
 // Throws usage, naming `where`, if LLM.int8 is asked for and no module of the model is stored as
 // int8 rows.

@@ -7,48 +7,44 @@
 
 namespace qwb {
 
-Linear::Linear(LinearSpec linear, const TensorSource& source)
+DeviceVector::DeviceVector(const Executor& executor, const std::vector<float>& values)
+    : values_(std::make_shared<const Matrix>(executor.upload(values, MemoryKind::weights))) {}
+
+Linear::Linear(LinearSpec linear, const TensorSource& source, const Executor& executor)
     : spec(std::move(linear)),
-      weight(find_weight(source, spec.module, spec.out, spec.in, spec.orientation)) {
-  if (spec.bias) bias = find_vector(source, spec.module + ".bias", spec.out);
+      weight(
+          executor.prepare(find_weight(source, spec.module, spec.out, spec.in, spec.orientation))) {
+  if (spec.bias)
+    bias = DeviceVector(executor, find_vector(source, spec.module + ".bias", spec.out));
 }
 
-void Linear::apply(const Backend& backend, const float* x, int64_t tokens, float* y,
-                   bool add) const {
-  backend.linear(x, tokens, weight, bias_data(), y, add);
-}
-
-void apply_linears(const Backend& backend,
-                   std::initializer_list<std::pair<const Linear*, float*>> linears, const float* x,
-                   int64_t tokens) {
-  std::vector<Backend::Output> outputs;
-  for (const auto& [linear, y] : linears)
-    outputs.push_back({&linear->weight, linear->bias_data(), y});
-  backend.linears(x, tokens, outputs);
-}
-
-Norm::Norm(NormSpec norm, int64_t size, const TensorSource& source) : spec(std::move(norm)) {
+Norm::Norm(NormSpec norm, int64_t size, const TensorSource& source, const Executor& executor)
+    : spec(std::move(norm)) {
   if (spec.empty()) return;
-  gain.resize(static_cast<size_t>(size));
-  if (spec.centred) bias = find_vector(source, spec.module + ".bias", size);
-  set(find_vector(source, spec.module + ".weight", size), bias);
+  // Of the right sizes, which set() asks for.
+  const std::vector<float> none(static_cast<size_t>(size));
+  gain = DeviceVector(executor, none);
+  if (spec.centred) bias = gain;
+  set(executor, find_vector(source, spec.module + ".weight", size),
+      spec.centred ? find_vector(source, spec.module + ".bias", size) : std::vector<float>());
 }
 
-void Norm::set(std::vector<float> stored_gain, std::vector<float> stored_bias) {
-  if (stored_gain.size() != gain.size() || stored_bias.size() != bias.size())
+void Norm::set(const Executor& executor, std::vector<float> stored_gain,
+               const std::vector<float>& stored_bias) {
+  if (std::ssize(stored_gain) != gain.size() || std::ssize(stored_bias) != bias.size())
     throw Error(ErrorKind::failed, "another size was put in place of a norm", spec.module);
-  gain = std::move(stored_gain);
-  bias = std::move(stored_bias);
-  if (spec.offset == 0) return;
-  for (float& value : gain) value += spec.offset;
+  if (spec.offset != 0) {
+    for (float& value : stored_gain) value += spec.offset;
+  }
+  gain = DeviceVector(executor, stored_gain);
+  if (spec.centred) bias = DeviceVector(executor, stored_bias);
 }
 
-void Norm::apply(const LayerContext& layer, const float* x, int64_t rows, float* y) const {
-  const auto size = static_cast<int64_t>(gain.size());
+void Norm::apply(const LayerContext& layer, In x, Out y) const {
   if (spec.centred) {
-    layer.backend.layer_norm(x, rows, size, gain.data(), bias.data(), layer.config.norm_eps, y);
+    layer.executor.layer_norm(x, gain.view(), bias.view(), layer.config.norm_eps, y);
   } else {
-    layer.backend.rms_norm(x, rows, size, gain.data(), layer.config.norm_eps, y);
+    layer.executor.rms_norm(x, gain.view(), layer.config.norm_eps, y);
   }
 }
 

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "lib/codec/source.h"
-#include "lib/kernels/backend.h"
+#include "lib/exec/executor.h"
 #include "lib/model/architecture.h"
 #include "lib/model/config.h"
 
@@ -17,39 +17,45 @@ namespace qwb {
 // What every part of a block needs besides its own weights.
 struct LayerContext {
   const ModelConfig& config;
-  const Backend& backend;
+  const Executor& executor;
   int64_t index;  // of the layer
+};
+
+// A vector in an executor's memory. Cheap to copy.
+class DeviceVector {
+ public:
+  DeviceVector() = default;
+  DeviceVector(const Executor& executor, const std::vector<float>& values);
+  bool empty() const { return values_ == nullptr; }
+  int64_t size() const { return empty() ? 0 : values_->columns(); }
+  In view() const { return empty() ? In() : In(*values_); }  // [1, size]
+
+ private:
+  std::shared_ptr<const Matrix> values_;
 };
 
 struct Linear {
   LinearSpec spec;
-  Weight weight;
-  std::vector<float> bias;  // empty: none
+  Prepared weight;
+  DeviceVector bias;  // empty: none
 
-  Linear(LinearSpec linear, const TensorSource& source);
-  const float* bias_data() const { return bias.empty() ? nullptr : bias.data(); }
-  // y [tokens, out] = x [tokens, in] W^T + bias, or y += that.
-  void apply(const Backend& backend, const float* x, int64_t tokens, float* y,
-             bool add = false) const;
+  Linear(LinearSpec linear, const TensorSource& source, const Executor& executor);
+  Affine affine() const { return {weight, bias.view()}; }
 };
-
-// Several that read one input, each with its output.
-void apply_linears(const Backend& backend,
-                   std::initializer_list<std::pair<const Linear*, float*>> linears, const float* x,
-                   int64_t tokens);
 
 struct Norm {
   NormSpec spec;
-  std::vector<float> gain;  // the spec's offset included
-  std::vector<float> bias;  // if centred
+  DeviceVector gain;  // the spec's offset included
+  DeviceVector bias;  // if centred
 
   // Without a module: no norm.
-  Norm(NormSpec norm, int64_t size, const TensorSource& source);
+  Norm(NormSpec norm, int64_t size, const TensorSource& source, const Executor& executor);
   // Goes on with other values, the gain as a checkpoint stores it. Throws `failed` for another
   // size.
-  void set(std::vector<float> stored_gain, std::vector<float> stored_bias);
+  void set(const Executor& executor, std::vector<float> stored_gain,
+           const std::vector<float>& stored_bias);
   // y [rows, size] = norm(x); in place if y is x.
-  void apply(const LayerContext& layer, const float* x, int64_t rows, float* y) const;
+  void apply(const LayerContext& layer, In x, Out y) const;
   bool empty() const { return spec.empty(); }
 };
 

@@ -1,12 +1,10 @@
 #include "lib/model/mlp.h"
 
-#include <algorithm>
-
 namespace qwb {
 
-Mlp::Mlp(const MlpSpec& spec, const TensorSource& source)
-    : up_(spec.up, source), down_(spec.down, source) {
-  if (!spec.gate.empty()) gate_.emplace(spec.gate.front(), source);
+Mlp::Mlp(const MlpSpec& spec, const TensorSource& source, const Executor& executor)
+    : up_(spec.up, source, executor), down_(spec.down, source, executor) {
+  if (!spec.gate.empty()) gate_.emplace(spec.gate.front(), source, executor);
 }
 
 std::vector<Linear*> Mlp::linears() {
@@ -17,25 +15,11 @@ std::vector<Linear*> Mlp::linears() {
   return all;
 }
 
-void Mlp::inner(const LayerContext& layer, const float* h, int64_t rows, float* inner) const {
-  // Packed weights cost nothing to begin with again: what they make is activated while it is in a
-  // near cache.
-  constexpr int64_t kNear = 128;
-  const int64_t hidden = up_.spec.in, width = up_.spec.out;
-  const int64_t most = up_.weight.packed != nullptr ? std::min(rows, kNear) : rows;
-  FloatBuffer up(gate_ ? most * width : 0, MemoryKind::activations);
-  for (int64_t begin = 0; begin < rows; begin += most) {
-    const int64_t count = std::min(most, rows - begin), values = count * width;
-    const float* from = h + begin * hidden;
-    float* to = inner + begin * width;
-    if (gate_) {
-      apply_linears(layer.backend, {{&*gate_, to}, {&up_, up.data()}}, from, count);
-      layer.backend.activate(layer.config.activation, to, up.data(), values);
-    } else {
-      up_.apply(layer.backend, from, count, to);
-      layer.backend.activate(layer.config.activation, to, nullptr, values);
-    }
-  }
+void Mlp::inner(const LayerContext& layer, In h, Out inner) const {
+  const Activation activation = layer.config.activation;
+  if (!gate_) return layer.executor.gated(h, nullptr, up_.affine(), activation, inner);
+  const Affine gate = gate_->affine();
+  layer.executor.gated(h, &gate, up_.affine(), activation, inner);
 }
 
 }  // namespace qwb

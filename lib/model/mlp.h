@@ -11,10 +11,10 @@ namespace qwb {
 
 class Mlp {
  public:
-  Mlp(const MlpSpec& spec, const TensorSource& source);
+  Mlp(const MlpSpec& spec, const TensorSource& source, const Executor& executor);
 
   // The input of the down projection, [rows, intermediate], from h [rows, hidden].
-  void inner(const LayerContext& layer, const float* h, int64_t rows, float* inner) const;
+  void inner(const LayerContext& layer, In h, Out inner) const;
   // The projection whose output leaves the sublayer.
   const Linear& closing() const { return down_; }
   // In the order they are computed.

@@ -15,19 +15,19 @@ constexpr int64_t kChunk = 1024;
 
 }  // namespace
 
-KvCache::KvCache(const ModelConfig& config, int64_t capacity) : capacity_(capacity) {
+KvCache::KvCache(const Executor& executor, const ModelConfig& config, int64_t capacity)
+    : capacity_(capacity) {
   if (capacity < 1) throw Error(ErrorKind::usage, "a sequence needs room for at least one token");
-  const int64_t size = checked_mul(capacity, config.kv_heads * config.head_dim, "KV cache");
+  const int64_t size = config.kv_heads * config.head_dim;
   for (int64_t i = 0; i < config.layers; ++i) {
-    keys_.emplace_back(size, MemoryKind::kv_cache);
-    values_.emplace_back(size, MemoryKind::kv_cache);
+    keys_.push_back(executor.allocate(capacity, size, MemoryKind::kv_cache));
+    values_.push_back(executor.allocate(capacity, size, MemoryKind::kv_cache));
   }
 }
 
 int64_t KvCache::bytes() const {
   int64_t total = 0;
-  for (const FloatBuffer& buffer : keys_)
-    total += 2 * buffer.size() * static_cast<int64_t>(sizeof(float));
+  for (const Matrix& keys : keys_) total += 2 * keys.bytes();
   return total;
 }
 
@@ -41,15 +41,14 @@ void KvCache::truncate(int64_t length) {
 }
 
 LayerCache KvCache::layer(int64_t index) {
-  return {keys_[static_cast<size_t>(index)].data(), values_[static_cast<size_t>(index)].data(),
-          length_};
+  return {keys_[static_cast<size_t>(index)], values_[static_cast<size_t>(index)], length_};
 }
 
 std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, const Json& config,
                                    const std::string& where,
-                                   std::shared_ptr<const Backend> backend) {
-  if (backend == nullptr) backend = make_backend(BackendKind::fast, Threads());
-  std::unique_ptr<Model> model(new Model(std::move(source), std::move(backend)));
+                                   std::shared_ptr<const Executor> executor) {
+  if (executor == nullptr) executor = make_executor(ExecutorKind::fast, Threads());
+  std::unique_ptr<Model> model(new Model(std::move(source), std::move(executor)));
   const Architecture& architecture =
       find_architecture(json_string(config, "model_type", where), where);
   model->config_ = architecture.parse(config, where);
@@ -57,35 +56,33 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
   const TensorSource& tensors = *model->source_;
   model->spec_ = architecture.spec(c, tensors);
   const ModelSpec& spec = model->spec_;
-  model->embedding_ = find_weight(tensors, spec.embedding, c.vocab, c.hidden, Orientation::out_in);
-  if (!spec.positions.empty())
-    model->positions_ =
-        find_weight(tensors, spec.positions, c.max_positions, c.hidden, Orientation::out_in);
-  model->output_ =
-      find_weight(tensors, spec.output_embedding, c.vocab, c.hidden, Orientation::out_in);
-  model->final_norm_.emplace(spec.final_norm, c.hidden, tensors);
-  for (int64_t i = 0; i < c.layers; ++i) {
-    model->blocks_.emplace_back(c, spec.blocks[static_cast<size_t>(i)], i, tensors,
-                                *model->backend_);
-  }
+  const Executor& device = *model->executor_;
+  const auto find = [&](const std::string& name, int64_t rows) {
+    return device.prepare(find_weight(tensors, name, rows, c.hidden, Orientation::out_in));
+  };
+  model->embedding_ = find(spec.embedding, c.vocab);
+  if (!spec.positions.empty()) model->positions_ = find(spec.positions, c.max_positions);
+  model->output_ = find(spec.output_embedding, c.vocab);
+  model->final_norm_.emplace(spec.final_norm, c.hidden, tensors, device);
+  for (int64_t i = 0; i < c.layers; ++i)
+    model->blocks_.emplace_back(c, spec.blocks[static_cast<size_t>(i)], i, tensors, device);
   model->count_weights();
   return model;
 }
 
 void Model::count_weights() {
   WeightCount count;
-  for (const Weight* weight : {&embedding_, &output_}) count.add(*weight);
-  if (!spec_.positions.empty()) count.add(positions_);
+  for (const Prepared* weight : {&embedding_, &output_}) count.add(weight->stored());
+  if (!spec_.positions.empty()) count.add(positions_.stored());
   count.add_floats(final_norm_->gain.size() + final_norm_->bias.size());
   for (const Block& block : blocks_) block.count_weights(count);
   weight_bytes_ = count.bytes();
   mapped_claim_ = MemoryClaim(MemoryKind::mapped_weights, weight_bytes_.mapped);
-  vectors_claim_ = MemoryClaim(MemoryKind::weights, weight_bytes_.vectors);
 }
 
 int64_t Model::int8_modules() const {
   const auto is_int8 = [](const Weight& weight) { return weight.as<Int8Rows>() != nullptr; };
-  int64_t count = is_int8(output_) ? 1 : 0;
+  int64_t count = is_int8(output_.stored()) ? 1 : 0;
   for (size_t i = 0; i < blocks_.size(); ++i) {
     for (const LinearSpec& linear : block_linears(spec_.blocks[i]))
       count += is_int8(blocks_[i].weight(linear.module));
@@ -114,35 +111,31 @@ void Model::check_tokens(std::span<const int32_t> tokens, const KvCache& cache) 
   }
 }
 
-void Model::embed(std::span<const int32_t> tokens, int64_t first_position, float* x) const {
+void Model::embed(std::span<const int32_t> tokens, int64_t first_position, Out x) const {
   embed(tokens, first_position, embedding_, x);
 }
 
-void Model::embed(std::span<const int32_t> tokens, int64_t first_position, const Weight& embedding,
-                  float* x) const {
-  const auto count = static_cast<int64_t>(tokens.size());
-  backend_->gather_rows(embedding, tokens, x);
-  if (config_.embedding_scale != 1) {
-    for (int64_t i = 0; i < count * config_.hidden; ++i) x[i] *= config_.embedding_scale;
-  }
+void Model::embed(std::span<const int32_t> tokens, int64_t first_position,
+                  const Prepared& embedding, Out x) const {
+  executor_->look_up(embedding, tokens, x);
+  if (config_.embedding_scale != 1) executor_->scale(x, config_.embedding_scale);
   if (spec_.positions.empty()) return;
   std::vector<int32_t> places(tokens.size());
   std::iota(places.begin(), places.end(), static_cast<int32_t>(first_position));
-  FloatBuffer learned(count * config_.hidden, MemoryKind::activations);
-  backend_->gather_rows(positions_, places, learned.data());
-  backend_->add(x, learned.data(), count * config_.hidden);
+  const Matrix learned = executor_->allocate(x.rows, x.columns);
+  executor_->look_up(positions_, places, learned);
+  executor_->add(x, learned);
 }
 
-void Model::forward(std::span<const int32_t> tokens, KvCache& cache, float* hidden,
+void Model::forward(std::span<const int32_t> tokens, KvCache& cache, Out hidden,
                     const StopToken& stop) const {
   check_tokens(tokens, cache);
   const int64_t before = cache.length();
   try {
-    for (int64_t begin = 0; begin < static_cast<int64_t>(tokens.size()); begin += kChunk) {
-      const auto count =
-          std::min<size_t>(static_cast<size_t>(kChunk), tokens.size() - static_cast<size_t>(begin));
-      forward_chunk(tokens.subspan(static_cast<size_t>(begin), count), cache,
-                    hidden + begin * config_.hidden, stop);
+    for (int64_t begin = 0; begin < std::ssize(tokens); begin += kChunk) {
+      const int64_t count = std::min(kChunk, std::ssize(tokens) - begin);
+      forward_chunk(tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)), cache,
+                    hidden.row_range(begin, count), stop);
     }
   } catch (...) {
     cache.truncate(before);
@@ -150,38 +143,36 @@ void Model::forward(std::span<const int32_t> tokens, KvCache& cache, float* hidd
   }
 }
 
-void Model::forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float* hidden,
+void Model::forward_chunk(std::span<const int32_t> tokens, KvCache& cache, Out hidden,
                           const StopToken& stop) const {
-  const auto count = static_cast<int64_t>(tokens.size());
-  FloatBuffer x(count * config_.hidden, MemoryKind::activations);
-  embed(tokens, cache.length(), x.data());
-  const RotaryTable rotary(config_.rope, cache.length(), count);
+  const auto count = std::ssize(tokens);
+  const Matrix x = executor_->allocate(count, config_.hidden);
+  embed(tokens, cache.length(), x);
+  const RotaryTable rotary(*executor_, config_.rope, cache.length(), count);
   for (int64_t i = 0; i < config_.layers; ++i) {
     stop.check();
-    blocks_[static_cast<size_t>(i)].forward(x.data(), {count, rotary, cache.layer(i)});
-    if (!backend_->all_finite(x.data(), count * config_.hidden)) {
+    blocks_[static_cast<size_t>(i)].forward(x, {count, rotary, cache.layer(i)});
+    if (!executor_->all_finite(x)) {
       throw Error(ErrorKind::failed, "NaN or Inf in the output of block " + std::to_string(i), {},
                   "the weights are damaged or overflow in this precision");
     }
   }
   cache.advance(count);
-  final_norm(x.data(), count, hidden);
+  final_norm(x, hidden);
 }
 
-void Model::final_norm(const float* x, int64_t tokens, float* hidden) const {
-  final_norm_->apply({config_, *backend_, config_.layers}, x, tokens, hidden);
+void Model::final_norm(In x, Out hidden) const {
+  final_norm_->apply({config_, *executor_, config_.layers}, x, hidden);
 }
 
-void Model::logits(const float* hidden, int64_t rows, float* out) const {
-  backend_->linear(hidden, rows, output_, nullptr, out, false);
-  if (config_.logit_soft_cap != 0)
-    backend_->soft_cap(out, rows * config_.vocab, config_.logit_soft_cap);
+void Model::logits(In hidden, Out logits) const {
+  executor_->linear(hidden, {output_}, logits);
+  if (config_.logit_soft_cap != 0) executor_->soft_cap(logits, config_.logit_soft_cap);
 }
 
-void Model::token_losses(const float* hidden, std::span<const int32_t> targets,
-                         double* losses) const {
-  backend_->losses(hidden, static_cast<int64_t>(targets.size()), output_, targets,
-                   config_.logit_soft_cap, losses);
+void Model::token_losses(In hidden, std::span<const int32_t> targets,
+                         std::span<double> losses) const {
+  executor_->losses(hidden, output_, targets, config_.logit_soft_cap, losses);
 }
 
 }  // namespace qwb

@@ -12,7 +12,7 @@
 
 #include "lib/base/stop.h"
 #include "lib/codec/source.h"
-#include "lib/kernels/backend.h"
+#include "lib/exec/executor.h"
 #include "lib/model/architecture.h"
 #include "lib/model/block.h"
 #include "lib/model/config.h"
@@ -24,7 +24,7 @@ namespace qwb {
 // touched as tokens come.
 class KvCache {
  public:
-  KvCache(const ModelConfig& config, int64_t capacity);
+  KvCache(const Executor& executor, const ModelConfig& config, int64_t capacity);
   int64_t length() const { return length_; }
   int64_t capacity() const { return capacity_; }
   int64_t bytes() const;
@@ -36,8 +36,8 @@ class KvCache {
  private:
   int64_t capacity_ = 0;
   int64_t length_ = 0;
-  std::vector<FloatBuffer> keys_;  // per layer [capacity, kv_heads * head_dim]
-  std::vector<FloatBuffer> values_;
+  std::vector<Matrix> keys_;  // per layer [capacity, kv_heads * head_dim]
+  std::vector<Matrix> values_;
 };
 
 // Bytes of such a cache: 2 x layers x capacity x kv_heads x head_dim x 4.
@@ -46,63 +46,63 @@ int64_t kv_cache_bytes(const ModelConfig& config, int64_t capacity);
 class Model {
  public:
   // Finds and checks every tensor the architecture needs; reads none of the large ones. Keeps the
-  // source and the backend, whose threads are the model's; null: the fast one on all processors.
+  // source and the executor, whose threads are the model's; null: the fast one on all processors.
   // Throws not_found for a missing tensor, `failed` for a wrong shape, unsupported for an unknown
   // architecture.
   static std::unique_ptr<Model> load(std::shared_ptr<const TensorSource> source, const Json& config,
                                      const std::string& where,
-                                     std::shared_ptr<const Backend> backend = nullptr);
+                                     std::shared_ptr<const Executor> executor = nullptr);
 
   const ModelConfig& config() const { return config_; }
   const ModelSpec& spec() const { return spec_; }
   const TensorSource& source() const { return *source_; }
-  const Backend& backend() const { return *backend_; }
+  const Executor& executor() const { return *executor_; }
   // Of all weights as they were loaded; the memory ledger holds the same while the model lives.
   const WeightBytes& weight_bytes() const { return weight_bytes_; }
   // Linear modules stored as int8 rows, the output embedding included.
   int64_t int8_modules() const;
-  KvCache new_cache(int64_t capacity) const { return KvCache(config_, capacity); }
+  KvCache new_cache(int64_t capacity) const { return KvCache(*executor_, config_, capacity); }
 
   // Appends `tokens` to the sequence in `cache` and writes their final hidden states (after the
   // last norm), f32 [tokens, hidden]. Throws usage if the cache is full, a token is outside the
   // vocabulary or a position beyond learned ones; `failed` naming the block if NaN or Inf appears.
   // Looks at `stop` between blocks. On an exception the cache is as before.
-  void forward(std::span<const int32_t> tokens, KvCache& cache, float* hidden,
+  void forward(std::span<const int32_t> tokens, KvCache& cache, Out hidden,
                const StopToken& stop = {}) const;
   // logits f32 [rows, vocab] = hidden [rows, hidden] times the output embedding.
-  void logits(const float* hidden, int64_t rows, float* out) const;
+  void logits(In hidden, Out logits) const;
   // losses[r] = -log softmax(logits of row r)[targets[r]], in f64 sums; the logits are made in
   // slices and never held whole.
-  void token_losses(const float* hidden, std::span<const int32_t> targets, double* losses) const;
+  void token_losses(In hidden, std::span<const int32_t> targets, std::span<double> losses) const;
 
   // x [tokens, hidden] = embeddings of tokens at positions first_position... (what enters block 0).
-  void embed(std::span<const int32_t> tokens, int64_t first_position, float* x) const;
+  void embed(std::span<const int32_t> tokens, int64_t first_position, Out x) const;
   // The same from another token embedding [vocab, hidden].
-  void embed(std::span<const int32_t> tokens, int64_t first_position, const Weight& embedding,
-             float* x) const;
+  void embed(std::span<const int32_t> tokens, int64_t first_position, const Prepared& embedding,
+             Out x) const;
   // hidden [tokens, hidden] = the final norm of x, what leaves the last block: the input of the
   // output embedding.
-  void final_norm(const float* x, int64_t tokens, float* hidden) const;
+  void final_norm(In x, Out hidden) const;
 
  private:
-  Model(std::shared_ptr<const TensorSource> source, std::shared_ptr<const Backend> backend)
-      : source_(std::move(source)), backend_(std::move(backend)) {}
+  Model(std::shared_ptr<const TensorSource> source, std::shared_ptr<const Executor> executor)
+      : source_(std::move(source)), executor_(std::move(executor)) {}
   void count_weights();
   void check_tokens(std::span<const int32_t> tokens, const KvCache& cache) const;
-  void forward_chunk(std::span<const int32_t> tokens, KvCache& cache, float* hidden,
+  void forward_chunk(std::span<const int32_t> tokens, KvCache& cache, Out hidden,
                      const StopToken& stop) const;
 
   std::shared_ptr<const TensorSource> source_;
-  std::shared_ptr<const Backend> backend_;
+  std::shared_ptr<const Executor> executor_;
   ModelConfig config_;
   ModelSpec spec_;
-  Weight embedding_;
-  Weight positions_;  // used if spec_.positions is not empty
-  Weight output_;
+  Prepared embedding_;
+  Prepared positions_;  // used if spec_.positions is not empty
+  Prepared output_;
   std::optional<Norm> final_norm_;
   std::vector<Block> blocks_;
   WeightBytes weight_bytes_;
-  MemoryClaim mapped_claim_, vectors_claim_;  // copies of weights tell the ledger themselves
+  MemoryClaim mapped_claim_;  // what is copied tells the ledger itself
 };
 
 }  // namespace qwb

@@ -6,9 +6,9 @@
 
 namespace qwb {
 
-Moe::Moe(const MoeSpec& spec, const TensorSource& source)
-    : router_(spec.router, source), used_(spec.used) {
-  for (const MlpSpec& expert : spec.experts) experts_.emplace_back(expert, source);
+Moe::Moe(const MoeSpec& spec, const TensorSource& source, const Executor& executor)
+    : router_(spec.router, source, executor), used_(spec.used) {
+  for (const MlpSpec& expert : spec.experts) experts_.emplace_back(expert, source, executor);
 }
 
 std::vector<Linear*> Moe::linears() {
@@ -19,13 +19,14 @@ std::vector<Linear*> Moe::linears() {
   return all;
 }
 
-std::vector<Routed> Moe::route(const LayerContext& layer, const float* h, int64_t tokens) const {
+std::vector<Routed> Moe::route(const LayerContext& layer, In h) const {
   const auto count = static_cast<int64_t>(experts_.size());
-  FloatBuffer scores(tokens * count, MemoryKind::activations);
-  router_.apply(layer.backend, h, tokens, scores.data());
+  const Matrix made = layer.executor.allocate(h.rows, count);
+  layer.executor.linear(h, router_.affine(), made);
+  const std::vector<float> scores = layer.executor.download(made);
   std::vector<Routed> routed(experts_.size());
   std::vector<int64_t> order(experts_.size());
-  for (int64_t t = 0; t < tokens; ++t) {
+  for (int64_t t = 0; t < h.rows; ++t) {
     const float* row = scores.data() + t * count;
     std::iota(order.begin(), order.end(), int64_t{0});
     std::partial_sort(
@@ -46,29 +47,20 @@ std::vector<Routed> Moe::route(const LayerContext& layer, const float* h, int64_
   return routed;
 }
 
-void gather_tokens(const float* x, int64_t columns, const std::vector<int64_t>& tokens,
-                   float* out) {
-  for (const int64_t token : tokens) out = std::copy_n(x + token * columns, columns, out);
-}
-
-void Moe::forward(const LayerContext& layer, const float* h, int64_t tokens, float* y) const {
-  const int64_t hidden = layer.config.hidden;
-  std::fill_n(y, tokens * hidden, 0.0f);
-  const std::vector<Routed> routed = route(layer, h, tokens);
+void Moe::forward(const LayerContext& layer, In h, Out y) const {
+  const Executor& executor = layer.executor;
+  executor.fill(y, 0);
+  const std::vector<Routed> routed = route(layer, h);
   for (size_t e = 0; e < experts_.size(); ++e) {
     const auto rows = static_cast<int64_t>(routed[e].tokens.size());
     if (rows == 0) continue;
     const Linear& down = experts_[e].closing();
-    FloatBuffer x(rows * hidden, MemoryKind::activations),
-        inner(rows * down.spec.in, MemoryKind::activations);
-    gather_tokens(h, hidden, routed[e].tokens, x.data());
-    experts_[e].inner(layer, x.data(), rows, inner.data());
-    down.apply(layer.backend, inner.data(), rows, x.data());
-    for (int64_t r = 0; r < rows; ++r) {
-      const float weight = routed[e].weights[static_cast<size_t>(r)];
-      float* to = y + routed[e].tokens[static_cast<size_t>(r)] * hidden;
-      for (int64_t c = 0; c < hidden; ++c) to[c] += weight * x[r * hidden + c];
-    }
+    const Matrix x = executor.allocate(rows, h.columns);
+    const Matrix inner = executor.allocate(rows, down.spec.in);
+    executor.gather(h, routed[e].tokens, x);
+    experts_[e].inner(layer, x, inner);
+    executor.linear(inner, down.affine(), x);
+    executor.scatter_add(x, routed[e].tokens, routed[e].weights, y);
   }
 }
 

@@ -16,13 +16,13 @@ struct Routed {
 
 class Moe {
  public:
-  Moe(const MoeSpec& spec, const TensorSource& source);
+  Moe(const MoeSpec& spec, const TensorSource& source, const Executor& executor);
 
   // By expert, for h [tokens, hidden]. Of equal scores the expert of the lower number is taken.
-  std::vector<Routed> route(const LayerContext& layer, const float* h, int64_t tokens) const;
+  std::vector<Routed> route(const LayerContext& layer, In h) const;
   // y [tokens, hidden] = what the experts make of h together. Experts are added in the order of
   // their numbers.
-  void forward(const LayerContext& layer, const float* h, int64_t tokens, float* y) const;
+  void forward(const LayerContext& layer, In h, Out y) const;
   const Mlp& expert(int64_t number) const { return experts_[static_cast<size_t>(number)]; }
   // In the order they are computed: the router, then expert by expert.
   std::vector<Linear*> linears();
@@ -32,8 +32,5 @@ class Moe {
   std::vector<Mlp> experts_;
   int64_t used_;
 };
-
-// out [tokens.size(), columns] = these rows of x.
-void gather_tokens(const float* x, int64_t columns, const std::vector<int64_t>& tokens, float* out);
 
 }  // namespace qwb

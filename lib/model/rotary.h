@@ -10,9 +10,10 @@ namespace qwb {
 // cos and sin of the rotary angles of consecutive positions; empty for models without rotary
 // embedding.
 struct RotaryTable {
-  FloatBuffer cosine;  // [tokens, head_dim / 2]
-  FloatBuffer sine;
-  RotaryTable(const Rope& rope, int64_t first_position, int64_t tokens);
+  Matrix cosine;  // [tokens, head_dim / 2], in the executor's memory
+  Matrix sine;
+  RotaryTable(const Executor& executor, const Rope& rope, int64_t first_position, int64_t tokens);
+  bool empty() const { return cosine.columns() == 0; }
 };
 
 }  // namespace qwb

@@ -8,21 +8,24 @@ namespace {
 struct MakeMixer {
   const ModelConfig& config;
   const TensorSource& source;
+  const Executor& executor;
   using Mixer = std::variant<Attention, Mlp, Moe>;
-  Mixer operator()(const AttentionSpec& spec) const { return Attention(config, spec, source); }
-  Mixer operator()(const MlpSpec& spec) const { return Mlp(spec, source); }
-  Mixer operator()(const MoeSpec& spec) const { return Moe(spec, source); }
+  Mixer operator()(const AttentionSpec& spec) const {
+    return Attention(config, spec, source, executor);
+  }
+  Mixer operator()(const MlpSpec& spec) const { return Mlp(spec, source, executor); }
+  Mixer operator()(const MoeSpec& spec) const { return Moe(spec, source, executor); }
 };
 
 // The input of the module that closes a sublayer, from the norm's output h.
 struct MakeInner {
   const LayerContext& layer;
-  const float* h;
+  In h;
   const SequencePart& part;
-  float* inner;
+  Out inner;
   void operator()(const Attention& mixer) const { mixer.inner(layer, h, part, inner); }
-  void operator()(const Mlp& mixer) const { mixer.inner(layer, h, part.tokens, inner); }
-  void operator()(const Moe& mixer) const { mixer.forward(layer, h, part.tokens, inner); }
+  void operator()(const Mlp& mixer) const { mixer.inner(layer, h, inner); }
+  void operator()(const Moe& mixer) const { mixer.forward(layer, h, inner); }
 };
 
 struct Closing {
@@ -35,71 +38,69 @@ struct Closing {
 
 }  // namespace
 
-Sublayer::Sublayer(const ModelConfig& config, const SublayerSpec& spec, const TensorSource& source)
-    : before_(spec.before, config.hidden, source),
-      after_(spec.after, config.hidden, source),
-      mixer_(std::visit(MakeMixer{config, source}, spec.mixer)) {}
+Sublayer::Sublayer(const ModelConfig& config, const SublayerSpec& spec, const TensorSource& source,
+                   const Executor& executor)
+    : before_(spec.before, config.hidden, source, executor),
+      after_(spec.after, config.hidden, source, executor),
+      mixer_(std::visit(MakeMixer{config, source, executor}, spec.mixer)) {}
 
 std::vector<int64_t> Sublayer::rows(const LayerContext& layer, const InputGroup& group,
-                                    const float* x, int64_t tokens) const {
-  FloatBuffer h(tokens * layer.config.hidden, MemoryKind::activations);
-  before_.apply(layer, x, tokens, h.data());
-  std::vector<Routed> routed = std::get<Moe>(mixer_).route(layer, h.data(), tokens);
+                                    In x) const {
+  const Matrix h = layer.executor.allocate(x.rows, x.columns);
+  before_.apply(layer, x, h);
+  std::vector<Routed> routed = std::get<Moe>(mixer_).route(layer, h);
   return std::move(routed[static_cast<size_t>(group.expert)].tokens);
 }
 
-void Sublayer::input(const LayerContext& layer, const InputGroup& group, const float* x,
-                     const SequencePart& part, const std::vector<int64_t>& only,
-                     float* input) const {
+void Sublayer::input(const LayerContext& layer, const InputGroup& group, In x,
+                     const SequencePart& part, const std::vector<int64_t>& only, Out input) const {
   const bool first = group.expert < 0 && !group.closes;
   if (first) {
-    before_.apply(layer, x, part.tokens, input);
+    before_.apply(layer, x, input);
     return;
   }
-  const int64_t hidden = layer.config.hidden;
-  FloatBuffer h(part.tokens * hidden, MemoryKind::activations);
-  before_.apply(layer, x, part.tokens, h.data());
+  const Executor& executor = layer.executor;
+  const Matrix h = executor.allocate(x.rows, x.columns);
+  before_.apply(layer, x, h);
   if (group.closes) {
-    std::visit(MakeInner{layer, h.data(), part, input}, mixer_);
+    std::visit(MakeInner{layer, h, part, input}, mixer_);
     return;
   }
   const Mlp& expert = std::get<Moe>(mixer_).expert(group.expert);
-  const auto count = static_cast<int64_t>(only.size());
   if (group.readers.front().module != expert.closing().spec.module) {
-    gather_tokens(h.data(), hidden, only, input);
+    executor.gather(h, only, input);
     return;
   }
-  FloatBuffer seen(count * hidden, MemoryKind::activations);
-  gather_tokens(h.data(), hidden, only, seen.data());
-  expert.inner(layer, seen.data(), count, input);
+  const Matrix seen = executor.allocate(std::ssize(only), x.columns);
+  executor.gather(h, only, seen);
+  expert.inner(layer, seen, input);
 }
 
 // x += after(output), in whose place the norm works.
-void Sublayer::add(const LayerContext& layer, float* output, int64_t tokens, float* x) const {
-  if (!after_.empty()) after_.apply(layer, output, tokens, output);
-  layer.backend.add(x, output, tokens * layer.config.hidden);
+void Sublayer::add(const LayerContext& layer, Out output, Out x) const {
+  if (!after_.empty()) after_.apply(layer, output, output);
+  layer.executor.add(x, output);
 }
 
-void Sublayer::leave(const LayerContext& layer, const float* input, int64_t tokens,
-                     float* x) const {
+void Sublayer::leave(const LayerContext& layer, In input, Out x) const {
   const Linear& closing = *std::visit(Closing{}, mixer_);
   if (after_.empty()) {
-    closing.apply(layer.backend, input, tokens, x, true);
+    layer.executor.linear(input, closing.affine(), x, Accumulate::yes);
     return;
   }
-  FloatBuffer output(tokens * layer.config.hidden, MemoryKind::activations);
-  closing.apply(layer.backend, input, tokens, output.data());
-  add(layer, output.data(), tokens, x);
+  const Matrix output = layer.executor.allocate(x.rows, x.columns);
+  layer.executor.linear(input, closing.affine(), output);
+  add(layer, output, x);
 }
 
-void Sublayer::advance(const LayerContext& layer, const SequencePart& part, float* h, float* inner,
-                       float* x) const {
-  before_.apply(layer, x, part.tokens, h);
+void Sublayer::advance(const LayerContext& layer, const SequencePart& part, Out h, Out inner,
+                       Out x) const {
+  before_.apply(layer, x, h);
   std::visit(MakeInner{layer, h, part, inner}, mixer_);
   if (has_closing()) {
-    leave(layer, inner, part.tokens, x);
+    leave(layer, inner, x);
   } else {
-    add(layer, inner, part.tokens, x);
+    add(layer, inner, x);
   }
 }
 

@@ -14,22 +14,21 @@ namespace qwb {
 
 class Sublayer {
  public:
-  Sublayer(const ModelConfig& config, const SublayerSpec& spec, const TensorSource& source);
+  Sublayer(const ModelConfig& config, const SublayerSpec& spec, const TensorSource& source,
+           const Executor& executor);
 
   // rows(): the tokens that the group's readers see, where that is not all of them. x: [tokens,
   // hidden].
-  std::vector<int64_t> rows(const LayerContext& layer, const InputGroup& group, const float* x,
-                            int64_t tokens) const;
+  std::vector<int64_t> rows(const LayerContext& layer, const InputGroup& group, In x) const;
   // input [tokens, group.in()]: what the readers of the group read when x enters the sublayer;
   // where they see the tokens of an expert, [only.size(), group.in()].
-  void input(const LayerContext& layer, const InputGroup& group, const float* x,
-             const SequencePart& part, const std::vector<int64_t>& only, float* input) const;
+  void input(const LayerContext& layer, const InputGroup& group, In x, const SequencePart& part,
+             const std::vector<int64_t>& only, Out input) const;
   // x goes on with the output of the module that closes the sublayer.
-  void leave(const LayerContext& layer, const float* input, int64_t tokens, float* x) const;
+  void leave(const LayerContext& layer, In input, Out x) const;
   // x goes through the whole sublayer. h [tokens, hidden] and inner [tokens, inner_size()] are
   // scratch.
-  void advance(const LayerContext& layer, const SequencePart& part, float* h, float* inner,
-               float* x) const;
+  void advance(const LayerContext& layer, const SequencePart& part, Out h, Out inner, Out x) const;
   // Columns of the input of the closing module; where there is none, of the experts' sum.
   int64_t inner_size(const ModelConfig& config) const;
   // False for experts: what leaves them is more than one module's output.
@@ -41,7 +40,7 @@ class Sublayer {
   std::vector<const Norm*> all_norms() const;
 
  private:
-  void add(const LayerContext& layer, float* output, int64_t tokens, float* x) const;
+  void add(const LayerContext& layer, Out output, Out x) const;
 
   Norm before_, after_;
   std::variant<Attention, Mlp, Moe> mixer_;

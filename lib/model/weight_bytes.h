@@ -1,7 +1,6 @@
 // How much memory the weights of a loaded model take, told apart by where they lie.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <set>
 
@@ -20,9 +19,9 @@ struct WeightBytes {
 class WeightCount {
  public:
   void add(const Weight& weight);
-  void add_floats(size_t count) {
-    bytes_.vectors += static_cast<int64_t>(count * sizeof(float));
-    bytes_.parameters += static_cast<int64_t>(count);
+  void add_floats(int64_t count) {
+    bytes_.vectors += count * static_cast<int64_t>(sizeof(float));
+    bytes_.parameters += count;
   }
   const WeightBytes& bytes() const { return bytes_; }
 

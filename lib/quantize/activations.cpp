@@ -11,7 +11,7 @@
 #include <string>
 
 #include "lib/base/error.h"
-#include "lib/kernels/simd.h"
+#include "lib/exec/cpu/simd.h"
 
 namespace qwb {
 namespace {

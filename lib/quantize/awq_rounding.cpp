@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "lib/kernels/matmul.h"
+#include "lib/exec/cpu/matmul.h"
 #include "lib/quantize/gptq_solver.h"
 #include "lib/quantize/rounding.h"
 
@@ -86,8 +86,8 @@ class Clipper {
     const std::vector<double> plain =
         quadratic_forms(result_.difference.data(), rows_, hessian_, columns_);
     if (fixed_ < rows_) {
-      sgemm(false, false, {rows_, columns_, columns_}, 1, result_.difference.data(), columns_,
-            hessian_, columns_, 0, product_.data(), columns_);
+      sgemm({rows_, columns_, columns_}, {result_.difference.data(), columns_},
+            {hessian_, columns_}, {product_.data(), columns_});
       for (int pass = 0; pass < passes; ++pass) {
         for (int64_t g = 0; g < groups_; ++g) improve(g, pass);
       }
@@ -117,8 +117,8 @@ class Clipper {
              std::vector<double>& errors) const {
     const int64_t n = count(g);
     FloatBuffer product(rows_ * n);
-    sgemm(false, false, {rows_, n, n}, 1, d.data(), n, hessian_ + begin(g) * columns_ + begin(g),
-          columns_, 0, product.data(), n);
+    sgemm({rows_, n, n}, {d.data(), n}, {hessian_ + begin(g) * columns_ + begin(g), columns_},
+          {product.data(), n});
     for (int64_t r = 0; r < rows_; ++r) {
       double sum = 0;
       for (int64_t i = r * n; i < (r + 1) * n; ++i)
@@ -137,8 +137,8 @@ class Clipper {
       std::copy_n(product_.data() + r * columns_ + first, n, cross.data() + r * n);
     }
     // What the other groups lose: P without this group's own part.
-    sgemm(false, false, {rows_, n, n}, -1, now.data(), n, hessian_ + first * columns_ + first,
-          columns_, 1, cross.data(), n);
+    sgemm({rows_, n, n}, {now.data(), n}, {hessian_ + first * columns_ + first, columns_},
+          {cross.data(), n, 1}, -1);
     std::vector<double> best(static_cast<size_t>(rows_)), errors(static_cast<size_t>(rows_));
     costs(g, now, cross, best);
     std::vector<Shrink> found(static_cast<size_t>(rows_));
@@ -174,8 +174,8 @@ class Clipper {
         now[r * n + i] = result_.difference[r * columns_ + first + i] - now[r * n + i];
     }
     if (!changed) return;
-    sgemm(false, false, {rows_, columns_, n}, 1, now.data(), n, hessian_ + first * columns_,
-          columns_, 1, product_.data(), columns_);
+    sgemm({rows_, columns_, n}, {now.data(), n}, {hessian_ + first * columns_, columns_},
+          {product_.data(), columns_, 1});
   }
 
   // The sums in P are f32: a row may end up worse than it began, by a rounding.

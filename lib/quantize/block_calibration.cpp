@@ -8,8 +8,9 @@
 #include "lib/base/memory.h"
 #include "lib/base/parallel.h"
 #include "lib/codec/dense.h"
-#include "lib/kernels/dequantize.h"
-#include "lib/kernels/matmul.h"
+#include "lib/exec/cpu/dequantize.h"
+#include "lib/exec/cpu/linear.h"
+#include "lib/exec/cpu/matmul.h"
 
 namespace qwb {
 namespace {
@@ -68,8 +69,8 @@ CalibrationMemory::CalibrationMemory(const Model& model, const CalibrationSet& c
                                      const Path& scratch, Threads threads)
     : kept(calibration.tokens(), widest_closing_input(model.config(), model.spec().blocks),
            scratch),
-      x(model.backend().products(), Operand::Side::both, threads),
-      aim(model.backend().products(), Operand::Side::left, threads) {}
+      x(model.executor().products(), Operand::Side::both, threads),
+      aim(model.executor().products(), Operand::Side::left, threads) {}
 
 BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualStream& stream,
                                    ResidualStream* reference, CalibrationMemory& memory,
@@ -80,10 +81,10 @@ BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualSt
       memory_(memory),
       context_(context),
       block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
-             model.backend()),
-      rotary_(model.config().rope, 0, stream.length()),
+             model.executor()),
+      rotary_(model.executor(), model.config().rope, 0, stream.length()),
       index_(index) {
-  packed_ = block_.pack_weights();
+  block_.prepare_often();
   if (reference_ != nullptr) original_.emplace(block_);
 }
 
@@ -156,6 +157,7 @@ void BlockCalibration::collect(const Gather& gather) {
   }
   if (gather.request.moments) mirror_moments(hessian_.data(), gather.size, context_.threads);
   if (gather.request.centred && moments_.tokens > 0) take_out_means(gather.group.adds);
+  for (const auto& [module, memory] : applied_) block_.release(module);
   applied_.clear();
   // What was freed on the way lies between what stays and would be held besides what the methods
   // take now: 16 MB of the 500 that SmolLM2 takes with 65,536 tokens. Once an observation it costs
@@ -214,13 +216,17 @@ void BlockCalibration::take_out_means(bool adds) {
 void BlockCalibration::input(const Block& block, const InputGroup& group, const float* x,
                              const std::vector<int64_t>& only, float* out) const {
   const ModelConfig& c = model_.config();
-  const int64_t values = group.closes ? stream_.length() * c.kv_heads * c.head_dim : 0;
-  const FloatBuffer keys(values), cached(values);
-  block.input(group, x, {stream_.length(), rotary_, {keys.data(), cached.data(), 0}}, only, out);
+  const int64_t length = group.closes ? stream_.length() : 0,
+                rows = static_cast<int64_t>(
+                    group.expert >= 0 ? only.size() : static_cast<size_t>(stream_.length()));
+  const Matrix keys = model_.executor().allocate(length, c.kv_heads * c.head_dim),
+               values = model_.executor().allocate(length, c.kv_heads * c.head_dim);
+  block.input(group, In(x, stream_.length(), c.hidden),
+              {stream_.length(), rotary_, {keys, values, 0}}, only, Out(out, rows, group.in()));
 }
 
 void BlockCalibration::advance(const Block& block, size_t sublayer, float* x) const {
-  block.advance(sublayer, {stream_.length(), rotary_, {nullptr, nullptr, 0}}, x);
+  block.advance(sublayer, {stream_.length(), rotary_, {}}, stream(x));
 }
 
 // x: the window's stream where the sublayer under observation begins.
@@ -231,7 +237,7 @@ void BlockCalibration::enter(int64_t window, float* x) {
   if (block_.has_closing(*leaves_)) {
     FloatBuffer input(length * memory_.kept.columns());
     memory_.kept.load(window * length, length, input.data());
-    block_.leave(*leaves_, input.data(), length, x);
+    block_.leave(*leaves_, In(input.data(), length, memory_.kept.columns()), stream(x));
     stream_.store(window, x);
     return;
   }
@@ -245,9 +251,9 @@ void BlockCalibration::enter(int64_t window, float* x) {
 }
 
 void BlockCalibration::check_finite(const Gather& gather, int64_t rows, const Places& out) const {
-  const Backend& backend = model_.backend();
-  if (!backend.all_finite(out.input, rows * gather.size) ||
-      (out.aim != nullptr && !backend.all_finite(out.aim, rows * gather.aim_size))) {
+  const Executor& executor = model_.executor();
+  if (!executor.all_finite({out.input, rows, gather.size}) ||
+      (out.aim != nullptr && !executor.all_finite({out.aim, rows, gather.aim_size}))) {
     throw Error(ErrorKind::failed,
                 "NaN or Inf in the activations of block " + std::to_string(index_));
   }
@@ -260,7 +266,7 @@ int64_t BlockCalibration::observe_window(const Gather& gather, int64_t window, c
   FloatBuffer x(length * hidden);
   enter(window, x.data());
   std::vector<int64_t> only;
-  if (group.expert >= 0) only = block_.rows(group, x.data(), length);
+  if (group.expert >= 0) only = block_.rows(group, stream(x.data()));
   const int64_t rows = group.expert >= 0 ? static_cast<int64_t>(only.size()) : length;
   input(block_, group, x.data(), only, out.input);
   if (group.closes) memory_.kept.store(window * length, length, out.input);
@@ -287,11 +293,11 @@ void BlockCalibration::close_original(const Gather& gather, const float* x, int6
   float* input_of_original = !group.adds && aim != nullptr ? aim : own_input.data();
   reference_->load(window, r);
   input(*original_, group, r, {}, input_of_original);
-  original_->leave(group.sublayer, input_of_original, length, r);
+  original_->leave(group.sublayer, In(input_of_original, length, gather.size), stream(r));
   reference_->store(window, r);
   if (!group.adds || aim == nullptr) return;
   subtract(x, count, aim);
-  const std::vector<float>& bias = block_.bias(group.readers.front().module);
+  const std::vector<float> bias = block_.bias(group.readers.front().module);
   for (int64_t t = 0; t < length && !bias.empty(); ++t)
     subtract(bias.data(), hidden, aim + t * hidden);
 }
@@ -308,7 +314,7 @@ const Moments& BlockCalibration::observe(size_t group, const MomentsRequest& req
 
 void BlockCalibration::replace(const std::string& module, const Weight& weight) {
   const int64_t count = weight.out * weight.in;
-  const bool narrow = model_.backend().products() == Products::bf16;
+  const bool narrow = model_.executor().products() == Products::bf16;
   const DType type = narrow ? DType::bf16 : DType::f32;
   AlignedBuffer kept(count * dtype_size(type));
   if (narrow) {
@@ -322,9 +328,8 @@ void BlockCalibration::replace(const std::string& module, const Weight& weight) 
                                                                 : Shape{weight.in, weight.out};
   const Bytes bytes(kept.data(), static_cast<size_t>(kept.size()));
   Weight dense{weight.out, weight.in, weight.orientation, DenseWeight{{type, shape, bytes}}};
-  replaced_.push_back(model_.backend().pack(dense));
-  replaced_.push_back(std::move(kept));
   block_.set_weight(module, dense);
+  replaced_[module] = std::move(kept);
 }
 
 void BlockCalibration::set_bias(const std::string& module, const std::vector<float>& bias) {
@@ -354,7 +359,7 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
                                      const Context& context)
     : hessian_(zeros(model.config().hidden * model.config().hidden)) {
   const int64_t hidden = model.config().hidden, length = stream.length();
-  const Products products = model.backend().products();
+  const Products products = model.executor().products();
   const bool drift = request.drift && reference != nullptr;
   moments_.tokens = stream.windows() * length;
   moments_.hessian = hessian_.data();
@@ -369,8 +374,8 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
   const auto final_input = [&](const ResidualStream& from, int64_t w, float* input) {
     FloatBuffer x(length * hidden);
     from.load(w, x.data());
-    model.final_norm(x.data(), length, input);
-    if (!model.backend().all_finite(input, length * hidden))
+    model.final_norm(In(x.data(), length, hidden), Out(input, length, hidden));
+    if (!model.executor().all_finite({input, length, hidden}))
       throw Error(ErrorKind::failed, "NaN or Inf in the output of the last block");
   };
   for (int64_t first = 0; first < stream.windows(); first += batch) {
@@ -411,7 +416,7 @@ int64_t calibration_memory(const Model& model, const CalibrationSet& calibration
   const std::vector<BlockSpec>& blocks = model.spec().blocks;
   const int64_t length = calibration.length, widest = widest_input(c, blocks);
   const auto windows = static_cast<int64_t>(calibration.windows.size());
-  const bool narrow = model.backend().products() == Products::bf16;
+  const bool narrow = model.executor().products() == Products::bf16;
   int64_t inputs = 0, aims = 0;  // values of the largest batch
   for (const InputGroup& group : input_groups(c, blocks.front())) {
     const int64_t rows = batch_windows(length, group.in(), windows) * length;
@@ -421,7 +426,7 @@ int64_t calibration_memory(const Model& model, const CalibrationSet& calibration
   }
   const int64_t batch = batch_windows(length, widest, windows);
   const int64_t side_by_side =
-      batch < kManyWindows ? 1 : std::min<int64_t>(model.backend().threads().count(), batch);
+      batch < kManyWindows ? 1 : std::min<int64_t>(model.executor().threads().count(), batch);
   int64_t block_weights = 0;
   for (const LinearSpec& linear : block_linears(blocks.front()))
     block_weights += linear.out * linear.in;
@@ -433,8 +438,8 @@ int64_t calibration_memory(const Model& model, const CalibrationSet& calibration
          + block_weights * (narrow ? 2 : 4)  // replaced weights of the block
          + (packed ? block_weights * 4 : 0)  // those and the original ones, packed
          + side_by_side * length * (3 * c.hidden + followed * widest) * 4  // windows at work
-         +
-         model.backend().threads().count() * (int64_t{4} << 20);  // slabs of weights, tiles of rows
+         + model.executor().threads().count() *
+               (int64_t{4} << 20);  // slabs of weights, tiles of rows
 }
 
 }  // namespace qwb

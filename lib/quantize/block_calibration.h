@@ -3,12 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "lib/base/context.h"
-#include "lib/kernels/matmul.h"
+#include "lib/exec/cpu/matmul.h"
 #include "lib/model/model.h"
 #include "lib/quantize/calibration.h"
 #include "lib/quantize/method.h"
@@ -85,6 +86,8 @@ class BlockCalibration {
   void input(const Block& block, const InputGroup& group, const float* x,
              const std::vector<int64_t>& only, float* out) const;
   void advance(const Block& block, size_t sublayer, float* x) const;
+  // [length, hidden] at x.
+  Out stream(float* x) const { return {x, stream_.length(), model_.config().hidden}; }
 
   const Model& model_;
   ResidualStream& stream_;
@@ -99,10 +102,9 @@ class BlockCalibration {
   // Centred: what was taken out of inputs and aims before the sums, and the sums of what was left.
   std::vector<float> input_offset_, aim_offset_;
   std::vector<double> input_sums_, aim_sums_;
-  std::vector<AlignedBuffer> packed_;  // the block's own weights
-  std::vector<AlignedBuffer>
-      replaced_;  // weights put in place, of the modules of sublayers not left yet
-  std::vector<AlignedBuffer> applied_;  // and of the sublayer that the observation under way leaves
+  // Weights put in place, of the modules of sublayers not left yet; and of the sublayer that the
+  // observation under way leaves.
+  std::map<std::string, AlignedBuffer> replaced_, applied_;
   int64_t index_;
   std::optional<size_t> leaves_;  // the sublayer that the observation under way leaves
   size_t at_ = 0;                 // the sublayer that the streams are at

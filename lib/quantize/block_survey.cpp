@@ -5,7 +5,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
-#include "lib/kernels/matmul.h"
+#include "lib/exec/cpu/matmul.h"
 #include "lib/model/block_walk.h"
 
 namespace qwb {
@@ -27,10 +27,10 @@ class Surveyor {
       : model_(model),
         stream_(stream),
         block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index,
-               model.source(), model.backend()),
-        rotary_(model.config().rope, 0, stream.length()),
+               model.source(), model.executor()),
+        rotary_(model.executor(), model.config().rope, 0, stream.length()),
         index_(index),
-        operand_(model.backend().products(), Operand::Side::both, context.threads),
+        operand_(model.executor().products(), Operand::Side::both, context.threads),
         context_(context),
         windows_(surveyed(stream.length(), stream.windows())),
         batch_(batch_windows(stream.length(), widest_input(model.config(), model.spec().blocks),
@@ -70,20 +70,22 @@ class Surveyor {
   // Inputs of one window; after the last group that is asked for there is nothing left to do.
   void forward(int64_t window, int64_t place) {
     const ModelConfig& c = model_.config();
-    const int64_t length = stream_.length(), kv = length * c.kv_heads * c.head_dim;
+    const int64_t length = stream_.length(), kv = c.kv_heads * c.head_dim;
     const size_t last = survey_.rbegin()->first;
-    FloatBuffer x(length * c.hidden), keys(kv), values(kv);
-    stream_.load(window, x.data());
-    BlockWalk walk(block_, {length, rotary_, {keys.data(), values.data(), 0}}, x.data());
+    const Executor& executor = model_.executor();
+    const Matrix x = executor.allocate(length, c.hidden), keys = executor.allocate(length, kv),
+                 values = executor.allocate(length, kv);
+    stream_.load(window, x.view().data);
+    BlockWalk walk(block_, executor, {length, rotary_, {keys, values, 0}}, x);
     for (size_t group = 0; group <= last; ++group) {
       walk.next();
       if (!survey_.contains(group)) continue;
-      if (!model_.backend().all_finite(walk.input().data(), walk.input().size()))
+      if (!executor.all_finite(walk.input()))
         throw Error(ErrorKind::failed,
                     "NaN or Inf in the activations of block " + std::to_string(index_));
       FloatBuffer& kept = inputs_.at(group)[static_cast<size_t>(place)];
-      kept = FloatBuffer(walk.input().size());
-      std::copy_n(walk.input().data(), kept.size(), kept.data());
+      kept = FloatBuffer(walk.input().count());
+      std::copy_n(walk.input().data, kept.size(), kept.data());
     }
   }
 
@@ -157,7 +159,7 @@ int64_t survey_memory(const Model& model, const CalibrationSet& calibration) {
   return 4 * (squares + widest * widest +
               batch * length *
                   (inputs + widest + widest / 2)  // a batch, one group joined, its bf16 copy
-              + std::min<int64_t>(model.backend().threads().count(), batch) * length *
+              + std::min<int64_t>(model.executor().threads().count(), batch) * length *
                     (2 * c.hidden + 2 * widest));
 }
 

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "lib/base/json.h"
-#include "lib/tokenizer/chat_template.h"
+#include "lib/chat/chat_template.h"
 
 namespace qwb {
 

@@ -176,9 +176,9 @@ int64_t trial_length(const Model& model, const CalibrationSet& calibration, bool
       c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.hidden * c.intermediate);
   const double per_token =
       weights * (follow ? 8 : 3);  // forward, its original, products of the moments
-  const double speed = model.backend().products() == Products::bf16 ? 4 : 1;
+  const double speed = model.executor().products() == Products::bf16 ? 4 : 1;
   const auto most = static_cast<int64_t>(kBatchOperations * speed *
-                                         model.backend().threads().count() / per_token);
+                                         model.executor().threads().count() / per_token);
   return std::min(calibration.length,
                   std::max<int64_t>(most / kTrialTile * kTrialTile, kTrialTile));
 }

@@ -6,7 +6,7 @@
 
 #include "lib/base/parallel.h"
 #include "lib/codec/float_blocks.h"
-#include "lib/kernels/simd.h"
+#include "lib/exec/cpu/simd.h"
 
 namespace qwb {
 namespace {

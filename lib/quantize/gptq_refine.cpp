@@ -51,17 +51,17 @@ void TileRefiner::multiply(int64_t block, int64_t from, int64_t to, const float*
   const int64_t inside_from = std::max(begin, from), inside_to = std::min(end, to);
   std::fill_n(out, length * kRowLanes, 0.0f);
   if (left > from) {
-    sgemm(false, false, {length, kRowLanes, left - from}, 1, h + begin * columns_ + from, columns_,
-          in + from * kRowLanes, kRowLanes, 1, out, kRowLanes);
+    sgemm({length, kRowLanes, left - from}, {h + begin * columns_ + from, columns_},
+          {in + from * kRowLanes, kRowLanes}, {out, kRowLanes, 1});
   }
   if (inside_to > inside_from) {
-    sgemm(false, false, {length, kRowLanes, inside_to - inside_from}, 1,
-          moments_.diagonal.data() + begin * kFactorBlock + (inside_from - begin), kFactorBlock,
-          in + inside_from * kRowLanes, kRowLanes, 1, out, kRowLanes);
+    sgemm({length, kRowLanes, inside_to - inside_from},
+          {moments_.diagonal.data() + begin * kFactorBlock + (inside_from - begin), kFactorBlock},
+          {in + inside_from * kRowLanes, kRowLanes}, {out, kRowLanes, 1});
   }
   if (to > right) {
-    sgemm(true, false, {length, kRowLanes, to - right}, 1, h + right * columns_ + begin, columns_,
-          in + right * kRowLanes, kRowLanes, 1, out, kRowLanes);
+    sgemm({length, kRowLanes, to - right}, {h + right * columns_ + begin, columns_, true},
+          {in + right * kRowLanes, kRowLanes}, {out, kRowLanes, 1});
   }
 }
 

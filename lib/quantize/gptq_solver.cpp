@@ -96,10 +96,10 @@ void TileSolver::set_target(int64_t block) {
   std::copy_n(weight, length * kRowLanes, target);
   if (begin > 0) {
     float carried[kFactorBlock * kRowLanes];
-    sgemm(true, false, {length, kRowLanes, begin}, 1, moments_.factor.upper.data() + begin,
-          columns_, difference_.data(), kRowLanes, 0, carried, kRowLanes);
-    sgemm(true, false, {length, kRowLanes, length}, 1, moments_.factor.inverse(block), kFactorBlock,
-          carried, kRowLanes, 1, target, kRowLanes);
+    sgemm({length, kRowLanes, begin}, {moments_.factor.upper.data() + begin, columns_, true},
+          {difference_.data(), kRowLanes}, {carried, kRowLanes});
+    sgemm({length, kRowLanes, length}, {moments_.factor.inverse(block), kFactorBlock, true},
+          {carried, kRowLanes}, {target, kRowLanes, 1});
   }
   float* difference = difference_.data() + begin * kRowLanes;
   for (int64_t k = 0; k < length * kRowLanes; ++k) difference[k] = weight[k] - target[k];
@@ -135,9 +135,10 @@ void TileSolver::solve_block(int64_t block) {
     solve_segment(block, begin, end);
     // The rest of the block takes up the errors of this segment.
     const int64_t from = begin - block_begin, to = end - block_begin;
-    sgemm(true, false, {block_end - end, kRowLanes, end - begin}, -1,
-          inverse + from * kFactorBlock + to, kFactorBlock, errors_ + from * kRowLanes, kRowLanes,
-          1, target_.data() + end * kRowLanes, kRowLanes);
+    sgemm({block_end - end, kRowLanes, end - begin},
+          {inverse + from * kFactorBlock + to, kFactorBlock, true},
+          {errors_ + from * kRowLanes, kRowLanes}, {target_.data() + end * kRowLanes, kRowLanes, 1},
+          -1);
     begin = end;
   }
 }
@@ -193,9 +194,9 @@ void set_aim(const float* weight, int64_t rows, const Correction& correction,
   FloatBuffer missing(rows * n), solved(n * kRowLanes);
   if (correction.wanted != nullptr) {
     std::copy_n(correction.wanted, rows * n, missing.data());
-    sgemm(false, false, {rows, n, n}, -1, weight, n, correction.hessian, n, 1, missing.data(), n);
+    sgemm({rows, n, n}, {weight, n}, {correction.hessian, n}, {missing.data(), n, 1}, -1);
   } else {
-    sgemm(false, false, {rows, n, n}, 1, weight, n, correction.drift, n, 0, missing.data(), n);
+    sgemm({rows, n, n}, {weight, n}, {correction.drift, n}, {missing.data(), n});
   }
   transpose(missing.data(), solved.data());
   solve_factored(moments.factor, solved.data(), kRowLanes);
@@ -257,11 +258,11 @@ std::vector<double> quadratic_forms(const float* x, int64_t rows, const float* h
   for (int64_t begin = 0; begin < columns; begin += kFactorBlock) {
     const int64_t length = std::min(kFactorBlock, columns - begin);
     // x (2 * what is above the diagonal block + the block itself), by symmetry.
-    sgemm(false, false, {rows, length, length}, 1, x + begin, columns,
-          hessian + begin * columns + begin, columns, 0, product.data(), kFactorBlock);
+    sgemm({rows, length, length}, {x + begin, columns},
+          {hessian + begin * columns + begin, columns}, {product.data(), kFactorBlock});
     if (begin > 0) {
-      sgemm(false, false, {rows, length, begin}, 2, x, columns, hessian + begin, columns, 1,
-            product.data(), kFactorBlock);
+      sgemm({rows, length, begin}, {x, columns}, {hessian + begin, columns},
+            {product.data(), kFactorBlock, 1}, 2);
     }
     for (int64_t r = 0; r < rows; ++r) {
       double sum = 0;

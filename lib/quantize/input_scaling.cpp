@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "lib/base/error.h"
-#include "lib/kernels/simd.h"
+#include "lib/exec/cpu/simd.h"
 #include "lib/quantize/block_survey.h"
 #include "lib/quantize/module_weight.h"
 

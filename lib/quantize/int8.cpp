@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "lib/codec/int8_rows.h"
-#include "lib/kernels/simd.h"
+#include "lib/exec/cpu/simd.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/quantize/rounding.h"

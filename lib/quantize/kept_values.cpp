@@ -6,7 +6,7 @@
 
 #include "lib/codec/dense.h"
 #include "lib/codec/integer_grid.h"
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/tensor/small_numbers.h"
 

@@ -80,19 +80,19 @@ void solve_factored(const UpperFactor& factor, float* x, int64_t columns) {
     const int64_t begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin),
                   end = begin + length;
     float* block = x + begin * columns;
-    sgemm(false, false, {length, columns, n - end}, -1, r + begin * n + end, n, x + end * columns,
-          columns, 1, block, columns);
+    sgemm({length, columns, n - end}, {r + begin * n + end, n}, {x + end * columns, columns},
+          {block, columns, 1}, -1);
     std::copy_n(block, length * columns, right.data());
-    sgemm(false, false, {length, columns, length}, 1, factor.inverse(b), kFactorBlock, right.data(),
-          columns, 0, block, columns);
+    sgemm({length, columns, length}, {factor.inverse(b), kFactorBlock}, {right.data(), columns},
+          {block, columns});
   }
   for (int64_t b = 0; b < factor.blocks(); ++b) {
     const int64_t begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin);
     float* block = x + begin * columns;
-    sgemm(true, false, {length, columns, begin}, -1, r + begin, n, x, columns, 1, block, columns);
+    sgemm({length, columns, begin}, {r + begin, n, true}, {x, columns}, {block, columns, 1}, -1);
     std::copy_n(block, length * columns, right.data());
-    sgemm(true, false, {length, columns, length}, 1, factor.inverse(b), kFactorBlock, right.data(),
-          columns, 0, block, columns);
+    sgemm({length, columns, length}, {factor.inverse(b), kFactorBlock, true},
+          {right.data(), columns}, {block, columns});
   }
 }
 
@@ -106,8 +106,8 @@ bool factorize_upper(UpperFactor& factor, double minimum_pivot, const Context& c
     parallel_for(context, b, [&](int64_t above) {
       float* panel = a + above * kFactorBlock * n + begin;
       float solved[kFactorBlock * kFactorBlock];
-      sgemm(false, true, {kFactorBlock, length, length}, 1, panel, n, factor.inverse(b),
-            kFactorBlock, 0, solved, kFactorBlock);
+      sgemm({kFactorBlock, length, length}, {panel, n}, {factor.inverse(b), kFactorBlock, true},
+            {solved, kFactorBlock});
       for (int64_t i = 0; i < kFactorBlock; ++i)
         std::copy_n(solved + i * kFactorBlock, length, panel + i * n);
     });
@@ -117,9 +117,9 @@ bool factorize_upper(UpperFactor& factor, double minimum_pivot, const Context& c
     }
     parallel_for(context, static_cast<int64_t>(rest.size()), [&](int64_t k) {
       const auto [i, j] = rest[static_cast<size_t>(k)];
-      sgemm(false, true, {kFactorBlock, kFactorBlock, length}, -1, a + i * kFactorBlock * n + begin,
-            n, a + j * kFactorBlock * n + begin, n, 1, a + i * kFactorBlock * n + j * kFactorBlock,
-            n);
+      sgemm({kFactorBlock, kFactorBlock, length}, {a + i * kFactorBlock * n + begin, n},
+            {a + j * kFactorBlock * n + begin, n, true},
+            {a + i * kFactorBlock * n + j * kFactorBlock, n, 1}, -1);
     });
   }
   return true;

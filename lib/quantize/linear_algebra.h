@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "lib/base/context.h"
-#include "lib/kernels/matmul.h"
+#include "lib/exec/cpu/matmul.h"
 #include "lib/tensor/tensor.h"
 
 namespace qwb {

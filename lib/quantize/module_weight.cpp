@@ -5,7 +5,7 @@
 
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
-#include "lib/kernels/simd.h"
+#include "lib/exec/cpu/simd.h"
 #include "lib/tensor/error_sum.h"
 #include "lib/tensor/small_numbers.h"
 

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "lib/base/parallel.h"
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 #include "lib/quantize/gptq_solver.h"
 #include "lib/quantize/module_weight.h"
 

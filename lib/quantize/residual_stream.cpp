@@ -38,16 +38,19 @@ ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibra
   }
   parallel_for(context, windows_, [&](int64_t w) {
     FloatBuffer x(length_ * model.config().hidden);
-    model.embed(calibration.windows[static_cast<size_t>(w)], 0, x.data());
+    model.embed(calibration.windows[static_cast<size_t>(w)], 0,
+                Out(x.data(), length_, model.config().hidden));
     store(w, x.data());
   });
 }
 
 void ResidualStream::begin(const Model& model, const CalibrationSet& calibration,
                            const Weight& embedding, const Context& context) {
+  const Prepared table = model.executor().prepare(embedding);
   parallel_for(context, windows_, [&](int64_t w) {
     FloatBuffer x(length_ * rows_.columns());
-    model.embed(calibration.windows[static_cast<size_t>(w)], 0, embedding, x.data());
+    model.embed(calibration.windows[static_cast<size_t>(w)], 0, table,
+                Out(x.data(), length_, rows_.columns()));
     store(w, x.data());
   });
 }

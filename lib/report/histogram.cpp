@@ -6,7 +6,7 @@
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
 #include "lib/codec/dense.h"
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 
 namespace qwb {
 namespace {

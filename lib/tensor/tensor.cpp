@@ -17,14 +17,21 @@ std::string shape_text(const Shape& shape) {
   return text + "]";
 }
 
-AlignedBuffer::AlignedBuffer(int64_t size, MemoryKind kind) : size_(size) {
+AlignedBuffer::AlignedBuffer(int64_t size, MemoryKind kind, const Device* device)
+    : data_(nullptr, Free{device}), size_(size) {
   if (size == 0) return;
-  data_.reset(static_cast<std::byte*>(allocate_buffer(static_cast<size_t>(size))));
+  data_.reset(device != nullptr
+                  ? device->take(size)
+                  : static_cast<std::byte*>(allocate_buffer(static_cast<size_t>(size))));
   claim_ = MemoryClaim(kind, size);
 }
 
 void AlignedBuffer::Free::operator()(std::byte* data) const {
-  free_buffer(data);
+  if (device != nullptr) {
+    device->give_back(data);
+  } else {
+    free_buffer(data);
+  }
 }
 
 Tensor::Tensor(DType dtype, Shape shape)

@@ -10,6 +10,7 @@
 
 #include "lib/base/bytes.h"
 #include "lib/base/memory_ledger.h"
+#include "lib/tensor/device.h"
 #include "lib/tensor/dtype.h"
 
 namespace qwb {
@@ -23,15 +24,20 @@ int64_t element_count(const Shape& shape, const std::string& where = {});
 std::string shape_text(const Shape& shape);
 
 // Memory aligned for SIMD (64 bytes), not initialised; told to the memory ledger under its kind.
+// device: whose memory it is, null for that of the process.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  explicit AlignedBuffer(int64_t size, MemoryKind kind = MemoryKind::scratch);
+  explicit AlignedBuffer(int64_t size, MemoryKind kind = MemoryKind::scratch,
+                         const Device* device = nullptr);
   std::byte* data() const { return data_.get(); }
   int64_t size() const { return size_; }
 
  private:
   struct Free {
+    const Device* device;
+    Free() : device(nullptr) {}
+    explicit Free(const Device* owner) : device(owner) {}
     void operator()(std::byte* data) const;
   };
   std::unique_ptr<std::byte[], Free> data_;
@@ -89,7 +95,7 @@ class Tensor {
 };
 
 // Elements [begin, begin + count) of a float view as f32 (f64 is rounded). Scalar: for small
-// tensors; lib/kernels converts whole matrices. Throws unsupported for integer types.
+// tensors; lib/exec converts whole matrices. Throws unsupported for integer types.
 void read_floats(const TensorView& view, int64_t begin, int64_t count, float* out,
                  const std::string& where);
 std::vector<float> read_floats(const TensorView& view, const std::string& where);

@@ -146,6 +146,14 @@ bool mentions_byte_level(const Json& json) {
   return std::ranges::any_of(json, mentions_byte_level);
 }
 
+// Whether a class in Python files of the repository is named, which transformers runs only if told
+// to trust it. An old spelling of auto_map is a list.
+bool has_own_class(const Json& config) {
+  if (!json_has(config, "auto_map")) return false;
+  const Json& map = config["auto_map"];
+  return map.is_array() || json_has(map, "AutoTokenizer");
+}
+
 // Empty for those that use tokenizer.json as it stands.
 std::string class_name(const TokenizerFile& file, const Json& config, const Json& model) {
   std::string named = without_fast(text_of(config, "tokenizer_class"));
@@ -153,13 +161,15 @@ std::string class_name(const TokenizerFile& file, const Json& config, const Json
   const std::string type = text_of(model, "model_type");
   const auto* known = std::ranges::find(kModelClasses, type, &ModelClass::model_type);
   const bool listed = known != kModelClasses.end();
-  if (listed && known->overrides) return std::string(known->name);
+  const bool own_class = has_own_class(config);
+  if (listed && known->overrides && !own_class) return std::string(known->name);
   // Llama-3 style files are often said to be LlamaTokenizer's.
   const auto byte_level = [&](const char* part) {
     return file.root.contains(part) && mentions_byte_level(file.root[part]);
   };
-  if (named == kLlama && (byte_level("pre_tokenizer") || byte_level("decoder") ||
-                          byte_level("normalizer") || byte_level("post_processor")))
+  if (named == kLlama && !own_class &&
+      (byte_level("pre_tokenizer") || byte_level("decoder") || byte_level("normalizer") ||
+       byte_level("post_processor")))
     return {};
   if (named.empty()) return listed ? std::string(known->name) : std::string();
   return named;
@@ -320,10 +330,15 @@ std::string apply_tokenizer_class(TokenizerFile& file, Json& config, const Json&
   }
   const bool llama = name == kLlama || name == kCodeLlama;
   const bool gpt2 = name == kGpt2;
-  if (!llama && !gpt2 && name != kQwen2 && name != kQwen35 && name != kGemma) return {};
+  const std::string note =
+      has_own_class(config)
+          ? "tokenizer_config.json names a tokenizer class in Python files beside it, which is "
+            "not run; the ids are those of transformers without trust_remote_code"
+          : "";
+  if (!llama && !gpt2 && name != kQwen2 && name != kQwen35 && name != kGemma) return note;
   const bool prefix_given = json_has(config, "add_prefix_space");
   if (llama && is_llama2(file.root) && !(prefix_given && config["add_prefix_space"] == false))
-    return {};
+    return note;
   if (gpt2 && keeps_digits_apart(file.root) &&
       !(prefix_given && config["add_prefix_space"] == true)) {
     return "the tokenizer keeps digits apart, as its tokenizer.json says; transformers 5 does not, "
@@ -345,7 +360,7 @@ std::string apply_tokenizer_class(TokenizerFile& file, Json& config, const Json&
                       : name == kGemma ? gemma_parts(config, where)
                                        : qwen_parts(config, name == kQwen35);
   put_parts(file, config, parts);
-  return {};
+  return note;
 }
 
 }  // namespace qwb::tokenizer

@@ -14,12 +14,13 @@
 
 namespace qwb::tokenizer {
 
-// Changes `file` and `config` (tokenizer_config.json, may be null) to what transformers loads.
-// `model` is config.json, null if there is none. Two kinds of published checkpoints keep their
-// tokenizer.json, because they were trained with it and the class loses a part: Llama-2 style files
-// (the class drops one U+2581 before a text that begins with a space) and GPT2Tokenizer with
-// digits kept apart (SmolLM2). Returns a note that tells the second, else an empty text. Throws
-// unsupported for classes that bring parts that are not known here.
+// Changes `file` and `config` (tokenizer_config.json, may be null) to what transformers loads
+// without trust_remote_code. `model` is config.json, null if there is none. Two kinds of published
+// checkpoints keep their tokenizer.json, because they were trained with it and the class loses a
+// part: Llama-2 style files (the class drops one U+2581 before a text that begins with a space) and
+// GPT2Tokenizer with digits kept apart (SmolLM2). Returns a note that tells the second, or that the
+// repository's own class is not run, else an empty text. Throws unsupported for classes that bring
+// parts that are not known here.
 std::string apply_tokenizer_class(TokenizerFile& file, Json& config, const Json& model,
                                   const std::string& where);
 

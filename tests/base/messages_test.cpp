@@ -37,7 +37,8 @@ TEST(Messages, JsonErrorsTellThePlaceAndNotTheDocument) {
   EXPECT_THAT(open, HasSubstr("after '"));
   EXPECT_THAT(json_refusal("{\"a\": 1,\n \"b\": oops}"), HasSubstr("at row 2, column 7: "));
   EXPECT_THAT(json_refusal("{\"a\": 1,\n \"b\": oops}"), HasSubstr("after ' \"b\": "));
-  EXPECT_THAT(json_refusal(""), HasSubstr("unexpected end of input"));
+  for (const char* nothing : {"", " ", "\n\t\r\n"})
+    EXPECT_THAT(json_refusal(nothing), HasSubstr("there is nothing in it"));
   EXPECT_THAT(json_refusal("[1e999]"), HasSubstr("not valid JSON"));
   EXPECT_THAT(json_refusal("[\"\xff\"]"), HasSubstr("UTF-8"));
   EXPECT_THAT(json_refusal("[\"\x1b[31m\", ]"), Not(HasSubstr("\x1b")));

@@ -17,6 +17,12 @@ TEST(Text, DisplayWidth) {
   EXPECT_EQ(display_width("漢字"), 4);
   EXPECT_EQ(display_width("🙂"), 2);
   EXPECT_EQ(display_width("±"), 1);
+  EXPECT_EQ(display_width("ข้าว"), 3);                 // Thai, a tone mark above
+  EXPECT_EQ(display_width("\u05e9\u05c1"), 1);        // Hebrew, a point
+  EXPECT_EQ(display_width("\u200b\u2060a"), 1);       // a space and a joiner of no width
+  EXPECT_EQ(display_width("\u1112\u1161\u11ab"), 2);  // Hangul in its parts
+  EXPECT_EQ(display_width("\uff71"), 1);              // half-width katakana
+  EXPECT_EQ(display_width("\U0001f9ea\U0002070e"), 4);
   EXPECT_EQ(display_width("\xff\xc3"), 2);          // invalid bytes
   EXPECT_EQ(display_width("\xe2\x82"), 2);          // cut off
   EXPECT_EQ(display_width("\xe0\x80\x80"), 3);      // overlong

@@ -8,10 +8,10 @@
 #include <string>
 
 #include "lib/base/rng.h"
-#include "lib/kernels/backend.h"
-#include "lib/kernels/int8_product.h"
+#include "lib/exec/cpu/int8_product.h"
+#include "lib/exec/executor.h"
 #include "lib/quantize/method.h"
-#include "tests/kernels/backend_helper.h"
+#include "tests/exec/executor_helper.h"
 
 namespace qwb {
 namespace {
@@ -37,16 +37,17 @@ QuantizedTensor quantized(const std::string& method, const Json& settings) {
 }
 
 void linear(benchmark::State& state, const std::string& method, const Json& settings,
-            const Backend& backend = fast_backend(), int64_t outliers = 0) {
+            const Executor& executor = fast_executor(), int64_t outliers = 0) {
   const int64_t tokens = state.range(0);
   const QuantizedTensor tensor = quantized(method, settings);
   const Weight weight = tensor.view();
+  const Prepared prepared = executor.prepare(weight);
   Rng rng(2);
   FloatBuffer x(tokens * kIn), y(tokens * kOut);
   for (int64_t i = 0; i < tokens * kIn; ++i) x[i] = static_cast<float>(rng.uniform() - 0.5);
   for (int64_t c = 0; c < outliers; ++c) x[(tokens - 1) * kIn + 250 * c] = 10;
   for (auto _ : state) {
-    backend.linear(x.data(), tokens, weight, nullptr, y.data(), false);
+    executor.linear(In(x.data(), tokens, kIn), {prepared}, Out(y.data(), tokens, kOut));
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(state.iterations() * weight.bytes());
@@ -74,7 +75,7 @@ void add_benchmarks() {
         ->Unit(benchmark::kMillisecond)
         ->UseRealTime();
   }
-  static const auto int8 = make_int8_backend(kInt8Threshold, Threads());
+  static const auto int8 = make_int8_executor(kInt8Threshold, Threads());
   for (const int64_t outliers : {0, 8}) {
     benchmark::RegisterBenchmark(
         ("linear/int8_activations_outliers_" + std::to_string(outliers)).c_str(),

@@ -1,11 +1,11 @@
-// Products of lib/kernels/matmul.h in GFLOP/s: in single precision, also as a share of what the
+// Products of lib/exec/cpu/matmul.h in GFLOP/s: in single precision, also as a share of what the
 // vector units can do ("of_peak"; measured before), and of bf16 operands by the unit in the
 // benchmark's label, packing included.
 #include <benchmark/benchmark.h>
 
 #include "lib/base/rng.h"
-#include "lib/kernels/matmul.h"
-#include "lib/kernels/tile_product.h"
+#include "lib/exec/cpu/matmul.h"
+#include "lib/exec/cpu/tile_product.h"
 #include "lib/tensor/tensor.h"
 #include "tests/bench/peak_helper.h"
 
@@ -39,7 +39,7 @@ void product(benchmark::State& state) {
   const int64_t m = state.range(0), n = state.range(1), k = state.range(2);
   const FloatBuffer a = random_floats(m * k), b = random_floats(n * k), c(m * n);
   for (auto _ : state) {
-    matmul(true, m, n, k, a.data(), k, b.data(), k, c.data(), n, false);
+    matmul({m, n, k}, {a.data(), k}, {b.data(), k, true}, {c.data(), n});
     benchmark::ClobberMemory();
   }
   report(state, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));

@@ -15,7 +15,6 @@
 #include <functional>
 #include <thread>
 
-#include "cache/lease.h"
 #include "cache/store.h"
 #include "lib/base/parallel.h"
 #include "lib/base/process_policy.h"
@@ -78,7 +77,7 @@ int64_t files_below(const Path& folder) {
 
 // 200 builders die at random instants. After each the cache must serve the right bytes or nothing;
 // at the end it holds one object and nothing else.
-TEST(Faults, KillAtAnyInstant) {
+TEST(SlowFaults, KillAtAnyInstant) {
   TemporaryFolder folder;
   const Path root = folder.path() / "cache";
   Rng rng(9);
@@ -331,7 +330,7 @@ TEST(Faults, FileSizeLimitLeavesNothing) {
 
 // Without descriptors nothing can be read; that makes nothing damaged, and what is removed goes
 // whole.
-TEST(Faults, FewDescriptorsCostNoObject) {
+TEST(SlowFaults, FewDescriptorsCostNoObject) {
   const TemporaryFolder folder;
   const Store store({.root = folder.path(), .context = kOneThread});
   const CacheObject object = store.build(numbered_key(), fill_megabyte);

@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <thread>
 
-#include "cache/lease.h"
 #include "tests/formats/files_helper.h"
 
 namespace qwb {

@@ -197,7 +197,7 @@ TEST_F(Disturbed, ModelsTakeTurnsEachWithItsWarmUp) {
   }
 }
 
-TEST(Evaluation, SpeedOfSeveralFoldersIsMeasuredInTurns) {
+TEST(SlowEvaluation, SpeedOfSeveralFoldersIsMeasuredInTurns) {
   const testing::Scratch scratch("speed_turns");
   testing::make_artifact(demo("gpt2"), "nf4", scratch.path(), demo("gpt2").string());
   EvaluationOptions options;

@@ -11,7 +11,7 @@
 #include "lib/evaluate/perplexity.h"
 #include "lib/evaluate/subject.h"
 #include "lib/evaluate/text.h"
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 #include "lib/quantize/module_weight.h"
 #include "tests/evaluate/artifact_helper.h"
 #include "tests/evaluate/row_tables_helper.h"

@@ -27,7 +27,7 @@ Stored stored(const TensorSource& source) {
   return sum;
 }
 
-TEST(ModelMemory, MappedWeightsAreTheTensorsBytes) {
+TEST(SlowModelMemory, MappedWeightsAreTheTensorsBytes) {
   for (const char* name : {"llama", "gpt2"}) {
     const MemoryLedger before = memory_ledger();
     {
@@ -47,7 +47,7 @@ TEST(ModelMemory, MappedWeightsAreTheTensorsBytes) {
   }
 }
 
-TEST(ModelMemory, QuantizedWeightsAreMappedToo) {
+TEST(SlowModelMemory, QuantizedWeightsAreMappedToo) {
   const testing::Scratch scratch("ledger");
   testing::make_artifact(demo("gpt2"), "nf4", scratch.path() / "nf4", "");
   const Subject subject = open_subject(scratch.path() / "nf4", false);
@@ -60,7 +60,7 @@ TEST(ModelMemory, QuantizedWeightsAreMappedToo) {
   EXPECT_EQ(nf4.parameters, f32.parameters);
 }
 
-TEST(ModelMemory, TheKvCacheIsTheFormula) {
+TEST(SlowModelMemory, TheKvCacheIsTheFormula) {
   const Subject subject = open_subject(demo("llama"), false);
   const ModelConfig& c = subject.model->config();
   const int64_t before = memory_ledger()[MemoryKind::kv_cache].now;
@@ -74,7 +74,7 @@ TEST(ModelMemory, TheKvCacheIsTheFormula) {
 // What one prefill holds at most, counted by hand: hidden states and logits of the runner, and in
 // the block the residual stream, its norm, queries, the inner activations twice, and the rotary
 // tables.
-TEST(ModelMemory, ActivationsOfAPrefillAreTheSumOfItsBuffers) {
+TEST(SlowModelMemory, ActivationsOfAPrefillAreTheSumOfItsBuffers) {
   const Subject subject = open_subject(demo("llama"), false);
   const ModelConfig& c = subject.model->config();
   reset_memory_ledger_peaks();
@@ -94,7 +94,7 @@ TEST(ModelMemory, ActivationsOfAPrefillAreTheSumOfItsBuffers) {
 // pages at the ends of buffers, the heap's own needs, and the matrix library's private buffers and
 // generated code: a few megabytes, however large the KV cache. A cache that were counted twice or
 // not at all would differ by 60.
-TEST(ModelMemory, TheLedgerAgreesWithLinux) {
+TEST(SlowModelMemory, TheLedgerAgreesWithLinux) {
   const Subject subject = open_subject(demo("gpt2"), false);
   SpeedRunner(*subject.model, {128, 0, 0}).pass();  // libraries load, threads start
   const int64_t anonymous = memory_use().anonymous, ledger = memory_ledger().allocated.now;

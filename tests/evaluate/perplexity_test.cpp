@@ -29,7 +29,7 @@ struct Loaded {
   EvaluationText text;
   explicit Loaded(const std::string& name, Threads threads = {}) {
     const OpenModel open = open_model(testing::demo(name));
-    model = Model::load(open.source, open.config, name, make_backend(BackendKind::fast, threads));
+    model = Model::load(open.source, open.config, name, make_executor(ExecutorKind::fast, threads));
     tokenizer = Tokenizer::load(testing::demo(name));
     text = read_evaluation_text(testing::demo("text/eval.txt"));
   }
@@ -50,7 +50,7 @@ Loaded& gpt2() {
   return loaded;
 }
 
-TEST(Perplexity, AgreesWithTransformers) {
+TEST(SlowPerplexity, AgreesWithTransformers) {
   const Path golden = Path(QWB_SOURCE_DIR) / "tests/golden/evaluate.json";
   const Json cases = parse_json(read_text(golden), golden.string());
   ASSERT_GE(cases.size(), 6u);
@@ -73,7 +73,7 @@ TEST(Perplexity, AgreesWithTransformers) {
 }
 
 // The whole text (make_evaluate.py --full prints these figures).
-TEST(Perplexity, OfTheWholeDemoText) {
+TEST(SlowPerplexity, OfTheWholeDemoText) {
   const PerplexityResult small = gpt2().measure();
   EXPECT_EQ(small.context, 512);  // the model's limit
   EXPECT_EQ(small.windows, 169);
@@ -84,7 +84,7 @@ TEST(Perplexity, OfTheWholeDemoText) {
   EXPECT_NEAR(large.value.value / 31.04044, 1, 1e-4);
 }
 
-TEST(Perplexity, DoesNotDependOnThreads) {
+TEST(SlowPerplexity, DoesNotDependOnThreads) {
   std::vector<PerplexityResult> results;
   for (const int count : {1, 3}) {
     results.push_back(Loaded("gpt2", Threads(count)).measure({"windows", 200, 0, 2}));
@@ -92,7 +92,7 @@ TEST(Perplexity, DoesNotDependOnThreads) {
   EXPECT_EQ(perplexity_to_json(results[0]), perplexity_to_json(results[1]));
 }
 
-TEST(Perplexity, RatiosArePaired) {
+TEST(SlowPerplexity, RatiosArePaired) {
   PerplexityResult base;
   base.protocol = "windows";
   base.context = 10;
@@ -118,7 +118,7 @@ TEST(Perplexity, RatiosArePaired) {
 }
 
 // Bit for bit through the JSON that is kept.
-TEST(Perplexity, SurvivesBeingKept) {
+TEST(SlowPerplexity, SurvivesBeingKept) {
   const EvaluationText text = plain_text(gpt2().text.whole.substr(0, 1000), "t");
   for (const char* protocol : {"windows", "lm-eval"}) {
     const TokenPlan plan =
@@ -133,7 +133,7 @@ TEST(Perplexity, SurvivesBeingKept) {
   }
 }
 
-TEST(Perplexity, GoesOnWhereItWasInterrupted) {
+TEST(SlowPerplexity, GoesOnWhereItWasInterrupted) {
   const TokenPlan plan = gpt2().plan({"windows", 64, 0, 5});
   testing::MemoryJournal whole;
   const PerplexityResult result = measure_perplexity(*gpt2().model, plan, Context(), &whole);
@@ -148,7 +148,7 @@ TEST(Perplexity, GoesOnWhereItWasInterrupted) {
             result.value.value);
 }
 
-TEST(Perplexity, RefusesWhatMakesNoSense) {
+TEST(SlowPerplexity, RefusesWhatMakesNoSense) {
   const auto refused = [](const ProtocolOptions& options, const std::string& text) {
     return message_of(
         [&] {
@@ -203,7 +203,7 @@ class Poisoned : public TensorSource {
   Tensor poison_;
 };
 
-TEST(Perplexity, NamesWhereNaNAppears) {
+TEST(SlowPerplexity, NamesWhereNaNAppears) {
   const OpenModel open = open_model(testing::demo("gpt2"));
   const auto tensor = [&](const std::string& end) {
     for (const std::string& name : open.source->names()) {

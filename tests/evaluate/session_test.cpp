@@ -81,7 +81,7 @@ EvaluationOptions few_windows() {
   return options;
 }
 
-TEST(Evaluation, ComparesWithTheUnquantizedModelOnce) {
+TEST(SlowEvaluation, ComparesWithTheUnquantizedModelOnce) {
   const testing::Scratch scratch("evaluation");
   testing::make_artifact(demo("llama"), "nf4", scratch.path() / "nf4", demo("llama").string());
   testing::make_artifact(demo("llama"), "int8", scratch.path() / "int8", demo("llama").string());
@@ -116,7 +116,7 @@ TEST(Evaluation, ComparesWithTheUnquantizedModelOnce) {
 
 // With --kl the original's perplexity is measured alone and that of others beside it: memory tells
 // of neither then, but of the speed's work, which is the same.
-TEST(Evaluation, MemoryIsOfTheSameWorkForAll) {
+TEST(SlowEvaluation, MemoryIsOfTheSameWorkForAll) {
   const testing::Scratch scratch("same_work");
   testing::make_artifact(demo("gpt2"), "nf4", scratch.path(), demo("gpt2").string());
   EvaluationOptions options = few_windows();
@@ -133,7 +133,7 @@ TEST(Evaluation, MemoryIsOfTheSameWorkForAll) {
     EXPECT_EQ(plain["ledger"][kind]["peak"], nf4["ledger"][kind]["peak"]) << kind;
 }
 
-TEST(Evaluation, SaysWhyThereIsNoRatio) {
+TEST(SlowEvaluation, SaysWhyThereIsNoRatio) {
   const testing::Scratch scratch("no_ratio");
   testing::make_artifact(demo("gpt2"), "int8", scratch.path() / "lost", "/nonexistent/model");
   testing::make_artifact(demo("gpt2"), "int8", scratch.path() / "unnamed", "");
@@ -151,7 +151,7 @@ TEST(Evaluation, SaysWhyThereIsNoRatio) {
   EXPECT_EQ(notes.said, "");
 }
 
-TEST(Evaluation, RefusesBadSettings) {
+TEST(SlowEvaluation, RefusesBadSettings) {
   EvaluationOptions options = few_windows();
   options.quality.protocol.protocol = "nonsense";
   EXPECT_THROW(Evaluation(options, Context()), Error);
@@ -161,7 +161,7 @@ TEST(Evaluation, RefusesBadSettings) {
 }
 
 // A tokenizer of another model: its tokens are outside the vocabulary, or it is not there at all.
-TEST(Evaluation, TokenizerMustFitTheModel) {
+TEST(SlowEvaluation, TokenizerMustFitTheModel) {
   const testing::Scratch scratch("mismatch");
   const Path folder = scratch.path() / "model";
   const Path tiny = Path(QWB_SOURCE_DIR) / "tests/golden/model/gpt2";  // 96 tokens

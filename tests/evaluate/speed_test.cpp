@@ -14,7 +14,7 @@ using testing::demo;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-TEST(Speed, SpreadsAreThoseOfTheSample) {
+TEST(SlowSpeed, SpreadsAreThoseOfTheSample) {
   const Spread odd = spread_of({3, 1, 2});
   EXPECT_EQ(odd.median, 2);
   EXPECT_EQ(odd.minimum, 1);
@@ -34,7 +34,7 @@ std::vector<std::string> names(const SpeedGrid& grid, int64_t positions) {
   return list;
 }
 
-TEST(Speed, GridsAreThoseOfLlamaBench) {
+TEST(SlowSpeed, GridsAreThoseOfLlamaBench) {
   EXPECT_THAT(names({}, 2048), ElementsAre("pp512", "tg128"));
   EXPECT_THAT(names({}, 100), ElementsAre("pp100", "tg100"));  // defaults give way to the model
   EXPECT_THAT(names({{}, {}, {60}}, 100), ElementsAre("pp40 @ d60", "tg40 @ d60"));
@@ -45,7 +45,7 @@ TEST(Speed, GridsAreThoseOfLlamaBench) {
   EXPECT_EQ((SpeedTest{512, 128, 0}).name(), "pp512+tg128");
 }
 
-TEST(Speed, WhatWasAskedForIsNotCut) {
+TEST(SlowSpeed, WhatWasAskedForIsNotCut) {
   const auto message = [](const SpeedGrid& grid) -> std::string {
     try {
       names(grid, 100);
@@ -62,7 +62,7 @@ TEST(Speed, WhatWasAskedForIsNotCut) {
   EXPECT_THAT(message({{INT64_MAX}, {}, {}}), HasSubstr("0 or more"));
 }
 
-TEST(Speed, MeasuresEveryCell) {
+TEST(SlowSpeed, MeasuresEveryCell) {
   const Subject subject = open_subject(demo("gpt2"), false);
   SpeedOptions options;
   options.repetitions = 3;
@@ -92,12 +92,12 @@ TEST(Speed, MeasuresEveryCell) {
 
 // Two passes of one runner leave different logits: their tokens differ. Two runners agree: tokens
 // are fixed.
-TEST(Speed, TokensAreFixedAndDifferInEachRepetition) {
+TEST(SlowSpeed, TokensAreFixedAndDifferInEachRepetition) {
   const Subject subject = open_subject(demo("gpt2"), false);
   const auto logits = [&](int passes) {
     SpeedRunner runner(*subject.model, {16, 2, 8});
     for (int i = 0; i < passes; ++i) runner.pass();
-    return std::vector<float>(runner.logits().begin(), runner.logits().end());
+    return subject.model->executor().download(runner.logits());
   };
   EXPECT_EQ(logits(1), logits(1));
   EXPECT_NE(logits(1), logits(2));

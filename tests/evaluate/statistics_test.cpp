@@ -60,7 +60,7 @@ double coverage(Kind kind, int64_t windows, uint64_t seed) {
   return count / kSamples;
 }
 
-TEST(Statistics, IntervalsCoverWhatTheySay) {
+TEST(SlowStatistics, IntervalsCoverWhatTheySay) {
   const std::vector<std::pair<Kind, std::vector<int64_t>>> cases = {
       {Kind::losses, {2, 5, 8, 20, 50}},
       {Kind::differences, {3, 8, 30}},

@@ -38,7 +38,7 @@ TaskData data_of(const std::string& task, int64_t shots = 0, int64_t limit = 0) 
   return load_task(options);
 }
 
-TEST(Tasks, AnswersAreThoseOfLmEval) {
+TEST(SlowTasks, AnswersAreThoseOfLmEval) {
   const Json expected = parse_json(read_text(golden("expected.json")), "expected.json");
   for (const auto& [model, shots] :
        {std::pair{"llama", int64_t{2}}, std::pair{"gpt2", int64_t{0}}}) {

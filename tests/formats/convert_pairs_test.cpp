@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 #include "tests/formats/convert_helper.h"
 #include "tests/formats/files_helper.h"
 
@@ -103,7 +103,7 @@ RandomGrid random_shape(const Family& family, Rng& rng) {
 }
 
 // Sixteen modules in one artifact: it is writing folders that takes time.
-TEST(ConvertPairs, IntegerGridsOfRandomShapes) {
+TEST(SlowConvertPairs, IntegerGridsOfRandomShapes) {
   Rng rng(11);
   int partial = 0, odd = 0;
   for (const Family& family : std::vector<Family>{{4, 8, 10, 10, false, 7},

@@ -13,7 +13,7 @@
 #include "formats/qwb.h"
 #include "lib/base/half.h"
 #include "lib/base/rng.h"
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 #include "tests/formats/convert_helper.h"
 #include "tests/formats/files_helper.h"
 #include "tests/formats/tiny_model_helper.h"

@@ -12,8 +12,8 @@
 #include "lib/base/half.h"
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/integer_grid.h"
-#include "lib/kernels/dequantize.h"
-#include "lib/kernels/ggml_blocks.h"
+#include "lib/exec/cpu/dequantize.h"
+#include "lib/exec/cpu/ggml_blocks.h"
 #include "lib/quantize/ggml_quants.h"
 #include "tests/formats/files_helper.h"
 

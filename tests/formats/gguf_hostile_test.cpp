@@ -9,7 +9,7 @@
 #include "formats/gguf.h"
 #include "formats/gguf_model.h"
 #include "formats/registry.h"
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 #include "lib/model/config.h"
 #include "tests/formats/files_helper.h"
 #include "tests/formats/gguf_file_helper.h"

@@ -11,7 +11,7 @@
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/codec/ggml_blocks.h"
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 #include "lib/model/config.h"
 #include "lib/quantize/ggml_quants.h"
 #include "tests/base/context_helper.h"

@@ -202,6 +202,22 @@ TEST(GgufTokens, TellsWhatItCannotHold) {
   EXPECT_THAT(write_tokenizer(spaced, kConfig).notes, testing::HasSubstr("add_prefix_space"));
 }
 
+// transformers builds these classes with parts of their own, whatever tokenizer.json holds.
+TEST(GgufTokens, WritesThePartsOfTheTokenizerClass) {
+  Json config = kConfig;
+  const auto pre = [](const Written& written) {
+    return written.metadata.find("tokenizer.ggml.pre")->text("test");
+  };
+  EXPECT_EQ(pre(write_tokenizer(plain_tokenizer(), config)), "gpt-2");
+  config["tokenizer_class"] = "Qwen2TokenizerFast";
+  EXPECT_EQ(pre(write_tokenizer(plain_tokenizer(), config)), "qwen2");
+  config["tokenizer_class"] = "GPT2Tokenizer";
+  config["add_prefix_space"] = true;
+  const Written written = write_tokenizer(plain_tokenizer(), config);
+  EXPECT_EQ(pre(written), "gpt-2");
+  EXPECT_THAT(written.notes, testing::HasSubstr("add_prefix_space"));
+}
+
 TEST(GgufTokens, WritesBosBeforeAndEosBehindOnly) {
   const std::pair<std::vector<std::string>, int> kCases[] = {{{"A"}, 0},
                                                              {{"<s>", "A"}, 1},

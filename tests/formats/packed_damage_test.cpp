@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "formats/registry.h"
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 #include "tests/formats/convert_helper.h"
 #include "tests/formats/files_helper.h"
 

@@ -6,7 +6,7 @@
 #include <fstream>
 
 #include "formats/registry.h"
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "lib/base/error.h"
-#include "lib/tokenizer/chat_template.h"
+#include "lib/chat/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 
 namespace {

@@ -1,4 +1,4 @@
-"""Writes tests/golden/tokenizer/templates.json: what jinja2, set up as transformers does, makes of template_sweep.py's
+"""Writes tests/golden/chat/templates.json: what jinja2, set up as transformers does, makes of template_sweep.py's
 lines; null where it refuses. Needs jinja2 3.1.6 only. Of what is refused, every fourth is kept."""
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ for line in template_sweep.lines():
     refused += text is None
     if text is not None or refused % 4 == 0:
         kept.append([line, text])
-out = Path(__file__).parent / "tokenizer" / "templates.json"
+out = Path(__file__).parent / "chat" / "templates.json"
 lines = ",\n".join(json.dumps(item, ensure_ascii=True, separators=(",", ":")) for item in kept)
 out.write_text('{"variables":' + json.dumps(template_sweep.VARIABLES) + ',"cases":[\n' + lines + "\n]}\n")
 print(out, len(kept), "cases,", out.stat().st_size, "bytes")

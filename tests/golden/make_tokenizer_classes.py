@@ -91,6 +91,11 @@ def cases():
     for name in ("CohereTokenizerFast", "GPTNeoXTokenizer", "T5Tokenizer", "WhisperTokenizer", "BertTokenizer"):
         yield "bytes", {"normalizer": LOWER}, config(name), "llama", "refused"
     yield "spaced", {"normalizer": LOWER}, config("CodeLlamaTokenizer"), "llama", "refused"
+    own = [["code.Own", None], ["code.Own", "code.OwnFast"]]
+    for model in ("llama", "qwen2", "gpt2"):
+        for name in ("OwnTokenizer", "LlamaTokenizer", "GPT2Tokenizer", None):
+            for auto_map in ({"AutoTokenizer": own[0]}, {"AutoTokenizer": own[1]}, own[0]):
+                yield "bytes", {"normalizer": LOWER}, config(name, auto_map=auto_map), model, "told"
     # Chains of post-processors, and patterns that match nothing.
     two = [template("<s>", "A"), template("A", "</s>")]
     yield "bytes", {"post_processor": {"type": "Sequence", "processors": two}}, config("TokenizersBackend"), "llama", "refused"

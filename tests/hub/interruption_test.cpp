@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-class Interruption : public PullTest {
+class SlowInterruption : public PullTest {
  protected:
   // A qwb-pull in the background.
   class Child {
@@ -92,7 +92,7 @@ class Interruption : public PullTest {
 
 // Connections cut at random bytes and processes killed at random instants, while 64 MB come
 // (QWB_HUB_INTERRUPTIONS of them, 40 by default).
-TEST_F(Interruption, RandomCutsAndKills) {
+TEST_F(SlowInterruption, RandomCutsAndKills) {
   const char* wanted = std::getenv("QWB_HUB_INTERRUPTIONS");
   const int count = wanted != nullptr ? std::atoi(wanted) : 40;
   constexpr int64_t kSize = 64'000'000;
@@ -142,7 +142,7 @@ TEST_F(Interruption, RandomCutsAndKills) {
 }
 
 // The clock was wrong, or is now: what is on disk seems to come from the future, or from long ago.
-TEST_F(Interruption, TimesOfFilesDoNotMatter) {
+TEST_F(SlowInterruption, TimesOfFilesDoNotMatter) {
   constexpr int64_t kSize = 12 << 20;
   const auto shift_times = [&](int years) {
     const auto when = fs::file_time_type::clock::now() + std::chrono::hours(years * 365 * 24);
@@ -172,7 +172,7 @@ TEST_F(Interruption, TimesOfFilesDoNotMatter) {
   }
 }
 
-TEST_F(Interruption, TwoAtOnceFetchOnce) {
+TEST_F(SlowInterruption, TwoAtOnceFetchOnce) {
   start({.bytes_per_second = 4e6});
   FakeRepo& model = add_model("org/model", 12 << 20);
   const Environment variables = environment();
@@ -185,7 +185,7 @@ TEST_F(Interruption, TwoAtOnceFetchOnce) {
   EXPECT_LT(hub_->bytes_sent(), (12 << 20) * 1.05);
 }
 
-TEST_F(Interruption, TheOtherOneIsKilledAndThisOneGoesOn) {
+TEST_F(SlowInterruption, TheOtherOneIsKilledAndThisOneGoesOn) {
   start({.bytes_per_second = 1e6});
   FakeRepo& model = add_model("org/model", 12 << 20);
   const Environment variables = environment();
@@ -201,7 +201,7 @@ TEST_F(Interruption, TheOtherOneIsKilledAndThisOneGoesOn) {
 }
 
 // A process that hangs with the lock in hand (stopped, or on a dead network) is passed by.
-TEST_F(Interruption, AHungProcessDoesNotBlock) {
+TEST_F(SlowInterruption, AHungProcessDoesNotBlock) {
   start({.bytes_per_second = 2e6});
   FakeRepo& model = add_model("org/model", 6 << 20);
   Environment variables = environment();
@@ -219,7 +219,7 @@ TEST_F(Interruption, AHungProcessDoesNotBlock) {
   expect_clean(repo());
 }
 
-TEST_F(Interruption, LocksLeftBehindDoNotBlock) {
+TEST_F(SlowInterruption, LocksLeftBehindDoNotBlock) {
   FakeRepo& model = add_model();
   const Path lock =
       cache() / ".locks/models--org--model" / (model.find("model.safetensors")->etag + ".lock");
@@ -233,7 +233,7 @@ TEST_F(Interruption, LocksLeftBehindDoNotBlock) {
   expect_same(pulled({"org/model"}), model, "model.safetensors");
 }
 
-TEST_F(Interruption, PythonHoldsTheLock) {
+TEST_F(SlowInterruption, PythonHoldsTheLock) {
   FakeRepo& model = add_model();
   const Path lock =
       cache() / ".locks/models--org--model" / (model.find("model.safetensors")->etag + ".lock");
@@ -255,7 +255,7 @@ TEST_F(Interruption, PythonHoldsTheLock) {
   expect_clean(repo());
 }
 
-TEST_F(Interruption, ControlC) {
+TEST_F(SlowInterruption, ControlC) {
   start({.bytes_per_second = 1e6});
   FakeRepo& model = add_model("org/model", 12 << 20);
   Child child(environment(), {"org/model"});
@@ -269,7 +269,7 @@ TEST_F(Interruption, ControlC) {
   EXPECT_LT(hub_->bytes_sent(), (12 << 20) * 1.1);
 }
 
-TEST_F(Interruption, MemoryDoesNotGrowWithTheFile) {
+TEST_F(SlowInterruption, MemoryDoesNotGrowWithTheFile) {
   FakeRepo& model = hub_->add("org/model");
   model.put("config.json", "{}");
   const Path large = scratch_.path() / "large";
@@ -291,7 +291,7 @@ TEST_F(Interruption, MemoryDoesNotGrowWithTheFile) {
 }
 
 // A disk that is full at `limit` bytes of a file.
-TEST_F(Interruption, AFullDisk) {
+TEST_F(SlowInterruption, AFullDisk) {
   FakeRepo& model = add_model("org/model", 12 << 20);
   for (const int64_t limit : {0, 10'000, 5'000'000, (12 << 20) + 8}) {
     const RunResult result = tool("pull", {"org/model"}, {}, {.file_size_limit = limit});
@@ -304,7 +304,7 @@ TEST_F(Interruption, AFullDisk) {
   expect_clean(repo());
 }
 
-TEST_F(Interruption, TheDiskIsTooSmallFromTheStart) {
+TEST_F(SlowInterruption, TheDiskIsTooSmallFromTheStart) {
   const int64_t free = free_disk_space(scratch_.path());
   hub_->add("org/model");
   hub_->misbehave({.match = "/revision/",
@@ -325,7 +325,7 @@ TEST_F(Interruption, TheDiskIsTooSmallFromTheStart) {
 }
 
 // What a damaged note claims is found out by the hash, and fetched again.
-TEST_F(Interruption, ADamagedPartial) {
+TEST_F(SlowInterruption, ADamagedPartial) {
   FakeRepo& model = add_model("org/model", 12 << 20);
   tool("pull", {"org/model"}, {}, {.file_size_limit = 9'000'000});
   hub_->misbehave({.match = "/blob/", .times = -1, .cut_at = 1'000'000});

@@ -7,9 +7,9 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-class FromNothing : public PullTest {
+class SlowFromNothing : public PullTest {
  protected:
-  FromNothing() {
+  SlowFromNothing() {
     model_ = &hub_->add("demo/llama");
     for (const auto& entry : fs::directory_iterator(Path(QWB_SOURCE_DIR) / "recipes/demo/llama"))
       model_->put(entry.path().filename().string(), read_text(entry.path()));
@@ -32,7 +32,7 @@ class FromNothing : public PullTest {
   FakeRepo *model_ = nullptr, *lima_ = nullptr;
 };
 
-TEST_F(FromNothing, ToAnArtifact) {
+TEST_F(SlowFromNothing, ToAnArtifact) {
   const RunResult first = quantize({"--samples", "4", "--length", "64"});
   ASSERT_EQ(first.code, 0) << first.err;
   const Path artifact = lines(first.out).back();
@@ -51,7 +51,7 @@ TEST_F(FromNothing, ToAnArtifact) {
   EXPECT_EQ(hub_->seen().size(), 0u);
 }
 
-TEST_F(FromNothing, LimaIsGated) {
+TEST_F(SlowFromNothing, LimaIsGated) {
   lima_->allowed_token = "hf_lima";
   const RunResult refused = quantize({"-n", "--samples", "2", "--length", "64"});
   EXPECT_EQ(refused.code, 3);
@@ -63,7 +63,7 @@ TEST_F(FromNothing, LimaIsGated) {
             0);
 }
 
-TEST_F(FromNothing, DatasetNames) {
+TEST_F(SlowFromNothing, DatasetNames) {
   FakeRepo& data = hub_->add("org/texts", "datasets");
   data.put("data/test.jsonl", "{\"text\": \"no\"}\n");
   data.put("data/train-00000.jsonl",

@@ -38,7 +38,7 @@ std::string zip_bytes(const Path& scratch, const std::string& text,
   return read_text(file);
 }
 
-class Wikitext : public PullTest {
+class SlowWikitext : public PullTest {
  protected:
   RunResult evaluate(const Environment& more = {}) const {
     return tool("eval",
@@ -57,7 +57,7 @@ class Wikitext : public PullTest {
   Environment there() const { return {{"QWB_DATA", data().string()}, {"HF_HUB_OFFLINE", "1"}}; }
 };
 
-TEST_F(Wikitext, ComesFromTheHubOnce) {
+TEST_F(SlowWikitext, ComesFromTheHubOnce) {
   hub_->add("ggml-org/ci", "datasets")
       .put("wikitext-2-raw-v1.zip", zip_bytes(scratch_.path(), wikitext()));
   const std::string first = tokens(evaluate());
@@ -68,7 +68,7 @@ TEST_F(Wikitext, ComesFromTheHubOnce) {
   EXPECT_EQ(hub_->seen().size(), 0u);
 }
 
-TEST_F(Wikitext, EveryFormIsTheSameText) {
+TEST_F(SlowWikitext, EveryFormIsTheSameText) {
   std::ofstream(data() / "wiki.test.raw") << wikitext();
   const std::string plain = tokens(evaluate(there()));
   fs::remove(data() / "wiki.test.raw");
@@ -82,7 +82,7 @@ TEST_F(Wikitext, EveryFormIsTheSameText) {
   EXPECT_EQ(tokens(evaluate(there())), plain);
 }
 
-TEST_F(Wikitext, DamagedZipFilesAreTold) {
+TEST_F(SlowWikitext, DamagedZipFilesAreTold) {
   const std::string whole = zip_bytes(scratch_.path(), wikitext());
   const auto complaint = [&](const std::string& bytes) {
     std::ofstream(data() / "wikitext-2-raw-v1.zip", std::ios::trunc) << bytes;
@@ -106,7 +106,7 @@ TEST_F(Wikitext, DamagedZipFilesAreTold) {
   EXPECT_THAT(complaint(stored), HasSubstr("wiki.test.raw in it is damaged"));
 }
 
-TEST_F(Wikitext, AbsentItSaysHowToGetIt) {
+TEST_F(SlowWikitext, AbsentItSaysHowToGetIt) {
   const RunResult absent = evaluate({{"HF_HUB_OFFLINE", "1"}});
   EXPECT_EQ(absent.code, 3);
   EXPECT_THAT(absent.err, HasSubstr("the text 'wikitext2' is not here"));

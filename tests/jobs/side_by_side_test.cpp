@@ -12,6 +12,7 @@
 #include "lib/jobs/quantize_job.h"
 #include "lib/model/generate.h"
 #include "tests/evaluate/artifact_helper.h"
+#include "tests/exec/shadow_helper.h"
 
 namespace qwb {
 namespace {
@@ -25,58 +26,6 @@ struct StoppingProgress : Progress {
   }
   StopSource& stop;
   std::atomic<int> advances{0};
-};
-
-// A backend that requests a stop in the middle of a forward pass: when attention is computed.
-class StoppingBackend : public Backend {
- public:
-  StoppingBackend(StopSource& stop, Threads threads)
-      : Backend(threads), stop_(stop), fast_(make_backend(BackendKind::fast, threads)) {}
-  std::string name() const override { return "stopping"; }
-  void linear(const float* x, int64_t tokens, const Weight& weight, const float* bias, float* y,
-              bool add) const override {
-    fast_->linear(x, tokens, weight, bias, y, add);
-  }
-  void gather_rows(const Weight& weight, std::span<const int32_t> ids, float* out) const override {
-    fast_->gather_rows(weight, ids, out);
-  }
-  void rms_norm(const float* x, int64_t rows, int64_t n, const float* gain, double eps,
-                float* y) const override {
-    fast_->rms_norm(x, rows, n, gain, eps, y);
-  }
-  void layer_norm(const float* x, int64_t rows, int64_t n, const float* gain, const float* bias,
-                  double eps, float* y) const override {
-    fast_->layer_norm(x, rows, n, gain, bias, eps, y);
-  }
-  void rotate(float* x, int64_t tokens, int64_t heads, int64_t head_dim, int64_t stride,
-              const float* cosine, const float* sine) const override {
-    fast_->rotate(x, tokens, heads, head_dim, stride, cosine, sine);
-  }
-  void attention(const float* queries, const float* keys, const float* values,
-                 const AttentionShape& shape, float* out) const override {
-    ++attentions;
-    stop_.request();
-    fast_->attention(queries, keys, values, shape, out);
-  }
-  void activate(Activation activation, float* gate, const float* up, int64_t count) const override {
-    fast_->activate(activation, gate, up, count);
-  }
-  void add(float* x, const float* y, int64_t count) const override { fast_->add(x, y, count); }
-  void soft_cap(float* x, int64_t count, float cap) const override {
-    fast_->soft_cap(x, count, cap);
-  }
-  void losses(const float* x, int64_t rows, const Weight& weight, std::span<const int32_t> targets,
-              float cap, double* losses) const override {
-    fast_->losses(x, rows, weight, targets, cap, losses);
-  }
-  bool all_finite(const float* x, int64_t count) const override {
-    return fast_->all_finite(x, count);
-  }
-  mutable std::atomic<int> attentions{0};
-
- private:
-  StopSource& stop_;
-  std::unique_ptr<Backend> fast_;
 };
 
 // Makes an artifact in a cache of its own; returns the hash of what it computes.
@@ -101,10 +50,10 @@ Json perplexity(const Context& context) {
       job.run(testing::demo("llama").string()).record.quality.perplexity.value());
 }
 
-// A long prompt on that backend.
-void complete(const Context& context, std::shared_ptr<const Backend> backend) {
+// A long prompt on that executor.
+void complete(const Context& context, std::shared_ptr<const Executor> executor) {
   const LoadedModel loaded =
-      load_model(testing::demo("llama"), {.backend = std::move(backend)}, context);
+      load_model(testing::demo("llama"), {.executor = std::move(executor)}, context);
   KvCache cache = loaded.model->new_cache(300);
   GenerationSettings settings;
   settings.eos = loaded.end_tokens();
@@ -168,17 +117,22 @@ TEST(SideBySide, AStopInCalibrationEndsThatJobOnly) {
 TEST(SideBySide, AStopInAPrefillEndsThatJobOnly) {
   const Json value = perplexity({});
   StopSource stop;
-  const auto backend = std::make_shared<StoppingBackend>(stop, Threads(2));
+  std::atomic<int> attentions{0};
+  // Requests the stop in the middle of a forward pass: when attention is computed.
+  const auto executor = std::make_shared<ShadowExecutor>(
+      make_executor(ExecutorKind::fast, Threads(2)), [&](const std::string& operation) {
+        if (operation == "attention") ++attentions, stop.request();
+      });
   ErrorKind ended = ErrorKind::usage;
   Json other;
   {
     std::jthread stopped([&] {
-      ended = kind_of([&] { complete({Threads(2), stop.token()}, backend); });
+      ended = kind_of([&] { complete({Threads(2), stop.token()}, executor); });
     });
     std::jthread whole([&] { other = perplexity({.threads = Threads(3)}); });
   }
   EXPECT_EQ(ended, ErrorKind::interrupted);
-  EXPECT_EQ(backend->attentions, 1);  // of one block: the pass ended before the next
+  EXPECT_EQ(attentions, 1);  // of one block: the pass ended before the next
   EXPECT_EQ(other, value);
 }
 
@@ -206,13 +160,15 @@ TEST(SideBySide, AStoppedPassLeavesTheCacheAsItWas) {
   const std::vector<int32_t> tokens = {5, 9, 2, 44, 17};
   KvCache cache = model->new_cache(16), fresh = model->new_cache(16);
   std::vector<float> hidden(static_cast<size_t>(5 * model->config().hidden)), again = hidden;
+  const Out first(hidden.data(), 5, model->config().hidden),
+      second(again.data(), 5, model->config().hidden);
   StopSource stop;
   stop.request();
-  EXPECT_EQ(kind_of([&] { model->forward(tokens, cache, hidden.data(), stop.token()); }),
+  EXPECT_EQ(kind_of([&] { model->forward(tokens, cache, first, stop.token()); }),
             ErrorKind::interrupted);
   EXPECT_EQ(cache.length(), 0);
-  model->forward(tokens, cache, hidden.data());
-  model->forward(tokens, fresh, again.data());
+  model->forward(tokens, cache, first);
+  model->forward(tokens, fresh, second);
   EXPECT_EQ(hidden, again);
 }
 

@@ -22,23 +22,26 @@ class Walks : public testing::TestWithParam<std::string> {
     std::vector<int32_t> tokens(static_cast<size_t>(kTokens));
     for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 37 % 96);
     x_ = std::vector<float>(static_cast<size_t>(kTokens * model_->config().hidden));
-    model_->embed(tokens, 0, x_.data());
+    model_->embed(tokens, 0, stream(x_));
   }
   Block block() const {
     return Block(model_->config(), model_->spec().blocks[1], 1, model_->source(),
-                 model_->backend());
+                 model_->executor());
   }
+
+  Out stream(std::vector<float>& x) const { return {x.data(), kTokens, model_->config().hidden}; }
+  RotaryTable rotary() const { return {model_->executor(), model_->config().rope, 0, kTokens}; }
 
   // Of experts that no token is sent to.
   std::set<std::string> modules_without_tokens(const Block& block) {
     std::set<std::string> names;
-    const RotaryTable rotary(model_->config().rope, 0, kTokens);
+    const RotaryTable rotary = this->rotary();
     KvCache cache = model_->new_cache(kTokens);
     std::vector<float> x = x_;
-    BlockWalk walk(block, {kTokens, rotary, cache.layer(1)}, x.data());
+    BlockWalk walk(block, model_->executor(), {kTokens, rotary, cache.layer(1)}, stream(x));
     while (const InputGroup* group = walk.next()) {
       for (const LinearSpec& linear : group->readers) {
-        if (walk.rows() == 0) names.insert(linear.module);
+        if (walk.input().rows == 0) names.insert(linear.module);
       }
     }
     return names;
@@ -50,12 +53,12 @@ class Walks : public testing::TestWithParam<std::string> {
 
 TEST_P(Walks, EndWhereTheForwardPassEnds) {
   const Block block = this->block();
-  const RotaryTable rotary(model_->config().rope, 0, kTokens);
+  const RotaryTable rotary = this->rotary();
   KvCache cache = model_->new_cache(kTokens);
   std::vector<float> forward = x_, walked = x_;
-  block.forward(forward.data(), {kTokens, rotary, cache.layer(1)});
+  block.forward(stream(forward), {kTokens, rotary, cache.layer(1)});
   EXPECT_NE(forward, x_);
-  BlockWalk walk(block, {kTokens, rotary, cache.layer(1)}, walked.data());
+  BlockWalk walk(block, model_->executor(), {kTokens, rotary, cache.layer(1)}, stream(walked));
   std::vector<std::string> modules;
   int64_t routed = 0;
   while (const InputGroup* group = walk.next()) {
@@ -63,11 +66,11 @@ TEST_P(Walks, EndWhereTheForwardPassEnds) {
       modules.push_back(linear.module);
       EXPECT_EQ(linear.in, group->in());
     }
-    EXPECT_EQ(walk.input().size(), walk.rows() * group->in());
+    EXPECT_EQ(walk.input().columns, group->in());
     if (group->expert < 0) {
-      EXPECT_EQ(walk.rows(), kTokens);
+      EXPECT_EQ(walk.input().rows, kTokens);
     }
-    if (group->expert >= 0 && group->readers.size() > 1) routed += walk.rows();
+    if (group->expert >= 0 && group->readers.size() > 1) routed += walk.input().rows;
   }
   EXPECT_EQ(walked, forward);
   EXPECT_EQ(routed, kTokens * model_->config().experts_used);
@@ -81,10 +84,10 @@ TEST_P(Walks, EndWhereTheForwardPassEnds) {
 // zeros changes the stream, one after the other.
 TEST_P(Walks, EveryModuleMatters) {
   Block block = this->block();
-  const RotaryTable rotary(model_->config().rope, 0, kTokens);
+  const RotaryTable rotary = this->rotary();
   KvCache cache = model_->new_cache(kTokens);
   std::vector<float> before = x_;
-  block.forward(before.data(), {kTokens, rotary, cache.layer(1)});
+  block.forward(stream(before), {kTokens, rotary, cache.layer(1)});
   const std::set<std::string> unused = modules_without_tokens(block);
   EXPECT_LT(unused.size(), block_linears(model_->spec().blocks[1]).size() / 2);
   for (const LinearSpec& linear : block_linears(model_->spec().blocks[1])) {
@@ -96,7 +99,7 @@ TEST_P(Walks, EveryModuleMatters) {
     block.set_weight(linear.module,
                      {linear.out, linear.in, linear.orientation, DenseWeight{zeros.view()}});
     std::vector<float> after = x_;
-    block.forward(after.data(), {kTokens, rotary, cache.layer(1)});
+    block.forward(stream(after), {kTokens, rotary, cache.layer(1)});
     EXPECT_EQ(after == before, unused.contains(linear.module)) << linear.module;
     block.set_weight(linear.module, kept);
   }

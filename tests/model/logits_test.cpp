@@ -1,5 +1,5 @@
 // Logits against transformers in f32 (tests/golden/make_model.py), for every architecture, on both
-// backends. Tolerance: 1e-4 of the largest logit. f32 sums over at most 128 terms through two
+// executors. Tolerance: 1e-4 of the largest logit. f32 sums over at most 128 terms through two
 // blocks stay below 2e-6 of it here; a wrong mask, rotation, norm or bias moves logits by 1e-2 and
 // more.
 #include <gtest/gtest.h>
@@ -36,8 +36,9 @@ std::vector<float> run(const Model& model, std::span<const int32_t> tokens, KvCa
   const auto count = static_cast<int64_t>(tokens.size());
   std::vector<float> hidden(static_cast<size_t>(count * model.config().hidden));
   std::vector<float> logits(static_cast<size_t>(count * model.config().vocab));
-  model.forward(tokens, cache, hidden.data());
-  model.logits(hidden.data(), count, logits.data());
+  const Out states(hidden.data(), count, model.config().hidden);
+  model.forward(tokens, cache, states);
+  model.logits(states, Out(logits.data(), count, model.config().vocab));
   return logits;
 }
 
@@ -57,15 +58,15 @@ class Logits : public testing::TestWithParam<std::string> {};
 
 TEST_P(Logits, AgreeWithTransformers) {
   const Golden golden(GetParam());
-  for (const BackendKind kind : {BackendKind::reference, BackendKind::fast}) {
+  for (const ExecutorKind kind : {ExecutorKind::reference, ExecutorKind::fast}) {
     const auto model = Model::load(golden.open.source, golden.open.config, GetParam(),
-                                   make_backend(kind, Threads()));
+                                   make_executor(kind, Threads()));
     for (const std::string length : {"1", "17", "full"}) {
       const std::vector<float> expected =
           read_floats(*golden.expected->find("logits_" + length), length);
       const auto count = expected.size() / static_cast<size_t>(model->config().vocab);
       KvCache cache = model->new_cache(static_cast<int64_t>(count));
-      SCOPED_TRACE(model->backend().name() + " at " + length);
+      SCOPED_TRACE(model->executor().identity() + " at " + length);
       expect_close(run(*model, std::span(golden.tokens).first(count), cache), expected, 1e-4);
     }
   }
@@ -96,7 +97,7 @@ TEST_P(Logits, DoNotDependOnThreads) {
   std::vector<std::vector<float>> results;
   for (const int count : {1, 2, 7}) {
     const auto model = Model::load(golden.open.source, golden.open.config, GetParam(),
-                                   make_backend(BackendKind::fast, Threads(count)));
+                                   make_executor(ExecutorKind::fast, Threads(count)));
     KvCache cache = model->new_cache(128);
     results.push_back(run(*model, golden.tokens, cache));
   }
@@ -109,9 +110,10 @@ TEST_P(Logits, LossesAreThoseOfTheLogits) {
   const auto model = Model::load(golden.open.source, golden.open.config, GetParam());
   KvCache cache = model->new_cache(128);
   std::vector<float> hidden(static_cast<size_t>(128 * model->config().hidden));
-  model->forward(golden.tokens, cache, hidden.data());
+  const Out states(hidden.data(), 128, model->config().hidden);
+  model->forward(golden.tokens, cache, states);
   std::vector<double> losses(127);
-  model->token_losses(hidden.data(), std::span(golden.tokens).subspan(1), losses.data());
+  model->token_losses(In(states).row_range(0, 127), std::span(golden.tokens).subspan(1), losses);
   const std::vector<float> logits = read_floats(*golden.expected->find("logits_full"), "full");
   const auto vocab = static_cast<size_t>(model->config().vocab);
   for (size_t r = 0; r < 127; ++r) {

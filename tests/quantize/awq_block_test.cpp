@@ -6,7 +6,7 @@
 
 #include "lib/base/rng.h"
 #include "lib/quantize/pipeline.h"
-#include "tests/kernels/backend_helper.h"
+#include "tests/exec/executor_helper.h"
 #include "tests/quantize/demo_helper.h"
 
 namespace qwb {
@@ -32,7 +32,7 @@ struct AwqRun : ModuleSink {
 std::unique_ptr<Model> model_of(const std::shared_ptr<DemoSource>& source,
                                 const std::string& name) {
   return Model::load(source, demo_config(name), name,
-                     make_backend(BackendKind::reference, Threads(1)));
+                     make_executor(ExecutorKind::reference, Threads(1)));
 }
 
 CalibrationSet block_windows(const Model& model) {
@@ -52,15 +52,16 @@ CalibrationSet block_windows(const Model& model) {
 std::vector<float> block_outputs(const Model& model) {
   const CalibrationSet set = block_windows(model);
   const ModelConfig& c = model.config();
-  const Block block(c, model.spec().blocks[0], 0, model.source(), model.backend());
-  const RotaryTable rotary(c.rope, 0, set.length);
+  const Block block(c, model.spec().blocks[0], 0, model.source(), model.executor());
+  const RotaryTable rotary(model.executor(), c.rope, 0, set.length);
   std::vector<float> all;
   for (const auto& window : set.windows) {
     std::vector<float> x(static_cast<size_t>(set.length * c.hidden));
-    const FloatBuffer keys(set.length * c.kv_heads * c.head_dim),
-        values(set.length * c.kv_heads * c.head_dim);
-    model.embed(window, 0, x.data());
-    block.forward(x.data(), {set.length, rotary, {keys.data(), values.data(), 0}});
+    const Matrix keys = model.executor().allocate(set.length, c.kv_heads * c.head_dim),
+                 values = model.executor().allocate(set.length, c.kv_heads * c.head_dim);
+    const Out stream(x.data(), set.length, c.hidden);
+    model.embed(window, 0, stream);
+    block.forward(stream, {set.length, rotary, {keys, values, 0}});
     all.insert(all.end(), x.begin(), x.end());
   }
   return all;

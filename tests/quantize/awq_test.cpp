@@ -144,7 +144,7 @@ TEST(Awq, FindsTheScalesOfItsDefinition) {
   EXPECT_GE(scaled, 4);
 }
 
-TEST(Awq, NeverWorseThanRounding) {
+TEST(SlowAwq, NeverWorseThanRounding) {
   double gained = 0;
   int problems = 0;
   for (const int bits : {2, 3, 4, 8}) {

@@ -1,5 +1,5 @@
 // The moments that a block's calibration gathers, against sums made here: the two models go through
-// the block group by group, in f32 on the reference backend, and every sum is taken in f64. What
+// the block group by group, in f32 on the reference executor, and every sum is taken in f64. What
 // calibration keeps between input groups has 12 significant bits, and bf16 products 8; 360 tokens
 // and all pairs of channels average such errors out (measured: at most 4e-3 with bf16, in a model
 // of 32 channels, and 6e-5 without).
@@ -8,9 +8,9 @@
 #include <cmath>
 #include <memory>
 
-#include "lib/kernels/tile_product.h"
+#include "lib/exec/cpu/tile_product.h"
 #include "lib/quantize/block_calibration.h"
-#include "tests/kernels/backend_helper.h"
+#include "tests/exec/executor_helper.h"
 #include "tests/quantize/demo_helper.h"
 
 namespace qwb {
@@ -40,13 +40,13 @@ class Walk {
   Walk(const Model& model, const CalibrationSet& set)
       : windows_(static_cast<int64_t>(set.windows.size())),
         hidden_(model.config().hidden),
-        block_(model.config(), model.spec().blocks[0], 0, model.source(), reference_backend()),
-        rotary_(model.config().rope, 0, kLength),
+        block_(model.config(), model.spec().blocks[0], 0, model.source(), reference_executor()),
+        rotary_(reference_executor(), model.config().rope, 0, kLength),
         stream_(windows_ * kLength * hidden_),
-        keys_(kLength * model.config().kv_heads * model.config().head_dim),
-        values_(keys_.size()) {
+        keys_(kLength, model.config().kv_heads * model.config().head_dim, MemoryKind::activations),
+        values_(kLength, keys_.columns(), MemoryKind::activations) {
     for (int64_t w = 0; w < windows_; ++w)
-      model.embed(set.windows[static_cast<size_t>(w)], 0, stream_.data() + w * kLength * hidden_);
+      model.embed(set.windows[static_cast<size_t>(w)], 0, window(static_cast<size_t>(w)));
   }
 
   Block& block() { return block_; }
@@ -61,8 +61,9 @@ class Walk {
     FloatBuffer result(count * group.in());
     float* out = result.data();
     for (size_t w = 0; w < rows.size(); ++w) {
-      block_.input(group, window(w), part(), rows[w], out);
-      out += (group.expert < 0 ? kLength : static_cast<int64_t>(rows[w].size())) * group.in();
+      const int64_t seen = group.expert < 0 ? kLength : static_cast<int64_t>(rows[w].size());
+      block_.input(group, window(w), part(), rows[w], Out(out, seen, group.in()));
+      out += seen * group.in();
     }
     return result;
   }
@@ -70,14 +71,15 @@ class Walk {
   std::vector<std::vector<int64_t>> rows(const InputGroup& group) {
     std::vector<std::vector<int64_t>> result(static_cast<size_t>(windows_));
     for (size_t w = 0; w < result.size() && group.expert >= 0; ++w)
-      result[w] = block_.rows(group, window(w), kLength);
+      result[w] = block_.rows(group, window(w));
     return result;
   }
 
   // The stream leaves a sublayer: by its closing module's input, or (experts) from its beginning.
   void leave(const InputGroup& last, const FloatBuffer& input) {
     if (last.closes) {
-      block_.leave(last.sublayer, input.data(), windows_ * kLength, stream_.data());
+      block_.leave(last.sublayer, In(input.data(), windows_ * kLength, last.in()),
+                   Out(stream_.data(), windows_ * kLength, hidden_));
       return;
     }
     for (size_t w = 0; w < static_cast<size_t>(windows_); ++w)
@@ -85,14 +87,17 @@ class Walk {
   }
 
  private:
-  float* window(size_t w) { return stream_.data() + static_cast<int64_t>(w) * kLength * hidden_; }
-  SequencePart part() { return {kLength, rotary_, {keys_.data(), values_.data(), 0}}; }
+  Out window(size_t w) {
+    return {stream_.data() + static_cast<int64_t>(w) * kLength * hidden_, kLength, hidden_};
+  }
+  SequencePart part() { return {kLength, rotary_, {keys_, values_, 0}}; }
 
   int64_t windows_;
   int64_t hidden_;
   Block block_;
   RotaryTable rotary_;
-  FloatBuffer stream_, keys_, values_;
+  FloatBuffer stream_;
+  Matrix keys_, values_;
 };
 
 // Values [tokens, columns].
@@ -148,7 +153,7 @@ TEST_P(BlockMoments, AreThoseOfTheTwoModels) {
   const BlockCase c = GetParam();
   const auto model =
       Model::load(std::make_shared<DemoSource>(c.model), demo_config(c.model), c.model,
-                  make_backend(c.bf16 ? BackendKind::bf16 : BackendKind::fast, Threads()));
+                  make_executor(c.bf16 ? ExecutorKind::bf16 : ExecutorKind::fast, Threads()));
   CalibrationSet set = random_windows(c.windows, kLength, model->config().vocab);
   // Later batches have other means.
   for (size_t w = 50; w < set.windows.size(); ++w) {
@@ -230,19 +235,24 @@ TEST_P(BlockMoments, AreThoseOfTheTwoModels) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Models, BlockMoments,
-    ::testing::Values(BlockCase{"llama", false, false}, BlockCase{"llama", true, false},
-                      BlockCase{"gpt2", false, true}, BlockCase{"gpt2", true, true},
-                      BlockCase{"tests/golden/model/qwen2", true, false},
-                      BlockCase{"tests/golden/model/mixtral", false, false},
-                      BlockCase{"tests/golden/model/gemma2", false, false},
-                      BlockCase{"tests/golden/model/gpt2", false, true, 150}),
-    [](const auto& test) {
-      std::string name = test.param.model;
-      name = name.substr(name.rfind('/') + 1);
-      return (test.param.windows > 9 ? "tiny_" : "") + name + (test.param.bf16 ? "_bf16" : "_f32");
-    });
+std::string block_case_name(const ::testing::TestParamInfo<BlockCase>& test) {
+  std::string name = test.param.model;
+  name = name.substr(name.rfind('/') + 1);
+  return (test.param.windows > 9 ? "tiny_" : "") + name + (test.param.bf16 ? "_bf16" : "_f32");
+}
+
+INSTANTIATE_TEST_SUITE_P(SlowModels, BlockMoments,
+                         ::testing::Values(BlockCase{"llama", false, false},
+                                           BlockCase{"llama", true, false},
+                                           BlockCase{"gpt2", false, true},
+                                           BlockCase{"gpt2", true, true}),
+                         block_case_name);
+INSTANTIATE_TEST_SUITE_P(Models, BlockMoments,
+                         ::testing::Values(BlockCase{"tests/golden/model/qwen2", true, false},
+                                           BlockCase{"tests/golden/model/mixtral", false, false},
+                                           BlockCase{"tests/golden/model/gemma2", false, false},
+                                           BlockCase{"tests/golden/model/gpt2", false, true, 150}),
+                         block_case_name);
 
 }  // namespace
 }  // namespace qwb

@@ -2,12 +2,13 @@
 #include "lib/quantize/conversation.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 
 #include "lib/base/error.h"
+#include "lib/chat/chat_template.h"
 #include "lib/quantize/calibration.h"
-#include "lib/tokenizer/chat_template.h"
 
 namespace qwb {
 namespace {
@@ -126,7 +127,8 @@ TEST(Conversation, RefusesByName) {
 }
 
 std::string rendered_file(const std::string& rows, const std::string& source) {
-  const Path file = Path(testing::TempDir()) / "conversation_test.jsonl";
+  const Path file =
+      Path(testing::TempDir()) / ("qwb_conversation_" + std::to_string(::getpid()) + ".jsonl");
   std::ofstream(file) << rows;
   const auto chat = ChatTemplate::from_text(source, nullptr, "t");
   const auto texts = calibration_texts(file, [&](const Conversation& conversation) {
@@ -181,7 +183,7 @@ TEST(Conversation, ARefusalNamesFileAndLine) {
        {refusing, std::string("{% for m in messages %}{% if m.role == 'system' %}{{ 1 + 'a' }}{% "
                               "endif %}{% endfor %}x")}) {
     const std::string text = error_of(good + "\n\n" + good + "\n" + bad + "\n", source);
-    EXPECT_NE(text.find("conversation_test.jsonl line 4"), std::string::npos) << text;
+    EXPECT_NE(text.find(".jsonl line 4"), std::string::npos) << text;
   }
   EXPECT_NE(
       error_of(

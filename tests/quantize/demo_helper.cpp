@@ -7,7 +7,7 @@
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/int8_rows.h"
 #include "lib/codec/integer_grid.h"
-#include "lib/kernels/dequantize.h"
+#include "lib/exec/cpu/dequantize.h"
 #include "lib/quantize/float_blocks.h"
 
 namespace qwb {

@@ -48,7 +48,7 @@ std::vector<float> outputs(const Model& model) {
   for (const auto& window : set.windows) {
     KvCache cache = model.new_cache(kWindow);
     std::vector<float> hidden(static_cast<size_t>(kWindow * model.config().hidden));
-    model.forward(window, cache, hidden.data());
+    model.forward(window, cache, Out(hidden.data(), kWindow, model.config().hidden));
     all.insert(all.end(), hidden.begin(), hidden.end());
   }
   return all;

@@ -58,9 +58,9 @@ void expect_grid(const ModuleTask& task, const Json& expected, int bits, bool sy
   }
 }
 
-class GoldenModel : public testing::TestWithParam<std::string> {};
+class SlowGoldenModel : public testing::TestWithParam<std::string> {};
 
-TEST_P(GoldenModel, EveryModuleHasTheExpectedBytes) {
+TEST_P(SlowGoldenModel, EveryModuleHasTheExpectedBytes) {
   const DemoModel model(GetParam());
   const Json modules = golden()["modules"][GetParam()];
   EXPECT_GE(modules.size(), 16u);
@@ -82,7 +82,7 @@ TEST_P(GoldenModel, EveryModuleHasTheExpectedBytes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Demo, GoldenModel, testing::Values("llama", "gpt2"));
+INSTANTIATE_TEST_SUITE_P(Demo, SlowGoldenModel, testing::Values("llama", "gpt2"));
 
 TEST(Golden, TiesZerosAndTheShortLastBlock) {
   for (const std::string kind : {"nf4", "fp4"}) {

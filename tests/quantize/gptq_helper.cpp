@@ -7,10 +7,10 @@
 namespace qwb {
 namespace {
 
-using Matrix = std::vector<double>;  // row-major, square
+using SquareF64 = std::vector<double>;  // row-major, square
 
-Matrix inverse(Matrix a, int64_t n) {
-  Matrix result(a.size());
+SquareF64 inverse(SquareF64 a, int64_t n) {
+  SquareF64 result(a.size());
   for (int64_t i = 0; i < n; ++i) result[i * n + i] = 1;
   for (int64_t j = 0; j < n; ++j) {  // positive definite: no pivoting needed
     const double pivot = a[j * n + j];
@@ -33,7 +33,7 @@ Matrix inverse(Matrix a, int64_t n) {
 // One row: w is compensated in place.
 class RowSolver {
  public:
-  RowSolver(const GptqSettings& settings, const std::vector<int64_t>& order, Matrix eliminated)
+  RowSolver(const GptqSettings& settings, const std::vector<int64_t>& order, SquareF64 eliminated)
       : settings_(settings), order_(order), rows_(std::move(eliminated)) {}
 
   void run(const float* weight, int64_t n, uint8_t* codes, float* values) const {
@@ -65,13 +65,13 @@ class RowSolver {
 
   const GptqSettings& settings_;
   const std::vector<int64_t>& order_;
-  Matrix rows_;  // row p: the inverse's row p after the elimination of the rows before it
+  SquareF64 rows_;  // row p: the inverse's row p after the elimination of the rows before it
 };
 
 }  // namespace
 
 std::vector<double> damped(const std::vector<float>& hessian, int64_t n, double damping) {
-  Matrix h(hessian.begin(), hessian.end());
+  SquareF64 h(hessian.begin(), hessian.end());
   double sum = 0;
   int64_t live = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -115,7 +115,7 @@ std::vector<float> correlated_inputs(int64_t tokens, int64_t columns, uint64_t s
 }
 
 std::vector<float> moments_of(const std::vector<float>& inputs, int64_t columns) {
-  Matrix sums(static_cast<size_t>(columns * columns));
+  SquareF64 sums(static_cast<size_t>(columns * columns));
   for (size_t t = 0; t < inputs.size(); t += static_cast<size_t>(columns)) {
     for (int64_t i = 0; i < columns; ++i) {
       for (int64_t j = 0; j < columns; ++j)
@@ -131,12 +131,12 @@ ReferenceResult reference_gptq(const std::vector<float>& weight, int64_t out, in
   for (int64_t i = 0; i < in; ++i) diagonal[i] = hessian[i * in + i];
   const std::vector<int64_t> order =
       column_order(settings.order, diagonal, settings.grid.group_size);
-  const Matrix h = damped(hessian, in, settings.damping);
-  Matrix permuted(h.size());
+  const SquareF64 h = damped(hessian, in, settings.damping);
+  SquareF64 permuted(h.size());
   for (int64_t i = 0; i < in; ++i) {
     for (int64_t j = 0; j < in; ++j) permuted[i * in + j] = h[order[i] * in + order[j]];
   }
-  Matrix inverted = inverse(permuted, in), rows(h.size());
+  SquareF64 inverted = inverse(permuted, in), rows(h.size());
   for (int64_t p = 0; p < in; ++p) {
     for (int64_t k = 0; k < in; ++k) rows[p * in + k] = inverted[p * in + k];
     for (int64_t i = p + 1; i < in; ++i) {

@@ -42,7 +42,7 @@ double form(const float* d, const std::vector<double>& h, int64_t n) {
   return sum;
 }
 
-TEST(GptqRefine, NeverRaisesTheErrorOfARowAndUsuallyLowersIt) {
+TEST(SlowGptqRefine, NeverRaisesTheErrorOfARowAndUsuallyLowersIt) {
   for (const Case& c : kCases) {
     const auto weight = normal_values(c.out * c.in, 1);
     const auto hessian = moments_of(correlated_inputs(500, c.in, 2), c.in);
@@ -68,7 +68,7 @@ TEST(GptqRefine, NeverRaisesTheErrorOfARowAndUsuallyLowersIt) {
 }
 
 // After the descent has settled, no other code at any one place is better.
-TEST(GptqRefine, NoSingleCodeCanBeImproved) {
+TEST(SlowGptqRefine, NoSingleCodeCanBeImproved) {
   const int64_t in = 150, rows = 11;
   const auto weight = normal_values(rows * in, 3);
   const auto hessian = moments_of(correlated_inputs(400, in, 4), in);
@@ -96,7 +96,7 @@ TEST(GptqRefine, NoSingleCodeCanBeImproved) {
 }
 
 // The values that come back are those of the codes and scales that come back.
-TEST(GptqRefine, DifferenceBelongsToCodesAndScales) {
+TEST(SlowGptqRefine, DifferenceBelongsToCodesAndScales) {
   for (const Case& c : kCases) {
     const auto weight = normal_values(c.out * c.in, 5);
     const auto hessian = moments_of(correlated_inputs(300, c.in, 6), c.in);
@@ -224,7 +224,7 @@ TEST(GptqCorrection, AimSolvesTheNormalEquations) {
   }
 }
 
-TEST(GptqCorrection, FollowsTheOriginalsOutput) {
+TEST(SlowGptqCorrection, FollowsTheOriginalsOutput) {
   for (const int kind : {0, 1, 2, 3}) {
     const bool adds = kind / 2 == 1, centred = kind % 2 == 1;
     const Followed f(140, 30, adds, centred);

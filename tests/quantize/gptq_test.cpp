@@ -100,7 +100,7 @@ void expect_like_reference(const Problem& problem, const GptqSettings& settings,
   testing::Test::RecordProperty("equal codes, " + what, std::to_string(share));
 }
 
-TEST(Gptq, AgreesWithTheTextbook) {
+TEST(SlowGptq, AgreesWithTheTextbook) {
   struct Size {
     int64_t out, in, group;
   };
@@ -123,14 +123,14 @@ TEST(Gptq, AgreesWithTheTextbook) {
   }
 }
 
-TEST(Gptq, AgreesWithTheTextbookOnRealWeights) {
+TEST(SlowGptq, AgreesWithTheTextbookOnRealWeights) {
   for (const std::string module : {kGate}) {
     const auto problem = demo_problem(module);
     expect_like_reference(*problem, plain_settings(ColumnOrder::group_aware, 128, true, 4), module);
   }
 }
 
-TEST(Gptq, ReportsTheErrorOfWhatItStores) {
+TEST(SlowGptq, ReportsTheErrorOfWhatItStores) {
   const auto problem = demo_problem(kGate);
   const ModuleResult result = problem->gptq();
   const double error =
@@ -140,7 +140,7 @@ TEST(Gptq, ReportsTheErrorOfWhatItStores) {
   EXPECT_EQ(result.details["dead_columns"], 0);
 }
 
-TEST(Gptq, BeatsPlainRoundingOnRealWeights) {
+TEST(SlowGptq, BeatsPlainRoundingOnRealWeights) {
   const std::map<std::string, std::vector<int>> cases = {{kGate, {2, 4, 8}}, {kDown, {3}}};
   for (const auto& [module, all_bits] : cases) {
     const auto problem = demo_problem(module);
@@ -214,7 +214,7 @@ TEST(Gptq, PermutedChannelsGiveTheSameWeights) {
     ASSERT_EQ(other[k], plain[k / in * in + order[k % in]]) << k;
 }
 
-TEST(Gptq, SameBitsForAnyNumberOfThreads) {
+TEST(SlowGptq, SameBitsForAnyNumberOfThreads) {
   const auto problem = demo_problem(kDown);
   std::string first;
   for (const int count : {1, 2, 7}) {

@@ -12,7 +12,7 @@
 #include "lib/quantize/block_survey.h"
 #include "lib/quantize/module_weight.h"
 #include "lib/quantize/pipeline.h"
-#include "tests/kernels/backend_helper.h"
+#include "tests/exec/executor_helper.h"
 #include "tests/quantize/demo_helper.h"
 
 namespace qwb {
@@ -69,7 +69,7 @@ struct Folded : ModuleSink {
 
 std::unique_ptr<Model> load(const std::shared_ptr<DemoSource>& source, const std::string& name) {
   return Model::load(source, demo_config(name), name,
-                     make_backend(BackendKind::reference, Threads(1)));
+                     make_executor(ExecutorKind::reference, Threads(1)));
 }
 
 std::vector<float> logits_of(const Model& model) {
@@ -78,8 +78,9 @@ std::vector<float> logits_of(const Model& model) {
   KvCache cache = model.new_cache(count);
   FloatBuffer hidden(count * model.config().hidden);
   std::vector<float> logits(static_cast<size_t>(count * model.config().vocab));
-  model.forward(tokens, cache, hidden.data());
-  model.logits(hidden.data(), count, logits.data());
+  const Out states(hidden.data(), count, model.config().hidden);
+  model.forward(tokens, cache, states);
+  model.logits(states, Out(logits.data(), count, model.config().vocab));
   return logits;
 }
 

@@ -59,7 +59,7 @@ Collected run(const Model& model, const std::string& method, const std::string& 
 constexpr const char* kFirstDown = "model.layers.0.mlp.down_proj";
 constexpr const char* kUp = "model.layers.0.mlp.up_proj";
 
-TEST(PlanRun, EveryMethodAtItsPlaceAndSeenByThoseBehind) {
+TEST(SlowPlanRun, EveryMethodAtItsPlaceAndSeenByThoseBehind) {
   const auto model = load("llama");
   const Collected alone = run(*model, "gptq", "{}", {"layers.0.mlp.down_proj"});
   for (const char* method : {"rtn", "int8", "nf4", "none"}) {
@@ -104,7 +104,7 @@ TEST(PlanRun, SettingsOfEachModuleAreItsOwn) {
             0.02 * mixed.reports.at("transformer.h.1.attn.c_attn").weight_error);
 }
 
-TEST(PlanRun, TheOutputEmbeddingIsCalibratedOnTheFinalNorm) {
+TEST(SlowPlanRun, TheOutputEmbeddingIsCalibratedOnTheFinalNorm) {
   const auto model = load("llama");
   const char* rules = R"({"default": {"bits": 3}, "lm_head": true,
                           "rules": [{"match": "lm_head", "method": "%"}]})";
@@ -122,7 +122,7 @@ TEST(PlanRun, TheOutputEmbeddingIsCalibratedOnTheFinalNorm) {
   EXPECT_GT(gptq.reports.at("lm_head").weight_error, rtn.reports.at("lm_head").weight_error);
 }
 
-TEST(PlanRun, TheStreamBeginsAtTheStoredEmbedding) {
+TEST(SlowPlanRun, TheStreamBeginsAtTheStoredEmbedding) {
   for (const bool tied : {false, true}) {
     const auto model = load("llama", tied);
     const char* first = "model.layers.0.self_attn.q_proj";
@@ -157,10 +157,10 @@ TEST(PlanRun, AQuantizedEmbeddingRunsLikeItsValues) {
       for (const auto& source : {quantized, dense}) {
         const auto model = Model::load(source, demo_config(name), name);
         KvCache cache = model->new_cache(8);
-        FloatBuffer hidden(5 * model->config().hidden);
+        const Matrix hidden = model->executor().allocate(5, model->config().hidden);
         logits.emplace_back(static_cast<size_t>(5 * model->config().vocab));
-        model->forward(tokens, cache, hidden.data());
-        model->logits(hidden.data(), 5, logits.back().data());
+        model->forward(tokens, cache, hidden);
+        model->logits(hidden, Out(logits.back().data(), 5, model->config().vocab));
       }
       // Products of small shapes may take another path for quantized weights: other order of f32
       // sums.

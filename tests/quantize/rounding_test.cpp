@@ -148,7 +148,7 @@ TEST(EveryMethod, RefusesNanAndInfNamingTheModule) {
   }
 }
 
-TEST(EveryMethod, SameBitsForAnyNumberOfThreads) {
+TEST(SlowEveryMethod, SameBitsForAnyNumberOfThreads) {
   const auto values = normal_values(200 * 1001, 4);
   const Tensor weight = make_tensor(values, {200, 1001});
   for (const std::string method : {"none", "rtn", "int8", "nf4", "fp4"}) {

@@ -93,7 +93,7 @@ INSTANTIATE_TEST_SUITE_P(
       return golden()["cases"][parameter.param]["name"].template get<std::string>();
     });
 
-TEST(DemoModels, RoundTrip) {
+TEST(SlowDemoModels, RoundTrip) {
   for (const char* name : {"llama", "gpt2"}) {
     const Tokenizer tokenizer = Tokenizer::load(kRoot / "recipes/demo" / name);
     const std::string text = read_text(kRoot / "recipes/demo/text/eval.txt");
@@ -102,7 +102,7 @@ TEST(DemoModels, RoundTrip) {
   }
 }
 
-TEST(DemoModels, SpecialTokensFollowTheConfig) {
+TEST(SlowDemoModels, SpecialTokensFollowTheConfig) {
   const Tokenizer llama = Tokenizer::load(kRoot / "recipes/demo/llama");
   EXPECT_EQ(llama.encode("Hello  world", true),
             (std::vector<int32_t>{1, 602, 409, 330, 377, 1067}));

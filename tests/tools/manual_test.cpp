@@ -249,7 +249,7 @@ TEST(Version, NamesBuildInstructionSetsAndLibraries) {
     EXPECT_THAT(text[1], StartsWith("build: "));
     EXPECT_THAT(text[3], StartsWith("instruction sets: built for "));
     for (const char* library :
-         {"oneDNN 2.", "Highway 1.", "PCRE2 10.", "ICU 7", "libcurl ", "OpenSSL 3.", "libzip "})
+         {"oneDNN ", "Highway 1.", "PCRE2 10.", "ICU 7", "libcurl ", "OpenSSL 3.", "libzip "})
       EXPECT_THAT(text[4], HasSubstr(library));
   }
 }

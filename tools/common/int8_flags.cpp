@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "lib/base/error.h"
-#include "lib/kernels/int8_product.h"
+#include "lib/exec/cpu/int8_product.h"
 #include "tools/common/command_line.h"
 #include "tools/common/number_checks.h"
 

@@ -18,8 +18,8 @@
 #include <nlohmann/json.hpp>
 #include <oneapi/dnnl/dnnl.hpp>
 
-#include "lib/kernels/isa.h"
-#include "lib/kernels/tile_product.h"
+#include "lib/exec/cpu/isa.h"
+#include "lib/exec/cpu/tile_product.h"
 
 namespace qwb {
 namespace {

@@ -31,7 +31,7 @@ class RequestReader {
         tokenizer_(tokenizer),
         stop_(stop),
         cache_(model.new_cache(1)),
-        logits_(model.config().vocab) {}
+        logits_(model.executor().allocate(1, model.config().vocab)) {}
 
   // The next request is read as by a new reader: what is shared decides how many tokens are
   // multiplied at a time, and so the last digits.
@@ -54,9 +54,9 @@ class RequestReader {
     tokens.pop_back();
     const int64_t first =
         std::ssize(tokens) - scored;  // whose hidden state predicts the continuation
-    const float* hidden = states_from(tokens, first);
+    const In hidden = states_from(tokens, first);
     std::vector<double> losses(static_cast<size_t>(scored));
-    model_.token_losses(hidden, encoded.continuation, losses.data());
+    model_.token_losses(hidden, encoded.continuation, losses);
     double sum = 0;
     for (const double loss : losses) sum -= loss;
     if (!std::isfinite(sum)) {
@@ -79,7 +79,7 @@ class RequestReader {
   }
 
   // Final hidden states of tokens[first..].
-  const float* states_from(const std::vector<int32_t>& tokens, int64_t first) {
+  In states_from(const std::vector<int32_t>& tokens, int64_t first) {
     const auto count = std::ssize(tokens);
     if (count > cache_.capacity()) {
       cache_ = model_.new_cache(std::min(model_.config().max_positions, 2 * count));
@@ -92,11 +92,11 @@ class RequestReader {
     cache_.truncate(common);
     read_.resize(static_cast<size_t>(common));
     const auto fresh = std::span<const int32_t>(tokens).subspan(static_cast<size_t>(common));
-    const int64_t hidden = model_.config().hidden;
-    if (hidden_.size() < std::ssize(fresh) * hidden)
-      hidden_ = FloatBuffer(std::ssize(fresh) * hidden);
+    if (hidden_.rows() < std::ssize(fresh))
+      hidden_ = model_.executor().allocate(std::ssize(fresh), model_.config().hidden);
+    const Out hidden = hidden_.view().row_range(0, std::ssize(fresh));
     try {
-      model_.forward(fresh, cache_, hidden_.data(), stop_);
+      model_.forward(fresh, cache_, hidden, stop_);
     } catch (const Error& error) {
       const std::string place =
           error.kind() == ErrorKind::failed ? find_non_finite(model_, tokens) : std::string();
@@ -104,13 +104,13 @@ class RequestReader {
       throw Error(ErrorKind::failed, "NaN or Inf first appears in " + place);
     }
     read_ = tokens;
-    return hidden_.data() + (first - common) * hidden;
+    return hidden.row_range(first - common, count - first);
   }
 
-  bool is_greedy(const float* hidden, const std::vector<int32_t>& continuation) {
+  bool is_greedy(In hidden, const std::vector<int32_t>& continuation) {
     for (int64_t i = 0; i < std::ssize(continuation); ++i) {
-      model_.logits(hidden + i * model_.config().hidden, 1, logits_.data());
-      const auto row = logits_.span();
+      model_.logits(hidden.row_range(i, 1), logits_);
+      const std::vector<float> row = model_.executor().download(logits_);
       if (std::max_element(row.begin(), row.end()) - row.begin() !=
           continuation[static_cast<size_t>(i)])
         return false;
@@ -122,8 +122,8 @@ class RequestReader {
   const Tokenizer& tokenizer_;
   StopToken stop_;
   KvCache cache_;
-  FloatBuffer hidden_;
-  FloatBuffer logits_;
+  Matrix hidden_;
+  Matrix logits_;
   std::vector<int32_t> read_;  // what the cache holds
 };
 

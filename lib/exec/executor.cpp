@@ -1,0 +1,36 @@
+// What every executor makes of its operations.
+#include "lib/exec/executor.h"
+
+#include <array>
+
+namespace qwb {
+
+Matrix Executor::upload(std::span<const float> values, MemoryKind kind) const {
+  Matrix matrix = allocate(1, std::ssize(values), kind);
+  copy(In(values.data(), 1, std::ssize(values)), matrix);
+  return matrix;
+}
+
+std::vector<float> Executor::download(In values) const {
+  std::vector<float> on_host(static_cast<size_t>(values.count()));
+  copy(values, Out(on_host.data(), values.rows, values.columns));
+  return on_host;
+}
+
+void Executor::linears(In x, std::span<const Output> outputs) const {
+  for (const Output& output : outputs) linear(x, output.module, output.y);
+}
+
+void Executor::gated(In x, const Affine* gate, const Affine& up, Activation activation,
+                     Out y) const {
+  if (gate == nullptr) {
+    linear(x, up, y);
+    activate(activation, y);
+    return;
+  }
+  const Matrix factors = allocate(y.rows, y.columns);
+  linears(x, std::array<Output, 2>{Output{*gate, y}, Output{up, factors}});
+  activate(activation, y, factors);
+}
+
+}  // namespace qwb
