@@ -1,7 +1,7 @@
 #include "formats/companions.h"
 
-#include "formats/checkpoint.h"
-#include "formats/sharded_writer.h"
+#include "formats/hf/checkpoint.h"
+#include "formats/safetensors/sharded_writer.h"
 #include "lib/base/hash.h"
 
 namespace qwb {

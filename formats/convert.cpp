@@ -7,7 +7,7 @@
 #include <set>
 
 #include "formats/convert_weights.h"
-#include "formats/gguf_repack.h"
+#include "formats/gguf/repack.h"
 #include "formats/model_modules.h"
 #include "lib/codec/dense.h"
 #include "lib/codec/ggml_blocks.h"

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "formats/packing.h"
-#include "formats/plain.h"
+#include "formats/hf/packing.h"
+#include "formats/hf/plain.h"
 #include "lib/base/error.h"
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"

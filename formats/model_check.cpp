@@ -5,7 +5,7 @@
 #include <charconv>
 #include <optional>
 
-#include "formats/checkpoint.h"
+#include "formats/hf/checkpoint.h"
 #include "lib/model/architecture.h"
 
 namespace qwb {

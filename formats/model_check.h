@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/checkpoint.h"
+#include "formats/hf/checkpoint.h"
 #include "formats/open_model.h"
 
 namespace qwb {

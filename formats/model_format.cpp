@@ -1,6 +1,6 @@
 #include "formats/model_format.h"
 
-#include "formats/packed_source.h"
+#include "formats/hf/packed_source.h"
 
 namespace qwb {
 namespace fs = std::filesystem;

@@ -1,6 +1,6 @@
 // What every format's writer does: it is asked how it would hold each weight, lays the tensors out,
 // and takes them one by one. Conversion (convert.h) drives it from any open model; ArtifactWriter
-// (qwb.h) while a model is being quantized.
+// (qwb/artifact.h) while a model is being quantized.
 #pragma once
 
 #include <cstdint>

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "formats/checkpoint.h"
+#include "formats/hf/checkpoint.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/base/text.h"

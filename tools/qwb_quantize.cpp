@@ -6,9 +6,9 @@
 #include <optional>
 #include <sstream>
 
-#include "formats/checkpoint.h"
 #include "formats/convert.h"
-#include "formats/qwb.h"
+#include "formats/hf/checkpoint.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/base/parallel.h"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/error.h"
 #include "lib/codec/dense.h"
 #include "lib/codec/ggml_blocks.h"

@@ -6,7 +6,7 @@
 #include <chrono>
 
 #include "formats/companions.h"
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "lib/base/names.h"

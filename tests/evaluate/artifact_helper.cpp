@@ -4,7 +4,7 @@
 
 #include <fstream>
 
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 #include "formats/registry.h"
 #include "lib/model/model.h"
 #include "lib/quantize/pipeline.h"

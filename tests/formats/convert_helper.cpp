@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "formats/packing.h"
-#include "formats/qwb.h"
+#include "formats/hf/packing.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/half.h"
 #include "lib/codec/float_blocks.h"
 #include "lib/codec/int8_rows.h"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "formats/convert.h"
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/file.h"
 #include "lib/base/rng.h"
 

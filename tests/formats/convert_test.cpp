@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <limits>
 
-#include "formats/packed_source.h"
-#include "formats/packing.h"
-#include "formats/qwb.h"
+#include "formats/hf/packed_source.h"
+#include "formats/hf/packing.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/half.h"
 #include "lib/base/rng.h"
 #include "lib/exec/cpu/dequantize.h"

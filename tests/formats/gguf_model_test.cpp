@@ -5,8 +5,8 @@
 #include <random>
 
 #include "formats/companions.h"
-#include "formats/gguf_model.h"
-#include "formats/gguf_tokenizer.h"
+#include "formats/gguf/model.h"
+#include "formats/gguf/tokenizer.h"
 #include "formats/registry.h"
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"

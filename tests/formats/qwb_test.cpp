@@ -1,6 +1,6 @@
 // The artifact: what is written comes back, what was left alone is unchanged, and damage has a
 // name.
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 
 #include <gtest/gtest.h>
 
@@ -153,7 +153,7 @@ TEST(Artifact, ComesBack) {
       << "nothing else is left";
 }
 
-// The example that formats/qwb.md prints.
+// The example that formats/qwb/qwb.md prints.
 TEST(Artifact, PackedCodesAreThoseOfThePage) {
   const uint8_t codes[] = {0, 1, 2, 3, 4, 5, 6, 7};
   std::string packed(3, '\0');

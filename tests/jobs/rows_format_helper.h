@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/packed_format.h"
+#include "formats/hf/packed_format.h"
 #include "lib/codec/int8_rows.h"
 
 namespace qwb::testing {
