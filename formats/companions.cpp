@@ -1,7 +1,7 @@
 #include "formats/companions.h"
 
-#include "formats/checkpoint.h"
-#include "formats/sharded_writer.h"
+#include "formats/hf/checkpoint.h"
+#include "formats/safetensors/sharded_writer.h"
 #include "lib/base/hash.h"
 
 namespace qwb {
@@ -11,8 +11,7 @@ constexpr int64_t kMaxCompanion = int64_t{256} << 20;
 
 // Those inside the model's file, or null.
 const std::map<std::string, std::string>* inner_companions(const OpenModel& open) {
-  const auto model = std::dynamic_pointer_cast<const ModelSource>(open.source);
-  return model ? model->companions() : nullptr;
+  return open.source ? open.source->companions() : nullptr;
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "formats/registry.h"
+#include "formats/open_model.h"
 #include "lib/chat/chat_template.h"
 #include "lib/tokenizer/tokenizer.h"
 
@@ -14,7 +14,7 @@ namespace qwb {
 
 // Whether they are inside the model's file (GGUF).
 bool has_inner_companions(const OpenModel& open);
-// File name -> text, of all companion files (checkpoint.h says which).
+// File name -> text, of all companion files (hf/checkpoint.h says which).
 std::map<std::string, std::string> companion_texts(const OpenModel& open);
 // Writes them into a folder that has none of them yet.
 void write_companions(const OpenModel& open, const Path& folder);

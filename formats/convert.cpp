@@ -3,229 +3,190 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <future>
-#include <memory>
+#include <filesystem>
+#include <set>
 
-#include "formats/companions.h"
 #include "formats/convert_weights.h"
-#include "formats/gguf_repack.h"
+#include "formats/gguf/repack.h"
 #include "formats/model_modules.h"
-#include "formats/packed_source.h"
-#include "formats/plain.h"
-#include "formats/qwb.h"
-#include "formats/sharded_writer.h"
-#include "lib/base/written_files.h"
 #include "lib/codec/dense.h"
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/integer_grid.h"
-#include "lib/tensor/error_sum.h"
-#include "lib/tensor/small_numbers.h"
 
 namespace qwb {
 namespace {
 
-using How = ConvertedModule::How;
 using Role = TargetModule::Role;
+using Matrices = ModelWriter::Matrices;
 
 constexpr size_t kNamedRefusals = 3;
-constexpr char kWiderFloats[] = "choose --dtype bf16 or f32";
 
-std::string dtype_config_name(DType type) {
-  if (type == DType::f32) return "float32";
-  return type == DType::f16 ? "float16" : "bfloat16";
+std::string weight_name(const std::string& module) {
+  return module + std::string(kWeightSuffix);
+}
+
+std::unique_ptr<ModelWriter> make_writer(const ModelFormat& target, const OpenModel& source,
+                                         const WriterOptions& options, const Context& context) {
+  if (!target.writer) throw Error(ErrorKind::usage, target.name + " is read, not written");
+  return target.writer(source, options, context);
 }
 
 }  // namespace
 
-std::string how_name(How how) {
-  switch (how) {
-    case How::exact:
-      return "exact";
-    case How::rounded:
-      return "scales rounded";
-    case How::requantized:
-      return "requantized";
-    case How::plain:
-      return "dequantized";
-  }
-  return {};
-}
-
-Conversion::Conversion(OpenModel source, const PackedFormat& target, ConvertOptions options,
+Conversion::Conversion(OpenModel source, const ModelFormat& target, ConvertOptions options,
                        Context context)
     : source_(std::move(source)),
-      target_(target),
+      target_(target.name),
       options_(std::move(options)),
-      context_(std::move(context)) {
-  model_dtype_ = options_.dtype.value_or(model_dtype(source_));
+      context_(std::move(context)),
+      model_dtype_(options_.dtype.value_or(model_dtype(source_))),
+      writer_(make_writer(target, source_, options_, context_)),
+      known_(model_modules(source_)) {
+  if (options_.requantizer) requantizer_ = options_.requantizer(writer_->scale_dtype());
   find_modules();
   decide();
-  lay_out();
 }
 
-// Every module that is quantized; of an unquantized source those of the blocks, if they are to be.
+void Conversion::add_module(const std::string& name, WeightLayout layout) {
+  const auto it = known_.find(name);
+  const ModelModule place = it != known_.end() ? it->second : ModelModule{};
+  ConvertedModule module{.target = {.name = name,
+                                    .layout = std::move(layout),
+                                    .role = place.role,
+                                    .plain = place.plain,
+                                    .dtype = model_dtype_}};
+  module.source_bytes = module.target.layout.bytes();
+  modules_.push_back(std::move(module));
+}
+
+// Every module that is quantized; with a type of their own the other matrices too; of an
+// unquantized source the linear ones of the blocks, if they are to be quantized.
 void Conversion::find_modules() {
   const TensorSource& tensors = *source_.source;
-  const auto known = model_modules(source_);
-  const auto target = [&](const std::string& name, WeightLayout layout) {
-    ConvertedModule module;
-    const auto it = known.find(name);
-    const ModelModule place = it != known.end() ? it->second : ModelModule{};
-    module.target = {name, std::move(layout), place.role, place.plain, model_dtype_};
-    return module;
-  };
   std::map<std::string, WeightLayout> layouts;
-  for (const std::string& name : tensors.quantized_modules())
-    layouts[name] = layout_of_module(name);
-  const bool plain_target = target_.name() == "huggingface";
-  if (layouts.empty() && !plain_target) {
-    if (!options_.requantizer) {
+  for (const std::string& name : tensors.quantized_modules()) {
+    if (writer_->takes(weight_name(name))) layouts[name] = tensors.quantized_layout(name);
+  }
+  const Matrices matrices = writer_->matrices();
+  const auto add_plain = [&](const std::string& name) {
+    const auto it = known_.find(name);
+    TargetModule module{.name = name};
+    if (it != known_.end()) module.plain = it->second.plain;
+    layouts[name] = layout_of(load(module).weight);
+  };
+  if (layouts.empty() && matrices == Matrices::beside) {
+    if (!requantizer_) {
       throw Error(ErrorKind::usage, "nothing is quantized here", source_.folder.string(),
                   "choose a method by --requantize, or use qwb-quantize --format");
     }
-    for (const auto& [name, place] : known) {
-      if (place.role != Role::linear) continue;
-      const TensorView view = *tensors.find(name + ".weight");
-      if (view.shape.size() != 2) throw Error(ErrorKind::failed, "is no matrix", name);
-      const bool straight = place.plain == Orientation::out_in;
-      layouts[name] = layout_of({view.shape[straight ? 0 : 1], view.shape[straight ? 1 : 0],
-                                 place.plain, DenseWeight{view}});
+    for (const auto& [name, place] : known_) {
+      if (place.role == Role::linear) add_plain(name);
     }
     if (layouts.empty())
       throw Error(ErrorKind::unsupported, "the modules of this architecture are not known",
                   source_.folder.string());
   }
-  for (auto& [name, layout] : layouts) modules_.push_back(target(name, layout));
-  for (const auto& [name, place] : known) {
-    if (layouts.contains(name) || !tensors.find(name + ".weight")) continue;
-    TargetModule kept{name, {}, place.role, place.plain, model_dtype_};
-    if (place.role != Role::embedding) kept_.push_back(std::move(kept));
-  }
-  // Tied, the output embedding has no tensor, but loaders find a linear layer of this name all the
-  // same.
-  const bool tied =
-      !known.empty() && std::none_of(known.begin(), known.end(), [](const auto& entry) {
-        return entry.second.role == Role::output_embedding;
-      });
-  if (tied)
-    kept_.push_back({"lm_head", {}, Role::output_embedding, Orientation::out_in, model_dtype_});
   for (const std::string& name : tensors.names()) {
+    if (!writer_->takes(name)) continue;
     const bool is_weight = name.ends_with(kWeightSuffix);
-    if (!is_weight || !layouts.contains(name.substr(0, name.size() - kWeightSuffix.size())))
+    const std::string module = name.substr(0, name.size() - (is_weight ? kWeightSuffix.size() : 0));
+    if (is_weight && layouts.contains(module)) continue;
+    const bool typed = matrices == Matrices::typed && is_weight &&
+                       tensors.describe(name).value().shape.size() == 2;
+    if (typed) {
+      add_plain(module);
+    } else {
       copied_.push_back(name);
+    }
   }
+  for (auto& [name, layout] : layouts) add_module(name, std::move(layout));
 }
 
 void Conversion::decide() {
   std::vector<std::string> refusals;
   for (ConvertedModule& module : modules_) {
     context_.stop.check();
-    module.source_bytes = module.target.layout.bytes();
     decide(module, refusals);
   }
-  if (refusals.empty()) return;
-  std::string text;
-  for (size_t i = 0; i < std::min(refusals.size(), kNamedRefusals); ++i)
-    text += (i == 0 ? "" : "; ") + refusals[i];
-  if (refusals.size() > kNamedRefusals)
-    text += fmt::format("; and {} more modules", refusals.size() - kNamedRefusals);
-  throw Error(ErrorKind::unsupported, target_.name() + " cannot hold this model exactly: " + text,
-              source_.folder.string(),
-              options_.requantizer
-                  ? "choose other settings for --requantize"
-                  : "--requantize METHOD quantizes such modules anew and tells the error it adds");
+  if (!refusals.empty()) {
+    std::string text;
+    for (size_t i = 0; i < std::min(refusals.size(), kNamedRefusals); ++i)
+      text += (i == 0 ? "" : "; ") + refusals[i];
+    if (refusals.size() > kNamedRefusals)
+      text += fmt::format("; and {} more modules", refusals.size() - kNamedRefusals);
+    throw Error(ErrorKind::unsupported, target_ + " cannot hold this model exactly: " + text,
+                source_.folder.string(),
+                requantizer_ ? "choose other settings for --requantize"
+                             : "--requantize quantizes such modules anew and tells the error it "
+                               "adds");
+  }
+  bytes_ = writer_->lay_out(modules_, kept(), copied_);
+}
+
+// The linear modules and output embeddings that stay unquantized.
+std::vector<TargetModule> Conversion::kept() const {
+  std::set<std::string> taken;
+  for (const ConvertedModule& module : modules_) taken.insert(module.target.name);
+  std::vector<TargetModule> kept;
+  const auto add = [&](const std::string& name, Role role, Orientation plain) {
+    kept.push_back({.name = name, .role = role, .plain = plain, .dtype = model_dtype_});
+  };
+  bool tied = !known_.empty();
+  for (const auto& [name, place] : known_) {
+    if (place.role == Role::output_embedding) tied = false;
+    if (place.role == Role::embedding || taken.contains(name)) continue;
+    if (source_.source->describe(weight_name(name))) add(name, place.role, place.plain);
+  }
+  // Tied, the output embedding has no tensor, but loaders find a linear layer of this name all the
+  // same.
+  if (tied) add("lm_head", Role::output_embedding, Orientation::out_in);
+  return kept;
+}
+
+// ggml's blocks that are integers with a scale count as an integer grid wherever blocks cannot go.
+Fit Conversion::fit(TargetModule& module) const {
+  const auto read = [&] { return load(module); };
+  const Fit fit = writer_->fit(module, read);
+  if (fit.possible || module.layout.as<GgmlBlocks>() == nullptr) return fit;
+  const auto grid = ggml_grid_layout(load(module).weight, context_);
+  if (!grid) return fit;
+  module.layout = *grid;
+  return writer_->fit(module, read);
 }
 
 void Conversion::decide(ConvertedModule& module, std::vector<std::string>& refusals) {
   TargetModule& target = module.target;
-  const bool dense = target.layout.is_dense();
-  if (target_.name() == "huggingface") {
-    module.how = How::plain;
+  const bool unquantized = target.layout.is_dense() && writer_->matrices() == Matrices::beside;
+  Fit found = unquantized ? Fit::no("is not quantized") : fit(target);
+  if (found.possible && found.how == How::rounded && !options_.round_scales) {
+    if (!requantizer_) found.reason += "; --round-scales allows that";
+    found.possible = false;
+  }
+  module.reason = found.reason;
+  if (found.possible) {
+    module.how = found.how;
+    module.tensor = found.tensor;
+    module.type = found.type;
+    if (found.layout) target.layout = *found.layout;
     return;
   }
-  std::optional<std::string> reason =
-      dense ? std::optional<std::string>("is not quantized") : target_.mismatch(target);
-  std::string scales;
-  if (!reason && !decide_scales(module, scales)) reason = scales;
-  if (!reason) return;
-  module.reason = *reason;
-  if (!options_.requantizer) {
-    refusals.push_back(target.name + " " + *reason);
+  if (!requantizer_) {
+    refusals.push_back(target.name + " " + found.reason);
     return;
   }
   TargetModule other = target;
   other.layout =
-      options_.requantizer->layout(target.name, target.layout.out, target.layout.in, model_dtype_);
-  const auto still = target_.mismatch(other);
-  if (still && target.role == Role::linear) {
-    refusals.push_back(target.name + ", requantized, " + *still);
+      requantizer_->layout(target.name, target.layout.out, target.layout.in, model_dtype_);
+  const Fit still = writer_->fit(other, {});
+  if (!still.possible && target.role == Role::linear) {
+    refusals.push_back(target.name + ", requantized, " + still.reason);
     return;
   }
-  module.how = still ? How::plain : How::requantized;
+  module.how = still.possible ? How::requantized : How::plain;
+  module.anew = still.possible;
   other.provisional = true;
-  if (!still) target = std::move(other);
-}
-
-// True if the target's scales can hold the module's, as they are or (How::rounded) rounded.
-bool Conversion::decide_scales(ConvertedModule& module, std::string& reason) {
-  TargetModule& target = module.target;
-  const auto type = target_.scale_dtype();
-  const auto* grid = target.layout.as<IntegerGrid>();
-  if (!type || grid == nullptr || grid->scales.dtype == *type) return true;
-  const LoadedWeight loaded = load(module);
-  const TensorView& scales = loaded.weight.get<IntegerGrid>().scales;
-  const NarrowScales narrowed = narrow_scales(scales, *type, nullptr);
-  if (narrowed.overflow) {
-    reason =
-        fmt::format("has the scale {}, which overflows {}", *narrowed.overflow, dtype_name(*type));
-    return false;
-  }
-  const double bits = target.layout.code_bits();
-  if (narrowed.lost > tolerated_code_loss(bits)) {
-    reason = fmt::format("has scales that underflow {} ({}, say)", dtype_name(*type),
-                         narrowed.first_lossy);
-    return false;
-  }
-  if (narrowed.lossy > 0) {
-    reason = fmt::format("has {} of {} scales that {} does not hold exactly ({}, say)",
-                         narrowed.lossy, scales.count(), dtype_name(*type), narrowed.first_lossy);
-    if (!options_.round_scales) {
-      if (!options_.requantizer) reason += "; --round-scales allows that";
-      return false;
-    }
-    module.how = How::rounded;
-    module.reason = reason;
-  }
-  IntegerGrid changed = *grid;
-  changed.scales.dtype = *type;
-  target.layout.set(std::move(changed));
-  return true;
-}
-
-DType Conversion::stored_type(const TensorView& view) const {
-  return options_.dtype && dtype_is_float(view.dtype) ? *options_.dtype : view.dtype;
-}
-
-void Conversion::lay_out() {
-  std::vector<TargetModule> targets;
-  for (const ConvertedModule& module : modules_) {
-    if (module.how == How::plain) {
-      const std::vector<PartSpec> parts = find_packed_format("huggingface").layout(module.target);
-      layout_.insert(layout_.end(), parts.begin(), parts.end());
-    } else {
-      const std::vector<PartSpec> parts = target_.layout(module.target);
-      layout_.insert(layout_.end(), parts.begin(), parts.end());
-      targets.push_back(module.target);
-    }
-    if (module.how == How::plain && target_.name() != "huggingface") kept_.push_back(module.target);
-  }
-  for (const std::string& name : copied_) {
-    const TensorView view = *source_.source->find(name);
-    layout_.push_back({name, stored_type(view), view.shape});
-  }
-  std::sort(layout_.begin(), layout_.end(),
-            [](const PartSpec& a, const PartSpec& b) { return a.name < b.name; });
-  settings_ = target_.quantization_config(targets, kept_);
+  if (still.layout) other.layout = *still.layout;
+  if (still.possible) target = std::move(other);
 }
 
 bool Conversion::exact() const {
@@ -233,36 +194,22 @@ bool Conversion::exact() const {
                      [](const ConvertedModule& module) { return module.how == How::exact; });
 }
 
-int64_t Conversion::tensor_bytes() const {
-  int64_t total = 0;
-  for (const PartSpec& spec : layout_) total = checked_add(total, part_bytes(spec), "model");
-  return total;
-}
-
-// ggml's blocks that are integers with a scale count as an integer grid wherever blocks cannot go.
-bool Conversion::blocks_stay() const {
-  return target_.name() == "qwb" || target_.name() == "huggingface";
-}
-
-WeightLayout Conversion::layout_of_module(const std::string& module) const {
-  WeightLayout layout = source_.source->quantized_layout(module);
-  if (blocks_stay() || layout.as<GgmlBlocks>() == nullptr) return layout;
-  return ggml_grid_layout(source_.source->load_quantized(module).weight, context_).value_or(layout);
-}
-
-LoadedWeight Conversion::load(const ConvertedModule& module) const {
-  const std::string& name = module.target.name;
+// In the form that the plan has of it so far: blocks, or the grid that they are.
+LoadedWeight Conversion::load(const TargetModule& module) const {
   const TensorSource& tensors = *source_.source;
-  if (const auto view = tensors.find(name + std::string(kWeightSuffix))) {
-    const bool straight = module.target.plain == Orientation::out_in;
-    Weight weight{view->shape.at(straight ? 0 : 1), view->shape.at(straight ? 1 : 0),
-                  module.target.plain, DenseWeight{*view}};
-    check_weight(weight, name);
+  if (const auto view = tensors.find(weight_name(module.name))) {
+    if (view->shape.size() != 2) throw Error(ErrorKind::failed, "is no matrix", module.name);
+    const bool straight = module.plain == Orientation::out_in;
+    const Weight weight{view->shape[straight ? 0 : 1], view->shape[straight ? 1 : 0], module.plain,
+                        DenseWeight{*view}};
+    check_weight(weight, module.name);
     return {weight, {}};
   }
-  LoadedWeight loaded = tensors.load_quantized(name);
-  if (blocks_stay() || !ggml_grid_layout(loaded.weight, context_)) return loaded;
-  QuantizedTensor grid = grid_from_ggml(loaded.weight, name, context_);
+  LoadedWeight loaded = tensors.load_quantized(module.name);
+  const bool blocks_go =
+      module.layout.as<IntegerGrid>() != nullptr && loaded.weight.as<GgmlBlocks>() != nullptr;
+  if (!blocks_go) return loaded;
+  QuantizedTensor grid = grid_from_ggml(loaded.weight, module.name, context_);
   for (const auto& [part, view] : loaded.weight.parts()) tensors.release(view);
   LoadedWeight result{grid.view(), {}};
   for (auto& [part, tensor] : grid.parts) result.owned.push_back(std::move(tensor));
@@ -274,161 +221,119 @@ struct Conversion::Outgoing {
   LoadedWeight loaded;
   Weight original;
   QuantizedTensor anew;
-  PackedTensors tensors;
+  ModelWriter::Stored stored;
 };
+
+void Conversion::requantize(ConvertedModule& module, Outgoing& outgoing) const {
+  const Weight& original = outgoing.original;
+  const FloatBuffer values = read_out_in_f32(original, context_);
+  outgoing.anew = requantizer_->quantize(module.target.name, original.out, original.in,
+                                         values.data(), context_);
+  outgoing.loaded.weight = outgoing.anew.view();
+  narrow(module, outgoing);
+  const Bytes bytes{reinterpret_cast<const std::byte*>(values.data()),
+                    static_cast<size_t>(values.size()) * sizeof(float)};
+  const Weight exact{original.out, original.in, Orientation::out_in,
+                     DenseWeight{{DType::f32, {original.out, original.in}, bytes}}};
+  module.error = weight_distance(exact, &outgoing.loaded.weight, DType::f32, context_);
+}
+
+// Scales become those of the plan.
+void Conversion::narrow(ConvertedModule& module, Outgoing& outgoing) const {
+  LoadedWeight& loaded = outgoing.loaded;
+  const auto* grid = loaded.weight.as<IntegerGrid>();
+  const auto* planned = module.target.layout.as<IntegerGrid>();
+  if (grid == nullptr || planned == nullptr || grid->scales.dtype == planned->scales.dtype) return;
+  Tensor scales(planned->scales.dtype, grid->scales.shape);
+  narrow_scales(grid->scales, scales.dtype(), scales.bytes().data());
+  loaded.owned.push_back(std::move(scales));
+  IntegerGrid narrowed = *grid;
+  narrowed.scales = loaded.owned.back().view();
+  loaded.weight.set(std::move(narrowed));
+  if (module.how == How::rounded)
+    module.error = weight_distance(outgoing.original, &loaded.weight, DType::f32, context_);
+}
 
 // Rearranges a module and hands it to a thread that writes it, while the next one is rearranged:
 // the system lets only one thread at a time write into a file.
-std::future<void> Conversion::write_module(ConvertedModule& module, ShardedWriter& writer) {
-  const TargetModule& target = module.target;
+std::future<void> Conversion::put_module(ConvertedModule& module, ModelWriter& writer) const {
+  const std::string& name = module.target.name;
   auto outgoing = std::make_shared<Outgoing>();
-  LoadedWeight& loaded = outgoing->loaded;
-  QuantizedTensor& anew = outgoing->anew;
-  const auto* packed = dynamic_cast<const PackedSource*>(source_.source.get());
-  const bool words = module.how == How::exact && target_.moves_words() && packed != nullptr &&
-                     packed->has_words(target.name);
-  loaded = words ? packed->load_words(target.name) : load(module);
-  const Weight& original = outgoing->original = loaded.weight;
-  require_finite(original, target.name, context_);
-  if (module.how == How::requantized) {
-    const FloatBuffer values = read_out_in_f32(original, context_);
-    anew = options_.requantizer->quantize(target.name, original.out, original.in, values.data(),
-                                          context_);
-    loaded.weight = anew.view();
-    const Bytes bytes{reinterpret_cast<const std::byte*>(values.data()),
-                      static_cast<size_t>(values.size()) * sizeof(float)};
-    const Weight exact{original.out, original.in, Orientation::out_in,
-                       DenseWeight{{DType::f32, {original.out, original.in}, bytes}}};
-    module.error = weight_distance(exact, &loaded.weight, DType::f32, context_);
-  } else if (const auto* grid = loaded.weight.as<IntegerGrid>();
-             grid != nullptr && module.how != How::plain &&
-             grid->scales.dtype != target.layout.spec("scales").dtype) {
-    Tensor scales(target.layout.spec("scales").dtype, grid->scales.shape);
-    narrow_scales(grid->scales, scales.dtype(), scales.bytes().data());
-    loaded.owned.push_back(std::move(scales));
-    IntegerGrid narrowed = *grid;
-    narrowed.scales = loaded.owned.back().view();
-    loaded.weight.set(std::move(narrowed));
-    if (module.how == How::rounded)
-      module.error = weight_distance(original, &loaded.weight, DType::f32, context_);
+  std::optional<LoadedWeight> words;
+  if (module.how == How::exact && writer.takes_words()) words = source_.source->load_words(name);
+  outgoing->loaded = words ? std::move(*words) : load(module.target);
+  outgoing->original = outgoing->loaded.weight;
+  require_finite(outgoing->original, name, context_);
+  if (module.anew) {
+    requantize(module, *outgoing);
+  } else {
+    narrow(module, *outgoing);
   }
-  const PackedFormat& format =
-      module.how == How::plain ? find_packed_format("huggingface") : target_;
-  module.target.layout = layout_of(loaded.weight);
-  outgoing->tensors = words ? format.write_words(target, loaded.weight, settings_, context_)
-                            : format.write(target, loaded.weight, settings_, context_);
-  if (module.how == How::plain) {
-    module.error = weight_distance(original, nullptr, target.dtype, context_);
-    require_floats_kept(module.error, target.dtype, target.name, kWiderFloats);
+  outgoing->stored = writer.put(module, outgoing->loaded.weight, words.has_value());
+  module.error += outgoing->stored.error;
+  const auto release = [this, outgoing] {
+    for (const auto& [part, view] : outgoing->original.parts()) source_.source->release(view);
+  };
+  if (!outgoing->stored.write) {
+    release();
+    return {};
   }
-  return std::async(std::launch::async, [this, outgoing, &writer] {
-    for (const auto& [name, view] : outgoing->tensors.views) writer.put_part(name, 0, view.bytes);
-    for (const auto& [name, view] : outgoing->original.parts()) source_.source->release(view);
+  return std::async(std::launch::async, [outgoing, release] {
+    outgoing->stored.write();
+    release();
   });
 }
 
-void Conversion::write_plain(const std::string& name, ShardedWriter& writer) const {
-  const TensorView view = *source_.source->find(name);
-  const DType type = stored_type(view);
-  require_finite(view, name, context_);
-  if (type == view.dtype) return writer.copy(name, *source_.source, context_);
-  constexpr int64_t kValues = int64_t{1} << 20;
-  std::vector<ErrorSum> errors;
-  for (int64_t at = 0; at < view.count(); at += kValues) {
-    context_.stop.check();
-    const int64_t count = std::min(kValues, view.count() - at);
-    FloatBuffer values(count);
-    read_floats(view, at, count, values.data(), name);
-    std::vector<std::byte> bytes(static_cast<size_t>(count * dtype_size(type)));
-    narrow_floats(values.data(), count, type, bytes.data(), name);
-    FloatBuffer stored(count);
-    read_floats({type, {count}, bytes}, 0, count, stored.data(), name);
-    errors.push_back(error_sum(values.data(), stored.data(), count));
-    writer.put_part(name, at * dtype_size(type), bytes);
-  }
-  require_floats_kept(relative_error(errors), type, name, kWiderFloats);
-}
-
-Json Conversion::config() const {
-  Json config = source_.config;
-  config.erase("quantization_config");
-  config.erase("compression_config");
-  if (options_.dtype || target_.name() == "huggingface") {
-    const char* key = json_has(config, "dtype") ? "dtype" : "torch_dtype";
-    config[key] = dtype_config_name(model_dtype_);
-  }
-  if (!settings_.is_null()) config["quantization_config"] = settings_;
-  return config;
-}
-
-ConversionRecord Conversion::record() const {
-  ConversionRecord record;
-  record.source = {
-      {"name", std::filesystem::weakly_canonical(source_.folder).filename().string()},
-      {"path", std::filesystem::absolute(source_.folder).lexically_normal().string()},
-      {"revision", options_.revision.empty() ? Json(nullptr) : Json(options_.revision)},
-      {"hash", nullptr}};
+Provenance Conversion::provenance() const {
   const Json& manifest = source_.manifest;
+  Provenance told;
+  told.source = {{"name", std::filesystem::weakly_canonical(source_.folder).filename().string()},
+                 {"path", std::filesystem::absolute(source_.folder).lexically_normal().string()},
+                 {"revision", options_.revision.empty() ? Json(nullptr) : Json(options_.revision)},
+                 {"hash", nullptr}};
   if (json_has(manifest, "source") && manifest.at("source").is_object())
-    record.source = manifest.at("source");
-  record.method = options_.requantizer ? options_.requantizer->method
-                                       : json_string(manifest, "method", "qwb.json", "none");
-  if (options_.requantizer) {
-    record.settings = options_.requantizer->settings;
-  } else if (json_has(manifest, "settings")) {
-    record.settings = manifest.at("settings");
+    told.source = manifest.at("source");
+  if (requantizer_) {
+    told.method = requantizer_->method;
+    told.settings = requantizer_->settings;
+  } else {
+    told.method = json_string(manifest, "method", "qwb.json", "none");
+    if (json_has(manifest, "settings")) told.settings = manifest.at("settings");
   }
   for (const ConvertedModule& module : modules_) {
-    record.weights += module.target.layout.count();
-    if (module.how == How::plain) continue;
-    record.modules.push_back(module.target);
-    record.errors.push_back(module.error);
+    if (module.error > 0) told.results[module.target.name] = {{"weight_error", module.error}};
   }
-  for (const std::string& name : copied_) record.weights += source_.source->find(name)->count();
-  record.bytes = tensor_bytes();
-  return record;
+  return told;
 }
 
-void Conversion::write(const Path& folder) {
-  PendingFolder pending(folder, context_.stop);
-  ShardedWriter writer(pending.path(), layout_, options_.max_shard_bytes);
+void Conversion::write(const Path& place) {
+  const std::unique_ptr<ModelWriter> writer = std::move(writer_);
+  const auto bytes_of = [&](const std::string& name) {
+    return part_bytes(source_.source->describe(name).value());
+  };
   int64_t total = 0;
   for (const ConvertedModule& module : modules_) total += module.source_bytes;
-  for (const std::string& name : copied_)
-    total += static_cast<int64_t>(source_.source->find(name)->bytes.size());
-  context_.progress->begin("converting to " + target_.name(), total);
+  for (const std::string& name : copied_) total += bytes_of(name);
+  writer->begin(place);
+  context_.progress->begin("converting to " + target_, total);
   std::future<void> writing;
   for (ConvertedModule& module : modules_) {
     context_.stop.check();
-    std::future<void> next = write_module(module, writer);
+    std::future<void> next = put_module(module, *writer);
     if (writing.valid()) writing.get();
     writing = std::move(next);
     context_.progress->advance(module.source_bytes, module.target.name);
   }
   if (writing.valid()) writing.get();
   for (const std::string& name : copied_) {
-    write_plain(name, writer);
-    context_.progress->advance(static_cast<int64_t>(source_.source->find(name)->bytes.size()),
-                               name);
+    context_.stop.check();
+    writer->put_tensor(name);
+    context_.progress->advance(bytes_of(name), name);
   }
-  writer.finish();
   context_.progress->end();
-  write_file(pending.path() / "config.json", json_text(config()));
-  write_companions(source_, pending.path());
-  if (const auto tokenizer = companion_text(source_, "tokenizer.json");
-      tokenizer && tokenizer->find("\"tied_pieces\":") != std::string::npos) {
-    context_.progress->note(
-        "pieces of equal score, of which the leftmost is joined first: other programs, which know "
-        "only an "
-        "order of merges, will cut some texts differently with this tokenizer.json");
-  }
-  target_.finish(pending.path(), settings_, record(), context_);
-  std::error_code error;
-  if (!std::filesystem::exists(pending.path() / kArtifactSums, error))
-    write_file(pending.path() / kWrittenFiles, written_files_text(pending.path(), context_));
-  if (!pending.commit(options_.replace))
-    throw Error(ErrorKind::usage, "the folder exists", folder.string(),
-                "choose another one or add --force");
+  if (!writer->finish(provenance()))
+    throw Error(ErrorKind::usage, "something is there already", place.string(),
+                "choose another place, or let it be replaced");
 }
 
 }  // namespace qwb

@@ -1,15 +1,18 @@
-// From any model that can be opened to any packed format, module by module: where source and target
-// share a grid, codes and scales move as they are; where they do not, nothing is written unless the
+// From any model that can be opened to any format, module by module: where source and target share
+// a grid, codes and scales move as they are; where they do not, nothing is written unless the
 // caller allows it.
 #pragma once
 
 #include <functional>
 #include <future>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "formats/packed_format.h"
+#include "formats/model_format.h"
+#include "formats/model_modules.h"
 #include "formats/registry.h"
 #include "lib/base/context.h"
 
@@ -28,76 +31,57 @@ struct Requantizer {
       quantize;
 };
 
-struct ConvertOptions {
-  std::optional<DType>
-      dtype;  // of the unquantized tensors; nothing: as they are (dequantized: the model's)
+struct ConvertOptions : WriterOptions {
   bool round_scales = false;  // scales may lose bits when the target has a narrower type
-  std::optional<Requantizer> requantizer;
-  int64_t max_shard_bytes = 5'000'000'000;
-  bool replace = false;  // what is at the target folder
+  // Given the target's only type of scales, if there is one; empty: what does not fit is refused.
+  std::function<Requantizer(std::optional<DType> scales)> requantizer;
   std::string revision;  // the commit of the source, for qwb.json; empty: not known
 };
 
-struct ConvertedModule {
-  enum class How {
-    exact,        // codes and scales are those of the source
-    rounded,      // codes are, scales lost bits
-    requantized,  // new codes
-    plain,        // floats
-  };
-  TargetModule target;
-  How how = How::exact;
-  std::string reason;  // why not exact
-  int64_t source_bytes = 0;
-  double error = 0;  // |W - W'|^2 / |W|^2 against the source; known after the work
-};
-std::string how_name(ConvertedModule::How how);
-
 class Conversion {
  public:
-  // Reads scales and zero points, no codes. Throws unsupported, listing the first modules with
-  // their reasons, if something cannot be held exactly and the options do not allow what it takes;
-  // usage if the request makes no sense.
-  Conversion(OpenModel source, const PackedFormat& target, ConvertOptions options,
+  // Plans. Reads scales and zero points, no codes. Throws unsupported, listing the first modules
+  // with their reasons, if something cannot be held exactly and the options do not allow what it
+  // takes; usage if the request makes no sense.
+  Conversion(OpenModel source, const ModelFormat& target, ConvertOptions options,
              Context context = {});
 
   const OpenModel& source() const { return source_; }
-  const PackedFormat& target() const { return target_; }
+  const std::string& target() const { return target_; }  // the format's name
   const std::vector<ConvertedModule>& modules() const { return modules_; }
   bool exact() const;  // every module is
-  int64_t tensor_bytes() const;
+  int64_t tensor_bytes() const { return bytes_; }
 
-  // Writes the folder, which appears complete or not at all. Peak memory: the tensors of one module
-  // in both forms, and in the new form those of the one before, which are being written. Throws
-  // usage if it exists (unless options.replace).
-  void write(const Path& folder);
+  // Writes what appears complete or not at all. Once. Peak memory: the tensors of one module in
+  // both forms, and in the new form those of the one before, which are being written. Throws usage
+  // if something is there (unless options.replace).
+  void write(const Path& place);
 
  private:
   void find_modules();
+  void add_module(const std::string& name, WeightLayout layout);
   void decide();
   void decide(ConvertedModule& module, std::vector<std::string>& refusals);
-  bool decide_scales(ConvertedModule& module, std::string& reason);
-  void lay_out();
-  DType stored_type(const TensorView& view) const;
-  bool blocks_stay() const;
-  WeightLayout layout_of_module(const std::string& module) const;
-  LoadedWeight load(const ConvertedModule& module) const;
+  std::vector<TargetModule> kept() const;
+  Fit fit(TargetModule& module) const;
+  LoadedWeight load(const TargetModule& module) const;
   struct Outgoing;
-  std::future<void> write_module(ConvertedModule& module, class ShardedWriter& writer);
-  void write_plain(const std::string& name, class ShardedWriter& writer) const;
-  Json config() const;
-  ConversionRecord record() const;
+  void requantize(ConvertedModule& module, Outgoing& outgoing) const;
+  void narrow(ConvertedModule& module, Outgoing& outgoing) const;
+  std::future<void> put_module(ConvertedModule& module, ModelWriter& writer) const;
+  Provenance provenance() const;
 
   OpenModel source_;
-  const PackedFormat& target_;
+  std::string target_;
   ConvertOptions options_;
   Context context_;
   DType model_dtype_ = DType::bf16;
+  std::unique_ptr<ModelWriter> writer_;
+  std::optional<Requantizer> requantizer_;
+  std::map<std::string, ModelModule> known_;  // of the architecture
   std::vector<ConvertedModule> modules_;
-  std::vector<TargetModule> kept_;   // linear modules that stay unquantized
   std::vector<std::string> copied_;  // tensors that belong to no module
-  std::vector<PartSpec> layout_;     // in the order of names
-  Json settings_;                    // the target's quantization_config
+  int64_t bytes_ = 0;
 };
 
 }  // namespace qwb

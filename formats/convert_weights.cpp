@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "formats/packing.h"
-#include "formats/plain.h"
+#include "formats/hf/packing.h"
+#include "formats/hf/plain.h"
 #include "lib/base/error.h"
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
@@ -61,12 +61,16 @@ namespace {
 
 }  // namespace
 
+void require_finite(const float* values, int64_t count, const std::string& name) {
+  if (!simd::all_finite(values, count)) not_finite(name);
+}
+
 void require_finite(const TensorView& view, const std::string& name, const Context& context) {
   if (!dtype_is_float(view.dtype)) return;
   parallel_ranges(context, view.count(), int64_t{1} << 16, [&](int64_t begin, int64_t end) {
     FloatBuffer values(end - begin);
     read_floats(view, begin, end - begin, values.data(), name);
-    if (!simd::all_finite(values.data(), end - begin)) not_finite(name);
+    require_finite(values.data(), end - begin, name);
   });
 }
 

@@ -23,6 +23,7 @@ FloatBuffer read_out_in_f32(const Weight& weight, const Context& context = {});
 
 // Throws `failed`, naming the module or tensor, if a value or a scale is NaN or Inf: no format
 // would hold a model then.
+void require_finite(const float* values, int64_t count, const std::string& name);
 void require_finite(const Weight& weight, const std::string& name, const Context& context);
 void require_finite(const TensorView& view, const std::string& name, const Context& context);
 

@@ -5,8 +5,7 @@
 #include <charconv>
 #include <optional>
 
-#include "formats/checkpoint.h"
-#include "formats/packed_source.h"
+#include "formats/hf/checkpoint.h"
 #include "lib/model/architecture.h"
 
 namespace qwb {
@@ -103,7 +102,7 @@ class ModelCheck {
   // What is left of a quantized weight whose other parts are missing, or that the settings do not
   // announce.
   void check_parts() const {
-    const bool quantized = dynamic_cast<const PackedSource*>(&source_) != nullptr;
+    const bool quantized = !open_.manifest.is_null();
     for (const std::string& name : source_.names()) {
       const PartSpec tensor = *source_.describe(name);
       const bool codes = name.ends_with(kWeightSuffix) && !dtype_is_float(tensor.dtype);
@@ -233,11 +232,8 @@ class ModelCheck {
 
   // Modules that the settings call quantized and that are stored as floats are taken as floats.
   void note_plain_modules() {
-    const auto* packed = dynamic_cast<const PackedSource*>(&source_);
-    if (packed == nullptr) return;
-    std::erase_if(plain_, [&](const std::string& module) {
-      return packed->format().quantizes(packed->settings(), module) != true;
-    });
+    std::erase_if(plain_,
+                  [&](const std::string& module) { return source_.announces(module) != true; });
     if (plain_.empty()) return;
     notes_.push_back(
         std::to_string(plain_.size()) + " module" + (plain_.size() == 1 ? "" : "s") + " (" +
@@ -328,7 +324,7 @@ class ModelCheck {
   }
 
   OpenModel& open_;
-  const TensorSource& source_;
+  const ModelSource& source_;
   std::string where_;
   ModelConfig config_;
   ModelSpec spec_;
@@ -342,6 +338,42 @@ class ModelCheck {
 
 std::vector<std::string> check_model(OpenModel& open) {
   return ModelCheck(open).run();
+}
+
+namespace {
+
+// "model.embed_tokens.weight" if it is tied to the head and missing, or nothing. (Of an unknown
+// kind of model nothing is known.)
+std::string missing_embedding(const Checkpoint& files) {
+  const std::string where = (files.folder() / "config.json").string();
+  std::string embedding;
+  try {
+    const Architecture& architecture =
+        find_architecture(json_string(files.config(), "model_type", where, ""), where);
+    const ModelConfig config = architecture.parse(files.config(), where);
+    if (config.tied_embeddings) embedding = architecture.spec(config, files).embedding;
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+  }
+  if (embedding.empty()) return {};
+  const std::vector<std::string> names = files.names();
+  const bool there = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return name.starts_with(embedding + ".");  // quantized parts too
+  });
+  return there ? std::string() : embedding + ".weight";
+}
+
+}  // namespace
+
+std::shared_ptr<const Checkpoint> open_checkpoint(const Path& folder) {
+  const std::string head = "lm_head.weight";
+  auto files = Checkpoint::open(folder);
+  if (!files->find(head)) return files;
+  const std::string embedding = missing_embedding(*files);
+  if (embedding.empty()) return files;
+  return files->renamed(head, embedding,
+                        head + " is taken for " + embedding +
+                            " too, which is missing and tied to it, as transformers 5 does");
 }
 
 }  // namespace qwb

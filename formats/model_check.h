@@ -7,10 +7,12 @@
 // result, and the model is refused by name.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "formats/registry.h"
+#include "formats/hf/checkpoint.h"
+#include "formats/open_model.h"
 
 namespace qwb {
 
@@ -22,5 +24,9 @@ namespace qwb {
 // Throws not_found for a missing tensor, `failed` for a shape or type that config.json or the other
 // parts contradict, unsupported for tensors that would change the result.
 std::vector<std::string> check_model(OpenModel& open);
+
+// Checkpoint::open; and where two tied embeddings have one tensor, under the name of the head, it
+// is taken for both, as transformers 5 does.
+std::shared_ptr<const Checkpoint> open_checkpoint(const Path& folder);
 
 }  // namespace qwb

@@ -4,8 +4,8 @@
 #include <map>
 #include <string>
 
-#include "formats/packed_format.h"
-#include "formats/registry.h"
+#include "formats/model_writer.h"
+#include "formats/open_model.h"
 
 namespace qwb {
 

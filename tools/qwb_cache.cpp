@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cache/store.h"
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "tools/common/quantities.h"

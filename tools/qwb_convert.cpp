@@ -1,5 +1,4 @@
 // qwb-convert: a model in one format becomes a model in another.
-#include <cctype>
 #include <memory>
 #include <optional>
 #include <set>
@@ -7,13 +6,12 @@
 #include <utility>
 #include <vector>
 
-#include "formats/checkpoint.h"
+#include "formats/hf/checkpoint.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/base/text.h"
 #include "lib/jobs/choose.h"
 #include "lib/jobs/convert_job.h"
-#include "lib/jobs/gguf_job.h"
 #include "lib/jobs/sources.h"
 #include "tools/common/method_flags.h"
 #include "tools/common/number_checks.h"
@@ -42,12 +40,14 @@ struct Options {
 };
 
 // NAME.gguf becomes NAME, so that its parts do not stay in the new name.
-Path default_target(const Path& source, const std::string& format) {
+Path default_target(const Path& source, const ModelFormat& format) {
   const Path plain = std::filesystem::absolute(source).lexically_normal();
   const Path last = plain.has_filename() ? plain.filename() : plain.parent_path().filename();
-  const std::string name = (has_suffix(last.native(), ".gguf") ? last.stem() : last).string();
-  if (format != kGgufFormat) return Path(name + "-" + format);
-  return Path(name + (has_suffix(last.native(), ".gguf") ? "-new.gguf" : ".gguf"));
+  const bool is_file = std::filesystem::is_regular_file(plain) && last.has_extension();
+  const std::string name = (is_file ? last.stem() : last).string();
+  if (format.extension.empty()) return Path(name + "-" + format.name);
+  const bool same = has_suffix(last.native(), format.extension);
+  return Path(name + (same ? "-new" : "") + format.extension);
 }
 
 // "float16", "f16", "bf16", ...; throws usage.
@@ -59,26 +59,33 @@ DType parse_dtype(const std::string& text) {
   throw Error(ErrorKind::usage, "--dtype must be f32, f16 or bf16, not '" + text + "'");
 }
 
-GgufOptions gguf_types(const Options& o) {
-  GgufOptions options;
-  const auto type = [](const std::string& text, const char* flag) {
-    return text.empty() ? std::nullopt : std::optional(parse_ggml_type(text, flag));
-  };
-  options.type = type(o.type, "--type");
-  options.otherwise = type(o.method, "--requantize");
-  options.embedding = type(o.embedding_type, "--token-embedding-type");
-  options.output = type(o.output_type, "--output-tensor-type");
-  return options;
+// "F32, F16, ..."
+std::string type_names() {
+  std::string names;
+  for (const GgmlTypeInfo& info : ggml_types())
+    names += (names.empty() ? "" : ", ") + std::string(info.name);
+  return names;
 }
 
-ConvertRequest convert_request(const Options& o, const Path& model) {
-  ConvertRequest request{.model = model, .format = o.to};
+// "Q4_0", "q4_k", ...; throws usage. Nothing for a flag that was not given.
+std::optional<GgmlType> parse_type(const std::string& text, const char* flag) {
+  if (text.empty()) return std::nullopt;
+  if (const auto type = ggml_type_from_name(text)) return *type;
+  throw Error(ErrorKind::usage, "there is no type '" + text + "'", flag, "one of " + type_names());
+}
+
+ConvertRequest convert_request(const Options& o, const Path& model, const ModelFormat& format) {
+  ConvertRequest request{.model = model, .format = format.name};
   if (!o.dtype.empty()) request.dtype = parse_dtype(o.dtype);
   request.round_scales = o.round_scales;
   request.max_shard_bytes = o.max_shard_bytes;
-  if (same_name(o.to, kGgufFormat)) {
-    request.gguf = gguf_types(o);
-  } else if (!o.method.empty()) {
+  request.types.all = parse_type(o.type, "--type");
+  request.types.embedding = parse_type(o.embedding_type, "--token-embedding-type");
+  request.types.output = parse_type(o.output_type, "--output-tensor-type");
+  if (o.method.empty()) return request;
+  if (format.typed) {
+    request.types.otherwise = parse_type(o.method, "--requantize");
+  } else {
     request.requantize = &find_method(o.method);
     request.settings =
         resolve_settings(*request.requantize, o.parameters->given(*request.requantize));
@@ -87,16 +94,26 @@ ConvertRequest convert_request(const Options& o, const Path& model) {
 }
 
 // Flags of one kind of target given for the other are mistakes, not to be ignored.
-void check_flags(const Options& o) {
-  const bool gguf = same_name(o.to, kGgufFormat);
+void check_flags(const Options& o, const ModelFormat& format) {
   const auto refuse = [&](bool given, const char* flag) {
-    if (given) throw Error(ErrorKind::usage, std::string(flag) + " means nothing for --to " + o.to);
+    if (given)
+      throw Error(ErrorKind::usage, std::string(flag) + " means nothing for --to " + format.name);
   };
-  refuse(!gguf && !o.type.empty(), "--type");
-  refuse(!gguf && !o.embedding_type.empty(), "--token-embedding-type");
-  refuse(!gguf && !o.output_type.empty(), "--output-tensor-type");
-  refuse(gguf && o.max_shard_bytes > 0, "--max-shard-size");
-  refuse(gguf && o.round_scales, "--round-scales");
+  refuse(!format.typed && !o.type.empty(), "--type");
+  refuse(!format.typed && !o.embedding_type.empty(), "--token-embedding-type");
+  refuse(!format.typed && !o.output_type.empty(), "--output-tensor-type");
+  refuse(format.typed && o.round_scales, "--round-scales");
+  refuse(!format.extension.empty() && o.max_shard_bytes > 0, "--max-shard-size");
+}
+
+// --requantize TYPE is for what the format cannot hold as it is. Of a source without quantized
+// modules that would be nothing, and nobody means that: there it stands for the type of all.
+void mean_type(TensorTypes& types, const OpenModel& open, Tool& tool) {
+  if (!types.otherwise || types.all || !open.source->quantized_modules().empty()) return;
+  types.all = std::exchange(types.otherwise, std::nullopt);
+  const std::string name(ggml_info(*types.all).name);
+  tool.note("nothing is quantized in the source: --requantize " + name + " means --type " + name +
+            " here");
 }
 
 void answer(Json json, const Path& out, Tool& tool) {
@@ -128,29 +145,28 @@ int convert(const Options& o, Tool& tool) {
   if (tool.dry_run()) keep_no_memos();
   tool.reuse_large_buffers();
   const Names names = names_of(o);
-  check_flags(o);
-  const bool gguf = same_name(o.to, kGgufFormat);
-  const std::string format = gguf ? kGgufFormat : find_packed_format(o.to).name();
-  const Path folder = model_folder(names.in, tool.context());
-  require_model_folder(folder);
-  tool.reads(folder);
-  const Path out = names.out.empty() ? default_target(folder, format) : Path(names.out);
-  const Path place =
-      gguf ? tool.outputs().file(out, "OUT", begins_as_gguf) : tool.outputs().folder(out, "OUT");
-  ConvertRequest request = convert_request(o, folder);
+  const ModelFormat& format = find_format(o.to);
+  check_flags(o, format);
+  const Path model = model_folder(names.in, tool.context());
+  require_model_folder(model);
+  tool.reads(model);
+  const Path out = names.out.empty() ? default_target(model, format) : Path(names.out);
+  const Path place = format.extension.empty() ? tool.outputs().folder(out, "OUT")
+                                              : tool.outputs().file(out, "OUT", format.begins);
+  ConvertRequest request = convert_request(o, model, format);
   request.replace = tool.outputs().force();
-  ConvertJob job(std::move(request), tool.context());
-  if (!tool.dry_run()) job.write(place, tool.context());
+  OpenModel open = open_model(model, tool.context());
+  mean_type(request.types, open, tool);
+  ConvertJob job(std::move(open), std::move(request), tool.context());
+  if (!tool.dry_run()) job.write(place);
   job.tell(!tool.dry_run(), tool.progress());
   answer(job.report(), out, tool);
   return 0;
 }
 
-// The types of GGUF as people type them.
-std::string typed_ggml_types() {
-  std::string names = ggml_type_names();
-  for (char& c : names) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return names;
+// The types of tensors as people type them.
+std::string typed_type_names() {
+  return lower_case(type_names());
 }
 
 // Methods that need no calibration, and the types of GGUF.
@@ -159,7 +175,7 @@ std::string requantize_names() {
   for (const auto& method : methods()) {
     if (!method->needs_calibration()) names += method->name() + ", ";
   }
-  return names + typed_ggml_types();
+  return names + typed_type_names();
 }
 
 void add_options(CLI::App& app, Options& o) {
@@ -185,11 +201,10 @@ void add_options(CLI::App& app, Options& o) {
                                 ->type_name("METHOD");
   offer_list(requantize, requantize_names());
   const auto ggml_type = [&](const char* flag, std::string& value, const std::string& help) {
-    offer_list(app.add_option(flag, value, help)->type_name("TYPE"), typed_ggml_types());
+    offer_list(app.add_option(flag, value, help)->type_name("TYPE"), typed_type_names());
   };
-  ggml_type(
-      "--type", o.type,
-      "gguf: every matrix as this type, exact or not [as it is stored]: " + ggml_type_names());
+  ggml_type("--type", o.type,
+            "gguf: every matrix as this type, exact or not [as it is stored]: " + type_names());
   ggml_type("--token-embedding-type", o.embedding_type,
             "gguf: the type of token_embd [as --type says]");
   ggml_type("--output-tensor-type", o.output_type, "gguf: the type of output [as --type says]");

@@ -6,15 +6,14 @@
 #include <optional>
 #include <sstream>
 
-#include "formats/checkpoint.h"
 #include "formats/convert.h"
-#include "formats/qwb.h"
+#include "formats/hf/checkpoint.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/base/parallel.h"
 #include "lib/base/text.h"
 #include "lib/jobs/convert_job.h"
-#include "lib/jobs/gguf_job.h"
 #include "lib/jobs/requantize.h"
 #include "lib/jobs/work_report.h"
 #include "tools/common/number_checks.h"
@@ -167,9 +166,10 @@ void check_places(Options& options, Tool& tool) {
   if (options.no_cache && options.out.empty() && !tool.dry_run())
     throw Error(ErrorKind::usage, "--no-cache needs --out");
   if (!options.out.empty()) {
-    options.place = same_name(options.format, kGgufFormat)
-                        ? tool.outputs().file(options.out, "--out", begins_as_gguf)
-                        : tool.outputs().folder(options.out, "--out");
+    const ModelFormat* format = options.format.empty() ? nullptr : &find_format(options.format);
+    options.place = format == nullptr || format->extension.empty()
+                        ? tool.outputs().folder(options.out, "--out")
+                        : tool.outputs().file(options.out, "--out", format->begins);
   }
   if (options.save_calib.empty()) return;
   if (!has_suffix(options.save_calib, kCalibrationExtension))
@@ -207,21 +207,20 @@ void copy_artifact(const Path& from, const Path& to, bool force, const StopToken
 }
 
 // Throws if --format asks for what cannot be.
-void check_format(const Options& options, const Plan& plan) {
+void check_format(const Options& options, const QuantizeJob& job) {
   if (options.format.empty()) return;
   if (options.out.empty()) throw Error(ErrorKind::usage, "--format needs --out");
   if (options.no_cache)
     throw Error(ErrorKind::usage, "--format needs the cache, which keeps the artifact",
                 "--no-cache");
-  if (same_name(options.format, kGgufFormat)) return check_plan_fits_gguf(plan);
-  check_plan_fits(plan, find_packed_format(options.format));
+  check_plan_fits(job.plan(), job.source(), find_format(options.format));
 }
 
 void convert_artifact(const Path& from, const Options& options, Tool& tool) {
   const Context quiet = tool.context().silent();
   ConvertJob job(open_model(from, quiet),
                  {.format = options.format, .replace = tool.outputs().force()}, tool.context());
-  job.write(*options.place, tool.context());
+  job.write(*options.place);
   job.tell(true, *tool.context().progress);
 }
 
@@ -239,7 +238,7 @@ int make_artifact(Options& options, Tool& tool) {
   if (tool.dry_run()) keep_no_memos();
   check_places(options, tool);
   const QuantizeJob job(options.wanted->request(tool), tool.context());
-  check_format(options, job.plan());
+  check_format(options, job);
   if (!job.plan().needs_calibration()) tool.reuse_large_buffers();  // one module after the other
   save_calibration(job, options, tool);
   std::optional<Store> store;

@@ -1,7 +1,7 @@
 // How the values of a weight are stored: a codec's typed parameters and its parts. One pair of
 // files per codec in this folder says everything about it: the layout, what makes it valid, and in
 // plain loops which values the codes stand for. Every codec is drawn byte by byte in
-// formats/qwb.md.
+// formats/qwb/qwb.md.
 #pragma once
 
 #include <cstdint>

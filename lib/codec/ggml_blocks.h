@@ -43,7 +43,7 @@ WeightLayout ggml_blocks_layout(int64_t out, int64_t in, GgmlType type);
 // False if a scale or minimum of these whole blocks is NaN or Inf.
 bool ggml_scales_finite(GgmlType type, Bytes blocks);
 
-// Value `index` of one block, straight from the definition of its type (formats/gguf.md).
+// Value `index` of one block, straight from the definition of its type (formats/gguf/gguf.md).
 float reference_ggml_element(GgmlType type, const std::byte* block, int index);
 
 }  // namespace qwb

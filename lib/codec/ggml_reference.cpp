@@ -1,4 +1,4 @@
-// One value at a time, by the formulas of formats/gguf.md.
+// One value at a time, by the formulas of formats/gguf/gguf.md.
 #include "lib/base/error.h"
 #include "lib/base/half.h"
 #include "lib/codec/ggml_blocks.h"

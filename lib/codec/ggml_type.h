@@ -1,5 +1,5 @@
 // The element types of GGUF files (ggml's): plain floats and blocks of 32 or 256 consecutive values
-// of a row that share their scales. The bytes of each block: formats/gguf.md.
+// of a row that share their scales. The bytes of each block: formats/gguf/gguf.md.
 #pragma once
 
 #include <cstdint>

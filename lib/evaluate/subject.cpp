@@ -3,7 +3,7 @@
 #include <map>
 #include <system_error>
 
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/error.h"
 
 namespace qwb {

@@ -7,8 +7,8 @@
 #include <system_error>
 #include <vector>
 
-#include "formats/checkpoint.h"
-#include "formats/qwb.h"
+#include "formats/hf/checkpoint.h"
+#include "formats/qwb/artifact.h"
 #include "formats/registry.h"
 #include "lib/base/error.h"
 #include "lib/jobs/sources.h"

@@ -5,18 +5,16 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "formats/convert.h"
-#include "formats/gguf_export.h"
 #include "lib/base/context.h"
 #include "lib/quantize/method.h"
 
 namespace qwb {
 
-// Names and summaries of the formats, one a line, for --help.
+// Names and summaries of the formats that can be written, one a line, for --help.
 std::string format_help();
-// "gptq, awq, ..."
+// "qwb, gguf, gptq, ..."
 std::string format_names();
 
 struct ConvertRequest {
@@ -28,11 +26,9 @@ struct ConvertRequest {
   int64_t max_shard_bytes = 0;  // of a weight file; 0: 5 GB
   // Quantizes anew, by this method, what the format cannot hold exactly; null: refuses it.
   const Method* requantize = nullptr;
-  Json settings = {};    // of the method, as resolve_settings() gives them
-  bool replace = false;  // what is at the place to write to
-  // For "gguf" in place of a method, rounded scales and shards: the types of matrices. Its encode,
-  // replace and plain are set by the job.
-  GgufOptions gguf = {};
+  Json settings = {};      // of the method, as resolve_settings() gives them
+  TensorTypes types = {};  // of matrices, in a format whose tensors have types
+  bool replace = false;    // what is at the place to write to
 };
 
 // Everything known before the work begins; write() once.
@@ -45,32 +41,18 @@ class ConvertJob {
   // Of a model that is open; request.model is not used.
   ConvertJob(OpenModel open, ConvertRequest request, const Context& context);
 
-  int64_t tensor_bytes() const;
+  int64_t tensor_bytes() const { return conversion_->tensor_bytes(); }
   // Writes the new folder (or file), which appears complete or not at all. Throws `failed` before
   // the work if the disk is too small, usage if something is there and not to be replaced.
-  void write(const Path& place, const Context& context);
+  void write(const Path& place);
 
-  // schema, source, source_format, format, exact, bytes, modules [{name, how, reason, error, of
-  // gguf also tensor and type}], counts. Errors are known after write().
+  // convert_report.h. Errors are known after write().
   Json report() const;
-  // "exact: the codes and scales of 56 modules are those of IN" or what was lost, a note each.
   // done: write() has run.
   void tell(bool done, Progress& progress) const;
 
  private:
-  void plan_gguf_file(ConvertRequest request, const Context& context);
-
-  OpenModel open_;                          // of gguf
-  std::unique_ptr<Conversion> conversion_;  // of all other formats
-  GgufOptions gguf_;
-  GgufReport gguf_report_;
+  std::unique_ptr<Conversion> conversion_;
 };
-
-struct AddedError {
-  double error = 0;  // |W - W'|^2 / |W|^2
-  std::string module;
-};
-// "largest relative weight error added: ..." of the three worst.
-std::string worst_errors(std::vector<AddedError> errors);
 
 }  // namespace qwb

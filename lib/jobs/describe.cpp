@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "formats/checkpoint.h"
-#include "formats/gguf_model.h"
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/error.h"
 #include "lib/codec/dense.h"
 #include "lib/codec/ggml_blocks.h"
@@ -147,32 +145,14 @@ Json modules_of(const OpenModel& open) {
   return open.source->quantized_modules().empty() ? checkpoint_modules(open) : stored_modules(open);
 }
 
-Json gguf_tensors(const GgufFile& file) {
+Json stored_tensors(const OpenModel& open) {
   Json tensors = Json::array();
-  for (const std::string& name : file.tensor_names()) {
-    const GgufTensor& tensor = *file.find(name);
-    tensors.push_back({{"name", name},
-                       {"dtype", ggml_info(tensor.type).name},
+  for (const StoredTensor& tensor : open.source->stored_tensors()) {
+    tensors.push_back({{"name", tensor.name},
+                       {"dtype", tensor.type},
                        {"shape", tensor.shape},
                        {"bytes", tensor.bytes},
-                       {"file", file.path_of(tensor).filename().string()}});
-  }
-  return tensors;
-}
-
-Json stored_tensors(const OpenModel& open) {
-  if (const auto gguf = std::dynamic_pointer_cast<const GgufModel>(open.source))
-    return gguf_tensors(gguf->file());
-  Json tensors = Json::array();
-  const auto files = Checkpoint::open(open.folder);
-  for (const SafetensorsFile& file : files->files()) {
-    for (const SafetensorsEntry& entry : file.header().tensors) {
-      tensors.push_back({{"name", entry.name},
-                         {"dtype", dtype_name(entry.dtype)},
-                         {"shape", entry.shape},
-                         {"bytes", entry.end - entry.begin},
-                         {"file", file.mapped().path().filename().string()}});
-    }
+                       {"file", tensor.file}});
   }
   return tensors;
 }

@@ -6,7 +6,7 @@
 #include <chrono>
 
 #include "formats/companions.h"
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "lib/base/names.h"
@@ -198,25 +198,23 @@ Key QuantizeJob::key(const Context& context) const {
   return key;
 }
 
-Json QuantizeJob::manifest(const Context& context) const {
+Provenance QuantizeJob::provenance(const Context& context) const {
   const PlannedModule& typical = plan_.typical();
-  Json manifest;
-  manifest["qwb_version"] = QWB_VERSION;
-  manifest["isa"] = isa_name();
-  if (calibration_) manifest["products"] = products_name(model());
   const std::optional<std::string> revision = commit_of(request_.model);
-  manifest["source"] = {
-      {"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
-      {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
-      {"revision", revision ? Json(*revision) : Json(nullptr)},
-      {"hash", loaded_.open.content_hash(default_memo_folder(), context)}};
-  manifest["method"] = typical.method->name();
-  manifest["method_version"] = typical.method->version();
-  manifest["bits"] = plan_.bits();
-  manifest["settings"] = typical.settings;
-  manifest["kept"] = plan_.kept;
-  manifest["calibration"] = calibration_ ? calibration_->manifest : Json(nullptr);
-  return manifest;
+  Provenance told;
+  told.source = {{"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
+                 {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
+                 {"revision", revision ? Json(*revision) : Json(nullptr)},
+                 {"hash", loaded_.open.content_hash(default_memo_folder(), context)}};
+  told.method = typical.method->name();
+  told.method_version = typical.method->version();
+  told.settings = typical.settings;
+  told.isa = isa_name();
+  if (calibration_) told.products = products_name(model());
+  told.bits = plan_.bits();
+  told.kept = plan_.kept;
+  told.calibration = calibration_ ? calibration_->manifest : Json(nullptr);
+  return told;
 }
 
 MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
@@ -284,7 +282,8 @@ CachedArtifact QuantizeJob::build(const Store& store, const BuildOptions& option
 void QuantizeJob::write(const Path& folder, const Context& context,
                         const WriteOptions& options) const {
   const auto start = std::chrono::steady_clock::now();
-  ArtifactWriter writer(folder, loaded_.open, planned_layouts(plan_), kShardBytes, context);
+  ArtifactWriter writer(folder, loaded_.open, planned_layouts(plan_), kShardBytes, context,
+                        options.replace);
   WriterSink sink(writer, plan_);
   std::unique_ptr<RunJournal> journal;
   if (calibration_ && !options.journal.empty())
@@ -294,13 +293,12 @@ void QuantizeJob::write(const Path& folder, const Context& context,
   ModuleSink& first = journal ? static_cast<ModuleSink&>(*journal) : sink;
   quantize_model(model(), plan_, calibration(), first, context,
                  {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});
-  Json manifest = this->manifest(context);
-  manifest["seconds"] =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  manifest["peak_memory"] = peak_resident_bytes();
-  if (!writer.finish(manifest, options.replace)) {
+  Provenance told = provenance(context);
+  told.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  told.peak_memory = peak_resident_bytes();
+  if (!writer.finish(std::move(told))) {
     throw Error(ErrorKind::usage, "the folder exists and is not empty", folder.string(),
-                "choose another --out or add --force");
+                "choose another place, or let it be replaced");
   }
   if (journal) journal->remove();
 }

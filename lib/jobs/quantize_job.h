@@ -8,6 +8,7 @@
 
 #include "cache/store.h"
 #include "formats/loaded_model.h"
+#include "formats/model_writer.h"
 #include "lib/base/context.h"
 #include "lib/base/file.h"
 #include "lib/quantize/calibration.h"
@@ -61,6 +62,7 @@ class QuantizeJob {
   QuantizeJob(QuantizeRequest request, const Context& context);
 
   const Path& model_folder() const { return request_.model; }
+  const OpenModel& source() const { return loaded_.open; }
   const Plan& plan() const { return plan_; }
   const Model& model() const { return *loaded_.model; }
   const CalibrationSet* calibration() const { return calibration_ ? &*calibration_ : nullptr; }
@@ -86,7 +88,7 @@ class QuantizeJob {
  private:
   void calibrate(const Context& context);
   CalibrationSet new_calibration_set(const Tokenizer& tokenizer, const Context& context);
-  Json manifest(const Context& context) const;
+  Provenance provenance(const Context& context) const;
 
   QuantizeRequest request_;
   LoadedModel loaded_;

@@ -1,7 +1,6 @@
 #include "lib/jobs/requantize.h"
 
 #include "lib/base/error.h"
-#include "lib/codec/integer_grid.h"
 #include "lib/quantize/kept_values.h"
 
 namespace qwb {
@@ -13,14 +12,15 @@ ModuleInfo f32_module(const std::string& name, int64_t out, int64_t in) {
 
 }  // namespace
 
-Requantizer make_requantizer(const Method& method, Settings settings, const PackedFormat& target) {
-  if (method.needs_calibration()) {
-    throw Error(ErrorKind::usage, "method " + method.name() + " needs calibration", "--requantize",
-                "start from the original model: qwb-quantize --method " + method.name() +
-                    " --format " + target.name());
-  }
-  const auto type = target.scale_dtype();
-  if (type == DType::f16 && settings.contains("scale_dtype") &&
+void require_no_calibration(const Method& method) {
+  if (!method.needs_calibration()) return;
+  throw Error(ErrorKind::usage, "method " + method.name() + " needs calibration", "quantizing anew",
+              "quantize the original model by it, straight into the format");
+}
+
+Requantizer make_requantizer(const Method& method, Settings settings, std::optional<DType> scales) {
+  require_no_calibration(method);
+  if (scales == DType::f16 && settings.contains("scale_dtype") &&
       settings.at("scale_dtype") == "auto")
     settings["scale_dtype"] = "f16";
   Requantizer result;
@@ -42,23 +42,20 @@ Requantizer make_requantizer(const Method& method, Settings settings, const Pack
   return result;
 }
 
-void check_plan_fits(const Plan& plan, const PackedFormat& target) {
-  const auto type = target.scale_dtype();
+void check_plan_fits(const Plan& plan, const OpenModel& model, const ModelFormat& format) {
+  const std::unique_ptr<ModelWriter> writer = format.writer(model, {}, Context());
   for (const PlannedModule& planned : plan.modules) {
-    TargetModule module;
-    module.name = planned.info.name;
-    module.layout = planned.layout;
+    TargetModule module{.name = planned.info.name, .layout = planned.layout};
     if (planned.role == PlannedModule::Role::lookup) module.role = TargetModule::Role::embedding;
     if (planned.role == PlannedModule::Role::output)
       module.role = TargetModule::Role::output_embedding;
-    auto reason = target.mismatch(module);
-    const auto* grid = module.layout.as<IntegerGrid>();
-    if (!reason && type == DType::f16 && grid != nullptr && grid->scales.dtype == DType::f32)
-      reason = "would get f32 scales; add --scale-dtype f16";
-    if (!reason) continue;
+    module.plain = planned.info.orientation;
+    const Fit fit = writer->fit(module, {});
+    if (fit.possible && fit.how != How::rounded) continue;
     throw Error(ErrorKind::unsupported,
-                target.name() + " cannot hold this: " + module.name + " " + *reason, "--format",
-                "choose another method, other settings or another format");
+                format.name + " cannot hold this: " + module.name + " " + fit.reason, {},
+                fit.possible ? "choose the setting scale_dtype f16, or another format"
+                             : "choose another method, other settings or another format");
   }
 }
 

@@ -6,7 +6,7 @@
 #include <chrono>
 #include <fstream>
 
-#include "formats/safetensors.h"
+#include "formats/safetensors/safetensors.h"
 #include "lib/base/error.h"
 #include "lib/base/file_hash.h"
 #include "lib/base/hash.h"

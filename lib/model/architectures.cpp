@@ -10,12 +10,6 @@ const std::vector<Architecture>& architectures() {
   return all;
 }
 
-std::vector<std::string> architecture_names() {
-  std::vector<std::string> names;
-  for (const Architecture& architecture : architectures()) names.push_back(architecture.name);
-  return names;
-}
-
 const Architecture& find_architecture(std::string_view model_type, const std::string& where) {
   std::string known;
   for (const Architecture& architecture : architectures()) {

@@ -58,7 +58,4 @@ Json rope_parameters(const Json& config, const std::string& where, int64_t max_p
 // does not know, `failed` for a broken file.
 ModelConfig parse_config(const Json& config, const std::string& where);
 
-// model_type of every architecture that can be run.
-std::vector<std::string> architecture_names();
-
 }  // namespace qwb

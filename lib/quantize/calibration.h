@@ -75,7 +75,7 @@ std::vector<int64_t> apportion(const std::vector<double>& weights,
 // XXH3-128 of all tokens, the windows one after the other.
 std::string windows_hash(const std::vector<std::vector<int32_t>>& windows);
 
-// A set on disk, formats/qwbcalib.md: the tokens, so that the same windows can be used again,
+// A set on disk, formats/qwb/qwbcalib.md: the tokens, so that the same windows can be used again,
 // elsewhere too.
 inline constexpr const char* kCalibrationExtension = ".qwbcalib";
 std::string calibration_set_text(const CalibrationSet& set);

@@ -1,4 +1,4 @@
-// Calibration sets on disk; byte-exact page: formats/qwbcalib.md.
+// Calibration sets on disk; byte-exact page: formats/qwb/qwbcalib.md.
 #include <limits>
 
 #include "lib/base/error.h"

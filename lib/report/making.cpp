@@ -6,7 +6,7 @@
 #include <cctype>
 #include <system_error>
 
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 #include "formats/registry.h"
 #include "lib/base/error.h"
 

@@ -184,9 +184,9 @@ TEST(SlowArrows, EveryForbiddenUseIsSeen) {
 
 TEST(SlowArrows, AllowedUsesPass) {
   const Tree tree;
-  tree.add(
-      "lib/evaluate/energy/a.cpp",
-      "#include \"lib/evaluate/b.h\"\n#include \"formats/qwb.h\"\n// #include \"tools/no.h\"\n");
+  tree.add("lib/evaluate/energy/a.cpp",
+           "#include \"lib/evaluate/b.h\"\n#include \"formats/qwb/artifact.h\"\n// #include "
+           "\"tools/no.h\"\n");
   tree.add("lib/jobs/a.cpp", "#include \"lib/report/b.h\"\n#include \"lib/hub/c.h\"\n");
   tree.add("tools/qwb_x.cpp", "#include \"cache/store.h\"\n#include \"lib/base/error.h\"\n");
   tree.add("tests/x/x_test.cpp",

@@ -32,7 +32,7 @@ TEST(Codes, SurvivePackingAtEveryWidthAndLength) {
   }
 }
 
-// The page formats/qwb.md draws this: least significant bit first.
+// The page formats/qwb/qwb.md draws this: least significant bit first.
 TEST(Codes, LieLeastSignificantBitFirst) {
   const std::vector<uint8_t> codes = {0, 1, 2, 3, 4, 5, 6, 7};
   std::vector<std::byte> packed(4);

@@ -4,7 +4,7 @@
 
 #include <fstream>
 
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 #include "formats/registry.h"
 #include "lib/model/model.h"
 #include "lib/quantize/pipeline.h"
@@ -60,13 +60,11 @@ void make_artifact(const Path& folder, const Method& method, const Path& target,
   quantize_model(*model, plan, nullptr, sink, Context());
   Json origin = Json::object();
   if (!source.empty()) origin["path"] = source;
-  writer.finish({{"qwb_version", "test"},
-                 {"isa", "any"},
-                 {"source", origin},
-                 {"method", method.name()},
-                 {"method_version", method.version()},
-                 {"settings", settings},
-                 {"calibration", nullptr}});
+  writer.finish({.source = origin,
+                 .method = method.name(),
+                 .method_version = method.version(),
+                 .settings = settings,
+                 .isa = "any"});
 }
 
 void flip_a_bit(const Path& file) {

@@ -10,7 +10,7 @@
 #include <cmath>
 #include <limits>
 
-#include "formats/safetensors.h"
+#include "formats/safetensors/safetensors.h"
 #include "lib/base/error.h"
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"

@@ -1,6 +1,6 @@
 // Reading Hugging Face folders: the demo models, shards, refusals by name, and the identity of a
 // model.
-#include "formats/checkpoint.h"
+#include "formats/hf/checkpoint.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 
-#include "formats/packing.h"
-#include "formats/qwb.h"
+#include "formats/hf/packing.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/half.h"
 #include "lib/codec/float_blocks.h"
 #include "lib/codec/int8_rows.h"
 #include "lib/codec/integer_grid.h"
+#include "lib/quantize/ggml_quants.h"
 #include "tests/formats/files_helper.h"
 
 namespace qwb {
@@ -33,9 +34,24 @@ void expect_same_folders(const Path& a, const Path& b, const std::string& where)
 
 bool convert_folder(const Path& from, const std::string& to, const Path& out,
                     ConvertOptions options) {
-  Conversion conversion(open_model(from), find_packed_format(to), std::move(options));
+  Conversion conversion(open_model(from), find_format(to), std::move(options));
   conversion.write(out);
   return conversion.exact();
+}
+
+std::vector<ConvertedModule> write_gguf(const OpenModel& open, const Path& file,
+                                        ConvertOptions options, const Context& context) {
+  options.encode = quantize_ggml;
+  options.replace = true;
+  Conversion conversion(open, find_format("gguf"), std::move(options), context);
+  conversion.write(file);
+  return conversion.modules();
+}
+
+ConvertOptions gguf_type(std::optional<GgmlType> type) {
+  ConvertOptions options;
+  options.types.all = type;
+  return options;
 }
 
 std::string grid_text(const RandomGrid& shape) {
@@ -147,10 +163,7 @@ void write_artifact(const Path& folder, const std::string& config, const NamedTe
   for (const auto& [name, tensor] : modules) entries.push_back({name, *tensor});
   ArtifactWriter writer(folder, open_model(source), entries);
   for (const auto& [name, tensor] : modules) writer.put(name, *tensor);
-  writer.finish({{"source", Json::object()},
-                 {"method", "rtn"},
-                 {"method_version", 1},
-                 {"settings", Json::object()}});
+  writer.finish({.method = "rtn"});
 }
 
 void write_artifact(const Path& folder, const QuantizedTensor& tensor) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "formats/convert.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/file.h"
 #include "lib/base/rng.h"
 
@@ -24,6 +25,12 @@ void expect_same_folders(const Path& a, const Path& b, const std::string& where)
 // Whether it was exact. Throws what Conversion throws.
 bool convert_folder(const Path& from, const std::string& to, const Path& out,
                     ConvertOptions options = {});
+
+// As a GGUF file, which may be there; types as the options say. The plan with every error.
+std::vector<ConvertedModule> write_gguf(const OpenModel& open, const Path& file,
+                                        ConvertOptions options = {}, const Context& context = {});
+// Of all matrices; nothing: as they are.
+ConvertOptions gguf_type(std::optional<GgmlType> type);
 
 struct RandomGrid {
   int64_t out, in, group;

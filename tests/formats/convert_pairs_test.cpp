@@ -4,22 +4,25 @@
 
 #include <algorithm>
 
-#include "formats/gguf_export.h"
-#include "lib/quantize/ggml_quants.h"
+#include "lib/exec/cpu/dequantize.h"
 #include "tests/formats/convert_helper.h"
 #include "tests/formats/files_helper.h"
 
 namespace qwb {
 namespace {
 
-const std::vector<std::string> kGridFormats = {
-    "qwb", "gptq-v1", "gptq-v2", "awq", "compressed-tensors", "compressed-tensors-int"};
+std::string place_of(const Path& from, const ModelFormat& format) {
+  return from.string() + "-" + format.name + format.extension;
+}
 
-// The conversion was exact; false: it is refused, which a grid that the format cannot hold must be.
-bool exact_or_refused(const Path& from, const std::string& to, const Path& out,
+// Writes an exact conversion; false: there is none, or it is refused, as what a format cannot hold
+// must be.
+bool converts_exactly(const Path& from, const ModelFormat& format, const Path& out,
                       const std::string& where) {
   try {
-    EXPECT_TRUE(convert_folder(from, to, out)) << where;
+    Conversion conversion(open_model(from), format, {});
+    if (!conversion.exact() || conversion.modules().empty()) return false;
+    conversion.write(out);
     return true;
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::unsupported) << where << ": " << error.what();
@@ -27,24 +30,48 @@ bool exact_or_refused(const Path& from, const std::string& to, const Path& out,
   }
 }
 
-// Every format that holds the artifact, to every other, and back. Returns the number of pairs.
-int round_trips(const Path& artifact, const std::vector<std::string>& formats,
-                const std::string& shape) {
-  int pairs = 0;
-  for (const std::string& a : formats) {
-    const Path first = artifact.string() + "-" + a;
-    if (!exact_or_refused(artifact, a, first, shape + " to " + a)) continue;
-    for (const std::string& b : formats) {
-      if (a == b) continue;
-      const Path there = first.string() + "-" + b, back = there.string() + "-" + a;
-      const std::string where = shape + ", " + a + " to " + b;
-      if (!exact_or_refused(first, b, there, where)) continue;
-      EXPECT_TRUE(convert_folder(there, a, back)) << where << " and back";
-      expect_same_folders(first, back, where + " and back");
-      ++pairs;
+std::vector<float> values_of(const OpenModel& open, const std::string& module) {
+  const LoadedWeight loaded = open.source->load_quantized(module);
+  std::vector<float> values(static_cast<size_t>(loaded.weight.count()));
+  dequantize(loaded.weight, values.data());
+  return values;
+}
+
+// The same values, bit for bit, whatever holds them.
+void expect_same_models(const Path& a, const Path& b, const std::string& where) {
+  const OpenModel x = open_model(a), y = open_model(b);
+  ASSERT_EQ(x.source->names(), y.source->names()) << where;
+  ASSERT_EQ(x.source->quantized_modules(), y.source->quantized_modules()) << where;
+  for (const std::string& name : x.source->names())
+    EXPECT_EQ(read_floats(*x.source->find(name), name), read_floats(*y.source->find(name), name))
+        << where << ": " << name;
+  for (const std::string& module : x.source->quantized_modules())
+    EXPECT_EQ(values_of(x, module), values_of(y, module)) << where << ": " << module;
+}
+
+// Every format of the registry that holds the artifact, to every other, and back. Returns the
+// number of formats that do. with_files: only pairs with a format of one file, which holds models
+// of known architectures alone; the others have been tried without.
+size_t round_trips(const Path& artifact, const std::string& shape, bool with_files = false) {
+  std::vector<std::pair<const ModelFormat*, Path>> holders;
+  for (const ModelFormat& format : model_formats()) {
+    const Path place = place_of(artifact, format);
+    if (format.writer && converts_exactly(artifact, format, place, shape + " to " + format.name))
+      holders.emplace_back(&format, place);
+  }
+  for (const auto& [a, first] : holders) {
+    for (const auto& [b, second] : holders) {
+      const bool folders = a->extension.empty() && b->extension.empty();
+      if (a == b || (folders && with_files)) continue;
+      const Path there = place_of(first, *b), back = place_of(there, *a);
+      const std::string where = shape + ", " + a->name + " to " + b->name;
+      EXPECT_TRUE(converts_exactly(first, *b, there, where)) << where;
+      EXPECT_TRUE(converts_exactly(there, *a, back, where)) << where << " and back";
+      // An artifact keeps the blocks of a file as they are.
+      folders ? expect_same_folders(first, back, where) : expect_same_models(first, back, where);
     }
   }
-  return pairs;
+  return holders.size();
 }
 
 // What the shapes of an artifact's modules have in common, and how many of the formats can hold
@@ -54,7 +81,7 @@ struct Family {
   int64_t outs, ins;     // divide the output and input channels
   int64_t group;         // 0: any size that divides the inputs
   bool partial = false;  // groups of any size, the last may be short; some act-order
-  int formats = 0;
+  size_t formats = 0;    // at least
 };
 
 RandomGrid random_shape(const Family& family, Rng& rng) {
@@ -78,12 +105,12 @@ RandomGrid random_shape(const Family& family, Rng& rng) {
 // Sixteen modules in one artifact: it is writing folders that takes time.
 TEST(SlowConvertPairs, IntegerGridsOfRandomShapes) {
   Rng rng(11);
-  int pairs = 0, partial = 0, odd = 0;
-  for (const Family& family : std::vector<Family>{{4, 8, 10, 10, false, 6},
-                                                  {2, 1, 1, 0, false, 5},
-                                                  {8, 1, 1, 0, false, 5},
-                                                  {3, 32, 32, 0, false, 5},
-                                                  {4, 1, 1, 0, true, 3},
+  int partial = 0, odd = 0;
+  for (const Family& family : std::vector<Family>{{4, 8, 10, 10, false, 7},
+                                                  {2, 1, 1, 0, false, 6},
+                                                  {8, 1, 1, 0, false, 6},
+                                                  {3, 32, 32, 0, false, 6},
+                                                  {4, 1, 1, 0, true, 4},
                                                   {3, 1, 1, 0, false, 3},
                                                   {5, 1, 1, 0, false, 3},
                                                   {7, 1, 1, 0, false, 3}}) {
@@ -101,11 +128,8 @@ TEST(SlowConvertPairs, IntegerGridsOfRandomShapes) {
       modules.emplace_back("layers." + std::to_string(i), &grids[i]);
     write_artifact(folder.path() / "a", R"({"model_type": "golden", "torch_dtype": "float32"})",
                    modules, {{"norm.weight", DType::f32, {2}}});
-    const int found = round_trips(folder.path() / "a", kGridFormats, shapes);
-    EXPECT_EQ(found, family.formats * (family.formats - 1)) << shapes;
-    pairs += found;
+    EXPECT_GE(round_trips(folder.path() / "a", shapes), family.formats) << shapes;
   }
-  EXPECT_EQ(pairs, 30 + 3 * 20 + 4 * 6);
   EXPECT_GE(partial, 8);
   EXPECT_GE(odd, 50);
 }
@@ -132,7 +156,6 @@ TEST(ConvertPairs, WordsMoveAsRowsDo) {
 
 TEST(ConvertPairs, BitsandbytesOfRandomShapes) {
   Rng rng(12);
-  int pairs = 0;
   for (uint64_t seed = 0; seed < 10; ++seed) {
     const auto out = static_cast<int64_t>(1 + rng.below(40)),
                in = static_cast<int64_t>(1 + rng.below(150));
@@ -143,11 +166,10 @@ TEST(ConvertPairs, BitsandbytesOfRandomShapes) {
     write_artifact(folder.path() / "a",
                    int8 ? random_int8(out, in, seed)
                         : random_blocks(out, in, table, block, rng.below(2) == 0, seed));
-    pairs += round_trips(
-        folder.path() / "a", {"qwb", "bitsandbytes"},
-        (int8 ? "int8 [" : "blocks [") + std::to_string(out) + ", " + std::to_string(in) + "]");
+    const std::string shape =
+        (int8 ? "int8 [" : "blocks [") + std::to_string(out) + ", " + std::to_string(in) + "]";
+    EXPECT_GE(round_trips(folder.path() / "a", shape), 2u) << shape;
   }
-  EXPECT_EQ(pairs, 20);
 }
 
 // Hidden 64 (four heads of 16, two for keys and values), inner 96, one block.
@@ -179,36 +201,37 @@ void write_llama(const Path& folder, int bits, bool symmetric) {
                   {layer + "post_attention_layernorm.weight", DType::f32, {64}}});
 }
 
-// Into blocks of 32 and out of them again, heads turned and turned back. (An artifact keeps the
-// blocks as they are.)
+// Into blocks of 32 and out of them again, heads turned and turned back.
 TEST(ConvertPairs, GgufWithEveryGridOfGroupsOf32) {
-  int pairs = 0;
-  for (const auto& [bits, symmetric] :
-       std::vector<std::pair<int, bool>>{{4, true}, {5, true}, {8, true}, {4, false}, {5, false}}) {
+  struct Case {
+    int bits;
+    bool symmetric;
+    size_t formats;  // at least: qwb and gguf, two of compressed-tensors, three of GPTQ, AWQ
+  };
+  for (const Case& one :
+       std::vector<Case>{{4, true, 8}, {5, true, 4}, {8, true, 7}, {4, false, 8}, {5, false, 4}}) {
     const TemporaryFolder folder;
     const Path artifact = folder.path() / "a";
-    write_llama(artifact, bits, symmetric);
-    for (const std::string& format : kGridFormats) {
-      if (format == "qwb") continue;
-      const std::string where =
-          std::to_string(bits) + " bits" + (symmetric ? "" : " asymmetric") + ", " + format;
-      const Path first = folder.path() / format, back = first.string() + "-back";
-      const Path there = first.string() + ".gguf", again = first.string() + "-again.gguf";
-      if (!exact_or_refused(artifact, format, first, where)) continue;
-      GgufOptions options;
-      options.encode = quantize_ggml;
-      options.name = "same";
-      const GgufReport report = write_gguf(open_model(first), there, options, Context());
-      for (const GgufTensorReport& tensor : report.tensors)
-        EXPECT_TRUE(tensor.exact) << where << tensor.name;
-      EXPECT_TRUE(convert_folder(there, format, back)) << where;
-      expect_same_folders(first, back, where);
-      write_gguf(open_model(back), again, options, Context());
-      EXPECT_EQ(read_text(there), read_text(again)) << where;
-      ++pairs;
-    }
+    write_llama(artifact, one.bits, one.symmetric);
+    const std::string where =
+        std::to_string(one.bits) + " bits" + (one.symmetric ? "" : " asymmetric");
+    EXPECT_GE(round_trips(artifact, where, true), one.formats) << where;
   }
-  EXPECT_EQ(pairs, 5 + 2 + 4 + 5 + 2);  // 5 bits: not GPTQ, not AWQ; 8 bits: not AWQ
+}
+
+// From GGUF to another format and back, the very file.
+TEST(ConvertPairs, GgufComesBackByteForByte) {
+  const TemporaryFolder folder;
+  const Path artifact = folder.path() / "a";
+  write_llama(artifact, 4, true);
+  ConvertOptions options;
+  options.name = "same";
+  const Path first = folder.path() / "first.gguf", again = folder.path() / "again.gguf";
+  for (const ConvertedModule& module : write_gguf(open_model(artifact), first, options))
+    EXPECT_EQ(module.how, How::exact) << module.target.name;
+  ASSERT_TRUE(convert_folder(first, "awq", folder.path() / "awq"));
+  write_gguf(open_model(folder.path() / "awq"), again, options);
+  EXPECT_EQ(read_text(first), read_text(again));
 }
 
 }  // namespace

@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <limits>
 
-#include "formats/packed_source.h"
-#include "formats/packing.h"
-#include "formats/qwb.h"
+#include "formats/hf/packed_source.h"
+#include "formats/hf/packing.h"
+#include "formats/qwb/artifact.h"
 #include "lib/base/half.h"
 #include "lib/base/rng.h"
 #include "lib/exec/cpu/dequantize.h"
@@ -70,9 +70,7 @@ TEST(Convert, ReadsTheValuesThatTheLibrariesSee) {
     expect_same_values(*weight, *file.find("weight"), name);
     EXPECT_FALSE(model.source->find(kModule + ".qweight").has_value()) << name;
     EXPECT_TRUE(model.source->find("norm.weight").has_value()) << name;
-    const auto packed = std::dynamic_pointer_cast<const PackedSource>(model.source);
-    EXPECT_EQ(packed->quantized_layout(packed->quantized_modules().at(0)).specs(), weight->specs())
-        << name;
+    EXPECT_EQ(model.source->quantized_layout(kModule).specs(), weight->specs()) << name;
   }
 }
 
@@ -143,13 +141,13 @@ TEST(Convert, NamesScalesThatAHalfCannotHold) {
                [&] { convert_folder(large, "gptq", folder.path() / "x"); });
   ConvertOptions options;
   options.round_scales = true;
-  Conversion conversion(open_model(lossy), find_packed_format("gptq"), options);
+  Conversion conversion(open_model(lossy), find_format("gptq"), options);
   conversion.write(folder.path() / "rounded");
   EXPECT_FALSE(conversion.exact());
   EXPECT_GT(conversion.modules().at(0).error, 0);
   EXPECT_LT(conversion.modules().at(0).error, 1e-6);
   expect_error(ErrorKind::unsupported, "overflows F16",
-               [&] { Conversion(open_model(large), find_packed_format("gptq"), options); });
+               [&] { Conversion(open_model(large), find_format("gptq"), options); });
 }
 
 // Columns that do not fill their last word: what fills it is zero, whoever reads it.

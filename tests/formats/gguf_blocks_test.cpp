@@ -7,8 +7,8 @@
 #include <map>
 #include <random>
 
-#include "formats/gguf_repack.h"
-#include "formats/safetensors.h"
+#include "formats/gguf/repack.h"
+#include "formats/safetensors/safetensors.h"
 #include "lib/base/half.h"
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/integer_grid.h"

@@ -2,7 +2,7 @@
 // outside of the file or taking memory for counts that it cannot hold.
 #include <gtest/gtest.h>
 
-#include "formats/gguf.h"
+#include "formats/gguf/file.h"
 #include "tests/formats/files_helper.h"
 #include "tests/formats/gguf_file_helper.h"
 

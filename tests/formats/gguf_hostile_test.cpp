@@ -6,8 +6,8 @@
 #include <climits>
 
 #include "formats/companions.h"
-#include "formats/gguf.h"
-#include "formats/gguf_model.h"
+#include "formats/gguf/file.h"
+#include "formats/gguf/model.h"
 #include "formats/registry.h"
 #include "lib/exec/cpu/dequantize.h"
 #include "lib/model/config.h"

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "formats/gguf_architecture.h"
+#include "formats/gguf/architecture.h"
 #include "tests/formats/files_helper.h"
 
 namespace qwb {

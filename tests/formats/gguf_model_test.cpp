@@ -5,9 +5,8 @@
 #include <random>
 
 #include "formats/companions.h"
-#include "formats/gguf_export.h"
-#include "formats/gguf_model.h"
-#include "formats/gguf_tokenizer.h"
+#include "formats/gguf/model.h"
+#include "formats/gguf/tokenizer.h"
 #include "formats/registry.h"
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
@@ -16,6 +15,7 @@
 #include "lib/model/config.h"
 #include "lib/quantize/ggml_quants.h"
 #include "tests/base/context_helper.h"
+#include "tests/formats/convert_helper.h"
 #include "tests/formats/files_helper.h"
 
 namespace qwb {
@@ -30,15 +30,8 @@ class Notes : public Progress {
   std::string all;
 };
 
-GgufOptions as_type(std::optional<GgmlType> type) {
-  GgufOptions options;
-  options.type = type;
-  options.encode = quantize_ggml;
-  return options;
-}
-
-OpenModel exported(const OpenModel& open, const Path& target, const GgufOptions& options) {
-  write_gguf(open, target, options, Context());
+OpenModel exported(const OpenModel& open, const Path& target, const ConvertOptions& options) {
+  write_gguf(open, target, options);
   return open_model(target);
 }
 
@@ -100,11 +93,11 @@ class GgufRoundTrip : public testing::TestWithParam<std::string> {};
 TEST_P(GgufRoundTrip, KeepsEverything) {
   const TemporaryFolder folder;
   const OpenModel original = open_model(kGgufGolden / "model" / GetParam());
-  const OpenModel gguf = exported(original, folder.path() / "m.gguf", as_type(std::nullopt));
+  const OpenModel gguf = exported(original, folder.path() / "m.gguf", gguf_type(std::nullopt));
   expect_same_tensors(original, gguf);
   expect_same_config(original, gguf);
   // From GGUF to GGUF the bytes stay.
-  write_gguf(gguf, folder.path() / "again.gguf", as_type(std::nullopt), Context());
+  write_gguf(gguf, folder.path() / "again.gguf", gguf_type(std::nullopt));
   const GgufFile first = GgufFile::open(folder.path() / "m.gguf");
   const GgufFile second = GgufFile::open(folder.path() / "again.gguf");
   EXPECT_EQ(first.tensor_names(), second.tensor_names());
@@ -122,7 +115,7 @@ INSTANTIATE_TEST_SUITE_P(Models, GgufRoundTrip,
 TEST(GgufExport, MatchesThePackageByteForByte) {
   const TemporaryFolder folder;
   const OpenModel original = open_model(kGgufGolden / "model/llama_llama3");
-  write_gguf(original, folder.path() / "m.gguf", as_type(GgmlType::f32), Context());
+  write_gguf(original, folder.path() / "m.gguf", gguf_type(GgmlType::f32));
   const GgufFile ours = GgufFile::open(folder.path() / "m.gguf");
   const GgufFile theirs = GgufFile::open(kGgufGolden / "gguf/llama_llama3.gguf");
   EXPECT_EQ(ours.tensor_names().size(), theirs.tensor_names().size());
@@ -138,13 +131,12 @@ TEST(GgufExport, MatchesThePackageByteForByte) {
 TEST(GgufExport, RefusesAndTells) {
   const TemporaryFolder folder;
   const OpenModel scaled = open_model(kGgufGolden / "model/gpt2_scaled");
-  expect_error(ErrorKind::unsupported, "no place in GGUF", [&] {
-    write_gguf(scaled, folder.path() / "m.gguf", as_type(GgmlType::f32), Context());
-  });
+  expect_error(ErrorKind::unsupported, "no place in GGUF",
+               [&] { write_gguf(scaled, folder.path() / "m.gguf", gguf_type(GgmlType::f32)); });
   Notes notes;
   const OpenModel mistral = open_model(kGgufGolden / "model/mistral");
-  const GgufReport report = write_gguf(mistral, folder.path() / "m.gguf", as_type(GgmlType::q4_k),
-                                       context_telling(notes));
+  const auto modules = write_gguf(mistral, folder.path() / "m.gguf", gguf_type(GgmlType::q4_k),
+                                  context_telling(notes));
   EXPECT_THAT(notes.all, testing::HasSubstr("sliding window of 9"));
   EXPECT_THAT(notes.all, testing::HasSubstr("no tokenizer"));
   // Rows of 32 fall back to Q5_0; rows of 56 have no blocks at all.
@@ -153,8 +145,7 @@ TEST(GgufExport, RefusesAndTells) {
   EXPECT_THAT(
       notes.all,
       testing::HasSubstr("blk.0.ffn_down.weight: rows of 56 are not whole blocks of Q4_K: F16"));
-  for (const GgufTensorReport& tensor : report.tensors)
-    EXPECT_EQ(tensor.exact, tensor.name.find("norm") != std::string::npos) << tensor.name;
+  for (const ConvertedModule& module : modules) EXPECT_NE(module.how, How::exact) << module.tensor;
   EXPECT_TRUE(std::filesystem::exists(folder.path() / "m.gguf"));
 }
 
@@ -162,8 +153,8 @@ TEST(GgufExport, RefusesAndTells) {
 TEST(GgufExport, QuantizedDemo) {
   const TemporaryFolder folder;
   const OpenModel original = open_model(kGgufDemo / "llama");
-  GgufOptions options = as_type(GgmlType::q4_0);
-  options.embedding = GgmlType::q6_k;
+  ConvertOptions options = gguf_type(GgmlType::q4_0);
+  options.types.embedding = GgmlType::q6_k;
   const OpenModel gguf = exported(original, folder.path() / "m.gguf", options);
   EXPECT_EQ(gguf.source->quantized_modules().size(), 58u);
   for (const std::string name :
@@ -186,7 +177,7 @@ TEST(GgufExport, QuantizedDemo) {
              context_on(Threads().count() == 1 ? 3 : 1));
   // The name in the metadata is the folder's, so that whole files can be compared.
   EXPECT_EQ(read_text(folder.path() / "m.gguf"), read_text(folder.path() / "other.gguf"));
-  write_gguf(gguf, folder.path() / "again.gguf", as_type(std::nullopt), Context());
+  write_gguf(gguf, folder.path() / "again.gguf", gguf_type(std::nullopt));
   const GgufFile first = GgufFile::open(folder.path() / "m.gguf");
   const GgufFile second = GgufFile::open(folder.path() / "again.gguf");
   for (const std::string& name : first.tensor_names())
@@ -200,7 +191,7 @@ class GgufTokenizer : public testing::TestWithParam<std::string> {};
 TEST_P(GgufTokenizer, IsTheSame) {
   const TemporaryFolder folder;
   const OpenModel original = open_model(kGgufDemo / GetParam());
-  const OpenModel gguf = exported(original, folder.path() / "m.gguf", as_type(GgmlType::q8_0));
+  const OpenModel gguf = exported(original, folder.path() / "m.gguf", gguf_type(GgmlType::q8_0));
   const Tokenizer a = open_tokenizer(original), b = open_tokenizer(gguf);
   EXPECT_EQ(a.bos_id(), b.bos_id());
   EXPECT_EQ(a.eos_id(), b.eos_id());

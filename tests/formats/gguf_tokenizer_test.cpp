@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "formats/gguf_tokenizer.h"
+#include "formats/gguf/tokenizer.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/tokenizer/tokenizer.h"

@@ -6,9 +6,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "formats/checkpoint.h"
-#include "formats/gguf.h"
-#include "formats/sharded_writer.h"
+#include "formats/gguf/file.h"
+#include "formats/hf/checkpoint.h"
+#include "formats/safetensors/sharded_writer.h"
 #include "tests/formats/files_helper.h"
 
 namespace qwb {

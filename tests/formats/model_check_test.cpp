@@ -125,7 +125,7 @@ TEST(ModelCheck, EmbeddingsThatDifferAreNotTied) {
   EXPECT_EQ(loaded->spec().output_embedding, "lm_head");
   const std::string hash = open.content_hash();
   // What is written says what was meant, so that every loader takes both.
-  Conversion conversion(open, find_packed_format("huggingface"), {});
+  Conversion conversion(open, find_format("huggingface"), {});
   conversion.write(folder.path() / "copy");
   Notes silent;
   const OpenModel copy = open_model(folder.path() / "copy", context_telling(silent));
@@ -161,7 +161,7 @@ TEST(ModelCheck, AHeadAloneIsTheTiedEmbeddingToo) {
   EXPECT_THAT(notes.all, HasSubstr("lm_head.weight is taken for model.embed_tokens.weight"));
   EXPECT_TRUE(open.source->find("model.embed_tokens.weight"));
   EXPECT_EQ(open.content_hash(), hash);
-  Conversion(open, find_packed_format("huggingface"), {}).write(folder.path() / "copy");
+  Conversion(open, find_format("huggingface"), {}).write(folder.path() / "copy");
   Notes none;
   EXPECT_EQ(open_model(folder.path() / "copy", context_telling(none)).content_hash(), hash);
   EXPECT_EQ(none.all, "");
@@ -208,7 +208,7 @@ TEST(ModelCheck, ConversionsRefuseWhatIsIncomplete) {
   const Path path = model.write(folder.path() / "m");
   for (const char* target : {"huggingface", "gptq", "qwb"}) {
     expect_error(ErrorKind::not_found, "model.norm.weight",
-                 [&] { Conversion(open_model(path), find_packed_format(target), {}); });
+                 [&] { Conversion(open_model(path), find_format(target), {}); });
   }
 }
 

@@ -1,6 +1,6 @@
 // The artifact: what is written comes back, what was left alone is unchanged, and damage has a
 // name.
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 
 #include <gtest/gtest.h>
 
@@ -54,16 +54,13 @@ std::vector<NamedLayout> llama_modules() {
       {layer + "self_attn.k_proj", dense_layout({128, 256}, DType::f32)}};
 }
 
-Json manifest() {
-  return {{"qwb_version", "0.1.0"},
-          {"isa", "AVX2"},
-          {"source", {{"name", "demo"}, {"hash", "00"}}},
-          {"method", "rtn"},
-          {"method_version", 1},
-          {"settings", {{"bits", 4}, {"group_size", 64}}},
-          {"calibration", nullptr},
-          {"seconds", 1.5},
-          {"peak_memory", 1000}};
+Provenance told() {
+  return {.source = {{"name", "demo"}, {"hash", "00"}},
+          .method = "rtn",
+          .settings = {{"bits", 4}, {"group_size", 64}},
+          .isa = "AVX2",
+          .seconds = 1.5,
+          .peak_memory = 1000};
 }
 
 void make_artifact(const Path& target, const Path& source, const std::vector<NamedLayout>& modules,
@@ -77,7 +74,7 @@ void make_artifact(const Path& target, const Path& source, const std::vector<Nam
   }
   for (auto& thread : threads) thread.join();
   EXPECT_FALSE(fs::exists(target)) << "nothing is visible before finish";
-  EXPECT_TRUE(writer.finish(manifest()));
+  EXPECT_TRUE(writer.finish(told()));
 }
 
 void expect_comes_back(const Path& folder, const Path& source,
@@ -156,7 +153,7 @@ TEST(Artifact, ComesBack) {
       << "nothing else is left";
 }
 
-// The example that formats/qwb.md prints.
+// The example that formats/qwb/qwb.md prints.
 TEST(Artifact, PackedCodesAreThoseOfThePage) {
   const uint8_t codes[] = {0, 1, 2, 3, 4, 5, 6, 7};
   std::string packed(3, '\0');
@@ -208,7 +205,7 @@ TEST(Artifact, WriterRefusesMisuse) {
   });
   {
     ArtifactWriter writer(target, open_model(kLlama), {module});
-    expect_error(ErrorKind::usage, "never stored", [&] { writer.finish(manifest()); });
+    expect_error(ErrorKind::usage, "never stored", [&] { writer.finish(told()); });
     expect_error(ErrorKind::usage, "not declared",
                  [&] { writer.put("x", random_tensor(module, 0)); });
     auto other = random_tensor(llama_modules()[1], 0);
@@ -220,7 +217,7 @@ TEST(Artifact, WriterRefusesMisuse) {
   expect_error(ErrorKind::usage, "already quantized",
                [&] { ArtifactWriter(folder.path() / "b", open_model(target), {}); });
   ArtifactWriter again(target, open_model(kLlama), {});
-  EXPECT_FALSE(again.finish(manifest())) << "an existing artifact is kept";
+  EXPECT_FALSE(again.finish(told())) << "an existing artifact is kept";
   EXPECT_TRUE(open_model(target).source->quantized(module.name).has_value());
 }
 

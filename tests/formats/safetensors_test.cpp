@@ -1,6 +1,6 @@
 // The safetensors reader against a file of the Python package and against liars; the writer against
 // the reader.
-#include "formats/safetensors.h"
+#include "formats/safetensors/safetensors.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>

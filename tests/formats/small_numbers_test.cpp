@@ -5,10 +5,9 @@
 #include <gtest/gtest.h>
 
 #include "formats/convert.h"
-#include "formats/gguf_export.h"
-#include "lib/quantize/ggml_quants.h"
 #include "lib/quantize/kept_values.h"
 #include "lib/quantize/method.h"
+#include "tests/formats/convert_helper.h"
 #include "tests/formats/files_helper.h"
 #include "tests/formats/tiny_model_helper.h"
 
@@ -80,16 +79,13 @@ TEST(SmallNumbers, LostPrecisionCounts) {
 
 void to_gguf(const TinyModel& model, GgmlType type) {
   const TemporaryFolder folder;
-  GgufOptions options;
-  options.type = type;
-  options.encode = quantize_ggml;
   write(model.write(folder.path() / "m") / "tokenizer.json",
         read_text(Path(QWB_SOURCE_DIR) / "recipes/demo/llama/tokenizer.json"));
   for (const char* file : {"tokenizer.json", "tokenizer_config.json"})
     std::filesystem::copy_file(Path(QWB_SOURCE_DIR) / "recipes/demo/llama" / file,
                                folder.path() / "m" / file,
                                std::filesystem::copy_options::overwrite_existing);
-  write_gguf(open_model(folder.path() / "m"), folder.path() / "m.gguf", options, Context());
+  write_gguf(open_model(folder.path() / "m"), folder.path() / "m.gguf", gguf_type(type));
 }
 
 TinyModel with_vocabulary(TinyModel model) {
@@ -117,8 +113,8 @@ TEST(SmallNumbers, ConversionsRefuseWhatVanishes) {
   ConvertOptions options;
   options.dtype = DType::f16;
   const auto convert = [&](const TinyModel& model) {
-    Conversion conversion(open_model(model.write(folder.path() / "m")),
-                          find_packed_format("huggingface"), options);
+    Conversion conversion(open_model(model.write(folder.path() / "m")), find_format("huggingface"),
+                          options);
     options.replace = true;
     conversion.write(folder.path() / "out");
   };

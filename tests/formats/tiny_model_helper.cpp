@@ -1,6 +1,6 @@
 #include "tests/formats/tiny_model_helper.h"
 
-#include "formats/safetensors.h"
+#include "formats/safetensors/safetensors.h"
 #include "lib/base/half.h"
 #include "lib/base/rng.h"
 #include "tests/formats/files_helper.h"

@@ -2,8 +2,8 @@
 // the tokenizer's keys make a tokenizer.json that is refused or works.
 #include <cstdlib>
 
-#include "formats/gguf.h"
-#include "formats/gguf_tokenizer.h"
+#include "formats/gguf/file.h"
+#include "formats/gguf/tokenizer.h"
 #include "lib/tokenizer/tokenizer.h"
 
 namespace {

@@ -5,17 +5,21 @@
 #include <algorithm>
 #include <fstream>
 
-#include "formats/packed_source.h"
+#include "formats/registry.h"
 #include "lib/exec/cpu/dequantize.h"
 
 namespace {
 
 constexpr int64_t kLargest = int64_t{1} << 22;  // values dequantized for one module
 
-void open_and_read(const qwb::Path& folder, const qwb::Json& settings) {
-  const qwb::PackedFormat* format = qwb::detect_packed_format(settings);
-  if (format == nullptr) return;
-  const qwb::PackedSource source(qwb::Checkpoint::open(folder), *format, settings);
+void open_and_read(const qwb::Path& folder) {
+  const qwb::Place place(folder);
+  if (!place.settings().is_object()) return;
+  const auto& formats = qwb::model_formats();
+  const auto format = std::ranges::find_if(
+      formats, [&](const auto& one) { return one.detect && one.detect(place); });
+  const qwb::OpenModel open = format->open(folder, {});
+  const qwb::TensorSource& source = *open.source;
   for (const std::string& module : source.quantized_modules()) {
     const qwb::WeightLayout form = source.quantized_layout(module);
     if (form.bytes() > kLargest || form.out > kLargest / form.in) continue;
@@ -33,7 +37,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const qwb::Path path =
         std::filesystem::temp_directory_path() / ("packed_fuzz" + std::to_string(::getpid()));
     std::filesystem::create_directories(path);
-    std::ofstream(path / "config.json") << "{}";
     return path;
   }();
   const std::string_view all(reinterpret_cast<const char*>(data), size);
@@ -45,8 +48,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     file.write(tensors.data(), static_cast<std::streamsize>(tensors.size()));
   }
   try {
-    const qwb::Json settings = qwb::parse_json(all.substr(0, split), "fuzz");
-    if (settings.is_object()) open_and_read(folder, settings);
+    qwb::parse_json(all.substr(0, split), "fuzz");
+    std::ofstream(folder / "config.json", std::ios::trunc)
+        << "{\"quantization_config\": " << all.substr(0, split) << "}";
+    open_and_read(folder);
   } catch (const qwb::Error&) {
   }
   return 0;

@@ -2,7 +2,7 @@
 // can be asked of the codecs without overflow.
 #include <cstdlib>
 
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
 #include "lib/codec/registry.h"
 
 namespace {

@@ -1,7 +1,7 @@
 // Any bytes as a safetensors file: refused with a qwb::Error, or every tensor lies inside the file.
 #include <cstdlib>
 
-#include "formats/safetensors.h"
+#include "formats/safetensors/safetensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const qwb::Bytes file(reinterpret_cast<const std::byte*>(data), size);

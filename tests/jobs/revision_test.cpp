@@ -49,7 +49,7 @@ TEST(Revision, ConversionsKeepOrFindIt) {
                     .requantize = &rtn,
                     .settings = resolve_settings(rtn, Json::object())},
                    context);
-    job.write(scratch.path() / name, context);
+    job.write(scratch.path() / name);
     return source_of(scratch.path() / name);
   };
   EXPECT_EQ(converted(snapshot, "pulled").at("revision"), commit);

@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "formats/registry.h"
-#include "formats/safetensors.h"
+#include "formats/safetensors/safetensors.h"
 #include "lib/base/file.h"
 #include "lib/base/parallel.h"
 #include "lib/model/model.h"

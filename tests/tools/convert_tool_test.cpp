@@ -3,7 +3,8 @@
 
 #include <fstream>
 
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
+#include "formats/registry.h"
 #include "lib/base/file.h"
 #include "tests/tools/tools_helper.h"
 

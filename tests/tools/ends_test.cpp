@@ -10,7 +10,8 @@
 #include <cstdlib>
 #include <random>
 
-#include "formats/qwb.h"
+#include "formats/qwb/artifact.h"
+#include "formats/registry.h"
 #include "tests/tools/tools_helper.h"
 
 namespace qwb::testing {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <fstream>
 
-#include "formats/safetensors.h"
+#include "formats/safetensors/safetensors.h"
 #include "lib/base/file.h"
 #include "lib/tensor/tensor.h"
 #include "tests/tools/tools_helper.h"

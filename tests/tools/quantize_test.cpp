@@ -7,7 +7,7 @@
 #include <limits>
 #include <regex>
 
-#include "formats/safetensors.h"
+#include "formats/safetensors/safetensors.h"
 #include "lib/base/file.h"
 #include "tests/tools/tools_helper.h"
 

@@ -1,5 +1,5 @@
 // ggml's blocks to f32, with the arithmetic of its own dequantizers: f32 throughout, no fused
-// multiply-adds, so that every value has the same bits. Layouts: formats/gguf.md.
+// multiply-adds, so that every value has the same bits. Layouts: formats/gguf/gguf.md.
 #pragma once
 
 #include <cstdint>
