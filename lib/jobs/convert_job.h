@@ -36,7 +36,7 @@ class ConvertJob {
  public:
   // Opens the model and plans: no codes are read. Tells decisions through `context`. Throws
   // unsupported, naming modules, for what the format cannot hold; usage for a request that makes no
-  // sense.
+  // sense; verification for an artifact whose bytes are not what they were.
   ConvertJob(ConvertRequest request, const Context& context);
   // Of a model that is open; request.model is not used.
   ConvertJob(OpenModel open, ConvertRequest request, const Context& context);
