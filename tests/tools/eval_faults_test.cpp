@@ -83,14 +83,14 @@ TEST_F(EvalFaults, ADamagedBaselineIsRefused) {
 TEST_F(EvalFaults, ADamagedArtifactIsRefusedByAll) {
   const std::string nf4 = artifact("nf4", {"--method", "nf4"});
   flip_a_bit(nf4 + "/model.safetensors");
-  const std::vector<std::vector<std::string>> uses = {
-      {binary("complete"), "--model", nf4, "Hello", "--max-tokens", "1"},
-      {binary("convert"), nf4, nf4 + "-plain", "--to", "huggingface"},
-      {binary("convert"), nf4, nf4 + ".gguf", "--to", "gguf", "--type", "q8_0"},
-      {binary("eval"), nf4, "--ppl"}};
-  for (const std::vector<std::string>& words : uses) {
-    const RunResult result = run(words);
-    EXPECT_EQ(result.code, 4) << words[0] << result.err;
+  const std::vector<std::pair<const char*, std::vector<std::string>>> uses = {
+      {"complete", {"--model", nf4, "Hello", "--max-tokens", "1"}},
+      {"convert", {nf4, nf4 + "-plain", "--to", "huggingface"}},
+      {"convert", {nf4, nf4 + ".gguf", "--to", "gguf", "--type", "q8_0"}},
+      {"eval", {nf4, "--ppl"}}};
+  for (const auto& [name, words] : uses) {
+    const RunResult result = tool(name, words);
+    EXPECT_EQ(result.code, 4) << name << result.err;
     EXPECT_THAT(result.err, HasSubstr("differ from qwb.sums: model.safetensors"));
   }
   EXPECT_FALSE(std::filesystem::exists(nf4 + "-plain") || std::filesystem::exists(nf4 + ".gguf"));
