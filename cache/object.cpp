@@ -52,10 +52,8 @@ std::vector<std::string> hash_files(const Path& object, const std::vector<std::s
                                     std::string (*hash)(const Path&, const StopToken&),
                                     const Context& context) {
   std::vector<std::string> hashes(names.size());
-  parallel_for(context, static_cast<int64_t>(names.size()), [&](int64_t i) {
-    hashes[static_cast<size_t>(i)] =
-        hash(object / "data" / names[static_cast<size_t>(i)], context.stop);
-  });
+  parallel_for(context, static_cast<int64_t>(names.size()),
+               [&](int64_t i) { hashes[i] = hash(object / "data" / names[i], context.stop); });
   return hashes;
 }
 

@@ -109,7 +109,7 @@ double weight_distance(const Weight& a, const Weight* b, DType narrowed, const C
                              {bytes.data(), static_cast<size_t>(columns * dtype_size(narrowed))}},
                             0, columns, y.data(), "weight");
                       }
-                      parts[static_cast<size_t>(r)] = error_sum(x.data(), y.data(), columns);
+                      parts[r] = error_sum(x.data(), y.data(), columns);
                     }
                   });
   return relative_error(parts);

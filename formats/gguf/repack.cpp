@@ -62,15 +62,15 @@ int64_t misfit(const IntegerGrid& grid, int64_t row) {
 
 std::string misfit_text(const IntegerGrid& grid, int64_t row, int64_t group) {
   const GroupRow groups(grid, row);
-  const float scale = groups.scales[static_cast<size_t>(group)];
+  const float scale = groups.scales[group];
   const std::string place =
       " (row " + std::to_string(row) + ", group " + std::to_string(group) + ")";
   if (std::fabs(scale) >= 65520.0f)
     return "the scale " + std::to_string(scale) + " overflows f16" + place;
   if (!fits_half(scale))
     return "the scale " + std::to_string(scale) + " has more digits than f16" + place;
-  return "the minimum -" + std::to_string(groups.zeros[static_cast<size_t>(group)]) + " * " +
-         std::to_string(scale) + " has more digits than f16" + place;
+  return "the minimum -" + std::to_string(groups.zeros[group]) + " * " + std::to_string(scale) +
+         " has more digits than f16" + place;
 }
 
 std::optional<GgmlType> exact_grid_type(const IntegerGrid& grid, int64_t in, std::string& reason) {
@@ -313,7 +313,7 @@ QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where,
         if (!zero)
           throw Error(ErrorKind::unsupported, "a minimum is no whole multiple of its scale", where,
                       "only a requantization can bring this tensor onto an integer grid");
-        zeros[static_cast<size_t>(g)] = *zero;
+        zeros[g] = *zero;
       }
       if (shape->bits != 4)
         pack_codes(codes.data(), weight.in, shape->bits, all_codes + row * code_bytes);

@@ -28,7 +28,7 @@ struct Llama3Scaling {
     if (!(factor > 0 && low > 0 && high > low && trained > 0)) return false;
     const auto half = static_cast<int64_t>(divisors.size());
     for (int64_t i = 0; i < half; ++i) {
-      const double found = divisors[static_cast<size_t>(i)];
+      const double found = divisors[i];
       if (!(std::abs(divisor(wavelength(theta, i, half)) - found) <= 2e-5 * std::abs(found)))
         return false;
     }
@@ -44,7 +44,7 @@ std::optional<Llama3Scaling> solve(const std::vector<float>& divisors, double th
   const auto half = static_cast<int64_t>(divisors.size());
   std::vector<std::pair<double, double>> points;  // 1 / wavelength, smooth
   for (int64_t i = 0; i < half; ++i) {
-    const double d = divisors[static_cast<size_t>(i)];
+    const double d = divisors[i];
     if (d > 1.0001 && d < factor * 0.9999)
       points.emplace_back(1 / wavelength(theta, i, half), (1 / d - 1 / factor) / (1 - 1 / factor));
   }

@@ -76,10 +76,9 @@ double GgufModelWriter::write_values(size_t index, const Weight& weight) const {
     }
     if (errors.empty()) return;
     decode_ggml(type, out, weight.in, decoded.data());
-    errors[static_cast<size_t>(row)] = error_sum(values.data(), decoded.data(), weight.in);
+    errors[row] = error_sum(values.data(), decoded.data(), weight.in);
     if (ggml_is_quantized(type))
-      lost[static_cast<size_t>(row)] =
-          lost_to_scales(type, out, values.data(), decoded.data(), weight.in);
+      lost[row] = lost_to_scales(type, out, values.data(), decoded.data(), weight.in);
   });
   const double error = relative_error(errors);
   if (errors.empty()) return error;

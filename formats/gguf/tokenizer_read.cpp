@@ -225,10 +225,10 @@ Parts piece_parts(const GgufMetadata& metadata, const Vocabulary& vocabulary,
   }
   parts.decoder = {{"type", "Sequence"}, {"decoders", steps}};
   const auto unknown = vocabulary.special.find("unknown");
-  parts.model = bpe_model(unknown == vocabulary.special.end()
-                              ? Json(nullptr)
-                              : Json((*vocabulary.tokens)[static_cast<size_t>(unknown->second)]),
-                          true, false);
+  parts.model =
+      bpe_model(unknown == vocabulary.special.end() ? Json(nullptr)
+                                                    : Json((*vocabulary.tokens)[unknown->second]),
+                true, false);
   Json begins;
   bool tied = false;
   parts.merges = scored_merges(vocabulary, begins, tied);
@@ -247,7 +247,7 @@ Json post_processor(const Vocabulary& vocabulary, const Frame& frame) {
   Json single = Json::array(), pair = Json::array(), tokens = Json::object();
   const auto special = [&](Json& list, const char* name, int type) {
     const int64_t id = vocabulary.special.at(name);
-    const std::string& text = (*vocabulary.tokens)[static_cast<size_t>(id)];
+    const std::string& text = (*vocabulary.tokens)[id];
     list.push_back({{"SpecialToken", {{"id", text}, {"type_id", type}}}});
     tokens[text] = {{"id", text}, {"ids", Json::array({id})}, {"tokens", Json::array({text})}};
   };
@@ -296,8 +296,7 @@ Json tokenizer_config(const GgufMetadata& metadata, const Vocabulary& vocabulary
                                                         {"padding", "pad_token"}};
   for (const auto& [name, key] : kNames) {
     const auto it = vocabulary.special.find(name);
-    if (it != vocabulary.special.end())
-      config[key] = (*vocabulary.tokens)[static_cast<size_t>(it->second)];
+    if (it != vocabulary.special.end()) config[key] = (*vocabulary.tokens)[it->second];
   }
   const std::string architecture = metadata.text("general.architecture", where, "");
   const int64_t context = metadata.integer(architecture + ".context_length", where, 0);

@@ -55,8 +55,8 @@ void place(WrittenTokens& tokens, int64_t id, const std::string& text, int32_t k
         ErrorKind::failed,
         "token '" + text + "' has the id " + std::to_string(id) + ", beyond the embedding's rows",
         where);
-  tokens.texts[static_cast<size_t>(id)] = text;
-  tokens.kinds[static_cast<size_t>(id)] = kind;
+  tokens.texts[id] = text;
+  tokens.kinds[id] = kind;
 }
 
 Json part_of(const TokenizerFile& file, const char* name) {

@@ -68,8 +68,7 @@ CodeMatrix unpack_awq(const TensorView& words, const Context& context) {
     for (int64_t i = begin; i < end; ++i) {
       const auto word = load<uint32_t>(words.bytes.data() + 4 * i);
       for (size_t j = 0; j < 8; ++j)
-        codes.codes[static_cast<size_t>(8 * i + kColumnOfNibble[j])] =
-            static_cast<uint8_t>(word >> (4 * j) & 15u);
+        codes.codes[8 * i + kColumnOfNibble[j]] = static_cast<uint8_t>(word >> (4 * j) & 15u);
     }
   });
   return codes;
@@ -81,7 +80,7 @@ Tensor pack_awq(const CodeMatrix& codes, const Context& context) {
     for (int64_t i = begin; i < end; ++i) {
       uint32_t word = 0;
       for (size_t j = 0; j < 8; ++j)
-        word |= uint32_t{codes.codes[static_cast<size_t>(8 * i + kColumnOfNibble[j])]} << (4 * j);
+        word |= uint32_t{codes.codes[8 * i + kColumnOfNibble[j]]} << (4 * j);
       words.data<uint32_t>()[i] = word;
     }
   });
@@ -123,15 +122,13 @@ void load_lines(const std::byte* line, int64_t columns, int64_t lines, int64_t w
                 NibbleSquares& squares) {
   for (auto& words : squares) words.fill(0);
   for (int64_t k = 0; k < lines; ++k)
-    std::memcpy(squares[static_cast<size_t>(k)].data(), line + 4 * k * columns,
-                static_cast<size_t>(4 * width));
+    std::memcpy(squares[k].data(), line + 4 * k * columns, static_cast<size_t>(4 * width));
 }
 
 void store_lines(const NibbleSquares& squares, int64_t columns, int64_t lines, int64_t width,
                  std::byte* line) {
   for (int64_t k = 0; k < lines; ++k)
-    std::memcpy(line + 4 * k * columns, squares[static_cast<size_t>(k)].data(),
-                static_cast<size_t>(4 * width));
+    std::memcpy(line + 4 * k * columns, squares[k].data(), static_cast<size_t>(4 * width));
 }
 
 // qweight [in, out / 8] and the rows of an integer grid [out, in / 2]. One item: kSpan columns of
@@ -172,8 +169,7 @@ Tensor awq_to_rows(const TensorView& words, const Context& context) {
                      }
                    }
                    for (int64_t r = 0; r < 8 * width; ++r)
-                     std::memcpy(out + (8 * column + r) * stride + first / 2,
-                                 piece.rows[static_cast<size_t>(r)].data(),
+                     std::memcpy(out + (8 * column + r) * stride + first / 2, piece.rows[r].data(),
                                  static_cast<size_t>(packed_bytes(depth, 4)));
                  });
   return rows;
@@ -187,7 +183,7 @@ Tensor rows_to_awq(const TensorView& rows, int64_t in, const Context& context) {
                  [&](int64_t column, int64_t width, int64_t first, int64_t depth) {
                    AwqPiece piece{};
                    for (int64_t r = 0; r < 8 * width; ++r)
-                     std::memcpy(piece.rows[static_cast<size_t>(r)].data(),
+                     std::memcpy(piece.rows[r].data(),
                                  rows.bytes.data() + (8 * column + r) * stride + first / 2,
                                  static_cast<size_t>(packed_bytes(depth, 4)));
                    for (int64_t i = 0; i < depth; i += 8) {
@@ -226,8 +222,7 @@ Tensor awq_to_words(const TensorView& words, const Context& context) {
     transpose_nibbles(squares);
     uint32_t* to = out + 8 * (row * columns + column);
     for (int64_t c = 0; c < width; ++c) {
-      for (size_t j = 0; j < 8; ++j)
-        to[8 * c + kColumnOfNibble[j]] = squares[j][static_cast<size_t>(c)];
+      for (size_t j = 0; j < 8; ++j) to[8 * c + kColumnOfNibble[j]] = squares[j][c];
     }
   });
   return result;
@@ -242,8 +237,7 @@ Tensor words_to_awq(const TensorView& words, const Context& context) {
     const std::byte* from = words.bytes.data() + 32 * (row * columns + column);
     for (int64_t c = 0; c < width; ++c) {
       for (size_t j = 0; j < 8; ++j)
-        squares[j][static_cast<size_t>(c)] =
-            load<uint32_t>(from + 4 * (8 * c + kColumnOfNibble[j]));
+        squares[j][c] = load<uint32_t>(from + 4 * (8 * c + kColumnOfNibble[j]));
     }
     transpose_nibbles(squares);
     store_lines(squares, columns, 8, width, out + 4 * (8 * row * columns + column));

@@ -383,10 +383,9 @@ Tensor CompressedReader::packed_bytes_of() const {
     std::vector<uint8_t> line(static_cast<size_t>(in_));
     for (int64_t o = begin; o < end; ++o) {
       for (int64_t i = 0; i < in_; ++i) {
-        const int code =
-            static_cast<int8_t>(codes_.bytes[static_cast<size_t>(o * in_ + i)]) + middle;
+        const int code = static_cast<int8_t>(codes_.bytes[o * in_ + i]) + middle;
         if (code < 0 || code >= 2 * middle) damaged_ct("a code is out of range", name_);
-        line[static_cast<size_t>(i)] = static_cast<uint8_t>(code);
+        line[i] = static_cast<uint8_t>(code);
       }
       pack_codes(line.data(), in_, bits_, codes.bytes().data() + o * row);
     }

@@ -21,14 +21,13 @@ void transpose_matrix(const std::byte* in, int64_t rows, int64_t columns, T* out
       const int64_t height = std::min(kTransposeTile, rows - r0);
       std::array<T, kTransposeTile * kTransposeTile> block;
       for (int64_t r = 0; r < height; ++r) {
-        std::memcpy(&block[static_cast<size_t>(r * kTransposeTile)],
+        std::memcpy(&block[r * kTransposeTile],
                     in + ((r0 + r) * columns + c0) * static_cast<int64_t>(sizeof(T)),
                     static_cast<size_t>(width) * sizeof(T));
       }
       for (int64_t c = 0; c < width; ++c) {
         T* row = out + (c0 + c) * rows + r0;
-        for (int64_t r = 0; r < height; ++r)
-          row[r] = block[static_cast<size_t>(r * kTransposeTile + c)];
+        for (int64_t r = 0; r < height; ++r) row[r] = block[r * kTransposeTile + c];
       }
     }
   });

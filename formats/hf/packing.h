@@ -29,7 +29,7 @@ struct CodeMatrix {
   CodeMatrix() = default;
   CodeMatrix(int64_t r, int64_t c, uint8_t value = 0)
       : rows(r), columns(c), codes(static_cast<size_t>(checked_mul(r, c, "codes")), value) {}
-  uint8_t& at(int64_t r, int64_t c) { return codes[static_cast<size_t>(r * columns + c)]; }
+  uint8_t& at(int64_t r, int64_t c) { return codes[r * columns + c]; }
   CodeMatrix transpose(const Context& context = {}) const;
   bool all(uint8_t value) const;
 };

@@ -61,10 +61,8 @@ std::string changed_file(const Path& folder, const std::map<std::string, std::st
 std::string written_files_text(const Path& folder, const Context& context) {
   const auto names = listed_files(folder);
   std::vector<std::string> hashes(names.size());
-  parallel_for(context, static_cast<int64_t>(names.size()), [&](int64_t i) {
-    hashes[static_cast<size_t>(i)] =
-        written_file_hash(folder / names[static_cast<size_t>(i)], context.stop);
-  });
+  parallel_for(context, static_cast<int64_t>(names.size()),
+               [&](int64_t i) { hashes[i] = written_file_hash(folder / names[i], context.stop); });
   std::string text;
   for (size_t i = 0; i < names.size(); ++i) text += hashes[i] + "  " + names[i] + "\n";
   return text;

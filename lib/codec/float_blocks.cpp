@@ -19,7 +19,7 @@ std::vector<PartSpec> all_block_parts(const WeightShape& shape, const FloatBlock
 
 float FloatBlocks::scale(int64_t block) const {
   if (!nested()) return load<float>(absmax.bytes.data() + 4 * block);
-  const auto index = static_cast<int64_t>(absmax.bytes[static_cast<size_t>(block)]);
+  const auto index = static_cast<int64_t>(absmax.bytes[block]);
   const float largest = load<float>(nested_absmax.bytes.data() + 4 * (block / nested_block));
   return load<float>(nested_map.bytes.data() + 4 * index) * largest + *nested_offset;
 }
@@ -57,7 +57,7 @@ void FloatBlocks::decode_row(const WeightShape& shape, int64_t row, double* valu
   const auto& floats = float_table(table);
   for (int64_t column = 0; column < shape.columns(); ++column) {
     const int64_t index = row * shape.columns() + column;
-    const auto byte = static_cast<uint8_t>(codes.bytes[static_cast<size_t>(index / 2)]);
+    const auto byte = static_cast<uint8_t>(codes.bytes[index / 2]);
     const auto code = static_cast<size_t>(index % 2 == 0 ? byte >> 4 : byte & 15);
     values[column] =
         static_cast<double>(floats[code]) * static_cast<double>(scale(index / block_size));

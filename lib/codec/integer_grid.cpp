@@ -76,8 +76,7 @@ void IntegerGrid::decode_row(const WeightShape& shape, int64_t row, double* valu
   read_floats(scales, row * groups, groups, row_scales.data(), "scales");
   for (int64_t i = 0; i < shape.in; ++i) {
     const auto g = static_cast<size_t>(group(i));
-    values[i] =
-        (row_codes[static_cast<size_t>(i)] - row_zeros[g]) * static_cast<double>(row_scales[g]);
+    values[i] = (row_codes[i] - row_zeros[g]) * static_cast<double>(row_scales[g]);
   }
 }
 

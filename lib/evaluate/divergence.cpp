@@ -133,7 +133,7 @@ Estimate mean_over_tokens(const TokenPlan& plan, std::span<const TokenDivergence
   std::vector<Unit> units(plan.unit_weights.size());
   size_t next = 0;
   for (const TokenWindow& window : plan.windows) {
-    Unit& unit = units[static_cast<size_t>(window.unit)];
+    Unit& unit = units[window.unit];
     for (int64_t i = 0; i < window.scored(); ++i) unit.sum += value(tokens[next++]);
     unit.weight += static_cast<double>(window.scored());
   }
@@ -200,8 +200,7 @@ DivergenceMeasurement measure_divergence(const Model& base, const TokenPlan& bas
   for (int64_t i = 0; i < windows; ++i) {
     context.stop.check();
     const bool known = journal != nullptr && i < std::ssize(journal->finished());
-    const std::vector<double> numbers =
-        known ? journal->finished()[static_cast<size_t>(i)] : comparison.window(i);
+    const std::vector<double> numbers = known ? journal->finished()[i] : comparison.window(i);
     if (!known && journal != nullptr) journal->add(numbers);
     base_sums.add(i, numbers.at(0));
     other_sums.add(i, numbers.at(1));
@@ -210,7 +209,7 @@ DivergenceMeasurement measure_divergence(const Model& base, const TokenPlan& bas
       total += numbers[n];
     }
     context.progress->advance(
-        plan.windows[static_cast<size_t>(i)].size - 1,
+        plan.windows[i].size - 1,
         fmt::format("mean KL {:.5f} so far", total / static_cast<double>(tokens.size())));
   }
   context.progress->end();

@@ -16,8 +16,8 @@ LossSums::LossSums(const TokenPlan& plan) : plan_(plan) {
 }
 
 void LossSums::add(int64_t index, double sum) {
-  const TokenWindow& window = plan_.windows[static_cast<size_t>(index)];
-  Unit& unit = units_[static_cast<size_t>(window.unit)];
+  const TokenWindow& window = plan_.windows[index];
+  Unit& unit = units_[window.unit];
   unit.sum += window.scale * sum;
   sum_ += window.scale * sum;
   // A document counts when its last window is done; windows in between share by tokens, near enough
@@ -57,13 +57,13 @@ PerplexityResult measure_perplexity(const Model& model, const TokenPlan& plan,
   const auto windows = static_cast<int64_t>(plan.windows.size());
   context.progress->begin("perplexity", plan.read());
   const auto advance = [&](int64_t index) {
-    context.progress->advance(plan.windows[static_cast<size_t>(index)].size - 1,
+    context.progress->advance(plan.windows[index].size - 1,
                               fmt::format("{:.4f} so far", sums.so_far()));
   };
   int64_t next = 0;
   for (; journal != nullptr && next < std::min<int64_t>(windows, std::ssize(journal->finished()));
        ++next) {
-    sums.add(next, journal->finished()[static_cast<size_t>(next)].at(0));
+    sums.add(next, journal->finished()[next].at(0));
     advance(next);
   }
   if (next < windows) {

@@ -157,7 +157,7 @@ TokenPlan plan_lm_eval(const ProtocolOptions& o, const ModelConfig& config,
   const int32_t prefix = prefix_token(tokenizer);
   const std::string prefix_text = tokenizer.token_of(prefix);
   for (int64_t d = 0; d < plan.documents; ++d) {
-    const EvaluationDocument& document = text.documents[static_cast<size_t>(d)];
+    const EvaluationDocument& document = text.documents[d];
     const auto begin = static_cast<int64_t>(plan.ids.size());
     // No second BOS for a text that spells one.
     const std::vector<int32_t> ids =

@@ -153,7 +153,7 @@ double student_t_975(int64_t degrees_of_freedom) {
       2.0595386,  2.0555294, 2.0518305, 2.0484071, 2.0452296, 2.0422725};
   if (degrees_of_freedom < 1)
     throw Error(ErrorKind::usage, "Student's t needs a degree of freedom");
-  if (degrees_of_freedom <= 30) return table[static_cast<size_t>(degrees_of_freedom - 1)];
+  if (degrees_of_freedom <= 30) return table[degrees_of_freedom - 1];
   // Cornish-Fisher expansion about the normal quantile; off by less than 1e-6 here.
   const double z = 1.959963984540054, v = static_cast<double>(degrees_of_freedom);
   const double z3 = z * z * z, z5 = z3 * z * z, z7 = z5 * z * z;

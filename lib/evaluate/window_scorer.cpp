@@ -35,7 +35,7 @@ std::string made_by(const BlockSpec& spec, const InputGroup& group, const InputG
 
 // The first part of a block with a bad output; x [tokens, hidden] becomes what leaves the block.
 std::string find_in_block(const Model& model, int64_t index, KvCache& cache, Out x) {
-  const BlockSpec& spec = model.spec().blocks[static_cast<size_t>(index)];
+  const BlockSpec& spec = model.spec().blocks[index];
   const Block block(model.config(), spec, index, model.source(), model.executor());
   const RotaryTable rotary(model.executor(), model.config().rope, 0, x.rows);
   const auto bad = [&](In values) { return !model.executor().all_finite(values); };
@@ -111,7 +111,7 @@ void WindowScorer::read() {
 }
 
 std::span<const double> WindowScorer::score(int64_t index) {
-  const TokenWindow& window = plan_.windows[static_cast<size_t>(index)];
+  const TokenWindow& window = plan_.windows[index];
   index_ = index;
   tokens_.assign(plan_.ids.begin() + window.begin, plan_.ids.begin() + window.begin + window.size);
   if (window.first_token) tokens_[0] = *window.first_token;
@@ -130,12 +130,12 @@ std::span<const double> WindowScorer::score(int64_t index) {
 }
 
 std::span<const int32_t> WindowScorer::targets() const {
-  const TokenWindow& window = plan_.windows[static_cast<size_t>(index_)];
+  const TokenWindow& window = plan_.windows[index_];
   return std::span<const int32_t>(tokens_).subspan(static_cast<size_t>(window.first));
 }
 
 In WindowScorer::hidden() const {
-  const TokenWindow& window = plan_.windows[static_cast<size_t>(index_)];
+  const TokenWindow& window = plan_.windows[index_];
   return hidden_.view().row_range(window.first - 1, window.scored());
 }
 

@@ -214,7 +214,7 @@ void Downloader::begin_transfers(Job& job) {
     if (static_cast<int>(transfers_.size()) >= settings_.connections) return;
     // The first answer shows where the bytes are and whether ranges work.
     if (source.active > 0 && (source.whole || source.direct.empty())) return;
-    const Try& attempt = job.tries[static_cast<size_t>(piece)];
+    const Try& attempt = job.tries[piece];
     if (job.partial->piece_next(piece) == job.partial->piece_end(piece) || attempt.active) continue;
     // Data need not arrive faster than it can be hashed: the processors are the limit then.
     if (source.active > 0 && follower_.lag(*job.partial) > kMostLag) return;
@@ -224,7 +224,7 @@ void Downloader::begin_transfers(Job& job) {
 }
 
 void Downloader::begin_transfer(Job& job, int64_t piece) {
-  job.tries[static_cast<size_t>(piece)].active = true;
+  job.tries[piece].active = true;
   transfers_.emplace_back(
       std::piecewise_construct, std::forward_as_tuple(&job),
       std::forward_as_tuple(http_, job.source, piece, job.partial->piece_next(piece),

@@ -87,8 +87,7 @@ bool Partial::read_note() {
   if (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode)) return false;
   if (status.st_size == size_ && size_ > 0) {
     done_.resize(static_cast<size_t>(ceil_div(size_, piece_bytes_)));
-    for (int64_t i = 0; i < piece_count(); ++i)
-      done_[static_cast<size_t>(i)] = piece_end(i) - piece_begin(i);
+    for (int64_t i = 0; i < piece_count(); ++i) done_[i] = piece_end(i) - piece_begin(i);
     return true;
   }
   int64_t header[kHeaderWords] = {};
@@ -104,7 +103,7 @@ bool Partial::read_note() {
       static_cast<int64_t>(words.size()))
     return false;
   for (int64_t i = 0; i < piece_count(); ++i) {
-    const int64_t done = done_[static_cast<size_t>(i)];
+    const int64_t done = done_[i];
     if (done < 0 || done > piece_end(i) - piece_begin(i)) return false;
   }
   return true;
@@ -148,7 +147,7 @@ int64_t Partial::accept(int64_t position, Bytes data) {
     if (at <= next && next < stop) {
       write_at(next, data.subspan(static_cast<size_t>(next - position),
                                   static_cast<size_t>(stop - next)));
-      int64_t& done = done_[static_cast<size_t>(piece)];
+      int64_t& done = done_[piece];
       done = stop - piece_begin(piece);
       write_at(note_offset() + (kHeaderWords + piece) * static_cast<int64_t>(sizeof(int64_t)),
                std::as_bytes(std::span(&done, 1)));

@@ -38,9 +38,7 @@ class Partial {
   int64_t piece_begin(int64_t piece) const { return piece * piece_bytes_; }
   int64_t piece_end(int64_t piece) const;
   // The first byte of a piece that is missing; piece_end() if none.
-  int64_t piece_next(int64_t piece) const {
-    return piece_begin(piece) + done_[static_cast<size_t>(piece)];
-  }
+  int64_t piece_next(int64_t piece) const { return piece_begin(piece) + done_[piece]; }
   // Bytes there without a gap from the beginning, and bytes there in all.
   int64_t prefix() const;
   int64_t present() const;

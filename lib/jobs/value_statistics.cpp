@@ -66,7 +66,7 @@ Json value_statistics(const Weight& weight, const Context& context) {
   parallel_ranges(context, rows, grain, [&](int64_t begin, int64_t end) {
     const FloatBuffer values((end - begin) * columns);
     dequantize_rows(weight, begin, end, values.data());
-    parts[static_cast<size_t>(begin / grain)] = moments_of(values.data(), values.size());
+    parts[begin / grain] = moments_of(values.data(), values.size());
   });
   Moments2 all;
   for (const Moments2& part : parts) all.merge(part);

@@ -9,9 +9,8 @@ namespace qwb::tokenizer {
 
 int32_t TokenFinder::child_of(int32_t node, unsigned char byte) const {
   if (node == 0) return first_[byte];
-  int32_t child = nodes_[static_cast<size_t>(node)].child;
-  while (child >= 0 && nodes_[static_cast<size_t>(child)].byte != byte)
-    child = nodes_[static_cast<size_t>(child)].sibling;
+  int32_t child = nodes_[node].child;
+  while (child >= 0 && nodes_[child].byte != byte) child = nodes_[child].sibling;
   return child;
 }
 
@@ -29,14 +28,14 @@ void TokenFinder::add(const AddedToken& token, std::string_view content) {
         first_[byte] = child;
         starters_.push_back(byte);
       } else {
-        made.sibling = nodes_[static_cast<size_t>(node)].child;
-        nodes_[static_cast<size_t>(node)].child = child;
+        made.sibling = nodes_[node].child;
+        nodes_[node].child = child;
       }
       nodes_.push_back(made);
     }
     node = child;
   }
-  Node& last = nodes_[static_cast<size_t>(node)];
+  Node& last = nodes_[node];
   if (last.token >= 0) return;  // of equal contents the first counts
   last.token = static_cast<int32_t>(tokens_.size());
   tokens_.push_back(token);
@@ -48,8 +47,8 @@ int32_t TokenFinder::longest(std::string_view text, size_t at, size_t& length) c
   for (size_t k = at; k < text.size(); ++k) {
     node = child_of(node, static_cast<unsigned char>(text[k]));
     if (node < 0) break;
-    if (nodes_[static_cast<size_t>(node)].token >= 0) {
-      found = nodes_[static_cast<size_t>(node)].token;
+    if (nodes_[node].token >= 0) {
+      found = nodes_[node].token;
       length = k + 1 - at;
     }
   }
@@ -95,7 +94,7 @@ void TokenFinder::split(std::string_view text, std::vector<TextPart>& parts) con
     }
     size_t begin = at, end = at + length;
     at = end;
-    const AddedToken& token = tokens_[static_cast<size_t>(found)];
+    const AddedToken& token = tokens_[found];
     const auto id = static_cast<size_t>(token.id);
     if (id < ignored_.size() && ignored_[id]) continue;
     if (token.single_word && !stands_alone(text, begin, end)) continue;

@@ -56,7 +56,7 @@ Bpe::Bpe(const TokenizerFile& file, Options options, const std::string& where)
     : options_(std::move(options)) {
   for (const auto& [token, id] : file.vocab) vocab_.set(token, id);
   for (int b = 0; b < 256; ++b)
-    fallback_ids_[static_cast<size_t>(b)] = vocab_.get(byte_token(static_cast<unsigned char>(b)));
+    fallback_ids_[b] = vocab_.get(byte_token(static_cast<unsigned char>(b)));
   if (options_.unk_token) unk_ = vocab_.get(*options_.unk_token);
   read_bytes(file);
   read_merges(file, where);
@@ -66,8 +66,8 @@ void Bpe::read_bytes(const TokenizerFile& file) {
   all_bytes_ = options_.prefix.empty() && options_.suffix.empty();
   for (int b = 0; b < 256; ++b) {
     const char byte = static_cast<char>(b);
-    byte_ids_[static_cast<size_t>(b)] = vocab_.get(byte_level_encode({&byte, 1}));
-    all_bytes_ = all_bytes_ && byte_ids_[static_cast<size_t>(b)] >= 0;
+    byte_ids_[b] = vocab_.get(byte_level_encode({&byte, 1}));
+    all_bytes_ = all_bytes_ && byte_ids_[b] >= 0;
   }
   if (!all_bytes_ || !options_.ignore_merges) return;
   std::string bytes;

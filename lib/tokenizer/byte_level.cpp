@@ -16,7 +16,7 @@ struct Alphabet {
     for (int b = 0; b < 256; ++b) {
       const bool itself = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
       const char32_t point = itself ? static_cast<char32_t>(b) : next++;
-      append_utf8(character[static_cast<size_t>(b)], point);
+      append_utf8(character[b], point);
       byte[point] = static_cast<int16_t>(b);
     }
   }

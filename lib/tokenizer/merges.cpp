@@ -56,9 +56,9 @@ void Merges::apply_long(Workspace& workspace) const {
     return a.rank != b.rank ? a.rank > b.rank : a.at > b.at;
   };
   const auto candidate = [&](int64_t left, bool push) {
-    const int64_t right = left < 0 ? -1 : list[static_cast<size_t>(left)].next;
+    const int64_t right = left < 0 ? -1 : list[left].next;
     if (right < 0) return;
-    const Rule rule = find(list[static_cast<size_t>(left)].id, list[static_cast<size_t>(right)].id);
+    const Rule rule = find(list[left].id, list[right].id);
     if (rule.rank == kNone) return;
     heap.push_back({rule.rank, rule.merged, left});
     if (push) std::push_heap(heap.begin(), heap.end(), later);
@@ -67,28 +67,27 @@ void Merges::apply_long(Workspace& workspace) const {
   list.clear();
   heap.clear();
   for (int64_t i = 0; i < count; ++i)
-    list.push_back({workspace.symbols[static_cast<size_t>(i)], i - 1, i + 1 < count ? i + 1 : -1});
+    list.push_back({workspace.symbols[i], i - 1, i + 1 < count ? i + 1 : -1});
   for (int64_t i = 0; i < count; ++i) candidate(i, false);
   std::make_heap(heap.begin(), heap.end(), later);
   while (!heap.empty()) {
     std::pop_heap(heap.begin(), heap.end(), later);
     const Candidate top = heap.back();
     heap.pop_back();
-    Symbol& left = list[static_cast<size_t>(top.at)];
+    Symbol& left = list[top.at];
     if (left.id < 0 || left.next < 0) continue;
-    Symbol& right = list[static_cast<size_t>(left.next)];
+    Symbol& right = list[left.next];
     const Rule rule = find(left.id, right.id);  // the entry may be older than its neighbourhood
     if (rule.rank == kNone || rule.merged != top.merged) continue;
     left.id = rule.merged;
     right.id = -1;
     left.next = right.next;
-    if (right.next >= 0) list[static_cast<size_t>(right.next)].previous = top.at;
+    if (right.next >= 0) list[right.next].previous = top.at;
     candidate(left.previous, true);
     candidate(top.at, true);
   }
   workspace.symbols.clear();
-  for (int64_t i = 0; i >= 0; i = list[static_cast<size_t>(i)].next)
-    workspace.symbols.push_back(list[static_cast<size_t>(i)].id);
+  for (int64_t i = 0; i >= 0; i = list[i].next) workspace.symbols.push_back(list[i].id);
 }
 
 }  // namespace qwb::tokenizer

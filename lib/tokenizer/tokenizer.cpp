@@ -99,11 +99,11 @@ std::optional<int32_t> Tokenizer::id_of(std::string_view token) const {
 }
 
 std::string Tokenizer::token_of(int32_t id) const {
-  return id >= 0 && id < vocab_size() ? impl_->tokens[static_cast<size_t>(id)] : "";
+  return id >= 0 && id < vocab_size() ? impl_->tokens[id] : "";
 }
 
 bool Tokenizer::is_special(int32_t id) const {
-  return id >= 0 && id < vocab_size() && impl_->special[static_cast<size_t>(id)];
+  return id >= 0 && id < vocab_size() && impl_->special[id];
 }
 
 std::optional<int32_t> Tokenizer::bos_id() const {

@@ -187,9 +187,8 @@ void check_unique(const TokenizerFile& file, const std::string& where) {
     if (!file.scored && !tokens.insert(token).second)
       damaged("token '" + token + "' appears twice in 'vocab'", where);
     if (static_cast<size_t>(id) >= taken.size()) taken.resize(static_cast<size_t>(id) + 1);
-    if (taken[static_cast<size_t>(id)])
-      damaged("two tokens have the id " + std::to_string(id), where);
-    taken[static_cast<size_t>(id)] = true;
+    if (taken[id]) damaged("two tokens have the id " + std::to_string(id), where);
+    taken[id] = true;
   }
 }
 

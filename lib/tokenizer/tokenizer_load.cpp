@@ -54,8 +54,8 @@ void add_token(Tokenizer::Impl& impl, IdGiver& ids, AddedToken token) {
   name_id(impl, token.id, content);
   impl.ids.set(token.content, token.id);
   impl.added.insert(token.id);
-  impl.special[static_cast<size_t>(token.id)] = token.special;
-  impl.skipped[static_cast<size_t>(token.id)] = token.special && content == token.content;
+  impl.special[token.id] = token.special;
+  impl.skipped[token.id] = token.special && content == token.content;
   (token.normalized ? impl.normalized_tokens : impl.raw_tokens).add(token, content);
 }
 
@@ -175,7 +175,7 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, Json con
   for (const int32_t id : impl->specials) hasher.field(std::to_string(id));
   // Tokens that are not in tokenizer.json decide ids too.
   if (impl->added.size() != listed) {
-    for (const int32_t id : impl->added) hasher.field(impl->tokens[static_cast<size_t>(id)]);
+    for (const int32_t id : impl->added) hasher.field(impl->tokens[id]);
   }
   if (const std::string flags = changed_flags(own_tokens, all_tokens); !flags.empty())
     hasher.field(flags);

@@ -44,7 +44,7 @@ struct Classes {
         row[k] = kRuns[run].bits;
       }
       if (bits.empty() || bits.back() != row) bits.push_back(row);
-      page[static_cast<size_t>(p)] = static_cast<uint16_t>(bits.size() - 1);
+      page[p] = static_cast<uint16_t>(bits.size() - 1);
     }
   }
 };

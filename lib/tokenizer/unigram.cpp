@@ -43,10 +43,9 @@ Unigram::Unigram(const TokenizerFile& file, int64_t unk, bool byte_fallback,
   for (const auto& [token, id] : file.vocab) {
     if (!token.empty() && vocab_.get(token) == id) sorted_ids_.push_back(id);
   }
-  std::ranges::sort(sorted_ids_, {}, [&](int32_t id) -> const std::string& {
-    return file.vocab[static_cast<size_t>(id)].first;
-  });
-  for (const int32_t id : sorted_ids_) pieces_.push_back(file.vocab[static_cast<size_t>(id)].first);
+  std::ranges::sort(sorted_ids_, {},
+                    [&](int32_t id) -> const std::string& { return file.vocab[id].first; });
+  for (const int32_t id : sorted_ids_) pieces_.push_back(file.vocab[id].first);
   unknown_score_ = *std::ranges::min_element(scores_) - kUnknownPenalty;
 }
 
@@ -77,7 +76,7 @@ void Unigram::find_path(std::string_view piece, std::vector<Workspace::PathEnd>&
       high = static_cast<size_t>(last - pieces_.begin());
       if (low == high || pieces_[low].size() != length + 1) continue;
       const int32_t id = sorted_ids_[low];
-      improve(at, at + length + 1, scores_[static_cast<size_t>(id)], id);
+      improve(at, at + length + 1, scores_[id], id);
       single = single || length + 1 == character;
     }
     if (!single) {
@@ -127,9 +126,8 @@ void Unigram::encode(std::string_view piece, Workspace& workspace,
   auto& starts = workspace.list;
   starts.clear();
   bool open = false;  // the last start belongs to a run of unknown characters
-  for (auto end = static_cast<int64_t>(piece.size()); end > 0;
-       end = paths[static_cast<size_t>(end)].start) {
-    const auto& path = paths[static_cast<size_t>(end)];
+  for (auto end = static_cast<int64_t>(piece.size()); end > 0; end = paths[end].start) {
+    const auto& path = paths[end];
     const bool unknown = unk_ >= 0 && path.id == unk_;
     if (unknown && open) {
       starts.back().previous = path.start;

@@ -27,8 +27,7 @@ FloatBuffer random_hessian(int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       const double near = std::pow(0.99, static_cast<double>(std::abs(i - j)));
-      hessian[i * n + j] =
-          static_cast<float>(near) * size[static_cast<size_t>(i)] * size[static_cast<size_t>(j)];
+      hessian[i * n + j] = static_cast<float>(near) * size[i] * size[j];
     }
   }
   return hessian;

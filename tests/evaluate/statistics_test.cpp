@@ -53,7 +53,7 @@ double coverage(Kind kind, int64_t windows, uint64_t seed) {
     double truth = 0;
     const std::vector<Unit> units = sample_units(kind, windows, rng, truth);
     const Interval interval = estimate_mean(units).interval.value();
-    held[static_cast<size_t>(s)] = interval.low <= truth && truth <= interval.high;
+    held[s] = interval.low <= truth && truth <= interval.high;
   });
   double count = 0;
   for (const char h : held) count += h;

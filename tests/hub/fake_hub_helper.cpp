@@ -373,7 +373,7 @@ void FakeHub::send_file(const FakeFile& file, const httplib::Request& request,
       chunk.assign(data, static_cast<size_t>(real));
       chunk.resize(static_cast<size_t>(count), 'x');
       const int64_t flip = mishap.flip_at - first - *sent;
-      if (mishap.flip_at >= 0 && flip >= 0 && flip < count) chunk[static_cast<size_t>(flip)] ^= 1;
+      if (mishap.flip_at >= 0 && flip >= 0 && flip < count) chunk[flip] ^= 1;
       data = chunk.data();
     }
     if (!sink.write(data, static_cast<size_t>(count))) return false;

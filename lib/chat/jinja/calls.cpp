@@ -72,9 +72,7 @@ Value Renderer::call_macro(const MacroRef& callee, Arguments given) {
   if (!macro.takes_varargs && given.positional.size() > count)
     throw Failure(called + " takes at most " + std::to_string(count) + " arguments");
   return in_function(macro.slots, callee.outer, [&] {
-    const auto set = [&](int at, Value value) {
-      here_->slots[static_cast<size_t>(at)] = std::move(value);
-    };
+    const auto set = [&](int at, Value value) { here_->slots[at] = std::move(value); };
     if (macro.caller_slot >= 0)
       set(macro.caller_slot, caller && !caller->is_none() ? *caller : Value(Undefined{"caller"}));
     if (macro.kwargs_slot >= 0) {
@@ -87,8 +85,7 @@ Value Renderer::call_macro(const MacroRef& callee, Arguments given) {
           given.positional.begin() + static_cast<int64_t>(std::min(count, given.positional.size()));
       set(macro.varargs_slot, Value::list({begin, given.positional.end()}, true));
     }
-    for (size_t i = 0; i < count; ++i)
-      here_->slots[static_cast<size_t>(macro.parameter_slots[i])] = parameters[i];
+    for (size_t i = 0; i < count; ++i) here_->slots[macro.parameter_slots[i]] = parameters[i];
     enter(macro.loads);
     for (size_t i = 0; i < count; ++i) {
       if (parameters[i]) continue;

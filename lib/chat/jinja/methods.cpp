@@ -45,7 +45,7 @@ Value sequence_method(const Value& object, const std::string& name, const Argume
     return std::clamp<int64_t>(at < 0 ? at + size : at, 0, size);
   };
   for (int64_t at = bound(1, 0), end = bound(2, size); at < end; ++at) {
-    if (same(list->items[static_cast<size_t>(at)])) return at;
+    if (same(list->items[at])) return at;
   }
   throw Failure("the " + type_name(object) + " does not hold the value");
 }

@@ -175,7 +175,7 @@ std::optional<Value> python_item(const Value& object, const Value& key, Budget& 
   if (!size || key.integer(index) == nullptr) return std::nullopt;
   if (index < 0) index += *size;
   if (index < 0 || index >= *size) return std::nullopt;
-  if (const auto* list = object.items()) return list->items[static_cast<size_t>(index)];
+  if (const auto* list = object.items()) return list->items[index];
   if (const auto* range = object.as<Range>()) return range->start + index * range->step;
   budget.charge(object.weight());
   return Value::text_like(std::string(part_of(*object.text(), index, index + 1)),
@@ -277,9 +277,9 @@ Value get_slice(const Value& object, const Value* from, const Value* to, const V
       object.text() != nullptr ? characters(*object.text()) : std::vector<std::string_view>();
   for (int64_t at = begin; step > 0 ? at < end : at > end;) {
     if (object.text() != nullptr) {
-      text += all[static_cast<size_t>(at)];
+      text += all[at];
     } else {
-      items.push_back(object.items()->items[static_cast<size_t>(at)]);
+      items.push_back(object.items()->items[at]);
     }
     if (__builtin_add_overflow(at, step, &at)) break;
   }

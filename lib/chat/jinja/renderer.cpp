@@ -182,8 +182,7 @@ Renderer::Flow Renderer::run_loop(const Statement& statement, const Value& sourc
   while (state->advance()) {
     budget_.charge(4 * kStepCost);
     assign(statement.target, *state->current);
-    if (statement.loop_slot >= 0)
-      here_->slots[static_cast<size_t>(statement.loop_slot)] = Value(state);
+    if (statement.loop_slot >= 0) here_->slots[statement.loop_slot] = Value(state);
     enter(statement.loads);
     const Flow flow = run(statement.body);
     if (flow == Flow::break_loop) break;

@@ -8,7 +8,7 @@ namespace qwb::jinja {
 std::optional<Value>& Renderer::slot(Place place) {
   Activation* at = here_;
   for (; place.hops > 0; --place.hops) at = at->outer;
-  return at->slots[static_cast<size_t>(place.slot)];
+  return at->slots[place.slot];
 }
 
 void Renderer::enter(const Loads& loads) {

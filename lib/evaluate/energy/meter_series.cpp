@@ -92,7 +92,7 @@ std::optional<CounterStep> MeterSeries::step() const {
   const auto middle = static_cast<std::ptrdiff_t>(seconds.size() / 2);
   std::nth_element(seconds.begin(), seconds.begin() + middle, seconds.end());
   std::nth_element(joules.begin(), joules.begin() + middle, joules.end());
-  return CounterStep{seconds[static_cast<size_t>(middle)], joules[static_cast<size_t>(middle)]};
+  return CounterStep{seconds[middle], joules[middle]};
 }
 
 std::optional<double> MeterSeries::at(double time) const {

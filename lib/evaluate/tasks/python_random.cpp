@@ -71,7 +71,7 @@ std::vector<int64_t> PythonRandom::sample(int64_t population, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
       const auto j = static_cast<size_t>(below(population - i));
       result.push_back(pool[j]);
-      pool[j] = pool[static_cast<size_t>(population - i - 1)];
+      pool[j] = pool[population - i - 1];
     }
     return result;
   }

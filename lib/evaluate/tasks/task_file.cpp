@@ -89,7 +89,7 @@ std::vector<Line> read_lines(const Task& task, const Path& file, const Path& lab
 // An item with its answer, as an example for another one.
 std::string example_text(const TaskDocument& d) {
   const auto at = [&](const std::vector<std::string>& list) {
-    return list.size() > 1 ? list[static_cast<size_t>(d.gold)] : list.front();
+    return list.size() > 1 ? list[d.gold] : list.front();
   };
   return at(d.contexts) + " " + at(d.continuations) + "\n\n";
 }
@@ -108,12 +108,11 @@ class Examples {
   std::string text(const Json& item) {
     if (shots_ == 0) return {};
     std::vector<int64_t> drawn = random_.sample(std::ssize(pool_), shots_ + (own_ ? 1 : 0));
-    if (own_)
-      std::erase_if(drawn, [&](int64_t i) { return pool_[static_cast<size_t>(i)].json == item; });
+    if (own_) std::erase_if(drawn, [&](int64_t i) { return pool_[i].json == item; });
     if (std::ssize(drawn) < shots_) drawn = among_others(item);
     drawn.resize(static_cast<size_t>(shots_));
     std::string text;
-    for (const int64_t i : drawn) text += example_text(pool_[static_cast<size_t>(i)].document);
+    for (const int64_t i : drawn) text += example_text(pool_[i].document);
     return text;
   }
 
@@ -122,10 +121,9 @@ class Examples {
   std::vector<int64_t> among_others(const Json& item) {
     std::vector<int64_t> others, drawn;
     for (int64_t i = 0; i < std::ssize(pool_); ++i) {
-      if (pool_[static_cast<size_t>(i)].json != item) others.push_back(i);
+      if (pool_[i].json != item) others.push_back(i);
     }
-    for (const int64_t i : random_.sample(std::ssize(others), shots_))
-      drawn.push_back(others[static_cast<size_t>(i)]);
+    for (const int64_t i : random_.sample(std::ssize(others), shots_)) drawn.push_back(others[i]);
     return drawn;
   }
   const std::vector<Line>& pool_;
@@ -214,7 +212,7 @@ TaskData load_task(const TaskOptions& options) {
   Examples examples(own || options.shots == 0 ? lines : other, own && options.shots > 0, options);
   for (int64_t i = 0;
        i < (options.limit > 0 ? std::min(options.limit, data.original) : data.original); ++i) {
-    const Line& line = lines[static_cast<size_t>(i)];
+    const Line& line = lines[i];
     data.items.push_back(make_item(*data.task, line.document, examples.text(line.json)));
   }
   data.hash = hash_of(data);

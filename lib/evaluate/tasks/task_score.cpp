@@ -86,8 +86,7 @@ class RequestReader {
       read_.clear();
     }
     int64_t common = 0;
-    while (common < std::min<int64_t>(first, std::ssize(read_)) &&
-           read_[static_cast<size_t>(common)] == tokens[static_cast<size_t>(common)])
+    while (common < std::min<int64_t>(first, std::ssize(read_)) && read_[common] == tokens[common])
       ++common;
     cache_.truncate(common);
     read_.resize(static_cast<size_t>(common));
@@ -111,9 +110,7 @@ class RequestReader {
     for (int64_t i = 0; i < std::ssize(continuation); ++i) {
       model_.logits(hidden.row_range(i, 1), logits_);
       const std::vector<float> row = model_.executor().download(logits_);
-      if (std::max_element(row.begin(), row.end()) - row.begin() !=
-          continuation[static_cast<size_t>(i)])
-        return false;
+      if (std::max_element(row.begin(), row.end()) - row.begin() != continuation[i]) return false;
     }
     return true;
   }
@@ -201,11 +198,10 @@ TaskResult measure_task(const Model& model, const Tokenizer& tokenizer, const Ta
   int64_t right = 0;
   for (int64_t i = 0; i < std::ssize(data.items); ++i) {
     context.stop.check();
-    const TaskItem& item = data.items[static_cast<size_t>(i)];
+    const TaskItem& item = data.items[i];
     if (i % kStretch == 0) reader.forget();
     const bool known = i < finished / kStretch * kStretch;
-    answers.push_back(known ? journal->finished()[static_cast<size_t>(i)]
-                            : answer_of(reader, *data.task, item, i));
+    answers.push_back(known ? journal->finished()[i] : answer_of(reader, *data.task, item, i));
     const std::vector<double>& answer = answers.back();
     if (i >= finished && journal != nullptr) journal->add(answer);
     right += data.task->last_word ? answer.at(1) != 0 : first_largest(answer) == item.gold;
