@@ -1,5 +1,5 @@
-// The plain Hugging Face layout: floats (formats/safetensors/safetensors.md). Written, every module is
-// dequantized.
+// The plain Hugging Face layout: floats (formats/safetensors/safetensors.md). Written, every module
+// is dequantized.
 #pragma once
 
 #include <string>

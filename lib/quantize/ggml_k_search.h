@@ -1,5 +1,5 @@
-// The searches behind GGUF's K types (formats/gguf/gguf.md): 256 values into integer scales, their units
-// in f16 and codes. For ggml_k_quants.cpp alone.
+// The searches behind GGUF's K types (formats/gguf/gguf.md): 256 values into integer scales, their
+// units in f16 and codes. For ggml_k_quants.cpp alone.
 #pragma once
 
 #include <algorithm>
