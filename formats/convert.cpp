@@ -178,15 +178,19 @@ void Conversion::decide(ConvertedModule& module, std::vector<std::string>& refus
   other.layout =
       requantizer_->layout(target.name, target.layout.out, target.layout.in, model_dtype_);
   const Fit still = writer_->fit(other, {});
-  if (!still.possible && target.role == Role::linear) {
+  const bool must_fit = target.role == Role::linear || writer_->matrices() == Matrices::typed;
+  if (!still.possible && must_fit) {
     refusals.push_back(target.name + ", requantized, " + still.reason);
     return;
   }
   module.how = still.possible ? How::requantized : How::plain;
-  module.anew = still.possible;
+  if (!still.possible) return;
+  module.anew = true;
+  module.tensor = still.tensor;
+  module.type = still.type;
   other.provisional = true;
   if (still.layout) other.layout = *still.layout;
-  if (still.possible) target = std::move(other);
+  target = std::move(other);
 }
 
 bool Conversion::exact() const {

@@ -111,7 +111,7 @@ void GgufModelWriter::add_matrix(const ConvertedModule& module) {
                     .type = ggml_type_from_name(module.type).value(),
                     .shape = {target.layout.out, target.layout.in},
                     .head_rows = head_rows_of(place),
-                    .exact = module.how == How::exact});
+                    .exact = module.how == How::exact || module.anew});
   // One by one: what a type becomes where rows are too short for it.
   std::string note;
   const auto asked = wanted_type(place.name, target.layout.is_dense());

@@ -29,6 +29,7 @@ class GgufModelWriter : public ModelWriter {
   bool takes(const std::string& tensor) const override;
   // The exact type of a weight whose scales f16 may not hold is known only after reading them.
   Fit fit(const TargetModule& module, const WeightReader& read) const override;
+  std::optional<DType> scale_dtype() const override { return DType::f16; }
   int64_t lay_out(const std::vector<ConvertedModule>& modules,
                   const std::vector<TargetModule>& kept,
                   const std::vector<std::string>& tensors) override;
@@ -40,12 +41,12 @@ class GgufModelWriter : public ModelWriter {
 
  private:
   struct Item {
-    std::string name = {},
-                source = {};  // in GGUF, and the Hugging Face name; without one: in `made_`
+    std::string name = {};    // in GGUF
+    std::string source = {};  // the Hugging Face name; empty: the values are made_
     GgmlType type = GgmlType::f32;
     Shape shape = {};  // in GGUF
     int64_t head_rows = 0;
-    bool exact = true;
+    bool exact = true;  // of the weight that is put
     int64_t bytes() const;
   };
   GgufName place_of(const std::string& name) const;

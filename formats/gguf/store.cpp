@@ -35,6 +35,15 @@ bool same_bytes(const Weight& weight, const GgmlTypeInfo& type) {
          dtype_name(dense->values.dtype) == type.name;
 }
 
+// What was quantized after the plan may have minimums that no block holds.
+void require_type(const Weight& weight, GgmlType type, const std::string& name,
+                  const Context& context) {
+  std::string reason;
+  if (exact_ggml_type(weight, reason, context) == type) return;
+  throw Error(ErrorKind::unsupported, "quantized anew, it has no exact type: " + reason, name,
+              "choose a symmetric grid, or a type for the matrices");
+}
+
 }  // namespace
 
 // Rows in pieces, on all threads; `row` fills the bytes of one stored row.
@@ -99,6 +108,7 @@ ModelWriter::Stored GgufModelWriter::put(const ConvertedModule& module, const We
   const Item& item = items_[index];
   const GgmlTypeInfo& info = ggml_info(item.type);
   const auto row_bytes = static_cast<size_t>(ggml_row_bytes(info, weight.in));
+  if (module.anew) require_type(weight, item.type, item.source, context_);
   const auto* grid = weight.as<IntegerGrid>();
   const auto* ggml = weight.as<GgmlBlocks>();
   if (item.exact && grid != nullptr) {
