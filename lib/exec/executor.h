@@ -70,8 +70,8 @@ class Prepared {
 };
 
 // Rows of activations of several sequences, one behind the other. What becomes of a sequence's rows
-// has the same bits whatever other sequences stand beside it: an executor multiplies pieces together
-// only where that changes no sum.
+// has the same bits whatever other sequences stand beside it: an executor multiplies pieces
+// together only where that changes no sum.
 struct Rows {
   In values;
   std::span<const int64_t> pieces = {};  // rows of each sequence; empty: all are of one
