@@ -131,6 +131,17 @@ TEST(GgmlBlocksKernel, RunsOnBothExecutors) {
           EXPECT_NEAR(y[i], expected[i], 1e-6 * magnitude(values, x, i))
               << info.name << " " << executor->identity();
       }
+      // Tokens of several sequences beside each other.
+      const std::vector<int64_t> pieces = {1, 1, 7};
+      std::vector<float> together(9 * 20), alone(together.size());
+      const Prepared stored(weight);
+      executor->linear(Rows(rows_of(x, 256), pieces), {stored}, rows_of(together, 20));
+      for (int64_t first = 0; first < 9; first += first < 2 ? 1 : 7) {
+        const int64_t count = first < 2 ? 1 : 7;
+        executor->linear(rows_of(x, 256).row_range(first, count), {stored},
+                         rows_of(alone, 20).row_range(first, count));
+      }
+      EXPECT_EQ(together, alone) << info.name;
       const std::vector<int32_t> ids = {19, 0, 7};
       std::vector<float> rows(3 * 256);
       executor->look_up(Prepared(weight), ids, rows_of(rows, 256));

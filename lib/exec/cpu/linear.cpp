@@ -123,7 +123,7 @@ void linear_narrow(const Panels& left, const Prepared& prepared, Out y, bool add
 }
 
 // The same in f32 for one or a few tokens: every weight is read once. The sums of a row do not
-// depend on how many there are.
+// depend on how many rows there are.
 void linear_few(In x, const Weight& weight, Out y, bool add, Threads threads) {
   const int64_t tokens = x.rows;
   if (weight.orientation == Orientation::out_in) {
