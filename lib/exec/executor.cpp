@@ -23,11 +23,11 @@ std::vector<float> Executor::download(In values) const {
   return on_host;
 }
 
-void Executor::linears(In x, std::span<const Output> outputs) const {
+void Executor::linears(const Rows& x, std::span<const Output> outputs) const {
   for (const Output& output : outputs) linear(x, output.module, output.y);
 }
 
-void Executor::gated(In x, const Affine* gate, const Affine& up, Activation activation,
+void Executor::gated(const Rows& x, const Affine* gate, const Affine& up, Activation activation,
                      Out y) const {
   if (gate == nullptr) {
     linear(x, up, y);

@@ -71,6 +71,19 @@ class Prepared {
   std::shared_ptr<const Extra> extra_;
 };
 
+// Rows of activations of several sequences, one behind the other. What becomes of a sequence's rows
+// has the same bits whatever other sequences stand beside it: an executor multiplies pieces together
+// only where that changes no sum.
+struct Rows {
+  In values;
+  std::span<const int64_t> pieces = {};  // rows of each sequence; empty: all are of one
+
+  Rows(In all) : values(all) {}
+  Rows(const Out& all) : values(all) {}
+  Rows(const Matrix& all) : values(all) {}
+  Rows(In all, std::span<const int64_t> parts) : values(all), pieces(parts) {}
+};
+
 // x W^T + bias; no bias if that is empty, else [1, out].
 struct Affine {
   const Prepared& weight;
@@ -105,16 +118,16 @@ class Executor {
   // Makes a weight ready for the products below.
   virtual Prepared prepare(const Weight& weight, Reuse reuse = Reuse::seldom) const = 0;
   // y [rows, out] = x [rows, in] W^T + bias, or y += that.
-  virtual void linear(In x, const Affine& module, Out y,
+  virtual void linear(const Rows& x, const Affine& module, Out y,
                       Accumulate accumulate = Accumulate::no) const = 0;
   // The same, without adding, for several modules that read one input.
   struct Output {
     Affine module;
     Out y;
   };
-  virtual void linears(In x, std::span<const Output> outputs) const;
+  virtual void linears(const Rows& x, std::span<const Output> outputs) const;
   // y [rows, out] = act(gate(x)) * up(x), elementwise; act(up(x)) if gate is null.
-  virtual void gated(In x, const Affine* gate, const Affine& up, Activation activation,
+  virtual void gated(const Rows& x, const Affine* gate, const Affine& up, Activation activation,
                      Out y) const;
 
   // y [ids, columns] = the rows of the stored matrix (out_in: rows are output channels) with these

@@ -4,6 +4,11 @@
 
 namespace qwb {
 
+Batch::Batch(std::vector<SequencePart> parts) : parts_(std::move(parts)) {
+  if (parts_.size() < 2) return;
+  for (const SequencePart& part : parts_) pieces_.push_back(part.tokens);
+}
+
 Attention::Attention(const ModelConfig& config, const AttentionSpec& spec,
                      const TensorSource& source, const Executor& executor)
     : q_norm_(spec.q_norm, config.head_dim, source, executor),
@@ -21,7 +26,8 @@ std::vector<Linear*> Attention::linears() {
 
 // queries [tokens, the outputs of q, or of the fused module], keys and values [tokens, kv_heads *
 // head_dim].
-void Attention::project(const LayerContext& layer, In h, Out queries, Out keys, Out values) const {
+void Attention::project(const LayerContext& layer, const Rows& h, Out queries, Out keys,
+                        Out values) const {
   const ModelConfig& c = layer.config;
   if (qkv_.size() == 1) {
     const int64_t q_size = c.heads * c.head_dim, kv_size = c.kv_heads * c.head_dim;
@@ -41,15 +47,45 @@ void Attention::project(const LayerContext& layer, In h, Out queries, Out keys, 
   norm_heads(k_norm_, keys, c.kv_heads);
 }
 
-void Attention::inner(const LayerContext& layer, In h, const SequencePart& part,
-                      Out attended) const {
+void Attention::inner(const LayerContext& layer, In h, const Batch& batch, Out attended) const {
+  const Executor& executor = layer.executor;
+  const ModelConfig& c = layer.config;
+  const int64_t kv_size = c.kv_heads * c.head_dim;
+  const std::vector<SequencePart>& parts = batch.parts();
+  const Matrix queries = executor.allocate(h.rows, qkv_[0].spec.out);
+  Matrix all_keys, all_values;
+  if (parts.size() == 1) {  // straight into the cache
+    const LayerCache& cache = parts[0].cache;
+    project(layer, h, queries, cache.keys.row_range(cache.past, h.rows),
+            cache.values.row_range(cache.past, h.rows));
+  } else {
+    all_keys = executor.allocate(h.rows, kv_size);
+    all_values = executor.allocate(h.rows, kv_size);
+    project(layer, batch.rows(h), queries, all_keys, all_values);
+  }
+  int64_t first = 0;
+  for (const SequencePart& part : parts) {
+    const LayerCache& cache = part.cache;
+    if (parts.size() > 1) {
+      executor.copy(all_keys.view().row_range(first, part.tokens),
+                    cache.keys.row_range(cache.past, part.tokens));
+      executor.copy(all_values.view().row_range(first, part.tokens),
+                    cache.values.row_range(cache.past, part.tokens));
+    }
+    const Out own = queries.view().row_range(first, part.tokens);
+    attend(layer, part, own.column_range(0, c.heads * c.head_dim),
+           attended.row_range(first, part.tokens));
+    first += part.tokens;
+  }
+}
+
+// The part's keys and values are in its cache, not yet rotated.
+void Attention::attend(const LayerContext& layer, const SequencePart& part, Out queries,
+                       Out attended) const {
   const ModelConfig& c = layer.config;
   const LayerCache& cache = part.cache;
-  const Out keys = cache.keys.row_range(cache.past, part.tokens);
-  const Matrix made = layer.executor.allocate(part.tokens, qkv_[0].spec.out);
-  project(layer, h, made, keys, cache.values.row_range(cache.past, part.tokens));
-  const Out queries = made.view().column_range(0, c.heads * c.head_dim);
   if (!part.rotary.empty()) {
+    const Out keys = cache.keys.row_range(cache.past, part.tokens);
     layer.executor.rotate(queries, c.head_dim, part.rotary.cosine, part.rotary.sine);
     layer.executor.rotate(keys, c.head_dim, part.rotary.cosine, part.rotary.sine);
   }

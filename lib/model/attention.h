@@ -24,13 +24,31 @@ struct SequencePart {
   LayerCache cache;
 };
 
+// Parts of several sequences that go through a layer together, their rows one behind the other. The
+// bits of each are those it has alone.
+class Batch {
+ public:
+  Batch(int64_t tokens, const RotaryTable& rotary, const LayerCache& cache)
+      : parts_{{tokens, rotary, cache}} {}
+  Batch(const SequencePart& part) : Batch(part.tokens, part.rotary, part.cache) {}
+  explicit Batch(std::vector<SequencePart> parts);
+  const std::vector<SequencePart>& parts() const { return parts_; }
+  std::span<const int64_t> pieces() const { return pieces_; }  // as Rows takes them
+  Rows rows(In values) const { return {values, pieces_}; }
+  void set_cache(size_t part, const LayerCache& cache) { parts_[part].cache = cache; }
+
+ private:
+  std::vector<SequencePart> parts_;
+  std::vector<int64_t> pieces_;  // of more than one part, the tokens of each
+};
+
 class Attention {
  public:
   Attention(const ModelConfig& config, const AttentionSpec& spec, const TensorSource& source,
             const Executor& executor);
 
   // The input of the output projection, [tokens, heads * head_dim], from h [tokens, hidden].
-  void inner(const LayerContext& layer, In h, const SequencePart& part, Out attended) const;
+  void inner(const LayerContext& layer, In h, const Batch& batch, Out attended) const;
   // The projection whose output leaves the sublayer.
   const Linear& closing() const { return output_; }
   // In the order they are computed.
@@ -38,7 +56,8 @@ class Attention {
   std::vector<const Norm*> norms() const { return {&q_norm_, &k_norm_}; }
 
  private:
-  void project(const LayerContext& layer, In h, Out queries, Out keys, Out values) const;
+  void project(const LayerContext& layer, const Rows& h, Out queries, Out keys, Out values) const;
+  void attend(const LayerContext& layer, const SequencePart& part, Out queries, Out attended) const;
 
   std::vector<Linear> qkv_;
   Norm q_norm_, k_norm_;

@@ -89,23 +89,23 @@ std::vector<int64_t> Block::rows(const InputGroup& group, In x) const {
   return sublayers_[group.sublayer].rows(layer(), group, x);
 }
 
-void Block::input(const InputGroup& group, In x, const SequencePart& part,
+void Block::input(const InputGroup& group, In x, const Batch& batch,
                   const std::vector<int64_t>& only, Out input) const {
-  sublayers_[group.sublayer].input(layer(), group, x, part, only, input);
+  sublayers_[group.sublayer].input(layer(), group, x, batch, only, input);
 }
 
 void Block::leave(size_t sublayer, In closing_input, Out x) const {
   sublayers_[sublayer].leave(layer(), closing_input, x);
 }
 
-void Block::advance(size_t sublayer, const SequencePart& part, Out x) const {
+void Block::advance(size_t sublayer, const Batch& batch, Out x) const {
   const Sublayer& one = sublayers_[sublayer];
   const Matrix h = executor_.allocate(x.rows, x.columns);
   const Matrix inner = executor_.allocate(x.rows, one.inner_size(config_));
-  one.advance(layer(), part, h, inner, x);
+  one.advance(layer(), batch, h, inner, x);
 }
 
-void Block::forward(Out x, const SequencePart& part) const {
+void Block::forward(Out x, const Batch& batch) const {
   int64_t widest = 0;
   for (const Sublayer& sublayer : sublayers_)
     widest = std::max(widest, sublayer.inner_size(config_));
@@ -113,7 +113,7 @@ void Block::forward(Out x, const SequencePart& part) const {
   const Matrix inner = executor_.allocate(x.rows, widest);
   for (const Sublayer& sublayer : sublayers_) {
     const Out own = inner.view().as(x.rows, sublayer.inner_size(config_));
-    sublayer.advance(layer(), part, h, own, x);
+    sublayer.advance(layer(), batch, h, own, x);
   }
 }
 

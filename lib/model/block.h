@@ -38,22 +38,22 @@ class Block {
   void set_norm(const std::string& module, const std::vector<float>& gain,
                 const std::vector<float>& bias);
 
-  // x [tokens, hidden] is the residual stream of one sequence where it enters the group's sublayer.
+  // x [tokens, hidden] is the residual stream of a batch where it enters the group's sublayer.
   // The tokens that the readers of an expert's group see.
   std::vector<int64_t> rows(const InputGroup& group, In x) const;
   // input [tokens, group.in()]: what the readers of the group read; for an expert's group
   // [only.size(), group.in()], of these tokens. The cache is used by groups that close an
   // attention.
-  void input(const InputGroup& group, In x, const SequencePart& part,
-             const std::vector<int64_t>& only, Out input) const;
+  void input(const InputGroup& group, In x, const Batch& batch, const std::vector<int64_t>& only,
+             Out input) const;
   // x leaves the sublayer: by the output of its closing module, or computed from its beginning.
   void leave(size_t sublayer, In closing_input, Out x) const;
-  void advance(size_t sublayer, const SequencePart& part, Out x) const;
+  void advance(size_t sublayer, const Batch& batch, Out x) const;
   // Whether the first way exists.
   bool has_closing(size_t sublayer) const { return sublayers_[sublayer].has_closing(); }
 
   // x goes through all sublayers.
-  void forward(Out x, const SequencePart& part) const;
+  void forward(Out x, const Batch& batch) const;
 
  private:
   LayerContext layer() const { return {config_, executor_, index_}; }

@@ -15,7 +15,7 @@ std::vector<Linear*> Mlp::linears() {
   return all;
 }
 
-void Mlp::inner(const LayerContext& layer, In h, Out inner) const {
+void Mlp::inner(const LayerContext& layer, const Rows& h, Out inner) const {
   const Activation activation = layer.config.activation;
   if (!gate_) return layer.executor.gated(h, nullptr, up_.affine(), activation, inner);
   const Affine gate = gate_->affine();

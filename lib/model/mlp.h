@@ -14,7 +14,7 @@ class Mlp {
   Mlp(const MlpSpec& spec, const TensorSource& source, const Executor& executor);
 
   // The input of the down projection, [rows, intermediate], from h [rows, hidden].
-  void inner(const LayerContext& layer, In h, Out inner) const;
+  void inner(const LayerContext& layer, const Rows& h, Out inner) const;
   // The projection whose output leaves the sublayer.
   const Linear& closing() const { return down_; }
   // In the order they are computed.

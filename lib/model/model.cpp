@@ -7,13 +7,6 @@
 #include "lib/codec/int8_rows.h"
 
 namespace qwb {
-namespace {
-
-// Tokens that go through the blocks together: bounds the activations' memory and fixes the shapes
-// of the products.
-constexpr int64_t kChunk = 1024;
-
-}  // namespace
 
 KvCache::KvCache(const Executor& executor, const ModelConfig& config, int64_t capacity)
     : capacity_(capacity) {
@@ -129,43 +122,16 @@ void Model::embed(std::span<const int32_t> tokens, int64_t first_position,
 
 void Model::forward(std::span<const int32_t> tokens, KvCache& cache, Out hidden,
                     const StopToken& stop) const {
-  check_tokens(tokens, cache);
-  const int64_t before = cache.length();
-  try {
-    for (int64_t begin = 0; begin < std::ssize(tokens); begin += kChunk) {
-      const int64_t count = std::min(kChunk, std::ssize(tokens) - begin);
-      forward_chunk(tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)), cache,
-                    hidden.row_range(begin, count), stop);
-    }
-  } catch (...) {
-    cache.truncate(before);
-    throw;
-  }
-}
-
-void Model::forward_chunk(std::span<const int32_t> tokens, KvCache& cache, Out hidden,
-                          const StopToken& stop) const {
-  const auto count = std::ssize(tokens);
-  const Matrix x = executor_->allocate(count, config_.hidden);
-  embed(tokens, cache.length(), x);
-  const RotaryTable rotary(*executor_, config_.rope, cache.length(), count);
-  for (int64_t i = 0; i < config_.layers; ++i) {
-    stop.check();
-    blocks_[static_cast<size_t>(i)].forward(x, {count, rotary, cache.layer(i)});
-    if (!executor_->all_finite(x)) {
-      throw Error(ErrorKind::failed, "NaN or Inf in the output of block " + std::to_string(i), {},
-                  "the weights are damaged or overflow in this precision");
-    }
-  }
-  cache.advance(count);
-  final_norm(x, hidden);
+  const Sequence sequence{tokens, &cache, stop};
+  const auto errors = forward(std::span(&sequence, 1), hidden);
+  if (errors[0]) throw Error(*errors[0]);
 }
 
 void Model::final_norm(In x, Out hidden) const {
   final_norm_->apply({config_, *executor_, config_.layers}, x, hidden);
 }
 
-void Model::logits(In hidden, Out logits) const {
+void Model::logits(const Rows& hidden, Out logits) const {
   executor_->linear(hidden, {output_}, logits);
   if (config_.logit_soft_cap != 0) executor_->soft_cap(logits, config_.logit_soft_cap);
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/error.h"
 #include "lib/base/stop.h"
 #include "lib/codec/source.h"
 #include "lib/exec/executor.h"
@@ -43,6 +44,14 @@ class KvCache {
 // Bytes of such a cache: 2 x layers x capacity x kv_heads x head_dim x 4.
 int64_t kv_cache_bytes(const ModelConfig& config, int64_t capacity);
 
+// A sequence in a batch: its next tokens and what it holds so far.
+struct Sequence {
+  std::span<const int32_t> tokens;
+  KvCache* cache;
+  StopToken stop = {};
+};
+
+// Can be shared by threads: nothing of it changes while it runs.
 class Model {
  public:
   // Finds and checks every tensor the architecture needs; reads none of the large ones. Keeps the
@@ -69,8 +78,14 @@ class Model {
   // Looks at `stop` between blocks. On an exception the cache is as before.
   void forward(std::span<const int32_t> tokens, KvCache& cache, Out hidden,
                const StopToken& stop = {}) const;
-  // logits f32 [rows, vocab] = hidden [rows, hidden] times the output embedding.
-  void logits(In hidden, Out logits) const;
+  // The same for several sequences in one step, hidden [tokens of all, hidden] in their order. The
+  // bits of each are those that it has alone, whatever others are in the batch. A sequence that
+  // fails or whose stop is requested ends alone: its error is returned at its place, its cache is
+  // as before and its hidden states mean nothing. Throws usage for a cache that is there twice.
+  std::vector<std::optional<Error>> forward(std::span<const Sequence> sequences, Out hidden) const;
+  // logits f32 [rows, vocab] = hidden [rows, hidden] times the output embedding. Rows of several
+  // sequences: as pieces.
+  void logits(const Rows& hidden, Out logits) const;
   // losses[r] = -log softmax(logits of row r)[targets[r]], in f64 sums; the logits are made in
   // slices and never held whole.
   void token_losses(In hidden, std::span<const int32_t> targets, std::span<double> losses) const;
@@ -89,8 +104,7 @@ class Model {
       : source_(std::move(source)), executor_(std::move(executor)) {}
   void count_weights();
   void check_tokens(std::span<const int32_t> tokens, const KvCache& cache) const;
-  void forward_chunk(std::span<const int32_t> tokens, KvCache& cache, Out hidden,
-                     const StopToken& stop) const;
+  friend class BatchStep;
 
   std::shared_ptr<const TensorSource> source_;
   std::shared_ptr<const Executor> executor_;

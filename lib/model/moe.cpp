@@ -19,14 +19,14 @@ std::vector<Linear*> Moe::linears() {
   return all;
 }
 
-std::vector<Routed> Moe::route(const LayerContext& layer, In h) const {
+std::vector<Routed> Moe::route(const LayerContext& layer, const Rows& h) const {
   const auto count = static_cast<int64_t>(experts_.size());
-  const Matrix made = layer.executor.allocate(h.rows, count);
+  const Matrix made = layer.executor.allocate(h.values.rows, count);
   layer.executor.linear(h, router_.affine(), made);
   const std::vector<float> scores = layer.executor.download(made);
   std::vector<Routed> routed(experts_.size());
   std::vector<int64_t> order(experts_.size());
-  for (int64_t t = 0; t < h.rows; ++t) {
+  for (int64_t t = 0; t < h.values.rows; ++t) {
     const float* row = scores.data() + t * count;
     std::iota(order.begin(), order.end(), int64_t{0});
     std::partial_sort(
@@ -47,7 +47,26 @@ std::vector<Routed> Moe::route(const LayerContext& layer, In h) const {
   return routed;
 }
 
-void Moe::forward(const LayerContext& layer, In h, Out y) const {
+namespace {
+
+// How many of these tokens, ascending, each piece has: none of those that have none.
+std::vector<int64_t> pieces_of(const std::vector<int64_t>& tokens,
+                               std::span<const int64_t> pieces) {
+  std::vector<int64_t> counts;
+  auto next = tokens.begin();
+  int64_t end = 0;
+  for (const int64_t piece : pieces) {
+    end += piece;
+    const auto last = std::lower_bound(next, tokens.end(), end);
+    if (last != next) counts.push_back(last - next);
+    next = last;
+  }
+  return counts;
+}
+
+}  // namespace
+
+void Moe::forward(const LayerContext& layer, const Rows& h, Out y) const {
   const Executor& executor = layer.executor;
   executor.fill(y, 0);
   const std::vector<Routed> routed = route(layer, h);
@@ -55,11 +74,12 @@ void Moe::forward(const LayerContext& layer, In h, Out y) const {
     const auto rows = static_cast<int64_t>(routed[e].tokens.size());
     if (rows == 0) continue;
     const Linear& down = experts_[e].closing();
-    const Matrix x = executor.allocate(rows, h.columns);
+    const std::vector<int64_t> pieces = pieces_of(routed[e].tokens, h.pieces);
+    const Matrix x = executor.allocate(rows, h.values.columns);
     const Matrix inner = executor.allocate(rows, down.spec.in);
-    executor.gather(h, routed[e].tokens, x);
-    experts_[e].inner(layer, x, inner);
-    executor.linear(inner, down.affine(), x);
+    executor.gather(h.values, routed[e].tokens, x);
+    experts_[e].inner(layer, Rows(x, pieces), inner);
+    executor.linear(Rows(inner, pieces), down.affine(), x);
     executor.scatter_add(x, routed[e].tokens, routed[e].weights, y);
   }
 }

@@ -19,10 +19,10 @@ class Moe {
   Moe(const MoeSpec& spec, const TensorSource& source, const Executor& executor);
 
   // By expert, for h [tokens, hidden]. Of equal scores the expert of the lower number is taken.
-  std::vector<Routed> route(const LayerContext& layer, In h) const;
+  std::vector<Routed> route(const LayerContext& layer, const Rows& h) const;
   // y [tokens, hidden] = what the experts make of h together. Experts are added in the order of
   // their numbers.
-  void forward(const LayerContext& layer, In h, Out y) const;
+  void forward(const LayerContext& layer, const Rows& h, Out y) const;
   const Mlp& expert(int64_t number) const { return experts_[static_cast<size_t>(number)]; }
   // In the order they are computed: the router, then expert by expert.
   std::vector<Linear*> linears();

@@ -21,11 +21,11 @@ struct MakeMixer {
 struct MakeInner {
   const LayerContext& layer;
   In h;
-  const SequencePart& part;
+  const Batch& batch;
   Out inner;
-  void operator()(const Attention& mixer) const { mixer.inner(layer, h, part, inner); }
-  void operator()(const Mlp& mixer) const { mixer.inner(layer, h, inner); }
-  void operator()(const Moe& mixer) const { mixer.forward(layer, h, inner); }
+  void operator()(const Attention& mixer) const { mixer.inner(layer, h, batch, inner); }
+  void operator()(const Mlp& mixer) const { mixer.inner(layer, batch.rows(h), inner); }
+  void operator()(const Moe& mixer) const { mixer.forward(layer, batch.rows(h), inner); }
 };
 
 struct Closing {
@@ -52,8 +52,8 @@ std::vector<int64_t> Sublayer::rows(const LayerContext& layer, const InputGroup&
   return std::move(routed[static_cast<size_t>(group.expert)].tokens);
 }
 
-void Sublayer::input(const LayerContext& layer, const InputGroup& group, In x,
-                     const SequencePart& part, const std::vector<int64_t>& only, Out input) const {
+void Sublayer::input(const LayerContext& layer, const InputGroup& group, In x, const Batch& batch,
+                     const std::vector<int64_t>& only, Out input) const {
   const bool first = group.expert < 0 && !group.closes;
   if (first) {
     before_.apply(layer, x, input);
@@ -63,7 +63,7 @@ void Sublayer::input(const LayerContext& layer, const InputGroup& group, In x,
   const Matrix h = executor.allocate(x.rows, x.columns);
   before_.apply(layer, x, h);
   if (group.closes) {
-    std::visit(MakeInner{layer, h, part, input}, mixer_);
+    std::visit(MakeInner{layer, h, batch, input}, mixer_);
     return;
   }
   const Mlp& expert = std::get<Moe>(mixer_).expert(group.expert);
@@ -82,7 +82,7 @@ void Sublayer::add(const LayerContext& layer, Out output, Out x) const {
   layer.executor.add(x, output);
 }
 
-void Sublayer::leave(const LayerContext& layer, In input, Out x) const {
+void Sublayer::leave(const LayerContext& layer, const Rows& input, Out x) const {
   const Linear& closing = *std::visit(Closing{}, mixer_);
   if (after_.empty()) {
     layer.executor.linear(input, closing.affine(), x, Accumulate::yes);
@@ -93,12 +93,12 @@ void Sublayer::leave(const LayerContext& layer, In input, Out x) const {
   add(layer, output, x);
 }
 
-void Sublayer::advance(const LayerContext& layer, const SequencePart& part, Out h, Out inner,
+void Sublayer::advance(const LayerContext& layer, const Batch& batch, Out h, Out inner,
                        Out x) const {
   before_.apply(layer, x, h);
-  std::visit(MakeInner{layer, h, part, inner}, mixer_);
+  std::visit(MakeInner{layer, h, batch, inner}, mixer_);
   if (has_closing()) {
-    leave(layer, inner, x);
+    leave(layer, batch.rows(inner), x);
   } else {
     add(layer, inner, x);
   }

@@ -22,13 +22,13 @@ class Sublayer {
   std::vector<int64_t> rows(const LayerContext& layer, const InputGroup& group, In x) const;
   // input [tokens, group.in()]: what the readers of the group read when x enters the sublayer;
   // where they see the tokens of an expert, [only.size(), group.in()].
-  void input(const LayerContext& layer, const InputGroup& group, In x, const SequencePart& part,
+  void input(const LayerContext& layer, const InputGroup& group, In x, const Batch& batch,
              const std::vector<int64_t>& only, Out input) const;
   // x goes on with the output of the module that closes the sublayer.
-  void leave(const LayerContext& layer, In input, Out x) const;
+  void leave(const LayerContext& layer, const Rows& input, Out x) const;
   // x goes through the whole sublayer. h [tokens, hidden] and inner [tokens, inner_size()] are
   // scratch.
-  void advance(const LayerContext& layer, const SequencePart& part, Out h, Out inner, Out x) const;
+  void advance(const LayerContext& layer, const Batch& batch, Out h, Out inner, Out x) const;
   // Columns of the input of the closing module; where there is none, of the experts' sum.
   int64_t inner_size(const ModelConfig& config) const;
   // False for experts: what leaves them is more than one module's output.

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
@@ -271,6 +272,49 @@ TEST(Kernels, LossesKeepANan) {
   std::vector<double> losses(9);
   fast_executor().losses(rows_of(x, 24), Prepared(made.weight), targets, 0, losses);
   for (const double loss : losses) EXPECT_TRUE(std::isnan(loss));
+}
+
+// Rows of several sequences beside each other have the bits that each sequence has alone: short
+// pieces, which are multiplied together, between long ones, for every codec.
+TEST(Kernels, RowsOfSeveralSequencesKeepTheirBits) {
+  const std::vector<int64_t> pieces = {1, 1, 6, 9, 1, 33, 2, 7, 1, 1, 1, 5};
+  const int64_t rows = std::accumulate(pieces.begin(), pieces.end(), int64_t{0});
+  const auto int8 = make_int8_executor(0.9f, Threads());
+  for (const int64_t in : {131, 256}) {
+    for (const std::string& kind : kKinds) {
+      const int64_t out = 16;
+      const Made made = make(kind, out, in, 5);
+      const auto x = noise(rows * in, 6), bias = noise(out, 7), before = noise(rows * out, 8);
+      for (const Executor* executor :
+           {&fast_executor(), &bf16_executor(), static_cast<const Executor*>(int8.get())}) {
+        SCOPED_TRACE(kind + " " + executor->identity());
+        const Prepared weight = executor->prepare(made.weight, Reuse::often);
+        const Affine module{weight, rows_of(bias, out)};
+        std::vector<float> sums = before, alone = before, several(before.size()), gate = several,
+                           one = several;
+        executor->linear(Rows(rows_of(x, in), pieces), module, rows_of(sums, out), Accumulate::yes);
+        executor->linears(Rows(rows_of(x, in), pieces),
+                          std::vector<Executor::Output>{{module, rows_of(several, out)}});
+        executor->gated(Rows(rows_of(x, in), pieces), &module, {weight}, Activation::silu,
+                        rows_of(gate, out));
+        std::vector<float> alone_several(before.size());
+        int64_t first = 0;
+        for (const int64_t piece : pieces) {
+          const In own = rows_of(x, in).row_range(first, piece);
+          const auto place = [&](std::vector<float>& values) {
+            return rows_of(values, out).row_range(first, piece);
+          };
+          executor->linear(own, module, place(alone), Accumulate::yes);
+          executor->linears(own, std::vector<Executor::Output>{{module, place(alone_several)}});
+          executor->gated(own, &module, {weight}, Activation::silu, place(one));
+          first += piece;
+        }
+        EXPECT_EQ(sums, alone);
+        EXPECT_EQ(several, alone_several);
+        EXPECT_EQ(gate, one);
+      }
+    }
+  }
 }
 
 TEST(Kernels, RowsAreGatheredScatteredAndCopied) {

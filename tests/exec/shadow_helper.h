@@ -78,17 +78,17 @@ class ShadowExecutor : public Executor {
   Prepared prepare(const Weight& weight, Reuse reuse) const override {
     return inner_->prepare(weight, reuse);
   }
-  void linear(In x, const Affine& module, Out y, Accumulate accumulate) const override {
+  void linear(const Rows& x, const Affine& module, Out y, Accumulate accumulate) const override {
     Operands on(*this, "linear");
     inner_->linear(on(x), on(module), on(y), accumulate);
   }
-  void linears(In x, std::span<const Output> outputs) const override {
+  void linears(const Rows& x, std::span<const Output> outputs) const override {
     Operands on(*this, "linears");
     std::vector<Output> opened;
     for (const Output& o : outputs) opened.push_back({on(o.module), on(o.y)});
     inner_->linears(on(x), opened);
   }
-  void gated(In x, const Affine* gate, const Affine& up, Activation activation,
+  void gated(const Rows& x, const Affine* gate, const Affine& up, Activation activation,
              Out y) const override {
     Operands on(*this, "gated");
     const Affine opened = on(gate != nullptr ? *gate : up);
@@ -186,6 +186,7 @@ class ShadowExecutor : public Executor {
       opened_.push_back(view.data);
       return on_host(view);
     }
+    Rows operator()(const Rows& rows) { return {(*this)(rows.values), rows.pieces}; }
     Affine operator()(const Affine& module) { return {module.weight, (*this)(module.bias)}; }
 
    private:

@@ -48,22 +48,24 @@ class CpuExecutor final : public Executor {
   Prepared prepare(const Weight& weight, Reuse reuse) const override {
     return prepare_linear(ways_, weight, reuse);
   }
-  void linear(In x, const Affine& module, Out y, Accumulate accumulate) const override {
+  void linear(const Rows& x, const Affine& module, Out y, Accumulate accumulate) const override {
     qwb::linear(ways_, x, module, y, accumulate);
   }
-  void linears(In x, std::span<const Output> outputs) const override {
+  void linears(const Rows& x, std::span<const Output> outputs) const override {
     qwb::linears(ways_, x, outputs);
   }
-  void gated(In x, const Affine* gate, const Affine& up, Activation activation,
+  void gated(const Rows& x, const Affine* gate, const Affine& up, Activation activation,
              Out y) const override {
     // Packed weights cost nothing to begin with again: what they make is activated while it is in a
     // near cache.
     constexpr int64_t kNear = 128;
-    const bool packed = up.weight.extra() != nullptr;
-    const int64_t most = packed ? std::min(x.rows, kNear) : x.rows;
-    for (int64_t begin = 0; begin < x.rows; begin += most) {
-      const int64_t count = std::min(most, x.rows - begin);
-      Executor::gated(x.row_range(begin, count), gate, up, activation, y.row_range(begin, count));
+    const int64_t rows = x.values.rows;
+    if (up.weight.extra() == nullptr || !x.pieces.empty() || rows <= kNear)
+      return Executor::gated(x, gate, up, activation, y);
+    for (int64_t begin = 0; begin < rows; begin += kNear) {
+      const int64_t count = std::min(rows - begin, kNear);
+      Executor::gated(x.values.row_range(begin, count), gate, up, activation,
+                      y.row_range(begin, count));
     }
   }
 

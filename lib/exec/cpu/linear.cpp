@@ -122,13 +122,14 @@ void linear_narrow(const Panels& left, const Prepared& prepared, Out y, bool add
   }
 }
 
-// The same in f32 for one or a few tokens: every weight is read once.
+// The same in f32 for one or a few tokens: every weight is read once. The sums of a row do not depend
+// on how many there are.
 void linear_few(In x, const Weight& weight, Out y, bool add, Threads threads) {
   const int64_t tokens = x.rows;
   if (weight.orientation == Orientation::out_in) {
     parallel_ranges(threads, weight.out, kRowGrain, [&](int64_t begin, int64_t end) {
-      float* values = scratch(weight.in);
-      float sums[kFewTokens];
+      float* values = scratch(weight.in + tokens);
+      float* sums = values + weight.in;
       for (int64_t row = begin; row < end; ++row) {
         dot_row(weight, row, {x.data, tokens, weight.in, sums, 1}, values);
         for (int64_t t = 0; t < tokens; ++t) {
@@ -169,18 +170,41 @@ Prepared prepare_linear(const LinearWays& ways, const Weight& weight, Reuse reus
   return Prepared(weight, std::move(packed));
 }
 
-void linear(const LinearWays& ways, In x, const Affine& module, Out y, Accumulate accumulate) {
+namespace {
+
+// Rows that are multiplied at once.
+struct Cut {
+  int64_t first, rows;
+  bool few;
+};
+
+// Pieces of few rows that follow each other together if `joins`, every other piece by itself.
+template <class Body>
+void each_cut(const Rows& x, bool joins, const Body& body) {
+  const std::span<const int64_t> pieces = x.pieces;
+  if (pieces.empty()) return body(Cut{0, x.values.rows, x.values.rows <= kFewTokens});
+  int64_t first = 0;
+  for (size_t i = 0; i < pieces.size();) {
+    int64_t rows = pieces[i++];
+    const bool few = rows <= kFewTokens;
+    while (few && joins && i < pieces.size() && pieces[i] <= kFewTokens) rows += pieces[i++];
+    body(Cut{first, rows, few});
+    first += rows;
+  }
+}
+
+void linear_cut(const LinearWays& ways, In x, bool few, const Affine& module, Out y,
+                Accumulate accumulate) {
   const Weight& weight = module.weight.stored();
   const bool bias = !module.bias.empty(), sum = accumulate == Accumulate::yes, add = sum || bias;
   const Threads threads = ways.threads;
-  dense(x), dense(y);
   if (ways.in_8_bits(weight)) {
     const Int8Activations codes(x.data, x.rows, weight.in, *ways.int8_threshold, threads);
     return int8_product(codes, {weight, 0, weight.out, module.bias.data}, y.data, weight.out, sum,
                         threads);
   }
   if (bias) fill_bias(module.bias, y, sum, threads);
-  if (x.rows <= kFewTokens) {
+  if (few) {
     linear_few(x, weight, y, add, threads);
   } else if (ways.products == Products::bf16) {
     linear_narrow(narrow_tokens(x, threads), module.weight, y, add, threads);
@@ -189,19 +213,40 @@ void linear(const LinearWays& ways, In x, const Affine& module, Out y, Accumulat
   }
 }
 
-void linears(const LinearWays& ways, In x, std::span<const Executor::Output> outputs) {
-  if (ways.products != Products::bf16 || x.rows <= kFewTokens || outputs.empty()) {
+}  // namespace
+
+void linear(const LinearWays& ways, const Rows& x, const Affine& module, Out y,
+            Accumulate accumulate) {
+  dense(x.values), dense(y);
+  // Outliers are columns of a whole call: every sequence has its own.
+  const bool joins = !ways.in_8_bits(module.weight.stored());
+  each_cut(x, joins, [&](const Cut& cut) {
+    linear_cut(ways, x.values.row_range(cut.first, cut.rows), cut.few, module,
+               y.row_range(cut.first, cut.rows), accumulate);
+  });
+}
+
+void linears(const LinearWays& ways, const Rows& x, std::span<const Executor::Output> outputs) {
+  if (ways.products != Products::bf16 || outputs.empty()) {
     for (const Executor::Output& o : outputs) linear(ways, x, o.module, o.y, Accumulate::no);
     return;
   }
-  dense(x);
-  const Panels left = narrow_tokens(x, ways.threads);
-  for (const Executor::Output& o : outputs) {
-    dense(o.y);
-    const bool bias = !o.module.bias.empty();
-    if (bias) fill_bias(o.module.bias, o.y, false, ways.threads);
-    linear_narrow(left, o.module.weight, o.y, bias, ways.threads);
-  }
+  dense(x.values);
+  each_cut(x, true, [&](const Cut& cut) {
+    const In some = x.values.row_range(cut.first, cut.rows);
+    const Panels left = cut.few ? Panels{} : narrow_tokens(some, ways.threads);
+    for (const Executor::Output& o : outputs) {
+      dense(o.y);
+      const Out y = o.y.row_range(cut.first, cut.rows);
+      if (cut.few) {
+        linear_cut(ways, some, true, o.module, y, Accumulate::no);
+        continue;
+      }
+      const bool bias = !o.module.bias.empty();
+      if (bias) fill_bias(o.module.bias, y, false, ways.threads);
+      linear_narrow(left, o.module.weight, y, bias, ways.threads);
+    }
+  });
 }
 
 }  // namespace qwb

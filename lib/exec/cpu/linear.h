@@ -23,7 +23,8 @@ constexpr int64_t kMostPacked = 4 << 20;
 
 // As the Executor's operations of these names, operands in the host's memory.
 Prepared prepare_linear(const LinearWays& ways, const Weight& weight, Reuse reuse);
-void linear(const LinearWays& ways, In x, const Affine& module, Out y, Accumulate accumulate);
-void linears(const LinearWays& ways, In x, std::span<const Executor::Output> outputs);
+void linear(const LinearWays& ways, const Rows& x, const Affine& module, Out y,
+            Accumulate accumulate);
+void linears(const LinearWays& ways, const Rows& x, std::span<const Executor::Output> outputs);
 
 }  // namespace qwb

@@ -73,7 +73,8 @@ class Reference final : public Executor {
 
   Prepared prepare(const Weight& weight, Reuse) const override { return Prepared(weight); }
 
-  void linear(In x, const Affine& module, Out y, Accumulate accumulate) const override {
+  void linear(const Rows& rows, const Affine& module, Out y, Accumulate accumulate) const override {
+    const In x = rows.values;
     const Weight& weight = module.weight.stored();
     const std::vector<float> values = reference_dequantize(weight);
     each(y, [&](double before, int64_t t, int64_t o) {
