@@ -49,8 +49,8 @@ constexpr int64_t kFactorBlock = 128;
 // diagonal blocks of U, so the full inverse is never made.
 struct UpperFactor {
   Out upper;     // R [n, n]; below the diagonal blocks A is left as it was
-  Out inverses;  // [blocks * 128, 128]: the inverses of R's diagonal blocks, zero below the diagonal
-                 // and beyond n
+  Out inverses;  // [blocks * 128, 128]: the inverses of R's diagonal blocks, zero below the
+                 // diagonal and beyond n
   Out diagonal;  // [blocks * 128, 128]: A's diagonal blocks, zero beyond n
   int64_t size() const { return upper.rows; }
 };
@@ -174,8 +174,8 @@ class CalibrationOps {
   // Throws failed, naming the module, on NaN or Inf in h. Diagonal blocks are factorized and
   // inverted in f64; n^3 / 3 multiply-adds.
   virtual bool factorize(In h, const Damping& damping, const UpperFactor& factor) const = 0;
-  // weight [rows, columns] f32. Calls done(), side by side, for every 64 rows of it, which are solved
-  // by themselves. Throws failed, naming the module, if a scale does not fit its type;
+  // weight [rows, columns] f32. Calls done(), side by side, for every 64 rows of it, which are
+  // solved by themselves. Throws failed, naming the module, if a scale does not fit its type;
   // interrupted.
   virtual void gptq_rows(const GptqTask& task, std::span<const float> weight,
                          const GptqDone& done) const = 0;

@@ -10,7 +10,7 @@
 
 namespace qwb {
 
-// Rows of activations in 16 bits (CalibrationOps::to_halves; relative rounding 2^-12, and the
+// Rows of activations in 16 bits (CalibrationOps::to_halves; relative rounding 2^-11, and the
 // quantization that follows errs by 10^-2 and more). In the host's memory, or in a nameless file of
 // the scratch folder for those that do not fit. Threads may work on different rows.
 class HalfRows {

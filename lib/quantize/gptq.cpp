@@ -1,5 +1,5 @@
-// Method "gptq": integer grids chosen with second-order error compensation (CalibrationOps::gptq_rows). Conv1D
-// weights are transposed on the way in.
+// Method "gptq": integer grids chosen with second-order error compensation
+// (CalibrationOps::gptq_rows). Conv1D weights are transposed on the way in.
 #include <algorithm>
 #include <cmath>
 
