@@ -3,7 +3,13 @@
 
 #include <array>
 
+#include "lib/base/error.h"
+
 namespace qwb {
+
+const CalibrationOps& Executor::calibration() const {
+  throw Error(ErrorKind::unsupported, "calibration does not run on " + identity());
+}
 
 Matrix Executor::upload(std::span<const float> values, MemoryKind kind) const {
   Matrix matrix = allocate(1, std::ssize(values), kind);

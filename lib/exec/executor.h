@@ -21,6 +21,8 @@
 
 namespace qwb {
 
+class CalibrationOps;
+
 // What act(x) means: silu x * sigmoid(x) · gelu_tanh 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715
 // x^3))) · gelu_erf 0.5 x (1 + erf(x / sqrt 2)) · quick_gelu x * sigmoid(1.702 x) · relu max(x, 0).
 enum class Activation { silu, gelu_tanh, gelu_erf, quick_gelu, relu };
@@ -168,6 +170,10 @@ class Executor {
                           std::span<RowDivergence> differences) const = 0;
   // False if any value is NaN or infinite.
   virtual bool all_finite(In x) const = 0;
+
+  // The operations of calibration (lib/exec/calibration.h). Throws unsupported where a device has
+  // none.
+  virtual const CalibrationOps& calibration() const;
 
  private:
   Threads threads_;

@@ -5,13 +5,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 
 #include "lib/base/error.h"
-#include "lib/exec/cpu/simd.h"
+#include "lib/exec/calibration.h"
 
 namespace qwb {
 namespace {
@@ -60,8 +59,8 @@ void transfer_all(int64_t bytes, int64_t offset, const std::string& verb,
 
 }  // namespace
 
-HalfRows::HalfRows(int64_t rows, int64_t columns, const Path& scratch)
-    : columns_(columns), room_(columns), scales_(rows) {
+HalfRows::HalfRows(const Executor& executor, int64_t rows, int64_t columns, const Path& scratch)
+    : executor_(executor), columns_(columns), room_(columns), scales_(rows) {
   const int64_t bytes = checked_mul(rows, columns * 2, "activations");
   if (scratch.empty()) {
     halves_ = AlignedBuffer(bytes);
@@ -79,43 +78,43 @@ void HalfRows::reshape(int64_t columns) {
   columns_ = columns;
 }
 
-void HalfRows::store(int64_t first_row, int64_t rows, const float* values) {
-  const int64_t piece = file_ < 0 ? rows : std::max<int64_t>(1, kPieceBytes / (columns_ * 2));
-  AlignedBuffer packed(file_ < 0 ? 0 : std::min(piece, rows) * columns_ * 2);
-  for (int64_t begin = 0; begin < rows; begin += piece) {
-    const int64_t count = std::min(piece, rows - begin),
-                  offset = (first_row + begin) * columns_ * 2;
-    std::byte* out = file_ < 0 ? halves_.data() + offset : packed.data();
-    for (int64_t r = 0; r < count; ++r, values += columns_) {
-      const float largest = simd::max_magnitude(values, columns_);
-      int exponent = 0;
-      if (largest > 0) std::frexp(largest, &exponent);
-      const int shift = std::clamp(exponent - 15, -100, 100);
-      scales_[first_row + begin + r] = std::ldexp(1.0f, shift);
-      simd::to_f16(values, columns_, std::ldexp(1.0f, -shift), out + r * columns_ * 2);
-    }
-    if (file_ < 0) continue;
-    transfer_all(count * columns_ * 2, offset, "write", [&](int64_t done, size_t size, off_t at) {
-      return ::pwrite(file_, packed.data() + done, size, at);
-    });
+int64_t HalfRows::rows_of_piece() const {
+  return std::max<int64_t>(1, kPieceBytes / (columns_ * 2));
+}
+
+void HalfRows::store(int64_t first_row, In values) {
+  const CalibrationOps& ops = executor_.calibration();
+  if (file_ < 0) {
+    ops.to_halves(values, halves_.data() + first_row * columns_ * 2, scales_.data() + first_row);
+    return;
+  }
+  const int64_t piece = std::min(rows_of_piece(), values.rows);
+  const AlignedBuffer packed(piece * columns_ * 2);
+  for (int64_t begin = 0; begin < values.rows; begin += piece) {
+    const int64_t count = std::min(piece, values.rows - begin), first = first_row + begin;
+    ops.to_halves(values.row_range(begin, count), packed.data(), scales_.data() + first);
+    transfer_all(count * columns_ * 2, first * columns_ * 2, "write",
+                 [&](int64_t done, size_t size, off_t at) {
+                   return ::pwrite(file_, packed.data() + done, size, at);
+                 });
   }
 }
 
-void HalfRows::load(int64_t first_row, int64_t rows, float* values) const {
-  const int64_t piece = file_ < 0 ? rows : std::max<int64_t>(1, kPieceBytes / (columns_ * 2));
-  AlignedBuffer packed(file_ < 0 ? 0 : std::min(piece, rows) * columns_ * 2);
-  for (int64_t begin = 0; begin < rows; begin += piece) {
-    const int64_t count = std::min(piece, rows - begin),
-                  offset = (first_row + begin) * columns_ * 2;
-    if (file_ >= 0) {
-      transfer_all(count * columns_ * 2, offset, "read", [&](int64_t done, size_t size, off_t at) {
-        return ::pread(file_, packed.data() + done, size, at);
-      });
-    }
-    const std::byte* in = file_ < 0 ? halves_.data() + offset : packed.data();
-    for (int64_t r = 0; r < count; ++r, values += columns_) {
-      simd::from_f16(in + r * columns_ * 2, columns_, scales_[first_row + begin + r], values);
-    }
+void HalfRows::load(int64_t first_row, Out values) const {
+  const CalibrationOps& ops = executor_.calibration();
+  if (file_ < 0) {
+    ops.from_halves(halves_.data() + first_row * columns_ * 2, scales_.data() + first_row, values);
+    return;
+  }
+  const int64_t piece = std::min(rows_of_piece(), values.rows);
+  const AlignedBuffer packed(piece * columns_ * 2);
+  for (int64_t begin = 0; begin < values.rows; begin += piece) {
+    const int64_t count = std::min(piece, values.rows - begin), first = first_row + begin;
+    transfer_all(count * columns_ * 2, first * columns_ * 2, "read",
+                 [&](int64_t done, size_t size, off_t at) {
+                   return ::pread(file_, packed.data() + done, size, at);
+                 });
+    ops.from_halves(packed.data(), scales_.data() + first, values.row_range(begin, count));
   }
 }
 

@@ -5,25 +5,25 @@
 #include <memory>
 
 #include "lib/base/file.h"
+#include "lib/exec/executor.h"
 #include "lib/tensor/tensor.h"
 
 namespace qwb {
 
-// Rows of activations in 16 bits: f16 after division by a power of two per row that brings the
-// largest magnitude below 2^15, so that no row overflows and every value keeps 11 significant bits
-// (relative rounding 2^-12; the quantization that follows errs by 10^-2 and more). In memory, or in
-// a nameless file of the scratch folder for those that do not fit. Threads may work on different
-// rows.
+// Rows of activations in 16 bits (CalibrationOps::to_halves; relative rounding 2^-11, and the
+// quantization that follows errs by 10^-2 and more). In the host's memory, or in a nameless file of
+// the scratch folder for those that do not fit. Threads may work on different rows.
 class HalfRows {
  public:
   // scratch empty: in memory. Throws failed if the file cannot be made or the disk is full.
-  HalfRows(int64_t rows, int64_t columns, const Path& scratch = {});
+  HalfRows(const Executor& executor, int64_t rows, int64_t columns, const Path& scratch = {});
   ~HalfRows();
   HalfRows(const HalfRows&) = delete;
   HalfRows& operator=(const HalfRows&) = delete;
 
-  void store(int64_t first_row, int64_t rows, const float* values);
-  void load(int64_t first_row, int64_t rows, float* values) const;
+  // From and to the executor's memory: dense rows of columns() values.
+  void store(int64_t first_row, In values);
+  void load(int64_t first_row, Out values) const;
   // The rows as they are kept, [rows, columns] f16 and [rows] f32: what save and restore need.
   void read_raw(int64_t first_row, int64_t rows, std::byte* halves, float* scales) const;
   void write_raw(int64_t first_row, int64_t rows, const std::byte* halves, const float* scales);
@@ -35,6 +35,8 @@ class HalfRows {
   static int64_t bytes(int64_t rows, int64_t columns) { return rows * (columns * 2 + 4); }
 
  private:
+  int64_t rows_of_piece() const;
+  const Executor& executor_;
   int64_t columns_, room_;  // room for so many columns
   int file_ = -1;
   AlignedBuffer halves_;  // empty if they are in the file

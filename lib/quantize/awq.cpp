@@ -1,13 +1,12 @@
 // Method "awq" (Lin et al. 2023, arXiv 2306.00978): channels that matter are scaled up before they
 // are rounded (awq_search.h), then ranges are clipped where that lowers the error of the output
-// (awq_rounding.h).
+// (CalibrationOps::clip_rows).
 #include <algorithm>
 #include <cmath>
 
 #include "lib/base/parallel.h"
-#include "lib/quantize/awq_rounding.h"
+#include "lib/exec/calibration.h"
 #include "lib/quantize/awq_search.h"
-#include "lib/quantize/gptq_solver.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
 
@@ -18,14 +17,15 @@ constexpr int kClippingPasses = 5;  // of clipping: one of both ends, four of ea
 
 // Sums over a tile of rows.
 struct AwqTileErrors {
-  ErrorSum weights, outputs, rounding;
+  ErrorSum weights, outputs;
+  double rounding = 0;  // of the outputs, by plain rounding
   int64_t clipped = 0;
 };
 
-const float* checked_hessian(const ModuleTask& task) {
-  const float* hessian = required_hessian(task);
-  for (int64_t i = 0; i < task.info.in; ++i) {
-    if (!std::isfinite(hessian[i * task.info.in + i]))
+In checked_hessian(const ModuleTask& task) {
+  const In hessian = required_hessian(task);
+  for (const float value : task.moments->executor->calibration().diagonal(hessian)) {
+    if (!std::isfinite(value))
       throw Error(ErrorKind::failed, "the moments of the inputs hold NaN or Inf", task.info.name);
   }
   return hessian;
@@ -56,7 +56,7 @@ Json details_of(const std::vector<AwqTileErrors>& tiles, double groups) {
   std::vector<ErrorSum> rounding;
   int64_t clipped = 0;
   for (const AwqTileErrors& tile : tiles) {
-    rounding.push_back(tile.rounding);
+    rounding.push_back({tile.rounding, tile.outputs.norm});
     clipped += tile.clipped;
   }
   return {{"rounding_error", relative_error(rounding)},
@@ -107,40 +107,21 @@ class Awq : public Method {
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
 };
 
-ModuleResult Awq::quantize(const ModuleTask& task, const Settings& settings) const {
-  const ModuleInfo& info = task.info;
-  const GridSettings grid = grid_settings(info, settings);
-  const int64_t fixed = unclipped_rows(task, settings);
-  const float* hessian = checked_hessian(task);
-  const FloatBuffer weight = read_out_in(task);
-  ModuleResult result;
-  result.tensor = QuantizedTensor(layout(info, settings));
-  const int64_t in = info.in, groups = grid.groups(in);
-  std::vector<AwqTileErrors> tiles(static_cast<size_t>(ceil_div(info.out, kRowLanes)));
-  parallel_ranges(task.context, info.out, kRowLanes, [&](int64_t begin, int64_t end) {
-    const int64_t rows = end - begin;
-    const RoundedRows rounded = clip_rows(weight.data() + begin * in, rows, fixed - begin, in,
-                                          hessian, grid, info.name, kClippingPasses);
-    AwqTileErrors& sum = tiles[static_cast<size_t>(begin / kRowLanes)];
-    sum.clipped = rounded.clipped;
-    const FloatBuffer plain(rows * in);
-    plain_differences(task, weight.data(), begin, end, grid, plain.data());
-    const std::vector<double> forms = quadratic_forms(plain.data(), rows, hessian, in);
-    for (int64_t r = 0; r < rows; ++r) {
-      const auto row = static_cast<size_t>(r);
-      // A form of rounding errors may come out below zero where H is singular.
-      sum.outputs.error += std::max(0.0, rounded.errors[row]);
-      sum.outputs.norm += std::max(0.0, rounded.norms[row]);
-      sum.rounding.error += std::max(0.0, forms[row]);
-      for (int64_t k = r * in; k < (r + 1) * in; ++k) {
-        const float value = weight[begin * in + k];
-        sum.weights.add(value, value - rounded.difference[k]);
-      }
-      store_grid_row(result.tensor, grid, begin + r, rounded.codes.data() + r * in,
-                     rounded.grids.data() + r * groups);
-    }
-    sum.rounding.norm = sum.outputs.norm;
-  });
+// Of rows [begin, end) by plain rounding.
+double plain_error(const ModuleTask& task, const FloatBuffer& weight, int64_t begin, int64_t end,
+                   const GridSettings& grid) {
+  const FloatBuffer plain((end - begin) * task.info.in);
+  plain_differences(task, weight.data(), begin, end, grid, plain.data());
+  double sum = 0;
+  // A form of rounding errors may come out below zero where H is singular.
+  for (const double form :
+       task.moments->executor->calibration().quadratic_forms(plain.span(), task.moments->hessian))
+    sum += std::max(0.0, form);
+  return sum;
+}
+
+void report(const std::vector<AwqTileErrors>& tiles, const ModuleInfo& info, double groups,
+            ModuleResult& result) {
   std::vector<ErrorSum> weights, outputs;
   for (const AwqTileErrors& tile : tiles) {
     weights.push_back(tile.weights);
@@ -152,11 +133,40 @@ ModuleResult Awq::quantize(const ModuleTask& task, const Settings& settings) con
     throw Error(ErrorKind::failed, "the error of the output is not finite", info.name,
                 "the moments overflow f32");
   }
-  result.details = details_of(tiles, static_cast<double>(info.out * groups));
+  result.details = details_of(tiles, groups);
+}
+
+ModuleResult Awq::quantize(const ModuleTask& task, const Settings& settings) const {
+  const ModuleInfo& info = task.info;
+  const GridSettings grid = grid_settings(info, settings);
+  const In hessian = checked_hessian(task);
+  const FloatBuffer weight = read_out_in(task);
+  ModuleResult result;
+  result.tensor = QuantizedTensor(layout(info, settings));
+  const int64_t in = info.in, groups = grid.groups(in);
+  std::vector<AwqTileErrors> tiles(static_cast<size_t>(ceil_div(info.out, kRowLanes)));
+  const ClipTask clip{
+      grid, unclipped_rows(task, settings), kClippingPasses, hessian, info.name, task.context.stop};
+  task.moments->executor->calibration().clip_rows(
+      clip, weight.span(), [&](const ClippedRows& rows) {
+        tiles[static_cast<size_t>(rows.first / kRowLanes)] = {
+            rows.weights, rows.outputs,
+            plain_error(task, weight, rows.first, rows.first + rows.count, grid), rows.clipped};
+        for (int64_t r = 0; r < rows.count; ++r)
+          store_grid_row(result.tensor, grid, rows.first + r, rows.codes.data() + r * in,
+                         rows.grids.data() + r * groups);
+      });
+  report(tiles, info, static_cast<double>(info.out * groups), result);
   return result;
 }
 
 }  // namespace
+
+int64_t unclipped_rows(const ModuleTask& task, const Settings& settings) {
+  const std::string clip = json_string(settings, "clip", task.info.name);
+  if (clip == "off") return task.info.out;
+  return clip == "all" ? 0 : task.query_key_rows;
+}
 
 std::unique_ptr<Method> make_awq() {
   return std::make_unique<Awq>();

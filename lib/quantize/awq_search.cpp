@@ -5,8 +5,7 @@
 #include <numeric>
 
 #include "lib/base/parallel.h"
-#include "lib/quantize/awq_rounding.h"
-#include "lib/quantize/gptq_solver.h"
+#include "lib/exec/calibration.h"
 #include "lib/quantize/module_weight.h"
 
 namespace qwb {
@@ -118,7 +117,7 @@ double sum_of(const std::vector<double>& forms) {
 class Trials {
  public:
   Trials(const InputGroupTask& group, const std::vector<const ScaleCandidate*>& candidates)
-      : task_(group) {
+      : task_(group), ops_(group.moments->executor->calibration()) {
     for (const ScaleCandidate* candidate : candidates) {
       const bool plain = candidate == nullptr;
       columns_.push_back(plain ? std::vector<float>() : by_column(group, candidate->scales));
@@ -126,16 +125,18 @@ class Trials {
   }
 
   std::vector<double> rounded(const std::vector<Tile>& tiles) const {
-    return sums(tiles, columns_.size(),
-                [&](const Tile& tile, size_t k) { return rounded(tile, k); });
+    return sums(tiles, columns_.size(), [&](const Tile& tile, size_t k) {
+      return ops_.rounded_errors(trial(tile, k, task_.moments->hessian));
+    });
   }
   // The same after clipping, which is dearer. One candidate's moments are held at a time.
   std::vector<double> clipped(const std::vector<Tile>& tiles) const {
     std::vector<double> all;
     for (size_t k = 0; k < columns_.size(); ++k) {
-      const FloatBuffer hessian = scaled_hessian(columns_[k]);
+      const Matrix scaled = scaled_moments(columns_[k]);
+      const In hessian = columns_[k].empty() ? task_.moments->hessian : In(scaled);
       all.push_back(sums(tiles, 1, [&](const Tile& tile, size_t) {
-                      return clipped(tile, k, hessian);
+                      return ops_.clipped_errors(trial(tile, k, hessian));
                     }).front());
     }
     return all;
@@ -143,14 +144,14 @@ class Trials {
 
  private:
   // Over the tiles in their order, for each of so many kinds. The first must be finite.
-  template <typename TileError>
+  template <typename RowErrors>
   std::vector<double> sums(const std::vector<Tile>& tiles, size_t kinds,
-                           const TileError& error) const {
+                           const RowErrors& errors) const {
     std::vector<double> each(tiles.size() * kinds);
     parallel_for(task_.context(), static_cast<int64_t>(each.size()), [&](int64_t item) {
       const auto at = static_cast<size_t>(item);
       const Tile& tile = tiles[at / kinds];
-      each[at] = error(tile, at % kinds) * tile.stands_for;
+      each[at] = sum_of(errors(tile, at % kinds)) * tile.stands_for;
     });
     std::vector<double> sums(kinds);
     for (size_t at = 0; at < each.size(); ++at) sums[at % kinds] += each[at];
@@ -161,45 +162,31 @@ class Trials {
     return sums;
   }
 
-  double rounded(const Tile& tile, size_t k) const {
+  ScaleTrial trial(const Tile& tile, size_t k, In hessian) const {
     const SearchModule& module = *tile.module;
-    const int64_t in = module.info->in, rows = tile.end - tile.begin;
-    const FloatBuffer difference(rows * in);
-    for (int64_t r = 0; r < rows; ++r) {
-      rounding_difference(module.weight.data() + (tile.begin + r) * in, in,
-                          columns_[k].empty() ? nullptr : columns_[k].data(), module.grid,
-                          module.info->name, difference.data() + r * in);
-    }
-    return sum_of(quadratic_forms(difference.data(), rows, task_.moments->hessian, in));
+    const int64_t in = module.info->in;
+    return {
+        .weight = module.weight.span().subspan(static_cast<size_t>(tile.begin * in),
+                                               static_cast<size_t>((tile.end - tile.begin) * in)),
+        .scales = columns_[k],
+        .grid = module.grid,
+        .fixed = module.unclipped - tile.begin,
+        .hessian = hessian,
+        .module = module.info->name};
   }
 
-  double clipped(const Tile& tile, size_t k, const FloatBuffer& hessian) const {
-    const SearchModule& module = *tile.module;
-    const int64_t in = module.info->in, rows = tile.end - tile.begin;
-    const FloatBuffer weight(rows * in);
-    std::copy_n(module.weight.data() + tile.begin * in, rows * in, weight.data());
-    for (int64_t i = 0; !columns_[k].empty() && i < rows * in; ++i)
-      weight[i] *= columns_[k][static_cast<size_t>(i % in)];
-    return sum_of(clip_rows(weight.data(), rows, module.unclipped - tile.begin, in,
-                            columns_[k].empty() ? task_.moments->hessian : hessian.data(),
-                            module.grid, module.info->name, 1)
-                      .errors);
-  }
-
-  // The moments of the inputs after scaling.
-  FloatBuffer scaled_hessian(const std::vector<float>& columns) const {
-    const auto in = static_cast<int64_t>(columns.size());
-    FloatBuffer hessian(in * in);
-    parallel_for(task_.context(), in, [&](int64_t i) {
-      for (int64_t j = 0; j < in; ++j) {
-        const float both = columns[static_cast<size_t>(i)] * columns[static_cast<size_t>(j)];
-        hessian[i * in + j] = task_.moments->hessian[i * in + j] / both;
-      }
-    });
-    return hessian;
+  // The moments of the inputs after scaling; nothing for all ones.
+  Matrix scaled_moments(const std::vector<float>& columns) const {
+    if (columns.empty()) return {};
+    const In hessian = task_.moments->hessian;
+    Matrix scaled =
+        task_.moments->executor->allocate(hessian.rows, hessian.columns, MemoryKind::scratch);
+    ops_.scale_moments(hessian, columns, scaled);
+    return scaled;
   }
 
   const InputGroupTask& task_;
+  const CalibrationOps& ops_;
   std::vector<std::vector<float>>
       columns_;  // by candidate: the scale of each column; empty: all ones
 };

@@ -9,7 +9,7 @@
 // modules of the input group on the calibration inputs wins, sum over modules of tr(D H D^T) with D
 // = Q(W s) / s - W and H the moments of the inputs: exact, where others sample tokens. All
 // candidates are compared by plain rounding, the best few and no scaling at all then with the
-// ranges clipped, as the modules will be (awq_rounding.h).
+// ranges clipped, as the modules will be (CalibrationOps::clip_rows).
 #pragma once
 
 #include <vector>
@@ -17,6 +17,9 @@
 #include "lib/quantize/integer_grid.h"
 
 namespace qwb {
+
+// How many of the module's first rows the settings leave unclipped.
+int64_t unclipped_rows(const ModuleTask& task, const Settings& settings);
 
 // One candidate: a scale for each of InputGroupTask::scales.
 struct ScaleCandidate {

@@ -10,7 +10,7 @@
 #include "lib/codec/dense.h"
 #include "lib/exec/cpu/dequantize.h"
 #include "lib/exec/cpu/linear.h"
-#include "lib/exec/cpu/matmul.h"
+#include "lib/exec/cpu/tile_panels.h"
 
 namespace qwb {
 namespace {
@@ -27,35 +27,19 @@ std::vector<float> means(const std::vector<double>& sums, int64_t tokens) {
   return result;
 }
 
-// m [rows, columns] -= tokens * left right^T
-void subtract_means(const FloatBuffer& m, int64_t columns, int64_t tokens,
-                    const std::vector<double>& left, const std::vector<double>& right,
-                    const Context& context) {
-  parallel_for(context, static_cast<int64_t>(left.size()), [&](int64_t i) {
-    const double factor = left[static_cast<size_t>(i)] / static_cast<double>(tokens);
-    float* row = m.data() + i * columns;
-    for (int64_t j = 0; j < columns; ++j)
-      row[j] = static_cast<float>(row[j] - factor * right[static_cast<size_t>(j)]);
-  });
-}
-
-const FloatBuffer& grown(FloatBuffer& buffer, int64_t count) {
-  if (buffer.size() < count) {
-    buffer = {};
-    buffer = FloatBuffer(count);
+// [rows, columns] in memory that is made anew only when it is too small.
+Out grown(const Executor& executor, Matrix& memory, int64_t rows, int64_t columns) {
+  if (memory.rows() * memory.columns() < rows * columns) {
+    memory = {};
+    memory = executor.allocate(rows, columns);
   }
-  return buffer;
+  return memory.view().as(rows, columns);
 }
 
-// difference -= from
-void subtract(const float* from, int64_t count, float* difference) {
-  for (int64_t k = 0; k < count; ++k) difference[k] -= from[k];
-}
-
-FloatBuffer zeros(int64_t count) {
-  FloatBuffer buffer(count);
-  std::fill_n(buffer.data(), count, 0.0f);
-  return buffer;
+Matrix zeros(const Executor& executor, int64_t rows, int64_t columns) {
+  Matrix matrix = executor.allocate(rows, columns, MemoryKind::scratch);
+  executor.fill(matrix, 0);
+  return matrix;
 }
 
 }  // namespace
@@ -66,23 +50,24 @@ int64_t batch_windows(int64_t length, int64_t size, int64_t windows) {
 }
 
 CalibrationMemory::CalibrationMemory(const Model& model, const CalibrationSet& calibration,
-                                     const Path& scratch, Threads threads)
-    : kept(calibration.tokens(), widest_closing_input(model.config(), model.spec().blocks),
-           scratch),
-      x(model.executor().products(), Operand::Side::both, threads),
-      aim(model.executor().products(), Operand::Side::left, threads) {}
+                                     const Path& scratch)
+    : kept(model.executor(), calibration.tokens(),
+           widest_closing_input(model.config(), model.spec().blocks), scratch),
+      sums(model.executor().calibration().moment_sums()) {}
 
 BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualStream& stream,
                                    ResidualStream* reference, CalibrationMemory& memory,
                                    const Context& context)
     : model_(model),
+      executor_(model.executor()),
+      ops_(executor_.calibration()),
       stream_(stream),
       reference_(reference),
       memory_(memory),
       context_(context),
       block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index, model.source(),
-             model.executor()),
-      rotary_(model.executor(), model.config().rope, 0, stream.length()),
+             executor_),
+      rotary_(executor_, model.config().rope, 0, stream.length()),
       index_(index) {
   block_.prepare_often();
   if (reference_ != nullptr) original_.emplace(block_);
@@ -91,15 +76,16 @@ BlockCalibration::BlockCalibration(const Model& model, int64_t index, ResidualSt
 void BlockCalibration::prepare(const Gather& gather) {
   const int64_t size = gather.size;
   moments_ = {};
-  hessian_ = FloatBuffer();
-  cross_ = FloatBuffer();
+  moments_.executor = &executor_;
+  hessian_ = {};
+  cross_ = {};
   if (gather.request.moments) {
-    hessian_ = zeros(size * size);
-    moments_.hessian = hessian_.data();
+    hessian_ = zeros(executor_, size, size);
+    moments_.hessian = hessian_;
   }
   if (gather.request.drift) {
-    cross_ = zeros(gather.aim_size * size);
-    (gather.group.adds ? moments_.wanted : moments_.drift) = cross_.data();
+    cross_ = zeros(executor_, gather.aim_size, size);
+    (gather.group.adds ? moments_.wanted : moments_.drift) = cross_;
   }
   input_offset_.clear();
   aim_offset_.clear();
@@ -108,29 +94,15 @@ void BlockCalibration::prepare(const Gather& gather) {
   if (gather.group.closes) memory_.kept.reshape(size);
 }
 
-void BlockCalibration::add_means(const FloatBuffer& values, int64_t rows,
-                                 std::vector<double>& sums) const {
-  const auto columns = static_cast<int64_t>(sums.size());
-  parallel_ranges(context_, columns, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = begin; c < end; ++c) sums[static_cast<size_t>(c)] += values[r * columns + c];
-    }
-  });
-}
-
 // Takes the mean of the first batch out: what the sums then hold of the means is small, and taking
 // it out loses no digits, not even of bf16.
-void BlockCalibration::shift(const FloatBuffer& values, int64_t rows, int64_t columns,
-                             std::vector<float>& offset) const {
+void BlockCalibration::shift(Out values, std::vector<float>& offset) const {
   if (offset.empty()) {
-    std::vector<double> sums(static_cast<size_t>(columns));
-    add_means(values, rows, sums);
-    offset = means(sums, rows);
+    std::vector<double> sums(static_cast<size_t>(values.columns));
+    ops_.add_columns(values, Summands::values, sums);
+    offset = means(sums, values.rows);
   }
-  parallel_for(context_, rows, [&](int64_t r) {
-    float* row = values.data() + r * columns;
-    for (int64_t c = 0; c < columns; ++c) row[c] -= offset[static_cast<size_t>(c)];
-  });
+  ops_.subtract_row(values, executor_.upload(offset, MemoryKind::scratch));
 }
 
 void BlockCalibration::collect(const Gather& gather) {
@@ -139,23 +111,24 @@ void BlockCalibration::collect(const Gather& gather) {
   if (leaves_ || block_.has_closing(gather.group.sublayer)) applied_ = std::exchange(replaced_, {});
   const bool aims_wanted = gather.request.drift;
   const int64_t batch = batch_windows(length, gather.size, stream_.windows());
-  const FloatBuffer& inputs = grown(memory_.inputs, batch * length * gather.size);
-  const FloatBuffer& aims = grown(memory_.aims, aims_wanted ? batch * length * gather.aim_size : 0);
+  const Out inputs = grown(executor_, memory_.inputs, batch * length, gather.size);
+  const Out aims =
+      aims_wanted ? grown(executor_, memory_.aims, batch * length, gather.aim_size) : Out();
   std::vector<int64_t> rows(static_cast<size_t>(batch));
   for (int64_t first = 0; first < stream_.windows(); first += batch) {
     context_.stop.check();
     const int64_t count = std::min(batch, stream_.windows() - first);
     for_windows(context_, first, count, [&](int64_t w) {
       const int64_t place = (w - first) * length;
-      const Places out{inputs.data() + place * gather.size,
-                       aims_wanted ? aims.data() + place * gather.aim_size : nullptr};
+      const Places out{inputs.row_range(place, length),
+                       aims_wanted ? aims.row_range(place, length) : Out()};
       rows[static_cast<size_t>(w - first)] = observe_window(gather, w, out);
     });
     rows.resize(static_cast<size_t>(count));
-    if (gather.group.expert >= 0) compact(gather, rows);
+    if (gather.group.expert >= 0) compact(rows, {inputs, aims});
     add_batch(gather, std::accumulate(rows.begin(), rows.end(), int64_t{0}));
   }
-  if (gather.request.moments) mirror_moments(hessian_.data(), gather.size, context_.threads);
+  if (gather.request.moments) ops_.mirror(hessian_);
   if (gather.request.centred && moments_.tokens > 0) take_out_means(gather.group.adds);
   for (const auto& [module, memory] : applied_) block_.release(module);
   applied_.clear();
@@ -170,35 +143,30 @@ void BlockCalibration::add_batch(const Gather& gather, int64_t rows) {
   const MomentsRequest& request = gather.request;
   moments_.tokens += rows;
   if (!request.moments || rows == 0) return;
+  const Out x = memory_.inputs.view().as(rows, gather.size),
+            aims = request.drift ? memory_.aims.view().as(rows, gather.aim_size) : Out();
   if (request.centred) {
-    shift(memory_.inputs, rows, gather.size, input_offset_);
-    shift(memory_.aims, rows, gather.aim_size, aim_offset_);
-    add_means(memory_.inputs, rows, input_sums_);
-    add_means(memory_.aims, rows, aim_sums_);
+    shift(x, input_offset_);
+    shift(aims, aim_offset_);
+    ops_.add_columns(x, Summands::values, input_sums_);
+    ops_.add_columns(aims, Summands::values, aim_sums_);
   }
-  memory_.x.set(memory_.inputs.data(), rows, gather.size);
-  add_moments(memory_.x, rows, hessian_.data());
-  if (!request.drift) return;
-  memory_.aim.set(memory_.aims.data(), rows, gather.aim_size);
-  add_products(memory_.aim, memory_.x, rows, cross_.data());
+  memory_.sums->add(x, hessian_, aims, cross_);
 }
 
 // The rows of all windows of a batch, which begin `length` rows apart, one behind the other.
-void BlockCalibration::compact(const Gather& gather, const std::vector<int64_t>& rows) {
-  const auto move = [&](const FloatBuffer& values, int64_t columns) {
-    float* to = values.data();
-    for (size_t w = 0; w < rows.size(); ++w) {
-      const float* from = values.data() + static_cast<int64_t>(w) * stream_.length() * columns;
-      to = std::copy(from, from + rows[w] * columns, to);
-    }
-  };
-  move(memory_.inputs, gather.size);
-  if (gather.request.drift) move(memory_.aims, gather.aim_size);
+void BlockCalibration::compact(const std::vector<int64_t>& rows, const Places& batch) const {
+  std::vector<int64_t> used;
+  for (size_t w = 0; w < rows.size(); ++w) {
+    for (int64_t r = 0; r < rows[w]; ++r)
+      used.push_back(static_cast<int64_t>(w) * stream_.length() + r);
+  }
+  ops_.compact(used, batch.input);
+  if (!batch.aim.empty()) ops_.compact(used, batch.aim);
 }
 
 void BlockCalibration::take_out_means(bool adds) {
   const int64_t tokens = moments_.tokens;
-  const auto size = static_cast<int64_t>(input_sums_.size());
   const auto whole = [&](const std::vector<double>& sums, const std::vector<float>& offset) {
     std::vector<float> mean = means(sums, tokens);
     for (size_t i = 0; i < mean.size(); ++i) mean[i] += offset[i];
@@ -207,53 +175,47 @@ void BlockCalibration::take_out_means(bool adds) {
   moments_.input_mean = whole(input_sums_, input_offset_);
   (adds ? moments_.wanted_mean : moments_.drift_mean) = whole(aim_sums_, aim_offset_);
   moments_.centred = true;
-  subtract_means(hessian_, size, tokens, input_sums_, input_sums_, context_);
-  for (int64_t i = 0; i < size; ++i)
-    hessian_[i * size + i] = std::max(hessian_[i * size + i], 0.0f);
-  subtract_means(cross_, size, tokens, aim_sums_, input_sums_, context_);
+  ops_.take_out_means(hessian_, input_sums_, input_sums_, tokens);
+  ops_.clear_negative_diagonal(hessian_);
+  ops_.take_out_means(cross_, aim_sums_, input_sums_, tokens);
 }
 
-void BlockCalibration::input(const Block& block, const InputGroup& group, const float* x,
-                             const std::vector<int64_t>& only, float* out) const {
+void BlockCalibration::input(const Block& block, const InputGroup& group, In x,
+                             const std::vector<int64_t>& only, Out out) const {
   const ModelConfig& c = model_.config();
-  const int64_t length = group.closes ? stream_.length() : 0,
-                rows = static_cast<int64_t>(
-                    group.expert >= 0 ? only.size() : static_cast<size_t>(stream_.length()));
-  const Matrix keys = model_.executor().allocate(length, c.kv_heads * c.head_dim),
-               values = model_.executor().allocate(length, c.kv_heads * c.head_dim);
-  block.input(group, In(x, stream_.length(), c.hidden),
-              {stream_.length(), rotary_, {keys, values, 0}}, only, Out(out, rows, group.in()));
+  const int64_t length = group.closes ? stream_.length() : 0;
+  const Matrix keys = executor_.allocate(length, c.kv_heads * c.head_dim),
+               values = executor_.allocate(length, c.kv_heads * c.head_dim);
+  block.input(group, x, {stream_.length(), rotary_, {keys, values, 0}}, only, out);
 }
 
-void BlockCalibration::advance(const Block& block, size_t sublayer, float* x) const {
-  block.advance(sublayer, {stream_.length(), rotary_, {}}, stream(x));
+void BlockCalibration::advance(const Block& block, size_t sublayer, Out x) const {
+  block.advance(sublayer, {stream_.length(), rotary_, {}}, x);
 }
 
 // x: the window's stream where the sublayer under observation begins.
-void BlockCalibration::enter(int64_t window, float* x) {
+void BlockCalibration::enter(int64_t window, Out x) {
   const int64_t length = stream_.length();
   stream_.load(window, x);
   if (!leaves_) return;
   if (block_.has_closing(*leaves_)) {
-    FloatBuffer input(length * memory_.kept.columns());
-    memory_.kept.load(window * length, length, input.data());
-    block_.leave(*leaves_, In(input.data(), length, memory_.kept.columns()), stream(x));
+    const Matrix input = executor_.allocate(length, memory_.kept.columns());
+    memory_.kept.load(window * length, input);
+    block_.leave(*leaves_, input, x);
     stream_.store(window, x);
     return;
   }
   advance(block_, *leaves_, x);
   stream_.store(window, x);
   if (reference_ == nullptr) return;
-  FloatBuffer original(length * model_.config().hidden);
-  reference_->load(window, original.data());
-  advance(*original_, *leaves_, original.data());
-  reference_->store(window, original.data());
+  const Matrix original = this->window();
+  reference_->load(window, original);
+  advance(*original_, *leaves_, original);
+  reference_->store(window, original);
 }
 
-void BlockCalibration::check_finite(const Gather& gather, int64_t rows, const Places& out) const {
-  const Executor& executor = model_.executor();
-  if (!executor.all_finite({out.input, rows, gather.size}) ||
-      (out.aim != nullptr && !executor.all_finite({out.aim, rows, gather.aim_size}))) {
+void BlockCalibration::check_finite(In values) const {
+  if (!executor_.all_finite(values)) {
     throw Error(ErrorKind::failed,
                 "NaN or Inf in the activations of block " + std::to_string(index_));
   }
@@ -262,44 +224,45 @@ void BlockCalibration::check_finite(const Gather& gather, int64_t rows, const Pl
 // Computes the inputs and aims of one window; returns how many rows there are.
 int64_t BlockCalibration::observe_window(const Gather& gather, int64_t window, const Places& out) {
   const InputGroup& group = gather.group;
-  const int64_t length = stream_.length(), hidden = model_.config().hidden;
-  FloatBuffer x(length * hidden);
-  enter(window, x.data());
+  const Matrix x = this->window();
+  enter(window, x);
   std::vector<int64_t> only;
-  if (group.expert >= 0) only = block_.rows(group, stream(x.data()));
-  const int64_t rows = group.expert >= 0 ? static_cast<int64_t>(only.size()) : length;
-  input(block_, group, x.data(), only, out.input);
-  if (group.closes) memory_.kept.store(window * length, length, out.input);
+  if (group.expert >= 0) only = block_.rows(group, x);
+  const int64_t rows = group.expert >= 0 ? std::ssize(only) : stream_.length();
+  const Out own = out.input.row_range(0, rows),
+            aim = out.aim.empty() ? Out() : out.aim.row_range(0, rows);
+  input(block_, group, x, only, own);
+  if (group.closes) memory_.kept.store(window * stream_.length(), own);
   if (reference_ != nullptr && group.closes) {
-    close_original(gather, x.data(), window, out.aim);
-    if (out.aim != nullptr && !group.adds) subtract(out.input, rows * gather.size, out.aim);
-  } else if (out.aim != nullptr) {
-    reference_->load(window, x.data());
-    input(*original_, group, x.data(), only, out.aim);
-    subtract(out.input, rows * gather.size, out.aim);
+    close_original(gather, x, window, aim);
+    if (!aim.empty() && !group.adds) ops_.subtract(aim, own);
+  } else if (!aim.empty()) {
+    reference_->load(window, x);
+    input(*original_, group, x, only, aim);
+    ops_.subtract(aim, own);
   }
-  check_finite(gather, rows, out);
+  check_finite(own);
+  if (!aim.empty()) check_finite(aim);
   return rows;
 }
 
-// The original's stream leaves the sublayer. aim, unless null: what the module is to add to x, or
+// The original's stream leaves the sublayer. aim, unless empty: what the module is to add to x, or
 // the original's input where what it makes is not added as it is.
-void BlockCalibration::close_original(const Gather& gather, const float* x, int64_t window,
-                                      float* aim) {
+void BlockCalibration::close_original(const Gather& gather, In x, int64_t window, Out aim) {
   const InputGroup& group = gather.group;
-  const int64_t length = stream_.length(), hidden = model_.config().hidden, count = length * hidden;
-  FloatBuffer own_input(length * gather.size), own_stream(group.adds && aim != nullptr ? 0 : count);
-  float* r = group.adds && aim != nullptr ? aim : own_stream.data();
-  float* input_of_original = !group.adds && aim != nullptr ? aim : own_input.data();
+  const bool stream_wanted = !aim.empty() && group.adds, input_wanted = !aim.empty() && !group.adds;
+  const Matrix own_input = executor_.allocate(input_wanted ? 0 : stream_.length(), gather.size),
+               own_stream = executor_.allocate(stream_wanted ? 0 : stream_.length(), x.columns);
+  const Out r = stream_wanted ? aim : own_stream.view(),
+            input_of_original = input_wanted ? aim : own_input.view();
   reference_->load(window, r);
   input(*original_, group, r, {}, input_of_original);
-  original_->leave(group.sublayer, In(input_of_original, length, gather.size), stream(r));
+  original_->leave(group.sublayer, input_of_original, r);
   reference_->store(window, r);
-  if (!group.adds || aim == nullptr) return;
-  subtract(x, count, aim);
+  if (!stream_wanted) return;
+  ops_.subtract(aim, x);
   const std::vector<float> bias = block_.bias(group.readers.front().module);
-  for (int64_t t = 0; t < length && !bias.empty(); ++t)
-    subtract(bias.data(), hidden, aim + t * hidden);
+  if (!bias.empty()) ops_.subtract_row(aim, executor_.upload(bias, MemoryKind::scratch));
 }
 
 const Moments& BlockCalibration::observe(size_t group, const MomentsRequest& request) {
@@ -314,7 +277,7 @@ const Moments& BlockCalibration::observe(size_t group, const MomentsRequest& req
 
 void BlockCalibration::replace(const std::string& module, const Weight& weight) {
   const int64_t count = weight.out * weight.in;
-  const bool narrow = model_.executor().products() == Products::bf16;
+  const bool narrow = executor_.products() == Products::bf16;
   const DType type = narrow ? DType::bf16 : DType::f32;
   AlignedBuffer kept(count * dtype_size(type));
   if (narrow) {
@@ -346,8 +309,8 @@ void BlockCalibration::finish() {
   leaves_ = at_;
   const int64_t batch = batch_windows(length, memory_.kept.columns(), stream_.windows());
   const auto body = [&](int64_t w) {
-    FloatBuffer x(length * model_.config().hidden);
-    enter(w, x.data());
+    const Matrix x = window();
+    enter(w, x);
   };
   for (int64_t first = 0; first < stream_.windows(); first += batch)
     for_windows(context_, first, std::min(batch, stream_.windows() - first), body);
@@ -357,45 +320,43 @@ void BlockCalibration::finish() {
 OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& stream,
                                      const ResidualStream* reference, const MomentsRequest& request,
                                      const Context& context)
-    : hessian_(zeros(model.config().hidden * model.config().hidden)) {
+    : hessian_(zeros(model.executor(), model.config().hidden, model.config().hidden)) {
+  const Executor& executor = model.executor();
   const int64_t hidden = model.config().hidden, length = stream.length();
-  const Products products = model.executor().products();
   const bool drift = request.drift && reference != nullptr;
+  moments_.executor = &executor;
   moments_.tokens = stream.windows() * length;
-  moments_.hessian = hessian_.data();
+  moments_.hessian = hessian_;
   if (drift) {
-    drift_ = zeros(hidden * hidden);
-    moments_.drift = drift_.data();
+    drift_ = zeros(executor, hidden, hidden);
+    moments_.drift = drift_;
   }
   const int64_t batch = batch_windows(length, hidden, stream.windows());
-  const FloatBuffer inputs(batch * length * hidden), drifts(drift ? inputs.size() : 0);
-  Operand operand(products, Operand::Side::both, context.threads),
-      other(products, Operand::Side::left, context.threads);
-  const auto final_input = [&](const ResidualStream& from, int64_t w, float* input) {
-    FloatBuffer x(length * hidden);
-    from.load(w, x.data());
-    model.final_norm(In(x.data(), length, hidden), Out(input, length, hidden));
-    if (!model.executor().all_finite({input, length, hidden}))
+  const Matrix inputs = executor.allocate(batch * length, hidden),
+               drifts = executor.allocate(drift ? inputs.rows() : 0, hidden);
+  const std::unique_ptr<MomentSums> sums = executor.calibration().moment_sums();
+  const auto final_input = [&](const ResidualStream& from, int64_t w, Out input) {
+    const Matrix x = executor.allocate(length, hidden);
+    from.load(w, x);
+    model.final_norm(x, input);
+    if (!executor.all_finite(input))
       throw Error(ErrorKind::failed, "NaN or Inf in the output of the last block");
   };
   for (int64_t first = 0; first < stream.windows(); first += batch) {
     context.stop.check();
     const int64_t count = std::min(batch, stream.windows() - first), rows = count * length;
     parallel_for(context, count, [&](int64_t i) {
-      float* input = inputs.data() + i * length * hidden;
+      const Out input = inputs.view().row_range(i * length, length);
       final_input(stream, first + i, input);
       if (!drift) return;
-      float* difference = drifts.data() + i * length * hidden;
+      const Out difference = drifts.view().row_range(i * length, length);
       final_input(*reference, first + i, difference);
-      for (int64_t k = 0; k < length * hidden; ++k) difference[k] -= input[k];
+      executor.calibration().subtract(difference, input);
     });
-    operand.set(inputs.data(), rows, hidden);
-    add_moments(operand, rows, hessian_.data());
-    if (!drift) continue;
-    other.set(drifts.data(), rows, hidden);
-    add_products(other, operand, rows, drift_.data());
+    sums->add(inputs.view().row_range(0, rows), hessian_,
+              drift ? drifts.view().row_range(0, rows) : Out(), drift_);
   }
-  mirror_moments(hessian_.data(), hidden, context.threads);
+  executor.calibration().mirror(hessian_);
 }
 
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration) {

@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "lib/base/context.h"
-#include "lib/exec/cpu/matmul.h"
+#include "lib/exec/calibration.h"
+#include "lib/exec/executor.h"
 #include "lib/model/model.h"
 #include "lib/quantize/calibration.h"
 #include "lib/quantize/method.h"
@@ -26,11 +28,11 @@ struct MomentsRequest {
 
 // Memory that the calibrations of all blocks use in turn.
 struct CalibrationMemory {
-  CalibrationMemory(const Model& model, const CalibrationSet& calibration, const Path& scratch = {},
-                    Threads threads = {});
-  HalfRows kept;             // inputs of closing modules, of every token; scratch: see HalfRows
-  FloatBuffer inputs, aims;  // of a batch
-  Operand x, aim;
+  CalibrationMemory(const Model& model, const CalibrationSet& calibration,
+                    const Path& scratch = {});
+  HalfRows kept;        // inputs of closing modules, of every token; scratch: see HalfRows
+  Matrix inputs, aims;  // of a batch
+  std::unique_ptr<MomentSums> sums;
 };
 
 // One block's way: for each group observe() its input over all windows, replace() the modules that
@@ -60,10 +62,10 @@ class BlockCalibration {
   void finish();
 
  private:
-  // Where one window's activations go.
+  // Where one window's activations go: room for [length, columns].
   struct Places {
-    float* input;  // [rows, in]: what the quantized model's modules see
-    float* aim;  // [rows, in] or [length, hidden]: x* - x or y of Moments; null if nobody wants it
+    Out input;  // what the quantized model's modules see
+    Out aim;    // x* - x or y of Moments; empty if nobody wants it
   };
   struct Gather {
     const InputGroup& group;
@@ -75,21 +77,21 @@ class BlockCalibration {
   void prepare(const Gather& gather);
   void add_batch(const Gather& gather, int64_t rows);
   int64_t observe_window(const Gather& gather, int64_t window, const Places& out);
-  void close_original(const Gather& gather, const float* x, int64_t window, float* aim);
-  void enter(int64_t window, float* x);
-  void compact(const Gather& gather, const std::vector<int64_t>& rows);
-  void check_finite(const Gather& gather, int64_t rows, const Places& out) const;
-  void add_means(const FloatBuffer& values, int64_t rows, std::vector<double>& sums) const;
-  void shift(const FloatBuffer& values, int64_t rows, int64_t columns,
-             std::vector<float>& offset) const;
+  void close_original(const Gather& gather, In x, int64_t window, Out aim);
+  void enter(int64_t window, Out x);
+  void compact(const std::vector<int64_t>& rows, const Places& batch) const;
+  void check_finite(In values) const;
+  void shift(Out values, std::vector<float>& offset) const;
   void take_out_means(bool adds);
-  void input(const Block& block, const InputGroup& group, const float* x,
-             const std::vector<int64_t>& only, float* out) const;
-  void advance(const Block& block, size_t sublayer, float* x) const;
-  // [length, hidden] at x.
-  Out stream(float* x) const { return {x, stream_.length(), model_.config().hidden}; }
+  void input(const Block& block, const InputGroup& group, In x, const std::vector<int64_t>& only,
+             Out out) const;
+  void advance(const Block& block, size_t sublayer, Out x) const;
+  // Room for a window's stream.
+  Matrix window() const { return executor_.allocate(stream_.length(), model_.config().hidden); }
 
   const Model& model_;
+  const Executor& executor_;
+  const CalibrationOps& ops_;
   ResidualStream& stream_;
   ResidualStream* reference_;
   CalibrationMemory& memory_;
@@ -98,7 +100,7 @@ class BlockCalibration {
   std::optional<Block> original_;
   RotaryTable rotary_;
   Moments moments_;
-  FloatBuffer hessian_, cross_;  // sums of x x^T and of the aims with x^T
+  Matrix hessian_, cross_;  // sums of x x^T and of the aims with x^T
   // Centred: what was taken out of inputs and aims before the sums, and the sums of what was left.
   std::vector<float> input_offset_, aim_offset_;
   std::vector<double> input_sums_, aim_sums_;
@@ -120,7 +122,7 @@ class OutputCalibration {
 
  private:
   Moments moments_;
-  FloatBuffer hessian_, drift_;
+  Matrix hessian_, drift_;
 };
 
 // Windows that go through a block before their inputs are added to the moments.

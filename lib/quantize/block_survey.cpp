@@ -4,8 +4,6 @@
 #include <cmath>
 
 #include "lib/base/error.h"
-#include "lib/base/parallel.h"
-#include "lib/exec/cpu/matmul.h"
 #include "lib/model/block_walk.h"
 
 namespace qwb {
@@ -25,12 +23,13 @@ class Surveyor {
   Surveyor(const Model& model, int64_t index, const ResidualStream& stream,
            const std::vector<size_t>& groups, const Context& context)
       : model_(model),
+        executor_(model.executor()),
         stream_(stream),
         block_(model.config(), model.spec().blocks[static_cast<size_t>(index)], index,
-               model.source(), model.executor()),
-        rotary_(model.executor(), model.config().rope, 0, stream.length()),
+               model.source(), executor_),
+        rotary_(executor_, model.config().rope, 0, stream.length()),
         index_(index),
-        operand_(model.executor().products(), Operand::Side::both, context.threads),
+        sums_(executor_.calibration().moment_sums()),
         context_(context),
         windows_(surveyed(stream.length(), stream.windows())),
         batch_(batch_windows(stream.length(), widest_input(model.config(), model.spec().blocks),
@@ -38,9 +37,10 @@ class Surveyor {
     for (const size_t group : groups) {
       const int64_t size = input_size(group);
       SurveyedGroup& found = survey_[group];
-      found.hessian = FloatBuffer(size * size);
-      std::fill_n(found.hessian.data(), size * size, 0.0f);
-      found.moments.hessian = found.hessian.data();
+      found.hessian = executor_.allocate(size, size, MemoryKind::scratch);
+      executor_.fill(found.hessian, 0);
+      found.moments.executor = &executor_;
+      found.moments.hessian = found.hessian;
       magnitudes_[group].assign(static_cast<size_t>(size), 0.0);
       inputs_[group].resize(static_cast<size_t>(batch_));
     }
@@ -55,7 +55,7 @@ class Surveyor {
       for (auto& [group, found] : survey_) add(group, count, found);
     }
     for (auto& [group, found] : survey_) {
-      mirror_moments(found.hessian.data(), input_size(group), context_.threads);
+      executor_.calibration().mirror(found.hessian);
       for (const double sum : magnitudes_.at(group)) {
         found.moments.input_magnitude.push_back(
             static_cast<float>(sum / std::max(1.0, static_cast<double>(found.moments.tokens))));
@@ -72,65 +72,57 @@ class Surveyor {
     const ModelConfig& c = model_.config();
     const int64_t length = stream_.length(), kv = c.kv_heads * c.head_dim;
     const size_t last = survey_.rbegin()->first;
-    const Executor& executor = model_.executor();
-    const Matrix x = executor.allocate(length, c.hidden), keys = executor.allocate(length, kv),
-                 values = executor.allocate(length, kv);
-    stream_.load(window, x.view().data);
-    BlockWalk walk(block_, executor, {length, rotary_, {keys, values, 0}}, x);
+    const Matrix x = executor_.allocate(length, c.hidden), keys = executor_.allocate(length, kv),
+                 values = executor_.allocate(length, kv);
+    stream_.load(window, x);
+    BlockWalk walk(block_, executor_, {length, rotary_, {keys, values, 0}}, x);
     for (size_t group = 0; group <= last; ++group) {
       walk.next();
       if (!survey_.contains(group)) continue;
-      if (!executor.all_finite(walk.input()))
+      if (!executor_.all_finite(walk.input()))
         throw Error(ErrorKind::failed,
                     "NaN or Inf in the activations of block " + std::to_string(index_));
-      FloatBuffer& kept = inputs_.at(group)[static_cast<size_t>(place)];
-      kept = FloatBuffer(walk.input().count());
-      std::copy_n(walk.input().data, kept.size(), kept.data());
+      Matrix& kept = inputs_.at(group)[static_cast<size_t>(place)];
+      kept = executor_.allocate(walk.input().rows, walk.input().columns);
+      executor_.copy(walk.input(), kept);
     }
   }
 
   // The windows' inputs, one behind the other.
-  FloatBuffer joined(size_t group, int64_t windows) const {
-    const std::vector<FloatBuffer>& parts = inputs_.at(group);
-    int64_t count = 0;
-    for (int64_t w = 0; w < windows; ++w) count += parts[static_cast<size_t>(w)].size();
-    FloatBuffer all(count);
-    float* to = all.data();
+  Matrix joined(size_t group, int64_t windows) const {
+    const std::vector<Matrix>& parts = inputs_.at(group);
+    int64_t rows = 0;
+    for (int64_t w = 0; w < windows; ++w) rows += parts[static_cast<size_t>(w)].rows();
+    Matrix all = executor_.allocate(rows, input_size(group));
+    int64_t begin = 0;
     for (int64_t w = 0; w < windows; ++w) {
-      const FloatBuffer& part = parts[static_cast<size_t>(w)];
-      to = std::copy(part.data(), part.data() + part.size(), to);
+      const Matrix& part = parts[static_cast<size_t>(w)];
+      executor_.copy(part, all.view().row_range(begin, part.rows()));
+      begin += part.rows();
     }
     return all;
   }
 
   void add(size_t group, int64_t windows, SurveyedGroup& found) {
-    const FloatBuffer x = joined(group, windows);
-    std::vector<double>& sums = magnitudes_.at(group);
-    const auto columns = static_cast<int64_t>(sums.size());
-    const int64_t rows = x.size() / columns;
-    found.moments.tokens += rows;
-    if (rows == 0) return;
-    operand_.set(x.data(), rows, columns);
-    add_moments(operand_, rows, found.hessian.data());
-    parallel_ranges(context_, columns, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t c = begin; c < end; ++c)
-          sums[static_cast<size_t>(c)] += std::abs(x[r * columns + c]);
-      }
-    });
+    const Matrix x = joined(group, windows);
+    found.moments.tokens += x.rows();
+    if (x.rows() == 0) return;
+    sums_->add(x, found.hessian);
+    executor_.calibration().add_columns(x, Summands::magnitudes, magnitudes_.at(group));
   }
 
   const Model& model_;
+  const Executor& executor_;
   const ResidualStream& stream_;
   Block block_;
   RotaryTable rotary_;
   int64_t index_;
-  Operand operand_;
+  std::unique_ptr<MomentSums> sums_;
   Context context_;
   int64_t windows_;  // evenly spaced over the stream's
   int64_t batch_;
   Survey survey_;
-  std::map<size_t, std::vector<FloatBuffer>> inputs_;  // by group and window of one batch
+  std::map<size_t, std::vector<Matrix>> inputs_;  // by group and window of one batch
   std::map<size_t, std::vector<double>> magnitudes_;
 };
 

@@ -10,7 +10,7 @@ namespace qwb {
 
 // The moments of a group's inputs, with their magnitudes.
 struct SurveyedGroup {
-  FloatBuffer hessian;
+  Matrix hessian;
   Moments moments;
 };
 using Survey = std::map<size_t, SurveyedGroup>;  // by the group's place among the block's

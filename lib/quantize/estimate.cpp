@@ -12,7 +12,6 @@
 #include "lib/quantize/block_calibration.h"
 #include "lib/quantize/block_survey.h"
 #include "lib/quantize/input_scaling.h"
-#include "lib/quantize/scale_search.h"
 
 namespace qwb {
 namespace {
@@ -41,25 +40,31 @@ double operations(const ModuleInfo& module) {
 }
 
 struct Trial {
-  FloatBuffer hessian, drift;
+  Matrix hessian, drift;
   Moments moments;
 };
 
 // Moments that look like a real module's: a diagonal of very different sizes, some correlation.
-Trial trial_moments(int64_t in) {
-  Trial trial{FloatBuffer(in * in), FloatBuffer(in * in), {}};
+Trial trial_moments(const Executor& executor, int64_t in) {
+  Trial trial{executor.allocate(in, in, MemoryKind::scratch),
+              executor.allocate(in, in, MemoryKind::scratch),
+              {}};
+  const FloatBuffer hessian(in * in), drift(in * in);
   Rng rng(1);
   for (int64_t i = 0; i < in; ++i) {
     for (int64_t j = 0; j < in; ++j) {
-      trial.hessian[i * in + j] = i == j ? 1 + static_cast<float>(rng.uniform()) : 1e-4f;
-      trial.drift[i * in + j] = i == j ? 0.1f : 1e-5f;
+      hessian[i * in + j] = i == j ? 1 + static_cast<float>(rng.uniform()) : 1e-4f;
+      drift[i * in + j] = i == j ? 0.1f : 1e-5f;
     }
   }
-  trial.moments.hessian = trial.hessian.data();
-  trial.moments.drift = trial.drift.data();
+  executor.copy(In(hessian.data(), in, in), trial.hessian);
+  executor.copy(In(drift.data(), in, in), trial.drift);
+  trial.moments.executor = &executor;
+  trial.moments.hessian = trial.hessian;
+  trial.moments.drift = trial.drift;
   trial.moments.tokens = 1000;
   for (int64_t i = 0; i < in; ++i)
-    trial.moments.input_magnitude.push_back(std::sqrt(trial.hessian[i * in + i] / 1000));
+    trial.moments.input_magnitude.push_back(std::sqrt(hessian[i * in + i] / 1000));
   return trial;
 }
 
@@ -88,8 +93,8 @@ double timed_quantize(const PlannedModule& planned, const ModuleInfo& info,
 }
 
 // A module of these shapes with random weights and moments; the better of two.
-double trial_seconds(const PlannedModule& planned, int64_t out, int64_t in,
-                     const Context& context) {
+double trial_seconds(const Executor& executor, const PlannedModule& planned, int64_t out,
+                     int64_t in, const Context& context) {
   ModuleInfo info = planned.info;
   info.out = out;
   info.in = in;
@@ -99,7 +104,7 @@ double trial_seconds(const PlannedModule& planned, int64_t out, int64_t in,
   Rng rng(2);
   for (int64_t k = 0; k < weight.count(); ++k)
     weight.data<float>()[k] = static_cast<float>(rng.uniform()) - 0.5f;
-  const Trial trial = trial_moments(in);
+  const Trial trial = trial_moments(executor, in);
   const double first = timed_quantize(planned, info, weight.view(), &trial.moments, context);
   return std::min(first, timed_quantize(planned, info, weight.view(), &trial.moments, context));
 }
@@ -110,10 +115,11 @@ struct Cost {
   double preparation = 0, round = 0;
 };
 
-Cost trial_cost(const PlannedModule& planned, int64_t in, const Context& context) {
+Cost trial_cost(const Executor& executor, const PlannedModule& planned, int64_t in,
+                const Context& context) {
   const int64_t rows = kRowLanes * context.threads.count();
-  const double one = trial_seconds(planned, rows, in, context),
-               three = trial_seconds(planned, 3 * rows, in, context);
+  const double one = trial_seconds(executor, planned, rows, in, context),
+               three = trial_seconds(executor, planned, 3 * rows, in, context);
   const double round = std::clamp((three - one) / 2, 0.0, one);
   return {one - round, round};
 }
@@ -124,13 +130,15 @@ using KnownCosts = std::map<std::string, std::pair<Cost, Cost>>;
 // Of a module too large to try. Searching scales and rounding grow with the channels of a row, what
 // is done with H by their square; and H is factorized in n^3 operations on all threads with n on
 // one. A single small trial scaled by operations said twice the truth on 16 threads.
-double extrapolated_seconds(const PlannedModule& planned, KnownCosts& known,
-                            const Context& context) {
+double extrapolated_seconds(const Executor& executor, const PlannedModule& planned,
+                            KnownCosts& known, const Context& context) {
   const std::string kind = planned.method->name() + planned.settings.dump();
   auto found = known.find(kind);
   if (found == known.end()) {
-    const Cost small = trial_cost(planned, kSmallTrial, context);
-    found = known.emplace(kind, std::pair(small, trial_cost(planned, kLargeTrial, context))).first;
+    const Cost small = trial_cost(executor, planned, kSmallTrial, context);
+    found =
+        known.emplace(kind, std::pair(small, trial_cost(executor, planned, kLargeTrial, context)))
+            .first;
   }
   const auto& [small, large] = found->second;
   const int64_t rounds = ceil_div(ceil_div(planned.info.out, kRowLanes), context.threads.count());
@@ -142,8 +150,8 @@ double extrapolated_seconds(const PlannedModule& planned, KnownCosts& known,
 double module_seconds(const Model& model, const PlannedModule& planned, bool calibrated,
                       KnownCosts& costs, const Context& context) {
   if (planned.method->needs_calibration() && operations(planned.info) > kMostOperations)
-    return extrapolated_seconds(planned, costs, context);
-  const Trial trial = calibrated ? trial_moments(planned.info.in) : Trial{};
+    return extrapolated_seconds(model.executor(), planned, costs, context);
+  const Trial trial = calibrated ? trial_moments(model.executor(), planned.info.in) : Trial{};
   const TensorView weight = *model.source().find(planned.info.name + ".weight");
   const double seconds =
       timed_quantize(planned, planned.info, weight, calibrated ? &trial.moments : nullptr, context);
@@ -224,7 +232,7 @@ double block_seconds(const Model& model, const Plan& plan, const CalibrationSet&
       trial_windows(model, trial_set(calibration, calibration.windows.size(), length));
   const CalibrationSet few = trial_set(calibration, windows, length);
   const CalibrationSet twice = trial_set(calibration, 2 * windows, length);
-  CalibrationMemory memory(model, twice, {}, context.threads);
+  CalibrationMemory memory(model, twice);
   const auto timed = [&](const CalibrationSet& set) {
     const double seconds = calibration_seconds(model, set, follow, memory, context);
     return seconds < kShortTrial

@@ -10,7 +10,7 @@
 #include "lib/base/context.h"
 #include "lib/codec/float_tables.h"
 #include "lib/codec/weight.h"
-#include "lib/quantize/rounding.h"
+#include "lib/exec/cpu/rounding.h"
 
 namespace qwb {
 

@@ -1,10 +1,10 @@
-// Method "gptq": integer grids chosen with second-order error compensation (gptq_solver.h). Conv1D
-// weights are transposed on the way in.
+// Method "gptq": integer grids chosen with second-order error compensation
+// (CalibrationOps::gptq_rows). Conv1D weights are transposed on the way in.
 #include <algorithm>
 #include <cmath>
 
-#include "lib/base/parallel.h"
-#include "lib/quantize/gptq_solver.h"
+#include "lib/quantize/gptq_moments.h"
+#include "lib/quantize/integer_grid.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
 
@@ -36,115 +36,38 @@ float correction_strength(int64_t columns, int64_t tokens) {
   return tokens <= columns ? 0.0f : 1.0f - static_cast<float>(columns) / static_cast<float>(tokens);
 }
 
-// Everything that the tiles of a module share.
-struct Job {
-  const ModuleInfo& info;
-  const GptqSettings& gptq;
-  const Moments& moments;
-  const PreparedMoments& prepared;
-  const FloatBuffer& weight;
-};
-
-// Errors of a tile, squared and summed: of the weights against W, of the output on the calibration
-// inputs against its aim, for the result and for plain rounding.
+// Sums over every 64 rows, in their order.
 struct TileErrors {
-  ErrorSum weights, outputs, rounding;
-  int64_t rounded_rows = 0;
+  explicit TileErrors(int64_t rows)
+      : weights(static_cast<size_t>(ceil_div(rows, kRowLanes))),
+        outputs(weights.size()),
+        rounding(weights.size()),
+        rounded_rows(weights.size()) {}
+  void put(const GptqRows& rows) {
+    const auto tile = static_cast<size_t>(rows.first / kRowLanes);
+    weights[tile] = rows.weights;
+    outputs[tile] = rows.outputs;
+    rounding[tile] = rows.rounding;
+    rounded_rows[tile] = rows.rounded_rows;
+  }
+  std::vector<ErrorSum> weights, outputs, rounding;
+  std::vector<int64_t> rounded_rows;
 };
 
-// aim - RTN(weight), the grid covering each group's largest weight.
-void round_plainly(const float* weight, const float* aim, const GptqSettings& gptq, int64_t columns,
-                   const std::string& module, uint8_t* codes, Grid* grids, float* difference) {
-  for (int64_t begin = 0, g = 0; begin < columns; begin += gptq.grid.group_size, ++g) {
-    const int64_t count = std::min(gptq.grid.group_size, columns - begin);
-    grids[g] = make_grid(weight + begin, count, gptq.grid, module);
-    round_to_grid(weight + begin, count, grids[g], gptq.grid.max_code(), codes + begin);
-    for (int64_t i = begin; i < begin + count; ++i)
-      difference[i] = aim[i] - grid_value(codes[i], grids[g]);
-  }
-}
-
-// Measures a tile against plain rounding, from one pass over H; a row that rounding serves better
-// is rounded.
-TileErrors judge(const Job& job, const float* weight, int64_t rows, SolvedRows& solved) {
-  const int64_t n = job.info.in, groups = job.gptq.grid.groups(n);
-  FloatBuffer forms_of(3 * rows * n);
-  float* rounding = forms_of.data() + rows * n;
-  std::vector<uint8_t> codes(static_cast<size_t>(rows * n));
-  std::vector<Grid> grids(static_cast<size_t>(rows * groups));
-  std::copy_n(solved.difference.data(), rows * n, forms_of.data());
-  for (int64_t r = 0; r < rows; ++r) {
-    round_plainly(weight + r * n, solved.aim.data() + r * n, job.gptq, n, job.info.name,
-                  codes.data() + r * n, grids.data() + r * groups, rounding + r * n);
-  }
-  std::copy_n(solved.aim.data(), rows * n, forms_of.data() + 2 * rows * n);
-  const std::vector<double> forms =
-      quadratic_forms(forms_of.data(), 3 * rows, job.moments.hessian, n);
-  TileErrors errors;
-  for (int64_t r = 0; r < rows; ++r) {
-    // A form of rounding errors may come out below zero where H is singular.
-    const auto form = [&](int64_t kind) {
-      return std::max(0.0, forms[static_cast<size_t>(kind * rows + r)]);
-    };
-    double error = form(0);
-    if (form(1) < error) {
-      error = form(1);
-      ++errors.rounded_rows;
-      std::copy_n(codes.data() + r * n, n, solved.codes.data() + r * n);
-      std::copy_n(grids.data() + r * groups, groups, solved.grids.data() + r * groups);
-      std::copy_n(rounding + r * n, n, solved.difference.data() + r * n);
-    }
-    errors.outputs.error += error;
-    errors.rounding.error += form(1);
-    errors.outputs.norm += form(2);
-  }
-  errors.rounding.norm = errors.outputs.norm;
-  for (int64_t k = 0; k < rows * n; ++k)
-    errors.weights.add(weight[k], solved.aim[k] - solved.difference[k]);
-  return errors;
-}
-
-// What the module's bias must take up of rows [begin, begin + rows): the mean of W x* - Q x, or of
-// y - Q x.
-void mean_shift(const Job& job, const SolvedRows& solved, int64_t begin, int64_t rows,
-                float* shift) {
-  const Moments& m = job.moments;
-  const int64_t n = job.info.in;
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* weight = job.weight.data() + (begin + r) * n;
-    double sum = m.wanted == nullptr ? 0 : m.wanted_mean[static_cast<size_t>(begin + r)];
-    for (int64_t i = 0; i < n; ++i) {
-      const auto at = static_cast<size_t>(i);
-      const double value = solved.aim[r * n + i] - solved.difference[r * n + i];
-      if (m.wanted == nullptr)
-        sum += static_cast<double>(weight[i]) * (m.drift_mean[at] + m.input_mean[at]);
-      sum -= value * m.input_mean[at];
-    }
-    shift[begin + r] = static_cast<float>(sum);
-  }
-}
-
-// Sums over the tiles, in their order.
-void report(const PreparedMoments& prepared, const std::vector<TileErrors>& tiles, float strength,
+void report(const PreparedMoments& prepared, const TileErrors& tiles, float strength,
             const ModuleInfo& info, ModuleResult& result) {
-  const auto total = [&](ErrorSum TileErrors::*kind) {
-    std::vector<ErrorSum> pieces;
-    pieces.reserve(tiles.size());
-    for (const TileErrors& tile : tiles) pieces.push_back(tile.*kind);
-    return relative_error(pieces);
-  };
-  result.weight_error = total(&TileErrors::weights);
-  result.output_error = total(&TileErrors::outputs);
+  result.weight_error = relative_error(tiles.weights);
+  result.output_error = relative_error(tiles.outputs);
   if (!std::isfinite(*result.output_error)) {
     throw Error(ErrorKind::failed, "the error of the output is not finite", info.name,
                 "the moments overflow f32");
   }
   int64_t rounded = 0;
-  for (const TileErrors& tile : tiles) rounded += tile.rounded_rows;
+  for (const int64_t rows : tiles.rounded_rows) rounded += rows;
   result.details = {{"damping", prepared.damping},
                     {"attempts", prepared.attempts},
                     {"dead_columns", prepared.dead_columns},
-                    {"rounding_error", total(&TileErrors::rounding)},
+                    {"rounding_error", relative_error(tiles.rounding)},
                     {"rounded_rows", rounded}};
   if (strength > 0) result.details["correction"] = strength;
 }
@@ -207,40 +130,53 @@ class Gptq : public Method {
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
 };
 
+// Everything that the rows of a module share.
+GptqTask rows_task(const ModuleTask& task, const GptqSettings& gptq,
+                   const PreparedMoments& prepared, bool follow) {
+  const Moments& moments = *task.moments;
+  GptqTask shared;
+  shared.grid = gptq.grid;
+  shared.static_groups = gptq.order == ColumnOrder::static_groups;
+  shared.scale_search = gptq.scale_search;
+  shared.sweeps = gptq.sweeps;
+  shared.order = prepared.order;
+  shared.importance = prepared.importance;
+  shared.factor = prepared.factor();
+  shared.hessian = moments.hessian;
+  shared.module = task.info.name;
+  shared.stop = task.context.stop;
+  if (!follow) return shared;
+  shared.drift = moments.drift;
+  shared.wanted = moments.wanted;
+  shared.strength = correction_strength(task.info.in, moments.tokens);
+  if (moments.centred) shared.means = {moments.input_mean, moments.drift_mean, moments.wanted_mean};
+  return shared;
+}
+
 ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) const {
   const ModuleInfo& info = task.info;
   const GptqSettings gptq = gptq_settings(info, settings);
-  const float* hessian = required_hessian(task);
+  const In hessian = required_hessian(task);
   const FloatBuffer weight = read_out_in(task);
-  const PreparedMoments prepared = prepare_moments(hessian, info.in, gptq, info.name, task.context);
   const Moments& moments = *task.moments;
+  const PreparedMoments prepared =
+      prepare_moments(*moments.executor, hessian, gptq, info.name, task.context.stop);
   const bool follow =
-      follows_original(settings) && (moments.drift != nullptr || moments.wanted != nullptr);
-  const Job job{info, gptq, moments, prepared, weight};
+      follows_original(settings) && (!moments.drift.empty() || !moments.wanted.empty());
+  const GptqTask shared = rows_task(task, gptq, prepared, follow);
   ModuleResult result;
   result.tensor = QuantizedTensor(layout(info, settings));
-  if (follow && moments.centred) result.bias_shift.resize(static_cast<size_t>(info.out));
+  if (!shared.means.input.empty()) result.bias_shift.resize(static_cast<size_t>(info.out));
   const int64_t groups = gptq.grid.groups(info.in);
-  std::vector<TileErrors> tiles(static_cast<size_t>(ceil_div(info.out, kRowLanes)));
-  parallel_ranges(task.context, info.out, kRowLanes, [&](int64_t begin, int64_t end) {
-    const float* rows = weight.data() + begin * info.in;
-    Correction correction;
-    if (follow) {
-      correction.drift = moments.drift;
-      correction.hessian = hessian;
-      correction.strength = correction_strength(info.in, moments.tokens);
-      if (moments.wanted != nullptr) correction.wanted = moments.wanted + begin * info.in;
-    }
-    SolvedRows solved = solve_rows(rows, end - begin, correction, prepared, gptq, info.name);
-    tiles[static_cast<size_t>(begin / kRowLanes)] = judge(job, rows, end - begin, solved);
-    if (!result.bias_shift.empty())
-      mean_shift(job, solved, begin, end - begin, result.bias_shift.data());
-    for (int64_t o = begin; o < end; ++o) {
-      store_grid_row(result.tensor, gptq.grid, o, solved.codes.data() + (o - begin) * info.in,
-                     solved.grids.data() + (o - begin) * groups);
-    }
+  TileErrors tiles(info.out);
+  moments.executor->calibration().gptq_rows(shared, weight.span(), [&](const GptqRows& rows) {
+    tiles.put(rows);
+    std::copy(rows.shift.begin(), rows.shift.end(), result.bias_shift.begin() + rows.first);
+    for (int64_t r = 0; r < rows.count; ++r)
+      store_grid_row(result.tensor, gptq.grid, rows.first + r, rows.codes.data() + r * info.in,
+                     rows.grids.data() + r * groups);
   });
-  report(prepared, tiles, follow ? correction_strength(info.in, moments.tokens) : 0, info, result);
+  report(prepared, tiles, shared.strength, info, result);
   return result;
 }
 

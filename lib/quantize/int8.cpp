@@ -5,10 +5,10 @@
 #include <cmath>
 
 #include "lib/codec/int8_rows.h"
+#include "lib/exec/cpu/rounding.h"
 #include "lib/exec/cpu/simd.h"
 #include "lib/quantize/method_list.h"
 #include "lib/quantize/module_weight.h"
-#include "lib/quantize/rounding.h"
 
 namespace qwb {
 namespace {

@@ -1,32 +1,13 @@
-// Integer grids, as rtn and gptq use them: one scale and zero point per output channel and group of
-// input channels (IntegerGrid in lib/codec/integer_grid.h). All arithmetic is f32 with
-// round-half-to-even; codes are computed with the scale as it is stored.
-//
-//   symmetric    scale = absmax / (2^(b-1) - 1)     zero = 2^(b-1)
-//   asymmetric   scale = (high - low) / (2^b - 1)   zero = clamp(round(-low / scale), 0, 2^b - 1)
-//                with low <= 0 <= high
-//   both         code  = clamp(round(w / scale), -zero, 2^b - 1 - zero) + zero
-//                w'    = (code - zero) * scale
-//
-// A group of zeros has scale 1. A scale that is subnormal in its stored type is rounded up, so that
-// it never becomes 0 and nothing clips.
+// Integer grids as methods declare and store them; their arithmetic is lib/exec/grid.h.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "lib/exec/grid.h"
 #include "lib/quantize/method.h"
 
 namespace qwb {
-
-struct GridSettings {
-  int bits = 4;
-  int64_t group_size = 128;  // 1 .. in: "per channel" is already the row's length here
-  bool symmetric = true;
-  DType scale_dtype = DType::f16;
-  int max_code() const { return (1 << bits) - 1; }
-  int64_t groups(int64_t in) const { return ceil_div(in, group_size); }
-};
 
 // bits, group_size, symmetric, scale_dtype with these defaults.
 std::vector<Parameter> grid_parameters(const std::string& scale_dtype, bool symmetric = true);
@@ -35,27 +16,6 @@ void check_grid_settings(const Settings& settings, const std::string& method);
 // Throws usage, naming the module, if the group is longer than the row.
 GridSettings grid_settings(const ModuleInfo& module, const Settings& settings);
 WeightLayout grid_layout(const ModuleInfo& module, const Settings& settings);
-
-struct Grid {
-  float scale = 1;
-  int zero = 0;
-};
-
-// The scale as its type holds it. Throws failed, naming the module, if it overflows; scale is
-// finite and >= 0, and 0 gives 1.
-float stored_scale(float scale, DType type, const std::string& module);
-// The grid that covers [low, high], low <= 0 <= high.
-Grid make_grid(float low, float high, const GridSettings& settings, const std::string& module);
-// The grid that covers the values.
-Grid make_grid(const float* values, int64_t count, const GridSettings& settings,
-               const std::string& module);
-
-// Codes 0 .. 2^bits - 1.
-void round_to_grid(const float* values, int64_t count, const Grid& grid, int max_code,
-                   uint8_t* codes);
-inline float grid_value(uint8_t code, const Grid& grid) {
-  return static_cast<float>(static_cast<int>(code) - grid.zero) * grid.scale;
-}
 
 // Fills the parts of a tensor of grid_layout(): one row's codes [in] and grids [groups].
 // Thread-safe for different rows.

@@ -14,6 +14,7 @@
 #include "lib/base/context.h"
 #include "lib/base/json.h"
 #include "lib/codec/weight.h"
+#include "lib/exec/executor.h"
 
 namespace qwb {
 
@@ -42,17 +43,18 @@ struct ModuleInfo {
   bool bias = false;                              // has one
 };
 
-// Second moments of a module's inputs over the calibration tokens, f32 row-major. x is what the
+// Second moments of a module's inputs over the calibration tokens, f32 row-major, in the memory of
+// the executor that all work with them is handed to. x is what the
 // module reads in the model as quantized so far; x* what it reads in the original model. A module
 // that adds its output to the residual stream is told instead what it should add: y = r* + W x* -
 // r, with r and r* the streams of the two models before it, makes up for their distance too.
 struct Moments {
+  const Executor* executor = nullptr;
   int64_t tokens = 0;
-  const float* hessian = nullptr;  // H = sum of x x^T [in, in], both triangles
+  In hessian;  // H = sum of x x^T [in, in], both triangles; empty: there are none
   // One of these, if the original was followed: sum of (x* - x) x^T [in, in], or sum of y x^T
   // [hidden, in].
-  const float* drift = nullptr;
-  const float* wanted = nullptr;
+  In drift, wanted;
   // The means were taken out of the sums above, and a bias makes up for them
   // (ModuleResult::bias_shift): the means over the tokens of x, x* - x, y.
   bool centred = false;

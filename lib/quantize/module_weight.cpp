@@ -92,8 +92,8 @@ Tensor narrow(const std::vector<float>& values, DType type, const Shape& shape,
   return tensor;
 }
 
-const float* required_hessian(const ModuleTask& task) {
-  if (task.moments == nullptr || task.moments->hessian == nullptr || task.moments->tokens <= 0) {
+In required_hessian(const ModuleTask& task) {
+  if (task.moments == nullptr || task.moments->hessian.empty() || task.moments->tokens <= 0) {
     throw Error(ErrorKind::failed, "no calibration token reached this module", task.info.name,
                 "use more calibration text, or quantize this module with rtn");
   }

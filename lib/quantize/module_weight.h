@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "lib/exec/cpu/rounding.h"
 #include "lib/quantize/method.h"
-#include "lib/quantize/rounding.h"
 
 namespace qwb {
 
@@ -24,8 +24,9 @@ void for_rows_out_in(
 // naming the module, on NaN or Inf.
 void read_values(const ModuleTask& task, int64_t begin, int64_t count, float* values);
 void read_finite(const ModuleTask& task, int64_t begin, int64_t count, float* values);
-// The moments' H. Throws failed, naming the module, if no calibration token reached it.
-const float* required_hessian(const ModuleTask& task);
+// The moments' H, in the memory of their executor. Throws failed, naming the module, if no
+// calibration token reached it.
+In required_hessian(const ModuleTask& task);
 // Throws failed, naming the module, if the tensor's shape or type is not what info says.
 void check_task(const ModuleTask& task);
 

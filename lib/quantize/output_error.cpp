@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "lib/base/parallel.h"
+#include "lib/exec/calibration.h"
 #include "lib/exec/cpu/dequantize.h"
-#include "lib/quantize/gptq_solver.h"
 #include "lib/quantize/module_weight.h"
 
 namespace qwb {
@@ -38,7 +38,8 @@ double output_error(const ModuleTask& task, const QuantizedTensor& quantized) {
       both[k] = weight[begin * in + k] - stored[begin * in + k];
       both[count + k] = weight[begin * in + k];
     }
-    const auto forms = quadratic_forms(both.data(), 2 * rows, task.moments->hessian, in);
+    const auto forms =
+        task.moments->executor->calibration().quadratic_forms(both.span(), task.moments->hessian);
     ErrorSum& sum = sums[static_cast<size_t>(begin / kSharedRows)];
     for (int64_t r = 0; r < rows; ++r) {
       // A form of rounding errors may come out below zero where H is singular.

@@ -143,7 +143,7 @@ class CalibratedRun {
         context_(context),
         worker_(worker),
         stream_(model, calibration, options.stream_scratch, context),
-        memory_(model, calibration, options.kept_scratch, context.threads) {
+        memory_(model, calibration, options.kept_scratch) {
     if (plan.wants_reference())
       reference_.emplace(model, calibration, options.stream_scratch, context);
     if (const auto table = model.source().find(model.spec().embedding + ".weight"))

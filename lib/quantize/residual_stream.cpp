@@ -21,7 +21,7 @@ ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibra
                                const Path& scratch, const Context& context)
     : windows_(static_cast<int64_t>(calibration.windows.size())),
       length_(calibration.length),
-      rows_(calibration.tokens(), model.config().hidden, scratch) {
+      rows_(model.executor(), calibration.tokens(), model.config().hidden, scratch) {
   for (const auto& window : calibration.windows) {
     for (const int32_t token : window) {
       if (token < 0 || token >= model.config().vocab) {
@@ -37,10 +37,9 @@ ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibra
                                       std::to_string(model.config().max_positions) + " positions");
   }
   parallel_for(context, windows_, [&](int64_t w) {
-    FloatBuffer x(length_ * model.config().hidden);
-    model.embed(calibration.windows[static_cast<size_t>(w)], 0,
-                Out(x.data(), length_, model.config().hidden));
-    store(w, x.data());
+    const Matrix x = model.executor().allocate(length_, rows_.columns());
+    model.embed(calibration.windows[static_cast<size_t>(w)], 0, x);
+    store(w, x);
   });
 }
 
@@ -48,10 +47,9 @@ void ResidualStream::begin(const Model& model, const CalibrationSet& calibration
                            const Weight& embedding, const Context& context) {
   const Prepared table = model.executor().prepare(embedding);
   parallel_for(context, windows_, [&](int64_t w) {
-    FloatBuffer x(length_ * rows_.columns());
-    model.embed(calibration.windows[static_cast<size_t>(w)], 0, table,
-                Out(x.data(), length_, rows_.columns()));
-    store(w, x.data());
+    const Matrix x = model.executor().allocate(length_, rows_.columns());
+    model.embed(calibration.windows[static_cast<size_t>(w)], 0, table, x);
+    store(w, x);
   });
 }
 

@@ -22,10 +22,9 @@ class ResidualStream {
   // What enters block 0, with this embedding instead of the model's.
   void begin(const Model& model, const CalibrationSet& calibration, const Weight& embedding,
              const Context& context = {});
-  void load(int64_t window, float* values) const { rows_.load(window * length_, length_, values); }
-  void store(int64_t window, const float* values) {
-    rows_.store(window * length_, length_, values);
-  }
+  // One window, [length, hidden] in the executor's memory.
+  void load(int64_t window, Out values) const { rows_.load(window * length_, values); }
+  void store(int64_t window, In values) { rows_.store(window * length_, values); }
 
   // All that is kept, for saving and restoring.
   HalfRows& rows() { return rows_; }

@@ -70,6 +70,16 @@ std::string quoted_include(const std::string& line) {
              : line.substr(begin + 1, end - begin - 1);
 }
 
+// lib/quantize hands whatever is made of activations to an Executor; the processor's own files serve
+// it for weights, which lie in the host's memory.
+bool goes_round_the_executor(const std::string& folder, const std::string& target) {
+  static const Names for_weights = {"dequantize.h", "linear.h", "rounding.h", "simd.h",
+                                    "tile_panels.h"};
+  const std::string cpu = "lib/exec/cpu/";
+  return folder == "lib/quantize" && target.starts_with(cpu) &&
+         !for_weights.contains(target.substr(cpu.size()));
+}
+
 void check_file(const fs::path& root, const std::string& path, std::vector<std::string>& faults) {
   const std::string folder = folder_of(path);
   if (folder.empty()) {
@@ -89,6 +99,8 @@ void check_file(const fs::path& root, const std::string& path, std::vector<std::
       faults.push_back(place + "\"" + target + "\" is not written from the root of the sources");
     } else if (!allowed.contains(used)) {
       faults.push_back(place + folder + " must not use " + used + " (" + target + ")");
+    } else if (goes_round_the_executor(folder, target)) {
+      faults.push_back(place + target + " is for the processor's operations only");
     }
   }
 }
@@ -193,6 +205,15 @@ TEST(SlowArrows, AllowedUsesPass) {
            "#include \"tests/y/helper.h\"\n#include \"tools/common/text.h\"\n");
   tree.add("build-x/CMakeFiles/id.cpp", "#include \"anything.h\"\n");
   EXPECT_EQ(joined(faults_of(tree.root())), "");
+}
+
+TEST(SlowArrows, CalibrationGoesThroughTheExecutor) {
+  const Tree tree;
+  tree.add("lib/quantize/a.cpp",
+           "#include \"lib/exec/cpu/matmul.h\"\n#include \"lib/exec/cpu/rounding.h\"\n");
+  tree.add("lib/exec/cpu/b.cpp", "#include \"lib/exec/cpu/matmul.h\"\n");
+  EXPECT_EQ(joined(faults_of(tree.root())),
+            "lib/quantize/a.cpp:1: lib/exec/cpu/matmul.h is for the processor's operations only\n");
 }
 
 TEST(SlowArrows, StrayFilesAndRelativeIncludesAreSeen) {

@@ -5,7 +5,9 @@
 #include <cmath>
 
 #include "lib/base/rng.h"
-#include "lib/quantize/gptq_solver.h"
+#include "lib/quantize/gptq_moments.h"
+#include "lib/quantize/method.h"
+#include "tests/exec/executor_helper.h"
 
 namespace qwb {
 namespace {
@@ -43,7 +45,8 @@ void factorize(benchmark::State& state) {
   const int64_t n = state.range(0);
   const FloatBuffer hessian = random_hessian(n);
   for (auto _ : state) {
-    PreparedMoments moments = prepare_moments(hessian.data(), n, {}, "module");
+    PreparedMoments moments =
+        prepare_moments(fast_executor(), In(hessian.data(), n, n), {}, "module");
     benchmark::DoNotOptimize(moments.damping);
   }
   const double cube = static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n);
@@ -58,7 +61,8 @@ void run(benchmark::State& state, const std::string& name, const Json& settings)
   const FloatBuffer hessian =
       method.needs_calibration() ? random_hessian(state.range(1)) : FloatBuffer();
   Moments moments;
-  moments.hessian = hessian.data();
+  moments.executor = &fast_executor();
+  moments.hessian = In(hessian.data(), state.range(1), state.range(1));
   moments.tokens = 1;
   const ModuleTask task = task_of(weight, &moments);
   const Settings resolved = resolve_settings(method, settings);

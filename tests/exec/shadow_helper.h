@@ -163,7 +163,7 @@ class ShadowExecutor : public Executor {
     return inner_->all_finite(on(x));
   }
 
- private:
+ protected:
   // The operands of one operation, open while it lives. Those in the host's memory are refused,
   // except by copies.
   class Operands {
@@ -199,6 +199,9 @@ class ShadowExecutor : public Executor {
     std::vector<const void*> opened_;
   };
 
+  const Executor& inner() const { return *inner_; }
+
+ private:
   std::unique_ptr<const Executor> inner_;
   std::function<void(const std::string&)> seen_;
 };

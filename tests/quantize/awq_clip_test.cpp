@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "lib/quantize/awq_rounding.h"
+#include "lib/exec/cpu/clip_rows.h"
 #include "tests/quantize/awq_helper.h"
 
 namespace qwb {
@@ -23,7 +23,7 @@ TEST(AwqClip, CloseToTheBestFactors) {
   const std::vector<float> hessian = moments_of(correlated_inputs(80, in, 3), in),
                            weight = normal_values(rows * in, 9);
   const GridSettings grid = {3, group, false, DType::f32};
-  const RoundedRows clipped = clip_rows(weight.data(), rows, 0, in, hessian.data(), grid, "m", 1);
+  const RoundedRows clipped = clip_tile({grid, 0, 1, square(hessian)}, weight);
   int optimal = 0;
   double found_sum = 0, best_sum = 0, plain_sum = 0;
   for (int64_t r = 0; r < rows; ++r) {
@@ -65,7 +65,7 @@ TEST(AwqClip, EachEndByItself) {
                            weight = normal_values(rows * in, 5);
   const GridSettings grid = {3, in, false, DType::f32};
   const auto clipped = [&](int passes) {
-    return clip_rows(weight.data(), rows, 0, in, hessian.data(), grid, "m", passes).errors;
+    return clip_tile({grid, 0, passes, square(hessian)}, weight).errors;
   };
   const std::vector<double> common = clipped(1), ends = clipped(5);
   double best_sum = 0, common_sum = 0, ends_sum = 0;

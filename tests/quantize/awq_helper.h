@@ -25,7 +25,7 @@ struct AwqProblem {
       : in(columns), inputs(std::move(x)), settings(resolve_settings(find_method("awq"), given)) {
     const int64_t tokens = static_cast<int64_t>(inputs.size()) / in;
     hessian = moments_of(inputs, in);
-    moments.hessian = hessian.data();
+    set_hessian(moments, hessian);
     moments.tokens = tokens;
     for (int64_t i = 0; i < in; ++i) {
       double sum = 0;

@@ -23,7 +23,7 @@ double error_with(const AwqProblem& problem, const std::vector<float>& scales,
     for (int64_t j = 0; j < problem.in; ++j) hessian[i * problem.in + j] /= scales[i] * scales[j];
   }
   Moments moments = problem.moments;
-  moments.hessian = hessian.data();
+  set_hessian(moments, hessian);
   double error = 0;
   for (const InputGroupTask::Module& module : problem.group.modules) {
     ModuleTask task = module.task;
@@ -326,6 +326,8 @@ TEST(Awq, SameBitsAtAnyNumberOfThreads) {
   std::vector<std::string> results;
   for (const int count : {1, 2, 7}) {
     AwqProblem p({300, 70}, 96, outlier_inputs(300, 96, 5), {{"group_size", 40}}, 3);
+    const auto executor = make_executor(ExecutorKind::fast, Threads(count));
+    p.moments.executor = executor.get();
     for (InputGroupTask::Module& module : p.group.modules)
       module.task.context.threads = Threads(count);
     const InputScales found = search_scales(p.group);

@@ -176,9 +176,9 @@ TEST_P(BlockMoments, AreThoseOfTheTwoModels) {
     const int64_t size = group.in();
     const auto rows = quantized.rows(group);
     const FloatBuffer x = quantized.input(group, rows), other = original.input(group, rows);
-    const float* cross = adds ? found.wanted : found.drift;
-    EXPECT_EQ(adds ? found.drift : found.wanted, nullptr);
-    ASSERT_NE(cross, nullptr);
+    EXPECT_TRUE((adds ? found.drift : found.wanted).empty());
+    ASSERT_FALSE((adds ? found.wanted : found.drift).empty());
+    const float* cross = (adds ? found.wanted : found.drift).data;
     TokenRows inputs = wide(x, size), aim = wide(other, size);
     if (adds) {
       original.leave(group, other);
@@ -205,7 +205,7 @@ TEST_P(BlockMoments, AreThoseOfTheTwoModels) {
       inputs = without_means(inputs);
       aim = without_means(aim);
     }
-    EXPECT_LT(distance(found.hessian, inputs, inputs), tolerance);
+    EXPECT_LT(distance(found.hessian.data, inputs, inputs), tolerance);
     if (g == 0) {  // both models begin with the same stream
       for (int64_t k = 0; k < size * size; ++k) ASSERT_EQ(cross[k], 0);
     } else {
@@ -224,7 +224,7 @@ TEST_P(BlockMoments, AreThoseOfTheTwoModels) {
   block.finish();
   FloatBuffer left(kLength * hidden);
   for (int64_t w = 0; w < c.windows; ++w) {
-    stream.load(w, left.data());
+    stream.load(w, Out(left.data(), kLength, hidden));
     double error = 0, norm = 0;
     for (int64_t k = 0; k < left.size(); ++k) {
       const double due = quantized.stream()[w * left.size() + k];

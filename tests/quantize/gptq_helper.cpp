@@ -70,6 +70,33 @@ class RowSolver {
 
 }  // namespace
 
+In square(const std::vector<float>& values) {
+  const auto n = std::llround(std::sqrt(static_cast<double>(values.size())));
+  return {values.data(), n, n};
+}
+
+void set_hessian(Moments& moments, const std::vector<float>& hessian, const Executor& executor) {
+  moments.executor = &executor;
+  moments.hessian = square(hessian);
+}
+
+PreparedMoments prepared(const std::vector<float>& hessian, const GptqSettings& settings) {
+  return prepare_moments(fast_executor(), square(hessian), settings, "module");
+}
+
+GptqTask solver_task(const PreparedMoments& moments, const GptqSettings& settings) {
+  GptqTask task;
+  task.grid = settings.grid;
+  task.static_groups = settings.order == ColumnOrder::static_groups;
+  task.scale_search = settings.scale_search;
+  task.sweeps = settings.sweeps;
+  task.order = moments.order;
+  task.importance = moments.importance;
+  task.factor = moments.factor();
+  task.module = "module";
+  return task;
+}
+
 std::vector<double> damped(const std::vector<float>& hessian, int64_t n, double damping) {
   SquareF64 h(hessian.begin(), hessian.end());
   double sum = 0;

@@ -3,8 +3,11 @@
 
 #include <vector>
 
-#include "lib/quantize/gptq_solver.h"
+#include "lib/exec/cpu/gptq_solver.h"
+#include "lib/quantize/gptq_moments.h"
+#include "lib/quantize/integer_grid.h"
 #include "lib/quantize/method.h"
+#include "tests/exec/executor_helper.h"
 
 namespace qwb {
 
@@ -15,6 +18,15 @@ std::vector<float> correlated_inputs(int64_t tokens, int64_t columns, uint64_t s
 std::vector<float> moments_of(const std::vector<float>& inputs, int64_t columns);
 // Normally distributed, from the project's generator.
 std::vector<float> normal_values(int64_t count, uint64_t seed);
+
+// Square matrices as operands.
+In square(const std::vector<float>& values);
+// Gives moments their H, which they look at, and an executor in whose memory it lies.
+void set_hessian(Moments& moments, const std::vector<float>& hessian,
+                 const Executor& executor = fast_executor());
+PreparedMoments prepared(const std::vector<float>& hessian, const GptqSettings& settings);
+// What is asked of the solver.
+GptqTask solver_task(const PreparedMoments& moments, const GptqSettings& settings);
 
 // H with that share of its mean diagonal added, [n, n] in f64; a dead column's entry is the mean.
 std::vector<double> damped(const std::vector<float>& hessian, int64_t n, double damping);

@@ -1,10 +1,9 @@
 // What follows GPTQ: coordinate descent over the codes, scales fitted again, the original model's
 // outputs as the aim, biases that take up the means.
-#include "lib/quantize/gptq_refine.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <utility>
 
 #include "tests/quantize/demo_helper.h"
 #include "tests/quantize/gptq_helper.h"
@@ -50,11 +49,13 @@ TEST(SlowGptqRefine, NeverRaisesTheErrorOfARowAndUsuallyLowersIt) {
     double before = 0, after = 0;
     const GptqSettings plain = settings_with(0, c.group, c.symmetric, c.order, 3);
     const GptqSettings refined = settings_with(4, c.group, c.symmetric, c.order, 3);
-    const PreparedMoments moments = prepare_moments(hessian.data(), c.in, plain, "m");
+    const PreparedMoments moments = prepared(hessian, plain);
     for (int64_t o = 0; o < c.out; o += kRowLanes) {
       const int64_t rows = std::min(kRowLanes, c.out - o);
-      const SolvedRows a = solve_rows(weight.data() + o * c.in, rows, {}, moments, plain, "m");
-      const SolvedRows b = solve_rows(weight.data() + o * c.in, rows, {}, moments, refined, "m");
+      const SolvedRows a =
+          solve_rows(solver_task(moments, plain), weight.data() + o * c.in, 0, rows);
+      const SolvedRows b =
+          solve_rows(solver_task(moments, refined), weight.data() + o * c.in, 0, rows);
       for (int64_t r = 0; r < rows; ++r) {
         const double x = form(a.difference.data() + r * c.in, h, c.in),
                      y = form(b.difference.data() + r * c.in, h, c.in);
@@ -75,8 +76,8 @@ TEST(SlowGptqRefine, NoSingleCodeCanBeImproved) {
   const std::vector<double> h = damped(hessian, in, 0.01);
   // Static groups: their scales stay, so that only codes move.
   const GptqSettings settings = settings_with(50, 50, true, ColumnOrder::static_groups, 3);
-  const PreparedMoments moments = prepare_moments(hessian.data(), in, settings, "m");
-  const SolvedRows solved = solve_rows(weight.data(), rows, {}, moments, settings, "m");
+  const PreparedMoments moments = prepared(hessian, settings);
+  const SolvedRows solved = solve_rows(solver_task(moments, settings), weight.data(), 0, rows);
   int improvable = 0;
   for (int64_t r = 0; r < rows; ++r) {
     std::vector<float> d(solved.difference.data() + r * in,
@@ -101,9 +102,9 @@ TEST(SlowGptqRefine, DifferenceBelongsToCodesAndScales) {
     const auto weight = normal_values(c.out * c.in, 5);
     const auto hessian = moments_of(correlated_inputs(300, c.in, 6), c.in);
     const GptqSettings settings = settings_with(4, c.group, c.symmetric, c.order, 4);
-    const PreparedMoments moments = prepare_moments(hessian.data(), c.in, settings, "m");
+    const PreparedMoments moments = prepared(hessian, settings);
     const int64_t rows = std::min(kRowLanes, c.out), groups = settings.grid.groups(c.in);
-    const SolvedRows solved = solve_rows(weight.data(), rows, {}, moments, settings, "m");
+    const SolvedRows solved = solve_rows(solver_task(moments, settings), weight.data(), 0, rows);
     for (int64_t k = 0; k < rows * c.in; ++k) {
       const Grid grid = solved.grids[static_cast<size_t>(k / c.in * groups + k % c.in / c.group)];
       const float value = grid_value(solved.codes[static_cast<size_t>(k)], grid);
@@ -166,9 +167,8 @@ struct Followed {
     hessian.assign(h.begin(), h.end());
     (adds ? wanted : drift).assign(cross.begin(), cross.end());
     moments.tokens = tokens;
-    moments.hessian = hessian.data();
-    moments.drift = adds ? nullptr : drift.data();
-    moments.wanted = adds ? wanted.data() : nullptr;
+    set_hessian(moments, hessian);
+    (adds ? moments.wanted : moments.drift) = rows_of(std::as_const(adds ? wanted : drift), in);
     moments.centred = centred;
     if (!centred) return;
     moments.input_mean.assign(mean_x.begin(), mean_x.end());
@@ -198,13 +198,13 @@ TEST(GptqCorrection, AimSolvesTheNormalEquations) {
   for (const bool adds : {false, true}) {
     const Followed f(140, 30, adds, false);
     const GptqSettings settings = settings_with(0, 35, true, ColumnOrder::group_aware, 8);
-    const PreparedMoments moments = prepare_moments(f.hessian.data(), f.in, settings, "m");
-    Correction correction;
-    if (!adds) correction.drift = f.drift.data();
-    if (adds) correction.wanted = f.wanted.data();
-    correction.hessian = f.hessian.data();
-    const SolvedRows solved =
-        solve_rows(f.weight.data(), f.out, correction, moments, settings, "m");
+    const PreparedMoments moments = prepared(f.hessian, settings);
+    GptqTask task = solver_task(moments, settings);
+    task.drift = f.moments.drift;
+    task.wanted = f.moments.wanted;
+    task.hessian = f.moments.hessian;
+    task.strength = 1;
+    const SolvedRows solved = solve_rows(task, f.weight.data(), 0, f.out);
     const std::vector<double> h = damped(f.hessian, f.in, settings.damping);
     // (aim - W) H, damped, must equal W D or Y - W H.
     double worst = 0, largest = 0;
@@ -257,7 +257,7 @@ TEST(GptqRefine, NeverWorseThanPlainRoundingOnTheCalibrationData) {
         moments_of(correlated_inputs(5 + static_cast<int64_t>(seed) * 20, in, seed), in);
     const Tensor tensor = make_tensor(weight, {out, in});
     Moments moments;
-    moments.hessian = hessian.data();
+    set_hessian(moments, hessian);
     moments.tokens = 5;
     ModuleTask task = make_task("m", tensor.view());
     task.moments = &moments;

@@ -25,7 +25,7 @@ struct Problem {
         weight(std::move(w)),
         hessian(std::move(h)),
         tensor(make_tensor(weight, {o, i})) {
-    moments.hessian = hessian.data();
+    set_hessian(moments, hessian);
     moments.tokens = 1000;
     task = make_task("module", tensor.view());
     task.moments = &moments;
@@ -67,13 +67,12 @@ struct Solved {
 };
 
 Solved solve(const Problem& problem, const GptqSettings& settings) {
-  const PreparedMoments moments =
-      prepare_moments(problem.hessian.data(), problem.in, settings, "module");
+  const PreparedMoments moments = prepared(problem.hessian, settings);
   Solved all;
   for (int64_t o = 0; o < problem.out; o += kRowLanes) {
     const int64_t rows = std::min(kRowLanes, problem.out - o);
     const SolvedRows solved =
-        solve_rows(problem.weight.data() + o * problem.in, rows, {}, moments, settings, "module");
+        solve_rows(solver_task(moments, settings), problem.weight.data() + o * problem.in, 0, rows);
     for (int64_t k = 0; k < rows * problem.in; ++k) {
       all.codes.push_back(solved.codes[k]);
       all.values.push_back(problem.weight[o * problem.in + k] - solved.difference[k]);
@@ -218,6 +217,8 @@ TEST(SlowGptq, SameBitsForAnyNumberOfThreads) {
   const auto problem = demo_problem(kDown);
   std::string first;
   for (const int count : {1, 2, 7}) {
+    const auto executor = make_executor(ExecutorKind::fast, Threads(count));
+    problem->moments.executor = executor.get();
     problem->task.context.threads = Threads(count);
     const ModuleResult result = problem->gptq({{"symmetric", false}});
     const std::string digest_now = digest(result.tensor) + " " + Json(*result.output_error).dump();

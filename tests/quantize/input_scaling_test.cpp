@@ -258,10 +258,11 @@ TEST(Survey, SeesWhatCalibrationSees) {
     EXPECT_EQ(found.moments.tokens, seen.tokens);
     const auto size = static_cast<int64_t>(found.moments.input_magnitude.size());
     for (int64_t i = 0; i < size; ++i) {
-      const double square = seen.hessian[i * size + i];
+      const double square = seen.hessian.data[i * size + i];
       for (int64_t j = 0; j < size; ++j) {
-        const double scale = std::sqrt(square * seen.hessian[j * size + j]);
-        ASSERT_NEAR(found.hessian[i * size + j], seen.hessian[i * size + j], 2e-3 * scale);
+        const double scale = std::sqrt(square * seen.hessian.data[j * size + j]);
+        ASSERT_NEAR(found.moments.hessian.data[i * size + j], seen.hessian.data[i * size + j],
+                    2e-3 * scale);
       }
       // The mean of |x| lies between 0 and the root of the mean of x^2; near 0.8 of it for normal
       // values.

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "tests/quantize/demo_helper.h"
+#include "tests/quantize/gptq_helper.h"
 
 namespace qwb {
 namespace {
@@ -87,7 +88,7 @@ TEST(Registry, LayoutKeepsItsPromise) {
     for (int64_t i = 0; i < task.info.in; ++i)
       hessian[static_cast<size_t>(i * task.info.in + i)] = 1;
     Moments moments;
-    moments.hessian = hessian.data();
+    set_hessian(moments, hessian);
     moments.tokens = 10;
     task.moments = &moments;
     for (const auto& method : methods()) {

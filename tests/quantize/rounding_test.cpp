@@ -9,9 +9,9 @@
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/codec/integer_grid.h"
+#include "lib/exec/cpu/rounding.h"
 #include "lib/quantize/integer_grid.h"
 #include "lib/quantize/module_weight.h"
-#include "lib/quantize/rounding.h"
 #include "tests/quantize/demo_helper.h"
 #include "tests/quantize/gptq_helper.h"
 
@@ -136,7 +136,7 @@ TEST(EveryMethod, RefusesNanAndInfNamingTheModule) {
         const Tensor weight = make_tensor(values, {3, 140});
         const std::vector<float> hessian(140 * 140, 0.0f);
         Moments moments;
-        moments.hessian = hessian.data();
+        set_hessian(moments, hessian);
         moments.tokens = 1;
         ModuleTask task = make_task("model.layers.7.mlp", weight.view());
         task.moments = &moments;

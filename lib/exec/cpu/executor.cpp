@@ -8,6 +8,7 @@
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
 #include "lib/exec/cpu/attention.h"
+#include "lib/exec/cpu/calibration.h"
 #include "lib/exec/cpu/dequantize.h"
 #include "lib/exec/cpu/divergence.h"
 #include "lib/exec/cpu/isa.h"
@@ -26,7 +27,9 @@ namespace {
 class CpuExecutor final : public Executor {
  public:
   CpuExecutor(Products products, Threads threads, std::optional<float> int8_threshold = {})
-      : Executor(threads), ways_{products, int8_threshold, threads} {
+      : Executor(threads),
+        ways_{products, int8_threshold, threads},
+        calibration_(cpu_calibration(products, threads)) {
     select_isa();
   }
   std::string identity() const override {
@@ -167,6 +170,7 @@ class CpuExecutor final : public Executor {
     });
   }
   bool all_finite(In x) const override { return simd::all_finite(dense(x), x.count()); }
+  const CalibrationOps& calibration() const override { return *calibration_; }
 
  private:
   template <class Body>
@@ -185,6 +189,7 @@ class CpuExecutor final : public Executor {
   }
 
   LinearWays ways_;
+  std::unique_ptr<const CalibrationOps> calibration_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lib/base/error.h"
+#include "lib/exec/cpu/calibration.h"
 #include "lib/exec/executor.h"
 #include "lib/exec/reference/reference.h"
 
@@ -209,8 +210,12 @@ class Reference final : public Executor {
     }
     return true;
   }
+  // The processor's: the tests of these hold plain definitions of their own.
+  const CalibrationOps& calibration() const override { return *calibration_; }
 
  private:
+  std::unique_ptr<const CalibrationOps> calibration_ = cpu_calibration(Products::f32, Threads(1));
+
   // One head of one query.
   static void attend_plainly(In queries, In keys, In values, const AttentionShape& s, int64_t t,
                              int64_t head, Out y) {

@@ -1,10 +1,10 @@
-#include "lib/quantize/rounding.h"
+#include "lib/exec/cpu/rounding.h"
 
 #include <algorithm>
 #include <cmath>
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "lib/quantize/rounding.cpp"
+#define HWY_TARGET_INCLUDE "lib/exec/cpu/rounding.cpp"
 #include <hwy/foreach_target.h>  // compiles the rest of this file once per instruction set
 
 #include <hwy/highway.h>

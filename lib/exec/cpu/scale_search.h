@@ -6,11 +6,9 @@
 #include <cstdint>
 #include <string>
 
-#include "lib/quantize/integer_grid.h"
+#include "lib/exec/calibration.h"
 
 namespace qwb {
-
-constexpr int64_t kRowLanes = 64;  // output channels that are worked on together
 
 // The grids of one group: codes are clamp(round(w / scale), -zero, max_code - zero) + zero, all
 // held as floats.

@@ -1,20 +1,19 @@
-#include "lib/quantize/gptq_refine.h"
+#include "lib/exec/cpu/gptq_refine.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "lib/quantize/rounding.h"
+#include "lib/exec/cpu/matmul.h"
+#include "lib/exec/cpu/rounding.h"
 
 namespace qwb {
 namespace {
 
 class TileRefiner {
  public:
-  TileRefiner(const PreparedMoments& moments, const GptqSettings& settings,
-              const std::string& module, GptqTile& tile)
-      : moments_(moments),
-        settings_(settings),
-        module_(module),
+  TileRefiner(const GptqTask& task, GptqTile& tile)
+      : task_(task),
+        factor_(task.factor),
         tile_(tile),
         columns_(tile.columns),
         gradient_(columns_ * kRowLanes) {}
@@ -24,7 +23,7 @@ class TileRefiner {
 
  private:
   int64_t group_of(int64_t position) const {
-    return moments_.order[static_cast<size_t>(position)] / settings_.grid.group_size;
+    return task_.order[static_cast<size_t>(position)] / task_.grid.group_size;
   }
   // out [end - begin, 64] = H[begin:end, from:to] in[from:to], for one block of rows.
   void multiply(int64_t block, int64_t from, int64_t to, const float* in, float* out) const;
@@ -32,9 +31,8 @@ class TileRefiner {
   bool move_column(int64_t position, float* change);
   bool refit_group(int64_t begin, int64_t end);
 
-  const PreparedMoments& moments_;
-  const GptqSettings& settings_;
-  const std::string& module_;
+  const GptqTask& task_;
+  HostFactor factor_;
   GptqTile& tile_;
   int64_t columns_;
   FloatBuffer gradient_;  // H (W' - Q), valid for the block at work
@@ -46,7 +44,7 @@ void TileRefiner::multiply(int64_t block, int64_t from, int64_t to, const float*
                            float* out) const {
   const int64_t begin = block * kFactorBlock, length = std::min(kFactorBlock, columns_ - begin),
                 end = begin + length;
-  const float* h = moments_.factor.upper.data();
+  const float* h = factor_.upper;
   const int64_t left = std::min(begin, to), right = std::max(end, from);
   const int64_t inside_from = std::max(begin, from), inside_to = std::min(end, to);
   std::fill_n(out, length * kRowLanes, 0.0f);
@@ -56,7 +54,7 @@ void TileRefiner::multiply(int64_t block, int64_t from, int64_t to, const float*
   }
   if (inside_to > inside_from) {
     sgemm({length, kRowLanes, inside_to - inside_from},
-          {moments_.diagonal.data() + begin * kFactorBlock + (inside_from - begin), kFactorBlock},
+          {factor_.diagonal + begin * kFactorBlock + (inside_from - begin), kFactorBlock},
           {in + inside_from * kRowLanes, kRowLanes}, {out, kRowLanes, 1});
   }
   if (to > right) {
@@ -68,8 +66,8 @@ void TileRefiner::multiply(int64_t block, int64_t from, int64_t to, const float*
 // Moves the codes of one column; change = how far its values moved.
 bool TileRefiner::move_column(int64_t position, float* change) {
   const LaneGrids& grid = tile_.grids[static_cast<size_t>(group_of(position))];
-  const auto max_code = static_cast<float>(settings_.grid.max_code());
-  const float pivot = moments_.diagonal[position * kFactorBlock + position % kFactorBlock];
+  const auto max_code = static_cast<float>(task_.grid.max_code());
+  const float pivot = factor_.diagonal[position * kFactorBlock + position % kFactorBlock];
   const float* gradient = gradient_.data() + position * kRowLanes;
   const float* aim = tile_.aim.data() + position * kRowLanes;
   float* difference = tile_.difference.data() + position * kRowLanes;
@@ -99,7 +97,7 @@ bool TileRefiner::descend(int64_t block) {
   for (int64_t position = begin; position < end; ++position) {
     if (!move_column(position, change)) continue;
     changed = true;
-    const float* h = moments_.diagonal.data() + position * kFactorBlock;
+    const float* h = factor_.diagonal + position * kFactorBlock;
     for (int64_t i = begin; i < end; ++i) {
       const float factor = h[i - begin];
       float* gradient = gradient_.data() + i * kRowLanes;
@@ -143,7 +141,7 @@ bool TileRefiner::refit_group(int64_t begin, int64_t end) {
     if (!(curvature[r] > 0)) continue;
     const auto wanted = static_cast<float>(grid.scale[r] + slope[r] / curvature[r]);
     if (!(wanted > 0)) continue;
-    const float scale = stored_scale(wanted, settings_.grid.scale_dtype, module_);
+    const float scale = stored_scale(wanted, task_.grid.scale_dtype, task_.module);
     const double step = static_cast<double>(scale) - grid.scale[r];
     if (!(step * (step * curvature[r] - 2 * slope[r]) < 0))
       continue;  // rounding the scale took the gain
@@ -176,8 +174,8 @@ bool TileRefiner::refit_group(int64_t begin, int64_t end) {
 bool TileRefiner::sweep() {
   bool changed = false;
   int64_t group_begin = 0;
-  const bool whole_groups = settings_.order != ColumnOrder::static_groups;
-  for (int64_t block = 0; block < moments_.factor.blocks(); ++block) {
+  const bool whole_groups = !task_.static_groups;
+  for (int64_t block = 0; block < factor_.blocks(); ++block) {
     changed = descend(block) || changed;
     const int64_t end = std::min(columns_, (block + 1) * kFactorBlock);
     // The groups that end in this block.
@@ -194,10 +192,9 @@ bool TileRefiner::sweep() {
 
 }  // namespace
 
-void refine_tile(const PreparedMoments& moments, const GptqSettings& settings,
-                 const std::string& module, GptqTile& tile) {
-  TileRefiner refiner(moments, settings, module, tile);
-  for (int sweep = 0; sweep < settings.sweeps; ++sweep) {
+void refine_tile(const GptqTask& task, GptqTile& tile) {
+  TileRefiner refiner(task, tile);
+  for (int sweep = 0; sweep < task.sweeps; ++sweep) {
     if (!refiner.sweep()) break;
   }
 }

@@ -1,11 +1,14 @@
-#include "lib/quantize/linear_algebra.h"
+#include "lib/exec/cpu/factor.h"
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
 
+#include "lib/base/error.h"
 #include "lib/base/parallel.h"
+#include "lib/exec/cpu/matmul.h"
+#include "lib/exec/cpu/operands.h"
 
 namespace qwb {
 namespace {
@@ -47,11 +50,11 @@ void invert_block(const double* r, int64_t n, double* u) {
 }
 
 // Factorizes and inverts diagonal block b of the matrix.
-bool diagonal_block(UpperFactor& factor, int64_t b, double minimum_pivot) {
+bool diagonal_block(const HostFactor& factor, int64_t b, double minimum_pivot) {
   const int64_t n = factor.size, begin = b * kFactorBlock,
                 length = std::min(kFactorBlock, n - begin);
   std::vector<double> t(static_cast<size_t>(kFactorBlock * kFactorBlock)), u(t.size());
-  float* a = factor.upper.data() + begin * n + begin;
+  float* a = factor.upper + begin * n + begin;
   for (int64_t i = 0; i < length; ++i) {
     for (int64_t j = i; j < length; ++j)
       t[static_cast<size_t>(i * kFactorBlock + j)] = a[i * n + j];
@@ -63,17 +66,72 @@ bool diagonal_block(UpperFactor& factor, int64_t b, double minimum_pivot) {
       a[i * n + j] =
           j < i ? 0.0f : static_cast<float>(t[static_cast<size_t>(i * kFactorBlock + j)]);
   }
-  float* inverse = factor.inverses.data() + b * kFactorBlock * kFactorBlock;
+  float* inverse = factor.inverses + b * kFactorBlock * kFactorBlock;
   for (int64_t k = 0; k < kFactorBlock * kFactorBlock; ++k)
     inverse[k] = static_cast<float>(u[static_cast<size_t>(k)]);
   return true;
 }
 
+[[noreturn]] void bad_moments(const std::string& module) {
+  throw Error(ErrorKind::failed, "the calibration moments hold NaN or Inf", module,
+              "an earlier block may have diverged; try other calibration text or leave this module "
+              "unquantized");
+}
+
+constexpr int64_t kFilledRows = 64;  // rows of H per parallel item
+
+// factor.upper = H in the new order plus `added` on the diagonal; dead diagonals become `mean`.
+void fill_damped(const float* hessian, const Damping& damping, const HostFactor& factor,
+                 const Context& context) {
+  const int64_t n = factor.size;
+  const std::span<const int64_t> order = damping.order;
+  parallel_ranges(context, n, kFilledRows, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float* source = hessian + order[static_cast<size_t>(i)] * n;
+      float* row = factor.upper + i * n;
+      bool finite = true;
+      for (int64_t j = 0; j < n; ++j) {
+        row[j] = source[order[static_cast<size_t>(j)]];
+        finite = finite && std::isfinite(row[j]);
+      }
+      if (!finite) bad_moments(damping.module);
+      if (row[i] == 0) {
+        std::fill(row, row + n, 0.0f);
+        row[i] = static_cast<float>(damping.mean);
+      }
+      row[i] = static_cast<float>(row[i] + damping.added);
+    }
+  });
+}
+
+void keep_diagonal(const HostFactor& factor) {
+  const int64_t n = factor.size;
+  std::fill_n(factor.diagonal, factor.blocks() * kFactorBlock * kFactorBlock, 0.0f);
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t begin = i / kFactorBlock * kFactorBlock,
+                  length = std::min(kFactorBlock, n - begin);
+    std::copy_n(factor.upper + i * n + begin, length, factor.diagonal + i * kFactorBlock);
+  }
+}
+
 }  // namespace
 
-void solve_factored(const UpperFactor& factor, float* x, int64_t columns) {
+HostFactor::HostFactor(const UpperFactor& factor)
+    : size(factor.size()),
+      upper(dense(factor.upper)),
+      inverses(dense(factor.inverses)),
+      diagonal(dense(factor.diagonal)) {}
+
+bool factorize_damped(const float* hessian, const Damping& damping, const HostFactor& factor,
+                      const Context& context) {
+  fill_damped(hessian, damping, factor, context);
+  keep_diagonal(factor);
+  return factorize_upper(factor, damping.minimum_pivot, context);
+}
+
+void solve_factored(const HostFactor& factor, float* x, int64_t columns) {
   const int64_t n = factor.size;
-  const float* r = factor.upper.data();
+  const float* r = factor.upper;
   FloatBuffer right(kFactorBlock * columns);
   // R y = x from the last block to the first, then R^T z = y from the first to the last.
   for (int64_t b = factor.blocks() - 1; b >= 0; --b) {
@@ -96,9 +154,9 @@ void solve_factored(const UpperFactor& factor, float* x, int64_t columns) {
   }
 }
 
-bool factorize_upper(UpperFactor& factor, double minimum_pivot, const Context& context) {
+bool factorize_upper(const HostFactor& factor, double minimum_pivot, const Context& context) {
   const int64_t n = factor.size;
-  float* a = factor.upper.data();
+  float* a = factor.upper;
   for (int64_t b = factor.blocks() - 1; b >= 0; --b) {
     if (!diagonal_block(factor, b, minimum_pivot)) return false;
     const int64_t begin = b * kFactorBlock, length = std::min(kFactorBlock, n - begin);
@@ -123,6 +181,29 @@ bool factorize_upper(UpperFactor& factor, double minimum_pivot, const Context& c
     });
   }
   return true;
+}
+
+std::vector<double> quadratic_forms(const float* x, int64_t rows, const float* hessian,
+                                    int64_t columns) {
+  FloatBuffer product(rows * kFactorBlock);
+  std::vector<double> sums(static_cast<size_t>(rows));
+  for (int64_t begin = 0; begin < columns; begin += kFactorBlock) {
+    const int64_t length = std::min(kFactorBlock, columns - begin);
+    // x (2 * what is above the diagonal block + the block itself), by symmetry.
+    sgemm({rows, length, length}, {x + begin, columns},
+          {hessian + begin * columns + begin, columns}, {product.data(), kFactorBlock});
+    if (begin > 0) {
+      sgemm({rows, length, begin}, {x, columns}, {hessian + begin, columns},
+            {product.data(), kFactorBlock, 1}, 2);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      double sum = 0;
+      for (int64_t c = 0; c < length; ++c)
+        sum += static_cast<double>(product[r * kFactorBlock + c]) * x[r * columns + begin + c];
+      sums[static_cast<size_t>(r)] += sum;
+    }
+  }
+  return sums;
 }
 
 }  // namespace qwb

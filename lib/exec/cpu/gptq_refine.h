@@ -4,16 +4,13 @@
 // given the codes. No step raises the error, so the result is never worse than GPTQ's.
 #pragma once
 
-#include <string>
-
-#include "lib/quantize/gptq_solver.h"
+#include "lib/exec/cpu/gptq_solver.h"
 
 namespace qwb {
 
-// settings.sweeps passes over all columns in the order of the work; stops when a pass changes
+// task.sweeps passes over all columns in the order of the work; stops when a pass changes
 // nothing. Zero points stay, and so do scales whose groups lie scattered in the order
-// (ColumnOrder::static_groups).
-void refine_tile(const PreparedMoments& moments, const GptqSettings& settings,
-                 const std::string& module, GptqTile& tile);
+// (GptqTask::static_groups).
+void refine_tile(const GptqTask& task, GptqTile& tile);
 
 }  // namespace qwb

@@ -1,9 +1,9 @@
-#include "lib/quantize/scale_search.h"
+#include "lib/exec/cpu/scale_search.h"
 
 #include <algorithm>
 #include <limits>
 
-#include "lib/quantize/rounding.h"
+#include "lib/exec/cpu/rounding.h"
 
 namespace qwb {
 namespace {

@@ -1,9 +1,11 @@
-#include "lib/quantize/gptq_solver.h"
+#include "lib/exec/cpu/gptq_solver.h"
 
 #include <algorithm>
 
-#include "lib/quantize/gptq_refine.h"
-#include "lib/quantize/rounding.h"
+#include "lib/exec/cpu/gptq_refine.h"
+#include "lib/exec/cpu/matmul.h"
+#include "lib/exec/cpu/operands.h"
+#include "lib/exec/cpu/rounding.h"
 
 namespace qwb {
 namespace {
@@ -14,11 +16,9 @@ constexpr int64_t kSegment =
 // GPTQ on one tile.
 class TileSolver {
  public:
-  TileSolver(const PreparedMoments& moments, const GptqSettings& settings,
-             const std::string& module, GptqTile& tile)
-      : moments_(moments),
-        settings_(settings),
-        module_(module),
+  TileSolver(const GptqTask& task, GptqTile& tile)
+      : task_(task),
+        factor_(task.factor),
         columns_(tile.columns),
         weight_(tile.aim),
         target_(columns_ * kRowLanes),
@@ -30,11 +30,10 @@ class TileSolver {
 
  private:
   int64_t group_of(int64_t position) const {
-    return moments_.order[static_cast<size_t>(position)] / settings_.grid.group_size;
+    return task_.order[static_cast<size_t>(position)] / task_.grid.group_size;
   }
   bool starts_group(int64_t position) const {
-    return settings_.order != ColumnOrder::static_groups &&
-           (position == 0 || group_of(position) != group_of(position - 1));
+    return !task_.static_groups && (position == 0 || group_of(position) != group_of(position - 1));
   }
   int64_t group_end(int64_t position) const;
   void fix_all_grids();
@@ -44,9 +43,8 @@ class TileSolver {
   void solve_segment(int64_t block, int64_t begin, int64_t end);
   void round_column(int64_t position, float pivot, float* error);
 
-  const PreparedMoments& moments_;
-  const GptqSettings& settings_;
-  const std::string& module_;
+  const GptqTask& task_;
+  HostFactor factor_;
   int64_t columns_;
   const FloatBuffer& weight_;
   FloatBuffer target_;       // C: what the columns should be, given the finished ones
@@ -58,8 +56,8 @@ class TileSolver {
 };
 
 void TileSolver::run() {
-  if (settings_.order == ColumnOrder::static_groups) fix_all_grids();
-  for (int64_t block = 0; block < moments_.factor.blocks(); ++block) solve_block(block);
+  if (task_.static_groups) fix_all_grids();
+  for (int64_t block = 0; block < factor_.blocks(); ++block) solve_block(block);
 }
 
 int64_t TileSolver::group_end(int64_t position) const {
@@ -72,8 +70,8 @@ int64_t TileSolver::group_end(int64_t position) const {
 void TileSolver::fix_all_grids() {
   std::vector<int64_t> position_of(static_cast<size_t>(columns_));
   for (int64_t p = 0; p < columns_; ++p)
-    position_of[static_cast<size_t>(moments_.order[static_cast<size_t>(p)])] = p;
-  const int64_t size = settings_.grid.group_size;
+    position_of[static_cast<size_t>(task_.order[static_cast<size_t>(p)])] = p;
+  const int64_t size = task_.grid.group_size;
   FloatBuffer values(size * kRowLanes);
   std::vector<float> importance(static_cast<size_t>(size));
   for (int64_t begin = 0, g = 0; begin < columns_; begin += size, ++g) {
@@ -81,10 +79,10 @@ void TileSolver::fix_all_grids() {
     for (int64_t i = 0; i < count; ++i) {
       const int64_t position = position_of[static_cast<size_t>(begin + i)];
       std::copy_n(weight_.data() + position * kRowLanes, kRowLanes, values.data() + i * kRowLanes);
-      importance[static_cast<size_t>(i)] = moments_.importance[static_cast<size_t>(position)];
+      importance[static_cast<size_t>(i)] = task_.importance[static_cast<size_t>(position)];
     }
-    choose_grids(values.data(), count, importance.data(), settings_.scale_search, settings_.grid,
-                 module_, grids_[static_cast<size_t>(g)]);
+    choose_grids(values.data(), count, importance.data(), task_.scale_search, task_.grid,
+                 task_.module, grids_[static_cast<size_t>(g)]);
   }
 }
 
@@ -96,9 +94,9 @@ void TileSolver::set_target(int64_t block) {
   std::copy_n(weight, length * kRowLanes, target);
   if (begin > 0) {
     float carried[kFactorBlock * kRowLanes];
-    sgemm({length, kRowLanes, begin}, {moments_.factor.upper.data() + begin, columns_, true},
+    sgemm({length, kRowLanes, begin}, {factor_.upper + begin, columns_, true},
           {difference_.data(), kRowLanes}, {carried, kRowLanes});
-    sgemm({length, kRowLanes, length}, {moments_.factor.inverse(block), kFactorBlock, true},
+    sgemm({length, kRowLanes, length}, {factor_.inverse(block), kFactorBlock, true},
           {carried, kRowLanes}, {target, kRowLanes, 1});
   }
   float* difference = difference_.data() + begin * kRowLanes;
@@ -117,14 +115,14 @@ void TileSolver::start_group(int64_t position, int64_t block_end) {
       set_target(block);
   }
   choose_grids(target_.data() + position * kRowLanes, end - position,
-               moments_.importance.data() + position, settings_.scale_search, settings_.grid,
-               module_, grids_[static_cast<size_t>(group_of(position))]);
+               task_.importance.data() + position, task_.scale_search, task_.grid, task_.module,
+               grids_[static_cast<size_t>(group_of(position))]);
 }
 
 void TileSolver::solve_block(int64_t block) {
   const int64_t block_begin = block * kFactorBlock,
                 block_end = std::min(columns_, block_begin + kFactorBlock);
-  const float* inverse = moments_.factor.inverse(block);
+  const float* inverse = factor_.inverse(block);
   set_target(block);
   for (int64_t begin = block_begin; begin < block_end;) {
     if (starts_group(begin)) start_group(begin, block_end);
@@ -146,7 +144,7 @@ void TileSolver::solve_block(int64_t block) {
 // GPTQ's column loop over [begin, end): each column first takes up the errors of the segment's
 // earlier ones.
 void TileSolver::solve_segment(int64_t block, int64_t begin, int64_t end) {
-  const float* inverse = moments_.factor.inverse(block);
+  const float* inverse = factor_.inverse(block);
   const int64_t origin = block * kFactorBlock;
   for (int64_t p = begin; p < end; ++p) {
     float* target = target_.data() + p * kRowLanes;
@@ -162,7 +160,7 @@ void TileSolver::solve_segment(int64_t block, int64_t begin, int64_t end) {
 
 void TileSolver::round_column(int64_t position, float pivot, float* error) {
   const LaneGrids& grid = grids_[static_cast<size_t>(group_of(position))];
-  const auto max_code = static_cast<float>(settings_.grid.max_code());
+  const auto max_code = static_cast<float>(task_.grid.max_code());
   const float* target = target_.data() + position * kRowLanes;
   const float* weight = weight_.data() + position * kRowLanes;
   float* difference = difference_.data() + position * kRowLanes;
@@ -179,35 +177,35 @@ void TileSolver::round_column(int64_t position, float pivot, float* error) {
 }
 
 // tile.aim = W + W D H^-1 or W + (Y - W H) H^-1; dividing by H = R R^T, damped.
-void set_aim(const float* weight, int64_t rows, const Correction& correction,
-             const PreparedMoments& moments, GptqTile& tile) {
+void set_aim(const GptqTask& task, const float* weight, int64_t first, int64_t rows,
+             GptqTile& tile) {
   const int64_t n = tile.columns;
   const auto transpose = [&](const float* from, float* to) {
     for (int64_t position = 0; position < n; ++position) {
-      const float* source = from + moments.order[static_cast<size_t>(position)];
+      const float* source = from + task.order[static_cast<size_t>(position)];
       for (int64_t r = 0; r < kRowLanes; ++r)
         to[position * kRowLanes + r] = r < rows ? source[r * n] : 0.0f;
     }
   };
   transpose(weight, tile.aim.data());
-  if (correction.drift == nullptr && correction.wanted == nullptr) return;
+  if (task.drift.empty() && task.wanted.empty()) return;
   FloatBuffer missing(rows * n), solved(n * kRowLanes);
-  if (correction.wanted != nullptr) {
-    std::copy_n(correction.wanted, rows * n, missing.data());
-    sgemm({rows, n, n}, {weight, n}, {correction.hessian, n}, {missing.data(), n, 1}, -1);
+  if (!task.wanted.empty()) {
+    std::copy_n(dense(task.wanted) + first * n, rows * n, missing.data());
+    sgemm({rows, n, n}, {weight, n}, {dense(task.hessian), n}, {missing.data(), n, 1}, -1);
   } else {
-    sgemm({rows, n, n}, {weight, n}, {correction.drift, n}, {missing.data(), n});
+    sgemm({rows, n, n}, {weight, n}, {dense(task.drift), n}, {missing.data(), n});
   }
   transpose(missing.data(), solved.data());
-  solve_factored(moments.factor, solved.data(), kRowLanes);
-  for (int64_t k = 0; k < n * kRowLanes; ++k) tile.aim[k] += correction.strength * solved[k];
+  solve_factored(HostFactor(task.factor), solved.data(), kRowLanes);
+  for (int64_t k = 0; k < n * kRowLanes; ++k) tile.aim[k] += task.strength * solved[k];
 }
 
-SolvedRows in_checkpoint_order(const GptqTile& tile, int64_t rows, const PreparedMoments& moments) {
+SolvedRows in_checkpoint_order(const GptqTask& task, const GptqTile& tile, int64_t rows) {
   const auto groups = static_cast<int64_t>(tile.grids.size());
   SolvedRows solved(tile.columns, groups);
   for (int64_t position = 0; position < tile.columns; ++position) {
-    const int64_t column = moments.order[static_cast<size_t>(position)];
+    const int64_t column = task.order[static_cast<size_t>(position)];
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t from = position * kRowLanes + r, to = r * tile.columns + column;
       solved.codes[static_cast<size_t>(to)] = tile.codes[static_cast<size_t>(from)];
@@ -240,38 +238,13 @@ SolvedRows::SolvedRows(int64_t columns, int64_t groups)
       aim(kRowLanes * columns),
       difference(kRowLanes * columns) {}
 
-SolvedRows solve_rows(const float* weight, int64_t rows, const Correction& correction,
-                      const PreparedMoments& moments, const GptqSettings& settings,
-                      const std::string& module) {
-  const int64_t columns = moments.factor.size;
-  GptqTile tile(columns, settings.grid.groups(columns));
-  set_aim(weight, rows, correction, moments, tile);
-  TileSolver(moments, settings, module, tile).run();
-  refine_tile(moments, settings, module, tile);
-  return in_checkpoint_order(tile, rows, moments);
-}
-
-std::vector<double> quadratic_forms(const float* x, int64_t rows, const float* hessian,
-                                    int64_t columns) {
-  FloatBuffer product(rows * kFactorBlock);
-  std::vector<double> sums(static_cast<size_t>(rows));
-  for (int64_t begin = 0; begin < columns; begin += kFactorBlock) {
-    const int64_t length = std::min(kFactorBlock, columns - begin);
-    // x (2 * what is above the diagonal block + the block itself), by symmetry.
-    sgemm({rows, length, length}, {x + begin, columns},
-          {hessian + begin * columns + begin, columns}, {product.data(), kFactorBlock});
-    if (begin > 0) {
-      sgemm({rows, length, begin}, {x, columns}, {hessian + begin, columns},
-            {product.data(), kFactorBlock, 1}, 2);
-    }
-    for (int64_t r = 0; r < rows; ++r) {
-      double sum = 0;
-      for (int64_t c = 0; c < length; ++c)
-        sum += static_cast<double>(product[r * kFactorBlock + c]) * x[r * columns + begin + c];
-      sums[static_cast<size_t>(r)] += sum;
-    }
-  }
-  return sums;
+SolvedRows solve_rows(const GptqTask& task, const float* weight, int64_t first, int64_t rows) {
+  const int64_t columns = task.factor.size();
+  GptqTile tile(columns, task.grid.groups(columns));
+  set_aim(task, weight, first, rows, tile);
+  TileSolver(task, tile).run();
+  refine_tile(task, tile);
+  return in_checkpoint_order(task, tile, rows);
 }
 
 }  // namespace qwb

@@ -1,11 +1,13 @@
-#include "lib/quantize/awq_rounding.h"
+#include "lib/exec/cpu/clip_rows.h"
 
 #include <algorithm>
 #include <cmath>
 
+#include "lib/base/parallel.h"
+#include "lib/exec/cpu/factor.h"
 #include "lib/exec/cpu/matmul.h"
-#include "lib/quantize/gptq_solver.h"
-#include "lib/quantize/rounding.h"
+#include "lib/exec/cpu/operands.h"
+#include "lib/exec/cpu/rounding.h"
 
 namespace qwb {
 namespace {
@@ -58,24 +60,23 @@ Grid round_group(const float* weight, int64_t count, const Shrink& shrink,
 // One tile of rows at work: what it costs to change one group is known from P = D H.
 class Clipper {
  public:
-  Clipper(const float* weight, int64_t rows, int64_t fixed, int64_t columns, const float* hessian,
-          const GridSettings& settings, const std::string& module)
-      : weight_(weight),
-        rows_(rows),
-        fixed_(fixed),
-        columns_(columns),
-        groups_(settings.groups(columns)),
-        hessian_(hessian),
-        settings_(settings),
-        module_(module),
-        chosen_(static_cast<size_t>(rows * groups_)),
-        product_(rows * columns) {
-    result_.codes.resize(static_cast<size_t>(rows * columns));
-    result_.grids.resize(static_cast<size_t>(rows * groups_));
-    result_.difference = FloatBuffer(rows * columns);
+  Clipper(const ClipTask& task, std::span<const float> weight)
+      : weight_(weight.data()),
+        columns_(task.hessian.rows),
+        rows_(std::ssize(weight) / columns_),
+        fixed_(std::clamp<int64_t>(task.fixed, 0, rows_)),
+        groups_(task.grid.groups(columns_)),
+        hessian_(dense(task.hessian)),
+        settings_(task.grid),
+        module_(task.module),
+        chosen_(static_cast<size_t>(rows_ * groups_)),
+        product_(rows_ * columns_) {
+    result_.codes.resize(static_cast<size_t>(rows_ * columns_));
+    result_.grids.resize(static_cast<size_t>(rows_ * groups_));
+    result_.difference = FloatBuffer(rows_ * columns_);
     // A range that f16 scales barely hold is not widened.
-    for (int64_t k = 0; k < rows * columns; ++k) {
-      if (std::abs(weight[k]) > 32768) widest_ = 0;
+    for (const float value : weight) {
+      if (std::abs(value) > 32768) widest_ = 0;
     }
   }
 
@@ -189,10 +190,10 @@ class Clipper {
   }
 
   const float* weight_;
-  int64_t rows_, fixed_, columns_, groups_;
+  int64_t columns_, rows_, fixed_, groups_;
   const float* hessian_;
-  const GridSettings& settings_;
-  const std::string& module_;
+  GridSettings settings_;
+  std::string module_;
   std::vector<Shrink> chosen_;  // [rows, groups]
   int widest_ = kWidest;
   FloatBuffer product_;  // P = D H [rows, columns]
@@ -201,33 +202,52 @@ class Clipper {
 
 }  // namespace
 
-int64_t unclipped_rows(const ModuleTask& task, const Settings& settings) {
-  const std::string clip = json_string(settings, "clip", task.info.name);
-  if (clip == "off") return task.info.out;
-  return clip == "all" ? 0 : task.query_key_rows;
+RoundedRows clip_tile(const ClipTask& task, std::span<const float> weight) {
+  return Clipper(task, weight).run(task.passes);
 }
 
-void rounding_difference(const float* weight, int64_t columns, const float* scales,
-                         const GridSettings& settings, const std::string& module,
-                         float* difference) {
-  std::vector<uint8_t> codes(static_cast<size_t>(settings.group_size));
-  std::vector<float> scaled(static_cast<size_t>(settings.group_size));
-  for (int64_t begin = 0; begin < columns; begin += settings.group_size) {
-    const int64_t count = std::min(settings.group_size, columns - begin);
-    std::copy_n(weight + begin, count, scaled.data());
-    for (int64_t i = 0; scales != nullptr && i < count; ++i)
-      scaled[static_cast<size_t>(i)] *= scales[begin + i];
-    round_group(scaled.data(), count, {}, settings, module, codes.data(), difference + begin);
-    for (int64_t i = begin; scales != nullptr && i < begin + count; ++i) difference[i] /= scales[i];
+void clip_rows(const ClipTask& task, std::span<const float> weight, const ClipDone& done,
+               Threads threads) {
+  const int64_t n = task.hessian.rows;
+  parallel_ranges(
+      Context{threads, task.stop}, std::ssize(weight) / n, kRowLanes,
+      [&](int64_t begin, int64_t end) {
+        ClipTask tile = task;
+        tile.fixed = task.fixed - begin;
+        const auto rows =
+            weight.subspan(static_cast<size_t>(begin * n), static_cast<size_t>((end - begin) * n));
+        RoundedRows rounded = clip_tile(tile, rows);
+        ClippedRows result{begin, end - begin, std::move(rounded.codes), std::move(rounded.grids)};
+        result.clipped = rounded.clipped;
+        for (size_t r = 0; r < rounded.errors.size(); ++r) {
+          // A form of rounding errors may come out below zero where H is singular.
+          result.outputs.error += std::max(0.0, rounded.errors[r]);
+          result.outputs.norm += std::max(0.0, rounded.norms[r]);
+        }
+        for (size_t k = 0; k < rows.size(); ++k)
+          result.weights.add(rows[k], rows[k] - rounded.difference[static_cast<int64_t>(k)]);
+        done(result);
+      });
+}
+
+std::vector<double> rounded_errors(const ScaleTrial& trial) {
+  const int64_t n = trial.hessian.rows, rows = std::ssize(trial.weight) / n;
+  const FloatBuffer difference(rows * n);
+  for (int64_t r = 0; r < rows; ++r) {
+    rounding_difference(trial.weight.data() + r * n, n,
+                        trial.scales.empty() ? nullptr : trial.scales.data(), trial.grid,
+                        trial.module, difference.data() + r * n);
   }
+  return quadratic_forms(difference.data(), rows, dense(trial.hessian), n);
 }
 
-RoundedRows clip_rows(const float* weight, int64_t rows, int64_t fixed, int64_t columns,
-                      const float* hessian, const GridSettings& settings, const std::string& module,
-                      int passes) {
-  return Clipper(weight, rows, std::clamp<int64_t>(fixed, 0, rows), columns, hessian, settings,
-                 module)
-      .run(passes);
+std::vector<double> clipped_errors(const ScaleTrial& trial) {
+  const int64_t n = trial.hessian.rows;
+  const FloatBuffer weight(std::ssize(trial.weight));
+  std::copy(trial.weight.begin(), trial.weight.end(), weight.data());
+  for (int64_t i = 0; !trial.scales.empty() && i < weight.size(); ++i)
+    weight[i] *= trial.scales[static_cast<size_t>(i % n)];
+  return clip_tile({trial.grid, trial.fixed, 1, trial.hessian, trial.module}, weight.span()).errors;
 }
 
 }  // namespace qwb
