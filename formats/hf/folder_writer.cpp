@@ -53,6 +53,7 @@ int64_t FolderWriter::lay_out(const std::vector<ConvertedModule>& modules,
   }
   std::sort(layout_.begin(), layout_.end(),
             [](const PartSpec& a, const PartSpec& b) { return a.name < b.name; });
+  for (size_t i = 0; i < packed_.size(); ++i) index_.emplace(packed_[i].name, i);
   settings_ = packing_->quantization_config(packed_, plain);
   for (const PartSpec& spec : layout_) bytes_ = checked_add(bytes_, part_bytes(spec), "model");
   return bytes_;
@@ -74,11 +75,7 @@ ModelWriter::Stored FolderWriter::put(const ConvertedModule& module, const Weigh
     stored.error = weight_distance(weight, nullptr, target.dtype, context_);
     require_floats_kept(stored.error, target.dtype, target.name, kWiderFloats);
   } else {
-    {
-      // Before the large buffers, so that what stays does not lie on top of what goes.
-      const std::lock_guard lock(mutex_);
-      stored_.insert_or_assign(target.name, target);
-    }
+    packed_[index_.at(target.name)].layout = target.layout;
     *tensors = words ? packing_->write_words(target, weight, settings_, context_)
                      : packing_->write(target, weight, settings_, context_);
   }
@@ -128,13 +125,6 @@ Json FolderWriter::config(const Provenance& provenance) const {
   return config;
 }
 
-PackedWriter::Written FolderWriter::written() const {
-  PackedWriter::Written written{
-      .folder = folder_->path(), .settings = settings_, .weights = weights_, .bytes = bytes_};
-  for (const TargetModule& module : packed_) written.modules.push_back(stored_.at(module.name));
-  return written;
-}
-
 bool FolderWriter::finish(const Provenance& provenance) {
   const Path& folder = folder_->path();
   tensors_->finish();
@@ -146,7 +136,12 @@ bool FolderWriter::finish(const Provenance& provenance) {
         "pieces of equal score, of which the leftmost is joined first: other programs, which know "
         "only an order of merges, will cut some texts differently with this tokenizer.json");
   }
-  packing_->finish(written(), provenance, context_);
+  packing_->finish({.folder = folder,
+                    .settings = settings_,
+                    .modules = packed_,
+                    .weights = weights_,
+                    .bytes = bytes_},
+                   provenance, context_);
   std::error_code ignored;
   if (!std::filesystem::exists(folder / kArtifactSums, ignored))
     write_file(folder / kWrittenFiles, written_files_text(folder, context_));

@@ -4,7 +4,6 @@
 
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,21 +38,19 @@ class FolderWriter : public ModelWriter {
  private:
   DType stored_type(const TensorView& view) const;
   Json config(const Provenance& provenance) const;
-  PackedWriter::Written written() const;
 
   OpenModel source_;
   std::shared_ptr<const PackedWriter> packing_;
   WriterOptions options_;
   Context context_;
   DType model_dtype_;
-  std::vector<TargetModule> packed_;  // as they were laid out
-  std::vector<PartSpec> layout_;      // in the order of names
-  Json settings_;                     // config.json's quantization_config
-  int64_t weights_ = 0, bytes_ = 0;   // of all tensors
+  std::vector<TargetModule> packed_;     // those that were put with every parameter
+  std::map<std::string, size_t> index_;  // of packed_, by name
+  std::vector<PartSpec> layout_;         // in the order of names
+  Json settings_;                        // config.json's quantization_config
+  int64_t weights_ = 0, bytes_ = 0;      // of all tensors
   std::optional<PendingFolder> folder_;
   std::unique_ptr<ShardedWriter> tensors_;
-  std::mutex mutex_;
-  std::map<std::string, TargetModule> stored_;  // as they were put: with every parameter
 };
 
 }  // namespace qwb
