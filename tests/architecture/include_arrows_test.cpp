@@ -70,8 +70,8 @@ std::string quoted_include(const std::string& line) {
              : line.substr(begin + 1, end - begin - 1);
 }
 
-// lib/quantize hands whatever is made of activations to an Executor; the processor's own files serve
-// it for weights, which lie in the host's memory.
+// lib/quantize hands whatever is made of activations to an Executor; the processor's own files
+// serve it for weights, which lie in the host's memory.
 bool goes_round_the_executor(const std::string& folder, const std::string& target) {
   static const Names for_weights = {"dequantize.h", "linear.h", "rounding.h", "simd.h",
                                     "tile_panels.h"};
