@@ -100,7 +100,9 @@ TEST(Calibration, MovesAndSubtractsRows) {
     double sum = 1, magnitude = 0;
     for (int64_t r = 0; r < 9; ++r) {
       const int64_t k = r * columns + c;
-      if (r < std::ssize(kept)) EXPECT_EQ(moved[k], x[kept[r] * columns + c]);
+      if (r < std::ssize(kept)) {
+        EXPECT_EQ(moved[k], x[kept[r] * columns + c]);
+      }
       EXPECT_EQ(less[k], x[k] - row[c]);
       EXPECT_EQ(none[k], 0);
       sum += x[k];

@@ -52,8 +52,9 @@ std::map<std::string, std::string> quantized_on(const ShadowRun& run,
   if (run.on_disk) options.kept_scratch = options.stream_scratch = testing::TempDir();
   ShadowSink sink;
   quantize_model(*model, plan, calibration, sink, {.threads = Threads(2)}, options);
-  if (run.estimated)
+  if (run.estimated) {
     EXPECT_GT(estimate_seconds(*model, plan, calibration, {.threads = Threads(2)}), 0);
+  }
   return sink.all;
 }
 
