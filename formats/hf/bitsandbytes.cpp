@@ -6,6 +6,8 @@
 #include <bit>
 #include <cmath>
 
+#include "formats/hf/checkpoint.h"
+#include "formats/hf/packed_format.h"
 #include "formats/hf/packing.h"
 #include "formats/hf/quantization_settings.h"
 #include "lib/codec/float_tables.h"

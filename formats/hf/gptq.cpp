@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <array>
 
+#include "formats/hf/checkpoint.h"
 #include "formats/hf/gptq_settings.h"
+#include "formats/hf/packed_format.h"
 #include "formats/hf/packing.h"
 #include "formats/safetensors/sharded_writer.h"
 #include "lib/codec/integer_grid.h"

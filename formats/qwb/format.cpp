@@ -1,6 +1,7 @@
 #include "formats/qwb/format.h"
 
 #include "formats/qwb/artifact.h"
+#include "formats/safetensors/sharded_writer.h"
 #include "lib/base/written_files.h"
 
 namespace qwb {
