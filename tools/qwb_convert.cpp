@@ -149,6 +149,7 @@ int convert(const Options& o, Tool& tool) {
   check_flags(o, format);
   const Path model = model_folder(names.in, tool.context());
   require_model_folder(model);
+  if (!tool.dry_run()) require_undamaged_if_summed(model, tool.context().stop);
   tool.reads(model);
   const Path out = names.out.empty() ? default_target(model, format) : Path(names.out);
   const Path place = format.extension.empty() ? tool.outputs().folder(out, "OUT")
