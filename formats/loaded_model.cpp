@@ -40,6 +40,12 @@ LoadedModel load_model(OpenModel open, LoadOptions options, const Context& conte
   return load_opened(std::move(open), std::move(options), context, LoadClock::now());
 }
 
+ChatTemplate LoadedModel::chat_template() const {
+  ChatTemplate chat = open_chat_template(open);
+  if (tokenizer) chat.name_tokens(tokenizer->named_tokens());
+  return chat;
+}
+
 std::vector<int64_t> LoadedModel::end_tokens() const {
   const auto text = companion_text(open, "generation_config.json");
   if (!text) return model->config().eos;

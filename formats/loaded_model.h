@@ -35,7 +35,7 @@ struct LoadedModel {
 
   // Compiled anew by every call. Throws not_found where the folder has none, and what
   // ChatTemplate::load throws.
-  ChatTemplate chat_template() const { return open_chat_template(open); }
+  ChatTemplate chat_template() const;
   // What ends a text: generation_config.json's eos_token_id if there is such a file, even if it
   // names none; else config.json's, as in transformers. Throws failed for what is no token.
   std::vector<int64_t> end_tokens() const;

@@ -144,6 +144,22 @@ void refuse_adapter(const Path& folder, const std::vector<std::string>& names) {
   }
 }
 
+// What transformers would take besides model.safetensors, or instead.
+void refuse_weights_elsewhere(const Path& folder, const Json& config) {
+  if (json_has(config, "transformers_weights") && config["transformers_weights"] != kSingle) {
+    throw Error(ErrorKind::unsupported,
+                "'transformers_weights' names another file than model.safetensors, which is not "
+                "supported",
+                (folder / "config.json").string(),
+                "rename that file to model.safetensors and take the key out");
+  }
+  std::error_code ignored;
+  if (fs::exists(folder / "adapter_config.json", ignored)) {
+    throw Error(ErrorKind::unsupported, "a LoRA adapter lies beside the model", folder.string(),
+                "move adapter_config.json and its weights elsewhere to use the model alone");
+  }
+}
+
 }  // namespace
 
 std::map<std::string, std::string> parse_shard_index(std::string_view text,
@@ -228,19 +244,7 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
   if (!checkpoint->config_.is_object())
     throw Error(ErrorKind::failed, "not a JSON object", (folder / "config.json").string());
 
-  if (json_has(checkpoint->config_, "transformers_weights") &&
-      checkpoint->config_["transformers_weights"] != kSingle) {
-    throw Error(ErrorKind::unsupported,
-                "'transformers_weights' names another file than model.safetensors, which is not "
-                "supported",
-                (folder / "config.json").string(),
-                "rename that file to model.safetensors and take the key out");
-  }
-  // transformers applies it, with peft installed.
-  if (fs::exists(folder / "adapter_config.json", ignored)) {
-    throw Error(ErrorKind::unsupported, "a LoRA adapter lies beside the model", folder.string(),
-                "move adapter_config.json and its weights elsewhere to use the model alone");
-  }
+  refuse_weights_elsewhere(folder, checkpoint->config_);
   std::map<std::string, std::string> listed;
   std::set<std::string> shards;
   const std::string index = (folder / kIndex).string();

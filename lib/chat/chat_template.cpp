@@ -1,7 +1,6 @@
 #include "lib/chat/chat_template.h"
 
 #include <algorithm>
-#include <array>
 
 #include "lib/base/error.h"
 #include "lib/chat/jinja/parser.h"
@@ -14,8 +13,6 @@ namespace {
 
 constexpr size_t kMaxTemplate = 4 << 20;
 constexpr int64_t kMaxTemplateFile = int64_t{256} << 20;
-constexpr std::array kSpecialTokens = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                       "pad_token", "cls_token", "mask_token"};
 
 Json read_json(const Path& path) {
   std::error_code ignored;
@@ -83,7 +80,8 @@ Json special_variables(const Json& config, const std::string& where) {
   Json specials = Json::object(), own = Json::object();
   if (!config.is_object()) return specials;
   for (const auto& [key, value] : config.items()) {
-    const bool common = std::ranges::find(kSpecialTokens, key) != kSpecialTokens.end();
+    const bool common =
+        std::ranges::find(tokenizer::kNamedTokens, key) != tokenizer::kNamedTokens.end();
     const bool token = value.is_string() || (value.is_object() && value.contains("content"));
     if (common && !value.is_null()) specials[key] = token_text(value, key, where);
     if (!common && token && key.ends_with("_token")) own[key] = token_text(value, key, where);
@@ -210,7 +208,7 @@ bool ChatTemplate::mentions(std::string_view word) const {
 }
 
 // Whether the template writes the texts of a list of parts, found out by giving it one.
-bool ChatTemplate::takes_parts(const Parsed& parsed, const Options& options) {
+bool ChatTemplate::takes_parts(const Parsed& parsed, const Options& options) const {
   constexpr const char* kMark = "qwb part";
   const Json part = {{"type", "text"}, {"text", kMark}};
   Options quiet = options;
@@ -237,8 +235,12 @@ std::string ChatTemplate::render(const Json& messages, const Options& options) c
   return run(parsed, joined, options);
 }
 
-std::string ChatTemplate::run(const Parsed& parsed, const Json& messages, const Options& options) {
+std::string ChatTemplate::run(const Parsed& parsed, const Json& messages,
+                              const Options& options) const {
   Json variables = parsed.specials;
+  for (const auto& [name, text] : named_) {
+    if (!variables.contains(name)) variables[name] = text;
+  }
   Json chat = Json::array();
   for (const Json& message : messages) chat.push_back(with_reasoning(without_nulls(message)));
   if (options.variables.is_object()) {

@@ -31,6 +31,10 @@ class ChatTemplate {
   static ChatTemplate from_text(std::string_view source, const Json& config,
                                 const std::string& where);
 
+  // Tokens that templates use by name ("bos_token") where the configuration names none: those of
+  // the tokenizer's class.
+  void name_tokens(const std::map<std::string, std::string>& names) { named_ = names; }
+
   struct Options {
     bool add_generation_prompt = true;
     Json tools;                      // a list of JSON schemas, or null
@@ -50,14 +54,15 @@ class ChatTemplate {
 
  private:
   struct Parsed;
-  static std::string run(const Parsed& parsed, const Json& messages, const Options& options);
-  static bool takes_parts(const Parsed& parsed, const Options& options);
+  std::string run(const Parsed& parsed, const Json& messages, const Options& options) const;
+  bool takes_parts(const Parsed& parsed, const Options& options) const;
   // Throws not_found.
   const Parsed& choose(bool tools) const;
   std::map<std::string, std::shared_ptr<const Parsed>> templates_;  // by name
   bool several_ = false;                                            // tools choose among them
   std::string chosen_;  // empty: "default" or "tool_use"
   std::string where_;
+  std::map<std::string, std::string> named_;
 };
 
 }  // namespace qwb

@@ -11,9 +11,6 @@
 namespace qwb::tokenizer {
 namespace {
 
-constexpr std::array kNamedTokens = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                     "pad_token", "cls_token", "mask_token"};
-
 Json read_side_file(const Path& file) {
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored)) return {};

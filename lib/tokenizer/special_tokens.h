@@ -2,6 +2,7 @@
 // older ones have special_tokens_map.json and added_tokens.json beside it.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,6 +20,9 @@ Json complete_tokenizer_config(Json config, const Json& special_tokens_map,
                                const Json& added_tokens, const std::string& where);
 // The same from a folder's files; null if it has none of them.
 Json read_tokenizer_config(const Path& folder);
+
+inline constexpr std::array kNamedTokens = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                            "pad_token", "cls_token", "mask_token"};
 
 // The text of a named token ("bos_token"): given as a text or as {"content": ...}.
 std::optional<std::string> named_token(const Json& config, const std::string& key,

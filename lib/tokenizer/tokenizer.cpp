@@ -116,6 +116,10 @@ std::string Tokenizer::note() const {
   return impl_->note;
 }
 
+const std::map<std::string, std::string>& Tokenizer::named_tokens() const {
+  return impl_->named;
+}
+
 std::string Tokenizer::content_hash() const {
   return impl_->hash;
 }

@@ -19,6 +19,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -70,6 +71,9 @@ class Tokenizer {
   std::string content_hash() const;
   // What a user should know about how the text is tokenized; mostly empty.
   std::string note() const;
+  // The texts of bos_token, unk_token and the like, by these names: tokenizer_config.json's, or
+  // those that the class brings along. They need not be in the vocabulary.
+  const std::map<std::string, std::string>& named_tokens() const;
 
   struct Impl;  // lib/tokenizer/tokenizer_impl.h
 

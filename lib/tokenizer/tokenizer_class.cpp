@@ -293,6 +293,13 @@ bool keeps_digits_apart(const Json& root) {
          list[1].value("add_prefix_space", true) == false;
 }
 
+void put_names(Json& config, const Parts& parts) {
+  if (config.is_null()) config = Json::object();
+  for (const auto& [key, name] : parts.names) {
+    if (!config.contains(key)) config[key] = name;
+  }
+}
+
 void put_parts(TokenizerFile& file, Json& config, const Parts& parts) {
   Json& root = file.root;
   root["normalizer"] = parts.normalizer;
@@ -306,12 +313,9 @@ void put_parts(TokenizerFile& file, Json& config, const Parts& parts) {
   model["fuse_unk"] = parts.spaced;
   model["byte_fallback"] = parts.spaced;
   model["ignore_merges"] = false;
-  if (config.is_null()) config = Json::object();
   // The list of added tokens in tokenizer.json counts only where the other files have none.
   if (json_has(config, "added_tokens_decoder")) root["added_tokens"] = Json::array();
-  for (const auto& [key, name] : parts.names) {
-    if (!config.contains(key)) config[key] = name;
-  }
+  put_names(config, parts);
 }
 
 }  // namespace
@@ -337,10 +341,13 @@ std::string apply_tokenizer_class(TokenizerFile& file, Json& config, const Json&
           : "";
   if (!llama && !gpt2 && name != kQwen2 && name != kQwen35 && name != kGemma) return note;
   const bool prefix_given = json_has(config, "add_prefix_space");
-  if (llama && is_llama2(file.root) && !(prefix_given && config["add_prefix_space"] == false))
+  if (llama && is_llama2(file.root) && !(prefix_given && config["add_prefix_space"] == false)) {
+    put_names(config, llama_parts(config));
     return note;
+  }
   if (gpt2 && keeps_digits_apart(file.root) &&
       !(prefix_given && config["add_prefix_space"] == true)) {
+    put_names(config, gpt2_parts(config));
     return "the tokenizer keeps digits apart, as its tokenizer.json says; transformers 5 does not, "
            "because tokenizer_config.json names the class GPT2Tokenizer";
   }

@@ -1,6 +1,7 @@
 // The parts of a Tokenizer, put together when it is loaded and constant afterwards.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -35,6 +36,7 @@ struct Tokenizer::Impl {
   std::optional<int32_t> bos, eos;
   std::string hash;
   std::string note;
+  std::map<std::string, std::string> named;  // bos_token and the like -> text
   mutable tokenizer::WorkspacePool workspaces;
 
   // The ids of a text without its special tokens. `text` must be valid UTF-8.

@@ -170,6 +170,9 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, Json con
     impl->normalized_tokens.ignore(impl->special);
   }
   read_specials(*impl, config, part("post_processor"), where);
+  for (const char* key : tokenizer::kNamedTokens) {
+    if (const auto text = tokenizer::named_token(config, key, where)) impl->named[key] = *text;
+  }
   Hasher hasher;
   hasher.field(tokenizer_json);
   for (const int32_t id : impl->specials) hasher.field(std::to_string(id));

@@ -235,6 +235,17 @@ TEST_F(Complete, ChatUsesTheModelsTemplate) {
   EXPECT_EQ(tool("complete", {"--model", llama_, "Hello", "--chat"}).code, 3);  // has no template
 }
 
+// transformers' LlamaTokenizer brings <s> along.
+TEST_F(Complete, TemplatesKnowTheTokensOfTheClass) {
+  const Path model = copy_demo("llama");
+  Json config = parse_json(read_text(model / "tokenizer_config.json"), "tokenizer_config.json");
+  config.erase("bos_token");
+  config["chat_template"] = "{{ bos_token }}{{ messages[0].content }}";
+  write("model_llama/tokenizer_config.json", config.dump());
+  const Words words = {"--model", model.string(), "--chat", "Hi", "--max-tokens", "1", "--echo"};
+  EXPECT_EQ(rows(words)[0]["prompt"], "<s>Hi");
+}
+
 TEST_F(Complete, AWholeConversationGoesOn) {
   const Path model = copy_demo("llama");
   Json config = parse_json(read_text(model / "tokenizer_config.json"), "tokenizer_config.json");
