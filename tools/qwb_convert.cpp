@@ -138,6 +138,9 @@ Names names_of(const Options& o) {
   if (names.size() > 2)
     throw Error(ErrorKind::usage, "unknown here: " + names[2], {},
                 "a model and the place for the new one");
+  if (names.size() > 1 && names[1].empty())
+    throw Error(ErrorKind::usage, "the place to write to is empty", {},
+                "name it, or leave it out for a name of its own here");
   return {names[0], names.size() > 1 ? names[1] : ""};
 }
 

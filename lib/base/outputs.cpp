@@ -32,6 +32,7 @@ bool status_of(const Path& path, struct stat& status) {
 // Absolute, without `.`, `..` and links as far as it exists.
 Path real_place(const Path& target, const std::string& flag) {
   if (target.empty()) throw Error(ErrorKind::usage, "an empty name", flag);
+  if (target == "-") refuse_place("this is no name of a file", target, kElsewhere);
   std::error_code error;
   Path path = fs::absolute(target, error);
   if (!path.has_filename()) path = path.parent_path();
@@ -113,6 +114,8 @@ std::vector<Path> Outputs::files_of(const Path& folder) {
 }
 
 Path Outputs::file(const Path& target, const std::string& flag, const Kind& kind) {
+  if (!target.empty() && !target.has_filename())
+    refuse_place("this names a folder, not a file to write", target, kElsewhere);
   const Path path = real_place(target, flag);
   struct stat status {};
   const bool there = status_of(path, status);

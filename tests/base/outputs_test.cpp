@@ -131,6 +131,9 @@ TEST_F(OutputsTest, InputsSurviveInEverySpelling) {
 }
 
 TEST_F(OutputsTest, Files) {
+  EXPECT_THAT(file_with(true, root_ / "new/"), HasSubstr("a folder"));
+  EXPECT_THAT(file_with(true, "-"), HasSubstr("no name of a file"));
+  EXPECT_THAT(folder_with(true, "-"), HasSubstr("no name of a file"));
   const Path text = write("a.txt", "text");
   EXPECT_THAT(file_with(false, text), HasSubstr("--force"));
   EXPECT_EQ(file_with(true, text), "");
