@@ -171,7 +171,8 @@ ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) co
   TileErrors tiles(info.out);
   moments.executor->calibration().gptq_rows(shared, weight.span(), [&](const GptqRows& rows) {
     tiles.put(rows);
-    std::copy(rows.shift.begin(), rows.shift.end(), result.bias_shift.begin() + rows.first);
+    if (!rows.shift.empty())
+      std::copy(rows.shift.begin(), rows.shift.end(), result.bias_shift.begin() + rows.first);
     for (int64_t r = 0; r < rows.count; ++r)
       store_grid_row(result.tensor, gptq.grid, rows.first + r, rows.codes.data() + r * info.in,
                      rows.grids.data() + r * groups);
