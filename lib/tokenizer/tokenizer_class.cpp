@@ -347,7 +347,6 @@ std::string apply_tokenizer_class(TokenizerFile& file, Json& config, const Json&
   }
   if (gpt2 && keeps_digits_apart(file.root) &&
       !(prefix_given && config["add_prefix_space"] == true)) {
-    put_names(config, gpt2_parts(config));
     return "the tokenizer keeps digits apart, as its tokenizer.json says; transformers 5 does not, "
            "because tokenizer_config.json names the class GPT2Tokenizer";
   }
