@@ -352,6 +352,13 @@ void add_commands(CLI::App& app, const std::shared_ptr<Options>& options,
   prefixes(add("rm", "Remove objects", remove), "first digits of the keys")->required();
 }
 
+std::string command_names(const CLI::App& app) {
+  std::string names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    names += (names.empty() ? "" : ", ") + command->get_name();
+  return names;
+}
+
 }  // namespace
 }  // namespace qwb
 
@@ -364,10 +371,10 @@ int main(int argc, char** argv) {
     auto options = std::make_shared<qwb::Options>();
     auto work = std::make_shared<qwb::Work>(nullptr);
     qwb::add_commands(app, options, work);
-    return [options, work, &tool] {
+    return [options, work, &app, &tool] {
       if (*work == nullptr)
         throw qwb::Error(qwb::ErrorKind::usage, "no command given", {},
-                         "commands: ls, path, why, verify, gc, rm");
+                         "commands: " + qwb::command_names(app));
       return (*work)(qwb::Store({.context = tool.context()}), *options, tool);
     };
   });

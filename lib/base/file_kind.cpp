@@ -8,6 +8,7 @@
 namespace qwb {
 namespace {
 
+constexpr char kPage[] = "is an HTML page: a server or a portal sent it instead";
 constexpr std::string_view kPointer = "version https://git-lfs.github.com/spec/";
 constexpr std::string_view kDecimalDigits = "0123456789";
 constexpr char kFetchAgain[] =
@@ -92,8 +93,7 @@ std::optional<FileKind> foreign_kind(Bytes content) {
   if (auto pointer = lfs_pointer(content)) return pointer;
   const std::string_view text = start_of(content, 512);
   if (auto known = by_magic(text)) return known;
-  if (is_page(text))
-    return FileKind{"is an HTML page: a server or a portal sent it instead", kFetchAgain};
+  if (is_page(text)) return FileKind{kPage, kFetchAgain};
   const std::string_view begin = without_space(text);
   if (begin.starts_with("<?xml") || begin.starts_with("<Error>"))
     return FileKind{"is an XML answer, such as a server's error", kFetchAgain};
@@ -118,8 +118,8 @@ void refuse_lfs_pointer(Bytes content, const std::string& where) {
 
 void refuse_page(std::string_view content, const std::string& where) {
   if (is_page(content))
-    throw Error(ErrorKind::unsupported, "is an HTML page: a server or a portal sent it instead",
-                where, "fetch the text again; if HTML is meant, name the file .html");
+    throw Error(ErrorKind::unsupported, kPage, where,
+                "fetch the text again; if HTML is meant, name the file .html");
 }
 
 void refuse_no_json(std::string_view content, const std::string& where) {

@@ -69,27 +69,26 @@ Sources find_sources(const Path& folder, const Json& config) {
   return sources;
 }
 
-std::string token_text(const Json& token, const std::string& key, const std::string& where) {
-  if (token.is_object()) return json_string(token, "content", where);
-  return json_string(Json{{key, token}}, key, where);
-}
-
 // Special tokens by name, which templates use: those that every model has, and a model's own, such
 // as image_token.
 Json special_variables(const Json& config, const std::string& where) {
   Json specials = Json::object(), own = Json::object();
   if (!config.is_object()) return specials;
+  const auto put = [&](Json& into, const Json& from, const std::string& key) {
+    if (const auto text = tokenizer::named_token(from, key, where)) into[key] = *text;
+  };
+  for (const char* key : tokenizer::kNamedTokens) put(specials, config, key);
   for (const auto& [key, value] : config.items()) {
-    const bool common =
-        std::ranges::find(tokenizer::kNamedTokens, key) != tokenizer::kNamedTokens.end();
     const bool token = value.is_string() || (value.is_object() && value.contains("content"));
-    if (common && !value.is_null()) specials[key] = token_text(value, key, where);
-    if (!common && token && key.ends_with("_token")) own[key] = token_text(value, key, where);
+    if (token && key.ends_with("_token") && !specials.contains(key)) put(own, config, key);
   }
   for (const char* list : {"extra_special_tokens", "model_specific_special_tokens"}) {
     if (!json_has(config, list) || !config[list].is_object()) continue;
     if (list == std::string_view("model_specific_special_tokens") && !own.empty()) continue;
-    for (const auto& [key, value] : config[list].items()) own[key] = token_text(value, key, where);
+    for (const auto& [key, value] : config[list].items()) {
+      if (value.is_null()) throw Error(ErrorKind::failed, "'" + key + "' is no token", where);
+      put(own, config[list], key);
+    }
   }
   specials.update(own);
   return specials;
@@ -186,7 +185,6 @@ ChatTemplate ChatTemplate::load(const Path& folder, const std::string& name) {
     result.templates_[key] = from_text(source, config, folder.string()).templates_["default"];
   result.several_ = sources.several;
   result.chosen_ = name;
-  result.where_ = folder.string();
   if (!name.empty()) result.choose(false);
   return result;
 }
@@ -197,8 +195,8 @@ const ChatTemplate::Parsed& ChatTemplate::choose(bool tools) const {
   if (const auto found = templates_.find(wanted); found != templates_.end()) return *found->second;
   std::string names;
   for (const auto& [key, parsed] : templates_) names += (names.empty() ? "" : ", ") + key;
-  throw Error(ErrorKind::not_found, "there is no chat template '" + wanted + "'", where_,
-              "there are: " + names);
+  throw Error(ErrorKind::not_found, "there is no chat template '" + wanted + "'",
+              templates_.begin()->second->where, "there are: " + names);
 }
 
 bool ChatTemplate::mentions(std::string_view word) const {

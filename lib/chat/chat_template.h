@@ -58,10 +58,9 @@ class ChatTemplate {
   bool takes_parts(const Parsed& parsed, const Options& options) const;
   // Throws not_found.
   const Parsed& choose(bool tools) const;
-  std::map<std::string, std::shared_ptr<const Parsed>> templates_;  // by name
+  std::map<std::string, std::shared_ptr<const Parsed>> templates_;  // by name; not empty
   bool several_ = false;                                            // tools choose among them
   std::string chosen_;  // empty: "default" or "tool_use"
-  std::string where_;
   std::map<std::string, std::string> named_;
 };
 

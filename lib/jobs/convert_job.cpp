@@ -6,7 +6,6 @@
 #include "lib/base/file.h"
 #include "lib/base/text.h"
 #include "lib/hub/origin.h"
-#include "lib/jobs/choose.h"
 #include "lib/jobs/convert_report.h"
 #include "lib/jobs/requantize.h"
 #include "lib/quantize/ggml_quants.h"
@@ -42,11 +41,6 @@ ConvertOptions convert_options(const ConvertRequest& request, const OpenModel& o
   return options;
 }
 
-OpenModel open_undamaged(const Path& model, const Context& context) {
-  require_undamaged_if_summed(model, context.stop);
-  return open_model(model, context);
-}
-
 }  // namespace
 
 std::string format_help() {
@@ -66,7 +60,7 @@ std::string format_names() {
 }
 
 ConvertJob::ConvertJob(ConvertRequest request, const Context& context)
-    : ConvertJob(open_undamaged(request.model, context), request, context) {}
+    : ConvertJob(open_model(request.model, context), request, context) {}
 
 ConvertJob::ConvertJob(OpenModel open, ConvertRequest request, const Context& context) {
   ConvertOptions options = convert_options(request, open);

@@ -36,7 +36,8 @@ class ConvertJob {
  public:
   // Opens the model and plans: no codes are read. Tells decisions through `context`. Throws
   // unsupported, naming modules, for what the format cannot hold; usage for a request that makes no
-  // sense; verification for an artifact whose bytes are not what they were.
+  // sense. Whether an artifact's bytes are what they were is the caller's to ask, before
+  // (choose.h: require_undamaged_if_summed), because every one is read for that.
   ConvertJob(ConvertRequest request, const Context& context);
   // Of a model that is open; request.model is not used.
   ConvertJob(OpenModel open, ConvertRequest request, const Context& context);

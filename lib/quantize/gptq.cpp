@@ -134,14 +134,7 @@ class Gptq : public Method {
 GptqTask rows_task(const ModuleTask& task, const GptqSettings& gptq,
                    const PreparedMoments& prepared, bool follow) {
   const Moments& moments = *task.moments;
-  GptqTask shared;
-  shared.grid = gptq.grid;
-  shared.static_groups = gptq.order == ColumnOrder::static_groups;
-  shared.scale_search = gptq.scale_search;
-  shared.sweeps = gptq.sweeps;
-  shared.order = prepared.order;
-  shared.importance = prepared.importance;
-  shared.factor = prepared.factor();
+  GptqTask shared = gptq_task(gptq, prepared);
   shared.hessian = moments.hessian;
   shared.module = task.info.name;
   shared.stop = task.context.stop;

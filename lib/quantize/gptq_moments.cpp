@@ -20,6 +20,18 @@ constexpr double kLargestDamping = 10;
 
 }  // namespace
 
+GptqTask gptq_task(const GptqSettings& settings, const PreparedMoments& moments) {
+  GptqTask task;
+  task.grid = settings.grid;
+  task.static_groups = settings.order == ColumnOrder::static_groups;
+  task.scale_search = settings.scale_search;
+  task.sweeps = settings.sweeps;
+  task.order = moments.order;
+  task.importance = moments.importance;
+  task.factor = moments.factor();
+  return task;
+}
+
 PreparedMoments prepare_moments(const Executor& executor, In hessian, const GptqSettings& settings,
                                 const std::string& module, const StopToken& stop) {
   PreparedMoments moments;

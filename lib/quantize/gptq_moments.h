@@ -31,6 +31,9 @@ struct PreparedMoments {
   int64_t dead_columns = 0;  // channels that were 0 on every calibration token
 };
 
+// What a module's settings and prepared moments say of the work on its rows.
+GptqTask gptq_task(const GptqSettings& settings, const PreparedMoments& moments);
+
 // hessian [columns, columns], symmetric. A dead column (H_ii = 0) gets the mean of the diagonal and
 // so is rounded by itself, like every column if H is all zero. Throws failed, naming the module, on
 // NaN, Inf or a negative diagonal, and if a damping of 10 is not enough.

@@ -85,14 +85,7 @@ PreparedMoments prepared(const std::vector<float>& hessian, const GptqSettings& 
 }
 
 GptqTask solver_task(const PreparedMoments& moments, const GptqSettings& settings) {
-  GptqTask task;
-  task.grid = settings.grid;
-  task.static_groups = settings.order == ColumnOrder::static_groups;
-  task.scale_search = settings.scale_search;
-  task.sweeps = settings.sweeps;
-  task.order = moments.order;
-  task.importance = moments.importance;
-  task.factor = moments.factor();
+  GptqTask task = gptq_task(settings, moments);
   task.module = "module";
   return task;
 }

@@ -193,8 +193,9 @@ void each_cut(const Rows& x, bool joins, const Body& body) {
   }
 }
 
+// left: x packed already, for products in bf16; or null.
 void linear_cut(const LinearWays& ways, In x, bool few, const Affine& module, Out y,
-                Accumulate accumulate) {
+                Accumulate accumulate, const Panels* left = nullptr) {
   const Weight& weight = module.weight.stored();
   const bool bias = !module.bias.empty(), sum = accumulate == Accumulate::yes, add = sum || bias;
   const Threads threads = ways.threads;
@@ -207,7 +208,8 @@ void linear_cut(const LinearWays& ways, In x, bool few, const Affine& module, Ou
   if (few) {
     linear_few(x, weight, y, add, threads);
   } else if (ways.products == Products::bf16) {
-    linear_narrow(narrow_tokens(x, threads), module.weight, y, add, threads);
+    linear_narrow(left != nullptr ? *left : narrow_tokens(x, threads), module.weight, y, add,
+                  threads);
   } else {
     linear_many(x, weight, y, add, threads);
   }
@@ -237,14 +239,8 @@ void linears(const LinearWays& ways, const Rows& x, std::span<const Executor::Ou
     const Panels left = cut.few ? Panels{} : narrow_tokens(some, ways.threads);
     for (const Executor::Output& o : outputs) {
       dense(o.y);
-      const Out y = o.y.row_range(cut.first, cut.rows);
-      if (cut.few) {
-        linear_cut(ways, some, true, o.module, y, Accumulate::no);
-        continue;
-      }
-      const bool bias = !o.module.bias.empty();
-      if (bias) fill_bias(o.module.bias, y, false, ways.threads);
-      linear_narrow(left, o.module.weight, y, bias, ways.threads);
+      linear_cut(ways, some, cut.few, o.module, o.y.row_range(cut.first, cut.rows), Accumulate::no,
+                 &left);
     }
   });
 }
