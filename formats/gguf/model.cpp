@@ -56,7 +56,8 @@ std::shared_ptr<const GgufModel> GgufModel::open(const Path& path, Threads threa
   const std::string where = model->file_.paths().front().string();
   for (const Path& part : model->file_.paths()) model->source_files_.push_back(source_file(part));
   model->config_ = huggingface_config(model->file_, where);
-  parse_config(model->config_, where);  // sizes that a model can have
+  // Sizes that a model can have.
+  parse_config(model->config_, "config.json made from " + where);
   const std::string architecture = model->file_.metadata().text("general.architecture", where);
   for (const std::string& name : model->file_.tensor_names())
     model->add(architecture, *model->file_.find(name), where);

@@ -79,8 +79,12 @@ Vocabulary read_vocabulary(const GgufMetadata& metadata, bool pieces, const std:
   for (const char* name : {"bos", "eos", "unknown", "padding", "eot", "eom"}) {
     const std::string key = std::string("tokenizer.ggml.") + name + "_token_id";
     const auto known = fallback.find(name);
-    const int64_t id = metadata.integer(key, where, known == fallback.end() ? -1 : known->second);
-    if (id >= 0 && id < static_cast<int64_t>(count)) vocabulary.special[name] = id;
+    const int64_t usual = known == fallback.end() ? -1 : known->second;
+    const auto held = [&](int64_t id) { return id >= 0 && id < static_cast<int64_t>(count); };
+    // llama.cpp takes the usual token too where the file names one beyond the vocabulary.
+    const int64_t given = metadata.integer(key, where, usual);
+    const int64_t id = held(given) ? given : usual;
+    if (held(id)) vocabulary.special[name] = id;
   }
   return vocabulary;
 }
@@ -321,6 +325,20 @@ Json generation_config(const Vocabulary& vocabulary) {
   return config;
 }
 
+// True if the token "bos" or "eos" is put around texts. Where the file wants one that it does not
+// name, llama.cpp puts token 11 there, whatever that is.
+bool stands_around(const GgufMetadata& metadata, const Vocabulary& vocabulary,
+                   const std::string& name, bool fallback, const std::string& where) {
+  const std::string key = "tokenizer.ggml.add_" + name + "_token";
+  if (metadata.integer(key, where, fallback ? 1 : 0) == 0) return false;
+  if (vocabulary.special.contains(name)) return true;
+  throw Error(ErrorKind::unsupported,
+              "texts begin or end with a token that the file does not name: it lacks a valid "
+              "'tokenizer.ggml." +
+                  name + "_token_id'",
+              where, "convert the original again, or set the key " + key + " to false");
+}
+
 }  // namespace
 
 std::map<std::string, std::string> gguf_companions(const GgufMetadata& metadata,
@@ -338,11 +356,8 @@ std::map<std::string, std::string> gguf_companions(const GgufMetadata& metadata,
   // these two.
   const std::string pre = metadata.text("tokenizer.ggml.pre", where, "default");
   const bool begins = pieces || gguf_begins_with_bos(pre);
-  Frame frame;
-  frame.bos = metadata.integer("tokenizer.ggml.add_bos_token", where, begins ? 1 : 0) != 0 &&
-              vocabulary.special.contains("bos");
-  frame.eos = metadata.integer("tokenizer.ggml.add_eos_token", where, 0) != 0 &&
-              vocabulary.special.contains("eos");
+  const Frame frame = {.bos = stands_around(metadata, vocabulary, "bos", begins, where),
+                       .eos = stands_around(metadata, vocabulary, "eos", false, where)};
   return {
       {"tokenizer.json", tokenizer_text(vocabulary, parts, frame)},
       {"tokenizer_config.json", json_text(tokenizer_config(metadata, vocabulary, frame, where))},

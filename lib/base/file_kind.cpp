@@ -102,6 +102,9 @@ std::optional<FileKind> foreign_kind(Bytes content) {
   if (begin.starts_with("Entry not found") || begin.starts_with("Invalid username or password") ||
       begin.starts_with("Access to model"))
     return FileKind{"is the Hub's error message, not the file", kFetchAgain};
+  if (begin.starts_with("404: Not Found") || begin.starts_with("403: Forbidden") ||
+      begin.starts_with("Not Found") || begin.starts_with("Forbidden"))
+    return FileKind{"is a server's error, not the file", kFetchAgain};
   if (content.size() >= 64 && std::all_of(content.begin(), content.begin() + 64,
                                           [](std::byte byte) { return byte == std::byte{0}; }))
     return FileKind{"begins with zeros: its content never reached the disk", kFetchAgain};

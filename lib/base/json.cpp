@@ -18,7 +18,8 @@ const Json& member(const Json& object, const std::string& key, const std::string
     throw Error(ErrorKind::failed, "expected a JSON object holding '" + key + "'", where);
   const auto it = object.find(key);
   if (it == object.end() || it->is_null())
-    throw Error(ErrorKind::failed, "'" + key + "' is missing", where);
+    throw Error(ErrorKind::failed, "'" + key + (it == object.end() ? "' is missing" : "' is null"),
+                where);
   return *it;
 }
 

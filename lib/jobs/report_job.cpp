@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <set>
@@ -78,6 +79,7 @@ class Reader {
       return std::move(inputs_);
     }
     for (const std::string& module : request_.modules) add_histograms(module);
+    if (!request_.modules.empty()) attempt([this] { require_quantized(); });
     return std::move(inputs_);
   }
 
@@ -176,6 +178,13 @@ class Reader {
       model = std::make_unique<OpenModel>(open_model(folder, context_.silent()));
     }
     return *model;
+  }
+
+  void require_quantized() const {
+    const auto& versions = inputs_.report.versions;
+    if (std::all_of(versions.begin(), versions.end(), [](const Version& v) { return v.original; }))
+      throw Error(ErrorKind::failed,
+                  "--module compares quantized versions with their original, and no input is one");
   }
 
   void add_histograms(const std::string& module) {

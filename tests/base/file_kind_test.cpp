@@ -23,6 +23,7 @@ TEST(FileKind, KnownKinds) {
   EXPECT_NE(kind_of("\xef\xbb\xbf \n<!doctype HTML>").find("HTML"), std::string::npos);
   EXPECT_NE(kind_of("").find("empty"), std::string::npos);
   EXPECT_NE(kind_of("Invalid username or password.").find("Hub"), std::string::npos);
+  EXPECT_NE(kind_of("404: Not Found").find("server"), std::string::npos);
   for (const char* text : {"{\"a\": 1}", "[1]", "version 2", "plain text", "html"})
     EXPECT_EQ(kind_of(text), "");
 }

@@ -76,6 +76,32 @@ TEST(GgufTokens, OfEqualScoresTheLeftmostPairIsJoined) {
   EXPECT_THAT(piece_tokens(ways, "aaaaa"), ElementsAre(mark, "aa", "aaa"));
 }
 
+// llama.cpp takes <s> where a SentencePiece file names a token beyond its vocabulary, and token 11
+// where a byte-level one names none.
+TEST(GgufTokens, TextsBeginWithATokenThatTheFileHas) {
+  GgufMetadata beyond = piece_metadata({{"a", -1}});
+  beyond.add("tokenizer.ggml.bos_token_id", GgufValue::of_u32(100000));
+  EXPECT_THAT(gguf_companions(beyond, "test").at("tokenizer_config.json"),
+              testing::HasSubstr(R"("bos_token": "<s>")"));
+  for (const char* edge : {"bos", "eos"}) {
+    GgufMetadata unnamed;
+    unnamed.add("general.architecture", GgufValue::of_string("llama"));
+    unnamed.add("tokenizer.ggml.model", GgufValue::of_string("gpt2"));
+    unnamed.add("tokenizer.ggml.pre", GgufValue::of_string("qwen2"));
+    unnamed.add("tokenizer.ggml.tokens", GgufValue::of_strings({"a", "b", "ab"}));
+    unnamed.add("tokenizer.ggml.merges", GgufValue::of_strings({"a b"}));
+    EXPECT_NO_THROW(gguf_companions(unnamed, "test"));
+    unnamed.add(std::string("tokenizer.ggml.add_") + edge + "_token", GgufValue::of_bool(true));
+    try {
+      gguf_companions(unnamed, "test");
+      ADD_FAILURE() << edge;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::unsupported);
+      EXPECT_THAT(error.what(), testing::HasSubstr(edge));
+    }
+  }
+}
+
 TEST(GgufTokens, TiesAreMarkedForOtherPrograms) {
   const auto text = [](float last) {
     return gguf_companions(piece_metadata({{"a", -1}, {"b", -2}, {"ab", -3}, {"ba", last}}), "test")

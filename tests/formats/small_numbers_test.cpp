@@ -69,6 +69,12 @@ TEST(SmallNumbers, MethodsRefuseWhatTheirScalesCannotHold) {
   }
 }
 
+TEST(SmallNumbers, Int8RefusesWhatOverflowsWhenItIsRead) {
+  EXPECT_NO_THROW(quantize_up(scaled(2e36f), "int8", Json::object()));
+  expect_error(ErrorKind::failed, kTinyUp,
+               [&] { quantize_up(scaled(1e38f, false), "int8", Json::object()); });
+}
+
 // Subnormal scales pass as long as they cost less than a bit of precision.
 TEST(SmallNumbers, LostPrecisionCounts) {
   const Json given = {{"bits", 4}, {"group_size", 32}, {"symmetric", true}, {"scale_dtype", "f16"}};

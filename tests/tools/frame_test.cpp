@@ -71,6 +71,10 @@ TEST(Frame, CommonFlags) {
             "json 0 dry-run 0 threads 1 color 0\n");
   for (const char* wrong : {"many", "0", "4097"})
     EXPECT_EQ(probe({"flags"}, {.environment = {{"QWB_THREADS", wrong}}}).code, 2) << wrong;
+  EXPECT_THAT(probe({"flags"}, {.environment = {{"QWB_THREADS", "many"}}}).err,
+              HasSubstr("QWB_THREADS: 'many' is no number"));
+  EXPECT_THAT(probe({"flags", "--threads", "0"}, {.environment = {{"QWB_THREADS", "2"}}}).err,
+              HasSubstr("--threads: 0 is not in"));
   EXPECT_EQ(probe({"flags", "--threads=1"}).err, "qwb-probe: narration\n");
   EXPECT_EQ(probe({"flags", "-q"}).err, "");
   EXPECT_EQ(probe({"flags", "--quiet"}).err, "");

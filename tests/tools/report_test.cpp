@@ -208,6 +208,9 @@ TEST_F(ReportTool, HistogramsOfAModule) {
   EXPECT_THAT(lost.err, HasSubstr("name it by --baseline"));
   EXPECT_EQ(json("report", {packed, "--module", module, "--baseline", llama_})["modules"].size(),
             1u);
+  const RunResult lone = tool("report", {llama_, "--module", module});
+  EXPECT_EQ(lone.code, 1);
+  EXPECT_THAT(lone.err, HasSubstr("no input is one"));
   const RunResult typo = tool("report", {artifact, "--module", "model.layers.0.mlp.up_prox"});
   EXPECT_EQ(typo.code, 3);
   EXPECT_THAT(typo.out, HasSubstr("bits per weight"));

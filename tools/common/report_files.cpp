@@ -120,9 +120,19 @@ void check_report_options(ReportOptions& options, Tool& tool) {
 
 namespace {
 
-// No picture is replaced unless all may be.
+// Finds conflicts before the drawing: no picture is replaced unless all may be.
+void check_pictures(const Path& folder, const std::vector<Plot>& plots, Tool& tool) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder, ignored)) return;
+  for (const Plot& plot : plots) {
+    for (const char* ending : {".svg", ".png"})
+      tool.outputs().file(folder / (plot.name + ending), "--plots", is_own_picture);
+  }
+}
+
 void write_plots(const Path& folder, const Path& gnuplot, const std::vector<Plot>& plots,
                  Tool& tool) {
+  check_pictures(folder, plots, tool);
   std::vector<std::pair<Path, std::string>> files;
   for (Picture& picture : draw_plots(gnuplot, plots, true, true, tool.context().stop)) {
     files.emplace_back(folder / (picture.name + ".svg"), std::move(picture.svg));
@@ -131,7 +141,6 @@ void write_plots(const Path& folder, const Path& gnuplot, const std::vector<Plot
   std::error_code failed;
   std::filesystem::create_directories(folder, failed);
   if (failed) throw system_error("cannot make the folder", folder.string(), failed.value());
-  for (const auto& [file, content] : files) tool.outputs().file(file, "--plots", is_own_picture);
   for (const auto& [file, content] : files)
     write_file_atomically(file, as_bytes(content), tool.outputs().force());
 }

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <span>
+#include <string_view>
 #include <utility>
 
 #include "cache/store.h"
@@ -172,6 +174,19 @@ void Tool::apply_flags() {
 
 namespace {
 
+// An option that nobody typed has its value from the environment: its variable is to blame.
+std::string blamed(const CLI::App& app, std::span<char*> arguments, const std::string& problem) {
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string name = option->get_name();
+    const bool typed = std::any_of(arguments.begin(), arguments.end(), [&](const char* argument) {
+      return std::string_view(argument).starts_with(name);
+    });
+    if (!option->get_envname().empty() && !typed && problem.starts_with(name + ":"))
+      return option->get_envname() + problem.substr(name.size());
+  }
+  return problem;
+}
+
 // Reads the command line. True: go on; false: `code` is the result (help, version, wrong usage).
 bool parse(CLI::App& app, Tool& tool, int argc, char** argv, int& code) {
   try {
@@ -185,7 +200,9 @@ bool parse(CLI::App& app, Tool& tool, int argc, char** argv, int& code) {
                                        : version_text(tool.name()));
     code = 0;
   } catch (const CLI::ParseError& error) {
-    tool.complain(parse_problem(app, error) + "; see " + tool.name() + " --help");
+    const std::span arguments(argv, static_cast<size_t>(argc));
+    tool.complain(blamed(app, arguments, parse_problem(app, error)) + "; see " + tool.name() +
+                  " --help");
     code = static_cast<int>(ErrorKind::usage);
   }
   return false;
