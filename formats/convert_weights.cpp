@@ -59,25 +59,44 @@ namespace {
               "the checkpoint is damaged or diverged in training");
 }
 
+// NaN and Inf have all bits of the exponent set.
+template <typename T>
+bool exponents_finite(Bytes values, T exponent) {
+  T any = 0;
+  for (size_t at = 0; at + sizeof(T) <= values.size(); at += sizeof(T)) {
+    const T bits = load<T>(values.data() + at);
+    any = static_cast<T>(any | ((bits & exponent) == exponent ? 1 : 0));
+  }
+  return any == 0;
+}
+
 }  // namespace
 
 void require_finite(const float* values, int64_t count, const std::string& name) {
   if (!simd::all_finite(values, count)) not_finite(name);
 }
 
-void require_finite(const TensorView& view, const std::string& name, const Context& context) {
-  if (!dtype_is_float(view.dtype)) return;
-  parallel_ranges(context, view.count(), int64_t{1} << 16, [&](int64_t begin, int64_t end) {
-    FloatBuffer values(end - begin);
-    read_floats(view, begin, end - begin, values.data(), name);
-    require_finite(values.data(), end - begin, name);
-  });
+void require_finite(const TensorView& piece, const std::string& name) {
+  bool finite = true;
+  if (piece.dtype == DType::f64) finite = exponents_finite<uint64_t>(piece.bytes, 0x7ff0ull << 48);
+  if (piece.dtype == DType::f32) finite = exponents_finite<uint32_t>(piece.bytes, 0x7f800000u);
+  if (piece.dtype == DType::bf16) finite = exponents_finite<uint16_t>(piece.bytes, 0x7f80u);
+  if (piece.dtype == DType::f16) finite = exponents_finite<uint16_t>(piece.bytes, 0x7c00u);
+  if (!finite) not_finite(name);
 }
 
 void require_finite(const Weight& weight, const std::string& name, const Context& context) {
   const auto* ggml = weight.as<GgmlBlocks>();
   if (ggml == nullptr) {
-    for (const auto& [part, view] : weight.parts()) require_finite(view, name, context);
+    for (const auto& [part, view] : weight.parts()) {
+      const int64_t size = dtype_size(view.dtype);
+      parallel_ranges(
+          context, view.count(), int64_t{1} << 18, [&, whole = view](int64_t begin, int64_t end) {
+            const auto piece = whole.bytes.subspan(static_cast<size_t>(begin * size),
+                                                   static_cast<size_t>((end - begin) * size));
+            require_finite({whole.dtype, {end - begin}, piece}, name);
+          });
+    }
     return;
   }
   // Their scales lie among the codes.

@@ -25,7 +25,8 @@ FloatBuffer read_out_in_f32(const Weight& weight, const Context& context = {});
 // would hold a model then.
 void require_finite(const float* values, int64_t count, const std::string& name);
 void require_finite(const Weight& weight, const std::string& name, const Context& context);
-void require_finite(const TensorView& view, const std::string& name, const Context& context);
+// On the calling thread: for a piece of a tensor. Types other than floats pass.
+void require_finite(const TensorView& piece, const std::string& name);
 
 // |A - B|^2 / |A|^2 for two weights of one orientation; B null: A with its values rounded to
 // `narrowed`. Sums in f64, row by row: the same on any number of threads.

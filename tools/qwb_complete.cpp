@@ -18,7 +18,7 @@
 #include "lib/jobs/choose.h"
 #include "lib/jobs/sources.h"
 #include "lib/model/generate.h"
-#include "lib/quantize/conversation.h"
+#include "lib/quantize/calibrate/conversation.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/number_checks.h"
 #include "tools/common/tool.h"

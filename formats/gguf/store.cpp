@@ -137,8 +137,7 @@ void GgufModelWriter::put_tensor(const std::string& name) {
   require_finite(values.data(), static_cast<int64_t>(values.size()), name);
   std::vector<float> rows(values.size());
   for (size_t i = 0; i < values.size(); ++i)
-    rows[i] =
-        values[static_cast<size_t>(weight_row(static_cast<int64_t>(i), items_[index].head_rows))];
+    rows[i] = values[weight_row(static_cast<int64_t>(i), items_[index].head_rows)];
   writer_->put(index, 0, std::as_bytes(std::span(rows)));
 }
 

@@ -329,9 +329,7 @@ void CompressedReader::find_zeros() {
       damaged_ct("weight_zero_point and weight_scale differ in shape", name_);
     for (int64_t o = 0; o < out_; ++o) {
       for (int64_t g = 0; g < groups_; ++g) {
-        const int zero =
-            static_cast<int8_t>(bytes.bytes[static_cast<size_t>(scale_row(o) * groups_ + g)]) +
-            middle;
+        const int zero = static_cast<int8_t>(bytes.bytes[scale_row(o) * groups_ + g]) + middle;
         if (zero < 0 || zero >= 2 * middle) damaged_ct("a zero point is out of range", name_);
         zeros.at(o, g) = static_cast<uint8_t>(zero);
       }

@@ -88,20 +88,25 @@ ModelWriter::Stored FolderWriter::put(const ConvertedModule& module, const Weigh
 void FolderWriter::put_tensor(const std::string& name) {
   const TensorView view = *source_.source->find(name);
   const DType type = stored_type(view);
-  require_finite(view, name, context_);
-  if (type == view.dtype) return tensors_->copy(name, *source_.source, context_);
+  if (type == view.dtype) {
+    const auto check = [&](const TensorView& piece) { require_finite(piece, name); };
+    return tensors_->copy(name, *source_.source, check, context_);
+  }
   std::vector<ErrorSum> errors;
   for (int64_t at = 0; at < view.count(); at += kNarrowedPiece) {
     context_.stop.check();
     const int64_t count = std::min(kNarrowedPiece, view.count() - at);
     FloatBuffer values(count);
     read_floats(view, at, count, values.data(), name);
+    require_finite(values.data(), count, name);
     std::vector<std::byte> bytes(static_cast<size_t>(count * dtype_size(type)));
     narrow_floats(values.data(), count, type, bytes.data(), name);
     FloatBuffer stored(count);
     read_floats({type, {count}, bytes}, 0, count, stored.data(), name);
     errors.push_back(error_sum(values.data(), stored.data(), count));
     tensors_->put_part(name, at * dtype_size(type), bytes);
+    const int64_t size = dtype_size(view.dtype);
+    source_.source->release({view.dtype, {count}, view.bytes.subspan(at * size, count * size)});
   }
   require_floats_kept(relative_error(errors), type, name, kWiderFloats);
 }

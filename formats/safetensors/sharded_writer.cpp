@@ -53,15 +53,19 @@ void ShardedWriter::put_part(const std::string& name, int64_t offset, Bytes cont
 }
 
 void ShardedWriter::copy(const std::string& name, const TensorSource& source,
+                         const std::function<void(const TensorView& piece)>& check,
                          const Context& context) {
   const TensorView view = *source.find(name);
-  parallel_ranges(context, static_cast<int64_t>(view.bytes.size()), kCopiedPiece,
-                  [&](int64_t begin, int64_t end) {
-                    const Bytes piece = view.bytes.subspan(static_cast<size_t>(begin),
-                                                           static_cast<size_t>(end - begin));
-                    put_part(name, begin, piece);
-                    source.release({DType::u8, {end - begin}, piece});
-                  });
+  const int64_t size = dtype_size(view.dtype);
+  parallel_ranges(context, view.count(), kCopiedPiece / size, [&](int64_t begin, int64_t end) {
+    const TensorView piece = {view.dtype,
+                              {end - begin},
+                              view.bytes.subspan(static_cast<size_t>(begin * size),
+                                                 static_cast<size_t>((end - begin) * size))};
+    check(piece);
+    put_part(name, begin * size, piece.bytes);
+    source.release(piece);
+  });
 }
 
 void ShardedWriter::finish() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -28,8 +29,10 @@ class ShardedWriter {
   // As SafetensorsWriter's: any order, any thread, every byte exactly once.
   void put(const std::string& name, Bytes content);
   void put_part(const std::string& name, int64_t offset, Bytes content);
-  // Stores the source's tensor of that name in pieces whose pages are given back.
-  void copy(const std::string& name, const TensorSource& source, const Context& context = {});
+  // Stores the source's tensor of that name in pieces whose pages are given back; `check` sees each
+  // piece first, on several threads.
+  void copy(const std::string& name, const TensorSource& source,
+            const std::function<void(const TensorView& piece)>& check, const Context& context = {});
   // Flushes, and writes the index if there are several files.
   void finish();
 

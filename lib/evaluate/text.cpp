@@ -9,7 +9,7 @@
 #include "lib/base/json.h"
 #include "lib/base/text_file.h"
 #include "lib/evaluate/unicode_text.h"
-#include "lib/quantize/conversation.h"
+#include "lib/quantize/calibrate/conversation.h"
 
 namespace qwb {
 namespace {

@@ -70,8 +70,7 @@ void rounding_difference(const float* weight, int64_t columns, const float* scal
   for (int64_t begin = 0; begin < columns; begin += settings.group_size) {
     const int64_t count = std::min(settings.group_size, columns - begin);
     std::copy_n(weight + begin, count, scaled.data());
-    for (int64_t i = 0; scales != nullptr && i < count; ++i)
-      scaled[static_cast<size_t>(i)] *= scales[begin + i];
+    for (int64_t i = 0; scales != nullptr && i < count; ++i) scaled[i] *= scales[begin + i];
     const Grid grid = make_grid(scaled.data(), count, settings, module);
     round_to_grid(scaled.data(), count, grid, settings.max_code(), codes.data());
     for (int64_t i = 0; i < count; ++i) {

@@ -8,7 +8,7 @@
 #include "lib/hub/origin.h"
 #include "lib/jobs/convert_report.h"
 #include "lib/jobs/requantize.h"
-#include "lib/quantize/ggml_quants.h"
+#include "lib/quantize/encode/ggml_quants.h"
 
 namespace qwb {
 namespace {

@@ -11,9 +11,9 @@
 #include "formats/model_writer.h"
 #include "lib/base/context.h"
 #include "lib/base/file.h"
-#include "lib/quantize/calibration.h"
-#include "lib/quantize/estimate.h"
+#include "lib/quantize/calibrate/calibration.h"
 #include "lib/quantize/pipeline.h"
+#include "lib/quantize/plan/estimate.h"
 
 namespace qwb {
 

@@ -1,7 +1,7 @@
 #include "lib/jobs/requantize.h"
 
 #include "lib/base/error.h"
-#include "lib/quantize/kept_values.h"
+#include "lib/quantize/encode/kept_values.h"
 
 namespace qwb {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "formats/convert.h"
 #include "lib/quantize/method.h"
-#include "lib/quantize/plan.h"
+#include "lib/quantize/plan/plan.h"
 
 namespace qwb {
 

@@ -11,7 +11,7 @@
 #include "lib/base/file_hash.h"
 #include "lib/base/hash.h"
 #include "lib/codec/registry.h"
-#include "lib/quantize/module_weight.h"
+#include "lib/quantize/encode/module_weight.h"
 
 namespace qwb {
 namespace {

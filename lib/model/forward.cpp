@@ -34,7 +34,7 @@ class BatchStep {
       drop_if([&](const Part& part, Out) { sequences_[part.sequence].stop.check(); });
       if (parts_.empty()) return;
       for (size_t p = 0; p < parts_.size(); ++p) batch_->set_cache(p, cache(parts_[p]).layer(i));
-      model_.blocks_[static_cast<size_t>(i)].forward(x_, *batch_);
+      model_.blocks_[i].forward(x_, *batch_);
       drop_if([&](const Part&, Out x) {
         if (model_.executor().all_finite(x)) return;
         throw Error(ErrorKind::failed, "NaN or Inf in the output of block " + std::to_string(i), {},

@@ -52,7 +52,7 @@ ModelSpec mixtral_spec(const ModelConfig& c, const TensorSource&) {
                              linear(expert + "w3", c.intermediate, c.hidden),
                              linear(expert + "w2", c.hidden, c.intermediate)});
     }
-    spec.blocks[static_cast<size_t>(i)].sublayers[1].mixer = std::move(moe);
+    spec.blocks[i].sublayers[1].mixer = std::move(moe);
   }
   return spec;
 }

@@ -34,7 +34,7 @@ void KvCache::truncate(int64_t length) {
 }
 
 LayerCache KvCache::layer(int64_t index) {
-  return {keys_[static_cast<size_t>(index)], values_[static_cast<size_t>(index)], length_};
+  return {keys_[index], values_[index], length_};
 }
 
 std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, const Json& config,
@@ -58,7 +58,7 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
   model->output_ = find(spec.output_embedding, c.vocab);
   model->final_norm_.emplace(spec.final_norm, c.hidden, tensors, device);
   for (int64_t i = 0; i < c.layers; ++i)
-    model->blocks_.emplace_back(c, spec.blocks[static_cast<size_t>(i)], i, tensors, device);
+    model->blocks_.emplace_back(c, spec.blocks[i], i, tensors, device);
   model->count_weights();
   return model;
 }

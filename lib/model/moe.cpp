@@ -35,11 +35,11 @@ std::vector<Routed> Moe::route(const LayerContext& layer, const Rows& h) const {
     // The softmax over all experts, normalized over those used, is the softmax over those used.
     std::vector<double> weights;
     for (int64_t k = 0; k < used_; ++k)
-      weights.push_back(std::exp(static_cast<double>(row[order[static_cast<size_t>(k)]]) -
-                                 static_cast<double>(row[order[0]])));
+      weights.push_back(
+          std::exp(static_cast<double>(row[order[k]]) - static_cast<double>(row[order[0]])));
     const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
     for (size_t k = 0; k < weights.size(); ++k) {
-      Routed& expert = routed[static_cast<size_t>(order[k])];
+      Routed& expert = routed[order[k]];
       expert.tokens.push_back(t);
       expert.weights.push_back(static_cast<float>(weights[k] / sum));
     }

@@ -23,7 +23,7 @@ class Moe {
   // y [tokens, hidden] = what the experts make of h together. Experts are added in the order of
   // their numbers.
   void forward(const LayerContext& layer, const Rows& h, Out y) const;
-  const Mlp& expert(int64_t number) const { return experts_[static_cast<size_t>(number)]; }
+  const Mlp& expert(int64_t number) const { return experts_[number]; }
   // In the order they are computed: the router, then expert by expert.
   std::vector<Linear*> linears();
 

@@ -68,7 +68,7 @@ std::vector<double> Sampler::distribution(std::span<const float> logits,
   std::vector<Candidate> candidates = ranked(logits, seen, settings_.repetition_penalty);
   std::vector<double> result(logits.size());
   if (settings_.temperature == 0) {
-    result[static_cast<size_t>(candidates.front().token)] = 1;
+    result[candidates.front().token] = 1;
     return result;
   }
   // From the largest down: its quotient is 0 at any temperature, where those of the others may
@@ -89,7 +89,7 @@ std::vector<double> Sampler::distribution(std::span<const float> logits,
   std::erase_if(candidates, [&](const Candidate& c) { return c.value < least; });
   double sum = 0;
   for (const Candidate& c : candidates) sum += c.value;
-  for (const Candidate& c : candidates) result[static_cast<size_t>(c.token)] = c.value / sum;
+  for (const Candidate& c : candidates) result[c.token] = c.value / sum;
   return result;
 }
 

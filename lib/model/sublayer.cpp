@@ -49,7 +49,7 @@ std::vector<int64_t> Sublayer::rows(const LayerContext& layer, const InputGroup&
   const Matrix h = layer.executor.allocate(x.rows, x.columns);
   before_.apply(layer, x, h);
   std::vector<Routed> routed = std::get<Moe>(mixer_).route(layer, h);
-  return std::move(routed[static_cast<size_t>(group.expert)].tokens);
+  return std::move(routed[group.expert].tokens);
 }
 
 void Sublayer::input(const LayerContext& layer, const InputGroup& group, In x, const Batch& batch,

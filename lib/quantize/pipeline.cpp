@@ -6,11 +6,11 @@
 
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
-#include "lib/quantize/block_calibration.h"
-#include "lib/quantize/input_scaling.h"
-#include "lib/quantize/kept_values.h"
-#include "lib/quantize/module_weight.h"
-#include "lib/quantize/output_error.h"
+#include "lib/quantize/calibrate/block_calibration.h"
+#include "lib/quantize/encode/kept_values.h"
+#include "lib/quantize/encode/module_weight.h"
+#include "lib/quantize/solve/input_scaling.h"
+#include "lib/quantize/solve/output_error.h"
 
 namespace qwb {
 namespace {

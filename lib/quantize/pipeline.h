@@ -13,10 +13,10 @@
 #include "lib/base/context.h"
 #include "lib/base/json.h"
 #include "lib/model/model.h"
-#include "lib/quantize/block_calibration.h"
-#include "lib/quantize/calibration.h"
+#include "lib/quantize/calibrate/block_calibration.h"
+#include "lib/quantize/calibrate/calibration.h"
 #include "lib/quantize/method.h"
-#include "lib/quantize/plan.h"
+#include "lib/quantize/plan/plan.h"
 
 namespace qwb {
 

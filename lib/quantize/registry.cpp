@@ -2,20 +2,32 @@
 #include <cmath>
 
 #include "lib/base/names.h"
-#include "lib/quantize/method_list.h"
+#include "lib/quantize/method.h"
+
+// Every method, in the order of help and tables: one line each. The file methods/NAME.cpp, or one of
+// its kin, defines make_NAME().
+#define QWB_METHODS(X) \
+  X(none)              \
+  X(rtn)               \
+  X(int8)              \
+  X(nf4)               \
+  X(fp4)               \
+  X(gptq)              \
+  X(awq)
 
 namespace qwb {
+
+#define QWB_DECLARE_METHOD(name) std::unique_ptr<Method> make_##name();
+QWB_METHODS(QWB_DECLARE_METHOD)
+#undef QWB_DECLARE_METHOD
+
 namespace {
 
 std::vector<std::unique_ptr<Method>> make_all() {
   std::vector<std::unique_ptr<Method>> all;
-  all.push_back(make_none());
-  all.push_back(make_rtn());
-  all.push_back(make_int8());
-  all.push_back(make_nf4());
-  all.push_back(make_fp4());
-  all.push_back(make_gptq());
-  all.push_back(make_awq());
+#define QWB_ADD_METHOD(name) all.push_back(make_##name());
+  QWB_METHODS(QWB_ADD_METHOD)
+#undef QWB_ADD_METHOD
   return all;
 }
 

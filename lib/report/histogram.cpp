@@ -53,7 +53,7 @@ std::vector<int64_t> counts(const Weight& weight, double limit, const Context& c
   for_pieces(context, weight, [&](size_t piece, const float* values, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
       const auto bin = static_cast<int64_t>((static_cast<double>(values[i]) + limit) * scale);
-      ++parts[piece][static_cast<size_t>(std::clamp<int64_t>(bin, 0, kHistogramBins - 1))];
+      ++parts[piece][std::clamp<int64_t>(bin, 0, kHistogramBins - 1)];
     }
   });
   std::vector<int64_t> all(kHistogramBins, 0);

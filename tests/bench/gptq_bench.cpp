@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "lib/base/rng.h"
-#include "lib/quantize/gptq_moments.h"
 #include "lib/quantize/method.h"
+#include "lib/quantize/solve/gptq_moments.h"
 #include "tests/exec/executor_helper.h"
 
 namespace qwb {

@@ -56,7 +56,7 @@ def of(*arguments):
 
 
 def perplexity(of_model):
-    return of("qwb-eval", of_model, "--ppl", "--context", "512", "--max-windows", "8", "--text", text + "/eval.txt", "--fresh")
+    return of("qwb-eval", of_model, "--ppl", "--context", "512", "--windows", "8", "--text", text + "/eval.txt", "--fresh")
 
 
 def quantize(*arguments):

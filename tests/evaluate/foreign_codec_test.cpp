@@ -12,7 +12,7 @@
 #include "lib/evaluate/subject.h"
 #include "lib/evaluate/text.h"
 #include "lib/exec/cpu/dequantize.h"
-#include "lib/quantize/module_weight.h"
+#include "lib/quantize/encode/module_weight.h"
 #include "tests/evaluate/artifact_helper.h"
 #include "tests/evaluate/row_tables_helper.h"
 

@@ -11,7 +11,7 @@
 #include "lib/base/file.h"
 #include "lib/evaluate/tasks/task.h"
 #include "lib/evaluate/text.h"
-#include "lib/quantize/calibration.h"
+#include "lib/quantize/calibrate/calibration.h"
 
 namespace qwb {
 namespace {

@@ -8,7 +8,7 @@
 #include "lib/codec/float_blocks.h"
 #include "lib/codec/int8_rows.h"
 #include "lib/codec/integer_grid.h"
-#include "lib/quantize/ggml_quants.h"
+#include "lib/quantize/encode/ggml_quants.h"
 #include "tests/formats/files_helper.h"
 
 namespace qwb {

@@ -14,7 +14,7 @@
 #include "lib/codec/integer_grid.h"
 #include "lib/exec/cpu/dequantize.h"
 #include "lib/exec/cpu/ggml_blocks.h"
-#include "lib/quantize/ggml_quants.h"
+#include "lib/quantize/encode/ggml_quants.h"
 #include "tests/formats/files_helper.h"
 
 namespace qwb {

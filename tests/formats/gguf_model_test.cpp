@@ -13,7 +13,7 @@
 #include "lib/codec/ggml_blocks.h"
 #include "lib/exec/cpu/dequantize.h"
 #include "lib/model/config.h"
-#include "lib/quantize/ggml_quants.h"
+#include "lib/quantize/encode/ggml_quants.h"
 #include "tests/base/context_helper.h"
 #include "tests/formats/convert_helper.h"
 #include "tests/formats/files_helper.h"

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "formats/convert.h"
-#include "lib/quantize/kept_values.h"
+#include "lib/quantize/encode/kept_values.h"
 #include "lib/quantize/method.h"
 #include "tests/formats/convert_helper.h"
 #include "tests/formats/files_helper.h"

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "lib/base/parallel.h"
-#include "lib/quantize/awq_search.h"
+#include "lib/quantize/solve/awq_search.h"
 #include "tests/quantize/awq_helper.h"
 
 namespace qwb {

@@ -9,7 +9,7 @@
 #include <memory>
 
 #include "lib/exec/cpu/tile_product.h"
-#include "lib/quantize/block_calibration.h"
+#include "lib/quantize/calibrate/block_calibration.h"
 #include "tests/exec/executor_helper.h"
 #include "tests/quantize/demo_helper.h"
 

@@ -1,5 +1,5 @@
 // Calibration sets from several texts, and on disk.
-#include "lib/quantize/calibration.h"
+#include "lib/quantize/calibrate/calibration.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

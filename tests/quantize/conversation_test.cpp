@@ -1,5 +1,5 @@
 // Rows of the shapes that data sets have, and what of them reaches a template.
-#include "lib/quantize/conversation.h"
+#include "lib/quantize/calibrate/conversation.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -8,7 +8,7 @@
 
 #include "lib/base/error.h"
 #include "lib/chat/chat_template.h"
-#include "lib/quantize/calibration.h"
+#include "lib/quantize/calibrate/calibration.h"
 
 namespace qwb {
 namespace {

@@ -8,7 +8,7 @@
 #include "lib/codec/int8_rows.h"
 #include "lib/codec/integer_grid.h"
 #include "lib/exec/cpu/dequantize.h"
-#include "lib/quantize/float_blocks.h"
+#include "lib/quantize/encode/float_blocks.h"
 
 namespace qwb {
 

@@ -8,7 +8,7 @@
 
 #include "lib/base/file.h"
 #include "lib/codec/source.h"
-#include "lib/quantize/calibration.h"
+#include "lib/quantize/calibrate/calibration.h"
 #include "lib/quantize/method.h"
 
 namespace qwb {

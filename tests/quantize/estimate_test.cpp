@@ -1,7 +1,7 @@
 // What a run is said to take.
 #include <gtest/gtest.h>
 
-#include "lib/quantize/estimate.h"
+#include "lib/quantize/plan/estimate.h"
 
 namespace qwb {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "lib/base/hash.h"
 #include "lib/codec/float_blocks.h"
-#include "lib/quantize/float_blocks.h"
+#include "lib/quantize/encode/float_blocks.h"
 #include "tests/quantize/demo_helper.h"
 
 namespace qwb {

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "lib/exec/cpu/gptq_solver.h"
-#include "lib/quantize/gptq_moments.h"
-#include "lib/quantize/integer_grid.h"
+#include "lib/quantize/encode/integer_grid.h"
 #include "lib/quantize/method.h"
+#include "lib/quantize/solve/gptq_moments.h"
 #include "tests/exec/executor_helper.h"
 
 namespace qwb {

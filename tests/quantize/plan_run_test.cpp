@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "lib/base/hash.h"
-#include "lib/quantize/estimate.h"
 #include "lib/quantize/pipeline.h"
+#include "lib/quantize/plan/estimate.h"
 #include "tests/quantize/demo_helper.h"
 
 namespace qwb {

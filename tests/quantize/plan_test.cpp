@@ -1,12 +1,12 @@
 // Which module gets what: patterns, plan files, and how they come together.
-#include "lib/quantize/plan.h"
+#include "lib/quantize/plan/plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
 
-#include "lib/quantize/module_pattern.h"
+#include "lib/quantize/plan/module_pattern.h"
 #include "tests/quantize/demo_helper.h"
 
 namespace qwb {

@@ -10,8 +10,8 @@
 #include "lib/base/parallel.h"
 #include "lib/codec/integer_grid.h"
 #include "lib/exec/cpu/rounding.h"
-#include "lib/quantize/integer_grid.h"
-#include "lib/quantize/module_weight.h"
+#include "lib/quantize/encode/integer_grid.h"
+#include "lib/quantize/encode/module_weight.h"
 #include "tests/quantize/demo_helper.h"
 #include "tests/quantize/gptq_helper.h"
 

@@ -7,8 +7,8 @@
 #include <set>
 
 #include "lib/base/json.h"
-#include "lib/quantize/estimate.h"
 #include "lib/quantize/pipeline.h"
+#include "lib/quantize/plan/estimate.h"
 #include "tests/exec/shadow_calibration_helper.h"
 #include "tests/quantize/demo_helper.h"
 

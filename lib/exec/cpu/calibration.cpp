@@ -61,7 +61,7 @@ class CpuCalibration final : public CalibrationOps {
       for (int64_t r = 0; r < x.rows; ++r) {
         const float* row = values + r * x.columns;
         for (int64_t c = begin; c < end; ++c) {
-          sums[static_cast<size_t>(c)] += summands == Summands::values ? row[c] : std::abs(row[c]);
+          sums[c] += summands == Summands::values ? row[c] : std::abs(row[c]);
         }
       }
     });
@@ -86,7 +86,7 @@ class CpuCalibration final : public CalibrationOps {
     float* to = dense(scaled);
     parallel_for(threads_, h.rows, [&](int64_t i) {
       for (int64_t j = 0; j < h.columns; ++j) {
-        const float both = scales[static_cast<size_t>(i)] * scales[static_cast<size_t>(j)];
+        const float both = scales[i] * scales[j];
         to[i * h.columns + j] = from[i * h.columns + j] / both;
       }
     });

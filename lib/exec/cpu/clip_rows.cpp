@@ -103,11 +103,11 @@ class Clipper {
  private:
   int64_t begin(int64_t g) const { return g * settings_.group_size; }
   int64_t count(int64_t g) const { return std::min(settings_.group_size, columns_ - begin(g)); }
-  Shrink& chosen(int64_t r, int64_t g) { return chosen_[static_cast<size_t>(r * groups_ + g)]; }
+  Shrink& chosen(int64_t r, int64_t g) { return chosen_[r * groups_ + g]; }
 
   void set(int64_t r, int64_t g, const Shrink& shrink) {
     const int64_t at = r * columns_ + begin(g);
-    result_.grids[static_cast<size_t>(r * groups_ + g)] =
+    result_.grids[r * groups_ + g] =
         round_group(weight_ + at, count(g), shrink, settings_, module_, result_.codes.data() + at,
                     result_.difference.data() + at);
     chosen(r, g) = shrink;
@@ -125,7 +125,7 @@ class Clipper {
       for (int64_t i = r * n; i < (r + 1) * n; ++i)
         sum += static_cast<double>(d[i]) *
                (static_cast<double>(product[i]) + 2 * static_cast<double>(cross[i]));
-      errors[static_cast<size_t>(r)] = sum;
+      errors[r] = sum;
     }
   }
 
@@ -143,7 +143,7 @@ class Clipper {
     std::vector<double> best(static_cast<size_t>(rows_)), errors(static_cast<size_t>(rows_));
     costs(g, now, cross, best);
     std::vector<Shrink> found(static_cast<size_t>(rows_));
-    for (int64_t r = 0; r < rows_; ++r) found[static_cast<size_t>(r)] = chosen(r, g);
+    for (int64_t r = 0; r < rows_; ++r) found[r] = chosen(r, g);
     std::vector<uint8_t> codes(static_cast<size_t>(n));
     for (const Shrink& move : moves(pass, settings_.symmetric)) {
       for (int64_t r = fixed_; r < rows_; ++r) {
@@ -166,7 +166,7 @@ class Clipper {
     const int64_t n = count(g), first = begin(g);
     bool changed = false;
     for (int64_t r = 0; r < rows_; ++r) {
-      const Shrink& shrink = found[static_cast<size_t>(r)];
+      const Shrink& shrink = found[r];
       if (shrink != chosen(r, g)) {
         set(r, g, shrink);
         changed = true;
@@ -246,7 +246,7 @@ std::vector<double> clipped_errors(const ScaleTrial& trial) {
   const FloatBuffer weight(std::ssize(trial.weight));
   std::copy(trial.weight.begin(), trial.weight.end(), weight.data());
   for (int64_t i = 0; !trial.scales.empty() && i < weight.size(); ++i)
-    weight[i] *= trial.scales[static_cast<size_t>(i % n)];
+    weight[i] *= trial.scales[i % n];
   return clip_tile({trial.grid, trial.fixed, 1, trial.hessian, trial.module}, weight.span()).errors;
 }
 

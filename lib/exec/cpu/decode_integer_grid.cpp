@@ -49,10 +49,9 @@ struct GridRow {
 void scattered_row(const GridRow& row, float* out) {
   static thread_local std::vector<std::array<float, 2>> grids;
   grids.resize(static_cast<size_t>(row.groups()));
-  for (int64_t g = 0; g < row.groups(); ++g)
-    grids[static_cast<size_t>(g)] = {row.zero(g), row.scale(g)};
+  for (int64_t g = 0; g < row.groups(); ++g) grids[g] = {row.zero(g), row.scale(g)};
   for (int64_t i = 0; i < row.columns; ++i) {
-    const auto& [zero, scale] = grids[static_cast<size_t>(row.grid.group(i))];
+    const auto& [zero, scale] = grids[row.grid.group(i)];
     out[i] = (out[i] - zero) * scale;
   }
 }

@@ -73,7 +73,7 @@ class CpuExecutor final : public Executor {
     float* out = dense(y);
     parallel_ranges(threads(), std::ssize(ids), 64, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int32_t id = ids[static_cast<size_t>(i)];
+        const int32_t id = ids[i];
         dequantize_rows(weight.stored(), id, id + 1, out + i * y.columns);
       }
     });
@@ -82,7 +82,7 @@ class CpuExecutor final : public Executor {
     const float* from = on_host(x);
     float* to = on_host(y);
     by_rows(std::ssize(rows), x.columns, [&](int64_t r) {
-      std::copy_n(from + rows[static_cast<size_t>(r)] * x.stride, x.columns, to + r * y.stride);
+      std::copy_n(from + rows[r] * x.stride, x.columns, to + r * y.stride);
     });
   }
   void scatter_add(In x, std::span<const int64_t> rows, std::span<const float> factors,

@@ -56,19 +56,16 @@ bool diagonal_block(const HostFactor& factor, int64_t b, double minimum_pivot) {
   std::vector<double> t(static_cast<size_t>(kFactorBlock * kFactorBlock)), u(t.size());
   float* a = factor.upper + begin * n + begin;
   for (int64_t i = 0; i < length; ++i) {
-    for (int64_t j = i; j < length; ++j)
-      t[static_cast<size_t>(i * kFactorBlock + j)] = a[i * n + j];
+    for (int64_t j = i; j < length; ++j) t[i * kFactorBlock + j] = a[i * n + j];
   }
   if (!factorize_block(t.data(), length, minimum_pivot)) return false;
   invert_block(t.data(), length, u.data());
   for (int64_t i = 0; i < length; ++i) {
     for (int64_t j = 0; j < length; ++j)
-      a[i * n + j] =
-          j < i ? 0.0f : static_cast<float>(t[static_cast<size_t>(i * kFactorBlock + j)]);
+      a[i * n + j] = j < i ? 0.0f : static_cast<float>(t[i * kFactorBlock + j]);
   }
   float* inverse = factor.inverses + b * kFactorBlock * kFactorBlock;
-  for (int64_t k = 0; k < kFactorBlock * kFactorBlock; ++k)
-    inverse[k] = static_cast<float>(u[static_cast<size_t>(k)]);
+  for (int64_t k = 0; k < kFactorBlock * kFactorBlock; ++k) inverse[k] = static_cast<float>(u[k]);
   return true;
 }
 
@@ -87,11 +84,11 @@ void fill_damped(const float* hessian, const Damping& damping, const HostFactor&
   const std::span<const int64_t> order = damping.order;
   parallel_ranges(context, n, kFilledRows, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const float* source = hessian + order[static_cast<size_t>(i)] * n;
+      const float* source = hessian + order[i] * n;
       float* row = factor.upper + i * n;
       bool finite = true;
       for (int64_t j = 0; j < n; ++j) {
-        row[j] = source[order[static_cast<size_t>(j)]];
+        row[j] = source[order[j]];
         finite = finite && std::isfinite(row[j]);
       }
       if (!finite) bad_moments(damping.module);
@@ -174,7 +171,7 @@ bool factorize_upper(const HostFactor& factor, double minimum_pivot, const Conte
       for (int64_t j = i; j < b; ++j) rest.emplace_back(i, j);
     }
     parallel_for(context, static_cast<int64_t>(rest.size()), [&](int64_t k) {
-      const auto [i, j] = rest[static_cast<size_t>(k)];
+      const auto [i, j] = rest[k];
       sgemm({kFactorBlock, kFactorBlock, length}, {a + i * kFactorBlock * n + begin, n},
             {a + j * kFactorBlock * n + begin, n, true},
             {a + i * kFactorBlock * n + j * kFactorBlock, n, 1}, -1);
@@ -200,7 +197,7 @@ std::vector<double> quadratic_forms(const float* x, int64_t rows, const float* h
       double sum = 0;
       for (int64_t c = 0; c < length; ++c)
         sum += static_cast<double>(product[r * kFactorBlock + c]) * x[r * columns + begin + c];
-      sums[static_cast<size_t>(r)] += sum;
+      sums[r] += sum;
     }
   }
   return sums;

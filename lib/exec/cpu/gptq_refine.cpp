@@ -22,9 +22,7 @@ class TileRefiner {
   bool sweep();
 
  private:
-  int64_t group_of(int64_t position) const {
-    return task_.order[static_cast<size_t>(position)] / task_.grid.group_size;
-  }
+  int64_t group_of(int64_t position) const { return task_.order[position] / task_.grid.group_size; }
   // out [end - begin, 64] = H[begin:end, from:to] in[from:to], for one block of rows.
   void multiply(int64_t block, int64_t from, int64_t to, const float* in, float* out) const;
   bool descend(int64_t block);
@@ -65,7 +63,7 @@ void TileRefiner::multiply(int64_t block, int64_t from, int64_t to, const float*
 
 // Moves the codes of one column; change = how far its values moved.
 bool TileRefiner::move_column(int64_t position, float* change) {
-  const LaneGrids& grid = tile_.grids[static_cast<size_t>(group_of(position))];
+  const LaneGrids& grid = tile_.grids[group_of(position)];
   const auto max_code = static_cast<float>(task_.grid.max_code());
   const float pivot = factor_.diagonal[position * kFactorBlock + position % kFactorBlock];
   const float* gradient = gradient_.data() + position * kRowLanes;
@@ -109,14 +107,13 @@ bool TileRefiner::descend(int64_t block) {
 
 // With codes c (zero point taken off) and Q = s c: the error is least at s + c H (W' - Q) / c H c.
 bool TileRefiner::refit_group(int64_t begin, int64_t end) {
-  LaneGrids& grid = tile_.grids[static_cast<size_t>(group_of(begin))];
+  LaneGrids& grid = tile_.grids[group_of(begin)];
   const int64_t first = begin / kFactorBlock, last = (end - 1) / kFactorBlock;
   FloatBuffer steps((last + 1) * kFactorBlock * kRowLanes),
       product((last - first + 1) * kFactorBlock * kRowLanes);
   for (int64_t p = begin; p < end; ++p) {
     for (int64_t r = 0; r < kRowLanes; ++r)
-      steps[p * kRowLanes + r] =
-          static_cast<float>(tile_.codes[static_cast<size_t>(p * kRowLanes + r)]) - grid.zero[r];
+      steps[p * kRowLanes + r] = static_cast<float>(tile_.codes[p * kRowLanes + r]) - grid.zero[r];
   }
   double slope[kRowLanes] = {}, curvature[kRowLanes] = {};
   for (int64_t block = first; block <= last; ++block) {

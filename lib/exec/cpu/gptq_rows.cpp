@@ -40,9 +40,7 @@ void judge(const GptqTask& task, const float* weight, SolvedRows& solved, GptqRo
       quadratic_forms(forms_of.data(), 3 * rows, dense(task.hessian), n);
   for (int64_t r = 0; r < rows; ++r) {
     // A form of rounding errors may come out below zero where H is singular.
-    const auto form = [&](int64_t kind) {
-      return std::max(0.0, forms[static_cast<size_t>(kind * rows + r)]);
-    };
+    const auto form = [&](int64_t kind) { return std::max(0.0, forms[kind * rows + r]); };
     double error = form(0);
     if (form(1) < error) {
       error = form(1);
@@ -66,7 +64,7 @@ void mean_shift(const GptqTask& task, const float* rows, const SolvedRows& solve
   const int64_t n = task.factor.size();
   for (int64_t r = 0; r < done.count; ++r) {
     const float* weight = rows + r * n;
-    double sum = task.wanted.empty() ? 0 : m.wanted[static_cast<size_t>(done.first + r)];
+    double sum = task.wanted.empty() ? 0 : m.wanted[done.first + r];
     for (int64_t i = 0; i < n; ++i) {
       const auto at = static_cast<size_t>(i);
       const double value = solved.aim[r * n + i] - solved.difference[r * n + i];

@@ -29,9 +29,7 @@ class TileSolver {
   void run();
 
  private:
-  int64_t group_of(int64_t position) const {
-    return task_.order[static_cast<size_t>(position)] / task_.grid.group_size;
-  }
+  int64_t group_of(int64_t position) const { return task_.order[position] / task_.grid.group_size; }
   bool starts_group(int64_t position) const {
     return !task_.static_groups && (position == 0 || group_of(position) != group_of(position - 1));
   }
@@ -69,20 +67,19 @@ int64_t TileSolver::group_end(int64_t position) const {
 // Grids from the original weights, for the order that mixes groups.
 void TileSolver::fix_all_grids() {
   std::vector<int64_t> position_of(static_cast<size_t>(columns_));
-  for (int64_t p = 0; p < columns_; ++p)
-    position_of[static_cast<size_t>(task_.order[static_cast<size_t>(p)])] = p;
+  for (int64_t p = 0; p < columns_; ++p) position_of[task_.order[p]] = p;
   const int64_t size = task_.grid.group_size;
   FloatBuffer values(size * kRowLanes);
   std::vector<float> importance(static_cast<size_t>(size));
   for (int64_t begin = 0, g = 0; begin < columns_; begin += size, ++g) {
     const int64_t count = std::min(size, columns_ - begin);
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t position = position_of[static_cast<size_t>(begin + i)];
+      const int64_t position = position_of[begin + i];
       std::copy_n(weight_.data() + position * kRowLanes, kRowLanes, values.data() + i * kRowLanes);
-      importance[static_cast<size_t>(i)] = task_.importance[static_cast<size_t>(position)];
+      importance[i] = task_.importance[position];
     }
     choose_grids(values.data(), count, importance.data(), task_.scale_search, task_.grid,
-                 task_.module, grids_[static_cast<size_t>(g)]);
+                 task_.module, grids_[g]);
   }
 }
 
@@ -116,7 +113,7 @@ void TileSolver::start_group(int64_t position, int64_t block_end) {
   }
   choose_grids(target_.data() + position * kRowLanes, end - position,
                task_.importance.data() + position, task_.scale_search, task_.grid, task_.module,
-               grids_[static_cast<size_t>(group_of(position))]);
+               grids_[group_of(position)]);
 }
 
 void TileSolver::solve_block(int64_t block) {
@@ -159,7 +156,7 @@ void TileSolver::solve_segment(int64_t block, int64_t begin, int64_t end) {
 }
 
 void TileSolver::round_column(int64_t position, float pivot, float* error) {
-  const LaneGrids& grid = grids_[static_cast<size_t>(group_of(position))];
+  const LaneGrids& grid = grids_[group_of(position)];
   const auto max_code = static_cast<float>(task_.grid.max_code());
   const float* target = target_.data() + position * kRowLanes;
   const float* weight = weight_.data() + position * kRowLanes;
@@ -182,7 +179,7 @@ void set_aim(const GptqTask& task, const float* weight, int64_t first, int64_t r
   const int64_t n = tile.columns;
   const auto transpose = [&](const float* from, float* to) {
     for (int64_t position = 0; position < n; ++position) {
-      const float* source = from + task.order[static_cast<size_t>(position)];
+      const float* source = from + task.order[position];
       for (int64_t r = 0; r < kRowLanes; ++r)
         to[position * kRowLanes + r] = r < rows ? source[r * n] : 0.0f;
     }
@@ -205,19 +202,18 @@ SolvedRows in_checkpoint_order(const GptqTask& task, const GptqTile& tile, int64
   const auto groups = static_cast<int64_t>(tile.grids.size());
   SolvedRows solved(tile.columns, groups);
   for (int64_t position = 0; position < tile.columns; ++position) {
-    const int64_t column = task.order[static_cast<size_t>(position)];
+    const int64_t column = task.order[position];
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t from = position * kRowLanes + r, to = r * tile.columns + column;
-      solved.codes[static_cast<size_t>(to)] = tile.codes[static_cast<size_t>(from)];
+      solved.codes[to] = tile.codes[from];
       solved.aim[to] = tile.aim[from];
       solved.difference[to] = tile.difference[from];
     }
   }
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t g = 0; g < groups; ++g) {
-      const LaneGrids& grid = tile.grids[static_cast<size_t>(g)];
-      solved.grids[static_cast<size_t>(r * groups + g)] = {grid.scale[r],
-                                                           static_cast<int>(grid.zero[r])};
+      const LaneGrids& grid = tile.grids[g];
+      solved.grids[r * groups + g] = {grid.scale[r], static_cast<int>(grid.zero[r])};
     }
   }
   return solved;

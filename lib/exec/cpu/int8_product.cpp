@@ -87,12 +87,10 @@ void Int8Activations::find_outliers(float threshold, Threads threads) {
   });
   if (threshold <= 0) return;
   for (int64_t range = 1; range < ranges; ++range) {
-    for (int64_t i = 0; i < in_; ++i)
-      marks[static_cast<size_t>(i)] |= marks[static_cast<size_t>(range * padded_ + i)];
+    for (int64_t i = 0; i < in_; ++i) marks[i] |= marks[range * padded_ + i];
   }
   for (int64_t i = 0; i < in_; ++i) {
-    if (tokens_ > 0 && marks[static_cast<size_t>(i)] != 0)
-      outliers_.push_back(static_cast<int32_t>(i));
+    if (tokens_ > 0 && marks[i] != 0) outliers_.push_back(static_cast<int32_t>(i));
   }
 }
 
@@ -109,7 +107,7 @@ void Int8Activations::round(Threads threads) {
         std::fill(row_codes, row_codes + padded_, int16_t{0});
       }
       for (int64_t c = 0; c < count; ++c) {
-        const int32_t column = outliers_[static_cast<size_t>(c)];
+        const int32_t column = outliers_[c];
         row_codes[column] = 0;
         outlier_values_[t * count + c] = x_[t * in_ + column];
       }
@@ -151,8 +149,7 @@ Int8Panel make_int8_panel(const Int8Activations& x, const Weight& weight, int64_
     const int8_t* row = panel.codes + r * weight.in;
     const float scale = panel.absmax[r] * kOver127;
     for (int64_t c = 0; c < outliers; ++c)
-      buffer[c * kInt8Panel + r] =
-          static_cast<float>(row[x.outliers()[static_cast<size_t>(c)]]) * scale;
+      buffer[c * kInt8Panel + r] = static_cast<float>(row[x.outliers()[c]]) * scale;
   }
   panel.outlier_weights = buffer.data();
   return panel;

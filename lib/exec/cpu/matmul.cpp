@@ -127,7 +127,7 @@ void add_moments(const Operand& x, int64_t rows, float* h) {
   const int64_t n = x.columns();
   const auto upper = upper_tiles(n);
   parallel_for(x.threads(), static_cast<int64_t>(upper.size()), [&](int64_t index) {
-    const auto [i, j] = upper[static_cast<size_t>(index)];
+    const auto [i, j] = upper[index];
     const int64_t height = std::min(moment_tile(n), n - i), width = std::min(moment_tile(n), n - j);
     product_of_columns(x, i, x, j, {height, width, rows}, h + i * n + j, n, i == j);
   });

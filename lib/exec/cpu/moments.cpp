@@ -34,10 +34,9 @@ void subtract_means(float* m, std::span<const double> left, std::span<const doub
                     int64_t tokens, Threads threads) {
   const int64_t columns = std::ssize(right);
   parallel_for(threads, std::ssize(left), [&](int64_t i) {
-    const double factor = left[static_cast<size_t>(i)] / static_cast<double>(tokens);
+    const double factor = left[i] / static_cast<double>(tokens);
     float* row = m + i * columns;
-    for (int64_t j = 0; j < columns; ++j)
-      row[j] = static_cast<float>(row[j] - factor * right[static_cast<size_t>(j)]);
+    for (int64_t j = 0; j < columns; ++j) row[j] = static_cast<float>(row[j] - factor * right[j]);
   });
 }
 

@@ -43,8 +43,7 @@ void reference_int8_product(const float* x, int64_t tokens, const Weight& weight
   const int64_t in = weight.in, out = weight.out;
   std::vector<bool> outlier(static_cast<size_t>(in));
   for (int64_t k = 0; k < tokens * in; ++k) {
-    if (threshold > 0 && std::fabs(f16_value(x[k])) >= threshold)
-      outlier[static_cast<size_t>(k % in)] = true;
+    if (threshold > 0 && std::fabs(f16_value(x[k])) >= threshold) outlier[k % in] = true;
   }
   for (int64_t t = 0; t < tokens; ++t) {
     const float* row = x + t * in;
@@ -55,7 +54,7 @@ void reference_int8_product(const float* x, int64_t tokens, const Weight& weight
       int64_t sum = 0;
       double exact = bias != nullptr ? static_cast<double>(bias[o]) : 0.0;
       for (int64_t i = 0; i < in; ++i) {
-        if (outlier[static_cast<size_t>(i)]) {
+        if (outlier[i]) {
           exact += static_cast<double>(row[i]) * codes[i] * scale / 127;
         } else {
           sum += code_of(row[i], absmax) * codes[i];

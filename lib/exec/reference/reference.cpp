@@ -82,7 +82,7 @@ class Reference final : public Executor {
       for (int64_t i = 0; i < weight.in; ++i) {
         const int64_t place =
             weight.orientation == Orientation::out_in ? o * weight.in + i : i * weight.out + o;
-        sum += at(x, t, i) * static_cast<double>(values[static_cast<size_t>(place)]);
+        sum += at(x, t, i) * static_cast<double>(values[place]);
       }
       return accumulate == Accumulate::yes ? before + sum : sum;
     });
@@ -91,14 +91,12 @@ class Reference final : public Executor {
   void look_up(const Prepared& weight, std::span<const int32_t> ids, Out y) const override {
     std::vector<double> row(static_cast<size_t>(y.columns));
     for (int64_t r = 0; r < y.rows; ++r) {
-      weight.stored().encoding->decode_row(weight.stored(), ids[static_cast<size_t>(r)],
-                                           row.data());
-      for (int64_t c = 0; c < y.columns; ++c)
-        at(y, r, c) = static_cast<float>(row[static_cast<size_t>(c)]);
+      weight.stored().encoding->decode_row(weight.stored(), ids[r], row.data());
+      for (int64_t c = 0; c < y.columns; ++c) at(y, r, c) = static_cast<float>(row[c]);
     }
   }
   void gather(In x, std::span<const int64_t> rows, Out y) const override {
-    each(y, [&](double, int64_t r, int64_t c) { return at(x, rows[static_cast<size_t>(r)], c); });
+    each(y, [&](double, int64_t r, int64_t c) { return at(x, rows[r], c); });
   }
   void scatter_add(In x, std::span<const int64_t> rows, std::span<const float> factors,
                    Out y) const override {
