@@ -78,8 +78,8 @@ Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memo
   return json;
 }
 
-int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const Options& options,
-              Tool& tool) {
+int print_plan(const QuantizeJob& job, const std::optional<Store>& store, const Options& options,
+               Tool& tool) {
   const Path place = options.place ? *options.place : store ? store->root() : Path(".");
   const bool cached = store && !store->all_hex().empty() && store->holds(job.key(tool.context()));
   const MemoryPlan memory = memory_plan(job, store, options);
@@ -119,7 +119,7 @@ int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const O
 }
 
 // What was made, and what it did to the modules.
-void tell_result(const Json& manifest, bool cached, const Options& options, Tool& tool) {
+void log_result(const Json& manifest, bool cached, const Options& options, Tool& tool) {
   const Json& totals = manifest.at("totals");
   tool.note(fmt::format(
       "{}: {} in {:.3f} bits a weight{}", cached ? "answered from the cache" : "done",
@@ -138,7 +138,7 @@ void answer(const Path& artifact, const Path& folder, bool cached, const std::st
             const Options& options, Tool& tool) {
   const std::string file = (artifact / "qwb.json").string();
   const Json manifest = parse_json(read_text(file), file);
-  tell_result(manifest, cached, options, tool);
+  log_result(manifest, cached, options, tool);
   if (!tool.json()) {
     tool.print(folder.string() + "\n");
     return;
@@ -221,7 +221,7 @@ void convert_artifact(const Path& from, const Options& options, Tool& tool) {
   ConvertJob job(open_model(from, quiet),
                  {.format = options.format, .replace = tool.outputs().force()}, tool.context());
   job.write(*options.place);
-  job.tell(true, *tool.context().progress);
+  job.log(true, *tool.context().progress);
 }
 
 // Into --out alone, without the cache.
@@ -244,7 +244,7 @@ int make_artifact(Options& options, Tool& tool) {
   std::optional<Store> store;
   if (!options.no_cache && (!tool.dry_run() || find_cache_root()))
     store.emplace(Store::Options{.context = tool.context()});
-  if (tool.dry_run()) return tell_plan(job, store, options, tool);
+  if (tool.dry_run()) return print_plan(job, store, options, tool);
   if (!store) return quantize_to_folder(job, options, tool);
   const CachedArtifact made = job.build(
       *store, {.max_memory = options.max_memory, .resume = !options.no_resume}, tool.context());

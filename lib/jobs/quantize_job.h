@@ -8,14 +8,14 @@
 
 #include "cache/store.h"
 #include "formats/loaded_model.h"
-#include "formats/model_writer.h"
 #include "lib/base/context.h"
 #include "lib/base/file.h"
 #include "lib/quantize/calibrate/calibration.h"
-#include "lib/quantize/pipeline.h"
-#include "lib/quantize/plan/estimate.h"
+#include "lib/quantize/plan/plan.h"
 
 namespace qwb {
+
+struct Provenance;
 
 struct QuantizeRequest {
   Path model = {};  // folder of a checkpoint (sources.h: of a name on the Hub)
@@ -72,9 +72,7 @@ class QuantizeJob {
   // in `scratch`. Throws failed if the rest does not fit either, or if the disk is too small.
   MemoryPlan memory_plan(int64_t limit, const Path& scratch) const;
   // What the work will take, measured on a part of the first block.
-  double estimate_seconds(const Context& context) const {
-    return qwb::estimate_seconds(model(), plan_, calibration(), context);
-  }
+  double estimate_seconds(const Context& context) const;
   Key key(const Context& context) const;
 
   // The artifact from the cache, made if it is not there. A calibrated run keeps its progress in
