@@ -16,7 +16,7 @@ namespace qwb {
 namespace {
 
 // Codes are multiplied by it before the division by 127, here and by bitsandbytes.
-constexpr float kLargest = std::numeric_limits<float>::max() / 127;
+constexpr float kLargestWeight = std::numeric_limits<float>::max() / 127;
 
 // Codes of one row; false if the factor is not finite, as for a row of zeros.
 bool round_row(const float* row, int64_t count, float absmax, int8_t* codes) {
@@ -60,7 +60,7 @@ ModuleResult Int8::quantize(const ModuleTask& task, const Settings& settings) co
       const float* row = rows + (o - first) * in;
       int8_t* row_codes = codes + o * in;
       absmax[o] = simd::max_magnitude(row, in);
-      if (absmax[o] > kLargest)
+      if (absmax[o] > kLargestWeight)
         throw Error(ErrorKind::failed,
                     "row " + std::to_string(o) + " has a weight of " + std::to_string(absmax[o]) +
                         ": times 127 it overflows f32",
