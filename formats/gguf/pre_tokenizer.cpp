@@ -35,133 +35,83 @@ struct Style {
   std::vector<std::string_view> names;  // the first is written
 };
 
-const std::vector<Style>& styles() {
-  static const std::vector<Style> all = {
-      {{kGpt2Pattern},
-       false,
-       false,
-       false,
-       {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "gigachat",
-        "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum", "modern-bert",
-        "roberta-bpe", "exaone4", "jina-v1-en", "jina-v2-code"}},
-      {{kGpt2Pattern},
-       true,
-       false,
-       false,
-       {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b",
-        "mellum2"}},
-      {{kLlama3Pattern},
-       false,
-       true,
-       false,
-       {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
-        "jina-v5-nano"}},
-      {{kLlama3Pattern}, false, false, false, {"dbrx", "smaug-bpe", "chatglm-bpe", "glm4", "glm5"}},
-      {{kQwen2Pattern}, false, false, true, {"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2"}},
-      {{kQwen2Pattern}, false, false, false, {"stablelm2", "hunyuan", "solar-open", "megrez"}},
-      {{kTekkenPattern}, false, true, false, {"tekken"}},
-      {{kGpt4oPattern},
-       false,
-       false,
-       false,
-       {"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}},
-      {{R"(\d{1,3}(?=(?:\d{3})*\b))", kGpt4oPattern},
-       false,
-       false,
-       false,
-       {"tiny_aya", "cohere2moe"}},
-      {{R"([\r\n])", kDeepSeekLetters, kDeepSeekWords, R"(\s+$)", R"([一-龥ࠀ-一가-퟿]+)",
-        R"(\p{N}+)"},
-       false,
-       false,
-       false,
-       {"deepseek-llm"}},
-      {{R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", R"([一-龥ࠀ-一가-퟿]+)", R"(\p{N})"},
-       false,
-       false,
-       false,
-       {"deepseek-coder"}},
-      {{R"(\p{N}{1,3})", R"([一-龥぀-ゟ゠-ヿ]+)", kDeepSeek3Words},
-       false,
-       false,
-       false,
-       {"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"}},
-      {{kNoPunctuation, R"(\p{N})"}, false, false, false, {"viking"}},
-      {{kNoPunctuation}, false, false, false, {"poro-chat", "bloom", "gpt3-finnish"}},
-      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-       false,
-       false,
-       false,
-       {"seed-coder"}},
-      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1})"},
-       false,
-       false,
-       false,
-       {"jais-2"}},
-      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-       false,
-       false,
-       false,
-       {"qwen35"}},
-      {{R"('(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)"},
-       false,
-       false,
-       false,
-       {"bailingmoe", "bailingmoe2", "llada-moe"}},
-      {{R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-       false,
-       false,
-       false,
-       {"ufakzeka"}},
-      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-       false,
-       false,
-       false,
-       {"grok-2"}},
-      {{R"(\p{N}{1,3})", R"([一-龥぀-ゟ゠-ヿ]+)",
-        R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+)",
-        R"(\p{N})"},
-       false,
-       false,
-       false,
-       {"spark2_5"}},
-      {{R"([가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+)",
-        R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-       false,
-       true,
-       false,
-       {"youtu"}},
-      {{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+)"},
-       false,
-       false,
-       false,
-       {"exaone-moe"}},
-      {{R"(\p{N}{1,3})",
-        R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-       false,
-       true,
-       false,
-       {"minicpm5"}},
-      {{R"(\p{N}+)", R"((?=(\d{3})+(?!\d)))"}, false, false, false, {"superbpe"}},
-      {{R"([^\n]+|[\n]+)",
-        R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-       false,
-       false,
-       false,
-       {"laguna"}},
-
-      {{R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2Pattern, R"([0-9][0-9][0-9])"},
-       false,
-       false,
-       false,
-       {"falcon"}},
-      {{R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern, R"(\p{N}+)", R"([0-9][0-9][0-9])"},
-       false,
-       false,
-       false,
-       {"default"}}};
-  return all;
-}
+const std::vector<Style> kStyles = {
+    {.patterns = {kGpt2Pattern},
+     .names = {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "gigachat",
+               "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum", "modern-bert",
+               "roberta-bpe", "exaone4", "jina-v1-en", "jina-v2-code"}},
+    {.patterns = {kGpt2Pattern},
+     .digits = true,
+     .names = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b",
+               "mellum2"}},
+    {.patterns = {kLlama3Pattern},
+     .ignore_merges = true,
+     .names = {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0",
+               "lfm2", "jina-v5-nano"}},
+    {.patterns = {kLlama3Pattern}, .names = {"dbrx", "smaug-bpe", "chatglm-bpe", "glm4", "glm5"}},
+    {.patterns = {kQwen2Pattern},
+     .nfc = true,
+     .names = {"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2"}},
+    {.patterns = {kQwen2Pattern}, .names = {"stablelm2", "hunyuan", "solar-open", "megrez"}},
+    {.patterns = {kTekkenPattern}, .ignore_merges = true, .names = {"tekken"}},
+    {.patterns = {kGpt4oPattern}, .names = {"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}},
+    {.patterns = {R"(\d{1,3}(?=(?:\d{3})*\b))", kGpt4oPattern},
+     .names = {"tiny_aya", "cohere2moe"}},
+    {.patterns = {R"([\r\n])", kDeepSeekLetters, kDeepSeekWords, R"(\s+$)",
+                  R"([一-龥ࠀ-一가-퟿]+)", R"(\p{N}+)"},
+     .names = {"deepseek-llm"}},
+    {.patterns = {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", R"([一-龥ࠀ-一가-퟿]+)",
+                  R"(\p{N})"},
+     .names = {"deepseek-coder"}},
+    {.patterns = {R"(\p{N}{1,3})", R"([一-龥぀-ゟ゠-ヿ]+)", kDeepSeek3Words},
+     .names = {"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"}},
+    {.patterns = {kNoPunctuation, R"(\p{N})"}, .names = {"viking"}},
+    {.patterns = {kNoPunctuation}, .names = {"poro-chat", "bloom", "gpt3-finnish"}},
+    {.patterns =
+         {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     .names = {"seed-coder"}},
+    {.patterns =
+         {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1})"},
+     .names = {"jais-2"}},
+    {.patterns =
+         {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     .names = {"qwen35"}},
+    {.patterns =
+         {R"('(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)"},
+     .names = {"bailingmoe", "bailingmoe2", "llada-moe"}},
+    {.patterns =
+         {R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     .names = {"ufakzeka"}},
+    {.patterns =
+         {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     .names = {"grok-2"}},
+    {.patterns =
+         {R"(\p{N}{1,3})", R"([一-龥぀-ゟ゠-ヿ]+)",
+          R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+)",
+          R"(\p{N})"},
+     .names = {"spark2_5"}},
+    {.patterns =
+         {R"([가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+)",
+          R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     .ignore_merges = true,
+     .names = {"youtu"}},
+    {.patterns =
+         {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+)"},
+     .names = {"exaone-moe"}},
+    {.patterns =
+         {R"(\p{N}{1,3})",
+          R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     .ignore_merges = true,
+     .names = {"minicpm5"}},
+    {.patterns = {R"(\p{N}+)", R"((?=(\d{3})+(?!\d)))"}, .names = {"superbpe"}},
+    {.patterns =
+         {R"([^\n]+|[\n]+)",
+          R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     .names = {"laguna"}},
+    {.patterns = {R"([\p{P}\$\+<=>\^~\|`]+)", kGpt2Pattern, R"([0-9][0-9][0-9])"},
+     .names = {"falcon"}},
+    {.patterns = {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern, R"(\p{N}+)", R"([0-9][0-9][0-9])"},
+     .names = {"default"}}};
 
 Json byte_level(bool words) {
   return {{"type", "ByteLevel"},
@@ -241,7 +191,7 @@ bool does_same(const Style& style, const Found& found, bool ignore_merges, bool 
 
 bool gguf_begins_with_bos(const std::string& name) {
   if (name == "tekken") return true;
-  for (const Style& style : styles()) {
+  for (const Style& style : kStyles) {
     if (style.names[0] == "llama-bpe")
       return std::find(style.names.begin(), style.names.end(), name) != style.names.end();
   }
@@ -249,14 +199,14 @@ bool gguf_begins_with_bos(const std::string& name) {
 }
 
 Json gguf_pre_tokenizer(const std::string& name, const std::string& where) {
-  for (const Style& style : styles()) {
+  for (const Style& style : kStyles) {
     if (std::find(style.names.begin(), style.names.end(), name) == style.names.end()) continue;
     return {{"pre_tokenizer", sequence(style)},
             {"normalizer", style.nfc ? Json{{"type", "NFC"}} : Json(nullptr)},
             {"ignore_merges", style.ignore_merges}};
   }
   std::string known;
-  for (const Style& style : styles())
+  for (const Style& style : kStyles)
     known += (known.empty() ? "" : ", ") + std::string(style.names[0]);
   throw Error(ErrorKind::unsupported, "the pre-tokenizer '" + name + "' is not known", where,
               "known are " + known + " and their kin");
@@ -272,7 +222,7 @@ std::string gguf_pre_tokenizer_name(const Json& tokenizer, const std::string& wh
   const bool nfc = normalizer.is_object() && json_string(normalizer, "type", where) == "NFC";
   const bool merges = json_bool(tokenizer.at("model"), "ignore_merges", where, false);
   for (const bool normalized : {nfc, !nfc}) {  // llama.cpp does not normalize either way
-    for (const Style& style : styles()) {
+    for (const Style& style : kStyles) {
       if (!does_same(style, found, merges, normalized)) continue;
       if (normalizer.is_null() || nfc) return std::string(style.names[0]);
     }

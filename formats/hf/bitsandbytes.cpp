@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "formats/hf/checkpoint.h"
 #include "formats/hf/packed_format.h"
@@ -307,11 +308,22 @@ std::vector<PartSpec> BnbWriting::layout(const TargetModule& module) const {
   return parts;
 }
 
+// bitsandbytes multiplies codes by absmax before it divides by 127.
+void require_products_finite(const TensorView& absmax, const std::string& module) {
+  for (const float value : read_floats(absmax, module)) {
+    if (value > std::numeric_limits<float>::max() / 127)
+      throw Error(ErrorKind::failed,
+                  fmt::format("an absmax of {} times 127 overflows f32 in bitsandbytes", value),
+                  module, "leave the module as it is (--exclude) or keep another format");
+  }
+}
+
 PackedTensors BnbWriting::write(const TargetModule& module, const Weight& weight,
                                 const Json& /*settings*/, const Context& /*context*/) const {
   const std::string name = module.name + ".weight";
   PackedTensors tensors;
   if (const auto* rows = weight.as<Int8Rows>()) {
+    require_products_finite(rows->absmax, module.name);
     tensors.views[name] = rows->codes;
     tensors.views[module.name + ".SCB"] = rows->absmax;
     Tensor order(DType::u8, {});

@@ -15,11 +15,13 @@ namespace qwb {
 struct Rope {
   std::vector<float> frequencies;  // head_dim / 2 of them; empty: the model has no rotary embedding
   float attention_factor = 1.0f;
+  // What they were made from: rope_type, rope_theta and what the type needs, as in transformers 5's
+  // rope_parameters; null: no rotary embedding.
+  Json parameters = {};
 };
 
 struct ModelConfig {
-  std::string
-      architecture;  // "llama", "mistral", "qwen2", "qwen3", "gpt2": config.json's model_type
+  std::string architecture;  // config.json's model_type
   int64_t vocab = 0;
   int64_t hidden = 0;
   int64_t intermediate = 0;
@@ -45,12 +47,6 @@ struct ModelConfig {
   int64_t bos = -1;             // -1: none
   std::vector<int64_t> eos;
 };
-
-// The rotary embedding of a Llama-family config.json in the form of transformers 5:
-// rope_parameters, or rope_scaling where that has anything in it, with rope_type, rope_theta and,
-// for scaled kinds that need it, original_max_position_embeddings filled in. Throws `failed` where
-// transformers would not load it.
-Json rope_parameters(const Json& config, const std::string& where, int64_t max_positions);
 
 // Reads config.json as transformers 5 does: absent keys have their family's defaults, null is an
 // error except where transformers takes it for a default (and checks every size: positive,

@@ -49,86 +49,94 @@ std::string loose_name(std::string_view name) {
   return result;
 }
 
-// POSIX names and those of general categories; each a class.
+// POSIX names and others; each a class.
+constexpr std::pair<std::string_view, std::string_view> kProperties[] = {
+    {"any", "[\\x{0}-\\x{10ffff}]"},
+    {"assigned", "[\\P{Cn}]"},
+    {"ascii", "[\\x00-\\x7f]"},
+    {"alpha", "[\\p{Alphabetic}]"},
+    {"alphabetic", "[\\p{Alphabetic}]"},
+    {"alnum", "[\\p{Alphabetic}\\p{Nd}]"},
+    {"blank", "[\\p{Zs}\\t]"},
+    {"cntrl", "[\\p{Cc}]"},
+    {"digit", "[\\p{Nd}]"},
+    {"lower", "[\\p{Lowercase}]"},
+    {"lowercase", "[\\p{Lowercase}]"},
+    {"upper", "[\\p{Uppercase}]"},
+    {"uppercase", "[\\p{Uppercase}]"},
+    {"punct", "[\\p{P}]"},
+    {"graph", "[^\\p{Z}\\p{Cc}\\p{Cn}\\p{Cs}]"},
+    {"print", "[^\\x{2028}\\x{2029}\\p{Cc}\\p{Cn}\\p{Cs}]"},
+    {"space", kSpaceClass},
+    {"whitespace", kSpaceClass},
+    {"xdigit", "[0-9A-Fa-f]"},
+    {"word", kWordClass},
+    {"emoji", "[\\p{Emoji}]"},
+    {"extendedpictographic", "[\\p{Extended_Pictographic}]"}};
+
+// General categories, by both of their names.
+constexpr std::pair<std::string_view, std::string_view> kCategories[] = {
+    {"C", "Other"},
+    {"Cc", "Control"},
+    {"Cf", "Format"},
+    {"Cn", "Unassigned"},
+    {"Co", "PrivateUse"},
+    {"L", "Letter"},
+    {"LC", "CasedLetter"},
+    {"Ll", "LowercaseLetter"},
+    {"Lm", "ModifierLetter"},
+    {"Lo", "OtherLetter"},
+    {"Lt", "TitlecaseLetter"},
+    {"Lu", "UppercaseLetter"},
+    {"M", "Mark"},
+    {"Mc", "SpacingMark"},
+    {"Me", "EnclosingMark"},
+    {"Mn", "NonspacingMark"},
+    {"N", "Number"},
+    {"Nd", "DecimalNumber"},
+    {"Nl", "LetterNumber"},
+    {"No", "OtherNumber"},
+    {"P", "Punctuation"},
+    {"Pc", "ConnectorPunctuation"},
+    {"Pd", "DashPunctuation"},
+    {"Pe", "ClosePunctuation"},
+    {"Pf", "FinalPunctuation"},
+    {"Pi", "InitialPunctuation"},
+    {"Po", "OtherPunctuation"},
+    {"Ps", "OpenPunctuation"},
+    {"S", "Symbol"},
+    {"Sc", "CurrencySymbol"},
+    {"Sk", "ModifierSymbol"},
+    {"Sm", "MathSymbol"},
+    {"So", "OtherSymbol"},
+    {"Z", "Separator"},
+    {"Zl", "LineSeparator"},
+    {"Zp", "ParagraphSeparator"},
+    {"Zs", "SpaceSeparator"}};
+
+// Of Unicode's scripts, those of some twenty million speakers and those in tokenizers' patterns.
+constexpr std::string_view kScripts[] = {
+    "Arabic",   "Armenian", "Bengali",    "Bopomofo", "Braille",  "Cherokee",  "Common",
+    "Coptic",   "Cyrillic", "Devanagari", "Ethiopic", "Georgian", "Greek",     "Gujarati",
+    "Gurmukhi", "Han",      "Hangul",     "Hebrew",   "Hiragana", "Inherited", "Javanese",
+    "Kannada",  "Katakana", "Khmer",      "Lao",      "Latin",    "Malayalam", "Mongolian",
+    "Myanmar",  "Oriya",    "Sinhala",    "Syriac",   "Tamil",    "Telugu",    "Thaana",
+    "Thai",     "Tibetan",  "Tifinagh",   "Yi"};
+
+std::map<std::string, std::string> make_properties() {
+  std::map<std::string, std::string> names;
+  for (const auto& [name, pattern] : kProperties) names.emplace(name, pattern);
+  for (const auto& [name, full] : kCategories) {
+    const std::string pattern = name == "LC" ? "[\\p{L&}]" : "[\\p{" + std::string(name) + "}]";
+    names[loose_name(name)] = names[loose_name(full)] = pattern;
+  }
+  for (const std::string_view script : kScripts)
+    names[loose_name(script)] = "[\\p{sc:" + std::string(script) + "}]";
+  return names;
+}
+
 const std::map<std::string, std::string>& known_properties() {
-  static const std::map<std::string, std::string> all = [] {
-    std::map<std::string, std::string> names = {
-        {"any", "[\\x{0}-\\x{10ffff}]"},
-        {"assigned", "[\\P{Cn}]"},
-        {"ascii", "[\\x00-\\x7f]"},
-        {"alpha", "[\\p{Alphabetic}]"},
-        {"alphabetic", "[\\p{Alphabetic}]"},
-        {"alnum", "[\\p{Alphabetic}\\p{Nd}]"},
-        {"blank", "[\\p{Zs}\\t]"},
-        {"cntrl", "[\\p{Cc}]"},
-        {"digit", "[\\p{Nd}]"},
-        {"lower", "[\\p{Lowercase}]"},
-        {"lowercase", "[\\p{Lowercase}]"},
-        {"upper", "[\\p{Uppercase}]"},
-        {"uppercase", "[\\p{Uppercase}]"},
-        {"punct", "[\\p{P}]"},
-        {"graph", "[^\\p{Z}\\p{Cc}\\p{Cn}\\p{Cs}]"},
-        {"print", "[^\\x{2028}\\x{2029}\\p{Cc}\\p{Cn}\\p{Cs}]"},
-        {"space", std::string(kSpaceClass)},
-        {"whitespace", std::string(kSpaceClass)},
-        {"xdigit", "[0-9A-Fa-f]"},
-        {"word", std::string(kWordClass)},
-        {"emoji", "[\\p{Emoji}]"},
-        {"extendedpictographic", "[\\p{Extended_Pictographic}]"}};
-    const std::pair<const char*, const char*> kCategories[] = {{"C", "Other"},
-                                                               {"Cc", "Control"},
-                                                               {"Cf", "Format"},
-                                                               {"Cn", "Unassigned"},
-                                                               {"Co", "PrivateUse"},
-                                                               {"L", "Letter"},
-                                                               {"LC", "CasedLetter"},
-                                                               {"Ll", "LowercaseLetter"},
-                                                               {"Lm", "ModifierLetter"},
-                                                               {"Lo", "OtherLetter"},
-                                                               {"Lt", "TitlecaseLetter"},
-                                                               {"Lu", "UppercaseLetter"},
-                                                               {"M", "Mark"},
-                                                               {"Mc", "SpacingMark"},
-                                                               {"Me", "EnclosingMark"},
-                                                               {"Mn", "NonspacingMark"},
-                                                               {"N", "Number"},
-                                                               {"Nd", "DecimalNumber"},
-                                                               {"Nl", "LetterNumber"},
-                                                               {"No", "OtherNumber"},
-                                                               {"P", "Punctuation"},
-                                                               {"Pc", "ConnectorPunctuation"},
-                                                               {"Pd", "DashPunctuation"},
-                                                               {"Pe", "ClosePunctuation"},
-                                                               {"Pf", "FinalPunctuation"},
-                                                               {"Pi", "InitialPunctuation"},
-                                                               {"Po", "OtherPunctuation"},
-                                                               {"Ps", "OpenPunctuation"},
-                                                               {"S", "Symbol"},
-                                                               {"Sc", "CurrencySymbol"},
-                                                               {"Sk", "ModifierSymbol"},
-                                                               {"Sm", "MathSymbol"},
-                                                               {"So", "OtherSymbol"},
-                                                               {"Z", "Separator"},
-                                                               {"Zl", "LineSeparator"},
-                                                               {"Zp", "ParagraphSeparator"},
-                                                               {"Zs", "SpaceSeparator"}};
-    for (const auto& [name, full] : kCategories) {
-      const std::string pattern =
-          std::string(name) == "LC" ? "[\\p{L&}]" : "[\\p{" + std::string(name) + "}]";
-      names[loose_name(name)] = names[loose_name(full)] = pattern;
-    }
-    // Of Unicode's scripts, those of some twenty million speakers and those in tokenizers'
-    // patterns.
-    for (const char* script :
-         {"Arabic",   "Armenian", "Bengali",    "Bopomofo", "Braille",  "Cherokee",  "Common",
-          "Coptic",   "Cyrillic", "Devanagari", "Ethiopic", "Georgian", "Greek",     "Gujarati",
-          "Gurmukhi", "Han",      "Hangul",     "Hebrew",   "Hiragana", "Inherited", "Javanese",
-          "Kannada",  "Katakana", "Khmer",      "Lao",      "Latin",    "Malayalam", "Mongolian",
-          "Myanmar",  "Oriya",    "Sinhala",    "Syriac",   "Tamil",    "Telugu",    "Thaana",
-          "Thai",     "Tibetan",  "Tifinagh",   "Yi"})
-      names[loose_name(script)] = "[\\p{sc:" + std::string(script) + "}]";
-    return names;
-  }();
+  static const std::map<std::string, std::string> all = make_properties();
   return all;
 }
 

@@ -205,12 +205,8 @@ Value Renderer::evaluate(const Expression& node) {
   switch (node.op) {
     case Op::constant:
       return node.value;
-    case Op::name: {
-      const auto& variable = slot(node.place);
-      if (!variable && node.place.item)
-        throw Unsupported("'" + node.text + "' outside of its loop is not supported");
-      return variable ? *variable : Value(Undefined{node.text});
-    }
+    case Op::name:
+      return evaluate_name(node);
     case Op::list:
     case Op::tuple:
     case Op::dict:
@@ -240,10 +236,8 @@ Value Renderer::evaluate(const Expression& node) {
     case Op::logical_not:
       return !child(0).truth();
     case Op::logical_and:
-    case Op::logical_or: {
-      Value left = child(0);
-      return left.truth() == (node.op == Op::logical_or) ? left : child(1);
-    }
+    case Op::logical_or:
+      return evaluate_logic(node);
     case Op::condition:
       if (child(1).truth()) return child(0);
       return node.children[2] ? child(2) : Value(Undefined{"an if without else"});
@@ -275,6 +269,18 @@ Value Renderer::evaluate_container(const Expression& node) {
     set_item(pairs, items[i], items[i + 1]);
   }
   return Value::dict(std::move(pairs));
+}
+
+Value Renderer::evaluate_name(const Expression& node) {
+  const auto& variable = slot(node.place);
+  if (!variable && node.place.item)
+    throw Unsupported("'" + node.text + "' outside of its loop is not supported");
+  return variable ? *variable : Value(Undefined{node.text});
+}
+
+Value Renderer::evaluate_logic(const Expression& node) {
+  Value left = evaluate(*node.children[0]);
+  return left.truth() == (node.op == Op::logical_or) ? left : evaluate(*node.children[1]);
 }
 
 Value Renderer::evaluate_compare(const Expression& node) {

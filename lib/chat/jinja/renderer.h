@@ -59,6 +59,8 @@ class Renderer {
 
   Value evaluate(const Expression& node);
   Value evaluate_container(const Expression& node);
+  Value evaluate_name(const Expression& node);
+  Value evaluate_logic(const Expression& node);
   Value evaluate_compare(const Expression& node);
   Value evaluate_slice(const Expression& node);
   Value evaluate_filter(const Expression& node);

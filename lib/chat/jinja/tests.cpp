@@ -62,81 +62,76 @@ bool same_object(const Value& a, const Value& b) {
   throw Unsupported("'sameas' of equal values of type " + type_name(a) + " is not supported");
 }
 
-const std::map<std::string_view, Test>& tests() {
-  static const std::map<std::string_view, Test> table = {
-      {"defined", {"", [](const TestCall& c) { return !c.value.is_undefined(); }}},
-      {"undefined", {"", [](const TestCall& c) { return c.value.is_undefined(); }}},
-      {"none", {"", [](const TestCall& c) { return c.value.is_none(); }}},
-      {"string", {"", [](const TestCall& c) { return c.value.text() != nullptr; }}},
-      {"escaped", {"", [](const TestCall& c) { return c.value.is_markup(); }}},
-      {"mapping", {"", [](const TestCall& c) { return c.value.dict_body() != nullptr; }}},
-      {"sequence",
-       {"",
-        [](const TestCall& c) {
-          return c.value.is_undefined() || c.value.text() || c.value.items() ||
-                 c.value.dict_body() || c.value.as<Range>();
-        }}},
-      {"iterable", {"", [](const TestCall& c) { return is_iterable(c.value); }}},
-      {"number", {"", [](const TestCall& c) { return c.value.is_number(); }}},
-      {"integer", {"", [](const TestCall& c) { return c.value.as<int64_t>() != nullptr; }}},
-      {"float", {"", [](const TestCall& c) { return c.value.as<double>() != nullptr; }}},
-      {"boolean", {"", [](const TestCall& c) { return c.value.as<bool>() != nullptr; }}},
-      {"true",
-       {"",
-        [](const TestCall& c) { return c.value.as<bool>() != nullptr && *c.value.as<bool>(); }}},
-      {"false",
-       {"",
-        [](const TestCall& c) { return c.value.as<bool>() != nullptr && !*c.value.as<bool>(); }}},
-      {"callable", {"/", [](const TestCall& c) { return callable(c.value); }}},
-      {"filter",
-       {"",
-        [](const TestCall& c) {
-          require_hashable(c.value);
-          return c.value.text() != nullptr && is_filter(*c.value.text());
-        }}},
-      {"test",
-       {"",
-        [](const TestCall& c) {
-          require_hashable(c.value);
-          return c.value.text() != nullptr && is_test(*c.value.text());
-        }}},
-      {"lower", {"", [](const TestCall& c) { return is_lower_text(to_text(c.value)); }}},
-      {"upper", {"", [](const TestCall& c) { return is_upper_text(to_text(c.value)); }}},
-      {"odd", {"", [](const TestCall& c) { return rest_is(c, int64_t{2}, 1); }}},
-      {"even", {"", [](const TestCall& c) { return rest_is(c, int64_t{2}, 0); }}},
-      {"divisibleby", {"num", [](const TestCall& c) { return rest_is(c, c.given.at(0), 0); }}},
-      {"eq", {"b /", comparing<'=', '='>}},
-      {"==", {"b /", comparing<'=', '='>}},
-      {"equalto", {"b /", comparing<'=', '='>}},
-      {"ne", {"b /", comparing<'!', '='>}},
-      {"!=", {"b /", comparing<'!', '='>}},
-      {"lt", {"b /", comparing<'<'>}},
-      {"<", {"b /", comparing<'<'>}},
-      {"lessthan", {"b /", comparing<'<'>}},
-      {"gt", {"b /", comparing<'>'>}},
-      {">", {"b /", comparing<'>'>}},
-      {"greaterthan", {"b /", comparing<'>'>}},
-      {"le", {"b /", comparing<'<', '='>}},
-      {"<=", {"b /", comparing<'<', '='>}},
-      {"ge", {"b /", comparing<'>', '='>}},
-      {">=", {"b /", comparing<'>', '='>}},
-      {"in", {"seq", comparing<'i', 'n'>}},
-      {"sameas", {"other", [](const TestCall& c) { return same_object(c.value, c.given.at(0)); }}},
-  };
-  return table;
-}
+const std::map<std::string_view, Test> kTests = {
+    {"defined", {"", [](const TestCall& c) { return !c.value.is_undefined(); }}},
+    {"undefined", {"", [](const TestCall& c) { return c.value.is_undefined(); }}},
+    {"none", {"", [](const TestCall& c) { return c.value.is_none(); }}},
+    {"string", {"", [](const TestCall& c) { return c.value.text() != nullptr; }}},
+    {"escaped", {"", [](const TestCall& c) { return c.value.is_markup(); }}},
+    {"mapping", {"", [](const TestCall& c) { return c.value.dict_body() != nullptr; }}},
+    {"sequence",
+     {"",
+      [](const TestCall& c) {
+        return c.value.is_undefined() || c.value.text() || c.value.items() || c.value.dict_body() ||
+               c.value.as<Range>();
+      }}},
+    {"iterable", {"", [](const TestCall& c) { return is_iterable(c.value); }}},
+    {"number", {"", [](const TestCall& c) { return c.value.is_number(); }}},
+    {"integer", {"", [](const TestCall& c) { return c.value.as<int64_t>() != nullptr; }}},
+    {"float", {"", [](const TestCall& c) { return c.value.as<double>() != nullptr; }}},
+    {"boolean", {"", [](const TestCall& c) { return c.value.as<bool>() != nullptr; }}},
+    {"true",
+     {"", [](const TestCall& c) { return c.value.as<bool>() != nullptr && *c.value.as<bool>(); }}},
+    {"false",
+     {"", [](const TestCall& c) { return c.value.as<bool>() != nullptr && !*c.value.as<bool>(); }}},
+    {"callable", {"/", [](const TestCall& c) { return callable(c.value); }}},
+    {"filter",
+     {"",
+      [](const TestCall& c) {
+        require_hashable(c.value);
+        return c.value.text() != nullptr && is_filter(*c.value.text());
+      }}},
+    {"test",
+     {"",
+      [](const TestCall& c) {
+        require_hashable(c.value);
+        return c.value.text() != nullptr && is_test(*c.value.text());
+      }}},
+    {"lower", {"", [](const TestCall& c) { return is_lower_text(to_text(c.value)); }}},
+    {"upper", {"", [](const TestCall& c) { return is_upper_text(to_text(c.value)); }}},
+    {"odd", {"", [](const TestCall& c) { return rest_is(c, int64_t{2}, 1); }}},
+    {"even", {"", [](const TestCall& c) { return rest_is(c, int64_t{2}, 0); }}},
+    {"divisibleby", {"num", [](const TestCall& c) { return rest_is(c, c.given.at(0), 0); }}},
+    {"eq", {"b /", comparing<'=', '='>}},
+    {"==", {"b /", comparing<'=', '='>}},
+    {"equalto", {"b /", comparing<'=', '='>}},
+    {"ne", {"b /", comparing<'!', '='>}},
+    {"!=", {"b /", comparing<'!', '='>}},
+    {"lt", {"b /", comparing<'<'>}},
+    {"<", {"b /", comparing<'<'>}},
+    {"lessthan", {"b /", comparing<'<'>}},
+    {"gt", {"b /", comparing<'>'>}},
+    {">", {"b /", comparing<'>'>}},
+    {"greaterthan", {"b /", comparing<'>'>}},
+    {"le", {"b /", comparing<'<', '='>}},
+    {"<=", {"b /", comparing<'<', '='>}},
+    {"ge", {"b /", comparing<'>', '='>}},
+    {">=", {"b /", comparing<'>', '='>}},
+    {"in", {"seq", comparing<'i', 'n'>}},
+    {"sameas", {"other", [](const TestCall& c) { return same_object(c.value, c.given.at(0)); }}},
+};
 
 }  // namespace
 
 bool is_test(std::string_view name) {
-  return tests().contains(name);
+  return kTests.contains(name);
 }
 
 bool apply_test(const std::string& name, const Value& value, const Arguments& arguments,
                 Budget& budget) {
   budget.charge(8);
-  const auto found = tests().find(name);
-  if (found == tests().end()) throw Failure("there is no test '" + name + "'");
+  const auto found = kTests.find(name);
+  if (found == kTests.end()) throw Failure("there is no test '" + name + "'");
   const Bound given(arguments, found->second.parameters, name);
   return found->second.call({value, given, budget});
 }

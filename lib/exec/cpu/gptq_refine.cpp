@@ -28,6 +28,8 @@ class TileRefiner {
   bool descend(int64_t block);
   bool move_column(int64_t position, float* change);
   bool refit_group(int64_t begin, int64_t end);
+  bool move_scales(const double* slope, const double* curvature, LaneGrids& grid,
+                   float* change) const;
 
   const GptqTask& task_;
   HostFactor factor_;
@@ -105,6 +107,25 @@ bool TileRefiner::descend(int64_t block) {
   return changed;
 }
 
+// Each row's scale to the lowest point of its parabola; change = how far it moved.
+bool TileRefiner::move_scales(const double* slope, const double* curvature, LaneGrids& grid,
+                              float* change) const {
+  bool changed = false;
+  for (int64_t r = 0; r < kRowLanes; ++r) {
+    if (!(curvature[r] > 0)) continue;
+    const auto wanted = static_cast<float>(grid.scale[r] + slope[r] / curvature[r]);
+    if (!(wanted > 0)) continue;
+    const float scale = stored_scale(wanted, task_.grid.scale_dtype, task_.module);
+    const double step = static_cast<double>(scale) - grid.scale[r];
+    if (!(step * (step * curvature[r] - 2 * slope[r]) < 0))
+      continue;  // rounding the scale took the gain
+    change[r] = static_cast<float>(step);
+    grid.scale[r] = scale;
+    changed = true;
+  }
+  return changed;
+}
+
 // With codes c (zero point taken off) and Q = s c: the error is least at s + c H (W' - Q) / c H c.
 bool TileRefiner::refit_group(int64_t begin, int64_t end) {
   LaneGrids& grid = tile_.grids[group_of(begin)];
@@ -133,19 +154,7 @@ bool TileRefiner::refit_group(int64_t begin, int64_t end) {
     }
   }
   float change[kRowLanes] = {};
-  bool changed = false;
-  for (int64_t r = 0; r < kRowLanes; ++r) {
-    if (!(curvature[r] > 0)) continue;
-    const auto wanted = static_cast<float>(grid.scale[r] + slope[r] / curvature[r]);
-    if (!(wanted > 0)) continue;
-    const float scale = stored_scale(wanted, task_.grid.scale_dtype, task_.module);
-    const double step = static_cast<double>(scale) - grid.scale[r];
-    if (!(step * (step * curvature[r] - 2 * slope[r]) < 0))
-      continue;  // rounding the scale took the gain
-    change[r] = static_cast<float>(step);
-    grid.scale[r] = scale;
-    changed = true;
-  }
+  const bool changed = move_scales(slope, curvature, grid, change);
   for (int64_t p = begin; changed && p < end; ++p) {
     for (int64_t r = 0; r < kRowLanes; ++r) {
       // Not by adding the change: the difference must belong to the scale as it is stored.

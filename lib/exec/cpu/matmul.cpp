@@ -99,16 +99,16 @@ void Operand::set(const float* values, int64_t rows, int64_t columns) {
 
 namespace {
 
-// c (rows of stride_c floats) += a[:, i...]^T b[:, j...]; upper: what is below its diagonal may be
+// c += a[:, i...]^T b[:, j...]; upper: what is below its diagonal may be
 // left as it is.
 void product_of_columns(const Operand& a, int64_t i, const Operand& b, int64_t j,
-                        const GemmShape& shape, float* c, int64_t stride_c, bool upper = false) {
+                        const GemmShape& shape, const Sum& c, bool upper = false) {
   if (a.left() == nullptr) {
-    sgemm(shape, {a.wide() + i, a.columns(), true}, {b.wide() + j, b.columns()}, {c, stride_c, 1});
+    sgemm(shape, {a.wide() + i, a.columns(), true}, {b.wide() + j, b.columns()}, c);
     return;
   }
   tile_product(a.left()->from(i, 0), b.right()->from(j, 0),
-               {shape.rows, shape.columns, shape.inner}, c, stride_c, true, upper);
+               {shape.rows, shape.columns, shape.inner}, c.data, c.stride, true, upper);
 }
 
 }  // namespace
@@ -119,7 +119,7 @@ void add_products(const Operand& a, const Operand& b, int64_t rows, float* c) {
   parallel_for(b.threads(), ceil_div(m, high) * tiles, [&](int64_t index) {
     const int64_t i = index / tiles * high, j = index % tiles * wide;
     product_of_columns(a, i, b, j, {std::min(high, m - i), std::min(wide, n - j), rows},
-                       c + i * n + j, n);
+                       {c + i * n + j, n, 1});
   });
 }
 
@@ -129,7 +129,7 @@ void add_moments(const Operand& x, int64_t rows, float* h) {
   parallel_for(x.threads(), static_cast<int64_t>(upper.size()), [&](int64_t index) {
     const auto [i, j] = upper[index];
     const int64_t height = std::min(moment_tile(n), n - i), width = std::min(moment_tile(n), n - j);
-    product_of_columns(x, i, x, j, {height, width, rows}, h + i * n + j, n, i == j);
+    product_of_columns(x, i, x, j, {height, width, rows}, {h + i * n + j, n, 1}, i == j);
   });
 }
 

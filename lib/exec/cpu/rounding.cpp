@@ -269,13 +269,14 @@ PointSums RankPairs(const float* values, int64_t count, float factor, float scal
 }
 
 void RankBlocks(const float* values, int64_t blocks, int64_t size, float least,
-                const Ranking& ranking, float* largest, std::byte* packed, PointSums* sums) {
+                const Ranking& ranking, const RankedBlocks& out) {
   for (int64_t b = 0; b < blocks; ++b) {
     const float* block = values + b * size;
     const Extremes found = FindExtremes(block, size);
-    largest[b] = std::max(std::fabs(found.low), std::fabs(found.high));
-    sums[b] = RankRun(block, size, 1.0f / std::max(largest[b], least), largest[b], ranking,
-                      packed + b * size / 2);
+    const float largest = std::max(std::fabs(found.low), std::fabs(found.high));
+    out.largest[b] = largest;
+    out.sums[b] = RankRun(block, size, 1.0f / std::max(largest, least), largest, ranking,
+                          out.packed + b * size / 2);
   }
 }
 
@@ -370,9 +371,9 @@ PointSums rank_pairs(const float* values, int64_t count, float factor, float sca
   return HWY_DYNAMIC_DISPATCH(RankPairs)(values, count, factor, scale, ranking, packed);
 }
 void rank_blocks(const float* values, int64_t blocks, int64_t size, float least,
-                 const Ranking& ranking, float* largest, std::byte* packed, PointSums* sums) {
+                 const Ranking& ranking, const RankedBlocks& out) {
   using namespace rounding;
-  HWY_DYNAMIC_DISPATCH(RankBlocks)(values, blocks, size, least, ranking, largest, packed, sums);
+  HWY_DYNAMIC_DISPATCH(RankBlocks)(values, blocks, size, least, ranking, out);
 }
 ErrorSum step_errors(const float* values, const uint8_t* codes, int64_t count, float scale,
                      int zero) {

@@ -89,9 +89,14 @@ struct PointSums {
 PointSums rank_pairs(const float* values, int64_t count, float factor, float scale,
                      const Ranking& ranking, std::byte* packed);
 // The same for whole blocks of `size` values (even), each with 1 / max(largest, least) as the
-// factor and its largest magnitude, which is stored, as the scale.
+// factor and its largest magnitude as the scale.
+struct RankedBlocks {
+  float* largest;  // one a block, as are the sums
+  std::byte* packed;
+  PointSums* sums;
+};
 void rank_blocks(const float* values, int64_t blocks, int64_t size, float least,
-                 const Ranking& ranking, float* largest, std::byte* packed, PointSums* sums);
+                 const Ranking& ranking, const RankedBlocks& out);
 
 // Errors of a run of weights, in f32 over short stretches: the last bits differ between instruction
 // sets. quantized[i] = (codes[i] - zero) * scale

@@ -44,9 +44,21 @@ void edge_block(const TileUnit& unit, const BlockOperands& operands, int64_t ste
     std::copy_n(whole + i * kBlock, columns, sums.c + i * sums.stride);
 }
 
-// Steps [step, step + steps) of all of C. The panels of B stay near while those of A go by.
-void add_steps(const TileUnit& unit, const Panels& a, const Panels& b, int64_t step, int64_t steps,
-               const ProductShape& s, float* c, int64_t stride, bool add, bool upper) {
+// All of C; upper: only what is on and above its diagonal need be right.
+struct WholeProduct {
+  const TileUnit& unit;
+  const Panels &a, &b;
+  const ProductShape& shape;
+  float* c;
+  int64_t stride;
+  bool upper;
+
+  void add_steps(int64_t step, int64_t steps, bool add) const;
+};
+
+// Steps [step, step + steps). The panels of B stay near while those of A go by.
+void WholeProduct::add_steps(int64_t step, int64_t steps, bool add) const {
+  const ProductShape& s = shape;
   // Where the second panel is missing the first one stands in, and what comes of it is not kept.
   const auto second = [](int64_t line, int64_t lines) { return line + kTileLines < lines ? 1 : 0; };
   for (int64_t j = 0; j < s.n; j += kBlock) {
@@ -95,15 +107,15 @@ void force_bf16_units(const std::string& name) {
 
 void tile_product(const Panels& a, const Panels& b, const ProductShape& shape, float* c,
                   int64_t stride_c, bool add, bool upper) {
-  const TileUnit& unit = *chosen_unit();
+  const WholeProduct whole = {*chosen_unit(), a, b, shape, c, stride_c, upper};
+  const TileUnit& unit = whole.unit;
   const int64_t steps = ceil_div(shape.k, kTileInner);
   unit.begin();
   // Equal runs of steps: a short rest would load and store all of C for little.
   const int64_t runs = ceil_div(steps, unit.steps),
                 run = ceil_div(steps, std::max<int64_t>(1, runs));
   for (int64_t step = 0; step < steps; step += run)
-    add_steps(unit, a, b, step, std::min(run, steps - step), shape, c, stride_c, add || step > 0,
-              upper);
+    whole.add_steps(step, std::min(run, steps - step), add || step > 0);
   unit.end();
 }
 

@@ -139,7 +139,7 @@ void quantize_float_blocks(const float* values, int64_t count, FloatBlocks::Tabl
                            int64_t block_size, float* absmax, std::byte* codes, PointSums* sums) {
   const Ranking& ranking = table == FloatBlocks::Table::nf4 ? kNf4Ranking : kFp4Ranking;
   const int64_t whole = count / block_size;
-  rank_blocks(values, whole, block_size, kLeastDivisor, ranking, absmax, codes, sums);
+  rank_blocks(values, whole, block_size, kLeastDivisor, ranking, {absmax, codes, sums});
   const int64_t rest = count - whole * block_size;
   if (rest == 0) return;
   // The last, short block is divided instead of multiplied, and an odd length is padded.
