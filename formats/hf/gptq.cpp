@@ -217,7 +217,7 @@ class GptqReader {
   }
 
   const Checkpoint& files_;
-  GptqSettings settings_;
+  GptqFolderSettings settings_;
   std::string name_, note_;
   Context context_;
   int64_t words_ = 0, out_ = 0, in_ = 0, groups_ = 0, group_size_ = 0;
