@@ -106,7 +106,7 @@ int print_plan(const QuantizeJob& job, const Store* store, const Options& option
 }
 
 // What was made, and what it did to the modules.
-void print_work(const Json& manifest, bool cached, const Options& options, Tool& tool) {
+void log_result(const Json& manifest, bool cached, const Options& options, Tool& tool) {
   const Json& totals = manifest.at("totals");
   tool.note(fmt::format(
       "{}: {} in {:.3f} bits a weight{}", cached ? "answered from the cache" : "done",
@@ -124,7 +124,7 @@ void print_result(const MadeArtifact& made, const Options& options, Tool& tool) 
   const std::string file = (made.folder / "qwb.json").string();
   const Json manifest = parse_json(read_text(file), file);
   const bool cached = made.kept && made.kept->cached;
-  print_work(manifest, cached, options, tool);
+  log_result(manifest, cached, options, tool);
   // As it was typed.
   const std::string folder = options.out.empty() ? made.folder.string() : options.out;
   if (!tool.json()) {

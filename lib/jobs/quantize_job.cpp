@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "formats/companions.h"
+#include "formats/model_writer.h"
 #include "formats/qwb/artifact.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
@@ -20,6 +21,8 @@
 #include "lib/jobs/requantize.h"
 #include "lib/jobs/run_journal.h"
 #include "lib/jobs/sources.h"
+#include "lib/quantize/pipeline.h"
+#include "lib/quantize/plan/estimate.h"
 
 namespace qwb {
 namespace {
@@ -201,23 +204,28 @@ Key QuantizeJob::key(const Context& context) const {
   return key;
 }
 
+double QuantizeJob::estimate_seconds(const Context& context) const {
+  return qwb::estimate_seconds(model(), plan_, calibration(), context);
+}
+
 Provenance QuantizeJob::provenance(const Context& context) const {
   const PlannedModule& typical = plan_.typical();
-  const std::optional<std::string> revision = commit_of(request_.model);
-  Provenance told;
-  told.source = {{"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
-                 {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
-                 {"revision", revision ? Json(*revision) : Json(nullptr)},
-                 {"hash", loaded_.open.content_hash(default_memo_folder(), context)}};
-  told.method = typical.method->name();
-  told.method_version = typical.method->version();
-  told.settings = typical.settings;
-  told.isa = isa_name();
-  if (calibration_) told.products = products_name(model());
-  told.bits = plan_.bits();
-  told.kept = plan_.kept;
-  told.calibration = calibration_ ? calibration_->manifest : Json(nullptr);
-  return told;
+  const std::optional<std::string> revision = hub::commit_of(request_.model);
+  Provenance provenance;
+  provenance.source = {
+      {"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
+      {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
+      {"revision", revision ? Json(*revision) : Json(nullptr)},
+      {"hash", loaded_.open.content_hash(default_memo_folder(), context)}};
+  provenance.method = typical.method->name();
+  provenance.method_version = typical.method->version();
+  provenance.settings = typical.settings;
+  provenance.isa = isa_name();
+  if (calibration_) provenance.products = products_name(model());
+  provenance.bits = plan_.bits();
+  provenance.kept = plan_.kept;
+  provenance.calibration = calibration_ ? calibration_->manifest : Json(nullptr);
+  return provenance;
 }
 
 MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
@@ -294,7 +302,7 @@ MadeArtifact QuantizeJob::run(const Store* store, const BuildOptions& options,
     ConvertJob conversion(open_model(kept.folder, context.silent()),
                           {.format = request_.format->name, .replace = request_.replace}, context);
     conversion.write(*place);
-    conversion.tell(true, *context.progress);
+    conversion.log(true, *context.progress);
     return {kept.folder, kept};
   }
   PendingFolder copy(*place, context.stop);
@@ -343,10 +351,10 @@ void QuantizeJob::write(const Path& folder, const Context& context,
   ModuleSink& first = journal ? static_cast<ModuleSink&>(*journal) : sink;
   quantize_model(model(), plan_, calibration(), first, context,
                  {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});
-  Provenance told = provenance(context);
-  told.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  told.peak_memory = peak_resident_bytes();
-  if (!writer.finish(std::move(told))) {
+  Provenance made = provenance(context);
+  made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  made.peak_memory = peak_resident_bytes();
+  if (!writer.finish(std::move(made))) {
     throw Error(ErrorKind::usage, "the folder exists and is not empty", folder.string(),
                 "choose another place, or let it be replaced");
   }

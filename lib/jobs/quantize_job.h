@@ -8,15 +8,15 @@
 
 #include "cache/store.h"
 #include "formats/loaded_model.h"
-#include "formats/model_writer.h"
 #include "lib/base/context.h"
 #include "lib/base/file.h"
 #include "lib/base/outputs.h"
 #include "lib/quantize/calibrate/calibration.h"
-#include "lib/quantize/pipeline.h"
-#include "lib/quantize/plan/estimate.h"
+#include "lib/quantize/plan/plan.h"
 
 namespace qwb {
+
+struct Provenance;
 
 struct QuantizeRequest {
   Path model = {};  // folder of a checkpoint (sources.h: of a name on the Hub)
@@ -87,9 +87,7 @@ class QuantizeJob {
   // machines.
   Path scratch_folder(const Store* store) const;
   // What the work will take, measured on a part of the first block.
-  double estimate_seconds(const Context& context) const {
-    return qwb::estimate_seconds(model(), plan_, calibration(), context);
-  }
+  double estimate_seconds(const Context& context) const;
   Key key(const Context& context) const;
 
   // Writes the calibration set, for other runs; a file with the same tokens is as good as written.
