@@ -8,6 +8,7 @@
 
 #include "formats/hf/checkpoint.h"
 #include "formats/model_format.h"
+#include "formats/registry.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/base/text.h"
