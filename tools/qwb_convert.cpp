@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "formats/hf/checkpoint.h"
+#include "formats/model_format.h"
 #include "formats/registry.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"

@@ -56,14 +56,14 @@ Json huggingface_config(const GgufFile& file, const std::string& where) {
   check_gguf_keys(file.metadata(), spec.name, where);
   const GgufKeyReader keys{file.metadata(), spec.name, where};
   keys.head_dim();  // divides by the number of heads, as others below do
-  Json config = spec.constants;
+  Json config = spec.config;
   config["model_type"] = architecture.name;
   config["vocab_size"] = vocabulary_rows(file, where);
   for (const GgufSetting& setting : spec.settings) take_setting(keys, setting, config);
   if (spec.rope) config["rope_parameters"] = gguf_rope_parameters(keys, file);
-  if (spec.mark) take_setting(keys, *spec.mark, config);
-  for (const GgufSwitch& one : spec.switches) config[one.config] = file.find(one.tensor) != nullptr;
   config["tie_word_embeddings"] = is_tied(spec, file);
+  for (const GgufSwitch& one : spec.switches) config[one.config] = file.find(one.tensor) != nullptr;
+  if (spec.mark) take_setting(keys, *spec.mark, config);
   add_token_ids(file.metadata(), where, config);
   return config;
 }

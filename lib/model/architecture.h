@@ -38,12 +38,12 @@ struct NormSpec {
 // Mixers: what a sublayer does between its norm and the residual stream.
 struct AttentionSpec {
   std::vector<LinearSpec> qkv;  // q, k, v; or one module whose output holds q, k and v side by side
-  NormSpec q_norm, k_norm;      // RMSNorm over head_dim before the rotation; empty: none
+  NormSpec q_norm = {}, k_norm = {};  // RMSNorm over head_dim before the rotation; empty: none
   LinearSpec output;
 };
 
 struct MlpSpec {
-  std::vector<LinearSpec> gate;  // empty: the MLP is not gated
+  std::vector<LinearSpec> gate = {};  // empty: the MLP is not gated
   LinearSpec up;
   LinearSpec down;
 };
@@ -53,7 +53,7 @@ struct MlpSpec {
 // 1 over those used.
 struct MoeSpec {
   LinearSpec router;  // [experts, hidden]
-  std::vector<MlpSpec> experts;
+  std::vector<MlpSpec> experts = {};
   int64_t used = 0;
 };
 

@@ -55,9 +55,10 @@ struct GgufSpec {
   std::string optional_prefix = {};   // some checkpoints' names lack it
   std::vector<GgufSetting> settings;  // in the order of the file
   std::vector<GgufSwitch> switches = {};
-  Json constants = Json::object();  // the same in every config.json
-  bool rope = true;                 // the file has the keys of the rotary embedding
-  bool tied_twice = false;          // converters wrote the tied embedding as output.weight too
+  // config.json in its order; null: filled in from the settings, model_type and vocab_size by all.
+  Json config = Json::object();
+  bool rope = true;         // the file has the keys of the rotary embedding
+  bool tied_twice = false;  // converters wrote the tied embedding as output.weight too
   // Of several architectures with this name it is that one whose mark is positive; else the one
   // without a mark. Behind all others in the file.
   std::optional<GgufSetting> mark = {};

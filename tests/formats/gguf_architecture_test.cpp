@@ -38,6 +38,20 @@ TEST(GgufArchitecture, IsFoundByItsNameAndTheMark) {
                  [&] { spec_of(name); });
 }
 
+// Of config.json nothing stays open.
+TEST(GgufArchitecture, EverySettingIsFilledIn) {
+  for (const Architecture& architecture : architectures()) {
+    if (!architecture.gguf) continue;
+    std::set<std::string> filled = {"model_type", "vocab_size"};
+    for (const GgufSetting& setting : architecture.gguf->settings) filled.insert(setting.config);
+    for (const auto& [key, value] : architecture.gguf->config.items()) {
+      if (value.is_null()) {
+        EXPECT_TRUE(filled.contains(key)) << architecture.name << ": " << key;
+      }
+    }
+  }
+}
+
 // Otherwise no rule would tell which architecture a file has, or which tensor is meant.
 TEST(GgufArchitecture, NamesAreUnique) {
   std::set<std::string> unmarked, marked;

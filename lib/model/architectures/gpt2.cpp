@@ -107,8 +107,17 @@ GgufSpec gguf_of_gpt2() {
        .config = "layer_norm_epsilon",
        .value = &ModelConfig::norm_eps,
        .kind = GgufSetting::Kind::number}};
-  spec.constants = {{"architectures", Json::array({"GPT2LMHeadModel"})},
-                    {"activation_function", "gelu_new"}};
+  spec.config = {{"architectures", Json::array({"GPT2LMHeadModel"})},
+                 {"model_type", nullptr},
+                 {"vocab_size", nullptr},
+                 {"n_embd", nullptr},
+                 {"n_inner", nullptr},
+                 {"n_layer", nullptr},
+                 {"n_head", nullptr},
+                 {"n_positions", nullptr},
+                 {"n_ctx", nullptr},
+                 {"layer_norm_epsilon", nullptr},
+                 {"activation_function", "gelu_new"}};
   spec.rope = false;
   spec.tied_twice = true;
   spec.obstacle = gpt2_obstacle;

@@ -176,7 +176,18 @@ GgufSpec llama_family_gguf(const std::string& name, const std::string& model_cla
                 {"ffn_down", "mlp.down_proj"}};
   spec.layer_prefix = "model.layers.";
   spec.settings = llama_family_settings();
-  spec.constants = {{"architectures", Json::array({model_class})}, {"hidden_act", "silu"}};
+  spec.config = {{"architectures", Json::array({model_class})},
+                 {"model_type", nullptr},
+                 {"vocab_size", nullptr},
+                 {"hidden_size", nullptr},
+                 {"intermediate_size", nullptr},
+                 {"num_hidden_layers", nullptr},
+                 {"num_attention_heads", nullptr},
+                 {"num_key_value_heads", nullptr},
+                 {"head_dim", nullptr},
+                 {"hidden_act", "silu"},
+                 {"max_position_embeddings", nullptr},
+                 {"rms_norm_eps", nullptr}};
   spec.obstacle = [](const ModelConfig& c) -> std::string {
     return c.activation == Activation::silu ? "" : "this activation";
   };
