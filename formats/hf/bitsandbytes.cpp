@@ -1,15 +1,17 @@
-#include "formats/hf/bitsandbytes.h"
-
+// Checkpoints of transformers + bitsandbytes: LLM.int8 rows, NF4 and FP4 blocks, nested statistics.
+// Byte-exact page: formats/hf/bitsandbytes.md.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "formats/hf/checkpoint.h"
 #include "formats/hf/packed_format.h"
 #include "formats/hf/packing.h"
 #include "formats/hf/quantization_settings.h"
+#include "formats/model_format.h"
 #include "lib/codec/float_tables.h"
 #include "lib/codec/int8_rows.h"
 
@@ -307,11 +309,22 @@ std::vector<PartSpec> BnbWriting::layout(const TargetModule& module) const {
   return parts;
 }
 
+// bitsandbytes multiplies codes by absmax before it divides by 127.
+void require_products_finite(const TensorView& absmax, const std::string& module) {
+  for (const float value : read_floats(absmax, module)) {
+    if (value > std::numeric_limits<float>::max() / 127)
+      throw Error(ErrorKind::failed,
+                  fmt::format("an absmax of {} times 127 overflows f32 in bitsandbytes", value),
+                  module, "leave the module as it is (--exclude) or keep another format");
+  }
+}
+
 PackedTensors BnbWriting::write(const TargetModule& module, const Weight& weight,
                                 const Json& /*settings*/, const Context& /*context*/) const {
   const std::string name = module.name + ".weight";
   PackedTensors tensors;
   if (const auto* rows = weight.as<Int8Rows>()) {
+    require_products_finite(rows->absmax, module.name);
     tensors.views[name] = rows->codes;
     tensors.views[module.name + ".SCB"] = rows->absmax;
     Tensor order(DType::u8, {});
@@ -373,9 +386,9 @@ Json BnbWriting::quantization_config(const std::vector<TargetModule>& modules,
 
 }  // namespace
 
-ModelFormat bitsandbytes_format() {
-  return packed_format("bitsandbytes", "LLM.int8 rows, NF4 and FP4 blocks, nested or not",
-                       std::make_shared<BnbReading>(), std::make_shared<BnbWriting>());
+std::vector<ModelFormat> bitsandbytes_formats() {
+  return {packed_format("bitsandbytes", "LLM.int8 rows, NF4 and FP4 blocks, nested or not",
+                        std::make_shared<BnbReading>(), std::make_shared<BnbWriting>())};
 }
 
 }  // namespace qwb

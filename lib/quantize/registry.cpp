@@ -4,8 +4,8 @@
 #include "lib/base/names.h"
 #include "lib/quantize/method.h"
 
-// Every method, in the order of help and tables: one line each. The file methods/NAME.cpp, or one of
-// its kin, defines make_NAME().
+// Every method, in the order of help and tables: one line each. The file methods/NAME.cpp, or one
+// of its kin, defines make_NAME().
 #define QWB_METHODS(X) \
   X(none)              \
   X(rtn)               \

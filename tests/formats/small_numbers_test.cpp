@@ -69,12 +69,6 @@ TEST(SmallNumbers, MethodsRefuseWhatTheirScalesCannotHold) {
   }
 }
 
-TEST(SmallNumbers, Int8RefusesWhatOverflowsWhenItIsRead) {
-  EXPECT_NO_THROW(quantize_up(scaled(2e36f), "int8", Json::object()));
-  expect_error(ErrorKind::failed, kTinyUp,
-               [&] { quantize_up(scaled(1e38f, false), "int8", Json::object()); });
-}
-
 // Subnormal scales pass as long as they cost less than a bit of precision.
 TEST(SmallNumbers, LostPrecisionCounts) {
   const Json given = {{"bits", 4}, {"group_size", 32}, {"symmetric", true}, {"scale_dtype", "f16"}};
@@ -112,6 +106,19 @@ TEST(SmallNumbers, GgufRefusesWhatVanishesAndWhatOverflows) {
     EXPECT_NO_THROW(to_gguf(with_vocabulary(scaled(1e-9f, false)), type)) << "one dead row";
   }
   EXPECT_NO_THROW(to_gguf(with_vocabulary(scaled(1e-9f)), GgmlType::bf16));
+}
+
+TEST(SmallNumbers, BitsandbytesMultipliesBeforeItDivides) {
+  const TemporaryFolder folder;
+  QuantizedTensor tensor = random_int8(8, 64, 1);
+  auto* absmax = tensor.parts.at("absmax").data<float>();
+  absmax[5] = 2e36f;
+  write_artifact(folder.path() / "near", tensor);
+  EXPECT_NO_THROW(convert_folder(folder.path() / "near", "bitsandbytes", folder.path() / "a"));
+  absmax[5] = 3e36f;
+  write_artifact(folder.path() / "far", tensor);
+  expect_error(ErrorKind::failed, kModule,
+               [&] { convert_folder(folder.path() / "far", "bitsandbytes", folder.path() / "b"); });
 }
 
 TEST(SmallNumbers, ConversionsRefuseWhatVanishes) {

@@ -3,8 +3,6 @@
 // bitsandbytes' int8_vectorwise_quant on the weight in its stored type. (Its Int8Params layer casts
 // the weight to f16 first: equal where f16 holds the values exactly.)
 #include <cmath>
-#include <limits>
-#include <string>
 
 #include "lib/codec/int8_rows.h"
 #include "lib/exec/cpu/rounding.h"
@@ -14,9 +12,6 @@
 
 namespace qwb {
 namespace {
-
-// Codes are multiplied by it before the division by 127, here and by bitsandbytes.
-constexpr float kLargestWeight = std::numeric_limits<float>::max() / 127;
 
 // Codes of one row; false if the factor is not finite, as for a row of zeros.
 bool round_row(const float* row, int64_t count, float absmax, int8_t* codes) {
@@ -60,11 +55,6 @@ ModuleResult Int8::quantize(const ModuleTask& task, const Settings& settings) co
       const float* row = rows + (o - first) * in;
       int8_t* row_codes = codes + o * in;
       absmax[o] = simd::max_magnitude(row, in);
-      if (absmax[o] > kLargestWeight)
-        throw Error(ErrorKind::failed,
-                    "row " + std::to_string(o) + " has a weight of " + std::to_string(absmax[o]) +
-                        ": times 127 it overflows f32",
-                    task.info.name, "exclude the module");
       if (!round_row(row, in, absmax[o], row_codes)) round_tiny_row(row, in, absmax[o], row_codes);
       errors[o].add(int8_errors(row, row_codes, in, absmax[o] * (1.0f / 127.0f)));
     }
