@@ -131,6 +131,7 @@ struct NibbleBlocks {
     VF total = hn::Zero(DF());
     int64_t left = Groups();
     for (; left >= kBlocksAtOnce; left -= kBlocksAtOnce) {
+      Ahead(at);
       total = hn::MulAdd(Sum(at, kBlocksAtOnce, x), places.Pick(scales), total);
       at += kBlocksAtOnce * kBytes, x += 32 * kBlocksAtOnce, scales += kBlocksAtOnce;
     }
@@ -151,6 +152,7 @@ struct Q80Blocks {
     VF total = hn::Zero(d);
     const float* x = input.x;
     for (int64_t left = rows.columns; left > 0; left -= 32, at += kBytes, x += 32, ++scales) {
+      Ahead(at);
       const auto* codes = reinterpret_cast<const int8_t*>(at + 2);
       const auto values = [&](int64_t i) HWY_ATTR {
         return hn::ConvertTo(d, hn::PromoteTo(DI(), hn::LoadU(d8, codes + i)));
@@ -246,6 +248,7 @@ struct AffineK {
     VF total = hn::Zero(DF());
     const float* x = input.x;
     for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 8) {
+      for (int64_t line = 0; line < kBytes; line += 64) Ahead(at + line);
       for (int64_t first = 0; first < 32; first += kLanes, x += 8 * kLanes)
         Add(at, first, scales, x, total);
     }
@@ -291,6 +294,7 @@ struct Q6K {
     VF total = hn::Zero(DF());
     const float* x = input.x;
     for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 16) {
+      for (int64_t line = 0; line < kBytes; line += 64) Ahead(at + line);
       for (int64_t first = 0; first < 32; first += kLanes, x += 8 * kLanes)
         Add(at, first, scales, x, total);
     }
@@ -355,6 +359,7 @@ struct TwoBitsK {
     VF total = hn::Zero(DF());
     const float* x = input.x;
     for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 16) {
+      for (int64_t line = 0; line < kBytes; line += 64) Ahead(at + line);
       for (int64_t first = 0; first < 16; first += kLanes, x += 16 * kLanes) {
         const VU words = LoadWords(at + (kThree ? 32 : 16) + 4 * first);
         VU thirds = hn::Zero(DU());

@@ -7,11 +7,13 @@
 #define QWB_PACKED_DOT_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "lib/exec/cpu/packed_dot.h"
 
@@ -36,6 +38,12 @@ using VU = hn::Vec<DU>;
 constexpr int64_t kLanes = hn::MaxLanes(DF());
 
 #if HWY_TARGET != HWY_SCALAR  // which unpacks rows into memory instead
+
+// Asks for what is read in some thousand bytes: the processor's own prefetch stops at the end of a
+// page.
+HWY_INLINE void Ahead(const std::byte* at) {
+  hwy::Prefetch(at + 2048);
+}
 
 HWY_INLINE VU LoadWords(const std::byte* at) {
   return hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(at));
@@ -168,41 +176,64 @@ HWY_INLINE int64_t ScaleStride(int64_t groups) {
   return (groups + 15) / 16 * 16 + kPackedPadding;
 }
 
-// Where the scales of a few rows are, and what is added for every sum of x (or null).
-struct RowScales {
-  float* scales;
-  float* shifts;
-  int64_t groups, stride;
+// All rows of a task, four at a time. The scales of the next four are prepared before the present
+// four are multiplied: they pass through memory, for which nothing then waits. A kernel has
+//   kernel.Scales(row, scales, shifts)   of one row, into memory that ends in zeros; shifts are
+//                                        what is added for the sums of x
+//   kernel.Row(codes, scales, input)     lanes whose sum is the product, but for the shifts
+template <class Kernel>
+class RowLoop {
+ public:
+  HWY_INLINE RowLoop(const PackedRows& rows, const PackedTask& task, int64_t groups, bool shifted,
+                     const Kernel& kernel)
+      : rows_(rows),
+        task_(task),
+        kernel_(kernel),
+        stride_(ScaleStride(groups)),
+        shifted_(shifted ? groups : 0) {
+    std::fill_n(task.scratch, 4 * kRowsAtOnce * stride_, 0.0f);
+  }
+  HWY_INLINE void Run() {
+    float *now = task_.scratch, *next = now + 2 * kRowsAtOnce * stride_;
+    Prepare(task_.begin, now);
+    for (int64_t first = task_.begin; first < task_.end; first += kRowsAtOnce) {
+      Prepare(first + kRowsAtOnce, next);
+      for (int64_t v = 0; v < task_.vectors; ++v) Multiply(first, v, now);
+      std::swap(now, next);
+    }
+  }
+
+ private:
+  HWY_INLINE int64_t Count(int64_t first) const { return std::min(kRowsAtOnce, task_.end - first); }
+  HWY_INLINE void Prepare(int64_t first, float* scales) const {
+    for (int64_t r = 0; r < Count(first); ++r)
+      kernel_.Scales(first + r, scales + r * stride_, scales + (kRowsAtOnce + r) * stride_);
+  }
+  HWY_INLINE void Multiply(int64_t first, int64_t v, const float* scales) const {
+    const DF d;
+    const PackedInput& input = task_.inputs[v];
+    VF total[kRowsAtOnce] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+    for (int64_t r = 0; r < Count(first); ++r) {
+      total[r] = kernel_.Row(rows_.codes + (first + r) * rows_.stride, scales + r * stride_, input);
+      const float* shifts = scales + (kRowsAtOnce + r) * stride_;
+      for (int64_t g = 0; g < shifted_; g += kLanes)
+        total[r] = hn::MulAdd(hn::LoadU(d, shifts + g), hn::LoadU(d, input.sums + g), total[r]);
+    }
+    HWY_ALIGN float sums[kRowsAtOnce];
+    StoreSums(total, sums);
+    std::copy_n(sums, Count(first), task_.y + v * task_.y_stride + first - task_.begin);
+  }
+
+  const PackedRows& rows_;
+  const PackedTask& task_;
+  const Kernel& kernel_;
+  int64_t stride_, shifted_;
 };
 
-// All rows of a task. A kernel has
-//   kernel.Scales(row, scales, shifts)   of one row, into memory that ends in zeros
-//   kernel.Row(codes, scales, input)     lanes whose sum is the product
 template <class Kernel>
 HWY_INLINE void DotRows(const PackedRows& rows, const PackedTask& task, int64_t groups,
                         bool shifted, const Kernel& kernel) {
-  const DF d;
-  const int64_t stride = ScaleStride(groups);
-  float *scales = task.scratch, *shifts = scales + kRowsAtOnce * stride;
-  std::fill(scales, shifts + (shifted ? kRowsAtOnce * stride : 0), 0.0f);
-  for (int64_t first = task.begin; first < task.end; first += kRowsAtOnce) {
-    const int64_t count = std::min(kRowsAtOnce, task.end - first);
-    for (int64_t r = 0; r < count; ++r)
-      kernel.Scales(first + r, scales + r * stride, shifts + r * stride);
-    for (int64_t v = 0; v < task.vectors; ++v) {
-      const PackedInput& input = task.inputs[v];
-      VF total[kRowsAtOnce] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
-      for (int64_t r = 0; r < count; ++r) {
-        total[r] = kernel.Row(rows.codes + (first + r) * rows.stride, scales + r * stride, input);
-        for (int64_t g = 0; shifted && g < groups; g += kLanes)
-          total[r] = hn::MulAdd(hn::LoadU(d, shifts + r * stride + g), hn::LoadU(d, input.sums + g),
-                                total[r]);
-      }
-      HWY_ALIGN float sums[kRowsAtOnce];
-      StoreSums(total, sums);
-      std::copy_n(sums, count, task.y + v * task.y_stride + first - task.begin);
-    }
-  }
+  RowLoop<Kernel>(rows, task, groups, shifted, kernel).Run();
 }
 
 // As many f16 bits, to f32; nothing behind them is read.

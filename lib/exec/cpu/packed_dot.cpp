@@ -29,6 +29,7 @@ HWY_INLINE VF DotStream(const Values& values, const std::byte* at, int64_t colum
   VF a = hn::Zero(d), b = a, c = a, e = a;
   int64_t i = 0;
   for (; i + 4 * kLanes <= columns; i += 4 * kLanes, at += 4 * kStep) {
+    for (int64_t line = 0; line < 4 * kStep; line += 64) Ahead(at + line);
     a = hn::MulAdd(values.At(at), hn::LoadU(d, x + i), a);
     b = hn::MulAdd(values.At(at + kStep), hn::LoadU(d, x + i + kLanes), b);
     c = hn::MulAdd(values.At(at + 2 * kStep), hn::LoadU(d, x + i + 2 * kLanes), c);
@@ -110,6 +111,7 @@ struct Bf16Kernel {
     VF a = hn::Zero(d), b = a, c = a, e = a;
     int64_t left = 2 * rows.columns;
     for (; left >= 8 * kLanes; left -= 8 * kLanes, at += 8 * kLanes, x += 4 * kLanes) {
+      for (int64_t line = 0; line < 8 * kLanes; line += 64) Ahead(at + line);
       AddSteps<0, 2>(pairs, LoadWords(at), x, a, b);
       AddSteps<0, 2>(pairs, LoadWords(at + 4 * kLanes), x + 2 * kLanes, c, e);
     }

@@ -117,10 +117,10 @@ int64_t packed_sums(const PackedRows& rows) {
 }
 
 int64_t packed_scratch(const PackedRows& rows) {
-  // ggml's types have at most a scale for 16 columns, and two arrays of four rows.
+  // ggml's types have at most a scale for 16 columns. Scales and shifts of four rows, twice.
   const int64_t group = rows.group > 0 ? rows.group : 16;
   const int64_t groups = (rows.columns + group - 1) / group;
-  return 8 * ((groups + 15) / 16 * 16 + kPackedPadding);
+  return 16 * ((groups + 15) / 16 * 16 + kPackedPadding);
 }
 
 }  // namespace qwb::simd

@@ -20,21 +20,23 @@ HWY_INLINE void LoadNested(const PackedScales& from, int64_t begin, int64_t coun
   const DF d;
   const hn::Rebind<uint8_t, DF> d8;
   const auto* codes = reinterpret_cast<const uint8_t*>(from.values.data()) + begin;
-  const auto scale = [&](int64_t i) {
-    return from.map[codes[i]] * from.outer[(begin + i) / from.outer_block] + from.offset;
-  };
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    const int64_t outer = (begin + i) / from.outer_block;
-    if ((begin + i + kLanes - 1) / from.outer_block != outer) {
-      for (int64_t j = i; j < i + kLanes; ++j) out[j] = scale(j);
+  const int64_t readable = static_cast<int64_t>(from.values.size()) - begin;
+  int64_t outer = begin / from.outer_block, stop = (outer + 1) * from.outer_block - begin;
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t now = std::min(count - i, kLanes);
+    if (i == stop) ++outer, stop += from.outer_block;
+    if (i + now <= stop && i + kLanes <= readable) {
+      const VF inner = hn::GatherIndex(d, from.map, hn::PromoteTo(DI(), hn::LoadU(d8, codes + i)));
+      const VF scales =
+          hn::Add(hn::Mul(inner, hn::Set(d, from.outer[outer])), hn::Set(d, from.offset));
+      hn::StoreU(hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(now)), scales), d, out + i);
       continue;
     }
-    const VF inner = hn::GatherIndex(d, from.map, hn::PromoteTo(DI(), hn::LoadU(d8, codes + i)));
-    const VF product = hn::Mul(inner, hn::Set(d, from.outer[outer]));
-    hn::StoreU(hn::Add(product, hn::Set(d, from.offset)), d, out + i);
+    for (int64_t j = i; j < i + now; ++j) {
+      if (j == stop) ++outer, stop += from.outer_block;
+      out[j] = from.map[codes[j]] * from.outer[outer] + from.offset;
+    }
   }
-  for (; i < count; ++i) out[i] = scale(i);
 }
 
 // The `count` scales of a row that begin with number `begin`.
@@ -77,9 +79,12 @@ HWY_INLINE void LoadScales(const PackedScales& from, int64_t begin, int64_t coun
 template <int kBits>
 HWY_INLINE void LoadShifts(const PackedScales& from, int64_t row, int64_t count,
                            const float* scales, float* shifts) {
-  constexpr uint64_t kMask = (1u << kBits) - 1;
   const hn::CappedTag<float, 4> d;
   const hn::RebindToSigned<decltype(d)> di;
+  const hn::RebindToUnsigned<decltype(d)> du;
+  HWY_ALIGN static constexpr uint32_t kPlaces[4] = {0, kBits, 2 * kBits, 3 * kBits};
+  const auto mask = hn::Set(du, (1u << kBits) - 1);
+  const auto centre = hn::Set(di, 1 << (kBits - 1));
   const std::byte* stream = from.zeros + row * from.zeros_stride;
   for (int64_t g = 0, left = from.zeros_stride; g < count; g += 8, left -= kBits, stream += kBits) {
     uint64_t eight = 0;
@@ -88,12 +93,10 @@ HWY_INLINE void LoadShifts(const PackedScales& from, int64_t row, int64_t count,
     } else {
       for (int64_t i = 0; i < left; ++i) eight |= static_cast<uint64_t>(stream[i]) << (8 * i);
     }
-    HWY_ALIGN int32_t zeros[8];
-    for (int i = 0; i < 8; ++i) zeros[i] = static_cast<int32_t>(eight >> (kBits * i) & kMask);
-    for (int64_t i = 0; i < 8; i += 4) {
-      const auto zero = hn::Sub(hn::Load(di, zeros + i), hn::Set(di, 1 << (kBits - 1)));
-      const auto scale = hn::LoadU(d, scales + g + i);
-      hn::StoreU(hn::Neg(hn::Mul(scale, hn::ConvertTo(d, zero))), d, shifts + g + i);
+    for (int64_t i = 0; i < 8; i += 4, eight >>= 4 * kBits) {
+      const auto four = hn::Shr(hn::Set(du, static_cast<uint32_t>(eight)), hn::Load(du, kPlaces));
+      const auto above = hn::Sub(centre, hn::BitCast(di, hn::And(four, mask)));
+      hn::StoreU(hn::Mul(hn::LoadU(d, scales + g + i), hn::ConvertTo(d, above)), d, shifts + g + i);
     }
   }
 }
