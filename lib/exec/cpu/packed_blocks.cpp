@@ -66,10 +66,14 @@ constexpr int64_t kBlocksAtOnce = std::max<int64_t>(1, kLanes / 4);
 template <int64_t kBytes>
 HWY_INLINE VU LoadBlocks(const std::byte* at, int64_t count) {
 #if QWB_PERMUTES
-  __m512i words = _mm512_zextsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
-  if (count > 1) words = _mm512_mask_loadu_epi32(words, 0x00f0, at + kBytes - 16);
-  if (count > 2) words = _mm512_mask_loadu_epi32(words, 0x0f00, at + 2 * kBytes - 32);
-  if (count > 3) words = _mm512_mask_loadu_epi32(words, 0xf000, at + 3 * kBytes - 48);
+  // Loads of 16 bytes seldom cross a cache line.
+  const auto block = [&](int64_t b) HWY_ATTR {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + b * kBytes));
+  };
+  __m512i words = _mm512_zextsi128_si512(block(0));
+  if (count > 1) words = _mm512_mask_broadcast_i32x4(words, 0x00f0, block(1));
+  if (count > 2) words = _mm512_mask_broadcast_i32x4(words, 0x0f00, block(2));
+  if (count > 3) words = _mm512_mask_broadcast_i32x4(words, 0xf000, block(3));
   return VU{words};
 #else
   const hn::CappedTag<uint32_t, 4> d4;
