@@ -43,7 +43,8 @@ std::vector<WeightLayout> every_layout(int64_t out, int64_t in) {
       all.push_back(
           integer_grid_layout(out, in, {.bits = bits, .group_size = 32, .symmetric = symmetric}));
   }
-  all.push_back(integer_grid_layout(out, in, {.bits = 4, .group_size = 7}));
+  for (const int64_t group : {7, 20})  // more groups than lanes, and fewer
+    all.push_back(integer_grid_layout(out, in, {.bits = 4, .group_size = group}));
   for (const bool nested : {true, false})
     all.push_back(float_blocks_layout(
         {out, in}, {.block_size = 32, .double_quantization = nested, .nested_block = 5}));

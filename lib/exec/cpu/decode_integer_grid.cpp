@@ -76,11 +76,12 @@ simd::PackedScales::Form scale_form(DType dtype) {
   return dtype == DType::f16 ? Form::f16 : dtype == DType::bf16 ? Form::bf16 : Form::f32;
 }
 
-std::optional<simd::PackedRows> packed_grid(const IntegerGrid& grid, int64_t columns) {
+simd::PackedRows packed_grid(const IntegerGrid& grid, int64_t columns) {
   const simd::Packing packing = grid_packing(grid.bits);
-  const bool one = grid.group_size >= columns;  // a row is one group
-  if (!grid.in_order() || (!one && grid.group_size % simd::packed_run(packing) != 0)) return {};
   simd::PackedRows packed{packing, grid.codes.bytes.data(), grid.codes.shape[1], columns};
+  const bool one = grid.group_size >= columns;  // a row is one group
+  packed.scattered = !grid.in_order() || (!one && grid.group_size % simd::packed_run(packing) != 0);
+  if (!grid.in_order()) packed.group_index = grid.group_index.bytes.data();
   packed.group = grid.group_size;
   packed.scales.form = scale_form(grid.scales.dtype);
   packed.scales.values = grid.scales.bytes;

@@ -41,24 +41,30 @@ class Arranged {
   // Whether weights of these rows can be multiplied with what is there.
   bool serves(const PackedRows& rows) const {
     return rows.packing == packing_ && rows.columns == columns_ && rows.group == group_ &&
+           rows.scattered == scattered_ && rows.group_index == group_index_ &&
            (simd::packed_sums(rows) == 0 || simd::packed_sums(rows) == run_);
   }
 
   void set(In x, const PackedRows& rows) {
     packing_ = rows.packing, columns_ = rows.columns, group_ = rows.group;
     run_ = simd::packed_sums(rows);
+    scattered_ = rows.scattered, group_index_ = rows.group_index;
     const int64_t width =
         ceil_div(columns_, simd::packed_columns(packing_)) * simd::packed_columns(packing_);
     const int64_t sums = run_ == 0 ? 0 : ceil_div(columns_, run_) / 16 * 16 + 32;
     const int64_t needed = x.rows * (width + sums);
     if (values_.size() < needed) values_ = FloatBuffer(needed);
-    if (group_ > 0) find_groups(width);
+    if (scattered_) {
+      find_scattered(width);
+    } else if (group_ > 0) {
+      find_groups(width);
+    }
     inputs_.clear();
     for (int64_t t = 0; t < x.rows; ++t) {
       float* to = values_.data() + t * (width + sums);
       arrange(x.data + t * x.stride, to, width);
       if (run_ != 0) sum_runs(x.data + t * x.stride, to + width, sums);
-      inputs_.push_back({to, to + width, first_.data(), within_.data()});
+      inputs_.push_back({to, to + width, first_.data(), within_.data(), groups_.data()});
     }
   }
 
@@ -82,8 +88,27 @@ class Arranged {
 
   void sum_runs(const float* x, float* to, int64_t count) const {
     std::fill_n(to, count, 0.0f);
+    if (scattered_) {
+      for (int64_t i = 0; i < columns_; ++i) to[group_of(i)] += x[i];
+      return;
+    }
     for (int64_t begin = 0; begin < columns_; begin += run_, ++to) {
       for (int64_t i = begin; i < std::min(begin + run_, columns_); ++i) *to += x[i];
+    }
+  }
+
+  int32_t group_of(int64_t column) const {
+    if (group_index_ != nullptr) return load<int32_t>(group_index_ + 4 * column);
+    return static_cast<int32_t>(column / group_);
+  }
+
+  void find_scattered(int64_t width) {
+    const std::vector<int32_t>& order = column_order(packing_);
+    const auto step = static_cast<int64_t>(order.size());
+    groups_.clear();
+    for (int64_t i = 0; i < width; ++i) {
+      const int64_t column = i / step * step + order[static_cast<size_t>(i % step)];
+      groups_.push_back(column < columns_ ? group_of(column) : 0);
     }
   }
 
@@ -105,7 +130,9 @@ class Arranged {
   simd::Packing packing_ = simd::Packing::f32;
   int64_t columns_ = 0, group_ = 0, run_ = 0;
   FloatBuffer values_;
-  std::vector<int32_t> first_, within_;
+  bool scattered_ = false;
+  const std::byte* group_index_ = nullptr;
+  std::vector<int32_t> first_, within_, groups_;
   std::vector<simd::PackedInput> inputs_;
 };
 

@@ -244,6 +244,17 @@ struct NibbleCodes {
   TableOf16 table;
 };
 
+// Steps whose columns are of any group: lookup(groups) are their scales.
+template <int kStep, class Codes, class Lookup>
+HWY_INLINE void AddScattered(const Codes& codes, VU words, const float* x, const int32_t* groups,
+                             const Lookup& lookup, VF& a, VF& b) {
+  if constexpr (kStep < Codes::kSteps) {
+    const VF in = hn::Mul(hn::LoadU(DF(), x), lookup(groups));
+    a = hn::MulAdd(codes.template At<kStep>(words), in, a);
+    AddScattered<kStep + 1>(codes, words, x + kLanes, groups + kLanes, lookup, b, a);
+  }
+}
+
 template <int kBits, class Codes>
 struct WordKernel {
   const PackedRows& rows;
@@ -262,29 +273,69 @@ struct WordKernel {
       for (int64_t g = 0; g < groups; ++g) scales[g] *= Codes::kFactor;
     }
   }
+  // chunk(words) for every vector of words of a row.
+  template <class Chunk>
+  HWY_INLINE void EachChunk(const std::byte* at, const Chunk& chunk) const {
+    int64_t left = row_bytes;
+    for (; left >= Codes::kBytes; left -= Codes::kBytes, at += Codes::kBytes) {
+      Ahead(at);
+      chunk(codes.Load(at));
+    }
+    if (left > 0) chunk(codes.Load(at, left));
+  }
   HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
-    constexpr int64_t kColumns = Codes::kSteps * kLanes;
     const DF d;
     VF total = hn::Zero(d);
     const float* x = input.x;
     const int32_t *first = input.first, *within = input.within;
-    const auto chunk = [&](VU words) HWY_ATTR {
+    EachChunk(at, [&](VU words) HWY_ATTR {
       const auto places = hn::SetTableIndices(d, within);
       const VF scale = hn::TableLookupLanes(hn::LoadU(d, scales + *first++), places);
       total = hn::MulAdd(SumSteps<0, Codes::kSteps>(codes, words, x), scale, total);
-      x += kColumns, within += kLanes;
-    };
-    int64_t left = row_bytes;
-    for (; left >= Codes::kBytes; left -= Codes::kBytes, at += Codes::kBytes) chunk(codes.Load(at));
-    if (left > 0) chunk(codes.Load(at, left));
+      x += Codes::kSteps * kLanes, within += kLanes;
+    });
     return total;
+  }
+};
+
+// The same for groups that are no runs of words. A vector holds the scales, or memory.
+template <int kBits, class Codes>
+struct ScatteredKernel : WordKernel<kBits, Codes> {
+  explicit HWY_INLINE ScatteredKernel(const PackedRows& all) : WordKernel<kBits, Codes>(all) {}
+  template <class Lookup>
+  HWY_INLINE VF Sum(const std::byte* at, const PackedInput& input, const Lookup& lookup) const {
+    VF a = hn::Zero(DF()), b = a;
+    const float* x = input.x;
+    const int32_t* groups = input.groups;
+    this->EachChunk(at, [&](VU words) HWY_ATTR {
+      AddScattered<0>(this->codes, words, x, groups, lookup, a, b);
+      x += Codes::kSteps * kLanes, groups += Codes::kSteps * kLanes;
+    });
+    return hn::Add(a, b);
+  }
+  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
+    const DF d;
+    if (this->groups <= kLanes) {
+      const VF all = hn::LoadU(d, scales);
+      return Sum(at, input, [&](const int32_t* groups) HWY_ATTR {
+        return hn::TableLookupLanes(all, hn::SetTableIndices(d, groups));
+      });
+    }
+    return Sum(at, input, [&](const int32_t* groups) HWY_ATTR {
+      return hn::GatherIndex(d, scales, hn::LoadU(DI(), groups));
+    });
   }
 };
 
 template <int kBits, class Codes>
 HWY_INLINE void DotWords(const PackedRows& rows, const PackedTask& task) {
+  const bool shifted = rows.scales.zeros != nullptr;
+  if (rows.scattered) {
+    const ScatteredKernel<kBits, Codes> kernel(rows);
+    return DotRows(rows, task, kernel.groups, shifted, kernel);
+  }
   const WordKernel<kBits, Codes> kernel(rows);
-  DotRows(rows, task, kernel.groups, rows.scales.zeros != nullptr, kernel);
+  DotRows(rows, task, kernel.groups, shifted, kernel);
 }
 
 // False: ggml's.

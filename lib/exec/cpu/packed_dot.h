@@ -64,11 +64,15 @@ struct PackedRows {
   const std::byte* codes;
   int64_t stride;   // bytes
   int64_t columns;  // whole blocks of ggml's types
-  int64_t group =
-      0;  // columns that share a scale, the last group may be shorter; for the grids and
-          // nibbles, a multiple of packed_run()
+  // Columns that share a scale; the last group may be shorter. For the grids and nibbles a multiple
+  // of packed_run(), all columns, or `scattered`.
+  int64_t group = 0;
   PackedScales scales = {};
   const float* table = nullptr;  // nibbles: 16 values
+  // Grids whose groups are not runs of whole words: the group of every column, i32, or null: column
+  // / group.
+  bool scattered = false;
+  const std::byte* group_index = nullptr;
   // The result of row r is output row_of(r): ggml's interleaved heads (lib/codec/ggml_blocks.h).
   int64_t head_rows = 0;
   int64_t row_of(int64_t r) const {
@@ -98,6 +102,7 @@ struct PackedInput {
   const float* sums;
   const int32_t* first;
   const int32_t* within;
+  const int32_t* groups;  // scattered: of every column, arranged
 };
 
 // Rows [begin, end) times vectors.
