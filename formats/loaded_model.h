@@ -7,7 +7,6 @@
 #include <optional>
 #include <vector>
 
-#include "formats/companions.h"
 #include "formats/registry.h"
 #include "lib/base/context.h"
 #include "lib/chat/chat_template.h"

@@ -1,34 +1,41 @@
 #include "formats/registry.h"
 
-#include "formats/gguf/format.h"
-#include "formats/hf/awq_gemm.h"
-#include "formats/hf/bitsandbytes.h"
 #include "formats/hf/checkpoint.h"
-#include "formats/hf/compressed_tensors.h"
-#include "formats/hf/gptq.h"
-#include "formats/hf/plain.h"
 #include "formats/model_check.h"
-#include "formats/qwb/format.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
 #include "lib/base/names.h"
 
+// Every format, in the order in which a place is asked to be one: one line each, for the functions
+// NAME_formats(), which give what one file defines.
+#define QWB_FORMATS(X)  \
+  X(qwb)                \
+  X(gguf)               \
+  X(gptq)               \
+  X(awq)                \
+  X(bitsandbytes)       \
+  X(compressed_tensors) \
+  X(plain)
+
 namespace qwb {
+
+#define QWB_DECLARE_FORMATS(name) std::vector<ModelFormat> name##_formats();
+QWB_FORMATS(QWB_DECLARE_FORMATS)
+#undef QWB_DECLARE_FORMATS
+
 namespace {
 
+std::vector<ModelFormat> make_formats() {
+  std::vector<ModelFormat> all;
+#define QWB_ADD_FORMATS(name) \
+  for (ModelFormat & format : name##_formats()) all.push_back(std::move(format));
+  QWB_FORMATS(QWB_ADD_FORMATS)
+#undef QWB_ADD_FORMATS
+  return all;
+}
+
 std::vector<ModelFormat>& all_formats() {
-  static std::vector<ModelFormat> all = {
-      qwb_format(),
-      gguf_format(),
-      gptq_format(GptqVersion::automatic),
-      gptq_format(GptqVersion::v1),
-      gptq_format(GptqVersion::v2),
-      awq_format(),
-      bitsandbytes_format(),
-      compressed_tensors_format(CompressedLayout::packed),
-      compressed_tensors_format(CompressedLayout::bytes),
-      plain_format(),
-  };
+  static std::vector<ModelFormat> all = make_formats();
   return all;
 }
 

@@ -177,7 +177,7 @@ std::string module_part(const std::string& field) {
   return "module";
 }
 
-void tell_difference(const Nearest& nearest, Tool& tool) {
+void print_difference(const Nearest& nearest, Tool& tool) {
   Table table({{"field"}, {"stored"}, {"wanted"}, {"meaning"}});
   const auto text = [](const Json& value) {
     return value.is_null()     ? std::string("-")
@@ -227,7 +227,7 @@ int why(const Store& store, const Options& options, Tool& tool) {
   } else if (!nearest) {
     tool.print("not cached; the cache is empty\n");
   } else {
-    tell_difference(*nearest, tool);
+    print_difference(*nearest, tool);
   }
   return 0;
 }
@@ -252,7 +252,7 @@ int verify(const Store& store, const Options& options, Tool& tool) {
         tool.print(hex + (good ? "  ok" : "  damaged: " + report.problem) + "\n");
       }
       damaged += good ? 0 : 1;
-      if (!good) tool.complain(hex + ": " + report.problem);
+      if (!good) tool.log_error(hex + ": " + report.problem);
     }
     tool.progress().advance(1, hex.substr(0, kShort));
   }
@@ -264,7 +264,7 @@ int verify(const Store& store, const Options& options, Tool& tool) {
   return static_cast<int>(ErrorKind::verification);
 }
 
-void tell_removed(const GcReport& report, Tool& tool) {
+void print_removed(const GcReport& report, Tool& tool) {
   const char* verb = tool.dry_run() ? "would remove" : "removed";
   if (tool.json()) {
     print_json(tool, {{"schema", 1},
@@ -286,7 +286,7 @@ int collect(const Store& store, const Options& options, Tool& tool) {
   const int64_t age = options.max_age.empty() ? -1 : parse_age(options.max_age);
   if (bytes < 0 && age < 0)
     tool.note("neither --max-bytes nor --max-age given: removing only what is damaged");
-  tell_removed(store.gc(bytes, age, tool.dry_run()), tool);
+  print_removed(store.gc(bytes, age, tool.dry_run()), tool);
   return 0;
 }
 
@@ -310,7 +310,7 @@ int remove(const Store& store, const Options& options, Tool& tool) {
   }
   for (const CacheEntry& entry : entries) total.bytes_kept += entry.bytes;
   total.bytes_kept -= total.bytes_removed;
-  tell_removed(total, tool);
+  print_removed(total, tool);
   return total.in_use == 0 ? 0 : static_cast<int>(ErrorKind::failed);
 }
 

@@ -293,7 +293,7 @@ Json rate(int64_t tokens, double seconds) {
   return tokens > 0 && seconds > 0 ? Json(static_cast<double>(tokens) / seconds) : Json(nullptr);
 }
 
-void tell_stats(const Session& session, const Clock& clock, Tool& tool) {
+void log_stats(const Session& session, const Clock& clock, Tool& tool) {
   const auto prompt = static_cast<int64_t>(session.tokens.size());
   const auto part = [](const char* name, int64_t tokens, double seconds) {
     const Json speed = rate(tokens, seconds);
@@ -362,7 +362,7 @@ int complete(Options& o, Tool& tool) {
                               ? " (--context allows more)"
                               : ", and the model looks no further"));
   }
-  if (o.stats) tell_stats(session, clock, tool);
+  if (o.stats) log_stats(session, clock, tool);
   return 0;
 }
 

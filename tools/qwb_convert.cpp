@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "formats/hf/checkpoint.h"
+#include "formats/model_format.h"
+#include "formats/registry.h"
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/base/text.h"
@@ -163,7 +165,7 @@ int convert(const Options& o, Tool& tool) {
   mean_type(request.types, open, tool);
   ConvertJob job(std::move(open), std::move(request), tool.context());
   if (!tool.dry_run()) job.write(place);
-  job.tell(!tool.dry_run(), tool.progress());
+  job.log(!tool.dry_run(), tool.progress());
   answer(job.report(), out, tool);
   return 0;
 }

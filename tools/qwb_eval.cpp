@@ -72,7 +72,7 @@ EvaluateRequest evaluate_request(const Options& o, Tool& tool) {
 }
 
 // Doubts and reasons that do not fit the table.
-void narrate(const EvaluationRecord& r, Tool& tool) {
+void log_doubts(const EvaluationRecord& r, Tool& tool) {
   if (const auto& p = r.quality.perplexity) {
     tool.note(fmt::format("{}: protocol {}, context {}, {} windows, {} tokens scored{}", r.artifact,
                           p->protocol, p->context, p->windows, p->tokens,
@@ -140,24 +140,24 @@ struct Run {
   std::vector<Measured> measured = {};  // for the gate, which needs to know who is whose original
 };
 
-void complain(Run& run, const Error& error, Tool& tool) {
+void log_error(Run& run, const Error& error, Tool& tool) {
   tool.progress().end();
-  tool.complain(error.what());
+  tool.log_error(error.what());
   if (run.code == 0 || error.kind() == ErrorKind::interrupted) run.code = error.exit_code();
 }
 
 void evaluate_folder(const Options& o, const std::string& folder, EvaluateJob& job, Run& run,
                      Tool& tool) {
   const auto [model, record] = job.run(folder);
-  narrate(record, tool);
+  log_doubts(record, tool);
   const Json json = record_json(record);
-  narrate_costs(json, tool);
+  log_costs(json, tool);
   if (tool.json()) tool.print(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   run.table.add(json, folder);
   if (!o.quality.lm_eval_json.empty())
     write_lm_eval_json(o.quality.lm_eval_json, model, record.quality, tool.outputs().force(),
                        tool.context());
-  for (const Error& problem : record.quality.problems) complain(run, problem, tool);
+  for (const Error& problem : record.quality.problems) log_error(run, problem, tool);
   std::error_code ignored;
   run.measured.push_back({folder, std::filesystem::weakly_canonical(model, ignored).string(),
                           record.quality, record.bytes});
@@ -210,13 +210,13 @@ int evaluate(Options& o, Tool& tool) {
       tool.context().stop.check();
       evaluate_folder(o, folder, job, run, tool);
     } catch (const Error& error) {
-      complain(run, error, tool);
+      log_error(run, error, tool);
       if (error.kind() == ErrorKind::interrupted) break;
     }
   }
   print_tables(run.table, o, tool);
   const std::vector<std::string> gate = gate_of(o, run);
-  for (const std::string& reason : gate) tool.complain("quality gate: " + reason);
+  for (const std::string& reason : gate) tool.log_error("quality gate: " + reason);
   return run.code == 0 && !gate.empty() ? static_cast<int>(ErrorKind::quality_gate) : run.code;
 }
 

@@ -236,7 +236,7 @@ int inspect(const Options& o, Tool& tool) {
       tool.context().stop.check();
       inspect_one(model_folder(folder, tool.context()), o, tool);
     } catch (const Error& error) {
-      tool.complain(error.what());
+      tool.log_error(error.what());
       if (code == 0 || error.kind() == ErrorKind::interrupted) code = error.exit_code();
       if (error.kind() == ErrorKind::interrupted) break;
     }

@@ -11,6 +11,7 @@
 #include "lib/base/error.h"
 #include "lib/base/json.h"
 #include "lib/base/text.h"
+#include "lib/hub/client.h"
 #include "lib/hub/pull.h"
 #include "tools/common/tool.h"
 
@@ -97,26 +98,26 @@ std::string read_line(const StopToken& stop) {
   }
 }
 
-std::string ask_for_token(const HubSettings& settings, const StopToken& stop) {
+std::string ask_for_token(const hub::HubSettings& settings, const StopToken& stop) {
   const NoEcho silence;
-  if (!silence.active()) return clean_token(read_line(stop));
+  if (!silence.active()) return hub::clean_token(read_line(stop));
   say("Token (from " + settings.endpoint + "/settings/tokens; it is not shown): ");
-  std::string token = clean_token(read_line(stop));
+  std::string token = hub::clean_token(read_line(stop));
   say("\n");
   return token;
 }
 
 int login(Tool& tool) {
-  HubSettings settings = HubSettings::from_environment();
+  hub::HubSettings settings = hub::HubSettings::from_environment();
   settings.token = ask_for_token(settings, tool.context().stop);
   settings.token_place = "what was typed";
   if (settings.token.empty()) throw Error(ErrorKind::usage, "no token was given");
   std::string name;
   if (!settings.offline) {
-    Http http(settings);
-    name = HubClient(http, settings, tool.context()).whoami();
+    hub::Http http(settings);
+    name = hub::HubClient(http, settings, tool.context()).whoami();
   }
-  store_token(settings, settings.token);
+  hub::store_token(settings, settings.token);
   if (tool.json()) {
     const Json record = {
         {"schema", 1}, {"token_file", settings.token_file.string()}, {"name", name}};
@@ -128,9 +129,9 @@ int login(Tool& tool) {
   return 0;
 }
 
-Json plan_json(const PullPlan& plan, const RepoName& repo) {
+Json plan_json(const hub::PullPlan& plan, const hub::RepoName& repo) {
   Json files = Json::array();
-  for (const PlannedFile& file : plan.files) {
+  for (const hub::PlannedFile& file : plan.files) {
     files.push_back({{"path", file.file.path},
                      {"bytes", file.file.size},
                      {"hash", file.file.etag.empty() ? Json(nullptr) : Json(file.file.etag)},
@@ -139,7 +140,7 @@ Json plan_json(const PullPlan& plan, const RepoName& repo) {
   }
   return {{"schema", 1},
           {"repo", repo.id},
-          {"kind", repo.kind == RepoKind::model ? "model" : "dataset"},
+          {"kind", repo.kind == hub::RepoKind::model ? "model" : "dataset"},
           {"revision", repo.revision},
           {"commit", plan.commit},
           {"path", plan.folder.string()},
@@ -152,14 +153,14 @@ void print_json(const Json& record, Tool& tool) {
   tool.print(record.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-int show_plan(const PullPlan& plan, const RepoName& repo, Tool& tool) {
+int show_plan(const hub::PullPlan& plan, const hub::RepoName& repo, Tool& tool) {
   if (tool.json()) {
     print_json(plan_json(plan, repo), tool);
     return 0;
   }
   using Align = Table::Align;
   Table table({{"file"}, {"bytes", Align::right}, {"here", Align::right}});
-  for (const PlannedFile& file : plan.files) {
+  for (const hub::PlannedFile& file : plan.files) {
     table.add_row({file.file.path, std::to_string(file.file.size),
                    file.here          ? "yes"
                    : file.on_disk > 0 ? human_bytes(file.on_disk)
@@ -178,16 +179,16 @@ int pull(const Options& o, Tool& tool) {
     return login(tool);
   }
   if (o.repo.empty()) throw Error(ErrorKind::usage, "no repository given; see qwb-pull --help");
-  const HubSettings settings = HubSettings::from_environment();
-  PullRequest request;
-  request.repo = parse_repo(o.repo, o.dataset ? RepoKind::dataset : RepoKind::model);
+  const hub::HubSettings settings = hub::HubSettings::from_environment();
+  hub::PullRequest request;
+  request.repo = hub::parse_repo(o.repo, o.dataset ? hub::RepoKind::dataset : hub::RepoKind::model);
   request.selection = {o.include, o.exclude};
   if (!o.local_dir.empty())
     request.local_dir = tool.outputs().folder_for_files(o.local_dir, "--local-dir");
   request.force = tool.outputs().force();
-  Pull work(settings, request, tool.context());
+  hub::Pull work(settings, request, tool.context());
   if (tool.dry_run()) return show_plan(work.plan(), request.repo, tool);
-  const PullPlan plan = work.run();
+  const hub::PullPlan plan = work.run();
   if (plan.missing_files() == 0) tool.note("all is here already");
   if (tool.json()) {
     print_json(plan_json(plan, request.repo), tool);

@@ -1,7 +1,6 @@
 // qwb-quantize: a checkpoint becomes an artifact, once.
 #include <fmt/format.h>
 
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -14,7 +13,6 @@
 #include "lib/base/parallel.h"
 #include "lib/base/text.h"
 #include "lib/jobs/convert_job.h"
-#include "lib/jobs/requantize.h"
 #include "lib/jobs/work_report.h"
 #include "tools/common/number_checks.h"
 #include "tools/common/quantities.h"
@@ -39,19 +37,7 @@ struct Options {
   std::string out, format, save_calib;
   int64_t max_memory = 0;  // 0: what is free
   bool no_resume = false, no_cache = false, report = false;
-  std::optional<Path> place;  // of --out, as the outputs allow it
 };
-
-// Where the activations go that do not fit: the disk that the artifact goes to anyway; /tmp is
-// memory on many machines.
-Path scratch_folder(const std::optional<Store>& store, const Options& options) {
-  return store ? store->root() : options.place ? options.place->parent_path() : Path(".");
-}
-
-MemoryPlan memory_plan(const QuantizeJob& job, const std::optional<Store>& store,
-                       const Options& options) {
-  return job.memory_plan(options.max_memory, scratch_folder(store, options));
-}
 
 Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memory,
                const Context& context) {
@@ -78,11 +64,12 @@ Json plan_json(const QuantizeJob& job, const Path& place, const MemoryPlan& memo
   return json;
 }
 
-int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const Options& options,
-              Tool& tool) {
-  const Path place = options.place ? *options.place : store ? store->root() : Path(".");
-  const bool cached = store && !store->all_hex().empty() && store->holds(job.key(tool.context()));
-  const MemoryPlan memory = memory_plan(job, store, options);
+int print_plan(const QuantizeJob& job, const Store* store, const Options& options, Tool& tool) {
+  const Path scratch = job.scratch_folder(store);
+  const Path place = options.out.empty() ? scratch : Path(options.out);
+  const bool cached =
+      store != nullptr && !store->all_hex().empty() && store->holds(job.key(tool.context()));
+  const MemoryPlan memory = job.memory_plan(options.max_memory, scratch);
   Json json = plan_json(job, place, memory, tool.context());
   json["cached"] = cached;
   if (tool.json()) {
@@ -119,7 +106,7 @@ int tell_plan(const QuantizeJob& job, const std::optional<Store>& store, const O
 }
 
 // What was made, and what it did to the modules.
-void tell_result(const Json& manifest, bool cached, const Options& options, Tool& tool) {
+void log_result(const Json& manifest, bool cached, const Options& options, Tool& tool) {
   const Json& totals = manifest.at("totals");
   tool.note(fmt::format(
       "{}: {} in {:.3f} bits a weight{}", cached ? "answered from the cache" : "done",
@@ -133,17 +120,21 @@ void tell_result(const Json& manifest, bool cached, const Options& options, Tool
   for (std::string line; std::getline(table, line);) tool.note(line);
 }
 
-// `folder` is what was asked for; `artifact` holds its qwb.json.
-void answer(const Path& artifact, const Path& folder, bool cached, const std::string& key,
-            const Options& options, Tool& tool) {
-  const std::string file = (artifact / "qwb.json").string();
+void print_result(const MadeArtifact& made, const Options& options, Tool& tool) {
+  const std::string file = (made.folder / "qwb.json").string();
   const Json manifest = parse_json(read_text(file), file);
-  tell_result(manifest, cached, options, tool);
+  const bool cached = made.kept && made.kept->cached;
+  log_result(manifest, cached, options, tool);
+  // As it was typed.
+  const std::string folder = options.out.empty() ? made.folder.string() : options.out;
   if (!tool.json()) {
-    tool.print(folder.string() + "\n");
+    tool.print(folder + "\n");
     return;
   }
-  Json record = {{"schema", 1}, {"artifact", folder.string()}, {"cached", cached}, {"key", key}};
+  Json record = {{"schema", 1},
+                 {"artifact", folder},
+                 {"cached", cached},
+                 {"key", made.kept ? made.kept->key.hex() : ""}};
   record["method"] = artifact_method(manifest);
   if (!options.format.empty()) record["format"] = options.format;
   for (const char* name : {"bits", "settings", "source", "calibration", "totals"}) {
@@ -154,108 +145,46 @@ void answer(const Path& artifact, const Path& folder, bool cached, const std::st
   tool.print(record.dump() + "\n");
 }
 
-bool is_calibration_file(const Path& file) {
-  std::string text(32, ' ');
-  std::ifstream in(file, std::ios::binary);
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  return text.find("\"qwbcalib\"") != std::string::npos;
-}
-
-// Before any work: whether everything can be written that is asked for.
-void check_places(Options& options, Tool& tool) {
+// Whether everything can be written that is asked for comes first, before any work.
+QuantizeRequest request_of(const Options& options, Tool& tool) {
+  const bool formatted = !options.format.empty();
   if (options.no_cache && options.out.empty() && !tool.dry_run())
     throw Error(ErrorKind::usage, "--no-cache needs --out");
-  if (!options.out.empty()) {
-    const ModelFormat* format = options.format.empty() ? nullptr : &find_format(options.format);
-    options.place = format == nullptr || format->extension.empty()
-                        ? tool.outputs().folder(options.out, "--out")
-                        : tool.outputs().file(options.out, "--out", format->begins);
-  }
-  if (options.save_calib.empty()) return;
-  if (!has_suffix(options.save_calib, kCalibrationExtension))
-    throw Error(ErrorKind::usage, "the file's name must end in .qwbcalib",
-                "--save-calib " + options.save_calib);
-}
-
-// A set that is there already with the same tokens is as good as written.
-void save_calibration(const QuantizeJob& job, const Options& options, Tool& tool) {
-  if (options.save_calib.empty()) return;
-  if (job.calibration() == nullptr)
-    throw Error(ErrorKind::usage, "there is nothing to save: the plan needs no calibration",
-                "--save-calib");
-  const std::string text = calibration_set_text(*job.calibration());
-  std::error_code error;
-  if (std::filesystem::is_regular_file(options.save_calib, error) &&
-      read_text(options.save_calib) == text)
-    return;
-  if (!tool.outputs().force() && is_calibration_file(options.save_calib)) {
-    throw Error(ErrorKind::usage, "the file holds another calibration set", options.save_calib,
-                "choose another name or add --force");
-  }
-  const Path file = tool.outputs().file(options.save_calib, "--save-calib", is_calibration_file);
-  if (tool.dry_run()) return;
-  write_file_atomically(file, as_bytes(text), tool.outputs().force());
-  tool.note("calibration set saved: " + options.save_calib);
-}
-
-void copy_artifact(const Path& from, const Path& to, bool force, const StopToken& stop) {
-  PendingFolder pending(to, stop);
-  std::filesystem::copy(from, pending.path(), std::filesystem::copy_options::recursive);
-  if (!pending.commit(force))
-    throw Error(ErrorKind::usage, "the folder exists", to.string(),
-                "choose another --out or add --force");
-}
-
-// Throws if --format asks for what cannot be.
-void check_format(const Options& options, const QuantizeJob& job) {
-  if (options.format.empty()) return;
-  if (options.out.empty()) throw Error(ErrorKind::usage, "--format needs --out");
-  if (options.no_cache)
+  if (formatted && options.out.empty()) throw Error(ErrorKind::usage, "--format needs --out");
+  if (formatted && options.no_cache)
     throw Error(ErrorKind::usage, "--format needs the cache, which keeps the artifact",
                 "--no-cache");
-  check_plan_fits(job.plan(), job.source(), find_format(options.format));
-}
-
-void convert_artifact(const Path& from, const Options& options, Tool& tool) {
-  const Context quiet = tool.context().silent();
-  ConvertJob job(open_model(from, quiet),
-                 {.format = options.format, .replace = tool.outputs().force()}, tool.context());
-  job.write(*options.place);
-  job.tell(true, *tool.context().progress);
-}
-
-// Into --out alone, without the cache.
-int quantize_to_folder(const QuantizeJob& job, const Options& options, Tool& tool) {
-  WriteOptions write;
-  write.replace = tool.outputs().force();
-  write.memory = memory_plan(job, std::nullopt, options);
-  job.write(*options.place, tool.context(), write);
-  answer(*options.place, options.out, false, "", options, tool);
-  return 0;
-}
-
-int make_artifact(Options& options, Tool& tool) {
-  if (tool.dry_run()) keep_no_memos();
-  check_places(options, tool);
-  const QuantizeJob job(options.wanted->request(tool), tool.context());
-  check_format(options, job);
-  if (!job.plan().needs_calibration()) tool.reuse_large_buffers();  // one module after the other
-  save_calibration(job, options, tool);
-  std::optional<Store> store;
-  if (!options.no_cache && (!tool.dry_run() || find_cache_root()))
-    store.emplace(Store::Options{.context = tool.context()});
-  if (tool.dry_run()) return tell_plan(job, store, options, tool);
-  if (!store) return quantize_to_folder(job, options, tool);
-  const CachedArtifact made = job.build(
-      *store, {.max_memory = options.max_memory, .resume = !options.no_resume}, tool.context());
-  const bool other_format = !options.format.empty();
-  if (other_format) {
-    convert_artifact(made.folder, options, tool);
-  } else if (options.place) {
-    copy_artifact(made.folder, *options.place, tool.outputs().force(), tool.context().stop);
+  const ModelFormat* format = formatted ? &find_format(options.format) : nullptr;
+  std::optional<Path> place;
+  if (!options.out.empty()) {
+    place = format == nullptr || format->extension.empty()
+                ? tool.outputs().folder(options.out, "--out")
+                : tool.outputs().file(options.out, "--out", format->begins);
   }
-  const Path folder = options.place ? Path(options.out) : made.folder;
-  answer(other_format ? made.folder : folder, folder, made.cached, made.key.hex(), options, tool);
+  if (!options.save_calib.empty() && !has_suffix(options.save_calib, kCalibrationExtension))
+    throw Error(ErrorKind::usage, "the file's name must end in .qwbcalib",
+                "--save-calib " + options.save_calib);
+  QuantizeRequest request = options.wanted->request(tool);
+  request.place = place;
+  request.format = format;
+  request.replace = tool.outputs().force();
+  return request;
+}
+
+int make_artifact(const Options& options, Tool& tool) {
+  if (tool.dry_run()) keep_no_memos();
+  const QuantizeRequest request = request_of(options, tool);
+  const QuantizeJob job(request, tool.context());
+  if (!job.plan().needs_calibration()) tool.reuse_large_buffers();  // one module after the other
+  if (!options.save_calib.empty())
+    job.save_calibration(options.save_calib, tool.outputs(), tool.dry_run(), tool.context());
+  std::optional<Store> cache;
+  if (!options.no_cache && (!tool.dry_run() || find_cache_root()))
+    cache.emplace(Store::Options{.context = tool.context()});
+  const Store* store = cache ? &*cache : nullptr;
+  if (tool.dry_run()) return print_plan(job, store, options, tool);
+  const BuildOptions build = {.max_memory = options.max_memory, .resume = !options.no_resume};
+  print_result(job.run(store, build, tool.context()), options, tool);
   return 0;
 }
 

@@ -53,10 +53,10 @@ void add_options(CLI::App& app, ReportOptions& o) {
                "Do not look for the results that the cache keeps of folders");
 }
 
-int report(ReportOptions& options, Tool& tool) {
+int make_report(ReportOptions& options, Tool& tool) {
   check_report_options(options, tool);
   const ReportInputs inputs = read_report_inputs(
-      options, tool.context(), [&](const Error& error) { tool.complain(error.what()); });
+      options, tool.context(), [&](const Error& error) { tool.log_error(error.what()); });
   if (!inputs.report.versions.empty()) write_report(options, inputs, tool);
   return inputs.code;
 }
@@ -75,6 +75,6 @@ int main(int argc, char** argv) {
     options->title = "Quantizations compared";
     options->format = "table";
     qwb::add_options(app, *options);
-    return [options, &tool] { return qwb::report(*options, tool); };
+    return [options, &tool] { return qwb::make_report(*options, tool); };
   });
 }

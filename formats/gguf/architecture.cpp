@@ -1,63 +1,32 @@
-// Names of tensors.
 #include "formats/gguf/architecture.h"
 
-#include <array>
-#include <span>
+#include <cctype>
 
 namespace qwb {
 namespace {
 
-struct TensorRow {
-  std::string_view gguf;
-  std::string_view huggingface;
-  GgufLayout layout = GgufLayout::plain;
-};
-
-// Of the whole model, then of a layer ("blk.N." here, "PREFIX.N." there); without ".weight" and
-// ".bias".
-constexpr std::array<TensorRow, 3> kLlamaTop = {
-    {{"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}}};
-constexpr std::array<TensorRow, 11> kLlamaLayer = {
-    {{"attn_norm", "input_layernorm"},
-     {"attn_q", "self_attn.q_proj", GgufLayout::heads},
-     {"attn_k", "self_attn.k_proj", GgufLayout::kv_heads},
-     {"attn_v", "self_attn.v_proj"},
-     {"attn_output", "self_attn.o_proj"},
-     {"attn_q_norm", "self_attn.q_norm"},
-     {"attn_k_norm", "self_attn.k_norm"},
-     {"ffn_norm", "post_attention_layernorm"},
-     {"ffn_gate", "mlp.gate_proj"},
-     {"ffn_up", "mlp.up_proj"},
-     {"ffn_down", "mlp.down_proj"}}};
-constexpr std::array<TensorRow, 4> kGpt2Top = {{{"token_embd", "transformer.wte"},
-                                                {"position_embd", "transformer.wpe"},
-                                                {"output_norm", "transformer.ln_f"},
-                                                {"output", "lm_head"}}};
-constexpr std::array<TensorRow, 6> kGpt2Layer = {
-    {{"attn_norm", "ln_1"},
-     {"attn_qkv", "attn.c_attn", GgufLayout::transposed},
-     {"attn_output", "attn.c_proj", GgufLayout::transposed},
-     {"ffn_norm", "ln_2"},
-     {"ffn_up", "mlp.c_fc", GgufLayout::transposed},
-     {"ffn_down", "mlp.c_proj", GgufLayout::transposed}}};
-
-struct Names {
-  std::span<const TensorRow> top, layer;
-  std::string_view prefix;
-};
-
-Names names_of(const std::string& architecture) {
-  if (architecture == "gpt2") return {kGpt2Top, kGpt2Layer, "transformer.h."};
-  return {kLlamaTop, kLlamaLayer, "model.layers."};
+std::string capitalized(std::string name) {
+  name[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(name[0])));
+  return name;
 }
 
-// Only files of the Llama architecture have interleaved heads; a bias is a vector, never
-// transposed.
-GgufLayout layout_of(const std::string& architecture, GgufLayout layout, std::string_view ending) {
-  const bool heads = layout == GgufLayout::heads || layout == GgufLayout::kv_heads;
-  if (heads && architecture != "llama") return GgufLayout::plain;
-  if (layout == GgufLayout::transposed && ending == ".bias") return GgufLayout::plain;
-  return layout;
+// "llama (Mistral too), qwen2, ..."
+std::string names_in_gguf() {
+  std::string known;
+  for (const Architecture& architecture : architectures()) {
+    if (!architecture.gguf || architecture.gguf->mark) continue;
+    const std::string& name = architecture.gguf->name;
+    known += (known.empty() ? "" : ", ") + name;
+    for (const Architecture& other : architectures()) {
+      if (other.gguf && other.gguf->mark && other.gguf->name == name)
+        known += " (" + capitalized(other.name) + " too)";
+    }
+  }
+  return known;
+}
+
+GgufLayout layout_of(GgufLayout layout, std::string_view ending) {
+  return layout == GgufLayout::transposed && ending == ".bias" ? GgufLayout::plain : layout;
 }
 
 // Cuts "PREFIX12.rest" into "12" and "rest".
@@ -82,43 +51,73 @@ std::string_view cut_ending(std::string_view& name) {
   return {};
 }
 
-}  // namespace
-
-std::optional<GgufName> huggingface_tensor_name(const std::string& architecture,
-                                                const std::string& gguf) {
-  const Names names = names_of(architecture);
-  std::string_view name = gguf, number, rest;
+std::optional<GgufName> place_of(const GgufSpec& spec, const std::string& huggingface) {
+  std::string_view name = huggingface, number, rest;
   const std::string_view ending = cut_ending(name);
   if (ending.empty()) return std::nullopt;
-  const bool layer = cut_layer(name, "blk.", number, rest);
-  for (const TensorRow& row : layer ? names.layer : names.top) {
-    if (row.gguf != (layer ? rest : name)) continue;
-    std::string full;
-    if (layer) full.append(names.prefix).append(number).append(".");
-    full.append(row.huggingface).append(ending);
-    return GgufName{full, layout_of(architecture, row.layout, ending)};
-  }
-  return std::nullopt;
-}
-
-std::optional<GgufName> gguf_tensor_name(const std::string& architecture,
-                                         const std::string& huggingface) {
-  const Names names = names_of(architecture);
-  std::string full = huggingface;
-  if (architecture == "gpt2" && !full.starts_with("transformer.") && !full.starts_with("lm_head."))
-    full.insert(0, "transformer.");
-  std::string_view name = full, number, rest;
-  const std::string_view ending = cut_ending(name);
-  if (ending.empty()) return std::nullopt;
-  const bool layer = cut_layer(name, names.prefix, number, rest);
-  for (const TensorRow& row : layer ? names.layer : names.top) {
+  const bool layer = cut_layer(name, spec.layer_prefix, number, rest);
+  for (const GgufTensorName& row : layer ? spec.layer : spec.top) {
     if (row.huggingface != (layer ? rest : name)) continue;
     std::string result;
     if (layer) result.append("blk.").append(number).append(".");
     result.append(row.gguf).append(ending);
-    return GgufName{result, layout_of(architecture, row.layout, ending)};
+    return GgufName{result, layout_of(row.layout, ending)};
   }
   return std::nullopt;
+}
+
+}  // namespace
+
+const Architecture& architecture_of_gguf(const GgufMetadata& metadata, const std::string& where) {
+  const std::string name = metadata.text("general.architecture", where);
+  const std::string type = metadata.text("general.type", where, "model");
+  if (type != "model")
+    throw Error(ErrorKind::unsupported,
+                "the file holds no model: its general.type is '" + type + "'", where,
+                "name the file of the model itself");
+  const Architecture* unmarked = nullptr;
+  for (const Architecture& architecture : architectures()) {
+    if (!architecture.gguf || architecture.gguf->name != name) continue;
+    const auto& mark = architecture.gguf->mark;
+    if (!mark) unmarked = &architecture;
+    if (mark && metadata.integer(name + "." + mark->key, where, 0) > 0) return architecture;
+  }
+  if (unmarked != nullptr) return *unmarked;
+  throw Error(ErrorKind::unsupported, "the architecture '" + name + "' is not known", where,
+              "known: " + names_in_gguf());
+}
+
+const GgufSpec& gguf_spec(const Json& config, const std::string& where) {
+  const std::string type = json_string(config, "model_type", where);
+  std::string known;
+  for (const Architecture& architecture : architectures()) {
+    if (!architecture.gguf) continue;
+    if (architecture.name == type) return *architecture.gguf;
+    known += (known.empty() ? "" : ", ") + architecture.name;
+  }
+  throw Error(ErrorKind::unsupported, "the architecture '" + type + "' cannot be written as GGUF",
+              where, "these can: " + known);
+}
+
+std::optional<GgufName> huggingface_tensor_name(const GgufSpec& spec, const std::string& gguf) {
+  std::string_view name = gguf, number, rest;
+  const std::string_view ending = cut_ending(name);
+  if (ending.empty()) return std::nullopt;
+  const bool layer = cut_layer(name, "blk.", number, rest);
+  for (const GgufTensorName& row : layer ? spec.layer : spec.top) {
+    if (row.gguf != (layer ? rest : name)) continue;
+    std::string full;
+    if (layer) full.append(spec.layer_prefix).append(number).append(".");
+    full.append(row.huggingface).append(ending);
+    return GgufName{full, layout_of(row.layout, ending)};
+  }
+  return std::nullopt;
+}
+
+std::optional<GgufName> gguf_tensor_name(const GgufSpec& spec, const std::string& huggingface) {
+  const auto place = place_of(spec, huggingface);
+  if (place || spec.optional_prefix.empty()) return place;
+  return place_of(spec, spec.optional_prefix + huggingface);
 }
 
 }  // namespace qwb

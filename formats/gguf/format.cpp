@@ -1,10 +1,10 @@
-#include "formats/gguf/format.h"
-
+// GGUF as a format: one file that is a whole model (formats/gguf/gguf.md).
 #include <array>
 #include <fstream>
 
 #include "formats/gguf/model.h"
 #include "formats/gguf/model_writer.h"
+#include "formats/model_format.h"
 
 namespace qwb {
 namespace {
@@ -35,18 +35,18 @@ bool begins_as_gguf(const Path& file) {
 
 }  // namespace
 
-ModelFormat gguf_format() {
-  return {.name = kGgufName,
-          .summary = "one file for llama.cpp and its kin, with tokenizer and chat template",
-          .detect = detect_gguf,
-          .open = open_gguf,
-          .writer =
-              [](const OpenModel& source, const WriterOptions& options, const Context& context) {
-                return std::make_unique<GgufModelWriter>(source, options, context);
-              },
-          .extension = ".gguf",
-          .begins = begins_as_gguf,
-          .typed = true};
+std::vector<ModelFormat> gguf_formats() {
+  return {{.name = kGgufName,
+           .summary = "one file for llama.cpp and its kin, with tokenizer and chat template",
+           .detect = detect_gguf,
+           .open = open_gguf,
+           .writer =
+               [](const OpenModel& source, const WriterOptions& options, const Context& context) {
+                 return std::make_unique<GgufModelWriter>(source, options, context);
+               },
+           .extension = ".gguf",
+           .begins = begins_as_gguf,
+           .typed = true}};
 }
 
 }  // namespace qwb

@@ -4,38 +4,15 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <set>
 #include <span>
 
 #include "formats/gguf/architecture.h"
+#include "formats/gguf/rope.h"
 #include "lib/base/error.h"
 
 namespace qwb {
 namespace {
-
-// Read by config.cpp, which checks them.
-constexpr auto kLlamaKeys = std::to_array<std::string_view>({"attention.head_count",
-                                                             "attention.head_count_kv",
-                                                             "attention.key_length",
-                                                             "attention.layer_norm_rms_epsilon",
-                                                             "attention.sliding_window",
-                                                             "attention.value_length",
-                                                             "block_count",
-                                                             "context_length",
-                                                             "embedding_length",
-                                                             "expert_count",
-                                                             "feed_forward_length",
-                                                             "rope.dimension_count",
-                                                             "rope.freq_base",
-                                                             "rope.scale_linear",
-                                                             "rope.scaling.attn_factor",
-                                                             "rope.scaling.factor",
-                                                             "rope.scaling.original_context_length",
-                                                             "rope.scaling.type",
-                                                             "rope.scaling.yarn_beta_fast",
-                                                             "rope.scaling.yarn_beta_slow"});
-constexpr auto kGpt2Keys = std::to_array<std::string_view>(
-    {"attention.head_count", "attention.layer_norm_epsilon", "block_count", "context_length",
-     "embedding_length", "feed_forward_length"});
 
 // Never change what a text costs here, whatever they hold.
 constexpr auto kWithoutEffect = std::to_array<std::string_view>({
@@ -105,22 +82,28 @@ void check_key(const std::string& key, std::string_view name, const GgufValue& v
     refuse_key(key, "has a value that is not supported", where);
 }
 
+// By any architecture of that name: config.cpp and rope.cpp check them.
+std::set<std::string_view> keys_read(const std::string& architecture) {
+  std::set<std::string_view> keys;
+  for (const Architecture& known : architectures()) {
+    if (!known.gguf || known.gguf->name != architecture) continue;
+    for (const GgufSetting& setting : known.gguf->settings) keys.insert(setting.key);
+    if (known.gguf->mark) keys.insert(known.gguf->mark->key);
+    if (known.gguf->rope) keys.insert(gguf_rope_keys().begin(), gguf_rope_keys().end());
+  }
+  return keys;
+}
+
 }  // namespace
 
 void check_gguf_keys(const GgufMetadata& metadata, const std::string& architecture,
                      const std::string& where) {
-  const std::string type = metadata.text("general.type", where, "model");
-  if (type != "model")
-    throw Error(ErrorKind::unsupported,
-                "the file holds no model: its general.type is '" + type + "'", where,
-                "name the file of the model itself");
-  const bool gpt2 = architecture == "gpt2";
+  const std::set<std::string_view> read = keys_read(architecture);
   const std::string prefix = architecture + ".";
   for (const auto& [key, value] : metadata.entries()) {
     if (!key.starts_with(prefix)) continue;
     const std::string_view name = std::string_view(key).substr(prefix.size());
-    const bool read = gpt2 ? contains(kGpt2Keys, name) : contains(kLlamaKeys, name);
-    if (!read) check_key(key, name, value, where);
+    if (!read.contains(name)) check_key(key, name, value, where);
   }
 }
 

@@ -57,23 +57,21 @@ std::shared_ptr<const GgufModel> GgufModel::open(const Path& path, Threads threa
   for (const Path& part : model->file_.paths()) model->source_files_.push_back(source_file(part));
   model->config_ = huggingface_config(model->file_, where);
   // Sizes that a model can have.
-  parse_config(model->config_, "config.json made from " + where);
-  const std::string architecture = model->file_.metadata().text("general.architecture", where);
+  model->head_dim_ = parse_config(model->config_, "config.json made from " + where).head_dim;
+  const GgufSpec& spec = *architecture_of_gguf(model->file_.metadata(), where).gguf;
   for (const std::string& name : model->file_.tensor_names())
-    model->add(architecture, *model->file_.find(name), where);
+    model->add(spec, *model->file_.find(name), where);
   return model;
 }
 
-void GgufModel::add(const std::string& architecture, const GgufTensor& tensor,
-                    const std::string& where) {
-  if (tensor.name == "rope_freqs.weight") return;  // is in the settings
-  const auto name = huggingface_tensor_name(architecture, tensor.name);
+void GgufModel::add(const GgufSpec& spec, const GgufTensor& tensor, const std::string& where) {
+  if (spec.rope && tensor.name == "rope_freqs.weight") return;  // is in the settings
+  const auto name = huggingface_tensor_name(spec, tensor.name);
   if (!name)
     throw Error(ErrorKind::unsupported,
-                "tensor '" + tensor.name + "' has no counterpart in a " + architecture, where,
+                "tensor '" + tensor.name + "' has no counterpart in a " + spec.name, where,
                 "without it the model would compute something else");
-  if (architecture == "gpt2" && name->name == "lm_head.weight" &&
-      json_bool(config_, "tie_word_embeddings", where, true))
+  if (tensor.name == "output.weight" && json_bool(config_, "tie_word_embeddings", where, true))
     return;
   const Entry entry{&tensor, name->layout};
   const int64_t head = head_rows(entry);
@@ -93,8 +91,7 @@ void GgufModel::add(const std::string& architecture, const GgufTensor& tensor,
 }
 
 int64_t GgufModel::head_rows(const Entry& entry) const {
-  if (entry.layout != GgufLayout::heads && entry.layout != GgufLayout::kv_heads) return 0;
-  return json_int(config_, "head_dim", "config.json");
+  return entry.layout == GgufLayout::heads ? head_dim_ : 0;
 }
 
 TensorView GgufModel::plain_view(const Entry& entry) const {

@@ -47,7 +47,7 @@ class GgufModel : public ModelSource {
     const GgufTensor* tensor = nullptr;
     GgufLayout layout = GgufLayout::plain;
   };
-  void add(const std::string& architecture, const GgufTensor& tensor, const std::string& where);
+  void add(const GgufSpec& spec, const GgufTensor& tensor, const std::string& where);
   int64_t head_rows(const Entry& entry) const;
   TensorView plain_view(const Entry& entry) const;
   const Tensor& rearranged(const std::string& name, const Entry& entry) const;
@@ -56,6 +56,7 @@ class GgufModel : public ModelSource {
   GgufFile file_;
   Threads threads_;
   Json config_;
+  int64_t head_dim_ = 0;
   std::vector<SourceFile> source_files_;
   std::map<std::string, Entry> plain_;    // by tensor name
   std::map<std::string, Entry> modules_;  // quantized, by module name

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "formats/gguf/repack.h"
+#include "formats/gguf/rope.h"
 #include "formats/gguf/tokenizer.h"
 #include "formats/gguf/types.h"
 
@@ -33,7 +34,7 @@ GgufModelWriter::GgufModelWriter(OpenModel source, WriterOptions options, Contex
       options_(std::move(options)),
       context_(std::move(context)),
       where_(source_.config_name()),
-      architecture_(gguf_architecture(source_.config, where_)),
+      spec_(gguf_spec(source_.config, where_)),
       config_(parse_config(source_.config, where_)) {
   if (options_.dtype)
     options_.types.plain = ggml_type_from_name(std::string(dtype_name(*options_.dtype)));
@@ -52,7 +53,7 @@ bool GgufModelWriter::takes(const std::string& tensor) const {
 }
 
 GgufName GgufModelWriter::place_of(const std::string& name) const {
-  const auto place = gguf_tensor_name(architecture_, name);
+  const auto place = gguf_tensor_name(spec_, name);
   if (!place)
     throw Error(ErrorKind::unsupported, "tensor '" + name + "' has no place in GGUF",
                 source_.folder.string(), "llama.cpp would compute something else without it");
@@ -60,8 +61,7 @@ GgufName GgufModelWriter::place_of(const std::string& name) const {
 }
 
 int64_t GgufModelWriter::head_rows_of(const GgufName& place) const {
-  const bool heads = place.layout == GgufLayout::heads || place.layout == GgufLayout::kv_heads;
-  return heads ? config_.head_dim : 0;
+  return place.layout == GgufLayout::heads ? config_.head_dim : 0;
 }
 
 // The type that was asked for; nothing: the exact one.
@@ -135,7 +135,7 @@ int64_t GgufModelWriter::lay_out(const std::vector<ConvertedModule>& modules,
                                  const std::vector<std::string>& tensors) {
   for (const ConvertedModule& module : modules) add_matrix(module);
   for (const std::string& name : tensors) add_vector(name);
-  made_ = gguf_rope_divisors(source_.config, where_);
+  made_ = gguf_rope_divisors(config_, where_);
   if (!made_.empty())
     items_.push_back({.name = kDivisors, .shape = {static_cast<int64_t>(made_.size())}});
   std::sort(items_.begin(), items_.end(),
@@ -166,13 +166,13 @@ GgufMetadata GgufModelWriter::metadata() const {
   const Json source = json_has(manifest, "source") ? manifest.at("source") : Json::object();
   const std::string folder = json_string(
       source, "name", where_, std::filesystem::weakly_canonical(source_.folder).stem().string());
-  metadata.add("general.architecture", GgufValue::of_string(architecture_));
+  metadata.add("general.architecture", GgufValue::of_string(spec_.name));
   metadata.add("general.type", GgufValue::of_string("model"));
   metadata.add("general.name",
                GgufValue::of_string(options_.name.empty() ? folder : options_.name));
   metadata.add("general.file_type", GgufValue::of_u32(gguf_file_type(main_type())));
   metadata.add("general.quantization_version", GgufValue::of_u32(2));
-  add_gguf_settings(source_.config, where_, metadata, context_);
+  add_gguf_settings(spec_, config_, where_, metadata, context_);
   add_gguf_tokenizer(source_, config_.vocab, metadata, context_);
   return metadata;
 }

@@ -65,7 +65,8 @@ class GgufModelWriter : public ModelWriter {
   OpenModel source_;
   WriterOptions options_;
   Context context_;
-  std::string where_, architecture_;
+  std::string where_;
+  const GgufSpec& spec_;
   ModelConfig config_;
   std::vector<float> made_;  // the divisors of rotary frequencies, where the model has such
   std::vector<Item> items_;  // in the order of the file

@@ -1,5 +1,5 @@
-#include "formats/hf/awq_gemm.h"
-
+// AWQ checkpoints in the GEMM layout, as AutoAWQ and GPTQModel write them. Byte-exact page:
+// formats/hf/awq_gemm.md.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include "formats/hf/packed_format.h"
 #include "formats/hf/packing.h"
 #include "formats/hf/quantization_settings.h"
+#include "formats/model_format.h"
 #include "lib/base/parallel.h"
 #include "lib/codec/integer_grid.h"
 
@@ -417,9 +418,9 @@ Json AwqWriting::quantization_config(const std::vector<TargetModule>& modules,
 
 }  // namespace
 
-ModelFormat awq_format() {
-  return packed_format("awq", "AWQ, GEMM layout: 4 bits, one group size that divides every row",
-                       std::make_shared<AwqReading>(), std::make_shared<AwqWriting>());
+std::vector<ModelFormat> awq_formats() {
+  return {packed_format("awq", "AWQ, GEMM layout: 4 bits, one group size that divides every row",
+                        std::make_shared<AwqReading>(), std::make_shared<AwqWriting>())};
 }
 
 }  // namespace qwb

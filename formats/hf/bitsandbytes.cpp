@@ -1,5 +1,5 @@
-#include "formats/hf/bitsandbytes.h"
-
+// Checkpoints of transformers + bitsandbytes: LLM.int8 rows, NF4 and FP4 blocks, nested statistics.
+// Byte-exact page: formats/hf/bitsandbytes.md.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include "formats/hf/packed_format.h"
 #include "formats/hf/packing.h"
 #include "formats/hf/quantization_settings.h"
+#include "formats/model_format.h"
 #include "lib/codec/float_tables.h"
 #include "lib/codec/int8_rows.h"
 
@@ -385,9 +386,9 @@ Json BnbWriting::quantization_config(const std::vector<TargetModule>& modules,
 
 }  // namespace
 
-ModelFormat bitsandbytes_format() {
-  return packed_format("bitsandbytes", "LLM.int8 rows, NF4 and FP4 blocks, nested or not",
-                       std::make_shared<BnbReading>(), std::make_shared<BnbWriting>());
+std::vector<ModelFormat> bitsandbytes_formats() {
+  return {packed_format("bitsandbytes", "LLM.int8 rows, NF4 and FP4 blocks, nested or not",
+                        std::make_shared<BnbReading>(), std::make_shared<BnbWriting>())};
 }
 
 }  // namespace qwb

@@ -1,5 +1,5 @@
-#include "formats/hf/compressed_tensors.h"
-
+// Checkpoints of compressed-tensors (llm-compressor, vLLM): pack-quantized, int-quantized and naive
+// int8. Byte-exact page: formats/hf/compressed_tensors.md.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,11 +7,15 @@
 
 #include "formats/hf/compressed_reader.h"
 #include "formats/hf/packing.h"
+#include "formats/model_format.h"
 #include "lib/base/parallel.h"
 #include "lib/codec/integer_grid.h"
 
 namespace qwb {
 namespace {
+
+// Codes packed into words (2 to 8 bits), or one signed byte each.
+enum class CompressedLayout { packed, bytes };
 
 class CompressedReading : public PackedReader {
  public:
@@ -201,14 +205,13 @@ Json CompressedWriting::quantization_config(const std::vector<TargetModule>& mod
 
 }  // namespace
 
-ModelFormat compressed_tensors_format(CompressedLayout layout) {
-  auto writing = std::make_shared<CompressedWriting>(layout);
-  if (layout == CompressedLayout::packed)
-    return packed_format("compressed-tensors", "compressed-tensors, pack-quantized: 2 to 8 bits",
-                         std::make_shared<CompressedReading>(), std::move(writing));
-  return packed_format("compressed-tensors-int",
-                       "compressed-tensors, int-quantized: a signed byte for each code", nullptr,
-                       std::move(writing));
+std::vector<ModelFormat> compressed_tensors_formats() {
+  return {packed_format("compressed-tensors", "compressed-tensors, pack-quantized: 2 to 8 bits",
+                        std::make_shared<CompressedReading>(),
+                        std::make_shared<CompressedWriting>(CompressedLayout::packed)),
+          packed_format("compressed-tensors-int",
+                        "compressed-tensors, int-quantized: a signed byte for each code", nullptr,
+                        std::make_shared<CompressedWriting>(CompressedLayout::bytes))};
 }
 
 }  // namespace qwb

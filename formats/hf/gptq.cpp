@@ -1,5 +1,5 @@
-#include "formats/hf/gptq.h"
-
+// GPTQ checkpoints as AutoGPTQ and GPTQModel write them (v1 and v2). Byte-exact page:
+// formats/hf/gptq.md.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,11 +9,16 @@
 #include "formats/hf/gptq_settings.h"
 #include "formats/hf/packed_format.h"
 #include "formats/hf/packing.h"
+#include "formats/model_format.h"
 #include "formats/safetensors/sharded_writer.h"
 #include "lib/codec/integer_grid.h"
 
 namespace qwb {
 namespace {
+
+// How zero points are stored: v1 one less than they are, v2 as they are. automatic writes v1 where
+// every module is symmetric (all loaders take that), else v2.
+enum class GptqVersion { automatic, v1, v2 };
 
 constexpr std::string_view kQweight = ".qweight";
 constexpr std::array<int, 4> kGptqBits = {2, 3, 4, 8};
@@ -217,7 +222,7 @@ class GptqReader {
   }
 
   const Checkpoint& files_;
-  GptqSettings settings_;
+  GptqFolderSettings settings_;
   std::string name_, note_;
   Context context_;
   int64_t words_ = 0, out_ = 0, in_ = 0, groups_ = 0, group_size_ = 0;
@@ -397,15 +402,14 @@ Json GptqWriting::quantization_config(const std::vector<TargetModule>& modules,
 
 }  // namespace
 
-ModelFormat gptq_format(GptqVersion version) {
-  auto writing = std::make_shared<GptqWriting>(version);
-  if (version == GptqVersion::automatic)
-    return packed_format("gptq", "GPTQ, v1 where every module is symmetric, else v2",
-                         std::make_shared<GptqReading>(), std::move(writing));
-  if (version == GptqVersion::v1)
-    return packed_format("gptq-v1", "GPTQ v1, zero points stored less one", nullptr,
-                         std::move(writing));
-  return packed_format("gptq-v2", "GPTQ v2, zero points as they are", nullptr, std::move(writing));
+std::vector<ModelFormat> gptq_formats() {
+  const auto writing = [](GptqVersion version) { return std::make_shared<GptqWriting>(version); };
+  return {packed_format("gptq", "GPTQ, v1 where every module is symmetric, else v2",
+                        std::make_shared<GptqReading>(), writing(GptqVersion::automatic)),
+          packed_format("gptq-v1", "GPTQ v1, zero points stored less one", nullptr,
+                        writing(GptqVersion::v1)),
+          packed_format("gptq-v2", "GPTQ v2, zero points as they are", nullptr,
+                        writing(GptqVersion::v2))};
 }
 
 }  // namespace qwb

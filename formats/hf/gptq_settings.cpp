@@ -51,11 +51,11 @@ void check_gptq_settings(const Json& settings) {
   refuse_different(settings, {"checkpoint_format", "format", "version"}, kGptqWhere);
 }
 
-GptqSettings gptq_settings(const Json& settings) {
+GptqFolderSettings gptq_settings(const Json& settings) {
   const auto text = [&](const char* key, const std::string& fallback) {
     return json_string(settings, key, kGptqWhere, fallback);
   };
-  GptqSettings result;
+  GptqFolderSettings result;
   result.v2 = text("checkpoint_format", text("format", text("version", "gptq"))) == "gptq_v2";
   result.bits = gptq_number(settings, {"bits", "w_bit", "wbits"}, 4);
   result.group_size = gptq_number(settings, {"group_size", "q_group_size"}, 128);
@@ -71,8 +71,8 @@ GptqSettings gptq_settings(const Json& settings) {
   return result;
 }
 
-GptqSettings gptq_settings(const Json& settings, const std::string& module) {
-  GptqSettings result = gptq_settings(settings);
+GptqFolderSettings gptq_settings(const Json& settings, const std::string& module) {
+  GptqFolderSettings result = gptq_settings(settings);
   if (!json_has(settings, "dynamic")) return result;
   const Json& dynamic = settings.at("dynamic");
   if (!dynamic.is_object())

@@ -12,7 +12,7 @@ namespace qwb {
 inline constexpr char kGptqWhere[] = "quantization_config (GPTQ)";
 
 // Of one module, or of most.
-struct GptqSettings {
+struct GptqFolderSettings {
   int64_t bits = 0;
   int64_t group_size = 0;   // -1: the row
   bool group_told = false;  // or the default is taken
@@ -25,9 +25,9 @@ struct GptqSettings {
 // Throws unsupported for a key or value that could change what the tensors mean.
 void check_gptq_settings(const Json& settings);
 // Of most modules.
-GptqSettings gptq_settings(const Json& settings);
+GptqFolderSettings gptq_settings(const Json& settings);
 // With what "dynamic" says of this module: the first pattern that matches counts, "-:" takes the
 // module out.
-GptqSettings gptq_settings(const Json& settings, const std::string& module);
+GptqFolderSettings gptq_settings(const Json& settings, const std::string& module);
 
 }  // namespace qwb

@@ -107,12 +107,13 @@ void narrow_floats(const float* values, int64_t count, DType type, std::byte* ou
   }
 }
 
-ModelFormat plain_format() {
+// Detects every folder with a config.json: it comes last.
+std::vector<ModelFormat> plain_formats() {
   ModelFormat format = packed_format(kPlainFormat, "plain f32, f16 or bf16 (--dtype), dequantized",
                                      nullptr, std::make_shared<PlainWriting>());
   format.detect = [](const Place& place) { return place.has("config.json"); };
   format.open = open_plain;
-  return format;
+  return {format};
 }
 
 }  // namespace qwb

@@ -21,7 +21,4 @@ std::vector<PartSpec> plain_layout(const TargetModule& module);
 PackedTensors plain_tensors(const TargetModule& module, const Weight& weight,
                             const Context& context);
 
-// Detects every folder with a config.json: it comes last.
-ModelFormat plain_format();
-
 }  // namespace qwb

@@ -111,12 +111,12 @@ std::shared_ptr<const PackedWriter> qwb_packing() {
   return std::make_shared<QwbPacking>();
 }
 
-ModelFormat qwb_format() {
+std::vector<ModelFormat> qwb_formats() {
   ModelFormat format =
       packed_format(kQwbFormat, "an artifact of this project", nullptr, qwb_packing());
   format.detect = [](const Place& place) { return place.has("qwb.json"); };
   format.open = open_qwb;
-  return format;
+  return {format};
 }
 
 }  // namespace qwb

@@ -8,7 +8,6 @@
 
 namespace qwb {
 
-ModelFormat qwb_format();
 std::shared_ptr<const PackedWriter> qwb_packing();
 
 }  // namespace qwb

@@ -1,5 +1,7 @@
 #include "lib/codec/dense.h"
 
+#include "lib/codec/registry.h"
+
 namespace qwb {
 namespace {
 
@@ -26,6 +28,10 @@ void DenseWeight::decode_row(const WeightShape& shape, int64_t row, double* out)
 WeightLayout dense_layout(const WeightShape& shape, DType dtype) {
   PartSpec spec = dense_spec(shape, dtype);
   return {shape, DenseWeight{{dtype, std::move(spec.shape), {}}}};
+}
+
+Codec dense_codec() {
+  return codec_of<DenseWeight>();
 }
 
 }  // namespace qwb

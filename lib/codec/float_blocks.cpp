@@ -82,4 +82,8 @@ WeightLayout float_blocks_layout(const WeightShape& shape, const FloatBlocksLayo
   return {shape, std::move(form)};
 }
 
+Codec float_blocks_codec() {
+  return codec_of<FloatBlocks>();
+}
+
 }  // namespace qwb

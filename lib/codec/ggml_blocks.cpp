@@ -92,4 +92,8 @@ bool ggml_scales_finite(GgmlType type, Bytes blocks) {
   return true;
 }
 
+Codec ggml_blocks_codec() {
+  return codec_of<GgmlBlocks>();
+}
+
 }  // namespace qwb

@@ -1,5 +1,7 @@
 #include "lib/codec/int8_rows.h"
 
+#include "lib/codec/registry.h"
+
 namespace qwb {
 
 void Int8Rows::check(const WeightShape& shape, const std::string& where) const {
@@ -20,6 +22,10 @@ void Int8Rows::decode_row(const WeightShape& shape, int64_t row, double* values)
 WeightLayout int8_rows_layout(int64_t out, int64_t in) {
   return {{out, in, Orientation::out_in},
           Int8Rows{{DType::i8, {out, in}, {}}, {DType::f32, {out}, {}}}};
+}
+
+Codec int8_rows_codec() {
+  return codec_of<Int8Rows>();
 }
 
 }  // namespace qwb

@@ -90,4 +90,8 @@ WeightLayout integer_grid_layout(int64_t out, int64_t in, const GridLayout& grid
                              view(2, !grid.symmetric), view(3, grid.group_index)}};
 }
 
+Codec integer_grid_codec() {
+  return codec_of<IntegerGrid>();
+}
+
 }  // namespace qwb

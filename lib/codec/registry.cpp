@@ -1,18 +1,26 @@
 #include "lib/codec/registry.h"
 
-#include "lib/codec/dense.h"
-#include "lib/codec/float_blocks.h"
-#include "lib/codec/ggml_blocks.h"
-#include "lib/codec/int8_rows.h"
-#include "lib/codec/integer_grid.h"
+// Every codec, one line each: lib/codec/NAME.cpp defines NAME_codec().
+#define QWB_CODECS(X) \
+  X(dense)            \
+  X(integer_grid)     \
+  X(int8_rows)        \
+  X(float_blocks)     \
+  X(ggml_blocks)
 
 namespace qwb {
+
+#define QWB_DECLARE_CODEC(name) Codec name##_codec();
+QWB_CODECS(QWB_DECLARE_CODEC)
+#undef QWB_DECLARE_CODEC
+
 namespace {
 
 std::vector<Codec>& all_codecs() {
   static std::vector<Codec> all = {
-      codec_of<DenseWeight>(), codec_of<IntegerGrid>(), codec_of<Int8Rows>(),
-      codec_of<FloatBlocks>(), codec_of<GgmlBlocks>(),
+#define QWB_LIST_CODEC(name) name##_codec(),
+      QWB_CODECS(QWB_LIST_CODEC)
+#undef QWB_LIST_CODEC
   };
   return all;
 }

@@ -15,20 +15,6 @@
 
 namespace qwb {
 
-struct EnergyPlan {
-  double seconds = 10;  // of work for every cell, over all rounds
-  int rounds = 3;
-  int steps = 50;            // of every counter in a window, at least: a step more or less is 2 %
-  double idle_seconds = 10;  // before and after; 0: none
-  // Where the joules per token of the rounds deviate by more than this share, up to `patience`
-  // times as many rounds are made.
-  double deviation = 0.03;
-  int patience = 2;
-  // Rest before another model's work: until the power is again at most kIdleAgain times the idle
-  // power, and no longer than this. Without idle power: this long. 0: none.
-  double cooldown_seconds = 0;
-};
-
 // Of idle power: two idle windows of a quiet machine differ by less, and a processor that comes
 // from minutes of work leaks more.
 inline constexpr double kIdleAgain = 1.05;

@@ -12,43 +12,16 @@
 
 #include "lib/base/context.h"
 #include "lib/base/error.h"
-#include "lib/evaluate/divergence.h"
 #include "lib/evaluate/keeper.h"
-#include "lib/evaluate/perplexity.h"
+#include "lib/evaluate/options.h"
+#include "lib/evaluate/record.h"
 #include "lib/evaluate/subject.h"
-#include "lib/evaluate/tasks/task_score.h"
-#include "lib/evaluate/text.h"
 
 namespace qwb {
 
 // Raised when a change gives other figures for the same model and text: kept results are then
 // measured again.
 inline constexpr int64_t kEvaluationVersion = 1;
-
-struct QualityOptions {
-  bool perplexity = true;
-  bool divergence = false;
-  std::vector<TaskOptions> tasks;
-  bool compare = true;                // with the unquantized model
-  std::optional<Path> baseline = {};  // which it is; else the one that the artifact names
-  EvaluationText text;                // of perplexity and divergence
-  ProtocolOptions protocol;
-  bool fresh = false;                              // measure what is kept, again
-  std::shared_ptr<ResultKeeper> keeper = nullptr;  // null: keep nothing
-};
-
-struct QualityRecord {
-  std::optional<PerplexityResult> perplexity;
-  std::optional<PerplexityResult> base_perplexity;
-  std::optional<PerplexityRatio> ratio;
-  std::optional<DivergenceResult> divergence;
-  std::vector<TaskResult> tasks;
-  std::string baseline;         // folder of the unquantized model, if it was found
-  bool is_baseline = false;     // the model is the one that others are compared with
-  std::vector<Error> problems;  // measurements that failed; the others stand
-
-  bool measured() const { return perplexity || divergence || !tasks.empty(); }
-};
 
 class Quality {
  public:

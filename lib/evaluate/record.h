@@ -37,12 +37,28 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/error.h"
 #include "lib/base/json.h"
-#include "lib/evaluate/quality.h"
+#include "lib/evaluate/divergence.h"
+#include "lib/evaluate/perplexity.h"
+#include "lib/evaluate/tasks/task_score.h"
 
 namespace qwb {
 
 inline constexpr int64_t kRecordSchema = 2;
+
+struct QualityRecord {
+  std::optional<PerplexityResult> perplexity;
+  std::optional<PerplexityResult> base_perplexity;
+  std::optional<PerplexityRatio> ratio;
+  std::optional<DivergenceResult> divergence;
+  std::vector<TaskResult> tasks;
+  std::string baseline;         // folder of the unquantized model, if it was found
+  bool is_baseline = false;     // the model is the one that others are compared with
+  std::vector<Error> problems;  // measurements that failed; the others stand
+
+  bool measured() const { return perplexity || divergence || !tasks.empty(); }
+};
 
 struct EvaluationRecord {
   std::string artifact;

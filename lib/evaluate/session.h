@@ -10,23 +10,12 @@
 
 #include "lib/base/context.h"
 #include "lib/evaluate/cost_record.h"
+#include "lib/evaluate/options.h"
 #include "lib/evaluate/quality.h"
 #include "lib/evaluate/record.h"
 #include "lib/evaluate/subject.h"
-#include "lib/model/int8_forward.h"
 
 namespace qwb {
-
-struct EvaluationOptions {
-  QualityOptions quality;
-  bool speed = false;
-  bool energy = false;       // of the speed's work and of the perplexity's
-  Int8Forward int8_forward;  // of int8 modules
-  SpeedOptions speed_options;
-  EnergyOptions energy_options;
-  EnergyPlan energy_plan;
-  std::string version;  // of this program, for records
-};
 
 class Evaluation {
  public:

@@ -12,6 +12,7 @@
 #include "lib/base/context.h"
 #include "lib/base/rng.h"
 #include "lib/evaluate/disturbance.h"
+#include "lib/evaluate/options.h"
 #include "lib/model/model.h"
 
 namespace qwb {
@@ -27,11 +28,6 @@ struct SpeedTest {
   bool operator==(const SpeedTest&) const = default;
 };
 
-// Every prompt and every generation at every depth; 0 among prompts or generations: none of them.
-// An empty list stands for 512, 128 or 0, or what the model takes if that is less.
-struct SpeedGrid {
-  std::vector<int64_t> prompts, generates, depths;
-};
 // The cells in the order of llama-bench: by depth, prompts first; equal ones once. Throws usage for
 // negative sizes, a grid without cells, and what the model's positions cannot hold.
 std::vector<SpeedTest> speed_tests(const SpeedGrid& grid, const ModelConfig& config);
@@ -96,11 +92,6 @@ struct SpeedResult {
   const SpeedRun* prefill() const;  // the first cell of each kind, null without
   const SpeedRun* decode() const;
   int64_t kv_tokens() const;  // of the largest KV cache
-};
-
-struct SpeedOptions {
-  SpeedGrid grid;
-  int64_t repetitions = 5;  // after one warm-up that does not count
 };
 
 // Several models take turns: in each of up to three rounds a warm-up and a share of the

@@ -159,7 +159,7 @@ class Executor {
   virtual void add(Out x, In y) const = 0;
   virtual void fill(Out x, float value) const = 0;
   virtual void scale(Out x, float factor) const = 0;
-  virtual void soft_cap(Out x, float cap) const = 0;
+  virtual void soft_cap(Out x, float cap) const;
 
   // losses[r] = -log softmax(x[r] W^T)[targets[r]], the logits soft-capped first unless cap is 0.
   // The logits are never held whole. A row with a NaN or infinite logit gives NaN.

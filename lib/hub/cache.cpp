@@ -9,7 +9,7 @@
 #include "lib/base/error.h"
 #include "lib/base/json.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace fs = std::filesystem;
 
 namespace {
@@ -213,4 +213,4 @@ void RepoCache::tag() const {
   write_file_atomically(cache_ / "CACHEDIR.TAG", as_bytes(kTag));
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -9,7 +9,7 @@
 #include "lib/base/file.h"
 #include "lib/hub/names.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 class RepoCache {
  public:
@@ -61,4 +61,4 @@ void move_or_copy(const Path& from, const Path& target, bool keep);
 // well. Throws verification if one of them is a symlink or a file: it could lead out of `root`.
 void create_folders_below(const Path& root, const Path& relative);
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -14,7 +14,7 @@
 #include "lib/hub/hub_error.h"
 #include "lib/hub/route.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 constexpr size_t kLargestBody = 64 << 20;
@@ -258,4 +258,4 @@ std::string HubClient::whoami() {
   }
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -13,7 +13,7 @@
 #include "lib/hub/retry.h"
 #include "lib/hub/settings.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 // The Hub cannot be asked: offline, unreachable, failing. Files in the cache may suffice.
 class HubUnavailable : public Error {
@@ -64,4 +64,4 @@ class HubClient {
   Backoff backoff_;
 };
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -7,7 +7,7 @@
 #include "lib/base/error.h"
 #include "lib/hub/names.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 struct Digest::State {
   EVP_MD_CTX* context = EVP_MD_CTX_new();
@@ -56,4 +56,4 @@ std::string Digest::finish() {
   return text;
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

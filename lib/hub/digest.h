@@ -7,7 +7,7 @@
 
 #include "lib/base/bytes.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 // sha256 of the content, or git's name of a blob: sha1("blob " + decimal size + NUL + content).
 class Digest {
@@ -26,4 +26,4 @@ class Digest {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace qwb
+}  // namespace qwb::hub

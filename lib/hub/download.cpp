@@ -14,7 +14,7 @@
 #include "lib/base/hash.h"
 #include "lib/hub/hub_error.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace fs = std::filesystem;
 
 namespace {
@@ -327,4 +327,4 @@ void Downloader::finish(Job& job) {
   job.lock.reset();
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -17,7 +17,7 @@
 #include "lib/hub/retry.h"
 #include "lib/hub/transfer.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 struct BlobRequest {
   std::string name;  // for messages
@@ -76,4 +76,4 @@ class Downloader {
   std::list<std::pair<Job*, Transfer>> transfers_;
 };
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -5,7 +5,7 @@
 
 #include "lib/base/error.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 // Fits into the second-level cache: the copy from the page cache is then nearly free.
@@ -134,4 +134,4 @@ bool HashFollower::hash_some(Entry& entry, int64_t& hashed, int64_t to, Result& 
   return true;
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

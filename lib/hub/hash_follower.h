@@ -16,7 +16,7 @@
 #include "lib/hub/digest.h"
 #include "lib/hub/partial.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 class HashFollower {
  public:
@@ -69,4 +69,4 @@ class HashFollower {
   std::thread thread_;
 };
 
-}  // namespace qwb
+}  // namespace qwb::hub

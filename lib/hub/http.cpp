@@ -14,7 +14,7 @@
 
 #include "lib/base/error.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 // Bytes that curl reads from a socket at once. More does not make a 10 Gbit/s loopback faster;
@@ -255,4 +255,4 @@ void Http::wake() {
   curl_multi_wakeup(state_->multi);
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

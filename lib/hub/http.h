@@ -14,7 +14,7 @@
 #include "lib/hub/settings.h"
 #include "lib/hub/url.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 struct HttpRequest {
   Url url;
@@ -91,4 +91,4 @@ class Http {
   StopToken stop_;
 };
 
-}  // namespace qwb
+}  // namespace qwb::hub

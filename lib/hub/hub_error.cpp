@@ -5,7 +5,7 @@
 #include "lib/base/json.h"
 #include "lib/hub/retry.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 // The server's own words: from its header, else from a JSON body. One printable line, and never the
@@ -161,4 +161,4 @@ Error connection_error(const Url& url, const HttpEnd& end) {
   }
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

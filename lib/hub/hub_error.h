@@ -8,7 +8,7 @@
 #include "lib/hub/names.h"
 #include "lib/hub/settings.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 // The server's file is not the one it announced: another etag or size. The caller may ask for a new
 // list once.
@@ -29,4 +29,4 @@ Error hub_error(const HubSettings& settings, const RepoName& repo, const Url& ur
 // An exchange that did not complete: not_found (offline), or `failed` where TLS refused.
 Error connection_error(const Url& url, const HttpEnd& end);
 
-}  // namespace qwb
+}  // namespace qwb::hub

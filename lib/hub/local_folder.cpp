@@ -1,3 +1,5 @@
+#include "lib/hub/local_folder.h"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,11 +11,11 @@
 #include <vector>
 
 #include "lib/base/error.h"
+#include "lib/hub/cache.h"
 #include "lib/hub/digest.h"
 #include "lib/hub/partial.h"
-#include "lib/hub/pull.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 Path note_path(const Path& state, const std::string& path) {
@@ -108,4 +110,4 @@ void LocalFolder::check_name(const RemoteFile& file) {
                 "pull into the cache instead");
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -8,7 +8,7 @@
 #include "lib/base/error.h"
 #include "lib/base/json.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 constexpr size_t kLongestName = 96;
@@ -170,4 +170,4 @@ bool is_hex(const std::string& text, size_t digits) {
          });
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace qwb {
+namespace qwb::hub {
 
 enum class RepoKind { model, dataset };
 
@@ -49,4 +49,4 @@ void check_file_names(const std::vector<RemoteFile>& files, const std::string& w
 // Exactly `digits` lower-case hexadecimal digits.
 bool is_hex(const std::string& text, size_t digits);
 
-}  // namespace qwb
+}  // namespace qwb::hub

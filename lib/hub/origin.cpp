@@ -9,7 +9,7 @@
 
 #include "lib/base/names.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace fs = std::filesystem;
 
 namespace {
@@ -82,4 +82,4 @@ std::optional<std::string> commit_of(const Path& model) noexcept {
   }
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

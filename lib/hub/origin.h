@@ -6,7 +6,7 @@
 
 #include "lib/base/file.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 // The commit (40 hex digits) of a model's folder, or of a file in one: of a snapshot in the cache
 // that huggingface_hub shares, or of a folder that was filled by --local-dir, if the notes beside
@@ -14,4 +14,4 @@ namespace qwb {
 // since. Nothing for any other folder. Asks nobody and never throws.
 std::optional<std::string> commit_of(const Path& model) noexcept;
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -10,7 +10,7 @@
 
 #include "lib/base/error.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 constexpr int64_t kMagic = 0x3174726170627771;  // "qwbpart1"
@@ -171,4 +171,4 @@ void Partial::seal() {
     throw system_error("cannot flush to disk", path_.string(), errno);
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -18,7 +18,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/file.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 class Partial {
  public:
@@ -70,4 +70,4 @@ class Partial {
 // `failed` naming `path`.
 int64_t read_at(int fd, int64_t offset, MutableBytes into, const Path& path);
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -9,10 +9,13 @@
 
 #include "lib/base/error.h"
 #include "lib/base/json.h"
+#include "lib/hub/cache.h"
+#include "lib/hub/client.h"
 #include "lib/hub/download.h"
 #include "lib/hub/hub_error.h"
+#include "lib/hub/local_folder.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace fs = std::filesystem;
 
 namespace {
@@ -103,17 +106,19 @@ Pull::Pull(const HubSettings& settings, PullRequest request, const Context& cont
     : settings_(settings),
       request_(std::move(request)),
       context_(context),
-      cache_(settings.cache, request_.repo, settings.symlinks),
-      http_(settings, context.stop),
-      client_(http_, settings, context) {}
+      cache_(std::make_unique<RepoCache>(settings.cache, request_.repo, settings.symlinks)),
+      http_(std::make_unique<Http>(settings, context.stop)),
+      client_(std::make_unique<HubClient>(*http_, settings, context)) {}
+
+Pull::~Pull() = default;
 
 Path Pull::blobs() const {
-  return request_.local_dir.empty() ? cache_.blobs()
+  return request_.local_dir.empty() ? cache_->blobs()
                                     : LocalFolder(request_.local_dir).state() / "qwb" / "blobs";
 }
 
 Path Pull::locks() const {
-  return request_.local_dir.empty() ? cache_.locks()
+  return request_.local_dir.empty() ? cache_->locks()
                                     : LocalFolder(request_.local_dir).state() / "qwb" / "locks";
 }
 
@@ -121,13 +126,13 @@ PullPlan Pull::make_plan(const std::string& commit, const std::vector<RemoteFile
   PullPlan plan;
   plan.commit = commit;
   const bool local = !request_.local_dir.empty();
-  plan.folder = local ? request_.local_dir : cache_.snapshot(commit);
+  plan.folder = local ? request_.local_dir : cache_->snapshot(commit);
   const LocalFolder folder(request_.local_dir);
   for (const RemoteFile& file : wanted) {
     if (local) LocalFolder::check_name(file);
     PlannedFile planned{file, false, 0};
-    planned.here =
-        local ? folder.has(file, context_.stop) : cache_.has(commit, file) || cache_.has_blob(file);
+    planned.here = local ? folder.has(file, context_.stop)
+                         : cache_->has(commit, file) || cache_->has_blob(file);
     planned.on_disk =
         planned.here ? file.size : Partial::present_in(partial_path(blobs(), file.etag), file.size);
     plan.files.push_back(planned);
@@ -139,17 +144,17 @@ PullPlan Pull::make_plan(const std::string& commit, const std::vector<RemoteFile
 // taken.
 std::optional<PullPlan> Pull::from_cache(const std::string& commit, bool lenient) const {
   if (commit.empty()) return std::nullopt;
-  if (const auto tree = cache_.tree(commit)) {
+  if (const auto tree = cache_->tree(commit)) {
     PullPlan plan = make_plan(commit, request_.selection.apply(request_.repo.kind, *tree));
     if (plan.files.empty() || plan.missing_files() > 0) return std::nullopt;
     return plan;
   }
   if (!request_.local_dir.empty()) return std::nullopt;
-  const std::vector<RemoteFile> files = files_in(cache_.snapshot(commit));
+  const std::vector<RemoteFile> files = files_in(cache_->snapshot(commit));
   const Selection& selection = request_.selection;
   bool complete = false;
   if (selection.include.empty() && request_.repo.kind == RepoKind::model) {
-    complete = looks_like_model(cache_, commit, files);
+    complete = looks_like_model(*cache_, commit, files);
   } else if (!selection.include.empty()) {
     complete = std::all_of(selection.include.begin(), selection.include.end(),
                            [&](const std::string& pattern) {
@@ -162,15 +167,15 @@ std::optional<PullPlan> Pull::from_cache(const std::string& commit, bool lenient
   if (!complete || wanted.empty()) return std::nullopt;
   PullPlan plan;
   plan.commit = commit;
-  plan.folder = cache_.snapshot(commit);
+  plan.folder = cache_->snapshot(commit);
   for (const RemoteFile& file : wanted) plan.files.push_back({file, true, file.size});
   return plan;
 }
 
 std::vector<RemoteFile> Pull::wanted_files(const std::string& commit, bool anew) {
   const RepoName& repo = request_.repo;
-  auto listing = anew ? std::nullopt : cache_.tree(commit);
-  if (!listing) listing = client_.tree(repo, commit);
+  auto listing = anew ? std::nullopt : cache_->tree(commit);
+  if (!listing) listing = client_->tree(repo, commit);
   if (listing) {
     listing_ = *listing;
     return request_.selection.apply(repo.kind, *listing);
@@ -180,12 +185,12 @@ std::vector<RemoteFile> Pull::wanted_files(const std::string& commit, bool anew)
   if (siblings_.empty()) {
     RepoName at_commit = repo;
     at_commit.revision = commit;
-    siblings_ = client_.info(at_commit).siblings;
+    siblings_ = client_->info(at_commit).siblings;
   }
   std::vector<RemoteFile> wanted;
   for (const std::string& path : siblings_) check_file_name(path, repo.text());
   for (const std::string& path : request_.selection.apply(repo.kind, siblings_))
-    wanted.push_back(client_.file(repo, commit, path));
+    wanted.push_back(client_->file(repo, commit, path));
   check_file_names(wanted, repo.text());
   return wanted;
 }
@@ -195,7 +200,7 @@ PullPlan Pull::ask_hub(bool anew) {
   std::string commit = repo.revision;
   siblings_.clear();
   if (!repo.is_commit()) {
-    RepoInfo info = client_.info(repo);
+    RepoInfo info = client_->info(repo);
     commit = info.commit;
     siblings_ = std::move(info.siblings);
   }
@@ -243,7 +248,7 @@ void Pull::refuse_without_weights(const std::vector<RemoteFile>& wanted) const {
 
 PullPlan Pull::current_plan(bool anew) {
   const RepoName& repo = request_.repo;
-  const std::string known = cache_.commit();
+  const std::string known = cache_->commit();
   if (!anew && (settings_.offline || !request_.ask || repo.is_commit())) {
     if (auto plan = from_cache(known, settings_.offline)) return std::move(*plan);
   }
@@ -309,7 +314,7 @@ void Pull::fetch(PullPlan& plan) {
                         file.file.etag, file.file.size});
   }
   if (!requests.empty()) {
-    Downloader downloader(http_, settings_, request_.repo, blobs(), locks(), context_);
+    Downloader downloader(*http_, settings_, request_.repo, blobs(), locks(), context_);
     downloader.run(requests);
   }
   place(plan);
@@ -323,7 +328,7 @@ void Pull::place(const PullPlan& plan) {
   for (const PlannedFile& file : plan.files) {
     const bool needed_again = --uses[file.file.etag] > 0;
     if (request_.local_dir.empty()) {
-      if (!file.file.etag.empty()) cache_.place(plan.commit, file.file, needed_again);
+      if (!file.file.etag.empty()) cache_->place(plan.commit, file.file, needed_again);
       continue;
     }
     if (!file.here) {
@@ -335,16 +340,16 @@ void Pull::place(const PullPlan& plan) {
 }
 
 void Pull::finish_snapshot(const PullPlan& plan) {
-  cache_.tag();
+  cache_->tag();
   if (!listing_.empty()) {
-    cache_.write_tree(plan.commit, listing_);
+    cache_->write_tree(plan.commit, listing_);
     if (request_.repo.kind == RepoKind::model) {
       for (const std::string& path : optional_model_files()) {
-        if (!contains(listing_, path)) cache_.mark_absent(plan.commit, path);
+        if (!contains(listing_, path)) cache_->mark_absent(plan.commit, path);
       }
     }
   }
-  cache_.write_ref(plan.commit);  // last: until now the branch stood for what was there before
+  cache_->write_ref(plan.commit);  // last: until now the branch stood for what was there before
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

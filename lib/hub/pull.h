@@ -3,18 +3,21 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "lib/base/context.h"
-#include "lib/hub/cache.h"
-#include "lib/hub/client.h"
 #include "lib/hub/names.h"
 #include "lib/hub/selection.h"
 #include "lib/hub/settings.h"
 
-namespace qwb {
+namespace qwb::hub {
+
+class Http;
+class HubClient;
+class RepoCache;
 
 struct PullRequest {
   RepoName repo;
@@ -46,6 +49,7 @@ struct PullPlan {
 class Pull {
  public:
   Pull(const HubSettings& settings, PullRequest request, const Context& context);
+  ~Pull();
 
   // Predicts what run() would do, without writing anything.
   PullPlan plan();
@@ -72,32 +76,11 @@ class Pull {
   const HubSettings& settings_;
   PullRequest request_;
   Context context_;
-  RepoCache cache_;
-  Http http_;
-  HubClient client_;
+  std::unique_ptr<RepoCache> cache_;
+  std::unique_ptr<Http> http_;
+  std::unique_ptr<HubClient> client_;
   std::vector<RemoteFile> listing_;  // of all files, if it is known
   std::vector<std::string> siblings_;
 };
 
-// The files of --local-dir: huggingface_hub's notes beside them
-// (.cache/huggingface/download/PATH.metadata: commit, etag and time, a line each) identify their
-// contents.
-class LocalFolder {
- public:
-  explicit LocalFolder(Path folder) : folder_(std::move(folder)) {}
-  // The file is there with that content: its note says so, or its hash.
-  bool has(const RemoteFile& file, const StopToken& stop = {}) const;
-  void note(const RemoteFile& file, const std::string& commit) const;
-  // Throws verification for names that would overwrite the notes.
-  static void check_name(const RemoteFile& file);
-  // Throws usage, naming the file, if something lies in the place of this one that was never pulled
-  // (--force or not), or was changed since (unless `force`). A file that was pulled and not changed
-  // may be replaced.
-  void check_place(const RemoteFile& file, bool force) const;
-  Path state() const { return folder_ / ".cache" / "huggingface"; }
-
- private:
-  Path folder_;
-};
-
-}  // namespace qwb
+}  // namespace qwb::hub

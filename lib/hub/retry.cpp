@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <ctime>
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 std::optional<double> number(const std::string& text) {
@@ -51,4 +51,4 @@ double Backoff::wait(int failures, bool headway) {
   return base_ * std::pow(2.0, std::clamp(failures - 1, 0, 3)) * jitter;
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -8,7 +8,7 @@
 #include "lib/base/rng.h"
 #include "lib/hub/http.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 // Statuses of a server that may answer better in a moment: 408, 425, 429, 500, 502, 503, 504.
 bool is_passing(int status);
@@ -34,4 +34,4 @@ class Backoff {
   Rng rng_;
 };
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -4,7 +4,7 @@
 
 #include "lib/base/error.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 constexpr int kMostHops = 10;
@@ -47,4 +47,4 @@ void Route::follow(const HttpHead& head) {
   arrive(std::move(next));
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

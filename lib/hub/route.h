@@ -7,7 +7,7 @@
 #include "lib/hub/settings.h"
 #include "lib/hub/url.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 class Route {
  public:
@@ -34,4 +34,4 @@ class Route {
   bool at_endpoint_ = false;
 };
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -6,7 +6,7 @@
 #include <array>
 #include <set>
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 using Paths = std::vector<std::string>;
@@ -177,4 +177,4 @@ const Paths& optional_model_files() {
   return files;
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -6,7 +6,7 @@
 
 #include "lib/hub/names.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 struct Selection {
   // Shell patterns as huggingface_hub reads them: '*' matches '/' too, a final '/' means all below.
@@ -38,4 +38,4 @@ bool has_wildcard(const std::string& pattern);
 // Files that loaders look for and may do without: their absence is worth remembering (.no_exist).
 const std::vector<std::string>& optional_model_files();
 
-}  // namespace qwb
+}  // namespace qwb::hub

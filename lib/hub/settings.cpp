@@ -12,7 +12,7 @@
 #include "lib/base/error.h"
 #include "lib/hub/url.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 // The first of these variables that is set to something.
@@ -137,4 +137,4 @@ void store_token(const HubSettings& settings, const std::string& token) {
   throw system_error("cannot write", file.string(), reason);
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -6,7 +6,7 @@
 
 #include "lib/base/file.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 struct HubSettings {
   std::string endpoint = "https://huggingface.co";  // HF_ENDPOINT, without a final '/'
@@ -41,4 +41,4 @@ std::string clean_token(const std::string& text);
 // instant.
 void store_token(const HubSettings& settings, const std::string& token);
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -7,7 +7,7 @@
 #include "lib/hub/hub_error.h"
 #include "lib/hub/retry.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 constexpr size_t kBuffer = 256 << 10;
@@ -220,4 +220,4 @@ void Transfer::end(Result result) {
   result_ = std::move(result);
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -14,7 +14,7 @@
 #include "lib/hub/partial.h"
 #include "lib/hub/route.h"
 
-namespace qwb {
+namespace qwb::hub {
 
 // A file being downloaded, as its transfers share it.
 struct TransferSource {
@@ -85,4 +85,4 @@ class Transfer : public HttpHandler {
   std::optional<Result> result_;
 };
 
-}  // namespace qwb
+}  // namespace qwb::hub

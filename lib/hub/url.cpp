@@ -7,7 +7,7 @@
 
 #include "lib/base/error.h"
 
-namespace qwb {
+namespace qwb::hub {
 namespace {
 
 using Handle = std::unique_ptr<CURLU, decltype(&curl_url_cleanup)>;
@@ -85,4 +85,4 @@ std::string percent_encode(const std::string& text, bool keep_slash) {
   return result;
 }
 
-}  // namespace qwb
+}  // namespace qwb::hub

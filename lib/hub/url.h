@@ -3,7 +3,7 @@
 
 #include <string>
 
-namespace qwb {
+namespace qwb::hub {
 
 class Url {
  public:
@@ -32,4 +32,4 @@ class Url {
 // Percent-encodes everything but unreserved characters (RFC 3986), and '/' if keep_slash.
 std::string percent_encode(const std::string& text, bool keep_slash);
 
-}  // namespace qwb
+}  // namespace qwb::hub

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "formats/convert.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/text.h"
@@ -30,7 +31,7 @@ ConvertOptions convert_options(const ConvertRequest& request, const OpenModel& o
   if (request.max_shard_bytes > 0) options.max_shard_bytes = request.max_shard_bytes;
   options.types = request.types;
   options.encode = quantize_ggml;
-  options.revision = commit_of(open.folder).value_or("");
+  options.revision = hub::commit_of(open.folder).value_or("");
   if (request.requantize != nullptr) {
     require_no_calibration(*request.requantize);
     options.requantizer = [method = request.requantize,
@@ -73,12 +74,19 @@ void ConvertJob::write(const Path& place) {
   conversion_->write(place);
 }
 
+ConvertJob::ConvertJob(ConvertJob&&) noexcept = default;
+ConvertJob::~ConvertJob() = default;
+
+int64_t ConvertJob::tensor_bytes() const {
+  return conversion_->tensor_bytes();
+}
+
 Json ConvertJob::report() const {
   return conversion_json(*conversion_);
 }
 
-void ConvertJob::tell(bool done, Progress& progress) const {
-  tell_conversion(*conversion_, done, progress);
+void ConvertJob::log(bool done, Progress& progress) const {
+  log_conversion(*conversion_, done, progress);
 }
 
 }  // namespace qwb

@@ -6,11 +6,13 @@
 #include <optional>
 #include <string>
 
-#include "formats/convert.h"
+#include "formats/model_writer.h"
 #include "lib/base/context.h"
 #include "lib/quantize/method.h"
 
 namespace qwb {
+
+class Conversion;
 
 // Names and summaries of the formats that can be written, one a line, for --help.
 std::string format_help();
@@ -42,7 +44,10 @@ class ConvertJob {
   // Of a model that is open; request.model is not used.
   ConvertJob(OpenModel open, ConvertRequest request, const Context& context);
 
-  int64_t tensor_bytes() const { return conversion_->tensor_bytes(); }
+  ConvertJob(ConvertJob&&) noexcept;
+  ~ConvertJob();
+
+  int64_t tensor_bytes() const;
   // Writes the new folder (or file), which appears complete or not at all. Throws `failed` before
   // the work if the disk is too small, usage if something is there and not to be replaced.
   void write(const Path& place);
@@ -50,7 +55,7 @@ class ConvertJob {
   // convert_report.h. Errors are known after write().
   Json report() const;
   // done: write() has run.
-  void tell(bool done, Progress& progress) const;
+  void log(bool done, Progress& progress) const;
 
  private:
   std::unique_ptr<Conversion> conversion_;

@@ -86,7 +86,7 @@ Json conversion_json(const Conversion& conversion) {
           {"counts", counts}};
 }
 
-void tell_conversion(const Conversion& conversion, bool done, Progress& progress) {
+void log_conversion(const Conversion& conversion, bool done, Progress& progress) {
   const size_t all = conversion.modules().size();
   const size_t exact = modules_that_are(conversion, How::exact).size();
   const std::string types = type_line(conversion);

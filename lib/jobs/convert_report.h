@@ -11,6 +11,6 @@ namespace qwb {
 // reason, error; and where the format gives every tensor a type: tensor, type}].
 Json conversion_json(const Conversion& conversion);
 // What is exact and what was (done) or will be lost, a note each.
-void tell_conversion(const Conversion& conversion, bool done, Progress& progress);
+void log_conversion(const Conversion& conversion, bool done, Progress& progress);
 
 }  // namespace qwb

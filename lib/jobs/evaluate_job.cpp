@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lib/base/error.h"
+#include "lib/evaluate/session.h"
 #include "lib/jobs/choose.h"
 #include "lib/jobs/result_cache.h"
 #include "lib/jobs/sources.h"
@@ -38,7 +39,11 @@ EvaluationText evaluation_text(const std::string& name, const Context& context) 
 }
 
 EvaluateJob::EvaluateJob(EvaluateRequest request, const Context& context)
-    : context_(context), evaluation_(complete_options(std::move(request), context), context) {}
+    : context_(context),
+      evaluation_(
+          std::make_unique<Evaluation>(complete_options(std::move(request), context), context)) {}
+
+EvaluateJob::~EvaluateJob() = default;
 
 void EvaluateJob::prepare(const std::vector<std::string>& models) {
   std::vector<Path> folders;
@@ -49,14 +54,14 @@ void EvaluateJob::prepare(const std::vector<std::string>& models) {
       if (error.kind() == ErrorKind::interrupted) throw;
     }
   }
-  evaluation_.prepare(folders);
+  evaluation_->prepare(folders);
 }
 
 Evaluated EvaluateJob::run(const std::string& model) {
   const Path folder = model_folder(model, context_);
   require_model_folder(folder);
   require_undamaged_if_summed(folder, context_.stop);
-  return {folder, evaluation_.run(folder)};
+  return {folder, evaluation_->run(folder)};
 }
 
 }  // namespace qwb

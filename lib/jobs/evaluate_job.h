@@ -2,14 +2,17 @@
 // that are found again in the cache.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "lib/base/context.h"
-#include "lib/evaluate/session.h"
-#include "lib/evaluate/text.h"
+#include "lib/evaluate/options.h"
+#include "lib/evaluate/record.h"
 
 namespace qwb {
+
+class Evaluation;
 
 // The text called "demo" (also by no name: then that is told), "wikitext2" (wikitext.h), a file, or
 // a file of a data set on the Hub as OWNER/NAME:FILE. Throws not_found with the way to get it.
@@ -32,6 +35,7 @@ class EvaluateJob {
  public:
   // Reads the text. Throws what evaluation_text() and Evaluation throw.
   EvaluateJob(EvaluateRequest request, const Context& context);
+  ~EvaluateJob();
   // Speed and energy are measured of all models in turns: names them before the first run. Models
   // are folders, files, or names on the Hub. One that is none is reported by its own run.
   void prepare(const std::vector<std::string>& models);
@@ -41,7 +45,7 @@ class EvaluateJob {
 
  private:
   Context context_;
-  Evaluation evaluation_;
+  std::unique_ptr<Evaluation> evaluation_;
 };
 
 }  // namespace qwb

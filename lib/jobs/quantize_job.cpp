@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "formats/companions.h"
+#include "formats/model_writer.h"
 #include "formats/qwb/artifact.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
@@ -16,8 +17,12 @@
 #include "lib/exec/cpu/tile_product.h"
 #include "lib/hub/origin.h"
 #include "lib/jobs/choose.h"
+#include "lib/jobs/convert_job.h"
+#include "lib/jobs/requantize.h"
 #include "lib/jobs/run_journal.h"
 #include "lib/jobs/sources.h"
+#include "lib/quantize/pipeline.h"
+#include "lib/quantize/plan/estimate.h"
 
 namespace qwb {
 namespace {
@@ -86,6 +91,7 @@ QuantizeJob::QuantizeJob(QuantizeRequest request, const Context& context)
       {.executor = make_executor(calibration_executor(), context.threads), .tokenizer = false},
       context);
   plan_ = plan_modules(model(), request_.plan);
+  if (request_.format != nullptr) check_plan_fits(plan_, source(), *request_.format);
   for (const std::string& note : plan_.notes) context.progress->note(note);
   if (plan_.needs_calibration()) {
     calibrate(context);
@@ -198,23 +204,28 @@ Key QuantizeJob::key(const Context& context) const {
   return key;
 }
 
+double QuantizeJob::estimate_seconds(const Context& context) const {
+  return qwb::estimate_seconds(model(), plan_, calibration(), context);
+}
+
 Provenance QuantizeJob::provenance(const Context& context) const {
   const PlannedModule& typical = plan_.typical();
-  const std::optional<std::string> revision = commit_of(request_.model);
-  Provenance told;
-  told.source = {{"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
-                 {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
-                 {"revision", revision ? Json(*revision) : Json(nullptr)},
-                 {"hash", loaded_.open.content_hash(default_memo_folder(), context)}};
-  told.method = typical.method->name();
-  told.method_version = typical.method->version();
-  told.settings = typical.settings;
-  told.isa = isa_name();
-  if (calibration_) told.products = products_name(model());
-  told.bits = plan_.bits();
-  told.kept = plan_.kept;
-  told.calibration = calibration_ ? calibration_->manifest : Json(nullptr);
-  return told;
+  const std::optional<std::string> revision = hub::commit_of(request_.model);
+  Provenance provenance;
+  provenance.source = {
+      {"name", std::filesystem::weakly_canonical(request_.model).filename().string()},
+      {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
+      {"revision", revision ? Json(*revision) : Json(nullptr)},
+      {"hash", loaded_.open.content_hash(default_memo_folder(), context)}};
+  provenance.method = typical.method->name();
+  provenance.method_version = typical.method->version();
+  provenance.settings = typical.settings;
+  provenance.isa = isa_name();
+  if (calibration_) provenance.products = products_name(model());
+  provenance.bits = plan_.bits();
+  provenance.kept = plan_.kept;
+  provenance.calibration = calibration_ ? calibration_->manifest : Json(nullptr);
+  return provenance;
 }
 
 MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
@@ -253,15 +264,62 @@ MemoryPlan QuantizeJob::memory_plan(int64_t limit, const Path& scratch) const {
   return plan;
 }
 
+Path QuantizeJob::scratch_folder(const Store* store) const {
+  if (store != nullptr) return store->root();
+  return request_.place ? request_.place->parent_path() : Path(".");
+}
+
+void QuantizeJob::save_calibration(const Path& file, Outputs& outputs, bool only_check,
+                                   const Context& context) const {
+  if (!calibration_)
+    throw Error(ErrorKind::usage, "there is nothing to save: the plan needs no calibration",
+                file.string());
+  const std::string text = calibration_set_text(*calibration_);
+  std::error_code error;
+  if (std::filesystem::is_regular_file(file, error) && read_text(file) == text) return;
+  if (!outputs.force() && is_calibration_file(file)) {
+    throw Error(ErrorKind::usage, "the file holds another calibration set", file.string(),
+                "choose another name or add --force");
+  }
+  const Path place = outputs.file(file, "--save-calib", is_calibration_file);
+  if (only_check) return;
+  write_file_atomically(place, as_bytes(text), outputs.force());
+  context.progress->note("calibration set saved: " + file.string());
+}
+
+MadeArtifact QuantizeJob::run(const Store* store, const BuildOptions& options,
+                              const Context& context) const {
+  const std::optional<Path>& place = request_.place;
+  if (store == nullptr) {
+    write(place.value(), context,
+          {.replace = request_.replace,
+           .memory = memory_plan(options.max_memory, scratch_folder(nullptr))});
+    return {*place, std::nullopt};
+  }
+  const CachedArtifact kept = build(*store, options, context);
+  if (!place) return {kept.folder, kept};
+  if (request_.format != nullptr) {
+    ConvertJob conversion(open_model(kept.folder, context.silent()),
+                          {.format = request_.format->name, .replace = request_.replace}, context);
+    conversion.write(*place);
+    conversion.log(true, *context.progress);
+    return {kept.folder, kept};
+  }
+  PendingFolder copy(*place, context.stop);
+  std::filesystem::copy(kept.folder, copy.path(), std::filesystem::copy_options::recursive);
+  if (!copy.commit(request_.replace))
+    throw Error(ErrorKind::usage, "the folder exists", place->string(),
+                "choose another place, or let it be replaced");
+  return {*place, kept};
+}
+
 CachedArtifact QuantizeJob::build(const Store& store, const BuildOptions& options,
                                   const Context& context) const {
   CachedArtifact made{{}, key(context), true, nullptr};
   const auto fill = [&](const Path& folder) {
     made.cached = false;
     WriteOptions write;
-    // Activations that do not fit go to the disk that the artifact goes to anyway; /tmp is memory
-    // on many machines.
-    write.memory = memory_plan(options.max_memory, store.root());
+    write.memory = memory_plan(options.max_memory, scratch_folder(&store));
     if (write.memory.scratch > 0)
       context.progress->note(human_bytes(write.memory.scratch) +
                              " of activations go to files: memory is short");
@@ -293,10 +351,10 @@ void QuantizeJob::write(const Path& folder, const Context& context,
   ModuleSink& first = journal ? static_cast<ModuleSink&>(*journal) : sink;
   quantize_model(model(), plan_, calibration(), first, context,
                  {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});
-  Provenance told = provenance(context);
-  told.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  told.peak_memory = peak_resident_bytes();
-  if (!writer.finish(std::move(told))) {
+  Provenance made = provenance(context);
+  made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  made.peak_memory = peak_resident_bytes();
+  if (!writer.finish(std::move(made))) {
     throw Error(ErrorKind::usage, "the folder exists and is not empty", folder.string(),
                 "choose another place, or let it be replaced");
   }

@@ -8,14 +8,15 @@
 
 #include "cache/store.h"
 #include "formats/loaded_model.h"
-#include "formats/model_writer.h"
 #include "lib/base/context.h"
 #include "lib/base/file.h"
+#include "lib/base/outputs.h"
 #include "lib/quantize/calibrate/calibration.h"
-#include "lib/quantize/pipeline.h"
-#include "lib/quantize/plan/estimate.h"
+#include "lib/quantize/plan/plan.h"
 
 namespace qwb {
+
+struct Provenance;
 
 struct QuantizeRequest {
   Path model = {};  // folder of a checkpoint (sources.h: of a name on the Hub)
@@ -25,6 +26,11 @@ struct QuantizeRequest {
   CalibrationRequest calibration = {};
   bool calibration_flags = false;  // somebody said how windows are to be made
   bool chat_template = false;
+  // Besides the cache, or without one: where the artifact goes, in which format (null: as it is),
+  // and whether what is there is replaced.
+  std::optional<Path> place = {};
+  const ModelFormat* format = nullptr;
+  bool replace = false;
 };
 
 // Where a run keeps its activations, and what that costs.
@@ -54,11 +60,17 @@ struct CachedArtifact {
   std::shared_ptr<const FileLock> lease;
 };
 
+// The artifact of a run: in the cache, or at request.place if there is no cache or no other format.
+struct MadeArtifact {
+  Path folder;
+  std::optional<CachedArtifact> kept;  // of a run with a cache
+};
+
 // Everything known before the work begins.
 class QuantizeJob {
  public:
   // Opens and checks the model, plans, makes the calibration set. Tells decisions through
-  // `context`. Throws what these throw.
+  // `context`. Throws what these throw, and unsupported if the format cannot hold what is planned.
   QuantizeJob(QuantizeRequest request, const Context& context);
 
   const Path& model_folder() const { return request_.model; }
@@ -71,12 +83,20 @@ class QuantizeJob {
   // Within `limit` bytes of memory (0: what is free now): activations that do not fit go to files
   // in `scratch`. Throws failed if the rest does not fit either, or if the disk is too small.
   MemoryPlan memory_plan(int64_t limit, const Path& scratch) const;
+  // Where those files go: to the disk that the artifact goes to anyway; /tmp is memory on many
+  // machines.
+  Path scratch_folder(const Store* store) const;
   // What the work will take, measured on a part of the first block.
-  double estimate_seconds(const Context& context) const {
-    return qwb::estimate_seconds(model(), plan_, calibration(), context);
-  }
+  double estimate_seconds(const Context& context) const;
   Key key(const Context& context) const;
 
+  // Writes the calibration set, for other runs; a file with the same tokens is as good as written.
+  // Throws usage for another set's file unless outputs.force(), and if there is no set. only_check:
+  // nothing is written.
+  void save_calibration(const Path& file, Outputs& outputs, bool only_check,
+                        const Context& context) const;
+  // build(), and a copy or conversion at request.place; without a store into request.place alone.
+  MadeArtifact run(const Store* store, const BuildOptions& options, const Context& context) const;
   // The artifact from the cache, made if it is not there. A calibrated run keeps its progress in
   // the cache's folder "resume"; what nobody came back to for 30 days is removed. Throws what
   // memory_plan, write and Store::build throw.

@@ -14,7 +14,9 @@
 #include "lib/evaluate/subject.h"
 #include "lib/jobs/choose.h"
 #include "lib/jobs/sources.h"
+#include "lib/report/builder.h"
 #include "lib/report/clean_text.h"
+#include "lib/report/kept.h"
 #include "lib/report/record_file.h"
 #include "lib/report/render.h"
 
@@ -31,8 +33,8 @@ std::pair<std::string, std::string> split_input(const std::string& input) {
 }
 
 // What earlier evaluations kept in the cache, newest first; read once.
-std::vector<KeptResult> kept_results() {
-  std::vector<KeptResult> kept;
+std::vector<report::KeptResult> kept_results() {
+  std::vector<report::KeptResult> kept;
   try {
     for (const CacheEntry& entry : Store({.root = default_cache_root() / "results"}).list()) {
       const Path file = entry.data / "result.json";
@@ -59,8 +61,8 @@ bool is_result_file(const Path& path) {
 class Reader {
  public:
   Reader(const ReportRequest& request, const Context& context,
-         const std::function<void(const Error&)>& tell)
-      : request_(request), context_(context), tell_(tell), builder_(request.title) {}
+         const std::function<void(const Error&)>& on_problem)
+      : request_(request), context_(context), on_problem_(on_problem), builder_(request.title) {}
 
   ReportInputs all() {
     std::vector<std::pair<std::string, std::string>> folders;
@@ -96,15 +98,15 @@ class Reader {
   }
 
   void problem(const Error& error) {
-    tell_(error);
+    on_problem_(error);
     builder_.add_problem(error.what());
-    inputs_.report.problems.push_back(clean_text(error.what()));
+    inputs_.report.problems.push_back(report::clean_text(error.what()));
     if (inputs_.code == 0) inputs_.code = error.exit_code();
   }
 
   void add_file(const std::string& name, const std::string& path) {
-    const ResultFile file = read_results(path);
-    for (const ResultLine& line : file.results)
+    const report::ResultFile file = report::read_results(path);
+    for (const report::ResultLine& line : file.results)
       attempt([&] { builder_.add(line.record, line.where, name); });
     for (const Error& error : file.problems) problem(error);
   }
@@ -136,17 +138,19 @@ class Reader {
     if (json_has(subject.open.manifest, "source"))
       source_hash = json_string(subject.open.manifest.at("source"), "hash", "qwb.json", "");
     const Path memo = default_memo_folder();
-    return kept_records(model, subject.open.content_hash(memo, context_), source_hash, *kept_);
+    return report::kept_records(model, subject.open.content_hash(memo, context_), source_hash,
+                                *kept_);
   }
 
   // The original for a version: --baseline, what its qwb.json names, or the only original of the
   // report.
-  Path baseline_for(const Version& version) {
+  Path baseline_for(const report::Version& version) {
     if (!request_.baseline.empty()) return model_folder(request_.baseline, context_);
     if (version.making) {
-      if (const auto folder = source_folder(*version.making, version.artifact)) return *folder;
+      if (const auto folder = report::source_folder(*version.making, version.artifact))
+        return *folder;
     }
-    for (const Version& other : inputs_.report.versions) {
+    for (const report::Version& other : inputs_.report.versions) {
       if (other.original) return other.artifact;
     }
     throw Error(ErrorKind::not_found, "no original to compare the weights with", version.artifact,
@@ -155,7 +159,7 @@ class Reader {
 
   // The original must be what the artifact was made from. Of one that the user names it is only
   // told.
-  const OpenModel& original_of(const Version& version) {
+  const OpenModel& original_of(const report::Version& version) {
     const Path folder = baseline_for(version);
     const OpenModel& original = open(folder);
     const std::string made_from = version.making ? version.making->source_hash : "";
@@ -166,7 +170,7 @@ class Reader {
     if (request_.baseline.empty())
       throw Error(ErrorKind::verification, what, folder.string(),
                   "name the original by --baseline");
-    if (told_.insert(folder.string()).second)
+    if (noted_.insert(folder.string()).second)
       context_.progress->note(folder.string() + ": " + what);
     return original;
   }
@@ -182,32 +186,34 @@ class Reader {
 
   void require_quantized() const {
     const auto& versions = inputs_.report.versions;
-    if (std::all_of(versions.begin(), versions.end(), [](const Version& v) { return v.original; }))
+    if (std::all_of(versions.begin(), versions.end(),
+                    [](const report::Version& v) { return v.original; }))
       throw Error(ErrorKind::failed,
                   "--module compares quantized versions with their original, and no input is one");
   }
 
   void add_histograms(const std::string& module) {
     for (size_t v = 0; v < inputs_.report.versions.size(); ++v) {
-      const Version& version = inputs_.report.versions[v];
+      const report::Version& version = inputs_.report.versions[v];
       if (version.original) continue;
       attempt([&] {
         const OpenModel& original = original_of(version);
         inputs_.histograms.push_back(
             {module, v,
-             histogram_pair(module_weight(original, module),
-                            module_weight(open(version.artifact), module), module, context_)});
+             report::histogram_pair(report::module_weight(original, module),
+                                    report::module_weight(open(version.artifact), module), module,
+                                    context_)});
       });
     }
   }
 
   const ReportRequest& request_;
   const Context& context_;
-  const std::function<void(const Error&)>& tell_;
-  std::set<std::string> told_;  // folders of originals that are not what they should be
-  ReportBuilder builder_;
+  const std::function<void(const Error&)>& on_problem_;
+  std::set<std::string> noted_;  // folders of originals that are not what they should be
+  report::ReportBuilder builder_;
   ReportInputs inputs_;
-  std::optional<std::vector<KeptResult>> kept_;
+  std::optional<std::vector<report::KeptResult>> kept_;
   std::map<std::string, std::unique_ptr<OpenModel>> open_;
 };
 

@@ -7,9 +7,8 @@
 
 #include "lib/base/context.h"
 #include "lib/base/error.h"
-#include "lib/report/builder.h"
-#include "lib/report/kept.h"
 #include "lib/report/plot.h"
+#include "lib/report/report.h"
 
 namespace qwb {
 
@@ -23,8 +22,8 @@ struct ReportRequest {
 
 // A report and what could not be read of the inputs.
 struct ReportInputs {
-  Report report;
-  std::vector<ModuleHistogram> histograms;
+  report::Report report;
+  std::vector<report::ModuleHistogram> histograms;
   int code = 0;  // of the first error; each was told already
 };
 // Whatever can be read is in the report; `problem` is called for everything else. Without any

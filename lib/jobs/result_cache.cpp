@@ -91,15 +91,15 @@ void sweep(const Path& folder) noexcept {
 ResultCache::ResultCache(const Context& context, const Path& root)
     : root_(root.empty() ? find_cache_root().value_or(Path()) : root), context_(context) {
   if (root_.empty()) {
-    tell("there is no place for the cache (HOME is not set, nor QWB_CACHE)");
+    warn_once("there is no place for the cache (HOME is not set, nor QWB_CACHE)");
   } else {
     store_.emplace(Store::Options{.root = root_ / "results", .context = context_});
   }
 }
 
-void ResultCache::tell(const std::string& what) {
-  if (!told_) context_.progress->note("results cannot be kept: " + what);
-  told_ = true;
+void ResultCache::warn_once(const std::string& what) {
+  if (!warned_) context_.progress->note("results cannot be kept: " + what);
+  warned_ = true;
 }
 
 std::optional<Json> ResultCache::find(const Json& key) {
@@ -125,7 +125,7 @@ void ResultCache::keep(const Json& key, const Json& result) {
       write_file_atomically(folder / "result.json", as_bytes(text));
     });
   } catch (const std::exception& error) {
-    tell(as_error(error).what());
+    warn_once(as_error(error).what());
   }
 }
 
@@ -143,7 +143,7 @@ std::unique_ptr<WorkJournal> ResultCache::journal(const Json& key) {
     }
     return std::make_unique<FileJournal>(file, std::move(lock));
   } catch (const std::exception& error) {
-    tell(as_error(error).what());
+    warn_once(as_error(error).what());
     return nullptr;
   }
 }

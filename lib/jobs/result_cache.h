@@ -27,11 +27,11 @@ class ResultCache : public ResultKeeper {
   Path memo_folder() const override { return root_.empty() ? Path() : root_ / "memo"; }
 
  private:
-  void tell(const std::string& what);
+  void warn_once(const std::string& what);
   Path root_;
   std::optional<Store> store_;  // nothing without a place for a cache
   Context context_;
-  bool told_ = false;
+  bool warned_ = false;
 };
 
 }  // namespace qwb

@@ -8,6 +8,7 @@
 #include "lib/base/error.h"
 #include "lib/base/names.h"
 #include "lib/base/text_file.h"
+#include "lib/hub/cache.h"
 #include "lib/hub/pull.h"
 
 namespace qwb {
@@ -24,30 +25,30 @@ bool is_there(const Path& path) {
 }
 
 bool can_be_repo(const std::string& name) {
-  return is_repo_name(name) && !name.starts_with(".") && !name.starts_with("~");
+  return hub::is_repo_name(name) && !name.starts_with(".") && !name.starts_with("~");
 }
 
-PullPlan pull(const HubSettings& settings, const RepoName& repo, const Selection& selection,
-              const Context& context) {
-  PullRequest request;
+hub::PullPlan pull(const hub::HubSettings& settings, const hub::RepoName& repo,
+                   const hub::Selection& selection, const Context& context) {
+  hub::PullRequest request;
   request.repo = repo;
   request.selection = selection;
   request.ask = false;
-  return Pull(settings, request, context).run();
+  return hub::Pull(settings, request, context).run();
 }
 
 // The data set's file in the cache, if it is there.
-std::optional<Path> cached_file(const HubSettings& settings, const RepoName& repo,
+std::optional<Path> cached_file(const hub::HubSettings& settings, const hub::RepoName& repo,
                                 const std::string& file) {
-  const RepoCache cache(settings.cache, repo, settings.symlinks);
+  const hub::RepoCache cache(settings.cache, repo, settings.symlinks);
   const std::string commit = cache.commit();
   if (commit.empty() || !is_there(cache.snapshot(commit) / file)) return std::nullopt;
   return cache.snapshot(commit) / file;
 }
 
 Path lima_file(const Context& context) {
-  const HubSettings settings = HubSettings::from_environment();
-  const RepoName repo = parse_repo(kLima, RepoKind::dataset);
+  const hub::HubSettings settings = hub::HubSettings::from_environment();
+  const hub::RepoName repo = hub::parse_repo(kLima, hub::RepoKind::dataset);
   if (const auto file = cached_file(settings, repo, kLimaFile)) return *file;
   const char* data = std::getenv("QWB_DATA");
   if (data != nullptr && *data != '\0' && is_there(Path(data) / "lima.jsonl"))
@@ -69,7 +70,7 @@ bool is_text(const std::string& path) {
 
 // The file that a data set's name alone means: a .jsonl before a .txt, the training part before
 // others, the first of several.
-std::string training_file(const std::vector<PlannedFile>& files, const RepoName& repo) {
+std::string training_file(const std::vector<hub::PlannedFile>& files, const hub::RepoName& repo) {
   const auto rank = [](const std::string& path) {
     const std::string name = Path(path).filename().string();
     return (path.ends_with(".jsonl") ? 0 : 4) + (name.starts_with("train")                 ? 0
@@ -77,7 +78,7 @@ std::string training_file(const std::vector<PlannedFile>& files, const RepoName&
                                                                                            : 2);
   };
   std::string best;
-  for (const PlannedFile& planned : files) {
+  for (const hub::PlannedFile& planned : files) {
     const std::string& path = planned.file.path;
     if (is_text(path) && (best.empty() || rank(path) < rank(best))) best = path;
   }
@@ -88,19 +89,19 @@ std::string training_file(const std::vector<PlannedFile>& files, const RepoName&
 }
 
 Path dataset_file(const std::string& source, const Context& context) {
-  const HubSettings settings = HubSettings::from_environment();
+  const hub::HubSettings settings = hub::HubSettings::from_environment();
   const size_t colon = source.find(':');
-  const RepoName repo = parse_repo(source.substr(0, colon), RepoKind::dataset);
+  const hub::RepoName repo = hub::parse_repo(source.substr(0, colon), hub::RepoKind::dataset);
   std::string file = colon == std::string::npos ? "" : source.substr(colon + 1);
   if (file.empty()) {
-    PullRequest request;
+    hub::PullRequest request;
     request.repo = repo;
     request.selection.include = {"*.jsonl", "*.txt"};
     request.ask = false;
-    file = training_file(Pull(settings, request, context).plan().files, repo);
+    file = training_file(hub::Pull(settings, request, context).plan().files, repo);
     context.progress->note("calibrating with " + file + " of " + repo.text());
   }
-  if (!is_text(file) || has_wildcard(file))
+  if (!is_text(file) || hub::has_wildcard(file))
     throw Error(ErrorKind::usage, "'" + file + "' is no .jsonl and no .txt file", repo.text());
   return pull(settings, repo, {{file}, {}}, context).folder / file;
 }
@@ -116,7 +117,8 @@ bool is_dataset(const std::string& source) {
 Path model_folder(const std::string& name, const Context& context) {
   if (is_there(name) || !can_be_repo(name)) return name;
   try {
-    return pull(HubSettings::from_environment(), parse_repo(name, RepoKind::model), {}, context)
+    return pull(hub::HubSettings::from_environment(), hub::parse_repo(name, hub::RepoKind::model),
+                {}, context)
         .folder;
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::not_found) throw;
@@ -139,8 +141,8 @@ Path calibration_file(const std::string& source, const Context& context) {
 }
 
 Path published_file(const std::string& dataset, const std::string& file, const Context& context) {
-  const HubSettings settings = HubSettings::from_environment();
-  const RepoName repo = parse_repo(dataset, RepoKind::dataset);
+  const hub::HubSettings settings = hub::HubSettings::from_environment();
+  const hub::RepoName repo = hub::parse_repo(dataset, hub::RepoKind::dataset);
   if (const auto here = cached_file(settings, repo, file)) return *here;
   return pull(settings, repo, {{file}, {}}, context).folder / file;
 }

@@ -33,7 +33,7 @@ std::string wikitext_advice() {
   std::string text =
       "with a network it comes by itself (ggml-org/ci on the Hub); else put wiki.test.raw, or "
       "wikitext-2-raw-v1.zip as it is, into a folder and name that folder by QWB_DATA";
-  const Path cache = HubSettings::from_environment().cache;
+  const Path cache = hub::HubSettings::from_environment().cache;
   for (const char* name : {"datasets--Salesforce--wikitext", "datasets--wikitext"}) {
     if (!is_present(cache / name)) continue;
     return text + "; the parquet file in " + (cache / name).string() +

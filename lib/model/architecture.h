@@ -1,10 +1,12 @@
 // An architecture: what its config.json means, what its tensors are called, and how one block is
-// wired. One file each and one line in architectures.cpp. The wiring is a list of sublayers: norm,
-// mixer (attention, MLP, experts), addition to the residual stream, with every optional part that
-// is present.
+// wired, and what GGUF calls all that. One file each in architectures/, and one line in
+// registry.cpp. The wiring is a list of sublayers: norm, mixer (attention, MLP, experts), addition
+// to the residual stream, with every optional part that is present.
 #pragma once
 
+#include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -12,6 +14,7 @@
 
 #include "lib/codec/source.h"
 #include "lib/model/config.h"
+#include "lib/model/gguf_spec.h"
 
 namespace qwb {
 
@@ -35,12 +38,12 @@ struct NormSpec {
 // Mixers: what a sublayer does between its norm and the residual stream.
 struct AttentionSpec {
   std::vector<LinearSpec> qkv;  // q, k, v; or one module whose output holds q, k and v side by side
-  NormSpec q_norm, k_norm;      // RMSNorm over head_dim before the rotation; empty: none
+  NormSpec q_norm = {}, k_norm = {};  // RMSNorm over head_dim before the rotation; empty: none
   LinearSpec output;
 };
 
 struct MlpSpec {
-  std::vector<LinearSpec> gate;  // empty: the MLP is not gated
+  std::vector<LinearSpec> gate = {};  // empty: the MLP is not gated
   LinearSpec up;
   LinearSpec down;
 };
@@ -50,7 +53,7 @@ struct MlpSpec {
 // 1 over those used.
 struct MoeSpec {
   LinearSpec router;  // [experts, hidden]
-  std::vector<MlpSpec> experts;
+  std::vector<MlpSpec> experts = {};
   int64_t used = 0;
 };
 
@@ -79,22 +82,18 @@ struct Architecture {
   std::function<ModelConfig(const Json& config, const std::string& where)> parse;
   // Names and wiring; the source tells which of several spellings is used.
   std::function<ModelSpec(const ModelConfig& config, const TensorSource& source)> spec;
+  // How GGUF files hold it; nothing: they cannot.
+  std::optional<GgufSpec> gguf = {};
 };
 
 // The linear modules of a block, in the order they are computed.
 std::vector<LinearSpec> block_linears(const BlockSpec& spec);
 
-// All architectures.
-const std::vector<Architecture>& architectures();
+// All architectures. References to them stay valid.
+const std::deque<Architecture>& architectures();
+// One more, before others use them. Throws usage if there is one of that name.
+void add_architecture(Architecture architecture);
 // Throws unsupported, with the names there are.
 const Architecture& find_architecture(std::string_view model_type, const std::string& where);
-
-Architecture llama_architecture();
-Architecture mistral_architecture();
-Architecture qwen2_architecture();
-Architecture qwen3_architecture();
-Architecture mixtral_architecture();
-Architecture gemma2_architecture();
-Architecture gpt2_architecture();
 
 }  // namespace qwb

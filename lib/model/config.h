@@ -13,13 +13,16 @@ namespace qwb {
 // Rotary position embedding: per-pair frequencies already scaled (default, linear, llama3, yarn)
 // and the factor on cos and sin.
 struct Rope {
-  std::vector<float> frequencies;  // head_dim / 2 of them; empty: the model has no rotary embedding
+  // head_dim / 2 of them; empty: the model has no rotary embedding.
+  std::vector<float> frequencies = {};
   float attention_factor = 1.0f;
+  // What they were made from: rope_type, rope_theta and what the type needs, as in transformers 5's
+  // rope_parameters; null: no rotary embedding.
+  Json parameters = {};
 };
 
 struct ModelConfig {
-  std::string
-      architecture;  // "llama", "mistral", "qwen2", "qwen3", "gpt2": config.json's model_type
+  std::string architecture = {};  // config.json's model_type
   int64_t vocab = 0;
   int64_t hidden = 0;
   int64_t intermediate = 0;
@@ -31,26 +34,20 @@ struct ModelConfig {
   double norm_eps = 0;
   Activation activation = Activation::silu;
   float attention_scale = 0;  // on q k^T, before a layer's own factor
-  Rope rope;
+  Rope rope = {};
   float attention_soft_cap = 0;  // scores become cap tanh(score / cap); 0: none
   float logit_soft_cap = 0;      // the same for the logits
   float embedding_scale = 1;  // the token embeddings are multiplied with it (Gemma: sqrt(hidden))
   int64_t experts = 0, experts_used = 0;  // of each layer; 0: none
-  std::vector<int64_t> window;            // per layer: keys a query sees, itself included; 0 = all
-  std::vector<float> layer_scale;         // per layer: an extra factor on q k^T (GPT-2's
+  std::vector<int64_t> window = {};       // per layer: keys a query sees, itself included; 0 = all
+  std::vector<float> layer_scale = {};    // per layer: an extra factor on q k^T (GPT-2's
                                           // scale_attn_by_inverse_layer_idx); empty = 1
   bool tied_embeddings = false;
   bool attention_bias = false;  // Llama and Qwen3: biases on q, k, v and the output projection
   bool mlp_bias = false;        // Llama
   int64_t bos = -1;             // -1: none
-  std::vector<int64_t> eos;
+  std::vector<int64_t> eos = {};
 };
-
-// The rotary embedding of a Llama-family config.json in the form of transformers 5:
-// rope_parameters, or rope_scaling where that has anything in it, with rope_type, rope_theta and,
-// for scaled kinds that need it, original_max_position_embeddings filled in. Throws `failed` where
-// transformers would not load it.
-Json rope_parameters(const Json& config, const std::string& where, int64_t max_positions);
 
 // Reads config.json as transformers 5 does: absent keys have their family's defaults, null is an
 // error except where transformers takes it for a default (and checks every size: positive,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "lib/model/block.h"
 #include "lib/model/model.h"
 
 namespace qwb {

@@ -5,6 +5,7 @@
 
 #include "lib/base/error.h"
 #include "lib/codec/int8_rows.h"
+#include "lib/model/block.h"
 
 namespace qwb {
 
@@ -37,6 +38,11 @@ LayerCache KvCache::layer(int64_t index) {
   return {keys_[index], values_[index], length_};
 }
 
+Model::Model(std::shared_ptr<const TensorSource> source, std::shared_ptr<const Executor> executor)
+    : source_(std::move(source)), executor_(std::move(executor)) {}
+
+Model::~Model() = default;
+
 std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, const Json& config,
                                    const std::string& where,
                                    std::shared_ptr<const Executor> executor) {
@@ -56,7 +62,7 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
   model->embedding_ = find(spec.embedding, c.vocab);
   if (!spec.positions.empty()) model->positions_ = find(spec.positions, c.max_positions);
   model->output_ = find(spec.output_embedding, c.vocab);
-  model->final_norm_.emplace(spec.final_norm, c.hidden, tensors, device);
+  model->final_norm_ = std::make_unique<Norm>(spec.final_norm, c.hidden, tensors, device);
   for (int64_t i = 0; i < c.layers; ++i)
     model->blocks_.emplace_back(c, spec.blocks[i], i, tensors, device);
   model->count_weights();

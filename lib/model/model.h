@@ -15,11 +15,14 @@
 #include "lib/codec/source.h"
 #include "lib/exec/executor.h"
 #include "lib/model/architecture.h"
-#include "lib/model/block.h"
 #include "lib/model/config.h"
 #include "lib/model/weight_bytes.h"
 
 namespace qwb {
+
+class Block;
+struct Norm;
+struct LayerCache;
 
 // Keys and values of the tokens seen so far, for one sequence. Memory is taken at once; pages are
 // touched as tokens come.
@@ -54,6 +57,7 @@ struct Sequence {
 // Can be shared by threads: nothing of it changes while it runs.
 class Model {
  public:
+  ~Model();
   // Finds and checks every tensor the architecture needs; reads none of the large ones. Keeps the
   // source and the executor, whose threads are the model's; null: the fast one on all processors.
   // Throws not_found for a missing tensor, `failed` for a wrong shape, unsupported for an unknown
@@ -100,8 +104,7 @@ class Model {
   void final_norm(In x, Out hidden) const;
 
  private:
-  Model(std::shared_ptr<const TensorSource> source, std::shared_ptr<const Executor> executor)
-      : source_(std::move(source)), executor_(std::move(executor)) {}
+  Model(std::shared_ptr<const TensorSource> source, std::shared_ptr<const Executor> executor);
   void count_weights();
   void check_tokens(std::span<const int32_t> tokens, const KvCache& cache) const;
   friend class BatchStep;
@@ -113,7 +116,7 @@ class Model {
   Prepared embedding_;
   Prepared positions_;  // used if spec_.positions is not empty
   Prepared output_;
-  std::optional<Norm> final_norm_;
+  std::unique_ptr<const Norm> final_norm_;
   std::vector<Block> blocks_;
   WeightBytes weight_bytes_;
   MemoryClaim mapped_claim_;  // what is copied tells the ledger itself

@@ -1,11 +1,10 @@
-// Frequencies of the rotary embedding. Formulas: transformers' modeling_rope_utils.py; llama3 from
-// Meta's Llama 3.1; YaRN: arXiv 2309.00071.
+#include "lib/model/rope.h"
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include "lib/base/error.h"
-#include "lib/model/config_fields.h"
 
 namespace qwb {
 namespace {
@@ -107,9 +106,10 @@ std::string kind_of(const Json& parameters, const std::string& where) {
   return parameters["rope_type"].get<std::string>();
 }
 
-}  // namespace
-
-Json rope_parameters(const Json& config, const std::string& where, int64_t max_positions) {
+// In the form of transformers 5: with rope_type, rope_theta and, for scaled kinds that need it,
+// original_max_position_embeddings filled in.
+Json rope_parameters(const Json& config, const std::string& where, int64_t max_positions,
+                     double theta) {
   // transformers 5 takes rope_scaling, which users add as model cards advise, for all of
   // rope_parameters.
   const bool scaling = config.contains("rope_scaling") && is_true(config["rope_scaling"]);
@@ -118,10 +118,8 @@ Json rope_parameters(const Json& config, const std::string& where, int64_t max_p
                                                       : Json::object();
   if (!result.is_object())
     throw Error(ErrorKind::failed, "rope parameters must be an object", where);
-  if (!result.contains("rope_theta")) {
-    const double fallback = json_string(config, "model_type", where, "") == "mixtral" ? 1e6 : 1e4;
-    result["rope_theta"] = config.contains("rope_theta") ? config["rope_theta"] : Json(fallback);
-  }
+  if (!result.contains("rope_theta"))
+    result["rope_theta"] = config.contains("rope_theta") ? config["rope_theta"] : Json(theta);
   if (!result.contains("rope_type"))
     result["rope_type"] = result.contains("type") ? result["type"] : "default";
   const std::string kind = kind_of(result, where);
@@ -134,9 +132,11 @@ Json rope_parameters(const Json& config, const std::string& where, int64_t max_p
   return result;
 }
 
+}  // namespace
+
 Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim,
-                int64_t max_positions) {
-  RopeFields fields{rope_parameters(config, where, max_positions), where};
+                int64_t max_positions, double default_theta) {
+  RopeFields fields{rope_parameters(config, where, max_positions, default_theta), where};
   const double theta = fields.number("rope_theta");
   const std::string kind = kind_of(fields.parameters, where);
   if (!(theta > 1)) throw Error(ErrorKind::failed, "'rope_theta' must be above 1", where);
@@ -149,6 +149,7 @@ Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim,
         std::pow(theta, -2.0 * static_cast<double>(k) / static_cast<double>(head_dim)));
   }
   Rope rope;
+  rope.parameters = fields.parameters;
   if (kind == "linear") {
     scale_linear(fields, frequencies);
   } else if (kind == "llama3") {

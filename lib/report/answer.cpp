@@ -8,7 +8,7 @@
 #include "lib/report/figure_text.h"
 #include "lib/report/pareto.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 int64_t values_in(const Column& column) {
@@ -204,4 +204,4 @@ std::string recommended_names(const Report& report, const Recommendation& recomm
   return names.empty() ? "nothing" : names;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

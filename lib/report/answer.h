@@ -6,7 +6,7 @@
 
 #include "lib/report/report.h"
 
-namespace qwb {
+namespace qwb::report {
 
 // A version may lose this share of the original's perplexity and still be recommended for what it
 // saves.
@@ -39,4 +39,4 @@ std::string recommended_names(const Report& report, const Recommendation& recomm
 // perplexity.
 const Column* loss_column(const Report& report);
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -10,7 +10,7 @@
 #include "lib/report/judgements.h"
 #include "lib/report/names.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 std::string real_folder(const std::string& folder) {
@@ -231,4 +231,4 @@ Report ReportBuilder::build() const {
   return report;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

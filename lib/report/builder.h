@@ -7,7 +7,7 @@
 #include "lib/report/readings.h"
 #include "lib/report/report.h"
 
-namespace qwb {
+namespace qwb::report {
 
 class ReportBuilder {
  public:
@@ -42,4 +42,4 @@ class ReportBuilder {
   std::vector<std::string> problems_;
 };
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -2,7 +2,7 @@
 
 #include "lib/base/utf8.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 // C0, DEL, C1, line separators, marks and overrides of the writing direction.
@@ -38,4 +38,4 @@ std::string clean_text(std::string_view text) {
   return out;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

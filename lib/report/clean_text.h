@@ -4,10 +4,10 @@
 #include <string>
 #include <string_view>
 
-namespace qwb {
+namespace qwb::report {
 
 // Valid UTF-8 without control characters: line breaks, tabs and other controls (escape sequences,
 // writing direction) become spaces, invalid bytes U+FFFD.
 std::string clean_text(std::string_view text);
 
-}  // namespace qwb
+}  // namespace qwb::report

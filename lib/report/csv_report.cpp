@@ -3,7 +3,7 @@
 #include "lib/report/figure_text.h"
 #include "lib/report/render.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 // RFC 4180; a text that a spreadsheet would take for a formula is prefixed by an apostrophe.
@@ -85,4 +85,4 @@ std::string report_csv(const Report& report) {
   return text;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

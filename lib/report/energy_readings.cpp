@@ -4,7 +4,7 @@
 #include "lib/report/fields.h"
 #include "lib/report/readings.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 // The first window of this work, as a pointer; empty without.
@@ -101,4 +101,4 @@ void add_energy_readings(const Fields& fields, std::vector<Reading>& readings) {
   }
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

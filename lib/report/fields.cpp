@@ -5,7 +5,7 @@
 
 #include "lib/base/error.h"
 
-namespace qwb {
+namespace qwb::report {
 
 namespace {
 
@@ -71,4 +71,4 @@ Figure Fields::estimate(const std::string& pointer, const std::string& why) cons
   return figure;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

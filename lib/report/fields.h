@@ -9,7 +9,7 @@
 #include "lib/base/json.h"
 #include "lib/report/report.h"
 
-namespace qwb {
+namespace qwb::report {
 
 struct Reading;
 
@@ -35,4 +35,4 @@ class Fields {
 // The readings of a record's energy.
 void add_energy_readings(const Fields& fields, std::vector<Reading>& readings);
 
-}  // namespace qwb
+}  // namespace qwb::report

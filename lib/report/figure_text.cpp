@@ -6,7 +6,7 @@
 
 #include "lib/base/text.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 std::string plain_text(double value) {
@@ -99,4 +99,4 @@ AxisUnit axis_unit(Quantity unit, double most) {
   }
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -5,7 +5,7 @@
 
 #include "lib/report/report.h"
 
-namespace qwb {
+namespace qwb::report {
 
 // "6.35 MB", "31.040", "1.0239", "99.12 %", "152 t/s"
 std::string value_text(Quantity unit, double value);
@@ -25,4 +25,4 @@ struct AxisUnit {
 };
 AxisUnit axis_unit(Quantity unit, double most);
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -17,7 +17,7 @@
 #include "lib/report/gnuplot_script.h"
 #include "lib/report/svg.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 constexpr std::chrono::seconds kPatience{120};
@@ -157,4 +157,4 @@ std::vector<Picture> draw_plots(const Path& gnuplot, const std::vector<Plot>& pl
   return pictures;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

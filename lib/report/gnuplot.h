@@ -8,7 +8,7 @@
 #include "lib/base/file.h"
 #include "lib/report/plot.h"
 
-namespace qwb {
+namespace qwb::report {
 
 struct Picture {
   std::string name;  // of its files, without ending
@@ -31,4 +31,4 @@ std::vector<Picture> draw_plots(const Path& gnuplot, const std::vector<Plot>& pl
 // colour.
 std::string inline_svg(const std::string& svg, const std::string& prefix);
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -11,7 +11,7 @@
 
 #include "lib/report/plot.h"
 
-namespace qwb {
+namespace qwb::report {
 
 inline constexpr int kPlotWidth = 480;  // pixels of an SVG; a PNG has twice as many
 inline constexpr int kPlotFont = 13;
@@ -29,4 +29,4 @@ PlotScript gnuplot_script(const Plot& plot, bool captioned);
 // 'It’s' for a gnuplot script.
 std::string gnuplot_quoted(const std::string& text);
 
-}  // namespace qwb
+}  // namespace qwb::report

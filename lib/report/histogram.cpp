@@ -8,7 +8,7 @@
 #include "lib/codec/dense.h"
 #include "lib/exec/cpu/dequantize.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 constexpr int64_t kPiece = int64_t{1} << 18;  // values dequantized at once
@@ -110,4 +110,4 @@ HistogramPair histogram_pair(const Weight& before, const Weight& after, const st
   return pair;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -8,7 +8,7 @@
 #include "formats/registry.h"
 #include "lib/codec/weight.h"
 
-namespace qwb {
+namespace qwb::report {
 
 inline constexpr int64_t kHistogramBins = 101;
 
@@ -27,4 +27,4 @@ Weight module_weight(const OpenModel& model, const std::string& module);
 HistogramPair histogram_pair(const Weight& before, const Weight& after, const std::string& module,
                              const Context& context = {});
 
-}  // namespace qwb
+}  // namespace qwb::report

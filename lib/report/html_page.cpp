@@ -1,6 +1,6 @@
 #include "lib/report/html_page.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 // Wide tables scroll inside of their frames, the first column stays; pictures keep their size up to
@@ -89,4 +89,4 @@ std::string html_foot() {
   return std::string("</main>\n<script>") + kPageScript + "</script>\n</body>\n</html>\n";
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

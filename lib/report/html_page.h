@@ -3,11 +3,11 @@
 
 #include <string>
 
-namespace qwb {
+namespace qwb::report {
 
 // From <!doctype to the opening <main>; `title` is escaped already.
 std::string html_head(const std::string& title);
 // From the script, without which everything is there but sorting, to </html>.
 std::string html_foot();
 
-}  // namespace qwb
+}  // namespace qwb::report

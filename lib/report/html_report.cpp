@@ -6,7 +6,7 @@
 #include "lib/report/render.h"
 #include "lib/report/svg.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 std::string figure_cell(const Column& column, const Figure& f) {
@@ -168,4 +168,4 @@ std::string report_html(const Report& report, const std::vector<Plot>& plots,
   return text + html_list("Problems", report.problems) + html_foot();
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -3,7 +3,7 @@
 #include "lib/report/pareto.h"
 #include "lib/report/render.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 const char* unit_name(Quantity unit) {
@@ -156,4 +156,4 @@ Json report_json(const Report& report, const std::vector<ModuleHistogram>& histo
   return json;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -10,7 +10,7 @@
 #include "lib/report/figure_text.h"
 #include "lib/report/pareto.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 struct Words {
@@ -175,7 +175,7 @@ class Judge {
         if (!size->figures[v].value || !size->figures[other].value) continue;
         if (*size->figures[other].value > *size->figures[v].value ||
             !surely_better(loss, loss.figures[other], loss.figures[v]) ||
-            !told_.insert({v, other}).second)
+            !beaten_.insert({v, other}).second)
           continue;
         say(v, false,
             fmt::format("{} loses less and is no larger: {} {} at {}, against {} at {}{}",
@@ -203,7 +203,7 @@ class Judge {
 
   const Report& report_;
   std::vector<Judgement> judgements_;
-  std::set<std::pair<size_t, size_t>> told_;  // who is beaten by whom
+  std::set<std::pair<size_t, size_t>> beaten_;  // who is beaten by whom
 };
 
 }  // namespace
@@ -212,4 +212,4 @@ std::vector<Judgement> judge(const Report& report) {
   return Judge(report).all();
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -7,7 +7,7 @@
 #include "lib/evaluate/divergence.h"
 #include "lib/evaluate/perplexity.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 std::string text_field(const Json& key, const char* name) {
@@ -122,4 +122,4 @@ std::vector<Json> kept_records(const EvaluationRecord& model, const std::string&
   return Collector(model, hash, source_hash, kept).all();
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -7,7 +7,7 @@
 #include "lib/base/json.h"
 #include "lib/evaluate/record.h"
 
-namespace qwb {
+namespace qwb::report {
 
 // A result and its key: Quality::key_of and Evaluation::speed_key define the key's fields.
 struct KeptResult {
@@ -23,4 +23,4 @@ struct KeptResult {
 std::vector<Json> kept_records(const EvaluationRecord& model, const std::string& hash,
                                const std::string& source_hash, const std::vector<KeptResult>& kept);
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -4,7 +4,7 @@
 #include <array>
 #include <utility>
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 constexpr double kGap = 7;  // between a mark's centre and its label, at least
@@ -63,4 +63,4 @@ std::vector<LabelPlace> place_labels(const std::vector<LabelRequest>& requests,
   return places;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-namespace qwb {
+namespace qwb::report {
 
 struct Box {
   double left = 0, top = 0, right = 0, bottom = 0;  // pixels, downwards
@@ -28,4 +28,4 @@ struct LabelPlace {
 std::vector<LabelPlace> place_labels(const std::vector<LabelRequest>& requests,
                                      std::vector<Box> taken, const Box& inside);
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -10,7 +10,7 @@
 #include "formats/registry.h"
 #include "lib/base/error.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 std::optional<double> number_of(const Json& object, const char* key, const std::string& where) {
@@ -85,4 +85,4 @@ std::optional<Path> source_folder(const Making& making, const Path& folder) {
   return std::nullopt;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -8,7 +8,7 @@
 #include "lib/base/file.h"
 #include "lib/base/json.h"
 
-namespace qwb {
+namespace qwb::report {
 
 struct ModuleError {
   std::string name;
@@ -35,4 +35,4 @@ std::optional<Making> making_of(const Path& folder);
 // not there.
 std::optional<Path> source_folder(const Making& making, const Path& folder);
 
-}  // namespace qwb
+}  // namespace qwb::report

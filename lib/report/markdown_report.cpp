@@ -5,7 +5,7 @@
 #include "lib/report/figure_text.h"
 #include "lib/report/render.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 // Escapes everything that Markdown, or the HTML inside of it, would take for markup. Table escapes
@@ -104,4 +104,4 @@ std::string report_markdown(const Report& report) {
   return text + "\n± is one standard error; ~ marks an estimate; n/a was not measured.\n";
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -9,7 +9,7 @@
 #include "lib/model/int8_forward.h"
 #include "lib/report/clean_text.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 std::string method_name(const Version& version) {
@@ -59,8 +59,8 @@ std::string forward_name(const Version& version) {
 }
 
 template <typename Addition>
-void tell_apart(std::vector<Version>& versions, const std::vector<std::string>& given,
-                Addition addition) {
+void distinguish(std::vector<Version>& versions, const std::vector<std::string>& given,
+                 Addition addition) {
   std::map<std::string, std::vector<const Version*>> by_name;
   const std::vector<Version> before = versions;
   for (const Version& version : before) by_name[version.name].push_back(&version);
@@ -77,9 +77,9 @@ void tell_apart(std::vector<Version>& versions, const std::vector<std::string>& 
 void name_versions(std::vector<Version>& versions, const std::vector<std::string>& given) {
   for (size_t i = 0; i < versions.size(); ++i)
     versions[i].name = given[i].empty() ? clean_text(first_name(versions[i])) : given[i];
-  tell_apart(versions, given, [](const Version& v, const auto&) { return forward_name(v); });
-  tell_apart(versions, given,
-             [](const Version& v, const auto& twins) { return own_settings(v, twins); });
+  distinguish(versions, given, [](const Version& v, const auto&) { return forward_name(v); });
+  distinguish(versions, given,
+              [](const Version& v, const auto& twins) { return own_settings(v, twins); });
   std::set<std::string> taken;
   for (Version& version : versions) {
     std::string name = version.name;
@@ -89,4 +89,4 @@ void name_versions(std::vector<Version>& versions, const std::vector<std::string
   }
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

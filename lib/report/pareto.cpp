@@ -1,6 +1,6 @@
 #include "lib/report/pareto.h"
 
-namespace qwb {
+namespace qwb::report {
 
 std::vector<bool> pareto_front(std::span<const CostPair> pairs) {
   std::vector<bool> front;
@@ -25,4 +25,4 @@ bool surely_better(const Column& column, const Figure& a, const Figure& b) {
   return column.metric.better == Better::lower ? x->high < y->low : x->low > y->high;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -7,7 +7,7 @@
 
 #include "lib/report/report.h"
 
-namespace qwb {
+namespace qwb::report {
 
 struct CostPair {
   double x = 0, y = 0;  // less is better
@@ -22,4 +22,4 @@ std::optional<Interval> possible_values(const Column& column, const Figure& figu
 // True if a is better than b whatever the two are within their bounds.
 bool surely_better(const Column& column, const Figure& a, const Figure& b);
 
-}  // namespace qwb
+}  // namespace qwb::report

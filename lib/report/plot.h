@@ -9,7 +9,7 @@
 #include "lib/report/histogram.h"
 #include "lib/report/report.h"
 
-namespace qwb {
+namespace qwb::report {
 
 // Horizontal bars from zero, one for each version.
 struct BarPlot {
@@ -79,4 +79,4 @@ struct ModuleHistogram {
 // against joules, error by block, histograms.
 std::vector<Plot> plots_of(const Report& report, const std::vector<ModuleHistogram>& histograms);
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -10,7 +10,7 @@
 #include "lib/report/pareto.h"
 #include "lib/report/plot.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 constexpr double kLogFrom =
@@ -248,4 +248,4 @@ std::vector<Plot> plots_of(const Report& report, const std::vector<ModuleHistogr
   return plots;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -8,7 +8,7 @@
 #include "lib/report/clean_text.h"
 #include "lib/report/fields.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 constexpr auto kLower = Better::lower, kHigher = Better::higher;
@@ -250,4 +250,4 @@ std::vector<Reading> readings_of(const std::optional<Making>& making) {
            peak}};
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

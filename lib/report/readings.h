@@ -7,7 +7,7 @@
 
 #include "lib/report/report.h"
 
-namespace qwb {
+namespace qwb::report {
 
 struct Reading {
   Metric metric;
@@ -26,4 +26,4 @@ std::vector<Reading> readings_of(const Json& record, const std::string& where);
 // Time and memory of making an artifact.
 std::vector<Reading> readings_of(const std::optional<Making>& making);
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -4,7 +4,7 @@
 
 #include "lib/report/readings.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 bool blank(const std::string& line) {
@@ -58,4 +58,4 @@ ResultFile read_results(const Path& path) {
   return file;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

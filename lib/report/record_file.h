@@ -8,7 +8,7 @@
 #include "lib/base/file.h"
 #include "lib/base/json.h"
 
-namespace qwb {
+namespace qwb::report {
 
 struct ResultLine {
   Json record;
@@ -24,4 +24,4 @@ struct ResultFile {
 // not_found or `failed` for a file that cannot be read or holds no line at all.
 ResultFile read_results(const Path& file);
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -10,7 +10,7 @@
 #include "lib/report/plot.h"
 #include "lib/report/report.h"
 
-namespace qwb {
+namespace qwb::report {
 
 // All but CSV begin with the answer: the figures that decide and what they recommend (answer.h).
 
@@ -49,4 +49,4 @@ struct BlockErrors {
 };
 std::vector<BlockErrors> block_errors(const Report& report);
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace qwb {
+namespace qwb::report {
 
 std::string Column::title() const {
   return number == 0 ? metric.title : metric.title + " [" + std::to_string(number) + "]";
@@ -63,4 +63,4 @@ std::vector<std::string> condition_notes(const Report& report) {
   return lines;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

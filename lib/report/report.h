@@ -12,7 +12,7 @@
 #include "lib/evaluate/statistics.h"
 #include "lib/report/making.h"
 
-namespace qwb {
+namespace qwb::report {
 
 enum class MetricGroup { size, quality, tasks, speed, memory, energy, making };
 enum class Quantity { bytes, bits, plain, ratio, nats, share, seconds, rate, joules };
@@ -91,4 +91,4 @@ const char* group_title(MetricGroup group);
 // ...".
 std::vector<std::string> condition_notes(const Report& report);
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -4,7 +4,7 @@
 #include "lib/report/clean_text.h"
 #include "lib/report/gnuplot.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 void replace_all(std::string& text, const std::string& from, const std::string& to) {
@@ -88,4 +88,4 @@ std::string inline_svg(const std::string& svg, const std::string& prefix) {
   return text;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

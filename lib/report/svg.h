@@ -3,7 +3,7 @@
 
 #include <string>
 
-namespace qwb {
+namespace qwb::report {
 
 // A file that stands alone. Text of plots is escaped by gnuplot already; title and summary are
 // escaped here.
@@ -12,4 +12,4 @@ std::string finished_svg(std::string svg, const std::string& title, const std::s
 // "&" "<" ">" and quotes for HTML and XML.
 std::string escaped_html(const std::string& text);
 
-}  // namespace qwb
+}  // namespace qwb::report

@@ -4,7 +4,7 @@
 
 #include "lib/report/render.h"
 
-namespace qwb {
+namespace qwb::report {
 
 std::vector<GroupTable> group_tables(const Report& report) {
   std::vector<GroupTable> tables;
@@ -91,4 +91,4 @@ std::vector<BlockErrors> block_errors(const Report& report) {
   return tables;
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

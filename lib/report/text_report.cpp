@@ -5,7 +5,7 @@
 #include "lib/report/figure_text.h"
 #include "lib/report/render.h"
 
-namespace qwb {
+namespace qwb::report {
 namespace {
 
 std::string heading(const std::string& text, bool color) {
@@ -66,4 +66,4 @@ std::string report_text(const Report& report, bool color) {
   return text + judgements_text(report, color) + lines_of("Problems", report.problems, color);
 }
 
-}  // namespace qwb
+}  // namespace qwb::report

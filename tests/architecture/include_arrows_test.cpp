@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/architecture/include_helper.h"
+
 namespace qwb {
 namespace {
 
@@ -56,18 +58,6 @@ bool is_code(const fs::path& path) {
   const std::string extension = path.extension().string();
   return extension == ".cpp" || extension == ".h" || extension == ".inc" || extension == ".cu" ||
          extension == ".cuh";
-}
-
-// The path between the quotes of an #include "..." line; empty for any other line.
-std::string quoted_include(const std::string& line) {
-  const size_t hash = line.find_first_not_of(" \t");
-  if (hash == std::string::npos || line[hash] != '#') return {};
-  const size_t word = line.find_first_not_of(" \t", hash + 1);
-  if (word == std::string::npos || line.compare(word, 7, "include") != 0) return {};
-  const size_t begin = line.find('"', word), end = line.find('"', begin + 1);
-  return begin == std::string::npos || end == std::string::npos
-             ? std::string()
-             : line.substr(begin + 1, end - begin - 1);
 }
 
 // lib/quantize hands whatever is made of activations to an Executor; the processor's own files

@@ -9,6 +9,8 @@
 namespace qwb::testing {
 namespace {
 
+using namespace hub;
+
 namespace fs = std::filesystem;
 
 const std::string kOrigin(40, 'a'), kOtherOrigin(40, 'b');

@@ -22,6 +22,8 @@
 namespace qwb::testing {
 namespace {
 
+using namespace hub;
+
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 

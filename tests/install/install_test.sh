@@ -25,6 +25,14 @@ done
 if [ -x "$prefix/moved/bin/qwb-inspect" ]; then "$prefix/moved/bin/qwb-inspect" "$artifact" >/dev/null; fi
 "$prefix/moved/bin/qwb-eval" "$artifact" --windows 1 --no-baseline >/dev/null
 
+# Every public header compiles alone, with nothing but the others.
+(cd "$prefix/moved/include/qwb" && find . -name '*.h') >"$prefix/headers"
+test "$(wc -l <"$prefix/headers")" -gt 40
+# shellcheck disable=SC2016
+xargs -P2 -I{} sh -c 'printf "#include \"%s\"\n" "$1" "$1" |
+  "$2" -std=c++20 -fsyntax-only -Wall -Wextra -I"$3" -x c++ - || { echo "$1 does not compile alone"; exit 1; }' \
+  sh {} "$compiler" "$prefix/moved/include/qwb" <"$prefix/headers"
+
 "$cmake" -S "$here/consumer" -B "$prefix/consumer" -DCMAKE_PREFIX_PATH="$prefix/moved" -DCMAKE_CXX_COMPILER="$compiler" \
   -DCMAKE_BUILD_TYPE=Release >"$prefix/log" 2>&1 || { cat "$prefix/log"; exit 1; }
 "$cmake" --build "$prefix/consumer" >"$prefix/log" 2>&1 || { cat "$prefix/log"; exit 1; }

@@ -10,6 +10,8 @@
 namespace qwb::testing {
 namespace {
 
+using namespace report;
+
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;

@@ -10,6 +10,8 @@
 namespace qwb::testing {
 namespace {
 
+using namespace report;
+
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;

@@ -15,6 +15,8 @@
 namespace qwb::testing {
 namespace {
 
+using namespace report;
+
 using ::testing::HasSubstr;
 
 TEST(Making, OfARealArtifact) {

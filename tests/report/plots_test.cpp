@@ -20,6 +20,8 @@
 namespace qwb::testing {
 namespace {
 
+using namespace report;
+
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;

@@ -83,16 +83,17 @@ void add_joules(Json& record, double joules, double least, double most,
                       {"reasons", Json::array()}};
 }
 
-Report report_of(const std::vector<Json>& records) {
-  ReportBuilder builder("test");
+report::Report report_of(const std::vector<Json>& records) {
+  report::ReportBuilder builder("test");
   for (size_t i = 0; i < records.size(); ++i)
     builder.add(records[i], "results: line " + std::to_string(i + 1));
   return builder.build();
 }
 
-std::vector<std::string> statements(const Report& report, const std::string& version, bool good) {
+std::vector<std::string> statements(const report::Report& report, const std::string& version,
+                                    bool good) {
   std::vector<std::string> texts;
-  for (const Judgement& j : report.judgements) {
+  for (const report::Judgement& j : report.judgements) {
     if (report.versions[j.version].name == version && j.good == good) texts.push_back(j.text);
   }
   return texts;

@@ -19,8 +19,9 @@ void add_divergence(Json& record, double kl, double error);
 void add_joules(Json& record, double joules, double least, double most, const std::string& quality);
 
 // A report of such records.
-Report report_of(const std::vector<Json>& records);
+report::Report report_of(const std::vector<Json>& records);
 // All statements about the version of this name.
-std::vector<std::string> statements(const Report& report, const std::string& version, bool good);
+std::vector<std::string> statements(const report::Report& report, const std::string& version,
+                                    bool good);
 
 }  // namespace qwb::testing

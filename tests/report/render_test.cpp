@@ -14,6 +14,8 @@
 namespace qwb::testing {
 namespace {
 
+using namespace report;
+
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;

@@ -157,7 +157,7 @@ std::string energy_cell(const Json& record) {
 
 namespace {
 
-void narrate_memory(const Json& record, const std::string& name, Tool& tool) {
+void log_memory(const Json& record, const std::string& name, Tool& tool) {
   if (!json_has(record, "memory") || !json_has(record.at("memory"), "ledger")) return;
   const auto at = [&](const std::string& kind) {
     return bytes_at(record, ("/memory/ledger/" + kind + "/peak").c_str());
@@ -190,9 +190,9 @@ std::string work_text(const Json& window) {
 
 }  // namespace
 
-void narrate_costs(const Json& record, Tool& tool) {
+void log_costs(const Json& record, Tool& tool) {
   const std::string name = text_at(record, "artifact");
-  narrate_memory(record, name, tool);
+  log_memory(record, name, tool);
   if (!json_has(record, "energy")) return;
   const Json& energy = record.at("energy");
   if (json_has(energy, "windows")) {

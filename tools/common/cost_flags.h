@@ -35,7 +35,7 @@ void apply_cost_flags(const CostFlags& flags, EvaluationOptions& options);
 // asked for.
 std::string energy_cell(const Json& record);
 // What does not fit the table: the memory ledger, joules of every work, doubts and reasons.
-void narrate_costs(const Json& record, Tool& tool);
+void log_costs(const Json& record, Tool& tool);
 // A row for every test of the record's grid. True if it has more than the usual two, and so needs a
 // table of its own: grid_text.
 bool add_grid_rows(const Json& record, std::vector<std::vector<std::string>>& rows);

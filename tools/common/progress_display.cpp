@@ -105,7 +105,7 @@ void ProgressDisplay::note(const std::string& text) {
   if (redraw) draw_bar(settings_.clock());
 }
 
-void ProgressDisplay::aside(const std::function<void()>& action) {
+void ProgressDisplay::suspend(const std::function<void()>& action) {
   const std::lock_guard lock(mutex_);
   const bool redraw = bar_visible_;
   clear_bar();

@@ -35,7 +35,7 @@ class ProgressDisplay : public Progress {
   void note(const std::string& text) override;
 
   // Runs `action` (other output to the terminal) with the bar out of the way.
-  void aside(const std::function<void()>& action);
+  void suspend(const std::function<void()>& action);
 
  private:
   // Units per second, recent ones weighing more; 0 before anything is known.

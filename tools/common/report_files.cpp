@@ -33,19 +33,20 @@ bool draws(const ReportOptions& options) {
 }
 
 std::string one_format(const ReportInputs& inputs, ReportFormat format, bool color,
-                       const std::vector<Plot>& plots, const std::vector<Picture>& pictures,
+                       const std::vector<report::Plot>& plots,
+                       const std::vector<report::Picture>& pictures,
                        const std::string& no_pictures) {
   switch (format) {
     case ReportFormat::text:
-      return report_text(inputs.report, color);
+      return report::report_text(inputs.report, color);
     case ReportFormat::markdown:
-      return report_markdown(inputs.report);
+      return report::report_markdown(inputs.report);
     case ReportFormat::csv:
-      return report_csv(inputs.report);
+      return report::report_csv(inputs.report);
     case ReportFormat::json:
-      return json_text(report_json(inputs.report, inputs.histograms));
+      return json_text(report::report_json(inputs.report, inputs.histograms));
     case ReportFormat::html:
-      return report_html(inputs.report, plots, pictures, no_pictures);
+      return report::report_html(inputs.report, plots, pictures, no_pictures);
   }
   return {};
 }
@@ -112,29 +113,30 @@ void check_report_options(ReportOptions& options, Tool& tool) {
     file = tool.outputs().file(file, "--out", is_report_file).string();
   }
   if (options.plots.empty()) return;
-  if (!find_gnuplot())
+  if (!report::find_gnuplot())
     throw Error(ErrorKind::unsupported, "plots are drawn by gnuplot, which is not in the PATH", {},
-                gnuplot_advice());
+                report::gnuplot_advice());
   options.plots = tool.outputs().folder_for_files(options.plots, "--plots").string();
 }
 
 namespace {
 
 // Finds conflicts before the drawing: no picture is replaced unless all may be.
-void check_pictures(const Path& folder, const std::vector<Plot>& plots, Tool& tool) {
+void check_pictures(const Path& folder, const std::vector<report::Plot>& plots, Tool& tool) {
   std::error_code ignored;
   if (!std::filesystem::exists(folder, ignored)) return;
-  for (const Plot& plot : plots) {
+  for (const report::Plot& plot : plots) {
     for (const char* ending : {".svg", ".png"})
       tool.outputs().file(folder / (plot.name + ending), "--plots", is_own_picture);
   }
 }
 
-void write_plots(const Path& folder, const Path& gnuplot, const std::vector<Plot>& plots,
+void write_plots(const Path& folder, const Path& gnuplot, const std::vector<report::Plot>& plots,
                  Tool& tool) {
   check_pictures(folder, plots, tool);
   std::vector<std::pair<Path, std::string>> files;
-  for (Picture& picture : draw_plots(gnuplot, plots, true, true, tool.context().stop)) {
+  for (report::Picture& picture :
+       report::draw_plots(gnuplot, plots, true, true, tool.context().stop)) {
     files.emplace_back(folder / (picture.name + ".svg"), std::move(picture.svg));
     files.emplace_back(folder / (picture.name + ".png"), std::move(picture.png));
   }
@@ -148,17 +150,18 @@ void write_plots(const Path& folder, const Path& gnuplot, const std::vector<Plot
 }  // namespace
 
 void write_report(const ReportOptions& options, const ReportInputs& inputs, Tool& tool) {
-  const std::vector<Plot> plots = plots_of(inputs.report, inputs.histograms);
-  std::vector<Picture> pictures;
+  const std::vector<report::Plot> plots = report::plots_of(inputs.report, inputs.histograms);
+  std::vector<report::Picture> pictures;
   std::string no_pictures;
-  const std::optional<Path> gnuplot = find_gnuplot();
+  const std::optional<Path> gnuplot = report::find_gnuplot();
   // Of pages: they are worth having without plots too. Plots of their own come last, so that
   // whatever happens to them the rest is there.
   if (draws(options)) {
     try {
       if (!gnuplot)
-        throw Error(ErrorKind::unsupported, "gnuplot is not in the PATH", {}, gnuplot_advice());
-      pictures = draw_plots(*gnuplot, plots, false, false, tool.context().stop);
+        throw Error(ErrorKind::unsupported, "gnuplot is not in the PATH", {},
+                    report::gnuplot_advice());
+      pictures = report::draw_plots(*gnuplot, plots, false, false, tool.context().stop);
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
       no_pictures = std::string("No plots: ") + error.what();
@@ -172,7 +175,7 @@ void write_report(const ReportOptions& options, const ReportInputs& inputs, Tool
     write_file_atomically(file, as_bytes(rendered(format_of_file(file), false)),
                           tool.outputs().force());
   if (tool.json())
-    tool.print(report_json(inputs.report, inputs.histograms)
+    tool.print(report::report_json(inputs.report, inputs.histograms)
                    .dump(-1, ' ', false, Json::error_handler_t::replace) +
                "\n");
   else

@@ -64,11 +64,11 @@ bool Tool::color_stdout() const {
   return use_color(color_mode_, STDOUT_FILENO);
 }
 
-void Tool::complain(const std::string& text) {
+void Tool::log_error(const std::string& text) {
   const bool color = use_color(color_mode_, STDERR_FILENO);
   const std::string line = fmt::format("{}: {}error:{} {}\n", text_.name, color ? "\x1b[1;31m" : "",
                                        color ? "\x1b[0m" : "", one_line(text));
-  display_->aside([&] { std::fputs(line.c_str(), stderr); });
+  display_->suspend([&] { std::fputs(line.c_str(), stderr); });
 }
 
 void Tool::reuse_large_buffers() {
@@ -76,7 +76,7 @@ void Tool::reuse_large_buffers() {
 }
 
 void Tool::note_once(const std::string& text) {
-  if (told_.insert(text).second) note(text);
+  if (noted_.insert(text).second) note(text);
 }
 
 // Everything buffered must have reached its file: a full disk often shows only here. Told once.
@@ -105,7 +105,7 @@ void Tool::print_table(Table table) {
 }
 
 void Tool::print(const std::string& text) {
-  display_->aside([&] {
+  display_->suspend([&] {
     errno = 0;
     std::fwrite(text.data(), 1, text.size(), stdout);
     finish_stdout();
@@ -201,8 +201,8 @@ bool parse(CLI::App& app, Tool& tool, int argc, char** argv, int& code) {
     code = 0;
   } catch (const CLI::ParseError& error) {
     const std::span arguments(argv, static_cast<size_t>(argc));
-    tool.complain(blamed(app, arguments, parse_problem(app, error)) + "; see " + tool.name() +
-                  " --help");
+    tool.log_error(blamed(app, arguments, parse_problem(app, error)) + "; see " + tool.name() +
+                   " --help");
     code = static_cast<int>(ErrorKind::usage);
   }
   return false;
@@ -215,14 +215,14 @@ int guarded(Tool& tool, const std::function<int()>& body) {
   } catch (const NobodyReads&) {
     return 0;
   } catch (const Error& error) {
-    tool.complain(error.what());
+    tool.log_error(error.what());
     return error.exit_code();
   } catch (const std::exception& error) {
     const Error own = as_error(error);
-    tool.complain(own.what());
+    tool.log_error(own.what());
     return own.exit_code();
   } catch (...) {
-    tool.complain("unknown failure");
+    tool.log_error("unknown failure");
   }
   return static_cast<int>(ErrorKind::failed);
 }

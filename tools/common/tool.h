@@ -66,7 +66,7 @@ class Tool {
   // The same, but a text that this run has told already is not repeated.
   void note_once(const std::string& text);
   // One line on stderr that -q does not silence: "qwb-eval: error: TEXT".
-  void complain(const std::string& text);
+  void log_error(const std::string& text);
   // Writes to stdout at once. Throws `failed` if that is impossible (disk full); ends the tool
   // quietly if nobody reads any more.
   void print(const std::string& text);
@@ -90,7 +90,7 @@ class Tool {
   bool force_ = false;
   bool stdout_failed_ = false;  // and that was told
   Outputs outputs_;
-  std::set<std::string> told_;
+  std::set<std::string> noted_;
   int threads_ = 0;
   Context context_;
   std::string color_ = "auto";

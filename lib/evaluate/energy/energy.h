@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "lib/base/file.h"
+#include "lib/evaluate/energy/options.h"
 #include "lib/evaluate/energy/perf_reader.h"
 
 namespace qwb {
@@ -76,17 +77,6 @@ class EnergySource {
 
 // No single processor or GPU draws more than this: a higher reading means a broken counter.
 inline constexpr double kMaxWatts = 5000;
-
-struct EnergyOptions {
-  std::optional<double> declared_watts;   // --watts: of the machine while it works
-  std::string meter_command;              // --meter: external_meter.h; empty: none
-  Path powercap = "/sys/class/powercap";  // other folders and libraries: for tests
-  PerfPaths perf;
-  std::shared_ptr<PerfReader> perf_reader;  // default: the kernel's
-  Path cpuinfo = "/proc/cpuinfo";
-  std::string nvml_library = "libnvidia-ml.so.1";  // "" to leave GPUs alone
-  std::function<double()> clock;                   // default: the steady clock
-};
 
 struct EnergyReport {
   // Of the external meter; without one of the processors that did the work, the sum of their

@@ -8,14 +8,9 @@
 #include <optional>
 
 #include "lib/base/file.h"
+#include "lib/evaluate/energy/options.h"
 
 namespace qwb {
-
-struct PerfPaths {
-  Path events = "/sys/bus/event_source/devices";
-  Path processors = "/sys/devices/system/cpu";
-  Path paranoid = "/proc/sys/kernel/perf_event_paranoid";
-};
 
 class PerfReader {
  public:

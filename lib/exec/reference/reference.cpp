@@ -167,10 +167,6 @@ class Reference final : public Executor {
   void scale(Out x, float factor) const override {
     each(x, [&](double value, int64_t, int64_t) { return value * static_cast<double>(factor); });
   }
-  void soft_cap(Out x, float cap) const override {
-    each(x, [&](double value, int64_t, int64_t) { return capped(value, cap); });
-  }
-
   void losses(In x, const Prepared& weight, std::span<const int32_t> targets, float cap,
               std::span<double> losses) const override {
     const Matrix logits = allocate(1, weight.stored().out);

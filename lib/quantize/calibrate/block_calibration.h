@@ -12,6 +12,7 @@
 #include "lib/base/context.h"
 #include "lib/exec/calibration.h"
 #include "lib/exec/executor.h"
+#include "lib/model/block.h"
 #include "lib/model/model.h"
 #include "lib/quantize/calibrate/calibration.h"
 #include "lib/quantize/calibrate/residual_stream.h"

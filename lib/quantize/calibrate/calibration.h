@@ -79,6 +79,8 @@ std::string windows_hash(const std::vector<std::vector<int32_t>>& windows);
 // elsewhere too.
 inline constexpr const char* kCalibrationExtension = ".qwbcalib";
 std::string calibration_set_text(const CalibrationSet& set);
+// Whether the file begins as such a set does.
+bool is_calibration_file(const Path& file);
 // Throws usage if the set was made with another tokenizer, `failed` for damage, unsupported for
 // another version.
 CalibrationSet load_calibration_set(const Path& file, const Tokenizer& tokenizer);

@@ -1,4 +1,5 @@
 // Calibration sets on disk; byte-exact page: formats/qwb/qwbcalib.md.
+#include <fstream>
 #include <limits>
 
 #include "lib/base/error.h"
@@ -43,6 +44,13 @@ std::string calibration_set_text(const CalibrationSet& set) {
   for (size_t i = 0; i < set.windows.size(); ++i)
     text += (i == 0 ? "\n" : ",\n") + Json(set.windows[i]).dump();
   return text + "]}\n";
+}
+
+bool is_calibration_file(const Path& file) {
+  std::string text(32, ' ');
+  std::ifstream in(file, std::ios::binary);
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  return text.find("\"qwbcalib\"") != std::string::npos;
 }
 
 CalibrationSet load_calibration_set(const Path& file, const Tokenizer& tokenizer) {

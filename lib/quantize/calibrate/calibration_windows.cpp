@@ -142,9 +142,9 @@ Json manifest_of(const CalibrationSet& set, const CalibrationRequest& request,
 }
 
 // What came out other than the weights ask for.
-void tell_shortage(const std::vector<std::string>& names, const std::vector<double>& weights,
-                   const std::vector<int64_t>& counts, int64_t samples, int64_t length,
-                   const Context& context) {
+void warn_of_shortage(const std::vector<std::string>& names, const std::vector<double>& weights,
+                      const std::vector<int64_t>& counts, int64_t samples, int64_t length,
+                      const Context& context) {
   const std::string of_tokens = " windows of " + std::to_string(length) + " tokens";
   const auto wanted = apportion(weights, std::vector(weights.size(), samples), samples);
   for (size_t i = 0; i < names.size(); ++i) {
@@ -177,7 +177,7 @@ CalibrationSet make_calibration_set(const CalibrationRequest& request,
     available.push_back(static_cast<int64_t>(all[i].size()));
   }
   const std::vector<int64_t> counts = apportion(weights, available, request.samples);
-  tell_shortage(names, weights, counts, request.samples, request.length, context);
+  warn_of_shortage(names, weights, counts, request.samples, request.length, context);
   CalibrationSet set;
   set.length = request.length;
   Json sources = Json::array();

@@ -71,22 +71,18 @@ class Awq : public Method {
   int version() const override { return 2; }
   std::vector<Parameter> parameters() const override {
     std::vector<Parameter> all = grid_parameters("f16", false);
-    all.push_back({"scale_channels",
-                   Parameter::Kind::boolean,
-                   true,
-                   0,
-                   0,
-                   {},
-                   "scale channels, the scales folded into the norms and modules before"});
+    all.push_back({.name = "scale_channels",
+                   .kind = Parameter::Kind::boolean,
+                   .fallback = true,
+                   .help = "scale channels, the scales folded into the norms and modules before"});
     all.push_back(
-        {"clip",
-         Parameter::Kind::choice,
-         "all",
-         0,
-         0,
-         {"off", "values", "all"},
-         "shrink ranges where the output gains: nowhere, everywhere but in queries and keys, "
-         "everywhere"});
+        {.name = "clip",
+         .kind = Parameter::Kind::choice,
+         .fallback = "all",
+         .choices = {"off", "values", "all"},
+         .help =
+             "shrink ranges where the output gains: nowhere, everywhere but in queries and keys, "
+             "everywhere"});
     return all;
   }
   void check(const Settings& settings) const override { check_grid_settings(settings, name()); }

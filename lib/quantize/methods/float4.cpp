@@ -31,20 +31,16 @@ class Float4 : public Method {
   int version() const override { return 1; }
   std::vector<Parameter> parameters() const override {
     return {
-        {"block_size",
-         Parameter::Kind::integer,
-         64,
-         16,
-         4096,
-         {},
-         "weights that share a scale, a power of two"},
-        {"double_quantization",
-         Parameter::Kind::boolean,
-         true,
-         0,
-         0,
-         {},
-         "store the block scales in 8 bits"},
+        {.name = "block_size",
+         .kind = Parameter::Kind::integer,
+         .fallback = 64,
+         .minimum = 16,
+         .maximum = 4096,
+         .help = "weights that share a scale, a power of two"},
+        {.name = "double_quantization",
+         .kind = Parameter::Kind::boolean,
+         .fallback = true,
+         .help = "store the block scales in 8 bits"},
     };
   }
   void check(const Settings& settings) const override {

@@ -81,39 +81,32 @@ class Gptq : public Method {
   int version() const override { return 3; }
   std::vector<Parameter> parameters() const override {
     std::vector<Parameter> all = grid_parameters("f16");
-    all.push_back({"act_order",
-                   Parameter::Kind::boolean,
-                   false,
-                   0,
-                   0,
-                   {},
-                   "quantize columns in the order of their activations over the whole row, with "
-                   "scales fixed before; "
-                   "otherwise within groups"});
-    all.push_back({"damping",
-                   Parameter::Kind::number,
-                   0.01,
-                   0,
-                   1,
-                   {},
-                   "added to diag(H), as a fraction of its mean"});
     all.push_back(
-        {"scale_search",
-         Parameter::Kind::boolean,
-         true,
-         0,
-         0,
-         {},
-         "choose each group's scale by its weighted error instead of by its largest weight"});
+        {.name = "act_order",
+         .kind = Parameter::Kind::boolean,
+         .fallback = false,
+         .help = "quantize columns in the order of their activations over the whole row, with "
+                 "scales fixed before; "
+                 "otherwise within groups"});
+    all.push_back({.name = "damping",
+                   .kind = Parameter::Kind::number,
+                   .fallback = 0.01,
+                   .minimum = 0,
+                   .maximum = 1,
+                   .help = "added to diag(H), as a fraction of its mean"});
     all.push_back(
-        {"refine",
-         Parameter::Kind::choice,
-         "full",
-         0,
-         0,
-         {"off", "codes", "full"},
-         "off: GPTQ as published; codes: coordinate descent over its codes and scales; full: also "
-         "aim at the original model's outputs"});
+        {.name = "scale_search",
+         .kind = Parameter::Kind::boolean,
+         .fallback = true,
+         .help =
+             "choose each group's scale by its weighted error instead of by its largest weight"});
+    all.push_back({.name = "refine",
+                   .kind = Parameter::Kind::choice,
+                   .fallback = "full",
+                   .choices = {"off", "codes", "full"},
+                   .help = "off: GPTQ as published; codes: coordinate descent over its codes and "
+                           "scales; full: also "
+                           "aim at the original model's outputs"});
     return all;
   }
   void check(const Settings& settings) const override { check_grid_settings(settings, name()); }

@@ -28,13 +28,11 @@ class None : public Method {
   }
   int version() const override { return 1; }
   std::vector<Parameter> parameters() const override {
-    Parameter dtype{"dtype",
-                    Parameter::Kind::choice,
-                    "source",
-                    0,
-                    0,
-                    {"source", "bf16", "f16", "f32"},
-                    "element type of the copy; source keeps the checkpoint's"};
+    Parameter dtype{.name = "dtype",
+                    .kind = Parameter::Kind::choice,
+                    .fallback = "source",
+                    .choices = {"source", "bf16", "f16", "f32"},
+                    .help = "element type of the copy; source keeps the checkpoint's"};
     return {dtype};
   }
   double bits(const Settings& settings) const override {

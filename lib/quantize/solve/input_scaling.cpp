@@ -87,7 +87,7 @@ class InputScaler {
   size_t index() const { return index_; }
   bool possible() const { return obstacle_.empty(); }
 
-  void say_why_not(BlockScaling& result) const {
+  void report_obstacle(BlockScaling& result) const {
     for (const LinearSpec& reader : readers_) {
       const PlannedModule* module = find_module(modules_, reader.module);
       if (module != nullptr && scales(*module))
@@ -240,7 +240,7 @@ BlockScaling scale_block(const Model& model, int64_t index, const Modules& modul
     }
     InputScaler scaler(model, groups[group], group, modules, context);
     if (!scaler.possible()) {
-      scaler.say_why_not(result);
+      scaler.report_obstacle(result);
       continue;
     }
     scalers.push_back(std::move(scaler));

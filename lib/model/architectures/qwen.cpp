@@ -1,7 +1,7 @@
 // Qwen2 and 2.5: Llama's wiring with biases on q, k and v. Qwen3: no biases by default, RMSNorm on
 // every head of q and k, head_dim 128.
-#include "lib/model/config_fields.h"
-#include "lib/model/llama_family.h"
+#include "lib/model/architectures/config_fields.h"
+#include "lib/model/architectures/llama_family.h"
 
 namespace qwb {
 namespace {
@@ -39,6 +39,12 @@ ModelConfig parse_qwen(const Json& config, const std::string& where,
   return out;
 }
 
+GgufSpec gguf_of_qwen3() {
+  GgufSpec spec = llama_family_gguf("qwen3", "Qwen3ForCausalLM");
+  spec.switches = {llama_attention_bias()};
+  return spec;
+}
+
 }  // namespace
 
 Architecture qwen2_architecture() {
@@ -50,7 +56,8 @@ Architecture qwen2_architecture() {
             LlamaBiases biases;
             biases.qkv = true;
             return llama_family_spec(config, biases);
-          }};
+          },
+          llama_family_gguf("qwen2", "Qwen2ForCausalLM")};
 }
 
 Architecture qwen3_architecture() {
@@ -69,7 +76,8 @@ Architecture qwen3_architecture() {
             biases.output =
                 config.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
             return llama_family_spec(config, biases);
-          }};
+          },
+          gguf_of_qwen3()};
 }
 
 }  // namespace qwb

@@ -9,19 +9,6 @@
 
 namespace qwb {
 
-// What a family takes absent keys for, after transformers' configuration class. 0: `kv_heads` as
-// `heads`, `head_dim` as hidden / heads.
-struct LlamaDefaults {
-  int64_t vocab, hidden, intermediate, layers, heads, kv_heads, head_dim, positions;
-  int64_t bos, eos;           // -1: none
-  bool null_kv_heads = true;  // null means `heads`; else it is an error
-  bool whole_heads = false;   // hidden must be a multiple of heads even where head_dim is given
-  bool tied = false;
-  double norm_eps = 1e-6;
-  const char* activation_key = "hidden_act";
-  const char* activation = "silu";
-};
-
 // A size from config.json: positive and at most 2^31; `fallback` if absent. Throws `failed`, also
 // for null.
 int64_t config_size(const Json& config, const std::string& key, const std::string& where,
@@ -37,10 +24,6 @@ Activation config_activation(const Json& config, const std::string& key, const s
 // bos_token_id and eos_token_id (a number, a list or null); -1: no default.
 void parse_special_ids(const Json& config, const std::string& where, int64_t bos, int64_t eos,
                        ModelConfig& out);
-// Everything of the Llama family but architecture-specific fields: sizes, rope, tied embeddings,
-// activation, eps.
-ModelConfig parse_llama_family(const Json& config, const std::string& where,
-                               const LlamaDefaults& defaults);
 // layer_types, if present: one for each of `layers`, true where the layer slides. Throws `failed`
 // for another count, unsupported for other kinds of attention.
 std::optional<std::vector<bool>> sliding_layers(const Json& config, const std::string& where,
@@ -52,8 +35,5 @@ void refuse_slides_without_window(const Json& config, const std::string& where, 
 void refuse_nested_rope(const Json& config, const std::string& where);
 // sliding_window: null 0, absent `fallback`.
 int64_t window_size(const Json& config, const std::string& where, int64_t fallback = 0);
-// From rope_parameters(): default, linear, llama3 and yarn. Throws unsupported for other kinds.
-Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim,
-                int64_t max_positions);
 
 }  // namespace qwb

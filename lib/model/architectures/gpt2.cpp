@@ -4,7 +4,7 @@
 
 #include "lib/base/error.h"
 #include "lib/model/architecture.h"
-#include "lib/model/config_fields.h"
+#include "lib/model/architectures/config_fields.h"
 
 namespace qwb {
 namespace {
@@ -73,10 +73,61 @@ ModelSpec spec(const ModelConfig& c, const TensorSource& source) {
   return spec;
 }
 
+std::string gpt2_obstacle(const ModelConfig& c) {
+  if (c.activation != Activation::gelu_tanh) return "this activation";
+  if (!c.layer_scale.empty()) return "scale_attn_by_inverse_layer_idx";
+  const bool scaled =
+      c.attention_scale == static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim)));
+  return scaled ? "" : "attention without its scale";
+}
+
+GgufSpec gguf_of_gpt2() {
+  GgufSpec spec;
+  spec.name = "gpt2";
+  spec.top = {{"token_embd", "transformer.wte"},
+              {"position_embd", "transformer.wpe"},
+              {"output_norm", "transformer.ln_f"},
+              {"output", "lm_head"}};
+  spec.layer = {{"attn_norm", "ln_1"},
+                {"attn_qkv", "attn.c_attn", GgufLayout::transposed},
+                {"attn_output", "attn.c_proj", GgufLayout::transposed},
+                {"ffn_norm", "ln_2"},
+                {"ffn_up", "mlp.c_fc", GgufLayout::transposed},
+                {"ffn_down", "mlp.c_proj", GgufLayout::transposed}};
+  spec.layer_prefix = "transformer.h.";
+  spec.optional_prefix = "transformer.";
+  spec.settings = {
+      {.key = "block_count", .config = "n_layer", .value = &ModelConfig::layers},
+      {.key = "context_length", .config = "n_positions", .value = &ModelConfig::max_positions},
+      {.key = "context_length", .config = "n_ctx"},
+      {.key = "embedding_length", .config = "n_embd", .value = &ModelConfig::hidden},
+      {.key = "feed_forward_length", .config = "n_inner", .value = &ModelConfig::intermediate},
+      {.key = "attention.head_count", .config = "n_head", .value = &ModelConfig::heads},
+      {.key = "attention.layer_norm_epsilon",
+       .config = "layer_norm_epsilon",
+       .value = &ModelConfig::norm_eps,
+       .kind = GgufSetting::Kind::number}};
+  spec.config = {{"architectures", Json::array({"GPT2LMHeadModel"})},
+                 {"model_type", nullptr},
+                 {"vocab_size", nullptr},
+                 {"n_embd", nullptr},
+                 {"n_inner", nullptr},
+                 {"n_layer", nullptr},
+                 {"n_head", nullptr},
+                 {"n_positions", nullptr},
+                 {"n_ctx", nullptr},
+                 {"layer_norm_epsilon", nullptr},
+                 {"activation_function", "gelu_new"}};
+  spec.rope = false;
+  spec.tied_twice = true;
+  spec.obstacle = gpt2_obstacle;
+  return spec;
+}
+
 }  // namespace
 
 Architecture gpt2_architecture() {
-  return {"gpt2", parse, spec};
+  return {"gpt2", parse, spec, gguf_of_gpt2()};
 }
 
 }  // namespace qwb

@@ -1,4 +1,4 @@
-#include "lib/model/config_fields.h"
+#include "lib/model/architectures/config_fields.h"
 
 #include <algorithm>
 #include <cmath>
@@ -20,40 +20,6 @@ int64_t checked_size(int64_t value, const std::string& key, const std::string& w
 
 bool absent(const Json& config, const std::string& key) {
   return !config.is_object() || !config.contains(key);
-}
-
-int64_t key_value_heads(const Json& config, const std::string& where, const LlamaDefaults& defaults,
-                        int64_t heads) {
-  const std::string key = "num_key_value_heads";
-  const int64_t fallback = defaults.kv_heads > 0 ? defaults.kv_heads : heads;
-  const bool null = !absent(config, key) && config.at(key).is_null() && defaults.null_kv_heads;
-  const int64_t count = null ? heads : config_size(config, key, where, fallback);
-  if (heads % count != 0)
-    throw Error(ErrorKind::failed,
-                "'num_key_value_heads' (" + std::to_string(count) +
-                    ") does not divide 'num_attention_heads' (" + std::to_string(heads) + ")",
-                where);
-  return count;
-}
-
-int64_t head_dimension(const Json& config, const std::string& where, const LlamaDefaults& defaults,
-                       const ModelConfig& c) {
-  const bool given =
-      json_has(config, "head_dim") || (defaults.head_dim > 0 && absent(config, "head_dim"));
-  if ((!given || defaults.whole_heads) && c.hidden % c.heads != 0) {
-    throw Error(ErrorKind::failed, "'num_attention_heads' does not divide 'hidden_size'", where,
-                given ? "" : "there is no 'head_dim' either");
-  }
-  const int64_t fallback =
-      defaults.head_dim > 0 ? defaults.head_dim : std::max<int64_t>(1, c.hidden / c.heads);
-  const int64_t size = defaults.head_dim > 0 || json_has(config, "head_dim")
-                           ? config_size(config, "head_dim", where, fallback)
-                           : fallback;
-  if (size % 2 != 0)
-    throw Error(ErrorKind::unsupported, "an odd 'head_dim' cannot be rotated", where);
-  // A table of that length is made below.
-  if (size > 65536) throw Error(ErrorKind::failed, "'head_dim' is absurdly large", where);
-  return size;
 }
 
 }  // namespace
@@ -148,31 +114,6 @@ int64_t window_size(const Json& config, const std::string& where, int64_t fallba
   const std::string key = "sliding_window";
   if (absent(config, key)) return fallback;
   return config.at(key).is_null() ? 0 : config_size(config, key, where, 0);
-}
-
-ModelConfig parse_llama_family(const Json& config, const std::string& where,
-                               const LlamaDefaults& defaults) {
-  ModelConfig out;
-  out.architecture = json_string(config, "model_type", where);
-  out.vocab = config_size(config, "vocab_size", where, defaults.vocab);
-  out.hidden = config_size(config, "hidden_size", where, defaults.hidden);
-  out.intermediate = config_size(config, "intermediate_size", where, defaults.intermediate);
-  out.layers = config_size(config, "num_hidden_layers", where, defaults.layers);
-  out.heads = config_size(config, "num_attention_heads", where, defaults.heads);
-  if (out.layers > 100000)
-    throw Error(ErrorKind::failed, "'num_hidden_layers' is absurdly large", where);
-  out.kv_heads = key_value_heads(config, where, defaults, out.heads);
-  out.head_dim = head_dimension(config, where, defaults, out);
-  out.max_positions = config_size(config, "max_position_embeddings", where, defaults.positions);
-  out.norm_eps = config_number(config, "rms_norm_eps", where, defaults.norm_eps);
-  out.activation = config_activation(config, defaults.activation_key, where, defaults.activation);
-  out.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(out.head_dim)));
-  out.rope = parse_rope(config, where, out.head_dim, out.max_positions);
-  out.window.assign(static_cast<size_t>(out.layers), 0);
-  sliding_layers(config, where, out.layers);  // only Qwen uses it; all check it
-  out.tied_embeddings = config_switch(config, "tie_word_embeddings", where, defaults.tied);
-  parse_special_ids(config, where, defaults.bos, defaults.eos, out);
-  return out;
 }
 
 }  // namespace qwb

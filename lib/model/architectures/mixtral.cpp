@@ -1,7 +1,7 @@
 // Mixtral: Mistral's attention, and experts instead of the MLP (transformers: MixtralConfig).
 #include "lib/base/error.h"
-#include "lib/model/config_fields.h"
-#include "lib/model/llama_family.h"
+#include "lib/model/architectures/config_fields.h"
+#include "lib/model/architectures/llama_family.h"
 
 namespace qwb {
 namespace {
@@ -19,7 +19,8 @@ ModelConfig parse_mixtral(const Json& config, const std::string& where) {
                                         .bos = 1,
                                         .eos = 2,
                                         .null_kv_heads = false,
-                                        .norm_eps = 1e-5});
+                                        .norm_eps = 1e-5,
+                                        .theta = 1e6});
   const int64_t window = window_size(config, where);
   refuse_slides_without_window(config, where, window > 0);
   out.window.assign(out.window.size(), window);

@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "lib/base/error.h"
-#include "lib/model/config_fields.h"
-#include "lib/model/llama_family.h"
+#include "lib/model/architectures/config_fields.h"
+#include "lib/model/architectures/llama_family.h"
 
 namespace qwb {
 namespace {

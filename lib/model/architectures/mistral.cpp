@@ -1,10 +1,26 @@
 // Mistral: Llama's wiring with a sliding window over all layers (4096 if the key is absent; null in
 // v0.2 and later: none). With layer_types transformers' AutoConfig takes it for a ministral, in
 // which only the layers so named slide.
-#include "lib/model/config_fields.h"
-#include "lib/model/llama_family.h"
+#include <algorithm>
+
+#include "lib/model/architectures/config_fields.h"
+#include "lib/model/architectures/llama_family.h"
 
 namespace qwb {
+namespace {
+
+// Llama's, told apart by the window.
+GgufSpec gguf_of_mistral() {
+  GgufSpec spec = llama_family_gguf("llama", "MistralForCausalLM", GgufLayout::heads);
+  const auto window = [](const ModelConfig& c) {
+    const int64_t widest = *std::max_element(c.window.begin(), c.window.end());
+    return widest > 0 ? Json(widest) : Json();
+  };
+  spec.mark = {.key = "attention.sliding_window", .config = "sliding_window", .value = window};
+  return spec;
+}
+
+}  // namespace
 
 Architecture mistral_architecture() {
   return {
@@ -30,7 +46,8 @@ Architecture mistral_architecture() {
           out.window[i] = !slides || (*slides)[i] ? window : 0;
         return out;
       },
-      [](const ModelConfig& config, const TensorSource&) { return llama_family_spec(config, {}); }};
+      [](const ModelConfig& config, const TensorSource&) { return llama_family_spec(config, {}); },
+      gguf_of_mistral()};
 }
 
 }  // namespace qwb

@@ -1,13 +1,44 @@
 #include "lib/base/error.h"
 #include "lib/model/architecture.h"
 
+// Every architecture, in the order of messages: one line each. The file architectures/NAME.cpp, or
+// one of its kin, defines NAME_architecture().
+#define QWB_ARCHITECTURES(X) \
+  X(llama)                   \
+  X(mistral)                 \
+  X(qwen2)                   \
+  X(qwen3)                   \
+  X(mixtral)                 \
+  X(gemma2)                  \
+  X(gpt2)
+
 namespace qwb {
 
-const std::vector<Architecture>& architectures() {
-  static const std::vector<Architecture> all = {
-      llama_architecture(),   mistral_architecture(), qwen2_architecture(), qwen3_architecture(),
-      mixtral_architecture(), gemma2_architecture(),  gpt2_architecture()};
+#define QWB_DECLARE_ARCHITECTURE(name) Architecture name##_architecture();
+QWB_ARCHITECTURES(QWB_DECLARE_ARCHITECTURE)
+#undef QWB_DECLARE_ARCHITECTURE
+
+namespace {
+
+std::deque<Architecture>& all_architectures() {
+#define QWB_LIST_ARCHITECTURE(name) name##_architecture(),
+  static std::deque<Architecture> all = {QWB_ARCHITECTURES(QWB_LIST_ARCHITECTURE)};
+#undef QWB_LIST_ARCHITECTURE
   return all;
+}
+
+}  // namespace
+
+const std::deque<Architecture>& architectures() {
+  return all_architectures();
+}
+
+void add_architecture(Architecture architecture) {
+  for (const Architecture& known : architectures()) {
+    if (known.name == architecture.name)
+      throw Error(ErrorKind::usage, "there is an architecture '" + known.name + "' already");
+  }
+  all_architectures().push_back(std::move(architecture));
 }
 
 const Architecture& find_architecture(std::string_view model_type, const std::string& where) {

@@ -1,0 +1,36 @@
+// The list of architectures.
+#include <gtest/gtest.h>
+
+#include "lib/base/error.h"
+#include "lib/model/architecture.h"
+
+namespace qwb {
+namespace {
+
+TEST(Architectures, AreFoundByTheirNameOrListed) {
+  for (const Architecture& one : architectures())
+    EXPECT_EQ(&find_architecture(one.name, "test"), &one);
+  try {
+    find_architecture("bloom", "config.json");
+    FAIL() << "was not refused";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::unsupported);
+    const std::string text = error.what();
+    EXPECT_NE(text.find("'bloom'"), std::string::npos) << text;
+    EXPECT_NE(text.find("llama, mistral, qwen2, qwen3, mixtral, gemma2, gpt2"), std::string::npos)
+        << text;
+  }
+}
+
+TEST(Architectures, OneMoreLeavesReferencesAsTheyAre) {
+  const Architecture& llama = find_architecture("llama", "test");
+  Architecture more = llama;
+  more.name = "llama for the test of the list";
+  add_architecture(more);
+  EXPECT_EQ(&find_architecture("llama", "test"), &llama);
+  EXPECT_EQ(find_architecture(more.name, "test").name, more.name);
+  EXPECT_THROW(add_architecture(more), Error);
+}
+
+}  // namespace
+}  // namespace qwb
