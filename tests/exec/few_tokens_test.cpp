@@ -168,6 +168,31 @@ TEST(FewTokens, BlocksThatFillNoVector) {
   }
 }
 
+// Rows of 48 blocks, whose nested statistics change within a vector, between two, and between rows;
+// so do the groups of a scattered grid. Against sums in f64.
+TEST(FewTokens, LongRowsOfManyGroups) {
+  const int64_t out = 5, in = 1536;
+  std::vector<WeightLayout> layouts;
+  for (const int64_t nested : {7, 16, 32, 48, 256})
+    layouts.push_back(float_blocks_layout({out, in}, {.block_size = 32, .nested_block = nested}));
+  for (const int64_t group : {16, 20, 24, 100, 112, 1000})
+    layouts.push_back(
+        integer_grid_layout(out, in, {.bits = 4, .group_size = group, .symmetric = false}));
+  for (const WeightLayout& layout : layouts) {
+    SCOPED_TRACE(layout_name(layout));
+    const QuantizedTensor tensor = few_weight(layout);
+    const auto x = few_noise(in, 6);
+    const Prepared weight(tensor.view());
+    std::vector<float> expected(out), actual(out);
+    reference_executor().linear(rows_of(x, in), {weight}, rows_of(expected, out));
+    fast_executor().linear(rows_of(x, in), {weight}, rows_of(actual, out));
+    double largest = 0;
+    for (const float value : expected) largest = std::max(largest, std::abs(double{value}));
+    for (size_t i = 0; i < expected.size(); ++i)
+      EXPECT_NEAR(actual[i], expected[i], 2e-5 * largest) << "at " << i;
+  }
+}
+
 // Every column of a chunk stands at one place.
 TEST(FewTokens, OrdersArePermutations) {
   select_isa();

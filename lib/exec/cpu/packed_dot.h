@@ -90,9 +90,9 @@ int64_t packed_columns(Packing packing);
 int64_t packed_column(Packing packing, int64_t position);
 // Columns whose sums a kernel needs besides, 0: none.
 int64_t packed_sums(const PackedRows& rows);
-// Lanes of the vectors in use, 4 to 16, or 1: there are no kernels, rows must be unpacked; kernels read so many floats from wherever they read
-// sums, scales and groups.
+// Lanes of the vectors in use, 4 to 16, or 1: there are no kernels, rows must be unpacked.
 int64_t packed_lanes();
+// Kernels read whole vectors of scales and sums: so many floats must follow the last one.
 constexpr int64_t kPackedPadding = 16;
 
 // One vector, arranged; for the grids and nibbles with the groups of every lane of every chunk of
