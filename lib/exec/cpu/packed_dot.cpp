@@ -306,10 +306,10 @@ struct ScatteredKernel : WordKernel<kBits, Codes> {
   HWY_INLINE VF Sum(const std::byte* at, const PackedInput& input, const Lookup& lookup) const {
     VF a = hn::Zero(DF()), b = a;
     const float* x = input.x;
-    const int32_t* groups = input.groups;
+    const int32_t* of_lanes = input.groups;
     this->EachChunk(at, [&](VU words) HWY_ATTR {
-      AddScattered<0>(this->codes, words, x, groups, lookup, a, b);
-      x += Codes::kSteps * kLanes, groups += Codes::kSteps * kLanes;
+      AddScattered<0>(this->codes, words, x, of_lanes, lookup, a, b);
+      x += Codes::kSteps * kLanes, of_lanes += Codes::kSteps * kLanes;
     });
     return hn::Add(a, b);
   }
@@ -317,12 +317,12 @@ struct ScatteredKernel : WordKernel<kBits, Codes> {
     const DF d;
     if (this->groups <= kLanes) {
       const VF all = hn::LoadU(d, scales);
-      return Sum(at, input, [&](const int32_t* groups) HWY_ATTR {
-        return hn::TableLookupLanes(all, hn::SetTableIndices(d, groups));
+      return Sum(at, input, [&](const int32_t* of_lanes) HWY_ATTR {
+        return hn::TableLookupLanes(all, hn::SetTableIndices(d, of_lanes));
       });
     }
-    return Sum(at, input, [&](const int32_t* groups) HWY_ATTR {
-      return hn::GatherIndex(d, scales, hn::LoadU(DI(), groups));
+    return Sum(at, input, [&](const int32_t* of_lanes) HWY_ATTR {
+      return hn::GatherIndex(d, scales, hn::LoadU(DI(), of_lanes));
     });
   }
 };
