@@ -2,6 +2,7 @@
 // tensors named both ways, and refused by name without it.
 #include "formats/gguf/architecture.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -36,6 +37,36 @@ TEST(GgufArchitecture, IsFoundByItsNameAndTheMark) {
   for (const char* name : {"mixtral", "gemma2", "bloom"})
     expect_error(ErrorKind::unsupported, "these can: llama, mistral, qwen2, qwen3, gpt2",
                  [&] { spec_of(name); });
+}
+
+std::string settings_of(const Json& config) {
+  GgufMetadata metadata;
+  add_gguf_settings(gguf_spec(config, "test"), parse_config(config, "test"), "test", metadata, {});
+  std::string keys;
+  for (const auto& [key, value] : metadata.entries()) keys += key + "\n";
+  return keys;
+}
+
+// The key for the window holds for all layers, and is there only where there is one.
+TEST(GgufArchitecture, AWindowIsThatOfAllLayersOrRefused) {
+  Json config = {{"model_type", "mistral"},  {"hidden_size", 64},        {"num_hidden_layers", 2},
+                 {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"sliding_window", 16}};
+  const char* key = "llama.attention.sliding_window";
+  EXPECT_THAT(settings_of(config), testing::EndsWith(key + std::string("\n")));
+  const char *full = "full_attention", *slides = "sliding_attention";
+  config["layer_types"] = {slides, slides};
+  EXPECT_THAT(settings_of(config), testing::HasSubstr(key));
+  config["layer_types"] = {full, full};
+  EXPECT_THAT(settings_of(config), testing::Not(testing::HasSubstr(key)));
+  for (const Json& some : {Json{full, slides}, Json{slides, full}}) {
+    config["layer_types"] = some;
+    expect_error(ErrorKind::unsupported, "a window in some layers only has no place in GGUF",
+                 [&] { settings_of(config); });
+  }
+  config["layer_types"] = {slides, slides};
+  config["hidden_act"] = "gelu";
+  expect_error(ErrorKind::unsupported, "this activation has no place in GGUF",
+               [&] { settings_of(config); });
 }
 
 // Of config.json nothing stays open.

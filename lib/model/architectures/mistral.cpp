@@ -16,6 +16,11 @@ GgufSpec gguf_of_mistral() {
     const int64_t widest = *std::max_element(c.window.begin(), c.window.end());
     return widest > 0 ? Json(widest) : Json();
   };
+  // The key says only how wide: read back, it would hold for all layers.
+  spec.obstacle = [other = spec.obstacle](const ModelConfig& c) -> std::string {
+    const auto [least, most] = std::minmax_element(c.window.begin(), c.window.end());
+    return *least == *most ? other(c) : "a window in some layers only";
+  };
   spec.mark = {.key = "attention.sliding_window", .config = "sliding_window", .value = window};
   return spec;
 }
