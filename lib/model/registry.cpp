@@ -10,6 +10,7 @@
   X(qwen3)                   \
   X(mixtral)                 \
   X(gemma2)                  \
+  X(gemma3_text)             \
   X(gpt2)
 
 namespace qwb {
