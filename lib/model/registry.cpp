@@ -11,6 +11,7 @@
   X(mixtral)                 \
   X(gemma2)                  \
   X(gemma3_text)             \
+  X(olmo2)                   \
   X(gpt2)
 
 namespace qwb {
