@@ -12,6 +12,7 @@
   X(gemma2)                  \
   X(gemma3_text)             \
   X(olmo2)                   \
+  X(granite)                 \
   X(gpt2)
 
 namespace qwb {
