@@ -13,6 +13,7 @@
   X(gemma3_text)             \
   X(olmo2)                   \
   X(granite)                 \
+  X(smollm3)                 \
   X(gpt2)
 
 namespace qwb {
