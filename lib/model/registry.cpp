@@ -14,6 +14,7 @@
   X(olmo2)                   \
   X(granite)                 \
   X(smollm3)                 \
+  X(phi3)                    \
   X(gpt2)
 
 namespace qwb {
