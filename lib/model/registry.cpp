@@ -15,6 +15,7 @@
   X(granite)                 \
   X(smollm3)                 \
   X(phi3)                    \
+  X(starcoder2)              \
   X(gpt2)
 
 namespace qwb {
