@@ -16,6 +16,7 @@
   X(smollm3)                 \
   X(phi3)                    \
   X(starcoder2)              \
+  X(stablelm)                \
   X(gpt2)
 
 namespace qwb {
