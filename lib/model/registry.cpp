@@ -17,6 +17,7 @@
   X(phi3)                    \
   X(starcoder2)              \
   X(stablelm)                \
+  X(glm4)                    \
   X(gpt2)
 
 namespace qwb {
