@@ -18,6 +18,7 @@
   X(starcoder2)              \
   X(stablelm)                \
   X(glm4)                    \
+  X(cohere)                  \
   X(gpt2)
 
 namespace qwb {
