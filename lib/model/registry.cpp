@@ -19,6 +19,7 @@
   X(stablelm)                \
   X(glm4)                    \
   X(cohere)                  \
+  X(cohere2)                 \
   X(gpt2)
 
 namespace qwb {
