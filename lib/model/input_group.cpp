@@ -134,7 +134,7 @@ int64_t widest_input(const ModelConfig& config, const std::vector<BlockSpec>& bl
 }
 
 int64_t widest_closing_input(const ModelConfig& config, const std::vector<BlockSpec>& blocks) {
-  return widest(config, blocks, true);
+  return std::max<int64_t>(1, widest(config, blocks, true));
 }
 
 const AttentionSpec* attention_of(const SublayerSpec& sublayer) {

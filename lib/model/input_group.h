@@ -47,7 +47,8 @@ struct InputGroup {
 // In the order they are computed.
 std::vector<InputGroup> input_groups(const ModelConfig& config, const BlockSpec& spec);
 
-// The widest input of a group in any block, and the widest one of those that close a sublayer.
+// The widest input of a group in any block, and the widest one of those that close a sublayer, 1
+// where none does.
 int64_t widest_input(const ModelConfig& config, const std::vector<BlockSpec>& blocks);
 int64_t widest_closing_input(const ModelConfig& config, const std::vector<BlockSpec>& blocks);
 

@@ -10,7 +10,7 @@ namespace qwb {
 namespace {
 
 ModelConfig parse_cohere_family(const Json& config, const std::string& where, double theta) {
-  if (config_switch(config, "use_qk_norm", where, false))
+  if (json_bool(config, "use_qk_norm", where, false))
     throw Error(ErrorKind::unsupported, "'use_qk_norm' of Cohere", where);
   refuse_nested_rope(config, where);
   ModelConfig out = parse_llama_family(config, where,
@@ -46,8 +46,6 @@ std::vector<bool> cohere2_slides(const Json& config, const std::string& where, i
 
 ModelConfig parse_cohere2(const Json& config, const std::string& where) {
   ModelConfig out = parse_cohere_family(config, where, 1e4);
-  if (out.head_dim * out.heads != out.hidden)
-    throw Error(ErrorKind::unsupported, "'head_dim' of Cohere 2", where);
   const int64_t window = window_size(config, where, 4096);
   const std::vector<bool> slides = cohere2_slides(config, where, out.layers);
   for (size_t i = 0; i < out.window.size(); ++i) {

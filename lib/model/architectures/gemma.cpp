@@ -81,6 +81,9 @@ Json gemma3_rope(const Json& config, const std::string& where, const char* kind)
   if (!json_has(all, kind)) return {{"rope_type", "default"}};
   if (!all.at(kind).is_object())
     throw Error(ErrorKind::failed, "rope parameters must be an object", where);
+  // transformers knows the old key only beside rope_scaling.
+  if (all.at(kind).contains("type") && !all.at(kind).contains("rope_type"))
+    throw Error(ErrorKind::failed, "'rope_type' is missing in the rope parameters", where);
   return all.at(kind);
 }
 
@@ -94,6 +97,7 @@ Json with_global_rope(const Json& config, const std::string& where) {
   }
   Json flat = config;
   flat.erase("rope_scaling");
+  flat.erase("original_max_position_embeddings");  // looked for among the parameters only
   flat["rope_parameters"] = full;
   return flat;
 }
