@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "formats/companions.h"
 #include "lib/base/error.h"
 
 namespace qwb {

@@ -12,7 +12,7 @@ namespace qwb::report {
 namespace {
 
 constexpr int64_t kNameColumns = 22;    // of a version, at most
-constexpr int64_t kReasonColumns = 62;  // of a row without a value
+constexpr int64_t kReasonColumns = 60;  // of a row without a value
 constexpr double kBarRow = 26;          // pixels of a bar and its space
 
 // Names are the labels of ticks, which gnuplot reads as formats of numbers.
@@ -59,9 +59,9 @@ Drawing drawing_of(const BarPlot& plot) {
   drawing.commands = data_block("bars", rows) + name_ticks(plot);
   for (size_t i = 0; i < rows.size(); ++i)
     drawing.commands += bar_text(plot.bars[i], i, kReasonColumns - 7 * drawing.left / 6);
+  if (span.high <= span.low) span = {0, 1};
   // Of an estimate the bar is pale with a rim.
-  drawing.commands +=
-      fmt::format(R"(set xrange [*<0:0<*] noextend
+  drawing.commands += fmt::format(R"(set xrange [{:.9g}:{:.9g}]
 set xtics {}
 set yrange [{}:-0.6]
 set yzeroaxis linetype 1 linecolor rgb '#808080'
@@ -71,7 +71,8 @@ plot $bars using (0):1:(0):($6 == 0 ? $2 : NaN):($1-0.31):($1+0.31):5 with boxxy
   fillstyle transparent solid 0.35 border linewidth 1.5 linecolor rgb variable, \
   $bars using 2:1:3:4 with xerrorbars pointtype 0 linewidth 1.5 linecolor rgb 'black'
 )",
-                  tick_step(span.high - span.low, 4), static_cast<double>(rows.size()) - 0.4);
+                                  span.low, span.high, tick_step(span.high - span.low, 4),
+                                  static_cast<double>(rows.size()) - 0.4);
   return drawing;
 }
 

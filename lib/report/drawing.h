@@ -13,12 +13,13 @@ namespace qwb::report {
 inline constexpr const char* kGrey = "#808080";  // readable on white and on black
 
 struct Drawing {
-  std::string x_title, y_title;  // the latter may be empty
+  std::string x_title;
+  std::string y_title = {};      // empty: none
   int64_t left = 10, right = 2;  // margins of the area in columns
   double height = 250;           // of the area in pixels
   std::string grid = "ytics";
-  std::vector<std::string> legend;  // the titles of all curves that have one
-  std::string commands;             // data, axes, plot
+  std::vector<std::string> legend = {};  // the titles of all curves that have one
+  std::string commands = {};             // data, axes, plot
 };
 
 Drawing drawing_of(const BarPlot& plot);

@@ -79,6 +79,12 @@ std::string cited(const Column& column, const Figure& figure) {
   return text + (column.metric.bounds == BoundsKind::interval ? " (95 %: " : " (") + bounds + ")";
 }
 
+std::string capitalized(const std::string& text) {
+  return text.empty() ? text
+                      : static_cast<char>(std::toupper(static_cast<unsigned char>(text[0]))) +
+                            text.substr(1);
+}
+
 AxisUnit axis_unit(Quantity unit, double most) {
   switch (unit) {
     case Quantity::bytes:

@@ -18,6 +18,9 @@ std::string cited(const Column& column, const Figure& figure);
 // "95 % interval", "least to most of the repetitions"; empty for other bounds
 std::string bounds_name(BoundsKind kind);
 
+// With a capital first letter, where that is ASCII.
+std::string capitalized(const std::string& text);
+
 // The unit of an axis for values up to `most`, and the factor for values.
 struct AxisUnit {
   std::string name;  // "MB"; empty: a pure number

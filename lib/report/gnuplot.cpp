@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -84,12 +85,21 @@ int wait_for(pid_t process, const StopToken& stop) {
   return status;
 }
 
+// Warnings and the faulty command come before an error.
+std::string last_line(const std::string& text) {
+  const size_t end = text.find_last_not_of(" \n");
+  if (end == std::string::npos) return {};
+  const size_t before = text.rfind('\n', end);
+  const size_t begin = before == std::string::npos ? 0 : before + 1;
+  return text.substr(begin, std::min<size_t>(end + 1 - begin, 400));
+}
+
 void run_gnuplot(const Path& gnuplot, const Path& folder, const std::string& script,
                  const StopToken& stop) {
   write_file_atomically(folder / "script", as_bytes(script));
   const int status = wait_for(start(gnuplot, folder), stop);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
-  std::string words = read_text(folder / "errors").substr(0, 400);
+  const std::string words = last_line(read_text(folder / "errors"));
   const bool no_png = words.find("unknown or ambiguous terminal") != std::string::npos;
   if (no_png)
     throw Error(ErrorKind::unsupported, "this gnuplot cannot draw PNG or SVG", gnuplot.string(),

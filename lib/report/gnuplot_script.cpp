@@ -105,9 +105,9 @@ std::string around_area(const Layout& layout, const Drawing& drawing) {
                         quoted_within(drawing.y_title, kUprightColumns));
   if (!drawing.legend.empty())
     text += fmt::format(
-        "set key at screen 0, screen {:.5f} left top Left reverse samplen 2.5 maxcols {} "
-        "maxrows {}\n",
-        layout.screen(layout.legend), layout.legend_columns, layout.legend_rows);
+        "set key at screen 0, screen {:.5f} left top horizontal Left reverse samplen 2.5 maxcols "
+        "{}\n",
+        layout.screen(layout.legend), layout.legend_columns);
   return text;
 }
 

@@ -9,6 +9,7 @@
 #include "formats/qwb/artifact.h"
 #include "formats/registry.h"
 #include "lib/base/error.h"
+#include "lib/report/readings.h"
 
 namespace qwb::report {
 namespace {
@@ -83,6 +84,23 @@ std::optional<Path> source_folder(const Making& making, const Path& folder) {
     if (detect_model(candidate)) return candidate;
   }
   return std::nullopt;
+}
+
+std::vector<Reading> readings_of(const std::optional<Making>& making) {
+  Figure seconds, peak;
+  if (making) {
+    seconds.value = making->seconds;
+    peak.value = making->peak_bytes;
+  }
+  seconds.why = peak.why = making ? "qwb.json does not tell it" : "no qwb.json";
+  return {{{"make_seconds", "time to make", MetricGroup::making, Quantity::seconds, Better::lower,
+            BoundsKind::none},
+           "",
+           seconds},
+          {{"make_memory", "memory to make", MetricGroup::making, Quantity::bytes, Better::lower,
+            BoundsKind::none},
+           "",
+           peak}};
 }
 
 }  // namespace qwb::report

@@ -7,6 +7,7 @@
 
 #include "lib/report/answer.h"
 #include "lib/report/figure_text.h"
+#include "lib/report/module_plots.h"
 #include "lib/report/pareto.h"
 #include "lib/report/plot.h"
 
@@ -18,12 +19,6 @@ constexpr double kLogFrom =
 
 std::string with_unit(const std::string& title, const std::string& unit) {
   return unit.empty() ? title : title + " / " + unit;
-}
-
-std::string sentence(const std::string& text) {
-  return text.empty() ? text
-                      : static_cast<char>(std::toupper(static_cast<unsigned char>(text[0]))) +
-                            text.substr(1);
 }
 
 // The meaning of the error bars, and the condition of the figures.
@@ -77,7 +72,7 @@ Plot bar_plot(const Report& report, const Column& column) {
   }
   const std::string better = metric.better == Better::lower ? "less is better" : "more is better";
   return {increase ? "loss" + column.id().substr(metric.id.size()) : column.id(),
-          sentence(what) + " (" + better + ")", note_of(column, true), summary, std::move(plot)};
+          capitalized(what) + " (" + better + ")", note_of(column, true), summary, std::move(plot)};
 }
 
 bool wants_log(const std::vector<ScatterPlot::Mark>& marks) {
@@ -146,7 +141,7 @@ std::optional<Plot> scatter_plot(const Report& report, const Column& cost, const
   std::string note = note_of(loss, true);
   if (!cost.condition.empty()) note += "; " + cost.condition;
   return Plot{(increase ? "loss" + loss.id().substr(5) : loss.id()) + "-against-" + cost.id(),
-              sentence(what) + " against " + cost.title(), note,
+              capitalized(what) + " against " + cost.title(), note,
               "On the Pareto front (no other is better in both): " + names, std::move(plot)};
 }
 
@@ -167,64 +162,6 @@ void add_scatters(const Report& report, std::vector<Plot>& plots) {
       if (auto plot = scatter_plot(report, cost, loss)) plots.push_back(std::move(*plot));
     }
   }
-}
-
-using ErrorOf = std::optional<double> ModuleError::*;
-
-// The mean error of the modules in each block.
-std::optional<Plot> block_plot(const Report& report, ErrorOf error, const std::string& name,
-                               const std::string& what) {
-  LinePlot plot;
-  double least = std::numeric_limits<double>::infinity(), most = 0;
-  for (size_t v = 0; v < report.versions.size(); ++v) {
-    if (!report.versions[v].making) continue;
-    std::map<int64_t, std::pair<double, int>> blocks;
-    for (const ModuleError& module : report.versions[v].making->modules) {
-      if (!module.block || !(module.*error)) continue;
-      blocks[*module.block].first += *(module.*error);
-      ++blocks[*module.block].second;
-    }
-    LinePlot::Line line{report.versions[v].name, {}, v};
-    for (const auto& [block, sum] : blocks) {
-      const double mean = sum.first / sum.second;
-      if (mean <= 0) continue;
-      line.points.emplace_back(static_cast<double>(block), mean);
-      least = std::min(least, mean);
-      most = std::max(most, mean);
-    }
-    if (!line.points.empty()) plot.lines.push_back(std::move(line));
-  }
-  if (plot.lines.empty()) return std::nullopt;
-  plot.log_y = most > 10 * least;
-  plot.x_axis = "block";
-  plot.y_axis = what;
-  std::string names;
-  for (const auto& line : plot.lines) names += (names.empty() ? "" : ", ") + line.label;
-  return Plot{
-      name, sentence(what) + " by block",
-      "mean over the modules of a block, as qwb.json tells it; versions without loss have no line",
-      "Versions with a line: " + names + ". The table of blocks has the numbers.", std::move(plot)};
-}
-
-Plot histogram_plot(const Report& report, const ModuleHistogram& histogram, size_t number) {
-  const Version& version = report.versions[histogram.version];
-  HistogramPlot plot;
-  plot.x_axis = "weight";
-  plot.y_axis = "share of all weights / %";
-  plot.before_label = "original";
-  plot.after_label = version.name;
-  plot.low = histogram.pair.low;
-  plot.high = histogram.pair.high;
-  plot.style = histogram.version;
-  for (const int64_t n : histogram.pair.before)
-    plot.before.push_back(100 * static_cast<double>(n) / histogram.pair.before_count);
-  for (const int64_t n : histogram.pair.after)
-    plot.after.push_back(100 * static_cast<double>(n) / histogram.pair.after_count);
-  return {fmt::format("weights-{}", number),
-          "Weights of " + histogram.module + ", before and after",
-          fmt::format("{} bins over all {:.0f} values of each; logarithmic shares", kHistogramBins,
-                      histogram.pair.before_count),
-          "Version: " + version.name, std::move(plot)};
 }
 
 }  // namespace

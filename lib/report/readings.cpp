@@ -233,21 +233,4 @@ std::vector<Reading> readings_of(const Json& record, const std::string& where) {
   return Readings(record, where).all();
 }
 
-std::vector<Reading> readings_of(const std::optional<Making>& making) {
-  Figure seconds, peak;
-  if (making) {
-    seconds.value = making->seconds;
-    peak.value = making->peak_bytes;
-  }
-  seconds.why = peak.why = making ? "qwb.json does not tell it" : "no qwb.json";
-  return {{{"make_seconds", "time to make", MetricGroup::making, Quantity::seconds, kLower,
-            BoundsKind::none},
-           "",
-           seconds},
-          {{"make_memory", "memory to make", MetricGroup::making, Quantity::bytes, kLower,
-            BoundsKind::none},
-           "",
-           peak}};
-}
-
 }  // namespace qwb::report

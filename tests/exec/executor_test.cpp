@@ -50,6 +50,12 @@ struct Made {
   Weight weight;
 };
 
+// The number behind "-g", else 64.
+int64_t group_of(const std::string& kind) {
+  const size_t at = kind.find("-g");
+  return at == std::string::npos ? 64 : std::stoll(kind.substr(at + 2));
+}
+
 // A weight of every kind with random codes.
 Made make(const std::string& kind, int64_t out, int64_t in, uint64_t seed) {
   Made made;
@@ -82,7 +88,7 @@ Made make(const std::string& kind, int64_t out, int64_t in, uint64_t seed) {
     q = QuantizedTensor(integer_grid_layout(
         out, in,
         {.bits = kind[4] - '0',
-         .group_size = std::min<int64_t>(in, kind.find("g7") != std::string::npos ? 7 : 64),
+         .group_size = std::min(in, group_of(kind)),
          .symmetric = !has,
          .scale_dtype = kind.find("bf16") != std::string::npos ? DType::bf16 : DType::f16,
          .group_index = kind.find("act") != std::string::npos}));
@@ -118,11 +124,13 @@ Made make(const std::string& kind, int64_t out, int64_t in, uint64_t seed) {
 }
 
 const std::vector<std::string> kKinds = {
-    "dense-f32",  "dense-f16", "dense-bf16",   "dense-f32-T",   "dense-bf16-T",
-    "grid2",      "grid3",     "grid4",        "grid5",         "grid6",
-    "grid7",      "grid8",     "grid4-asym",   "grid3-asym-g7", "grid4-asym-g7-bf16",
-    "grid8-asym", "int8",      "nf4",          "fp4",           "nf4-double",
-    "fp4-double", "nf4-T",     "nf4-double-T", "grid4-act-g7",  "grid3-asym-act-g7"};
+    "dense-f32", "dense-f16", "dense-bf16", "dense-f32-T", "dense-bf16-T", "grid2", "grid3",
+    "grid4", "grid5", "grid6", "grid7", "grid8", "grid4-asym", "grid3-asym-g7",
+    "grid4-asym-g7-bf16", "grid8-asym", "int8", "nf4", "fp4", "nf4-double", "fp4-double", "nf4-T",
+    "nf4-double-T", "grid4-act-g7", "grid3-asym-act-g7",
+    // groups of a word, of some words, and longer than a row
+    "grid2-asym-g16", "grid2-g48", "grid3-asym-g8", "grid4-asym-g8", "grid4-g40-bf16",
+    "grid4-asym-g999", "grid5-asym-g4", "grid6-asym-g12", "grid7-asym-g36", "grid8-asym-g4"};
 
 TEST(Kernels, DequantizeEveryCodecAsDefined) {
   for (const std::string& kind : kKinds) {
@@ -141,9 +149,10 @@ TEST(Kernels, DequantizeEveryCodecAsDefined) {
 TEST(Kernels, LinearMatchesTheReference) {
   // 200 and 256 columns are multiplied as they are stored if a few tokens come; 200 end within a
   // group, 131 within a byte.
-  for (const int64_t in : {131, 200, 256}) {
+  for (const int64_t in : {5, 131, 200, 256, 520}) {
     for (const std::string& kind : kKinds) {
       for (const int64_t tokens : {1, 3, 6, 7, 33}) {
+        if (in == 520 && tokens > 6) continue;
         const int64_t out = 65;
         SCOPED_TRACE(kind + " columns " + std::to_string(in) + " tokens " + std::to_string(tokens));
         const Made made = make(kind, out, in, 5);

@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "formats/registry.h"
 #include "lib/base/rng.h"
 #include "lib/codec/dense.h"
 #include "lib/codec/float_blocks.h"

@@ -24,11 +24,11 @@ TEST(Architectures, AreFoundByTheirNameOrListed) {
 }
 
 TEST(Architectures, OneMoreLeavesReferencesAsTheyAre) {
-  const Architecture& llama = find_architecture("llama", "test");
-  Architecture more = llama;
+  const Architecture* const llama = &find_architecture("llama", "test");
+  Architecture more = *llama;
   more.name = "llama for the test of the list";
   add_architecture(more);
-  EXPECT_EQ(&find_architecture("llama", "test"), &llama);
+  EXPECT_EQ(&find_architecture("llama", "test"), llama);
   EXPECT_EQ(find_architecture(more.name, "test").name, more.name);
   EXPECT_THROW(add_architecture(more), Error);
 }

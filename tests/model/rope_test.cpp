@@ -1,5 +1,5 @@
-// Frequencies against the formulas of the papers, in f64. config_test.cpp compares every spelling of
-// them in config.json with transformers.
+// Frequencies against the formulas of the papers, in f64. config_test.cpp compares every spelling
+// of them in config.json with transformers.
 #include "lib/model/rope.h"
 
 #include <gtest/gtest.h>

@@ -90,6 +90,17 @@ report::Report report_of(const std::vector<Json>& records) {
   return builder.build();
 }
 
+report::Report small_report() {
+  Json original = loss_record("/models/original", "none", 9000000, 30, 0, 0.002);
+  Json a = loss_record("/a", "rtn", 3000000, 33, 1.1, 0.002),
+       b = loss_record("/b", "gptq", 2000000, 31, 1.02, 0.002);
+  add_joules(a, 2, 1.9, 2.1, "estimated");
+  add_joules(b, 1, 0.9, 1.1, "estimated");
+  add_divergence(a, 0.1, 0.01);
+  add_divergence(b, 0.02, 0.001);
+  return report_of({original, a, b});
+}
+
 std::vector<std::string> statements(const report::Report& report, const std::string& version,
                                     bool good) {
   std::vector<std::string> texts;

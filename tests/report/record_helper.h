@@ -20,6 +20,8 @@ void add_joules(Json& record, double joules, double least, double most, const st
 
 // A report of such records.
 report::Report report_of(const std::vector<Json>& records);
+// An original, and two versions of it with joules and divergence.
+report::Report small_report();
 // All statements about the version of this name.
 std::vector<std::string> statements(const report::Report& report, const std::string& version,
                                     bool good);

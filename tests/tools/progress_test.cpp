@@ -82,7 +82,7 @@ TEST(ProgressDisplay, TheBarIsRedrawnNotRepeatedAndClearedForNotes) {
   s.display.note("careful");
   EXPECT_EQ(s.written.find("\r\x1b[Kt: careful\n\rjob ["), 0u);
   s.written.clear();
-  s.display.aside([&] { s.written += "data\n"; });
+  s.display.suspend([&] { s.written += "data\n"; });
   EXPECT_EQ(s.written.find("\r\x1b[Kdata\n\rjob ["), 0u);
   s.written.clear();
   s.now += 0.01;

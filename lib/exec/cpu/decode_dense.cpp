@@ -2,7 +2,6 @@
 
 #include "lib/codec/dense.h"
 #include "lib/exec/cpu/decoders.h"
-#include "lib/exec/cpu/packed_dot.h"
 #include "lib/exec/cpu/simd.h"
 
 namespace qwb {
@@ -24,20 +23,16 @@ void decode_floats(const TensorView& values, int64_t first, int64_t count, float
 
 namespace {
 
-bool dot_dense(const DenseWeight& dense, int64_t row, int64_t columns, const Vectors& vectors) {
-  const std::byte* at = dense.values.bytes.data() + row * columns * dtype_size(dense.values.dtype);
-  switch (dense.values.dtype) {
-    case DType::f16:
-      return vectors.each([&](const float* x) { return simd::dot_f16(at, x, columns); });
-    case DType::bf16:
-      return vectors.each([&](const float* x) { return simd::dot_bf16(at, x, columns); });
+std::optional<simd::Packing> dense_packing(DType dtype) {
+  switch (dtype) {
     case DType::f32:
-      if (reinterpret_cast<uintptr_t>(at) % sizeof(float) != 0) return false;
-      return vectors.each([&](const float* x) {
-        return simd::dot(reinterpret_cast<const float*>(at), x, columns);
-      });
+      return simd::Packing::f32;
+    case DType::f16:
+      return simd::Packing::f16;
+    case DType::bf16:
+      return simd::Packing::bf16;
     default:
-      return false;
+      return {};
   }
 }
 
@@ -51,9 +46,13 @@ class DenseDecoder final : public Decoder {
             float* out) const override {
     decode_floats(weight.get<DenseWeight>().values, row * weight.columns() + first, count, out);
   }
-  bool dot(const Weight& weight, int64_t row, const Vectors& vectors,
-           float* /*scratch*/) const override {
-    return dot_dense(weight.get<DenseWeight>(), row, weight.columns(), vectors);
+  std::optional<simd::PackedRows> packed(const Weight& weight) const override {
+    const TensorView& values = weight.get<DenseWeight>().values;
+    const auto packing = dense_packing(values.dtype);
+    if (!packing) return {};
+    const int64_t columns = weight.columns();
+    return simd::PackedRows{*packing, values.bytes.data(), columns * dtype_size(values.dtype),
+                            columns};
   }
 };
 

@@ -3,7 +3,6 @@
 #include "lib/codec/float_blocks.h"
 #include "lib/codec/float_tables.h"
 #include "lib/exec/cpu/decoders.h"
-#include "lib/exec/cpu/packed_dot.h"
 #include "lib/exec/cpu/simd.h"
 
 namespace qwb {
@@ -27,15 +26,29 @@ void blocks_part(const FloatBlocks& blocks, int64_t first, int64_t count, float*
   }
 }
 
-bool dot_blocks(const FloatBlocks& blocks, int64_t row, int64_t columns, const Vectors& vectors,
-                float* scratch) {
-  if (blocks.block_size % 8 != 0 || columns % blocks.block_size != 0) return false;
-  const int64_t count = columns / blocks.block_size;
-  for (int64_t b = 0; b < count; ++b) scratch[b] = blocks.scale(row * count + b);
-  const simd::GroupedRow packed{blocks.codes.bytes.data() + row * columns / 2, columns,
-                                blocks.block_size, scratch};
-  const float* table = float_table(blocks.table).data();
-  return vectors.each([&](const float* x) { return simd::dot_table(packed, table, x); });
+const float* aligned_map(const TensorView& view) {
+  const std::byte* data = view.bytes.data();
+  return reinterpret_cast<uintptr_t>(data) % sizeof(float) == 0
+             ? reinterpret_cast<const float*>(data)
+             : nullptr;
+}
+
+std::optional<simd::PackedRows> packed_blocks(const FloatBlocks& blocks, int64_t columns) {
+  using simd::PackedScales;
+  const int64_t run = simd::packed_run(simd::Packing::nibbles);
+  if (blocks.block_size % run != 0 || columns % blocks.block_size != 0) return {};
+  simd::PackedRows packed{simd::Packing::nibbles, blocks.codes.bytes.data(), columns / 2, columns};
+  packed.group = blocks.block_size;
+  packed.table = float_table(blocks.table).data();
+  packed.scales.form = blocks.nested() ? PackedScales::Form::nested : PackedScales::Form::f32;
+  packed.scales.values = blocks.absmax.bytes;
+  if (!blocks.nested()) return packed;
+  packed.scales.map = aligned_map(blocks.nested_map);
+  packed.scales.outer = aligned_map(blocks.nested_absmax);
+  packed.scales.outer_block = blocks.nested_block;
+  packed.scales.offset = *blocks.nested_offset;
+  if (packed.scales.map == nullptr || packed.scales.outer == nullptr) return {};
+  return packed;
 }
 
 class FloatBlocksDecoder final : public Decoder {
@@ -48,9 +61,8 @@ class FloatBlocksDecoder final : public Decoder {
             float* out) const override {
     blocks_part(weight.get<FloatBlocks>(), row * weight.columns() + first, count, out);
   }
-  bool dot(const Weight& weight, int64_t row, const Vectors& vectors,
-           float* scratch) const override {
-    return dot_blocks(weight.get<FloatBlocks>(), row, weight.columns(), vectors, scratch);
+  std::optional<simd::PackedRows> packed(const Weight& weight) const override {
+    return packed_blocks(weight.get<FloatBlocks>(), weight.columns());
   }
 };
 

@@ -1,24 +1,43 @@
+#include <stdexcept>
+
 #include "lib/codec/ggml_blocks.h"
 #include "lib/exec/cpu/decoders.h"
 #include "lib/exec/cpu/ggml_blocks.h"
-#include "lib/exec/cpu/packed_dot.h"
-#include "lib/exec/cpu/simd.h"
 
 namespace qwb {
 namespace {
 
-bool dot_ggml(const GgmlBlocks& ggml, int64_t row, int64_t columns, const Vectors& vectors) {
-  const std::byte* at = ggml.row_data(row);
-  switch (ggml.type) {
+simd::Packing ggml_packing(GgmlType type) {
+  using simd::Packing;
+  switch (type) {
+    case GgmlType::f32:
+      return Packing::f32;
+    case GgmlType::f16:
+      return Packing::f16;
+    case GgmlType::bf16:
+      return Packing::bf16;
     case GgmlType::q4_0:
-      return vectors.each([&](const float* x) { return simd::dot_q4_0(at, x, columns); });
+      return Packing::q4_0;
     case GgmlType::q4_1:
-      return vectors.each([&](const float* x) { return simd::dot_q4_1(at, x, columns); });
+      return Packing::q4_1;
+    case GgmlType::q5_0:
+      return Packing::q5_0;
+    case GgmlType::q5_1:
+      return Packing::q5_1;
     case GgmlType::q8_0:
-      return vectors.each([&](const float* x) { return simd::dot_q8_0(at, x, columns); });
-    default:
-      return false;
+      return Packing::q8_0;
+    case GgmlType::q2_k:
+      return Packing::q2_k;
+    case GgmlType::q3_k:
+      return Packing::q3_k;
+    case GgmlType::q4_k:
+      return Packing::q4_k;
+    case GgmlType::q5_k:
+      return Packing::q5_k;
+    case GgmlType::q6_k:
+      return Packing::q6_k;
   }
+  throw std::logic_error("not a ggml type");
 }
 
 class GgmlBlocksDecoder final : public Decoder {
@@ -28,9 +47,12 @@ class GgmlBlocksDecoder final : public Decoder {
     for (int64_t row = begin; row < end; ++row, out += weight.in)
       dequantize_ggml(ggml.type, ggml.row_data(row), weight.in, out);
   }
-  bool dot(const Weight& weight, int64_t row, const Vectors& vectors,
-           float* /*scratch*/) const override {
-    return dot_ggml(weight.get<GgmlBlocks>(), row, weight.in, vectors);
+  std::optional<simd::PackedRows> packed(const Weight& weight) const override {
+    const auto& ggml = weight.get<GgmlBlocks>();
+    simd::PackedRows packed{ggml_packing(ggml.type), ggml.blocks.bytes.data(), ggml.blocks.shape[1],
+                            weight.in};
+    packed.head_rows = ggml.head_rows;
+    return packed;
   }
 };
 

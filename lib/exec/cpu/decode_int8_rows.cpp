@@ -1,6 +1,5 @@
 #include "lib/codec/int8_rows.h"
 #include "lib/exec/cpu/decoders.h"
-#include "lib/exec/cpu/packed_dot.h"
 #include "lib/exec/cpu/simd.h"
 
 namespace qwb {
@@ -14,12 +13,6 @@ void int8_row(const Int8Rows& rows, int64_t row, int64_t columns, float* out) {
   simd::from_int8(rows.codes.bytes.data() + row * columns, columns, absmax, kInverse127, out);
 }
 
-bool dot_int8(const Int8Rows& rows, int64_t row, int64_t columns, const Vectors& vectors) {
-  const float scale = load<float>(rows.absmax.bytes.data() + 4 * row) * kInverse127;
-  const std::byte* codes = rows.codes.bytes.data() + row * columns;
-  return vectors.each([&](const float* x) { return simd::dot_int8(codes, x, columns) * scale; });
-}
-
 class Int8RowsDecoder final : public Decoder {
  public:
   void rows(const Weight& weight, int64_t begin, int64_t end, float* out) const override {
@@ -27,9 +20,13 @@ class Int8RowsDecoder final : public Decoder {
     for (int64_t row = begin; row < end; ++row, out += weight.in)
       int8_row(codes, row, weight.in, out);
   }
-  bool dot(const Weight& weight, int64_t row, const Vectors& vectors,
-           float* /*scratch*/) const override {
-    return dot_int8(weight.get<Int8Rows>(), row, weight.in, vectors);
+  std::optional<simd::PackedRows> packed(const Weight& weight) const override {
+    const auto& rows = weight.get<Int8Rows>();
+    simd::PackedRows packed{simd::Packing::int8, rows.codes.bytes.data(), weight.in, weight.in};
+    packed.group = weight.in;
+    packed.scales.values = rows.absmax.bytes;
+    packed.scales.factor = kInverse127;
+    return packed;
   }
 };
 

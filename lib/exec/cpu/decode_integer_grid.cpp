@@ -5,7 +5,6 @@
 #include "lib/base/half.h"
 #include "lib/codec/integer_grid.h"
 #include "lib/exec/cpu/decoders.h"
-#include "lib/exec/cpu/packed_dot.h"
 #include "lib/exec/cpu/simd.h"
 
 namespace qwb {
@@ -65,16 +64,31 @@ void grid_row(const GridRow& row, float* out) {
   }
 }
 
-bool dot_grid(const GridRow& row, const Vectors& vectors, float* scratch) {
-  const IntegerGrid& grid = row.grid;
-  if (!grid.in_order() || !simd::dots_grid(grid.bits) || grid.group_size % 8 != 0 ||
-      row.columns % 8 != 0)
-    return false;
-  float *scales = scratch, *zeros = scratch + row.groups();
-  decode_floats(grid.scales, row.row * row.groups(), row.groups(), scales);
-  for (int64_t g = 0; g < row.groups(); ++g) zeros[g] = row.zero(g);
-  const simd::GroupedRow packed{row.codes(), row.columns, grid.group_size, scales};
-  return vectors.each([&](const float* x) { return simd::dot_grid(packed, grid.bits, zeros, x); });
+simd::Packing grid_packing(int bits) {
+  constexpr std::array kPackings = {
+      simd::Packing::grid2, simd::Packing::grid3, simd::Packing::grid4, simd::Packing::grid5,
+      simd::Packing::grid6, simd::Packing::grid7, simd::Packing::grid8};
+  return kPackings.at(static_cast<size_t>(bits - 2));
+}
+
+simd::PackedScales::Form scale_form(DType dtype) {
+  using Form = simd::PackedScales::Form;
+  return dtype == DType::f16 ? Form::f16 : dtype == DType::bf16 ? Form::bf16 : Form::f32;
+}
+
+simd::PackedRows packed_grid(const IntegerGrid& grid, int64_t columns) {
+  const simd::Packing packing = grid_packing(grid.bits);
+  simd::PackedRows packed{packing, grid.codes.bytes.data(), grid.codes.shape[1], columns};
+  const bool one = grid.group_size >= columns;  // a row is one group
+  packed.scattered = !grid.in_order() || (!one && grid.group_size % simd::packed_run(packing) != 0);
+  if (!grid.in_order()) packed.group_index = grid.group_index.bytes.data();
+  packed.group = grid.group_size;
+  packed.scales.form = scale_form(grid.scales.dtype);
+  packed.scales.values = grid.scales.bytes;
+  if (grid.symmetric()) return packed;
+  packed.scales.zeros = grid.zeros.bytes.data();
+  packed.scales.zeros_stride = grid.zeros.shape[1];
+  return packed;
 }
 
 class IntegerGridDecoder final : public Decoder {
@@ -84,9 +98,8 @@ class IntegerGridDecoder final : public Decoder {
     for (int64_t row = begin; row < end; ++row, out += weight.in)
       grid_row({grid, weight.in, row}, out);
   }
-  bool dot(const Weight& weight, int64_t row, const Vectors& vectors,
-           float* scratch) const override {
-    return dot_grid({weight.get<IntegerGrid>(), weight.in, row}, vectors, scratch);
+  std::optional<simd::PackedRows> packed(const Weight& weight) const override {
+    return packed_grid(weight.get<IntegerGrid>(), weight.in);
   }
 };
 

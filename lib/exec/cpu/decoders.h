@@ -3,25 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "lib/codec/weight.h"
+#include "lib/exec/cpu/packed_dot.h"
 
 namespace qwb {
-
-// The vectors that a row is multiplied with: y[v * y_stride] = dot of x + v * stride.
-struct Vectors {
-  const float* x;
-  int64_t count, stride;
-  float* y;
-  int64_t y_stride;
-
-  // dot(x): the product with one of them. Returns true.
-  template <class Dot>
-  bool each(const Dot& dot) const {
-    for (int64_t v = 0; v < count; ++v) y[v * y_stride] = dot(x + v * stride);
-    return true;
-  }
-};
 
 // Everything runs in the calling thread, for weights of its codec that have passed check_weight.
 class Decoder {
@@ -32,11 +19,9 @@ class Decoder {
   // Columns [first, first + count) of one row.
   virtual void part(const Weight& weight, int64_t row, int64_t first, int64_t count,
                     float* out) const;
-  // Multiplies a row without unpacking it into memory, or returns false. scratch: a row's floats.
-  virtual bool dot(const Weight& /*weight*/, int64_t /*row*/, const Vectors& /*vectors*/,
-                   float* /*scratch*/) const {
-    return false;
-  }
+  // How the rows of a weight in the orientation out_in can be multiplied without unpacking them
+  // into memory, or nothing.
+  virtual std::optional<simd::PackedRows> packed(const Weight& /*weight*/) const { return {}; }
 };
 
 const Decoder& decoder_of(const Weight& weight);

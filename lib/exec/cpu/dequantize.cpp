@@ -4,7 +4,6 @@
 
 #include "lib/base/parallel.h"
 #include "lib/exec/cpu/decoders.h"
-#include "lib/exec/cpu/simd.h"
 
 namespace qwb {
 
@@ -22,13 +21,6 @@ void dequantize(const Weight& weight, float* out, Threads threads) {
   parallel_ranges(threads, weight.rows(), grain, [&](int64_t begin, int64_t end) {
     dequantize_rows(weight, begin, end, out + begin * columns);
   });
-}
-
-void dot_row(const Weight& weight, int64_t row, const Vectors& vectors, float* scratch) {
-  const Decoder& decoder = decoder_of(weight);
-  if (decoder.dot(weight, row, vectors, scratch)) return;
-  decoder.rows(weight, row, row + 1, scratch);
-  vectors.each([&](const float* vector) { return simd::dot(scratch, vector, weight.columns()); });
 }
 
 }  // namespace qwb

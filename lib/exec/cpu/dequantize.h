@@ -6,7 +6,6 @@
 
 #include "lib/base/threads.h"
 #include "lib/codec/weight.h"
-#include "lib/exec/cpu/decoders.h"
 
 namespace qwb {
 
@@ -17,9 +16,5 @@ void dequantize_rows(const Weight& weight, int64_t begin, int64_t end, float* ou
 void dequantize_part(const Weight& weight, int64_t row, int64_t first, int64_t count, float* out);
 // The whole stored matrix, on so many threads.
 void dequantize(const Weight& weight, float* out, Threads threads = {});
-
-// Dot products of row `row` with vectors of weight.columns() floats. Runs in the calling thread.
-// scratch: weight.columns() floats.
-void dot_row(const Weight& weight, int64_t row, const Vectors& vectors, float* scratch);
 
 }  // namespace qwb

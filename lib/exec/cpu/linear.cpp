@@ -1,11 +1,13 @@
 #include "lib/exec/cpu/linear.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "lib/base/parallel.h"
 #include "lib/codec/dense.h"
 #include "lib/codec/int8_rows.h"
 #include "lib/exec/cpu/dequantize.h"
+#include "lib/exec/cpu/few_tokens.h"
 #include "lib/exec/cpu/int8_product.h"
 #include "lib/exec/cpu/matmul.h"
 #include "lib/exec/cpu/operands.h"
@@ -17,7 +19,7 @@
 namespace qwb {
 namespace {
 
-constexpr int64_t kRowGrain = 32;  // rows of a weight one thread takes at a time
+constexpr int64_t kColumnGrain = 256;  // output channels one thread takes at a time
 
 // A weight in the panels that products of many tokens read.
 struct PackedPanels : Prepared::Extra {
@@ -122,25 +124,11 @@ void linear_narrow(const Panels& left, const Prepared& prepared, Out y, bool add
   }
 }
 
-// The same in f32 for one or a few tokens: every weight is read once. The sums of a row do not
-// depend on how many rows there are.
-void linear_few(In x, const Weight& weight, Out y, bool add, Threads threads) {
+// The same for one or a few tokens and a weight stored [in, out]: every weight is read once. The
+// sums of a token do not depend on how many tokens there are.
+void linear_few_in_out(In x, const Weight& weight, Out y, bool add, Threads threads) {
   const int64_t tokens = x.rows;
-  if (weight.orientation == Orientation::out_in) {
-    parallel_ranges(threads, weight.out, kRowGrain, [&](int64_t begin, int64_t end) {
-      float* values = scratch(weight.in + tokens);
-      float* sums = values + weight.in;
-      for (int64_t row = begin; row < end; ++row) {
-        dot_row(weight, row, {x.data, tokens, weight.in, sums, 1}, values);
-        for (int64_t t = 0; t < tokens; ++t) {
-          float& target = y.data[t * weight.out + row];
-          target = add ? target + sums[t] : sums[t];
-        }
-      }
-    });
-    return;
-  }
-  parallel_ranges(threads, weight.out, 8 * kRowGrain, [&](int64_t begin, int64_t end) {
+  parallel_ranges(threads, weight.out, kColumnGrain, [&](int64_t begin, int64_t end) {
     float* values = scratch(end - begin);
     for (int64_t t = 0; t < tokens && !add; ++t)
       std::fill(y.data + t * weight.out + begin, y.data + t * weight.out + end, 0.0f);
@@ -205,8 +193,11 @@ void linear_cut(const LinearWays& ways, In x, bool few, const Affine& module, Ou
                         threads);
   }
   if (bias) fill_bias(module.bias, y, sum, threads);
-  if (few) {
-    linear_few(x, weight, y, add, threads);
+  if (few && weight.orientation == Orientation::out_in) {
+    const FewProduct product{&weight, y, add};
+    multiply_few(x, {&product, 1}, threads);
+  } else if (few) {
+    linear_few_in_out(x, weight, y, add, threads);
   } else if (ways.products == Products::bf16) {
     linear_narrow(left != nullptr ? *left : narrow_tokens(x, threads), module.weight, y, add,
                   threads);
@@ -228,20 +219,46 @@ void linear(const LinearWays& ways, const Rows& x, const Affine& module, Out y,
   });
 }
 
+namespace {
+
+// Few rows: the weights that can be are read in one loop.
+void linears_few(const LinearWays& ways, In x, std::span<const Executor::Output> outputs,
+                 int64_t first) {
+  static thread_local std::vector<FewProduct> together;
+  together.clear();
+  for (const Executor::Output& o : outputs) {
+    const Weight& weight = o.module.weight.stored();
+    const Out y = o.y.row_range(first, x.rows);
+    if (weight.orientation == Orientation::in_out) {
+      linear_cut(ways, x, true, o.module, y, Accumulate::no);
+      continue;
+    }
+    const bool bias = !o.module.bias.empty();
+    if (bias) fill_bias(o.module.bias, y, false, ways.threads);
+    together.push_back({&weight, y, bias});
+  }
+  multiply_few(x, together, ways.threads);
+}
+
+}  // namespace
+
 void linears(const LinearWays& ways, const Rows& x, std::span<const Executor::Output> outputs) {
-  if (ways.products != Products::bf16 || outputs.empty()) {
+  const bool any_in_8_bits = std::ranges::any_of(
+      outputs, [&](const Executor::Output& o) { return ways.in_8_bits(o.module.weight.stored()); });
+  if (any_in_8_bits || outputs.empty()) {
     for (const Executor::Output& o : outputs) linear(ways, x, o.module, o.y, Accumulate::no);
     return;
   }
   dense(x.values);
+  for (const Executor::Output& o : outputs) dense(o.y);
   each_cut(x, true, [&](const Cut& cut) {
     const In some = x.values.row_range(cut.first, cut.rows);
-    const Panels left = cut.few ? Panels{} : narrow_tokens(some, ways.threads);
-    for (const Executor::Output& o : outputs) {
-      dense(o.y);
-      linear_cut(ways, some, cut.few, o.module, o.y.row_range(cut.first, cut.rows), Accumulate::no,
-                 &left);
-    }
+    if (cut.few) return linears_few(ways, some, outputs, cut.first);
+    const bool narrow = ways.products == Products::bf16;
+    const Panels left = narrow ? narrow_tokens(some, ways.threads) : Panels{};
+    for (const Executor::Output& o : outputs)
+      linear_cut(ways, some, false, o.module, o.y.row_range(cut.first, cut.rows), Accumulate::no,
+                 narrow ? &left : nullptr);
   });
 }
 

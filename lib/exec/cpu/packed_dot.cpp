@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/base/half.h"
+#include "lib/exec/cpu/packed_blocks.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lib/exec/cpu/packed_dot.cpp"
@@ -10,230 +11,385 @@
 
 #include <hwy/highway.h>
 
-#include "lib/exec/cpu/nibble_table-inl.h"
+#include "lib/exec/cpu/packed_dot-inl.h"
+#include "lib/exec/cpu/packed_scales-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace qwb::simd {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
-// values(i): lanes of the row from column i on; one(i): a single value.
-template <class Values, class Single>
-HWY_INLINE float DotRow(const float* x, int64_t count, Values&& values, Single&& one) {
-  const hn::ScalableTag<float> d;
-  const auto n = static_cast<int64_t>(hn::Lanes(d));
-  auto a = hn::Zero(d), b = hn::Zero(d), c = hn::Zero(d), e = hn::Zero(d);
-  int64_t i = 0;
-  for (; i + 4 * n <= count; i += 4 * n) {
-    a = hn::MulAdd(values(i), hn::LoadU(d, x + i), a);
-    b = hn::MulAdd(values(i + n), hn::LoadU(d, x + i + n), b);
-    c = hn::MulAdd(values(i + 2 * n), hn::LoadU(d, x + i + 2 * n), c);
-    e = hn::MulAdd(values(i + 3 * n), hn::LoadU(d, x + i + 3 * n), e);
-  }
-  for (; i + n <= count; i += n) a = hn::MulAdd(values(i), hn::LoadU(d, x + i), a);
-  float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(c, e))));
-  for (; i < count; ++i) sum += one(i) * x[i];
-  return sum;
-}
-
-float DotF16(const std::byte* row, const float* x, int64_t count) {
-  const hn::ScalableTag<float> d;
-  const hn::Rebind<hwy::float16_t, decltype(d)> d16;
-  const hn::Rebind<uint16_t, decltype(d)> du16;
-  return DotRow(
-      x, count,
-      [&](int64_t i) HWY_ATTR {
-        const auto bits = hn::LoadU(du16, reinterpret_cast<const uint16_t*>(row + 2 * i));
-        return hn::PromoteTo(d, hn::BitCast(d16, bits));
-      },
-      [&](int64_t i) { return f16_to_f32(load<uint16_t>(row + 2 * i)); });
-}
-
-float DotBf16(const std::byte* row, const float* x, int64_t count) {
-  const hn::ScalableTag<float> d;
-  const hn::RebindToUnsigned<decltype(d)> du;
-  const hn::Rebind<uint16_t, decltype(d)> du16;
-  return DotRow(
-      x, count,
-      [&](int64_t i) HWY_ATTR {
-        const auto bits = hn::LoadU(du16, reinterpret_cast<const uint16_t*>(row + 2 * i));
-        return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
-      },
-      [&](int64_t i) { return bf16_to_f32(load<uint16_t>(row + 2 * i)); });
-}
-
-float DotInt8(const std::byte* row, const float* x, int64_t count) {
-  const hn::ScalableTag<float> d;
-  const hn::RebindToSigned<decltype(d)> di;
-  const hn::Rebind<int8_t, decltype(d)> d8;
-  const auto* codes = reinterpret_cast<const int8_t*>(row);
-  return DotRow(
-      x, count,
-      [&](int64_t i)
-          HWY_ATTR { return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, codes + i))); },
-      [&](int64_t i) { return static_cast<float>(codes[i]); });
-}
-
-using D8 = hn::CappedTag<float, 8>;
-
-// values(codes, lane): lanes of the eight values at `codes`, of which `step` bytes hold eight.
-template <class Values>
-HWY_INLINE float DotGroups(const GroupedRow& row, int64_t step, const float* zeros, const float* x,
-                           Values&& values) {
-  const D8 d;
-  const auto n = static_cast<int64_t>(hn::Lanes(d));
-  auto total = hn::Zero(d);
-  const std::byte* at = row.codes;
-  for (int64_t g = 0, i = 0; i < row.count; ++g) {
-    const int64_t end = std::min(row.count, i + row.group);
-    const auto zero = hn::Set(d, zeros != nullptr ? zeros[g] : 0.0f);
-    auto a = hn::Zero(d), b = hn::Zero(d);
-    const auto eight = [&](int64_t offset, auto& sum) HWY_ATTR {
-      for (int64_t lane = 0; lane < 8; lane += n) {
-        auto value = values(at, lane);
-        if (zeros != nullptr) value = hn::Sub(value, zero);
-        sum = hn::MulAdd(value, hn::LoadU(d, x + offset + lane), sum);
-      }
-      at += step;
-    };
-    for (; i + 16 <= end; i += 16) {
-      eight(i, a);
-      eight(i + 8, b);
-    }
-    if (i < end) {
-      eight(i, a);
-      i += 8;
-    }
-    total = hn::MulAdd(hn::Add(a, b), hn::Set(d, row.scales[g]), total);
-  }
-  return hn::GetLane(hn::SumOfLanes(d, total));
-}
-
-// Eight codes of at most four bits.
-template <int kBits>
-HWY_INLINE uint32_t LoadEight(const std::byte* at) {
-  static_assert(kBits >= 2 && kBits <= 4);
-  if constexpr (kBits == 4) return load<uint32_t>(at);
-  uint32_t word = load<uint16_t>(at);
-  if constexpr (kBits == 3) word |= static_cast<uint32_t>(at[2]) << 16;
-  return word;
-}
-
-template <int kBits>
-HWY_INLINE float DotSmallCodes(const GroupedRow& row, const float* zeros, const float* x) {
-  const D8 d;
-  const hn::RebindToUnsigned<D8> du;
-  const hn::RebindToSigned<D8> di;
-  HWY_ALIGN uint32_t shifts[8];
-  for (uint32_t lane = 0; lane < 8; ++lane) shifts[lane] = lane * kBits;
-  const auto mask = hn::Set(du, (1u << kBits) - 1);
-  return DotGroups(row, kBits, zeros, x, [&](const std::byte* at, int64_t lane) HWY_ATTR {
-    const auto words = hn::Set(du, LoadEight<kBits>(at));
-    const auto codes = hn::And(hn::Shr(words, hn::Load(du, shifts + lane)), mask);
-    return hn::ConvertTo(d, hn::BitCast(di, codes));
-  });
-}
-
-float DotGrid(const GroupedRow& row, int bits, const float* zeros, const float* x) {
-  switch (bits) {
-    case 2:
-      return DotSmallCodes<2>(row, zeros, x);
-    case 3:
-      return DotSmallCodes<3>(row, zeros, x);
-    case 4:
-      return DotSmallCodes<4>(row, zeros, x);
-    default:
-      break;
-  }
-  const D8 d;
-  const hn::RebindToSigned<D8> di;
-  const hn::Rebind<uint8_t, D8> d8;
-  return DotGroups(row, 8, zeros, x, [&](const std::byte* at, int64_t lane) HWY_ATTR {
-    return hn::ConvertTo(
-        d, hn::PromoteTo(di, hn::LoadU(d8, reinterpret_cast<const uint8_t*>(at) + lane)));
-  });
-}
-
-float DotTable(const GroupedRow& row, const float* table, const float* x) {
-  const D8 d;
 #if HWY_TARGET != HWY_SCALAR
-  if (hn::Lanes(d) == 8) {
-    const auto low = hn::LoadU(d, table), high = hn::LoadU(d, table + 8);
-    return DotGroups(row, 4, nullptr, x, [&](const std::byte* at, int64_t) HWY_ATTR {
-      return LookUpNibbles(d, low, high, load<uint32_t>(at));
+
+// Columns one after the other: values.At(codes) are the lanes from there on, values.kBytes each.
+template <class Values>
+HWY_INLINE VF DotStream(const Values& values, const std::byte* at, int64_t columns,
+                        const float* x) {
+  constexpr int64_t kStep = kLanes * Values::kBytes;
+  const DF d;
+  VF a = hn::Zero(d), b = a, c = a, e = a;
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= columns; i += 4 * kLanes, at += 4 * kStep) {
+    for (int64_t line = 0; line < 4 * kStep; line += 64) Ahead(at + line);
+    a = hn::MulAdd(values.At(at), hn::LoadU(d, x + i), a);
+    b = hn::MulAdd(values.At(at + kStep), hn::LoadU(d, x + i + kLanes), b);
+    c = hn::MulAdd(values.At(at + 2 * kStep), hn::LoadU(d, x + i + 2 * kLanes), c);
+    e = hn::MulAdd(values.At(at + 3 * kStep), hn::LoadU(d, x + i + 3 * kLanes), e);
+  }
+  for (; i + kLanes <= columns; i += kLanes, at += kStep)
+    a = hn::MulAdd(values.At(at), hn::LoadU(d, x + i), a);
+  if (i < columns) {
+    HWY_ALIGN std::byte rest[kStep] = {};
+    std::memcpy(rest, at, static_cast<size_t>((columns - i) * Values::kBytes));
+    a = hn::MulAdd(values.At(rest), hn::LoadU(d, x + i), a);
+  }
+  return hn::Add(hn::Add(a, b), hn::Add(c, e));
+}
+
+struct F32Values {
+  static constexpr int64_t kBytes = 4;
+  HWY_INLINE VF At(const std::byte* at) const {
+    return hn::LoadU(DF(), reinterpret_cast<const float*>(at));
+  }
+};
+
+struct F16Values {
+  static constexpr int64_t kBytes = 2;
+  HWY_INLINE VF At(const std::byte* at) const {
+    const hn::Rebind<hwy::float16_t, DF> d16;
+    const hn::Rebind<uint16_t, DF> du16;
+    return hn::PromoteTo(DF(),
+                         hn::BitCast(d16, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(at))));
+  }
+};
+
+struct Int8Values {
+  static constexpr int64_t kBytes = 1;
+  HWY_INLINE VF At(const std::byte* at) const {
+    const hn::Rebind<int8_t, DF> d8;
+    return hn::ConvertTo(DF(),
+                         hn::PromoteTo(DI(), hn::LoadU(d8, reinterpret_cast<const int8_t*>(at))));
+  }
+};
+
+template <class Values>
+struct StreamKernel {
+  const PackedRows& rows;
+  Values values = {};
+  HWY_INLINE void Scales(int64_t, float*, float*) const {}
+  HWY_INLINE VF Row(const std::byte* at, const float*, const PackedInput& input) const {
+    return DotStream(values, at, rows.columns, input.x);
+  }
+};
+
+struct Int8Kernel {
+  const PackedRows& rows;
+  HWY_INLINE void Scales(int64_t row, float* scales, float*) const {
+    std::memcpy(scales, rows.scales.values.data() + 4 * row, sizeof(float));
+    *scales *= rows.scales.factor;
+  }
+  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
+    return hn::Mul(DotStream(Int8Values(), at, rows.columns, input.x), hn::Set(DF(), *scales));
+  }
+};
+
+// A word is two values: no conversion, a shift and a mask.
+struct Bf16Pairs {
+  template <int kStep>
+  HWY_INLINE VF At(VU words) const {
+    if constexpr (kStep == 0) return hn::BitCast(DF(), hn::ShiftLeft<16>(words));
+    return hn::BitCast(DF(), hn::And(words, hn::Set(DU(), 0xffff0000u)));
+  }
+};
+
+struct Bf16Kernel {
+  const PackedRows& rows;
+  HWY_INLINE void Scales(int64_t, float*, float*) const {}
+  HWY_INLINE VF Row(const std::byte* at, const float*, const PackedInput& input) const {
+    const DF d;
+    const Bf16Pairs pairs;
+    const float* x = input.x;
+    VF a = hn::Zero(d), b = a, c = a, e = a;
+    int64_t left = 2 * rows.columns;
+    for (; left >= 8 * kLanes; left -= 8 * kLanes, at += 8 * kLanes, x += 4 * kLanes) {
+      for (int64_t line = 0; line < 8 * kLanes; line += 64) Ahead(at + line);
+      AddSteps<0, 2>(pairs, LoadWords(at), x, a, b);
+      AddSteps<0, 2>(pairs, LoadWords(at + 4 * kLanes), x + 2 * kLanes, c, e);
+    }
+    if (left >= 4 * kLanes) {
+      AddSteps<0, 2>(pairs, LoadWords(at), x, a, b);
+      left -= 4 * kLanes, at += 4 * kLanes, x += 2 * kLanes;
+    }
+    if (left > 0) AddSteps<0, 2>(pairs, LoadWords(at, left), x, c, e);
+    return hn::Add(hn::Add(a, b), hn::Add(c, e));
+  }
+};
+
+// Grids and tables: a vector of words, of which every shift brings kLanes codes to the bottom.
+template <int kBits>
+struct GridCodes {
+  static constexpr int64_t kSteps = kBits == 2 ? 16 : 8;  // codes a word
+  static constexpr int64_t kBytes = 4 * kLanes;           // of a chunk
+  static constexpr float kFactor = 1;                     // still to be multiplied with
+  explicit HWY_INLINE GridCodes(const PackedRows&) {}
+  HWY_INLINE VU Load(const std::byte* at) const { return LoadWords(at); }
+  HWY_INLINE VU Load(const std::byte* at, int64_t bytes) const { return LoadWords(at, bytes); }
+  template <int kStep>
+  HWY_INLINE VF At(VU words) const {
+    return integers(hn::ShiftRight<kBits * kStep>(words));
+  }
+  Integers<kBits> integers{static_cast<float>(1 << (kBits - 1))};
+};
+
+// Eight codes are three bytes, which become the lower ones of a word.
+struct Grid3Codes : GridCodes<3> {
+  static constexpr int64_t kBytes = 3 * kLanes;
+  explicit HWY_INLINE Grid3Codes(const PackedRows& rows) : GridCodes<3>(rows) {}
+  HWY_INLINE VU Load(const std::byte* at) const { return Load(at, kBytes); }
+  HWY_INLINE VU Load(const std::byte* at, int64_t bytes) const {
+    const hn::Repartition<uint8_t, DU> d8;
+    const DU d;
+    const VU words = LoadWords(at, bytes);
+    const auto blocks = hn::TableLookupLanes(words, hn::SetTableIndices(d, triples.lanes));
+    HWY_ALIGN static constexpr uint8_t kSpread[16] = {0, 1, 2, 0, 3, 4,  5,  0,
+                                                      6, 7, 8, 0, 9, 10, 11, 0};
+    return hn::BitCast(d,
+                       hn::TableLookupBytes(hn::BitCast(d8, blocks), hn::LoadDup128(d8, kSpread)));
+  }
+  Places triples{[](int64_t j) { return j / 4 * 3 + std::min<int64_t>(j % 4, 2); }};
+};
+
+struct Grid8Codes {
+  static constexpr int64_t kSteps = 4, kBytes = 4 * kLanes;
+  static constexpr float kFactor = kSignedByte;
+  explicit HWY_INLINE Grid8Codes(const PackedRows&) {}
+  // code - 128 as a signed byte
+  HWY_INLINE VU Load(const std::byte* at) const { return Signed(LoadWords(at)); }
+  HWY_INLINE VU Load(const std::byte* at, int64_t bytes) const {
+    return Signed(LoadWords(at, bytes));
+  }
+  HWY_INLINE static VU Signed(VU words) { return hn::Xor(words, hn::Set(DU(), 0x80808080u)); }
+  template <int kStep>
+  HWY_INLINE VF At(VU words) const {
+    return SignedByte<kStep>(words);
+  }
+};
+
+// Five to seven bits: four codes go to a word each, which they begin at its lowest bit.
+template <int kBits>
+struct LooseWords {
+  static constexpr int64_t kSteps = 4, kBytes = kBits * kLanes / 2;
+  HWY_INLINE LooseWords() {
+    for (int64_t j = 0; j < kLanes; ++j) {
+      const int64_t block = j / 4, begin = kBits * j / 2;  // a byte
+      lanes[j] = static_cast<int32_t>(kBits * block / 2 + j % 4);
+      shifts[j] = static_cast<uint32_t>(kBits * j % 2 * 4);
+      for (int64_t i = 0; i < 4; ++i)
+        bytes[4 * j + i] =
+            static_cast<uint8_t>(std::min<int64_t>(15, begin + i - 4 * (kBits * block / 2)));
+    }
+  }
+  HWY_INLINE VU Load(const std::byte* at, int64_t size) const {
+    const DU d;
+    const hn::Repartition<uint8_t, DU> d8;
+    const VU near = hn::TableLookupLanes(LoadWords(at, size), hn::SetTableIndices(d, lanes));
+    const auto words = hn::TableLookupBytes(hn::BitCast(d8, near), hn::Load(d8, bytes));
+    return hn::Shr(hn::BitCast(d, words), hn::Load(d, shifts));
+  }
+  HWY_ALIGN int32_t lanes[kLanes];
+  HWY_ALIGN uint32_t shifts[kLanes];
+  HWY_ALIGN uint8_t bytes[4 * kLanes];
+};
+
+struct Grid5Codes : LooseWords<5> {
+  static constexpr float kFactor = 1;
+  explicit HWY_INLINE Grid5Codes(const PackedRows&) {}
+  HWY_INLINE VU Load(const std::byte* at) const { return LooseWords<5>::Load(at, kBytes); }
+  using LooseWords<5>::Load;
+  template <int kStep>
+  HWY_INLINE VF At(VU words) const {
+    return integers(hn::ShiftRight<5 * kStep>(words));
+  }
+  Integers<5> integers{16};
+};
+
+// The code at the top of a word, its highest bit turned, is code - centre as a signed number.
+template <int kBits>
+struct TopCodes : LooseWords<kBits> {
+  static constexpr float kFactor = kBits == 6 ? 0x1p-26f : 0x1p-25f;
+  explicit HWY_INLINE TopCodes(const PackedRows&) {}
+  HWY_INLINE VU Load(const std::byte* at, int64_t size) const {
+    constexpr uint32_t kTop = 1u << (kBits - 1);
+    constexpr uint32_t kTops = kTop | kTop << kBits | kTop << (2 * kBits) | kTop << (3 * kBits);
+    return hn::Xor(LooseWords<kBits>::Load(at, size), hn::Set(DU(), kTops));
+  }
+  HWY_INLINE VU Load(const std::byte* at) const { return Load(at, LooseWords<kBits>::kBytes); }
+  template <int kStep>
+  HWY_INLINE VF At(VU words) const {
+    constexpr uint32_t kMask = ~0u << (32 - kBits);
+    const VU top = hn::And(hn::ShiftLeft<32 - kBits*(kStep + 1)>(words), hn::Set(DU(), kMask));
+    return hn::ConvertTo(DF(), hn::BitCast(DI(), top));
+  }
+};
+
+struct NibbleCodes {
+  static constexpr int64_t kSteps = 8, kBytes = 4 * kLanes;
+  static constexpr float kFactor = 1;
+  explicit HWY_INLINE NibbleCodes(const PackedRows& rows) : table(rows.table) {}
+  HWY_INLINE VU Load(const std::byte* at) const { return LoadWords(at); }
+  HWY_INLINE VU Load(const std::byte* at, int64_t bytes) const { return LoadWords(at, bytes); }
+  template <int kStep>
+  HWY_INLINE VF At(VU words) const {
+    return table(hn::ShiftRight<4 * kStep>(words));
+  }
+  TableOf16 table;
+};
+
+// Steps whose columns are of any group: lookup(groups) are their scales.
+template <int kStep, class Codes, class Lookup>
+HWY_INLINE void AddScattered(const Codes& codes, VU words, const float* x, const int32_t* groups,
+                             const Lookup& lookup, VF& a, VF& b) {
+  if constexpr (kStep < Codes::kSteps) {
+    const VF in = hn::Mul(hn::LoadU(DF(), x), lookup(groups));
+    a = hn::MulAdd(codes.template At<kStep>(words), in, a);
+    AddScattered<kStep + 1>(codes, words, x + kLanes, groups + kLanes, lookup, b, a);
+  }
+}
+
+template <int kBits, class Codes>
+struct WordKernel {
+  const PackedRows& rows;
+  int64_t groups, row_bytes;
+  Codes codes;
+  explicit HWY_INLINE WordKernel(const PackedRows& all)
+      : rows(all),
+        groups((all.columns + all.group - 1) / all.group),
+        row_bytes((all.columns * kBits + 7) / 8),
+        codes(all) {}
+
+  HWY_INLINE void Scales(int64_t row, float* scales, float* shifts) const {
+    LoadScales(rows.scales, row * groups, groups, scales);
+    if (rows.scales.zeros != nullptr) LoadShifts<kBits>(rows.scales, row, groups, scales, shifts);
+    if constexpr (Codes::kFactor != 1) {
+      for (int64_t g = 0; g < groups; ++g) scales[g] *= Codes::kFactor;
+    }
+  }
+  // chunk(words) for every vector of words of a row.
+  template <class Chunk>
+  HWY_INLINE void EachChunk(const std::byte* at, const Chunk& chunk) const {
+    int64_t left = row_bytes;
+    for (; left >= Codes::kBytes; left -= Codes::kBytes, at += Codes::kBytes) {
+      Ahead(at);
+      chunk(codes.Load(at));
+    }
+    if (left > 0) chunk(codes.Load(at, left));
+  }
+  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
+    const DF d;
+    VF total = hn::Zero(d);
+    const float* x = input.x;
+    const int32_t *first = input.first, *within = input.within;
+    EachChunk(at, [&](VU words) HWY_ATTR {
+      const auto places = hn::SetTableIndices(d, within);
+      const VF scale = hn::TableLookupLanes(hn::LoadU(d, scales + *first++), places);
+      total = hn::MulAdd(SumSteps<0, Codes::kSteps>(codes, words, x), scale, total);
+      x += Codes::kSteps * kLanes, within += kLanes;
+    });
+    return total;
+  }
+};
+
+// The same for groups that are no runs of words. A vector holds the scales, or memory.
+template <int kBits, class Codes>
+struct ScatteredKernel : WordKernel<kBits, Codes> {
+  explicit HWY_INLINE ScatteredKernel(const PackedRows& all) : WordKernel<kBits, Codes>(all) {}
+  template <class Lookup>
+  HWY_INLINE VF Sum(const std::byte* at, const PackedInput& input, const Lookup& lookup) const {
+    VF a = hn::Zero(DF()), b = a;
+    const float* x = input.x;
+    const int32_t* of_lanes = input.groups;
+    this->EachChunk(at, [&](VU words) HWY_ATTR {
+      AddScattered<0>(this->codes, words, x, of_lanes, lookup, a, b);
+      x += Codes::kSteps * kLanes, of_lanes += Codes::kSteps * kLanes;
+    });
+    return hn::Add(a, b);
+  }
+  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
+    const DF d;
+    if (this->groups <= kLanes) {
+      const VF all = hn::LoadU(d, scales);
+      return Sum(at, input, [&](const int32_t* of_lanes) HWY_ATTR {
+        return hn::TableLookupLanes(all, hn::SetTableIndices(d, of_lanes));
+      });
+    }
+    return Sum(at, input, [&](const int32_t* of_lanes) HWY_ATTR {
+      return hn::GatherIndex(d, scales, hn::LoadU(DI(), of_lanes));
     });
   }
+};
+
+template <int kBits, class Codes>
+HWY_INLINE void DotWords(const PackedRows& rows, const PackedTask& task) {
+  const bool shifted = rows.scales.zeros != nullptr;
+  if (rows.scattered) {
+    const ScatteredKernel<kBits, Codes> kernel(rows);
+    return DotRows(rows, task, kernel.groups, shifted, kernel);
+  }
+  const WordKernel<kBits, Codes> kernel(rows);
+  DotRows(rows, task, kernel.groups, shifted, kernel);
+}
+
+// False: ggml's.
+bool PackedDot(const PackedRows& rows, const PackedTask& task) {
+  switch (rows.packing) {
+    case Packing::f32:
+      DotRows(rows, task, 0, false, StreamKernel<F32Values>{rows});
+      return true;
+    case Packing::f16:
+      DotRows(rows, task, 0, false, StreamKernel<F16Values>{rows});
+      return true;
+    case Packing::bf16:
+      DotRows(rows, task, 0, false, Bf16Kernel{rows});
+      return true;
+    case Packing::int8:
+      DotRows(rows, task, 1, false, Int8Kernel{rows});
+      return true;
+    case Packing::grid2:
+      DotWords<2, GridCodes<2>>(rows, task);
+      return true;
+    case Packing::grid3:
+      DotWords<3, Grid3Codes>(rows, task);
+      return true;
+    case Packing::grid4:
+      DotWords<4, GridCodes<4>>(rows, task);
+      return true;
+    case Packing::grid5:
+      DotWords<5, Grid5Codes>(rows, task);
+      return true;
+    case Packing::grid6:
+      DotWords<6, TopCodes<6>>(rows, task);
+      return true;
+    case Packing::grid7:
+      DotWords<7, TopCodes<7>>(rows, task);
+      return true;
+    case Packing::grid8:
+      DotWords<8, Grid8Codes>(rows, task);
+      return true;
+    case Packing::nibbles:
+      DotWords<4, NibbleCodes>(rows, task);
+      return true;
+    default:
+      return false;
+  }
+}
+
+#else
+bool PackedDot(const PackedRows&, const PackedTask&) {
+  return false;
+}
 #endif
-  return DotGroups(row, 4, nullptr, x, [&](const std::byte* at, int64_t lane) HWY_ATTR {
-    HWY_ALIGN float values[8];
-    const auto word = load<uint32_t>(at);
-    for (int64_t k = 0; k < 8; ++k) values[k] = table[word >> kNibbleShifts[k] & 15u];
-    return hn::Load(d, values + lane);
-  });
-}
 
-// Blocks of 32 nibbles: (code - 8) * d, or code * d + m.
-template <bool kMinimum>
-HWY_INLINE float DotNibbleBlocks(const std::byte* blocks, const float* x, int64_t count) {
-  constexpr int64_t kBytes = kMinimum ? 20 : 18;
-  const D8 d;
-  const hn::RebindToSigned<D8> di;
-  const hn::Rebind<uint8_t, D8> d8;
-  const auto n = static_cast<int64_t>(hn::Lanes(d));
-  const auto mask = hn::Set(di, 15);
-  const auto middle = hn::Set(d, 8.0f);
-  auto total = hn::Zero(d);
-  for (int64_t i = 0; i < count; i += 32, blocks += kBytes) {
-    const auto* codes = reinterpret_cast<const uint8_t*>(blocks + kBytes - 16);
-    auto a = hn::Zero(d), b = hn::Zero(d), inputs = hn::Zero(d);
-    for (int64_t lane = 0; lane < 16; lane += n) {
-      const auto pair = hn::PromoteTo(di, hn::LoadU(d8, codes + lane));
-      const auto first = hn::LoadU(d, x + i + lane), second = hn::LoadU(d, x + i + 16 + lane);
-      auto low = hn::ConvertTo(d, hn::And(pair, mask)),
-           high = hn::ConvertTo(d, hn::ShiftRight<4>(pair));
-      if constexpr (kMinimum) {
-        inputs = hn::Add(inputs, hn::Add(first, second));
-      } else {
-        low = hn::Sub(low, middle);
-        high = hn::Sub(high, middle);
-      }
-      a = hn::MulAdd(low, first, a);
-      b = hn::MulAdd(high, second, b);
-    }
-    total = hn::MulAdd(hn::Add(a, b), hn::Set(d, f16_to_f32(load<uint16_t>(blocks))), total);
-    if constexpr (kMinimum)
-      total = hn::MulAdd(inputs, hn::Set(d, f16_to_f32(load<uint16_t>(blocks + 2))), total);
-  }
-  return hn::GetLane(hn::SumOfLanes(d, total));
-}
-
-float DotQ40(const std::byte* blocks, const float* x, int64_t count) {
-  return DotNibbleBlocks<false>(blocks, x, count);
-}
-
-float DotQ41(const std::byte* blocks, const float* x, int64_t count) {
-  return DotNibbleBlocks<true>(blocks, x, count);
-}
-
-float DotQ80(const std::byte* blocks, const float* x, int64_t count) {
-  const D8 d;
-  const hn::RebindToSigned<D8> di;
-  const hn::Rebind<int8_t, D8> d8;
-  const auto n = static_cast<int64_t>(hn::Lanes(d));
-  auto total = hn::Zero(d);
-  for (int64_t i = 0; i < count; i += 32, blocks += 34) {
-    const auto* codes = reinterpret_cast<const int8_t*>(blocks + 2);
-    const auto values = [&](int64_t at) HWY_ATTR {
-      return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, codes + at)));
-    };
-    auto a = hn::Zero(d), b = hn::Zero(d);
-    for (int64_t lane = 0; lane < 32; lane += 2 * n) {
-      a = hn::MulAdd(values(lane), hn::LoadU(d, x + i + lane), a);
-      b = hn::MulAdd(values(lane + n), hn::LoadU(d, x + i + lane + n), b);
-    }
-    total = hn::MulAdd(hn::Add(a, b), hn::Set(d, f16_to_f32(load<uint16_t>(blocks))), total);
-  }
-  return hn::GetLane(hn::SumOfLanes(d, total));
+int64_t PackedLanes() {
+  return kLanes;
 }
 
 }  // namespace HWY_NAMESPACE
@@ -243,41 +399,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace qwb::simd {
 
-HWY_EXPORT(DotF16);
-HWY_EXPORT(DotBf16);
-HWY_EXPORT(DotInt8);
-HWY_EXPORT(DotGrid);
-HWY_EXPORT(DotTable);
-HWY_EXPORT(DotQ40);
-HWY_EXPORT(DotQ41);
-HWY_EXPORT(DotQ80);
+HWY_EXPORT(PackedDot);
+HWY_EXPORT(PackedLanes);
 
-float dot_f16(const std::byte* row, const float* x, int64_t count) {
-  return HWY_DYNAMIC_DISPATCH(DotF16)(row, x, count);
+int64_t packed_lanes() {
+  return HWY_DYNAMIC_DISPATCH(PackedLanes)();
 }
-float dot_bf16(const std::byte* row, const float* x, int64_t count) {
-  return HWY_DYNAMIC_DISPATCH(DotBf16)(row, x, count);
-}
-float dot_int8(const std::byte* row, const float* x, int64_t count) {
-  return HWY_DYNAMIC_DISPATCH(DotInt8)(row, x, count);
-}
-bool dots_grid(int bits) {
-  return (bits >= 2 && bits <= 4) || bits == 8;
-}
-float dot_grid(const GroupedRow& row, int bits, const float* zeros, const float* x) {
-  return HWY_DYNAMIC_DISPATCH(DotGrid)(row, bits, zeros, x);
-}
-float dot_table(const GroupedRow& row, const float* table, const float* x) {
-  return HWY_DYNAMIC_DISPATCH(DotTable)(row, table, x);
-}
-float dot_q4_0(const std::byte* blocks, const float* x, int64_t count) {
-  return HWY_DYNAMIC_DISPATCH(DotQ40)(blocks, x, count);
-}
-float dot_q4_1(const std::byte* blocks, const float* x, int64_t count) {
-  return HWY_DYNAMIC_DISPATCH(DotQ41)(blocks, x, count);
-}
-float dot_q8_0(const std::byte* blocks, const float* x, int64_t count) {
-  return HWY_DYNAMIC_DISPATCH(DotQ80)(blocks, x, count);
+void packed_dot(const PackedRows& rows, const PackedTask& task) {
+  if (!HWY_DYNAMIC_DISPATCH(PackedDot)(rows, task)) packed_blocks_dot(rows, task);
 }
 
 }  // namespace qwb::simd

@@ -1,6 +1,8 @@
-// Dot products of stored rows with f32 vectors in one pass: codes become floats in registers, never
-// in memory. What decoding spends its time on. Each runs in the calling thread; partial sums are
-// f32, in lane order.
+// Products of stored rows with f32 vectors in one pass: codes become floats in registers, never in
+// memory. What decoding spends its time on (decoding.md has the bounds and what was tried). All of
+// it runs in the calling thread. Weights are as stored, activations and sums f32; the order of the
+// sums depends on the packing and the instruction set alone, not on how many rows or vectors are
+// multiplied together.
 #pragma once
 
 #include <cstdint>
@@ -9,29 +11,110 @@
 
 namespace qwb::simd {
 
-// f16 bits, bf16 bits or signed bytes, from any alignment.
-float dot_f16(const std::byte* row, const float* x, int64_t count);
-float dot_bf16(const std::byte* row, const float* x, int64_t count);
-float dot_int8(const std::byte* row, const float* x, int64_t count);
-
-// A row whose runs of `group` columns share a scale: sum of scale * value(code) * x. count and
-// group are multiples of 8 (the last group may be shorter).
-struct GroupedRow {
-  const std::byte* codes;
-  int64_t count;
-  int64_t group;
-  const float* scales;  // one a group
+// How the codes of a row lie.
+//   f32, f16, bf16   plain values · int8: signed bytes, one scale a row
+//   gridN            bit stream of N-bit codes, least significant bit first; code - zero
+//   nibbles          two codes a byte, the first in the high half; a table's value
+//   q4_0 .. q6_k     ggml's blocks (formats/gguf/gguf.md)
+enum class Packing {
+  f32,
+  f16,
+  bf16,
+  int8,
+  grid2,
+  grid3,
+  grid4,
+  grid5,
+  grid6,
+  grid7,
+  grid8,
+  nibbles,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
 };
-// Whether dot_grid takes codes of so many bits.
-bool dots_grid(int bits);
-// Integer grid (bit stream, least significant bit first): value = code - zeros[group].
-float dot_grid(const GroupedRow& row, int bits, const float* zeros, const float* x);
-// Two codes a byte, the first in the high half: value = table[code], 16 floats.
-float dot_table(const GroupedRow& row, const float* table, const float* x);
 
-// ggml's blocks of 32 (lib/exec/cpu/simd.h); count is a multiple of 32.
-float dot_q4_0(const std::byte* blocks, const float* x, int64_t count);
-float dot_q4_1(const std::byte* blocks, const float* x, int64_t count);
-float dot_q8_0(const std::byte* blocks, const float* x, int64_t count);
+// Scales [rows, groups] that lie apart from the codes, as they are stored.
+struct PackedScales {
+  enum class Form { none, f16, bf16, f32, nested };
+  Form form = Form::none;
+  Bytes values;
+  // nested: values are bytes b, scale = map[b] * outer[index / outer_block] + offset; both f32,
+  // aligned
+  const float* map = nullptr;
+  const float* outer = nullptr;
+  int64_t outer_block = 1;
+  float offset = 0;
+  float factor = 1;  // int8: scale = value * factor
+  // Zero points, a bit stream a row, or null: 2^(bits - 1).
+  const std::byte* zeros = nullptr;
+  int64_t zeros_stride = 0;
+};
+
+// Rows to multiply: row r at codes + r * stride.
+struct PackedRows {
+  Packing packing;
+  const std::byte* codes;
+  int64_t stride;   // bytes
+  int64_t columns;  // whole blocks of ggml's types
+  // Columns that share a scale; the last group may be shorter. For the grids and nibbles a multiple
+  // of packed_run(), all columns, or `scattered`.
+  int64_t group = 0;
+  PackedScales scales = {};
+  const float* table = nullptr;  // nibbles: 16 values
+  // Grids whose groups are not runs of whole words: the group of every column, i32, or null: column
+  // / group.
+  bool scattered = false;
+  const std::byte* group_index = nullptr;
+  // The result of row r is output row_of(r): ggml's interleaved heads (lib/codec/ggml_blocks.h).
+  int64_t head_rows = 0;
+  int64_t row_of(int64_t r) const {
+    if (head_rows == 0) return r;
+    const int64_t within = r % head_rows;
+    return r - within + within % 2 * (head_rows / 2) + within / 2;
+  }
+};
+// Groups are whole words of codes: what a group's size must be a multiple of.
+int64_t packed_run(Packing packing);
+
+// Kernels take the activations in the order in which they unpack the codes: column
+// packed_column(packing, i) of every packed_columns(packing) stands at i, zeros beyond the row.
+int64_t packed_columns(Packing packing);
+int64_t packed_column(Packing packing, int64_t position);
+// Columns whose sums a kernel needs besides, 0: none.
+int64_t packed_sums(const PackedRows& rows);
+// Lanes of the vectors in use, 4 to 16, or 1: there are no kernels, rows must be unpacked.
+int64_t packed_lanes();
+// Kernels read whole vectors of scales and sums: so many floats must follow the last one.
+constexpr int64_t kPackedPadding = 16;
+
+// One vector, arranged; for the grids and nibbles with the groups of every lane of every chunk of
+// packed_columns: lane j's scale is number first[chunk] + within[chunk * lanes + j].
+struct PackedInput {
+  const float* x;
+  const float* sums;
+  const int32_t* first;
+  const int32_t* within;
+  const int32_t* groups;  // scattered: of every column, arranged
+};
+
+// Rows [begin, end) times vectors.
+struct PackedTask {
+  int64_t begin, end;
+  const PackedInput* inputs;
+  int64_t vectors;
+  float* y;  // y[v * y_stride + row - begin]
+  int64_t y_stride;
+  float* scratch;  // packed_scratch(rows) floats
+};
+int64_t packed_scratch(const PackedRows& rows);
+void packed_dot(const PackedRows& rows, const PackedTask& task);
 
 }  // namespace qwb::simd

@@ -6,6 +6,8 @@
 
 #include "lib/base/error.h"
 #include "lib/codec/dense.h"
+#include "lib/model/input_group.h"
+#include "lib/model/linear.h"
 #include "lib/quantize/plan/module_pattern.h"
 
 namespace qwb {

@@ -1,0 +1,428 @@
+#include "lib/exec/cpu/packed_blocks.h"
+
+#include "lib/base/half.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "lib/exec/cpu/packed_blocks.cpp"
+#include <hwy/foreach_target.h>  // compiles the rest of this file once per instruction set
+
+#include <hwy/highway.h>
+
+#include "lib/exec/cpu/packed_dot-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace qwb::simd {
+namespace HWY_NAMESPACE {
+
+#if HWY_TARGET != HWY_SCALAR
+
+// Steps 0 to 3 of a word are bytes whose low halves are codes, 4 to 7 the high halves.
+template <class Values>
+struct Nibbles {
+  template <int kStep>
+  HWY_INLINE VF At(VU words) const {
+    return values(hn::ShiftRight<8 * (kStep % 4) + 4 * (kStep / 4)>(words));
+  }
+  Values values;
+};
+
+// Bytes that hold a code each; steps 4 to 7 are those of a second word.
+template <class Values>
+struct CodeBytes {
+  template <int kStep>
+  HWY_INLINE VF At(VU words) const {
+    return values(hn::ShiftRight<8 * (kStep % 4)>(words));
+  }
+  Values values;
+};
+
+struct SignedBytes {
+  template <int kStep>
+  HWY_INLINE VF At(VU words) const {
+    return SignedByte<kStep % 4>(words);
+  }
+};
+
+HWY_INLINE VU LowHalves(VU words) {
+  return hn::And(words, hn::Set(DU(), 0x0f0f0f0fu));
+}
+
+// The f16 at `at` of every block, as floats up to whole vectors.
+template <int64_t kBytes>
+HWY_INLINE void LoadHalves(const std::byte* at, int64_t blocks, float* out) {
+  constexpr int64_t kPiece = 64;
+  for (int64_t begin = 0; begin < blocks; begin += kPiece) {
+    HWY_ALIGN uint16_t halves[kPiece];
+    const int64_t count = std::min(kPiece, blocks - begin);
+    for (int64_t b = 0; b < count; ++b) std::memcpy(halves + b, at + (begin + b) * kBytes, 2);
+    for (int64_t b = count; b % kLanes != 0; ++b) halves[b] = 0;
+    FromHalves(halves, count, out + begin);
+  }
+}
+
+constexpr int64_t kBlocksAtOnce = std::max<int64_t>(1, kLanes / 4);
+
+// The 16 bytes at `at` of as many blocks as fill a vector, or of the `count` that there are.
+template <int64_t kBytes>
+HWY_INLINE VU LoadBlocks(const std::byte* at, int64_t count) {
+#if QWB_PERMUTES
+  // Loads of 16 bytes seldom cross a cache line.
+  const auto block = [&](int64_t b) HWY_ATTR {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + b * kBytes));
+  };
+  __m512i words = _mm512_zextsi128_si512(block(0));
+  if (count > 1) words = _mm512_mask_broadcast_i32x4(words, 0x00f0, block(1));
+  if (count > 2) words = _mm512_mask_broadcast_i32x4(words, 0x0f00, block(2));
+  if (count > 3) words = _mm512_mask_broadcast_i32x4(words, 0xf000, block(3));
+  return VU{words};
+#else
+  const hn::CappedTag<uint32_t, 4> d4;
+  const auto block = [&](int64_t b) HWY_ATTR {
+    return hn::LoadU(d4, reinterpret_cast<const uint32_t*>(at + b * kBytes));
+  };
+  if constexpr (kLanes == 8)
+    return hn::Combine(DU(), count > 1 ? block(1) : hn::Zero(d4), block(0));
+  else
+    return block(0);
+#endif
+}
+
+// 16, where a bit is set, in bytes: bits [0, 16) of the word at `at` of every block for the first
+// word of CodeBytes, the others for the second.
+template <int64_t kBytes>
+HWY_INLINE void FifthBits(const std::byte* at, int64_t count, VU* fifths) {
+  const hn::Repartition<uint8_t, DU> d8;
+  uint64_t bits[2] = {0, 0};
+  for (int64_t b = 0; b < kBlocksAtOnce; ++b) {
+    if (b >= count) break;
+    const auto word = load<uint32_t>(at + b * kBytes);
+    bits[0] |= static_cast<uint64_t>(word & 0xffffu) << (16 * b);
+    bits[1] |= static_cast<uint64_t>(word >> 16) << (16 * b);
+  }
+  for (int i = 0; i < 2; ++i) {
+    const auto set = hn::LoadMaskBits(d8, reinterpret_cast<const uint8_t*>(bits + i));
+    fifths[i] = hn::BitCast(DU(), hn::IfThenElseZero(set, hn::Set(d8, 16)));
+  }
+}
+
+// Blocks of 32: d, for some types m, for five bits the word of fifth bits, then the low halves of
+// values 0 to 15 and the high ones of values 16 to 31.
+template <bool kMinimum, bool kFive>
+struct NibbleBlocks {
+  static constexpr int64_t kBytes = 18 + (kMinimum ? 2 : 0) + (kFive ? 4 : 0);
+  static constexpr float kCentre = kMinimum ? 0 : kFive ? 16 : 8;
+  const PackedRows& rows;
+  Nibbles<Integers<4>> four{Integers<4>(kCentre)};
+  CodeBytes<Integers<5>> five{Integers<5>(kCentre)};
+  Places places{[](int64_t j) { return j / 4; }};
+
+  HWY_INLINE int64_t Groups() const { return rows.columns / 32; }
+  HWY_INLINE void Scales(int64_t row, float* scales, float* shifts) const {
+    const std::byte* at = rows.codes + row * rows.stride;
+    LoadHalves<kBytes>(at, Groups(), scales);
+    if constexpr (kMinimum) LoadHalves<kBytes>(at + 2, Groups(), shifts);
+  }
+  HWY_INLINE VF Sum(const std::byte* at, int64_t count, const float* x) const {
+    const VU words = LoadBlocks<kBytes>(at + kBytes - 16, count);
+    if constexpr (!kFive) return SumSteps<0, 8>(four, words, x);
+    VU fifths[2];
+    FifthBits<kBytes>(at + kBytes - 20, count, fifths);
+    return hn::Add(SumSteps<0, 4>(five, hn::Or(LowHalves(words), fifths[0]), x),
+                   SumSteps<4, 8>(five, hn::Or(LowHalves(hn::ShiftRight<4>(words)), fifths[1]), x));
+  }
+  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
+    const float* x = input.x;
+    VF total = hn::Zero(DF());
+    int64_t left = Groups();
+    for (; left >= kBlocksAtOnce; left -= kBlocksAtOnce) {
+      Ahead(at);
+      total = hn::MulAdd(Sum(at, kBlocksAtOnce, x), places.Pick(scales), total);
+      at += kBlocksAtOnce * kBytes, x += 32 * kBlocksAtOnce, scales += kBlocksAtOnce;
+    }
+    if (left > 0) total = hn::MulAdd(Sum(at, left, x), places.Pick(scales), total);
+    return total;
+  }
+};
+
+struct Q80Blocks {
+  static constexpr int64_t kBytes = 34;
+  const PackedRows& rows;
+  HWY_INLINE void Scales(int64_t row, float* scales, float*) const {
+    LoadHalves<kBytes>(rows.codes + row * rows.stride, rows.columns / 32, scales);
+  }
+  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
+    const DF d;
+    const hn::Rebind<int8_t, DF> d8;
+    VF total = hn::Zero(d);
+    const float* x = input.x;
+    for (int64_t left = rows.columns; left > 0; left -= 32, at += kBytes, x += 32, ++scales) {
+      Ahead(at);
+      const auto* codes = reinterpret_cast<const int8_t*>(at + 2);
+      const auto values = [&](int64_t i) HWY_ATTR {
+        return hn::ConvertTo(d, hn::PromoteTo(DI(), hn::LoadU(d8, codes + i)));
+      };
+      VF a = hn::Mul(values(0), hn::LoadU(d, x));
+      for (int64_t i = kLanes; i < 32; i += kLanes)
+        a = hn::MulAdd(values(i), hn::LoadU(d, x + i), a);
+      total = hn::MulAdd(a, hn::Set(d, *scales), total);
+    }
+    return total;
+  }
+};
+
+// Eight bytes less `centre`, times factor.
+HWY_INLINE void FromBytes(uint64_t bytes, int centre, float factor, float* out) {
+  const hn::CappedTag<float, 8> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const hn::Rebind<uint8_t, decltype(d)> d8;
+  HWY_ALIGN uint8_t each[8];
+  std::memcpy(each, &bytes, 8);
+  for (size_t i = 0; i < 8; i += hn::Lanes(d)) {
+    const auto codes = hn::Sub(hn::PromoteTo(di, hn::LoadU(d8, each + i)), hn::Set(di, centre));
+    hn::StoreU(hn::Mul(hn::ConvertTo(d, codes), hn::Set(d, factor)), d, out + i);
+  }
+}
+
+constexpr uint64_t kNibbleBytes = 0x0f0f0f0f0f0f0f0f;
+
+HWY_INLINE float HalfAt(const std::byte* at) {
+  return f16_to_f32(load<uint16_t>(at));
+}
+
+// Word w % 8 of 32 bytes for every word w from `first` on.
+HWY_INLINE VU EightWords(const std::byte* at, int64_t first) {
+  if constexpr (kLanes == 16) {
+    const hn::Half<DU> dh;
+    const auto half = hn::LoadU(dh, reinterpret_cast<const uint32_t*>(at));
+    return hn::Combine(DU(), half, half);
+  }
+  return LoadWords(at + 4 * (first % 8));
+}
+
+// `by` once for every eight words before, from word `first` on.
+HWY_INLINE VU ByEights(int64_t first, uint32_t by) {
+  HWY_ALIGN uint32_t lanes[kLanes];
+  for (int64_t j = 0; j < kLanes; ++j) lanes[j] = static_cast<uint32_t>((first + j) / 8) * by;
+  return hn::Load(DU(), lanes);
+}
+
+// Q4_K and Q5_K: 256 values in four pairs of runs of 32, low halves and high halves of 32 bytes.
+// Each run has a scale and a minimum of six bits.
+template <bool kFive>
+struct AffineK {
+  static constexpr int64_t kBytes = kFive ? 176 : 144;
+  const PackedRows& rows;
+  Nibbles<Integers<4>> four{Integers<4>(0)};
+  CodeBytes<Integers<5>> five{Integers<5>(0)};
+  Places even{[](int64_t j) { return j / 8 * 2; }};
+  Places odd{[](int64_t j) { return j / 8 * 2 + 1; }};
+
+  HWY_INLINE void Scales(int64_t row, float* scales, float* shifts) const {
+    const std::byte* at = rows.codes + row * rows.stride;
+    for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 8, shifts += 8) {
+      const uint64_t a = load<uint32_t>(at + 4), b = load<uint32_t>(at + 8),
+                     c = load<uint32_t>(at + 12);
+      const uint64_t scale = (a & 0x3f3f3f3f) | ((c & 0x0f0f0f0f) | (a >> 2 & 0x30303030)) << 32;
+      const uint64_t low = (b & 0x3f3f3f3f) | ((c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030)) << 32;
+      FromBytes(scale, 0, HalfAt(at), scales);
+      FromBytes(low, 0, -HalfAt(at + 2), shifts);
+    }
+  }
+  HWY_INLINE void Add(const std::byte* at, int64_t first, const float* scales, const float* x,
+                      VF& total) const {
+    const VU words = LoadWords(at + kBytes - 128 + 4 * first);
+    scales += first / 8 * 2;
+    VF low, high;
+    if constexpr (kFive) {
+      const VU fifths = hn::Shr(EightWords(at + 16, first), ByEights(first, 2));
+      const VU bit = hn::Set(DU(), 0x10101010u);
+      low =
+          SumSteps<0, 4>(five, hn::Or(LowHalves(words), hn::And(hn::ShiftLeft<4>(fifths), bit)), x);
+      high = SumSteps<4, 8>(
+          five, hn::Or(LowHalves(hn::ShiftRight<4>(words)), hn::And(hn::ShiftLeft<3>(fifths), bit)),
+          x);
+    } else {
+      low = SumSteps<0, 4>(four, words, x);
+      high = SumSteps<4, 8>(four, words, x);
+    }
+    total = hn::MulAdd(low, even.Pick(scales), total);
+    total = hn::MulAdd(high, odd.Pick(scales), total);
+  }
+  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
+    VF total = hn::Zero(DF());
+    const float* x = input.x;
+    for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 8) {
+      for (int64_t line = 0; line < kBytes; line += 64) Ahead(at + line);
+      for (int64_t first = 0; first < 32; first += kLanes, x += 8 * kLanes)
+        Add(at, first, scales, x, total);
+    }
+    return total;
+  }
+};
+
+// Q6_K: in each half of 128 values, low halves of 64 bytes are values 0 to 63, high halves 64 to
+// 127; two more bits of value i in byte i % 32 of 32. A scale for every 16 values.
+struct Q6K {
+  static constexpr int64_t kBytes = 210;
+  const PackedRows& rows;
+  SignedBytes bytes = {};
+  Places places{[](int64_t j) { return j / 4; }};
+
+  HWY_INLINE void Scales(int64_t row, float* scales, float*) const {
+    const std::byte* at = rows.codes + row * rows.stride;
+    for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 16) {
+      const float d = HalfAt(at + 208) * kSignedByte;
+      constexpr uint64_t kSigns = 0x8080808080808080;
+      FromBytes(load<uint64_t>(at + 192) ^ kSigns, 128, d, scales);
+      FromBytes(load<uint64_t>(at + 200) ^ kSigns, 128, d, scales + 8);
+    }
+  }
+  // Six bits of every byte less 32, as signed bytes.
+  HWY_INLINE static VU Centred(VU low, VU high) {
+    const hn::Repartition<uint8_t, DU> d8;
+    const VU codes = hn::Or(LowHalves(low), hn::And(high, hn::Set(DU(), 0x30303030u)));
+    return hn::BitCast(DU(), hn::Sub(hn::BitCast(d8, codes), hn::Set(d8, 32)));
+  }
+  HWY_INLINE void Add(const std::byte* at, int64_t first, const float* scales, const float* x,
+                      VF& total) const {
+    const VU words = LoadWords(at + 4 * first);
+    const VU high =
+        hn::Shr(EightWords(at + 128 + 32 * (first / 16), first), ByEights(first % 16, 2));
+    scales += 8 * (first / 16) + first % 16 / 4;
+    const VF a = SumSteps<0, 4>(bytes, Centred(words, hn::ShiftLeft<4>(high)), x);
+    const VF b = SumSteps<4, 8>(bytes, Centred(hn::ShiftRight<4>(words), high), x);
+    total = hn::MulAdd(a, places.Pick(scales), total);
+    total = hn::MulAdd(b, places.Pick(scales + 4), total);
+  }
+  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
+    VF total = hn::Zero(DF());
+    const float* x = input.x;
+    for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 16) {
+      for (int64_t line = 0; line < kBytes; line += 64) Ahead(at + line);
+      for (int64_t first = 0; first < 32; first += kLanes, x += 8 * kLanes)
+        Add(at, first, scales, x, total);
+    }
+    return total;
+  }
+};
+
+// Q2_K and Q3_K: in each half of 128 values, two bits of value 32 l + i are bits 2 l of byte i of
+// 32; Q3_K's third bit is bit l (first half) or 4 + l of byte i of 32 others. A scale for every 16
+// values, for Q2_K a minimum too.
+template <bool kThree>
+struct TwoBitsK {
+  static constexpr int64_t kBytes = kThree ? 110 : 84;
+  const PackedRows& rows;
+  Integers<2> two{0};
+  CodeBytes<Integers<3>> three{Integers<3>(4)};
+  Places places{[](int64_t j) { return j / 8 * 8 + j % 8 / 4; }};
+
+  HWY_INLINE void Scales(int64_t row, float* scales, float* shifts) const {
+    const std::byte* at = rows.codes + row * rows.stride;
+    for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 16, shifts += 16) {
+      if constexpr (kThree) {
+        const auto low = load<uint64_t>(at + 96);
+        const uint64_t word = load<uint32_t>(at + 104);
+        const auto high = [&](int bits) {
+          return (word >> bits & 0x03030303) << 4 | (word >> (bits + 2) & 0x03030303) << 36;
+        };
+        const float d = HalfAt(at + 108);
+        FromBytes((low & kNibbleBytes) | high(0), 32, d, scales);
+        FromBytes((low >> 4 & kNibbleBytes) | high(4), 32, d, scales + 8);
+      } else {
+        const float d = HalfAt(at + 80), low = -HalfAt(at + 82);
+        for (int half = 0; half < 2; ++half) {
+          const auto both = load<uint64_t>(at + 8 * half);
+          FromBytes(both & kNibbleBytes, 0, d, scales + 8 * half);
+          FromBytes(both >> 4 & kNibbleBytes, 0, low, shifts + 8 * half);
+        }
+      }
+    }
+  }
+  template <int kStep>
+  HWY_INLINE VF At(VU words) const {
+    return two(hn::ShiftRight<8 * (kStep % 4) + 2 * (kStep / 4)>(words));
+  }
+  // Run l of both halves.
+  template <int kRun>
+  HWY_INLINE void AddRun(VU words, VU thirds, const float* scales, const float* x,
+                         VF& total) const {
+    VF sum;
+    if constexpr (kThree) {
+      const VU up =
+          kRun < 3 ? hn::ShiftLeft<(kRun < 3 ? 2 - kRun : 0)>(thirds) : hn::ShiftRight<1>(thirds);
+      const VU codes = hn::Or(hn::And(hn::ShiftRight<2 * kRun>(words), hn::Set(DU(), 0x03030303u)),
+                              hn::And(up, hn::Set(DU(), 0x04040404u)));
+      sum = SumSteps<4 * kRun, 4 * kRun + 4>(three, codes, x);
+    } else {
+      sum = SumSteps<4 * kRun, 4 * kRun + 4>(*this, words, x);
+    }
+    total = hn::MulAdd(sum, places.Pick(scales + 2 * kRun), total);
+  }
+  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
+    VF total = hn::Zero(DF());
+    const float* x = input.x;
+    for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 16) {
+      for (int64_t line = 0; line < kBytes; line += 64) Ahead(at + line);
+      for (int64_t first = 0; first < 16; first += kLanes, x += 16 * kLanes) {
+        const VU words = LoadWords(at + (kThree ? 32 : 16) + 4 * first);
+        VU thirds = hn::Zero(DU());
+        if constexpr (kThree) thirds = hn::Shr(EightWords(at, first), ByEights(first, 4));
+        const float* own = scales + first / 8 * 8 + first % 8 / 4;
+        AddRun<0>(words, thirds, own, x, total);
+        AddRun<1>(words, thirds, own, x, total);
+        AddRun<2>(words, thirds, own, x, total);
+        AddRun<3>(words, thirds, own, x, total);
+      }
+    }
+    return total;
+  }
+};
+
+void PackedBlocksDot(const PackedRows& rows, const PackedTask& task) {
+  const int64_t columns = rows.columns;
+  switch (rows.packing) {
+    case Packing::q4_0:
+      return DotRows(rows, task, columns / 32, false, NibbleBlocks<false, false>{rows});
+    case Packing::q4_1:
+      return DotRows(rows, task, columns / 32, true, NibbleBlocks<true, false>{rows});
+    case Packing::q5_0:
+      return DotRows(rows, task, columns / 32, false, NibbleBlocks<false, true>{rows});
+    case Packing::q5_1:
+      return DotRows(rows, task, columns / 32, true, NibbleBlocks<true, true>{rows});
+    case Packing::q8_0:
+      return DotRows(rows, task, columns / 32, false, Q80Blocks{rows});
+    case Packing::q2_k:
+      return DotRows(rows, task, columns / 16, true, TwoBitsK<false>{rows});
+    case Packing::q3_k:
+      return DotRows(rows, task, columns / 16, false, TwoBitsK<true>{rows});
+    case Packing::q4_k:
+      return DotRows(rows, task, columns / 32, true, AffineK<false>{rows});
+    case Packing::q5_k:
+      return DotRows(rows, task, columns / 32, true, AffineK<true>{rows});
+    case Packing::q6_k:
+      return DotRows(rows, task, columns / 16, false, Q6K{rows});
+    default:
+      return;
+  }
+}
+
+#else
+void PackedBlocksDot(const PackedRows&, const PackedTask&) {}
+#endif
+
+}  // namespace HWY_NAMESPACE
+}  // namespace qwb::simd
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace qwb::simd {
+
+HWY_EXPORT(PackedBlocksDot);
+
+void packed_blocks_dot(const PackedRows& rows, const PackedTask& task) {
+  HWY_DYNAMIC_DISPATCH(PackedBlocksDot)(rows, task);
+}
+
+}  // namespace qwb::simd
+#endif
