@@ -28,8 +28,8 @@ struct LinearSpec {
 };
 
 struct NormSpec {
-  std::string
-      module;  // "<module>.weight" [n], and "<module>.bias" [n] if it has one; empty: there is no norm
+  // "<module>.weight" [n], and "<module>.bias" [n] if it has one; empty: there is no norm.
+  std::string module;
   bool centred = false;  // LayerNorm instead of RMSNorm
   float offset = 0;      // the gain is offset + weight (Gemma: 1)
   bool biased = true;    // of a centred one (Cohere's is without)
