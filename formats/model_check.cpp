@@ -201,7 +201,7 @@ class ModelCheck {
   void take_norm(const NormSpec& norm, int64_t size) {
     if (norm.empty()) return;
     take_tensor(norm.module + ".weight", {size});
-    if (norm.centred) take_tensor(norm.module + ".bias", {size});
+    if (norm.has_bias()) take_tensor(norm.module + ".bias", {size});
   }
 
   void take_linear(const LinearSpec& linear) {
@@ -218,9 +218,12 @@ class ModelCheck {
       for (const SublayerSpec& sublayer : block.sublayers) {
         take_norm(sublayer.before, config_.hidden);
         take_norm(sublayer.after, config_.hidden);
-        if (const auto* attention = std::get_if<AttentionSpec>(&sublayer.mixer)) {
-          take_norm(attention->q_norm, config_.head_dim);
-          take_norm(attention->k_norm, config_.head_dim);
+        if (const auto* parallel = std::get_if<ParallelSpec>(&sublayer.mixer))
+          take_norm(parallel->mlp_norm, config_.hidden);
+        if (const AttentionSpec* attention = attention_of(sublayer)) {
+          const bool all = attention->norms_span_heads;
+          take_norm(attention->q_norm, config_.head_dim * (all ? config_.heads : 1));
+          take_norm(attention->k_norm, config_.head_dim * (all ? config_.kv_heads : 1));
         }
       }
       for (const LinearSpec& linear : block_linears(block)) take_linear(linear);
@@ -277,8 +280,8 @@ class ModelCheck {
   }
 
   std::string layers_prefix() const {
-    const std::string& norm = spec_.blocks.front().sublayers.front().before.module;
-    return norm.substr(0, norm.find("0."));
+    const std::string module = block_linears(spec_.blocks.front()).front().module;
+    return module.substr(0, module.find("0."));
   }
 
   void refuse_if_part_of_model(const std::string& name) const {

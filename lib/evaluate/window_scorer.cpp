@@ -28,8 +28,13 @@ std::string names(const InputGroup& group) {
 // The modules that compute the input of a group, for messages.
 std::string made_by(const BlockSpec& spec, const InputGroup& group, const InputGroup* before) {
   const SublayerSpec& sublayer = spec.sublayers[group.sublayer];
-  if (before == nullptr || before->sublayer != group.sublayer) return sublayer.before.module;
-  const bool attends = std::holds_alternative<AttentionSpec>(sublayer.mixer);
+  if (before == nullptr || before->sublayer != group.sublayer)
+    return sublayer.before.empty() ? "the residual stream" : sublayer.before.module;
+  // Beside an attention the MLP begins anew.
+  if (group.part == InputGroup::Part::mlp_entry) return group.maker.norm->module;
+  if (group.part == InputGroup::Part::mlp_inner && before->part == InputGroup::Part::attended)
+    return group.maker.linear->module;
+  const bool attends = group.part == InputGroup::Part::attended;
   return (attends ? "the attention of " : "") + names(*before);
 }
 

@@ -41,6 +41,16 @@ struct AttentionShape {
   float soft_cap = 0;  // scaled scores become cap tanh(score / cap); 0: none
 };
 
+// Which values of a head are turned together: x_k and x_{k+n}, or x_{2k} and x_{2k+1}, k < n.
+enum class RotaryPairs { halves, neighbours };
+
+// What becomes of the products with the output embedding: times scale, then cap tanh(x / cap); a
+// cap of 0: none.
+struct LogitShape {
+  float scale = 1;
+  float cap = 0;
+};
+
 // How two rows of logits differ as distributions.
 struct RowDivergence {
   double kl = 0;                         // KL(softmax base || softmax other), nats
@@ -143,10 +153,10 @@ class Executor {
   virtual void rms_norm(In x, In gain, double eps, Out y) const = 0;
   // y = (x - mean) * rsqrt(variance + eps) * gain + bias, per row. In place if y is x.
   virtual void layer_norm(In x, In gain, In bias, double eps, Out y) const = 0;
-  // Rotates every head of every token in place, the halves of a head being the pairs: x_k,
-  // x_{k+d/2} with d = head_dim. x [tokens, heads * d], rows may be apart; cosine, sine: [tokens,
-  // d / 2].
-  virtual void rotate(Out x, int64_t head_dim, In cosine, In sine) const = 0;
+  // Rotates the first 2n values of every head of every token in place; the rest of a head stays.
+  // x [tokens, heads * head_dim], rows may be apart; cosine, sine: [tokens, n], 2n <= head_dim.
+  virtual void rotate(Out x, int64_t head_dim, In cosine, In sine,
+                      RotaryPairs pairs = RotaryPairs::halves) const = 0;
   // y [tokens, heads * head_dim] = causal softmax attention of the last `tokens` positions of a
   // sequence. keys, values: [positions, kv_heads * head_dim]. Rows of queries may be apart.
   virtual void attention(In queries, In keys, In values, const AttentionShape& shape,
@@ -161,10 +171,10 @@ class Executor {
   virtual void scale(Out x, float factor) const = 0;
   virtual void soft_cap(Out x, float cap) const;
 
-  // losses[r] = -log softmax(x[r] W^T)[targets[r]], the logits soft-capped first unless cap is 0.
-  // The logits are never held whole. A row with a NaN or infinite logit gives NaN.
-  virtual void losses(In x, const Prepared& weight, std::span<const int32_t> targets, float cap,
-                      std::span<double> losses) const = 0;
+  // losses[r] = -log softmax(shape of (x[r] W^T))[targets[r]]. The logits are never held whole. A
+  // row with a NaN or infinite logit gives NaN.
+  virtual void losses(In x, const Prepared& weight, std::span<const int32_t> targets,
+                      const LogitShape& shape, std::span<double> losses) const = 0;
   // differences[r]: of row r of the two; sums in f64.
   virtual void divergence(In base, In other, std::span<const int32_t> targets,
                           std::span<RowDivergence> differences) const = 0;

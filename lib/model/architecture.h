@@ -28,24 +28,30 @@ struct LinearSpec {
 };
 
 struct NormSpec {
-  std::string
-      module;  // "<module>.weight" [n], and "<module>.bias" [n] if centred; empty: there is no norm
-  bool centred = false;  // LayerNorm with bias instead of RMSNorm
+  // "<module>.weight" [n], and "<module>.bias" [n] if it has one; empty: there is no norm.
+  std::string module;
+  bool centred = false;  // LayerNorm instead of RMSNorm
   float offset = 0;      // the gain is offset + weight (Gemma: 1)
+  bool biased = true;    // of a centred one (Cohere's is without)
   bool empty() const { return module.empty(); }
+  bool has_bias() const { return centred && biased; }
 };
 
 // Mixers: what a sublayer does between its norm and the residual stream.
 struct AttentionSpec {
   std::vector<LinearSpec> qkv;  // q, k, v; or one module whose output holds q, k and v side by side
-  NormSpec q_norm = {}, k_norm = {};  // RMSNorm over head_dim before the rotation; empty: none
-  LinearSpec output;
+  // RMSNorms before the rotation, over each head_dim, or over all heads at once (OLMo 2); empty:
+  // none.
+  NormSpec q_norm = {}, k_norm = {};
+  bool norms_span_heads = false;
+  LinearSpec output = {};
 };
 
 struct MlpSpec {
-  std::vector<LinearSpec> gate = {};  // empty: the MLP is not gated
-  LinearSpec up;
-  LinearSpec down;
+  std::vector<LinearSpec> gate = {};  // empty: the MLP is not gated, or
+  LinearSpec up = {};                 // `up` holds both side by side, gate first
+  LinearSpec down = {};
+  bool fused = false;
 };
 
 // Each token goes to the `used` experts that the router scores highest; what they make of it is
@@ -57,12 +63,24 @@ struct MoeSpec {
   int64_t used = 0;
 };
 
-// x += after(mixer(before(x))), x being the residual stream.
+// Attention and MLP beside each other, x += attention(before(x)) + mlp(mlp_norm(x)); without a norm
+// of its own the MLP reads what the attention does.
+struct ParallelSpec {
+  AttentionSpec attention = {};
+  NormSpec mlp_norm = {};
+  MlpSpec mlp = {};
+};
+
+// x += scale * after(mixer(before(x))), x being the residual stream and scale the model's
+// residual_scale. Without `before` the mixer reads the stream itself (OLMo 2).
 struct SublayerSpec {
   NormSpec before;
-  std::variant<AttentionSpec, MlpSpec, MoeSpec> mixer;
+  std::variant<AttentionSpec, MlpSpec, MoeSpec, ParallelSpec> mixer;
   NormSpec after = {};  // sandwich norms (Gemma 2); empty: none
 };
+
+// The attention of a sublayer, alone or beside an MLP; null: it has none.
+const AttentionSpec* attention_of(const SublayerSpec& sublayer);
 
 struct BlockSpec {
   std::vector<SublayerSpec> sublayers;

@@ -11,8 +11,11 @@ Batch::Batch(std::vector<SequencePart> parts) : parts_(std::move(parts)) {
 
 Attention::Attention(const ModelConfig& config, const AttentionSpec& spec,
                      const TensorSource& source, const Executor& executor)
-    : q_norm_(spec.q_norm, config.head_dim, source, executor),
-      k_norm_(spec.k_norm, config.head_dim, source, executor),
+    : q_norm_(spec.q_norm, config.head_dim * (spec.norms_span_heads ? config.heads : 1), source,
+              executor),
+      k_norm_(spec.k_norm, config.head_dim * (spec.norms_span_heads ? config.kv_heads : 1), source,
+              executor),
+      norms_span_heads_(spec.norms_span_heads),
       output_(spec.output, source, executor) {
   for (const LinearSpec& linear : spec.qkv) qkv_.emplace_back(linear, source, executor);
 }
@@ -40,7 +43,7 @@ void Attention::project(const LayerContext& layer, const Rows& h, Out queries, O
       h, std::array<Executor::Output, 3>{
              {{qkv_[0].affine(), queries}, {qkv_[1].affine(), keys}, {qkv_[2].affine(), values}}});
   const auto norm_heads = [&](const Norm& norm, Out x, int64_t heads) {
-    const Out each = x.as(x.rows * heads, c.head_dim);
+    const Out each = norms_span_heads_ ? x : x.as(x.rows * heads, c.head_dim);
     if (!norm.empty()) norm.apply(layer, each, each);
   };
   norm_heads(q_norm_, queries, c.heads);
@@ -84,10 +87,11 @@ void Attention::attend(const LayerContext& layer, const SequencePart& part, Out 
                        Out attended) const {
   const ModelConfig& c = layer.config;
   const LayerCache& cache = part.cache;
-  if (!part.rotary.empty()) {
+  const Rotation& rotary = part.rotary.of(layer.index);
+  if (!rotary.empty()) {
     const Out keys = cache.keys.row_range(cache.past, part.tokens);
-    layer.executor.rotate(queries, c.head_dim, part.rotary.cosine, part.rotary.sine);
-    layer.executor.rotate(keys, c.head_dim, part.rotary.cosine, part.rotary.sine);
+    for (const Out heads : {queries, keys})
+      layer.executor.rotate(heads, c.head_dim, rotary.cosine, rotary.sine, c.rope.pairs);
   }
   const auto index = static_cast<size_t>(layer.index);
   const int64_t positions = cache.past + part.tokens;

@@ -61,6 +61,7 @@ class Attention {
 
   std::vector<Linear> qkv_;
   Norm q_norm_, k_norm_;
+  bool norms_span_heads_;
   Linear output_;
 };
 

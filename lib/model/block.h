@@ -49,8 +49,9 @@ class Block {
   // x leaves the sublayer: by the output of its closing module, or computed from its beginning.
   void leave(size_t sublayer, In closing_input, Out x) const;
   void advance(size_t sublayer, const Batch& batch, Out x) const;
-  // Whether the first way exists.
+  // Whether the first way exists; whether the second one needs a cache.
   bool has_closing(size_t sublayer) const { return sublayers_[sublayer].has_closing(); }
+  bool attends(size_t sublayer) const { return sublayers_[sublayer].attends(); }
 
   // x goes through all sublayers.
   void forward(Out x, const Batch& batch) const;

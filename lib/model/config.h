@@ -10,12 +10,24 @@
 
 namespace qwb {
 
-// Rotary position embedding: per-pair frequencies already scaled (default, linear, llama3, yarn)
-// and the factor on cos and sin.
+// Which rotary embedding a layer has.
+enum class LayerRope { none, whole, local };
+
+// Rotary position embedding: per-pair frequencies already scaled (default, linear, llama3, yarn,
+// longrope) and the factor on cos and sin.
 struct Rope {
-  // head_dim / 2 of them; empty: the model has no rotary embedding.
+  // One for each pair of a head that turns: head_dim / 2 of them, or fewer (a partial rotary
+  // embedding); empty: the model has no rotary embedding.
   std::vector<float> frequencies = {};
   float attention_factor = 1.0f;
+  RotaryPairs pairs = RotaryPairs::halves;
+  // Of the layers that are `local` (Gemma 3's with a window): as many, without a factor.
+  std::vector<float> local_frequencies = {};
+  // Per layer; empty: all have the one above.
+  std::vector<LayerRope> layers = {};
+  // Positions from this one on would take other frequencies, for the whole text (longrope's long
+  // factors): they are refused. 0: there are none.
+  int64_t end = 0;
   // What they were made from: rope_type, rope_theta and what the type needs, as in transformers 5's
   // rope_parameters; null: no rotary embedding.
   Json parameters = {};
@@ -37,6 +49,8 @@ struct ModelConfig {
   Rope rope = {};
   float attention_soft_cap = 0;  // scores become cap tanh(score / cap); 0: none
   float logit_soft_cap = 0;      // the same for the logits
+  float logit_scale = 1;         // on the logits, before their cap
+  float residual_scale = 1;      // on what each sublayer adds to the residual stream
   float embedding_scale = 1;  // the token embeddings are multiplied with it (Gemma: sqrt(hidden))
   int64_t experts = 0, experts_used = 0;  // of each layer; 0: none
   std::vector<int64_t> window = {};       // per layer: keys a query sees, itself included; 0 = all

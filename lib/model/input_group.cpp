@@ -13,18 +13,32 @@ class Grouping {
       : config_(config), sublayer_(sublayer), index_(index), groups_(groups) {}
 
   void operator()(const AttentionSpec& spec) {
-    entry(spec.qkv).maker.norm = sublayer_.before;
-    InputMaker maker;
-    maker.linear = spec.qkv.back();
-    maker.first_row =
-        spec.qkv.size() == 1 ? (config_.heads + config_.kv_heads) * config_.head_dim : 0;
-    maker.by_value_head = true;
-    close(spec.output, maker);
+    entry(spec.qkv).maker = maker_of_entry();
+    close(spec.output, maker_of_output(spec)).part = InputGroup::Part::attended;
   }
 
   void operator()(const MlpSpec& spec) {
-    entry(inputs(spec)).maker.norm = sublayer_.before;
-    close(spec.down, maker_of_down(spec));
+    entry(inputs(spec)).maker = maker_of_entry();
+    close(spec.down, maker_of_down(spec)).part = InputGroup::Part::mlp_inner;
+  }
+
+  // Their sum leaves the sublayer: neither module closes it.
+  void operator()(const ParallelSpec& spec) {
+    std::vector<LinearSpec> readers = spec.attention.qkv;
+    const std::vector<LinearSpec> of_mlp = inputs(spec.mlp);
+    if (spec.mlp_norm.empty()) readers.insert(readers.end(), of_mlp.begin(), of_mlp.end());
+    entry(readers).maker = maker_of_entry();
+    InputGroup& output = entry({spec.attention.output});
+    output.part = InputGroup::Part::attended;
+    output.maker = maker_of_output(spec.attention);
+    if (!spec.mlp_norm.empty()) {
+      InputGroup& own = entry(of_mlp);
+      own.part = InputGroup::Part::mlp_entry;
+      own.maker.norm = spec.mlp_norm;
+    }
+    InputGroup& down = entry({spec.mlp.down});
+    down.part = InputGroup::Part::mlp_inner;
+    down.maker = maker_of_down(spec.mlp);
   }
 
   void operator()(const MoeSpec& spec) {
@@ -49,10 +63,27 @@ class Grouping {
     return readers;
   }
 
+  InputMaker maker_of_entry() const {
+    InputMaker maker;
+    maker.norm = sublayer_.before;
+    if (sublayer_.before.empty()) maker.obstacle = "it is the residual stream itself";
+    return maker;
+  }
+
+  InputMaker maker_of_output(const AttentionSpec& spec) const {
+    InputMaker maker;
+    maker.linear = spec.qkv.back();
+    maker.first_row =
+        spec.qkv.size() == 1 ? (config_.heads + config_.kv_heads) * config_.head_dim : 0;
+    maker.by_value_head = true;
+    return maker;
+  }
+
   InputMaker maker_of_down(const MlpSpec& spec) const {
     InputMaker maker;
     maker.linear = spec.up;
-    if (spec.gate.empty() && config_.activation != Activation::relu)
+    maker.first_row = spec.fused ? spec.down.in : 0;
+    if (spec.gate.empty() && !spec.fused && config_.activation != Activation::relu)
       maker.obstacle = "the activation before it is not linear in a scale";
     return maker;
   }
@@ -65,11 +96,12 @@ class Grouping {
     return groups_.back();
   }
 
-  void close(const LinearSpec& reader, const InputMaker& maker) {
+  InputGroup& close(const LinearSpec& reader, const InputMaker& maker) {
     InputGroup& group = entry({reader});
     group.maker = maker;
     group.closes = true;
-    group.adds = sublayer_.after.empty();
+    group.adds = sublayer_.after.empty() && config_.residual_scale == 1;
+    return group;
   }
 
   const ModelConfig& config_;
@@ -102,7 +134,13 @@ int64_t widest_input(const ModelConfig& config, const std::vector<BlockSpec>& bl
 }
 
 int64_t widest_closing_input(const ModelConfig& config, const std::vector<BlockSpec>& blocks) {
-  return widest(config, blocks, true);
+  return std::max<int64_t>(1, widest(config, blocks, true));
+}
+
+const AttentionSpec* attention_of(const SublayerSpec& sublayer) {
+  if (const auto* parallel = std::get_if<ParallelSpec>(&sublayer.mixer))
+    return &parallel->attention;
+  return std::get_if<AttentionSpec>(&sublayer.mixer);
 }
 
 std::vector<LinearSpec> block_linears(const BlockSpec& spec) {

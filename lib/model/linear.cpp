@@ -26,18 +26,19 @@ Norm::Norm(NormSpec norm, int64_t size, const TensorSource& source, const Execut
   gain = DeviceVector(executor, none);
   if (spec.centred) bias = gain;
   set(executor, find_vector(source, spec.module + ".weight", size),
-      spec.centred ? find_vector(source, spec.module + ".bias", size) : std::vector<float>());
+      spec.has_bias() ? find_vector(source, spec.module + ".bias", size) : std::vector<float>());
 }
 
 void Norm::set(const Executor& executor, std::vector<float> stored_gain,
                const std::vector<float>& stored_bias) {
-  if (std::ssize(stored_gain) != gain.size() || std::ssize(stored_bias) != bias.size())
+  const int64_t biases = spec.has_bias() ? bias.size() : 0;
+  if (std::ssize(stored_gain) != gain.size() || std::ssize(stored_bias) != biases)
     throw Error(ErrorKind::failed, "another size was put in place of a norm", spec.module);
   if (spec.offset != 0) {
     for (float& value : stored_gain) value += spec.offset;
   }
   gain = DeviceVector(executor, stored_gain);
-  if (spec.centred) bias = DeviceVector(executor, stored_bias);
+  if (spec.has_bias()) bias = DeviceVector(executor, stored_bias);
 }
 
 void Norm::apply(const LayerContext& layer, In x, Out y) const {

@@ -46,7 +46,7 @@ struct Linear {
 struct Norm {
   NormSpec spec;
   DeviceVector gain;  // the spec's offset included
-  DeviceVector bias;  // if centred
+  DeviceVector bias;  // if centred; zeros if it has none
 
   // Without a module: no norm.
   Norm(NormSpec norm, int64_t size, const TensorSource& source, const Executor& executor);

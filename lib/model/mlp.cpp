@@ -3,7 +3,7 @@
 namespace qwb {
 
 Mlp::Mlp(const MlpSpec& spec, const TensorSource& source, const Executor& executor)
-    : up_(spec.up, source, executor), down_(spec.down, source, executor) {
+    : up_(spec.up, source, executor), down_(spec.down, source, executor), fused_(spec.fused) {
   if (!spec.gate.empty()) gate_.emplace(spec.gate.front(), source, executor);
 }
 
@@ -16,10 +16,22 @@ std::vector<Linear*> Mlp::linears() {
 }
 
 void Mlp::inner(const LayerContext& layer, const Rows& h, Out inner) const {
+  if (fused_) return inner_of_fused(layer, h, inner);
   const Activation activation = layer.config.activation;
   if (!gate_) return layer.executor.gated(h, nullptr, up_.affine(), activation, inner);
   const Affine gate = gate_->affine();
   layer.executor.gated(h, &gate, up_.affine(), activation, inner);
+}
+
+void Mlp::inner_of_fused(const LayerContext& layer, const Rows& h, Out inner) const {
+  const Executor& executor = layer.executor;
+  const int64_t columns = inner.columns;
+  const Matrix both = executor.allocate(inner.rows, 2 * columns);
+  const Matrix up = executor.allocate(inner.rows, columns);
+  executor.linear(h, up_.affine(), both);
+  executor.copy(both.view().column_range(0, columns), inner);
+  executor.copy(both.view().column_range(columns, columns), up);
+  executor.activate(layer.config.activation, inner, up);
 }
 
 }  // namespace qwb

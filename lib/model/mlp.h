@@ -1,4 +1,5 @@
-// A gated or plain MLP: down(act(gate(h)) * up(h)), or down(act(up(h))).
+// A gated or plain MLP: down(act(gate(h)) * up(h)), or down(act(up(h))). Gate and up may be one
+// module.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,11 @@ class Mlp {
   std::vector<Linear*> linears();
 
  private:
+  void inner_of_fused(const LayerContext& layer, const Rows& h, Out inner) const;
+
   std::optional<Linear> gate_;
   Linear up_, down_;
+  bool fused_;
 };
 
 }  // namespace qwb

@@ -89,6 +89,19 @@ int64_t Model::int8_modules() const {
   return count;
 }
 
+void Model::check_length(int64_t tokens) const {
+  if (!spec_.positions.empty() && tokens > config_.max_positions) {
+    throw Error(ErrorKind::usage,
+                "the model knows only " + std::to_string(config_.max_positions) + " positions");
+  }
+  const int64_t end = config_.rope.end;
+  if (end == 0 || tokens <= end) return;
+  throw Error(ErrorKind::unsupported,
+              "a text of " + std::to_string(tokens) + " tokens: behind " + std::to_string(end) +
+                  " this model's longrope takes other frequencies for all of it",
+              {}, "take texts of at most " + std::to_string(end) + " tokens");
+}
+
 void Model::check_tokens(std::span<const int32_t> tokens, const KvCache& cache) const {
   const auto count = static_cast<int64_t>(tokens.size());
   if (cache.length() + count > cache.capacity()) {
@@ -96,10 +109,7 @@ void Model::check_tokens(std::span<const int32_t> tokens, const KvCache& cache) 
                                       " tokens does not fit the context of " +
                                       std::to_string(cache.capacity()));
   }
-  if (!spec_.positions.empty() && cache.length() + count > config_.max_positions) {
-    throw Error(ErrorKind::usage,
-                "the model knows only " + std::to_string(config_.max_positions) + " positions");
-  }
+  check_length(cache.length() + count);
   for (const int32_t token : tokens) {
     if (token < 0 || token >= config_.vocab) {
       throw Error(ErrorKind::usage,
@@ -139,12 +149,14 @@ void Model::final_norm(In x, Out hidden) const {
 
 void Model::logits(const Rows& hidden, Out logits) const {
   executor_->linear(hidden, {output_}, logits);
+  if (config_.logit_scale != 1) executor_->scale(logits, config_.logit_scale);
   if (config_.logit_soft_cap != 0) executor_->soft_cap(logits, config_.logit_soft_cap);
 }
 
 void Model::token_losses(In hidden, std::span<const int32_t> targets,
                          std::span<double> losses) const {
-  executor_->losses(hidden, output_, targets, config_.logit_soft_cap, losses);
+  executor_->losses(hidden, output_, targets,
+                    {.scale = config_.logit_scale, .cap = config_.logit_soft_cap}, losses);
 }
 
 }  // namespace qwb

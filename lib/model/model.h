@@ -71,6 +71,9 @@ class Model {
   const TensorSource& source() const { return *source_; }
   const Executor& executor() const { return *executor_; }
   // Of all weights as they were loaded; the memory ledger holds the same while the model lives.
+  // Throws usage or unsupported where the model has no place for a text of so many tokens: beyond
+  // learned positions, or where longrope takes other frequencies.
+  void check_length(int64_t tokens) const;
   const WeightBytes& weight_bytes() const { return weight_bytes_; }
   // Linear modules stored as int8 rows, the output embedding included.
   int64_t int8_modules() const;

@@ -10,6 +10,16 @@
   X(qwen3)                   \
   X(mixtral)                 \
   X(gemma2)                  \
+  X(gemma3_text)             \
+  X(olmo2)                   \
+  X(granite)                 \
+  X(smollm3)                 \
+  X(phi3)                    \
+  X(starcoder2)              \
+  X(stablelm)                \
+  X(glm4)                    \
+  X(cohere)                  \
+  X(cohere2)                 \
   X(gpt2)
 
 namespace qwb {

@@ -86,17 +86,68 @@ double scale_yarn(const RopeFields& fields, double theta, double trained, double
   return yarn_mscale(factor, 1);
 }
 
-// transformers' default kind turns whole heads whatever the factor says; the scaled ones would turn
-// a part, which its models of these families cannot.
-void check_partial(const Json& config, const RopeFields& fields, int64_t head_dim) {
+// How many values of a head turn. Of families that turn whole heads transformers' default kind does
+// so whatever the factor says; the scaled ones would turn a part, which its models cannot.
+int64_t turned_values(const Json& config, const RopeFields& fields, int64_t head_dim,
+                      const RopeRules& rules, bool is_default) {
+  if (rules.partial == 0 && is_default) return head_dim;
   const Json& p = fields.parameters;
-  const Json factor = p.contains("partial_rotary_factor")         ? p["partial_rotary_factor"]
-                      : json_has(config, "partial_rotary_factor") ? config["partial_rotary_factor"]
-                                                                  : Json(1.0);
+  const Json factor = p.contains("partial_rotary_factor") ? p["partial_rotary_factor"]
+                      : json_has(config, "partial_rotary_factor")
+                          ? config["partial_rotary_factor"]
+                          : Json(rules.partial > 0 ? rules.partial : 1.0);
   if (!factor.is_number())
     throw Error(ErrorKind::failed, "'partial_rotary_factor' must be a number", fields.where);
-  if (static_cast<int64_t>(static_cast<double>(head_dim) * factor.get<double>()) != head_dim)
+  const double values = static_cast<double>(head_dim) * factor.get<double>();
+  if (!(values >= 0 && values < static_cast<double>(head_dim) + 1))
+    throw Error(ErrorKind::failed, "'partial_rotary_factor' must be between 0 and 1", fields.where);
+  const auto turned = static_cast<int64_t>(values);
+  if (turned != head_dim && rules.partial == 0)
     throw Error(ErrorKind::unsupported, "a partial rotary embedding", fields.where);
+  if (turned < 2 || turned % 2 != 0) {
+    throw Error(ErrorKind::unsupported,
+                "a rotary embedding of " + std::to_string(turned) + " values of a head",
+                fields.where);
+  }
+  return turned;
+}
+
+std::vector<double> factor_list(const RopeFields& fields, const char* key, size_t count) {
+  const Json list = fields.parameters.value(key, Json());
+  std::vector<double> factors;
+  if (!list.is_array() || list.size() != count) {
+    throw Error(ErrorKind::failed,
+                std::string("'") + key + "' must hold " + std::to_string(count) + " numbers",
+                fields.where);
+  }
+  for (const Json& factor : list) {
+    if (!factor.is_number() || !(factor.get<double>() > 0)) {
+      throw Error(ErrorKind::failed, std::string("'") + key + "' must hold positive numbers",
+                  fields.where);
+    }
+    factors.push_back(factor.get<double>());
+  }
+  return factors;
+}
+
+// LongRoPE: arXiv 2402.13753. Texts up to the trained length have the short factors; transformers
+// takes the long ones for all of a longer text, so that the first token would change with the last.
+void scale_longrope(const RopeFields& fields, double trained, int64_t max_positions, Rope& rope,
+                    std::vector<double>& frequencies) {
+  const std::vector<double> shorter = factor_list(fields, "short_factor", frequencies.size());
+  const std::vector<double> longer = factor_list(fields, "long_factor", frequencies.size());
+  if (!(trained > 1)) {
+    throw Error(ErrorKind::failed, "'original_max_position_embeddings' must be above 1",
+                fields.where);
+  }
+  for (size_t k = 0; k < frequencies.size(); ++k) frequencies[k] /= shorter[k];
+  if (shorter != longer) rope.end = static_cast<int64_t>(trained);
+  const double factor = json_has(fields.parameters, "factor")
+                            ? fields.number("factor")
+                            : static_cast<double>(max_positions) / trained;
+  double scale = factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(trained));
+  if (json_has(fields.parameters, "attention_factor")) scale = fields.number("attention_factor");
+  rope.attention_factor = static_cast<float>(scale);
 }
 
 std::string kind_of(const Json& parameters, const std::string& where) {
@@ -109,7 +160,7 @@ std::string kind_of(const Json& parameters, const std::string& where) {
 // In the form of transformers 5: with rope_type, rope_theta and, for scaled kinds that need it,
 // original_max_position_embeddings filled in.
 Json rope_parameters(const Json& config, const std::string& where, int64_t max_positions,
-                     double theta) {
+                     const RopeRules& rules) {
   // transformers 5 takes rope_scaling, which users add as model cards advise, for all of
   // rope_parameters.
   const bool scaling = config.contains("rope_scaling") && is_true(config["rope_scaling"]);
@@ -119,13 +170,17 @@ Json rope_parameters(const Json& config, const std::string& where, int64_t max_p
   if (!result.is_object())
     throw Error(ErrorKind::failed, "rope parameters must be an object", where);
   if (!result.contains("rope_theta"))
-    result["rope_theta"] = config.contains("rope_theta") ? config["rope_theta"] : Json(theta);
+    result["rope_theta"] = config.contains("rope_theta") ? config["rope_theta"] : Json(rules.theta);
   if (!result.contains("rope_type"))
     result["rope_type"] = result.contains("type") ? result["type"] : "default";
-  const std::string kind = kind_of(result, where);
+  std::string kind = kind_of(result, where);
+  if (rules.longrope_from > 0 && (kind == "su" || kind == "yarn"))
+    result["rope_type"] = kind = "longrope";
   if (kind != "llama3" && kind != "yarn" && kind != "longrope") return result;
   if (config.contains("original_max_position_embeddings")) {
     result["original_max_position_embeddings"] = config["original_max_position_embeddings"];
+  } else if (rules.longrope_from > 0) {
+    result["original_max_position_embeddings"] = rules.longrope_from;
   } else if (!result.contains("original_max_position_embeddings")) {
     result["original_max_position_embeddings"] = max_positions;
   }
@@ -135,29 +190,41 @@ Json rope_parameters(const Json& config, const std::string& where, int64_t max_p
 }  // namespace
 
 Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim,
-                int64_t max_positions, double default_theta) {
-  RopeFields fields{rope_parameters(config, where, max_positions, default_theta), where};
+                int64_t max_positions, double theta) {
+  return parse_rope(config, where, head_dim, max_positions, RopeRules{.theta = theta});
+}
+
+Rope parse_rope(const Json& config, const std::string& where, int64_t head_dim,
+                int64_t max_positions, const RopeRules& rules) {
+  RopeFields fields{rope_parameters(config, where, max_positions, rules), where};
   const double theta = fields.number("rope_theta");
   const std::string kind = kind_of(fields.parameters, where);
   if (!(theta > 1)) throw Error(ErrorKind::failed, "'rope_theta' must be above 1", where);
-  if (kind != "default") check_partial(config, fields, head_dim);
+  const int64_t turned = turned_values(config, fields, head_dim, rules, kind == "default");
   const auto trained = [&] { return fields.number("original_max_position_embeddings"); };
 
   std::vector<double> frequencies;
-  for (int64_t k = 0; k < head_dim / 2; ++k) {
+  for (int64_t k = 0; k < turned / 2; ++k) {
     frequencies.push_back(
-        std::pow(theta, -2.0 * static_cast<double>(k) / static_cast<double>(head_dim)));
+        std::pow(theta, -2.0 * static_cast<double>(k) / static_cast<double>(turned)));
   }
   Rope rope;
+  rope.pairs = rules.pairs;
   rope.parameters = fields.parameters;
-  if (kind == "linear") {
+  const bool only_longrope = rules.longrope_from > 0;
+  if (kind == "longrope" && only_longrope) {
+    scale_longrope(fields, trained(), max_positions, rope, frequencies);
+  } else if (only_longrope && kind != "default") {
+    throw Error(ErrorKind::unsupported, "rope type '" + kind + "' of this family is not known",
+                where, "known: default, longrope");
+  } else if (kind == "linear") {
     scale_linear(fields, frequencies);
   } else if (kind == "llama3") {
     scale_llama3(fields, trained(), frequencies);
   } else if (kind == "yarn") {
     rope.attention_factor =
         static_cast<float>(scale_yarn(fields, theta, trained(), static_cast<double>(max_positions),
-                                      static_cast<double>(head_dim), frequencies));
+                                      static_cast<double>(turned), frequencies));
   } else if (kind != "default") {
     throw Error(ErrorKind::unsupported, "rope type '" + kind + "' is not known", where,
                 "known: default, linear, llama3, yarn");

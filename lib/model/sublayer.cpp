@@ -9,23 +9,28 @@ struct MakeMixer {
   const ModelConfig& config;
   const TensorSource& source;
   const Executor& executor;
-  using Mixer = std::variant<Attention, Mlp, Moe>;
+  using Mixer = std::variant<Attention, Mlp, Moe, Parallel>;
   Mixer operator()(const AttentionSpec& spec) const {
     return Attention(config, spec, source, executor);
   }
   Mixer operator()(const MlpSpec& spec) const { return Mlp(spec, source, executor); }
   Mixer operator()(const MoeSpec& spec) const { return Moe(spec, source, executor); }
+  Mixer operator()(const ParallelSpec& spec) const {
+    return Parallel(config, spec, source, executor);
+  }
 };
 
 // The input of the module that closes a sublayer, from the norm's output h.
 struct MakeInner {
   const LayerContext& layer;
+  In x;
   In h;
   const Batch& batch;
   Out inner;
   void operator()(const Attention& mixer) const { mixer.inner(layer, h, batch, inner); }
   void operator()(const Mlp& mixer) const { mixer.inner(layer, batch.rows(h), inner); }
   void operator()(const Moe& mixer) const { mixer.forward(layer, batch.rows(h), inner); }
+  void operator()(const Parallel& mixer) const { mixer.forward(layer, x, h, batch, inner); }
 };
 
 struct Closing {
@@ -33,6 +38,9 @@ struct Closing {
   const Linear* operator()(const Mlp& mixer) const { return &mixer.closing(); }
   const Linear* operator()(const Moe&) const {
     throw Error(ErrorKind::failed, "no single module closes a mixture of experts");
+  }
+  const Linear* operator()(const Parallel&) const {
+    throw Error(ErrorKind::failed, "no single module closes parallel sublayers");
   }
 };
 
@@ -47,23 +55,28 @@ Sublayer::Sublayer(const ModelConfig& config, const SublayerSpec& spec, const Te
 std::vector<int64_t> Sublayer::rows(const LayerContext& layer, const InputGroup& group,
                                     In x) const {
   const Matrix h = layer.executor.allocate(x.rows, x.columns);
-  before_.apply(layer, x, h);
+  enter(layer, x, h);
   std::vector<Routed> routed = std::get<Moe>(mixer_).route(layer, h);
   return std::move(routed[group.expert].tokens);
 }
 
 void Sublayer::input(const LayerContext& layer, const InputGroup& group, In x, const Batch& batch,
                      const std::vector<int64_t>& only, Out input) const {
+  if (const auto* parallel = std::get_if<Parallel>(&mixer_)) {
+    const Matrix h = layer.executor.allocate(x.rows, x.columns);
+    enter(layer, x, h);
+    return parallel->input(layer, group, x, h, batch, input);
+  }
   const bool first = group.expert < 0 && !group.closes;
   if (first) {
-    before_.apply(layer, x, input);
+    enter(layer, x, input);
     return;
   }
   const Executor& executor = layer.executor;
   const Matrix h = executor.allocate(x.rows, x.columns);
-  before_.apply(layer, x, h);
+  enter(layer, x, h);
   if (group.closes) {
-    std::visit(MakeInner{layer, h, batch, input}, mixer_);
+    std::visit(MakeInner{layer, x, h, batch, input}, mixer_);
     return;
   }
   const Mlp& expert = std::get<Moe>(mixer_).expert(group.expert);
@@ -76,15 +89,21 @@ void Sublayer::input(const LayerContext& layer, const InputGroup& group, In x, c
   expert.inner(layer, seen, input);
 }
 
-// x += after(output), in whose place the norm works.
+void Sublayer::enter(const LayerContext& layer, In x, Out h) const {
+  if (before_.empty()) return layer.executor.copy(x, h);
+  before_.apply(layer, x, h);
+}
+
+// x += scale * after(output), in whose place the norm works.
 void Sublayer::add(const LayerContext& layer, Out output, Out x) const {
   if (!after_.empty()) after_.apply(layer, output, output);
+  if (layer.config.residual_scale != 1) layer.executor.scale(output, layer.config.residual_scale);
   layer.executor.add(x, output);
 }
 
 void Sublayer::leave(const LayerContext& layer, const Rows& input, Out x) const {
   const Linear& closing = *std::visit(Closing{}, mixer_);
-  if (after_.empty()) {
+  if (after_.empty() && layer.config.residual_scale == 1) {
     layer.executor.linear(input, closing.affine(), x, Accumulate::yes);
     return;
   }
@@ -95,8 +114,8 @@ void Sublayer::leave(const LayerContext& layer, const Rows& input, Out x) const 
 
 void Sublayer::advance(const LayerContext& layer, const Batch& batch, Out h, Out inner,
                        Out x) const {
-  before_.apply(layer, x, h);
-  std::visit(MakeInner{layer, h, batch, inner}, mixer_);
+  enter(layer, x, h);
+  std::visit(MakeInner{layer, x, h, batch, inner}, mixer_);
   if (has_closing()) {
     leave(layer, batch.rows(inner), x);
   } else {
@@ -112,8 +131,20 @@ std::vector<Linear*> Sublayer::linears() {
   return std::visit([](auto& mixer) { return mixer.linears(); }, mixer_);
 }
 
+std::vector<Norm*> Sublayer::norms() {
+  std::vector<Norm*> all = {&before_, &after_};
+  if (auto* parallel = std::get_if<Parallel>(&mixer_)) {
+    for (Norm* norm : parallel->norms()) all.push_back(norm);
+  }
+  return all;
+}
+
 std::vector<const Norm*> Sublayer::all_norms() const {
-  std::vector<const Norm*> all = {&before_, &after_};
+  std::vector<const Norm*> all;
+  for (const Norm* norm : const_cast<Sublayer*>(this)->norms()) all.push_back(norm);
+  if (const auto* parallel = std::get_if<Parallel>(&mixer_)) {
+    for (const Norm* norm : parallel->head_norms()) all.push_back(norm);
+  }
   if (const auto* attention = std::get_if<Attention>(&mixer_)) {
     for (const Norm* norm : attention->norms()) all.push_back(norm);
   }

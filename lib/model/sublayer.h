@@ -1,4 +1,4 @@
-// One step of a block: x += after(mixer(before(x))), x being the residual stream.
+// One step of a block: x += scale * after(mixer(before(x))), x being the residual stream.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include "lib/model/input_group.h"
 #include "lib/model/mlp.h"
 #include "lib/model/moe.h"
+#include "lib/model/parallel.h"
 
 namespace qwb {
 
@@ -29,21 +30,31 @@ class Sublayer {
   // x goes through the whole sublayer. h [tokens, hidden] and inner [tokens, inner_size()] are
   // scratch.
   void advance(const LayerContext& layer, const Batch& batch, Out h, Out inner, Out x) const;
-  // Columns of the input of the closing module; where there is none, of the experts' sum.
+  // Columns of the input of the closing module; where there is none, of the sum.
   int64_t inner_size(const ModelConfig& config) const;
-  // False for experts: what leaves them is more than one module's output.
-  bool has_closing() const { return !std::holds_alternative<Moe>(mixer_); }
+  // False for experts, and attention and MLP beside each other: what leaves them is more than one
+  // module's output.
+  bool has_closing() const {
+    return std::holds_alternative<Attention>(mixer_) || std::holds_alternative<Mlp>(mixer_);
+  }
+  // Whether it needs a cache.
+  bool attends() const {
+    return std::holds_alternative<Attention>(mixer_) || std::holds_alternative<Parallel>(mixer_);
+  }
 
   std::vector<Linear*> linears();
-  std::vector<Norm*> norms() { return {&before_, &after_}; }
+  // Of the residual stream.
+  std::vector<Norm*> norms();
   // Those and what the mixer has.
   std::vector<const Norm*> all_norms() const;
 
  private:
+  // h = before(x), or x.
+  void enter(const LayerContext& layer, In x, Out h) const;
   void add(const LayerContext& layer, Out output, Out x) const;
 
   Norm before_, after_;
-  std::variant<Attention, Mlp, Moe> mixer_;
+  std::variant<Attention, Mlp, Moe, Parallel> mixer_;
 };
 
 }  // namespace qwb

@@ -185,6 +185,18 @@ TEST(Kernels, LargeMatricesCrossTilesAndSlabs) {
   }
 }
 
+// The first turned pairs of the first head of a row, by hand; nothing else of the head moves.
+void expect_turned(const std::vector<float>& before, const std::vector<float>& after,
+                   int64_t head_dim, int64_t turned, RotaryPairs pairs) {
+  for (int64_t k = 2 * turned; k < head_dim; ++k) EXPECT_EQ(after[k], before[k]) << k;
+  for (int64_t k = 2 * head_dim; k < 3 * head_dim; ++k) EXPECT_EQ(after[k], before[k]) << k;
+  if (turned == 0) return;
+  const auto cosine = noise(4 * head_dim / 2, 35), sine = noise(4 * head_dim / 2, 36);
+  const int64_t other = pairs == RotaryPairs::halves ? turned : 1;
+  EXPECT_NEAR(after[0], before[0] * cosine[0] - before[other] * sine[0], 1e-5);
+  EXPECT_NEAR(after[other], before[other] * cosine[0] + before[0] * sine[0], 1e-5);
+}
+
 TEST(Kernels, NormsActivationsAndRotation) {
   for (const int64_t n : {1, 5, 16, 37, 192}) {
     const int64_t rows = 3;
@@ -227,6 +239,17 @@ TEST(Kernels, NormsActivationsAndRotation) {
     reference_executor().rotate(heads(a), head_dim, cosines, sines);
     fast_executor().rotate(heads(b), head_dim, cosines, sines);
     expect_near(b, a, 1e-6);
+    for (const RotaryPairs pairs : {RotaryPairs::halves, RotaryPairs::neighbours}) {
+      // All of a head, and a part of it.
+      for (const int64_t turned : {head_dim / 2, head_dim / 5, int64_t{0}}) {
+        const In c(cosine.data(), 4, turned), s(sine.data(), 4, turned);
+        const auto before = a;
+        reference_executor().rotate(heads(a), head_dim, c, s, pairs);
+        fast_executor().rotate(heads(b), head_dim, c, s, pairs);
+        expect_near(b, a, 1e-6);
+        expect_turned(before, a, head_dim, turned, pairs);
+      }
+    }
   }
 }
 
@@ -263,10 +286,11 @@ TEST(Kernels, LossesOverVocabularySlabs) {
     std::vector<int32_t> targets;
     for (int64_t r = 0; r < rows; ++r) targets.push_back(static_cast<int32_t>(r * 7919 % vocab));
     std::vector<double> expected(static_cast<size_t>(rows)), actual(expected.size());
-    for (const float cap : {0.0f, 3.0f}) {
+    for (const LogitShape shape :
+         {LogitShape{}, {.cap = 3}, {.scale = 0.25f}, {.scale = 2, .cap = 3}}) {
       const Prepared weight(made.weight);
-      reference_executor().losses(rows_of(x, hidden), weight, targets, cap, expected);
-      fast_executor().losses(rows_of(x, hidden), weight, targets, cap, actual);
+      reference_executor().losses(rows_of(x, hidden), weight, targets, shape, expected);
+      fast_executor().losses(rows_of(x, hidden), weight, targets, shape, actual);
       for (size_t r = 0; r < expected.size(); ++r)
         EXPECT_NEAR(actual[r], expected[r], 2e-5 * std::max(1.0, expected[r]));
     }
@@ -279,7 +303,7 @@ TEST(Kernels, LossesKeepANan) {
   const auto x = noise(9 * 24, 52);
   const std::vector<int32_t> targets(9, 7);
   std::vector<double> losses(9);
-  fast_executor().losses(rows_of(x, 24), Prepared(made.weight), targets, 0, losses);
+  fast_executor().losses(rows_of(x, 24), Prepared(made.weight), targets, {}, losses);
   for (const double loss : losses) EXPECT_TRUE(std::isnan(loss));
 }
 

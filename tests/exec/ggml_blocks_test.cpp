@@ -146,8 +146,8 @@ TEST(GgmlBlocksKernel, RunsOnBothExecutors) {
       EXPECT_TRUE(std::equal(rows.begin(), rows.begin() + 256, values.begin() + 19 * 256))
           << info.name;
       std::vector<double> a(3), b(3);
-      executor->losses(In(x.data(), 3, 256), Prepared(weight), ids, 0, a);
-      executor->losses(In(x.data(), 3, 256), Prepared(dense), ids, 0, b);
+      executor->losses(In(x.data(), 3, 256), Prepared(weight), ids, {}, a);
+      executor->losses(In(x.data(), 3, 256), Prepared(dense), ids, {}, b);
       EXPECT_EQ(a, b) << info.name;
     }
   }

@@ -328,7 +328,7 @@ TEST(Int8Product, ExecutorUsesItForLosses) {
   const auto x = random_values(tokens * in, 24, 7);
   std::vector<int32_t> targets = {0, 4999, 4095, 4096, 17, 1234, 2, 3, 4};
   std::vector<double> losses(targets.size());
-  executor->losses(rows_of(x, in), Prepared(rows->weight), targets, 0, losses);
+  executor->losses(rows_of(x, in), Prepared(rows->weight), targets, {}, losses);
   std::vector<float> logits(static_cast<size_t>(tokens * vocab));
   executor->linear(rows_of(x, in), {Prepared(rows->weight)}, rows_of(logits, vocab));
   for (size_t t = 0; t < targets.size(); ++t) {

@@ -115,9 +115,9 @@ class ShadowExecutor : public Executor {
     Operands on(*this, "layer_norm");
     inner_->layer_norm(on(x), on(gain), on(bias), eps, on(y));
   }
-  void rotate(Out x, int64_t head_dim, In cosine, In sine) const override {
+  void rotate(Out x, int64_t head_dim, In cosine, In sine, RotaryPairs pairs) const override {
     Operands on(*this, "rotate");
-    inner_->rotate(on(x), head_dim, on(cosine), on(sine));
+    inner_->rotate(on(x), head_dim, on(cosine), on(sine), pairs);
   }
   void attention(In queries, In keys, In values, const AttentionShape& shape,
                  Out y) const override {
@@ -148,10 +148,10 @@ class ShadowExecutor : public Executor {
     Operands on(*this, "soft_cap");
     inner_->soft_cap(on(x), cap);
   }
-  void losses(In x, const Prepared& weight, std::span<const int32_t> targets, float cap,
-              std::span<double> losses) const override {
+  void losses(In x, const Prepared& weight, std::span<const int32_t> targets,
+              const LogitShape& shape, std::span<double> losses) const override {
     Operands on(*this, "losses");
-    inner_->losses(on(x), weight, targets, cap, losses);
+    inner_->losses(on(x), weight, targets, shape, losses);
   }
   void divergence(In base, In other, std::span<const int32_t> targets,
                   std::span<RowDivergence> differences) const override {

@@ -1,6 +1,8 @@
 """What transformers makes of config.json, for every family that is read and every key that could change a result: absent, null, in its old and new
-spelling, and both. usage: make_config_defaults.py OUTPUT (tests/golden/config_defaults.json) [FAMILIES]; made with transformers 5.24, whose defaults and precedence
+spelling, and both. usage: make_config_defaults.py OUTPUT (tests/golden/config_defaults.json) [FAMILIES]; config_families.json holds those of
+MORE, which add fewer cases to the shared ones; made with transformers 5.24, whose defaults and precedence
 count where version 4 had others. "expected" is null where transformers refuses the configuration, or fails on a text."""
+import copy
 import json
 import sys
 import warnings
@@ -16,6 +18,22 @@ transformers.logging.set_verbosity(transformers.logging.CRITICAL)
 LLAMA = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
 GPT2 = {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 FAMILIES = sys.argv[2:] or ["llama", "mistral", "qwen2", "qwen3", "gpt2", "mixtral", "gemma2"]
+MORE = {  # their own keys, each with values to try
+    "gemma3_text": {"sliding_window_pattern": (2, 3, 0, None), "rope_local_base_freq": (50.0, None), "use_bidirectional_attention": (None, True, False), "layer_types": (["sliding_attention", "full_attention"] * 2, ["full_attention"] * 4, ["nonsense"] * 4, None),
+                    "final_logit_softcapping": (3.0, None), "attn_logit_softcapping": (3.0, None), "query_pre_attn_scalar": (64, None, 0), "hidden_activation": (None, "relu"),
+                    "rope_parameters": ({"full_attention": {"rope_type": "default", "rope_theta": 50.0}}, {"sliding_attention": {"rope_type": "default", "rope_theta": 50.0}, "full_attention": None},
+                                        {"full_attention": {"rope_type": "linear", "factor": 4.0}, "sliding_attention": {"rope_type": "default"}}, {"full_attention": {"type": "linear", "factor": 4.0}})},
+    "olmo2": {"attention_bias": (None, True), "clip_qkv": (0.1,), "sliding_window": (8,)},
+    "granite": {"attention_bias": (None, True), "mlp_bias": (None, True), "embedding_multiplier": (12.0, 2, 0.5, None), "logits_scaling": (8.0, 3, None), "residual_multiplier": (0.22, None), "attention_multiplier": (0.0078125, 1, None)},
+    "smollm3": {"attention_bias": (None, True), "mlp_bias": (None, True), "no_rope_layers": ([1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1], [1, 1, 1, 0, 0], None), "no_rope_layer_interval": (2, 3, 0, 1, None), "use_sliding_window": (None, True), "sliding_window": (8, None),
+                "layer_types": (["full_attention"] * 4, None)},
+    "phi3": {"sliding_window": (8, None), "partial_rotary_factor": (0.5, 0.75, 1.0, 0.25, 0.3), "original_max_position_embeddings": (16, None), "attention_bias": (True,)},
+    "starcoder2": {"use_bias": (None, True, False), "norm_epsilon": (1e-3, None), "sliding_window": (8, None), "rms_norm_eps": (1e-3,), "mlp_type": ("default",)},
+    "stablelm": {"use_qkv_bias": (None, True), "use_parallel_residual": (None, True), "qk_layernorm": (None, True), "layer_norm_eps": (1e-3, None), "norm_eps": (1e-3,), "partial_rotary_factor": (0.5, 1.0, 0.25), "rope_pct": (0.5,)},
+    "cohere": {"attention_bias": (None, True), "logit_scale": (0.5, 2, None), "use_qk_norm": (None, True, False), "layer_norm_eps": (1e-3,), "sliding_window": (8,)},
+    "cohere2": {"attention_bias": (None, True), "logit_scale": (0.5, None), "layer_norm_eps": (1e-3, None), "sliding_window": (8, None), "sliding_window_pattern": (2, 0, None), "layer_types": (["sliding_attention", "full_attention"] * 2, ["full_attention"] * 4, None)},
+    "glm4": {"attention_bias": (None, True, False), "partial_rotary_factor": (0.25, 1.0), "sliding_window": (8,), "padded_vocab_size": (70,)},
+}
 ACTIVATIONS = {"GELUActivation": "gelu", "NewGELUActivation": "tanh", "GELUTanh": "tanh", "FastGELUActivation": "tanh", "QuickGELUActivation": "quick", "ReLU": "relu", "SiLU": "silu",
                "SiLUActivation": "silu", "AccurateGELUActivation": "tanh"}
 ABSENT = object()
@@ -47,7 +65,7 @@ def effective(raw):
         with torch.no_grad():
             model(torch.arange(12)[None] % config.vocab_size)
         blocks = list(model.transformer.h if gpt2 else model.model.layers)
-    act = type(ACT2FN[config.activation_function if gpt2 else config.hidden_activation if raw["model_type"] == "gemma2" else config.hidden_act]).__name__
+    act = type(ACT2FN[config.activation_function if gpt2 else config.hidden_activation if raw["model_type"].startswith("gemma") else config.hidden_act]).__name__
     heads = config.num_attention_heads
     result = {"vocab": config.vocab_size, "hidden": config.hidden_size, "layers": config.num_hidden_layers, "heads": heads, "positions": config.max_position_embeddings,
               "activation": ACTIVATIONS.get(act, act), "tied": bool(config.tie_word_embeddings), "bos": config.bos_token_id, "eos": config.eos_token_id}
@@ -55,6 +73,8 @@ def effective(raw):
         result.update(intermediate=config.n_inner if config.n_inner is not None else 4 * config.n_embd, kv_heads=heads, head_dim=config.n_embd // heads, eps=config.layer_norm_epsilon,
                       scales=[b.attn.scaling for b in blocks], frequencies=[], attention_factor=1.0, windows=[0] * config.n_layer)
         return result
+    if raw["model_type"] in MORE:
+        return {**result, **more(raw["model_type"], config, rotary(model_class, config), blocks)}
     embedding = rotary(model_class, config)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     windows = [0] * config.num_hidden_layers
@@ -73,6 +93,46 @@ def effective(raw):
     if blocks and raw["model_type"] != "mixtral":
         attention, mlp = blocks[0].self_attn, blocks[0].mlp
         result.update(attention_bias=attention.q_proj.bias is not None, output_bias=attention.o_proj.bias is not None, mlp_bias=mlp.gate_proj.bias is not None)
+    return result
+
+
+def more(family, config, embedding, blocks):
+    """The rest of what effective() says, of the families in MORE."""
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    gemma = family == "gemma3_text"
+    if gemma:  # it makes only the kinds that the model has
+        both = copy.deepcopy(config)
+        both.layer_types = ["sliding_attention", "full_attention"]
+        embedding = type(embedding)(both)
+    types = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    windows = [(config.sliding_window or 0) if t == "sliding_attention" else 0 for t in types] if gemma or family in ("smollm3", "cohere2") else [0] * config.num_hidden_layers
+    if family in ("phi3", "starcoder2"):
+        windows = [config.sliding_window or 0] * config.num_hidden_layers
+    eps = next(getattr(config, key) for key in ("rms_norm_eps", "norm_epsilon", "layer_norm_eps") if hasattr(type(config)(), key))
+    result = dict(intermediate=config.intermediate_size, kv_heads=config.num_key_value_heads, head_dim=head_dim, eps=eps, scales=[b.self_attn.scaling for b in blocks], windows=windows,
+                  frequencies=[float(f) for f in (embedding.full_attention_inv_freq if gemma else embedding.inv_freq)],
+                  attention_factor=float(embedding.full_attention_attention_scaling if gemma else embedding.attention_scaling), layer_ropes=["whole"] * config.num_hidden_layers)
+    if gemma:
+        result.update(local=[float(f) for f in embedding.sliding_attention_inv_freq], caps=[config.attn_logit_softcapping or 0, config.final_logit_softcapping or 0],
+                      layer_ropes=["local" if t == "sliding_attention" else "whole" for t in types])
+        assert embedding.sliding_attention_attention_scaling == 1
+        if config.use_bidirectional_attention:
+            result["bidirectional"] = True
+    if family == "smollm3":
+        result.update(layer_ropes=["whole" if r else "none" for r in config.no_rope_layers[: config.num_hidden_layers]])
+    if family == "granite":
+        result.update(multipliers=[config.embedding_multiplier, config.residual_multiplier, 1 / config.logits_scaling])
+    if family.startswith("cohere"):
+        result.update(multipliers=[1, 1, config.logit_scale])
+        if getattr(config, "use_qk_norm", False):
+            result["refused"] = True
+    if family == "cohere2":
+        result.update(layer_ropes=["whole" if t == "sliding_attention" else "none" for t in types])
+    if family == "stablelm" and (config.use_parallel_residual or config.qk_layernorm):
+        result["refused"] = True
+    if blocks:
+        attention, mlp = blocks[0].self_attn, blocks[0].mlp
+        result.update(attention_bias=getattr(attention, "q_proj", attention.o_proj).bias is not None, mlp_bias=getattr(mlp, "up_proj", getattr(mlp, "c_fc", mlp.__dict__["_modules"].get("down_proj"))).bias is not None)
     return result
 
 
@@ -156,6 +216,33 @@ def llama_cases():
     yield {"use_sliding_window": True, "sliding_window": 8, "layer_types": types, "max_window_layers": 0}
 
 
+def more_cases(family):
+    for key in LLAMA:
+        yield {key: ABSENT}
+        yield {key: None}
+    yield {k: ABSENT for k in LLAMA}
+    for key, values in {"head_dim": (None, ABSENT, 16), "num_key_value_heads": (4, 3), "hidden_size": (30,), "rms_norm_eps": (1e-3, None), "hidden_act": ("gelu", "relu", "nonsense", None), "tie_word_embeddings": (None, True, False),
+                        "bos_token_id": (None, 5), "eos_token_id": (None, 5, [5, 6]), **MORE[family]}.items():
+        for value in values:
+            yield {key: value}
+    long = {"short_factor": [1.0, 1.5, 2.0, 2.5], "long_factor": [2.0, 3.0, 4.0, 5.0]}
+    for rope in ({"type": "linear", "factor": 2.0}, {"rope_type": "linear", "factor": 2.0, "rope_theta": 55.0}, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}, {"rope_type": "default", "rope_theta": 500.0},
+                 {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}, {"type": "longrope", **long}, {"type": "su", **long}, {"type": "yarn", **long},
+                 {"rope_type": "longrope", **long, "factor": 3.0}, {"rope_type": "longrope", **long, "attention_factor": 1.5}, {"rope_type": "longrope", **long, "original_max_position_embeddings": 32},
+                 {"rope_type": "longrope", "short_factor": [1.0] * 3, "long_factor": [1.0] * 4}, {"rope_type": "longrope", "long_factor": [1.0] * 4}, {"type": "dynamic", "factor": 2.0}):
+        yield {"rope_scaling": rope}
+        yield {"rope_scaling": rope, "rope_theta": 300.0, "original_max_position_embeddings": 32}
+        yield {"rope_parameters": rope}
+        yield {"rope_scaling": {**rope, "partial_rotary_factor": 1.0}}
+    yield from [{"rope_theta": 777.0}, {"rope_theta": None}, {"rope_parameters": {}}, {"rope_parameters": None}, {"rope_parameters": 2}, {"partial_rotary_factor": 0.5, "rope_theta": 9.0}]
+    if family == "smollm3":
+        types = ["sliding_attention", "full_attention"] * 2
+        yield from [{"use_sliding_window": True, "sliding_window": 8}, {"use_sliding_window": True, "sliding_window": 8, "layer_types": types}, {"sliding_window": 8, "layer_types": types}, {"use_sliding_window": True, "layer_types": types},
+                    {"use_sliding_window": True, "sliding_window": 8, "no_rope_layers": [0, 1, 0, 1]}]
+    if family == "gemma3_text":
+        yield from [{"rope_theta": 5e5, "rope_local_base_freq": 300.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}, {"sliding_window": None}, {"sliding_window": 8, "sliding_window_pattern": 2}]
+
+
 def gpt2_cases():
     for key in GPT2:
         yield {key: ABSENT}
@@ -186,8 +273,10 @@ def difference(value, base):
 
 cases, seen, firsts = [], set(), {}
 for family in FAMILIES:
-    base = GPT2 if family == "gpt2" else {**LLAMA, "head_dim": 8} if family == "gemma2" else LLAMA
-    for change in [{}, *(gpt2_cases() if family == "gpt2" else llama_cases())]:
+    base = GPT2 if family == "gpt2" else {**LLAMA, "head_dim": 8} if family.startswith("gemma") or family == "glm4" else LLAMA
+    if family in ("phi3", "glm4", "smollm3", "cohere", "cohere2"):
+        base = {**base, "pad_token_id": 0}
+    for change in [{}, *(more_cases(family) if family in MORE else gpt2_cases() if family == "gpt2" else llama_cases())]:
         raw = {"model_type": family, **changed(base, **change)}
         text = json.dumps(raw)
         if text in seen:

@@ -1,7 +1,7 @@
 """Tiny random checkpoints of every architecture with the logits that transformers computes in f32.
 
-usage: make_model.py tests/golden/model      (packages: torch, transformers, safetensors)
-Each folder holds config.json, model.safetensors and expected.safetensors: tokens [n] and logits_1, logits_17, logits_full.
+usage: make_model.py tests/golden/model [NAME...]      (packages: torch, transformers, safetensors)
+Each folder holds config.json, model.safetensors and expected.safetensors: tokens [n] and logits_1, logits_17, logits_full (of 300 tokens: the last 64).
 """
 import json
 import sys
@@ -27,13 +27,29 @@ CASES = {
     "mixtral": dict(model_type="mixtral", **BASE, num_local_experts=6, num_experts_per_tok=2),
     "gemma2": dict(model_type="gemma2", **BASE, head_dim=12, query_pre_attn_scalar=20, sliding_window=9, attn_logit_softcapping=3.0,
                    final_logit_softcapping=5.0),
+    "gemma3": dict(model_type="gemma3_text", **BASE, head_dim=12, query_pre_attn_scalar=20, sliding_window=9, layer_types=["sliding_attention", "full_attention"],
+                   rope_parameters=dict(full_attention=dict(rope_type="linear", rope_theta=5e4, factor=4.0), sliding_attention=dict(rope_type="default", rope_theta=300.0))),
+    "olmo2": dict(model_type="olmo2", **BASE),
+    "granite": dict(model_type="granite", **BASE, embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.7, logits_scaling=3.0),
+    "smollm3": dict(model_type="smollm3", **BASE, no_rope_layers=[1, 0], use_sliding_window=True, sliding_window=40, tie_word_embeddings=True, pad_token_id=0),
+    "phi3": dict(model_type="phi3", **BASE, partial_rotary_factor=0.5, sliding_window=50, pad_token_id=0),
+    "phi3_longrope": dict(model_type="phi3", **(BASE | dict(max_position_embeddings=2048)), original_max_position_embeddings=512, pad_token_id=0, rope_scaling=dict(
+        type="longrope", short_factor=[1.0, 1.3, 1.7, 2.5], long_factor=[1.0, 2.0, 4.0, 8.0])),
+    "starcoder2": dict(model_type="starcoder2", **BASE, sliding_window=50),
+    "stablelm": dict(model_type="stablelm", **BASE, use_qkv_bias=True, partial_rotary_factor=0.5),
+    "glm4": dict(model_type="glm4", **BASE, head_dim=12, partial_rotary_factor=0.5, pad_token_id=0),
+    "cohere": dict(model_type="cohere", **BASE, logit_scale=0.3, layer_norm_eps=1e-5, pad_token_id=0),
+    "cohere2": dict(model_type="cohere2", **BASE, logit_scale=0.3, layer_norm_eps=1e-5, pad_token_id=0, sliding_window=50, layer_types=["sliding_attention", "full_attention"]),
     "gpt2": dict(model_type="gpt2", vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2),
     "gpt2_scaled": dict(model_type="gpt2", vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=128, n_inner=40,
                         scale_attn_by_inverse_layer_idx=True, activation_function="gelu"),
 }
 
+LONGER = {"gemma3_text", "olmo2", "granite", "smollm3", "phi3", "starcoder2", "stablelm", "glm4", "cohere", "cohere2"}  # with logits at 300 tokens
 root = Path(sys.argv[1])
 for name, fields in CASES.items():
+    if sys.argv[2:] and name not in sys.argv[2:]:
+        continue
     torch.manual_seed(sum(map(ord, name)))
     config = AutoConfig.for_model(**fields)
     config._attn_implementation = "eager"
@@ -47,16 +63,17 @@ for name, fields in CASES.items():
     if name == "gpt2_scaled":  # the other spelling: without the prefix "transformer."
         tensors = load_file(folder / "model.safetensors")
         save_file({k.removeprefix("transformer."): v for k, v in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    length = 300 if fields["model_type"] in LONGER else 128
     if name == "llama_yarn":  # the spelling of older files
         text = json.loads((folder / "config.json").read_text())
         rope = text.pop("rope_parameters")
         text["rope_theta"] = rope.pop("rope_theta")
         text["rope_scaling"] = {"type": rope.pop("rope_type"), **rope}
         (folder / "config.json").write_text(json.dumps(text, indent=2))
-    tokens = torch.randint(0, 96, (128,))
+    tokens = torch.randint(0, 96, (length,))
     expected = {"tokens": tokens.to(torch.int32)}
     with torch.no_grad():
-        for label, count in (("1", 1), ("17", 17), ("full", 128)):
-            expected["logits_" + label] = model(tokens[None, :count]).logits[0].contiguous()
+        for label, count in (("1", 1), ("17", 17), ("full", length)):
+            expected["logits_" + label] = model(tokens[None, :count]).logits[0][-128 if length == 128 else -64 :].contiguous()
     save_file(expected, folder / "expected.safetensors", {"format": "pt"})
     print(name, float(expected["logits_full"].abs().max()))

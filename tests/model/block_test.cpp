@@ -48,12 +48,13 @@ TEST_P(Blocks, NormsAreReplaced) {
     return x;
   };
   const std::vector<float> before = passed();
-  const NormSpec norm = model_->spec().blocks[1].sublayers[1].before;
+  const SublayerSpec& last = model_->spec().blocks[1].sublayers.back();
+  const NormSpec norm = last.before.empty() ? last.after : last.before;
   const auto values = [&](const char* ending) {
     return find_vector(model_->source(), norm.module + ending, model_->config().hidden);
   };
   const std::vector<float> gain = values(".weight"),
-                           bias = norm.centred ? values(".bias") : std::vector<float>();
+                           bias = norm.has_bias() ? values(".bias") : std::vector<float>();
   std::vector<float> other = gain;
   for (float& value : other) value += 0.5f;
   block.set_norm(norm.module, other, bias);
@@ -64,7 +65,9 @@ TEST_P(Blocks, NormsAreReplaced) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Blocks,
-                         testing::Values("llama", "qwen3", "mixtral", "gemma2", "gpt2"),
+                         testing::Values("llama", "qwen3", "mixtral", "gemma2", "gpt2", "gemma3",
+                                         "olmo2", "granite", "smollm3", "phi3", "starcoder2",
+                                         "stablelm", "glm4", "cohere", "cohere2"),
                          [](const auto& case_) { return case_.param; });
 
 }  // namespace

@@ -40,7 +40,9 @@ TEST_P(Walks, EndWhereTheForwardPassEnds) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Walks,
-                         testing::Values("llama", "qwen3", "mixtral", "gemma2", "gpt2"),
+                         testing::Values("llama", "qwen3", "mixtral", "gemma2", "gpt2", "gemma3",
+                                         "olmo2", "granite", "smollm3", "phi3", "starcoder2",
+                                         "stablelm", "glm4", "cohere", "cohere2"),
                          [](const auto& case_) { return case_.param; });
 
 }  // namespace

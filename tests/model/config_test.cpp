@@ -13,9 +13,8 @@
 namespace qwb {
 namespace {
 
-Json config_golden() {
-  return parse_json(read_text(Path(QWB_SOURCE_DIR) / "tests/golden/config_defaults.json"),
-                    "config_defaults.json");
+Json config_golden(const char* name) {
+  return parse_json(read_text(Path(QWB_SOURCE_DIR) / "tests/golden" / name), name);
 }
 
 // A case is what differs from its family's first one.
@@ -71,6 +70,29 @@ void expect_numbers(const Json& expected, const std::vector<double>& found,
   }
 }
 
+// Kinds of rotary embeddings, and multipliers.
+void expect_layers(const ModelConfig& c, const Json& expected, const std::string& what) {
+  if (expected.contains("layer_ropes")) {
+    const std::vector<LayerRope> kinds =
+        c.rope.layers.empty()
+            ? std::vector<LayerRope>(static_cast<size_t>(c.layers), LayerRope::whole)
+            : c.rope.layers;
+    Json names = Json::array();
+    for (const LayerRope kind : kinds)
+      names.push_back(kind == LayerRope::none    ? "none"
+                      : kind == LayerRope::whole ? "whole"
+                                                 : "local");
+    EXPECT_EQ(names, expected["layer_ropes"]) << what;
+  }
+  const std::vector<float>& local = c.rope.local_frequencies;
+  if (expected.contains("local"))
+    expect_numbers(expected["local"], {local.begin(), local.end()}, what);
+  const std::vector<double> multipliers = {static_cast<double>(c.embedding_scale),
+                                           static_cast<double>(c.residual_scale),
+                                           static_cast<double>(c.logit_scale)};
+  if (expected.contains("multipliers")) expect_numbers(expected["multipliers"], multipliers, what);
+}
+
 void expect_config(const Json& raw, const Json& expected) {
   const std::string what = raw.dump();
   const ModelConfig c = parse_config(raw, what);
@@ -86,6 +108,7 @@ void expect_config(const Json& raw, const Json& expected) {
   EXPECT_NEAR(c.rope.attention_factor, expected["attention_factor"].get<double>(), 1e-6) << what;
   expect_numbers(expected["frequencies"], {c.rope.frequencies.begin(), c.rope.frequencies.end()},
                  what);
+  expect_layers(c, expected, what);
   if (expected.contains("experts")) {
     EXPECT_EQ(c.experts, expected["experts"]) << what;
     EXPECT_EQ(c.experts_used, expected["used"]) << what;
@@ -108,6 +131,18 @@ void expect_config(const Json& raw, const Json& expected) {
   }
 }
 
+// SmolLM3's sliding layers with use_sliding_window off: transformers' attentions differ about them.
+bool slides_by_name_only(const Json& raw) {
+  return raw["model_type"] == "smollm3" && !raw.value("use_sliding_window", false) &&
+         json_has(raw, "layer_types") && raw["layer_types"][0] == "sliding_attention";
+}
+
+// Taken for nothing there: Gemma 3's parameters are by kind of layer.
+bool flat_rope_of_gemma3(const Json& raw) {
+  return raw["model_type"] == "gemma3_text" && json_has(raw, "rope_parameters") &&
+         (raw["rope_parameters"].contains("rope_type") || raw["rope_parameters"].contains("type"));
+}
+
 // What transformers runs and this build refuses by name; all else must be equal.
 bool may_be_refused(const Json& raw, const Json& expected) {
   const Json scaling = json_has(raw, "rope_scaling") ? raw["rope_scaling"] : Json::object();
@@ -122,8 +157,10 @@ bool may_be_refused(const Json& raw, const Json& expected) {
   }
   const std::set<std::string> known = {"silu", "gelu", "quick", "relu", "tanh"};
   if (raw.contains("is_causal") && raw["is_causal"] != true) return true;
-  if (expected.contains("bidirectional") ||
-      (raw["model_type"] == "gemma2" && expected.value("attention_bias", false)))
+  if (slides_by_name_only(raw) || flat_rope_of_gemma3(raw)) return true;
+  if (expected.contains("bidirectional") || expected.contains("refused") ||
+      (raw["model_type"].get<std::string>().starts_with("gemma") &&
+       expected.value("attention_bias", false)))
     return true;
   for (const char* key : {"final_logit_softcapping", "attn_logit_softcapping"}) {
     if (raw.contains(key) && raw[key] == 0.0) return true;  // the logits are no numbers there
@@ -142,6 +179,9 @@ bool only_too_strict(const Json& raw) {
     return true;
   if (raw["model_type"] == "mixtral" && raw.contains("hidden_size") && raw["hidden_size"] == 30)
     return true;
+  // "su", the old name of longrope, fails for want of a length that its new name gets.
+  if (raw["model_type"] == "phi3" && raw.dump().find("\"su\"") != std::string::npos) return true;
+  if (raw.contains("logit_scale") && raw["logit_scale"].is_number_integer()) return true;
   const auto null = [&](const char* key) { return raw.contains(key) && raw[key].is_null(); };
   // A ministral without a window cannot be run even where no layer slides.
   if (raw["model_type"] == "mistral" && raw.contains("layer_types") && null("sliding_window"))
@@ -162,14 +202,16 @@ void compare_config(const Json& raw, const Json& expected) {
 }
 
 TEST(ConfigDefaults, AreThoseOfTransformers) {
-  const Json golden = config_golden();
-  for (const Json& c : golden["cases"]) {
-    const Json& first = golden["firsts"][c[0].get<std::string>()];
-    const Json raw = changed(first[0], c[1]);
-    if (!c[2].is_null()) {
-      compare_config(raw, changed(first[1], c[2]));
-    } else if (!only_too_strict(raw)) {
-      EXPECT_THROW(parse_config(raw, ""), Error) << raw.dump();
+  for (const char* name : {"config_defaults.json", "config_families.json"}) {
+    const Json golden = config_golden(name);
+    for (const Json& c : golden["cases"]) {
+      const Json& first = golden["firsts"][c[0].get<std::string>()];
+      const Json raw = changed(first[0], c[1]);
+      if (!c[2].is_null()) {
+        compare_config(raw, changed(first[1], c[2]));
+      } else if (!only_too_strict(raw)) {
+        EXPECT_THROW(parse_config(raw, ""), Error) << raw.dump();
+      }
     }
   }
 }

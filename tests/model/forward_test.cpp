@@ -103,7 +103,7 @@ TEST_P(Batches, EverySequenceHasItsOwnBits) {
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Batches,
                          testing::Values("llama_llama3", "qwen3", "mistral", "mixtral", "gemma2",
-                                         "gpt2"),
+                                         "gpt2", "gemma3", "cohere2"),
                          [](const auto& case_) { return case_.param; });
 
 // Conversations in threads of their own share one model.

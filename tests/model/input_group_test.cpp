@@ -65,6 +65,60 @@ TEST(InputGroups, OfFusedProjectionsAndPlainMlps) {
   EXPECT_NE(input_groups(config, block).at(3).maker.obstacle, "");
 }
 
+// Gate and up in one module: the rows of up lie behind those of gate.
+TEST(InputGroups, OfFusedGates) {
+  MlpSpec mlp = {.up = linear_of("gate_up", 128, 32), .down = linear_of("down", 32, 64)};
+  mlp.fused = true;
+  const ModelConfig config = {.activation = Activation::silu};
+  const auto groups = input_groups(config, {{{.before = {"n"}, .mixer = mlp}}});
+  EXPECT_EQ(groups.at(1).maker.linear.value().module, "gate_up");
+  EXPECT_EQ(groups.at(1).maker.first_row, 64);
+  EXPECT_EQ(groups.at(1).maker.obstacle, "");
+}
+
+// Beside each other: one input where they share a norm; neither closes what their sum leaves.
+TEST(InputGroups, OfParallelSublayers) {
+  using Part = InputGroup::Part;
+  const ModelConfig config = {.heads = 4, .kv_heads = 2, .head_dim = 8};
+  ParallelSpec spec;
+  spec.attention.qkv = {linear_of("q", 32, 24), linear_of("k", 16, 24), linear_of("v", 16, 24)};
+  spec.attention.output = linear_of("o", 24, 32);
+  spec.mlp.gate = {linear_of("gate", 40, 24)};
+  spec.mlp.up = linear_of("up", 40, 24);
+  spec.mlp.down = linear_of("down", 24, 40);
+  const auto parts = [](const std::vector<InputGroup>& groups) {
+    std::vector<Part> all;
+    for (const InputGroup& group : groups) {
+      all.push_back(group.part);
+      EXPECT_FALSE(group.closes || group.adds);
+    }
+    return all;
+  };
+  const auto one = input_groups(config, {{{.before = {"n"}, .mixer = spec}}});
+  EXPECT_EQ(parts(one), (std::vector<Part>{Part::entry, Part::attended, Part::mlp_inner}));
+  EXPECT_EQ(readers_of(one[0]), (Names{"q", "k", "v", "gate", "up"}));
+  EXPECT_EQ(one[1].maker.linear.value().module, "v");
+  EXPECT_EQ(one[2].maker.linear.value().module, "up");
+  spec.mlp_norm = {"n2"};
+  const auto two = input_groups(config, {{{.before = {"n"}, .mixer = spec}}});
+  EXPECT_EQ(parts(two),
+            (std::vector<Part>{Part::entry, Part::attended, Part::mlp_entry, Part::mlp_inner}));
+  EXPECT_EQ(readers_of(two[0]), (Names{"q", "k", "v"}));
+  EXPECT_EQ(two[2].maker.norm.value().module, "n2");
+}
+
+// Without a norm the readers see the stream, which nobody may scale; a scaled sum is not added as
+// it is.
+TEST(InputGroups, OfStreamsWithoutNormsAndScaledSums) {
+  const MlpSpec mlp = {.up = linear_of("up", 64, 32), .down = linear_of("down", 32, 64)};
+  const auto bare = input_groups({}, {{{.before = {}, .mixer = mlp, .after = {"n"}}}});
+  EXPECT_EQ(bare.at(0).maker.obstacle, "it is the residual stream itself");
+  const ModelConfig scaled = {.residual_scale = 0.5f};
+  const auto groups = input_groups(scaled, {{{.before = {"n"}, .mixer = mlp}}});
+  EXPECT_TRUE(groups.at(1).closes);
+  EXPECT_FALSE(groups.at(1).adds);
+}
+
 TEST(InputGroups, OfExperts) {
   MoeSpec moe = {.router = linear_of("router", 2, 24), .used = 1};
   for (const char* up : {"up0", "up1"})

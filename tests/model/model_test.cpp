@@ -1,5 +1,5 @@
 // Logits against transformers in f32 (tests/golden/make_model.py), for every architecture, on both
-// executors. Tolerance: 1e-4 of the largest logit. f32 sums over at most 128 terms through two
+// executors. Tolerance: 1e-4 of the largest logit. f32 sums over at most 300 terms through two
 // blocks stay below 2e-6 of it here; a wrong mask, rotation, norm or bias moves logits by 1e-2 and
 // more.
 #include <gtest/gtest.h>
@@ -42,6 +42,11 @@ std::vector<float> run(const Model& model, std::span<const int32_t> tokens, KvCa
   return logits;
 }
 
+// Of the last rows, where the golden has only these.
+std::vector<float> last_of(const std::vector<float>& logits, size_t count) {
+  return {logits.end() - static_cast<std::ptrdiff_t>(count), logits.end()};
+}
+
 void expect_close(const std::vector<float>& logits, const std::vector<float>& expected,
                   double tolerance) {
   ASSERT_EQ(logits.size(), expected.size());
@@ -64,10 +69,11 @@ TEST_P(Logits, AgreeWithTransformers) {
     for (const std::string length : {"1", "17", "full"}) {
       const std::vector<float> expected =
           read_floats(*golden.expected->find("logits_" + length), length);
-      const auto count = expected.size() / static_cast<size_t>(model->config().vocab);
+      const size_t count = length == "1" ? 1 : length == "17" ? 17 : golden.tokens.size();
       KvCache cache = model->new_cache(static_cast<int64_t>(count));
       SCOPED_TRACE(model->executor().identity() + " at " + length);
-      expect_close(run(*model, std::span(golden.tokens).first(count), cache), expected, 1e-4);
+      const auto logits = run(*model, std::span(golden.tokens).first(count), cache);
+      expect_close(last_of(logits, expected.size()), expected, 1e-4);
     }
   }
 }
@@ -78,9 +84,10 @@ TEST_P(Logits, ContinueFromTheCache) {
   const Golden golden(GetParam());
   const std::vector<float> expected = read_floats(*golden.expected->find("logits_full"), "full");
   const auto model = Model::load(golden.open.source, golden.open.config, GetParam());
+  const size_t count = golden.tokens.size();
   for (const std::vector<size_t>& pieces :
-       {std::vector<size_t>(128, 1), std::vector<size_t>{1, 7, 30, 2, 60, 28}}) {
-    KvCache cache = model->new_cache(128);
+       {std::vector<size_t>(count, 1), std::vector<size_t>{1, 7, 30, 2, 60, count - 100}}) {
+    KvCache cache = model->new_cache(std::ssize(golden.tokens));
     std::vector<float> logits;
     size_t at = 0;
     for (const size_t piece : pieces) {
@@ -88,7 +95,7 @@ TEST_P(Logits, ContinueFromTheCache) {
       logits.insert(logits.end(), part.begin(), part.end());
       at += piece;
     }
-    expect_close(logits, expected, 1e-4);
+    expect_close(last_of(logits, expected.size()), expected, 1e-4);
   }
 }
 
@@ -98,7 +105,7 @@ TEST_P(Logits, DoNotDependOnThreads) {
   for (const int count : {1, 2, 7}) {
     const auto model = Model::load(golden.open.source, golden.open.config, GetParam(),
                                    make_executor(ExecutorKind::fast, Threads(count)));
-    KvCache cache = model->new_cache(128);
+    KvCache cache = model->new_cache(std::ssize(golden.tokens));
     results.push_back(run(*model, golden.tokens, cache));
   }
   EXPECT_EQ(results[0], results[1]);
@@ -108,29 +115,59 @@ TEST_P(Logits, DoNotDependOnThreads) {
 TEST_P(Logits, LossesAreThoseOfTheLogits) {
   const Golden golden(GetParam());
   const auto model = Model::load(golden.open.source, golden.open.config, GetParam());
-  KvCache cache = model->new_cache(128);
-  std::vector<float> hidden(static_cast<size_t>(128 * model->config().hidden));
-  const Out states(hidden.data(), 128, model->config().hidden);
+  const int64_t count = std::ssize(golden.tokens);
+  KvCache cache = model->new_cache(count);
+  std::vector<float> hidden(static_cast<size_t>(count * model->config().hidden));
+  const Out states(hidden.data(), count, model->config().hidden);
   model->forward(golden.tokens, cache, states);
-  std::vector<double> losses(127);
-  model->token_losses(In(states).row_range(0, 127), std::span(golden.tokens).subspan(1), losses);
   const std::vector<float> logits = read_floats(*golden.expected->find("logits_full"), "full");
   const auto vocab = static_cast<size_t>(model->config().vocab);
-  for (size_t r = 0; r < 127; ++r) {
+  const size_t rows = logits.size() / vocab, first = golden.tokens.size() - rows;
+  std::vector<double> losses(rows - 1);
+  const std::span<const int32_t> targets = std::span(golden.tokens).subspan(first + 1);
+  model->token_losses(In(states).row_range(static_cast<int64_t>(first), std::ssize(losses)),
+                      targets, losses);
+  for (size_t r = 0; r + 1 < rows; ++r) {
     double sum = 0;
     for (size_t v = 0; v < vocab; ++v) sum += std::exp(static_cast<double>(logits[r * vocab + v]));
-    EXPECT_NEAR(losses[r],
-                std::log(sum) - static_cast<double>(
-                                    logits[r * vocab + static_cast<size_t>(golden.tokens[r + 1])]),
-                1e-4);
+    EXPECT_NEAR(
+        losses[r],
+        std::log(sum) - static_cast<double>(logits[r * vocab + static_cast<size_t>(targets[r])]),
+        1e-4);
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Logits,
                          testing::Values("llama", "llama_tied_head_dim", "llama_linear",
                                          "llama_llama3", "llama_yarn", "mistral", "qwen2", "qwen3",
-                                         "mixtral", "gemma2", "gpt2", "gpt2_scaled"),
+                                         "mixtral", "gemma2", "gpt2", "gpt2_scaled", "gemma3",
+                                         "olmo2", "granite", "smollm3", "phi3", "phi3_longrope",
+                                         "starcoder2", "stablelm", "glm4", "cohere", "cohere2"),
                          [](const auto& case_) { return case_.param; });
+
+// transformers would take other frequencies for all of the text.
+TEST(Longrope, TextsBeyondTheTrainedLengthAreRefused) {
+  const Golden golden("phi3_longrope");
+  const auto model = Model::load(golden.open.source, golden.open.config, "phi3");
+  KvCache cache = model->new_cache(600);
+  std::vector<int32_t> tokens(512, 7);
+  run(*model, tokens, cache);
+  const auto refused = [&](int64_t count) {
+    try {
+      run(*model, std::span(tokens).first(static_cast<size_t>(count)), cache);
+    } catch (const Error& error) {
+      return error.kind() == ErrorKind::unsupported;
+    }
+    return false;
+  };
+  EXPECT_TRUE(refused(1));
+  EXPECT_EQ(cache.length(), 512);
+  cache.truncate(500);
+  EXPECT_TRUE(refused(13));
+  EXPECT_FALSE(refused(12));
+  EXPECT_NO_THROW(model->check_length(512));
+  EXPECT_THROW(model->check_length(513), Error);
+}
 
 }  // namespace
 }  // namespace qwb

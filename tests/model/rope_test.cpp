@@ -110,5 +110,44 @@ TEST(Rope, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(kind("linear"), ErrorKind::failed);
 }
 
+// Phi-3's: divided by the short factors up to the trained length, where the table ends.
+TEST(Rope, LongropeDividesByTheShortFactors) {
+  const RopeRules rules = {.partial = 1, .longrope_from = 4096};
+  Json scaling = {
+      {"type", "su"}, {"short_factor", {1.0, 2.0}}, {"long_factor", Json::array({3.0, 4.0})}};
+  const auto parsed = [&](const Json& config) { return parse_rope(config, "test", 4, 128, rules); };
+  const Rope rope = parsed({{"rope_scaling", scaling}, {"original_max_position_embeddings", 32}});
+  ASSERT_EQ(rope.frequencies.size(), 2u);
+  EXPECT_FLOAT_EQ(rope.frequencies[0], 1);
+  EXPECT_FLOAT_EQ(rope.frequencies[1], 0.01f / 2);
+  EXPECT_NEAR(rope.attention_factor, std::sqrt(1 + std::log(4.0) / std::log(32.0)), 1e-6);
+  EXPECT_EQ(rope.end, 32);
+  EXPECT_EQ(parsed({{"rope_scaling", scaling}}).end, 4096);
+  scaling["long_factor"] = scaling["short_factor"];
+  EXPECT_EQ(parsed({{"rope_scaling", scaling}}).end, 0);
+  scaling["short_factor"] = {1.0, 2.0, 3.0};
+  EXPECT_THROW(parsed({{"rope_scaling", scaling}}), Error);
+  EXPECT_THROW(parsed({{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}}), Error);
+  EXPECT_THROW(parse_rope({{"rope_scaling", scaling}}, "test", 4, 128), Error);
+}
+
+TEST(Rope, TurnsAPartOfAHeadWhereTheFamilyDoes) {
+  const auto count = [](const Json& config, const RopeRules& rules) {
+    return parse_rope(config, "test", 16, 128, rules).frequencies.size();
+  };
+  const RopeRules quarter = {.partial = 0.25};
+  EXPECT_EQ(count(Json::object(), quarter), 2u);
+  EXPECT_EQ(count({{"partial_rotary_factor", 0.5}}, quarter), 4u);
+  EXPECT_EQ(count({{"rope_parameters", {{"partial_rotary_factor", 1.0}}}}, quarter), 8u);
+  EXPECT_EQ(count({{"partial_rotary_factor", 0.5}}, {}), 8u);
+  EXPECT_THROW(count({{"partial_rotary_factor", 0.05}}, quarter), Error);
+  EXPECT_THROW(count({{"partial_rotary_factor", nullptr},
+                      {"rope_parameters", {{"partial_rotary_factor", nullptr}}}},
+                     quarter),
+               Error);
+  const Rope rope = parse_rope(Json::object(), "test", 16, 128, quarter);
+  EXPECT_FLOAT_EQ(rope.frequencies[1], 0.01f);
+}
+
 }  // namespace
 }  // namespace qwb

@@ -12,9 +12,10 @@ TEST(RotaryTable, HoldsCosinesAndSinesOfItsPositions) {
   const auto executor = make_executor(ExecutorKind::fast, Threads(1));
   const Rope rope = {.frequencies = {1, 0.25f, 0.001f}, .attention_factor = 1.5f};
   const RotaryTable table(*executor, rope, 5, 4);
-  ASSERT_FALSE(table.empty());
-  const std::vector<float> cosines = executor->download(table.cosine),
-                           sines = executor->download(table.sine);
+  const Rotation& all = table.of(7);
+  ASSERT_FALSE(all.empty());
+  const std::vector<float> cosines = executor->download(all.cosine),
+                           sines = executor->download(all.sine);
   ASSERT_EQ(cosines.size(), 12u);
   for (size_t t = 0; t < 4; ++t) {
     for (size_t k = 0; k < 3; ++k) {
@@ -32,12 +33,26 @@ TEST(RotaryTable, AnglesAreRoundedToF32) {
   const int64_t position = 1000003;
   const RotaryTable table(*executor, rope, position, 1);
   const double angle = static_cast<double>(static_cast<float>(position) * 0.7f);
-  EXPECT_EQ(executor->download(table.sine)[0], static_cast<float>(std::sin(angle)));
+  EXPECT_EQ(executor->download(table.of(0).sine)[0], static_cast<float>(std::sin(angle)));
 }
 
 TEST(RotaryTable, IsEmptyWithoutFrequencies) {
   const auto executor = make_executor(ExecutorKind::fast, Threads(1));
-  EXPECT_TRUE(RotaryTable(*executor, Rope{}, 0, 3).empty());
+  const RotaryTable table(*executor, Rope{}, 0, 3);
+  EXPECT_TRUE(table.of(0).empty());
+}
+
+// Gemma 3 has two, SmolLM3 layers without one.
+TEST(RotaryTable, IsOneForEachKindOfLayer) {
+  const auto executor = make_executor(ExecutorKind::fast, Threads(1));
+  const Rope rope = {.frequencies = {0.5f},
+                     .attention_factor = 2,
+                     .local_frequencies = {0.25f},
+                     .layers = {LayerRope::local, LayerRope::none, LayerRope::whole}};
+  const RotaryTable table(*executor, rope, 3, 1);
+  EXPECT_NEAR(executor->download(table.of(0).cosine)[0], std::cos(0.75), 1e-6);
+  EXPECT_TRUE(table.of(1).empty());
+  EXPECT_NEAR(executor->download(table.of(2).cosine)[0], 2 * std::cos(1.5), 1e-6);
 }
 
 }  // namespace

@@ -90,7 +90,7 @@ TEST_P(OnTheShadow, BlocksAreWalked) {
 
 INSTANTIATE_TEST_SUITE_P(Architectures, OnTheShadow,
                          testing::Values("llama_llama3", "qwen2", "qwen3", "mixtral", "gemma2",
-                                         "gpt2"),
+                                         "gpt2", "gemma3", "olmo2", "granite", "phi3", "cohere"),
                          [](const auto& case_) { return case_.param; });
 
 // What the tests above rest on.

@@ -24,6 +24,15 @@
 namespace qwb {
 namespace {
 
+// One head of one token: pairs (2k, 2k + 1).
+void rotate_neighbours(float* x, int64_t turned, const float* cosine, const float* sine) {
+  for (int64_t k = 0; k < turned; ++k) {
+    const float a = x[2 * k], b = x[2 * k + 1];
+    x[2 * k] = a * cosine[k] - b * sine[k];
+    x[2 * k + 1] = b * cosine[k] + a * sine[k];
+  }
+}
+
 class CpuExecutor final : public Executor {
  public:
   CpuExecutor(Products products, Threads threads, std::optional<float> int8_threshold = {})
@@ -111,13 +120,14 @@ class CpuExecutor final : public Executor {
       simd::layer_norm(from + r * n, n, gains, biases, static_cast<float>(eps), to + r * n);
     });
   }
-  void rotate(Out x, int64_t head_dim, In cosine, In sine) const override {
-    const int64_t half = head_dim / 2;
+  void rotate(Out x, int64_t head_dim, In cosine, In sine, RotaryPairs pairs) const override {
+    const int64_t turned = cosine.columns;
     float* values = on_host(x);
     const float *cosines = dense(cosine), *sines = dense(sine);
+    const auto turn = pairs == RotaryPairs::halves ? &simd::rotate : &rotate_neighbours;
     by_rows(x.rows, x.columns, [&](int64_t t) {
       for (int64_t begin = 0; begin < x.columns; begin += head_dim)
-        simd::rotate(values + t * x.stride + begin, half, cosines + t * half, sines + t * half);
+        turn(values + t * x.stride + begin, turned, cosines + t * turned, sines + t * turned);
     });
   }
   void attention(In queries, In keys, In values, const AttentionShape& shape,
@@ -156,9 +166,9 @@ class CpuExecutor final : public Executor {
         x, [&](float* values, int64_t, int64_t count) { simd::soft_cap(values, count, 1, cap); });
   }
 
-  void losses(In x, const Prepared& weight, std::span<const int32_t> targets, float cap,
-              std::span<double> losses) const override {
-    token_losses(ways_, x, weight.stored(), targets, cap, losses);
+  void losses(In x, const Prepared& weight, std::span<const int32_t> targets,
+              const LogitShape& shape, std::span<double> losses) const override {
+    token_losses(ways_, x, weight.stored(), targets, shape, losses);
   }
   void divergence(In base, In other, std::span<const int32_t> targets,
                   std::span<RowDivergence> differences) const override {

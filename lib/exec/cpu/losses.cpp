@@ -58,10 +58,17 @@ class RunningLosses {
   std::vector<double> sum_;
 };
 
+void shape_logits(float* logits, int64_t count, const LogitShape& shape) {
+  if (shape.cap != 0) return simd::soft_cap(logits, count, shape.scale, shape.cap);
+  if (shape.scale == 1) return;
+  for (int64_t i = 0; i < count; ++i) logits[i] *= shape.scale;
+}
+
 }  // namespace
 
 void token_losses(const LinearWays& ways, In x, const Weight& weight,
-                  std::span<const int32_t> targets, float cap, std::span<double> losses) {
+                  std::span<const int32_t> targets, const LogitShape& shape,
+                  std::span<double> losses) {
   if (weight.orientation != Orientation::out_in)
     throw Error(ErrorKind::unsupported, "an output embedding stored [in, out]");
   const Threads threads = ways.threads;
@@ -81,11 +88,9 @@ void token_losses(const LinearWays& ways, In x, const Weight& weight,
              {slab(weight, begin, begin + count, threads), weight.in, true}, {logits.data(), count},
              threads);
     }
-    if (cap != 0) {
-      parallel_ranges(threads, rows * count, kElementGrain, [&](int64_t first, int64_t last) {
-        simd::soft_cap(logits.data() + first, last - first, 1, cap);
-      });
-    }
+    parallel_ranges(threads, rows * count, kElementGrain, [&](int64_t first, int64_t last) {
+      shape_logits(logits.data() + first, last - first, shape);
+    });
     running.add(logits.data(), begin, count);
   }
   running.finish(losses);

@@ -7,6 +7,7 @@ namespace qwb {
 
 // As Executor::losses, x in the host's memory. Throws unsupported for a weight stored [in, out].
 void token_losses(const LinearWays& ways, In x, const Weight& weight,
-                  std::span<const int32_t> targets, float cap, std::span<double> losses);
+                  std::span<const int32_t> targets, const LogitShape& shape,
+                  std::span<double> losses);
 
 }  // namespace qwb

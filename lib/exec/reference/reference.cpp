@@ -131,15 +131,18 @@ class Reference final : public Executor {
     }
   }
 
-  void rotate(Out x, int64_t head_dim, In cosine, In sine) const override {
-    const int64_t half = head_dim / 2;
+  void rotate(Out x, int64_t head_dim, In cosine, In sine, RotaryPairs pairs) const override {
+    const int64_t turned = cosine.columns;
+    const bool halves = pairs == RotaryPairs::halves;
     for (int64_t t = 0; t < x.rows; ++t) {
       for (int64_t begin = 0; begin < x.columns; begin += head_dim) {
-        for (int64_t k = 0; k < half; ++k) {
-          const double a = at(In(x), t, begin + k), b = at(In(x), t, begin + k + half),
-                       c = at(cosine, t, k), s = at(sine, t, k);
-          at(x, t, begin + k) = static_cast<float>(a * c - b * s);
-          at(x, t, begin + k + half) = static_cast<float>(b * c + a * s);
+        for (int64_t k = 0; k < turned; ++k) {
+          const int64_t first = begin + (halves ? k : 2 * k);
+          const int64_t second = begin + (halves ? k + turned : 2 * k + 1);
+          const double a = at(In(x), t, first), b = at(In(x), t, second), c = at(cosine, t, k),
+                       s = at(sine, t, k);
+          at(x, t, first) = static_cast<float>(a * c - b * s);
+          at(x, t, second) = static_cast<float>(b * c + a * s);
         }
       }
     }
@@ -167,12 +170,13 @@ class Reference final : public Executor {
   void scale(Out x, float factor) const override {
     each(x, [&](double value, int64_t, int64_t) { return value * static_cast<double>(factor); });
   }
-  void losses(In x, const Prepared& weight, std::span<const int32_t> targets, float cap,
-              std::span<double> losses) const override {
+  void losses(In x, const Prepared& weight, std::span<const int32_t> targets,
+              const LogitShape& shape, std::span<double> losses) const override {
     const Matrix logits = allocate(1, weight.stored().out);
     for (int64_t r = 0; r < x.rows; ++r) {
       linear(x.row_range(r, 1), {weight}, logits, Accumulate::no);
-      if (cap != 0) soft_cap(logits, cap);
+      if (shape.scale != 1) scale(logits, shape.scale);
+      if (shape.cap != 0) soft_cap(logits, shape.cap);
       const auto i = static_cast<size_t>(r);
       losses[i] = PlainRow(logits, 0).log_sum - at(In(logits), 0, targets[i]);
     }

@@ -108,15 +108,29 @@ ModelConfig parse_llama_family(const Json& config, const std::string& where,
   out.kv_heads = key_value_heads(config, where, defaults, out.heads);
   out.head_dim = head_dimension(config, where, defaults, out);
   out.max_positions = config_size(config, "max_position_embeddings", where, defaults.positions);
-  out.norm_eps = config_number(config, "rms_norm_eps", where, defaults.norm_eps);
+  out.norm_eps = config_number(config, defaults.norm_eps_key, where, defaults.norm_eps);
   out.activation = config_activation(config, defaults.activation_key, where, defaults.activation);
   out.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(out.head_dim)));
-  out.rope = parse_rope(config, where, out.head_dim, out.max_positions, defaults.theta);
+  out.rope = parse_rope(config, where, out.head_dim, out.max_positions, defaults.rope);
   out.window.assign(static_cast<size_t>(out.layers), 0);
   sliding_layers(config, where, out.layers);  // only Qwen uses it; all check it
   out.tied_embeddings = config_switch(config, "tie_word_embeddings", where, defaults.tied);
   parse_special_ids(config, where, defaults.bos, defaults.eos, out);
   return out;
+}
+
+void centre_norms(ModelSpec& spec) {
+  spec.final_norm.centred = true;
+  for (BlockSpec& block : spec.blocks) {
+    for (SublayerSpec& sublayer : block.sublayers) sublayer.before.centred = true;
+  }
+}
+
+void fuse_gate_and_up(const std::string& module, MlpSpec& mlp) {
+  mlp.gate.clear();
+  mlp.up.module = module;
+  mlp.up.out *= 2;
+  mlp.fused = true;
 }
 
 bool has_bias(const TensorSource& source, const std::string& module) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "lib/model/architecture.h"
+#include "lib/model/rope.h"
 
 namespace qwb {
 
@@ -17,7 +18,8 @@ struct LlamaDefaults {
   bool whole_heads = false;   // hidden must be a multiple of heads even where head_dim is given
   bool tied = false;
   double norm_eps = 1e-6;
-  double theta = 1e4;  // rope_theta
+  RopeRules rope = {};
+  const char* norm_eps_key = "rms_norm_eps";
   const char* activation_key = "hidden_act";
   const char* activation = "silu";
 };
@@ -35,6 +37,10 @@ struct LlamaBiases {
 };
 
 ModelSpec llama_family_spec(const ModelConfig& config, const LlamaBiases& biases);
+// LayerNorms with bias in place of all its norms.
+void centre_norms(ModelSpec& spec);
+// Gate and up become one module of this name, gate first.
+void fuse_gate_and_up(const std::string& module, MlpSpec& mlp);
 // True if the source has "<module>.bias".
 bool has_bias(const TensorSource& source, const std::string& module);
 

@@ -20,7 +20,7 @@ ModelConfig parse_mixtral(const Json& config, const std::string& where) {
                                         .eos = 2,
                                         .null_kv_heads = false,
                                         .norm_eps = 1e-5,
-                                        .theta = 1e6});
+                                        .rope = {.theta = 1e6}});
   const int64_t window = window_size(config, where);
   refuse_slides_without_window(config, where, window > 0);
   out.window.assign(out.window.size(), window);

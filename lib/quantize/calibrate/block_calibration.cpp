@@ -179,17 +179,21 @@ void BlockCalibration::take_out_means(bool adds) {
   ops_.take_out_means(cross_, aim_sums_, input_sums_, tokens);
 }
 
+BlockCalibration::Cache BlockCalibration::cache(bool used) const {
+  const int64_t length = used ? stream_.length() : 0;
+  const int64_t size = model_.config().kv_heads * model_.config().head_dim;
+  return {executor_.allocate(length, size), executor_.allocate(length, size)};
+}
+
 void BlockCalibration::input(const Block& block, const InputGroup& group, In x,
                              const std::vector<int64_t>& only, Out out) const {
-  const ModelConfig& c = model_.config();
-  const int64_t length = group.closes ? stream_.length() : 0;
-  const Matrix keys = executor_.allocate(length, c.kv_heads * c.head_dim),
-               values = executor_.allocate(length, c.kv_heads * c.head_dim);
-  block.input(group, x, {stream_.length(), rotary_, {keys, values, 0}}, only, out);
+  const Cache cache = this->cache(group.part == InputGroup::Part::attended);
+  block.input(group, x, {stream_.length(), rotary_, {cache.keys, cache.values, 0}}, only, out);
 }
 
 void BlockCalibration::advance(const Block& block, size_t sublayer, Out x) const {
-  block.advance(sublayer, {stream_.length(), rotary_, {}}, x);
+  const Cache cache = this->cache(block.attends(sublayer));
+  block.advance(sublayer, {stream_.length(), rotary_, {cache.keys, cache.values, 0}}, x);
 }
 
 // x: the window's stream where the sublayer under observation begins.
@@ -381,8 +385,7 @@ int64_t calibration_memory(const Model& model, const CalibrationSet& calibration
   for (const InputGroup& group : input_groups(c, blocks.front())) {
     const int64_t rows = batch_windows(length, group.in(), windows) * length;
     inputs = std::max(inputs, rows * group.in());
-    aims = std::max(aims,
-                    reference ? rows * (group.adds || !group.closes ? c.hidden : group.in()) : 0);
+    aims = std::max(aims, reference ? rows * (group.adds ? c.hidden : group.in()) : 0);
   }
   const int64_t batch = batch_windows(length, widest, windows);
   const int64_t side_by_side =

@@ -86,6 +86,11 @@ class BlockCalibration {
   void take_out_means(bool adds);
   void input(const Block& block, const InputGroup& group, In x, const std::vector<int64_t>& only,
              Out out) const;
+  // Room for a window's keys and values, or none.
+  struct Cache {
+    Matrix keys, values;
+  };
+  Cache cache(bool used) const;
   void advance(const Block& block, size_t sublayer, Out x) const;
   // Room for a window's stream.
   Matrix window() const { return executor_.allocate(stream_.length(), model_.config().hidden); }

@@ -36,6 +36,7 @@ ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibra
                                       " tokens, but the model knows only " +
                                       std::to_string(model.config().max_positions) + " positions");
   }
+  model.check_length(length_);
   parallel_for(context, windows_, [&](int64_t w) {
     const Matrix x = model.executor().allocate(length_, rows_.columns());
     model.embed(calibration.windows[w], 0, x);
@@ -46,6 +47,7 @@ ResidualStream::ResidualStream(const Model& model, const CalibrationSet& calibra
 void ResidualStream::begin(const Model& model, const CalibrationSet& calibration,
                            const Weight& embedding, const Context& context) {
   const Prepared table = model.executor().prepare(embedding);
+  model.check_length(length_);
   parallel_for(context, windows_, [&](int64_t w) {
     const Matrix x = model.executor().allocate(length_, rows_.columns());
     model.embed(calibration.windows[w], 0, table, x);

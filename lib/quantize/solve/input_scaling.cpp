@@ -121,7 +121,7 @@ class InputScaler {
   bool can_store() const {
     std::vector<std::string> names;
     if (maker_.norm) names.push_back(maker_.norm->module + ".weight");
-    if (maker_.norm && maker_.norm->centred) names.push_back(maker_.norm->module + ".bias");
+    if (maker_.norm && maker_.norm->has_bias()) names.push_back(maker_.norm->module + ".bias");
     if (maker_.linear && maker_.linear->bias) names.push_back(maker_.linear->module + ".bias");
     return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
       const DType type = tensor_of(model_, name).dtype;
@@ -142,7 +142,7 @@ class InputScaler {
     group.scale_of.resize(group.gains.size());
     std::iota(group.scale_of.begin(), group.scale_of.end(), int64_t{0});
     for (const float value : group.gains) group.divided.push_back(std::abs(value));
-    if (maker_.norm->centred) include(maker_.norm->module + ".bias", 0, group.divided);
+    if (maker_.norm->has_bias()) include(maker_.norm->module + ".bias", 0, group.divided);
   }
 
   void describe_rows(InputGroupTask& group) const {
@@ -182,7 +182,7 @@ class InputScaler {
                       store_divided(model_, maker_.norm->module + ".weight", chosen, 0, result,
                                     maker_.norm->offset),
                       {}};
-      if (maker_.norm->centred)
+      if (maker_.norm->has_bias())
         norm.bias = store_divided(model_, maker_.norm->module + ".bias", chosen, 0, result);
       result.norms.push_back(std::move(norm));
       return;
@@ -255,7 +255,7 @@ int64_t query_key_rows(const Model& model, const PlannedModule& module) {
   if (module.role != PlannedModule::Role::linear) return 0;
   const ModelConfig& c = model.config();
   for (const SublayerSpec& sublayer : model.spec().blocks[module.block].sublayers) {
-    const auto* attention = std::get_if<AttentionSpec>(&sublayer.mixer);
+    const auto* attention = attention_of(sublayer);
     if (attention == nullptr) continue;
     const std::vector<LinearSpec>& qkv = attention->qkv;
     if (std::none_of(qkv.begin(), qkv.end(),
