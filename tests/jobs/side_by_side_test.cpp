@@ -71,7 +71,7 @@ ErrorKind kind_of(const std::function<void()>& work) {
   return ErrorKind::usage;
 }
 
-TEST(SideBySide, JobsGiveTheBitsOfJobsAlone) {
+TEST(SlowSideBySide, JobsGiveTheBitsOfJobsAlone) {
   const testing::Scratch scratch("side-by-side");
   const std::string hash = quantized(scratch.path() / "alone", {.threads = Threads(2)});
   const Json value = perplexity({.threads = Threads(2)});
@@ -92,7 +92,7 @@ TEST(SideBySide, JobsGiveTheBitsOfJobsAlone) {
   }
 }
 
-TEST(SideBySide, AStopInCalibrationEndsThatJobOnly) {
+TEST(SlowSideBySide, AStopInCalibrationEndsThatJobOnly) {
   const testing::Scratch scratch("stop-calibration");
   const std::string hash = quantized(scratch.path() / "alone", {});
   StopSource stop;
@@ -114,7 +114,7 @@ TEST(SideBySide, AStopInCalibrationEndsThatJobOnly) {
   EXPECT_EQ(other, hash);
 }
 
-TEST(SideBySide, AStopInAPrefillEndsThatJobOnly) {
+TEST(SlowSideBySide, AStopInAPrefillEndsThatJobOnly) {
   const Json value = perplexity({});
   StopSource stop;
   std::atomic<int> attentions{0};
@@ -136,7 +136,7 @@ TEST(SideBySide, AStopInAPrefillEndsThatJobOnly) {
   EXPECT_EQ(other, value);
 }
 
-TEST(SideBySide, AStoppedEvaluationEndsAlone) {
+TEST(SlowSideBySide, AStoppedEvaluationEndsAlone) {
   const Json value = perplexity({});
   StopSource stop;
   StoppingProgress progress(stop);
@@ -154,7 +154,7 @@ TEST(SideBySide, AStoppedEvaluationEndsAlone) {
 }
 
 // A stopped sequence goes on as if nothing had been asked of it.
-TEST(SideBySide, AStoppedPassLeavesTheCacheAsItWas) {
+TEST(SlowSideBySide, AStoppedPassLeavesTheCacheAsItWas) {
   const OpenModel open = open_model(testing::demo("gpt2"));
   const auto model = Model::load(open.source, open.config, "gpt2");
   const std::vector<int32_t> tokens = {5, 9, 2, 44, 17};
