@@ -98,9 +98,11 @@ TEST_F(Units, BothSourcesAndFormsHoldTheSameValues) {
   }
 }
 
+using SlowUnits = Units;
+
 // Sums in f32 of exact products: the difference from f64 is that of an f32 sum, k * 2^-24 of the
 // magnitudes; the units may cut denormals off, which these values do not reach.
-TEST_F(Units, ProductsOfEveryLayoutAgainstF64) {
+TEST_F(SlowUnits, ProductsOfEveryLayoutAgainstF64) {
   for (const std::string& unit : available_bf16_units()) {
     force_bf16_units(unit);
     for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 1, 1},
@@ -221,7 +223,7 @@ TEST_F(Units, ExecutorAgreesWithTheReference) {
 
 // H and a product of two operands: each of `rows` additions in f32 rounds at most the sum of the
 // magnitudes.
-TEST_F(Units, MomentsAgainstF64) {
+TEST_F(SlowUnits, MomentsAgainstF64) {
   const int64_t rows = 300, columns = 210, others = 34;
   const auto x = uniform(rows * columns, 12), y = uniform(rows * others, 13);
   const auto at = [](const std::vector<float>& values, int64_t i) {

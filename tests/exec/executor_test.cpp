@@ -146,7 +146,7 @@ TEST(Kernels, DequantizeEveryCodecAsDefined) {
   }
 }
 
-TEST(Kernels, LinearMatchesTheReference) {
+TEST(SlowKernels, LinearMatchesTheReference) {
   // 200 and 256 columns are multiplied as they are stored if a few tokens come; 200 end within a
   // group, 131 within a byte.
   for (const int64_t in : {5, 131, 200, 256, 520}) {
@@ -278,7 +278,7 @@ TEST(Kernels, AttentionWithPastWindowsAndGroups) {
   }
 }
 
-TEST(Kernels, LossesOverVocabularySlabs) {
+TEST(SlowKernels, LossesOverVocabularySlabs) {
   for (const int64_t vocab : {7, 4096, 9001}) {
     const int64_t rows = 19, hidden = 24;
     const Made made = make("dense-bf16", vocab, hidden, 51);

@@ -120,7 +120,7 @@ TEST(Int8Product, ExactAtTheExtremes) {
   }
 }
 
-TEST(Int8Product, EveryStepOverOddSizes) {
+TEST(SlowInt8Product, EveryStepOverOddSizes) {
   for (const auto& [tokens, out, in] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1},
                                         {1, 3, 5},
                                         {2, 65, 63},

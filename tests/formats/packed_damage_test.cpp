@@ -159,7 +159,7 @@ const std::vector<std::string> kHostileCases = {"gptq-3-asym-act-v2",     "awq-3
                                                 "bnb-nf4-nested-64",      "bnb-int8",
                                                 "ct-packed-3-asym-group", "ct-int-8-asym-group"};
 
-TEST(PackedDamage, SettingsThatLie) {
+TEST(SlowPackedDamage, SettingsThatLie) {
   const TemporaryFolder folder;
   for (const std::string& name : kHostileCases) {
     const Path copy = folder.path() / name;

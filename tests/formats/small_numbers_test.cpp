@@ -97,7 +97,7 @@ TinyModel with_vocabulary(TinyModel model) {
   return model;
 }
 
-TEST(SmallNumbers, GgufRefusesWhatVanishesAndWhatOverflows) {
+TEST(SlowSmallNumbers, GgufRefusesWhatVanishesAndWhatOverflows) {
   for (const GgmlType type : {GgmlType::f16, GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0,
                               GgmlType::q5_1, GgmlType::q8_0}) {
     expect_error(ErrorKind::failed, kTinyUp,

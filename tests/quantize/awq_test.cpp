@@ -322,7 +322,7 @@ TEST(Awq, AGroupLongerThanTheRowIsRefused) {
   }
 }
 
-TEST(Awq, SameBitsAtAnyNumberOfThreads) {
+TEST(SlowAwq, SameBitsAtAnyNumberOfThreads) {
   std::vector<std::string> results;
   for (const int count : {1, 2, 7}) {
     AwqProblem p({300, 70}, 96, outlier_inputs(300, 96, 5), {{"group_size", 40}}, 3);

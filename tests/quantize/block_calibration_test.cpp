@@ -245,13 +245,13 @@ INSTANTIATE_TEST_SUITE_P(SlowModels, BlockMoments,
                          ::testing::Values(BlockCase{"llama", false, false},
                                            BlockCase{"llama", true, false},
                                            BlockCase{"gpt2", false, true},
-                                           BlockCase{"gpt2", true, true}),
+                                           BlockCase{"gpt2", true, true},
+                                           BlockCase{"tests/golden/model/gpt2", false, true, 150}),
                          block_case_name);
 INSTANTIATE_TEST_SUITE_P(Models, BlockMoments,
                          ::testing::Values(BlockCase{"tests/golden/model/qwen2", true, false},
                                            BlockCase{"tests/golden/model/mixtral", false, false},
-                                           BlockCase{"tests/golden/model/gemma2", false, false},
-                                           BlockCase{"tests/golden/model/gpt2", false, true, 150}),
+                                           BlockCase{"tests/golden/model/gemma2", false, false}),
                          block_case_name);
 
 }  // namespace

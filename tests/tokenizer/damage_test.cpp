@@ -144,7 +144,7 @@ TEST(Merges, TiesGoToTheLeft) {
 }
 
 // A megabyte without a place to cut: quadratic work would take hours, not a few seconds.
-TEST(Speed, LongWordsAreNotQuadratic) {
+TEST(SlowSpeed, LongWordsAreNotQuadratic) {
   for (const char* name : {"llama", "gpt2"}) {
     const Tokenizer tokenizer = Tokenizer::load(kSource / "recipes/demo" / name);
     for (const std::string& piece : {std::string(" "), std::string("a"), std::string("\n"),
