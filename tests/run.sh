@@ -22,7 +22,7 @@ trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
 # Nothing of the user's, and no artifact of an earlier run, takes part.
 export QWB_CACHE="$scratch/cache" QWB_MODEL=
-fuzz_seconds=${QWB_FUZZ_SECONDS:-8}
+fuzz_seconds=${QWB_FUZZ_SECONDS:-5}
 jobs=$(nproc 2>/dev/null || echo 2)
 # Threads that wait for others give their processor away: two tests run at a time. (GCC's OpenMP, LLVM's.)
 export GOMP_SPINCOUNT=3000 KMP_BLOCKTIME=0

@@ -113,7 +113,7 @@ TEST_P(AwqBlock, NearerToTheOriginalThanRounding) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, AwqBlock,
+INSTANTIATE_TEST_SUITE_P(SlowModels, AwqBlock,
                          testing::Values("llama", "mistral", "qwen2", "qwen3", "gpt2",
                                          "gpt2_scaled"),
                          [](const auto& model) { return std::string(model.param); });

@@ -85,7 +85,7 @@ TEST_P(OtherBlocks, CalibrationBeatsRounding) {
   EXPECT_LT(lost.at("gptq"), 0.8 * lost.at("rtn"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, OtherBlocks, testing::Values("mixtral", "gemma2"),
+INSTANTIATE_TEST_SUITE_P(SlowModels, OtherBlocks, testing::Values("mixtral", "gemma2"),
                          [](const auto& test) { return test.param; });
 
 // Two tokens reach four of six experts at most.
