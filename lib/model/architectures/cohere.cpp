@@ -33,21 +33,10 @@ ModelConfig parse_cohere_family(const Json& config, const std::string& where, do
   return out;
 }
 
-// layer_types, or every layer but those whose number divides by sliding_window_pattern.
-std::vector<bool> cohere2_slides(const Json& config, const std::string& where, int64_t layers) {
-  if (const auto named = sliding_layers(config, where, layers)) return *named;
-  const bool absent = !config.contains("sliding_window_pattern");
-  const int64_t pattern = absent ? 4 : json_int(config, "sliding_window_pattern", where);
-  if (pattern == 0) throw Error(ErrorKind::failed, "'sliding_window_pattern' must not be 0", where);
-  std::vector<bool> slides;
-  for (int64_t i = 0; i < layers; ++i) slides.push_back((i + 1) % pattern != 0);
-  return slides;
-}
-
 ModelConfig parse_cohere2(const Json& config, const std::string& where) {
   ModelConfig out = parse_cohere_family(config, where, 1e4);
   const int64_t window = window_size(config, where, 4096);
-  const std::vector<bool> slides = cohere2_slides(config, where, out.layers);
+  const std::vector<bool> slides = slides_by_pattern(config, where, 4, out.layers);
   for (size_t i = 0; i < out.window.size(); ++i) {
     if (slides[i] && window == 0)
       throw Error(ErrorKind::failed, "Cohere 2 needs a 'sliding_window'", where);
@@ -58,10 +47,7 @@ ModelConfig parse_cohere2(const Json& config, const std::string& where) {
 }
 
 ModelSpec cohere_spec(const ModelConfig& c, const TensorSource& source) {
-  LlamaBiases biases;
-  biases.qkv = c.attention_bias;
-  biases.output = c.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
-  ModelSpec spec = llama_family_spec(c, biases);
+  ModelSpec spec = llama_family_spec(c, llama_biases(c, source));
   spec.final_norm = {spec.final_norm.module, true, 0, false};
   for (BlockSpec& block : spec.blocks) {
     const std::string norm = block.sublayers[0].before.module;

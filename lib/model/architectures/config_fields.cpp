@@ -101,6 +101,21 @@ void refuse_nested_rope(const Json& config, const std::string& where) {
   }
 }
 
+std::vector<bool> all_but_every(const Json& config, const std::string& key,
+                                const std::string& where, int64_t fallback, int64_t layers) {
+  const int64_t interval = config.contains(key) ? json_int(config, key, where) : fallback;
+  if (interval == 0) throw Error(ErrorKind::failed, "'" + key + "' must not be 0", where);
+  std::vector<bool> all;
+  for (int64_t i = 0; i < layers; ++i) all.push_back((i + 1) % interval != 0);
+  return all;
+}
+
+std::vector<bool> slides_by_pattern(const Json& config, const std::string& where, int64_t fallback,
+                                    int64_t layers) {
+  if (const auto named = sliding_layers(config, where, layers)) return *named;
+  return all_but_every(config, "sliding_window_pattern", where, fallback, layers);
+}
+
 void refuse_slides_without_window(const Json& config, const std::string& where, bool window) {
   if (window || !json_has(config, "layer_types")) return;
   for (const Json& type : config.at("layer_types")) {

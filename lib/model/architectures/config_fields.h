@@ -28,6 +28,13 @@ void parse_special_ids(const Json& config, const std::string& where, int64_t bos
 // for another count, unsupported for other kinds of attention.
 std::optional<std::vector<bool>> sliding_layers(const Json& config, const std::string& where,
                                                 int64_t layers);
+// True for every layer but those whose number, from 1 on, divides by the interval that the key
+// gives; absent: `fallback`. Throws `failed` for 0.
+std::vector<bool> all_but_every(const Json& config, const std::string& key,
+                                const std::string& where, int64_t fallback, int64_t layers);
+// layer_types, or all but every sliding_window_pattern-th layer.
+std::vector<bool> slides_by_pattern(const Json& config, const std::string& where, int64_t fallback,
+                                    int64_t layers);
 // Throws `failed`, as transformers does, where layer_types names a sliding layer and there is no
 // window.
 void refuse_slides_without_window(const Json& config, const std::string& where, bool window);

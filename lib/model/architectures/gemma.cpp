@@ -113,17 +113,6 @@ std::vector<float> gemma3_local_frequencies(const Json& config, const std::strin
   return rope.frequencies;
 }
 
-// layer_types, or every layer but those whose number divides by sliding_window_pattern.
-std::vector<bool> gemma3_slides(const Json& config, const std::string& where, int64_t layers) {
-  if (const auto named = sliding_layers(config, where, layers)) return *named;
-  const bool absent = !config.contains("sliding_window_pattern");
-  const int64_t pattern = absent ? 6 : json_int(config, "sliding_window_pattern", where);
-  if (pattern == 0) throw Error(ErrorKind::failed, "'sliding_window_pattern' must not be 0", where);
-  std::vector<bool> slides;
-  for (int64_t i = 0; i < layers; ++i) slides.push_back((i + 1) % pattern != 0);
-  return slides;
-}
-
 ModelConfig parse_gemma3(const Json& config, const std::string& where) {
   refuse_gemma_switches(config, where);
   ModelConfig out = parse_llama_family(with_global_rope(config, where), where,
@@ -145,7 +134,7 @@ ModelConfig parse_gemma3(const Json& config, const std::string& where) {
                                         .activation = "gelu_pytorch_tanh"});
   out.rope.local_frequencies = gemma3_local_frequencies(config, where, out);
   const int64_t window = window_size(config, where, 4096);
-  const std::vector<bool> slides = gemma3_slides(config, where, out.layers);
+  const std::vector<bool> slides = slides_by_pattern(config, where, 6, out.layers);
   for (size_t i = 0; i < out.window.size(); ++i) {
     if (slides[i] && window == 0)
       throw Error(ErrorKind::failed, "Gemma 3 needs a 'sliding_window'", where);

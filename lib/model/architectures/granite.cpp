@@ -19,8 +19,7 @@ ModelConfig parse_granite(const Json& config, const std::string& where) {
                                         .positions = 2048,
                                         .bos = 1,
                                         .eos = 2});
-  out.attention_bias = config_switch(config, "attention_bias", where, false);
-  out.mlp_bias = config_switch(config, "mlp_bias", where, false);
+  parse_llama_biases(config, where, out);
   const auto multiplier = [&](const char* key) { return config_number(config, key, where, 1); };
   out.embedding_scale = static_cast<float>(multiplier("embedding_multiplier"));
   out.attention_scale = static_cast<float>(multiplier("attention_multiplier"));
@@ -32,11 +31,7 @@ ModelConfig parse_granite(const Json& config, const std::string& where) {
 }
 
 ModelSpec granite_spec(const ModelConfig& c, const TensorSource& source) {
-  LlamaBiases biases;
-  biases.qkv = c.attention_bias;
-  biases.output = c.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
-  biases.mlp = c.mlp_bias;
-  return llama_family_spec(c, biases);
+  return llama_family_spec(c, llama_biases(c, source));
 }
 
 }  // namespace

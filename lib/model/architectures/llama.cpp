@@ -31,19 +31,11 @@ Architecture llama_architecture() {
                                                   .eos = 2,
                                                   .whole_heads = true});
             refuse_slides_without_window(config, where, json_has(config, "sliding_window"));
-            out.attention_bias = config_switch(config, "attention_bias", where, false);
-            out.mlp_bias = config_switch(config, "mlp_bias", where, false);
+            parse_llama_biases(config, where, out);
             return out;
           },
           [](const ModelConfig& config, const TensorSource& source) {
-            LlamaBiases biases;
-            biases.qkv = config.attention_bias;
-            // Without a tensor transformers has zeros there; some checkpoints have biases on q, k,
-            // v alone.
-            biases.output =
-                config.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
-            biases.mlp = config.mlp_bias;
-            return llama_family_spec(config, biases);
+            return llama_family_spec(config, llama_biases(config, source));
           },
           gguf_of_llama()};
 }

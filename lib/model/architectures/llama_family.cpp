@@ -133,8 +133,17 @@ void fuse_gate_and_up(const std::string& module, MlpSpec& mlp) {
   mlp.fused = true;
 }
 
-bool has_bias(const TensorSource& source, const std::string& module) {
-  return source.find(module + ".bias").has_value();
+void parse_llama_biases(const Json& config, const std::string& where, ModelConfig& out) {
+  out.attention_bias = config_switch(config, "attention_bias", where, false);
+  out.mlp_bias = config_switch(config, "mlp_bias", where, false);
+}
+
+LlamaBiases llama_biases(const ModelConfig& config, const TensorSource& source) {
+  LlamaBiases biases;
+  biases.qkv = config.attention_bias;
+  biases.output = config.attention_bias && source.find("model.layers.0.self_attn.o_proj.bias");
+  biases.mlp = config.mlp_bias;
+  return biases;
 }
 
 ModelSpec llama_family_spec(const ModelConfig& c, const LlamaBiases& biases) {

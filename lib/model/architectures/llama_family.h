@@ -36,13 +36,17 @@ struct LlamaBiases {
   bool qk_norms = false;  // Qwen3: RMSNorm over each head of q and k
 };
 
+// attention_bias and mlp_bias into the config; absent: none.
+void parse_llama_biases(const Json& config, const std::string& where, ModelConfig& out);
+// Those of the config. Where the checkpoint has no tensor for o's, transformers has zeros there;
+// some have biases on q, k, v alone.
+LlamaBiases llama_biases(const ModelConfig& config, const TensorSource& source);
+
 ModelSpec llama_family_spec(const ModelConfig& config, const LlamaBiases& biases);
 // LayerNorms with bias in place of all its norms.
 void centre_norms(ModelSpec& spec);
 // Gate and up become one module of this name, gate first.
 void fuse_gate_and_up(const std::string& module, MlpSpec& mlp);
-// True if the source has "<module>.bias".
-bool has_bias(const TensorSource& source, const std::string& module);
 
 // How GGUF holds it under this name, `model_class` being transformers' class. q and k lie in this
 // layout.

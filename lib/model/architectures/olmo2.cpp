@@ -24,10 +24,8 @@ ModelConfig parse_olmo2(const Json& config, const std::string& where) {
 }
 
 ModelSpec olmo2_spec(const ModelConfig& c, const TensorSource& source) {
-  LlamaBiases biases;
+  LlamaBiases biases = llama_biases(c, source);
   biases.qk_norms = true;
-  biases.qkv = c.attention_bias;
-  biases.output = c.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
   ModelSpec spec = llama_family_spec(c, biases);
   for (size_t i = 0; i < spec.blocks.size(); ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";

@@ -70,11 +70,8 @@ Architecture qwen3_architecture() {
             return out;
           },
           [](const ModelConfig& config, const TensorSource& source) {
-            LlamaBiases biases;
+            LlamaBiases biases = llama_biases(config, source);
             biases.qk_norms = true;
-            biases.qkv = config.attention_bias;
-            biases.output =
-                config.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
             return llama_family_spec(config, biases);
           },
           gguf_of_qwen3()};

@@ -13,11 +13,8 @@ std::vector<LayerRope> parse_rope_layers(const Json& config, const std::string& 
   std::vector<LayerRope> kinds;
   const auto add = [&](bool turns) { kinds.push_back(turns ? LayerRope::whole : LayerRope::none); };
   if (!json_has(config, "no_rope_layers")) {
-    const bool absent = !config.contains("no_rope_layer_interval");
-    const int64_t interval = absent ? 4 : json_int(config, "no_rope_layer_interval", where);
-    if (interval == 0)
-      throw Error(ErrorKind::failed, "'no_rope_layer_interval' must not be 0", where);
-    for (int64_t i = 0; i < layers; ++i) add((i + 1) % interval != 0);
+    for (const bool turns : all_but_every(config, "no_rope_layer_interval", where, 4, layers))
+      add(turns);
     return kinds;
   }
   const Json& given = config.at("no_rope_layers");
@@ -48,8 +45,7 @@ ModelConfig parse_smollm3(const Json& config, const std::string& where) {
                                         .tied = true,
                                         .rope = {.theta = 2e6}});
   out.rope.layers = parse_rope_layers(config, where, out.layers);
-  out.attention_bias = config_switch(config, "attention_bias", where, false);
-  out.mlp_bias = config_switch(config, "mlp_bias", where, false);
+  parse_llama_biases(config, where, out);
   const bool used = config_switch(config, "use_sliding_window", where, false);
   const int64_t window = window_size(config, where);
   refuse_slides_without_window(config, where, window > 0);
@@ -67,11 +63,7 @@ ModelConfig parse_smollm3(const Json& config, const std::string& where) {
 }
 
 ModelSpec smollm3_spec(const ModelConfig& c, const TensorSource& source) {
-  LlamaBiases biases;
-  biases.qkv = c.attention_bias;
-  biases.output = c.attention_bias && has_bias(source, "model.layers.0.self_attn.o_proj");
-  biases.mlp = c.mlp_bias;
-  return llama_family_spec(c, biases);
+  return llama_family_spec(c, llama_biases(c, source));
 }
 
 }  // namespace
