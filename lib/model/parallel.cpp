@@ -14,6 +14,12 @@ std::vector<Linear*> Parallel::linears() {
   return all;
 }
 
+std::vector<const Norm*> Parallel::norms() const {
+  std::vector<const Norm*> all = attention_.norms();
+  all.push_back(&mlp_norm_);
+  return all;
+}
+
 Matrix Parallel::mlp_input(const LayerContext& layer, In x, In h) const {
   Matrix own = layer.executor.allocate(x.rows, x.columns);
   if (mlp_norm_.empty()) {

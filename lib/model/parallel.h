@@ -22,8 +22,10 @@ class Parallel {
   void forward(const LayerContext& layer, In x, In h, const Batch& batch, Out out) const;
   // In the order they are computed.
   std::vector<Linear*> linears();
-  std::vector<Norm*> norms() { return {&mlp_norm_}; }
-  std::vector<const Norm*> head_norms() const { return attention_.norms(); }
+  // Of the residual stream.
+  Norm& mlp_norm() { return mlp_norm_; }
+  // That one and those of the heads.
+  std::vector<const Norm*> norms() const;
 
  private:
   // Which of the two sees h: all that has no norm of its own.

@@ -133,21 +133,17 @@ std::vector<Linear*> Sublayer::linears() {
 
 std::vector<Norm*> Sublayer::norms() {
   std::vector<Norm*> all = {&before_, &after_};
-  if (auto* parallel = std::get_if<Parallel>(&mixer_)) {
-    for (Norm* norm : parallel->norms()) all.push_back(norm);
-  }
+  if (auto* parallel = std::get_if<Parallel>(&mixer_)) all.push_back(&parallel->mlp_norm());
   return all;
 }
 
 std::vector<const Norm*> Sublayer::all_norms() const {
-  std::vector<const Norm*> all;
-  for (const Norm* norm : const_cast<Sublayer*>(this)->norms()) all.push_back(norm);
-  if (const auto* parallel = std::get_if<Parallel>(&mixer_)) {
-    for (const Norm* norm : parallel->head_norms()) all.push_back(norm);
-  }
-  if (const auto* attention = std::get_if<Attention>(&mixer_)) {
-    for (const Norm* norm : attention->norms()) all.push_back(norm);
-  }
+  std::vector<const Norm*> all = {&before_, &after_};
+  const auto add = [&](const std::vector<const Norm*>& more) {
+    all.insert(all.end(), more.begin(), more.end());
+  };
+  if (const auto* parallel = std::get_if<Parallel>(&mixer_)) add(parallel->norms());
+  if (const auto* attention = std::get_if<Attention>(&mixer_)) add(attention->norms());
   return all;
 }
 
