@@ -206,11 +206,26 @@ HWY_INLINE VU ByEights(int64_t first, uint32_t by) {
   return hn::Load(DU(), lanes);
 }
 
+// A row of superblocks of 256 columns with kScales scales each. kernel.Add() takes the words of a
+// superblock from number `first` on, of kCodes codes each.
+template <class Kernel>
+HWY_INLINE VF SumSuperblocks(const Kernel& kernel, const std::byte* at, const float* scales,
+                             const float* x) {
+  constexpr int64_t kBytes = Kernel::kBytes, kCodes = Kernel::kCodes;
+  VF total = hn::Zero(DF());
+  for (int64_t i = 0; i < kernel.rows.columns; i += 256, at += kBytes, scales += Kernel::kScales) {
+    for (int64_t line = 0; line < kBytes; line += 64) Ahead(at + line);
+    for (int64_t first = 0; first < 256 / kCodes; first += kLanes, x += kCodes * kLanes)
+      kernel.Add(at, first, scales, x, total);
+  }
+  return total;
+}
+
 // Q4_K and Q5_K: 256 values in four pairs of runs of 32, low halves and high halves of 32 bytes.
 // Each run has a scale and a minimum of six bits.
 template <bool kFive>
 struct AffineK {
-  static constexpr int64_t kBytes = kFive ? 176 : 144;
+  static constexpr int64_t kBytes = kFive ? 176 : 144, kScales = 8, kCodes = 8;
   const PackedRows& rows;
   Nibbles<Integers<4>> four{Integers<4>(0)};
   CodeBytes<Integers<5>> five{Integers<5>(0)};
@@ -249,21 +264,14 @@ struct AffineK {
     total = hn::MulAdd(high, odd.Pick(scales), total);
   }
   HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
-    VF total = hn::Zero(DF());
-    const float* x = input.x;
-    for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 8) {
-      for (int64_t line = 0; line < kBytes; line += 64) Ahead(at + line);
-      for (int64_t first = 0; first < 32; first += kLanes, x += 8 * kLanes)
-        Add(at, first, scales, x, total);
-    }
-    return total;
+    return SumSuperblocks(*this, at, scales, input.x);
   }
 };
 
 // Q6_K: in each half of 128 values, low halves of 64 bytes are values 0 to 63, high halves 64 to
 // 127; two more bits of value i in byte i % 32 of 32. A scale for every 16 values.
 struct Q6K {
-  static constexpr int64_t kBytes = 210;
+  static constexpr int64_t kBytes = 210, kScales = 16, kCodes = 8;
   const PackedRows& rows;
   SignedBytes bytes = {};
   Places places{[](int64_t j) { return j / 4; }};
@@ -295,14 +303,7 @@ struct Q6K {
     total = hn::MulAdd(b, places.Pick(scales + 4), total);
   }
   HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
-    VF total = hn::Zero(DF());
-    const float* x = input.x;
-    for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 16) {
-      for (int64_t line = 0; line < kBytes; line += 64) Ahead(at + line);
-      for (int64_t first = 0; first < 32; first += kLanes, x += 8 * kLanes)
-        Add(at, first, scales, x, total);
-    }
-    return total;
+    return SumSuperblocks(*this, at, scales, input.x);
   }
 };
 
@@ -311,7 +312,7 @@ struct Q6K {
 // values, for Q2_K a minimum too.
 template <bool kThree>
 struct TwoBitsK {
-  static constexpr int64_t kBytes = kThree ? 110 : 84;
+  static constexpr int64_t kBytes = kThree ? 110 : 84, kScales = 16, kCodes = 16;
   const PackedRows& rows;
   Integers<2> two{0};
   CodeBytes<Integers<3>> three{Integers<3>(4)};
@@ -359,23 +360,19 @@ struct TwoBitsK {
     }
     total = hn::MulAdd(sum, places.Pick(scales + 2 * kRun), total);
   }
+  HWY_INLINE void Add(const std::byte* at, int64_t first, const float* scales, const float* x,
+                      VF& total) const {
+    const VU words = LoadWords(at + (kThree ? 32 : 16) + 4 * first);
+    VU thirds = hn::Zero(DU());
+    if constexpr (kThree) thirds = hn::Shr(EightWords(at, first), ByEights(first, 4));
+    scales += first / 8 * 8 + first % 8 / 4;
+    AddRun<0>(words, thirds, scales, x, total);
+    AddRun<1>(words, thirds, scales, x, total);
+    AddRun<2>(words, thirds, scales, x, total);
+    AddRun<3>(words, thirds, scales, x, total);
+  }
   HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
-    VF total = hn::Zero(DF());
-    const float* x = input.x;
-    for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 16) {
-      for (int64_t line = 0; line < kBytes; line += 64) Ahead(at + line);
-      for (int64_t first = 0; first < 16; first += kLanes, x += 16 * kLanes) {
-        const VU words = LoadWords(at + (kThree ? 32 : 16) + 4 * first);
-        VU thirds = hn::Zero(DU());
-        if constexpr (kThree) thirds = hn::Shr(EightWords(at, first), ByEights(first, 4));
-        const float* own = scales + first / 8 * 8 + first % 8 / 4;
-        AddRun<0>(words, thirds, own, x, total);
-        AddRun<1>(words, thirds, own, x, total);
-        AddRun<2>(words, thirds, own, x, total);
-        AddRun<3>(words, thirds, own, x, total);
-      }
-    }
-    return total;
+    return SumSuperblocks(*this, at, scales, input.x);
   }
 };
 
