@@ -7,14 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "lib/base/half.h"
-#include "lib/base/rng.h"
 #include "lib/codec/dense.h"
 #include "lib/codec/float_blocks.h"
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/int8_rows.h"
 #include "lib/codec/integer_grid.h"
 #include "lib/exec/executor.h"
+#include "tests/exec/weights_helper.h"
 
 namespace qwb {
 namespace {
@@ -43,37 +42,13 @@ Layouts layouts_of(int64_t out, int64_t in) {
   return all;
 }
 
-// Small floats everywhere: no value is NaN, whatever place a scale has.
-QuantizedTensor filled(const WeightLayout& layout) {
-  QuantizedTensor tensor(layout);
-  if (const auto* blocks = tensor.as<FloatBlocks>()) {
-    FloatBlocks whole = *blocks;
-    whole.nested_offset = 0.1f;
-    tensor.set(std::move(whole));
-  }
-  Rng rng(1);
-  for (const PartSpec& spec : tensor.specs()) {
-    Tensor& part = tensor.parts.at(spec.name);
-    const uint16_t half = spec.dtype == DType::f16 ? f32_to_f16(0.01f) : f32_to_bf16(0.01f);
-    for (int64_t i = 0; i < part.count(); ++i) {
-      if (spec.dtype == DType::f32)
-        part.data<float>()[i] = 0.01f;
-      else if (dtype_size(spec.dtype) == 2)
-        part.data<uint16_t>()[i] = half;
-      else
-        part.bytes()[static_cast<size_t>(i)] = static_cast<std::byte>(rng.below(0x3c));
-    }
-  }
-  return tensor;
-}
-
 void decode(benchmark::State& state, const std::string& name, int64_t out, int64_t in,
             int64_t copies) {
   const auto executor = make_executor(ExecutorKind::fast, Threads(1));
   std::vector<QuantizedTensor> tensors;
   std::vector<Prepared> weights;
   const WeightLayout layout = layouts_of(out, in).at(name);
-  for (int64_t i = 0; i < copies; ++i) tensors.push_back(filled(layout));
+  for (int64_t i = 0; i < copies; ++i) tensors.push_back(random_weight(layout));
   for (const QuantizedTensor& tensor : tensors) weights.push_back(executor->prepare(tensor.view()));
   const Matrix x = executor->allocate(1, in), y = executor->allocate(1, out);
   executor->fill(x, 0.5f);

@@ -21,16 +21,10 @@
 #include "lib/exec/cpu/packed_dot.h"
 #include "lib/exec/reference/reference.h"
 #include "tests/exec/executor_helper.h"
+#include "tests/exec/weights_helper.h"
 
 namespace qwb {
 namespace {
-
-std::vector<float> few_noise(int64_t count, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = static_cast<float>(2 * rng.uniform() - 1);
-  return values;
-}
 
 // Every stored form that has a kernel, and two that have none.
 std::vector<WeightLayout> every_layout(int64_t out, int64_t in) {
@@ -55,32 +49,6 @@ std::vector<WeightLayout> every_layout(int64_t out, int64_t in) {
   return all;
 }
 
-// Random codes; floats near 0.01, also where a block of ggml's has its halves.
-QuantizedTensor few_weight(const WeightLayout& layout) {
-  QuantizedTensor tensor(layout);
-  if (const auto* blocks = tensor.as<FloatBlocks>()) {
-    FloatBlocks whole = *blocks;
-    whole.nested_offset = 0.1f;
-    tensor.set(std::move(whole));
-  }
-  Rng rng(9);
-  for (const PartSpec& spec : tensor.specs()) {
-    Tensor& part = tensor.parts.at(spec.name);
-    for (int64_t i = 0; i < part.count(); ++i) {
-      const auto value = static_cast<float>(0.01 + 0.01 * rng.uniform());
-      if (spec.dtype == DType::f64) part.data<double>()[i] = value;
-      if (spec.dtype == DType::f32) part.data<float>()[i] = value;
-      if (spec.dtype == DType::f16) part.data<uint16_t>()[i] = f32_to_f16(value);
-      if (spec.dtype == DType::bf16) part.data<uint16_t>()[i] = f32_to_bf16(value);
-      if (!dtype_is_float(spec.dtype)) {
-        const bool ggml = tensor.as<GgmlBlocks>() != nullptr;
-        part.bytes()[static_cast<size_t>(i)] = static_cast<std::byte>(rng.below(ggml ? 0x3c : 256));
-      }
-    }
-  }
-  return tensor;
-}
-
 std::string layout_name(const WeightLayout& layout) {
   return layout.codec() + " " + layout.encoding->parameters().dump();
 }
@@ -101,10 +69,10 @@ std::vector<float> multiply(const std::vector<Weight>& weights, const std::vecto
 TEST(FewTokens, BitsDependOnTheRowAlone) {
   select_isa();
   const int64_t out = 333, in = 256, tokens = 6;
-  const auto x = few_noise(tokens * in, 3);
+  const auto x = noise(tokens * in, 3);
   std::vector<QuantizedTensor> tensors;
   std::vector<Weight> weights;
-  for (const WeightLayout& layout : every_layout(out, in)) tensors.push_back(few_weight(layout));
+  for (const WeightLayout& layout : every_layout(out, in)) tensors.push_back(random_weight(layout));
   for (const QuantizedTensor& tensor : tensors) weights.push_back(tensor.view());
   const auto all = multiply(weights, x, tokens, Threads(3));
   EXPECT_EQ(all, multiply(weights, x, tokens, Threads(1)));
@@ -123,10 +91,10 @@ TEST(FewTokens, BitsDependOnTheRowAlone) {
 TEST(FewTokens, BitsDoNotDependOnTheRowsBeside) {
   select_isa();
   const int64_t in = 256;
-  const auto x = few_noise(in, 4);
+  const auto x = noise(in, 4);
   for (const WeightLayout& layout : every_layout(7, in)) {
     SCOPED_TRACE(layout_name(layout));
-    const QuantizedTensor tensor = few_weight(layout);
+    const QuantizedTensor tensor = random_weight(layout);
     const auto y = multiply({tensor.view()}, x, 1, Threads(1));
     const auto forms = every_layout(1, in);
     const auto single = std::find_if(forms.begin(), forms.end(), [&](const WeightLayout& one) {
@@ -136,7 +104,7 @@ TEST(FewTokens, BitsDoNotDependOnTheRowsBeside) {
     });
     ASSERT_NE(single, forms.end());
     for (const int64_t row : {0, 2, 6}) {
-      QuantizedTensor one = few_weight(*single);
+      QuantizedTensor one = random_weight(*single);
       if (one.as<FloatBlocks>() != nullptr) continue;  // their nested statistics cross rows
       for (auto& [name, part] : one.parts) {
         const Bytes from = tensor.parts.at(name).view().bytes;
@@ -154,8 +122,8 @@ TEST(FewTokens, BlocksThatFillNoVector) {
     for (const GgmlTypeInfo& type : ggml_types()) {
       if (type.block != 32) continue;
       SCOPED_TRACE(std::string(type.name) + " columns " + std::to_string(in));
-      const QuantizedTensor tensor = few_weight(ggml_blocks_layout(9, in, type.type));
-      const auto x = few_noise(2 * in, 5);
+      const QuantizedTensor tensor = random_weight(ggml_blocks_layout(9, in, type.type));
+      const auto x = noise(2 * in, 5);
       const Prepared weight(tensor.view());
       std::vector<float> expected(2 * 9), actual(2 * 9);
       reference_executor().linear(rows_of(x, in), {weight}, rows_of(expected, 9));
@@ -180,8 +148,8 @@ TEST(FewTokens, LongRowsOfManyGroups) {
         integer_grid_layout(out, in, {.bits = 4, .group_size = group, .symmetric = false}));
   for (const WeightLayout& layout : layouts) {
     SCOPED_TRACE(layout_name(layout));
-    const QuantizedTensor tensor = few_weight(layout);
-    const auto x = few_noise(in, 6);
+    const QuantizedTensor tensor = random_weight(layout);
+    const auto x = noise(in, 6);
     const Prepared weight(tensor.view());
     std::vector<float> expected(out), actual(out);
     reference_executor().linear(rows_of(x, in), {weight}, rows_of(expected, out));
