@@ -51,7 +51,10 @@ class Arranged {
     scattered_ = rows.scattered, group_index_ = rows.group_index;
     const int64_t width =
         ceil_div(columns_, simd::packed_columns(packing_)) * simd::packed_columns(packing_);
-    const int64_t sums = run_ == 0 ? 0 : ceil_div(columns_, run_) / 16 * 16 + 32;
+    const int64_t steps = simd::packed_word_sums(packing_);
+    const int64_t sums = steps != 0  ? width / steps
+                         : run_ != 0 ? ceil_div(columns_, run_) / 16 * 16 + 32
+                                     : 0;
     const int64_t needed = x.rows * (width + sums);
     if (values_.size() < needed) values_ = FloatBuffer(needed);
     if (scattered_) {
@@ -64,6 +67,7 @@ class Arranged {
       float* to = values_.data() + t * (width + sums);
       arrange(x.data + t * x.stride, to, width);
       if (run_ != 0) sum_runs(x.data + t * x.stride, to + width, sums);
+      if (steps != 0) sum_words(to, width, steps);
       inputs_.push_back({to, to + width, first_.data(), within_.data(), groups_.data()});
     }
   }
@@ -83,6 +87,16 @@ class Arranged {
         const int64_t column = begin + order[static_cast<size_t>(i)];
         to[begin + i] = column < columns_ ? x[column] : 0.0f;
       }
+    }
+  }
+
+  // Behind the arranged values.
+  void sum_words(float* values, int64_t width, int64_t steps) const {
+    const int64_t lanes = simd::packed_lanes();
+    std::fill_n(values + width, width / steps, 0.0f);
+    float* to = values + width;
+    for (int64_t begin = 0; begin < width; begin += lanes * steps, to += lanes) {
+      for (int64_t i = 0; i < lanes * steps; ++i) to[i % lanes] += values[begin + i];
     }
   }
 

@@ -47,19 +47,6 @@ HWY_INLINE VU LowHalves(VU words) {
   return hn::And(words, hn::Set(DU(), 0x0f0f0f0fu));
 }
 
-// The f16 at `at` of every block, as floats up to whole vectors.
-template <int64_t kBytes>
-HWY_INLINE void LoadHalves(const std::byte* at, int64_t blocks, float* out) {
-  constexpr int64_t kPiece = 64;
-  for (int64_t begin = 0; begin < blocks; begin += kPiece) {
-    HWY_ALIGN uint16_t halves[kPiece];
-    const int64_t count = std::min(kPiece, blocks - begin);
-    for (int64_t b = 0; b < count; ++b) std::memcpy(halves + b, at + (begin + b) * kBytes, 2);
-    for (int64_t b = count; b % kLanes != 0; ++b) halves[b] = 0;
-    FromHalves(halves, count, out + begin);
-  }
-}
-
 constexpr int64_t kBlocksAtOnce = std::max<int64_t>(1, kLanes / 4);
 
 // The 16 bytes at `at` of as many blocks as fill a vector, or of the `count` that there are.
@@ -87,26 +74,45 @@ HWY_INLINE VU LoadBlocks(const std::byte* at, int64_t count) {
 #endif
 }
 
-// 16, where a bit is set, in bytes: bits [0, 16) of the word at `at` of every block for the first
-// word of CodeBytes, the others for the second.
-template <int64_t kBytes>
-HWY_INLINE void FifthBits(const std::byte* at, int64_t count, VU* fifths) {
+// The f16 that is the half of the first word of every block that kShift brings to the bottom, in the
+// block's lanes.
+template <int kShift>
+HWY_INLINE VF HeadHalves(VU heads) {
+  const DF d;
+#if QWB_PERMUTES
+  constexpr uint16_t k = kShift / 16;
+  HWY_ALIGN static constexpr uint16_t kOfLanes[32] = {
+      k,      k,      k,      k,      k + 8,  k + 8,  k + 8,  k + 8,
+      k + 16, k + 16, k + 16, k + 16, k + 24, k + 24, k + 24, k + 24};
+  const __m512i halves = _mm512_permutexvar_epi16(_mm512_load_si512(kOfLanes), heads.raw);
+  return VF{_mm512_cvtph_ps(_mm512_castsi512_si256(halves))};
+#else
+  const hn::Rebind<hwy::float16_t, DF> d16;
+  const hn::Rebind<uint16_t, DF> du16;
+  const VU first = hn::Broadcast<0>(heads);
+  const VU bits = hn::And(hn::ShiftRight<kShift>(first), hn::Set(DU(), 0xffffu));
+  const auto halves = hn::DemoteTo(du16, hn::BitCast(DI(), bits));
+  return hn::PromoteTo(d, hn::BitCast(d16, halves));
+#endif
+}
+
+// 16 in byte i of every block, where bit i of the two bytes from kByte of its head on is set.
+template <int kByte>
+HWY_INLINE VU FifthBits(VU heads) {
   const hn::Repartition<uint8_t, DU> d8;
-  uint64_t bits[2] = {0, 0};
-  for (int64_t b = 0; b < kBlocksAtOnce; ++b) {
-    if (b >= count) break;
-    const auto word = load<uint32_t>(at + b * kBytes);
-    bits[0] |= static_cast<uint64_t>(word & 0xffffu) << (16 * b);
-    bits[1] |= static_cast<uint64_t>(word >> 16) << (16 * b);
-  }
-  for (int i = 0; i < 2; ++i) {
-    const auto set = hn::LoadMaskBits(d8, reinterpret_cast<const uint8_t*>(bits + i));
-    fifths[i] = hn::BitCast(DU(), hn::IfThenElseZero(set, hn::Set(d8, 16)));
-  }
+  constexpr uint8_t k = kByte;
+  HWY_ALIGN static constexpr uint8_t kBytes[16] = {
+      k, k, k, k, k, k, k, k, k + 1, k + 1, k + 1, k + 1, k + 1, k + 1, k + 1, k + 1};
+  HWY_ALIGN static constexpr uint8_t kBits[16] = {1, 2, 4, 8, 16, 32, 64, 128,
+                                                  1, 2, 4, 8, 16, 32, 64, 128};
+  const auto bytes = hn::TableLookupBytes(hn::BitCast(d8, heads), hn::LoadDup128(d8, kBytes));
+  const auto set = hn::TestBit(bytes, hn::LoadDup128(d8, kBits));
+  return hn::BitCast(DU(), hn::IfThenElseZero(set, hn::Set(d8, 16)));
 }
 
 // Blocks of 32: d, for some types m, for five bits the word of fifth bits, then the low halves of
-// values 0 to 15 and the high ones of values 16 to 31.
+// values 0 to 15 and the high ones of values 16 to 31. A lane's minimum is multiplied with the sum
+// of its eight x.
 template <bool kMinimum, bool kFive>
 struct NibbleBlocks {
   static constexpr int64_t kBytes = 18 + (kMinimum ? 2 : 0) + (kFive ? 4 : 0);
@@ -114,59 +120,70 @@ struct NibbleBlocks {
   const PackedRows& rows;
   Nibbles<Integers<4>> four{Integers<4>(kCentre)};
   CodeBytes<Integers<5>> five{Integers<5>(kCentre)};
-  Places places{[](int64_t j) { return j / 4; }};
 
-  HWY_INLINE int64_t Groups() const { return rows.columns / 32; }
-  HWY_INLINE void Scales(int64_t row, float* scales, float* shifts) const {
-    const std::byte* at = rows.codes + row * rows.stride;
-    LoadHalves<kBytes>(at, Groups(), scales);
-    if constexpr (kMinimum) LoadHalves<kBytes>(at + 2, Groups(), shifts);
-  }
-  HWY_INLINE VF Sum(const std::byte* at, int64_t count, const float* x) const {
-    const VU words = LoadBlocks<kBytes>(at + kBytes - 16, count);
-    if constexpr (!kFive) return SumSteps<0, 8>(four, words, x);
-    VU fifths[2];
-    FifthBits<kBytes>(at + kBytes - 20, count, fifths);
-    return hn::Add(SumSteps<0, 4>(five, hn::Or(LowHalves(words), fifths[0]), x),
-                   SumSteps<4, 8>(five, hn::Or(LowHalves(hn::ShiftRight<4>(words)), fifths[1]), x));
-  }
-  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
-    const float* x = input.x;
-    VF total = hn::Zero(DF());
-    int64_t left = Groups();
-    for (; left >= kBlocksAtOnce; left -= kBlocksAtOnce) {
-      Ahead(at);
-      total = hn::MulAdd(Sum(at, kBlocksAtOnce, x), places.Pick(scales), total);
-      at += kBlocksAtOnce * kBytes, x += 32 * kBlocksAtOnce, scales += kBlocksAtOnce;
+  HWY_INLINE void Scales(int64_t, float*, float*) const {}
+  template <class Tile>
+  HWY_INLINE void Add(Tile& tile, int64_t count, int64_t chunk) const {
+    const auto words = tile.Each(
+        [&](int r) HWY_ATTR { return LoadBlocks<kBytes>(tile.At(r) + kBytes - 16, count); });
+    const auto heads =
+        tile.Each([&](int r) HWY_ATTR { return LoadBlocks<kBytes>(tile.At(r), count); });
+    const auto scale = [&](int r) HWY_ATTR { return HeadHalves<0>(heads.of[r]); };
+    if constexpr (!kFive) {
+      tile.template Add<0, 8>(four, words, scale);
+    } else {
+      constexpr int kBits = kBytes - 20;
+      const auto low = tile.Each([&](int r) HWY_ATTR {
+        return hn::Or(LowHalves(words.of[r]), FifthBits<kBits>(heads.of[r]));
+      });
+      const auto high = tile.Each([&](int r) HWY_ATTR {
+        return hn::Or(LowHalves(hn::ShiftRight<4>(words.of[r])), FifthBits<kBits + 2>(heads.of[r]));
+      });
+      tile.template Add<0, 4>(five, low, scale);
+      tile.template Add<4, 8>(five, high, scale);
     }
-    if (left > 0) total = hn::MulAdd(Sum(at, left, x), places.Pick(scales), total);
-    return total;
+    if constexpr (kMinimum)
+      tile.AddSums([&](int r) HWY_ATTR { return HeadHalves<16>(heads.of[r]); }, chunk * kLanes);
+  }
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
+    int64_t left = rows.columns / 32, chunk = 0;
+    for (; left >= kBlocksAtOnce; left -= kBlocksAtOnce, ++chunk) {
+      tile.Prefetch();
+      Add(tile, kBlocksAtOnce, chunk);
+      tile.Advance(kBlocksAtOnce * kBytes, 0, 32 * kBlocksAtOnce);
+    }
+    if (left > 0) Add(tile, left, chunk);
   }
 };
 
 struct Q80Blocks {
   static constexpr int64_t kBytes = 34;
   const PackedRows& rows;
-  HWY_INLINE void Scales(int64_t row, float* scales, float*) const {
-    LoadHalves<kBytes>(rows.codes + row * rows.stride, rows.columns / 32, scales);
-  }
-  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
+  HWY_INLINE void Scales(int64_t, float*, float*) const {}
+  HWY_INLINE VF Row(const std::byte* at, const float* x) const {
     const DF d;
     const hn::Rebind<int8_t, DF> d8;
+    const hn::Rebind<hwy::float16_t, DF> d16;
+    const hn::Rebind<uint16_t, DF> du16;
     VF total = hn::Zero(d);
-    const float* x = input.x;
-    for (int64_t left = rows.columns; left > 0; left -= 32, at += kBytes, x += 32, ++scales) {
+    for (int64_t left = rows.columns; left > 0; left -= 32, at += kBytes, x += 32) {
       Ahead(at);
       const auto* codes = reinterpret_cast<const int8_t*>(at + 2);
       const auto values = [&](int64_t i) HWY_ATTR {
         return hn::ConvertTo(d, hn::PromoteTo(DI(), hn::LoadU(d8, codes + i)));
       };
+      const VF scale = hn::PromoteTo(d, hn::BitCast(d16, hn::Set(du16, load<uint16_t>(at))));
       VF a = hn::Mul(values(0), hn::LoadU(d, x));
       for (int64_t i = kLanes; i < 32; i += kLanes)
         a = hn::MulAdd(values(i), hn::LoadU(d, x + i), a);
-      total = hn::MulAdd(a, hn::Set(d, *scales), total);
+      total = hn::MulAdd(a, scale, total);
     }
     return total;
+  }
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
+    tile.AddEach([&](int r, int t) HWY_ATTR { return Row(tile.At(r), tile.Input(t).x); });
   }
 };
 
@@ -206,19 +223,19 @@ HWY_INLINE VU ByEights(int64_t first, uint32_t by) {
   return hn::Load(DU(), lanes);
 }
 
-// A row of superblocks of 256 columns with kScales scales each. kernel.Add() takes the words of a
+// Rows of superblocks of 256 columns with kScales scales each. kernel.Add() takes the words of a
 // superblock from number `first` on, of kCodes codes each.
-template <class Kernel>
-HWY_INLINE VF SumSuperblocks(const Kernel& kernel, const std::byte* at, const float* scales,
-                             const float* x) {
+template <class Kernel, class Tile>
+HWY_INLINE void AddSuperblocks(const Kernel& kernel, Tile& tile) {
   constexpr int64_t kBytes = Kernel::kBytes, kCodes = Kernel::kCodes;
-  VF total = hn::Zero(DF());
-  for (int64_t i = 0; i < kernel.rows.columns; i += 256, at += kBytes, scales += Kernel::kScales) {
-    for (int64_t line = 0; line < kBytes; line += 64) Ahead(at + line);
-    for (int64_t first = 0; first < 256 / kCodes; first += kLanes, x += kCodes * kLanes)
-      kernel.Add(at, first, scales, x, total);
+  for (int64_t i = 0; i < kernel.rows.columns; i += 256) {
+    for (int64_t line = 0; line < kBytes; line += 64) tile.Prefetch(line);
+    for (int64_t first = 0; first < 256 / kCodes; first += kLanes) {
+      kernel.Add(tile, first);
+      tile.Advance(0, 0, kCodes * kLanes);
+    }
+    tile.Advance(kBytes, Kernel::kScales, 0);
   }
-  return total;
 }
 
 // Q4_K and Q5_K: 256 values in four pairs of runs of 32, low halves and high halves of 32 bytes.
@@ -243,28 +260,34 @@ struct AffineK {
       FromBytes(low, 0, -HalfAt(at + 2), shifts);
     }
   }
-  HWY_INLINE void Add(const std::byte* at, int64_t first, const float* scales, const float* x,
-                      VF& total) const {
-    const VU words = LoadWords(at + kBytes - 128 + 4 * first);
-    scales += first / 8 * 2;
-    VF low, high;
+  template <class Tile>
+  HWY_INLINE void Add(Tile& tile, int64_t first) const {
+    const auto words =
+        tile.Each([&](int r) HWY_ATTR { return LoadWords(tile.At(r) + kBytes - 128 + 4 * first); });
+    const int64_t scale = first / 8 * 2;
+    const auto low_scale = [&](int r) HWY_ATTR { return even.Pick(tile.Scales(r) + scale); };
+    const auto high_scale = [&](int r) HWY_ATTR { return odd.Pick(tile.Scales(r) + scale); };
     if constexpr (kFive) {
-      const VU fifths = hn::Shr(EightWords(at + 16, first), ByEights(first, 2));
-      const VU bit = hn::Set(DU(), 0x10101010u);
-      low =
-          SumSteps<0, 4>(five, hn::Or(LowHalves(words), hn::And(hn::ShiftLeft<4>(fifths), bit)), x);
-      high = SumSteps<4, 8>(
-          five, hn::Or(LowHalves(hn::ShiftRight<4>(words)), hn::And(hn::ShiftLeft<3>(fifths), bit)),
-          x);
+      const VU bit = hn::Set(DU(), 0x10101010u), by = ByEights(first, 2);
+      const auto fifths = tile.Each(
+          [&](int r) HWY_ATTR { return hn::Shr(EightWords(tile.At(r) + 16, first), by); });
+      const auto low = tile.Each([&](int r) HWY_ATTR {
+        return hn::Or(LowHalves(words.of[r]), hn::And(hn::ShiftLeft<4>(fifths.of[r]), bit));
+      });
+      const auto high = tile.Each([&](int r) HWY_ATTR {
+        return hn::Or(LowHalves(hn::ShiftRight<4>(words.of[r])),
+                      hn::And(hn::ShiftLeft<3>(fifths.of[r]), bit));
+      });
+      tile.template Add<0, 4>(five, low, low_scale);
+      tile.template Add<4, 8>(five, high, high_scale);
     } else {
-      low = SumSteps<0, 4>(four, words, x);
-      high = SumSteps<4, 8>(four, words, x);
+      tile.template Add<0, 4>(four, words, low_scale);
+      tile.template Add<4, 8>(four, words, high_scale);
     }
-    total = hn::MulAdd(low, even.Pick(scales), total);
-    total = hn::MulAdd(high, odd.Pick(scales), total);
   }
-  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
-    return SumSuperblocks(*this, at, scales, input.x);
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
+    AddSuperblocks(*this, tile);
   }
 };
 
@@ -291,19 +314,26 @@ struct Q6K {
     const VU codes = hn::Or(LowHalves(low), hn::And(high, hn::Set(DU(), 0x30303030u)));
     return hn::BitCast(DU(), hn::Sub(hn::BitCast(d8, codes), hn::Set(d8, 32)));
   }
-  HWY_INLINE void Add(const std::byte* at, int64_t first, const float* scales, const float* x,
-                      VF& total) const {
-    const VU words = LoadWords(at + 4 * first);
-    const VU high =
-        hn::Shr(EightWords(at + 128 + 32 * (first / 16), first), ByEights(first % 16, 2));
-    scales += 8 * (first / 16) + first % 16 / 4;
-    const VF a = SumSteps<0, 4>(bytes, Centred(words, hn::ShiftLeft<4>(high)), x);
-    const VF b = SumSteps<4, 8>(bytes, Centred(hn::ShiftRight<4>(words), high), x);
-    total = hn::MulAdd(a, places.Pick(scales), total);
-    total = hn::MulAdd(b, places.Pick(scales + 4), total);
+  template <class Tile>
+  HWY_INLINE void Add(Tile& tile, int64_t first) const {
+    const VU by = ByEights(first % 16, 2);
+    const auto words = tile.Each([&](int r) HWY_ATTR { return LoadWords(tile.At(r) + 4 * first); });
+    const auto high = tile.Each([&](int r) HWY_ATTR {
+      return hn::Shr(EightWords(tile.At(r) + 128 + 32 * (first / 16), first), by);
+    });
+    const auto a = tile.Each(
+        [&](int r) HWY_ATTR { return Centred(words.of[r], hn::ShiftLeft<4>(high.of[r])); });
+    const auto b = tile.Each(
+        [&](int r) HWY_ATTR { return Centred(hn::ShiftRight<4>(words.of[r]), high.of[r]); });
+    const int64_t scale = 8 * (first / 16) + first % 16 / 4;
+    tile.template Add<0, 4>(bytes, a,
+                            [&](int r) HWY_ATTR { return places.Pick(tile.Scales(r) + scale); });
+    tile.template Add<4, 8>(
+        bytes, b, [&](int r) HWY_ATTR { return places.Pick(tile.Scales(r) + scale + 4); });
   }
-  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
-    return SumSuperblocks(*this, at, scales, input.x);
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
+    AddSuperblocks(*this, tile);
   }
 };
 
@@ -345,34 +375,42 @@ struct TwoBitsK {
     return two(hn::ShiftRight<8 * (kStep % 4) + 2 * (kStep / 4)>(words));
   }
   // Run l of both halves.
-  template <int kRun>
-  HWY_INLINE void AddRun(VU words, VU thirds, const float* scales, const float* x,
-                         VF& total) const {
-    VF sum;
+  template <int kRun, class Tile>
+  HWY_INLINE void AddRun(Tile& tile, const typename Tile::Words& words,
+                         const typename Tile::Words& thirds, int64_t scale) const {
+    const auto of_row = [&](int r)
+                            HWY_ATTR { return places.Pick(tile.Scales(r) + scale + 2 * kRun); };
     if constexpr (kThree) {
-      const VU up =
-          kRun < 3 ? hn::ShiftLeft<(kRun < 3 ? 2 - kRun : 0)>(thirds) : hn::ShiftRight<1>(thirds);
-      const VU codes = hn::Or(hn::And(hn::ShiftRight<2 * kRun>(words), hn::Set(DU(), 0x03030303u)),
-                              hn::And(up, hn::Set(DU(), 0x04040404u)));
-      sum = SumSteps<4 * kRun, 4 * kRun + 4>(three, codes, x);
+      const auto codes = tile.Each([&](int r) HWY_ATTR {
+        const VU up = kRun < 3 ? hn::ShiftLeft<(kRun < 3 ? 2 - kRun : 0)>(thirds.of[r])
+                               : hn::ShiftRight<1>(thirds.of[r]);
+        return hn::Or(hn::And(hn::ShiftRight<2 * kRun>(words.of[r]), hn::Set(DU(), 0x03030303u)),
+                      hn::And(up, hn::Set(DU(), 0x04040404u)));
+      });
+      tile.template Add<4 * kRun, 4 * kRun + 4>(three, codes, of_row);
     } else {
-      sum = SumSteps<4 * kRun, 4 * kRun + 4>(*this, words, x);
+      tile.template Add<4 * kRun, 4 * kRun + 4>(*this, words, of_row);
     }
-    total = hn::MulAdd(sum, places.Pick(scales + 2 * kRun), total);
   }
-  HWY_INLINE void Add(const std::byte* at, int64_t first, const float* scales, const float* x,
-                      VF& total) const {
-    const VU words = LoadWords(at + (kThree ? 32 : 16) + 4 * first);
-    VU thirds = hn::Zero(DU());
-    if constexpr (kThree) thirds = hn::Shr(EightWords(at, first), ByEights(first, 4));
-    scales += first / 8 * 8 + first % 8 / 4;
-    AddRun<0>(words, thirds, scales, x, total);
-    AddRun<1>(words, thirds, scales, x, total);
-    AddRun<2>(words, thirds, scales, x, total);
-    AddRun<3>(words, thirds, scales, x, total);
+  template <class Tile>
+  HWY_INLINE void Add(Tile& tile, int64_t first) const {
+    const auto words = tile.Each(
+        [&](int r) HWY_ATTR { return LoadWords(tile.At(r) + (kThree ? 32 : 16) + 4 * first); });
+    typename Tile::Words thirds = words;
+    if constexpr (kThree) {
+      const VU by = ByEights(first, 4);
+      thirds =
+          tile.Each([&](int r) HWY_ATTR { return hn::Shr(EightWords(tile.At(r), first), by); });
+    }
+    const int64_t scale = first / 8 * 8 + first % 8 / 4;
+    AddRun<0>(tile, words, thirds, scale);
+    AddRun<1>(tile, words, thirds, scale);
+    AddRun<2>(tile, words, thirds, scale);
+    AddRun<3>(tile, words, thirds, scale);
   }
-  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
-    return SumSuperblocks(*this, at, scales, input.x);
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
+    AddSuperblocks(*this, tile);
   }
 };
 
@@ -380,15 +418,15 @@ void PackedBlocksDot(const PackedRows& rows, const PackedTask& task) {
   const int64_t columns = rows.columns;
   switch (rows.packing) {
     case Packing::q4_0:
-      return DotRows(rows, task, columns / 32, false, NibbleBlocks<false, false>{rows});
+      return DotRows(rows, task, 0, false, NibbleBlocks<false, false>{rows});
     case Packing::q4_1:
-      return DotRows(rows, task, columns / 32, true, NibbleBlocks<true, false>{rows});
+      return DotRows(rows, task, 0, false, NibbleBlocks<true, false>{rows});
     case Packing::q5_0:
-      return DotRows(rows, task, columns / 32, false, NibbleBlocks<false, true>{rows});
+      return DotRows(rows, task, 0, false, NibbleBlocks<false, true>{rows});
     case Packing::q5_1:
-      return DotRows(rows, task, columns / 32, true, NibbleBlocks<true, true>{rows});
+      return DotRows(rows, task, 0, false, NibbleBlocks<true, true>{rows});
     case Packing::q8_0:
-      return DotRows(rows, task, columns / 32, false, Q80Blocks{rows});
+      return DotRows(rows, task, 0, false, Q80Blocks{rows});
     case Packing::q2_k:
       return DotRows(rows, task, columns / 16, true, TwoBitsK<false>{rows});
     case Packing::q3_k:

@@ -76,8 +76,11 @@ struct StreamKernel {
   const PackedRows& rows;
   Values values = {};
   HWY_INLINE void Scales(int64_t, float*, float*) const {}
-  HWY_INLINE VF Row(const std::byte* at, const float*, const PackedInput& input) const {
-    return DotStream(values, at, rows.columns, input.x);
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
+    tile.AddEach([&](int r, int t) HWY_ATTR {
+      return DotStream(values, tile.At(r), rows.columns, tile.Input(t).x);
+    });
   }
 };
 
@@ -87,8 +90,12 @@ struct Int8Kernel {
     std::memcpy(scales, rows.scales.values.data() + 4 * row, sizeof(float));
     *scales *= rows.scales.factor;
   }
-  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
-    return hn::Mul(DotStream(Int8Values(), at, rows.columns, input.x), hn::Set(DF(), *scales));
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
+    tile.AddEach([&](int r, int t) HWY_ATTR {
+      return hn::Mul(DotStream(Int8Values(), tile.At(r), rows.columns, tile.Input(t).x),
+                     hn::Set(DF(), *tile.Scales(r)));
+    });
   }
 };
 
@@ -104,23 +111,30 @@ struct Bf16Pairs {
 struct Bf16Kernel {
   const PackedRows& rows;
   HWY_INLINE void Scales(int64_t, float*, float*) const {}
-  HWY_INLINE VF Row(const std::byte* at, const float*, const PackedInput& input) const {
+  HWY_INLINE VF Row(const std::byte* at, const float* x) const {
     const DF d;
-    const Bf16Pairs pairs;
-    const float* x = input.x;
     VF a = hn::Zero(d), b = a, c = a, e = a;
     int64_t left = 2 * rows.columns;
     for (; left >= 8 * kLanes; left -= 8 * kLanes, at += 8 * kLanes, x += 4 * kLanes) {
       for (int64_t line = 0; line < 8 * kLanes; line += 64) Ahead(at + line);
-      AddSteps<0, 2>(pairs, LoadWords(at), x, a, b);
-      AddSteps<0, 2>(pairs, LoadWords(at + 4 * kLanes), x + 2 * kLanes, c, e);
+      AddWord(LoadWords(at), x, a, b);
+      AddWord(LoadWords(at + 4 * kLanes), x + 2 * kLanes, c, e);
     }
     if (left >= 4 * kLanes) {
-      AddSteps<0, 2>(pairs, LoadWords(at), x, a, b);
+      AddWord(LoadWords(at), x, a, b);
       left -= 4 * kLanes, at += 4 * kLanes, x += 2 * kLanes;
     }
-    if (left > 0) AddSteps<0, 2>(pairs, LoadWords(at, left), x, c, e);
+    if (left > 0) AddWord(LoadWords(at, left), x, c, e);
     return hn::Add(hn::Add(a, b), hn::Add(c, e));
+  }
+  HWY_INLINE static void AddWord(VU words, const float* x, VF& even, VF& odd) {
+    const Bf16Pairs pairs;
+    even = hn::MulAdd(pairs.At<0>(words), hn::LoadU(DF(), x), even);
+    odd = hn::MulAdd(pairs.At<1>(words), hn::LoadU(DF(), x + kLanes), odd);
+  }
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
+    tile.AddEach([&](int r, int t) HWY_ATTR { return Row(tile.At(r), tile.Input(t).x); });
   }
 };
 
@@ -273,28 +287,28 @@ struct WordKernel {
       for (int64_t g = 0; g < groups; ++g) scales[g] *= Codes::kFactor;
     }
   }
-  // chunk(words) for every vector of words of a row.
-  template <class Chunk>
-  HWY_INLINE void EachChunk(const std::byte* at, const Chunk& chunk) const {
+  // chunk(words) for every vector of words of the rows.
+  template <class Tile, class Chunk>
+  HWY_INLINE void EachChunk(Tile& tile, const Chunk& chunk) const {
     int64_t left = row_bytes;
-    for (; left >= Codes::kBytes; left -= Codes::kBytes, at += Codes::kBytes) {
-      Ahead(at);
-      chunk(codes.Load(at));
+    for (; left >= Codes::kBytes; left -= Codes::kBytes) {
+      tile.Prefetch();
+      chunk(tile.Each([&](int r) HWY_ATTR { return codes.Load(tile.At(r)); }));
+      tile.Advance(Codes::kBytes, 0, Codes::kSteps * kLanes);
     }
-    if (left > 0) chunk(codes.Load(at, left));
+    if (left > 0) chunk(tile.Each([&](int r) HWY_ATTR { return codes.Load(tile.At(r), left); }));
   }
-  HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
     const DF d;
-    VF total = hn::Zero(d);
-    const float* x = input.x;
-    const int32_t *first = input.first, *within = input.within;
-    EachChunk(at, [&](VU words) HWY_ATTR {
+    const int32_t *first = tile.Input(0).first, *within = tile.Input(0).within;
+    EachChunk(tile, [&](const auto& words) HWY_ATTR {
       const auto places = hn::SetTableIndices(d, within);
-      const VF scale = hn::TableLookupLanes(hn::LoadU(d, scales + *first++), places);
-      total = hn::MulAdd(SumSteps<0, Codes::kSteps>(codes, words, x), scale, total);
-      x += Codes::kSteps * kLanes, within += kLanes;
+      tile.template Add<0, Codes::kSteps>(codes, words, [&](int r) HWY_ATTR {
+        return hn::TableLookupLanes(hn::LoadU(d, tile.Scales(r) + *first), places);
+      });
+      ++first, within += kLanes;
     });
-    return total;
   }
 };
 
@@ -307,10 +321,16 @@ struct ScatteredKernel : WordKernel<kBits, Codes> {
     VF a = hn::Zero(DF()), b = a;
     const float* x = input.x;
     const int32_t* of_lanes = input.groups;
-    this->EachChunk(at, [&](VU words) HWY_ATTR {
+    int64_t left = this->row_bytes;
+    const auto add = [&](VU words) HWY_ATTR {
       AddScattered<0>(this->codes, words, x, of_lanes, lookup, a, b);
+    };
+    for (; left >= Codes::kBytes; left -= Codes::kBytes, at += Codes::kBytes) {
+      Ahead(at);
+      add(this->codes.Load(at));
       x += Codes::kSteps * kLanes, of_lanes += Codes::kSteps * kLanes;
-    });
+    }
+    if (left > 0) add(this->codes.Load(at, left));
     return hn::Add(a, b);
   }
   HWY_INLINE VF Row(const std::byte* at, const float* scales, const PackedInput& input) const {
@@ -324,6 +344,11 @@ struct ScatteredKernel : WordKernel<kBits, Codes> {
     return Sum(at, input, [&](const int32_t* of_lanes) HWY_ATTR {
       return hn::GatherIndex(d, scales, hn::LoadU(DI(), of_lanes));
     });
+  }
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
+    tile.AddEach([&](int r, int t)
+                     HWY_ATTR { return Row(tile.At(r), tile.Scales(r), tile.Input(t)); });
   }
 };
 

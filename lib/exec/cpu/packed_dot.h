@@ -90,6 +90,8 @@ int64_t packed_columns(Packing packing);
 int64_t packed_column(Packing packing, int64_t position);
 // Columns whose sums a kernel needs besides, 0: none.
 int64_t packed_sums(const PackedRows& rows);
+// Instead the sums of every lane over so many steps of the arranged activations, 0: none.
+int64_t packed_word_sums(Packing packing);
 // Lanes of the vectors in use, 4 to 16, or 1: there are no kernels, rows must be unpacked.
 int64_t packed_lanes();
 // Kernels read whole vectors of scales and sums: so many floats must follow the last one.

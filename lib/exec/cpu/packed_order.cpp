@@ -104,8 +104,6 @@ int64_t packed_column(Packing packing, int64_t position) {
 
 int64_t packed_sums(const PackedRows& rows) {
   switch (rows.packing) {
-    case Packing::q4_1:
-    case Packing::q5_1:
     case Packing::q4_k:
     case Packing::q5_k:
       return 32;
@@ -114,6 +112,10 @@ int64_t packed_sums(const PackedRows& rows) {
     default:
       return rows.scales.zeros != nullptr ? rows.group : 0;
   }
+}
+
+int64_t packed_word_sums(Packing packing) {
+  return packing == Packing::q4_1 || packing == Packing::q5_1 ? 8 : 0;
 }
 
 int64_t packed_scratch(const PackedRows& rows) {
