@@ -160,7 +160,6 @@ struct Q80Blocks {
 };
 
 void PackedBlocksDot(const PackedRows& rows, const PackedTask& task) {
-  const int64_t columns = rows.columns;
   switch (rows.packing) {
     case Packing::q4_0:
       return DotRows(rows, task, 0, false, NibbleBlocks<false, false>{rows});
