@@ -134,8 +134,9 @@ TEST(Engine, GreedyTokensAreThoseOfGenerate) {
   const auto heard = run(engine, job);
   KvCache cache = model().loaded.model->new_cache(64);
   std::vector<int32_t> due;
-  generate(*model().loaded.model, job.prompt, {.max_tokens = 20, .stop_at_eos = false, .eos = {}},
-           cache, [&](int32_t token) {
+  generate(*model().loaded.model, job.prompt,
+           {.sampling = {}, .max_tokens = 20, .stop_at_eos = false, .eos = {}}, cache,
+           [&](int32_t token) {
              due.push_back(token);
              return true;
            });

@@ -67,9 +67,11 @@ bool Engine::submit(const EngineModel& model, std::vector<Job> jobs,
   for (const Job& job : jobs) check(model, job);
   {
     const std::lock_guard lock(mutex_);
-    // A request that can begin at once does not wait.
-    const bool idle = waiting_.empty() && load_.running == 0;
-    if (stopping_ || (!idle && requests_waiting() >= limits_.queue)) return false;
+    // What finds a slot at once does not wait.
+    int64_t wanted = load_.running;
+    for (const Waiting& waiting : waiting_) wanted += waiting.job.choices;
+    for (const Job& job : jobs) wanted += job.choices;
+    if (stopping_ || (wanted > limits_.slots && requests_waiting() >= limits_.queue)) return false;
     if (accepted) accepted();
     ++requests_;
     for (Job& job : jobs) waiting_.push_back({model, std::move(job), requests_, Clock::now()});
@@ -154,6 +156,7 @@ void Engine::admit() {
       const Waiting& first = waiting_.front();
       if (sequences() + first.job.choices > limits_.slots) return;
       if (!make_room(cache_bytes(first.model, first.job))) return;
+      load_.running += first.job.choices;
       next = std::move(waiting_.front());
       waiting_.pop_front();
     }
