@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <boost/asio/write.hpp>
-#include <boost/beast/core/error.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
 #include <cctype>
@@ -65,13 +64,12 @@ void Connection::read_head(std::chrono::milliseconds time) {
                           [self = shared_from_this()](Code code, size_t) { self->on_head(code); });
 }
 
-// What is no HTTP, or too much of it, gets an answer where one can be given.
+// What is no HTTP, or too much of it, gets an answer. What took too long does not: the stream is
+// closed by then.
 void Connection::refuse_broken(Code code) {
   if (code == http::error::header_limit)
     return refuse({431, "the head of a request may have 8192 bytes"});
   if (code == http::error::body_limit) return refuse({413, "the body has too many bytes"});
-  if (code == boost::beast::error::timeout && parser_->got_some())
-    return refuse({408, "the request took too long to come"});
   const bool broken = code.category() == make_error_code(http::error::bad_method).category() &&
                       code != http::error::end_of_stream && code != http::error::partial_message;
   if (broken) return refuse({400, "the request is no HTTP: " + code.message()});

@@ -49,7 +49,7 @@ void Connection::refuse(const ApiError& error) {
   answering_ = true;
   refused_record_.error = error.what();
   // What is left of the request would be taken for the next one.
-  if (unread_ || error.status() == 400 || error.status() == 408 || error.status() == 431)
+  if (unread_ || error.status() == 400 || error.status() == 431)
     keep_alive_ = false;
   HttpAnswer answer{.status = error.status(), .body = json_line(error.json()) + "\n"};
   if (error.status() == 401) answer.headers.emplace_back("WWW-Authenticate", "Bearer");
@@ -206,6 +206,7 @@ void Connection::on_readable(Code code, int64_t turn) {
 // The other side writes no more. It may still read: then it takes this for the beginning of an
 // answer. Where nobody is any more, the system there sends a reset.
 void Connection::probe() {
+  if (complete_) return;
   if (streaming_)
     put(chunked_ ? chunk_text(":\n\n") : ":\n\n");
   else if (one_dot_one_)
