@@ -74,11 +74,15 @@ void add_network(CLI::App& app, Options& o) {
   group(app.add_option("--allow-host", o.server.gate.hosts,
                        "Name by which the server may be asked, beside localhost and addresses; may "
                        "be repeated")
-            ->type_name("NAME"));
+            ->type_name("NAME")
+            ->expected(1)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll));
   group(app.add_option("--cors-origin", o.server.gate.origins,
                        "Web pages of this origin (https://example.org) may ask and read answers; "
                        "may be repeated")
-            ->type_name("ORIGIN"));
+            ->type_name("ORIGIN")
+            ->expected(1)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll));
   group(add_size(app, "--max-body", o.max_body, "Bytes that a request's body may have [4M]"));
   group(app.add_option("--shutdown-timeout", o.shutdown_timeout,
                        "Seconds that answers may take to end after Ctrl-C or SIGTERM")
@@ -330,9 +334,10 @@ int serve_models(Options& o, Tool& tool) {
   plan(models, o);
   if (tool.dry_run()) return tell_plan(models, o, tool);
   serve::Service service(std::move(models), o.service);
-  const bool json = o.log_format == "json";
   serve::Server server(service, o.server, [&](const serve::RequestLog& log) {
-    if (!log.quiet) tool.note(serve::log_line(log, json));
+    if (log.quiet || tool.quiet()) return;
+    if (o.log_format == "text") return tool.note(serve::log_line(log, false));
+    fmt::print(stderr, "{}\n", serve::log_line(log, true));  // nothing before the JSON
   });
   tell_ready(service.models(), server, o, tool);
   if (server.run(tool.context().stop)) return 0;
