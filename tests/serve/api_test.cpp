@@ -40,7 +40,7 @@ class MemoryExchange : public Exchange {
     ended_.notify_all();
   }
   void later(std::function<void()> work) override { work(); }
-  RequestRecord& record() override { return record_; }
+  void note(const std::function<void(RequestRecord&)>& change) override { change(record_); }
   void wait() {
     std::unique_lock lock(mutex_);
     ended_.wait(lock, [&] { return over_; });

@@ -217,7 +217,8 @@ TEST_F(ServerTest, WhoGoesStopsTheWork) {
   for (const bool stream : {true, false}) {
     Client client(port());
     client.send(long_request(stream));
-    ASSERT_TRUE(wait_for([&] { return !idle(); }));
+    const int64_t before = service_->engine().load().decoded;
+    ASSERT_TRUE(wait_for([&] { return service_->engine().load().decoded > before + 2; }));
     const int64_t steps = service_->engine().load().steps;
     client.close();
     EXPECT_TRUE(wait_for([&] { return idle(); }));
@@ -226,6 +227,7 @@ TEST_F(ServerTest, WhoGoesStopsTheWork) {
   ASSERT_TRUE(wait_for([&] { return logs().size() == 2; }));
   EXPECT_EQ(logs()[0].record.finish, "gone");
   EXPECT_EQ(logs()[1].status, 499);
+  for (const RequestLog& log : logs()) EXPECT_GT(log.record.generated_tokens, 0);
 }
 
 TEST_F(ServerTest, WhoOnlyWritesNoMoreGetsTheAnswer) {

@@ -22,7 +22,7 @@ class Answer::Part : public JobListener {
   }
   void finished(int64_t choice, Finish finish) override {
     if (answer_->over_) return;
-    answer_->exchange_->record().finish = finish_name(finish);
+    answer_->exchange_->note([&](RequestRecord& r) { r.finish = finish_name(finish); });
     answer_->finished(index(choice), finish);
   }
   void done(const JobCounts& counts) override {
@@ -34,9 +34,10 @@ class Answer::Part : public JobListener {
   void failed(const Error& error, const JobCounts& counts) override {
     answer_->note_counts(counts);
     if (std::exchange(answer_->over_, true)) return;
-    RequestRecord& record = answer_->exchange_->record();
-    record.finish = error.kind() == ErrorKind::interrupted ? "stopped" : "failed";
-    record.error = error.what();
+    answer_->exchange_->note([&](RequestRecord& record) {
+      record.finish = error.kind() == ErrorKind::interrupted ? "stopped" : "failed";
+      record.error = error.what();
+    });
     // Its other prompts are of no use any more.
     answer_->exchange_->stop();
     answer_->failed(error);
@@ -82,13 +83,14 @@ void Answer::note_counts(const JobCounts& counts) {
   counts_.queue_seconds = counts.queue_seconds;
   counts_.prefill_seconds = counts.prefill_seconds;
   counts_.decode_seconds = counts.decode_seconds;
-  RequestRecord& record = exchange_->record();
-  record.prompt_tokens = counts_.prompt_tokens;
-  record.cached_tokens = counts_.cached_tokens;
-  record.generated_tokens = counts_.generated_tokens;
-  record.queue_seconds = counts_.queue_seconds;
-  record.prefill_seconds = counts_.prefill_seconds;
-  record.decode_seconds = counts_.decode_seconds;
+  exchange_->note([&](RequestRecord& record) {
+    record.prompt_tokens = counts_.prompt_tokens;
+    record.cached_tokens = counts_.cached_tokens;
+    record.generated_tokens = counts_.generated_tokens;
+    record.queue_seconds = counts_.queue_seconds;
+    record.prefill_seconds = counts_.prefill_seconds;
+    record.decode_seconds = counts_.decode_seconds;
+  });
 }
 
 void Answer::add_extensions(Json& json) const {
@@ -97,7 +99,9 @@ void Answer::add_extensions(Json& json) const {
 }
 
 void send_error(Exchange& exchange, const ApiError& error) {
-  if (exchange.record().error.empty()) exchange.record().error = error.what();
+  exchange.note([&](RequestRecord& record) {
+    if (record.error.empty()) record.error = error.what();
+  });
   HttpAnswer answer{.status = error.status(), .body = json_line(error.json())};
   if (error.retry_after() > 0)
     answer.headers.emplace_back("Retry-After", std::to_string(error.retry_after()));

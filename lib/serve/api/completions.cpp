@@ -106,7 +106,7 @@ void submit(Service& service, const ServedModel& model, CompletionRequest reques
       make(exchange, head, std::move(request), *model.loaded.tokenizer, std::move(echoes));
   for (size_t i = 0; i < jobs.size(); ++i)
     jobs[i].listener = Answer::listener(answer, static_cast<int64_t>(i));
-  exchange->record().generated = true;
+  exchange->note([](RequestRecord& record) { record.generated = true; });
   if (service.engine().submit(model.engine(), std::move(jobs), [&] { answer->begin(); })) return;
   throw ApiError(
       429,
@@ -117,7 +117,7 @@ void submit(Service& service, const ServedModel& model, CompletionRequest reques
 void complete(Service& service, const std::shared_ptr<Exchange>& exchange, bool chat) {
   const Json body = parse_request(exchange->request().body);
   const ServedModel& model = service.model(requested_model(body));
-  exchange->record().model = model.name;
+  exchange->note([&](RequestRecord& record) { record.model = model.name; });
   CompletionRequest request =
       chat ? read_chat_request(body, model.defaults) : read_text_request(body, model.defaults);
   if (!request.seeded && request.sampling.temperature > 0)

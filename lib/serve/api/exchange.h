@@ -51,7 +51,8 @@ class Exchange {
   virtual void end_stream() = 0;
   // Runs work that may take a while, in a thread that neither serves connections nor the model.
   virtual void later(std::function<void()> work) = 0;
-  virtual RequestRecord& record() = 0;
+  // Changes what will be told of it.
+  virtual void note(const std::function<void(RequestRecord&)>& change) = 0;
 };
 
 }  // namespace qwb::serve

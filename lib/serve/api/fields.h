@@ -13,7 +13,8 @@ namespace qwb::serve {
 
 class Fields {
  public:
-  // `object` must outlive this. `prefix`: the path that leads to it ("stream_options."), for errors.
+  // `object` must outlive this. `prefix`: the path that leads to it ("stream_options."), for
+  // errors.
   explicit Fields(const Json& object, std::string prefix = {});
 
   // Null where there is none.

@@ -48,7 +48,7 @@ void handle(const Route& route, Service& service, const std::shared_ptr<Exchange
     send_error(*exchange, error);
   } catch (const std::exception& error) {
     const Error own = as_error(error);
-    exchange->record().error = own.what();
+    exchange->note([&](RequestRecord& record) { record.error = own.what(); });
     send_error(*exchange, api_error(own));
   }
 }

@@ -47,7 +47,10 @@ void Connection::close() {
   const std::shared_ptr<Connection> self = shared_from_this();
   ping_.cancel();
   if (exchange_ != nullptr) exchange_->stop();
-  if (answering_) tell_log();
+  if (answering_ && exchange_ != nullptr && exchange_->noted().generated)
+    exchange_->tell_later(log_of_request());
+  else if (answering_)
+    tell(log_of_request());
   exchange_ = nullptr;
   Code ignored;
   stream_.socket().close(ignored);

@@ -70,7 +70,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void write_some();
   void answered();
   void linger();
-  void tell_log();
+  RequestLog log_of_request() const;
+  void tell(const RequestLog& log);
 
   // Watching over the other side while it waits.
   void watch();

@@ -49,8 +49,7 @@ void Connection::refuse(const ApiError& error) {
   answering_ = true;
   refused_record_.error = error.what();
   // What is left of the request would be taken for the next one.
-  if (unread_ || error.status() == 400 || error.status() == 431)
-    keep_alive_ = false;
+  if (unread_ || error.status() == 400 || error.status() == 431) keep_alive_ = false;
   HttpAnswer answer{.status = error.status(), .body = json_line(error.json()) + "\n"};
   if (error.status() == 401) answer.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (error.retry_after() > 0)
@@ -138,7 +137,7 @@ void Connection::write_some() {
 }
 
 void Connection::answered() {
-  tell_log();
+  tell(log_of_request());
   answering_ = false;
   exchange_ = nullptr;
   ping_.cancel();
@@ -172,7 +171,7 @@ void Connection::linger() {
   (*next)();
 }
 
-void Connection::tell_log() {
+RequestLog Connection::log_of_request() const {
   RequestLog log;
   log.id = request_id_;
   log.peer = peer_;
@@ -180,8 +179,12 @@ void Connection::tell_log() {
   log.path = path_;
   log.status = status_ != 0 ? status_ : kClientGone;
   log.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  log.record = exchange_ != nullptr ? exchange_->record() : refused_record_;
+  log.record = exchange_ != nullptr ? exchange_->noted() : refused_record_;
   log.quiet = exchange_ != nullptr && exchange_->quiet();
+  return log;
+}
+
+void Connection::tell(const RequestLog& log) {
   host_.service.count(log.record, log.status);
   host_.log(log);
 }
@@ -226,7 +229,6 @@ void Connection::watch_for_reset() {
 void Connection::gone() {
   if (!closed_ && answering_ && !complete_) {
     status_ = kClientGone;
-    if (exchange_ != nullptr) exchange_->record().finish = "gone";
   }
   close();
 }

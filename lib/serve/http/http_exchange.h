@@ -5,6 +5,8 @@
 #include <boost/asio/post.hpp>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -43,7 +45,25 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
     hand_over([](Connection& c) { c.end_stream(); });
   }
   void later(std::function<void()> work) override { connection_->host_.later(std::move(work)); }
-  RequestRecord& record() override { return record_; }
+  void note(const std::function<void(RequestRecord&)>& change) override {
+    const std::lock_guard lock(mutex_);
+    change(record_);
+  }
+  RequestRecord noted() const {
+    const std::lock_guard lock(mutex_);
+    return record_;
+  }
+  // Whoever asked has gone: `log` is told when nobody works on the request any more, who then knows
+  // what was made.
+  void tell_later(RequestLog log) { left_ = std::move(log); }
+  ~HttpExchange() override {
+    if (!left_) return;
+    left_->record = record_;
+    left_->record.finish = "gone";
+    boost::asio::post(
+        connection_->stream_.get_executor(),
+        [connection = connection_, log = std::move(*left_)] { connection->tell(log); });
+  }
 
  private:
   // Does nothing if the connection has gone on without this exchange.
@@ -59,7 +79,9 @@ class HttpExchange : public Exchange, public std::enable_shared_from_this<HttpEx
   const Route& route_;
   HttpRequest request_;
   StopSource stop_;
+  mutable std::mutex mutex_;
   RequestRecord record_;
+  std::optional<RequestLog> left_;
 };
 
 }  // namespace qwb::serve
