@@ -14,9 +14,14 @@ struct Candidate {
   double value;  // logit, later probability
 };
 
-// Penalized logits, best first; ties by token so that every run sees the same order.
-std::vector<Candidate> ranked(std::span<const float> logits, std::span<const int32_t> seen,
-                              double penalty) {
+// Best first; ties by token so that every run sees the same order.
+bool is_better(const Candidate& a, const Candidate& b) {
+  return a.value != b.value ? a.value > b.value : a.token < b.token;
+}
+
+// Logits after the penalties, by token.
+std::vector<Candidate> penalized(std::span<const float> logits, std::span<const int32_t> seen,
+                                 std::span<const int32_t> made, const SamplingSettings& s) {
   std::vector<Candidate> candidates;
   candidates.reserve(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
@@ -24,18 +29,28 @@ std::vector<Candidate> ranked(std::span<const float> logits, std::span<const int
       throw Error(ErrorKind::failed, "logit of token " + std::to_string(i) + " is NaN");
     candidates.push_back({static_cast<int32_t>(i), static_cast<double>(logits[i])});
   }
-  if (penalty != 1) {
-    std::vector<bool> penalized(logits.size());
-    for (const int32_t token : seen) {
+  const auto each_first = [&](std::span<const int32_t> tokens, const auto& change) {
+    std::vector<bool> done(logits.size());
+    for (const int32_t token : tokens) {
       const auto i = static_cast<size_t>(token);
-      if (i >= logits.size() || penalized[i]) continue;
-      penalized[i] = true;
-      candidates[i].value *= candidates[i].value > 0 ? 1 / penalty : penalty;
+      if (i >= logits.size() || done[i]) continue;
+      done[i] = true;
+      change(candidates[i].value);
+    }
+  };
+  if (s.repetition_penalty != 1) {
+    each_first(seen, [&](double& value) {
+      value *= value > 0 ? 1 / s.repetition_penalty : s.repetition_penalty;
+    });
+  }
+  if (s.frequency_penalty != 0) {
+    for (const int32_t token : made) {
+      if (static_cast<size_t>(token) < candidates.size())
+        candidates[static_cast<size_t>(token)].value -= s.frequency_penalty;
     }
   }
-  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return a.value != b.value ? a.value > b.value : a.token < b.token;
-  });
+  if (s.presence_penalty != 0)
+    each_first(made, [&](double& value) { value -= s.presence_penalty; });
   return candidates;
 }
 
@@ -57,6 +72,10 @@ void check_sampling(const SamplingSettings& s) {
   if (!(s.min_p >= 0 && s.min_p <= 1)) refuse("min-p must be between 0 and 1");
   if (!(s.repetition_penalty > 0 && s.repetition_penalty <= 100))
     refuse("repetition penalty must be above 0 and at most 100");
+  for (const double penalty : {s.frequency_penalty, s.presence_penalty}) {
+    if (!(penalty >= -2 && penalty <= 2))
+      refuse("frequency and presence penalty must be between -2 and 2");
+  }
 }
 
 Sampler::Sampler(const SamplingSettings& settings) : settings_(settings), rng_(settings.seed) {
@@ -64,13 +83,15 @@ Sampler::Sampler(const SamplingSettings& settings) : settings_(settings), rng_(s
 }
 
 std::vector<double> Sampler::distribution(std::span<const float> logits,
-                                          std::span<const int32_t> seen) const {
-  std::vector<Candidate> candidates = ranked(logits, seen, settings_.repetition_penalty);
+                                          std::span<const int32_t> seen,
+                                          std::span<const int32_t> made) const {
+  std::vector<Candidate> candidates = penalized(logits, seen, made, settings_);
   std::vector<double> result(logits.size());
   if (settings_.temperature == 0) {
-    result[candidates.front().token] = 1;
+    result[std::min_element(candidates.begin(), candidates.end(), is_better)->token] = 1;
     return result;
   }
+  std::sort(candidates.begin(), candidates.end(), is_better);
   // From the largest down: its quotient is 0 at any temperature, where those of the others may
   // become -inf.
   const double largest = candidates.front().value;
@@ -93,8 +114,9 @@ std::vector<double> Sampler::distribution(std::span<const float> logits,
   return result;
 }
 
-int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> seen) {
-  const std::vector<double> probabilities = distribution(logits, seen);
+int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> seen,
+                      std::span<const int32_t> made) {
+  const std::vector<double> probabilities = distribution(logits, seen, made);
   double left = rng_.uniform();
   int32_t last = 0;
   for (size_t i = 0; i < probabilities.size(); ++i) {

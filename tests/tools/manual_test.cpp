@@ -28,8 +28,8 @@ using ::testing::Not;
 using ::testing::StartsWith;
 using ::testing::UnorderedElementsAre;
 
-const std::vector<std::string> kAllTools = {"quantize", "eval", "report",  "cache",
-                                            "inspect",  "pull", "convert", "complete"};
+const std::vector<std::string> kAllTools = {"quantize", "eval",    "report",   "cache", "inspect",
+                                            "pull",     "convert", "complete", "serve"};
 
 std::string binary(const std::string& tool) {
   return QWB_BIN_DIR "/qwb-" + tool;

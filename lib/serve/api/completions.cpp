@@ -1,0 +1,139 @@
+// POST /v1/chat/completions and /v1/completions: from a request to jobs of the engine. Everything
+// that can fail cheaply fails here, before the first byte of an answer.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "lib/serve/api/answer.h"
+#include "lib/serve/api/api_error.h"
+#include "lib/serve/api/request_json.h"
+#include "lib/serve/api/routes.h"
+
+namespace qwb::serve {
+namespace {
+
+void check_prompt(const ServedModel& model, const std::vector<int32_t>& tokens,
+                  const std::string& param) {
+  const int64_t vocab = model.loaded.model->config().vocab;
+  for (const int32_t token : tokens) {
+    if (token >= vocab)
+      throw ApiError(400, fmt::format("{}: the model has no token {}", param, token), param);
+  }
+  if (tokens.empty())
+    throw ApiError(400, param + ": is empty, and the tokenizer has no token to begin with", param);
+  const auto count = std::ssize(tokens);
+  if (count <= model.context) return;
+  throw ApiError(400,
+                 fmt::format("context_length_exceeded: the prompt has {} tokens, the context {}",
+                             count, model.context),
+                 param, "context_length_exceeded")
+      .with({{"n_prompt_tokens", count}, {"n_ctx", model.context}});
+}
+
+// Gives every prompt of the request its tokens.
+void read_tokens(const ServedModel& model, CompletionRequest& request) {
+  const Tokenizer& tokenizer = *model.loaded.tokenizer;
+  // A template writes the special tokens itself.
+  if (request.chat) request.prompts = {{model.rendered(request), std::nullopt}};
+  for (Prompt& prompt : request.prompts) {
+    if (!prompt.tokens) prompt.tokens = tokenizer.encode(prompt.text, !request.chat);
+    check_prompt(model, *prompt.tokens, request.chat ? "messages" : "prompt");
+  }
+}
+
+// The text of the tokens without those that the tokenizer put before it, and where each begins.
+Echo echo_of(const Tokenizer& tokenizer, const Prompt& prompt) {
+  Echo echo;
+  const std::vector<int32_t>& tokens = *prompt.tokens;
+  const std::vector<int32_t> prefix = tokenizer.special_prefix();
+  const bool prefixed =
+      tokens.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), tokens.begin());
+  StreamDecoder decoder = tokenizer.stream(false);
+  std::string decoded;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    echo.tokens.push_back({.token = tokens[i], .offset = count_characters(decoded)});
+    if (!prefixed || i >= prefix.size()) decoded += decoder.push(tokens[i]);
+  }
+  decoded += decoder.finish();
+  echo.text = prompt.text.empty() ? decoded : prompt.text;
+  return echo;
+}
+
+std::vector<Echo> echoes_of(const ServedModel& model, const CompletionRequest& request) {
+  std::vector<Echo> echoes;
+  if (!request.echo) return echoes;
+  for (const Prompt& prompt : request.prompts)
+    echoes.push_back(echo_of(*model.loaded.tokenizer, prompt));
+  return echoes;
+}
+
+Job job_of(const ServedModel& model, const CompletionRequest& request,
+           const std::vector<int32_t>& tokens, const Service& service) {
+  Job job;
+  job.prompt = tokens;
+  job.sampling = request.sampling;
+  const int64_t room = model.context - std::ssize(tokens) + 1;
+  const auto wanted = request.max_tokens ? request.max_tokens : service.settings().max_tokens;
+  job.max_tokens = std::min(wanted.value_or(room), room);
+  job.choices = request.choices;
+  job.stop = request.stop;
+  if (!request.ignore_eos) job.end_tokens = model.end_tokens;
+  job.top = request.top;
+  job.score_prompt = request.echo && request.top;
+  job.reuse_prefix = request.cache_prompt;
+  return job;
+}
+
+void submit(Service& service, const ServedModel& model, CompletionRequest request,
+            const std::shared_ptr<Exchange>& exchange) {
+  std::vector<Job> jobs;
+  for (const Prompt& prompt : request.prompts) {
+    jobs.push_back(job_of(model, request, *prompt.tokens, service));
+    jobs.back().owner = exchange->request().owner;
+    jobs.back().stopped = exchange->stopped();
+    try {
+      service.engine().check(model.engine(), jobs.back());
+    } catch (const Error& error) {
+      throw ApiError(400, error.what(), "n");
+    }
+  }
+  const bool stream = request.stream;
+  std::vector<Echo> echoes = echoes_of(model, request);
+  const AnswerHead head = service.head(request.chat ? "chatcmpl-" : "cmpl-", model);
+  const auto make = stream ? streamed_answer : whole_answer;
+  const std::shared_ptr<Answer> answer =
+      make(exchange, head, std::move(request), *model.loaded.tokenizer, std::move(echoes));
+  for (size_t i = 0; i < jobs.size(); ++i)
+    jobs[i].listener = Answer::listener(answer, static_cast<int64_t>(i));
+  exchange->note([](RequestRecord& record) { record.generated = true; });
+  if (service.engine().submit(model.engine(), std::move(jobs), [&] { answer->begin(); })) return;
+  throw ApiError(
+      429,
+      fmt::format("the queue is full: {} requests wait already", service.settings().engine.queue),
+      {}, "queue_full");
+}
+
+void complete(Service& service, const std::shared_ptr<Exchange>& exchange, bool chat) {
+  const Json body = parse_request(exchange->request().body);
+  const ServedModel& model = service.model(requested_model(body));
+  exchange->note([&](RequestRecord& record) { record.model = model.name; });
+  CompletionRequest request =
+      chat ? read_chat_request(body, model.defaults) : read_text_request(body, model.defaults);
+  if (!request.seeded && request.sampling.temperature > 0)
+    request.sampling.seed = service.random_seed();
+  read_tokens(model, request);
+  submit(service, model, std::move(request), exchange);
+}
+
+}  // namespace
+
+void handle_chat(Service& service, const std::shared_ptr<Exchange>& exchange) {
+  complete(service, exchange, true);
+}
+
+void handle_text(Service& service, const std::shared_ptr<Exchange>& exchange) {
+  complete(service, exchange, false);
+}
+
+}  // namespace qwb::serve
