@@ -1,0 +1,306 @@
+// Products of few rows with packed weights, which are read once for every two rows. Sums are f32: a
+// lane's 32 columns, the lanes of a warp as a tree, the slices of 1024 columns in ascending order.
+// That order depends on nothing but the number of columns, so every row has the bits it has alone.
+#include "lib/exec/cuda/activation.cuh"
+#include "lib/exec/cuda/operations.cuh"
+#include "lib/exec/cuda/packings.cuh"
+#include "lib/exec/cuda/queue.cuh"
+
+namespace qwb::cuda {
+namespace {
+
+struct Launch {
+  FewProduct products[kMostTogether];
+  unsigned blocks[kMostTogether];  // that the product is cut into
+  const float* x;
+  int64_t x_stride;
+  int rows;    // of x: at most M
+  int height;  // output channels of a block
+  int slices;
+  int add, activation;
+};
+
+// What a warp needs of one slice of x.
+template <class P, int M>
+struct SliceOfX {
+  float x[M][kLaneColumns], totals[M][LaneCodes<P>::kSums];
+  __device__ SliceOfX(const Launch& a, int64_t columns, int64_t first, int lane) {
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      const float* row = a.x + (m < a.rows ? m : 0) * a.x_stride;
+#pragma unroll
+      for (int i = 0; i < kLaneColumns; i += 4) {
+        const int64_t column = first + lane_column<P>(lane, i);
+        float4 four = make_float4(0, 0, 0, 0);
+        if (column < columns) four = *reinterpret_cast<const float4*>(row + column);
+        x[m][i] = four.x, x[m][i + 1] = four.y, x[m][i + 2] = four.z, x[m][i + 3] = four.w;
+      }
+      constexpr int kSums = LaneCodes<P>::kSums;
+#pragma unroll
+      for (int p = 0; p < kSums; ++p) {
+        float total = 0;
+#pragma unroll
+        for (int i = 0; i < kLaneColumns / kSums; ++i) total += x[m][p * (kLaneColumns / kSums) + i];
+        totals[m][p] = total;
+      }
+      P::prepare(x[m]);
+    }
+  }
+};
+
+// Where a lane reads in every row of a slice.
+template <class P>
+struct LanePlace {
+  int64_t offset[LaneCodes<P>::kPieces];
+  int64_t group[LaneCodes<P>::kSums];
+  bool inside[LaneCodes<P>::kPieces];
+  __device__ LanePlace(const PackedWeight& w, int64_t first, int lane) {
+    constexpr int kPieces = LaneCodes<P>::kPieces, kBytes = 4 * P::kWords / kPieces;
+#pragma unroll
+    for (int p = 0; p < kPieces; ++p) {
+      const int64_t column = first + lane_column<P>(lane, p * P::kPiece);
+      inside[p] = column < w.in;
+      offset[p] = column / P::kPiece * kBytes;
+      if (P::kScaled) group[p] = column / w.group;
+    }
+  }
+};
+
+template <class P>
+__device__ void load_codes(const PackedWeight& w, const LanePlace<P>& place, int64_t row,
+                           LaneCodes<P>& codes) {
+  constexpr int kPieces = LaneCodes<P>::kPieces, kCount = P::kWords / kPieces;
+  if (row >= w.out) row = w.out - 1;  // its sum is not used
+#pragma unroll
+  for (int p = 0; p < kPieces; ++p) {
+    if (place.inside[p]) {
+      load_words<kCount>(w.codes + row * w.row_bytes + place.offset[p], codes.words + kCount * p);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) codes.words[kCount * p + i] = 0;
+    }
+    if (!P::kScaled) continue;
+    codes.scales[p] = 0, codes.zeros[p] = 0;
+    if (!place.inside[p]) continue;
+    codes.scales[p] = scale_of(w, row * w.groups + place.group[p]);
+    if (w.zeros != nullptr) {
+      const uint32_t zero =
+          code_at(w.zeros + row * w.zeros_row_bytes, place.group[p], P::kWords);
+      codes.zeros[p] = static_cast<float>(static_cast<int>(zero) - (1 << (P::kWords - 1)));
+    }
+  }
+}
+
+// A lane's part of one value.
+template <class P, int M>
+__device__ float lane_sum(const LaneCodes<P>& codes, const SliceOfX<P, M>& slice, int m,
+                          float entry) {
+  if (!P::kScaled) return P::dot(codes.words, slice.x[m], 0, entry);
+  float sum = 0;
+#pragma unroll
+  for (int p = 0; p < LaneCodes<P>::kSums; ++p) {
+    const float part = P::dot(codes.words, slice.x[m], p, entry);
+    sum = fmaf(codes.scales[p], fmaf(-codes.zeros[p], slice.totals[m][p], part), sum);
+  }
+  return sum;
+}
+
+// The lanes' sums of R values: that of value lane / (32 / R) is returned.
+template <int R>
+__device__ float sum_of_lanes(float (&values)[R], int lane) {
+  int step = 16;
+#pragma unroll
+  for (int half = R / 2; half > 0; half /= 2, step /= 2) {
+    const bool upper = (lane & step) != 0;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const float sent = upper ? values[i] : values[i + half];
+      const float kept = upper ? values[i + half] : values[i];
+      values[i] = kept + __shfl_xor_sync(0xffffffffu, sent, step);
+    }
+  }
+  float sum = values[0];
+#pragma unroll
+  for (; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  return sum;
+}
+
+// sums[row][m] of one slice for the output channels of a block.
+template <class P, int M>
+__device__ void sum_slice(const Launch& a, const PackedWeight& w, int64_t channel, int slice,
+                          float* sums) {
+  const int lane = threadIdx.x % 32;
+  const int64_t first = static_cast<int64_t>(slice) * kWarpColumns;
+  const SliceOfX<P, M> x(a, w.in, first, lane);
+  const LanePlace<P> place(w, first, lane);
+  const float entry = w.table[lane % 16];
+  constexpr int R = P::kRows;
+  LaneCodes<P> now[R], next[R];
+#pragma unroll
+  for (int r = 0; r < R; ++r) load_codes<P>(w, place, channel + r, now[r]);
+  for (int row = 0; row < a.height; row += R) {
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+      if (row + R < a.height) load_codes<P>(w, place, channel + row + R + r, next[r]);
+    }
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      float values[R];
+#pragma unroll
+      for (int r = 0; r < R; ++r) values[r] = lane_sum<P, M>(now[r], x, m, entry);
+      const float sum = sum_of_lanes<R>(values, lane);
+      if (lane % (32 / R) == 0) sums[(row + lane / (32 / R)) * M + m] = sum;
+    }
+#pragma unroll
+    for (int r = 0; r < R; ++r) now[r] = next[r];
+  }
+}
+
+// The slices' sums of one value, in order, times what all scales are multiplied by.
+template <int M>
+__device__ float whole_sum(const Launch& a, const PackedWeight& w, const float* partial, int row,
+                           int m) {
+  float sum = 0;
+  for (int slice = 0; slice < a.slices; ++slice)
+    sum += partial[(slice * a.height + row) * M + m];
+  return sum * w.factor;
+}
+
+// A block: some output channels of one product or, if gated, of both that make one value.
+template <class P, int M, bool Gated>
+__global__ void __launch_bounds__(256) few_kernel(const __grid_constant__ Launch a) {
+  extern __shared__ float partial[];  // [products][slices][height][M]
+  int number = 0;
+  unsigned block = blockIdx.x;
+  if (!Gated) {
+    while (block >= a.blocks[number]) block -= a.blocks[number++];
+  }
+  const FewProduct& product = a.products[number];
+  const int64_t channel = static_cast<int64_t>(block) * a.height;
+  const int warp = threadIdx.x / 32, warps = blockDim.x / 32, size = a.slices * a.height * M;
+  for (int slice = warp; slice < a.slices; slice += warps) {
+    sum_slice<P, M>(a, product.weight, channel, slice, partial + slice * a.height * M);
+    if (Gated)
+      sum_slice<P, M>(a, a.products[1].weight, channel, slice,
+                      partial + size + slice * a.height * M);
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < a.height * M; i += blockDim.x) {
+    const int row = i / M, m = i % M;
+    if (channel + row >= product.weight.out || m >= a.rows) continue;
+    float sum = whole_sum<M>(a, product.weight, partial, row, m);
+    if (product.bias != nullptr) sum += product.bias[channel + row];
+    float* to = product.y + m * product.y_stride + channel + row;
+    if (Gated) {
+      const FewProduct& up = a.products[1];
+      float factor = whole_sum<M>(a, up.weight, partial + size, row, m);
+      if (up.bias != nullptr) factor += up.bias[channel + row];
+      *to = act(a.activation, sum) * factor;
+    } else {
+      *to = a.add != 0 ? *to + sum : sum;
+    }
+  }
+}
+
+// Warps of a block: as many as there are slices, or a part of them that comes out even.
+int warps_of(int slices) {
+  if (slices <= 8) return slices;
+  for (int warps = 8; warps > 4; --warps) {
+    if (slices % warps == 0) return warps;
+  }
+  return 8;
+}
+
+// Few channels a block where a matrix is small, so that its warps fill the GPU.
+int height_of(int64_t channels, int slices) {
+  constexpr int64_t kEnough = 1536;  // warps
+  for (int height = 32; height > 8; height /= 2) {
+    if (channels / height * slices >= kEnough) return height;
+  }
+  return 8;
+}
+
+template <class P, int M, bool Gated>
+int launch(Queue* queue, Launch a, int count) {
+  const int64_t in = a.products[0].weight.in;
+  a.slices = static_cast<int>((in + kWarpColumns - 1) / kWarpColumns);
+  int64_t channels = 0;
+  for (int i = 0; i < count; ++i) channels += a.products[i].weight.out;
+  a.height = height_of(channels, a.slices);
+  unsigned blocks = 0;
+  for (int i = 0; i < (Gated ? 1 : count); ++i)
+    blocks += a.blocks[i] = blocks_of(a.products[i].weight.out, a.height);
+  const int shared = (Gated ? 2 : 1) * a.slices * a.height * M * static_cast<int>(sizeof(float));
+  if (shared > 48 * 1024) return cudaErrorInvalidValue;
+  few_kernel<P, M, Gated><<<blocks, 32 * warps_of(a.slices), shared, queue->stream>>>(a);
+  return launched();
+}
+
+template <class P, bool Gated>
+int launch_rows(Queue* queue, ConstView x, const FewProduct* products, int count, int add,
+                int activation) {
+  for (int64_t first = 0; first < x.rows; first += 2) {
+    Launch a = {};
+    for (int i = 0; i < count; ++i) {
+      a.products[i] = products[i];
+      a.products[i].y += first * products[i].y_stride;
+    }
+    a.x = x.data + first * x.stride, a.x_stride = x.stride;
+    a.rows = static_cast<int>(x.rows - first < 2 ? x.rows - first : 2);
+    a.add = add, a.activation = activation;
+    const int code = a.rows == 1 ? launch<P, 1, Gated>(queue, a, count)
+                                 : launch<P, 2, Gated>(queue, a, count);
+    if (code != 0) return code;
+  }
+  return 0;
+}
+
+template <bool Gated>
+int launch_packing(Queue* queue, ConstView x, const FewProduct* products, int count, int add,
+                   int activation) {
+  const auto with = [&](auto packing) {
+    return launch_rows<decltype(packing), Gated>(queue, x, products, count, add, activation);
+  };
+  switch (products[0].weight.packing) {
+    case Packing::grid2:
+      return with(BitStream<2>());
+    case Packing::grid3:
+      return with(BitStream<3>());
+    case Packing::grid4:
+      return with(Grid4());
+    case Packing::grid5:
+      return with(BitStream<5>());
+    case Packing::grid6:
+      return with(BitStream<6>());
+    case Packing::grid7:
+      return with(BitStream<7>());
+    case Packing::grid8:
+      return with(Grid8());
+    case Packing::table4:
+      return with(Table4());
+    case Packing::int8:
+      return with(Int8());
+    case Packing::f32:
+      return with(Floats<Number::f32>());
+    case Packing::f16:
+      return with(Floats<Number::f16>());
+    case Packing::bf16:
+      return with(Floats<Number::bf16>());
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace
+
+int few_rows(Queue* queue, ConstView x, const FewProduct* products, int count, int add) {
+  return launch_packing<false>(queue, x, products, count, add, 0);
+}
+
+int few_gated(Queue* queue, ConstView x, const FewProduct* gate, const FewProduct* up,
+              int activation) {
+  const FewProduct both[2] = {*gate, *up};
+  return launch_packing<true>(queue, x, both, 2, 0, activation);
+}
+
+}  // namespace qwb::cuda
