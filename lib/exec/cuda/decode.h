@@ -198,6 +198,29 @@ QWB_BOTH int64_t stored_row(const StoredWeight& w, int64_t row) {
   const int64_t within = row % w.head_rows, half = w.head_rows / 2;
   return row - within + 2 * (within % half) + within / half;
 }
+
+// The code of value i of a block of Q4_0, Q5_0 or Q8_0, made unsigned.
+QWB_BOTH uint32_t unsigned_code(int type, const unsigned char* block, int i) {
+  if (type == q8_0) return block[2 + i] ^ 0x80u;
+  if (type == q4_0) return static_cast<uint32_t>(nibble(block + 2, i));
+  return static_cast<uint32_t>(nibble(block + 6, i) | fifth_bit(block + 2, i));
+}
+
+// Byte `i` of the same weight as an integer grid; with the first two of a block goes its scale.
+QWB_BOTH void grid_byte(const StoredWeight& w, int bits, int64_t i, unsigned char* codes,
+                        unsigned char* scales) {
+  const int64_t blocks = w.in / w.block, code_bytes = 4 * bits;
+  const int64_t row = i / (blocks * code_bytes), block = i % (blocks * code_bytes) / code_bytes;
+  const int byte = static_cast<int>(i % code_bytes);
+  const unsigned char* from = w.codes + stored_row(w, row) * w.row_bytes + block * w.block_bytes;
+  uint32_t made = 0;
+  for (int bit = 0; bit < 8; ++bit) {
+    const int at = 8 * byte + bit;
+    made |= (unsigned_code(w.type, from, at / bits) >> (at % bits) & 1u) << bit;
+  }
+  codes[i] = static_cast<unsigned char>(made);
+  if (byte < 2) scales[2 * (row * blocks + block) + byte] = from[byte];
+}
 }  // namespace ggml
 
 QWB_BOTH float ggml_value(const StoredWeight& w, int64_t row, int64_t column) {

@@ -30,30 +30,10 @@ __global__ void look_up_kernel(StoredWeight weight, const int32_t* ids, View y) 
     y.data[row * y.stride + column] = stored_value<F>(weight, ids[row], column);
 }
 
-// The code of value i of a block of Q4_0, Q5_0 or Q8_0, made unsigned.
-__device__ uint32_t ggml_code(int type, const unsigned char* block, int i) {
-  if (type == ggml::q8_0) return block[2 + i] ^ 0x80u;
-  if (type == ggml::q4_0) return ggml::nibble(block + 2, i);
-  return ggml::nibble(block + 6, i) | ggml::fifth_bit(block + 2, i);
-}
-
-// A thread for a byte of codes; the first two of a block move its scale too.
-__global__ void grid_kernel(StoredWeight weight, int bits, unsigned char* codes,
+__global__ void grid_kernel(StoredWeight weight, int bits, int64_t count, unsigned char* codes,
                             unsigned char* scales) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t blocks = weight.in / weight.block, code_bytes = 4 * bits;
-  if (i >= weight.out * blocks * code_bytes) return;
-  const int64_t row = i / (blocks * code_bytes), block = i % (blocks * code_bytes) / code_bytes;
-  const int byte = static_cast<int>(i % code_bytes);
-  const unsigned char* from = weight.codes + ggml::stored_row(weight, row) * weight.row_bytes +
-                              block * weight.block_bytes;
-  uint32_t made = 0;
-  for (int bit = 0; bit < 8; ++bit) {
-    const int at = 8 * byte + bit;
-    made |= (ggml_code(weight.type, from, at / bits) >> (at % bits) & 1u) << bit;
-  }
-  codes[i] = static_cast<unsigned char>(made);
-  if (byte < 2) scales[2 * (row * blocks + block) + byte] = from[byte];
+  if (i < count) ggml::grid_byte(weight, bits, i, codes, scales);
 }
 
 __global__ void plain_scales_kernel(StoredWeight weight, int64_t count, float* scales) {
@@ -117,8 +97,8 @@ int look_up(Queue* queue, const StoredWeight* weight, const int32_t* ids, View y
 int grid_of_ggml(Queue* queue, const StoredWeight* weight, int bits, unsigned char* codes,
                  unsigned char* scales) {
   const int64_t count = weight->out * (weight->in / weight->block) * 4 * bits;
-  grid_kernel<<<blocks_of(count, kThreads), kThreads, 0, queue->stream>>>(*weight, bits, codes,
-                                                                         scales);
+  grid_kernel<<<blocks_of(count, kThreads), kThreads, 0, queue->stream>>>(*weight, bits, count,
+                                                                         codes, scales);
   return launched();
 }
 

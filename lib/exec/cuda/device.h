@@ -18,6 +18,9 @@ class CudaDevice final : public Device {
   // The GPU of that index, opened once. Throws what make_cuda_executor() does.
   static const CudaDevice& open(int index);
 
+  // The GPU of that index among these; one that can be used.
+  CudaDevice(const cuda::Functions& functions, const Gpus& all, int index);
+
   std::byte* take(int64_t bytes) const override;
   void give_back(std::byte* data) const noexcept override;
 
@@ -32,7 +35,6 @@ class CudaDevice final : public Device {
   }
 
  private:
-  CudaDevice(const cuda::Functions& functions, const Gpus& all, int index);
   [[noreturn]] void fail(int code, const char* during, int64_t asked) const;
   // Gives what is free back to the driver; false if nothing was.
   bool release_free() const;

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cstdlib>
 
+#include "lib/exec/cpu/isa.h"
 #include "lib/exec/cuda/executor.h"
 #include "lib/exec/cuda/library.h"
 
@@ -69,8 +70,11 @@ std::string gpu_text(const Gpu& card) {
 }  // namespace
 
 Gpus list_gpus() {
+  return list_gpus_by(cuda_library());
+}
+
+Gpus list_gpus_by(const CudaLibrary& library) {
   Gpus all;
-  const CudaLibrary& library = cuda_library();
   if (library.functions == nullptr) {
     all.problem = library.problem;
     all.advice = library.advice;
@@ -96,6 +100,10 @@ Gpus list_gpus() {
 
 std::unique_ptr<Executor> make_cuda_executor(int index, Threads threads) {
   return std::make_unique<CudaExecutor>(CudaDevice::open(index), threads);
+}
+
+std::string arithmetic_of(const Executor& executor) {
+  return executor.device() == nullptr ? isa_name() : executor.identity();
 }
 
 DeviceChoice parse_device(const std::string& text) {

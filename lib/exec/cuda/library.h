@@ -37,4 +37,8 @@ Error cuda_error(int code, const std::string& text, const std::string& during,
 
 std::string cuda_version_text(int version);  // 12040: "12.4"
 
+struct Gpus;
+// As list_gpus(), by that library.
+Gpus list_gpus_by(const CudaLibrary& library);
+
 }  // namespace qwb
