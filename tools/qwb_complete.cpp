@@ -225,10 +225,10 @@ Session open_session(const Options& o, Tool& tool) {
   require_undamaged_if_summed(chosen.folder, tool.context().stop);
   const Int8Forward forward = chosen_int8_forward(o.int8);
   const DeviceChoice device = chosen_device(o.device, tool);
-  session.loaded = load_model(chosen.folder,
-                              {.executor = make_executor(device, forward, tool.context().threads),
-                               .hold = chosen.lease},
-                              tool.context());
+  session.loaded = load_model(
+      chosen.folder,
+      {.executor = make_executor(device, forward, tool.context().threads), .hold = chosen.lease},
+      tool.context());
   require_int8_modules(*session.loaded.model, forward, chosen.folder.string());
   session.int8_forward = int8_forward_json(*session.loaded.model, forward);
   if (forward.threshold) tool.note("int8 forward: " + int8_forward_text(session.int8_forward));

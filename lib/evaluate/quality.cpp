@@ -278,8 +278,8 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
     const std::string key = compared.baseline;
     std::optional<Subject> opened;
     const auto base = [&]() -> const Subject& {
-      if (!opened) opened.emplace(
-            open_subject(*folder, true, context_.silent(), options_.base_executor));
+      if (!opened)
+        opened.emplace(open_subject(*folder, true, context_.silent(), options_.base_executor));
       return *opened;
     };
     check_baseline(subject, base());

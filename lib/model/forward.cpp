@@ -131,7 +131,7 @@ class BatchStep {
   std::vector<std::optional<Error>>& errors_;
   std::vector<Part> parts_;
   std::optional<Batch> batch_;
-  Matrix x_;  // their residual streams
+  Matrix x_;                        // their residual streams
   std::map<size_t, Matrix> marks_;  // [1, layers] of each sequence
 };
 

@@ -80,7 +80,8 @@ TEST(Devices, WhyThereIsNone) {
     const Gpus all = list_gpus_by(fake_library());
     return all.problem + "; " + all.advice;
   };
-  EXPECT_THAT(problem("no-driver"), AllOf(HasSubstr("no NVIDIA driver"), HasSubstr("--device cpu")));
+  EXPECT_THAT(problem("no-driver"),
+              AllOf(HasSubstr("no NVIDIA driver"), HasSubstr("--device cpu")));
   EXPECT_THAT(problem("code 35"), AllOf(HasSubstr("too old: it knows CUDA 12.4, this build needs "
                                                   "13.0"),
                                         HasSubstr("580")));
@@ -153,8 +154,8 @@ TEST(Devices, WeightsHaveTheProcessorsBits) {
   };
   for (const std::string kind :
        {"dense-f32", "dense-f16", "dense-bf16-T", "grid2", "grid3-asym-g7", "grid4-asym", "grid5",
-        "grid6", "grid7", "grid8-asym", "int8", "nf4", "fp4-double", "nf4-double-T",
-        "grid4-act-g7", "grid3-asym-act-g7"}) {
+        "grid6", "grid7", "grid8-asym", "int8", "nf4", "fp4-double", "nf4-double-T", "grid4-act-g7",
+        "grid3-asym-act-g7"}) {
     for (const int64_t in : {1, 131, 300}) check(random_weight(kind, 9, in, 11).weight, kind);
   }
   for (const GgmlTypeInfo& info : ggml_types()) {

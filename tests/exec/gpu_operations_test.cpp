@@ -82,7 +82,8 @@ TEST_F(GpuOperations, AttentionWithPastWindowsAndGroups) {
                                      .scale = 0.8f / std::sqrt(static_cast<float>(head_dim)),
                                      .soft_cap = window == 9 ? 2.5f : 0.0f};
           const int64_t wide = heads * head_dim, narrow = kv_heads * head_dim;
-          const auto q = noise(tokens * (wide + 8), 41, 3), k = noise((past + tokens) * narrow, 42, 3),
+          const auto q = noise(tokens * (wide + 8), 41, 3),
+                     k = noise((past + tokens) * narrow, 42, 3),
                      v = noise((past + tokens) * narrow, 43);
           const In queries = rows_of(q, wide + 8).column_range(0, wide), keys = rows_of(k, narrow),
                    values = rows_of(v, narrow);
@@ -168,7 +169,8 @@ TEST_F(GpuOperations, LossesOverVocabularySlabs) {
         EXPECT_NEAR(actual[r], expected[r], 1e-6 * std::max(1.0, expected[r]));
     }
     made.dense.data<float>()[(vocab - 1) * hidden + 3] = NAN;
-    there.losses(rows_of(x, hidden), there.prepare(made.weight, Reuse::seldom), targets, {}, actual);
+    there.losses(rows_of(x, hidden), there.prepare(made.weight, Reuse::seldom), targets, {},
+                 actual);
     for (const double loss : actual) EXPECT_TRUE(std::isnan(loss));
   }
 }

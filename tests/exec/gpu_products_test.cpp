@@ -41,15 +41,41 @@ NamedWeight named_weight(const std::string& kind, int64_t out, int64_t in) {
   return made;
 }
 
-const std::vector<std::string> kGpuKinds = {
-    "dense-f32", "dense-f16", "dense-bf16", "dense-f32-T", "dense-bf16-T", "grid2", "grid3", "grid4",
-    "grid5", "grid6", "grid7", "grid8", "grid4-asym", "grid3-asym-g7", "grid4-asym-g7-bf16",
-    "grid8-asym", "int8", "nf4", "fp4", "nf4-double", "fp4-double", "nf4-T", "nf4-double-T",
-    "grid4-act-g7", "grid3-asym-act-g7", "grid2-asym-g32", "grid3-asym-g32", "grid5-asym-g96",
-    "grid6-asym-g32", "grid7-asym-g32", "grid4-g32-bf16", "grid4-asym-g9999"};
-const std::vector<std::string> kGgmlKinds = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",    "Q2_K",
-                                             "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_0/16", "Q8_0/16",
-                                             "Q6_K/16"};
+const std::vector<std::string> kGpuKinds = {"dense-f32",
+                                            "dense-f16",
+                                            "dense-bf16",
+                                            "dense-f32-T",
+                                            "dense-bf16-T",
+                                            "grid2",
+                                            "grid3",
+                                            "grid4",
+                                            "grid5",
+                                            "grid6",
+                                            "grid7",
+                                            "grid8",
+                                            "grid4-asym",
+                                            "grid3-asym-g7",
+                                            "grid4-asym-g7-bf16",
+                                            "grid8-asym",
+                                            "int8",
+                                            "nf4",
+                                            "fp4",
+                                            "nf4-double",
+                                            "fp4-double",
+                                            "nf4-T",
+                                            "nf4-double-T",
+                                            "grid4-act-g7",
+                                            "grid3-asym-act-g7",
+                                            "grid2-asym-g32",
+                                            "grid3-asym-g32",
+                                            "grid5-asym-g96",
+                                            "grid6-asym-g32",
+                                            "grid7-asym-g32",
+                                            "grid4-g32-bf16",
+                                            "grid4-asym-g9999"};
+const std::vector<std::string> kGgmlKinds = {"Q4_0",    "Q4_1",    "Q5_0",   "Q5_1", "Q8_0",
+                                             "Q2_K",    "Q3_K",    "Q4_K",   "Q5_K", "Q6_K",
+                                             "Q4_0/16", "Q8_0/16", "Q6_K/16"};
 
 class GpuProducts : public GpuTest {
  protected:
@@ -129,19 +155,21 @@ TEST_F(GpuProducts, ModulesTogetherAreModulesAlone) {
       const NamedWeight q = named_weight(kind, 96, in), k = named_weight(kind, 32, in),
                         other = named_weight("grid8", 32, in);
       const auto x = noise(tokens * in, 6), bias = noise(96, 9);
-      const std::vector<Prepared> weights = {there.prepare(q.weight, {}), there.prepare(k.weight, {}),
-                                             there.prepare(other.weight, {}),
-                                             there.prepare(q.weight, {})};
+      const std::vector<Prepared> weights = {
+          there.prepare(q.weight, {}), there.prepare(k.weight, {}), there.prepare(other.weight, {}),
+          there.prepare(q.weight, {})};
       const std::vector<int64_t> sizes = {96, 32, 32, 96};
       std::vector<std::vector<float>> together, alone;
       std::vector<Executor::Output> outputs;
-      for (const int64_t size : sizes) together.emplace_back(tokens * size), alone.emplace_back(tokens * size);
+      for (const int64_t size : sizes)
+        together.emplace_back(tokens * size), alone.emplace_back(tokens * size);
       for (size_t i = 0; i < sizes.size(); ++i)
         outputs.push_back({{weights[i], sizes[i] == 96 ? rows_of(bias, 96) : In()},
                            rows_of(together[i], sizes[i])});
       there.linears(rows_of(x, in), outputs);
       for (size_t i = 0; i < sizes.size(); ++i)
-        there.linear(rows_of(x, in), outputs[i].module, rows_of(alone[i], sizes[i]), Accumulate::no);
+        there.linear(rows_of(x, in), outputs[i].module, rows_of(alone[i], sizes[i]),
+                     Accumulate::no);
       EXPECT_EQ(together, alone);
       std::vector<float> gated(static_cast<size_t>(tokens * 96));
       const Affine up{weights[3]};

@@ -131,8 +131,8 @@ class HostedExecutor : public Executor {
 
    private:
     Out place(In view) {
-      const Matrix& whole = kept_.emplace_back(
-          inner_.allocate(view.rows, view.dense() ? view.columns : view.stride));
+      const Matrix& whole =
+          kept_.emplace_back(inner_.allocate(view.rows, view.dense() ? view.columns : view.stride));
       const Out there = whole.view().column_range(0, view.columns);
       inner_.copy(view, there);
       return there;

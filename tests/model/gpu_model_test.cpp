@@ -58,7 +58,8 @@ TEST_F(GpuModels, HaveTheProcessorsOutputs) {
   for (const char* name : {"llama_llama3", "qwen2", "qwen3", "mixtral", "gemma2", "gpt2", "gemma3",
                            "cohere", "olmo2", "granite", "phi3", "mistral"}) {
     SCOPED_TRACE(name);
-    const auto here = load(name, make_executor(ExecutorKind::fast, Threads(2))), there = load(name, gpu());
+    const auto here = load(name, make_executor(ExecutorKind::fast, Threads(2))),
+               there = load(name, gpu());
     const std::vector<float> found = outputs_of(*there, tokens);
     expect_near(found, outputs_of(*here, tokens), 1e-4);
     EXPECT_EQ(outputs_of(*there, tokens), found) << "another run";

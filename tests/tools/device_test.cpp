@@ -18,18 +18,17 @@ class DeviceFlag : public ToolTest {
 
 TEST_F(DeviceFlag, AGpuIsNeverReplacedSilently) {
   const RunOptions none = {.environment = {{"QWB_CUDA_LIBRARY", "/nonexistent/libqwb-cuda.so"}}};
-  const RunResult missing =
-      tool("complete", {"--model", llama_, "--device", "cuda", "A"}, none);
+  const RunResult missing = tool("complete", {"--model", llama_, "--device", "cuda", "A"}, none);
   EXPECT_EQ(missing.code, 5);
   EXPECT_THAT(missing.err, AllOf(HasSubstr("no GPU can be used"), HasSubstr("--device cpu")));
   EXPECT_EQ(missing.out, "");
   EXPECT_EQ(tool("eval", {llama_, "--device", "cuda"}, fake("no-driver")).code, 5);
   EXPECT_EQ(tool("complete", {"--model", llama_, "--device", "cuda:3", "A"}, fake("")).code, 2);
   EXPECT_EQ(tool("complete", {"--model", llama_, "--device", "tpu", "A"}).code, 2);
-  EXPECT_EQ(
-      tool("complete", {"--model", llama_, "--device", "cuda", "--int8", "decompose", "A"}, fake(""))
-          .code,
-      5);
+  EXPECT_EQ(tool("complete", {"--model", llama_, "--device", "cuda", "--int8", "decompose", "A"},
+                 fake(""))
+                .code,
+            5);
 }
 
 TEST_F(DeviceFlag, AutoSaysWhatItTookAndWhy) {

@@ -231,8 +231,8 @@ struct Running {
 };
 
 template <int R, int C>
-__global__ void __launch_bounds__(32 * kWarps) many_kernel(const __grid_constant__ Heads h,
-                                                           int width) {
+__global__ void __launch_bounds__(32 * kWarps)
+    many_kernel(const __grid_constant__ Heads h, int width) {
   extern __shared__ __align__(16) float tiles[];  // queries, then keys and values by turns
   constexpr int kQueries = kWarps * R;
   float* tile = tiles + kQueries * width;
@@ -277,8 +277,8 @@ template <int R, int C>
 int many_queries(Queue* queue, const Heads& h) {
   const int width = static_cast<int>((h.shape.head_dim + 3) / 4 * 4 + 4);
   const int shared = (kWarps * R + kKeys) * width * static_cast<int>(sizeof(float));
-  const int code = cudaFuncSetAttribute(many_kernel<R, C>,
-                                        cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+  const int code =
+      cudaFuncSetAttribute(many_kernel<R, C>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   if (code != 0) return code;
   const dim3 grid(blocks_of(h.queries.rows, kWarps * R), static_cast<unsigned>(h.shape.heads));
   many_kernel<R, C><<<grid, 32 * kWarps, static_cast<size_t>(shared), queue->stream>>>(h, width);

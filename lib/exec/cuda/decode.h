@@ -142,8 +142,8 @@ QWB_BOTH float q2_k_value(const unsigned char* b, int i) {
 QWB_BOTH float q3_k_value(const unsigned char* b, int i) {
   const int l = i % 32, n = i / 128, j = i % 128 / 32, s = 8 * n + 2 * j + l / 16;
   const int low = (b[32 + 32 * n + l] >> (2 * j)) & 3, high = (b[l] >> (4 * n + j)) & 1;
-  const int scale = (s < 8 ? b[96 + s] & 15 : b[88 + s] >> 4) |
-                    ((b[104 + s % 4] >> (2 * (s / 4))) & 3) << 4;
+  const int scale =
+      (s < 8 ? b[96 + s] & 15 : b[88 + s] >> 4) | ((b[104 + s % 4] >> (2 * (s / 4))) & 3) << 4;
   const float step = half_at(b, 108) * static_cast<float>(scale - 32);
   return step * static_cast<float>(low + 4 * high - 4);
 }
@@ -151,10 +151,8 @@ QWB_BOTH float q3_k_value(const unsigned char* b, int i) {
 QWB_BOTH float q6_k_value(const unsigned char* b, int i) {
   const int l = i % 32, n = i / 128, j = i % 128 / 32, s = 8 * n + 2 * j + l / 16;
   const int byte = b[64 * n + 32 * (j & 1) + l];
-  const int code =
-      (j < 2 ? byte & 15 : byte >> 4) | ((b[128 + 32 * n + l] >> (2 * j)) & 3) << 4;
-  const float step =
-      half_at(b, 208) * static_cast<float>(static_cast<signed char>(b[192 + s]));
+  const int code = (j < 2 ? byte & 15 : byte >> 4) | ((b[128 + 32 * n + l] >> (2 * j)) & 3) << 4;
+  const float step = half_at(b, 208) * static_cast<float>(static_cast<signed char>(b[192 + s]));
   return step * static_cast<float>(code - 32);
 }
 
@@ -224,8 +222,8 @@ QWB_BOTH void grid_byte(const StoredWeight& w, int bits, int64_t i, unsigned cha
 }  // namespace ggml
 
 QWB_BOTH float ggml_value(const StoredWeight& w, int64_t row, int64_t column) {
-  const unsigned char* block = w.codes + ggml::stored_row(w, row) * w.row_bytes +
-                               column / w.block * w.block_bytes;
+  const unsigned char* block =
+      w.codes + ggml::stored_row(w, row) * w.row_bytes + column / w.block * w.block_bytes;
   return ggml::value(w.type, block, static_cast<int>(column % w.block));
 }
 
@@ -240,8 +238,7 @@ QWB_BOTH float stored_value(const StoredWeight& w, int64_t row, int64_t column) 
   if (F == Form::float_blocks) return float_block_value(w, row, column);
   if (F == Form::ggml_blocks) return ggml_value(w, row, column);
   const auto code = static_cast<signed char>(w.codes[row * w.row_bytes + column]);
-  const float product =
-      static_cast<float>(code) * reinterpret_cast<const float*>(w.scales)[row];
+  const float product = static_cast<float>(code) * reinterpret_cast<const float*>(w.scales)[row];
   return product * kInverse127;
 }
 

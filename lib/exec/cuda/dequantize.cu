@@ -16,9 +16,9 @@ __global__ void dequantize_kernel(StoredWeight weight, int64_t first, View value
   if (column >= values.columns) return;
   for (int64_t row = blockIdx.y; row < values.rows; row += gridDim.y) {
     const int64_t channel = first + row;
-    values.data[row * values.stride + column] =
-        weight.in_out != 0 ? stored_value<F>(weight, column, channel)
-                           : stored_value<F>(weight, channel, column);
+    values.data[row * values.stride + column] = weight.in_out != 0
+                                                    ? stored_value<F>(weight, column, channel)
+                                                    : stored_value<F>(weight, channel, column);
   }
 }
 
@@ -98,14 +98,14 @@ int grid_of_ggml(Queue* queue, const StoredWeight* weight, int bits, unsigned ch
                  unsigned char* scales) {
   const int64_t count = weight->out * (weight->in / weight->block) * 4 * bits;
   grid_kernel<<<blocks_of(count, kThreads), kThreads, 0, queue->stream>>>(*weight, bits, count,
-                                                                         codes, scales);
+                                                                          codes, scales);
   return launched();
 }
 
 int plain_scales(Queue* queue, const StoredWeight* weight, float* scales) {
   const int64_t count = (weight->out * weight->in + weight->scale_block - 1) / weight->scale_block;
   plain_scales_kernel<<<blocks_of(count, kThreads), kThreads, 0, queue->stream>>>(*weight, count,
-                                                                                 scales);
+                                                                                  scales);
   return launched();
 }
 

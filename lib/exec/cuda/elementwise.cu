@@ -107,7 +107,7 @@ int rotate(Queue* queue, View x, int64_t head_dim, ConstView cosine, const float
   const int64_t pairs = x.rows * (x.columns / head_dim) * cosine.columns;
   if (pairs == 0) return 0;
   rotate_kernel<<<blocks_of(pairs, kThreads), kThreads, 0, queue->stream>>>(x, head_dim, cosine,
-                                                                           sine, halves);
+                                                                            sine, halves);
   return launched();
 }
 

@@ -96,8 +96,9 @@ Error cuda_error(int code, const std::string& text, const std::string& during,
     if (meaning.code == code)
       return {meaning.kind, filled(meaning.what, found), during, meaning.advice};
   }
-  return {ErrorKind::failed, "the GPU failed: " + text + " (CUDA error " + std::to_string(code) + ")",
-          during, "--device cpu goes on without it"};
+  return {ErrorKind::failed,
+          "the GPU failed: " + text + " (CUDA error " + std::to_string(code) + ")", during,
+          "--device cpu goes on without it"};
 }
 
 }  // namespace qwb

@@ -30,8 +30,7 @@ class CudaExecutor final : public Executor {
   void rms_norm(In x, In gain, double eps, Out y) const override;
   void layer_norm(In x, In gain, In bias, double eps, Out y) const override;
   void rotate(Out x, int64_t head_dim, In cosine, In sine, RotaryPairs pairs) const override;
-  void attention(In queries, In keys, In values, const AttentionShape& shape,
-                 Out y) const override;
+  void attention(In queries, In keys, In values, const AttentionShape& shape, Out y) const override;
   void activate(Activation activation, Out x) const override;
   void activate(Activation activation, Out x, In up) const override;
   void add(Out x, In y) const override;

@@ -69,11 +69,11 @@ template <Form F, int M>
 int launch(Queue* queue, ConstView x, const StoredWeight& weight, const float* bias, View y,
            int add) {
   if (weight.in_out != 0) {
-    columns_kernel<F, M><<<blocks_of(weight.out, 32), 32 * kParts, 0, queue->stream>>>(
-        x, weight, bias, y, add);
+    columns_kernel<F, M>
+        <<<blocks_of(weight.out, 32), 32 * kParts, 0, queue->stream>>>(x, weight, bias, y, add);
   } else {
-    rows_kernel<F, M><<<blocks_of(weight.out, kWarps), 32 * kWarps, 0, queue->stream>>>(
-        x, weight, bias, y, add);
+    rows_kernel<F, M>
+        <<<blocks_of(weight.out, kWarps), 32 * kWarps, 0, queue->stream>>>(x, weight, bias, y, add);
   }
   return launched();
 }

@@ -40,7 +40,8 @@ struct SliceOfX {
       for (int p = 0; p < kSums; ++p) {
         float total = 0;
 #pragma unroll
-        for (int i = 0; i < kLaneColumns / kSums; ++i) total += x[m][p * (kLaneColumns / kSums) + i];
+        for (int i = 0; i < kLaneColumns / kSums; ++i)
+          total += x[m][p * (kLaneColumns / kSums) + i];
         totals[m][p] = total;
       }
       P::prepare(x[m]);
@@ -84,8 +85,7 @@ __device__ void load_codes(const PackedWeight& w, const LanePlace<P>& place, int
     if (!place.inside[p]) continue;
     codes.scales[p] = scale_of(w, row * w.groups + place.group[p]);
     if (w.zeros != nullptr) {
-      const uint32_t zero =
-          code_at(w.zeros + row * w.zeros_row_bytes, place.group[p], P::kWords);
+      const uint32_t zero = code_at(w.zeros + row * w.zeros_row_bytes, place.group[p], P::kWords);
       codes.zeros[p] = static_cast<float>(static_cast<int>(zero) - (1 << (P::kWords - 1)));
     }
   }
@@ -161,8 +161,7 @@ template <int M>
 __device__ float whole_sum(const Launch& a, const PackedWeight& w, const float* partial, int row,
                            int m) {
   float sum = 0;
-  for (int slice = 0; slice < a.slices; ++slice)
-    sum += partial[(slice * a.height + row) * M + m];
+  for (int slice = 0; slice < a.slices; ++slice) sum += partial[(slice * a.height + row) * M + m];
   return sum * w.factor;
 }
 
@@ -248,8 +247,8 @@ int launch_rows(Queue* queue, ConstView x, const FewProduct* products, int count
     a.x = x.data + first * x.stride, a.x_stride = x.stride;
     a.rows = static_cast<int>(x.rows - first < 2 ? x.rows - first : 2);
     a.add = add, a.activation = activation;
-    const int code = a.rows == 1 ? launch<P, 1, Gated>(queue, a, count)
-                                 : launch<P, 2, Gated>(queue, a, count);
+    const int code =
+        a.rows == 1 ? launch<P, 1, Gated>(queue, a, count) : launch<P, 2, Gated>(queue, a, count);
     if (code != 0) return code;
   }
   return 0;

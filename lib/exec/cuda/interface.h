@@ -20,7 +20,7 @@ struct DeviceFacts {
   char name[256];
   char uuid[48];  // "GPU-8f6e..." as NVML and nvidia-smi write it
   int major, minor;
-  int processors;  // streaming multiprocessors
+  int processors;       // streaming multiprocessors
   int64_t total, free;  // bytes
 };
 
@@ -40,17 +40,17 @@ enum class Form : int { dense, grid, int8_rows, float_blocks, ggml_blocks };
 // A weight as it is stored (lib/codec), its parts in the device's memory.
 struct StoredWeight {
   Form form;
-  Number number;  // dense: of the values; grid: of the scales
-  int in_out;     // stored as [in, out]
-  int bits;       // grid
-  int type;       // ggml_blocks: the number of the type
+  Number number;           // dense: of the values; grid: of the scales
+  int in_out;              // stored as [in, out]
+  int bits;                // grid
+  int type;                // ggml_blocks: the number of the type
   int block, block_bytes;  // ggml_blocks
   int nested;              // float_blocks
   float nested_offset;
   int64_t out, in;
   int64_t row_bytes;  // of codes
   int64_t group, groups, zeros_row_bytes;
-  int64_t head_rows;             // ggml_blocks
+  int64_t head_rows;                  // ggml_blocks
   int64_t scale_block, nested_block;  // float_blocks
   const unsigned char* codes;
   const unsigned char* scales;  // grid; absmax of int8_rows and float_blocks
@@ -63,7 +63,10 @@ struct StoredWeight {
 #if defined(__CUDACC__)
   __host__ __device__
 #endif
-  int64_t columns() const { return in_out != 0 ? out : in; }
+      int64_t
+      columns() const {
+    return in_out != 0 ? out : in;
+  }
 };
 
 // Rows of codes that a product of few rows reads 16 bytes at a time (few_rows.cu).
@@ -103,8 +106,8 @@ struct FewProduct {
   float* y;
   int64_t y_stride;
 };
-constexpr int kMostTogether = 3;  // products in one launch
-constexpr int kFewRows = 8;       // more rows than these are many
+constexpr int kMostTogether = 3;        // products in one launch
+constexpr int kFewRows = 8;             // more rows than these are many
 constexpr int64_t kPackedColumns = 32;  // a packed row is whole runs of these
 
 struct Attention {

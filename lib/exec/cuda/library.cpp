@@ -58,8 +58,8 @@ CudaLibrary open_cuda_library(const std::string& path) {
   if (entry == nullptr) {
     library.problem = path + " is not a library of qwb's GPU operations";
   } else if (library.functions == nullptr) {
-    library.problem = path + " has interface " + std::to_string(theirs) +
-                      ", this program wants " + std::to_string(cuda::kInterface);
+    library.problem = path + " has interface " + std::to_string(theirs) + ", this program wants " +
+                      std::to_string(cuda::kInterface);
   } else {
     library.advice.clear();
   }

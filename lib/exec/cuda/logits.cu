@@ -128,8 +128,8 @@ int mark_finite(Queue* queue, ConstView x, float* mark) {
   set_kernel<<<1, 1, 0, queue->stream>>>(mark, 1.0f);
   if (count == 0) return launched();
   const int64_t wanted = (count + 8 * kThreads - 1) / (8 * kThreads);
-  mark_kernel<<<static_cast<unsigned>(wanted < 1024 ? wanted : 1024), kThreads, 0,
-                queue->stream>>>(x, mark);
+  mark_kernel<<<static_cast<unsigned>(wanted < 1024 ? wanted : 1024), kThreads, 0, queue->stream>>>(
+      x, mark);
   return launched();
 }
 

@@ -24,8 +24,7 @@ __global__ void rms_norm_kernel(ConstView x, const float* gain, float eps, View 
   float* to = y.data + blockIdx.x * y.stride;
   const float square = sum_of_row(x.columns, shared, [&](int64_t c) { return from[c] * from[c]; });
   const float factor = 1.0f / sqrtf(square / static_cast<float>(x.columns) + eps);
-  for (int64_t c = threadIdx.x; c < x.columns; c += blockDim.x)
-    to[c] = from[c] * factor * gain[c];
+  for (int64_t c = threadIdx.x; c < x.columns; c += blockDim.x) to[c] = from[c] * factor * gain[c];
 }
 
 __global__ void layer_norm_kernel(ConstView x, const float* gain, const float* bias, float eps,
@@ -53,8 +52,7 @@ int rms_norm(Queue* queue, ConstView x, const float* gain, float eps, View y) {
   return launched();
 }
 
-int layer_norm(Queue* queue, ConstView x, const float* gain, const float* bias, float eps,
-               View y) {
+int layer_norm(Queue* queue, ConstView x, const float* gain, const float* bias, float eps, View y) {
   if (x.rows == 0) return 0;
   layer_norm_kernel<<<static_cast<unsigned>(x.rows), threads_of(x.columns), 0, queue->stream>>>(
       x, gain, bias, eps, y);

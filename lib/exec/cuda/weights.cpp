@@ -59,7 +59,7 @@ cuda::PackedWeight packed_grid(const cuda::StoredWeight& w) {
 cuda::PackedWeight packed_dense(const cuda::StoredWeight& w) {
   cuda::PackedWeight packed = {};
   if (!whole_pieces(w.in) || w.in_out != 0 || w.number == Number::f64) return packed;
-  packed.packing = w.number == Number::f32    ? Packing::f32
+  packed.packing = w.number == Number::f32   ? Packing::f32
                    : w.number == Number::f16 ? Packing::f16
                                              : Packing::bf16;
   packed.group = w.in, packed.groups = 1;
@@ -119,9 +119,9 @@ CudaWeights::Shared CudaWeights::upload(Bytes bytes) const {
   if (Shared copy = known.lock()) return copy;
   Shared copy = allocate(std::ssize(bytes));
   const auto held = device_.lock();
-  device_.check(device_.functions().upload(device_.queue(), bytes.data(), copy->data(),
-                                           std::ssize(bytes)),
-                "copying weights to the GPU");
+  device_.check(
+      device_.functions().upload(device_.queue(), bytes.data(), copy->data(), std::ssize(bytes)),
+      "copying weights to the GPU");
   known = copy;
   return copy;
 }
