@@ -34,29 +34,42 @@ __device__ float max_of_warp(float value) {
 
 // --- few queries: a block for a tile of keys, all query heads of a key head and one query
 
-constexpr int kTile = 64, kFewThreads = 256, kFewWarps = kFewThreads / 32;
+constexpr int kTile = 32, kFewThreads = 256, kFewWarps = kFewThreads / 32;
+constexpr int kWarpKeys = kTile / kFewWarps;
 
 // One tile's part of one head: values before they are divided by the sum.
 struct Part {
   float maximum, sum;
 };
 
-// scores[g][key] of the tile's keys.
+// scores[g][key] of the tile's keys: a warp has kWarpKeys of them in registers, C values a lane.
+template <int C>
 __device__ void tile_scores(const Heads& h, int64_t query, int64_t first, int64_t kv_head,
                             int64_t group, float* scores) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int64_t dim = h.shape.head_dim, position = h.position(query), begin = h.begin(position);
-  for (int key = warp; key < kTile; key += kFewWarps) {
-    const int64_t at = first + key;
-    const bool seen = at >= begin && at <= position;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, dim = h.shape.head_dim;
+  const int64_t position = h.position(query), begin = h.begin(position);
+  float keys[kWarpKeys][C];
+#pragma unroll
+  for (int key = 0; key < kWarpKeys; ++key) {
+    const int64_t at = min(first + warp * kWarpKeys + key, position);
     const float* k = h.keys.data + at * h.keys.stride + kv_head * dim;
-    for (int64_t g = 0; g < group; ++g) {
-      const float* q = h.queries.data + query * h.queries.stride + (kv_head * group + g) * dim;
-      float sum = 0;
-      for (int64_t d = lane; seen && d < dim; d += 32) sum = fmaf(q[d], k[d], sum);
-      sum = sum_of_warp(sum);
-      if (lane == 0) scores[g * kTile + key] = seen ? h.score(sum) : -INFINITY;
+#pragma unroll
+    for (int c = 0; c < C; ++c) keys[key][c] = lane + 32 * c < dim ? k[lane + 32 * c] : 0.0f;
+  }
+  for (int64_t g = 0; g < group; ++g) {
+    const float* q = h.queries.data + query * h.queries.stride + (kv_head * group + g) * dim;
+    float sums[kWarpKeys] = {};
+#pragma unroll
+    for (int c = 0; c < C; ++c) {
+      const float value = lane + 32 * c < dim ? q[lane + 32 * c] : 0.0f;
+#pragma unroll
+      for (int key = 0; key < kWarpKeys; ++key) sums[key] = fmaf(value, keys[key][c], sums[key]);
     }
+    const float sum = sum_of_lanes<kWarpKeys>(sums, lane);
+    const int key = warp * kWarpKeys + lane / (32 / kWarpKeys);
+    const int64_t at = first + key;
+    if (lane % (32 / kWarpKeys) == 0)
+      scores[g * kTile + key] = at >= begin && at <= position ? h.score(sum) : -INFINITY;
   }
 }
 
@@ -65,16 +78,16 @@ __device__ void tile_softmax(int64_t group, float* scores, Part* parts) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   for (int64_t g = warp; g < group; g += kFewWarps) {
     float* row = scores + g * kTile;
-    const float low = row[lane], high = row[lane + 32];
-    const float maximum = max_of_warp(fmaxf(low, high));
-    const float a = expf(low - maximum), b = expf(high - maximum);
-    row[lane] = a, row[lane + 32] = b;
-    const float sum = sum_of_warp(a + b);
+    const float score = row[lane], maximum = max_of_warp(score);
+    const float value = expf(score - maximum);
+    row[lane] = value;
+    const float sum = sum_of_warp(value);
     if (lane == 0) parts[g] = {maximum, sum};
   }
 }
 
 // partial [queries][heads][tiles] parts, then as many [head_dim] values; null: there is one tile.
+template <int C>
 __global__ void __launch_bounds__(kFewThreads)
     few_kernel(const __grid_constant__ Heads h, int64_t tiles, Part* parts, float* partial) {
   extern __shared__ float scores[];  // [group][kTile], then the parts
@@ -83,7 +96,7 @@ __global__ void __launch_bounds__(kFewThreads)
   const int64_t kv_head = blockIdx.x, query = blockIdx.z, position = h.position(query);
   const int64_t tile = h.begin(position) / kTile + blockIdx.y, first = tile * kTile;
   if (first > position) return;
-  tile_scores(h, query, first, kv_head, group, scores);
+  tile_scores<C>(h, query, first, kv_head, group, scores);
   __syncthreads();
   tile_softmax(group, scores, own);
   __syncthreads();
@@ -92,7 +105,7 @@ __global__ void __launch_bounds__(kFewThreads)
     const int64_t g = i / dim, d = i % dim, head = kv_head * group + g;
     const float* v = h.values.data + first * h.values.stride + kv_head * dim + d;
     float sum = 0;
-#pragma unroll 8
+#pragma unroll 16
     for (int64_t key = 0; key < count; ++key)
       sum = fmaf(scores[g * kTile + key], v[key * h.values.stride], sum);
     if (tiles == 1) {
@@ -147,8 +160,9 @@ int few_queries(Queue* queue, const Heads& h) {
   if (shared > 48 * 1024) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>(s.kv_heads), static_cast<unsigned>(tiles),
                   static_cast<unsigned>(queries));
-  few_kernel<<<grid, kFewThreads, static_cast<size_t>(shared), queue->stream>>>(h, tiles, parts,
-                                                                                partial);
+  const auto kernel = s.head_dim <= 128 ? &few_kernel<4> : &few_kernel<8>;
+  kernel<<<grid, kFewThreads, static_cast<size_t>(shared), queue->stream>>>(h, tiles, parts,
+                                                                            partial);
   if (tiles > 1) {
     const dim3 heads(static_cast<unsigned>(s.heads), static_cast<unsigned>(queries));
     combine_kernel<<<heads, 128, 0, queue->stream>>>(h, tiles, parts, partial);

@@ -63,6 +63,12 @@ QWB_BOTH float number_at(const unsigned char* data, Number number, int64_t index
   }
 }
 
+// a / b, for which 32 bits do nearly always and are much faster on a GPU.
+QWB_BOTH int64_t quotient(int64_t a, int64_t b) {
+  if ((a | b) >> 32 == 0) return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
+  return a / b;
+}
+
 // Code `index` of a bit stream.
 QWB_BOTH uint32_t code_at(const unsigned char* packed, int64_t index, int bits) {
   const int64_t bit = index * bits;
@@ -73,7 +79,8 @@ QWB_BOTH uint32_t code_at(const unsigned char* packed, int64_t index, int bits) 
 }
 
 QWB_BOTH float grid_value(const StoredWeight& w, int64_t row, int64_t column) {
-  const int64_t group = w.group_index != nullptr ? w.group_index[column] : column / w.group;
+  const int64_t group =
+      w.group_index != nullptr ? w.group_index[column] : quotient(column, w.group);
   const uint32_t code = code_at(w.codes + row * w.row_bytes, column, w.bits);
   const uint32_t zero = w.zeros != nullptr
                             ? code_at(w.zeros + row * w.zeros_row_bytes, group, w.bits)
@@ -85,7 +92,8 @@ QWB_BOTH float grid_value(const StoredWeight& w, int64_t row, int64_t column) {
 // The scale of one block of 4-bit floats.
 QWB_BOTH float block_scale(const StoredWeight& w, int64_t block) {
   if (w.nested == 0) return reinterpret_cast<const float*>(w.scales)[block];
-  const float product = w.nested_map[w.scales[block]] * w.nested_absmax[block / w.nested_block];
+  const float product =
+      w.nested_map[w.scales[block]] * w.nested_absmax[quotient(block, w.nested_block)];
   return product + w.nested_offset;
 }
 
@@ -93,7 +101,7 @@ QWB_BOTH float float_block_value(const StoredWeight& w, int64_t row, int64_t col
   const int64_t index = row * w.columns() + column;
   const unsigned char byte = w.codes[index / 2];
   const int code = index % 2 == 0 ? byte >> 4 : byte & 15;
-  return w.table[code] * block_scale(w, index / w.scale_block);
+  return w.table[code] * block_scale(w, quotient(index, w.scale_block));
 }
 
 // ggml's types by their numbers in GGUF files; formats/gguf/gguf.md draws the blocks.
@@ -222,9 +230,10 @@ QWB_BOTH void grid_byte(const StoredWeight& w, int bits, int64_t i, unsigned cha
 }  // namespace ggml
 
 QWB_BOTH float ggml_value(const StoredWeight& w, int64_t row, int64_t column) {
+  const int64_t number = quotient(column, w.block);
   const unsigned char* block =
-      w.codes + ggml::stored_row(w, row) * w.row_bytes + column / w.block * w.block_bytes;
-  return ggml::value(w.type, block, static_cast<int>(column % w.block));
+      w.codes + ggml::stored_row(w, row) * w.row_bytes + number * w.block_bytes;
+  return ggml::value(w.type, block, static_cast<int>(column - number * w.block));
 }
 
 // As bitsandbytes: the code times absmax, then times this.

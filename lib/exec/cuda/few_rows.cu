@@ -49,80 +49,86 @@ struct SliceOfX {
   }
 };
 
-// Where a lane reads in every row of a slice.
+// Where a lane reads in the rows of a block.
 template <class P>
 struct LanePlace {
-  int64_t offset[LaneCodes<P>::kPieces];
-  int64_t group[LaneCodes<P>::kSums];
-  bool inside[LaneCodes<P>::kPieces];
-  __device__ LanePlace(const PackedWeight& w, int64_t first, int lane) {
-    constexpr int kPieces = LaneCodes<P>::kPieces, kBytes = 4 * P::kWords / kPieces;
+  static constexpr int kPieces = LaneCodes<P>::kPieces, kSums = LaneCodes<P>::kSums;
+  static constexpr int kCount = P::kWords / kPieces;    // words of a piece
+  static constexpr bool kCrosses = 8 % P::kWords != 0;  // codes of zeros lie across bytes
+  const unsigned char *codes, *zeros;
+  int64_t scales;  // of the block's first row
+  int last;        // row that there is
+  int offset[kPieces], group[kSums], zero_byte[kSums], zero_shift[kSums];
+  bool inside[kPieces];
+
+  __device__ LanePlace(const PackedWeight& w, int64_t channel, int64_t first, int height,
+                       int lane) {
+    codes = w.codes + channel * w.row_bytes;
+    zeros = w.zeros != nullptr ? w.zeros + channel * w.zeros_row_bytes : nullptr;
+    scales = channel * w.groups;
+    last = static_cast<int>(min(static_cast<int64_t>(height), w.out - channel)) - 1;
 #pragma unroll
     for (int p = 0; p < kPieces; ++p) {
-      const int64_t column = first + lane_column<P>(lane, p * P::kPiece);
+      const auto column = static_cast<int>(first) + lane_column<P>(lane, p * P::kPiece);
       inside[p] = column < w.in;
-      offset[p] = column / P::kPiece * kBytes;
-      if (P::kScaled) group[p] = column / w.group;
+      offset[p] = column / P::kPiece * (4 * kCount);
+      if (!P::kScaled) continue;
+      group[p] = column / static_cast<int>(w.group);
+      zero_byte[p] = group[p] * P::kWords / 8, zero_shift[p] = group[p] * P::kWords % 8;
     }
+  }
+
+  // Rows beyond the last are read as the last; their sums are not used.
+  __device__ void load(const PackedWeight& w, int row, LaneCodes<P>& lane) const {
+    row = min(row, last);
+    const unsigned char* at = codes + static_cast<int64_t>(row) * w.row_bytes;
+#pragma unroll
+    for (int p = 0; p < kPieces; ++p) {
+      if (inside[p]) {
+        load_words<kCount>(at + offset[p], lane.words + kCount * p);
+      } else {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) lane.words[kCount * p + i] = 0;
+      }
+      if (!P::kScaled) continue;
+      lane.scales[p] =
+          inside[p] ? scale_bits(w, scales + row * static_cast<int>(w.groups) + group[p]) : 0;
+      if (zeros != nullptr && inside[p]) {
+        const unsigned char* zero =
+            zeros + row * static_cast<int>(w.zeros_row_bytes) + zero_byte[p];
+        lane.zeros[p] = zero[0];
+        if (kCrosses && zero_shift[p] + P::kWords > 8) lane.zeros_above[p] = zero[1];
+      }
+    }
+  }
+
+  // What the zero point is above the middle of the grid.
+  __device__ float zero(const LaneCodes<P>& lane, int p) const {
+    uint32_t bits = lane.zeros[p];
+    if (kCrosses && zero_shift[p] + P::kWords > 8) bits |= lane.zeros_above[p] << 8;
+    const uint32_t code = bits >> zero_shift[p] & ((1u << P::kWords) - 1);
+    return static_cast<float>(static_cast<int>(code) - (1 << (P::kWords - 1)));
   }
 };
 
-template <class P>
-__device__ void load_codes(const PackedWeight& w, const LanePlace<P>& place, int64_t row,
-                           LaneCodes<P>& codes) {
-  constexpr int kPieces = LaneCodes<P>::kPieces, kCount = P::kWords / kPieces;
-  if (row >= w.out) row = w.out - 1;  // its sum is not used
-#pragma unroll
-  for (int p = 0; p < kPieces; ++p) {
-    if (place.inside[p]) {
-      load_words<kCount>(w.codes + row * w.row_bytes + place.offset[p], codes.words + kCount * p);
-    } else {
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) codes.words[kCount * p + i] = 0;
-    }
-    if (!P::kScaled) continue;
-    codes.scales[p] = 0, codes.zeros[p] = 0;
-    if (!place.inside[p]) continue;
-    codes.scales[p] = scale_of(w, row * w.groups + place.group[p]);
-    if (w.zeros != nullptr) {
-      const uint32_t zero = code_at(w.zeros + row * w.zeros_row_bytes, place.group[p], P::kWords);
-      codes.zeros[p] = static_cast<float>(static_cast<int>(zero) - (1 << (P::kWords - 1)));
-    }
-  }
-}
-
 // A lane's part of one value.
 template <class P, int M>
-__device__ float lane_sum(const LaneCodes<P>& codes, const SliceOfX<P, M>& slice, int m,
+__device__ float lane_sum(const PackedWeight& w, const LanePlace<P>& place,
+                          const LaneCodes<P>& codes, const SliceOfX<P, M>& slice, int m,
                           float entry) {
-  if (!P::kScaled) return P::dot(codes.words, slice.x[m], 0, entry);
-  float sum = 0;
+  if constexpr (P::kScaled) {
+    float sum = 0;
 #pragma unroll
-  for (int p = 0; p < LaneCodes<P>::kSums; ++p) {
-    const float part = P::dot(codes.words, slice.x[m], p, entry);
-    sum = fmaf(codes.scales[p], fmaf(-codes.zeros[p], slice.totals[m][p], part), sum);
-  }
-  return sum;
-}
-
-// The lanes' sums of R values: that of value lane / (32 / R) is returned.
-template <int R>
-__device__ float sum_of_lanes(float (&values)[R], int lane) {
-  int step = 16;
-#pragma unroll
-  for (int half = R / 2; half > 0; half /= 2, step /= 2) {
-    const bool upper = (lane & step) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const float sent = upper ? values[i] : values[i + half];
-      const float kept = upper ? values[i + half] : values[i];
-      values[i] = kept + __shfl_xor_sync(0xffffffffu, sent, step);
+    for (int p = 0; p < LaneCodes<P>::kSums; ++p) {
+      float part = P::dot(codes.words, slice.x[m], p, entry);
+      if (place.zeros != nullptr && place.inside[p])
+        part = fmaf(-place.zero(codes, p), slice.totals[m][p], part);
+      sum = fmaf(scale_of(w, codes.scales[p]), part, sum);
     }
+    return sum;
+  } else {
+    return P::dot(codes.words, slice.x[m], 0, entry);
   }
-  float sum = values[0];
-#pragma unroll
-  for (; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-  return sum;
 }
 
 // sums[row][m] of one slice for the output channels of a block.
@@ -131,23 +137,23 @@ __device__ void sum_slice(const Launch& a, const PackedWeight& w, int64_t channe
                           float* sums) {
   const int lane = threadIdx.x % 32;
   const int64_t first = static_cast<int64_t>(slice) * kWarpColumns;
-  const SliceOfX<P, M> x(a, w.in, first, lane);
-  const LanePlace<P> place(w, first, lane);
-  const float entry = w.table[lane % 16];
-  constexpr int R = P::kRows;
+  const LanePlace<P> place(w, channel, first, a.height, lane);
+  constexpr int R = M == 1 || P::kRows == 1 ? P::kRows : P::kRows / 2;  // changes no sum
   LaneCodes<P> now[R], next[R];
 #pragma unroll
-  for (int r = 0; r < R; ++r) load_codes<P>(w, place, channel + r, now[r]);
+  for (int r = 0; r < R; ++r) place.load(w, r, now[r]);
+  const SliceOfX<P, M> x(a, w.in, first, lane);
+  const float entry = w.table[lane % 16];
   for (int row = 0; row < a.height; row += R) {
+    if (row + R < a.height) {
 #pragma unroll
-    for (int r = 0; r < R; ++r) {
-      if (row + R < a.height) load_codes<P>(w, place, channel + row + R + r, next[r]);
+      for (int r = 0; r < R; ++r) place.load(w, row + R + r, next[r]);
     }
 #pragma unroll
     for (int m = 0; m < M; ++m) {
       float values[R];
 #pragma unroll
-      for (int r = 0; r < R; ++r) values[r] = lane_sum<P, M>(now[r], x, m, entry);
+      for (int r = 0; r < R; ++r) values[r] = lane_sum<P, M>(w, place, now[r], x, m, entry);
       const float sum = sum_of_lanes<R>(values, lane);
       if (lane % (32 / R) == 0) sums[(row + lane / (32 / R)) * M + m] = sum;
     }
@@ -178,10 +184,10 @@ __global__ void __launch_bounds__(256) few_kernel(const __grid_constant__ Launch
   const int64_t channel = static_cast<int64_t>(block) * a.height;
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, size = a.slices * a.height * M;
   for (int slice = warp; slice < a.slices; slice += warps) {
-    sum_slice<P, M>(a, product.weight, channel, slice, partial + slice * a.height * M);
-    if (Gated)
-      sum_slice<P, M>(a, a.products[1].weight, channel, slice,
-                      partial + size + slice * a.height * M);
+#pragma unroll 1
+    for (int g = 0; g <= (Gated ? 1 : 0); ++g)
+      sum_slice<P, M>(a, a.products[number + g].weight, channel, slice,
+                      partial + g * size + slice * a.height * M);
   }
   __syncthreads();
   for (int i = threadIdx.x; i < a.height * M; i += blockDim.x) {
@@ -212,7 +218,7 @@ int warps_of(int slices) {
 
 // Few channels a block where a matrix is small, so that its warps fill the GPU.
 int height_of(int64_t channels, int slices) {
-  constexpr int64_t kEnough = 1536;  // warps
+  constexpr int64_t kEnough = 3000;  // warps
   for (int height = 32; height > 8; height /= 2) {
     if (channels / height * slices >= kEnough) return height;
   }
@@ -224,7 +230,7 @@ int launch(Queue* queue, Launch a, int count) {
   const int64_t in = a.products[0].weight.in;
   a.slices = static_cast<int>((in + kWarpColumns - 1) / kWarpColumns);
   int64_t channels = 0;
-  for (int i = 0; i < count; ++i) channels += a.products[i].weight.out;
+  for (int i = 0; i < (Gated ? 1 : count); ++i) channels += a.products[i].weight.out;
   a.height = height_of(channels, a.slices);
   unsigned blocks = 0;
   for (int i = 0; i < (Gated ? 1 : count); ++i)

@@ -18,6 +18,15 @@ __global__ void mark_kernel(ConstView x, float* mark) {
   if (!finite) *mark = 0;
 }
 
+// Few values: one block tells it all.
+__global__ void mark_few_kernel(ConstView x, float* mark) {
+  bool finite = true;
+  for (int i = threadIdx.x; i < x.rows * x.columns; i += blockDim.x)
+    finite = finite && isfinite(x.data[i]);
+  finite = __syncthreads_and(finite) != 0;
+  if (threadIdx.x == 0) *mark = finite ? 1.0f : 0.0f;
+}
+
 __global__ void set_kernel(float* mark, float value) {
   *mark = value;
 }
@@ -125,8 +134,11 @@ __global__ void divergence_kernel(ConstView base, ConstView other, const int32_t
 
 int mark_finite(Queue* queue, ConstView x, float* mark) {
   const int64_t count = x.rows * x.columns;
+  if (count <= 16384) {
+    mark_few_kernel<<<1, 1024, 0, queue->stream>>>(x, mark);
+    return launched();
+  }
   set_kernel<<<1, 1, 0, queue->stream>>>(mark, 1.0f);
-  if (count == 0) return launched();
   const int64_t wanted = (count + 8 * kThreads - 1) / (8 * kThreads);
   mark_kernel<<<static_cast<unsigned>(wanted < 1024 ? wanted : 1024), kThreads, 0, queue->stream>>>(
       x, mark);

@@ -18,28 +18,26 @@ __device__ int lane_column(int lane, int index) {
   return index / P::kPiece * (32 * P::kPiece) + lane * P::kPiece + index % P::kPiece;
 }
 
-// What a lane holds of one row: words of codes, and for each piece its scale and what its zero point
-// is above the middle of the grid. dot() gives the sum over one piece or, where there are no scales,
-// over all of them.
+// What a lane holds of one row, as it lies in memory: words of codes, and for each piece its scale
+// and zero point. Nothing is converted before it is used, so that nothing waits for a load. dot()
+// gives the sum over one piece or, where there are no scales, over all of them.
 template <class P>
 struct LaneCodes {
   static constexpr int kPieces = kLaneColumns / P::kPiece;
   static constexpr int kSums = P::kScaled ? kPieces : 1;
   uint32_t words[P::kWords];
-  float scales[kSums], zeros[kSums];
+  uint32_t scales[kSums], zeros[kSums], zeros_above[kSums];
 };
 
-__device__ inline float scale_of(const PackedWeight& w, int64_t index) {
-  switch (w.scale_number) {
-    case Number::f16:
-      return from_f16(__ldg(reinterpret_cast<const unsigned short*>(w.scales) + index));
-    case Number::bf16:
-      return __uint_as_float(
-          static_cast<uint32_t>(__ldg(reinterpret_cast<const unsigned short*>(w.scales) + index))
-          << 16);
-    default:
-      return __ldg(reinterpret_cast<const float*>(w.scales) + index);
-  }
+// The bits of a scale.
+__device__ inline uint32_t scale_bits(const PackedWeight& w, int64_t index) {
+  if (w.scale_number == Number::f32)
+    return __ldg(reinterpret_cast<const uint32_t*>(w.scales) + index);
+  return __ldg(reinterpret_cast<const unsigned short*>(w.scales) + index);
+}
+__device__ inline float scale_of(const PackedWeight& w, uint32_t bits) {
+  if (w.scale_number == Number::f16) return from_f16(static_cast<uint16_t>(bits));
+  return __uint_as_float(w.scale_number == Number::bf16 ? bits << 16 : bits);
 }
 
 // `count` words from `at`, which is aligned to 16 bytes where there are whole fours of them.
@@ -111,7 +109,7 @@ struct BitStream {
 // Bytes: unsigned, or signed ones whose first bit is turned to make them that.
 template <uint32_t Turned>
 struct ByteCodes {
-  static constexpr int kPiece = 16, kWords = 8, kRows = 4;
+  static constexpr int kPiece = 16, kWords = 8, kRows = 2;
   static constexpr bool kScaled = true;
   static __device__ void prepare(float (&)[kLaneColumns]) {}
   static __device__ float dot(const uint32_t* words, const float (&x)[kLaneColumns], int piece,

@@ -52,6 +52,26 @@ __device__ T sum_of_warp(T value) {
   for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
   return value;
 }
+// The lanes' sums of R values: that of value lane / (32 / R) is returned.
+template <int R>
+__device__ float sum_of_lanes(float (&values)[R], int lane) {
+  int step = 16;
+#pragma unroll
+  for (int half = R / 2; half > 0; half /= 2, step /= 2) {
+    const bool upper = (lane & step) != 0;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const float sent = upper ? values[i] : values[i + half];
+      const float kept = upper ? values[i + half] : values[i];
+      values[i] = kept + __shfl_xor_sync(0xffffffffu, sent, step);
+    }
+  }
+  float sum = values[0];
+#pragma unroll
+  for (; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  return sum;
+}
+
 template <class T>
 __device__ T sum_of_block(T value, T* shared) {
   value = sum_of_warp(value);
