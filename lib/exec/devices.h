@@ -36,7 +36,8 @@ Gpus list_gpus();
 // GPU has.
 std::unique_ptr<Executor> make_cuda_executor(int index, Threads threads);
 
-// What the bits of results depend on, for their keys: the instruction set, or the GPU and its kernels.
+// What the bits of results depend on, for their keys: the instruction set, or the GPU and its
+// kernels.
 std::string arithmetic_of(const Executor& executor);
 
 // What --device says.

@@ -138,7 +138,8 @@ TEST(Devices, MemoryIsTakenAgainAndAFullOneTold) {
   }
 }
 
-// What decode.h makes of every codec is what the processor does; the kernels run the same functions.
+// What decode.h makes of every codec is what the processor does; the kernels run the same
+// functions.
 TEST(Devices, WeightsHaveTheProcessorsBits) {
   const CudaLibrary library = fake_library();
   static const auto* device = new CudaDevice(*library.functions, list_gpus_by(library), 0);

@@ -1,6 +1,7 @@
 // A libqwb-cuda.so whose GPU is the host's memory and that does what FAKE_CUDA says: "" one card
-// that works; "code N" counting cards fails with that code of the CUDA runtime; "no-driver" there is
-// none; "old-card" and "new-card" are of a generation that there is no code for; "empty" no card;
+// that works; "two" an old one and that; "code N" counting cards fails with that code of the CUDA
+// runtime; "no-driver" there is none; "old-card" there is no code for it; "new-card" only
+// PTX; "empty" no card;
 // "full" 1 MB of memory; "interface" another version. It has no kernels: only memory, copies and
 // what makes weights ready.
 #include <cstdlib>

@@ -16,7 +16,8 @@
 namespace qwb {
 namespace {
 
-// A weight by its name ("grid4-asym" as in weights_helper.h, or a type of ggml's), and what holds it.
+// A weight by its name ("grid4-asym" as in weights_helper.h, or a type of ggml's), and what holds
+// it.
 struct NamedWeight {
   QuantizedTensor blocks;
   RandomWeight random;

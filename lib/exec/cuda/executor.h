@@ -1,5 +1,6 @@
-// The executor on an NVIDIA GPU: exact arithmetic, f32 products and sums, weights as they are stored.
-// Its operations return before they have ended, but for those that give numbers to the host.
+// The executor on an NVIDIA GPU: exact arithmetic, f32 products and sums, weights as they are
+// stored. Its operations return before they have ended, but for those that give numbers to the
+// host.
 #pragma once
 
 #include <memory>
@@ -52,8 +53,8 @@ class CudaExecutor final : public Executor {
   const CudaWeight& weight_of(const Prepared& weight) const;
   cuda::FewProduct few_product(const Output& output) const;
 
-  // The operand as the kernels take it. Throws std::logic_error if it lies elsewhere; dense(): or if
-  // its rows are apart.
+  // The operand as the kernels take it. Throws std::logic_error if it lies elsewhere; dense(): or
+  // if its rows are apart.
   cuda::ConstView view(In operand) const;
   cuda::View view(Out operand) const;
   cuda::ConstView dense(In operand) const;

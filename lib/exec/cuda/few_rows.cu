@@ -49,56 +49,50 @@ struct SliceOfX {
   }
 };
 
-// Where a lane reads in the rows of a block.
+// Where a lane reads in the rows of a block. A lane beyond the last column reads the first ones:
+// its x is zero.
 template <class P>
 struct LanePlace {
   static constexpr int kPieces = LaneCodes<P>::kPieces, kSums = LaneCodes<P>::kSums;
   static constexpr int kCount = P::kWords / kPieces;    // words of a piece
   static constexpr bool kCrosses = 8 % P::kWords != 0;  // codes of zeros lie across bytes
   const unsigned char *codes, *zeros;
-  int64_t scales;  // of the block's first row
-  int last;        // row that there is
-  int offset[kPieces], group[kSums], zero_byte[kSums], zero_shift[kSums];
-  bool inside[kPieces];
+  Scales scales;
+  int last;  // row that there is
+  int row_bytes, groups, zeros_row_bytes;
+  int offset[kPieces], group[kSums], zero_shift[kSums];
 
-  __device__ LanePlace(const PackedWeight& w, int64_t channel, int64_t first, int height,
-                       int lane) {
+  __device__ LanePlace(const PackedWeight& w, int64_t channel, int first, int height, int lane)
+      : scales(w, channel * w.groups) {
     codes = w.codes + channel * w.row_bytes;
     zeros = w.zeros != nullptr ? w.zeros + channel * w.zeros_row_bytes : nullptr;
-    scales = channel * w.groups;
     last = static_cast<int>(min(static_cast<int64_t>(height), w.out - channel)) - 1;
+    row_bytes = static_cast<int>(w.row_bytes), groups = static_cast<int>(w.groups);
+    zeros_row_bytes = static_cast<int>(w.zeros_row_bytes);
 #pragma unroll
     for (int p = 0; p < kPieces; ++p) {
-      const auto column = static_cast<int>(first) + lane_column<P>(lane, p * P::kPiece);
-      inside[p] = column < w.in;
+      int column = first + lane_column<P>(lane, p * P::kPiece);
+      column = column < w.in ? column : 0;
       offset[p] = column / P::kPiece * (4 * kCount);
       if (!P::kScaled) continue;
       group[p] = column / static_cast<int>(w.group);
-      zero_byte[p] = group[p] * P::kWords / 8, zero_shift[p] = group[p] * P::kWords % 8;
+      zero_shift[p] = group[p] * P::kWords % 8;
     }
   }
 
   // Rows beyond the last are read as the last; their sums are not used.
-  __device__ void load(const PackedWeight& w, int row, LaneCodes<P>& lane) const {
+  __device__ void load(int row, LaneCodes<P>& lane) const {
     row = min(row, last);
-    const unsigned char* at = codes + static_cast<int64_t>(row) * w.row_bytes;
+    const unsigned char* at = codes + row * row_bytes;
 #pragma unroll
     for (int p = 0; p < kPieces; ++p) {
-      if (inside[p]) {
-        load_words<kCount>(at + offset[p], lane.words + kCount * p);
-      } else {
-#pragma unroll
-        for (int i = 0; i < kCount; ++i) lane.words[kCount * p + i] = 0;
-      }
+      load_words<kCount>(at + offset[p], lane.words + kCount * p);
       if (!P::kScaled) continue;
-      lane.scales[p] =
-          inside[p] ? scale_bits(w, scales + row * static_cast<int>(w.groups) + group[p]) : 0;
-      if (zeros != nullptr && inside[p]) {
-        const unsigned char* zero =
-            zeros + row * static_cast<int>(w.zeros_row_bytes) + zero_byte[p];
-        lane.zeros[p] = zero[0];
-        if (kCrosses && zero_shift[p] + P::kWords > 8) lane.zeros_above[p] = zero[1];
-      }
+      lane.scales[p] = scales.bits(row * groups + group[p]);
+      if (zeros == nullptr) continue;
+      const unsigned char* zero = zeros + row * zeros_row_bytes + group[p] * P::kWords / 8;
+      lane.zeros[p] = zero[0];
+      if (kCrosses && zero_shift[p] + P::kWords > 8) lane.zeros_above[p] = zero[1];
     }
   }
 
@@ -113,17 +107,15 @@ struct LanePlace {
 
 // A lane's part of one value.
 template <class P, int M>
-__device__ float lane_sum(const PackedWeight& w, const LanePlace<P>& place,
-                          const LaneCodes<P>& codes, const SliceOfX<P, M>& slice, int m,
-                          float entry) {
+__device__ float lane_sum(const LanePlace<P>& place, const LaneCodes<P>& codes,
+                          const SliceOfX<P, M>& slice, int m, float entry) {
   if constexpr (P::kScaled) {
     float sum = 0;
 #pragma unroll
     for (int p = 0; p < LaneCodes<P>::kSums; ++p) {
       float part = P::dot(codes.words, slice.x[m], p, entry);
-      if (place.zeros != nullptr && place.inside[p])
-        part = fmaf(-place.zero(codes, p), slice.totals[m][p], part);
-      sum = fmaf(scale_of(w, codes.scales[p]), part, sum);
+      if (place.zeros != nullptr) part = fmaf(-place.zero(codes, p), slice.totals[m][p], part);
+      sum = fmaf(place.scales.value(codes.scales[p]), part, sum);
     }
     return sum;
   } else {
@@ -133,32 +125,29 @@ __device__ float lane_sum(const PackedWeight& w, const LanePlace<P>& place,
 
 // sums[row][m] of one slice for the output channels of a block.
 template <class P, int M>
-__device__ void sum_slice(const Launch& a, const PackedWeight& w, int64_t channel, int slice,
-                          float* sums) {
-  const int lane = threadIdx.x % 32;
-  const int64_t first = static_cast<int64_t>(slice) * kWarpColumns;
-  const LanePlace<P> place(w, channel, first, a.height, lane);
+__device__ void sum_slice(const PackedWeight& w, const LanePlace<P>& place, int height,
+                          const SliceOfX<P, M>& x, float* sums) {
   constexpr int R = M == 1 || P::kRows == 1 ? P::kRows : P::kRows / 2;  // changes no sum
-  LaneCodes<P> now[R], next[R];
-#pragma unroll
-  for (int r = 0; r < R; ++r) place.load(w, r, now[r]);
-  const SliceOfX<P, M> x(a, w.in, first, lane);
+  const int lane = threadIdx.x % 32;
   const float entry = w.table[lane % 16];
-  for (int row = 0; row < a.height; row += R) {
-    if (row + R < a.height) {
+  LaneCodes<P> codes[2][R];
 #pragma unroll
-      for (int r = 0; r < R; ++r) place.load(w, row + R + r, next[r]);
+  for (int r = 0; r < R; ++r) place.load(r, codes[0][r]);
+  for (int row = 0; row < height; row += 2 * R) {  // heights are multiples of 2 R
+#pragma unroll
+    for (int turn = 0; turn < 2; ++turn) {
+      const int here = row + turn * R;
+#pragma unroll
+      for (int r = 0; r < R; ++r) place.load(here + R + r, codes[turn ^ 1][r]);
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+        float values[R];
+#pragma unroll
+        for (int r = 0; r < R; ++r) values[r] = lane_sum<P, M>(place, codes[turn][r], x, m, entry);
+        const float sum = sum_of_lanes<R>(values, lane);
+        if (lane % (32 / R) == 0) sums[(here + lane / (32 / R)) * M + m] = sum;
+      }
     }
-#pragma unroll
-    for (int m = 0; m < M; ++m) {
-      float values[R];
-#pragma unroll
-      for (int r = 0; r < R; ++r) values[r] = lane_sum<P, M>(w, place, now[r], x, m, entry);
-      const float sum = sum_of_lanes<R>(values, lane);
-      if (lane % (32 / R) == 0) sums[(row + lane / (32 / R)) * M + m] = sum;
-    }
-#pragma unroll
-    for (int r = 0; r < R; ++r) now[r] = next[r];
   }
 }
 
@@ -184,10 +173,14 @@ __global__ void __launch_bounds__(256) few_kernel(const __grid_constant__ Launch
   const int64_t channel = static_cast<int64_t>(block) * a.height;
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32, size = a.slices * a.height * M;
   for (int slice = warp; slice < a.slices; slice += warps) {
+    const int first = slice * kWarpColumns, lane = threadIdx.x % 32;
+    const SliceOfX<P, M> x(a, product.weight.in, first, lane);
 #pragma unroll 1
-    for (int g = 0; g <= (Gated ? 1 : 0); ++g)
-      sum_slice<P, M>(a, a.products[number + g].weight, channel, slice,
-                      partial + g * size + slice * a.height * M);
+    for (int g = 0; g <= (Gated ? 1 : 0); ++g) {
+      const PackedWeight& weight = a.products[number + g].weight;
+      const LanePlace<P> place(weight, channel, first, a.height, lane);
+      sum_slice<P, M>(weight, place, a.height, x, partial + g * size + slice * a.height * M);
+    }
   }
   __syncthreads();
   for (int i = threadIdx.x; i < a.height * M; i += blockDim.x) {

@@ -24,8 +24,8 @@ CudaLibrary open_cuda_library(const std::string& path);
 // Its functions. Throws unsupported.
 const cuda::Functions& cuda_functions();
 
-// The error that a code of the CUDA runtime stands for: what it means, and what to do. `during` names
-// what was done; `found` is what is known of the machine and helps.
+// The error that a code of the CUDA runtime stands for: what it means, and what to do. `during`
+// names what was done; `found` is what is known of the machine and helps.
 struct CudaFound {
   std::string driver, runtime;  // versions: "12.4"
   std::string card;             // "NVIDIA H200 (compute capability 9.0)"

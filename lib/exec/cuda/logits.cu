@@ -21,8 +21,9 @@ __global__ void mark_kernel(ConstView x, float* mark) {
 // Few values: one block tells it all.
 __global__ void mark_few_kernel(ConstView x, float* mark) {
   bool finite = true;
-  for (int i = threadIdx.x; i < x.rows * x.columns; i += blockDim.x)
-    finite = finite && isfinite(x.data[i]);
+  const int count = static_cast<int>(x.rows * x.columns);
+#pragma unroll 4
+  for (int i = threadIdx.x; i < count; i += blockDim.x) finite = isfinite(x.data[i]) && finite;
   finite = __syncthreads_and(finite) != 0;
   if (threadIdx.x == 0) *mark = finite ? 1.0f : 0.0f;
 }

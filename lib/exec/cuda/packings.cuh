@@ -29,16 +29,25 @@ struct LaneCodes {
   uint32_t scales[kSums], zeros[kSums], zeros_above[kSums];
 };
 
-// The bits of a scale.
-__device__ inline uint32_t scale_bits(const PackedWeight& w, int64_t index) {
-  if (w.scale_number == Number::f32)
-    return __ldg(reinterpret_cast<const uint32_t*>(w.scales) + index);
-  return __ldg(reinterpret_cast<const unsigned short*>(w.scales) + index);
-}
-__device__ inline float scale_of(const PackedWeight& w, uint32_t bits) {
-  if (w.scale_number == Number::f16) return from_f16(static_cast<uint16_t>(bits));
-  return __uint_as_float(w.scale_number == Number::bf16 ? bits << 16 : bits);
-}
+// The scales of a row, read and converted without a branch.
+struct Scales {
+  const unsigned char* data;
+  int wide, half, shift;  // f32; f16; of the bits of a number of that width to those of an f32
+  __device__ Scales(const PackedWeight& w, int64_t first) {
+    wide = w.scale_number == Number::f32 ? 1 : 0, half = w.scale_number == Number::f16 ? 1 : 0;
+    shift = wide != 0 ? 0 : 16;
+    data = w.scales + (first << (1 + wide));
+  }
+  __device__ uint32_t bits(int index) const {
+    const unsigned char* at = data + (static_cast<int64_t>(index) << (1 + wide));
+    return wide != 0 ? __ldg(reinterpret_cast<const uint32_t*>(at))
+                     : __ldg(reinterpret_cast<const unsigned short*>(at));
+  }
+  __device__ float value(uint32_t bits) const {
+    const float narrow = from_f16(static_cast<uint16_t>(bits));
+    return half != 0 ? narrow : __uint_as_float(bits << shift);
+  }
+};
 
 // `count` words from `at`, which is aligned to 16 bytes where there are whole fours of them.
 template <int Count>
