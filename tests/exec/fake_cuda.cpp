@@ -1,7 +1,6 @@
 // A libqwb-cuda.so whose GPU is the host's memory and that does what FAKE_CUDA says: "" one card
 // that works; "two" an old one and that; "code N" counting cards fails with that code of the CUDA
-// runtime; "no-driver" there is none; "old-card" there is no code for it; "new-card" only
-// PTX; "empty" no card;
+// runtime; "no-driver" there is none; "old-card" has no code, "new-card" only PTX; "empty" no card;
 // "full" 1 MB of memory; "interface" another version. It has no kernels: only memory, copies and
 // what makes weights ready.
 #include <cstdlib>
