@@ -48,6 +48,7 @@ build() {
   # shellcheck disable=SC2046
   cmake -S . -B "$folder" -G Ninja $(launcher) "$@" >"$scratch/configure.log" 2>&1 ||
     { cat "$scratch/configure.log"; broken "configuring $folder"; return 1; }
+  sed -n 's/^-- \(GPU operations: .*\)/\1/p' "$scratch/configure.log"
   # shellcheck disable=SC2086
   cmake --build "$folder" -j "$jobs" --target $targets >"$scratch/build.log" 2>&1 ||
     { grep -v '^\[' "$scratch/build.log" | head -100; broken "building $folder"; return 1; }
@@ -75,7 +76,7 @@ run_ctest() {
 
 release_tests() {
   build build/test all -- -DCMAKE_BUILD_TYPE=Release -DQWB_WERROR=ON -DQWB_BENCH=ON \
-    -DQWB_UNITY=all || return
+    -DQWB_CUDA_ARCHITECTURES=90-real -DQWB_UNITY=all || return
   run_ctest build/test
 }
 

@@ -19,6 +19,7 @@
 #include "lib/jobs/sources.h"
 #include "lib/model/generate.h"
 #include "lib/quantize/calibrate/conversation.h"
+#include "tools/common/device_flags.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/number_checks.h"
 #include "tools/common/tool.h"
@@ -43,6 +44,7 @@ struct Options {
   bool no_special = false, chat = false, echo = false, ignore_eos = false, stats = false;
   GenerationSettings generation;
   Int8Flags int8;
+  std::string device = "cpu";
 };
 
 void add_options(CLI::App& app, Options& o) {
@@ -85,6 +87,7 @@ void add_options(CLI::App& app, Options& o) {
       ->excludes(chat)
       ->excludes(file);
   app.add_flag("--echo", o.echo, "Print the prompt too");
+  add_device_flag(app, o.device);
   add_int8_flags(app, o.int8);
   app.add_flag("--stats", o.stats, "Tell the speed of prefill and decode on stderr");
 }
@@ -221,10 +224,11 @@ Session open_session(const Options& o, Tool& tool) {
   require_model_folder(chosen.folder);
   require_undamaged_if_summed(chosen.folder, tool.context().stop);
   const Int8Forward forward = chosen_int8_forward(o.int8);
-  session.loaded =
-      load_model(chosen.folder,
-                 {.executor = make_executor(forward, tool.context().threads), .hold = chosen.lease},
-                 tool.context());
+  const DeviceChoice device = chosen_device(o.device, tool);
+  session.loaded = load_model(
+      chosen.folder,
+      {.executor = make_executor(device, forward, tool.context().threads), .hold = chosen.lease},
+      tool.context());
   require_int8_modules(*session.loaded.model, forward, chosen.folder.string());
   session.int8_forward = int8_forward_json(*session.loaded.model, forward);
   if (forward.threshold) tool.note("int8 forward: " + int8_forward_text(session.int8_forward));

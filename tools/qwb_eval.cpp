@@ -15,6 +15,7 @@
 #include "lib/jobs/choose.h"
 #include "lib/jobs/evaluate_job.h"
 #include "tools/common/cost_flags.h"
+#include "tools/common/device_flags.h"
 #include "tools/common/evaluation_table.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/model_flags.h"
@@ -30,6 +31,7 @@ struct Options {
   QualityFlags quality;
   CostFlags costs;
   Int8Flags int8;
+  std::string device = "cpu";
 };
 
 constexpr const char* kExamples =
@@ -57,6 +59,7 @@ void add_options(CLI::App& app, Options& o) {
              "the demo)");
   add_quality_flags(app, o.quality);
   add_cost_flags(app, o.costs);
+  add_device_flag(app, o.device);
   add_int8_flags(app, o.int8);
   app.add_option("--table", o.records,
                  "Measure nothing: print the table of records that --json wrote")
@@ -66,6 +69,7 @@ void add_options(CLI::App& app, Options& o) {
 EvaluateRequest evaluate_request(const Options& o, Tool& tool) {
   EvaluateRequest request{.text = o.quality.text};
   request.options.int8_forward = chosen_int8_forward(o.int8);
+  request.options.device = chosen_device(o.device, tool);
   apply_cost_flags(o.costs, request.options);
   request.options.quality = quality_options(o.quality, !o.costs.speed, tool);
   return request;

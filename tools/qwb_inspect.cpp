@@ -10,6 +10,7 @@
 #include "formats/qwb/artifact.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/exec/devices.h"
 #include "lib/jobs/choose.h"
 #include "lib/jobs/describe.h"
 #include "lib/jobs/sources.h"
@@ -26,11 +27,13 @@ constexpr const char* kExamples =
     "  qwb-inspect ARTIFACT --module model.layers.0.mlp.up_proj\n"
     "  qwb-inspect ARTIFACT --verify                     is every byte what it was (exit 4 if "
     "not)\n"
+    "  qwb-inspect --devices                             the GPUs that --device cuda can take\n"
     "  qwb-inspect ARTIFACT --all --json | jq '.modules[] | select(.output_error > 0.01) | .name'";
 
 struct Options {
   std::vector<std::string> folders;
-  bool modules = false, tensors = false, all = false, verify = false, no_hash = false;
+  bool modules = false, tensors = false, all = false, verify = false, no_hash = false,
+       devices = false;
   std::string module;
 };
 
@@ -48,6 +51,8 @@ void add_options(CLI::App& app, Options& o) {
       ->type_name("NAME");
   app.add_flag("--verify", o.verify,
                "Compare every file of an artifact with qwb.sums; exit 4 if one differs");
+  app.add_flag("--devices", o.devices,
+               "List the GPUs of this machine instead: memory, driver, what this build is for");
   app.add_flag("--no-hash", o.no_hash,
                "Leave out the content hash, for which every byte is read once");
 }
@@ -221,9 +226,59 @@ void inspect_one(const Path& folder, const Options& o, Tool& tool) {
   if (record.contains("tensors")) print_tensors(record.at("tensors"), tool);
 }
 
+Json device_json(const Gpu& card) {
+  return {{"device", "cuda:" + std::to_string(card.index)},
+          {"name", card.name},
+          {"uuid", card.uuid},
+          {"capability", fmt::format("{}.{}", card.major, card.minor)},
+          {"processors", card.processors},
+          {"memory", card.memory},
+          {"free", card.free},
+          {"problem", card.problem.empty() ? Json(nullptr) : Json(card.problem)}};
+}
+
+int show_devices(const Options& o, Tool& tool) {
+  if (!o.folders.empty())
+    throw Error(ErrorKind::usage, "--devices looks at no model", o.folders.front());
+  const Gpus all = list_gpus();
+  const auto text = [](const std::string& value) {
+    return value.empty() ? Json(nullptr) : Json(value);
+  };
+  if (tool.json()) {
+    Json record = {{"schema", 1},
+                   {"devices", Json::array()},
+                   {"problem", text(all.problem)},
+                   {"driver", text(all.driver)},
+                   {"runtime", text(all.runtime)},
+                   {"built_for", text(all.built_for)}};
+    for (const Gpu& card : all.cards) record["devices"].push_back(device_json(card));
+    tool.print(record.dump() + "\n");
+    return 0;
+  }
+  if (all.cards.empty()) {
+    tool.print("no GPU: " + (all.problem.empty() ? "the machine has none" : all.problem) + "\n");
+    if (!all.advice.empty()) tool.print("  " + all.advice + "\n");
+  }
+  for (const Gpu& card : all.cards) {
+    tool.print(fmt::format("cuda:{}\n", card.index));
+    print_fields({{"name", card.name},
+                  {"uuid", card.uuid},
+                  {"capability", fmt::format("{}.{}, {} multiprocessors", card.major, card.minor,
+                                             card.processors)},
+                  {"memory", human_bytes(card.memory) + ", free " + human_bytes(card.free)},
+                  {"problem", card.problem}},
+                 tool);
+  }
+  if (!all.built_for.empty())
+    tool.print(fmt::format("built for {} with CUDA {}; the driver knows CUDA {}\n", all.built_for,
+                           all.runtime, all.driver.empty() ? "-" : all.driver));
+  return 0;
+}
+
 // A folder that fails does not keep the others from being shown; the first failure's code is the
 // result.
 int inspect(const Options& o, Tool& tool) {
+  if (o.devices) return show_devices(o, tool);
   std::vector<std::string> folders = o.folders;
   ChosenArtifact chosen;
   if (folders.empty()) {

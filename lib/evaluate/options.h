@@ -12,6 +12,7 @@
 #include "lib/evaluate/protocols.h"
 #include "lib/evaluate/tasks/task.h"
 #include "lib/evaluate/text.h"
+#include "lib/exec/devices.h"
 #include "lib/model/int8_forward.h"
 
 namespace qwb {
@@ -28,6 +29,8 @@ struct QualityOptions {
   ProtocolOptions protocol;
   bool fresh = false;                              // measure what is kept, again
   std::shared_ptr<ResultKeeper> keeper = nullptr;  // null: keep nothing
+  // Runs the unquantized model; null: the fast one on the processor.
+  std::shared_ptr<const Executor> base_executor = nullptr;
 };
 
 // Every prompt and every generation at every depth; 0 among prompts or generations: none of them.
@@ -60,6 +63,7 @@ struct EvaluationOptions {
   bool speed = false;
   bool energy = false;       // of the speed's work and of the perplexity's
   Int8Forward int8_forward;  // of int8 modules
+  DeviceChoice device;       // that everything runs on, as choose_device() leaves it
   SpeedOptions speed_options;
   EnergyOptions energy_options;
   EnergyPlan energy_plan;

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "lib/evaluate/of_baseline.h"
-#include "lib/exec/cpu/isa.h"
+#include "lib/exec/devices.h"
 
 namespace qwb {
 namespace {
@@ -37,7 +37,7 @@ std::optional<Json> Quality::key_of(const Subject& subject, const Json& forward,
     Json key = {{"kind", kind}, {"evaluation_version", kEvaluationVersion}};
     key["model"] = subject.open.content_hash(options_.keeper->memo_folder(), context_);
     key["forward"] = forward;
-    key["isa"] = isa_name();
+    key["isa"] = arithmetic_of(subject.model->executor());
     return key;
   } catch (const Error&) {
     return std::nullopt;  // nothing tells this model from others
@@ -278,7 +278,8 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
     const std::string key = compared.baseline;
     std::optional<Subject> opened;
     const auto base = [&]() -> const Subject& {
-      if (!opened) opened.emplace(open_subject(*folder, true, context_.silent()));
+      if (!opened)
+        opened.emplace(open_subject(*folder, true, context_.silent(), options_.base_executor));
       return *opened;
     };
     check_baseline(subject, base());

@@ -6,11 +6,21 @@
 #include "lib/base/error.h"
 
 namespace qwb {
+namespace {
+
+// On a GPU both models run there.
+QualityOptions with_base(QualityOptions options, const std::shared_ptr<const Executor>& executor) {
+  if (executor->device() != nullptr) options.base_executor = executor;
+  return options;
+}
+
+}  // namespace
+
 Evaluation::Evaluation(EvaluationOptions options, const Context& context)
     : options_(std::move(options)),
       context_(context),
-      executor_(make_executor(options_.int8_forward, context.threads)),
-      quality_(options_.quality, context) {
+      executor_(make_executor(options_.device, options_.int8_forward, context.threads)),
+      quality_(with_base(options_.quality, executor_), context) {
   if (options_.speed_options.repetitions < 1)
     throw Error(ErrorKind::usage, "at least one repetition is needed");
   if (options_.energy) meter_ = std::make_unique<EnergyMeter>(options_.energy_options);

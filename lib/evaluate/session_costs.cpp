@@ -9,7 +9,7 @@
 #include "lib/base/parallel.h"
 #include "lib/evaluate/energy/sysfs.h"
 #include "lib/evaluate/session.h"
-#include "lib/exec/cpu/isa.h"
+#include "lib/exec/devices.h"
 
 namespace qwb {
 namespace {
@@ -24,11 +24,11 @@ std::string real_path(const Path& folder) {
 constexpr int kCostsVersion = 4;  // of how costs are measured: another one is another result
 
 // The conditions that a timing depends on besides the work: another machine gives another number.
-Json machine_json(Threads threads) {
+Json machine_json(const Executor& executor) {
   return {{"cpu", processor_name()},
           {"processors", available_processors()},
-          {"threads", threads.count()},
-          {"isa", isa_name()}};
+          {"threads", executor.threads().count()},
+          {"isa", arithmetic_of(executor)}};
 }
 
 Json grid_json(const std::vector<SpeedTest>& tests) {
@@ -54,7 +54,7 @@ Json Evaluation::speed_key(const Subject& subject) const {
           {"tests", grid_json(speed_tests(options_.speed_options.grid, subject.model->config()))},
           {"repetitions", options_.speed_options.repetitions},
           {"int8_forward", int8_forward_json(*subject.model, options_.int8_forward)},
-          {"machine", machine_json(context_.threads)}};
+          {"machine", machine_json(subject.model->executor())}};
 }
 
 Json Evaluation::energy_key(const Subject& subject) const {
@@ -133,7 +133,7 @@ bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& reco
   SpeedCost cost;
   cost.result = speed_of(subject);
   cost.load_seconds = subject.load_seconds;
-  cost.isa = isa_name();
+  cost.isa = arithmetic_of(subject.model->executor());
   cost.cpu = processor_name();
   cost.version = options_.version;
   cost.architecture = subject.model->config().architecture;

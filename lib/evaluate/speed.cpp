@@ -110,6 +110,7 @@ void SpeedRunner::pass() {
   cache_.truncate(test_.n_depth);
   if (test_.n_prompt > 0) feed(random_tokens(rng_, test_.n_prompt, model_.config().vocab));
   for (int64_t i = 0; i < test_.n_gen; ++i) feed(random_tokens(rng_, 1, model_.config().vocab));
+  model_.executor().finish();
 }
 
 std::vector<double> SpeedRun::seconds() const {

@@ -23,6 +23,10 @@ std::vector<float> Executor::download(In values) const {
   return on_host;
 }
 
+void Executor::mark_finite(In x, Out mark) const {
+  fill(mark, all_finite(x) ? 1.0f : 0.0f);
+}
+
 void Executor::linears(const Rows& x, std::span<const Output> outputs) const {
   for (const Output& output : outputs) linear(x, output.module, output.y);
 }

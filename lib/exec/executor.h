@@ -121,6 +121,9 @@ class Executor {
   // to = from, of equal size. Either may lie in the host's memory; rows may be apart. They do not
   // overlap.
   virtual void copy(In from, Out to) const = 0;
+  // Operations may still be at work when their functions have returned: waits until none is. What
+  // gives numbers to the host waits by itself.
+  virtual void finish() const {}
   // The same from and to the host, all rows one behind the other.
   Matrix upload(std::span<const float> values, MemoryKind kind) const;  // [1, values]
   std::vector<float> download(In values) const;
@@ -180,6 +183,8 @@ class Executor {
                           std::span<RowDivergence> differences) const = 0;
   // False if any value is NaN or infinite.
   virtual bool all_finite(In x) const = 0;
+  // The same for later: mark [1, 1] becomes 1 for all finite, else 0.
+  virtual void mark_finite(In x, Out mark) const;
 
   // The operations of calibration (lib/exec/calibration.h). Throws unsupported where a device has
   // none.

@@ -1,7 +1,5 @@
 #include "lib/jobs/choose.h"
 
-#include <sys/auxv.h>
-
 #include <cstdlib>
 #include <optional>
 #include <system_error>
@@ -11,6 +9,7 @@
 #include "formats/qwb/artifact.h"
 #include "formats/registry.h"
 #include "lib/base/error.h"
+#include "lib/base/executable.h"
 #include "lib/jobs/sources.h"
 
 namespace qwb {
@@ -39,16 +38,6 @@ std::vector<Path> demo_folders() {
 }
 
 }  // namespace
-
-Path executable_path() {
-  std::error_code error;
-  Path path = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (!error) return path;
-  // Without /proc: the name by which the kernel started it.
-  const auto* name = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
-  path = name != nullptr ? std::filesystem::weakly_canonical(name, error) : Path();
-  return error ? Path() : path;
-}
 
 Path demo_path(const std::string& name) {
   std::string tried;

@@ -38,7 +38,4 @@ void require_undamaged(const Path& folder, const StopToken& stop = {});
 // The same of a folder that may be no artifact, and then has no qwb.sums to tell.
 void require_undamaged_if_summed(const Path& folder, const StopToken& stop = {});
 
-// The path of the running program; empty where nothing tells it.
-Path executable_path();
-
 }  // namespace qwb

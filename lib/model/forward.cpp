@@ -1,6 +1,9 @@
 // Model::forward: batches of sequences, cut into steps.
 #include <algorithm>
+#include <map>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "lib/model/block.h"
 #include "lib/model/model.h"
@@ -36,16 +39,13 @@ class BatchStep {
       if (parts_.empty()) return;
       for (size_t p = 0; p < parts_.size(); ++p) batch_->set_cache(p, cache(parts_[p]).layer(i));
       model_.blocks_[i].forward(x_, *batch_);
-      drop_if([&](const Part&, Out x) {
-        if (model_.executor().all_finite(x)) return;
-        throw Error(ErrorKind::failed, "NaN or Inf in the output of block " + std::to_string(i), {},
-                    "the weights are damaged or overflow in this precision");
-      });
+      mark(i);
     }
     each_part([&](const Part& part, Out x) {
       cache(part).advance(std::ssize(part.tokens));
       model_.final_norm(x, part.hidden);
     });
+    check_marks();
   }
 
  private:
@@ -62,6 +62,27 @@ class BatchStep {
     x_ = model_.executor().allocate(rows, model_.config().hidden);
     each_part([&](const Part& part, Out x) { model_.embed(part.tokens, cache(part).length(), x); });
     make_batch();
+  }
+
+  // Whether the output of block `index` is finite, of each part. Looked at when the step is over:
+  // a device would have to be waited for after every block.
+  void mark(int64_t index) {
+    each_part([&](const Part& part, Out x) {
+      Matrix& marks = marks_[part.sequence];
+      if (marks.columns() == 0) marks = model_.executor().allocate(1, model_.config().layers);
+      model_.executor().mark_finite(x, marks.view().column_range(index, 1));
+    });
+  }
+  void check_marks() {
+    for (const Part& part : parts_) {
+      const std::vector<float> finite = model_.executor().download(marks_.at(part.sequence));
+      const auto bad = std::find(finite.begin(), finite.end(), 0.0f);
+      if (bad == finite.end()) continue;
+      errors_[part.sequence] =
+          Error(ErrorKind::failed,
+                "NaN or Inf in the output of block " + std::to_string(bad - finite.begin()), {},
+                "the weights are damaged or overflow in this precision");
+    }
   }
 
   void make_batch() {
@@ -110,7 +131,8 @@ class BatchStep {
   std::vector<std::optional<Error>>& errors_;
   std::vector<Part> parts_;
   std::optional<Batch> batch_;
-  Matrix x_;  // their residual streams
+  Matrix x_;                        // their residual streams
+  std::map<size_t, Matrix> marks_;  // [1, layers] of each sequence
 };
 
 namespace {

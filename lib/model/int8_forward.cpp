@@ -11,6 +11,15 @@ std::unique_ptr<Executor> make_executor(const Int8Forward& forward, Threads thre
                            : make_executor(ExecutorKind::fast, threads);
 }
 
+std::unique_ptr<Executor> make_executor(const DeviceChoice& device, const Int8Forward& forward,
+                                        Threads threads) {
+  if (device.kind != DeviceChoice::Kind::gpu) return make_executor(forward, threads);
+  if (forward.threshold)
+    throw Error(ErrorKind::unsupported, "LLM.int8's forward pass does not run on a GPU yet", {},
+                "--device cpu runs it; --int8 dequantize runs on both");
+  return make_cuda_executor(device.index, threads);
+}
+
 void require_int8_modules(const Model& model, const Int8Forward& forward,
                           const std::string& where) {
   if (!forward.threshold || model.int8_modules() > 0) return;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "lib/base/json.h"
+#include "lib/exec/devices.h"
 #include "lib/model/model.h"
 
 namespace qwb {
@@ -19,6 +20,10 @@ struct Int8Forward {
 
 // The fast executor, or LLM.int8's. Throws usage for a threshold that makes no sense.
 std::unique_ptr<Executor> make_executor(const Int8Forward& forward, Threads threads);
+// The same on a chosen device (choose_device()). Throws unsupported for LLM.int8 on a GPU, and what
+// make_cuda_executor() throws.
+std::unique_ptr<Executor> make_executor(const DeviceChoice& device, const Int8Forward& forward,
+                                        Threads threads);
 
 // Throws usage, naming `where`, if LLM.int8 is asked for and no module of the model is stored as
 // int8 rows.

@@ -162,6 +162,10 @@ class ShadowExecutor : public Executor {
     Operands on(*this, "all_finite");
     return inner_->all_finite(on(x));
   }
+  void mark_finite(In x, Out mark) const override {
+    Operands on(*this, "mark_finite");
+    inner_->mark_finite(on(x), on(mark));
+  }
 
  protected:
   // The operands of one operation, open while it lives. Those in the host's memory are refused,
