@@ -18,6 +18,7 @@ struct Launch {
   int height;  // output channels of a block
   int slices;
   int add, activation;
+  uint32_t magic;
 };
 
 // What a warp needs of one slice of x.
@@ -108,28 +109,28 @@ struct LanePlace {
 // A lane's part of one value.
 template <class P, int M>
 __device__ float lane_sum(const LanePlace<P>& place, const LaneCodes<P>& codes,
-                          const SliceOfX<P, M>& slice, int m, float entry) {
+                          const SliceOfX<P, M>& slice, int m, const Opaque& opaque) {
   if constexpr (P::kScaled) {
     float sum = 0;
 #pragma unroll
     for (int p = 0; p < LaneCodes<P>::kSums; ++p) {
-      float part = P::dot(codes.words, slice.x[m], p, entry);
+      float part = P::dot(codes.words, slice.x[m], p, opaque);
       if (place.zeros != nullptr) part = fmaf(-place.zero(codes, p), slice.totals[m][p], part);
       sum = fmaf(place.scales.value(codes.scales[p]), part, sum);
     }
     return sum;
   } else {
-    return P::dot(codes.words, slice.x[m], 0, entry);
+    return P::dot(codes.words, slice.x[m], 0, opaque);
   }
 }
 
 // sums[row][m] of one slice for the output channels of a block.
 template <class P, int M>
 __device__ void sum_slice(const PackedWeight& w, const LanePlace<P>& place, int height,
-                          const SliceOfX<P, M>& x, float* sums) {
+                          const SliceOfX<P, M>& x, uint32_t magic, float* sums) {
   constexpr int R = M == 1 || P::kRows == 1 ? P::kRows : P::kRows / 2;  // changes no sum
   const int lane = threadIdx.x % 32;
-  const float entry = w.table[lane % 16];
+  const Opaque opaque = {magic, w.table[lane % 16]};
   LaneCodes<P> codes[2][R];
 #pragma unroll
   for (int r = 0; r < R; ++r) place.load(r, codes[0][r]);
@@ -143,7 +144,7 @@ __device__ void sum_slice(const PackedWeight& w, const LanePlace<P>& place, int 
       for (int m = 0; m < M; ++m) {
         float values[R];
 #pragma unroll
-        for (int r = 0; r < R; ++r) values[r] = lane_sum<P, M>(place, codes[turn][r], x, m, entry);
+        for (int r = 0; r < R; ++r) values[r] = lane_sum<P, M>(place, codes[turn][r], x, m, opaque);
         const float sum = sum_of_lanes<R>(values, lane);
         if (lane % (32 / R) == 0) sums[(here + lane / (32 / R)) * M + m] = sum;
       }
@@ -179,7 +180,8 @@ __global__ void __launch_bounds__(256) few_kernel(const __grid_constant__ Launch
     for (int g = 0; g <= (Gated ? 1 : 0); ++g) {
       const PackedWeight& weight = a.products[number + g].weight;
       const LanePlace<P> place(weight, channel, first, a.height, lane);
-      sum_slice<P, M>(weight, place, a.height, x, partial + g * size + slice * a.height * M);
+      sum_slice<P, M>(weight, place, a.height, x, a.magic,
+                      partial + g * size + slice * a.height * M);
     }
   }
   __syncthreads();
@@ -245,7 +247,7 @@ int launch_rows(Queue* queue, ConstView x, const FewProduct* products, int count
     }
     a.x = x.data + first * x.stride, a.x_stride = x.stride;
     a.rows = static_cast<int>(x.rows - first < 2 ? x.rows - first : 2);
-    a.add = add, a.activation = activation;
+    a.add = add, a.activation = activation, a.magic = kMagic;
     const int code =
         a.rows == 1 ? launch<P, 1, Gated>(queue, a, count) : launch<P, 2, Gated>(queue, a, count);
     if (code != 0) return code;

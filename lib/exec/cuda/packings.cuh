@@ -65,6 +65,13 @@ __device__ void load_words(const unsigned char* at, uint32_t* words) {
   }
 }
 
+// What the compiler must not see through: with 2^23 in a register a code and it are put together by
+// one instruction; an immediate takes two. And a lane's entry of a table.
+struct Opaque {
+  uint32_t magic;
+  float entry;
+};
+
 // Codes of 4 bits. Of a word's eight, five lie where the mantissa can take them, the others after a
 // shift; a code at bit s counts 2^s times too much, which x makes good.
 struct Grid4 {
@@ -76,7 +83,8 @@ struct Grid4 {
 #pragma unroll
     for (int i = 0; i < 32; ++i) x[i] *= 1.0f / static_cast<float>(1 << shift_of(i % 8));
   }
-  static __device__ float dot(const uint32_t* words, const float (&x)[kLaneColumns], int, float) {
+  static __device__ float dot(const uint32_t* words, const float (&x)[kLaneColumns], int,
+                              const Opaque& opaque) {
     float sums[4] = {};
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
@@ -84,7 +92,7 @@ struct Grid4 {
 #pragma unroll
       for (int n = 0; n < 8; ++n) {
         const int shift = shift_of(n);
-        const uint32_t bits = ((n < 5 ? low : high) & (15u << shift)) | kMagic;
+        const uint32_t bits = ((n < 5 ? low : high) & (15u << shift)) | opaque.magic;
         const float code = __uint_as_float(bits) - (8388608.0f + static_cast<float>(8 << shift));
         sums[w] = fmaf(code, x[8 * w + n], sums[w]);
       }
@@ -99,7 +107,8 @@ struct BitStream {
   static constexpr int kPiece = 32, kWords = Bits, kRows = 4;
   static constexpr bool kScaled = true;
   static __device__ void prepare(float (&)[kLaneColumns]) {}
-  static __device__ float dot(const uint32_t* words, const float (&x)[kLaneColumns], int, float) {
+  static __device__ float dot(const uint32_t* words, const float (&x)[kLaneColumns], int,
+                              const Opaque& opaque) {
     constexpr float kMiddle = 8388608.0f + static_cast<float>(1 << (Bits - 1));
     float sums[4] = {};
 #pragma unroll
@@ -108,7 +117,7 @@ struct BitStream {
       uint32_t code = words[word] >> shift;
       if (shift + Bits > 32)
         code = __funnelshift_r(words[word], words[word + 1 < Bits ? word + 1 : word], shift);
-      const float value = __uint_as_float((code & ((1u << Bits) - 1)) | kMagic) - kMiddle;
+      const float value = __uint_as_float((code & ((1u << Bits) - 1)) | opaque.magic) - kMiddle;
       sums[i / 8] = fmaf(value, x[i], sums[i / 8]);
     }
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
@@ -122,7 +131,7 @@ struct ByteCodes {
   static constexpr bool kScaled = true;
   static __device__ void prepare(float (&)[kLaneColumns]) {}
   static __device__ float dot(const uint32_t* words, const float (&x)[kLaneColumns], int piece,
-                              float) {
+                              const Opaque& opaque) {
     float sums[4] = {};
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
@@ -145,14 +154,14 @@ struct Table4 {
   static constexpr bool kScaled = true;
   static __device__ void prepare(float (&)[kLaneColumns]) {}
   static __device__ float dot(const uint32_t* words, const float (&x)[kLaneColumns], int,
-                              float entry) {
+                              const Opaque& opaque) {
     float sums[4] = {};
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
 #pragma unroll
       for (int n = 0; n < 8; ++n) {
         const float value =
-            __shfl_sync(0xffffffffu, entry, static_cast<int>(words[w] >> (4 * n)), 16);
+            __shfl_sync(0xffffffffu, opaque.entry, static_cast<int>(words[w] >> (4 * n)), 16);
         sums[w] = fmaf(value, x[8 * w + (n ^ 1)], sums[w]);
       }
     }
@@ -167,7 +176,8 @@ struct Floats {
   static constexpr int kWords = N == Number::f32 ? 32 : 16, kRows = N == Number::f32 ? 1 : 2;
   static constexpr bool kScaled = false;
   static __device__ void prepare(float (&)[kLaneColumns]) {}
-  static __device__ float dot(const uint32_t* words, const float (&x)[kLaneColumns], int, float) {
+  static __device__ float dot(const uint32_t* words, const float (&x)[kLaneColumns], int,
+                              const Opaque&) {
     float sums[4] = {};
 #pragma unroll
     for (int i = 0; i < 32; ++i) {
