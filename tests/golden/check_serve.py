@@ -87,8 +87,9 @@ def text_stream():
             continue
         parts += chunk.choices[0].text
         ends.append(chunk.choices[0].finish_reason)
-    assert parts == whole.choices[0].text and usage.model_dump() == {
-        **whole.usage.model_dump(), "prompt_tokens_details": usage.prompt_tokens_details.model_dump()}
+    assert parts == whole.choices[0].text
+    assert usage.completion_tokens == whole.usage.completion_tokens
+    assert usage.prompt_tokens == whole.usage.prompt_tokens
     assert ends[-1] == whole.choices[0].finish_reason and set(ends[:-1]) <= {None}
 
 
@@ -106,8 +107,9 @@ def echo_with_logprobs():
 
 @check
 def token_ids_and_several_prompts():
+    body = json.dumps({"model": model, "content": PROMPT, "add_special": True}).encode()
     request = urllib.request.Request(
-        BASE + "/tokenize", json.dumps({"content": PROMPT, "add_special": True}).encode(),
+        BASE + "/tokenize", body,
         {"Content-Type": "application/json", "Authorization": "Bearer " + KEY})
     ids = json.load(urllib.request.urlopen(request))["tokens"]
     by_ids = client.completions.create(**{**GREEDY, "prompt": ids})
@@ -149,9 +151,10 @@ def together():
 def errors():
     refused(openai.NotFoundError, lambda: client.completions.create(**{**GREEDY, "model": "gpt-5"}),
             "model_not_found", "model")
-    refused(openai.BadRequestError, lambda: client.completions.create(**{**GREEDY, "temperature": 9}),
-            param="temperature")
-    refused(openai.BadRequestError, lambda: client.completions.create(**GREEDY, logit_bias={"5": 1}),
+    refused(openai.BadRequestError,
+            lambda: client.completions.create(**{**GREEDY, "temperature": 9}), param="temperature")
+    refused(openai.BadRequestError,
+            lambda: client.completions.create(**GREEDY, logit_bias={"5": 1}),
             "unsupported_value", "logit_bias")
     too_long = "word " * (info.meta["n_ctx"] + 10)
     error = refused(openai.BadRequestError,

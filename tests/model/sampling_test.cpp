@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <limits>
+#include <span>
+#include <vector>
 
 #include "lib/base/error.h"
 
@@ -71,6 +73,20 @@ TEST(Sampling, RepetitionPenaltyMovesSeenTokensDown) {
   EXPECT_NEAR(p[3] / p[0], std::exp(-2.0 - 1.0), 1e-12);  // negative logits are multiplied
 }
 
+TEST(Sampling, WhatWasMadeIsPenalized) {
+  SamplingSettings settings;
+  settings.temperature = 1;
+  settings.frequency_penalty = 0.5;
+  settings.presence_penalty = 0.25;
+  const std::vector<int32_t> seen = {1, 4, 0, 0, 2};
+  const auto p = Sampler(settings).distribution(kLogits, seen, std::span(seen).last(3));
+  EXPECT_NEAR(p[0] / p[1], std::exp(1.0 - 3.0 - 2 * 0.5 - 0.25), 1e-12);  // made twice
+  EXPECT_NEAR(p[2] / p[1], std::exp(2.0 - 3.0 - 0.5 - 0.25), 1e-12);
+  EXPECT_NEAR(p[4], p[1], 1e-12);  // in the prompt alone: as it was
+  settings.temperature = 0;
+  EXPECT_EQ(Sampler(settings).next(std::vector<float>{1, 0.5f}, seen, std::span(seen).last(3)), 1);
+}
+
 TEST(Sampling, TheSeedDecidesAndFrequenciesMatch) {
   SamplingSettings settings;
   settings.temperature = 1;
@@ -92,6 +108,8 @@ TEST(Sampling, RefusesNonsense) {
   EXPECT_THROW(Sampler({.top_p = 0}), Error);
   EXPECT_THROW(Sampler({.min_p = 2}), Error);
   EXPECT_THROW(Sampler({.repetition_penalty = 0}), Error);
+  EXPECT_THROW(Sampler({.frequency_penalty = 3}), Error);
+  EXPECT_THROW(Sampler({.presence_penalty = std::nan("")}), Error);
   EXPECT_THROW(Sampler({}).next(std::vector<float>{1, std::nanf("")}, {}), Error);
 }
 

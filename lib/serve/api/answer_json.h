@@ -30,8 +30,8 @@ std::string event_line(const std::string& data);
 // the token's own, even where they are no whole character; `token` is the text of them.
 Json chat_logprobs(const Tokenizer& tokenizer, const std::vector<ScoredToken>& tokens);
 // Of a text: {tokens, token_logprobs, top_logprobs, text_offset}. A token that is no text is
-// written as OpenAI does, "bytes:\xe4\xbd". top_logprobs hold the token itself too. `offset`: characters
-// before the text whose tokens these are.
+// written as OpenAI does, "bytes:\xe4\xbd". top_logprobs hold the token itself too. `offset`:
+// characters before the text whose tokens these are.
 Json text_logprobs(const Tokenizer& tokenizer, const std::vector<ScoredToken>& tokens,
                    int64_t offset);
 

@@ -64,7 +64,7 @@ class Server::Impl {
     context_.poll();
   }
 
-  uint16_t port() const { return acceptor_.local_endpoint().port(); }
+  uint16_t port() const { return port_; }
 
   bool run(const StopToken& stop) {
     stop_ = stop;
@@ -85,6 +85,7 @@ class Server::Impl {
     if (!failure) acceptor_.set_option(asio::socket_base::reuse_address(true), failure);
     if (!failure) acceptor_.bind(endpoint, failure);
     if (!failure) acceptor_.listen(asio::socket_base::max_listen_connections, failure);
+    if (!failure) port_ = acceptor_.local_endpoint(failure).port();
     if (!failure) return;
     throw Error(ErrorKind::failed,
                 fmt::format("cannot listen on {} port {}: {}", settings_.address, settings_.port,
@@ -179,6 +180,7 @@ class Server::Impl {
   StopToken stop_;
   Clock::time_point draining_since_;
   bool cut_off_ = false;
+  uint16_t port_ = 0;
 };
 
 bool is_loopback(const std::string& address) {
