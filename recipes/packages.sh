@@ -7,7 +7,9 @@ build_packages="g++ cmake ninja-build make pkg-config nlohmann-json3-dev libcli1
   libicu-dev libhwy-dev libdnnl-dev ocl-icd-opencl-dev libcurl4-openssl-dev libssl-dev libzip-dev libboost-dev"
 # Optional: draws the plots of qwb-report.
 plot_packages="gnuplot-nox"
-test_packages="$plot_packages libgtest-dev libgmock-dev libbenchmark-dev libcpp-httplib-dev ccache
+# Optional: edits the lines of qwb-chat.
+edit_packages="libedit-dev"
+test_packages="$plot_packages $edit_packages libgtest-dev libgmock-dev libbenchmark-dev libcpp-httplib-dev ccache
   dpkg-dev file"
 fuzz_packages="clang libomp-dev"
 format_packages="clang-format-14"

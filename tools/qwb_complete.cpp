@@ -1,10 +1,7 @@
 // qwb-complete: a model or artifact goes on with a text.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -12,16 +9,16 @@
 
 #include "formats/loaded_model.h"
 #include "lib/base/error.h"
-#include "lib/base/file.h"
 #include "lib/base/text.h"
 #include "lib/base/text_file.h"
-#include "lib/jobs/choose.h"
-#include "lib/jobs/sources.h"
 #include "lib/model/generate.h"
 #include "lib/quantize/calibrate/conversation.h"
+#include "tools/common/bits_flag.h"
 #include "tools/common/device_flags.h"
 #include "tools/common/int8_flags.h"
 #include "tools/common/number_checks.h"
+#include "tools/common/sampling_flags.h"
+#include "tools/common/standard_input.h"
 #include "tools/common/tool.h"
 
 namespace qwb {
@@ -41,6 +38,7 @@ struct Options {
   std::string model, prompt, file, messages;
   std::vector<std::string> positions;  // [MODEL] PROMPT
   int64_t context = 0;
+  int bits = 0;
   bool no_special = false, chat = false, echo = false, ignore_eos = false, stats = false;
   GenerationSettings generation;
   Int8Flags int8;
@@ -61,6 +59,7 @@ void add_options(CLI::App& app, Options& o) {
          "Artifact or model (default: the newest artifact in the cache, else $QWB_MODEL, else the "
          "demo llama)")
       ->type_name("MODEL");
+  add_bits_flag(app, o.bits);
   app.add_option("--max-tokens", o.generation.max_tokens, "Make at most this many tokens")
       ->check(between(0, 0x1p40))
       ->capture_default_str()
@@ -92,22 +91,6 @@ void add_options(CLI::App& app, Options& o) {
   app.add_flag("--stats", o.stats, "Tell the speed of prefill and decode on stderr");
 }
 
-void add_sampling(CLI::App& app, SamplingSettings& s) {
-  constexpr const char* kGroup = "Sampling";
-  const auto add = [&](const char* flag, auto& value, const char* help, const char* type) {
-    return app.add_option(flag, value, help)->capture_default_str()->type_name(type)->group(kGroup);
-  };
-  add("--temperature", s.temperature, "0: always the likeliest token (greedy)", "T");
-  add("--top-k", s.top_k, "Choose among the K likeliest tokens; 0: all", "K");
-  add("--top-p", s.top_p, "Choose among the likeliest tokens that make up this probability; 1: all",
-      "P");
-  add("--min-p", s.min_p,
-      "Leave out tokens below this share of the likeliest one's probability; 0: none", "P");
-  add("--repetition-penalty", s.repetition_penalty,
-      "Divide the logits of tokens seen before; 1: off", "X");
-  add("--seed", s.seed, "Seed of the random choices", "S")->check(between(0, 0x1p63));
-}
-
 // Positions and flags, sorted out: with a model, or a file for the text, one position is enough.
 void take_positions(Options& o) {
   const bool text_wanted = o.file.empty() && o.messages.empty();
@@ -128,26 +111,9 @@ void take_positions(Options& o) {
   if (!o.positions.empty()) o.model = o.positions.front();
 }
 
-std::string read_standard_input(const StopToken& stop) {
-  std::string text;
-  std::array<char, 1 << 16> piece{};
-  for (;;) {
-    const ssize_t count = ::read(STDIN_FILENO, piece.data(), piece.size());
-    const int reason = errno;
-    stop.check();
-    if (count < 0 && reason == EINTR) continue;
-    if (count < 0) throw system_error("cannot read", "standard input", reason);
-    if (count == 0) return checked_text(std::move(text), "standard input");
-    text.append(piece.data(), static_cast<size_t>(count));
-  }
-}
-
 std::string read_prompt(const Options& o, const StopToken& stop) {
   if (o.file.empty() && o.prompt != "-") return o.prompt;
-  std::string text =
-      o.file.empty() || o.file == "-" ? read_standard_input(stop) : read_text_file(o.file);
-  if (!text.empty() && text.back() == '\n') text.pop_back();
-  return text;
+  return read_prompt_file(o.file.empty() ? o.prompt : o.file, stop);
 }
 
 // Everything that was chosen, opened and checked before the first token.
@@ -218,11 +184,7 @@ Session open_session(const Options& o, Tool& tool) {
   const bool chat = o.chat || !o.messages.empty();
   const Conversation conversation = chat ? read_chat(o, tool) : Conversation();
   if (!chat) session.prompt = read_prompt(o, tool.context().stop);
-  const ChosenArtifact chosen =
-      o.model.empty() ? choose_artifact(tool.context())
-                      : ChosenArtifact{model_folder(o.model, tool.context()), nullptr};
-  require_model_folder(chosen.folder);
-  require_undamaged_if_summed(chosen.folder, tool.context().stop);
+  const ChosenArtifact chosen = model_to_run(o.model, o.bits, tool.context());
   const Int8Forward forward = chosen_int8_forward(o.int8);
   const DeviceChoice device = chosen_device(o.device, tool);
   session.loaded = load_model(
@@ -379,7 +341,7 @@ int main(int argc, char** argv) {
   return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
     auto options = std::make_shared<qwb::Options>();
     qwb::add_options(app, *options);
-    qwb::add_sampling(app, options->generation.sampling);
+    qwb::add_sampling_flags(app, options->generation.sampling);
     return [options, &tool] { return qwb::complete(*options, tool); };
   });
 }

@@ -15,7 +15,9 @@
 namespace qwb {
 namespace {
 std::atomic<bool> g_interrupted{false};
-std::atomic<int64_t> g_first_ns{0};  // when the first signal came
+std::atomic<bool> g_ending{false};      // a signal asked the process to end
+std::atomic<bool> g_sigint_ends{true};  // SIGINT is such a signal
+std::atomic<int64_t> g_first_ns{0};     // when the first signal came
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int64_t>::is_always_lock_free);
 
 // A terminal that closes and a service manager send several signals at once: they count as one.
@@ -37,12 +39,17 @@ int64_t monotonic_ns() {
 
 // First signal: unwind cleanly at the next StopToken::check(). Second: the user is not willing to
 // wait.
-void on_signal(int) {
+void on_signal(int signal) {
+  if (signal == SIGINT && !g_sigint_ends.load(std::memory_order_relaxed)) {
+    request_interrupt();
+    return;
+  }
   const int64_t now = monotonic_ns();
-  if (!g_interrupted.load(std::memory_order_relaxed))
+  if (!g_ending.load(std::memory_order_relaxed))
     g_first_ns.store(now, std::memory_order_relaxed);
   else if (now - g_first_ns.load(std::memory_order_relaxed) > kTogether)
     _exit(static_cast<int>(ErrorKind::interrupted));
+  g_ending.store(true, std::memory_order_relaxed);
   request_interrupt();
 }
 
@@ -86,7 +93,17 @@ StopToken interrupt_token() {
   // The flag is never destroyed, so that nobody need own it.
   return StopToken({std::shared_ptr<void>(), &g_interrupted});
 }
+void let_sigint_only_interrupt() {
+  g_sigint_ends.store(false, std::memory_order_relaxed);
+}
+bool end_requested() {
+  return g_ending.load(std::memory_order_relaxed);
+}
+void forget_sigint() {
+  g_interrupted.store(end_requested(), std::memory_order_relaxed);
+}
 void clear_interrupt() {
+  g_ending.store(false, std::memory_order_relaxed);
   g_interrupted.store(false, std::memory_order_relaxed);
 }
 

@@ -21,6 +21,16 @@ void request_interrupt();
 // What the signals ask to stop: a program hands it to its jobs. It is the only thing here that a
 // whole process shares, and no library looks at it by itself.
 StopToken interrupt_token();
+
+// For a program that talks with its user, in which Ctrl-C stops an answer: from now on SIGINT,
+// however often it comes, requests an interrupt and no more. Other signals end the process as
+// before.
+void let_sigint_only_interrupt();
+// Whether a signal asked the process to end.
+bool end_requested();
+// Takes back the interrupt that SIGINT requested; that of a signal which ends the process stays.
+void forget_sigint();
+
 // For tests.
 void clear_interrupt();
 

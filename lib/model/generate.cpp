@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/base/error.h"
+#include "lib/model/prefill.h"
 
 namespace qwb {
 
@@ -20,9 +21,7 @@ StopReason generate(const Model& model, std::span<const int32_t> prompt,
     stop.check();
     if (cache.length() + static_cast<int64_t>(fresh.size()) > cache.capacity() && made > 0)
       return StopReason::context;
-    const Matrix hidden = executor.allocate(std::ssize(fresh), model.config().hidden);
-    model.forward(fresh, cache, hidden, stop);
-    model.logits(hidden.view().row_range(std::ssize(fresh) - 1, 1), logits);
+    prefill(model, fresh, cache, logits, stop);
     const int32_t token = sampler.next(executor.download(logits), sequence);
     if (settings.stop_at_eos && std::find(eos.begin(), eos.end(), token) != eos.end())
       return StopReason::eos;

@@ -34,6 +34,19 @@ void KvCache::truncate(int64_t length) {
   length_ = std::clamp<int64_t>(length, 0, length_);
 }
 
+void KvCache::grow(const Executor& executor, int64_t capacity) {
+  if (capacity <= capacity_) return;
+  for (std::vector<Matrix>* all : {&keys_, &values_}) {
+    for (Matrix& rows : *all) {
+      Matrix larger = executor.allocate(capacity, rows.columns(), MemoryKind::kv_cache);
+      if (length_ > 0)
+        executor.copy(rows.view().row_range(0, length_), larger.view().row_range(0, length_));
+      rows = std::move(larger);
+    }
+  }
+  capacity_ = capacity;
+}
+
 LayerCache KvCache::layer(int64_t index) {
   return {keys_[index], values_[index], length_};
 }

@@ -34,6 +34,8 @@ class KvCache {
   int64_t bytes() const;
   // Forgets everything after the first `length` tokens.
   void truncate(int64_t length);
+  // Makes room for `capacity` tokens and keeps what it holds; never shrinks.
+  void grow(const Executor& executor, int64_t capacity);
   void advance(int64_t tokens) { length_ += tokens; }
   LayerCache layer(int64_t index);
 

@@ -19,9 +19,7 @@ bool is_control(std::string_view character) {
          (second == 0x81 && third >= 0xa6 && third <= 0xa9);
 }
 
-}  // namespace
-
-std::string clean_text(std::string_view text) {
+std::string cleaned(std::string_view text, std::string_view kept) {
   std::string out;
   while (!text.empty()) {
     int bad = 0;
@@ -29,13 +27,23 @@ std::string clean_text(std::string_view text) {
     const std::string_view character = text.substr(0, length > 0 ? static_cast<size_t>(length) : 1);
     if (length <= 0)
       out += "\xef\xbf\xbd";
-    else if (is_control(character))
+    else if (is_control(character) && kept.find(character) == std::string_view::npos)
       out += ' ';
     else
       out += character;
     text.remove_prefix(character.size());
   }
   return out;
+}
+
+}  // namespace
+
+std::string clean_text(std::string_view text) {
+  return cleaned(text, {});
+}
+
+std::string clean_lines(std::string_view text) {
+  return cleaned(text, "\n\t");
 }
 
 }  // namespace qwb::report

@@ -30,6 +30,7 @@ const std::vector<ProcessWideWord>& process_wide_words() {
       {"\\b(setrlimit|setlocale|chdir|umask|atexit) *\\(", {}},
       {"\\b(adopt_process_policy|interrupt_token|interrupt_on_signals) *\\(",
        {policy, "lib/base/interrupt.", frame}},
+      {"\\b(let_sigint_only_interrupt|forget_sigint) *\\(", {"lib/base/interrupt.", frame}},
       {"\\breuse_large_buffers *\\(", {policy, frame, "tools/qwb_"}},
   };
   return words;
@@ -50,7 +51,7 @@ TEST(ProcessWide, UsesOutsideOfTheFrameAreSeen) {
   for (const char* line :
        {"#include \"lib/base/process_policy.h\"", "  ::malloc_trim(0);", "mallopt(M_TRIM, 1);",
         "if (::setenv(\"A\", \"b\", 1) == 0)", "umask(077);", "context.stop = interrupt_token();",
-        "reuse_large_buffers();", "sigaction(SIGINT, &a, nullptr);"})
+        "reuse_large_buffers();", "forget_sigint();", "sigaction(SIGINT, &a, nullptr);"})
     EXPECT_EQ(process_wide_faults("lib/jobs/quantize_job.cpp", line).size(), 1u) << line;
   EXPECT_TRUE(process_wide_faults("lib/base/process_policy.cpp", "::malloc_trim(0);").empty());
   EXPECT_TRUE(process_wide_faults("lib/jobs/a.cpp", "memory_phase_ended();").empty());

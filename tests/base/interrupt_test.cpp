@@ -41,7 +41,11 @@ TEST(Interrupt, SignalsRunOnAStackOfTheirOwnAndAreTheMainThreads) {
   EXPECT_FALSE(interrupt_token().requested());
   std::raise(SIGINT);
   EXPECT_TRUE(interrupt_token().requested());
+  EXPECT_TRUE(end_requested());
+  forget_sigint();
+  EXPECT_TRUE(interrupt_token().requested());  // it ends the process
   clear_interrupt();
+  EXPECT_FALSE(end_requested());
   sigaction(SIGINT, &interrupt, nullptr);
   sigaction(SIGTERM, &terminate, nullptr);
 }

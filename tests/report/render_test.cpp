@@ -152,6 +152,7 @@ TEST(CleanText, ControlsBecomeSpacesAndBrokenBytesMarks) {
   EXPECT_EQ(clean_text("\xc0\xaf"), "\xef\xbf\xbd\xef\xbf\xbd");       // overlong
   EXPECT_EQ(clean_text("\xed\xa0\x80").substr(0, 3), "\xef\xbf\xbd");  // surrogate
   EXPECT_EQ(clean_text("漢字 ± 🙂"), "漢字 ± 🙂");
+  EXPECT_EQ(clean_lines("a\tb\r\n\x1b]52;c;x\x07"), "a\tb \n ]52;c;x ");
 }
 
 }  // namespace

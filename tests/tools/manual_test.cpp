@@ -29,7 +29,7 @@ using ::testing::StartsWith;
 using ::testing::UnorderedElementsAre;
 
 const std::vector<std::string> kAllTools = {"quantize", "eval",    "report",   "cache", "inspect",
-                                            "pull",     "convert", "complete", "serve"};
+                                            "pull",     "convert", "complete", "chat",  "serve"};
 
 std::string binary(const std::string& tool) {
   return QWB_BIN_DIR "/qwb-" + tool;

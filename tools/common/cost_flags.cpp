@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <optional>
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
@@ -52,16 +52,7 @@ void add_energy_flags(CLI::App& app, CostFlags& flags) {
                "Measure the energy of the work asked for: RAPL (powercap or perf), NVML, --meter, "
                "or an estimate "
                "that says so; several models in turns");
-  app.add_option(
-         "--watts", flags.watts,
-         "Power of this machine while it works, for the estimate where nothing can be measured")
-      ->check(above(0))
-      ->type_name("W");
-  app.add_option("--meter", flags.meter,
-                 "Command that reads an external meter: prints lines like \"56.7 W\" or \"1234 J\" "
-                 "(also mW, kW, "
-                 "mJ, kJ, Wh, kWh), once or again and again")
-      ->type_name("COMMAND");
+  add_meter_flags(app, flags.meter);
   app.add_option("--idle", flags.idle,
                  "Seconds of idle power measured before and after, the model loaded; 0: none, and "
                  "no net joules")
@@ -82,11 +73,6 @@ void add_energy_flags(CLI::App& app, CostFlags& flags) {
       ->capture_default_str();
 }
 
-std::string environment(const char* name, const std::string& fallback) {
-  const char* value = std::getenv(name);
-  return value != nullptr && *value != '\0' ? value : fallback;
-}
-
 }  // namespace
 
 void add_cost_flags(CLI::App& app, CostFlags& flags) {
@@ -101,8 +87,7 @@ void check_cost_flags(const CostFlags& flags, bool json, bool reads_records) {
   if (!flags.output.empty() && json) usage("--output and --json both say what to print; use one");
   if (!flags.output.empty() && !flags.speed && !reads_records)
     usage("--output belongs to --speed or --table");
-  if ((flags.watts || !flags.meter.empty()) && !flags.energy)
-    usage("--watts and --meter belong to --energy");
+  check_meter_flags(flags.meter, flags.energy);
 }
 
 void apply_cost_flags(const CostFlags& flags, EvaluationOptions& options) {
@@ -110,12 +95,7 @@ void apply_cost_flags(const CostFlags& flags, EvaluationOptions& options) {
   options.speed_options.grid = {flags.prompts, flags.generates, flags.depths};
   options.speed_options.repetitions = flags.repetitions;
   options.energy = flags.energy;
-  options.energy_options.declared_watts = flags.watts;
-  options.energy_options.meter_command = flags.meter;
-  options.energy_options.powercap =
-      environment("QWB_POWERCAP", options.energy_options.powercap.string());
-  options.energy_options.nvml_library =
-      environment("QWB_NVML", options.energy_options.nvml_library);
+  apply_meter_flags(flags.meter, options.energy_options);
   options.energy_plan.idle_seconds = flags.idle;
   options.energy_plan.seconds = flags.energy_seconds;
   options.energy_plan.cooldown_seconds = flags.cooldown;

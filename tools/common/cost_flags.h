@@ -2,11 +2,11 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "lib/evaluate/session.h"
+#include "tools/common/meter_flags.h"
 #include "tools/common/tool.h"
 
 namespace qwb {
@@ -17,8 +17,7 @@ struct CostFlags {
   int64_t repetitions = 5;
   std::string output;
   bool energy = false;
-  std::optional<double> watts;
-  std::string meter;
+  MeterFlags meter;
   double idle = 10;
   double energy_seconds = 10;
   double cooldown = 0;
@@ -27,8 +26,6 @@ struct CostFlags {
 void add_cost_flags(CLI::App& app, CostFlags& flags);
 // Throws usage for flags that have no meaning together.
 void check_cost_flags(const CostFlags& flags, bool json, bool reads_records);
-// Also takes QWB_POWERCAP (a folder in place of /sys/class/powercap, for containers that have it
-// elsewhere) and QWB_NVML (a library in place of libnvidia-ml.so.1) from the environment.
 void apply_cost_flags(const CostFlags& flags, EvaluationOptions& options);
 
 // A cell of a table, from a record: "12.3 J/token (rapl-powercap)", "n/a", or "-" where none was

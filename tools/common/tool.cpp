@@ -71,6 +71,18 @@ void Tool::log_error(const std::string& text) {
   display_->suspend([&] { std::fputs(line.c_str(), stderr); });
 }
 
+void Tool::keep_running_at_ctrl_c() {
+  let_sigint_only_interrupt();
+}
+
+void Tool::forget_ctrl_c() {
+  forget_sigint();
+}
+
+bool Tool::end_requested() const {
+  return qwb::end_requested();
+}
+
 void Tool::reuse_large_buffers() {
   qwb::reuse_large_buffers();
 }

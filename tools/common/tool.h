@@ -59,6 +59,11 @@ class Tool {
   Progress& progress();
   // What this run hands to its work: --threads, Ctrl-C, and the progress above.
   const Context& context() const { return context_; }
+  // From now on Ctrl-C only requests what context().stop tells, until forget_ctrl_c(), and does not
+  // end the tool; other signals do, and stay (end_requested()).
+  void keep_running_at_ctrl_c();
+  void forget_ctrl_c();
+  bool end_requested() const;
   // The work goes through one tensor after the other (lib/base/process_policy.h).
   void reuse_large_buffers();
   // One line of narration on stderr: "qwb-eval: TEXT".
