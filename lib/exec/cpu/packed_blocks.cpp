@@ -46,8 +46,7 @@ HWY_INLINE VU LoadBlocks(const std::byte* at, int64_t count) {
 #endif
 }
 
-// The f16 that is the half of the first word of every block that kShift brings to the bottom, in the
-// block's lanes.
+// The f16 that kShift brings to the bottom of every block's first word, in the block's lanes.
 template <int kShift>
 HWY_INLINE VF HeadHalves(VU heads) {
   const DF d;

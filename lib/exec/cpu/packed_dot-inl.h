@@ -1,5 +1,5 @@
-// How the kernels of packed_dot.h load codes and make floats of them. Compiled once per instruction set: included after
-// hwy/foreach_target.h and hwy/highway.h.
+// How the kernels of packed_dot.h load codes and make floats of them. Compiled once per instruction
+// set: included after hwy/foreach_target.h and hwy/highway.h.
 #if defined(QWB_PACKED_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef QWB_PACKED_DOT_INL_H_
 #undef QWB_PACKED_DOT_INL_H_

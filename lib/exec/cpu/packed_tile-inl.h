@@ -19,8 +19,8 @@ namespace HWY_NAMESPACE {
 
 #if HWY_TARGET != HWY_SCALAR
 
-// Several rows times one token, or one row times several: what is loaded once serves all sums. Sum i
-// is that of row i / kTokens and token i % kTokens. Each is made by the same operations as alone.
+// Several rows times one token, or one row times several: what is loaded once serves all sums.
+// Sum i is that of row i / kTokens and token i % kTokens. It is made by the same operations as alone.
 template <int kRows, int kTokens>
 class Tile {
  public:
@@ -31,8 +31,8 @@ class Tile {
   };
   using Words = PerRow<VU>;
 
-  // Row r at codes + offsets[r], its scales at scales + r * scale_stride. The chunk
-  // that will be wanted soon is `ahead` bytes away.
+  // Row r at codes + offsets[r], its scales at scales + r * scale_stride. The chunk that will be
+  // wanted soon is `ahead` bytes away.
   HWY_INLINE Tile(const std::byte* codes, int64_t ahead, const int64_t* offsets,
                   const float* scales, int64_t scale_stride, const PackedInput* const* inputs)
       : ahead_(ahead), scale_stride_(scale_stride), codes_(codes), scales_(scales) {
