@@ -20,7 +20,7 @@ namespace HWY_NAMESPACE {
 #if HWY_TARGET != HWY_SCALAR
 
 // Several rows times one token, or one row times several: what is loaded once serves all sums.
-// Sum i is that of row i / kTokens and token i % kTokens. It is made by the same operations as alone.
+// Sum i is that of row i / kTokens and token i % kTokens, made by the same operations as alone.
 template <int kRows, int kTokens>
 class Tile {
  public:

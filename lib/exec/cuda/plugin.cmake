@@ -65,4 +65,5 @@ target_include_directories(qwb_cuda PRIVATE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(qwb_cuda PRIVATE QWB_CUDA_REAL="${real}" QWB_CUDA_PTX=${ptx})
 # As on the processor: contraction into fused multiply-adds is asked for by name. What is set for C++ files does not fit nvcc.
 set_property(TARGET qwb_cuda PROPERTY COMPILE_OPTIONS --fmad=false -lineinfo "$<$<BOOL:${QWB_WERROR}>:-Werror=all-warnings>")
-install(TARGETS qwb_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/qwb COMPONENT tools)
+# Two folders below lib: for what lies higher CPack makes Debian packages call ldconfig.
+install(TARGETS qwb_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/qwb/devices COMPONENT tools)
