@@ -148,6 +148,8 @@ TypedLine EditReader::read(const std::string& prompt, const std::string& begun) 
   got_ = TerminalInput::Got::byte;
   if (!begun.empty()) input_.push(kPasteBegin + begun + kPasteEnd);
   ::el_resize(editor_);
+  // libedit itself would print the prompt first; a Ctrl-D that came between would be lost.
+  ::el_set(editor_, EL_PREP_TERM, 1);
   tool_.print(paste_marks(true));
   int count = 0;
   errno = 0;
