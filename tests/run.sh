@@ -82,7 +82,7 @@ release_tests() {
 
 sanitized_tests() {
   # Not the programs that only start the tools: those are tested as released.
-  targets="test_base test_tensor test_codec test_formats test_cache test_exec test_model test_quantize test_tokenizer test_chat test_evaluate test_report test_jobs test_hub fuzz"
+  targets="test_base test_tensor test_codec test_formats test_cache test_exec test_model test_quantize test_tokenizer test_chat test_evaluate test_report test_jobs test_hub test_serve fuzz"
   build build/checked "$targets" -- -DCMAKE_BUILD_TYPE=RelWithDebInfo '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1' -DQWB_UNITY=all \
     -DCMAKE_CXX_COMPILER=clang++ -DQWB_FUZZ=ON -DQWB_SANITIZE=address,undefined || return
   # The leak check needs ptrace, which some containers forbid.
@@ -107,39 +107,52 @@ seed() {
   [ ! -d "tests/fuzz/seeds/$1" ] || cp "tests/fuzz/seeds/$1"/* "$2"
 }
 
+# Leaves a log and, if all went well, NAME.done.
 fuzz_one() {
   name=$1 corpus=$scratch/corpus/$1
   mkdir -p "$corpus"
-  seed "$name" "$corpus" || broken "no seeds for $name"
+  seed "$name" "$corpus" || { echo "no seeds for $name" >"$scratch/$name.log"; return; }
   # A crash leaves its input under build/checked; ASan's own leak check slows libFuzzer down and needs ptrace.
-  if ASAN_OPTIONS=detect_leaks=0 "build/checked/tests/fuzz/$name" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=1024 \
-    -max_len=65536 -print_final_stats=1 -artifact_prefix="build/checked/$name-" "$corpus" >"$scratch/$name.log" 2>&1 </dev/null; then
-    passed=$((passed + 1))
-    echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$scratch/$name.log") inputs"
-  else
-    tail -60 "$scratch/$name.log"
-    broken "$name"
-  fi
+  ASAN_OPTIONS=detect_leaks=0 "build/checked/tests/fuzz/$name" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=1024 \
+    -max_len=65536 -print_final_stats=1 -artifact_prefix="build/checked/$name-" "$corpus" >"$scratch/$name.log" 2>&1 </dev/null &&
+    : >"$scratch/$name.done"
 }
 
+# As many targets at a time as there are processors.
 fuzz_tests() {
   # Its manifest is a seed.
   build/test/bin/qwb-quantize -q --model recipes/demo/gpt2 --method rtn >/dev/null || broken "quantizing the demo"
   build/test/bin/qwb-quantize -q --model recipes/demo/gpt2 --method nf4 >/dev/null || broken "quantizing the demo"
+  started=0
   for source in tests/fuzz/*_fuzz.cpp; do
-    fuzz_one "$(basename "$source" .cpp)"
+    fuzz_one "$(basename "$source" .cpp)" &
+    started=$((started + 1))
+    [ $((started % jobs)) != 0 ] || wait
+  done
+  wait
+  for source in tests/fuzz/*_fuzz.cpp; do
+    name=$(basename "$source" .cpp)
+    if [ -e "$scratch/$name.done" ]; then
+      passed=$((passed + 1))
+      echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$scratch/$name.log") inputs"
+    else
+      tail -60 "$scratch/$name.log"
+      broken "$name"
+    fi
   done
 }
 
 format_check() {
   command -v clang-format-14 >/dev/null 2>&1 || { broken "clang-format-14 is missing"; return; }
-  for file in $(git ls-files '*.cpp' '*.h'); do
-    if clang-format-14 --dry-run -Werror "$file" >/dev/null 2>&1; then
-      passed=$((passed + 1))
-    else
-      broken "clang-format would change $file"
-    fi
+  git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' >"$scratch/sources"
+  xargs -P "$jobs" -n 16 clang-format-14 --dry-run -Werror <"$scratch/sources" >"$scratch/format.log" 2>&1
+  code=$? bad=0
+  for file in $(sed -n 's/^\([^: ]*\):[0-9]*:[0-9]*: error: .*/\1/p' "$scratch/format.log" | sort -u); do
+    broken "clang-format would change $file"
+    bad=$((bad + 1))
   done
+  [ "$code" = 0 ] || [ "$bad" != 0 ] || { head -20 "$scratch/format.log"; broken "clang-format ended with $code"; }
+  passed=$((passed + $(wc -l <"$scratch/sources") - bad))
 }
 
 # clang++ comes without the runtime of libFuzzer on some releases.
