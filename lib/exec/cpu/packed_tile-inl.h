@@ -86,6 +86,9 @@ class Tile {
   using Rows = std::make_integer_sequence<int, kRows>;
   using Tokens = std::make_integer_sequence<int, kTokens>;
   using Sums = std::make_integer_sequence<int, kSums>;
+  struct PerToken {
+    VF of[kTokens];
+  };
 
   template <int... r, int... t, int... i>
   HWY_INLINE void Begin(const int64_t* offsets, const PackedInput* const* inputs,
@@ -118,11 +121,8 @@ class Tile {
      ...);
   }
   template <int kStep, int... t>
-  HWY_INLINE auto Columns(std::integer_sequence<int, t...>) const {
-    struct PerToken {
-      VF of[kTokens];
-    };
-    return PerToken{{hn::LoadU(DF(), x_[t] + kStep * kLanes)...}};
+  HWY_INLINE PerToken Columns(std::integer_sequence<int, t...>) const {
+    return {{hn::LoadU(DF(), x_[t] + kStep * kLanes)...}};
   }
   template <int kBegin, int kEnd, class Values, int... i>
   HWY_INLINE void Add(const Values& values, const Words& words, const PerRow<VF>& scales,
