@@ -12,73 +12,48 @@ int64_t count_characters(std::string_view text) {
 
 TextStream::TextStream(StreamDecoder decoder, std::span<const int32_t> prompt,
                        std::vector<std::string> stop)
-    : decoder_(std::move(decoder)), stop_(std::move(stop)) {
+    : decoder_(std::move(decoder)), stops_(std::move(stop)) {
   for (const int32_t token : prompt) decoder_.push(token);
 }
 
 TextPiece TextStream::push(ScoredToken token) {
   const int32_t id = token.token;
   waiting_.push_back({std::move(token)});
-  take(decoder_.push(id));
-  return release(false);
+  return release(take(decoder_.push(id)), false);
 }
 
 TextPiece TextStream::finish() {
-  take(decoder_.finish());
-  return release(true);
+  std::string text = take(decoder_.finish());
+  text += stops_.finish();
+  return release(std::move(text), true);
 }
 
-// Tokens whose bytes waited for the rest of their character end with it.
-void TextStream::take(const std::string& text) {
-  if (text.empty()) return;
-  const int64_t begin = released_ + std::ssize(held_);
+// Tokens whose bytes waited for the rest of their character end with it. The text that is final.
+std::string TextStream::take(const std::string& text) {
+  if (text.empty()) return {};
+  const int64_t begin = decoded_;
+  decoded_ += std::ssize(text);
   for (Waiting& waiting : waiting_) {
     if (waiting.placed) continue;
-    waiting = {std::move(waiting.token), begin, begin + std::ssize(text), true};
+    waiting = {std::move(waiting.token), begin, decoded_, true};
     waiting.token.offset = characters_;
   }
   characters_ += count_characters(text);
-  held_ += text;
-  cut();
-}
-
-void TextStream::cut() {
-  size_t begin = std::string::npos, end = std::string::npos;
-  for (const std::string& stop : stop_) {
-    const size_t at = held_.find(stop);
-    if (at == std::string::npos || at + stop.size() > end) continue;
-    if (at + stop.size() == end && at > begin) continue;
-    begin = at;
-    end = at + stop.size();
+  std::string final_text = stops_.push(text);
+  if (stopped()) {
+    const int64_t last = released_ + std::ssize(final_text);
+    std::erase_if(waiting_, [&](const Waiting& w) { return !w.placed || w.begin >= last; });
   }
-  if (begin == std::string::npos) return;
-  held_.resize(begin);
-  stopped_ = true;
-  const int64_t last = released_ + std::ssize(held_);
-  std::erase_if(waiting_, [&](const Waiting& w) { return !w.placed || w.begin >= last; });
+  return final_text;
 }
 
-// The longest end of the text that could begin a stop string.
-size_t TextStream::held_back() const {
-  size_t longest = 0;
-  const std::string_view held = held_;
-  for (const std::string& stop : stop_) {
-    for (size_t size = std::min(stop.size() - 1, held.size()); size > longest; --size) {
-      if (stop.starts_with(held.substr(held.size() - size))) longest = size;
-    }
-  }
-  return longest;
-}
-
-TextPiece TextStream::release(bool all) {
+TextPiece TextStream::release(std::string text, bool all) {
   TextPiece piece;
-  const size_t keep = all || stopped_ ? 0 : held_back();
-  piece.text = held_.substr(0, held_.size() - keep);
-  held_.erase(0, piece.text.size());
+  piece.text = std::move(text);
   released_ += std::ssize(piece.text);
   while (!waiting_.empty()) {
     Waiting& first = waiting_.front();
-    if (!all && !stopped_ && !(first.placed && first.end <= released_)) break;
+    if (!all && !stopped() && !(first.placed && first.end <= released_)) break;
     if (!first.placed) first.token.offset = characters_;
     piece.tokens.push_back(std::move(first.token));
     waiting_.pop_front();

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/chat/stop_strings.h"
 #include "lib/serve/engine/job.h"
 #include "lib/tokenizer/tokenizer.h"
 
@@ -27,7 +28,7 @@ class TextStream {
   TextPiece finish();
   // Whether a stop string was found: the text ended before it. Of several the one that is complete
   // first counts, so that the cuts between tokens change nothing.
-  bool stopped() const { return stopped_; }
+  bool stopped() const { return !stops_.found().empty(); }
 
  private:
   struct Waiting {
@@ -35,18 +36,14 @@ class TextStream {
     int64_t begin = 0, end = 0;  // bytes of the whole text
     bool placed = false;         // begin and end are known
   };
-  void take(const std::string& text);
-  TextPiece release(bool all);
-  void cut();
-  size_t held_back() const;
+  std::string take(const std::string& text);
+  TextPiece release(std::string text, bool all);
 
   StreamDecoder decoder_;
-  std::vector<std::string> stop_;
-  std::string held_;        // text that is not given out yet
-  int64_t released_ = 0;    // bytes given out
-  int64_t characters_ = 0;  // of all text so far
+  StopStrings stops_;
+  int64_t decoded_ = 0, released_ = 0;  // bytes that came, and that were given out
+  int64_t characters_ = 0;              // of all text so far
   std::deque<Waiting> waiting_;
-  bool stopped_ = false;
 };
 
 }  // namespace qwb::serve
