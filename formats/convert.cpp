@@ -310,7 +310,7 @@ Provenance Conversion::provenance() const {
   return told;
 }
 
-void Conversion::write(const Path& place) {
+void Conversion::write(const Path& place, const std::function<void()>& before_placing) {
   const std::unique_ptr<ModelWriter> writer = std::move(writer_);
   const auto bytes_of = [&](const std::string& name) {
     return part_bytes(source_.source->describe(name).value());
@@ -335,6 +335,7 @@ void Conversion::write(const Path& place) {
     context_.progress->advance(bytes_of(name), name);
   }
   context_.progress->end();
+  if (before_placing) before_placing();
   if (!writer->finish(provenance()))
     throw Error(ErrorKind::usage, "something is there already", place.string(),
                 "choose another place, or let it be replaced");

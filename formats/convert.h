@@ -55,7 +55,8 @@ class Conversion {
   // Writes what appears complete or not at all. Once. Peak memory: the tensors of one module in
   // both forms, and in the new form those of the one before, which are being written. Throws usage
   // if something is there (unless options.replace).
-  void write(const Path& place);
+  // `before_placing` may still throw, and nothing appears.
+  void write(const Path& place, const std::function<void()>& before_placing = {});
 
  private:
   void find_modules();

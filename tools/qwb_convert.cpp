@@ -108,16 +108,6 @@ void check_flags(const Options& o, const ModelFormat& format) {
   refuse(!format.extension.empty() && o.max_shard_bytes > 0, "--max-shard-size");
 }
 
-// --requantize TYPE is for what the format cannot hold as it is. Of a source without quantized
-// modules that would be nothing, and nobody means that: there it stands for the type of all.
-void mean_type(TensorTypes& types, const OpenModel& open, Tool& tool) {
-  if (!types.otherwise || types.all || !open.source->quantized_modules().empty()) return;
-  types.all = std::exchange(types.otherwise, std::nullopt);
-  const std::string name(ggml_info(*types.all).name);
-  tool.note("nothing is quantized in the source: --requantize " + name + " means --type " + name +
-            " here");
-}
-
 void answer(Json json, const Path& out, Tool& tool) {
   if (tool.json()) {
     json["folder"] = tool.dry_run() ? Json(nullptr) : Json(out.string());
@@ -154,16 +144,14 @@ int convert(const Options& o, Tool& tool) {
   check_flags(o, format);
   const Path model = model_folder(names.in, tool.context());
   require_model_folder(model);
-  if (!tool.dry_run()) require_undamaged_if_summed(model, tool.context().stop);
   tool.reads(model);
   const Path out = names.out.empty() ? default_target(model, format) : Path(names.out);
   const Path place = format.extension.empty() ? tool.outputs().folder(out, "OUT")
                                               : tool.outputs().file(out, "OUT", format.begins);
   ConvertRequest request = convert_request(o, model, format);
   request.replace = tool.outputs().force();
-  OpenModel open = open_model(model, tool.context());
-  mean_type(request.types, open, tool);
-  ConvertJob job(std::move(open), std::move(request), tool.context());
+  request.only_plan = tool.dry_run();
+  ConvertJob job(std::move(request), tool.context());
   if (!tool.dry_run()) job.write(place);
   job.log(!tool.dry_run(), tool.progress());
   answer(job.report(), out, tool);

@@ -133,6 +133,7 @@ Json FolderWriter::config(const Provenance& provenance) const {
 bool FolderWriter::finish(const Provenance& provenance) {
   const Path& folder = folder_->path();
   tensors_->finish();
+  std::future<FileHashes> hashes = hash_files_beside(folder, context_);
   write_file(folder / "config.json", json_text(config(provenance)));
   write_companions(source_, folder);
   if (const auto tokenizer = companion_text(source_, "tokenizer.json");
@@ -146,10 +147,9 @@ bool FolderWriter::finish(const Provenance& provenance) {
                     .modules = packed_,
                     .weights = weights_,
                     .bytes = bytes_},
-                   provenance, context_);
-  std::error_code ignored;
-  if (!std::filesystem::exists(folder / kArtifactSums, ignored))
-    write_file(folder / kWrittenFiles, written_files_text(folder, context_));
+                   provenance);
+  write_file(folder / packing_->list_of_files(),
+             written_files_text(hash_files(folder, context_, hashes.get())));
   return folder_->commit(options_.replace);
 }
 

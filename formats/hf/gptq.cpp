@@ -282,8 +282,7 @@ class GptqWriting : public PackedWriter {
                             const Context& context) const override;
   Json quantization_config(const std::vector<TargetModule>& modules,
                            const std::vector<TargetModule>& plain) const override;
-  void finish(const Written& written, const Provenance& /*provenance*/,
-              const Context& /*context*/) const override {
+  void finish(const Written& written, const Provenance& /*provenance*/) const override {
     write_file(written.folder / "quantize_config.json", json_text(written.settings));
   }
 

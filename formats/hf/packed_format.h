@@ -16,6 +16,7 @@
 #include "formats/model_writer.h"
 #include "lib/base/context.h"
 #include "lib/base/json.h"
+#include "lib/base/written_files.h"
 #include "lib/codec/source.h"
 #include "lib/codec/weight.h"
 
@@ -99,8 +100,9 @@ class PackedWriter {
     std::vector<TargetModule> modules = {};  // that are packed, with every parameter
     int64_t weights = 0, bytes = 0;          // of all tensors, bytes as they are stored
   };
-  virtual void finish(const Written& /*written*/, const Provenance& /*provenance*/,
-                      const Context& /*context*/) const {}
+  // The list of all files that are written (written_files.h).
+  virtual std::string list_of_files() const { return kWrittenFiles; }
+  virtual void finish(const Written& /*written*/, const Provenance& /*provenance*/) const {}
   // What config.json tells of a method that was applied here.
   virtual void tell(const Provenance& /*provenance*/, Json& /*settings*/) const {}
 };

@@ -90,12 +90,11 @@ class QwbPacking : public PackedWriter {
     settings["method"] = provenance.method;
     for (const auto& [key, value] : provenance.settings.items()) settings[key] = value;
   }
-  void finish(const Written& written, const Provenance& provenance,
-              const Context& context) const override {
+  std::string list_of_files() const override { return kArtifactSums; }
+  void finish(const Written& written, const Provenance& provenance) const override {
     const std::string text = json_text(artifact_json(written, provenance));
     parse_artifact_manifest(text, "qwb.json");  // what a reader would refuse is never written
     write_file(written.folder / "qwb.json", text);
-    write_file(written.folder / kArtifactSums, written_files_text(written.folder, context));
   }
 };
 

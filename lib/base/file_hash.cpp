@@ -35,7 +35,7 @@ std::string written_file_hash(const Path& path, const StopToken& stop) {
 }
 
 std::string file_hash(const Path& path, const StopToken& stop) {
-  constexpr size_t kPiece = size_t{16} << 20;
+  constexpr size_t kPiece = size_t{1} << 19;  // in memory at a time
   const MappedFile file = MappedFile::open(path);
   Hasher hasher;
   for (size_t at = 0; at < file.bytes().size(); at += kPiece) {

@@ -38,6 +38,16 @@ std::vector<std::string> listed_files(const Path& folder) {
   return names;
 }
 
+FileHashes hash_named(const Path& folder, const std::vector<std::string>& names,
+                      const Context& context) {
+  std::vector<std::string> hashes(names.size());
+  parallel_for(context, static_cast<int64_t>(names.size()),
+               [&](int64_t i) { hashes[i] = written_file_hash(folder / names[i], context.stop); });
+  FileHashes files;
+  for (size_t i = 0; i < names.size(); ++i) files.emplace(names[i], std::move(hashes[i]));
+  return files;
+}
+
 Path list_of(const Path& folder) {
   std::error_code ignored;
   for (const char* name : {kArtifactSums, kWrittenFiles}) {
@@ -46,8 +56,7 @@ Path list_of(const Path& folder) {
   return {};
 }
 
-std::string changed_file(const Path& folder, const std::map<std::string, std::string>& files,
-                         const StopToken& stop) {
+std::string changed_file(const Path& folder, const FileHashes& files, const StopToken& stop) {
   for (const auto& [name, hash] : files) {
     std::error_code ignored;
     if (fs::exists(folder / name, ignored) && written_file_hash(folder / name, stop) != hash)
@@ -58,19 +67,28 @@ std::string changed_file(const Path& folder, const std::map<std::string, std::st
 
 }  // namespace
 
-std::string written_files_text(const Path& folder, const Context& context) {
-  const auto names = listed_files(folder);
-  std::vector<std::string> hashes(names.size());
-  parallel_for(context, static_cast<int64_t>(names.size()),
-               [&](int64_t i) { hashes[i] = written_file_hash(folder / names[i], context.stop); });
+FileHashes hash_files(const Path& folder, const Context& context, FileHashes known) {
+  std::vector<std::string> names = listed_files(folder);
+  std::erase_if(names, [&](const std::string& name) { return known.contains(name); });
+  known.merge(hash_named(folder, names, context));
+  return known;
+}
+
+std::future<FileHashes> hash_files_beside(const Path& folder, const Context& context) {
+  return std::async(std::launch::async, [folder, context, names = listed_files(folder)] {
+    return hash_named(folder, names, context);
+  });
+}
+
+std::string written_files_text(const FileHashes& files) {
   std::string text;
-  for (size_t i = 0; i < names.size(); ++i) text += hashes[i] + "  " + names[i] + "\n";
+  for (const auto& [name, hash] : files) text += hash + "  " + name + "\n";
   return text;
 }
 
-std::map<std::string, std::string> read_written_files(const Path& list) {
+FileHashes read_written_files(const Path& list) {
   std::istringstream lines(read_text(list, 1 << 26));
-  std::map<std::string, std::string> files;
+  FileHashes files;
   for (std::string line; std::getline(lines, line);) {
     if (line.size() < kHash + 3 || line.substr(kHash, 2) != "  " ||
         !is_inner_name(line.substr(kHash + 2)))

@@ -4,6 +4,7 @@
 // ("folder/name" for one within).
 #pragma once
 
+#include <future>
 #include <map>
 #include <string>
 
@@ -15,10 +16,15 @@ namespace qwb {
 inline constexpr char kArtifactSums[] = "qwb.sums";
 inline constexpr char kWrittenFiles[] = ".qwb-files";
 
-// The list of all regular files in `folder`, the two lists apart.
-std::string written_files_text(const Path& folder, const Context& context = {});
-// Name -> hash. Throws failed for what is no such list, and what read_text throws.
-std::map<std::string, std::string> read_written_files(const Path& list);
+using FileHashes = std::map<std::string, std::string>;  // name -> hash
+
+// Those of all regular files in `folder`, the two lists apart. What is `known` is not read again.
+FileHashes hash_files(const Path& folder, const Context& context = {}, FileHashes known = {});
+// Those of the files that are there now, on a thread beside the caller's.
+std::future<FileHashes> hash_files_beside(const Path& folder, const Context& context);
+std::string written_files_text(const FileHashes& files);
+// Throws failed for what is no such list, and what read_text throws.
+FileHashes read_written_files(const Path& list);
 
 // Why this folder is not to be removed: it has no list, or something that the list does not name,
 // or a file that was changed since. Empty for a folder that is ours from end to end, and for an

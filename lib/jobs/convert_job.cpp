@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "formats/convert.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/text.h"
 #include "lib/hub/origin.h"
+#include "lib/jobs/choose.h"
 #include "lib/jobs/convert_report.h"
 #include "lib/jobs/requantize.h"
 #include "lib/quantize/encode/ggml_quants.h"
@@ -42,6 +45,16 @@ ConvertOptions convert_options(const ConvertRequest& request, const OpenModel& o
   return options;
 }
 
+// `otherwise` is for what the format cannot hold as it is. Of a source without quantized modules
+// that would be nothing, and nobody means that: there it stands for the type of all.
+void mean_type(TensorTypes& types, const OpenModel& open, Progress& progress) {
+  if (!types.otherwise || types.all || !open.source->quantized_modules().empty()) return;
+  types.all = std::exchange(types.otherwise, std::nullopt);
+  const std::string name(ggml_info(*types.all).name);
+  progress.note("nothing is quantized in the source: --requantize " + name + " means --type " +
+                name + " here");
+}
+
 }  // namespace
 
 std::string format_help() {
@@ -60,10 +73,26 @@ std::string format_names() {
   return names;
 }
 
-ConvertJob::ConvertJob(ConvertRequest request, const Context& context)
-    : ConvertJob(open_model(request.model, context), request, context) {}
+ConvertJob::ConvertJob(ConvertRequest request, const Context& context) {
+  if (!request.only_plan) {
+    undamaged_ =
+        std::async(std::launch::async, require_undamaged_if_summed, request.model, context.stop);
+  }
+  try {
+    OpenModel open = open_model(request.model, context);
+    plan(std::move(open), std::move(request), context);
+  } catch (...) {
+    if (undamaged_.valid()) undamaged_.get();  // a damage explains whatever went wrong
+    throw;
+  }
+}
 
 ConvertJob::ConvertJob(OpenModel open, ConvertRequest request, const Context& context) {
+  plan(std::move(open), std::move(request), context);
+}
+
+void ConvertJob::plan(OpenModel open, ConvertRequest request, const Context& context) {
+  mean_type(request.types, open, *context.progress);
   ConvertOptions options = convert_options(request, open);
   conversion_ = std::make_unique<Conversion>(std::move(open), find_format(request.format),
                                              std::move(options), context);
@@ -71,7 +100,14 @@ ConvertJob::ConvertJob(OpenModel open, ConvertRequest request, const Context& co
 
 void ConvertJob::write(const Path& place) {
   require_disk_space(place.parent_path(), tensor_bytes());
-  conversion_->write(place);
+  try {
+    conversion_->write(place, [&] {
+      if (undamaged_.valid()) undamaged_.get();
+    });
+  } catch (...) {
+    if (undamaged_.valid()) undamaged_.get();
+    throw;
+  }
 }
 
 ConvertJob::ConvertJob(ConvertJob&&) noexcept = default;

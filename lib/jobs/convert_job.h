@@ -2,6 +2,7 @@
 // what was lost.
 #pragma once
 
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,6 +32,7 @@ struct ConvertRequest {
   Json settings = {};      // of the method, as resolve_settings() gives them
   TensorTypes types = {};  // of matrices, in a format whose tensors have types
   bool replace = false;    // what is at the place to write to
+  bool only_plan = false;  // write() does not follow: an artifact's bytes are not checked
 };
 
 // Everything known before the work begins; write() once.
@@ -38,10 +40,10 @@ class ConvertJob {
  public:
   // Opens the model and plans: no codes are read. Tells decisions through `context`. Throws
   // unsupported, naming modules, for what the format cannot hold; usage for a request that makes no
-  // sense. Whether an artifact's bytes are what they were is the caller's to ask, before
-  // (choose.h: require_undamaged_if_summed), because every one is read for that.
+  // sense. Throws verification, at the latest when write() is about to end, if an artifact's bytes
+  // are not what they were: a thread reads them all meanwhile.
   ConvertJob(ConvertRequest request, const Context& context);
-  // Of a model that is open; request.model is not used.
+  // Of a model that is open and known to be undamaged; request.model is not used.
   ConvertJob(OpenModel open, ConvertRequest request, const Context& context);
 
   ConvertJob(ConvertJob&&) noexcept;
@@ -58,6 +60,9 @@ class ConvertJob {
   void log(bool done, Progress& progress) const;
 
  private:
+  void plan(OpenModel open, ConvertRequest request, const Context& context);
+
+  std::future<void> undamaged_;  // invalid: not asked, or told
   std::unique_ptr<Conversion> conversion_;
 };
 

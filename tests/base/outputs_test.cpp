@@ -34,7 +34,7 @@ class OutputsTest : public ::testing::Test {
   // A folder as our tools leave it.
   Path own_folder(const std::string& name, const char* list = kWrittenFiles) const {
     write(name + "/config.json", "{\"ours\": 1}");
-    write(name + "/" + list, written_files_text(root_ / name));
+    write(name + "/" + list, written_files_text(hash_files(root_ / name)));
     return root_ / name;
   }
   // Empty: allowed.
@@ -125,7 +125,7 @@ TEST_F(OutputsTest, InputsSurviveInEverySpelling) {
   const Path hard = root_ / "hard";
   fs::create_directory(hard);
   fs::create_hard_link(own / "config.json", hard / "config.json");
-  write("hard/.qwb-files", written_files_text(hard));
+  write("hard/.qwb-files", written_files_text(hash_files(hard)));
   EXPECT_THAT(folder_with(true, hard, own), HasSubstr("is a file that is read too"));
   EXPECT_EQ(folder_with(true, hard, model), "");
 }
