@@ -78,15 +78,20 @@ QWB_BOTH uint32_t code_at(const unsigned char* packed, int64_t index, int bits) 
   return (word >> shift) & ((1u << bits) - 1);
 }
 
-QWB_BOTH float grid_value(const StoredWeight& w, int64_t row, int64_t column) {
-  const int64_t group =
-      w.group_index != nullptr ? w.group_index[column] : quotient(column, w.group);
+QWB_BOTH int64_t group_of(const StoredWeight& w, int64_t column) {
+  return w.group_index != nullptr ? w.group_index[column] : quotient(column, w.group);
+}
+// A code less its zero point.
+QWB_BOTH float grid_difference(const StoredWeight& w, int64_t row, int64_t column) {
   const uint32_t code = code_at(w.codes + row * w.row_bytes, column, w.bits);
-  const uint32_t zero = w.zeros != nullptr
-                            ? code_at(w.zeros + row * w.zeros_row_bytes, group, w.bits)
-                            : 1u << (w.bits - 1);
-  const float difference = static_cast<float>(code) - static_cast<float>(zero);
-  return difference * number_at(w.scales, w.number, row * w.groups + group);
+  const uint32_t zero =
+      w.zeros != nullptr ? code_at(w.zeros + row * w.zeros_row_bytes, group_of(w, column), w.bits)
+                         : 1u << (w.bits - 1);
+  return static_cast<float>(code) - static_cast<float>(zero);
+}
+QWB_BOTH float grid_value(const StoredWeight& w, int64_t row, int64_t column) {
+  return grid_difference(w, row, column) *
+         number_at(w.scales, w.number, row * w.groups + group_of(w, column));
 }
 
 // The scale of one block of 4-bit floats.

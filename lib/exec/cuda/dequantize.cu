@@ -3,11 +3,12 @@
 #include "lib/exec/cuda/decode.h"
 #include "lib/exec/cuda/operations.cuh"
 #include "lib/exec/cuda/queue.cuh"
+#include "lib/exec/cuda/tensor_cores.cuh"
 
 namespace qwb::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 
 // values [count, in]: output channels from `first` on.
 template <Form F>
@@ -20,6 +21,115 @@ __global__ void dequantize_kernel(StoredWeight weight, int64_t first, View value
                                                     ? stored_value<F>(weight, column, channel)
                                                     : stored_value<F>(weight, channel, column);
   }
+}
+
+// Eight values of a row from a column that is a multiple of eight; zero beyond the row.
+template <Form F>
+__device__ void eight_values(const StoredWeight& w, int64_t channel, int64_t column,
+                             float (&values)[8]) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int64_t at = column + i;
+    values[i] = at >= w.in      ? 0.0f
+                : w.in_out != 0 ? stored_value<F>(w, at, channel)
+                                : stored_value<F>(w, channel, at);
+  }
+}
+
+// Codes in order, of groups that hold whole eights: they begin at a byte. Times their scale, or
+// not.
+__device__ void eight_codes(const StoredWeight& w, int64_t channel, int64_t column, bool scaled,
+                            float (&values)[8]) {
+  const unsigned char* at = w.codes + channel * w.row_bytes + column / 8 * w.bits;
+  uint64_t codes = 0;
+  for (int i = 0; i < w.bits; ++i) codes |= static_cast<uint64_t>(at[i]) << (8 * i);
+  const int64_t group = quotient(column, w.group);
+  const uint32_t zero = w.zeros != nullptr
+                            ? code_at(w.zeros + channel * w.zeros_row_bytes, group, w.bits)
+                            : 1u << (w.bits - 1);
+  const float scale = scaled ? number_at(w.scales, w.number, channel * w.groups + group) : 1.0f;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const auto code = static_cast<uint32_t>(codes >> (i * w.bits)) & ((1u << w.bits) - 1);
+    values[i] = (static_cast<float>(code) - static_cast<float>(zero)) * scale;
+  }
+}
+
+// Float blocks of whole eights.
+__device__ void eight_floats(const StoredWeight& w, const float* table, int64_t channel,
+                             int64_t column, float (&values)[8]) {
+  const int64_t index = channel * w.in + column;
+  const float scale = block_scale(w, quotient(index, w.scale_block));
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const unsigned char byte = w.codes[index / 2 + i];
+    values[2 * i] = table[byte >> 4] * scale;
+    values[2 * i + 1] = table[byte & 15] * scale;
+  }
+}
+
+// What the codes of a row's group are multiplied by.
+__device__ float scale_of(const StoredWeight& w, int64_t channel, int64_t group) {
+  if (w.form == Form::int8_rows)
+    return reinterpret_cast<const float*>(w.scales)[channel] * kInverse127;
+  return number_at(w.scales, w.number, channel * w.groups + group);
+}
+
+// Eight values for parts: of scaled parts codes, of others what they stand for.
+template <Form F>
+__device__ void eight_of(const StoredWeight& w, const float* table, int64_t channel, int64_t column,
+                         bool eights, bool scaled, float (&values)[8]) {
+  if (F == Form::int8_rows && scaled) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      values[i] = column + i < w.in ? static_cast<float>(static_cast<signed char>(
+                                          w.codes[channel * w.row_bytes + column + i]))
+                                    : 0.0f;
+    }
+  } else if (F == Form::grid && eights && column < w.in) {
+    eight_codes(w, channel, column, !scaled, values);
+  } else if (F == Form::grid && scaled) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      values[i] = column + i < w.in ? grid_difference(w, channel, column + i) : 0.0f;
+  } else if (F == Form::float_blocks && eights && column < w.in) {
+    eight_floats(w, table, channel, column, values);
+  } else {
+    eight_values<F>(w, channel, column, values);
+  }
+}
+
+template <Form F>
+__global__ void parts_kernel(StoredWeight weight, int64_t first, Parts to, bool eights) {
+  __shared__ float table[16];
+  if (threadIdx.x < 16) table[threadIdx.x] = weight.table[threadIdx.x];
+  __syncthreads();
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t column = thread * 8;
+  if (column >= to.columns) return;
+  const bool scaled = to.scales != nullptr;
+  for (int64_t row = blockIdx.y; row < to.rows; row += gridDim.y) {
+    float values[8];
+    eight_of<F>(weight, table, first + row, column, eights, scaled, values);
+    uint32_t parts[4][3];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) split_pair(values[2 * i], values[2 * i + 1], parts[i]);
+#pragma unroll
+    for (int p = 0; p < 3; ++p) {
+      if (p >= to.count) break;
+      *reinterpret_cast<uint4*>(to.data + (p * to.rows + row) * to.columns + column) =
+          make_uint4(parts[0][p], parts[1][p], parts[2][p], parts[3][p]);
+    }
+    for (int64_t group = thread; scaled && group < to.groups; group += to.columns / 8)
+      to.scales[row * to.groups + group] = scale_of(weight, first + row, group);
+  }
+}
+
+// Whether eight values of a row from a multiple of eight share a scale.
+bool has_eights(const StoredWeight& w) {
+  if (w.in_out != 0 || w.in % 8 != 0) return false;
+  if (w.form == Form::grid) return w.group_index == nullptr && (w.group % 8 == 0 || w.groups == 1);
+  return w.form == Form::float_blocks && w.scale_block % 8 == 0;
 }
 
 template <Form F>
@@ -80,6 +190,16 @@ int dequantize(Queue* queue, const StoredWeight* weight, int64_t first, View val
     dequantize_kernel<decltype(form)::form>
         <<<grid_of(values.rows, values.columns), kThreads, 0, queue->stream>>>(*weight, first,
                                                                                values);
+  });
+}
+
+int dequantize_parts(Queue* queue, const StoredWeight* weight, int64_t first, Parts to) {
+  if (to.rows == 0) return 0;
+  const bool eights = has_eights(*weight);
+  return by_form(*weight, [&](auto form) {
+    parts_kernel<decltype(form)::form>
+        <<<grid_of(to.rows, to.columns / 8), kThreads, 0, queue->stream>>>(*weight, first, to,
+                                                                           eights);
   });
 }
 

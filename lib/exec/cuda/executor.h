@@ -47,6 +47,7 @@ class CudaExecutor final : public Executor {
 
  private:
   // products.cpp
+  class Slabs;
   void many_rows(In x, const Affine& module, Out y, bool add) const;
   void few_rows(In x, std::span<const Output> outputs, bool add) const;
   void few_rows_of_one(In x, const Output& output, bool add) const;

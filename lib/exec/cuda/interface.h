@@ -12,9 +12,9 @@
 namespace qwb::cuda {
 
 // Raised whenever anything below changes.
-constexpr int kInterface = 1;
+constexpr int kInterface = 2;
 // Raised whenever the same operation on the same GPU gives other bits: part of every result's key.
-constexpr int kKernels = 1;
+constexpr int kKernels = 2;
 
 struct DeviceFacts {
   char name[256];
@@ -33,6 +33,19 @@ struct ConstView {
   const float* data;
   int64_t rows, columns, stride;
 };
+
+// An f32 matrix [rows, columns] as a sum of `count` matrices of bf16 behind each other, for tensor
+// cores. Its columns are zero from the matrix's last to the next multiple of kPartColumns. Or,
+// where `scales` [rows, groups] are there, codes less their zero points (count 1), of which `group`
+// columns share a scale.
+struct Parts {
+  uint16_t* data;
+  int64_t rows, columns;
+  int count;
+  float* scales;
+  int64_t group, groups;
+};
+constexpr int64_t kPartColumns = 32;
 
 enum class Number : int { f32, f16, bf16, f64 };
 enum class Form : int { dense, grid, int8_rows, float_blocks, ggml_blocks };
@@ -164,6 +177,12 @@ struct Functions {
 
   // c [m, n] = a [m, k] b [n, k]^T + bias, or c += that.
   int (*product)(Queue* queue, ConstView a, ConstView b, const float* bias, View c, int add);
+  // The same on tensor cores, of parts: three of a, of b what parts() says of a weight: how many,
+  // and its groups. None on a card without such tensor cores.
+  Parts (*parts)(Queue* queue, const StoredWeight* weight);
+  int (*split)(Queue* queue, ConstView x, Parts to);
+  int (*dequantize_parts)(Queue* queue, const StoredWeight* weight, int64_t first, Parts to);
+  int (*product_of_parts)(Queue* queue, Parts a, Parts b, const float* bias, View c, int add);
   // At most kFewRows rows of x. All of one packing.
   int (*few_rows)(Queue* queue, ConstView x, const FewProduct* products, int count, int add);
   // y = act(gate(x)) * up(x)

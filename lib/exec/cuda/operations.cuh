@@ -26,6 +26,13 @@ int grid_of_ggml(Queue* queue, const StoredWeight* weight, int bits, unsigned ch
                  unsigned char* scales);
 int plain_scales(Queue* queue, const StoredWeight* weight, float* scales);
 
+int dequantize_parts(Queue* queue, const StoredWeight* weight, int64_t first, Parts to);
+
+// split_product.cu
+Parts parts_of(Queue* queue, const StoredWeight* weight);
+int split(Queue* queue, ConstView x, Parts to);
+int product_of_parts(Queue* queue, Parts a, Parts b, const float* bias, View c, int add);
+
 // product.cu, few_rows.cu, few_plain.cu
 int product(Queue* queue, ConstView a, ConstView b, const float* bias, View c, int add);
 int few_rows(Queue* queue, ConstView x, const FewProduct* products, int count, int add);

@@ -15,6 +15,8 @@ Functions table() {
   f.copy_rows = copy_rows, f.finish = finish;
   f.dequantize = dequantize, f.look_up = look_up;
   f.grid_of_ggml = grid_of_ggml, f.plain_scales = plain_scales;
+  f.parts = parts_of, f.split = split, f.dequantize_parts = dequantize_parts;
+  f.product_of_parts = product_of_parts;
   f.product = product, f.few_rows = few_rows, f.few_gated = few_gated, f.few_plain = few_plain;
   f.rms_norm = rms_norm, f.layer_norm = layer_norm, f.rotate = rotate, f.attention = attention;
   f.activate = activate, f.add = add, f.fill = fill, f.scale = scale, f.soft_cap = soft_cap;

@@ -12,13 +12,9 @@
 namespace qwb {
 namespace {
 
-// Values of a weight that are held as f32 at a time, at most: 256 MB.
-constexpr int64_t kSlabValues = int64_t{64} << 20;
-constexpr int64_t kVocabularyRows = 8192;  // logits of a row that are held at a time
-
-int64_t slab_channels(const Weight& weight) {
-  return std::clamp<int64_t>(kSlabValues / weight.in / 128 * 128, 1, weight.out);
-}
+constexpr int64_t kSlabBytes = int64_t{256} << 20;  // of a weight that are ready at a time, at most
+constexpr int64_t kVocabularyRows = 8192;           // logits of a row that are held at a time
+constexpr int kPartsOfX = 3;
 
 bool aligned_rows(In x) {
   return x.stride % 4 == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
@@ -83,18 +79,71 @@ void CudaExecutor::few_rows(In x, std::span<const Output> outputs, bool add) con
   }
 }
 
+// A product of many rows with a weight, a slab of its channels at a time: as parts on tensor cores,
+// or as f32 on a card without.
+class CudaExecutor::Slabs {
+ public:
+  Slabs(const CudaExecutor& executor, In x, const Prepared& weight, int64_t most_channels)
+      : executor_(executor), x_(x), stored_(executor.weight_of(weight).stored) {
+    const cuda::Functions& f = executor.gpu_.functions();
+    slab_parts_ = f.parts(executor.gpu_.queue(), &stored_);
+    const int64_t bytes = slab_parts_.count == 0 ? 4 : 2 * slab_parts_.count;
+    const int64_t channels = kSlabBytes / bytes / std::max<int64_t>(stored_.in, 1) / 128 * 128;
+    step_ = std::clamp<int64_t>(channels, 1, std::min(stored_.out, most_channels));
+    if (slab_parts_.count == 0) {
+      slab_ = executor.allocate(step_, stored_.in, MemoryKind::scratch);
+      return;
+    }
+    slab_parts_.rows = step_;
+    take(slab_parts_, slab_);
+    if (slab_parts_.groups > 0) {
+      scales_ = executor.allocate(step_, slab_parts_.groups, MemoryKind::scratch);
+      slab_parts_.scales = scales_.view().data;
+    }
+    x_parts_.rows = x.rows, x_parts_.columns = slab_parts_.columns, x_parts_.count = kPartsOfX;
+    take(x_parts_, rows_);
+    executor.run("linear", f.split, executor.view(x), x_parts_);
+  }
+
+  int64_t step() const { return step_; }
+
+  // The channels from `first` on, as many as y has columns.
+  void multiply(int64_t first, In bias, Out y, bool add) const {
+    const cuda::Functions& f = executor_.gpu_.functions();
+    if (slab_parts_.count == 0) {
+      const Out values = slab_.view().row_range(0, y.columns);
+      executor_.run("linear", f.dequantize, &stored_, first, executor_.view(values));
+      executor_.run("linear", f.product, executor_.view(x_), executor_.view(In(values)),
+                    executor_.view(bias).data, executor_.view(y), add ? 1 : 0);
+      return;
+    }
+    cuda::Parts slab = slab_parts_;
+    slab.rows = y.columns;
+    executor_.run("linear", f.dequantize_parts, &stored_, first, slab);
+    executor_.run("linear", f.product_of_parts, x_parts_, slab, executor_.view(bias).data,
+                  executor_.view(y), add ? 1 : 0);
+  }
+
+ private:
+  void take(cuda::Parts& parts, Matrix& room) const {
+    room = executor_.allocate(parts.count * parts.rows, parts.columns / 2, MemoryKind::scratch);
+    parts.data = reinterpret_cast<uint16_t*>(room.view().data);
+  }
+
+  const CudaExecutor& executor_;
+  In x_;
+  const cuda::StoredWeight& stored_;
+  int64_t step_ = 1;
+  Matrix slab_, scales_, rows_;
+  cuda::Parts slab_parts_ = {}, x_parts_ = {};
+};
+
 void CudaExecutor::many_rows(In x, const Affine& module, Out y, bool add) const {
-  const Weight& weight = module.weight.stored();
-  const cuda::StoredWeight& stored = weight_of(module.weight).stored;
-  const int64_t step = slab_channels(weight);
-  const Matrix slab = allocate(step, weight.in, MemoryKind::scratch);
-  for (int64_t first = 0; first < weight.out; first += step) {
-    const int64_t count = std::min(step, weight.out - first);
-    const Out values = slab.view().row_range(0, count);
+  const Slabs slabs(*this, x, module.weight, y.columns);
+  for (int64_t first = 0; first < y.columns; first += slabs.step()) {
+    const int64_t count = std::min(slabs.step(), y.columns - first);
     const In bias = module.bias.empty() ? In() : module.bias.column_range(first, count);
-    run("linear", gpu_.functions().dequantize, &stored, first, view(values));
-    run("linear", gpu_.functions().product, view(x), view(In(values)), view(bias).data,
-        view(y.column_range(first, count)), add ? 1 : 0);
+    slabs.multiply(first, bias, y.column_range(first, count), add);
   }
 }
 
@@ -144,22 +193,21 @@ void CudaExecutor::losses(In x, const Prepared& weight, std::span<const int32_t>
                           const LogitShape& shape, std::span<double> losses) const {
   const Weight& stored = weight.stored();
   if (x.rows == 0) return;
+  dense(x);
   const cuda::Functions& f = gpu_.functions();
   constexpr int64_t kFloats = sizeof(cuda::RunningLoss) / sizeof(float);
   const Matrix running = allocate(x.rows, kFloats, MemoryKind::scratch);
   const Matrix wanted = allocate(1, x.rows, MemoryKind::scratch);
   auto* sums = reinterpret_cast<cuda::RunningLoss*>(running.view().data);
-  const int64_t step = std::min(slab_channels(stored), kVocabularyRows);
-  const Matrix slab = allocate(step, stored.in, MemoryKind::scratch);
+  const Slabs slabs(*this, x, weight, kVocabularyRows);
+  const int64_t step = slabs.step();
   const Matrix logits = allocate(x.rows, step, MemoryKind::scratch);
   run("losses", f.upload, targets.data(), wanted.view().data, x.rows * 4);
   run("losses", f.begin_losses, x.rows, sums);
   for (int64_t first = 0; first < stored.out; first += step) {
     const int64_t count = std::min(step, stored.out - first);
-    const Out values = slab.view().row_range(0, count), made = logits.view().as(x.rows, count);
-    run("losses", f.dequantize, &weight_of(weight).stored, first, view(values));
-    run("losses", f.product, dense(x), view(In(values)), static_cast<const float*>(nullptr),
-        view(made), 0);
+    const Out made = logits.view().as(x.rows, count);
+    slabs.multiply(first, In(), made, false);
     if (shape.cap != 0) {
       run("losses", f.soft_cap, view(made), shape.scale, shape.cap);
     } else if (shape.scale != 1) {

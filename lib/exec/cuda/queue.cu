@@ -133,7 +133,8 @@ int open_queue(int device, Queue** queue) {
   auto* made = new Queue;
   made->device = device;
   void* ring = nullptr;
-  int code = cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking);
+  int code = cudaDeviceGetAttribute(&made->major, cudaDevAttrComputeCapabilityMajor, device);
+  if (code == 0) code = cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking);
   if (code == 0) code = cudaMallocHost(&ring, kRing);
   if (code != 0) {
     delete made;

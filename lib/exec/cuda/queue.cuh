@@ -11,6 +11,7 @@ constexpr int kScratches = 2;
 
 struct Queue {
   int device = 0;
+  int major = 0;  // of its compute capability
   cudaStream_t stream = nullptr;
   // Small uploads wait for nothing: a ring of pinned memory, taken up again once all before ended.
   unsigned char* ring = nullptr;
