@@ -133,7 +133,8 @@ TEST_F(GpuProducts, MatchTheReference) {
   });
 }
 
-// Tensor cores cut sums off where other units round them. Over the longest rows that models have the
+// Tensor cores cut sums off where other units round them. Over the longest rows that models have
+// the
 // error against sums in f64 stays what f32 sums have: a few units in the last place of a value.
 TEST_F(GpuProducts, LongRowsKeepTheirPrecision) {
   const HostedExecutor there = hosted();
