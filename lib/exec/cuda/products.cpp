@@ -16,6 +16,9 @@ constexpr int64_t kSlabBytes = int64_t{256} << 20;  // of a weight that are read
 constexpr int64_t kVocabularyRows = 8192;           // logits of a row that are held at a time
 constexpr int kPartsOfX = 3;
 
+// Tensor cores cut sums off where f32 units round them.
+enum class Sums { cut_off, rounded };
+
 bool aligned_rows(In x) {
   return x.stride % 4 == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
 }
@@ -80,13 +83,14 @@ void CudaExecutor::few_rows(In x, std::span<const Output> outputs, bool add) con
 }
 
 // A product of many rows with a weight, a slab of its channels at a time: as parts on tensor cores,
-// or as f32 on a card without.
+// or as f32 where sums are to be rounded and on a card without.
 class CudaExecutor::Slabs {
  public:
-  Slabs(const CudaExecutor& executor, In x, const Prepared& weight, int64_t most_channels)
+  Slabs(const CudaExecutor& executor, In x, const Prepared& weight, Sums sums,
+        int64_t most_channels)
       : executor_(executor), x_(x), stored_(executor.weight_of(weight).stored) {
     const cuda::Functions& f = executor.gpu_.functions();
-    slab_parts_ = f.parts(executor.gpu_.queue(), &stored_);
+    if (sums == Sums::cut_off) slab_parts_ = f.parts(executor.gpu_.queue(), &stored_);
     const int64_t bytes = slab_parts_.count == 0 ? 4 : 2 * slab_parts_.count;
     const int64_t channels = kSlabBytes / bytes / std::max<int64_t>(stored_.in, 1) / 128 * 128;
     step_ = std::clamp<int64_t>(channels, 1, std::min(stored_.out, most_channels));
@@ -139,7 +143,7 @@ class CudaExecutor::Slabs {
 };
 
 void CudaExecutor::many_rows(In x, const Affine& module, Out y, bool add) const {
-  const Slabs slabs(*this, x, module.weight, y.columns);
+  const Slabs slabs(*this, x, module.weight, Sums::cut_off, y.columns);
   for (int64_t first = 0; first < y.columns; first += slabs.step()) {
     const int64_t count = std::min(slabs.step(), y.columns - first);
     const In bias = module.bias.empty() ? In() : module.bias.column_range(first, count);
@@ -199,7 +203,7 @@ void CudaExecutor::losses(In x, const Prepared& weight, std::span<const int32_t>
   const Matrix running = allocate(x.rows, kFloats, MemoryKind::scratch);
   const Matrix wanted = allocate(1, x.rows, MemoryKind::scratch);
   auto* sums = reinterpret_cast<cuda::RunningLoss*>(running.view().data);
-  const Slabs slabs(*this, x, weight, kVocabularyRows);
+  const Slabs slabs(*this, x, weight, Sums::rounded, kVocabularyRows);
   const int64_t step = slabs.step();
   const Matrix logits = allocate(x.rows, step, MemoryKind::scratch);
   run("losses", f.upload, targets.data(), wanted.view().data, x.rows * 4);
