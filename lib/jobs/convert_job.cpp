@@ -82,13 +82,17 @@ ConvertJob::ConvertJob(ConvertRequest request, const Context& context) {
     OpenModel open = open_model(request.model, context);
     plan(std::move(open), std::move(request), context);
   } catch (...) {
-    if (undamaged_.valid()) undamaged_.get();  // a damage explains whatever went wrong
+    require_undamaged();  // a damage explains whatever went wrong
     throw;
   }
 }
 
 ConvertJob::ConvertJob(OpenModel open, ConvertRequest request, const Context& context) {
   plan(std::move(open), std::move(request), context);
+}
+
+void ConvertJob::require_undamaged() {
+  if (undamaged_.valid()) undamaged_.get();
 }
 
 void ConvertJob::plan(OpenModel open, ConvertRequest request, const Context& context) {
@@ -101,11 +105,9 @@ void ConvertJob::plan(OpenModel open, ConvertRequest request, const Context& con
 void ConvertJob::write(const Path& place) {
   require_disk_space(place.parent_path(), tensor_bytes());
   try {
-    conversion_->write(place, [&] {
-      if (undamaged_.valid()) undamaged_.get();
-    });
+    conversion_->write(place, [this] { require_undamaged(); });
   } catch (...) {
-    if (undamaged_.valid()) undamaged_.get();
+    require_undamaged();
     throw;
   }
 }

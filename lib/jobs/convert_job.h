@@ -60,6 +60,7 @@ class ConvertJob {
   void log(bool done, Progress& progress) const;
 
  private:
+  void require_undamaged();  // waits for the thread
   void plan(OpenModel open, ConvertRequest request, const Context& context);
 
   std::future<void> undamaged_;  // invalid: not asked, or told

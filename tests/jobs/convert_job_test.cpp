@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "formats/registry.h"
 #include "lib/exec/cpu/dequantize.h"
 #include "lib/jobs/convert_job.h"
@@ -54,6 +56,31 @@ TEST(ConvertJob, AMethodQuantizesAnewForFilesAsForFolders) {
   }
   for (const auto& entry : std::filesystem::directory_iterator(scratch.path()))
     EXPECT_THAT(entry.path().filename().string(), ::testing::Not(HasSubstr("other")));
+}
+
+// The source is checked beside the work: nothing of a damaged one appears.
+TEST(ConvertJob, ADamagedSourceLeavesNothing) {
+  const testing::Scratch scratch("convert_damaged");
+  const Path artifact = scratch.path() / "rtn";
+  testing::make_artifact(testing::demo("gpt2"), "rtn", artifact, "");
+  std::fstream file(artifact / "model.safetensors", std::ios::in | std::ios::out);
+  file.seekg(-1, std::ios::end);
+  const auto last = static_cast<char>(file.peek() ^ 1);
+  file.seekp(-1, std::ios::end).put(last);
+  file.close();
+  for (const std::string format : {"gptq", "gguf", "huggingface"}) {
+    const Path place = scratch.path() / ("to-" + format);
+    try {
+      ConvertJob job({.model = artifact, .format = format, .round_scales = true}, Context());
+      job.write(place);
+      FAIL() << format << " was made";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::verification) << error.what();
+      EXPECT_THAT(error.what(), HasSubstr("model.safetensors"));
+    }
+  }
+  const auto left = std::filesystem::directory_iterator(scratch.path());
+  EXPECT_EQ(std::distance(begin(left), end(left)), 1);
 }
 
 }  // namespace

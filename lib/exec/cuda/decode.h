@@ -81,17 +81,23 @@ QWB_BOTH uint32_t code_at(const unsigned char* packed, int64_t index, int bits) 
 QWB_BOTH int64_t group_of(const StoredWeight& w, int64_t column) {
   return w.group_index != nullptr ? w.group_index[column] : quotient(column, w.group);
 }
+QWB_BOTH float zero_point(const StoredWeight& w, int64_t row, int64_t group) {
+  const uint32_t zero = w.zeros != nullptr
+                            ? code_at(w.zeros + row * w.zeros_row_bytes, group, w.bits)
+                            : 1u << (w.bits - 1);
+  return static_cast<float>(zero);
+}
+QWB_BOTH float grid_scale(const StoredWeight& w, int64_t row, int64_t group) {
+  return number_at(w.scales, w.number, row * w.groups + group);
+}
 // A code less its zero point.
-QWB_BOTH float grid_difference(const StoredWeight& w, int64_t row, int64_t column) {
+QWB_BOTH float grid_difference(const StoredWeight& w, int64_t row, int64_t column, int64_t group) {
   const uint32_t code = code_at(w.codes + row * w.row_bytes, column, w.bits);
-  const uint32_t zero =
-      w.zeros != nullptr ? code_at(w.zeros + row * w.zeros_row_bytes, group_of(w, column), w.bits)
-                         : 1u << (w.bits - 1);
-  return static_cast<float>(code) - static_cast<float>(zero);
+  return static_cast<float>(code) - zero_point(w, row, group);
 }
 QWB_BOTH float grid_value(const StoredWeight& w, int64_t row, int64_t column) {
-  return grid_difference(w, row, column) *
-         number_at(w.scales, w.number, row * w.groups + group_of(w, column));
+  const int64_t group = group_of(w, column);
+  return grid_difference(w, row, column, group) * grid_scale(w, row, group);
 }
 
 // The scale of one block of 4-bit floats.

@@ -44,14 +44,12 @@ __device__ void eight_codes(const StoredWeight& w, int64_t channel, int64_t colu
   uint64_t codes = 0;
   for (int i = 0; i < w.bits; ++i) codes |= static_cast<uint64_t>(at[i]) << (8 * i);
   const int64_t group = quotient(column, w.group);
-  const uint32_t zero = w.zeros != nullptr
-                            ? code_at(w.zeros + channel * w.zeros_row_bytes, group, w.bits)
-                            : 1u << (w.bits - 1);
-  const float scale = scaled ? number_at(w.scales, w.number, channel * w.groups + group) : 1.0f;
+  const float zero = zero_point(w, channel, group);
+  const float scale = scaled ? grid_scale(w, channel, group) : 1.0f;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const auto code = static_cast<uint32_t>(codes >> (i * w.bits)) & ((1u << w.bits) - 1);
-    values[i] = (static_cast<float>(code) - static_cast<float>(zero)) * scale;
+    values[i] = (static_cast<float>(code) - zero) * scale;
   }
 }
 
@@ -72,7 +70,7 @@ __device__ void eight_floats(const StoredWeight& w, const float* table, int64_t 
 __device__ float scale_of(const StoredWeight& w, int64_t channel, int64_t group) {
   if (w.form == Form::int8_rows)
     return reinterpret_cast<const float*>(w.scales)[channel] * kInverse127;
-  return number_at(w.scales, w.number, channel * w.groups + group);
+  return grid_scale(w, channel, group);
 }
 
 // Eight values for parts: of scaled parts codes, of others what they stand for.
@@ -90,8 +88,10 @@ __device__ void eight_of(const StoredWeight& w, const float* table, int64_t chan
     eight_codes(w, channel, column, !scaled, values);
   } else if (F == Form::grid && scaled) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
-      values[i] = column + i < w.in ? grid_difference(w, channel, column + i) : 0.0f;
+    for (int i = 0; i < 8; ++i) {
+      const int64_t at = column + i;
+      values[i] = at < w.in ? grid_difference(w, channel, at, group_of(w, at)) : 0.0f;
+    }
   } else if (F == Form::float_blocks && eights && column < w.in) {
     eight_floats(w, table, channel, column, values);
   } else {

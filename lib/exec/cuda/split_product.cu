@@ -8,8 +8,8 @@
 namespace qwb::cuda {
 namespace {
 
-constexpr int kTile = 128;  // rows and columns of c that a block makes
-constexpr int kDepth = 32;  // columns of a and b that are in shared memory at a time, twice
+constexpr int kTile = 128;            // rows and columns of c that a block makes
+constexpr int kDepth = kPartColumns;  // of a and b, in shared memory at a time, twice
 constexpr int kThreads = 256;
 constexpr int kPartsOfX = 3;
 constexpr int kPlane = kTile * kDepth * 2;  // bytes
