@@ -261,7 +261,7 @@ TEST_F(ServerTest, AStopLetsAnswersEnd) {
   start();
   Client client(port());
   const std::string body =
-      R"({"prompt": "The history", "max_tokens": 480, "ignore_eos": true, "stream": true})";
+      R"({"prompt": "The history", "max_tokens": 200, "ignore_eos": true, "stream": true})";
   client.send(post("/v1/completions", body));
   ASSERT_TRUE(wait_for([&] { return !idle(); }));
   stop_.request();
