@@ -2,8 +2,10 @@
 #include "lib/exec/executor.h"
 
 #include <array>
+#include <stdexcept>
 
 #include "lib/base/error.h"
+#include "lib/codec/dense.h"
 
 namespace qwb {
 
@@ -21,6 +23,16 @@ std::vector<float> Executor::download(In values) const {
   std::vector<float> on_host(static_cast<size_t>(values.count()));
   copy(values, Out(on_host.data(), values.rows, values.columns));
   return on_host;
+}
+
+Prepared Executor::prepare_values(In values) const {
+  if (device_ != nullptr || !values.dense())
+    throw std::logic_error("values are not dense, or lie where their executor takes none");
+  const Bytes bytes = {reinterpret_cast<const std::byte*>(values.data),
+                       static_cast<size_t>(values.count()) * sizeof(float)};
+  return Prepared(
+      Weight{values.rows, values.columns, Orientation::out_in,
+             DenseWeight{TensorView{DType::f32, {values.rows, values.columns}, bytes}}});
 }
 
 void Executor::mark_finite(In x, Out mark) const {

@@ -130,6 +130,9 @@ class Executor {
 
   // Makes a weight ready for the products below.
   virtual Prepared prepare(const Weight& weight, Reuse reuse = Reuse::seldom) const = 0;
+  // The same of dense f32 values [out, in] that lie in the executor's memory, as they stand there:
+  // when they change, so do its products. They must outlive it.
+  virtual Prepared prepare_values(In values) const;
   // y [rows, out] = x [rows, in] W^T + bias, or y += that.
   virtual void linear(const Rows& x, const Affine& module, Out y,
                       Accumulate accumulate = Accumulate::no) const = 0;

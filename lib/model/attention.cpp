@@ -34,14 +34,13 @@ void Attention::project(const LayerContext& layer, const Rows& h, Out queries, O
   const ModelConfig& c = layer.config;
   if (qkv_.size() == 1) {
     const int64_t q_size = c.heads * c.head_dim, kv_size = c.kv_heads * c.head_dim;
-    layer.executor.linear(h, qkv_[0].affine(), queries);
+    qkv_[0].apply(layer.executor, h, queries);
     layer.executor.copy(queries.column_range(q_size, kv_size), keys);
     layer.executor.copy(queries.column_range(q_size + kv_size, kv_size), values);
     return;
   }
-  layer.executor.linears(
-      h, std::array<Executor::Output, 3>{
-             {{qkv_[0].affine(), queries}, {qkv_[1].affine(), keys}, {qkv_[2].affine(), values}}});
+  apply(layer.executor, h,
+        std::array<LinearOutput, 3>{{{qkv_[0], queries}, {qkv_[1], keys}, {qkv_[2], values}}});
   const auto norm_heads = [&](const Norm& norm, Out x, int64_t heads) {
     const Out each = norms_span_heads_ ? x : x.as(x.rows * heads, c.head_dim);
     if (!norm.empty()) norm.apply(layer, each, each);

@@ -29,6 +29,7 @@ void Block::count_weights(WeightCount& count) const {
   for (const Linear* linear : const_cast<Block*>(this)->linears()) {
     count.add(linear->weight.stored());
     count.add_floats(linear->bias.size());
+    for (const auto& addition : linear->additions) count.add_floats(addition->values());
   }
 }
 
@@ -42,6 +43,10 @@ Linear& Block::find(const std::string& module) {
 
 const Weight& Block::weight(const std::string& module) const {
   return const_cast<Block*>(this)->find(module).weight.stored();
+}
+
+void Block::attach(const std::string& module, std::shared_ptr<const LowRank> addition) {
+  find(module).attach(std::move(addition));
 }
 
 void Block::prepare_often() {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ class Block {
   // Goes on with another weight of the same shape (the view's owner must outlive its use), prepared
   // for frequent use.
   void set_weight(const std::string& module, const Weight& weight);
+  // The module's output goes on with this added to it.
+  void attach(const std::string& module, std::shared_ptr<const LowRank> addition);
   // Adds everything that this block holds.
   void count_weights(WeightCount& count) const;
   // The module is not used any more: what the executor keeps for its weight goes.

@@ -18,6 +18,29 @@ Linear::Linear(LinearSpec linear, const TensorSource& source, const Executor& ex
     bias = DeviceVector(executor, find_vector(source, spec.module + ".bias", spec.out));
 }
 
+void Linear::apply(const Executor& executor, const Rows& x, Out y, Accumulate accumulate) const {
+  executor.linear(x, affine(), y, accumulate);
+  for (const auto& addition : additions) addition->add_to(executor, x, y);
+}
+
+void Linear::attach(std::shared_ptr<const LowRank> addition) {
+  if (addition->in() != spec.in || addition->out() != spec.out)
+    throw Error(ErrorKind::failed,
+                "the adapter is of a module " + shape_text({addition->out(), addition->in()}) +
+                    ", the model's is " + shape_text({spec.out, spec.in}),
+                spec.module);
+  additions.push_back(std::move(addition));
+}
+
+void apply(const Executor& executor, const Rows& x, std::span<const LinearOutput> outputs) {
+  std::vector<Executor::Output> plain;
+  for (const LinearOutput& output : outputs) plain.push_back({output.module.affine(), output.y});
+  executor.linears(x, plain);
+  for (const LinearOutput& output : outputs) {
+    for (const auto& addition : output.module.additions) addition->add_to(executor, x, output.y);
+  }
+}
+
 Norm::Norm(NormSpec norm, int64_t size, const TensorSource& source, const Executor& executor)
     : spec(std::move(norm)) {
   if (spec.empty()) return;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "lib/exec/executor.h"
 #include "lib/model/architecture.h"
 #include "lib/model/config.h"
+#include "lib/model/low_rank.h"
 
 namespace qwb {
 
@@ -37,11 +39,24 @@ class DeviceVector {
 struct Linear {
   LinearSpec spec;
   Prepared weight;
-  DeviceVector bias;  // empty: none
+  DeviceVector bias;   // empty: none
+  LowRanks additions;  // adapters
 
   Linear(LinearSpec linear, const TensorSource& source, const Executor& executor);
+  // Without the additions.
   Affine affine() const { return {weight, bias.view()}; }
+  // y [rows, out] = what the module makes of x [rows, in], or y += that.
+  void apply(const Executor& executor, const Rows& x, Out y,
+             Accumulate accumulate = Accumulate::no) const;
+  // Throws `failed` for another shape.
+  void attach(std::shared_ptr<const LowRank> addition);
 };
+// Several modules that read one input.
+struct LinearOutput {
+  const Linear& module;
+  Out y;
+};
+void apply(const Executor& executor, const Rows& x, std::span<const LinearOutput> outputs);
 
 struct Norm {
   NormSpec spec;

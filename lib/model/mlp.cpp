@@ -1,5 +1,7 @@
 #include "lib/model/mlp.h"
 
+#include <array>
+
 namespace qwb {
 
 Mlp::Mlp(const MlpSpec& spec, const TensorSource& source, const Executor& executor)
@@ -18,9 +20,22 @@ std::vector<Linear*> Mlp::linears() {
 void Mlp::inner(const LayerContext& layer, const Rows& h, Out inner) const {
   if (fused_) return inner_of_fused(layer, h, inner);
   const Activation activation = layer.config.activation;
+  if (!up_.additions.empty() || (gate_ && !gate_->additions.empty()))
+    return inner_of_adapted(layer, h, inner);
   if (!gate_) return layer.executor.gated(h, nullptr, up_.affine(), activation, inner);
   const Affine gate = gate_->affine();
   layer.executor.gated(h, &gate, up_.affine(), activation, inner);
+}
+
+void Mlp::inner_of_adapted(const LayerContext& layer, const Rows& h, Out inner) const {
+  const Executor& executor = layer.executor;
+  if (!gate_) {
+    up_.apply(executor, h, inner);
+    return executor.activate(layer.config.activation, inner);
+  }
+  const Matrix up = executor.allocate(inner.rows, inner.columns);
+  apply(executor, h, std::array<LinearOutput, 2>{{{*gate_, inner}, {up_, up}}});
+  executor.activate(layer.config.activation, inner, up);
 }
 
 void Mlp::inner_of_fused(const LayerContext& layer, const Rows& h, Out inner) const {
@@ -28,7 +43,7 @@ void Mlp::inner_of_fused(const LayerContext& layer, const Rows& h, Out inner) co
   const int64_t columns = inner.columns;
   const Matrix both = executor.allocate(inner.rows, 2 * columns);
   const Matrix up = executor.allocate(inner.rows, columns);
-  executor.linear(h, up_.affine(), both);
+  up_.apply(executor, h, both);
   executor.copy(both.view().column_range(0, columns), inner);
   executor.copy(both.view().column_range(columns, columns), up);
   executor.activate(layer.config.activation, inner, up);

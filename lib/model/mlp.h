@@ -22,6 +22,8 @@ class Mlp {
   std::vector<Linear*> linears();
 
  private:
+  // What an executor computes together cannot be: the additions come before the activation.
+  void inner_of_adapted(const LayerContext& layer, const Rows& h, Out inner) const;
   void inner_of_fused(const LayerContext& layer, const Rows& h, Out inner) const;
 
   std::optional<Linear> gate_;

@@ -1,11 +1,13 @@
 #include "lib/model/model.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "lib/base/error.h"
 #include "lib/codec/int8_rows.h"
 #include "lib/model/block.h"
+#include "lib/model/low_rank.h"
 
 namespace qwb {
 
@@ -87,9 +89,29 @@ void Model::count_weights() {
   for (const Prepared* weight : {&embedding_, &output_}) count.add(weight->stored());
   if (!spec_.positions.empty()) count.add(positions_.stored());
   count.add_floats(final_norm_->gain.size() + final_norm_->bias.size());
+  for (const auto& addition : output_additions_) count.add_floats(addition->values());
   for (const Block& block : blocks_) block.count_weights(count);
   weight_bytes_ = count.bytes();
   mapped_claim_ = MemoryClaim(MemoryKind::mapped_weights, weight_bytes_.mapped);
+}
+
+void Model::attach(const std::string& module, std::shared_ptr<const LowRank> addition) {
+  if (module == spec_.output_embedding) {
+    if (addition->in() != config_.hidden || addition->out() != config_.vocab)
+      throw Error(ErrorKind::failed,
+                  "the adapter is of a module " + shape_text({addition->out(), addition->in()}) +
+                      ", the model's is " + shape_text({config_.vocab, config_.hidden}),
+                  module);
+    output_additions_.push_back(std::move(addition));
+    return count_weights();
+  }
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const std::vector<LinearSpec> linears = block_linears(spec_.blocks[i]);
+    if (std::ranges::none_of(linears, [&](const auto& l) { return l.module == module; })) continue;
+    blocks_[i].attach(module, std::move(addition));
+    return count_weights();
+  }
+  throw Error(ErrorKind::not_found, "the model has no linear module '" + module + "'");
 }
 
 int64_t Model::int8_modules() const {
@@ -162,14 +184,35 @@ void Model::final_norm(In x, Out hidden) const {
 
 void Model::logits(const Rows& hidden, Out logits) const {
   executor_->linear(hidden, {output_}, logits);
+  for (const auto& addition : output_additions_) addition->add_to(*executor_, hidden, logits);
   if (config_.logit_scale != 1) executor_->scale(logits, config_.logit_scale);
   if (config_.logit_soft_cap != 0) executor_->soft_cap(logits, config_.logit_soft_cap);
 }
 
 void Model::token_losses(In hidden, std::span<const int32_t> targets,
                          std::span<double> losses) const {
+  if (!output_additions_.empty()) return losses_of_logits(hidden, targets, losses);
   executor_->losses(hidden, output_, targets,
                     {.scale = config_.logit_scale, .cap = config_.logit_soft_cap}, losses);
+}
+
+// Where the logits are more than one product: they are held whole, of some rows at a time.
+void Model::losses_of_logits(In hidden, std::span<const int32_t> targets,
+                             std::span<double> losses) const {
+  constexpr int64_t kValues = int64_t{16} << 20;
+  const int64_t step = std::max<int64_t>(1, kValues / config_.vocab);
+  for (int64_t first = 0; first < hidden.rows; first += step) {
+    const int64_t count = std::min(step, hidden.rows - first);
+    const Matrix made = executor_->allocate(count, config_.vocab);
+    logits(hidden.row_range(first, count), made);
+    std::vector<RowDivergence> rows(static_cast<size_t>(count));
+    executor_->divergence(made, made, targets.subspan(static_cast<size_t>(first), rows.size()),
+                          rows);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      losses[static_cast<size_t>(first) + r] =
+          rows[r].finite ? rows[r].base_loss : std::numeric_limits<double>::quiet_NaN();
+    }
+  }
 }
 
 }  // namespace qwb

@@ -21,6 +21,7 @@
 namespace qwb {
 
 class Block;
+class LowRank;
 struct Norm;
 struct LayerCache;
 
@@ -68,6 +69,11 @@ class Model {
                                      const std::string& where,
                                      std::shared_ptr<const Executor> executor = nullptr);
 
+  // The output of a linear module of a block, or of the output embedding by its tensor's name, goes
+  // on with this added to it. Before the model is shared. Throws not_found for no such module,
+  // `failed` for another shape.
+  void attach(const std::string& module, std::shared_ptr<const LowRank> addition);
+
   const ModelConfig& config() const { return config_; }
   const ModelSpec& spec() const { return spec_; }
   const TensorSource& source() const { return *source_; }
@@ -111,6 +117,8 @@ class Model {
  private:
   Model(std::shared_ptr<const TensorSource> source, std::shared_ptr<const Executor> executor);
   void count_weights();
+  void losses_of_logits(In hidden, std::span<const int32_t> targets,
+                        std::span<double> losses) const;
   void check_tokens(std::span<const int32_t> tokens, const KvCache& cache) const;
   friend class BatchStep;
 
@@ -121,6 +129,7 @@ class Model {
   Prepared embedding_;
   Prepared positions_;  // used if spec_.positions is not empty
   Prepared output_;
+  std::vector<std::shared_ptr<const LowRank>> output_additions_;
   std::unique_ptr<const Norm> final_norm_;
   std::vector<Block> blocks_;
   WeightBytes weight_bytes_;

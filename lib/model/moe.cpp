@@ -22,7 +22,7 @@ std::vector<Linear*> Moe::linears() {
 std::vector<Routed> Moe::route(const LayerContext& layer, const Rows& h) const {
   const auto count = static_cast<int64_t>(experts_.size());
   const Matrix made = layer.executor.allocate(h.values.rows, count);
-  layer.executor.linear(h, router_.affine(), made);
+  router_.apply(layer.executor, h, made);
   const std::vector<float> scores = layer.executor.download(made);
   std::vector<Routed> routed(experts_.size());
   std::vector<int64_t> order(experts_.size());
@@ -79,7 +79,7 @@ void Moe::forward(const LayerContext& layer, const Rows& h, Out y) const {
     const Matrix inner = executor.allocate(rows, down.spec.in);
     executor.gather(h.values, routed[e].tokens, x);
     experts_[e].inner(layer, Rows(x, pieces), inner);
-    executor.linear(Rows(inner, pieces), down.affine(), x);
+    down.apply(executor, Rows(inner, pieces), x);
     executor.scatter_add(x, routed[e].tokens, routed[e].weights, y);
   }
 }

@@ -48,11 +48,11 @@ void Parallel::forward(const LayerContext& layer, In x, In h, const Batch& batch
   const Executor& executor = layer.executor;
   const Matrix attended = executor.allocate(x.rows, attention_.closing().spec.in);
   attention_.inner(layer, h, batch, attended);
-  executor.linear(batch.rows(attended), attention_.closing().affine(), out);
+  attention_.closing().apply(executor, batch.rows(attended), out);
   const Matrix own = mlp_input(layer, x, h);
   const Matrix inner = executor.allocate(x.rows, mlp_.closing().spec.in);
   mlp_.inner(layer, batch.rows(own), inner);
-  executor.linear(batch.rows(inner), mlp_.closing().affine(), out, Accumulate::yes);
+  mlp_.closing().apply(executor, batch.rows(inner), out, Accumulate::yes);
 }
 
 }  // namespace qwb

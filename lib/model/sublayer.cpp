@@ -104,11 +104,11 @@ void Sublayer::add(const LayerContext& layer, Out output, Out x) const {
 void Sublayer::leave(const LayerContext& layer, const Rows& input, Out x) const {
   const Linear& closing = *std::visit(Closing{}, mixer_);
   if (after_.empty() && layer.config.residual_scale == 1) {
-    layer.executor.linear(input, closing.affine(), x, Accumulate::yes);
+    closing.apply(layer.executor, input, x, Accumulate::yes);
     return;
   }
   const Matrix output = layer.executor.allocate(x.rows, x.columns);
-  layer.executor.linear(input, closing.affine(), output);
+  closing.apply(layer.executor, input, output);
   add(layer, output, x);
 }
 

@@ -78,6 +78,11 @@ class ShadowExecutor : public Executor {
   Prepared prepare(const Weight& weight, Reuse reuse) const override {
     return inner_->prepare(weight, reuse);
   }
+  // The values lie where only operations may touch them: each opens them with its operands.
+  Prepared prepare_values(In values) const override {
+    const In inside(values.data, values.rows, values.columns, values.stride, nullptr);
+    return Prepared(inner_->prepare_values(inside).stored(), std::make_shared<InPlace>(values));
+  }
   void linear(const Rows& x, const Affine& module, Out y, Accumulate accumulate) const override {
     Operands on(*this, "linear");
     inner_->linear(on(x), on(module), on(y), accumulate);
@@ -168,6 +173,10 @@ class ShadowExecutor : public Executor {
   }
 
  protected:
+  struct InPlace : Prepared::Extra {
+    explicit InPlace(In values) : view(values) {}
+    In view;
+  };
   // The operands of one operation, open while it lives. Those in the host's memory are refused,
   // except by copies.
   class Operands {
@@ -191,7 +200,11 @@ class ShadowExecutor : public Executor {
       return on_host(view);
     }
     Rows operator()(const Rows& rows) { return {(*this)(rows.values), rows.pieces}; }
-    Affine operator()(const Affine& module) { return {module.weight, (*this)(module.bias)}; }
+    Affine operator()(const Affine& module) {
+      if (const auto* values = dynamic_cast<const InPlace*>(module.weight.extra()))
+        (*this)(values->view);
+      return {module.weight, (*this)(module.bias)};
+    }
 
    private:
     template <class T>

@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "lib/codec/dense.h"
+
 namespace qwb {
 namespace {
 
@@ -64,6 +66,12 @@ void CudaExecutor::finish() const {
 
 Prepared CudaExecutor::prepare(const Weight& weight, Reuse) const {
   return Prepared(weight, weights_.prepare(weight));
+}
+
+Prepared CudaExecutor::prepare_values(In values) const {
+  const cuda::ConstView in_place = dense(values);
+  const Weight weight(dense_layout({values.rows, values.columns, Orientation::out_in}, DType::f32));
+  return Prepared(weight, weights_.in_place(weight, in_place.data));
 }
 
 void CudaExecutor::look_up(const Prepared& weight, std::span<const int32_t> ids, Out y) const {

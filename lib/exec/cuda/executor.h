@@ -20,6 +20,7 @@ class CudaExecutor final : public Executor {
   void copy(In from, Out to) const override;
   void finish() const override;
   Prepared prepare(const Weight& weight, Reuse reuse) const override;
+  Prepared prepare_values(In values) const override;
   void linear(const Rows& x, const Affine& module, Out y, Accumulate accumulate) const override;
   void linears(const Rows& x, std::span<const Output> outputs) const override;
   void gated(const Rows& x, const Affine* gate, const Affine& up, Activation activation,

@@ -253,6 +253,18 @@ struct CudaWeights::Maker {
   }
 };
 
+std::shared_ptr<const CudaWeight> CudaWeights::in_place(const WeightLayout& layout,
+                                                        const float* values) const {
+  CudaWeight made;
+  made.stored.form = Form::dense;
+  made.stored.number = Number::f32;
+  made.stored.out = layout.out, made.stored.in = layout.in;
+  made.stored.row_bytes = layout.in * 4;
+  made.stored.codes = reinterpret_cast<const unsigned char*>(values);
+  made.packed = packed_weight(made.stored);
+  return std::make_shared<const CudaWeight>(std::move(made));
+}
+
 std::shared_ptr<const CudaWeight> CudaWeights::prepare(const Weight& weight) const {
   Maker maker(*this, weight);
   if (const auto* dense = weight.as<DenseWeight>()) {

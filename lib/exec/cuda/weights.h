@@ -25,6 +25,8 @@ class CudaWeights {
  public:
   explicit CudaWeights(const CudaDevice& device) : device_(device) {}
   std::shared_ptr<const CudaWeight> prepare(const Weight& weight) const;
+  // Dense f32 values that lie in the GPU's memory, where they stay and may change.
+  std::shared_ptr<const CudaWeight> in_place(const WeightLayout& layout, const float* values) const;
 
  private:
   using Shared = CudaWeight::Bytes;
