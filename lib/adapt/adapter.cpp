@@ -34,7 +34,7 @@ std::string content_hash(const Adapter& adapter) {
     hasher.bytes(floats(m->a)).bytes(floats(m->b));
   }
   for (const auto& [name, tensor] : adapter.replaced) {
-    const TensorView view = tensor.view();
+    const TensorView view = tensor->view();
     hasher.field(name).field(std::string(dtype_name(view.dtype))).field(shape_text(view.shape));
     hasher.bytes(view.bytes);
   }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,7 +41,7 @@ struct Adapter {
   std::vector<AdapterModule> modules;  // by name, ascending
   // Tensors of the base that are replaced as a whole, by their names in the checkpoint: those of
   // modules_to_save, and trained biases.
-  std::map<std::string, Tensor> replaced;
+  std::map<std::string, std::shared_ptr<const Tensor>> replaced;
 
   int64_t values() const;  // of all factors
 };

@@ -30,4 +30,10 @@ std::string peft_path_prefix(const ModelConfig& config, const ModelSpec& spec);
 // embedding's name, its path is lm_head).
 std::vector<AdaptableModule> adaptable_modules(const ModelConfig& config, const ModelSpec& spec);
 
+// Gives modules and replaced tensors, called by their paths in transformers, their names in the
+// checkpoint. Throws `failed`, naming the nearest module, for one that the base does not have, and
+// for one of another shape.
+Adapter bind(Adapter adapter, const std::vector<AdaptableModule>& modules,
+             const std::string& where);
+
 }  // namespace qwb
