@@ -18,8 +18,10 @@ LoadedModel load_opened(OpenModel open, LoadOptions options, const Context& cont
   loaded.open = std::move(open);
   if (options.executor == nullptr)
     options.executor = make_executor(ExecutorKind::fast, context.threads);
-  loaded.model = Model::load(loaded.open.source, loaded.open.config, loaded.open.config_name(),
-                             std::move(options.executor));
+  auto model = Model::load(loaded.open.source, loaded.open.config, loaded.open.config_name(),
+                           std::move(options.executor));
+  if (options.attach) loaded.additions = options.attach(loaded.open, *model);
+  loaded.model = std::move(model);
   loaded.load_seconds = std::chrono::duration<double>(LoadClock::now() - begin).count();
   if (options.tokenizer) {
     loaded.tokenizer = open_tokenizer(loaded.open);

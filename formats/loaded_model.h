@@ -3,6 +3,7 @@
 // comes from a cache. Completion, evaluation and quantization open models through it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -20,6 +21,9 @@ struct LoadOptions {
       nullptr;                                 // null: the fast one, on the context's threads
   bool tokenizer = true;                       // load it, and throw if there is none
   std::shared_ptr<const void> hold = nullptr;  // kept as long as the model
+  // Adds to the model before others see it (adapters: lib/adapt/use.h); what it returns is kept as
+  // LoadedModel::additions. Empty: nothing is added.
+  std::function<Json(const OpenModel& open, Model& model)> attach = nullptr;
 };
 
 // Can be shared by threads: nothing of it changes while it runs.
@@ -28,6 +32,8 @@ struct LoadedModel {
   std::shared_ptr<const Model> model;  // holds its executor
   std::optional<Tokenizer> tokenizer;
   std::shared_ptr<const void> hold;
+  // What was added and so is part of what the model computes, as results tell it; null: nothing.
+  Json additions = nullptr;
   double load_seconds =
       0;  // from the folder's name to a model that can run, tokenizer apart; pages
           // of mapped weights come later

@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "formats/loaded_model.h"
+#include "lib/adapt/use.h"
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 #include "lib/base/text_file.h"
 #include "lib/model/generate.h"
 #include "lib/quantize/calibrate/conversation.h"
+#include "tools/common/adapter_flags.h"
 #include "tools/common/bits_flag.h"
 #include "tools/common/device_flags.h"
 #include "tools/common/int8_flags.h"
@@ -43,6 +45,7 @@ struct Options {
   GenerationSettings generation;
   Int8Flags int8;
   std::string device = "cpu";
+  std::vector<std::string> adapters;
 };
 
 void add_options(CLI::App& app, Options& o) {
@@ -59,6 +62,7 @@ void add_options(CLI::App& app, Options& o) {
          "Artifact or model (default: the newest artifact in the cache, else $QWB_MODEL, else the "
          "demo llama)")
       ->type_name("MODEL");
+  add_adapter_flag(app, o.adapters);
   add_bits_flag(app, o.bits);
   app.add_option("--max-tokens", o.generation.max_tokens, "Make at most this many tokens")
       ->check(between(0, 0x1p40))
@@ -187,10 +191,11 @@ Session open_session(const Options& o, Tool& tool) {
   const ChosenArtifact chosen = model_to_run(o.model, o.bits, tool.context());
   const Int8Forward forward = chosen_int8_forward(o.int8);
   const DeviceChoice device = chosen_device(o.device, tool);
-  session.loaded = load_model(
-      chosen.folder,
-      {.executor = make_executor(device, forward, tool.context().threads), .hold = chosen.lease},
-      tool.context());
+  session.loaded = load_model(chosen.folder,
+                              {.executor = make_executor(device, forward, tool.context().threads),
+                               .hold = chosen.lease,
+                               .attach = adapters_to_attach(parse_adapter_uses(o.adapters))},
+                              tool.context());
   require_int8_modules(*session.loaded.model, forward, chosen.folder.string());
   session.int8_forward = int8_forward_json(*session.loaded.model, forward);
   if (forward.threshold) tool.note("int8 forward: " + int8_forward_text(session.int8_forward));
@@ -279,20 +284,22 @@ const char* reason_name(StopReason reason) {
 Json summary(const Session& session, const Clock& clock, StopReason reason,
              const std::string& rest) {
   const auto prompt = static_cast<int64_t>(session.tokens.size());
-  return {{"schema", 1},
-          {"done", true},
-          {"reason", reason_name(reason)},
-          {"model", session.loaded.open.folder.string()},
-          {"int8_forward", session.int8_forward},
-          {"rest", rest},  // text that belongs to no single token
-          {"prompt_tokens", prompt},
-          {"tokens", clock.tokens},
-          {"seed", session.generation.sampling.seed},
-          {"prefill_seconds", clock.prefill()},
-          {"decode_seconds", clock.decode()},
-          {"prefill_tokens_per_second",
-           clock.tokens > 0 ? rate(prompt, clock.prefill()) : Json(nullptr)},
-          {"decode_tokens_per_second", rate(clock.tokens - 1, clock.decode())}};
+  Json json = {{"schema", 1},
+               {"done", true},
+               {"reason", reason_name(reason)},
+               {"model", session.loaded.open.folder.string()},
+               {"int8_forward", session.int8_forward},
+               {"rest", rest},  // text that belongs to no single token
+               {"prompt_tokens", prompt},
+               {"tokens", clock.tokens},
+               {"seed", session.generation.sampling.seed},
+               {"prefill_seconds", clock.prefill()},
+               {"decode_seconds", clock.decode()},
+               {"prefill_tokens_per_second",
+                clock.tokens > 0 ? rate(prompt, clock.prefill()) : Json(nullptr)},
+               {"decode_tokens_per_second", rate(clock.tokens - 1, clock.decode())}};
+  if (!session.loaded.additions.is_null()) json["adapters"] = session.loaded.additions;
+  return json;
 }
 
 int complete(Options& o, Tool& tool) {

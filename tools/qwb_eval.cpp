@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/adapt/use.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
@@ -14,6 +15,7 @@
 #include "lib/evaluate/speed_table.h"
 #include "lib/jobs/choose.h"
 #include "lib/jobs/evaluate_job.h"
+#include "tools/common/adapter_flags.h"
 #include "tools/common/cost_flags.h"
 #include "tools/common/device_flags.h"
 #include "tools/common/evaluation_table.h"
@@ -32,6 +34,7 @@ struct Options {
   CostFlags costs;
   Int8Flags int8;
   std::string device = "cpu";
+  std::vector<std::string> adapters;
 };
 
 constexpr const char* kExamples =
@@ -59,6 +62,7 @@ void add_options(CLI::App& app, Options& o) {
              "the demo)");
   add_quality_flags(app, o.quality);
   add_cost_flags(app, o.costs);
+  add_adapter_flag(app, o.adapters);
   add_device_flag(app, o.device);
   add_int8_flags(app, o.int8);
   app.add_option("--table", o.records,
@@ -70,6 +74,7 @@ EvaluateRequest evaluate_request(const Options& o, Tool& tool) {
   EvaluateRequest request{.text = o.quality.text};
   request.options.int8_forward = chosen_int8_forward(o.int8);
   request.options.device = chosen_device(o.device, tool);
+  request.options.attach = adapters_to_attach(parse_adapter_uses(o.adapters));
   apply_cost_flags(o.costs, request.options);
   request.options.quality = quality_options(o.quality, !o.costs.speed, tool);
   return request;
@@ -195,9 +200,13 @@ int evaluate(Options& o, Tool& tool) {
   if (!o.records.empty()) return show_table(o, tool);
   tool.reuse_large_buffers();  // every block needs the activations of the one before
   std::vector<std::string> folders = o.folders;
+  if (!o.adapters.empty() && !o.quality.lm_eval_json.empty())
+    throw Error(ErrorKind::usage, "lm-eval's file has no place for adapters", {},
+                "leave --lm-eval-json out, or merge them first (qwb-merge)");
   if (folders.size() > 1 && !o.quality.lm_eval_json.empty())
     throw Error(ErrorKind::usage, "lm-eval's file has the results of one model: name one folder");
   for (const std::string& folder : folders) tool.reads(folder);
+  for (const std::string& adapter : o.adapters) tool.reads(parse_adapter_use(adapter).place);
   if (!o.quality.lm_eval_json.empty())
     o.quality.lm_eval_json =
         tool.outputs().file(o.quality.lm_eval_json, "--lm-eval-json", is_lm_eval_result).string();

@@ -1,10 +1,12 @@
 // qwb-serve: models and artifacts behind OpenAI's HTTP API.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
+#include "lib/adapt/use.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "lib/base/text_file.h"
@@ -44,6 +46,7 @@ struct Options {
   bool no_auth = false, no_cache_prompt = false;
   double shutdown_timeout = 10, sse_ping = 15;
   int64_t max_body = 4'000'000, kv_memory = 0;
+  std::vector<std::string> adapters;  // [NAME=]DIR[:SCALE]
   Int8Flags int8;
 };
 
@@ -158,6 +161,13 @@ void add_options(CLI::App& app, Options& o) {
                  "Models or artifacts, each as NAME=MODEL or under its own name (default: the "
                  "newest artifact in the cache, else $QWB_MODEL, else the demo llama)")
       ->type_name("");
+  app.add_option(
+         "--adapter", o.adapters,
+         "A LoRA adapter that runs beside the model called NAME, or beside all: a folder as "
+         "PEFT writes it, or a GGUF file; :SCALE multiplies what it adds; may be repeated")
+      ->type_name("[NAME=]DIR[:SCALE]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add_engine(app, o);
   add_int8_flags(app, o.int8);
   add_network(app, o);
@@ -222,6 +232,20 @@ std::string own_name(const Path& place) {
   return std::filesystem::is_directory(path) ? path.filename().string() : path.stem().string();
 }
 
+// Those of the model that is called so.
+std::vector<AdapterUse> adapters_of(const std::string& name, const Options& o) {
+  std::vector<AdapterUse> uses;
+  for (const std::string& text : o.adapters) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos) {
+      uses.push_back(parse_adapter_use(text));
+    } else if (text.substr(0, equals) == name) {
+      uses.push_back(parse_adapter_use(text.substr(equals + 1)));
+    }
+  }
+  return uses;
+}
+
 ServedModel open_served(const NamedModel& wanted, const Options& o, Tool& tool) {
   const Context& context = tool.context();
   const ChosenArtifact chosen = wanted.place.empty()
@@ -230,14 +254,16 @@ ServedModel open_served(const NamedModel& wanted, const Options& o, Tool& tool) 
   require_model_folder(chosen.folder);
   require_undamaged_if_summed(chosen.folder, context.stop);
   const Int8Forward forward = chosen_int8_forward(o.int8);
-  LoadedModel loaded = load_model(
-      chosen.folder, {.executor = make_executor(forward, context.threads), .hold = chosen.lease},
-      context);
-  require_int8_modules(*loaded.model, forward, chosen.folder.string());
   std::string name = wanted.name;
   if (name.empty())
     name = std::filesystem::exists(wanted.place) || wanted.place.empty() ? own_name(chosen.folder)
                                                                          : wanted.place;
+  LoadedModel loaded = load_model(chosen.folder,
+                                  {.executor = make_executor(forward, context.threads),
+                                   .hold = chosen.lease,
+                                   .attach = adapters_to_attach(adapters_of(name, o))},
+                                  context);
+  require_int8_modules(*loaded.model, forward, chosen.folder.string());
   return serve::served_model(std::move(name), std::move(loaded), o.sampling);
 }
 
@@ -251,6 +277,12 @@ std::vector<ServedModel> open_models(const Options& o, Tool& tool) {
       if (models[i].name == name)
         throw Error(ErrorKind::usage, "two models are called " + name, {}, "give NAME=MODEL");
     }
+  }
+  for (const std::string& text : o.adapters) {
+    const std::string name = text.substr(0, text.find('='));
+    const bool known = name.size() == text.size() ||
+                       std::ranges::any_of(models, [&](const auto& m) { return m.name == name; });
+    if (!known) throw Error(ErrorKind::usage, "--adapter " + text + ": no model is called " + name);
   }
   return models;
 }

@@ -70,8 +70,8 @@ std::vector<AdaptableModule> adaptable_modules(const ModelConfig& config, const 
   return modules;
 }
 
-Adapter bind(Adapter adapter, const std::vector<AdaptableModule>& modules,
-             const std::string& where) {
+Adapter bind_to_base(Adapter adapter, const std::vector<AdaptableModule>& modules,
+                     const std::string& where) {
   for (AdapterModule& module : adapter.modules) {
     const AdaptableModule* found = find_module(module.module, modules);
     if (found == nullptr)

@@ -33,7 +33,7 @@ std::vector<AdaptableModule> adaptable_modules(const ModelConfig& config, const 
 // Gives modules and replaced tensors, called by their paths in transformers, their names in the
 // checkpoint. Throws `failed`, naming the nearest module, for one that the base does not have, and
 // for one of another shape.
-Adapter bind(Adapter adapter, const std::vector<AdaptableModule>& modules,
-             const std::string& where);
+Adapter bind_to_base(Adapter adapter, const std::vector<AdaptableModule>& modules,
+                     const std::string& where);
 
 }  // namespace qwb

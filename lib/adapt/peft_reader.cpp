@@ -172,7 +172,7 @@ Adapter bind_peft(PeftAdapter read, const std::vector<AdaptableModule>& modules)
       throw Error(ErrorKind::failed, "modules_to_save names '" + name + "', and the file has none",
                   where);
   }
-  return bind(std::move(read.adapter), modules, where);
+  return bind_to_base(std::move(read.adapter), modules, where);
 }
 
 }  // namespace qwb

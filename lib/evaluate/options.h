@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "formats/open_model.h"
 #include "lib/base/file.h"
 #include "lib/evaluate/energy/options.h"
 #include "lib/evaluate/protocols.h"
@@ -67,6 +69,8 @@ struct EvaluationOptions {
   SpeedOptions speed_options;
   EnergyOptions energy_options;
   EnergyPlan energy_plan;
+  // LoadOptions::attach of the models that are measured, not of what they are compared with.
+  std::function<Json(const OpenModel& open, Model& model)> attach = nullptr;
   std::string version;  // of this program, for records
 };
 

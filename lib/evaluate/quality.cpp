@@ -38,6 +38,7 @@ std::optional<Json> Quality::key_of(const Subject& subject, const Json& forward,
     key["model"] = subject.open.content_hash(options_.keeper->memo_folder(), context_);
     key["forward"] = forward;
     key["isa"] = arithmetic_of(subject.model->executor());
+    if (!subject.additions.is_null()) key["adapters"] = additions_key(subject.additions);
     return key;
   } catch (const Error&) {
     return std::nullopt;  // nothing tells this model from others
@@ -142,6 +143,7 @@ bool Quality::measure(const Subject& subject, const Json& forward, QualityRecord
 // --- against the unquantized model
 
 bool Quality::is_baseline(const Subject& subject) const {
+  if (!subject.additions.is_null()) return false;
   if (options_.baseline)
     return real_path_of(*options_.baseline) == real_path_of(subject.open.folder);
   return subject.method == "none" && subject.source.empty();

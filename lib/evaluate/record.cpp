@@ -15,20 +15,23 @@ Json problems_json(const QualityRecord& quality) {
 }  // namespace
 
 Json record_json(const EvaluationRecord& record) {
-  return {{"schema", kRecordSchema},
-          {"artifact", record.artifact},
-          {"method", record.method},
-          {"int8_forward", record.int8_forward},
-          {"bits", number_json(record.bits)},
-          {"bpw", number_json(record.bpw)},
-          {"bytes", record.bytes},
-          {"perplexity", perplexity_record(record.quality)},
-          {"divergence", divergence_record(record.quality)},
-          {"tasks", tasks_record(record.quality)},
-          {"speed", record.speed},
-          {"memory", record.memory},
-          {"energy", record.energy},
-          {"problems", problems_json(record.quality)}};
+  const bool adapted = !record.adapters.is_null();
+  Json json = {{"schema", kRecordSchema},
+               {"artifact", record.artifact},
+               {"method", record.method + (adapted ? "+lora" : "")},
+               {"int8_forward", record.int8_forward},
+               {"bits", number_json(record.bits)},
+               {"bpw", number_json(record.bpw)},
+               {"bytes", record.bytes},
+               {"perplexity", perplexity_record(record.quality)},
+               {"divergence", divergence_record(record.quality)},
+               {"tasks", tasks_record(record.quality)},
+               {"speed", record.speed},
+               {"memory", record.memory},
+               {"energy", record.energy},
+               {"problems", problems_json(record.quality)}};
+  if (adapted) json["adapters"] = record.adapters;
+  return json;
 }
 
 }  // namespace qwb

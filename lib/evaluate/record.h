@@ -7,7 +7,9 @@
 //   int8_forward
 //               how modules stored as int8 ran: {name: "dequantize"} or
 //               {name: "LLM.int8", threshold}; null without such modules
-//   method      "none" for an unquantized model, "mixed" for several in one artifact
+//   method      "none" for an unquantized model, "mixed" for several in one artifact; "+lora" behind
+//               it where adapters ran beside it
+//   adapters    [{name, hash, scale, modules, rank}], only where there are some
 //   bits        of a code, averaged over the quantized weights; of an unquantized model, of its
 //               weights' type
 //   bpw         bits per weight: all stored tensors over the number of weights of the model
@@ -63,7 +65,8 @@ struct QualityRecord {
 struct EvaluationRecord {
   std::string artifact;
   std::string method = "none";
-  Json int8_forward;  // lib/model/int8_forward.h
+  Json adapters = nullptr;  // LoadedModel::additions
+  Json int8_forward;        // lib/model/int8_forward.h
   std::optional<double> bits;
   std::optional<double> bpw;
   int64_t bytes = 0;

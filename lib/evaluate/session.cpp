@@ -45,10 +45,14 @@ EvaluationRecord Evaluation::run(const Path& folder) {
   record.artifact = folder.string();
   reset_memory_ledger_peaks();
   peak_reset_ = reset_memory_peak();
-  const Subject subject = open_subject(folder, quality_.needs_tokenizer(), context_, executor_);
+  const Subject subject = open_subject(
+      folder,
+      {.executor = executor_, .tokenizer = quality_.needs_tokenizer(), .attach = options_.attach},
+      context_);
   require_int8_modules(*subject.model, options_.int8_forward, record.artifact);
   record.int8_forward = int8_forward_json(*subject.model, options_.int8_forward);
   record.method = subject.method;
+  record.adapters = subject.additions;
   record.bits = subject.bits;
   record.bpw = subject.bpw;
   record.bytes = subject.tensor_bytes;

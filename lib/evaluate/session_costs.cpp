@@ -47,14 +47,17 @@ std::string noisy_text(double lost) {
 }  // namespace
 
 Json Evaluation::speed_key(const Subject& subject) const {
-  return {{"what", "speed"},
-          {"version", kCostsVersion},
-          {"program", options_.version},
-          {"content", subject.open.content_hash(options_.quality.keeper->memo_folder(), context_)},
-          {"tests", grid_json(speed_tests(options_.speed_options.grid, subject.model->config()))},
-          {"repetitions", options_.speed_options.repetitions},
-          {"int8_forward", int8_forward_json(*subject.model, options_.int8_forward)},
-          {"machine", machine_json(subject.model->executor())}};
+  Json key = {
+      {"what", "speed"},
+      {"version", kCostsVersion},
+      {"program", options_.version},
+      {"content", subject.open.content_hash(options_.quality.keeper->memo_folder(), context_)},
+      {"tests", grid_json(speed_tests(options_.speed_options.grid, subject.model->config()))},
+      {"repetitions", options_.speed_options.repetitions},
+      {"int8_forward", int8_forward_json(*subject.model, options_.int8_forward)},
+      {"machine", machine_json(subject.model->executor())}};
+  if (!subject.additions.is_null()) key["adapters"] = additions_key(subject.additions);
+  return key;
 }
 
 Json Evaluation::energy_key(const Subject& subject) const {
@@ -159,7 +162,8 @@ void Evaluation::prepare(const std::vector<Path>& folders) {
     const std::string name = real_path(folder);
     if (std::find(names.begin(), names.end(), name) != names.end()) continue;
     try {
-      Subject subject = open_subject(folder, false, context_, executor_);
+      Subject subject = open_subject(
+          folder, {.executor = executor_, .tokenizer = false, .attach = options_.attach}, context_);
       speed_tests(options_.speed_options.grid, subject.model->config());
       subjects.push_back(std::move(subject));
       names.push_back(name);

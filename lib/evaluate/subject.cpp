@@ -86,10 +86,21 @@ void describe_checkpoint(Subject& subject) {
 
 }  // namespace
 
+Subject open_subject(const Path& folder, LoadOptions options, const Context& context) {
+  return describe_subject(load_model(folder, std::move(options), context));
+}
+
 Subject open_subject(const Path& folder, bool needs_tokenizer, const Context& context,
                      std::shared_ptr<const Executor> executor) {
-  return describe_subject(
-      load_model(folder, {.executor = std::move(executor), .tokenizer = needs_tokenizer}, context));
+  return open_subject(folder, {.executor = std::move(executor), .tokenizer = needs_tokenizer},
+                      context);
+}
+
+Json additions_key(const Json& additions) {
+  Json key = Json::array();
+  for (const Json& addition : additions)
+    key.push_back({{"hash", addition.at("hash")}, {"scale", addition.at("scale")}});
+  return key;
 }
 
 Subject describe_subject(LoadedModel loaded) {
@@ -100,7 +111,10 @@ Subject describe_subject(LoadedModel loaded) {
 }
 
 std::optional<Path> baseline_folder(const Subject& subject) {
-  if (subject.source.empty()) return std::nullopt;
+  if (subject.source.empty()) {
+    const bool itself = subject.method == "none" && !subject.additions.is_null();
+    return itself ? std::optional(subject.open.folder) : std::nullopt;
+  }
   for (const Path& candidate : {Path(subject.source), subject.open.folder / subject.source}) {
     if (detect_model(candidate)) return candidate;
   }

@@ -21,16 +21,21 @@ struct Subject : LoadedModel {
   std::string source_hash;  // its content hash then; may be empty
 };
 
-// Throws what load_model throws (a missing tokenizer only if `needs_tokenizer`). executor: null is
-// the fast one on the context's threads.
+// Throws what load_model throws. executor: null is the fast one on the context's threads.
+Subject open_subject(const Path& folder, LoadOptions options, const Context& context = {});
+// A missing tokenizer is an error only if `needs_tokenizer`.
 Subject open_subject(const Path& folder, bool needs_tokenizer, const Context& context = {},
                      std::shared_ptr<const Executor> executor = nullptr);
+
+// What of LoadedModel::additions decides results: hashes and scales, no names.
+Json additions_key(const Json& additions);
 
 // Of a model that is loaded already.
 Subject describe_subject(LoadedModel loaded);
 
 // The folder of the unquantized model: the path in qwb.json, taken as it is or relative to the
-// artifact; nothing if it is not there or is not named.
+// artifact; of an unquantized model with additions its own, which is looked at without them.
+// Nothing if it is not there or is not named.
 std::optional<Path> baseline_folder(const Subject& subject);
 
 }  // namespace qwb

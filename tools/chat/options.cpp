@@ -1,6 +1,7 @@
 #include "tools/chat/options.h"
 
 #include "lib/base/error.h"
+#include "tools/common/adapter_flags.h"
 #include "tools/common/bits_flag.h"
 #include "tools/common/number_checks.h"
 #include "tools/common/sampling_flags.h"
@@ -49,6 +50,7 @@ void add_answer_options(CLI::App& app, ChatOptions& o) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--ignore-eos", o.settings.ignore_eos, "Go on after an end-of-text token");
+  add_adapter_flag(app, o.adapters);
   add_int8_flags(app, o.int8);
   app.add_flag("--stats", o.stats,
                "Tell speed, tokens and, where it can be measured, energy of every answer on "

@@ -21,6 +21,7 @@ struct ChatOptions {
   ChatSettings settings;
   Json given = Json::object();  // the settings that were typed
   bool think_flag = false, hide_thinking = false, stats = false, energy = false, no_history = false;
+  std::vector<std::string> adapters;  // beside every model
   Int8Flags int8;
   MeterFlags meter;
   bool has_prompt = false, has_system = false;  // was typed, if only as an empty text

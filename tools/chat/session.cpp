@@ -3,6 +3,7 @@
 #include <system_error>
 #include <utility>
 
+#include "lib/adapt/use.h"
 #include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/text_file.h"
@@ -58,11 +59,15 @@ Speaker ChatSession::open(const std::string& name) {
   const Context& context = tool_.context();
   const ChosenArtifact chosen = model_to_run(name, options_.bits, context);
   const Int8Forward forward = chosen_int8_forward(options_.int8);
-  LoadedModel loaded = load_model(
-      chosen.folder, {.executor = make_executor(forward, context.threads), .hold = chosen.lease},
-      context);
+  LoadedModel loaded =
+      load_model(chosen.folder,
+                 {.executor = make_executor(forward, context.threads),
+                  .hold = chosen.lease,
+                  .attach = adapters_to_attach(parse_adapter_uses(options_.adapters))},
+                 context);
   require_int8_modules(*loaded.model, forward, chosen.folder.string());
   std::string shown = name.empty() ? chosen.folder.string() : name;
+  for (const std::string& adapter : options_.adapters) shown += " + " + adapter;
   if (options_.bits > 0) shown += " (" + std::to_string(options_.bits) + " bits)";
   Speaker speaker;
   speaker.model = std::make_unique<ChatModel>(std::move(shown), std::move(loaded));
