@@ -31,8 +31,8 @@ FolderWriter::FolderWriter(OpenModel source, std::shared_ptr<const PackedWriter>
       context_(std::move(context)),
       model_dtype_(options_.dtype.value_or(model_dtype(source_))) {}
 
-DType FolderWriter::stored_type(const TensorView& view) const {
-  return options_.dtype && dtype_is_float(view.dtype) ? *options_.dtype : view.dtype;
+DType FolderWriter::stored_type(DType type) const {
+  return options_.dtype && dtype_is_float(type) ? *options_.dtype : type;
 }
 
 int64_t FolderWriter::lay_out(const std::vector<ConvertedModule>& modules,
@@ -47,9 +47,9 @@ int64_t FolderWriter::lay_out(const std::vector<ConvertedModule>& modules,
     weights_ += module.target.layout.count();
   }
   for (const std::string& name : tensors) {
-    const TensorView view = *source_.source->find(name);
-    layout_.push_back({name, stored_type(view), view.shape});
-    weights_ += view.count();
+    const PartSpec spec = source_.source->describe(name).value();
+    layout_.push_back({name, stored_type(spec.dtype), spec.shape});
+    weights_ += element_count(spec.shape, name);
   }
   std::sort(layout_.begin(), layout_.end(),
             [](const PartSpec& a, const PartSpec& b) { return a.name < b.name; });
@@ -87,7 +87,7 @@ ModelWriter::Stored FolderWriter::put(const ConvertedModule& module, const Weigh
 
 void FolderWriter::put_tensor(const std::string& name) {
   const TensorView view = *source_.source->find(name);
-  const DType type = stored_type(view);
+  const DType type = stored_type(view.dtype);
   if (type == view.dtype) {
     const auto check = [&](const TensorView& piece) { require_finite(piece, name); };
     return tensors_->copy(name, *source_.source, check, context_);

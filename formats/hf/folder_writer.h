@@ -36,7 +36,7 @@ class FolderWriter : public ModelWriter {
   bool finish(const Provenance& provenance) override;
 
  private:
-  DType stored_type(const TensorView& view) const;
+  DType stored_type(DType type) const;
   Json config(const Provenance& provenance) const;
 
   OpenModel source_;

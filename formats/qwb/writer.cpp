@@ -23,7 +23,7 @@ void check_matches(const NamedLayout& module, const QuantizedTensor& tensor) {
 }
 
 void require_weight(const OpenModel& source, const NamedLayout& module) {
-  const auto weight = source.source->find(module.name + ".weight");
+  const auto weight = source.source->describe(module.name + ".weight");
   const Shape straight = {module.layout.out, module.layout.in};
   const Shape turned = {module.layout.in, module.layout.out};
   if (weight && (weight->shape == straight || weight->shape == turned)) return;

@@ -79,8 +79,10 @@ std::vector<NamedLayout> planned_layouts(const Plan& plan) {
 }  // namespace
 
 QuantizeJob::QuantizeJob(QuantizeRequest request, const Context& context)
+    : QuantizeJob(open_model(request.model, context), request, context) {}
+
+QuantizeJob::QuantizeJob(OpenModel open, QuantizeRequest request, const Context& context)
     : request_(std::move(request)) {
-  OpenModel open = open_model(request_.model, context);
   if (!open.manifest.is_null()) {
     throw Error(ErrorKind::usage, "this is an artifact already", request_.model.string(),
                 "start from the original checkpoint");
@@ -157,11 +159,9 @@ CalibrationSet QuantizeJob::new_calibration_set(const Tokenizer& tokenizer,
 int64_t QuantizeJob::artifact_bytes() const {
   int64_t bytes = plan_.bytes;
   for (const std::string& name : loaded_.open.source->names())
-    bytes += static_cast<int64_t>(loaded_.open.source->find(name)->bytes.size());
-  for (const PlannedModule& module : plan_.modules) {
-    bytes -=
-        static_cast<int64_t>(loaded_.open.source->find(module.info.name + ".weight")->bytes.size());
-  }
+    bytes += part_bytes(loaded_.open.source->describe(name).value());
+  for (const PlannedModule& module : plan_.modules)
+    bytes -= part_bytes(loaded_.open.source->describe(module.info.name + ".weight").value());
   return bytes;
 }
 
@@ -217,6 +217,12 @@ Provenance QuantizeJob::provenance(const Context& context) const {
       {"path", std::filesystem::absolute(request_.model).lexically_normal().string()},
       {"revision", revision ? Json(*revision) : Json(nullptr)},
       {"hash", loaded_.open.content_hash(default_memo_folder(), context)}};
+  if (!request_.made_of.is_null()) {
+    // The model itself lies nowhere.
+    provenance.source["path"] = "";
+    provenance.source["revision"] = nullptr;
+    provenance.source["made_of"] = request_.made_of;
+  }
   provenance.method = typical.method->name();
   provenance.method_version = typical.method->version();
   provenance.settings = typical.settings;

@@ -31,6 +31,8 @@ struct QuantizeRequest {
   std::optional<Path> place = {};
   const ModelFormat* format = nullptr;
   bool replace = false;
+  // What the model was made of, for qwb.json, where it lies in no folder (lib/jobs/merge_job.h).
+  Json made_of = nullptr;
 };
 
 // Where a run keeps its activations, and what that costs.
@@ -72,6 +74,8 @@ class QuantizeJob {
   // Opens and checks the model, plans, makes the calibration set. Tells decisions through
   // `context`. Throws what these throw, and unsupported if the format cannot hold what is planned.
   QuantizeJob(QuantizeRequest request, const Context& context);
+  // Of a model that is open: request.model tells its companions' place.
+  QuantizeJob(OpenModel open, QuantizeRequest request, const Context& context);
 
   const Path& model_folder() const { return request_.model; }
   const OpenModel& source() const { return loaded_.open; }

@@ -8,6 +8,7 @@
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/int8_rows.h"
 #include "lib/codec/integer_grid.h"
+#include "lib/codec/merged_weight.h"
 
 namespace qwb {
 namespace {
@@ -39,6 +40,7 @@ const Decoder& decoder_of(const Weight& weight) {
   if (weight.as<FloatBlocks>() != nullptr) return float_blocks_decoder();
   if (weight.as<GgmlBlocks>() != nullptr) return ggml_blocks_decoder();
   if (weight.as<Int8Rows>() != nullptr) return int8_rows_decoder();
+  if (weight.as<MergedWeight>() != nullptr) return merged_decoder();
   static const PlainDecoder plain;
   return plain;
 }

@@ -32,6 +32,7 @@ const Decoder& integer_grid_decoder();
 const Decoder& int8_rows_decoder();
 const Decoder& float_blocks_decoder();
 const Decoder& ggml_blocks_decoder();
+const Decoder& merged_decoder();
 
 // Values [first, first + count) of a float tensor as f32.
 void decode_floats(const TensorView& values, int64_t first, int64_t count, float* out);
