@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "formats/hf/plain.h"
 #include "formats/model_modules.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
@@ -48,6 +49,17 @@ void fill_factors(const Stack& stack, float* left, float* right) {
     }
     first += m->rank;
   }
+}
+
+// As the base holds it; floats of other types stay.
+std::shared_ptr<const Tensor> in_type(const std::shared_ptr<const Tensor>& tensor, DType type,
+                                      const std::string& name) {
+  const bool floats = type == DType::f32 || type == DType::f16 || type == DType::bf16;
+  if (tensor->dtype() == type || !floats) return tensor;
+  auto narrowed = std::make_shared<Tensor>(type, tensor->shape());
+  const std::vector<float> values = read_floats(tensor->view(), name);
+  narrow_floats(values.data(), std::ssize(values), type, narrowed->bytes().data(), name);
+  return narrowed;
 }
 
 [[noreturn]] void refuse_tied(const std::string& what) {
@@ -122,7 +134,9 @@ void MergedSource::replace(const Adapter& adapter, const ModelSpec& spec) {
                   "the adapter replaces '" + path + "' " + shape_text(there->shape) +
                       " by one of " + shape_text(tensor->shape()),
                   {}, "resized embeddings are not merged");
-    if (!replaced_.emplace(name, tensor).second)
+    if (!replaced_
+             .emplace(name, form_ == Form::modules ? in_type(tensor, there->dtype, path) : tensor)
+             .second)
       throw Error(ErrorKind::usage, "two adapters replace '" + path + "'");
   }
 }

@@ -153,10 +153,11 @@ PeftAdapter read_peft(const Path& folder) {
 
 Adapter bind_peft(PeftAdapter read, const std::vector<AdaptableModule>& modules) {
   const std::string where = read.folder.string();
+  Adapter bound = bind_to_base(std::move(read.adapter), modules, where);
   std::set<std::string> there;
-  for (const AdapterModule& module : read.adapter.modules) there.insert(module.module);
+  for (const AdapterModule& module : bound.modules) there.insert(module.module);
   for (const AdaptableModule& module : modules) {
-    if (there.contains(module.path) || there.contains(module.name)) continue;
+    if (there.contains(module.name)) continue;
     if (read.config.takes(module.path, module.head).value_or(false))
       throw Error(ErrorKind::failed,
                   "adapter_config.json asks for module '" + module.path +
@@ -164,7 +165,7 @@ Adapter bind_peft(PeftAdapter read, const std::vector<AdaptableModule>& modules)
                   where, "the adapter was saved in part, or is of another model");
   }
   for (const std::string& name : read.config.saved()) {
-    const bool found = std::ranges::any_of(read.adapter.replaced, [&](const auto& entry) {
+    const bool found = std::ranges::any_of(bound.replaced, [&](const auto& entry) {
       const std::string module = entry.first.substr(0, entry.first.rfind('.'));
       return module == name || module.ends_with("." + name);
     });
@@ -172,7 +173,7 @@ Adapter bind_peft(PeftAdapter read, const std::vector<AdaptableModule>& modules)
       throw Error(ErrorKind::failed, "modules_to_save names '" + name + "', and the file has none",
                   where);
   }
-  return bind_to_base(std::move(read.adapter), modules, where);
+  return bound;
 }
 
 }  // namespace qwb

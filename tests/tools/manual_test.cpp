@@ -29,7 +29,8 @@ using ::testing::StartsWith;
 using ::testing::UnorderedElementsAre;
 
 const std::vector<std::string> kAllTools = {"quantize", "eval",    "report",   "cache", "inspect",
-                                            "pull",     "convert", "complete", "chat",  "serve"};
+                                            "pull",     "convert", "complete", "chat",  "serve",
+                                            "merge"};
 
 std::string binary(const std::string& tool) {
   return QWB_BIN_DIR "/qwb-" + tool;

@@ -1,0 +1,125 @@
+// Adapters beside a model against PEFT's logits in f32 (tests/golden/make_adapters.py), on both
+// executors. Tolerance 1e-4 of the largest logit, as for models alone; the adapters move logits by
+// 2 and more, and a wrong scale, pattern, order or module by far more than the tolerance.
+#include <gtest/gtest.h>
+
+#include "formats/loaded_model.h"
+#include "lib/adapt/attach.h"
+#include "lib/adapt/use.h"
+#include "tests/adapt/golden_adapter_helper.h"
+#include "tests/exec/shadow_helper.h"
+
+namespace qwb::testing {
+namespace {
+
+class Unmerged : public ::testing::TestWithParam<std::pair<std::string, std::string>> {};
+
+TEST_P(Unmerged, AgreesWithPeft) {
+  const AdapterGolden golden(GetParam().first, GetParam().second);
+  const Adapter adapter = golden.read();
+  for (const ExecutorKind kind : {ExecutorKind::reference, ExecutorKind::fast}) {
+    const auto model = golden.model(kind);
+    const std::vector<float> plain = logits_of(*model, golden.tokens);
+    attach(adapter, 1, *model);
+    const std::vector<float> logits = logits_of(*model, golden.tokens);
+    EXPECT_LE(largest_difference(logits, golden.logits), 1e-4f * largest(golden.logits));
+    EXPECT_NEAR(largest_difference(logits, plain), golden.delta, 1e-3f * golden.delta);
+    attach(adapter, -1, *model);  // takes away what the first one adds
+    EXPECT_LE(largest_difference(logits_of(*model, golden.tokens), plain), 1e-4f * largest(plain));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Peft, Unmerged,
+                         ::testing::Values(std::pair("llama", "llama"),
+                                           std::pair("llama", "llama_patterns"),
+                                           std::pair("qwen3", "qwen3"),
+                                           std::pair("qwen3", "qwen3_layers"),
+                                           std::pair("gpt2", "gpt2")),
+                         [](const auto& info) { return info.param.second; });
+
+// The house's rules of bits: any number of threads, whatever stands beside a sequence.
+TEST(UnmergedBits, DependOnNothingElse) {
+  const AdapterGolden golden("llama", "llama_patterns");
+  const Adapter adapter = golden.read();
+  const auto one = golden.model(ExecutorKind::fast, 1), many = golden.model(ExecutorKind::fast, 3);
+  attach(adapter, 1, *one);
+  attach(adapter, 1, *many);
+  const std::vector<float> alone = logits_of(*one, golden.tokens);
+  EXPECT_EQ(alone, logits_of(*many, golden.tokens));
+  // Two sequences of one step.
+  const int64_t hidden = many->config().hidden, count = std::ssize(golden.tokens);
+  KvCache first = many->new_cache(count), second = many->new_cache(1),
+          third = many->new_cache(count);
+  const Matrix states = many->executor().allocate(count + 1, hidden);
+  const Matrix own = many->executor().allocate(count, hidden);
+  const Sequence both[] = {{std::span(golden.tokens).first(1), &second}, {golden.tokens, &first}};
+  many->forward(both, states);
+  many->forward(golden.tokens, third, own);
+  EXPECT_EQ(many->executor().download(states.view().row_range(1, count)),
+            many->executor().download(own));
+}
+
+TEST(UnmergedBits, RunsOnMemoryThatFaults) {
+  const AdapterGolden golden("gpt2", "gpt2");
+  const Adapter adapter = golden.read();
+  const auto model = golden.model();
+  attach(adapter, 1, *model);
+  const auto shadow =
+      std::make_shared<ShadowExecutor>(make_executor(ExecutorKind::fast, Threads(2)));
+  const auto other = Model::load(golden.base.source, golden.base.config, "golden", shadow);
+  attach(adapter, 1, *other);
+  const int64_t count = std::ssize(golden.tokens);
+  KvCache cache = other->new_cache(count);
+  const Matrix states = shadow->allocate(count, other->config().hidden);
+  const Matrix logits = shadow->allocate(count, other->config().vocab);
+  other->forward(golden.tokens, cache, states);
+  other->logits(states, logits);
+  EXPECT_EQ(shadow->download(logits), logits_of(*model, golden.tokens));
+}
+
+// An adapter of the output embedding reaches the logits, and the losses that are made without them.
+TEST(UnmergedHead, LossesAreThoseOfTheLogits) {
+  const AdapterGolden golden("llama", "llama");
+  const auto model = golden.model();
+  const ModelConfig& c = model->config();
+  std::vector<float> a(static_cast<size_t>(c.hidden), 0.1f), b(static_cast<size_t>(c.vocab));
+  for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i % 7) * 0.2f;
+  model->attach("lm_head",
+                std::make_shared<LowRank>(
+                    model->executor(),
+                    LowRank::Factors{.rank = 1, .in = c.hidden, .out = c.vocab, .a = a, .b = b}));
+  const int64_t count = std::ssize(golden.tokens);
+  KvCache cache = model->new_cache(count);
+  const Matrix states = model->executor().allocate(count, c.hidden);
+  model->forward(golden.tokens, cache, states);
+  std::vector<double> losses(golden.tokens.size());
+  model->token_losses(states, golden.tokens, losses);
+  const Matrix logits = model->executor().allocate(count, c.vocab);
+  model->logits(states, logits);
+  const std::vector<float> rows = model->executor().download(logits);
+  for (int64_t r = 0; r < count; ++r) {
+    double sum = 0;
+    for (int64_t v = 0; v < c.vocab; ++v)
+      sum += std::exp(static_cast<double>(rows[r * c.vocab + v]));
+    const double logit = rows[r * c.vocab + golden.tokens[r]];
+    EXPECT_NEAR(losses[r], std::log(sum) - logit, 1e-5);
+  }
+  EXPECT_GT(largest_difference(rows, logits_of(*golden.model(), golden.tokens)), 0.1f);
+}
+
+TEST(UnmergedUse, IsTold) {
+  const AdapterGolden golden("llama", "llama");
+  const LoadedModel loaded = load_model(
+      golden.base, {.tokenizer = false, .attach = adapters_to_attach({{golden.folder, 0.5}})}, {});
+  ASSERT_EQ(loaded.additions.size(), 1U);
+  EXPECT_EQ(loaded.additions[0]["hash"], content_hash(golden.read()));
+  EXPECT_EQ(loaded.additions[0]["scale"], 0.5);
+  const auto plain = golden.model();
+  const float whole = golden.delta;
+  EXPECT_GT(
+      largest_difference(logits_of(*loaded.model, golden.tokens), logits_of(*plain, golden.tokens)),
+      0.1f * whole);
+}
+
+}  // namespace
+}  // namespace qwb::testing
