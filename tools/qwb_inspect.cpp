@@ -13,6 +13,7 @@
 #include "lib/exec/devices.h"
 #include "lib/jobs/choose.h"
 #include "lib/jobs/describe.h"
+#include "lib/jobs/describe_adapter.h"
 #include "lib/jobs/sources.h"
 #include "tools/common/model_flags.h"
 #include "tools/common/tool.h"
@@ -39,7 +40,8 @@ struct Options {
 
 void add_options(CLI::App& app, Options& o) {
   add_models(app, o.folders, "FOLDER",
-             "Models or artifacts: folders, or names on the Hub (default: the newest artifact in "
+             "Models, artifacts or LoRA adapters: folders, or names on the Hub (default: the "
+             "newest artifact in "
              "the cache, else "
              "the model of QWB_MODEL, else the demo)");
   app.add_flag(
@@ -194,11 +196,44 @@ void print_module(const Json& module, Tool& tool) {
   print_fields(fields, tool);
 }
 
+void inspect_adapter(const Path& folder, const Options& o, Tool& tool) {
+  if (o.verify || o.tensors || !o.module.empty())
+    throw Error(ErrorKind::usage, "of an adapter there are --modules and --json", folder.string());
+  const Json r = describe_adapter(folder, o.modules || o.all);
+  if (tool.json()) return tool.print(r.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  const auto count = r.at("parameters").get<int64_t>();
+  std::vector<std::pair<std::string, std::string>> fields = {
+      {"format", "adapter (LoRA), " + plain(r.at("format"))},
+      {"base", json_has(r, "base") ? plain(r.at("base")) : ""},
+      {"rank", plain(r.at("rank"))},
+      {"alpha", plain(r.at("alpha")) + (r.at("rslora").get<bool>() ? ", over sqrt(rank)" : "")},
+      {"modules", plain(r.at("adapted"))},
+      {"parameters", with_exact(count, human_number(static_cast<double>(count)))},
+      {"hash", plain(r.at("hash"))}};
+  if (!r.at("replaced").empty()) fields.emplace_back("replaces", plain(r.at("replaced")));
+  tool.print(plain(r.at("path")) + "\n");
+  print_fields(fields, tool);
+  if (!r.contains("modules")) return;
+  using Align = Table::Align;
+  Table table({{"module"},
+               {"shape", Align::right},
+               {"rank", Align::right},
+               {"scale", Align::right},
+               {"norm of what is added", Align::right}});
+  for (const Json& m : r.at("modules")) {
+    table.add_row({plain(m.at("name")),
+                   fmt::format("{} x {}", plain(m.at("out")), plain(m.at("in"))),
+                   plain(m.at("rank")), plain(m.at("scale")), figure(m, "delta")});
+  }
+  tool.print_table(std::move(table));
+}
+
 void inspect_one(const Path& folder, const Options& o, Tool& tool) {
   std::error_code ignored;
   const bool exists = std::filesystem::exists(folder, ignored);
   if (o.verify && exists)
     verify(folder, tool.context().stop);  // first: damage must not show as something else
+  if (is_adapter_folder(folder)) return inspect_adapter(folder, o, tool);
   require_model_folder(folder);
   const OpenModel open = open_model(folder, tool.context());
   Json record;
@@ -304,7 +339,7 @@ int inspect(const Options& o, Tool& tool) {
 
 int main(int argc, char** argv) {
   const qwb::ToolText text = {.name = "qwb-inspect",
-                              .summary = "Tells what is in checkpoints and artifacts.",
+                              .summary = "Tells what is in checkpoints, artifacts and adapters.",
                               .examples = qwb::kExamples};
   return qwb::run_tool(argc, argv, text, [](CLI::App& app, qwb::Tool& tool) {
     auto options = std::make_shared<qwb::Options>();

@@ -36,6 +36,7 @@ struct Options {
   std::unique_ptr<QuantizeFlags> wanted;
   std::string out, format, save_calib;
   int64_t max_memory = 0;  // 0: what is free
+  int64_t repair_rank = 0;
   bool no_resume = false, no_cache = false, report = false;
 };
 
@@ -165,6 +166,16 @@ QuantizeRequest request_of(const Options& options, Tool& tool) {
     throw Error(ErrorKind::usage, "the file's name must end in .qwbcalib",
                 "--save-calib " + options.save_calib);
   QuantizeRequest request = options.wanted->request(tool);
+  if (options.repair_rank > 0) {
+    if (options.out.empty() || formatted)
+      throw Error(ErrorKind::usage,
+                  "--repair-rank needs --out, and an artifact as it is: the adapter is written "
+                  "beside it");
+    const Path out =
+        Path(options.out).has_filename() ? Path(options.out) : Path(options.out).parent_path();
+    request.repair_rank = options.repair_rank;
+    request.repair = tool.outputs().folder(out.string() + "-repair", "--repair-rank");
+  }
   request.place = place;
   request.format = format;
   request.replace = tool.outputs().force();
@@ -211,6 +222,11 @@ int main(int argc, char** argv) {
                 ->type_name("FORMAT");
         qwb::offer_list(format, qwb::format_names());
         app.add_flag("--no-cache", options->no_cache, "write to --out only, leave the cache alone");
+        app.add_option("--repair-rank", options->repair_rank,
+                       "Also make a repair adapter of this rank, of what quantizing loses on the "
+                       "calibration inputs: a PEFT folder OUT-repair, for --adapter")
+            ->check(qwb::between(1, 65536))
+            ->type_name("R");
         qwb::add_size(app, "--max-memory", options->max_memory,
                       "keep activations in files beyond this much memory, e.g. 6G [what is free]");
         app.add_flag("--no-resume", options->no_resume,

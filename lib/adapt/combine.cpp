@@ -121,29 +121,10 @@ MatrixProducts products_of(const FloatBuffer& values, int64_t rows, int64_t colu
   MatrixProducts matrix{rows, columns, {}, {}};
   const float* data = values.data();
   matrix.times = [=](const ColumnMatrix& x) {
-    ColumnMatrix y(rows, x.columns);
-    parallel_ranges(context, rows, 16, [&](int64_t begin, int64_t end) {
-      for (int64_t c = 0; c < x.columns; ++c) {
-        for (int64_t r = begin; r < end; ++r) {
-          double sum = 0;
-          for (int64_t i = 0; i < columns; ++i)
-            sum += static_cast<double>(data[r * columns + i]) * x.column(c)[i];
-          y.column(c)[r] = sum;
-        }
-      }
-    });
-    return y;
+    return matrix_times(data, rows, columns, x, context);
   };
   matrix.times_transposed = [=](const ColumnMatrix& y) {
-    ColumnMatrix x(columns, y.columns);
-    parallel_for(context, y.columns, [&](int64_t c) {
-      for (int64_t r = 0; r < rows; ++r) {
-        const double factor = y.column(c)[r];
-        for (int64_t i = 0; i < columns; ++i)
-          x.column(c)[i] += factor * static_cast<double>(data[r * columns + i]);
-      }
-    });
-    return x;
+    return matrix_transposed_times(data, rows, columns, y, context);
   };
   return matrix;
 }

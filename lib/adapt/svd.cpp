@@ -96,6 +96,57 @@ ColumnMatrix product_transposed(const ColumnMatrix& a, const ColumnMatrix& b,
 
 }  // namespace
 
+namespace {
+
+// Row by row, so that the loops over the columns need no reduction.
+std::vector<double> row_major(const ColumnMatrix& m) {
+  std::vector<double> rows(m.values.size());
+  for (int64_t c = 0; c < m.columns; ++c) {
+    for (int64_t r = 0; r < m.rows; ++r) rows[r * m.columns + c] = m.column(c)[r];
+  }
+  return rows;
+}
+
+ColumnMatrix from_row_major(const std::vector<double>& rows, int64_t count, int64_t columns) {
+  ColumnMatrix m(count, columns);
+  for (int64_t c = 0; c < columns; ++c) {
+    for (int64_t r = 0; r < count; ++r) m.column(c)[r] = rows[r * columns + c];
+  }
+  return m;
+}
+
+constexpr int64_t kProductGrain = 64;  // rows, or columns, that one thread takes at a time
+
+}  // namespace
+
+ColumnMatrix matrix_times(const float* m, int64_t rows, int64_t columns, const ColumnMatrix& x,
+                          const Context& context) {
+  const int64_t width = x.columns;
+  const std::vector<double> right = row_major(x);
+  std::vector<double> made(static_cast<size_t>(rows * width));
+  parallel_ranges(context, rows, kProductGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t i = 0; i < columns; ++i)
+        add_scaled(m[r * columns + i], right.data() + i * width, made.data() + r * width, width);
+    }
+  });
+  return from_row_major(made, rows, width);
+}
+
+ColumnMatrix matrix_transposed_times(const float* m, int64_t rows, int64_t columns,
+                                     const ColumnMatrix& y, const Context& context) {
+  const int64_t width = y.columns;
+  const std::vector<double> right = row_major(y);
+  std::vector<double> made(static_cast<size_t>(columns * width));
+  parallel_ranges(context, columns, kProductGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t i = begin; i < end; ++i)
+        add_scaled(m[r * columns + i], right.data() + r * width, made.data() + i * width, width);
+    }
+  });
+  return from_row_major(made, columns, width);
+}
+
 ColumnMatrix orthonormalize(ColumnMatrix& m, const Context& context) {
   ColumnMatrix r(m.columns, m.columns);
   for (int64_t c = 0; c < m.columns; ++c) {

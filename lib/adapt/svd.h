@@ -30,6 +30,12 @@ struct Svd {
   std::vector<double> s;
 };
 
+// m x and m^T y for m f32 [rows, columns], row-major.
+ColumnMatrix matrix_times(const float* m, int64_t rows, int64_t columns, const ColumnMatrix& x,
+                          const Context& context);
+ColumnMatrix matrix_transposed_times(const float* m, int64_t rows, int64_t columns,
+                                     const ColumnMatrix& y, const Context& context);
+
 // The columns become orthonormal; returns R [columns, columns] with M = Q R. A column that the
 // others span becomes zero.
 ColumnMatrix orthonormalize(ColumnMatrix& m, const Context& context = {});

@@ -1,5 +1,6 @@
 #include "lib/jobs/quantize_job.h"
 
+#include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -8,6 +9,8 @@
 #include "formats/companions.h"
 #include "formats/model_writer.h"
 #include "formats/qwb/artifact.h"
+#include "lib/adapt/peft_writer.h"
+#include "lib/adapt/repair.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "lib/base/names.h"
@@ -95,6 +98,11 @@ QuantizeJob::QuantizeJob(OpenModel open, QuantizeRequest request, const Context&
   plan_ = plan_modules(model(), request_.plan);
   if (request_.format != nullptr) check_plan_fits(plan_, source(), *request_.format);
   for (const std::string& note : plan_.notes) context.progress->note(note);
+  if (request_.repair_rank > 0 && !plan_.needs_calibration())
+    throw Error(
+        ErrorKind::usage,
+        "method " + plan_.method_name() + " sees no inputs, and a repair adapter needs them", {},
+        "take gptq");
   if (plan_.needs_calibration()) {
     calibrate(context);
   } else if (!request_.calibration.sources.empty()) {
@@ -296,7 +304,7 @@ void QuantizeJob::save_calibration(const Path& file, Outputs& outputs, bool only
 MadeArtifact QuantizeJob::run(const Store* store, const BuildOptions& options,
                               const Context& context) const {
   const std::optional<Path>& place = request_.place;
-  if (store == nullptr) {
+  if (store == nullptr || request_.repair_rank > 0) {
     write(place.value(), context,
           {.replace = request_.replace,
            .memory = memory_plan(options.max_memory, scratch_folder(nullptr))});
@@ -343,6 +351,51 @@ CachedArtifact QuantizeJob::build(const Store& store, const BuildOptions& option
   return made;
 }
 
+namespace {
+
+// Makes a repair adapter while a model is quantized.
+class Repairs {
+ public:
+  Repairs(const QuantizeRequest& request, const Model& model, const Context& context)
+      : request_(request), model_(model), context_(context) {}
+
+  void add(const ModuleTask& task, const ModuleResult& result) {
+    Repaired repaired = repair_module(task, result, request_.repair_rank);
+    told_.push_back({{"name", task.info.name},
+                     {"error_before", repaired.error_before},
+                     {"error_after", repaired.error_after}});
+    before_ += repaired.error_before, after_ += repaired.error_after;
+    adapter_.modules.push_back(std::move(repaired.module));
+  }
+
+  void write() {
+    const auto count = static_cast<double>(std::max<size_t>(1, adapter_.modules.size()));
+    std::ranges::sort(adapter_.modules, {}, &AdapterModule::module);
+    adapter_.settings = {.rank = request_.repair_rank,
+                         .alpha = static_cast<double>(request_.repair_rank),
+                         .base = request_.place.value().string()};
+    const Json record = {{"schema", 1}, {"rank", request_.repair_rank}, {"modules", told_}};
+    write_peft(adapter_, request_.repair,
+               {.base = adaptable_modules(model_.config(), model_.spec()),
+                .replace = request_.replace,
+                .companions = {{"qwb-repair.json", json_text(record)}}},
+               context_);
+    context_.progress->note(fmt::format(
+        "repair adapter of rank {}: mean output error of a module {:.4g}, with it {:.4g}: {}",
+        request_.repair_rank, before_ / count, after_ / count, request_.repair.string()));
+  }
+
+ private:
+  const QuantizeRequest& request_;
+  const Model& model_;
+  Context context_;
+  Adapter adapter_;
+  Json told_ = Json::array();
+  double before_ = 0, after_ = 0;
+};
+
+}  // namespace
+
 void QuantizeJob::write(const Path& folder, const Context& context,
                         const WriteOptions& options) const {
   const auto start = std::chrono::steady_clock::now();
@@ -355,8 +408,13 @@ void QuantizeJob::write(const Path& folder, const Context& context,
   if (journal) journal->replay();
   memory_phase_ended();  // the tokenizer and the calibration text are gone, the work is to come
   ModuleSink& first = journal ? static_cast<ModuleSink&>(*journal) : sink;
-  quantize_model(model(), plan_, calibration(), first, context,
-                 {options.memory.kept_scratch, options.memory.stream_scratch, journal.get()});
+  RunOptions run{options.memory.kept_scratch, options.memory.stream_scratch, journal.get()};
+  Repairs repairs(request_, model(), context);
+  if (request_.repair_rank > 0)
+    run.made = [&](const ModuleTask& task, const ModuleResult& result) {
+      repairs.add(task, result);
+    };
+  quantize_model(model(), plan_, calibration(), first, context, run);
   Provenance made = provenance(context);
   made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   made.peak_memory = peak_resident_bytes();
@@ -365,6 +423,7 @@ void QuantizeJob::write(const Path& folder, const Context& context,
                 "choose another place, or let it be replaced");
   }
   if (journal) journal->remove();
+  if (request_.repair_rank > 0) repairs.write();
 }
 
 CachedArtifact quantize(QuantizeRequest request, const Store& store, const BuildOptions& options,

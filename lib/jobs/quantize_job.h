@@ -31,6 +31,10 @@ struct QuantizeRequest {
   std::optional<Path> place = {};
   const ModelFormat* format = nullptr;
   bool replace = false;
+  // A repair adapter (lib/adapt/repair.h) of this rank, written into the folder `repair` beside the
+  // artifact at `place`; such a run neither looks into the cache nor keeps anything there. 0: none.
+  int64_t repair_rank = 0;
+  Path repair = {};
   // What the model was made of, for qwb.json, where it lies in no folder (lib/jobs/merge_job.h).
   Json made_of = nullptr;
 };

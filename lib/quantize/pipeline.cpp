@@ -18,8 +18,8 @@ namespace {
 // Hands results over and keeps the clock.
 class Worker {
  public:
-  Worker(const Model& model, ModuleSink& sink, const Context& context)
-      : model_(model), sink_(sink), context_(context) {}
+  Worker(const Model& model, ModuleSink& sink, const RunOptions& options, const Context& context)
+      : model_(model), sink_(sink), options_(options), context_(context) {}
 
   struct Finished {
     ModuleResult result;
@@ -41,6 +41,7 @@ class Worker {
     ModuleResult& result = finished.result;
     if (moments != nullptr && !result.output_error)
       result.output_error = output_error(task, result.tensor);
+    if (moments != nullptr && options_.made) options_.made(task, result);
     ModuleReport& report = finished.report;
     report.name = planned.info.name;
     report.weights = planned.info.out * planned.info.in;
@@ -103,6 +104,7 @@ class Worker {
 
   const Model& model_;
   ModuleSink& sink_;
+  const RunOptions& options_;
   Context context_;
 };
 
@@ -260,7 +262,7 @@ void quantize_model(const Model& model, const Plan& plan, const CalibrationSet* 
     throw Error(ErrorKind::usage, calibration == nullptr ? "the plan needs a calibration set"
                                                          : "the plan takes no calibration set");
   }
-  Worker worker(model, sink, context);
+  Worker worker(model, sink, options, context);
   context.progress->begin("quantize " + plan.method_name(), plan.weights);
   if (calibration != nullptr) {
     CalibratedRun(model, plan, *calibration, options, context, worker).run();

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -63,6 +64,8 @@ struct RunOptions {
   Path kept_scratch = {};
   Path stream_scratch = {};
   RunState* state = nullptr;  // null: starts from the beginning, saves nothing
+  // Sees every module that has moments, with its result, before it is put; or empty.
+  std::function<void(const ModuleTask& task, const ModuleResult& result)> made = nullptr;
 };
 
 // calibration: null exactly when the plan needs none. Modules without need of it are quantized at
