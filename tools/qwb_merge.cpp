@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/companions.h"
+#include "formats/gguf/file.h"
 #include "formats/hf/checkpoint.h"
 #include "formats/qwb/artifact.h"
 #include "formats/registry.h"
@@ -23,7 +23,7 @@
 #include "lib/jobs/quantize_job.h"
 #include "lib/jobs/sources.h"
 #include "lib/model/architecture.h"
-#include "tools/common/adapter_flags.h"
+#include "tools/common/command_line.h"
 #include "tools/common/number_checks.h"
 #include "tools/common/quantities.h"
 #include "tools/common/quantize_flags.h"

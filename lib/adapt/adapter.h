@@ -18,10 +18,10 @@ namespace qwb {
 struct AdapterSettings {
   int64_t rank = 8;
   double alpha = 8;
-  bool rslora = false;   // scale alpha / sqrt(rank) instead of alpha / rank
-  double dropout = 0;    // while training
-  std::string base;      // base_model_name_or_path; may be empty
-  std::string revision;  // of the base; empty: not told
+  bool rslora = false;        // scale alpha / sqrt(rank) instead of alpha / rank
+  double dropout = 0;         // while training
+  std::string base = {};      // base_model_name_or_path; may be empty
+  std::string revision = {};  // of the base; empty: not told
   // Modules by which the adapter was asked for: suffixes of names. Empty when writing: made from the
   // modules.
   std::vector<std::string> targets = {};

@@ -16,6 +16,23 @@ std::vector<std::pair<std::string, TensorView>> MergedWeight::parts() const {
   return all;
 }
 
+std::shared_ptr<const Encoding> MergedWeight::with_parts(const PartViews& views,
+                                                         const std::string& where) const {
+  auto copy = std::make_shared<MergedWeight>(*this);
+  PartViews rest;
+  for (const auto& [name, view] : views) {
+    if (name == "left") {
+      copy->left = view;
+    } else if (name == "right") {
+      copy->right = view;
+    } else {
+      rest.emplace(name, view);
+    }
+  }
+  copy->base = base->with_parts(rest, where);
+  return copy;
+}
+
 void MergedWeight::check(const WeightShape& shape, const std::string& where) const {
   base->check(shape, where);
   if (right.shape.size() != 2) damaged_weight("the low-rank factors are no matrices", where);

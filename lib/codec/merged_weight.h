@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "lib/codec/weight.h"
@@ -22,6 +24,8 @@ struct MergedWeight : EncodingOf<MergedWeight> {
                                                        {"right", &MergedWeight::right}};
 
   std::vector<std::pair<std::string, TensorView>> parts() const override;
+  std::shared_ptr<const Encoding> with_parts(const PartViews& views,
+                                             const std::string& where) const override;
   Json parameters() const override { return Json::object(); }
   int code_bits() const override { return 32; }
   void check(const WeightShape& shape, const std::string& where) const override;

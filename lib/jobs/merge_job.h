@@ -22,13 +22,13 @@ namespace qwb {
 struct QuantizeRequest;
 
 struct MergeRequest {
-  Path model;  // that the adapters were trained beside
-  std::vector<AdapterUse> adapters;
+  Path model = {};  // that the adapters were trained beside
+  std::vector<AdapterUse> adapters = {};
   // What they are merged into: "source", the unquantized model that `model` was made from (or it
   // itself); "dequantized", its own values; or another model's folder.
   std::string onto = "source";
-  std::optional<DType> dtype;   // of what is written; nothing: as it is
-  int64_t max_shard_bytes = 0;  // 0: 5 GB
+  std::optional<DType> dtype = {};  // of what is written; nothing: as it is
+  int64_t max_shard_bytes = 0;      // 0: 5 GB
   bool replace = false;
 };
 

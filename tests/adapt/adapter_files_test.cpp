@@ -15,7 +15,7 @@
 #include "tests/adapt/golden_adapter_helper.h"
 #include "tests/formats/files_helper.h"
 
-namespace qwb::testing {
+namespace qwb {
 namespace {
 
 namespace fs = std::filesystem;
@@ -225,4 +225,4 @@ TEST(AdapterUse, ReadsScales) {
 }
 
 }  // namespace
-}  // namespace qwb::testing
+}  // namespace qwb

@@ -5,7 +5,7 @@
 
 #include "lib/adapt/use.h"
 
-namespace qwb::testing {
+namespace qwb {
 
 AdapterGolden::AdapterGolden(const std::string& base_name, const std::string& name)
     : folder(Path(QWB_SOURCE_DIR) / "tests/golden/adapters" / name) {
@@ -57,4 +57,4 @@ float largest_difference(const std::vector<float>& a, const std::vector<float>& 
   return most;
 }
 
-}  // namespace qwb::testing
+}  // namespace qwb

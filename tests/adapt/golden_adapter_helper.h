@@ -11,7 +11,7 @@
 #include "lib/adapt/bind.h"
 #include "lib/model/model.h"
 
-namespace qwb::testing {
+namespace qwb {
 
 struct AdapterGolden {
   OpenModel base;
@@ -30,4 +30,4 @@ std::vector<float> logits_of(const Model& model, const std::vector<int32_t>& tok
 float largest(const std::vector<float>& values);
 float largest_difference(const std::vector<float>& a, const std::vector<float>& b);
 
-}  // namespace qwb::testing
+}  // namespace qwb

@@ -19,7 +19,7 @@
 #include "tests/adapt/golden_adapter_helper.h"
 #include "tests/formats/files_helper.h"
 
-namespace qwb::testing {
+namespace qwb {
 namespace {
 
 std::vector<float> merged_logits(const OpenModel& open, const AdapterGolden& golden) {
@@ -224,4 +224,4 @@ TEST(SmallSvd, FindsWhatIsThere) {
 }
 
 }  // namespace
-}  // namespace qwb::testing
+}  // namespace qwb

@@ -3,13 +3,15 @@
 // 2 and more, and a wrong scale, pattern, order or module by far more than the tolerance.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "formats/loaded_model.h"
 #include "lib/adapt/attach.h"
 #include "lib/adapt/use.h"
 #include "tests/adapt/golden_adapter_helper.h"
 #include "tests/exec/shadow_helper.h"
 
-namespace qwb::testing {
+namespace qwb {
 namespace {
 
 class Unmerged : public ::testing::TestWithParam<std::pair<std::string, std::string>> {};
@@ -35,7 +37,7 @@ INSTANTIATE_TEST_SUITE_P(Peft, Unmerged,
                                            std::pair("qwen3", "qwen3"),
                                            std::pair("qwen3", "qwen3_layers"),
                                            std::pair("gpt2", "gpt2")),
-                         [](const auto& info) { return info.param.second; });
+                         [](const auto& which) { return which.param.second; });
 
 // The house's rules of bits: any number of threads, whatever stands beside a sequence.
 TEST(UnmergedBits, DependOnNothingElse) {
@@ -122,4 +124,4 @@ TEST(UnmergedUse, IsTold) {
 }
 
 }  // namespace
-}  // namespace qwb::testing
+}  // namespace qwb
