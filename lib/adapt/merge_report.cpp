@@ -7,8 +7,8 @@
 #include "formats/hf/plain.h"
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
-#include "lib/codec/merged_weight.h"
 #include "lib/exec/cpu/dequantize.h"
+#include "lib/exec/cpu/merged_rows.h"
 #include "lib/model/linear.h"
 
 namespace qwb {
@@ -37,26 +37,22 @@ class MergeRows {
         columns_(base.columns()),
         w_(columns_),
         sum_(columns_),
+        delta_(columns_),
         other_(trained != nullptr ? columns_ : 0),
         bytes_(static_cast<size_t>(columns_ * dtype_size(type))) {}
 
   MergeSums row(int64_t r) {
     const auto& factors = merged_.get<MergedWeight>();
     dequantize_rows(base_, r, r + 1, w_.data());
-    dequantize_rows(merged_, r, r + 1, sum_.data());
+    merged_delta(factors, r, columns_, delta_.data());
+    for (int64_t c = 0; c < columns_; ++c) sum_[c] = w_[c] + delta_[c];  // as it is decoded
     require_finite(sum_.data(), columns_, name_);
-    std::vector<double> delta(static_cast<size_t>(columns_));
-    for (int64_t k = 0; k < factors.rank(); ++k) {
-      const auto left = static_cast<double>(factors.left_row(r)[k]);
-      const float* right = factors.right_row(k);
-      for (int64_t c = 0; c < columns_; ++c) delta[c] += left * static_cast<double>(right[c]);
-    }
     narrow_floats(sum_.data(), columns_, type_, bytes_.data(), name_);
     read_floats({type_, {columns_}, bytes_}, 0, columns_, sum_.data(), name_);
     if (trained_ != nullptr) dequantize_rows(*trained_, r, r + 1, other_.data());
     MergeSums sums;
     for (int64_t c = 0; c < columns_; ++c) {
-      const double w = w_[c], d = delta[c];
+      const double w = w_[c], d = delta_[c];
       sums.kept += (sum_[c] - w) * d;
       sums.deltas += d * d;
       sums.weights += w * w;
@@ -71,7 +67,7 @@ class MergeRows {
   const Weight* trained_;
   const std::string& name_;
   int64_t columns_;
-  FloatBuffer w_, sum_, other_;
+  FloatBuffer w_, sum_, delta_, other_;
   std::vector<std::byte> bytes_;
 };
 

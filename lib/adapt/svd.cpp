@@ -14,6 +14,7 @@ constexpr int kMostSweeps = 60;
 constexpr double kOrthogonal = 1e-15;  // cosine below which two columns count as orthogonal
 constexpr int64_t kOversampling = 10;
 constexpr int kPowerIterations = 6;
+constexpr int64_t kProductValues = 1 << 15;  // multiplications that are worth a thread
 
 double dot(const double* a, const double* b, int64_t count) {
   double sum = 0;
@@ -77,10 +78,14 @@ Svd jacobi_svd(ColumnMatrix m) {
 // a [m, n] b [n, k]
 ColumnMatrix product(const ColumnMatrix& a, const ColumnMatrix& b, const Context& context) {
   ColumnMatrix y(a.rows, b.columns);
-  parallel_for(context, b.columns, [&](int64_t c) {
-    for (int64_t i = 0; i < a.columns; ++i)
-      add_scaled(b.column(c)[i], a.column(i), y.column(c), a.rows);
-  });
+  const int64_t work = std::max<int64_t>(1, a.rows * a.columns);
+  parallel_ranges(context, b.columns, std::max<int64_t>(1, kProductValues / work),
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t c = begin; c < end; ++c) {
+                      for (int64_t i = 0; i < a.columns; ++i)
+                        add_scaled(b.column(c)[i], a.column(i), y.column(c), a.rows);
+                    }
+                  });
   return y;
 }
 
@@ -148,6 +153,7 @@ ColumnMatrix matrix_transposed_times(const float* m, int64_t rows, int64_t colum
 }
 
 ColumnMatrix orthonormalize(ColumnMatrix& m, const Context& context) {
+  const int64_t grain = std::max<int64_t>(1, kProductValues / std::max<int64_t>(1, m.rows));
   ColumnMatrix r(m.columns, m.columns);
   for (int64_t c = 0; c < m.columns; ++c) {
     context.stop.check();
@@ -155,7 +161,9 @@ ColumnMatrix orthonormalize(ColumnMatrix& m, const Context& context) {
     const double before = std::sqrt(dot(own, own, m.rows));
     for (int pass = 0; pass < 2; ++pass) {
       std::vector<double> shares(static_cast<size_t>(c));
-      parallel_for(context, c, [&](int64_t k) { shares[k] = dot(m.column(k), own, m.rows); });
+      parallel_ranges(context, c, grain, [&](int64_t begin, int64_t end) {
+        for (int64_t k = begin; k < end; ++k) shares[k] = dot(m.column(k), own, m.rows);
+      });
       for (int64_t k = 0; k < c; ++k) {
         add_scaled(-shares[k], m.column(k), own, m.rows);
         r.column(c)[k] += shares[k];

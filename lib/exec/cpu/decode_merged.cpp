@@ -1,12 +1,20 @@
 #include <algorithm>
 #include <vector>
 
-#include "lib/codec/merged_weight.h"
 #include "lib/exec/cpu/decoders.h"
 #include "lib/exec/cpu/dequantize.h"
+#include "lib/exec/cpu/merged_rows.h"
 #include "lib/exec/cpu/simd.h"
 
 namespace qwb {
+
+void merged_delta(const MergedWeight& merged, int64_t row, int64_t columns, float* delta) {
+  std::fill_n(delta, columns, 0.0f);
+  const float* factors = merged.left_row(row);
+  for (int64_t k = 0; k < merged.rank(); ++k)
+    simd::axpy(factors[k], merged.right_row(k), delta, columns);
+}
+
 namespace {
 
 class MergedDecoder final : public Decoder {
@@ -18,10 +26,7 @@ class MergedDecoder final : public Decoder {
     dequantize_rows(merged.base_weight(weight), begin, end, out);
     std::vector<float> delta(static_cast<size_t>(columns));
     for (int64_t row = begin; row < end; ++row, out += columns) {
-      std::ranges::fill(delta, 0.0f);
-      const float* factors = merged.left_row(row);
-      for (int64_t k = 0; k < merged.rank(); ++k)
-        simd::axpy(factors[k], merged.right_row(k), delta.data(), columns);
+      merged_delta(merged, row, columns, delta.data());
       simd::add(out, delta.data(), columns);
     }
   }
