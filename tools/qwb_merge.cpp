@@ -344,6 +344,7 @@ void add_options(CLI::App& app, Options& o) {
                  "what it adds; may be repeated")
       ->type_name("DIR[:WEIGHT]")
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--out", o.out, "The folder (with --to gguf: file) to make")->type_name("PLACE");
   app.add_option("--onto", o.onto,

@@ -167,6 +167,7 @@ void add_options(CLI::App& app, Options& o) {
          "PEFT writes it, or a GGUF file; :SCALE multiplies what it adds; may be repeated")
       ->type_name("[NAME=]DIR[:SCALE]")
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add_engine(app, o);
   add_int8_flags(app, o.int8);

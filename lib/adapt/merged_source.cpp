@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "formats/hf/packing.h"
 #include "formats/hf/plain.h"
 #include "formats/model_modules.h"
 #include "lib/base/error.h"
@@ -86,6 +87,10 @@ WeightShape linear_shape(const std::string& name, const ModelSpec& spec, const A
 MergedSource::MergedSource(OpenModel base, const std::vector<WeightedAdapter>& adapters,
                            const ModelSpec& spec, Form form)
     : base_(std::move(base)), form_(form) {
+  for (const BlockSpec& block : spec.blocks) {
+    for (const LinearSpec& linear : block_linears(block))
+      orientations_[linear.module] = linear.orientation;
+  }
   add(adapters, spec);
   for (const WeightedAdapter& one : adapters) {
     replace(one.adapter, spec);
@@ -222,6 +227,11 @@ std::optional<std::string> MergedSource::tensor_module(const std::string& name) 
   return is_packed ? std::optional(module) : std::nullopt;
 }
 
+Orientation MergedSource::plain_orientation(const std::string& module) const {
+  const auto it = orientations_.find(module);
+  return it == orientations_.end() ? Orientation::out_in : it->second;
+}
+
 const Tensor& MergedSource::made(const std::string& module) const {
   const std::lock_guard lock(mutex_);
   const auto it = made_.find(module);
@@ -229,6 +239,7 @@ const Tensor& MergedSource::made(const std::string& module) const {
   const Weight weight = quantized(module).value();
   Tensor values(DType::f32, {weight.rows(), weight.columns()});
   dequantize(weight, values.data<float>());
+  if (weight.orientation != plain_orientation(module)) values = transposed(values.view(), {});
   for (const auto& [part, view] : weight.parts()) base_.source->release(view);
   return made_.emplace(module, Made{std::move(values), 0}).first->second.values;
 }
@@ -246,8 +257,9 @@ std::optional<PartSpec> MergedSource::describe(const std::string& name) const {
   const auto module = tensor_module(name);
   if (!module) return base_.source->describe(name);
   if (form_ == Form::modules) return std::nullopt;
-  const WeightLayout layout = quantized_layout(*module);
-  return PartSpec{name, DType::f32, {layout.rows(), layout.columns()}};
+  WeightShape shape = quantized_layout(*module);
+  shape.orientation = plain_orientation(*module);
+  return PartSpec{name, DType::f32, {shape.rows(), shape.columns()}};
 }
 
 std::vector<std::string> MergedSource::names() const {

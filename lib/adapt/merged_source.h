@@ -74,13 +74,15 @@ class MergedSource : public ModelSource {
   void add(const std::vector<WeightedAdapter>& adapters, const ModelSpec& spec);
   void replace(const Adapter& adapter, const ModelSpec& spec);
   std::optional<std::string> tensor_module(const std::string& name) const;
+  Orientation plain_orientation(const std::string& module) const;
   const Tensor& made(const std::string& module) const;
 
   OpenModel base_;
   Form form_;
   std::map<std::string, std::shared_ptr<const Addition>> additions_;  // by module
   std::map<std::string, std::shared_ptr<const Tensor>> replaced_;     // by tensor
-  std::vector<std::string> hashes_;                                   // of adapters and weights
+  std::map<std::string, Orientation> orientations_;  // of linear modules, as plain tensors
+  std::vector<std::string> hashes_;                  // of adapters and weights
   mutable std::mutex mutex_;
   mutable std::map<std::string, Made> made_;  // by module, of Form::tensors
 };

@@ -9,6 +9,7 @@ void add_adapter_flag(CLI::App& app, std::vector<std::string>& adapters) {
          "a GGUF file; DIR:SCALE multiplies what it adds; may be repeated")
       ->type_name("DIR[:SCALE]")
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 

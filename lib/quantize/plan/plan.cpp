@@ -5,7 +5,6 @@
 #include <set>
 
 #include "lib/base/error.h"
-#include "lib/codec/dense.h"
 #include "lib/model/input_group.h"
 #include "lib/model/linear.h"
 #include "lib/quantize/plan/module_pattern.h"
@@ -43,15 +42,16 @@ bool any_names(const std::vector<std::string>& patterns, const Candidate& candid
 
 Candidate make_candidate(const Model& model, PlannedModule::Role role, const std::string& name,
                          int64_t out, int64_t in, Orientation orientation, bool bias = false) {
-  const Weight weight = find_weight(model.source(), name, out, in, orientation);
-  if (!weight.is_dense()) {
+  find_weight(model.source(), name, out, in, orientation);  // throws what it throws
+  // What runs may be something else: a merge that is made while it is read, as a tensor too.
+  const auto tensor = model.source().describe(name + std::string(kWeightSuffix));
+  if (!tensor) {
     throw Error(ErrorKind::usage, "the module is quantized already", name,
                 "start from the original checkpoint");
   }
   Candidate candidate;
   candidate.module.role = role;
-  candidate.module.info = {name, out, in, orientation, weight.get<DenseWeight>().values.dtype,
-                           bias};
+  candidate.module.info = {name, out, in, orientation, tensor->dtype, bias};
   return candidate;
 }
 
