@@ -1,6 +1,6 @@
 // A LoRA adapter in memory, free of any device and of any file's layout: for some linear modules of
-// a base y = W x, y += scale * B (A x). Read and written by peft_reader.h, peft_writer.h and gguf.h;
-// put to work unmerged by attach.h, merged by merged_source.h.
+// a base y = W x, y += scale * B (A x). Read and written by peft_reader.h, peft_writer.h and
+// gguf_adapter.h; put to work unmerged by attach.h, merged by merged_source.h.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ struct AdapterSettings {
   double dropout = 0;         // while training
   std::string base = {};      // base_model_name_or_path; may be empty
   std::string revision = {};  // of the base; empty: not told
-  // Modules by which the adapter was asked for: suffixes of names. Empty when writing: made from the
-  // modules.
+  // Modules by which the adapter was asked for: suffixes of names. Told by files that were read; a
+  // writer makes them from the modules.
   std::vector<std::string> targets = {};
 };
 

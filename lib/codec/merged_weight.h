@@ -11,9 +11,9 @@
 
 namespace qwb {
 
-// Of the stored matrix [rows, columns]: base's values + left [rows, rank] right [rank, columns], the
-// factors F32. Its parts are those of the base and the factors, which `owner` keeps. No file has
-// this codec.
+// Of the stored matrix [rows, columns]: base's values + left [rows, rank] right [rank, columns],
+// the factors F32. Its parts are those of the base and the factors, which `owner` keeps. No file
+// has this codec.
 struct MergedWeight : EncodingOf<MergedWeight> {
   std::shared_ptr<const Encoding> base;
   TensorView left, right;

@@ -7,8 +7,8 @@
 //   int8_forward
 //               how modules stored as int8 ran: {name: "dequantize"} or
 //               {name: "LLM.int8", threshold}; null without such modules
-//   method      "none" for an unquantized model, "mixed" for several in one artifact; "+lora" behind
-//               it where adapters ran beside it
+//   method      "none" for an unquantized model, "mixed" for several in one artifact; "+lora"
+//               behind it where adapters ran beside it
 //   adapters    [{name, hash, scale, modules, rank}], only where there are some
 //   bits        of a code, averaged over the quantized weights; of an unquantized model, of its
 //               weights' type

@@ -10,9 +10,9 @@ namespace qwb {
 bool is_adapter_folder(const Path& folder);
 
 // schema, path, kind "adapter", format, base (null: not told), revision, rank, alpha, rslora,
-// dropout, targets, adapted (modules), parameters, hash, replaced (names of tensors); with `modules`
-// of each module name, rank, in, out, scale and delta, the Frobenius norm of what it adds. Throws
-// what read_peft throws.
+// dropout, targets, adapted (modules), parameters, hash, replaced (names of tensors); with
+// `modules` of each module name, rank, in, out, scale and delta, the Frobenius norm of what it
+// adds. Throws what read_peft throws.
 Json describe_adapter(const Path& folder, bool modules);
 
 }  // namespace qwb

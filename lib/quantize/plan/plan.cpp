@@ -5,6 +5,7 @@
 #include <set>
 
 #include "lib/base/error.h"
+#include "lib/codec/source.h"
 #include "lib/model/input_group.h"
 #include "lib/model/linear.h"
 #include "lib/quantize/plan/module_pattern.h"
