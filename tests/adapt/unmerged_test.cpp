@@ -8,6 +8,7 @@
 #include "formats/loaded_model.h"
 #include "lib/adapt/attach.h"
 #include "lib/adapt/use.h"
+#include "lib/base/rng.h"
 #include "tests/adapt/golden_adapter_helper.h"
 #include "tests/exec/shadow_helper.h"
 
@@ -39,26 +40,49 @@ INSTANTIATE_TEST_SUITE_P(Peft, Unmerged,
                                            std::pair("gpt2", "gpt2")),
                          [](const auto& which) { return which.param.second; });
 
+// Factors of a rank at which the order of sums shows.
+Adapter wide_adapter(const AdapterGolden& golden) {
+  constexpr int64_t kRank = 40;
+  Rng rng(7);
+  Adapter adapter;
+  for (const AdaptableModule& m : golden.modules()) {
+    AdapterModule& made = adapter.modules.emplace_back(
+        AdapterModule{.module = m.name, .rank = kRank, .in = m.in, .out = m.out});
+    for (int64_t i = 0; i < kRank * m.in; ++i)
+      made.a.push_back(static_cast<float>(rng.uniform() - 0.5));
+    for (int64_t i = 0; i < kRank * m.out; ++i)
+      made.b.push_back(static_cast<float>(0.1 * (rng.uniform() - 0.5)));
+  }
+  return adapter;
+}
+
 // The house's rules of bits: any number of threads, whatever stands beside a sequence.
 TEST(UnmergedBits, DependOnNothingElse) {
-  const AdapterGolden golden("llama", "llama_patterns");
-  const Adapter adapter = golden.read();
+  const AdapterGolden golden("llama", "llama");
+  const Adapter adapter = wide_adapter(golden);
   const auto one = golden.model(ExecutorKind::fast, 1), many = golden.model(ExecutorKind::fast, 3);
   attach(adapter, 1, *one);
   attach(adapter, 1, *many);
-  const std::vector<float> alone = logits_of(*one, golden.tokens);
-  EXPECT_EQ(alone, logits_of(*many, golden.tokens));
-  // Two sequences of one step.
-  const int64_t hidden = many->config().hidden, count = std::ssize(golden.tokens);
-  KvCache first = many->new_cache(count), second = many->new_cache(1),
-          third = many->new_cache(count);
-  const Matrix states = many->executor().allocate(count + 1, hidden);
-  const Matrix own = many->executor().allocate(count, hidden);
-  const Sequence both[] = {{std::span(golden.tokens).first(1), &second}, {golden.tokens, &first}};
-  many->forward(both, states);
-  many->forward(golden.tokens, third, own);
-  EXPECT_EQ(many->executor().download(states.view().row_range(1, count)),
-            many->executor().download(own));
+  EXPECT_EQ(logits_of(*one, golden.tokens), logits_of(*many, golden.tokens));
+  // Sequences of 1, 3 and 16 tokens in one step, and each alone.
+  const int64_t counts[] = {1, 3, 16};
+  const Matrix states = many->executor().allocate(20, many->config().hidden);
+  std::vector<KvCache> caches;
+  for (const int64_t count : counts) caches.push_back(many->new_cache(count));
+  std::vector<Sequence> all;
+  for (size_t i = 0; i < 3; ++i)
+    all.push_back({std::span(golden.tokens).first(static_cast<size_t>(counts[i])), &caches[i]});
+  many->forward(all, states);
+  int64_t first = 0;
+  for (const int64_t count : counts) {
+    KvCache cache = many->new_cache(count);
+    const Matrix own = many->executor().allocate(count, many->config().hidden);
+    many->forward(std::span(golden.tokens).first(static_cast<size_t>(count)), cache, own);
+    EXPECT_EQ(many->executor().download(states.view().row_range(first, count)),
+              many->executor().download(own))
+        << count;
+    first += count;
+  }
 }
 
 TEST(UnmergedBits, RunsOnMemoryThatFaults) {
