@@ -173,7 +173,8 @@ void write_peft(const Adapter& given, const Path& folder, const PeftOptions& opt
   write_file(pending.path() / "adapter_config.json", json_text(config));
   for (const auto& [name, text] : options.companions) write_file(pending.path() / name, text);
   verify(adapter, paths, pending.path());
-  write_file(pending.path() / kWrittenFiles, written_files_text(pending.path(), context));
+  write_file(pending.path() / kWrittenFiles,
+             written_files_text(hash_files(pending.path(), context)));
   if (!pending.commit(options.replace))
     throw Error(ErrorKind::usage, "the folder exists", folder.string(),
                 "choose another place, or let it be replaced");
