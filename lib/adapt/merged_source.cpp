@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <span>
 
 #include "formats/hf/packing.h"
 #include "formats/hf/plain.h"
@@ -94,7 +95,7 @@ MergedSource::MergedSource(OpenModel base, const std::vector<WeightedAdapter>& a
   add(adapters, spec);
   for (const WeightedAdapter& one : adapters) {
     replace(one.adapter, spec);
-    hashes_.push_back(qwb::content_hash(one.adapter) + " " + std::to_string(one.weight));
+    merged_.emplace_back(qwb::content_hash(one.adapter), one.weight);
   }
 }
 
@@ -293,7 +294,8 @@ void MergedSource::release(const TensorView& view) const {
 std::string MergedSource::content_hash(const Path& memo_folder, const Context& context) const {
   Hasher hasher;
   hasher.field("qwb-merged-1").field(base_.content_hash(memo_folder, context));
-  for (const std::string& hash : hashes_) hasher.field(hash);
+  for (const auto& [hash, weight] : merged_)
+    hasher.field(hash).bytes(std::as_bytes(std::span(&weight, 1)));
   return hasher.hex();
 }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "formats/open_model.h"
@@ -81,8 +82,8 @@ class MergedSource : public ModelSource {
   Form form_;
   std::map<std::string, std::shared_ptr<const Addition>> additions_;  // by module
   std::map<std::string, std::shared_ptr<const Tensor>> replaced_;     // by tensor
-  std::map<std::string, Orientation> orientations_;  // of linear modules, as plain tensors
-  std::vector<std::string> hashes_;                  // of adapters and weights
+  std::map<std::string, Orientation> orientations_;     // of linear modules, as plain tensors
+  std::vector<std::pair<std::string, double>> merged_;  // hashes of adapters, and their weights
   mutable std::mutex mutex_;
   mutable std::map<std::string, Made> made_;  // by module, of Form::tensors
 };

@@ -53,6 +53,18 @@ TEST(Merge, InF32IsTheAdapterBesideTheModel) {
   }
 }
 
+// What is cached is found by it.
+TEST(Merge, TheHashTellsTheSmallestDifferenceOfWeights) {
+  const AdapterGolden golden("llama", "llama");
+  const Adapter adapter = golden.read();
+  const auto hash = [&](double weight) {
+    return merged_model(golden.base, {{adapter, weight}}, MergedSource::Form::modules)
+        .source->content_hash({}, {});
+  };
+  EXPECT_EQ(hash(1e-8), hash(1e-8));
+  EXPECT_NE(hash(1e-8), hash(2e-8));
+}
+
 TEST(Merge, ReplacedModulesAreThoseOfPeft) {
   const AdapterGolden golden("llama", "llama_saved");
   const Adapter adapter = golden.read();
