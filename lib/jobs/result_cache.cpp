@@ -114,6 +114,23 @@ std::optional<Json> ResultCache::find(const Json& key) {
   }
 }
 
+std::vector<std::pair<Json, Json>> ResultCache::of_model(const std::string& hash) const {
+  std::vector<std::pair<Json, Json>> found;
+  if (!store_) return found;
+  try {
+    for (const CacheEntry& entry : store_->list()) {
+      if (!json_has(entry.fields, "model") || entry.fields.at("model") != Json(hash)) continue;
+      const std::optional<CacheObject> object = store_->find(Key{entry.fields});  // undamaged ones
+      if (!object) continue;
+      const Path file = object->data / "result.json";
+      found.emplace_back(entry.fields, parse_json(read_text(file), file.string()));
+    }
+  } catch (const std::exception&) {
+    return found;
+  }
+  return found;
+}
+
 void ResultCache::keep(const Json& key, const Json& result) {
   if (!store_) return;
   try {

@@ -7,6 +7,9 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cache/store.h"
 #include "lib/base/context.h"
@@ -24,6 +27,9 @@ class ResultCache : public ResultKeeper {
   std::optional<Json> find(const Json& key) override;
   void keep(const Json& key, const Json& result) override;
   std::unique_ptr<WorkJournal> journal(const Json& key) override;
+  // What is kept of a model, by its content hash: keys with their results, the newest first. Reads
+  // the list of all results; never throws.
+  std::vector<std::pair<Json, Json>> of_model(const std::string& hash) const;
   Path memo_folder() const override { return root_.empty() ? Path() : root_ / "memo"; }
 
  private:

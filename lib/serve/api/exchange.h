@@ -16,8 +16,9 @@ struct HttpRequest {
   std::string method;  // "POST"
   std::string path;    // "/v1/models", decoded, without the query
   std::string body;
-  std::string id;     // X-Request-Id: the caller's or one that was made
-  std::string owner;  // whose key it came with; empty without keys
+  std::string id;                  // X-Request-Id: the caller's or one that was made
+  std::string owner;               // whose key it came with; empty without keys
+  std::string if_none_match = {};  // the ETag of what the caller has already
 };
 
 struct HttpAnswer {
@@ -25,6 +26,7 @@ struct HttpAnswer {
   std::string type = "application/json";
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers = {};  // more of them
+  std::string cache = "no-store";                                 // Cache-Control
 };
 
 // What the log and the metrics say of a request once it is over.

@@ -22,6 +22,11 @@ const std::vector<Route>& routes() {
       {"POST", "/apply-template", handle_template},
       {"GET", "/props", handle_props, true, true},
       {"GET", "/metrics", handle_metrics, true, true},
+      {"GET", "/qwb/v1/versions", handle_versions},
+      {"POST", "/qwb/v1/compare", handle_compare},
+      {"POST", "/qwb/v1/compare/stop", handle_compare_stop},
+      {"GET", "/", handle_page, false, true},
+      {"GET", "/page/*", handle_page, false, true},
   };
   return table;
 }

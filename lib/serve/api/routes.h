@@ -42,5 +42,9 @@ void handle_detokenize(Service& service, const std::shared_ptr<Exchange>& exchan
 void handle_template(Service& service, const std::shared_ptr<Exchange>& exchange);
 void handle_props(Service& service, const std::shared_ptr<Exchange>& exchange);
 void handle_metrics(Service& service, const std::shared_ptr<Exchange>& exchange);
+void handle_versions(Service& service, const std::shared_ptr<Exchange>& exchange);
+void handle_compare(Service& service, const std::shared_ptr<Exchange>& exchange);
+void handle_compare_stop(Service& service, const std::shared_ptr<Exchange>& exchange);
+void handle_page(Service& service, const std::shared_ptr<Exchange>& exchange);
 
 }  // namespace qwb::serve

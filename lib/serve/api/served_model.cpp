@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "formats/companions.h"
+#include "lib/evaluate/subject.h"
+#include "lib/exec/devices.h"
 #include "lib/serve/api/api_error.h"
 
 namespace qwb::serve {
@@ -50,7 +52,13 @@ int64_t context_limit(const Model& model) {
 ServedModel served_model(std::string name, LoadedModel loaded, const GivenSampling& given) {
   ServedModel model;
   model.name = std::move(name);
-  model.loaded = std::move(loaded);
+  Subject subject = describe_subject(std::move(loaded));
+  model.method = subject.method;
+  model.bits = subject.bits;
+  model.bpw = subject.bpw;
+  model.bytes = subject.tensor_bytes;
+  model.loaded = static_cast<LoadedModel&&>(std::move(subject));
+  model.kept.arithmetic = arithmetic_of(model.loaded.model->executor());
   model.chat = template_of(model.loaded);
   for (const int64_t token : model.loaded.end_tokens()) {
     if (token >= 0 && token <= INT32_MAX) model.end_tokens.push_back(static_cast<int32_t>(token));

@@ -8,6 +8,7 @@
 
 #include "formats/loaded_model.h"
 #include "lib/chat/chat_template.h"
+#include "lib/jobs/kept_quality.h"
 #include "lib/model/sampling.h"
 #include "lib/serve/api/completion_request.h"
 #include "lib/serve/engine/running_job.h"
@@ -22,6 +23,10 @@ struct ServedModel {
   SamplingSettings defaults;
   int64_t context = 0;  // tokens; at most context_limit()
   int64_t created = 0;  // unix seconds
+  std::string method;   // subject.h
+  std::optional<double> bits, bpw;
+  int64_t bytes = 0;  // of all tensors
+  KeptModel kept;     // whose kept results are its own; hash and forward are the caller's to fill
 
   EngineModel engine() const { return {loaded.model.get(), &*loaded.tokenizer, context}; }
   // The text without the model's place on this machine, which is nobody's business.

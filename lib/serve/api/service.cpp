@@ -5,7 +5,10 @@
 #include <random>
 #include <utility>
 
+#include "lib/jobs/result_cache.h"
+#include "lib/serve/api/answer_meter.h"
 #include "lib/serve/api/api_error.h"
+#include "lib/serve/compare/comparisons.h"
 
 namespace qwb::serve {
 
@@ -19,7 +22,22 @@ std::string random_name(size_t length) {
 }
 
 Service::Service(std::vector<ServedModel> models, const ServiceSettings& settings)
-    : models_(std::move(models)), settings_(settings), engine_(settings.engine) {}
+    : models_(std::move(models)),
+      settings_(settings),
+      comparisons_(std::make_unique<Comparisons>()),
+      engine_(settings.engine) {
+  const bool known = settings_.base.empty() ||
+                     std::any_of(models_.begin(), models_.end(), [&](const ServedModel& model) {
+                       return model.name == settings_.base;
+                     });
+  if (!known) throw Error(ErrorKind::usage, "--base " + settings_.base + " is none of the models");
+}
+
+Service::~Service() = default;
+
+const ServedModel& Service::base() const {
+  return settings_.base.empty() ? models_.front() : model(settings_.base);
+}
 
 const ServedModel& Service::model(const std::string& name) const {
   if (name.empty()) {

@@ -15,12 +15,23 @@
 #include "lib/serve/api/served_model.h"
 #include "lib/serve/engine/engine.h"
 
+namespace qwb {
+class ResultCache;
+}
+
 namespace qwb::serve {
+
+class AnswerMeter;
+class Comparisons;
 
 struct ServiceSettings {
   EngineLimits engine;
   std::optional<int64_t> max_tokens;  // of chats that name none; none: what the context has left
   bool metrics = false;               // GET /metrics answers
+  bool page = true;                   // GET / answers
+  std::string base = {};              // the version that others are compared with; "": the first
+  std::shared_ptr<AnswerMeter> meter = {};          // null: joules are not measured
+  std::shared_ptr<const ResultCache> results = {};  // of earlier evaluations; null: none are told
 };
 
 // Since the start.
@@ -32,14 +43,19 @@ struct ServiceCounts {
 
 class Service {
  public:
-  // At least one model, of different names.
+  // At least one model, of different names. Throws usage if the base is none of them.
   Service(std::vector<ServedModel> models, const ServiceSettings& settings);
+  ~Service();
 
   const std::vector<ServedModel>& models() const { return models_; }
   // By name; where there is one model alone, it is the one for requests that name none. Throws
   // ApiError 404 or 400.
   const ServedModel& model(const std::string& name) const;
+  // The version that others are compared with.
+  const ServedModel& base() const;
   const ServiceSettings& settings() const { return settings_; }
+  // Those that run.
+  Comparisons& comparisons() { return *comparisons_; }
   Engine& engine() { return engine_; }
 
   // An id of 24 random letters and digits behind `prefix`, and the time. Both fixed for tests by
@@ -61,6 +77,7 @@ class Service {
   bool fixed_ = false;
   mutable std::mutex mutex_;
   ServiceCounts counts_;
+  const std::unique_ptr<Comparisons> comparisons_;
   Engine engine_;  // stops before the models go
 };
 

@@ -76,6 +76,7 @@ bool Engine::submit(const EngineModel& model, std::vector<Job> jobs,
     ++requests_;
     for (Job& job : jobs) waiting_.push_back({model, std::move(job), requests_, Clock::now()});
     load_.waiting = requests_waiting();
+    load_.requests = requests_;
   }
   wake_.notify_all();
   return true;
@@ -94,7 +95,8 @@ EngineLoad Engine::load() const {
 
 void Engine::publish() {
   const std::lock_guard lock(mutex_);
-  load_ = {sequences(), requests_waiting(), reserved_, prefixes_.bytes(), steps_, decoded_};
+  load_ = {sequences(), requests_waiting(), reserved_, prefixes_.bytes(),
+           steps_,      decoded_,           requests_};
 }
 
 void Engine::loop() {
@@ -130,20 +132,29 @@ void Engine::drop_stopped() {
   {
     const std::lock_guard lock(mutex_);
     for (Waiting& waiting : waiting_) {
-      if (waiting.job.stopped.requested()) dropped.push_back(waiting);
+      if (waiting.job.stop_requested()) dropped.push_back(waiting);
     }
-    std::erase_if(waiting_, [](const Waiting& w) { return w.job.stopped.requested(); });
+    std::erase_if(waiting_, [](const Waiting& w) { return w.job.stop_requested(); });
   }
   for (const Waiting& waiting : dropped)
     waiting.job.listener->failed(gone(), {.prompt_tokens = std::ssize(waiting.job.prompt),
                                           .queue_seconds = seconds_since(waiting.since)});
+  const auto stopped = take_out([](const RunningJob& job) { return job.job().stop_requested(); });
+  for (const auto& job : stopped) job->tell_failed(gone());
+}
+
+// Jobs that run no longer. Who is told of their end then finds a load without them.
+std::vector<std::unique_ptr<RunningJob>> Engine::take_out(
+    const std::function<bool(const RunningJob&)>& which) {
+  std::vector<std::unique_ptr<RunningJob>> taken;
   for (Running& running : running_) {
-    if (!running.job->job().stopped.requested()) continue;
-    running.job->tell_failed(gone());
+    if (!which(*running.job)) continue;
     reserved_ -= running.job->bytes();
-    running.job.reset();
+    taken.push_back(std::move(running.job));
   }
   std::erase_if(running_, [](const Running& running) { return running.job == nullptr; });
+  if (!taken.empty()) publish();
+  return taken;
 }
 
 // In the order of their coming: one that needs much is not overtaken for ever.
@@ -238,13 +249,8 @@ void Engine::keep_prefix(RunningJob& job) {
 }
 
 void Engine::remove_done() {
-  for (Running& running : running_) {
-    if (!running.job->done()) continue;
-    running.job->tell_done();
-    reserved_ -= running.job->bytes();
-    running.job.reset();
-  }
-  std::erase_if(running_, [](const Running& running) { return running.job == nullptr; });
+  for (const auto& job : take_out([](const RunningJob& one) { return one.done(); }))
+    job->tell_done();
 }
 
 void Engine::fail_all() {

@@ -36,6 +36,7 @@ struct EngineLoad {
   int64_t kv_running = 0, kv_kept = 0;  // bytes that are reserved, and of kept beginnings
   int64_t steps = 0;                    // since the start
   int64_t decoded = 0;                  // sequences of all these steps that were made longer
+  int64_t requests = 0;                 // that were taken since the start
 };
 
 class Engine {
@@ -80,6 +81,8 @@ class Engine {
   void step(const EngineModel& model);
   void keep_prefix(RunningJob& job);
   void remove_done();
+  std::vector<std::unique_ptr<RunningJob>> take_out(
+      const std::function<bool(const RunningJob&)>& which);
   void fail_all();
   int64_t sequences() const;
   int64_t requests_waiting() const;

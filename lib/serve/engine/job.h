@@ -10,6 +10,7 @@
 #include "lib/base/error.h"
 #include "lib/base/stop.h"
 #include "lib/model/sampling.h"
+#include "lib/tensor/matrix.h"
 
 namespace qwb::serve {
 
@@ -46,6 +47,7 @@ struct JobCounts {
   double queue_seconds = 0;
   double prefill_seconds = 0;  // from the first piece of the prompt to the first token
   double decode_seconds = 0;   // from there to the last token
+  double busy_seconds = 0;     // its share, by rows, of the steps that it had a part in
 };
 
 // Called by the engine's thread, which waits: it must be quick and must not throw.
@@ -54,11 +56,23 @@ class JobListener {
   virtual ~JobListener() = default;
   // The prompt's tokens but the first, which nothing stands before: only if they were asked for.
   virtual void prompt_scored(std::vector<ScoredToken> tokens) = 0;
+  // Every token that is made, also the one that ends the text, before its text is told.
+  virtual void token(int64_t /*choice*/, const ScoredToken& /*token*/) {}
   virtual void text(int64_t choice, TextPiece piece) = 0;
   virtual void finished(int64_t choice, Finish finish) = 0;
   // One of these two is the last call.
   virtual void done(const JobCounts& counts) = 0;
   virtual void failed(const Error& error, const JobCounts& counts) = 0;
+};
+
+// Takes the final hidden states of a prompt's tokens while it is read. Called by the engine's
+// thread, as part of the step: it may compute with the model. What it throws fails the job.
+class RowReader {
+ public:
+  virtual ~RowReader() = default;
+  // f32 [rows, hidden], of the prompt's tokens from `first` on; they lie on the model's executor and
+  // are gone after the call.
+  virtual void rows(In hidden, int64_t first) = 0;
 };
 
 // A prompt to go on with.
@@ -72,9 +86,13 @@ struct Job {
   std::optional<int64_t> top;       // logprobs of the tokens and so many alternatives
   bool score_prompt = false;        // logprobs of the prompt's tokens too
   bool reuse_prefix = true;
-  std::string owner;  // prompts of different owners share nothing
-  StopToken stopped;  // who asked has gone
+  std::string owner;                       // prompts of different owners share nothing
+  StopToken stopped;                       // who asked has gone
+  StopToken cut = {};                      // who asked wants no more of this one
+  std::shared_ptr<RowReader> reader = {};  // null: nobody reads the prompt's hidden states
   std::shared_ptr<JobListener> listener;
+
+  bool stop_requested() const { return stopped.requested() || cut.requested(); }
 };
 
 }  // namespace qwb::serve

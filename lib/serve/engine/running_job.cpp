@@ -47,7 +47,7 @@ std::unique_ptr<RunningJob::Choice> RunningJob::new_choice(int64_t index) const 
 
 void RunningJob::take_prefix(PrefixStore& prefixes) {
   // The logits of a prompt's tokens come from their hidden states, which nobody keeps.
-  if (!job_.reuse_prefix || job_.score_prompt) return;
+  if (!job_.reuse_prefix || job_.score_prompt || job_.reader != nullptr) return;
   const PrefixStore::Hit hit = prefixes.find(*model_.model, job_.owner, job_.prompt);
   if (hit.tokens == 0) return;
   copy_cache(*model_.model, *hit.cache, hit.tokens, cache(0));
@@ -64,6 +64,7 @@ void RunningJob::piece_read(In hidden) {
     for (int64_t row = 0; row < hidden.rows; row += kScoredRows)
       score_prompt(hidden.row_range(row, std::min(kScoredRows, hidden.rows - row)), read_ + row);
   }
+  if (job_.reader != nullptr) job_.reader->rows(hidden, read_);
   read_ += hidden.rows;
   if (!reading()) prompt_read();
 }
@@ -110,6 +111,7 @@ void RunningJob::add(size_t choice, ScoredToken token) {
   }
   counts_.decode_seconds = seconds_between(*first_token_, now);
   ++counts_.generated_tokens;
+  job_.listener->token(static_cast<int64_t>(choice), token);
   if (std::find(job_.end_tokens.begin(), job_.end_tokens.end(), token.token) !=
       job_.end_tokens.end())
     return finish(choice, Finish::stop);

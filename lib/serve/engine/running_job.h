@@ -41,6 +41,7 @@ class RunningJob {
   bool reading() const { return read_ < std::ssize(job_.prompt); }
   bool done() const { return !reading() && finished_ == job_.choices; }
   JobCounts counts() const { return counts_; }
+  void add_busy(double seconds) { counts_.busy_seconds += seconds; }
 
   // Takes over what is kept of the prompt's beginning.
   void take_prefix(PrefixStore& prefixes);

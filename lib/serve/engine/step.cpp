@@ -1,6 +1,7 @@
 #include "lib/serve/engine/step.h"
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
 #include <utility>
 
@@ -100,7 +101,16 @@ void Step::draw() {
   }
 }
 
+void Step::share_time(double seconds) {
+  double rows = 0;
+  for (const Part& part : parts_) rows += static_cast<double>(part.tokens.size());
+  for (const Part& part : parts_)
+    part.job->add_busy(seconds * static_cast<double>(part.tokens.size()) / rows);
+}
+
 std::vector<Step::Failure> Step::run() {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point begin = Clock::now();
   std::optional<Error> all;
   try {
     forward();
@@ -109,6 +119,7 @@ std::vector<Step::Failure> Step::run() {
   } catch (const std::exception& error) {
     all = as_error(error);
   }
+  share_time(std::chrono::duration<double>(Clock::now() - begin).count());
   std::vector<Failure> failures;
   for (const Part& part : parts_) {
     const bool told = std::any_of(failures.begin(), failures.end(),

@@ -35,6 +35,7 @@ class Step {
     std::optional<ScoredToken> token = {};
   };
   void forward();
+  void share_time(double seconds);
   void read_pieces();
   void draw();
   // body(part) for all that are sound; what it throws becomes the part's error.

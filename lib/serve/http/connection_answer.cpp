@@ -26,7 +26,8 @@ void Connection::begin_exchange(Admission admission) {
                       .path = std::move(admission.path),
                       .body = {},
                       .id = request_id_,
-                      .owner = std::move(admission.owner)};
+                      .owner = std::move(admission.owner),
+                      .if_none_match = std::move(admission.if_none_match)};
   answering_ = true;
   exchange_ =
       std::make_shared<HttpExchange>(shared_from_this(), *admission.route, std::move(request));
@@ -73,8 +74,10 @@ void Connection::send(HttpAnswer answer) {
   head.type = std::move(answer.type);
   head.length = answer.body.size();
   head.more = std::move(answer.headers);
+  head.cache = std::move(answer.cache);
   complete_ = true;
-  put(head_text(head) + (method_ == "HEAD" ? std::string() : std::move(answer.body)));
+  const bool head_alone = method_ == "HEAD" || status_ == 304;
+  put(head_text(head) + (head_alone ? std::string() : std::move(answer.body)));
 }
 
 void Connection::begin_stream() {

@@ -174,6 +174,7 @@ Admission admit(const GateSettings& settings, const RequestHead& head, std::stri
   }
   admission.route = routed.route;
   admission.path = *path;
+  admission.if_none_match = head.first("if-none-match");
   return admission;
 }
 

@@ -46,6 +46,7 @@ struct Admission {
   const Route* route = nullptr;  // null: a preflight of the browser's, which needs no key
   std::string path;              // decoded
   std::string owner;             // which key it came with; empty without keys
+  std::string if_none_match;     // what the caller has already
   std::string cors_origin;       // may read the answer; empty: no other page may
 };
 

@@ -11,6 +11,8 @@ const char* reason_of(int status) {
       return "OK";
     case 204:
       return "No Content";
+    case 304:
+      return "Not Modified";
     case 400:
       return "Bad Request";
     case 401:
@@ -49,7 +51,8 @@ std::string head_text(const AnswerHeadText& head) {
   if (head.length) add("Content-Length", std::to_string(*head.length));
   if (head.chunked) add("Transfer-Encoding", "chunked");
   add("Connection", head.keep_alive ? "keep-alive" : "close");
-  add("Cache-Control", head.length ? "no-store" : "no-cache");
+  const std::string_view cache = head.cache.empty() ? "no-store" : std::string_view(head.cache);
+  add("Cache-Control", head.length ? cache : "no-cache");
   if (!head.length) add("X-Accel-Buffering", "no");
   add("X-Content-Type-Options", "nosniff");
   add("Referrer-Policy", "no-referrer");

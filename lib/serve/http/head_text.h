@@ -18,6 +18,7 @@ struct AnswerHeadText {
   bool keep_alive = true;
   std::string request_id;
   std::string cors_origin;  // empty: no other page may read it
+  std::string cache = {};   // Cache-Control; empty: nothing is kept
   std::vector<std::pair<std::string, std::string>> more = {};
 };
 

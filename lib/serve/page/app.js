@@ -1,0 +1,341 @@
+// The page: one prompt to several versions, their answers side by side.
+import { compare, getVersions, stopAnswers, takeKeyFromAddress, useKey } from "/page/server.js";
+import { messagesFor, newRecord, newTurn, readRecord, takeEvent, textOf } from "/page/record.js";
+import { ColumnView } from "/page/column.js";
+import { jsonOf, markdownOf, save } from "/page/transfer.js";
+import { selfCheckText } from "/page/facts.js";
+import { summaryTable } from "/page/batch.js";
+import { hideVote, letterOf, shuffled, vote } from "/page/blind.js";
+import { el } from "/page/text.js";
+
+const byId = (id) => document.getElementById(id);
+let record = null;
+let views = new Map();  // by version
+let run = null;  // {id, turn, abort, stopped}: the comparison that goes on
+let asked = 0;  // questions so far: whose turn comes first rotates, so that warming up is shared
+
+function say(text) {
+  byId("status").textContent = text;
+}
+
+function complain(text) {
+  byId("problem").hidden = !text;
+  byId("problem").textContent = text ?? "";
+}
+
+function chosen() {
+  return [...byId("versions").querySelectorAll("input:checked")].map((box) => box.value);
+}
+
+function refresh() {
+  const ready = record !== null && !run && !record.imported, turns = record ? record.turns.length : 0;
+  byId("send").disabled = byId("run-batch").disabled = !ready || !chosen().length;
+  byId("again").disabled = !ready || !turns;
+  byId("fresh").disabled = !!run || !turns;
+  byId("export-json").disabled = byId("export-markdown").disabled = !!run || !turns;
+  byId("import").disabled = !!run;
+  byId("stop").disabled = !run;
+  byId("legend").hidden = !(record && record.turns.some((turn) => turn.columns.some((column) => column.along)));
+}
+
+// --- columns
+
+function viewOf(name) {
+  let view = views.get(name);
+  if (view) return view;
+  const version = record.versions.find((one) => one.name === name);
+  view = new ColumnView(version, views.size, record.base, () => stopColumn(name));
+  views.set(name, view);
+  byId("columns").append(view.element);
+  return view;
+}
+
+function draw() {
+  views = new Map();
+  byId("columns").replaceChildren();
+  for (const turn of record.turns) addTurn(turn);
+  refresh();
+}
+
+function baseOf(turn) {
+  return turn.base === null ? record.base : turn.columns[turn.base].model;
+}
+
+function addTurn(turn) {
+  return turn.columns.map((column) => viewOf(column.model).add(turn, column, baseOf(turn)));
+}
+
+// --- asking
+
+function settings() {
+  const sampled = byId("drawing").value === "sampled";
+  const all = { temperature: sampled ? Number(byId("temperature").value) : 0, seed: Number(byId("seed").value),
+    max_tokens: Number(byId("max-tokens").value) };
+  if (sampled) all.top_p = Number(byId("top-p").value);
+  return all;
+}
+
+function question(prompt, fresh) {
+  return { prompt, system: byId("form").value === "chat" ? byId("system").value : "", form: byId("form").value, fresh,
+    mode: byId("mode").value, settings: settings(), first: asked++ };
+}
+
+function requestFor(turn) {
+  const thinking = byId("thinking").value;
+  const columns = turn.columns.map(({ model }) => turn.form === "chat"
+    ? { model, messages: messagesFor(record, model, turn) } : { model, prompt: turn.prompt });
+  const request = { columns, mode: turn.mode, first: turn.first, along: byId("along").checked,
+    self_check: byId("self-check").checked, ...turn.settings };
+  if (turn.form === "chat" && thinking) request.chat_template_kwargs = { enable_thinking: thinking === "on" };
+  return request;
+}
+
+// Draws what came, once a frame; a page in the background has no frames.
+function drawLater(state) {
+  if (state.drawing) return;
+  state.drawing = true;
+  const now = () => {
+    state.drawing = false;
+    for (const view of state.answers) view.append();
+  };
+  if (document.hidden) setTimeout(now, 100);
+  else requestAnimationFrame(now);
+}
+
+function took(state, event) {
+  const column = takeEvent(state.turn, event);
+  const view = column && state.answers[event.column], name = column && viewOf(column.model).name;
+  if (event.type === "start") {
+    state.id = event.id;
+    for (const answer of state.answers) answer.base = baseOf(state.turn);
+  }
+  if (event.type === "error" && !column) throw new Error(event.error.message);
+  if (event.type === "self_check") state.check = selfCheckText(event, baseOf(state.turn));
+  if (!column) return;
+  if (event.type === "turn") {
+    viewOf(column.model).work(true);
+    say(name + " answers");
+  } else if (event.type === "text") {
+    drawLater(state);
+  } else {
+    view.append();
+    view.finish(state.blind);
+  }
+  if (event.type === "finish" || event.type === "error") {
+    viewOf(column.model).work(false);
+    say(name + ": " + (event.type === "error" ? "error" : event.usage.completion_tokens + " tokens, " + event.finish));
+  }
+}
+
+// One question to all chosen versions. False: it broke off or was stopped.
+async function ask(prompt, fresh, names) {
+  const turn = newTurn(question(prompt, fresh), names);
+  const request = requestFor(turn);
+  const blind = byId("blind").checked;
+  const state = { turn, abort: new AbortController(), stopped: false, blind, answers: addTurn(turn) };
+  if (blind) turn.columns.forEach((column, index) => viewOf(column.model).disguise(letterOf(index)));
+  run = state;
+  record.turns.push(turn);
+  complain(null);
+  refresh();
+  try {
+    await compare(request, state.abort.signal, (event) => took(state, event));
+    say("Done. " + (state.check ?? ""));
+  } catch (error) {
+    complain(error.name === "AbortError" ? "Stopped." : error.message);
+    if (error.status === 401) byId("key-line").hidden = false;
+    for (const column of turn.columns) {
+      if (!column.finish && !column.error) column.error = "the answer broke off: " + error.message;
+    }
+    state.stopped = true;
+  }
+  for (const view of state.answers) {
+    view.append();
+    view.finish(blind && !state.stopped);
+  }
+  for (const column of turn.columns) viewOf(column.model).work(false);
+  if (blind && !state.stopped) await vote(turn);
+  if (blind) reveal(state);
+  run = null;
+  refresh();
+  return !state.stopped;
+}
+
+function reveal(state) {
+  for (const view of views.values()) view.disguise(null);
+  for (const view of state.answers) view.finish();
+}
+
+async function send() {
+  const prompt = byId("prompt").value;
+  if (run || !record || record.imported || !prompt || !chosen().length) return;
+  hideVote();
+  if (await ask(prompt, false, byId("blind").checked ? shuffled(chosen()) : chosen())) byId("prompt").value = "";
+  byId("prompt").focus();
+}
+
+async function again() {
+  const last = record.turns.at(-1);
+  if (run || !last) return;
+  if (byId("drawing").value === "sampled" && Number(byId("seed").value) === last.settings.seed)
+    byId("seed").value = String(last.settings.seed + 1);
+  record.turns.pop();
+  for (const column of last.columns) viewOf(column.model).removeLast();
+  hideVote();
+  await ask(last.prompt, last.fresh, last.columns.map((column) => column.model));
+}
+
+async function stopColumn(name) {
+  const index = run ? run.turn.columns.findIndex((column) => column.model === name) : -1;
+  if (index >= 0 && run.id) await stopAnswers(run.id, index);
+}
+
+// What has come stays; a server that does not answer is left alone.
+async function stopAll() {
+  const state = run;
+  if (!state) return;
+  if (state.stopped || !state.id || !(await stopAnswers(state.id))) state.abort.abort();
+  state.stopped = true;
+}
+
+async function runBatch() {
+  const prompts = byId("prompts").value.split("\n").filter((line) => line.trim());
+  if (run || !prompts.length || !chosen().length) return;
+  const names = chosen(), first = record.turns.length;
+  for (const prompt of prompts) {
+    const whole = await ask(prompt, true, names);
+    byId("summary").hidden = false;
+    byId("summary").replaceChildren(el("h2", {}, "Summary"), summaryTable(record.turns.slice(first), names));
+    if (!whole) break;
+    say("Prompt " + (record.turns.length - first) + " of " + prompts.length + " is done.");
+  }
+}
+
+// --- the whole page
+
+function clear() {
+  record.turns = [];
+  if (record.imported) return void start();
+  byId("summary").hidden = true;
+  hideVote();
+  draw();
+  say("A new conversation.");
+  byId("prompt").focus();
+}
+
+async function importFile() {
+  const file = byId("import").files[0];
+  if (!file) return;
+  try {
+    const read = readRecord(await file.text());
+    record = { ...read, imported: true };
+    draw();
+    complain(null);
+    say("Imported: " + read.turns.length + " prompts. A new conversation asks this server again.");
+  } catch (error) {
+    complain("The file cannot be imported: " + error.message);
+  }
+  byId("import").value = "";
+}
+
+function exported() {
+  const { imported, ...plain } = record;
+  return plain;
+}
+
+function showLink() {
+  const values = new URLSearchParams({ models: chosen().join(","), prompt: byId("prompt").value });
+  byId("link-line").hidden = false;
+  byId("link-text").value = location.origin + location.pathname + "#" + values;
+  byId("link-text").select();
+}
+
+function showVersions(told) {
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  const names = wanted.has("models") ? wanted.get("models").split(",") : null;
+  const boxes = told.versions.map((version) => {
+    const on = names ? names.includes(version.name) : true;
+    const box = el("input", { type: "checkbox", value: version.name, onchange: refresh });
+    box.checked = on;
+    return el("label", {}, box, " " + version.name + (version.name === told.base ? " (base)" : ""));
+  });
+  byId("versions").replaceChildren(el("legend", {}, "Versions"), ...boxes);
+  if (wanted.has("prompt")) byId("prompt").value = wanted.get("prompt");
+  const chat = told.versions.every((version) => version.chat);
+  byId("form").value = chat ? "chat" : "text";
+  byId("form").querySelector('[value="chat"]').disabled = !told.versions.some((version) => version.chat);
+  if (!chat) say("Not every version has a chat template: the prompt is a text that goes on.");
+}
+
+function showEnergy(energy) {
+  const note = byId("energy-note");
+  if (!energy) note.textContent = "Joules are not measured by this server.";
+  else if (energy.measures) {
+    note.textContent = "Joules: " + energy.counters.map((one) => one.method + " of " + one.device).join(", ") +
+      (energy.idle_watts === null ? "" : "; idle power " + energy.idle_watts.toFixed(1) + " W");
+  } else {
+    note.textContent = "Joules are estimates (~) here: no counter can be read. " + energy.reasons.join("; ");
+  }
+}
+
+async function start() {
+  try {
+    const told = await getVersions();
+    record = newRecord(told);
+    say("Ready: " + told.versions.length + " versions, compared with " + told.base + ".");
+    showVersions(told);
+    showEnergy(told.energy);
+    complain(null);
+    draw();
+  } catch (error) {
+    if (error.status === 401) byId("key-line").hidden = false;
+    say("");
+    complain(error.message);
+  }
+}
+
+function onKey(key) {
+  if (key.key === "Enter" && key.ctrlKey) {
+    key.preventDefault();
+    send();
+  } else if (key.key === "Escape" && run) {
+    stopAll();
+  } else if (key.altKey && key.key >= "1" && key.key <= "9") {
+    const view = [...views.values()][Number(key.key) - 1];
+    if (!view) return;
+    key.preventDefault();
+    view.heading.focus();
+    view.heading.scrollIntoView({ block: "nearest" });
+  }
+}
+
+function listen() {
+  byId("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    send();
+  });
+  const click = { stop: stopAll, again, fresh: clear, "run-batch": runBatch, link: showLink,
+    "export-json": () => save("qwb-compare.json", "application/json", jsonOf(exported())),
+    "export-markdown": () => save("qwb-compare.md", "text/markdown", markdownOf(exported())),
+    "use-key": () => {
+      useKey(byId("key").value);
+      byId("key-line").hidden = true;
+      start();
+    } };
+  for (const [id, act] of Object.entries(click)) byId(id).addEventListener("click", act);
+  byId("import").addEventListener("change", importFile);
+  byId("drawing").addEventListener("change", () => {
+    byId("temperature").disabled = byId("top-p").disabled = byId("drawing").value !== "sampled";
+  });
+  byId("form").addEventListener("change", () => {
+    byId("prompt-label").textContent = byId("form").value === "chat" ? "Prompt" : "Text to continue";
+  });
+  document.addEventListener("keydown", onKey);
+}
+
+// For tests: the record as it would be exported, and the text of an answer.
+export const forTests = { record: () => record && exported(), textOf };
+
+takeKeyFromAddress();
+listen();
+start();
