@@ -3,60 +3,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <condition_variable>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "lib/base/bytes.h"
 #include "lib/base/file.h"
 #include "lib/serve/api/routes.h"
 #include "tests/serve/demo_model_helper.h"
+#include "tests/serve/exchange_helper.h"
 
 namespace qwb::serve {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-class MemoryExchange : public Exchange {
- public:
-  MemoryExchange(const std::string& path, const std::string& body)
-      : request_{.method = "POST", .path = path, .body = body, .id = "test", .owner = {}} {}
-  const HttpRequest& request() const override { return request_; }
-  StopToken stopped() const override { return stop_.token(); }
-  void stop() override { stop_.request(); }
-  void send(HttpAnswer answer) override {
-    status = answer.status;
-    text = answer.body;
-    end_stream();
-  }
-  void begin_stream() override { status = 200; }
-  void write(std::string frames) override { text += frames; }
-  void end_stream() override {
-    const std::lock_guard lock(mutex_);
-    over_ = true;
-    ended_.notify_all();
-  }
-  void later(std::function<void()> work) override { work(); }
-  void note(const std::function<void(RequestRecord&)>& change) override { change(record_); }
-  void wait() {
-    std::unique_lock lock(mutex_);
-    ended_.wait(lock, [&] { return over_; });
-  }
-
-  int status = 0;
-  std::string text;
-
- private:
-  HttpRequest request_;
-  StopSource stop_;
-  RequestRecord record_;
-  std::mutex mutex_;
-  std::condition_variable ended_;
-  bool over_ = false;
-};
 
 class Api : public ::testing::Test {
  protected:

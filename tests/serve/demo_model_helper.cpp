@@ -7,10 +7,10 @@ const Tokenizer& demo_tokenizer() {
   return tokenizer;
 }
 
-ServedModel demo_model(const std::string& name) {
+ServedModel demo_model(const std::string& name, const Path& folder) {
   const Context context{.threads = Threads(2)};
-  ServedModel model =
-      served_model(name, load_model(Path(QWB_SOURCE_DIR) / "recipes/demo/gpt2", {}, context), {});
+  const Path place = folder.empty() ? Path(QWB_SOURCE_DIR) / "recipes/demo/gpt2" : folder;
+  ServedModel model = served_model(name, load_model(place, {}, context), {});
   model.defaults.temperature = 0;
   model.chat = ChatTemplate::from_text(
       "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% if tools %}T{% endif %} "

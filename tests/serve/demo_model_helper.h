@@ -12,8 +12,9 @@
 namespace qwb::serve {
 
 const Tokenizer& demo_tokenizer();
-// A model of the demo with a chat template that writes "[role] content" and "[answer]".
-ServedModel demo_model(const std::string& name = "gpt2");
+// A model of the demo, or of another folder with its tokenizer, with a chat template that writes
+// "[role] content" and "[answer]".
+ServedModel demo_model(const std::string& name = "gpt2", const Path& folder = {});
 // Limits for a few tokens in small pieces.
 EngineLimits demo_limits();
 

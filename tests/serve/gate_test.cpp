@@ -91,10 +91,10 @@ TEST(Gate, KeysBeforeRoutes) {
       EXPECT_EQ(status_of(settings, with(head, "authorization", bad)), route.needs_key ? 401 : 200)
           << bad;
   }
-  EXPECT_EQ(open, 1);  // /health
+  EXPECT_EQ(open, 3);  // /health, and the page, which holds nothing of anybody
   RequestHead nowhere = head_for(routes().front());
   for (const char* path :
-       {"/", "/v1/nothing", "/health/", "/v1/models/../../health", "/invocations"}) {
+       {"/pages", "/page/", "/v1/nothing", "/health/", "/v1/models/../../health", "/invocations"}) {
     nowhere.target = path;
     EXPECT_EQ(status_of(settings, nowhere), 401) << path;
   }

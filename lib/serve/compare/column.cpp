@@ -50,7 +50,7 @@ Column read_column(const ColumnRequest& request, bool chat, uint64_t seed) {
                           : read_text_request(request.body, request.model->defaults);
     if (!chat && column.request.prompts.size() != 1)
       throw ApiError(400, "prompt: a column holds one text", "prompt");
-    if (!column.request.seeded) column.request.sampling.seed = seed;
+    if (!column.request.seeded && !column.greedy()) column.request.sampling.seed = seed;
     read_tokens(*column.model, column.request);
     column.prompt = *column.request.prompts.front().tokens;
   } catch (const ApiError& error) {

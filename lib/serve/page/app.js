@@ -1,6 +1,6 @@
 // The page: one prompt to several versions, their answers side by side.
 import { compare, getVersions, stopAnswers, takeKeyFromAddress, useKey } from "/page/server.js";
-import { messagesFor, newRecord, newTurn, readRecord, takeEvent, textOf } from "/page/record.js";
+import { messagesFor, newRecord, newTurn, readRecord, takeEvent } from "/page/record.js";
 import { ColumnView } from "/page/column.js";
 import { jsonOf, markdownOf, save } from "/page/transfer.js";
 import { selfCheckText } from "/page/facts.js";
@@ -133,7 +133,7 @@ async function ask(prompt, fresh, names) {
   const request = requestFor(turn);
   const blind = byId("blind").checked;
   const state = { turn, abort: new AbortController(), stopped: false, blind, answers: addTurn(turn) };
-  if (blind) turn.columns.forEach((column, index) => viewOf(column.model).disguise(letterOf(index)));
+  if (blind) disguise(turn);
   run = state;
   record.turns.push(turn);
   complain(null);
@@ -161,8 +161,20 @@ async function ask(prompt, fresh, names) {
   return !state.stopped;
 }
 
+// In the order of the letters: nobody knows a version by its place.
+function disguise(turn) {
+  turn.columns.forEach((column, index) => {
+    const view = viewOf(column.model);
+    view.disguise(letterOf(index));
+    byId("columns").append(view.element);
+  });
+}
+
 function reveal(state) {
-  for (const view of views.values()) view.disguise(null);
+  for (const view of views.values()) {
+    view.disguise(null);
+    byId("columns").append(view.element);
+  }
   for (const view of state.answers) view.finish();
 }
 
@@ -263,8 +275,13 @@ function showVersions(told) {
   if (wanted.has("prompt")) byId("prompt").value = wanted.get("prompt");
   const chat = told.versions.every((version) => version.chat);
   byId("form").value = chat ? "chat" : "text";
+  nameThePrompt();
   byId("form").querySelector('[value="chat"]').disabled = !told.versions.some((version) => version.chat);
   if (!chat) say("Not every version has a chat template: the prompt is a text that goes on.");
+}
+
+function nameThePrompt() {
+  byId("prompt-label").textContent = byId("form").value === "chat" ? "Prompt" : "Text to continue";
 }
 
 function showEnergy(energy) {
@@ -327,14 +344,9 @@ function listen() {
   byId("drawing").addEventListener("change", () => {
     byId("temperature").disabled = byId("top-p").disabled = byId("drawing").value !== "sampled";
   });
-  byId("form").addEventListener("change", () => {
-    byId("prompt-label").textContent = byId("form").value === "chat" ? "Prompt" : "Text to continue";
-  });
+  byId("form").addEventListener("change", nameThePrompt);
   document.addEventListener("keydown", onKey);
 }
-
-// For tests: the record as it would be exported, and the text of an answer.
-export const forTests = { record: () => record && exported(), textOf };
 
 takeKeyFromAddress();
 listen();

@@ -4,7 +4,7 @@ import { el, number, percent, quoted, shown } from "/page/text.js";
 import { alongText, answerFacts, departureText, versionFacts } from "/page/facts.js";
 
 function list(facts) {
-  const children = facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, ...shown(value))]);
+  const children = facts.flatMap(([name, value]) => [el("dt", {}, ...shown(name)), el("dd", {}, ...shown(value))]);
   return el("dl", {}, ...children);
 }
 
@@ -137,11 +137,12 @@ export class ColumnView {
     this.wideButton.setAttribute("aria-label", "Widen " + this.name);
   }
 
-  // Under another name, and without what would give it away.
+  // Under another name, and without what would give it away: facts and earlier answers.
   disguise(name) {
     this.name = name ?? this.version.name;
     this.heading.replaceChildren(...shown(this.name));
     this.facts.hidden = name !== null;
+    for (const view of this.answers.slice(0, -1)) view.element.hidden = name !== null;
     if (this.badge) this.badge.hidden = name !== null;
     this.label();
   }
