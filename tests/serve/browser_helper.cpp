@@ -53,15 +53,18 @@ std::string from_base64(const std::string& text) {
   return bytes;
 }
 
-// What the program writes until `end` is in it; empty if that does not come.
-std::string read_until(int from, const std::string& end) {
+// What the program writes, up to the end of the line that has `words` in it; empty if that does not
+// come.
+std::string read_line_with(int from, const std::string& words) {
   std::string text;
-  while (text.find(end) == std::string::npos) {
+  for (size_t at = std::string::npos; at == std::string::npos;) {
     pollfd ready{from, POLLIN, 0};
     char bytes[256];
     const ssize_t count = ::poll(&ready, 1, 20000) > 0 ? ::read(from, bytes, sizeof bytes) : 0;
     if (count <= 0) return {};
     text.append(bytes, static_cast<size_t>(count));
+    at = text.find(words);
+    if (at != std::string::npos) at = text.find('\n', at);
   }
   return text;
 }
@@ -89,8 +92,7 @@ std::unique_ptr<Browser> Browser::start(const Path& downloads, std::string& reas
   ::close(ends[1]);
   browser->output_ = ends[0];
   const std::string ready = "started successfully on port ";
-  std::string told = read_until(ends[0], ready);
-  if (!told.empty()) told += read_until(ends[0], "\n");
+  const std::string told = read_line_with(ends[0], ready);
   if (told.empty()) {
     reason = "chromedriver does not start";
     return nullptr;

@@ -34,7 +34,7 @@ constexpr const char* kTexts =
     ".at(-1).textContent)";
 
 // A server with three versions, and a browser on its page.
-class SlowPage : public ::testing::Test {
+class PageInBrowser : public ::testing::Test {
  protected:
   struct World {
     testing::Scratch scratch{"page"};
@@ -110,7 +110,7 @@ class SlowPage : public ::testing::Test {
   }
 };
 
-TEST_F(SlowPage, StreamsIntoThreeColumnsAndMarksTheDeparture) {
+TEST_F(PageInBrowser, StreamsIntoThreeColumnsAndMarksTheDeparture) {
   ask("Who was the king?", 60);
   // It comes while it is made.
   EXPECT_TRUE(
@@ -150,7 +150,7 @@ TEST_F(SlowPage, StreamsIntoThreeColumnsAndMarksTheDeparture) {
               HasSubstr("full gave the same 60 tokens twice"));
 }
 
-TEST_F(SlowPage, StopsOneColumn) {
+TEST_F(PageInBrowser, StopsOneColumn) {
   set("mode", "at_once");
   click("#self-check");
   click("#along");
@@ -203,7 +203,7 @@ Json hostile_record() {
       {"versions", Json::array({version})}, {"energy", nullptr}, {"turns", Json::array({turn})}};
 }
 
-TEST_F(SlowPage, HostileAnswersRunNothingAndAskNothing) {
+TEST_F(PageInBrowser, HostileAnswersRunNothingAndAskNothing) {
   browser().run(
       "window.violations = 0;"
       "document.addEventListener('securitypolicyviolation', () => ++window.violations)");
@@ -230,7 +230,7 @@ TEST_F(SlowPage, HostileAnswersRunNothingAndAskNothing) {
 }
 
 // The echo of a prompt, and a name that is none of an element's own.
-TEST_F(SlowPage, HostilePromptsAreTexts) {
+TEST_F(PageInBrowser, HostilePromptsAreTexts) {
   ask("<img src=x onerror='window.hostile = 1'> \u202E", 2);
   ASSERT_TRUE(browser().wait(kReady));
   EXPECT_EQ(problem(), "");
@@ -240,7 +240,7 @@ TEST_F(SlowPage, HostilePromptsAreTexts) {
             "<img src=x onerror='window.hostile = 1'> U+202E");
 }
 
-TEST_F(SlowPage, TheKeyboardAloneIsEnough) {
+TEST_F(PageInBrowser, TheKeyboardAloneIsEnough) {
   const auto focused = [&] { return browser().run("return document.activeElement.id"); };
   std::vector<std::string> stops;
   for (int i = 0; i < 8 && focused() != "prompt"; ++i) browser().press({kTab});
@@ -279,7 +279,7 @@ TEST_F(SlowPage, TheKeyboardAloneIsEnough) {
               HasSubstr("ended by stopped"));
 }
 
-TEST_F(SlowPage, NarrowDarkAndLight) {
+TEST_F(PageInBrowser, NarrowDarkAndLight) {
   ask("A_long_word_without_any_place_to_break_it_that_is_wider_than_a_telephone_is", 20);
   ASSERT_TRUE(browser().wait(kReady));
   browser().run("document.querySelectorAll('details').forEach(d => d.open = true)");
@@ -302,7 +302,7 @@ std::string saved_file(const Path& file) {
   return read_text(file);
 }
 
-TEST_F(SlowPage, WhatIsExportedIsImportedAgain) {
+TEST_F(PageInBrowser, WhatIsExportedIsImportedAgain) {
   ask("The \u202E end", 8);
   ASSERT_TRUE(browser().wait(kReady));
   const Json texts = browser().run(kTexts);
@@ -321,7 +321,7 @@ TEST_F(SlowPage, WhatIsExportedIsImportedAgain) {
   EXPECT_EQ(saved_file(folder / "qwb-compare.json"), first);
 }
 
-TEST_F(SlowPage, AxeFindsNothing) {
+TEST_F(PageInBrowser, AxeFindsNothing) {
   const char* const axe = std::getenv("QWB_AXE");
   if (axe == nullptr) GTEST_SKIP() << "QWB_AXE does not name axe-core's axe.min.js";
   ask("Who was the king?", 20);

@@ -17,6 +17,12 @@ class Answer::Part : public JobListener {
       echoed[i + 1].top = std::move(tokens[i].top);
     }
   }
+  void token(int64_t, const ScoredToken&) override {
+    if (answer_->meter_ == nullptr || std::exchange(answer_->began_, true)) return;
+    answer_->exchange_->later([answer = answer_] {
+      if (answer->meter_ != nullptr) answer->meter_->prefill_ended();
+    });
+  }
   void text(int64_t choice, TextPiece piece) override {
     if (!answer_->over_) answer_->text(index(choice), std::move(piece));
   }
@@ -93,9 +99,10 @@ void Answer::note_counts(const JobCounts& counts) {
   });
 }
 
-void Answer::add_extensions(Json& json) const {
+void Answer::add_extensions(Json& json) {
   json["timings"] = timings_json(counts_);
   json["qwb"] = {{"settings", settings_json(request_.sampling)}};
+  if (meter_ != nullptr) json["qwb"]["energy"] = meter_->end(counts_);
 }
 
 void send_error(Exchange& exchange, const ApiError& error) {

@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lib/serve/api/answer_json.h"
+#include "lib/serve/api/answer_meter.h"
 #include "lib/serve/api/api_error.h"
 #include "lib/serve/api/completion_request.h"
 #include "lib/serve/api/exchange.h"
@@ -30,6 +32,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
   Answer(std::shared_ptr<Exchange> exchange, AnswerHead head, CompletionRequest request,
          const Tokenizer& tokenizer, std::vector<Echo> echoes);
   virtual ~Answer() = default;
+  // Measures its joules. Before the engine has the jobs; null: they are not told.
+  void measure(std::unique_ptr<MeteredRequest> meter) { meter_ = std::move(meter); }
   // Before the first job runs.
   virtual void begin() {}
   // Who listens to the job of prompt `index`.
@@ -48,8 +52,9 @@ class Answer : public std::enable_shared_from_this<Answer> {
   // {"index", "message" or "delta" or "text", "logprobs", "finish_reason"}
   Json logprobs(int64_t index, const std::vector<ScoredToken>& tokens) const;
   void note_counts(const JobCounts& counts);
-  // "timings" and "qwb": what the API has no place for.
-  void add_extensions(Json& json) const;
+  // "timings" and "qwb": what the API has no place for. Ends the measurement of joules, which may
+  // take a while.
+  void add_extensions(Json& json);
 
   std::shared_ptr<Exchange> exchange_;
   const AnswerHead head_;
@@ -57,7 +62,9 @@ class Answer : public std::enable_shared_from_this<Answer> {
   const Tokenizer& tokenizer_;
   std::vector<Echo> echoes_;
   JobCounts counts_;  // of all prompts
+  std::unique_ptr<MeteredRequest> meter_;
   int64_t jobs_done_ = 0;
+  bool began_ = false;  // a token was made
   bool over_ = false;
 };
 

@@ -144,6 +144,23 @@ Json AnswerMeter::end(const EngineLoad& load, int64_t own, const JobCounts& coun
   return json;
 }
 
+std::unique_ptr<MeteredRequest> MeteredRequest::begin(std::shared_ptr<AnswerMeter> meter,
+                                                      const Engine& engine) {
+  if (meter == nullptr) return nullptr;
+  const EngineLoad load = engine.load();
+  if (load.running > 0 || load.waiting > 0 || !meter->begin(load)) return nullptr;
+  return std::unique_ptr<MeteredRequest>(new MeteredRequest(std::move(meter), engine));
+}
+
+MeteredRequest::~MeteredRequest() {
+  if (open_) meter_->drop();
+}
+
+Json MeteredRequest::end(const JobCounts& counts) {
+  open_ = false;
+  return meter_->end(engine_.load(), 1, counts);
+}
+
 std::vector<Json> AnswerMeter::end_shared(const EngineLoad& load, int64_t own,
                                           const std::vector<JobCounts>& answers) {
   const Closed closed = close(load, own);

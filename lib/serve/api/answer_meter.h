@@ -5,9 +5,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lib/base/context.h"
@@ -72,5 +74,27 @@ class AnswerMeter {
 
 // null joules and why.
 Json no_energy(const std::string& reason);
+
+// The windows of one request of the OpenAI routes, from here to end() or to the end of this.
+class MeteredRequest {
+ public:
+  // Null without a meter, while it measures another, or while the engine has other work: such
+  // requests are told no joules.
+  static std::unique_ptr<MeteredRequest> begin(std::shared_ptr<AnswerMeter> meter,
+                                               const Engine& engine);
+  ~MeteredRequest();
+  MeteredRequest(const MeteredRequest&) = delete;
+  MeteredRequest& operator=(const MeteredRequest&) = delete;
+  void prefill_ended() { meter_->prefill_ended(); }
+  // As AnswerMeter::end(); once.
+  Json end(const JobCounts& counts);
+
+ private:
+  MeteredRequest(std::shared_ptr<AnswerMeter> meter, const Engine& engine)
+      : meter_(std::move(meter)), engine_(engine) {}
+  std::shared_ptr<AnswerMeter> meter_;
+  const Engine& engine_;
+  bool open_ = true;
+};
 
 }  // namespace qwb::serve

@@ -62,6 +62,7 @@ void submit(Service& service, const ServedModel& model, CompletionRequest reques
   for (size_t i = 0; i < jobs.size(); ++i)
     jobs[i].listener = Answer::listener(answer, static_cast<int64_t>(i));
   exchange->note([](RequestRecord& record) { record.generated = true; });
+  answer->measure(MeteredRequest::begin(service.settings().meter, service.engine()));
   if (service.engine().submit(model.engine(), std::move(jobs), [&] { answer->begin(); })) return;
   throw ApiError(
       429,

@@ -43,7 +43,19 @@ class StreamedAnswer : public Answer {
     choice["finish_reason"] = finish_name(finish);
     exchange_->write(chunk(std::move(choice)));
   }
+  // A meter may let its last reading wait.
   void complete() override {
+    if (meter_ == nullptr) return end();
+    exchange_->later([self = shared_from_this(), this] { end(); });
+  }
+  // Too late for a status.
+  void failed(const Error& error) override {
+    exchange_->write(event_of(api_error(error).json()));
+    exchange_->end_stream();
+  }
+
+ private:
+  void end() {
     std::string frames;
     if (request_.include_usage) {
       Json last = answer_json(head_, object(true), Json::array());
@@ -54,13 +66,6 @@ class StreamedAnswer : public Answer {
     exchange_->write(frames + event_line("[DONE]"));
     exchange_->end_stream();
   }
-  // Too late for a status.
-  void failed(const Error& error) override {
-    exchange_->write(event_of(api_error(error).json()));
-    exchange_->end_stream();
-  }
-
- private:
   std::string chunk(Json choice) const {
     Json json = answer_json(head_, object(true), Json::array({std::move(choice)}));
     if (request_.include_usage) json["usage"] = nullptr;

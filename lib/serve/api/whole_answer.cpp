@@ -37,7 +37,7 @@ class WholeAnswer : public Answer {
     Finish finish = Finish::stop;
   };
 
-  Json json() const {
+  Json json() {
     Json choices = Json::array();
     for (int64_t i = 0; i < answers(); ++i) choices.push_back(choice(i));
     Json answer = answer_json(head_, object(false), std::move(choices));
