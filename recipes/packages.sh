@@ -11,6 +11,8 @@ plot_packages="gnuplot-nox"
 edit_packages="libedit-dev"
 test_packages="$plot_packages $edit_packages libgtest-dev libgmock-dev libbenchmark-dev libcpp-httplib-dev ccache
   dpkg-dev file"
+# Drive the page of qwb-serve in its tests, where apt has them (real_browser_packages).
+browser_packages="chromium chromium-driver"
 fuzz_packages="clang libomp-dev"
 format_packages="clang-format-14"
 tidy_packages="clang-tidy-14 libomp-dev"
@@ -34,6 +36,17 @@ need_packages() {
   fi
   echo "These packages are missing and could not be installed:$missing" >&2
   return 1
+}
+
+# $browser_packages where apt can install them; nothing where they are missing, or would only fetch a
+# snap, as Ubuntu's do.
+real_browser_packages() {
+  command -v apt-cache >/dev/null 2>&1 || return 0
+  for package in $browser_packages; do
+    apt-cache show "$package" 2>/dev/null | grep -q '^Filename: .*chromium' || return 0
+    ! apt-cache show "$package" 2>/dev/null | grep -Eqi '^(Version: .*snap|Pre-Depends: .*snapd|Depends: .*snapd)' || return 0
+  done
+  echo "$browser_packages"
 }
 
 # A tool may also have been installed without a package.

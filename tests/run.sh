@@ -168,6 +168,8 @@ packages="$build_packages $test_packages"
 [ $format = no ] || packages="$packages $format_packages"
 # shellcheck disable=SC2086
 need_packages $packages || echo "trying without them"
+# shellcheck disable=SC2046
+need_packages $(real_browser_packages) || echo "the page is not tried in a browser"
 [ $quick = yes ] || fuzz_runtime || broken "the runtime of libFuzzer"
 
 [ $format = no ] || part "format" format_check

@@ -85,7 +85,7 @@ class RoffWriter {
     if (begins(line, "    ") && !in_list_) return add_block(line.substr(4));
     if (line.empty()) return add_gap();
     leave_block();
-    if (begins(line, "<!--") || begins(line, "# ")) return;
+    if (begins(line, "<!--") || begins(line, "# ") || begins(line, "![")) return;  // a picture
     if (begins(line, "## ")) return heading(".SH ", line.substr(3));
     if (begins(line, "### ")) return heading(".SS ", line.substr(4));
     if (begins(line, "  - ")) return add_below(line.substr(4));
