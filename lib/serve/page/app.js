@@ -1,6 +1,7 @@
 // The page: one prompt to several versions, their answers side by side.
 import { compare, getVersions, stopAnswers, takeKeyFromAddress, useKey } from "/page/server.js";
-import { messagesFor, newRecord, newTurn, readRecord, takeEvent } from "/page/record.js";
+import { byId, chosen, nameThePrompt, question, requestFor, showEnergy, showLink, showVersions } from "/page/form.js";
+import { newRecord, newTurn, readRecord, takeEvent } from "/page/record.js";
 import { ColumnView } from "/page/column.js";
 import { jsonOf, markdownOf, save } from "/page/transfer.js";
 import { selfCheckText } from "/page/facts.js";
@@ -8,11 +9,9 @@ import { summaryTable } from "/page/batch.js";
 import { hideVote, letterOf, shuffled, vote } from "/page/blind.js";
 import { el } from "/page/text.js";
 
-const byId = (id) => document.getElementById(id);
 let record = null;
 let views = new Map();  // by version
 let run = null;  // {id, turn, abort, stopped}: the comparison that goes on
-let asked = 0;  // questions so far: whose turn comes first rotates, so that warming up is shared
 
 function say(text) {
   byId("status").textContent = text;
@@ -23,10 +22,6 @@ function complain(text) {
   byId("problem").textContent = text ?? "";
 }
 
-function chosen() {
-  return [...byId("versions").querySelectorAll("input:checked")].map((box) => box.value);
-}
-
 function refresh() {
   const ready = record !== null && !run && !record.imported, turns = record ? record.turns.length : 0;
   byId("send").disabled = byId("run-batch").disabled = !ready || !chosen().length;
@@ -35,10 +30,22 @@ function refresh() {
   byId("export-json").disabled = byId("export-markdown").disabled = !!run || !turns;
   byId("import").disabled = !!run;
   byId("stop").disabled = !run;
+  showChosen();
   byId("legend").hidden = !(record && record.turns.some((turn) => turn.columns.some((column) => column.along)));
 }
 
 // --- columns
+
+// What a version is can be read before anything is asked.
+function showChosen() {
+  if (!record || record.imported) return;
+  const names = chosen();
+  for (const { name } of record.versions) {
+    if (names.includes(name)) viewOf(name);
+    const view = views.get(name);
+    if (view) view.element.hidden = !names.includes(name) && !view.answers.length;
+  }
+}
 
 function viewOf(name) {
   let view = views.get(name);
@@ -66,29 +73,6 @@ function addTurn(turn) {
 }
 
 // --- asking
-
-function settings() {
-  const sampled = byId("drawing").value === "sampled";
-  const all = { temperature: sampled ? Number(byId("temperature").value) : 0, seed: Number(byId("seed").value),
-    max_tokens: Number(byId("max-tokens").value) };
-  if (sampled) all.top_p = Number(byId("top-p").value);
-  return all;
-}
-
-function question(prompt, fresh) {
-  return { prompt, system: byId("form").value === "chat" ? byId("system").value : "", form: byId("form").value, fresh,
-    mode: byId("mode").value, settings: settings(), first: asked++ };
-}
-
-function requestFor(turn) {
-  const thinking = byId("thinking").value;
-  const columns = turn.columns.map(({ model }) => turn.form === "chat"
-    ? { model, messages: messagesFor(record, model, turn) } : { model, prompt: turn.prompt });
-  const request = { columns, mode: turn.mode, first: turn.first, along: byId("along").checked,
-    self_check: byId("self-check").checked, ...turn.settings };
-  if (turn.form === "chat" && thinking) request.chat_template_kwargs = { enable_thinking: thinking === "on" };
-  return request;
-}
 
 // Draws what came, once a frame; a page in the background has no frames.
 function drawLater(state) {
@@ -130,7 +114,7 @@ function took(state, event) {
 // One question to all chosen versions. False: it broke off or was stopped.
 async function ask(prompt, fresh, names) {
   const turn = newTurn(question(prompt, fresh), names);
-  const request = requestFor(turn);
+  const request = requestFor(turn, record);
   const blind = byId("blind").checked;
   const state = { turn, abort: new AbortController(), stopped: false, blind, answers: addTurn(turn) };
   if (blind) disguise(turn);
@@ -255,52 +239,13 @@ function exported() {
   return plain;
 }
 
-function showLink() {
-  const values = new URLSearchParams({ models: chosen().join(","), prompt: byId("prompt").value });
-  byId("link-line").hidden = false;
-  byId("link-text").value = location.origin + location.pathname + "#" + values;
-  byId("link-text").select();
-}
-
-function showVersions(told) {
-  const wanted = new URLSearchParams(location.hash.slice(1));
-  const names = wanted.has("models") ? wanted.get("models").split(",") : null;
-  const boxes = told.versions.map((version) => {
-    const on = names ? names.includes(version.name) : true;
-    const box = el("input", { type: "checkbox", value: version.name, onchange: refresh });
-    box.checked = on;
-    return el("label", {}, box, " " + version.name + (version.name === told.base ? " (base)" : ""));
-  });
-  byId("versions").replaceChildren(el("legend", {}, "Versions"), ...boxes);
-  if (wanted.has("prompt")) byId("prompt").value = wanted.get("prompt");
-  const chat = told.versions.every((version) => version.chat);
-  byId("form").value = chat ? "chat" : "text";
-  nameThePrompt();
-  byId("form").querySelector('[value="chat"]').disabled = !told.versions.some((version) => version.chat);
-  if (!chat) say("Not every version has a chat template: the prompt is a text that goes on.");
-}
-
-function nameThePrompt() {
-  byId("prompt-label").textContent = byId("form").value === "chat" ? "Prompt" : "Text to continue";
-}
-
-function showEnergy(energy) {
-  const note = byId("energy-note");
-  if (!energy) note.textContent = "Joules are not measured by this server.";
-  else if (energy.measures) {
-    note.textContent = "Joules: " + energy.counters.map((one) => one.method + " of " + one.device).join(", ") +
-      (energy.idle_watts === null ? "" : "; idle power " + energy.idle_watts.toFixed(1) + " W");
-  } else {
-    note.textContent = "Joules are estimates (~) here: no counter can be read. " + energy.reasons.join("; ");
-  }
-}
-
 async function start() {
   try {
     const told = await getVersions();
     record = newRecord(told);
-    say("Ready: " + told.versions.length + " versions, compared with " + told.base + ".");
-    showVersions(told);
+    const chat = showVersions(told, refresh);
+    say("Ready: " + told.versions.length + " versions, compared with " + told.base + "." +
+      (chat ? "" : " Not every version has a chat template: the prompt is a text that goes on."));
     showEnergy(told.energy);
     complain(null);
     draw();
