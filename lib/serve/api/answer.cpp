@@ -19,9 +19,7 @@ class Answer::Part : public JobListener {
   }
   void token(int64_t, const ScoredToken&) override {
     if (answer_->meter_ == nullptr || std::exchange(answer_->began_, true)) return;
-    answer_->exchange_->later([answer = answer_] {
-      if (answer->meter_ != nullptr) answer->meter_->prefill_ended();
-    });
+    answer_->exchange_->later([answer = answer_] { answer->meter_->prefill_ended(); });
   }
   void text(int64_t choice, TextPiece piece) override {
     if (!answer_->over_) answer_->text(index(choice), std::move(piece));

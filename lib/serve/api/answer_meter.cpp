@@ -51,20 +51,21 @@ AnswerMeter::AnswerMeter(const EnergyOptions& options, double idle_seconds, cons
             {"reasons", whole_.unavailable()}};
 }
 
-bool AnswerMeter::begin(const EngineLoad& load) {
+int64_t AnswerMeter::begin(const EngineLoad& load) {
   const std::lock_guard lock(mutex_);
-  if (open_) return false;
+  if (open_) return 0;
   open_ = reading_ = true;
   prompt_.reset();
   before_ = load;
   whole_.start();
   prefill_.start();
-  return true;
+  return ++measurement_;
 }
 
-void AnswerMeter::prefill_ended() {
+void AnswerMeter::prefill_ended(int64_t measurement) {
   const std::lock_guard lock(mutex_);
-  if (open_ && std::exchange(reading_, false)) prompt_ = prefill_.stop();
+  if (!open_ || measurement != measurement_) return;
+  if (std::exchange(reading_, false)) prompt_ = prefill_.stop();
 }
 
 AnswerMeter::Closed AnswerMeter::close(const EngineLoad& load, int64_t own) {
@@ -148,12 +149,19 @@ std::unique_ptr<MeteredRequest> MeteredRequest::begin(std::shared_ptr<AnswerMete
                                                       const Engine& engine) {
   if (meter == nullptr) return nullptr;
   const EngineLoad load = engine.load();
-  if (load.running > 0 || load.waiting > 0 || !meter->begin(load)) return nullptr;
-  return std::unique_ptr<MeteredRequest>(new MeteredRequest(std::move(meter), engine));
+  if (load.running > 0 || load.waiting > 0) return nullptr;
+  const int64_t measurement = meter->begin(load);
+  if (measurement == 0) return nullptr;
+  return std::unique_ptr<MeteredRequest>(new MeteredRequest(std::move(meter), engine, measurement));
 }
 
 MeteredRequest::~MeteredRequest() {
-  if (open_) meter_->drop();
+  if (open_) drop();
+}
+
+void MeteredRequest::drop() {
+  open_ = false;
+  meter_->drop();
 }
 
 Json MeteredRequest::end(const JobCounts& counts) {

@@ -28,10 +28,10 @@ class AnswerMeter {
   // should run. Throws what EnergyMeter throws, and an interrupt.
   AnswerMeter(const EnergyOptions& options, double idle_seconds, const Context& context);
 
-  // Opens both windows. False: they are open already, for another answer.
-  bool begin(const EngineLoad& load);
-  // The prompt has been read. Only while the windows are open.
-  void prefill_ended();
+  // Opens both windows; the number of this measurement. 0: they are open for another answer.
+  int64_t begin(const EngineLoad& load);
+  // The prompt has been read. Does nothing once that measurement is over.
+  void prefill_ended(int64_t measurement);
   // Closes them. `own`: requests that the answer made of the engine since begin().
   //   {"joules", "net_joules", "method", "device", "domain", "quality", "seconds", "watts",
   //    "remark", "reason", "short", "least_seconds",
@@ -67,6 +67,7 @@ class AnswerMeter {
   IdleBaseline idle_;
   double least_seconds_ = 0;
   Json about_;
+  int64_t measurement_ = 0;  // the last
   bool open_ = false, reading_ = false;
   std::optional<EnergyReport> prompt_;  // of the prompt, once it was read
   EngineLoad before_;
@@ -85,15 +86,18 @@ class MeteredRequest {
   ~MeteredRequest();
   MeteredRequest(const MeteredRequest&) = delete;
   MeteredRequest& operator=(const MeteredRequest&) = delete;
-  void prefill_ended() { meter_->prefill_ended(); }
+  void prefill_ended() { meter_->prefill_ended(measurement_); }
   // As AnswerMeter::end(); once.
   Json end(const JobCounts& counts);
+  // Nobody is told the joules. Once, in place of end().
+  void drop();
 
  private:
-  MeteredRequest(std::shared_ptr<AnswerMeter> meter, const Engine& engine)
-      : meter_(std::move(meter)), engine_(engine) {}
+  MeteredRequest(std::shared_ptr<AnswerMeter> meter, const Engine& engine, int64_t measurement)
+      : meter_(std::move(meter)), engine_(engine), measurement_(measurement) {}
   std::shared_ptr<AnswerMeter> meter_;
   const Engine& engine_;
+  const int64_t measurement_;
   bool open_ = true;
 };
 

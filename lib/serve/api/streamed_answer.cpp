@@ -62,6 +62,8 @@ class StreamedAnswer : public Answer {
       last["usage"] = usage_json(counts_);
       add_extensions(last);
       frames = event_of(last);
+    } else if (meter_ != nullptr) {
+      meter_->drop();
     }
     exchange_->write(frames + event_line("[DONE]"));
     exchange_->end_stream();

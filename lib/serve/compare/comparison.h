@@ -86,7 +86,7 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
   std::vector<size_t> answering_;   // columns whose answers run
   size_t pending_ = 0;              // of them, those that are not over
   std::mutex ending_;               // guards pending_
-  bool metered_ = false;            // the meter's windows are open for them
+  int64_t measurement_ = 0;         // the meter's, of them; 0: it does not measure them
   std::string no_meter_;            // or why not
   std::shared_ptr<BasePath> path_;  // once the base has read it
 };

@@ -16,8 +16,10 @@ class Comparison::AnswerListener : public JobListener {
   void token(int64_t, const ScoredToken& token) override {
     Column& column = all_->columns_[index_];
     column.made.push_back(token);
-    if (column.made.size() == 1 && all_->metered_ && !all_->request_.at_once)
-      all_->later([all = all_.get()] { all->service_.settings().meter->prefill_ended(); });
+    if (column.made.size() == 1 && all_->measurement_ != 0 && !all_->request_.at_once)
+      all_->later([all = all_.get(), measurement = all_->measurement_] {
+        all->service_.settings().meter->prefill_ended(measurement);
+      });
   }
   void text(int64_t, TextPiece piece) override {
     Json tokens = Json::array();
@@ -51,7 +53,7 @@ bool Comparison::begin_answers(const std::vector<size_t>& columns) {
   answering_ = columns;
   pending_ = columns.size();
   const std::shared_ptr<AnswerMeter>& meter = service_.settings().meter;
-  metered_ = meter != nullptr && meter->begin(service_.engine().load());
+  measurement_ = meter != nullptr ? meter->begin(service_.engine().load()) : 0;
   no_meter_ = meter == nullptr ? "joules are not measured by this server"
                                : "the answer of another comparison was being measured";
   for (const size_t column : columns) {
@@ -105,12 +107,12 @@ void Comparison::answers_over() {
     own += columns_[index].counts.prompt_tokens > 0 ? 1 : 0;  // it was submitted
     counts.push_back(columns_[index].counts);
   }
-  if (metered_) {
+  if (measurement_ != 0) {
     AnswerMeter& meter = *service_.settings().meter;
     const EngineLoad load = service_.engine().load();
     figures = request_.at_once ? meter.end_shared(load, own, counts)
                                : std::vector<Json>{meter.end(load, own, counts.front())};
-    metered_ = false;
+    measurement_ = 0;
   }
   for (size_t i = 0; i < answering_.size(); ++i) {
     if (!columns_[answering_[i]].error)
