@@ -1,6 +1,7 @@
-// The page in Chromium, as people use it: with a mouse, with the keyboard alone, on a narrow screen,
-// in the dark, and with answers that would like to run something. Skipped, with the reason, where
-// chromium and its driver are missing. QWB_AXE=FILE also checks it with axe-core (axe.min.js).
+// The page in Chromium, as people use it: with a mouse, with the keyboard alone, on a narrow
+// screen, in the dark, and with answers that would like to run something. Skipped, with the reason,
+// where chromium and its driver are missing. QWB_AXE=FILE also checks it with axe-core
+// (axe.min.js).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

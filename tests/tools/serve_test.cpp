@@ -50,6 +50,8 @@ TEST_F(Serve, WhatMakesNoSenseIsRefused) {
   refused({"=" + gpt2_}, 2);
   refused({"/nonexistent"}, 3);
   refused({gpt2_, "--temperature", "-1"}, 2);
+  EXPECT_THAT(refused({gpt2_, "--base", "other", "--idle", "0"}, 2), HasSubstr("--base other"));
+  refused({gpt2_, "--no-energy", "--watts", "5"}, 2);
 }
 
 }  // namespace

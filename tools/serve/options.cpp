@@ -136,7 +136,8 @@ void add_comparison(CLI::App& app, ServeOptions& o) {
       ->check(between(0, 86400))
       ->type_name("SECONDS")
       ->capture_default_str();
-  for (const char* flag : {"--watts", "--meter", "--idle"}) app.get_option(flag)->excludes(none)->group(kGroup);
+  for (const char* flag : {"--watts", "--meter", "--idle"})
+    app.get_option(flag)->excludes(none)->group(kGroup);
 }
 
 }  // namespace

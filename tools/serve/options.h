@@ -28,7 +28,7 @@ struct ServeOptions {
   Int8Flags int8;
   MeterFlags meter;
   bool no_energy = false;
-  double idle = 5;
+  double idle = 3;
 };
 
 void add_serve_options(CLI::App& app, ServeOptions& o);

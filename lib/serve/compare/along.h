@@ -32,7 +32,8 @@ struct BasePath {
   std::vector<int32_t> targets;  // the answer, with the token that ended it
   Matrix hidden;                 // [targets, hidden], once the base has read them
 
-  // What every version reads: prompt and answer but the last token, whose successor nobody asks for.
+  // What every version reads: prompt and answer but the last token, whose successor nobody asks
+  // for.
   std::vector<int32_t> text() const;
 };
 

@@ -5,9 +5,9 @@
 //     "prompt", "settings"}]}                        base: its column, or null
 //   {"type": "turn", "column"}                       its answer begins
 //   {"type": "text", "column", "text", "tokens"}     what was added, and the ids that it ends
-//   {"type": "finish", "column", "finish", "tokens", "kv_bytes", "usage", "timings"}   finish: "stop", "length",
-//     or "stopped"; tokens: all that were made, with the one that ended the text
-//   {"type": "error", "column", "error"}             of this column alone
+//   {"type": "finish", "column", "finish", "tokens", "kv_bytes", "usage", "timings"}
+//     finish: "stop", "length" or "stopped"; tokens: all, with the one that ended the text
+//   {"type": "error", "column", "error"}             of this column alone; null: of all
 //   {"type": "energy", "column", "energy"}           answer_meter.h
 //   {"type": "self_check", "column", "same", "tokens", "reason"}
 //     whether the base gave the same answer twice

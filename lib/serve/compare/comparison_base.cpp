@@ -1,5 +1,5 @@
-// The base and the others: departures, whether the base agrees with itself, and what all think of its
-// answer.
+// The base and the others: departures, whether the base agrees with itself, and what all think of
+// its answer.
 #include <utility>
 
 #include "lib/serve/compare/comparison.h"
@@ -124,6 +124,7 @@ bool Comparison::read_along(size_t index) {
   job.owner = owner();
   job.stopped = exchange_->stopped();
   job.cut = all_.token();
+  job.reuse_prefix = false;  // nobody goes on with this text
   job.reader = reader;
   job.listener = std::make_shared<SilentListener>(
       shared_from_this(),

@@ -70,8 +70,8 @@ class JobListener {
 class RowReader {
  public:
   virtual ~RowReader() = default;
-  // f32 [rows, hidden], of the prompt's tokens from `first` on; they lie on the model's executor and
-  // are gone after the call.
+  // f32 [rows, hidden], of the prompt's tokens from `first` on; they lie on the model's executor
+  // and are gone after the call.
   virtual void rows(In hidden, int64_t first) = 0;
 };
 

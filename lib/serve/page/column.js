@@ -54,7 +54,7 @@ export class AnswerView {
     const text = departureText(event, this.base, this.column.model);
     this.notes.append(el("p", { class: "departure" }, ...shown(text)));
     const index = event.departure ? event.departure.index : Infinity;
-    for (const piece of this.answer.children) {
+    for (const piece of this.answer.querySelectorAll(".piece")) {
       piece.classList.toggle("departs", piece.first <= index && index < piece.last);
       piece.classList.toggle("after", piece.first > index);
       if (piece.classList.contains("departs")) {
@@ -64,10 +64,9 @@ export class AnswerView {
         piece.title = text;
       }
     }
-    // It ended where the base went on.
-    if (event.departure && this.column.tokens && index === this.column.tokens.length - 1 &&
-        !this.answer.querySelector(".departs"))
-      this.answer.append(el("span", { class: "departs" }, "⏹"));
+    // It ended where the base went on: the token that departs has no text.
+    if (index >= this.tokens && event.departure && !this.answer.querySelector(".departs"))
+      this.answer.append(el("span", { class: "departs", title: text }, "⏹"));
   }
 }
 
