@@ -29,10 +29,10 @@ struct CompareRequest {
   bool self_check = true;  // the base answers twice
 };
 
-// Fields of its own: "columns" ([{"model", "messages" or "prompt"}]) or "models" (names, all where
-// it is missing), "base", "mode" ("in_turns", "at_once"), "first", "along", "self_check". All others
-// go to every column as to the OpenAI routes; those of a column count more. Throws ApiError 400 or
-// 404 naming the field.
+// Fields of its own: "columns" ([{"model", "messages" or "prompt"}]) or "models" (names; where it
+// is missing, all), "base", "mode" ("in_turns", "at_once"), "first", "along", "self_check". All
+// others go to every column as to the OpenAI routes; those of a column count more. Throws ApiError
+// 400 or 404 naming the field.
 CompareRequest read_compare_request(const Json& request, const Service& service);
 
 }  // namespace qwb::serve
