@@ -215,6 +215,7 @@ TEST_F(Compare, AColumnsErrorIsItsOwn) {
       "messages": [{"role": "user", "content": "Who?"}], "temperature": 0})"));
   EXPECT_EQ(event(told, "error", 1)["error"]["code"], "no_chat_template");
   EXPECT_EQ(event(told, "finish", 0)["finish"], "length");
+  EXPECT_EQ(event(told, "along", 1)["reason"], "this version has no answer");
   EXPECT_EQ(refusal(R"({"models": ["nobody"], "prompt": "a"})", 404)["code"], "model_not_found");
   EXPECT_EQ(refusal(R"({"models": ["full"], "prompt": "a", "base": "nobody"})", 404)["param"],
             "model");

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "lib/serve/api/answer_json.h"
+#include "lib/serve/api/answer_meter.h"
 #include "lib/serve/compare/comparisons.h"
 
 namespace qwb::serve {
@@ -18,7 +19,13 @@ Comparison::Comparison(Service& service, std::shared_ptr<Exchange> exchange, Com
       id_(std::move(id)) {}
 
 Comparison::~Comparison() {
+  if (measurement_ != 0) service_.settings().meter->drop();
   service_.comparisons().remove(id_);
+}
+
+void Comparison::note_failure(const Error& error) {
+  if (error.kind() == ErrorKind::interrupted) return;
+  exchange_->note([&](RequestRecord& record) { record.error = error.what(); });
 }
 
 void Comparison::tell(const Json& event) {
@@ -87,7 +94,7 @@ void Comparison::later(std::function<void()> step) {
       step();
     } catch (const std::exception& error) {
       const Error own = as_error(error);
-      self->exchange_->note([&](RequestRecord& record) { record.error = own.what(); });
+      self->note_failure(own);
       self->work_.clear();
       self->tell(
           {{"type", "error"}, {"column", nullptr}, {"error", api_error(own).json()["error"]}});

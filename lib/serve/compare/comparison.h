@@ -73,6 +73,7 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
   std::string reason_against(size_t column) const;
   std::string reason_against_along(size_t column) const;
   void tell(const Json& event);
+  void note_failure(const Error& error);  // for the log
   void tell_start();
 
   Service& service_;

@@ -32,6 +32,7 @@ class Comparison::AnswerListener : public JobListener {
   void done(const JobCounts& counts) override { over(counts); }
   void failed(const Error& error, const JobCounts& counts) override {
     Column& column = all_->columns_[index_];
+    all_->note_failure(error);
     if (error.kind() == ErrorKind::interrupted && column.cut.token().requested())
       column.finish = "stopped";
     else

@@ -18,6 +18,7 @@ class Comparison::SilentListener : public JobListener {
   void finished(int64_t, Finish) override {}
   void done(const JobCounts&) override { end({}); }
   void failed(const Error& error, const JobCounts&) override {
+    all_->note_failure(error);
     end(error.kind() == ErrorKind::interrupted ? "stopped" : api_error(error).what());
   }
 
@@ -37,6 +38,7 @@ std::string Comparison::reason_against(size_t index) const {
   if (!request_.compared) return "the base is not among the columns";
   const Column &mine = base(), &its = columns_[index];
   if (mine.error) return "the base has no answer";
+  if (its.error) return "this version has no answer";
   if (mine.model->loaded.tokenizer->content_hash() != its.model->loaded.tokenizer->content_hash())
     return "the tokenizers differ";
   if (mine.prompt != its.prompt) return "the texts before this answer differ";
@@ -62,7 +64,7 @@ void Comparison::tell_departures() {
 bool Comparison::check_base() {
   if (base().error || !base().greedy() || base().made.empty() || all_.token().requested())
     return true;
-  const auto not_checked = [&](const std::string& reason) {
+  const auto not_checked = [this](const std::string& reason) {
     tell(
         {{"type", "self_check"}, {"column", request_.base}, {"same", nullptr}, {"reason", reason}});
   };
