@@ -130,13 +130,16 @@ TEST_F(PageInBrowser, StreamsIntoThreeColumnsAndMarksTheDeparture) {
   handle(*find_route("POST", "/qwb/v1/compare").route, *world()->service, exchange);
   exchange->wait();
   Json departure;
-  std::string before;
+  std::vector<std::string> said(2);
   std::istringstream lines(exchange->text);
   for (std::string line; std::getline(lines, line);) {
     if (!line.starts_with("data: {")) continue;
     const Json event = Json::parse(line.substr(6));
     if (event["type"] == "departure") departure = event["departure"];
+    if (event["type"] == "text") said[event["column"].get<size_t>()] += event["text"];
   }
+  EXPECT_EQ(texts[0], said[0]);
+  EXPECT_EQ(texts[2], said[1]);
   ASSERT_TRUE(departure.is_object());
   const Json marked = browser().run(
       "const mark = document.querySelectorAll('.column')[2].querySelector('.departs');"

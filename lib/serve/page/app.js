@@ -244,7 +244,7 @@ async function start() {
     const told = await getVersions();
     record = newRecord(told);
     const chat = showVersions(told, refresh);
-    say("Ready: " + told.versions.length + " versions, compared with " + told.base + "." +
+    say("Ready: " + told.versions.length + (told.versions.length === 1 ? " version" : " versions") + ", compared with " + told.base + "." +
       (chat ? "" : " Not every version has a chat template: the prompt is a text that goes on."));
     showEnergy(told.energy);
     complain(null);
