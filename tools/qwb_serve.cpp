@@ -63,6 +63,7 @@ void prepare_comparisons(ServeOptions& o, Tool& tool) {
 
 int serve_models(ServeOptions& o, Tool& tool) {
   check_network(o);
+  read_report(o);
   std::vector<ServedModel> models = open_models(o, tool);
   plan_models(models, o);
   if (tool.dry_run()) return tell_plan(models, o, tool);

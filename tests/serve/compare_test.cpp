@@ -326,6 +326,7 @@ TEST_F(Compare, ThePageIsAskedOnce) {
   EXPECT_EQ(get("/page/app.js", page->header("ETag"))->status, 200);
   EXPECT_EQ(get("/page/nothing.js", "")->status, 404);
   EXPECT_EQ(get("/page/../secret", "")->status, 404);
+  EXPECT_EQ(get("/report", "")->status, 404);  // none was given
 }
 
 }  // namespace

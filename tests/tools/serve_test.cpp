@@ -52,6 +52,7 @@ TEST_F(Serve, WhatMakesNoSenseIsRefused) {
   refused({gpt2_, "--temperature", "-1"}, 2);
   EXPECT_THAT(refused({gpt2_, "--base", "other", "--idle", "0"}, 2), HasSubstr("--base other"));
   refused({gpt2_, "--no-energy", "--watts", "5"}, 2);
+  EXPECT_THAT(refused({gpt2_, "--report", write("no_page", "{}")}, 2), HasSubstr("--report"));
 }
 
 }  // namespace

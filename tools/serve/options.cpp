@@ -1,7 +1,10 @@
 #include "tools/serve/options.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <optional>
+#include <string_view>
 
 #include "lib/base/error.h"
 #include "lib/base/text_file.h"
@@ -123,6 +126,11 @@ void add_comparison(CLI::App& app, ServeOptions& o) {
                  "The version that the others are compared with (default: the first)")
       ->type_name("NAME")
       ->group(kGroup);
+  app.add_option("--report", o.report,
+                 "Page that qwb-report made of these versions: answered at /report, and the page "
+                 "has a link to it")
+      ->type_name("FILE")
+      ->group(kGroup);
   app.add_flag_callback(
          "--no-page", [&o] { o.service.page = false; }, "Do not answer GET / with the page")
       ->group(kGroup);
@@ -203,6 +211,16 @@ void check_network(ServeOptions& o) {
     throw Error(ErrorKind::usage, "--host " + o.server.address + " lets others ask", {},
                 "give --api-key-file FILE or $QWB_API_KEY, or allow everybody with --no-auth");
   }
+}
+
+void read_report(ServeOptions& o) {
+  if (o.report.empty()) return;
+  o.service.report = read_text_file(o.report);
+  constexpr std::string_view kBegin = "<!doctype html>";
+  const std::string begin = o.service.report.substr(0, kBegin.size());
+  const bool html = std::equal(begin.begin(), begin.end(), kBegin.begin(), kBegin.end(),
+                               [](unsigned char a, char b) { return std::tolower(a) == b; });
+  if (!html) throw Error(ErrorKind::usage, "--report takes a page of qwb-report", o.report);
 }
 
 }  // namespace qwb

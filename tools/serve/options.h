@@ -27,6 +27,7 @@ struct ServeOptions {
   std::vector<std::string> adapters;  // [NAME=]DIR[:SCALE]
   Int8Flags int8;
   MeterFlags meter;
+  std::string report;
   bool no_energy = false;
   double idle = 3;
 };
@@ -35,5 +36,7 @@ void add_serve_options(CLI::App& app, ServeOptions& o);
 // Reads the keys and brings what concerns the network into the server's settings. Throws usage for
 // what makes no sense, and for other addresses than this machine's own without a key.
 void check_network(ServeOptions& o);
+// Reads the file of --report. Throws usage for what is no page of HTML, and what reading throws.
+void read_report(ServeOptions& o);
 
 }  // namespace qwb

@@ -27,6 +27,7 @@ const std::vector<Route>& routes() {
       {"POST", "/qwb/v1/compare/stop", handle_compare_stop},
       {"GET", "/", handle_page, false, true},
       {"GET", "/page/*", handle_page, false, true},
+      {"GET", "/report", handle_report, true, true},
   };
   return table;
 }

@@ -46,5 +46,6 @@ void handle_versions(Service& service, const std::shared_ptr<Exchange>& exchange
 void handle_compare(Service& service, const std::shared_ptr<Exchange>& exchange);
 void handle_compare_stop(Service& service, const std::shared_ptr<Exchange>& exchange);
 void handle_page(Service& service, const std::shared_ptr<Exchange>& exchange);
+void handle_report(Service& service, const std::shared_ptr<Exchange>& exchange);
 
 }  // namespace qwb::serve

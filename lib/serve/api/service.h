@@ -29,6 +29,7 @@ struct ServiceSettings {
   std::optional<int64_t> max_tokens;  // of chats that name none; none: what the context has left
   bool metrics = false;               // GET /metrics answers
   bool page = true;                   // GET / answers
+  std::string report = {};            // GET /report answers with this HTML; empty: with 404
   std::string base = {};              // the version that others are compared with; "": the first
   std::shared_ptr<AnswerMeter> meter = {};          // null: joules are not measured
   std::shared_ptr<const ResultCache> results = {};  // of earlier evaluations; null: none are told

@@ -49,6 +49,7 @@ void handle_versions(Service& service, const std::shared_ptr<Exchange>& exchange
                      {"base", service.base().name},
                      {"versions", std::move(versions)},
                      {"slots", settings.engine.slots},
+                     {"report", !settings.report.empty()},
                      {"energy", settings.meter ? settings.meter->about() : Json(nullptr)}};
   exchange->send({.body = json_line(json) + "\n"});
 }

@@ -1,5 +1,5 @@
 // The page: one prompt to several versions, their answers side by side.
-import { compare, getVersions, stopAnswers, takeKeyFromAddress, useKey } from "/page/server.js";
+import { compare, getVersions, stopAnswers, takeKeyFromAddress, useKey, usesKey } from "/page/server.js";
 import { byId, chosen, nameThePrompt, question, requestFor, showEnergy, showLink, showVersions } from "/page/form.js";
 import { newRecord, newTurn, readRecord, takeEvent } from "/page/record.js";
 import { ColumnView } from "/page/column.js";
@@ -247,6 +247,7 @@ async function start() {
     say("Ready: " + told.versions.length + (told.versions.length === 1 ? " version" : " versions") + ", compared with " + told.base + "." +
       (chat ? "" : " Not every version has a chat template: the prompt is a text that goes on."));
     showEnergy(told.energy);
+    byId("report-line").hidden = !told.report || usesKey();  // a link takes no key along
     complain(null);
     draw();
   } catch (error) {

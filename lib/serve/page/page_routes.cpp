@@ -1,4 +1,4 @@
-// GET / and GET /page/FILE. The page loads nothing from elsewhere, and whatever a model writes can
+// GET /, GET /page/FILE and GET /report. The page loads nothing from elsewhere, and whatever a model writes can
 // neither run as a script nor ask anything of anybody.
 #include <algorithm>
 
@@ -13,6 +13,11 @@ constexpr const char* kPolicy =
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'";
+
+// The report has its styles and pictures in itself, and no script.
+constexpr const char* kReportPolicy =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; sandbox";
 
 const PageFile& page_file(std::string_view path) {
   constexpr std::string_view kFolder = "/page/";
@@ -38,6 +43,16 @@ void handle_page(Service& service, const std::shared_ptr<Exchange>& exchange) {
                     .cache = "no-cache"};
   if (exchange->request().if_none_match == file.etag) answer.status = 304;
   exchange->send(std::move(answer));
+}
+
+void handle_report(Service& service, const std::shared_ptr<Exchange>& exchange) {
+  const std::string& report = service.settings().report;
+  if (report.empty())
+    throw ApiError(404, "there is no report: start the server with --report FILE");
+  exchange->send({.type = "text/html; charset=utf-8",
+                  .body = report,
+                  .headers = {{"Content-Security-Policy", kReportPolicy},
+                              {"Cross-Origin-Opener-Policy", "same-origin"}}});
 }
 
 }  // namespace qwb::serve

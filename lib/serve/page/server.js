@@ -15,6 +15,10 @@ export function useKey(key) {
   sessionStorage.setItem(kKey, key);
 }
 
+export function usesKey() {
+  return sessionStorage.getItem(kKey) !== null;
+}
+
 function headers() {
   const key = sessionStorage.getItem(kKey);
   const all = { "Content-Type": "application/json" };
