@@ -1,5 +1,5 @@
-// GET /, GET /page/FILE and GET /report. The page loads nothing from elsewhere, and whatever a model writes can
-// neither run as a script nor ask anything of anybody.
+// GET /, GET /page/FILE and GET /report. The page loads nothing from elsewhere, and whatever a
+// model writes can neither run as a script nor ask anything of anybody.
 #include <algorithm>
 
 #include "lib/serve/api/api_error.h"
@@ -14,10 +14,11 @@ constexpr const char* kPolicy =
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'";
 
-// The report has its styles and pictures in itself, and no script.
+// The report has styles, pictures and a script in itself. It runs as a page of no origin, from
+// which nothing here can be asked.
 constexpr const char* kReportPolicy =
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'; sandbox";
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox allow-scripts";
 
 const PageFile& page_file(std::string_view path) {
   constexpr std::string_view kFolder = "/page/";
