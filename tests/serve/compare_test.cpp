@@ -234,16 +234,16 @@ bool wait_until(const std::function<bool()>& state) {
   return state();
 }
 
-constexpr const char* kLong = R"({"models": ["full", "twin", "four"], "mode": "MODE",
+constexpr const char* kLongComparison = R"({"models": ["full", "twin", "four"], "mode": "MODE",
     "max_tokens": 150, "prompt": "The history", "temperature": 0, "ignore_eos": true})";
-std::string long_request(const std::string& mode) {
-  std::string body = kLong;
+std::string long_comparison(const std::string& mode) {
+  std::string body = kLongComparison;
   return body.replace(body.find("MODE"), 4, mode);
 }
 
 TEST_F(Compare, WhoGoesStopsAllColumns) {
   for (const char* mode : {"in_turns", "at_once"}) {
-    const auto exchange = ask(kCompare, long_request(mode));
+    const auto exchange = ask(kCompare, long_comparison(mode));
     const int64_t before = service().engine().load().decoded;
     ASSERT_TRUE(wait_until([&] { return service().engine().load().decoded > before + 5; }));
     exchange->stop();
@@ -255,7 +255,7 @@ TEST_F(Compare, WhoGoesStopsAllColumns) {
 }
 
 TEST_F(Compare, OneColumnIsStoppedAndTheOthersGoOn) {
-  const auto exchange = ask(kCompare, long_request("at_once"));
+  const auto exchange = ask(kCompare, long_comparison("at_once"));
   const int64_t before = service().engine().load().decoded;
   ASSERT_TRUE(wait_until([&] { return service().engine().load().decoded > before + 9; }));
   const auto stop = [&](const char* body, int status) {
@@ -282,7 +282,7 @@ TEST_F(Compare, OneColumnIsStoppedAndTheOthersGoOn) {
 }
 
 TEST_F(Compare, StoppingAllSkipsTheRest) {
-  const auto exchange = ask(kCompare, long_request("in_turns"));
+  const auto exchange = ask(kCompare, long_comparison("in_turns"));
   const int64_t before = service().engine().load().decoded;
   ASSERT_TRUE(wait_until([&] { return service().engine().load().decoded > before + 9; }));
   ask("/qwb/v1/compare/stop", R"({"id": "compare-0"})")->wait();
