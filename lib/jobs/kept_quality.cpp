@@ -19,7 +19,8 @@ bool is_of(const Json& key, const KeptModel& model, const char* kind) {
   return key.value("kind", Json()) == Json(kind) &&
          key.value("evaluation_version", Json()) == Json(kEvaluationVersion) &&
          key.value("forward", Json()) == model.forward &&
-         key.value("isa", Json()) == Json(model.arithmetic);
+         key.value("isa", Json()) == Json(model.arithmetic) &&
+         key.value("adapters", Json()) == model.adapters;
 }
 
 template <class Result>
@@ -29,12 +30,10 @@ Json conditions(const Result& result) {
           {"windows", result.windows},   {"text_hash", result.text_hash}};
 }
 
-// Of the base, under the same plan.
-std::optional<PerplexityResult> base_perplexity(const Results& results, const KeptModel& base,
-                                                const Json& key) {
+// Of the base's, the one under the same plan.
+std::optional<PerplexityResult> base_perplexity(const Results& results, const Json& key) {
   for (const auto& [other, result] : results) {
-    if (is_of(other, base, "perplexity") &&
-        other.value("plan", Json()) == key.value("plan", Json()))
+    if (other.value("plan", Json()) == key.value("plan", Json()))
       return perplexity_from_json(result);
   }
   return std::nullopt;
@@ -67,12 +66,18 @@ Json divergence_facts(const DivergenceResult& result) {
 Json kept_quality(const ResultCache& results, const KeptModel& model, const KeptModel& base) {
   Json json = {{"perplexity", nullptr}, {"divergence", nullptr}};
   if (model.hash.empty()) return json;
-  const Results own = results.of_model(model.hash);
-  const bool same = model.hash == base.hash;
-  const Results of_base = base.hash.empty() || same ? Results() : results.of_model(base.hash);
+  const Results own = results.of_model(model.hash, [&](const Json& key) {
+    return is_of(key, model, "perplexity") || is_of(key, model, "divergence");
+  });
+  const bool same = model.hash == base.hash && model.adapters == base.adapters;
+  const Results of_base =
+      base.hash.empty() || same ? Results() : results.of_model(base.hash, [&](const Json& key) {
+        return is_of(key, base, "perplexity");
+      });
   for (const auto& [key, result] : own) {
     try {
       const bool divergence = is_of(key, model, "divergence") && !base.hash.empty() &&
+                              base.adapters.is_null() &&
                               key.value("baseline", Json()) == Json(base.hash);
       if (divergence && json["divergence"].is_null()) {
         json["divergence"] = divergence_facts(divergence_from_json(result.at("divergence")));
@@ -81,7 +86,7 @@ Json kept_quality(const ResultCache& results, const KeptModel& model, const Kept
                                                perplexity_from_json(result.at("base")));
       } else if (is_of(key, model, "perplexity") && json["perplexity"].is_null()) {
         json["perplexity"] =
-            perplexity_json(perplexity_from_json(result), base_perplexity(of_base, base, key));
+            perplexity_json(perplexity_from_json(result), base_perplexity(of_base, key));
       }
     } catch (const std::exception&) {
       continue;  // of another version of this program

@@ -114,12 +114,14 @@ std::optional<Json> ResultCache::find(const Json& key) {
   }
 }
 
-std::vector<std::pair<Json, Json>> ResultCache::of_model(const std::string& hash) const {
+std::vector<std::pair<Json, Json>> ResultCache::of_model(
+    const std::string& hash, const std::function<bool(const Json& key)>& wanted) const {
   std::vector<std::pair<Json, Json>> found;
   if (!store_) return found;
   try {
     for (const CacheEntry& entry : store_->list()) {
       if (!json_has(entry.fields, "model") || entry.fields.at("model") != Json(hash)) continue;
+      if (!wanted(entry.fields)) continue;
       const std::optional<CacheObject> object = store_->find(Key{entry.fields});  // undamaged ones
       if (!object) continue;
       const Path file = object->data / "result.json";

@@ -6,6 +6,7 @@
 // both as 32 hex digits. It counts up to the first record that is not whole.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -27,9 +28,10 @@ class ResultCache : public ResultKeeper {
   std::optional<Json> find(const Json& key) override;
   void keep(const Json& key, const Json& result) override;
   std::unique_ptr<WorkJournal> journal(const Json& key) override;
-  // What is kept of a model, by its content hash: keys with their results, the newest first. Reads
-  // the list of all results; never throws.
-  std::vector<std::pair<Json, Json>> of_model(const std::string& hash) const;
+  // What is kept of a model, by its content hash, under keys that are `wanted`: keys with their
+  // results, the newest first. Reads the list of all results; never throws.
+  std::vector<std::pair<Json, Json>> of_model(
+      const std::string& hash, const std::function<bool(const Json& key)>& wanted) const;
   Path memo_folder() const override { return root_.empty() ? Path() : root_ / "memo"; }
 
  private:

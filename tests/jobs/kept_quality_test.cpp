@@ -1,5 +1,5 @@
-// What the result cache knows of a model: only what was measured of the same content, forward pass
-// and arithmetic counts, and each figure comes with its conditions.
+// What the result cache knows of a model: only what was measured of the same content, forward pass,
+// arithmetic and adapters counts, and each figure comes with its conditions.
 #include "lib/jobs/kept_quality.h"
 
 #include <gtest/gtest.h>
@@ -95,6 +95,22 @@ TEST_F(KeptQuality, OtherConditionsDoNotCount) {
   EXPECT_TRUE(late["ratio"].is_null());
 }
 
+TEST_F(KeptQuality, AdaptersAreAnotherModel) {
+  keep_both();
+  const Json adapters = {{{"hash", "a"}, {"scale", 1.0}}};
+  KeptModel adapted = model("base");
+  adapted.adapters = adapters;
+  EXPECT_TRUE(kept_quality(results_, adapted, model("base"))["perplexity"].is_null());
+  Json key = key_of("perplexity", "base");
+  key["adapters"] = adapters;
+  results_.keep(key, perplexity_to_json(other_));
+  const Json told = kept_quality(results_, adapted, model("base"))["perplexity"];
+  EXPECT_EQ(told["value"], other_.value.value);
+  EXPECT_EQ(told["ratio"], perplexity_ratio(other_, base_).ratio.value);
+  EXPECT_EQ(kept_quality(results_, model("base"), adapted)["perplexity"]["value"],
+            base_.value.value);
+}
+
 TEST_F(KeptQuality, DivergenceIsThatFromTheBase) {
   DivergenceResult divergence;
   divergence.protocol = "windows";
@@ -116,6 +132,9 @@ TEST_F(KeptQuality, DivergenceIsThatFromTheBase) {
   EXPECT_EQ(told["divergence"]["same_top"], 0.5);
   EXPECT_EQ(told["perplexity"]["ratio"], perplexity_ratio(other_, base_).ratio.value);
   EXPECT_TRUE(kept_quality(results_, model("other"), model("third"))["divergence"].is_null());
+  KeptModel adapted = model("base");  // evaluations compare with models without adapters
+  adapted.adapters = {{{"hash", "a"}, {"scale", 1.0}}};
+  EXPECT_TRUE(kept_quality(results_, model("other"), adapted)["divergence"].is_null());
   // What another version of this program wrote is left alone.
   Json broken = key_of("divergence", "broken");
   broken["baseline"] = "base";

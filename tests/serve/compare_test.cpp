@@ -6,9 +6,11 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <new>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "lib/base/bytes.h"
@@ -292,6 +294,77 @@ TEST_F(Compare, StoppingAllSkipsTheRest) {
     EXPECT_EQ(event(told, "finish", column)["finish"], "stopped");
   EXPECT_EQ(event(told, "along", 0)["reason"], "stopped");
   EXPECT_EQ(told.back()["type"], "end");
+}
+
+TEST_F(Compare, FieldsThatNobodyKnowsAreRefusedByName) {
+  const std::vector<std::pair<const char*, const char*>> rows = {
+      {R"({"models": ["full"], "prompt": "a", "maxtokens": 3})", "maxtokens"},
+      {R"({"models": ["full"], "prompt": "a", "logprobs": true})", "logprobs"},
+      {R"({"models": ["full"], "prompt": "a", "stream": false})", "stream"},
+      {R"({"models": ["full"], "prompt": "a", "along": "yes"})", "along"},
+      {R"({"models": ["full"], "prompt": "a", "first": -1})", "first"},
+      {R"({"models": ["full"], "prompt": "a", "messages": []})", "prompt"},
+      {R"({"models": "full", "prompt": "a"})", "models"},
+      {R"({"columns": [{"model": "full", "prompt": "a", "n": 2}]})", "columns.n"},
+      {R"({"columns": [{"model": "full", "prompt": "a", "base": "twin"}]})", "columns.base"},
+      {R"({"columns": [{"model": "full", "prompt": "a", "modle": "twin"}]})", "columns.modle"},
+      {R"({"columns": [{"model": "full", "prompt": "a"}], "models": ["full"]})", "models"},
+      {R"({"columns": [["full"]], "prompt": "a"})", "columns"}};
+  for (const auto& [body, param] : rows) EXPECT_EQ(refusal(body, 400)["param"], param) << body;
+  // null is absent, and these change nothing.
+  const auto told = events(stream(R"({"columns": [{"model": "full", "n": 1, "tools": null}],
+      "prompt": "The", "messages": null, "stream": true, "max_tokens": 1, "along": null})"));
+  EXPECT_EQ(event(told, "finish", 0)["finish"], "length");
+}
+
+// Whose writing goes wrong once.
+class FaultyExchange : public MemoryExchange {
+ public:
+  using MemoryExchange::MemoryExchange;
+  void write(std::string frames) override {
+    if (frames.find("\"type\":\"finish\"") != std::string::npos && !std::exchange(failed_, true))
+      throw std::bad_alloc();
+    MemoryExchange::write(std::move(frames));
+  }
+
+ private:
+  bool failed_ = false;
+};
+
+TEST_F(Compare, WhatGoesWrongEndsTheStreamOnce) {
+  const auto exchange = std::make_shared<FaultyExchange>(
+      kCompare, R"({"models": ["full", "twin", "four"], "max_tokens": 90, "mode": "at_once",
+      "prompt": "The history", "temperature": 0, "ignore_eos": true, "stop": "xyzzy"})");
+  handle(*find_route("POST", kCompare).route, service(), exchange);
+  exchange->wait();
+  ASSERT_TRUE(wait_until([&] { return service().engine().load().running == 0; }));
+  const auto told = events(exchange->text);
+  ASSERT_GE(told.size(), 2u);
+  EXPECT_EQ(told.back()["type"], "end");
+  const Json& error = told[told.size() - 2];
+  EXPECT_EQ(error["type"], "error");
+  EXPECT_TRUE(error["column"].is_null());
+  EXPECT_THAT(error["error"]["message"].get<std::string>(), Not(HasSubstr("alloc")));
+  EXPECT_TRUE(exchange->text.ends_with("data: [DONE]\n\n"));
+}
+
+TEST_F(Compare, TwoAtOnceAreThoseAlone) {
+  const std::string one = R"({"models": ["full", "four"], "max_tokens": 12, "temperature": 0,
+      "prompt": "The history of the town"})";
+  const std::string other = R"({"models": ["twin", "four"], "base": "twin", "max_tokens": 9,
+      "temperature": 0.7, "seed": 5, "prompt": "A river"})";
+  const auto answers = [](const std::string& text) {
+    std::string plain = without_timings(text);
+    for (const Json& event : events(text)) EXPECT_NE(event["type"], "error") << event;
+    return plain;
+  };
+  stream(one), stream(other);  // what is kept of their prompts is told
+  const std::string alone = answers(stream(one)), other_alone = answers(stream(other));
+  const auto first = ask(kCompare, one), second = ask(kCompare, other);
+  first->wait();
+  second->wait();
+  EXPECT_EQ(answers(first->text), alone);
+  EXPECT_EQ(answers(second->text), other_alone);
 }
 
 // --- the page's files and what it asks first

@@ -214,6 +214,49 @@ TEST(Engine, BitsStayWhenAnotherIsStopped) {
   EXPECT_EQ(sound->made, alone[2]->made);
 }
 
+// What the engine says it has to do when a job ends: whoever measures the next one relies on it.
+class LoadAtEnd : public Heard {
+ public:
+  explicit LoadAtEnd(const Engine& engine) : Heard(1), engine_(engine) {}
+  void done(const JobCounts& all) override {
+    load = engine_.load();
+    Heard::done(all);
+  }
+  void failed(const Error& what, const JobCounts& all) override {
+    load = engine_.load();
+    Heard::failed(what, all);
+  }
+  EngineLoad load;
+
+ private:
+  const Engine& engine_;
+};
+
+class ThrowingReader : public RowReader {
+ public:
+  void rows(In, int64_t) override { throw Error(ErrorKind::failed, "read wrongly"); }
+};
+
+TEST(Engine, WhoHearsOfAnEndFindsALoadWithoutIt) {
+  Job whole = job_of(long_prompt(5), 2), queued = whole, broken = whole;
+  StopSource stop;
+  stop.request();
+  queued.cut = stop.token();
+  broken.reader = std::make_shared<ThrowingReader>();
+  Engine engine(demo_limits());
+  for (const Job& job : {whole, queued, broken}) {
+    const auto heard = std::make_shared<LoadAtEnd>(engine);
+    Job own = job;
+    own.listener = heard;
+    ASSERT_TRUE(engine.submit(model().engine(), {std::move(own)}));
+    heard->wait();
+    EXPECT_EQ(heard->error.has_value(), job.cut.requested() || job.reader != nullptr);
+    EXPECT_EQ(heard->load.running, 0);
+    EXPECT_EQ(heard->load.waiting, 0);
+    EXPECT_EQ(heard->load.kv_running, 0);
+  }
+}
+
 TEST(Engine, ChoicesShareThePromptAndDrawForThemselves) {
   Job job = sample_jobs()[2];
   job.choices = 3;

@@ -58,6 +58,10 @@ ServedModel served_model(std::string name, LoadedModel loaded, const GivenSampli
   model.bpw = subject.bpw;
   model.bytes = subject.tensor_bytes;
   model.loaded = static_cast<LoadedModel&&>(std::move(subject));
+  if (!model.loaded.additions.is_null()) {
+    model.method += "+lora";
+    model.kept.adapters = additions_key(model.loaded.additions);
+  }
   model.kept.arithmetic = arithmetic_of(model.loaded.model->executor());
   model.chat = template_of(model.loaded);
   for (const int64_t token : model.loaded.end_tokens()) {

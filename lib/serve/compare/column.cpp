@@ -42,20 +42,25 @@ std::vector<int32_t> Column::tokens() const {
   return ids;
 }
 
-Column read_column(const ColumnRequest& request, bool chat, uint64_t seed) {
+Column read_column(const ServedModel& model, const Json& body, bool chat, uint64_t seed) {
   Column column;
-  column.model = request.model;
+  column.model = &model;
   try {
-    column.request = chat ? read_chat_request(request.body, request.model->defaults)
-                          : read_text_request(request.body, request.model->defaults);
+    column.request =
+        chat ? read_chat_request(body, model.defaults) : read_text_request(body, model.defaults);
     if (!chat && column.request.prompts.size() != 1)
       throw ApiError(400, "prompt: a column holds one text", "prompt");
     if (!column.request.seeded && !column.greedy()) column.request.sampling.seed = seed;
-    read_tokens(*column.model, column.request);
-    column.prompt = *column.request.prompts.front().tokens;
+    read_tokens(model, column.request);
+    column.prompt = std::move(*column.request.prompts.front().tokens);
   } catch (const ApiError& error) {
     column.error = error;
+  } catch (const Error& error) {
+    column.error = api_error(error);
   }
+  // What has become tokens is not kept.
+  column.request.prompts.clear();
+  column.request.messages = column.request.tools = column.request.variables = nullptr;
   return column;
 }
 

@@ -33,9 +33,9 @@ struct Column {
   std::vector<int32_t> tokens() const;
 };
 
-// The column with its prompt read, or the error that came of it. `seed`: where the request has
-// none.
-Column read_column(const ColumnRequest& request, bool chat, uint64_t seed);
+// The column with its prompt read, or the error that came of it. body: column_body(). `seed`: where
+// the request has none.
+Column read_column(const ServedModel& model, const Json& body, bool chat, uint64_t seed);
 // Its job, without a listener. Throws ApiError.
 Job column_job(const Column& column, Service& service, const std::string& owner);
 

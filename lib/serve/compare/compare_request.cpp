@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "lib/serve/api/api_error.h"
 #include "lib/serve/api/fields.h"
@@ -11,17 +14,61 @@
 namespace qwb::serve {
 namespace {
 
-// Fields of the comparison, and those of the OpenAI routes that it sets itself.
-constexpr std::array<std::string_view, 13> kOwnFields = {
-    "columns", "models",         "base",     "mode",         "first", "along", "self_check",
-    "stream",  "stream_options", "logprobs", "top_logprobs", "echo",  "n"};
+// Of the comparison, not of a column.
+constexpr std::array<std::string_view, 7> kOwnFields = {"columns", "models", "base",      "mode",
+                                                        "first",   "along",  "self_check"};
+// Of the OpenAI routes, for a column or for all.
+constexpr std::array<std::string_view, 20> kAnswerFields = {"messages",
+                                                            "prompt",
+                                                            "tools",
+                                                            "stop",
+                                                            "seed",
+                                                            "chat_template_kwargs",
+                                                            "temperature",
+                                                            "top_p",
+                                                            "top_k",
+                                                            "min_p",
+                                                            "n_predict",
+                                                            "max_completion_tokens",
+                                                            "max_tokens",
+                                                            "repeat_penalty",
+                                                            "repetition_penalty",
+                                                            "ignore_eos",
+                                                            "cache_prompt",
+                                                            "frequency_penalty",
+                                                            "return_tokens",
+                                                            "presence_penalty"};
 
-Json shared_body(const Json& request) {
-  Json body = Json::object();
-  for (const auto& [key, value] : request.items()) {
-    if (std::find(kOwnFields.begin(), kOwnFields.end(), key) == kOwnFields.end()) body[key] = value;
+bool has(const auto& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// Those that every comparison decides on itself: only their one sense is taken.
+bool is_decided(const Fields& fields, const std::string& name) {
+  if (name == "n") {
+    if (fields.integer(name, 1, kMostAnswers).value_or(1) != 1)
+      fields.refuse(name, "a column holds one answer");
+    return true;
   }
-  return body;
+  if (name == "stream") {
+    if (!fields.boolean(name).value_or(true)) fields.refuse(name, "a comparison is a stream");
+    return true;
+  }
+  return false;
+}
+
+// The fields of the answers in `object`, of the whole request or of a column. Others are refused
+// unless `taken` says that they are its own; null counts as absent.
+Json answer_fields(const Json& object, const std::string& prefix,
+                   const std::function<bool(const std::string&)>& taken) {
+  const Fields fields(object, prefix);
+  Json found = Json::object();
+  for (const auto& [key, value] : object.items()) {
+    if (value.is_null() || taken(key) || is_decided(fields, key)) continue;
+    if (!has(kAnswerFields, key)) fields.refuse(key, "is no field of a comparison");
+    found[key] = value;
+  }
+  return found;
 }
 
 // One object for each column, with its model.
@@ -51,30 +98,29 @@ std::vector<Json> column_objects(const Json& request, const Service& service) {
   return objects;
 }
 
-void refuse_several_answers(const Fields& fields) {
-  if (fields.integer("n", 1, kMostAnswers).value_or(1) != 1)
-    fields.refuse("n", "a column holds one answer");
-  if (fields.boolean("echo").value_or(false)) fields.refuse("echo", "is not implemented here");
-}
-
 }  // namespace
+
+Json column_body(const CompareRequest& request, const ColumnRequest& column) {
+  Json body = request.shared;
+  for (const auto& [key, value] : column.own.items()) body[key] = value;
+  body["model"] = column.model->name;
+  return body;
+}
 
 CompareRequest read_compare_request(const Json& request, const Service& service) {
   const Fields fields(request);
-  refuse_several_answers(fields);
   CompareRequest r;
-  const Json shared = shared_body(request);
+  r.shared = answer_fields(request, {}, [](const auto& key) { return has(kOwnFields, key); });
   size_t chats = 0;
   for (const Json& object : column_objects(request, service)) {
     ColumnRequest column;
     column.model = &service.model(requested_model(object));
-    column.body = shared;
-    const Json own = shared_body(object);
-    for (const auto& [key, value] : own.items()) column.body[key] = value;
-    column.body["model"] = column.model->name;
-    if (column.body.contains("messages") && column.body.contains("prompt"))
-      fields.refuse("prompt", "stands beside messages");
-    chats += column.body.contains("messages") ? 1 : 0;
+    column.own = answer_fields(object, "columns.", [](const auto& key) { return key == "model"; });
+    const auto given = [&](const char* field) {
+      return r.shared.contains(field) || column.own.contains(field);
+    };
+    if (given("messages") && given("prompt")) fields.refuse("prompt", "stands beside messages");
+    chats += given("messages") ? 1 : 0;
     r.columns.push_back(std::move(column));
   }
   r.chat = chats > 0;

@@ -15,11 +15,12 @@ inline constexpr size_t kMostColumns = 16;
 
 struct ColumnRequest {
   const ServedModel* model = nullptr;
-  Json body;  // as the OpenAI route would be asked
+  Json own;  // its fields, which count more than those that all share
 };
 
 struct CompareRequest {
   std::vector<ColumnRequest> columns;
+  Json shared;             // fields of all columns
   bool chat = false;       // messages, not prompts
   size_t base = 0;         // the column that the others are compared with
   bool compared = true;    // false: the base is not among the columns
@@ -30,9 +31,12 @@ struct CompareRequest {
 };
 
 // Fields of its own: "columns" ([{"model", "messages" or "prompt"}]) or "models" (names; where it
-// is missing, all), "base", "mode" ("in_turns", "at_once"), "first", "along", "self_check". All
-// others go to every column as to the OpenAI routes; those of a column count more. Throws ApiError
-// 400 or 404 naming the field.
+// is missing, all), "base", "mode" ("in_turns", "at_once"), "first", "along", "self_check". The
+// others are those of the OpenAI routes and go to every column; those of a column count more.
+// Throws ApiError 400 or 404 naming the field, also for one that is not known: nobody but this
+// program's clients asks here.
 CompareRequest read_compare_request(const Json& request, const Service& service);
+// What the OpenAI route would be asked for this column.
+Json column_body(const CompareRequest& request, const ColumnRequest& column);
 
 }  // namespace qwb::serve

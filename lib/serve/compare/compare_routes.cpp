@@ -32,6 +32,7 @@ Json version_json(const ServedModel& model, const ServedModel& base, const Resul
                {"chat", model.chat.has_value()},
                {"settings", settings_json(model.defaults)},
                {"hash", text_json(model.kept.hash)},
+               {"adapters", model.kept.adapters},
                {"tokenizer", model.loaded.tokenizer->content_hash()},
                {"quality", nullptr}};
   if (results != nullptr) json["quality"] = kept_quality(*results, model.kept, base.kept);

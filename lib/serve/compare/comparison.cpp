@@ -30,16 +30,19 @@ void Comparison::note_failure(const Error& error) {
 
 void Comparison::tell(const Json& event) {
   const std::lock_guard lock(writing_);
-  exchange_->write(event_of(event));
+  if (!over_) exchange_->write(event_of(event));
 }
 
 void Comparison::start() {
   const uint64_t seed = service_.random_seed();  // the same for all, so that only weights differ
   std::string names;
   for (const ColumnRequest& column : request_.columns) {
-    columns_.push_back(read_column(column, request_.chat, seed));
+    columns_.push_back(
+        read_column(*column.model, column_body(request_, column), request_.chat, seed));
     names += (names.empty() ? "" : "+") + column.model->name;
   }
+  request_.columns.clear();
+  request_.shared = nullptr;
   const auto broken = [](const Column& column) { return column.error.has_value(); };
   if (std::all_of(columns_.begin(), columns_.end(), broken)) throw ApiError(*columns_[0].error);
   exchange_->note([&](RequestRecord& record) {
@@ -93,18 +96,22 @@ void Comparison::later(std::function<void()> step) {
     try {
       step();
     } catch (const std::exception& error) {
-      const Error own = as_error(error);
-      self->note_failure(own);
-      self->work_.clear();
-      self->tell(
-          {{"type", "error"}, {"column", nullptr}, {"error", api_error(own).json()["error"]}});
-      self->end();
+      self->give_up(as_error(error));
     }
   });
 }
 
+// Answers that run beside the one that went wrong come to nothing.
+void Comparison::give_up(const Error& error) {
+  note_failure(error);
+  broken_ = true;
+  stop(std::nullopt);
+  tell({{"type", "error"}, {"column", nullptr}, {"error", api_error(error).json()["error"]}});
+  end();
+}
+
 void Comparison::next() {
-  while (!gone() && !work_.empty()) {
+  while (!gone() && !broken_ && !work_.empty()) {
     const Work work = std::move(work_.front());
     work_.pop_front();
     if (!work()) return;
@@ -116,6 +123,7 @@ void Comparison::end() {
   exchange_->note([](RequestRecord& record) { record.finish = "compared"; });
   service_.comparisons().remove(id_);
   const std::lock_guard lock(writing_);
+  if (std::exchange(over_, true)) return;
   exchange_->write(event_of({{"type", "end"}}) + event_line("[DONE]"));
   exchange_->end_stream();
 }

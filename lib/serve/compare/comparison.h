@@ -20,6 +20,7 @@
 //   {"type": "end"}, and "[DONE]"
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -58,6 +59,7 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
   void plan();
   // Runs `step` in a thread of the pool; what it throws ends the stream.
   void later(std::function<void()> step);
+  void give_up(const Error& error);
   void next();
   bool begin_answers(const std::vector<size_t>& columns);
   bool submit_answer(size_t column);
@@ -78,9 +80,11 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
 
   Service& service_;
   const std::shared_ptr<Exchange> exchange_;
-  const CompareRequest request_;
+  CompareRequest request_;  // its fields of the columns only until they are read
   const std::string id_;
   std::mutex writing_;
+  bool over_ = false;                // nothing is written any more; guarded by writing_
+  std::atomic<bool> broken_{false};  // a step went wrong
   std::vector<Column> columns_;
   std::deque<Work> work_;
   StopSource all_;                  // nothing more is wanted

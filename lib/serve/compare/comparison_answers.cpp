@@ -56,7 +56,7 @@ bool Comparison::begin_answers(const std::vector<size_t>& columns) {
   const std::shared_ptr<AnswerMeter>& meter = service_.settings().meter;
   measurement_ = meter != nullptr ? meter->begin(service_.engine().load()) : 0;
   no_meter_ = meter == nullptr ? "joules are not measured by this server"
-                               : "the answer of another comparison was being measured";
+                               : "another answer was being measured";
   for (const size_t column : columns) {
     tell({{"type", "turn"}, {"column", column}});
     if (!submit_answer(column)) later([this, column] { answer_over(column); });
@@ -108,12 +108,11 @@ void Comparison::answers_over() {
     own += columns_[index].counts.prompt_tokens > 0 ? 1 : 0;  // it was submitted
     counts.push_back(columns_[index].counts);
   }
-  if (measurement_ != 0) {
+  if (std::exchange(measurement_, 0) != 0) {
     AnswerMeter& meter = *service_.settings().meter;
     const EngineLoad load = service_.engine().load();
     figures = request_.at_once ? meter.end_shared(load, own, counts)
                                : std::vector<Json>{meter.end(load, own, counts.front())};
-    measurement_ = 0;
   }
   for (size_t i = 0; i < answering_.size(); ++i) {
     if (!columns_[answering_[i]].error)

@@ -136,6 +136,7 @@ void Engine::drop_stopped() {
     }
     std::erase_if(waiting_, [](const Waiting& w) { return w.job.stop_requested(); });
   }
+  if (!dropped.empty()) publish();
   for (const Waiting& waiting : dropped)
     waiting.job.listener->failed(gone(), {.prompt_tokens = std::ssize(waiting.job.prompt),
                                           .queue_seconds = seconds_since(waiting.since)});
@@ -220,13 +221,9 @@ void Engine::step(const EngineModel& model) {
   }
   ++steps_;
   for (const Step::Failure& failure : step.run()) {
-    failure.job->tell_failed(failure.error);
-    const auto place = std::find_if(running_.begin(), running_.end(), [&](const Running& running) {
-      return running.job.get() == failure.job;
-    });
-    if (reader == &*place) reader = nullptr;
-    reserved_ -= failure.job->bytes();
-    running_.erase(place);
+    if (reader != nullptr && reader->job.get() == failure.job) reader = nullptr;
+    for (const auto& job : take_out([&](const RunningJob& one) { return &one == failure.job; }))
+      job->tell_failed(failure.error);
   }
   if (reader != nullptr && !reader->job->reading()) keep_prefix(*reader->job);
 }
