@@ -382,6 +382,17 @@ TEST_F(Compare, VersionsTellFacts) {
   EXPECT_TRUE(told["energy"].is_null());
 }
 
+TEST_F(Compare, AVersionWithAdaptersIsAnotherVersion) {
+  LoadOptions options;
+  options.attach = [](const OpenModel&, Model&) {
+    return Json{{{"name", "tuned"}, {"hash", "abc"}, {"scale", 0.5}, {"rank", 2}}};
+  };
+  const ServedModel served =
+      served_model("tuned", load_model(testing::demo("gpt2"), std::move(options), {}), {});
+  EXPECT_EQ(served.method, "none+lora");
+  EXPECT_EQ(served.kept.adapters, Json({{{"hash", "abc"}, {"scale", 0.5}}}));
+}
+
 TEST_F(Compare, ThePageIsAskedOnce) {
   const auto get = [&](const std::string& path, const std::string& etag) {
     const auto exchange = std::make_shared<MemoryExchange>(path, "");

@@ -325,6 +325,38 @@ TEST_F(PageInBrowser, WhatIsExportedIsImportedAgain) {
   EXPECT_EQ(saved_file(folder / "qwb-compare.json"), first);
 }
 
+TEST_F(PageInBrowser, ASetOfPromptsEndsInATableThatIsExported) {
+  set("max-tokens", "8");
+  set("prompts", "The city\n\nThe king\n");
+  click("#run-batch");
+  ASSERT_TRUE(browser().wait("return document.querySelectorAll('.answer').length === 6"));
+  ASSERT_TRUE(browser().wait(kReady));
+  const std::string cells =
+      "return [...document.querySelectorAll('#summary tbody tr')].map(r => [...r.children]"
+      ".map(c => c.textContent))";
+  const Json shown = browser().run(cells);
+  ASSERT_EQ(shown.size(), 3u);
+  EXPECT_EQ(shown[1][0], "twin");
+  EXPECT_EQ(shown[1][1], "2 of 2");
+  EXPECT_EQ(shown[1][2], "0 of 2");
+  EXPECT_EQ(shown[1][4], "100.0 %");
+  EXPECT_EQ(shown[2][2], "2 of 2");
+  const Path folder = world()->scratch.path();
+  for (const char* name : {"qwb-compare.json", "qwb-compare.md"})
+    std::filesystem::remove(folder / name);
+  click("#export-markdown");
+  EXPECT_THAT(saved_file(folder / "qwb-compare.md"),
+              HasSubstr("## A set of 2 prompts\n\n| version | answers |"));
+  EXPECT_THAT(saved_file(folder / "qwb-compare.md"), HasSubstr("| twin | 2 of 2 | 0 of 2 |"));
+  click("#export-json");
+  saved_file(folder / "qwb-compare.json");
+  click("#fresh");
+  EXPECT_EQ(browser().run(cells).size(), 0u);
+  browser().type("#import", (folder / "qwb-compare.json").string());
+  ASSERT_TRUE(browser().wait("return document.querySelectorAll('.answer').length === 6"));
+  EXPECT_EQ(browser().run(cells), shown);
+}
+
 TEST_F(PageInBrowser, AxeFindsNothing) {
   const char* const axe = std::getenv("QWB_AXE");
   if (axe == nullptr) GTEST_SKIP() << "QWB_AXE does not name axe-core's axe.min.js";

@@ -52,6 +52,8 @@ TEST_F(Serve, WhatMakesNoSenseIsRefused) {
   refused({gpt2_, "--temperature", "-1"}, 2);
   EXPECT_THAT(refused({gpt2_, "--base", "other", "--idle", "0"}, 2), HasSubstr("--base other"));
   refused({gpt2_, "--no-energy", "--watts", "5"}, 2);
+  EXPECT_THAT(refused({gpt2_, "-n", "--adapter", "other=x"}, 2), HasSubstr("is called other"));
+  refused({"a=" + gpt2_, "-n", "--adapter", "a=/nonexistent:0.5"}, 3);
   EXPECT_THAT(refused({gpt2_, "--report", write("no_page", "{}")}, 2), HasSubstr("--report"));
 }
 

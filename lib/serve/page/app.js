@@ -5,7 +5,7 @@ import { newRecord, newTurn, readRecord, takeEvent } from "/page/record.js";
 import { ColumnView } from "/page/column.js";
 import { jsonOf, markdownOf, save } from "/page/transfer.js";
 import { selfCheckText } from "/page/facts.js";
-import { summaryTable } from "/page/batch.js";
+import { setsOf, summaryTable } from "/page/batch.js";
 import { hideVote, letterOf, shuffled, vote } from "/page/blind.js";
 import { el } from "/page/text.js";
 
@@ -61,6 +61,7 @@ function draw() {
   views = new Map();
   byId("columns").replaceChildren();
   for (const turn of record.turns) addTurn(turn);
+  showSummary();
   refresh();
 }
 
@@ -70,6 +71,13 @@ function baseOf(turn) {
 
 function addTurn(turn) {
   return turn.columns.map((column) => viewOf(column.model).add(turn, column, baseOf(turn)));
+}
+
+// Of the last set of prompts.
+function showSummary() {
+  const turns = setsOf(record.turns).at(-1);
+  byId("summary").hidden = !turns;
+  byId("summary").replaceChildren(...(turns ? [el("h2", {}, "Summary"), summaryTable(turns)] : []));
 }
 
 // --- asking
@@ -111,9 +119,11 @@ function took(state, event) {
   }
 }
 
-// One question to all chosen versions. False: it broke off or was stopped.
-async function ask(prompt, fresh, names) {
-  const turn = newTurn(question(prompt, fresh), names);
+// One question to all chosen versions. False: it broke off or was stopped. `set`: the number of the
+// set of prompts that it belongs to, each asked anew.
+async function ask(prompt, names, set) {
+  const turn = newTurn(question(prompt, set !== undefined), names);
+  if (set !== undefined) turn.set = set;
   const request = requestFor(turn, record);
   const blind = byId("blind").checked;
   const state = { turn, abort: new AbortController(), stopped: false, blind, answers: addTurn(turn) };
@@ -166,7 +176,7 @@ async function send() {
   const prompt = byId("prompt").value;
   if (run || !record || record.imported || !prompt || !chosen().length) return;
   hideVote();
-  if (await ask(prompt, false, byId("blind").checked ? shuffled(chosen()) : chosen())) byId("prompt").value = "";
+  if (await ask(prompt, byId("blind").checked ? shuffled(chosen()) : chosen())) byId("prompt").value = "";
   byId("prompt").focus();
 }
 
@@ -178,7 +188,8 @@ async function again() {
   record.turns.pop();
   for (const column of last.columns) viewOf(column.model).removeLast();
   hideVote();
-  await ask(last.prompt, last.fresh, last.columns.map((column) => column.model));
+  await ask(last.prompt, last.columns.map((column) => column.model), last.set);
+  if (last.set !== undefined) showSummary();
 }
 
 async function stopColumn(name) {
@@ -197,11 +208,10 @@ async function stopAll() {
 async function runBatch() {
   const prompts = byId("prompts").value.split("\n").filter((line) => line.trim());
   if (run || !prompts.length || !chosen().length) return;
-  const names = chosen(), first = record.turns.length;
+  const names = chosen(), first = record.turns.length, set = setsOf(record.turns).length;
   for (const prompt of prompts) {
-    const whole = await ask(prompt, true, names);
-    byId("summary").hidden = false;
-    byId("summary").replaceChildren(el("h2", {}, "Summary"), summaryTable(record.turns.slice(first), names));
+    const whole = await ask(prompt, names, set);
+    showSummary();
     if (!whole) break;
     say("Prompt " + (record.turns.length - first) + " of " + prompts.length + " is done.");
   }
@@ -212,7 +222,6 @@ async function runBatch() {
 function clear() {
   record.turns = [];
   if (record.imported) return void start();
-  byId("summary").hidden = true;
   hideVote();
   draw();
   say("A new conversation.");

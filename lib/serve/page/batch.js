@@ -1,5 +1,5 @@
 // A set of prompts: what came of it, version by version.
-import { el, number, percent } from "/page/text.js";
+import { el, number, percent, shown } from "/page/text.js";
 
 function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
@@ -41,11 +41,31 @@ export function summaryOf(turns, names) {
   });
 }
 
-export function summaryTable(turns, names) {
-  const heads = ["version", "answers", "departed", "median token of departure", "same likeliest token", "mean KL", "tokens a second", "energy"];
-  const rows = summaryOf(turns, names).map((cells) => el("tr", {}, ...cells.map((cell, index) =>
-    index ? el("td", {}, cell) : el("th", { scope: "row" }, cell))));
+const kHeads = ["version", "answers", "departed", "median token of departure", "same likeliest token", "mean KL", "tokens a second",
+  "energy"];
+
+// The turns of every set that was run as one, in their order.
+export function setsOf(turns) {
+  const sets = new Map();
+  for (const turn of turns) {
+    if (turn.set !== undefined) sets.set(turn.set, [...(sets.get(turn.set) ?? []), turn]);
+  }
+  return [...sets.values()];
+}
+
+function namesOf(turns) {
+  return [...new Set(turns.flatMap((turn) => turn.columns.map((column) => column.model)))];
+}
+
+export function summaryMarkdown(turns) {
+  const line = (cells) => "| " + cells.map((cell) => cell.replaceAll("|", "\\|").replaceAll("\n", " ")).join(" | ") + " |\n";
+  return line(kHeads) + "|" + "---|".repeat(kHeads.length) + "\n" + summaryOf(turns, namesOf(turns)).map(line).join("");
+}
+
+export function summaryTable(turns) {
+  const rows = summaryOf(turns, namesOf(turns)).map((cells) => el("tr", {}, ...cells.map((cell, index) =>
+    index ? el("td", {}, cell) : el("th", { scope: "row" }, ...shown(cell)))));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Summary table" }, el("table", {},
     el("caption", {}, "All " + turns.length + " prompts"),
-    el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, ...rows)));
+    el("thead", {}, el("tr", {}, ...kHeads.map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, ...rows)));
 }

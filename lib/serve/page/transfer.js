@@ -1,5 +1,6 @@
 // Records as files.
 import { alongText, answerFacts, departureText, selfCheckText, versionFacts } from "/page/facts.js";
+import { setsOf, summaryMarkdown } from "/page/batch.js";
 import { textOf } from "/page/record.js";
 
 export function save(name, type, text) {
@@ -29,6 +30,8 @@ export function markdownOf(record) {
   let text = "# Versions side by side\n\n" + record.created + ", base: " + record.base + "\n";
   for (const version of record.versions)
     text += "\n## " + version.name + "\n\n" + items(versionFacts(version, record.base));
+  for (const turns of setsOf(record.turns))
+    text += "\n## A set of " + turns.length + " prompts\n\n" + summaryMarkdown(turns);
   record.turns.forEach((turn, index) => {
     const base = turn.base === null ? record.base : turn.columns[turn.base].model;
     text += "\n## Prompt " + (index + 1) + "\n\n" + fenced(turn.prompt);
