@@ -20,7 +20,7 @@ Comparison::Comparison(Service& service, std::shared_ptr<Exchange> exchange, Com
 
 Comparison::~Comparison() {
   if (measurement_ != 0) service_.settings().meter->drop();
-  service_.comparisons().remove(id_);
+  service_.comparisons().remove(id_, weak_from_this());
 }
 
 void Comparison::note_failure(const Error& error) {
@@ -121,7 +121,7 @@ void Comparison::next() {
 
 void Comparison::end() {
   exchange_->note([](RequestRecord& record) { record.finish = "compared"; });
-  service_.comparisons().remove(id_);
+  service_.comparisons().remove(id_, weak_from_this());
   const std::lock_guard lock(writing_);
   if (std::exchange(over_, true)) return;
   exchange_->write(event_of({{"type", "end"}}) + event_line("[DONE]"));

@@ -15,7 +15,8 @@ class Comparisons {
   void add(const std::string& id, const std::shared_ptr<Comparison>& comparison);
   // Null for one that is over, unknown, or another's: `owner` is whose key the request came with.
   std::shared_ptr<Comparison> find(const std::string& id, const std::string& owner);
-  void remove(const std::string& id);
+  // Only what is there for `comparison`, which may be at its end.
+  void remove(const std::string& id, const std::weak_ptr<Comparison>& comparison);
 
  private:
   std::mutex mutex_;
