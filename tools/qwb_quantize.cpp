@@ -224,7 +224,8 @@ int main(int argc, char** argv) {
         app.add_flag("--no-cache", options->no_cache, "write to --out only, leave the cache alone");
         app.add_option("--repair-rank", options->repair_rank,
                        "Also make a repair adapter of this rank, of what quantizing loses on the "
-                       "calibration inputs: a PEFT folder OUT-repair, for --adapter")
+                       "calibration inputs: a PEFT folder OUT-repair, which "
+                       "qwb-complete and others take as --adapter")
             ->check(qwb::between(1, 65536))
             ->type_name("R");
         qwb::add_size(app, "--max-memory", options->max_memory,

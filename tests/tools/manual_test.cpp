@@ -81,6 +81,7 @@ std::vector<std::string> unknown_flags(const std::string& line, std::string tool
       tool = text;
     else if (text.starts_with("--") && !flags.at(tool).contains(text))
       unknown.push_back(text);
+    if (text == "--then") tool = "qwb-quantize";  // whose method and flags are its value
   }
   return unknown;
 }
