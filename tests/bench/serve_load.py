@@ -4,7 +4,8 @@ usage: serve_load.py QWB_SERVE MODEL [--seconds 60] [--idle 200] [--streams 64] 
 Starts the server. Idle connections are silent, send a head byte by byte, or wait behind an answered request. Streams ask for one
 of eight prompts; every fourth client vanishes at random in the middle. Tells the times of /health (asked 20 times a second, each
 on a new connection), the answers that came whole and whether each has the text that it has alone, and the server's RSS, in the
-second fifth and at the end. The exit code is 1 if /health took more than 50 ms, an answer differed or failed, or RSS grew by more than 2 %.
+second fifth and at the end. The exit code is 1 if /health took more than 50 ms, an answer differed or failed, or RSS grew by more
+than 2 %.
 """
 import argparse
 import asyncio
