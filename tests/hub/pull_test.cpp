@@ -81,7 +81,7 @@ TEST_F(PullTest, RepositoriesWithoutUsableWeights) {
   const struct {
     const char *file, *said, *advice;
   } cases[] = {{"m-Q4_0.gguf", "GGUF", "--include 'm-Q4_0.gguf'"},
-               {"pytorch_model.bin", "pickled", "safetensors"},
+               {"weights.bin", "pickled", "safetensors"},
                {"adapter_model.safetensors", "LoRA", "merge"}};
   for (const auto& test : cases) {
     const std::string name = std::string("org/") + std::to_string(&test - cases);
