@@ -213,7 +213,8 @@ class ModelCheck {
   void collect() {
     take_weight(spec_.embedding, config_.vocab, config_.hidden, Orientation::out_in);
     if (!spec_.positions.empty())
-      take_weight(spec_.positions, config_.max_positions, config_.hidden, Orientation::out_in);
+      take_weight(spec_.positions, config_.position_offset + config_.max_positions, config_.hidden,
+                  Orientation::out_in);
     for (const BlockSpec& block : spec_.blocks) {
       for (const SublayerSpec& sublayer : block.sublayers) {
         take_norm(sublayer.before, config_.hidden);
@@ -228,7 +229,9 @@ class ModelCheck {
       }
       for (const LinearSpec& linear : block_linears(block)) take_linear(linear);
     }
+    take_norm(spec_.embedding_norm, config_.hidden);
     take_norm(spec_.final_norm, config_.hidden);
+    if (!spec_.output_bias.empty()) take_tensor(spec_.output_bias, {config_.vocab});
     take_weight(spec_.output_embedding, config_.vocab, config_.hidden, Orientation::out_in);
     note_plain_modules();
   }
@@ -315,7 +318,8 @@ class ModelCheck {
 
   // Of a model without a prefix: the names of its own modules.
   bool is_top_tensor(const std::string& name) const {
-    for (const std::string& module : {spec_.embedding, spec_.final_norm.module, spec_.positions}) {
+    for (const std::string& module :
+         {spec_.embedding, spec_.final_norm.module, spec_.positions, spec_.embedding_norm.module}) {
       if (!module.empty() && name.starts_with(module + ".")) return true;
     }
     return false;

@@ -76,6 +76,10 @@ class Grouping {
     maker.first_row =
         spec.qkv.size() == 1 ? (config_.heads + config_.kv_heads) * config_.head_dim : 0;
     maker.by_value_head = true;
+    if (spec.grouped && config_.kv_heads > 1) {
+      maker.linear.reset();
+      maker.obstacle = "v's rows lie between those of q and k";
+    }
     return maker;
   }
 

@@ -20,7 +20,13 @@
   X(glm4)                    \
   X(cohere)                  \
   X(cohere2)                 \
-  X(gpt2)
+  X(gpt2)                    \
+  X(gpt_neox)                \
+  X(gptj)                    \
+  X(opt)                     \
+  X(bloom)                   \
+  X(falcon)                  \
+  X(mpt)
 
 namespace qwb {
 

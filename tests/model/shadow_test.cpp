@@ -93,7 +93,8 @@ INSTANTIATE_TEST_SUITE_P(Architectures, OnTheShadow,
                                          "gpt2", "gemma3", "cohere"),
                          [](const auto& case_) { return case_.param; });
 // As the others; under sanitizers those above will do.
-INSTANTIATE_TEST_SUITE_P(SlowFamilies, OnTheShadow, testing::Values("olmo2", "granite", "phi3"),
+INSTANTIATE_TEST_SUITE_P(SlowFamilies, OnTheShadow,
+                         testing::Values("olmo2", "granite", "phi3", "gptj", "bloom"),
                          [](const auto& case_) { return case_.param; });
 
 // What the tests above rest on.

@@ -183,7 +183,9 @@ INSTANTIATE_TEST_SUITE_P(Models, Folding,
 // As the others; under sanitizers those above will do.
 INSTANTIATE_TEST_SUITE_P(SlowFamilies, Folding,
                          testing::Values("mixtral", "olmo2", "granite", "smollm3", "phi3",
-                                         "starcoder2", "stablelm", "glm4", "cohere2"),
+                                         "starcoder2", "stablelm", "glm4", "cohere2", "gpt_neox",
+                                         "gptj", "opt", "bloom", "falcon_7b", "falcon_40b",
+                                         "falcon_11b", "mpt"),
                          [](const auto& model) { return std::string(model.param); });
 
 TEST(InputScaling, WhyGptTwosDownProjectionIsNotScaled) {
