@@ -14,10 +14,6 @@
 // replaces those of tokenizer.json (tokenizer_class.h, with two exceptions for published models).
 // split_special_tokens leaves special tokens in a text as ordinary text.
 //
-// Without a tokenizer.json: tokenizer.model of SentencePiece (unigram and BPE) with the ids of
-// sentencepiece, its control pieces being special tokens; or vocab.json with merges.txt of the
-// classes of GPT-2 and Qwen2 (other_files.h).
-//
 // Invalid UTF-8 in a text: each maximal invalid part counts as one U+FFFD, as Python's
 // bytes.decode(errors="replace") reads it.
 #pragma once
@@ -40,7 +36,7 @@ class StreamDecoder;
 // Copies share the tables. All const methods may be called by many threads at once.
 class Tokenizer {
  public:
-  // From a folder's tokenizer.json (or what older folders have instead) and, if there, tokenizer_config.json, its older side files and
+  // From a folder's tokenizer.json and, if there, tokenizer_config.json, its older side files and
   // config.json (whose model_type can decide the class). Throws not_found (naming what is there
   // instead), `failed` (damaged) or `unsupported` (naming the component that is not known).
   static Tokenizer load(const Path& folder);
