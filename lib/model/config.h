@@ -55,9 +55,13 @@ struct ModelConfig {
   float residual_scale = 1;              // on what each sublayer adds to the residual stream
   float embedding_scale = 1;  // the token embeddings are multiplied with it (Gemma: sqrt(hidden))
   int64_t experts = 0, experts_used = 0;  // of each layer; 0: none
-  std::vector<int64_t> window = {};       // per layer: keys a query sees, itself included; 0 = all
-  std::vector<float> layer_scale = {};    // per layer: an extra factor on q k^T (GPT-2's
-                                          // scale_attn_by_inverse_layer_idx); empty = 1
+  // Of the experts, and of the one that sees every token (0: none), where `intermediate` is not.
+  int64_t expert_width = 0, shared_width = 0;
+  bool experts_normalized = true;       // MoeSpec::normalized
+  std::vector<bool> dense = {};         // per layer: an MLP in the place of experts; empty: none is
+  std::vector<int64_t> window = {};     // per layer: keys a query sees, itself included; 0 = all
+  std::vector<float> layer_scale = {};  // per layer: an extra factor on q k^T (GPT-2's
+                                        // scale_attn_by_inverse_layer_idx); empty = 1
   bool tied_embeddings = false;
   bool attention_bias = false;  // Llama and Qwen3: biases on q, k, v and the output projection
   bool mlp_bias = false;        // Llama

@@ -54,6 +54,16 @@ class Grouping {
       second.expert = static_cast<int64_t>(e);
       second.maker = maker_of_down(spec.experts[e]);
     }
+    if (!spec.shared_gate.module.empty()) {
+      InputGroup& gate = entry({spec.shared_gate});
+      gate.routes = true;
+      gate.maker.obstacle = shared;
+    }
+    if (!spec.shared) return;
+    entry(inputs(*spec.shared)).maker.obstacle = shared;
+    InputGroup& last = entry({spec.shared->down});
+    last.part = InputGroup::Part::mlp_inner;
+    last.maker = maker_of_down(*spec.shared);
   }
 
  private:

@@ -9,6 +9,9 @@
   X(qwen2)                   \
   X(qwen3)                   \
   X(mixtral)                 \
+  X(qwen2_moe)               \
+  X(qwen3_moe)               \
+  X(olmoe)                   \
   X(gemma2)                  \
   X(gemma3_text)             \
   X(olmo2)                   \

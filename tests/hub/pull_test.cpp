@@ -324,5 +324,31 @@ TEST_F(SlowPull, OtherToolsTakeNames) {
       HasSubstr("no such model folder, and none from the Hub: org/absent: there is no such model"));
 }
 
+// What config.json tells, and no byte of the weights.
+TEST_F(SlowPull, InspectNeedsNoWeights) {
+  FakeRepo& model = hub_->add("org/large");
+  const Path golden = Path(QWB_SOURCE_DIR) / "tests/golden/model/qwen3_moe";
+  model.put("config.json", read_text(golden / "config.json"));
+  model.put("model.safetensors", random_bytes(9 << 20, 1), true);
+  const int64_t sent = hub_->bytes_sent();
+  const RunResult shown = tool("inspect", {"org/large", "--json"});
+  EXPECT_EQ(shown.code, 0) << shown.err;
+  EXPECT_LT(hub_->bytes_sent() - sent, 1 << 16);
+  const Json record = parse_json(shown.out, "record");
+  EXPECT_EQ(record["supported"], true);
+  // Embedding and head 2 * 640, the last norm 16; a block: attention 1536, norms 32 + 16, router 80,
+  // five experts of 576, of which a token is sent to three.
+  EXPECT_EQ(record["parameters"], 2 * 640 + 16 + 2 * (1536 + 48 + 80 + 5 * 576));
+  EXPECT_EQ(record["used_parameters"], 2 * 640 + 16 + 2 * (1536 + 48 + 80 + 3 * 576));
+  EXPECT_GE(record["methods"].size(), 6u);
+  FakeRepo& strange = hub_->add("org/strange");
+  strange.put("config.json", R"({"model_type": "mamba"})");
+  strange.put("model.safetensors", random_bytes(9 << 20, 2), true);
+  const RunResult refused = tool("inspect", {"org/strange"});
+  EXPECT_EQ(refused.code, 5);
+  EXPECT_THAT(refused.out, HasSubstr("no: "));
+  EXPECT_THAT(refused.out, HasSubstr("'mamba' is not known"));
+}
+
 }  // namespace
 }  // namespace qwb::testing

@@ -94,7 +94,7 @@ INSTANTIATE_TEST_SUITE_P(Architectures, OnTheShadow,
                          [](const auto& case_) { return case_.param; });
 // As the others; under sanitizers those above will do.
 INSTANTIATE_TEST_SUITE_P(SlowFamilies, OnTheShadow,
-                         testing::Values("olmo2", "granite", "phi3", "gptj", "bloom"),
+                         testing::Values("olmo2", "granite", "phi3", "gptj", "bloom", "qwen2_moe"),
                          [](const auto& case_) { return case_.param; });
 
 // What the tests above rest on.

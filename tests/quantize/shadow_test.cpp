@@ -112,6 +112,8 @@ INSTANTIATE_TEST_SUITE_P(
         ShadowRun{"awq_opt", "opt", "awq", {{"group_size", 8}}},
         ShadowRun{"rtn_falcon", "falcon_40b", "rtn", {{"group_size", 8}}},
         ShadowRun{"nf4_bloom", "bloom", "nf4"},
+        ShadowRun{"gptq_shared_expert", "qwen2_moe", "gptq", {{"group_size", 8}}},
+        ShadowRun{"awq_shared_expert", "qwen2_moe", "awq", {{"group_size", 8}}},
         ShadowRun{"awq", "qwen2", "awq", {{"group_size", 16}}, ExecutorKind::fast, false, true},
         ShadowRun{"awq_unscaled",
                   "gpt2",

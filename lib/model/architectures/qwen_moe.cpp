@@ -18,7 +18,10 @@ struct MoeDefaults {
 
 void parse_experts(const Json& config, const std::string& where, const MoeDefaults& defaults,
                    ModelConfig& out) {
-  out.experts = config_size(config, "num_experts", where, defaults.experts);
+  // transformers knows both names; the first one wins.
+  const bool named = config.is_object() && config.contains("num_experts");
+  out.experts =
+      config_size(config, named ? "num_experts" : "num_local_experts", where, defaults.experts);
   out.experts_used = config_size(config, "num_experts_per_tok", where, defaults.used);
   out.expert_width = config_size(config, defaults.width_key, where, defaults.width);
   out.experts_normalized = config_switch(config, "norm_topk_prob", where, false);
