@@ -60,7 +60,7 @@ SMALL = {
     "falcon_40b": dict(model_type="falcon", **(NEOX | dict(num_attention_heads=6)), ffn_hidden_size=40, max_position_embeddings=512, num_kv_heads=2, new_decoder_architecture=True),
     "falcon_11b": dict(model_type="falcon", **(NEOX | dict(num_attention_heads=6)), ffn_hidden_size=40, max_position_embeddings=512, num_kv_heads=3, new_decoder_architecture=True,
                        num_ln_in_parallel_attn=1, bias=True),
-    "qwen2_moe": dict(model_type="qwen2_moe", **EXPERTS, moe_intermediate_size=12, shared_expert_intermediate_size=20, num_experts_per_tok=2, mlp_only_layers=[0]),
+    "qwen2_moe": dict(model_type="qwen2_moe", **EXPERTS, moe_intermediate_size=12, shared_expert_intermediate_size=20, num_experts_per_tok=4, mlp_only_layers=[0]),
     "qwen3_moe": dict(model_type="qwen3_moe", **EXPERTS, head_dim=8, moe_intermediate_size=12, num_experts_per_tok=3, norm_topk_prob=True),
     "olmoe": dict(model_type="olmoe", **(EXPERTS | dict(intermediate_size=12)), num_experts_per_tok=2, pad_token_id=0),
     "mpt": dict(model_type="mpt", vocab_size=40, d_model=12, n_layers=2, n_heads=3, max_seq_len=512, bos_token_id=1, eos_token_id=2),
