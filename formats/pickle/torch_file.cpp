@@ -89,8 +89,8 @@ class TorchArchive {
   std::string prefix_;
 };
 
-// Five pickles (magic number, protocol, system, the object, the keys of its storages), then of every
-// storage its element count and its elements.
+// Five pickles (magic number, protocol, system, the object, the keys of its storages), then of
+// every storage its element count and its elements.
 TorchContents parse_torch_stream(Bytes file, const std::string& where) {
   const PickleGraph system = parse_pickle(file, kStream.size(), where);
   const PickleValue& settings = system.at(system.root);

@@ -1,5 +1,5 @@
-// What torch.save writes: the ZIP form of PyTorch 1.6 and later, and the stream of before. Byte-exact
-// page: formats/pickle/pickle.md.
+// What torch.save writes: the ZIP form of PyTorch 1.6 and later, and the stream of before.
+// Byte-exact page: formats/pickle/pickle.md.
 #pragma once
 
 #include <string>

@@ -244,8 +244,8 @@ Parts gpt2_parts(const Json& config) {
   return parts;
 }
 
-// Its post-processor is made of add_bos_token and add_eos_token, which do not count where there is a
-// tokenizer.json: none.
+// Its post-processor is made of add_bos_token and add_eos_token, which do not count where there is
+// a tokenizer.json: none.
 Parts neox_parts(const Json& config) {
   Parts parts = gpt2_parts(config);
   parts.normalizer = {{"type", "NFC"}};

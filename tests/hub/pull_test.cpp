@@ -336,8 +336,8 @@ TEST_F(SlowPull, InspectNeedsNoWeights) {
   EXPECT_LT(hub_->bytes_sent() - sent, 1 << 16);
   const Json record = parse_json(shown.out, "record");
   EXPECT_EQ(record["supported"], true);
-  // Embedding and head 2 * 640, the last norm 16; a block: attention 1536, norms 32 + 16, router 80,
-  // five experts of 576, of which a token is sent to three.
+  // Embedding and head 2 * 640, the last norm 16; a block: attention 1536, norms 32 + 16, router
+  // 80, five experts of 576, of which a token is sent to three.
   EXPECT_EQ(record["parameters"], 2 * 640 + 16 + 2 * (1536 + 48 + 80 + 5 * 576));
   EXPECT_EQ(record["used_parameters"], 2 * 640 + 16 + 2 * (1536 + 48 + 80 + 3 * 576));
   EXPECT_GE(record["methods"].size(), 6u);
