@@ -51,10 +51,13 @@ bool is_buffer(const std::string& name, const PartSpec& tensor) {
         "rotary_emb.original_inv_freq", "rotary_pos_emb.inv_freq"}) {
     if (name.ends_with(ending)) return true;
   }
-  // GPT-2's causal mask [1, 1, positions, positions] and the number that stands for minus infinity
-  // in it.
-  if (name.ends_with(".attn.bias") && tensor.shape.size() == 4) return true;
-  if (name.ends_with(".attn.masked_bias") && element_count(tensor.shape, name) == 1) return true;
+  // The causal mask [1, 1, positions, positions] of GPT-2, GPT-J and GPT-NeoX, and the number that
+  // stands for minus infinity in it.
+  for (const std::string attention : {".attn.", ".attention."}) {
+    if (name.ends_with(attention + "bias") && tensor.shape.size() == 4) return true;
+    if (name.ends_with(attention + "masked_bias") && element_count(tensor.shape, name) == 1)
+      return true;
+  }
   return name.ends_with(".position_ids");
 }
 

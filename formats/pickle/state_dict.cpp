@@ -194,16 +194,24 @@ bool StridedTensor::contiguous() const {
 Tensor gather(const StridedTensor& tensor, Bytes storage) {
   Tensor out(tensor.dtype, tensor.shape);
   const auto width = static_cast<size_t>(dtype_size(tensor.dtype));
-  const size_t rank = tensor.shape.size();
-  Shape index(rank, 0);
+  // Strides of dimensions of one element mean nothing, and may be any number.
+  Shape shape, strides;
+  for (size_t i = 0; i < tensor.shape.size(); ++i) {
+    if (tensor.shape[i] == 1) continue;
+    shape.push_back(tensor.shape[i]);
+    strides.push_back(tensor.strides[i]);
+  }
+  Shape index(shape.size(), 0);
   int64_t element = 0;  // of the storage, from `begin` on
   std::byte* to = out.bytes().data();
   for (int64_t left = element_count(tensor.shape); left > 0; --left, to += width) {
     std::copy_n(storage.data() + tensor.begin + element * static_cast<int64_t>(width), width, to);
-    for (size_t i = rank; i-- > 0;) {
-      element += tensor.strides[i];
-      if (++index[i] < tensor.shape[i]) break;
-      element -= tensor.strides[i] * tensor.shape[i];
+    for (size_t i = shape.size(); i-- > 0;) {
+      if (++index[i] < shape[i]) {
+        element += strides[i];
+        break;
+      }
+      element -= strides[i] * (shape[i] - 1);
       index[i] = 0;
     }
   }

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 
+#include "formats/pickle/globals.h"
 #include "formats/tensor_file.h"
 #include "lib/base/file_kind.h"
 
@@ -89,6 +90,51 @@ class TorchArchive {
   std::string prefix_;
 };
 
+// The bytes of an element of every storage that the pickle describes, those of tensors that are not
+// read (a trainer's own) among them.
+std::map<std::string_view, int64_t> storage_widths(const PickleGraph& object) {
+  std::map<std::string_view, int64_t> widths;
+  for (const PickleValue& value : object.values) {
+    if (value.kind != PickleKind::storage) continue;
+    const auto elements = storage_type(object.at(value.items[1]).text);
+    widths.emplace(object.at(value.items[2]).text, elements ? dtype_size(*elements) : 1);
+  }
+  return widths;
+}
+
+// Behind the pickles of a stream: of every key the element count and the elements.
+void place_storages(Bytes file, const PickleGraph& object, const PickleGraph& keys,
+                    const std::string& where, TorchContents& contents) {
+  std::map<std::string_view, int64_t> left = storage_widths(object);
+  std::map<std::string_view, size_t> places;
+  const auto& storages = contents.dict.storages;
+  for (size_t i = 0; i < storages.size(); ++i) places.emplace(storages[i].key, i);
+  contents.places.resize(storages.size());
+  const auto size = static_cast<int64_t>(file.size());
+  auto at = static_cast<int64_t>(keys.end);
+  for (const PickleId item : keys.at(keys.root).items) {
+    const auto described = left.find(keys.at(item).text);
+    if (described == left.end())
+      damaged_torch("it has a storage that its pickle does not describe, or twice", where);
+    if (size - at < 8) damaged_torch("it ends inside of its storages", where);
+    const auto count = load<int64_t>(file.data() + at);
+    const int64_t bytes = checked_mul(count, described->second, where);
+    const auto read = places.find(described->first);
+    if (count < 0 || bytes > size - at - 8 ||
+        (read != places.end() && bytes != storages[read->second].bytes))
+      damaged_torch("a storage has another size than its description, or the file ends", where);
+    at += 8;
+    if (read != places.end()) {
+      contents.places[read->second] = {at, at + bytes, {}, 0};
+      places.erase(read);
+    }
+    at += bytes;
+    left.erase(described);
+  }
+  if (!places.empty()) damaged_torch("a storage is missing", where);
+  if (at != size) damaged_torch("bytes follow its last storage", where);
+}
+
 // Five pickles (magic number, protocol, system, the object, the keys of its storages), then of
 // every storage its element count and its elements.
 TorchContents parse_torch_stream(Bytes file, const std::string& where) {
@@ -102,30 +148,7 @@ TorchContents parse_torch_stream(Bytes file, const std::string& where) {
   const PickleGraph object = parse_pickle(file, system.end, where);
   const PickleGraph keys = parse_pickle(file, object.end, where);
   TorchContents contents{read_state_dict(object, where), {}};
-  const auto& storages = contents.dict.storages;
-  contents.places.resize(storages.size());
-  std::map<std::string_view, size_t> places;
-  for (size_t i = 0; i < storages.size(); ++i) places.emplace(storages[i].key, i);
-  std::vector<bool> found(storages.size());
-  const auto size = static_cast<int64_t>(file.size());
-  auto at = static_cast<int64_t>(keys.end);
-  for (const PickleId item : keys.at(keys.root).items) {
-    const auto it = places.find(keys.at(item).text);
-    if (it == places.end() || found[it->second])
-      damaged_torch("it has a storage that no tensor, or another storage, names", where);
-    const size_t i = it->second;
-    if (size - at < 8) damaged_torch("it ends inside of its storages", where);
-    const auto count = load<int64_t>(file.data() + at);
-    const int64_t bytes = checked_mul(count, storages[i].width, where);
-    if (bytes != storages[i].bytes || bytes > size - at - 8)
-      damaged_torch("a storage has another size than its description, or the file ends", where);
-    contents.places[i] = {at + 8, at + 8 + bytes, {}, 0};
-    found[i] = true;
-    at += 8 + bytes;
-  }
-  if (std::find(found.begin(), found.end(), false) != found.end())
-    damaged_torch("a storage is missing", where);
-  if (at != size) damaged_torch("bytes follow its last storage", where);
+  place_storages(file, object, keys, where, contents);
   return contents;
 }
 

@@ -186,6 +186,10 @@ bool find_remote_model(const std::string& name, const Context& context, RemoteMo
     if (error.kind() != ErrorKind::not_found) throw;
     return false;  // whoever wants to open it says why
   }
+  // An adapter, or another thing that is no model.
+  if (std::none_of(whole.files.begin(), whole.files.end(),
+                   [](const auto& planned) { return planned.file.path == "config.json"; }))
+    return false;
   const bool weights = std::any_of(whole.files.begin(), whole.files.end(), [](const auto& planned) {
     return planned.file.path.ends_with(".safetensors") || planned.file.path.ends_with(".bin");
   });

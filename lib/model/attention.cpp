@@ -57,7 +57,7 @@ void Attention::project_grouped(const LayerContext& layer, const Rows& h, Out qu
   const ModelConfig& c = layer.config;
   const Executor& executor = layer.executor;
   const Matrix made = executor.allocate(queries.rows, qkv_[0].spec.out);
-  executor.linear(h, qkv_[0].affine(), made);
+  qkv_[0].apply(executor, h, made);
   const int64_t groups = queries.rows * c.kv_heads, q_size = c.heads / c.kv_heads * c.head_dim;
   const Out all = made.view().as(groups, q_size + 2 * c.head_dim);
   executor.copy(all.column_range(0, q_size), queries.as(groups, q_size));

@@ -108,14 +108,12 @@ void Moe::add_shared(const LayerContext& layer, const Rows& h, Out y) const {
   const Linear& down = shared_->closing();
   const Matrix inner = executor.allocate(y.rows, down.spec.in);
   shared_->inner(layer, h, inner);
-  if (!shared_gate_) {
-    executor.linear(Rows(inner, h.pieces), down.affine(), y, Accumulate::yes);
-    return;
-  }
+  const Rows finished(inner, h.pieces);
+  if (!shared_gate_) return down.apply(executor, finished, y, Accumulate::yes);
   const Matrix answer = executor.allocate(y.rows, y.columns);
-  executor.linear(Rows(inner, h.pieces), down.affine(), answer);
+  down.apply(executor, finished, answer);
   const Matrix scores = executor.allocate(y.rows, 1);
-  executor.linear(h, shared_gate_->affine(), scores);
+  shared_gate_->apply(executor, h, scores);
   std::vector<float> factors = executor.download(scores);
   for (float& factor : factors)
     factor = static_cast<float>(1 / (1 + std::exp(-static_cast<double>(factor))));

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <map>
 
 #include "formats/hf/checkpoint.h"
@@ -173,7 +174,10 @@ TEST(Pickle, DamageIsNamed) {
       {"another size", stream_of(kGood, 6, 20)},
       {"bytes follow", stream_of(kGood, 6, 25)},
       {"a storage is missing", stream(kGood)},
-      {"no tensor, or another storage", stream("}", "](" + text("0") + "e", std::string(8, '\0'))},
+      {"does not describe, or twice", stream(kGood, "](" + text("0") + text("0") + "e",
+                                             number(int64_t{6}) + std::string(24, 'x') +
+                                                 number(int64_t{6}) + std::string(24, 'x'))},
+      {"does not describe, or twice", stream("}", "](" + text("0") + "e", std::string(8, '\0'))},
   };
   for (const auto& test : cases) {
     SCOPED_TRACE(test.said);
@@ -242,6 +246,48 @@ TEST(Pickle, ADamagedStorageIsNoticed) {
   write(folder.path() / "pytorch_model.bin", archive(members));
   const auto file = open_torch_file(folder.path() / "pytorch_model.bin");
   for (int i = 0; i < 2; ++i) expect_error(ErrorKind::failed, "'m/data/0'", [&] { file->view(0); });
+}
+
+// A trainer's file: the storages of its optimizer stand among those of the weights.
+TEST(Pickle, StoragesThatNobodyReadsArePassed) {
+  const std::string object = dict(
+      text("optimizer") + dict(text("m") + tensor(storage(3, "DoubleStorage", "1"), 0, {3}, {1})) +
+      text("state_dict") + one(tensor(storage(6), 0, {2, 3}, {3, 1})));
+  const std::string keys = "](" + text("1") + text("0") + "e";
+  const std::string own = number(int64_t{3}) + std::string(24, 'm');
+  const std::string read = number(int64_t{6}) + std::string(24, 'w');
+  const std::string file = stream(object, keys, own + read);
+  const TorchContents contents = parse_torch_file(as_bytes(file), "file");
+  ASSERT_EQ(contents.places.size(), 1U);
+  EXPECT_EQ(file.substr(static_cast<size_t>(contents.places[0].begin)), std::string(24, 'w'));
+  expect_error(ErrorKind::failed, "another size",
+               [&] { parse_torch(stream(object, keys, number(int64_t{-3}) + own + read)); });
+  expect_error(ErrorKind::failed, "is missing",
+               [&] { parse_torch(stream(object, "](" + text("1") + "e", own)); });
+}
+
+// The stride of a dimension of one element takes no part, whatever it is.
+TEST(Pickle, StridesWithoutAStepMeanNothing) {
+  const std::string largest = "\x8a\x08" + number(std::numeric_limits<int64_t>::max());
+  const std::string strides = tuple(integer(1) + largest + integer(2));
+  const std::string file = stream_of(
+      one(global("torch._utils", "_rebuild_tensor_v2") +
+          tuple(storage(6) + integer(0) + sizes({2, 1, 3}) + strides + "\x89" + hooks()) + "R"),
+      6, 24);
+  const TorchContents contents = parse_torch_file(as_bytes(file), "file");
+  const std::string bytes =
+      "0000111122223333"
+      "44445555";
+  EXPECT_EQ(as_text(gather(contents.dict.tensors[0], as_bytes(bytes)).view().bytes),
+            "000022224444111133335555");
+}
+
+// Values in values are places in a list: no depth, and no circle, takes memory of the stack.
+TEST(Pickle, DepthAndCirclesAreRefused) {
+  const std::string deep = "N" + std::string(300000, '\x85');
+  expect_error(ErrorKind::unsupported, "is a tuple", [&] { parse_torch(stream(one(deep))); });
+  expect_error(ErrorKind::unsupported, "is a dict",
+               [&] { parse_torch(stream("}q\x01(" + text("w") + "h\x01u")); });
 }
 
 // Every proper prefix of a good file is refused, and so is every file with one byte more.

@@ -9,13 +9,20 @@
 namespace qwb {
 namespace {
 
-// The keys of older files under the names that others have.
-Json neox_rope_keys(const Json& config) {
+// The keys of older files under the names that others have. transformers does not look at these
+// names beside rope_parameters; files that have both mean the same.
+Json neox_rope_keys(const Json& config, const std::string& where) {
   Json renamed = config;
-  for (const auto& [old_key, key] : {std::pair("rotary_emb_base", "rope_theta"),
-                                     std::pair("rotary_pct", "partial_rotary_factor")}) {
-    if (config.contains(old_key) && !config.contains(key)) renamed[key] = config[old_key];
-  }
+  const auto rename = [&](const char* old_key, const char* key, double fallback) {
+    const Json known = config.contains(old_key) ? config[old_key] : Json(fallback);
+    if (json_has(config, key) && config[key] != known)
+      throw Error(ErrorKind::unsupported,
+                  std::string("'") + key + "' of GPT-NeoX that differs from '" + old_key + "'",
+                  where, "transformers' class takes the latter");
+    renamed[key] = known;
+  };
+  rename("rotary_emb_base", "rope_theta", 1e4);
+  rename("rotary_pct", "partial_rotary_factor", 0.25);
   return renamed;
 }
 
@@ -32,7 +39,7 @@ ModelConfig parse_gpt_neox(const Json& config, const std::string& where) {
                                         .tied = false});
   out.intermediate = config_size(config, "intermediate_size", where, 24576);
   out.activation = config_activation(config, "hidden_act", where, "gelu");
-  out.rope = parse_rope(neox_rope_keys(config), where, out.head_dim, out.max_positions,
+  out.rope = parse_rope(neox_rope_keys(config, where), where, out.head_dim, out.max_positions,
                         RopeRules{.partial = 0.25});
   out.attention_bias = config_switch(config, "attention_bias", where, true);
   out.parallel_residual = config_switch(config, "use_parallel_residual", where, true);

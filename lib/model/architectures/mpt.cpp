@@ -20,8 +20,11 @@ void parse_mpt_attention(const Json& given, const std::string& where, ModelConfi
     throw Error(ErrorKind::unsupported, "'clip_qkv' of MPT", where);
   if (json_has(given, "softmax_scale"))
     out.attention_scale = static_cast<float>(json_number(given, "softmax_scale", where));
-  out.alibi_slopes =
-      mpt_slopes(out.heads, static_cast<double>(config_size(given, "alibi_bias_max", where, 8)));
+  // StoryWriter: transformers' class takes 8 whatever it says.
+  if (config_size(given, "alibi_bias_max", where, 8) != 8)
+    throw Error(ErrorKind::unsupported, "'alibi_bias_max' of MPT other than 8", where,
+                "transformers' class does not look at it");
+  out.alibi_slopes = mpt_slopes(out.heads);
 }
 
 ModelConfig parse_mpt(const Json& config, const std::string& where) {
@@ -38,6 +41,10 @@ ModelConfig parse_mpt(const Json& config, const std::string& where) {
     throw Error(ErrorKind::unsupported, "'expansion_ratio' of MPT other than 4", where,
                 "transformers' class does not look at it");
   require_switch(config, "no_bias", where, true, true);
+  if (const std::string kind = json_string(config, "norm_type", where, "low_precision_layernorm");
+      kind != "low_precision_layernorm" && kind != "layernorm")
+    throw Error(ErrorKind::unsupported, "'norm_type' " + kind + " of MPT", where,
+                "known: layernorm, low_precision_layernorm");
   if (json_has(config, "logit_scale"))
     throw Error(ErrorKind::unsupported, "'logit_scale' of MPT", where);
   parse_mpt_attention(json_has(config, "attn_config") ? config.at("attn_config") : Json::object(),

@@ -9,7 +9,7 @@
 namespace qwb {
 
 int64_t read_size(const Json& config, const std::string& where, const SizeField& field) {
-  const bool renamed = field.other != nullptr && config.is_object() && config.contains(field.other);
+  const bool renamed = field.other != nullptr && json_has(config, field.other);
   return config_size(config, renamed ? field.other : field.key, where, field.fallback);
 }
 
@@ -74,11 +74,11 @@ std::vector<float> alibi_slopes(int64_t heads) {
   return slopes;
 }
 
-std::vector<float> mpt_slopes(int64_t heads, double largest) {
+std::vector<float> mpt_slopes(int64_t heads) {
   const auto power = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(heads)));
   const auto slope = [&](int64_t i) {
     return static_cast<float>(
-        std::exp2(-largest * static_cast<double>(i) / static_cast<double>(power)));
+        std::exp2(-8.0 * static_cast<double>(i) / static_cast<double>(power)));
   };
   std::vector<float> slopes;
   if (power == heads) {

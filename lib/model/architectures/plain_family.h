@@ -42,6 +42,6 @@ std::string prefix_of(const TensorSource& source, const std::string& prefix,
 // ALiBi's slopes as BLOOM and the paper have them, 2^(-8 i / n) of the largest power of two, the
 // rest from twice as many; and as MPT has them.
 std::vector<float> alibi_slopes(int64_t heads);
-std::vector<float> mpt_slopes(int64_t heads, double largest);
+std::vector<float> mpt_slopes(int64_t heads);
 
 }  // namespace qwb
