@@ -1,8 +1,10 @@
 #include "lib/tokenizer/other_files.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <set>
+#include <tuple>
 #include <unordered_map>
 
 #include "lib/base/error.h"
@@ -151,7 +153,12 @@ void add_vocabulary(const SentencePieceFile& model, TokenizerFile& file, const s
     if (!seen.insert(piece.text).second)
       throw Error(ErrorKind::failed, "the piece '" + piece.text + "' appears twice", where);
     file.vocab.emplace_back(piece.text, static_cast<int32_t>(id));
-    if (model.unigram) file.scores.push_back(static_cast<double>(piece.score));
+    // No text becomes one of the others, however it is spelled.
+    const bool matches =
+        piece.type == SentencePiece::normal || piece.type == SentencePiece::user_defined;
+    if (model.unigram)
+      file.scores.push_back(matches ? static_cast<double>(piece.score)
+                                    : -std::numeric_limits<double>::infinity());
   }
   file.scored = model.unigram;
 }
@@ -173,7 +180,9 @@ MadeTokenizer tokenizer_of_sentencepiece(std::string_view bytes, Json& config,
                 "save a tokenizer.json with transformers");
   name_specials(model, config);
   const bool first_only = !flag_of(config, "legacy", name != "LlamaTokenizer");
-  MadeTokenizer made{{}, make_sentencepiece_normalizer(model, first_only, where)};
+  MadeTokenizer made{{},
+                     make_sentencepiece_normalizer(model, first_only, where),
+                     first_only ? "a space before the first part only" : ""};
   TokenizerFile& file = made.file;
   add_vocabulary(model, file, where);
   const Json cut = cut_out(model);

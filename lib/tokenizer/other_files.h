@@ -15,6 +15,7 @@ namespace qwb::tokenizer {
 struct MadeTokenizer {
   TokenizerFile file;
   std::unique_ptr<Normalizer> normalizer;  // null: that of `file`
+  std::string settings;  // of the configuration, that decide ids and are in neither
 };
 
 // The ids are those of SentencePiece, which transformers' classes without parts of their own give

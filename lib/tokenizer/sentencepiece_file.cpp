@@ -1,5 +1,7 @@
 #include "lib/tokenizer/sentencepiece_file.h"
 
+#include <cmath>
+
 #include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/tokenizer/tokenizer_file.h"
@@ -7,6 +9,9 @@
 
 namespace qwb::tokenizer {
 namespace {
+
+// Every cut of a piece is looked up, which takes the square of its length.
+constexpr size_t kMaxPiece = 1024;
 
 // A message of a protocol buffer, field by field.
 class ProtoReader {
@@ -115,12 +120,31 @@ class ModelReader {
           ErrorKind::failed, "not a SentencePiece model: it has no pieces", where_,
           "tiktoken's files of that name are not read: take a revision with tokenizer.json");
     }
+    find_unknown();
     return std::move(file_);
   }
 
  private:
   [[noreturn]] void unsupported(const std::string& what) const {
     throw Error(ErrorKind::unsupported, "a SentencePiece model " + what, where_);
+  }
+  [[noreturn]] void damaged(const std::string& what) const {
+    throw Error(ErrorKind::failed, "not a SentencePiece model: " + what, where_,
+                "the file is damaged; fetch it again");
+  }
+  // SentencePiece asks the pieces for it, not the trainer's settings.
+  void find_unknown() {
+    size_t found = 0;
+    for (size_t id = 0; id < file_.pieces.size(); ++id) {
+      const SentencePiece& piece = file_.pieces[id];
+      if (piece.type == SentencePiece::unused && !file_.unigram)
+        unsupported("of BPE with unused pieces");
+      if (piece.type != SentencePiece::unknown) continue;
+      ++found;
+      file_.unk_id = static_cast<int64_t>(id);
+      file_.unk_text = piece.text;
+    }
+    if (found != 1) damaged("it has " + std::to_string(found) + " unknown pieces");
   }
   void read_piece(std::string_view bytes) {
     SentencePiece piece;
@@ -134,6 +158,12 @@ class ModelReader {
                   "piece " + std::to_string(file_.pieces.size()) + " is empty or not UTF-8",
                   where_);
     }
+    const std::string number = std::to_string(file_.pieces.size());
+    if (!std::isfinite(piece.score)) damaged("piece " + number + " has no number for a score");
+    if (piece.type < SentencePiece::normal || piece.type > SentencePiece::byte)
+      unsupported("with piece " + number + " of type " + std::to_string(piece.type));
+    if (piece.text.size() > kMaxPiece)
+      unsupported("with a piece of " + std::to_string(piece.text.size()) + " bytes");
     if (std::ssize(file_.pieces) >= kMaxId) unsupported("with too many pieces");
     file_.pieces.push_back(std::move(piece));
   }
@@ -152,17 +182,11 @@ class ModelReader {
         case 35:
           file_.byte_fallback = fields.flag();
           break;
-        case 40:
-          file_.unk_id = fields.integer();
-          break;
         case 41:
           file_.bos_id = fields.integer();
           break;
         case 42:
           file_.eos_id = fields.integer();
-          break;
-        case 45:
-          file_.unk_text = fields.text();
           break;
         case 46:
           file_.bos_text = fields.text();

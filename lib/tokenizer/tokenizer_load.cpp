@@ -181,6 +181,7 @@ std::shared_ptr<Tokenizer::Impl> build(tokenizer::MadeTokenizer made, std::strin
   }
   Hasher hasher;
   hasher.field(hashed);
+  if (!made.settings.empty()) hasher.field(made.settings);
   for (const int32_t id : impl->specials) hasher.field(std::to_string(id));
   // Tokens that are not in tokenizer.json decide ids too.
   if (impl->added.size() != listed) {
@@ -211,7 +212,7 @@ std::shared_ptr<Tokenizer::Impl> build(tokenizer::MadeTokenizer made, std::strin
 }
 
 tokenizer::MadeTokenizer parsed(std::string_view tokenizer_json, const std::string& where) {
-  return {tokenizer::parse_tokenizer_file(tokenizer_json, where), nullptr};
+  return {tokenizer::parse_tokenizer_file(tokenizer_json, where), nullptr, {}};
 }
 
 // config.json, or null.

@@ -33,7 +33,7 @@ MODELS = {
 RULES = {"ﬁ": "fi", "Ａ": "A", "Ｂ": "B", "①": "1", "㈱": "(株)", "e\u0301": "é", "…": "...", "\t": " ", "\r": "", "\u3000": " "}
 
 choice = random.Random(3)
-texts = ["", " ", "  ", "Hello world", "  two  spaces ", "<user> hi <|x|>ok", "x<s> hi </s><s>", "▁x", " lead", "ab a-b abc", "<ctl>a <unk> b", "\n\n"]
+texts = ["", " ", "  ", "Hello world", "  two  spaces ", "<user> hi <|x|>ok", "x<s> hi </s><s>", "▁x", " lead", "ab a-b abc", "<ctl>a <unk> b", "\n\n", "a <0x41> b<0x0A>"]
 texts += OTHER + [" ".join(choice.sample(OTHER, 3)) for _ in range(6)]
 for _ in range(60):
     at = choice.randrange(len(text) - 200)

@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 
+#include "lib/base/bytes.h"
 #include "lib/base/error.h"
 #include "lib/base/json.h"
 #include "lib/tokenizer/sentencepiece_file.h"
@@ -97,6 +99,74 @@ TEST(SentencePiece, OtherFilesOfThatNameAreRefused) {
                                               "a\x12\x02\x18\x03",
                                               9));
   expect_refused(folder.path(), ErrorKind::unsupported, "words or characters");
+}
+
+// A field of a protocol buffer: text, number.
+std::string field(int number, const std::string& text) {
+  return std::string(1, static_cast<char>(number << 3 | 2)) +
+         std::string(1, static_cast<char>(text.size())) + text;
+}
+std::string field(int number, int value) {
+  return std::string(1, static_cast<char>(number << 3)) + std::string(1, static_cast<char>(value));
+}
+std::string piece(const std::string& text, int type, float score = 0) {
+  std::string bits(4, '\0');
+  store(bits.data(), score);
+  return field(1, field(1, text) + "\x15" + bits + field(3, type));
+}
+
+TEST(SentencePiece, HostileModelsAreRefused) {
+  const std::string unknown = piece("<unk>", 2), bpe = field(2, field(3, 2));
+  const auto parse = [](const std::string& bytes) {
+    return tokenizer::parse_sentencepiece(bytes, "model");
+  };
+  const auto model = parse(piece("a", 1) + unknown + bpe + field(9, "an extension"));
+  EXPECT_EQ(model.unk_id, 1);
+  EXPECT_EQ(model.unk_text, "<unk>");
+  const std::string endless(10, '\xff');
+  const struct {
+    ErrorKind kind;
+    const char* said;
+    std::string bytes;
+  } cases[] = {
+      // A sort by scores that are not numbers has no end.
+      {ErrorKind::failed, "no number for a score", unknown + piece("a", 1, NAN)},
+      {ErrorKind::failed, "no number for a score", unknown + piece("a", 1, -INFINITY)},
+      {ErrorKind::failed, "0 unknown pieces", piece("a", 1)},
+      {ErrorKind::failed, "2 unknown pieces", unknown + piece("b", 2)},
+      {ErrorKind::failed, "not UTF-8", unknown + piece("\xff", 1)},
+      {ErrorKind::failed, "is empty", unknown + piece("", 1)},
+      {ErrorKind::failed, "of another kind", unknown + field(1, 7)},
+      {ErrorKind::failed, "unknown kind", unknown + "\x0b"},
+      {ErrorKind::failed, "inside of a field", unknown + "\x0a\x7f"},
+      {ErrorKind::failed, "has no end", unknown + "\x08" + endless},
+      {ErrorKind::unsupported, "of type 7", unknown + piece("a", 7)},
+      {ErrorKind::unsupported, "unused pieces", unknown + piece("a", 5) + bpe},
+      {ErrorKind::unsupported, "a piece of 1025 bytes",
+       unknown + "\x0a\x84\x08\x0a\x81\x08" + std::string(1025, 'a')},
+      {ErrorKind::unsupported, "denormalizer", unknown + field(5, field(2, "x"))},
+  };
+  for (const auto& test : cases) {
+    SCOPED_TRACE(test.said);
+    try {
+      parse(test.bytes);
+      ADD_FAILURE() << "parsed";
+    } catch (const Error& error) {
+      EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(test.kind)) << error.what();
+      EXPECT_THAT(error.what(), HasSubstr(test.said));
+    }
+  }
+}
+
+// What decides ids is part of the hash that names the tokenizer in the cache.
+TEST(SentencePiece, SettingsOfTheConfigurationAreHashed) {
+  const Copied folder("bpe_first");
+  const auto hash = [&](const char* config) {
+    folder.write("tokenizer_config.json", config);
+    return Tokenizer::load(folder.path()).content_hash();
+  };
+  EXPECT_NE(hash(R"({"legacy": false})"), hash(R"({"legacy": true})"));
+  EXPECT_NE(hash(R"({"add_bos_token": true})"), hash(R"({"add_bos_token": false})"));
 }
 
 // Every proper prefix of a model is refused, or is a model of fewer parts.
