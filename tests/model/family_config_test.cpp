@@ -40,6 +40,7 @@ TEST(FamilyConfig, SettingsThatAreNotKnownAreRefused) {
       {"opt", R"({"_remove_final_layer_norm": true})", "'_remove_final_layer_norm'"},
       {"opt", R"({"layer_norm_elementwise_affine": false})", "'layer_norm_elementwise_affine'"},
       {"bloom", R"({"apply_residual_connection_post_layernorm": true})", "post_layernorm"},
+      {"bloom", R"({"slow_but_exact": true, "pretraining_tp": 2})", "'slow_but_exact'"},
       {"falcon_7b", R"({"alibi": true})", "'alibi' of Falcon"},
       {"falcon_7b", R"({"num_ln_in_parallel_attn": 2})", "norms"},
       {"falcon_7b", R"({"multi_query": false, "num_kv_heads": 1})", "'num_kv_heads'"},
@@ -80,9 +81,7 @@ TEST(FamilyConfig, SettingsThatAreNotKnownAreRefused) {
 TEST(FamilyConfig, OlderSpellingsAreRead) {
   Json neox = family_config("gpt_neox");
   neox.erase("rope_parameters");
-  for (const auto& [key, value] :
-       Json({{"rotary_pct", 0.5}, {"rotary_emb_base", 300}, {"rope_theta", 300.0}}).items())
-    neox[key] = value;
+  neox.merge_patch({{"rotary_pct", 0.5}, {"rotary_emb_base", 300}, {"rope_theta", 300.0}});
   const ModelConfig c = parse_config(neox, "config");
   ASSERT_EQ(c.rope.frequencies.size(), 2U);  // half of heads of 8
   EXPECT_NEAR(c.rope.frequencies[1], 1 / std::sqrt(300.0), 1e-7);

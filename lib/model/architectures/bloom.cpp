@@ -18,7 +18,9 @@ ModelConfig parse_bloom(const Json& config, const std::string& where) {
   out.activation = Activation::gelu_tanh;
   out.alibi_slopes = alibi_slopes(out.heads);
   require_switch(config, "apply_residual_connection_post_layernorm", where, false, false);
-  config_switch(config, "slow_but_exact", where, false);  // the same sums in another order
+  // transformers then sums the closing modules' slices, and leaves out their biases.
+  if (config_size(config, "pretraining_tp", where, 1) > 1)
+    require_switch(config, "slow_but_exact", where, false, false);
   return out;
 }
 
