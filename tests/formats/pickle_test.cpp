@@ -260,7 +260,7 @@ TEST(Pickle, StoragesThatNobodyReadsArePassed) {
   const TorchContents contents = parse_torch_file(as_bytes(file), "file");
   ASSERT_EQ(contents.places.size(), 1U);
   EXPECT_EQ(file.substr(static_cast<size_t>(contents.places[0].begin)), std::string(24, 'w'));
-  expect_error(ErrorKind::failed, "another size",
+  expect_error(ErrorKind::failed, "overflows",
                [&] { parse_torch(stream(object, keys, number(int64_t{-3}) + own + read)); });
   expect_error(ErrorKind::failed, "is missing",
                [&] { parse_torch(stream(object, "](" + text("1") + "e", own)); });
