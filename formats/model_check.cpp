@@ -51,10 +51,13 @@ bool is_buffer(const std::string& name, const PartSpec& tensor) {
         "rotary_emb.original_inv_freq", "rotary_pos_emb.inv_freq"}) {
     if (name.ends_with(ending)) return true;
   }
-  // GPT-2's causal mask [1, 1, positions, positions] and the number that stands for minus infinity
-  // in it.
-  if (name.ends_with(".attn.bias") && tensor.shape.size() == 4) return true;
-  if (name.ends_with(".attn.masked_bias") && element_count(tensor.shape, name) == 1) return true;
+  // The causal mask [1, 1, positions, positions] of GPT-2, GPT-J and GPT-NeoX, and the number that
+  // stands for minus infinity in it.
+  for (const std::string attention : {".attn.", ".attention."}) {
+    if (name.ends_with(attention + "bias") && tensor.shape.size() == 4) return true;
+    if (name.ends_with(attention + "masked_bias") && element_count(tensor.shape, name) == 1)
+      return true;
+  }
   return name.ends_with(".position_ids");
 }
 
@@ -213,7 +216,8 @@ class ModelCheck {
   void collect() {
     take_weight(spec_.embedding, config_.vocab, config_.hidden, Orientation::out_in);
     if (!spec_.positions.empty())
-      take_weight(spec_.positions, config_.max_positions, config_.hidden, Orientation::out_in);
+      take_weight(spec_.positions, config_.position_offset + config_.max_positions, config_.hidden,
+                  Orientation::out_in);
     for (const BlockSpec& block : spec_.blocks) {
       for (const SublayerSpec& sublayer : block.sublayers) {
         take_norm(sublayer.before, config_.hidden);
@@ -228,7 +232,9 @@ class ModelCheck {
       }
       for (const LinearSpec& linear : block_linears(block)) take_linear(linear);
     }
+    take_norm(spec_.embedding_norm, config_.hidden);
     take_norm(spec_.final_norm, config_.hidden);
+    if (!spec_.output_bias.empty()) take_tensor(spec_.output_bias, {config_.vocab});
     take_weight(spec_.output_embedding, config_.vocab, config_.hidden, Orientation::out_in);
     note_plain_modules();
   }
@@ -315,7 +321,8 @@ class ModelCheck {
 
   // Of a model without a prefix: the names of its own modules.
   bool is_top_tensor(const std::string& name) const {
-    for (const std::string& module : {spec_.embedding, spec_.final_norm.module, spec_.positions}) {
+    for (const std::string& module :
+         {spec_.embedding, spec_.final_norm.module, spec_.positions, spec_.embedding_norm.module}) {
       if (!module.empty() && name.starts_with(module + ".")) return true;
     }
     return false;

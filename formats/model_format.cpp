@@ -1,5 +1,6 @@
 #include "formats/model_format.h"
 
+#include "formats/hf/checkpoint.h"
 #include "formats/hf/packed_source.h"
 
 namespace qwb {
@@ -32,6 +33,10 @@ bool Place::has(const char* name) const {
 
 bool Place::has_safetensors() const {
   return has("model.safetensors") || has("model.safetensors.index.json");
+}
+
+bool Place::has_weights() const {
+  return weight_names(path_) != nullptr;
 }
 
 const Json& Place::settings() const {

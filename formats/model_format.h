@@ -21,6 +21,7 @@ class Place {
   bool is_folder() const { return is_folder_; }
   bool has(const char* name) const;  // a file in the folder
   bool has_safetensors() const;      // or their index
+  bool has_weights() const;          // the same, or PyTorch's
   // config.json's quantization_config (hf/packed_source.h); null where there is none, or none that
   // can be read: then whoever opens the folder says so.
   const Json& settings() const;

@@ -84,7 +84,7 @@ OpenModel open_model(const Path& folder, const Context& context) {
   const Place place(folder);
   const ModelFormat* format = detected(place);
   if (format == nullptr) {
-    if (place.has_safetensors()) Checkpoint::open(folder);  // tells of the missing config.json
+    if (place.has_weights()) Checkpoint::open(folder);  // tells of the missing config.json
     refuse_folder(folder);
   }
   OpenModel open = format->open(folder, context);

@@ -4,7 +4,8 @@
 # shellcheck shell=sh disable=SC2034
 
 build_packages="g++ cmake ninja-build make pkg-config nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev libpcre2-dev
-  libicu-dev libhwy-dev libdnnl-dev ocl-icd-opencl-dev libcurl4-openssl-dev libssl-dev libzip-dev libboost-dev"
+  libicu-dev libhwy-dev libdnnl-dev ocl-icd-opencl-dev libcurl4-openssl-dev libssl-dev libzip-dev zlib1g-dev
+  libboost-dev"
 # Optional: draws the plots of qwb-report.
 plot_packages="gnuplot-nox"
 # Optional: edits the lines of qwb-chat.

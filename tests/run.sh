@@ -98,6 +98,10 @@ sanitized_tests() {
 seed() {
   case $1 in
     safetensors_fuzz) cp tests/golden/formats/*.safetensors "$2" ;;
+    sentencepiece_fuzz) for file in tests/golden/tokenizer/sentencepiece/*/tokenizer.model; do
+        cp "$file" "$2/$(basename "$(dirname "$file")")"
+      done ;;
+    pickle_fuzz) cp tests/golden/pickle/*.bin "$2" ;;
     gguf_fuzz) cp tests/golden/gguf/tokens-*.gguf "$2" ;;
     qwb_manifest_fuzz) find "$QWB_CACHE/objects" -name qwb.json -exec cp {} "$2" \; ;;
     config_fuzz) for file in tests/golden/model/*/config.json recipes/demo/*/config.json; do

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "lib/jobs/choose.h"
 #include "lib/jobs/describe.h"
 #include "lib/jobs/describe_adapter.h"
+#include "lib/jobs/preview.h"
 #include "lib/jobs/sources.h"
 #include "tools/common/model_flags.h"
 #include "tools/common/tool.h"
@@ -28,6 +30,11 @@ constexpr const char* kExamples =
     "  qwb-inspect ARTIFACT --module model.layers.0.mlp.up_proj\n"
     "  qwb-inspect ARTIFACT --verify                     is every byte what it was (exit 4 if "
     "not)\n"
+    "  qwb-inspect Qwen/Qwen3-8B                         a model of the Hub that is not here: is "
+    "it "
+    "supported,\n"
+    "                                                    its sizes by method; only config.json is "
+    "fetched\n"
     "  qwb-inspect --devices                             the GPUs that --device cuda can take\n"
     "  qwb-inspect ARTIFACT --all --json | jq '.modules[] | select(.output_error > 0.01) | .name'";
 
@@ -261,6 +268,58 @@ void inspect_one(const Path& folder, const Options& o, Tool& tool) {
   if (record.contains("tensors")) print_tensors(record.at("tensors"), tool);
 }
 
+void print_preview(const Json& r, Tool& tool) {
+  using Align = Table::Align;
+  const auto bytes = [&](const Json& of, const char* name) {
+    return human_bytes(of.at(name).get<int64_t>());
+  };
+  tool.print(plain(r.at("path")) + "\n");
+  const bool supported = r.at("supported").get<bool>();
+  std::vector<std::pair<std::string, std::string>> fields = {
+      {"architecture", plain(r.at("architecture"))},
+      {"supported", supported ? "yes" : "no: " + plain(r.at("why"))},
+      {"files", bytes(r, "file_bytes") + ", not here: only config.json was read"}};
+  if (r.contains("parameters")) {
+    for (const auto& [name, value] : r.at("sizes").items()) fields.emplace_back(name, plain(value));
+    const auto all = r.at("parameters").get<int64_t>(),
+               used = r.at("used_parameters").get<int64_t>();
+    fields.emplace_back(
+        "parameters",
+        human_number(static_cast<double>(all)) +
+            (used == all ? "" : ", a token uses " + human_number(static_cast<double>(used))));
+    fields.emplace_back("cache", fmt::format("{} for {} tokens", bytes(r, "cache_bytes"),
+                                             r.at("context").get<int64_t>()));
+  }
+  print_fields(fields, tool);
+  if (!r.contains("methods")) return;
+  Table table({{"method"},
+               {"bits", Align::right},
+               {"bpw", Align::right},
+               {"size", Align::right},
+               {"memory to run", Align::right}});
+  for (const Json& m : r.at("methods"))
+    table.add_row({plain(m.at("name")), plain(m.at("bits")),
+                   fmt::format("{:.2f}", m.at("bpw").get<double>()), bytes(m, "bytes"),
+                   bytes(m, "memory")});
+  tool.print_table(std::move(table));
+}
+
+// A model of the Hub whose weights are not here: the exit code, that of "unsupported" for what this
+// build does not run. Nothing: it is something else.
+std::optional<int> preview_one(const std::string& name, const Options& o, Tool& tool) {
+  RemoteModel remote;
+  if (o.modules || o.tensors || o.all || o.verify || !o.module.empty() ||
+      !find_remote_model(name, tool.context(), remote))
+    return std::nullopt;
+  const Json record = preview_model(remote);
+  if (tool.json()) {
+    tool.print(record.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  } else {
+    print_preview(record, tool);
+  }
+  return record.at("supported").get<bool>() ? 0 : static_cast<int>(ErrorKind::unsupported);
+}
+
 Json device_json(const Gpu& card) {
   return {{"device", "cuda:" + std::to_string(card.index)},
           {"name", card.name},
@@ -324,7 +383,11 @@ int inspect(const Options& o, Tool& tool) {
   for (const std::string& folder : folders) {
     try {
       tool.context().stop.check();
-      inspect_one(model_folder(folder, tool.context()), o, tool);
+      if (const auto preview = preview_one(folder, o, tool)) {
+        if (code == 0) code = *preview;
+      } else {
+        inspect_one(model_folder(folder, tool.context()), o, tool);
+      }
     } catch (const Error& error) {
       tool.log_error(error.what());
       if (code == 0 || error.kind() == ErrorKind::interrupted) code = error.exit_code();

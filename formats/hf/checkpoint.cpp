@@ -10,7 +10,11 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr char kSingle[] = "model.safetensors";
-constexpr char kIndex[] = "model.safetensors.index.json";
+
+constexpr WeightNames kNames[] = {
+    {kSingle, "model.safetensors.index.json", "model-", ".safetensors", open_safetensors},
+    {"pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-", ".bin",
+     open_torch_file}};
 
 bool starts_with(const std::string& text, std::string_view prefix) {
   return text.rfind(prefix, 0) == 0;
@@ -107,7 +111,7 @@ void check_shard_name(const std::string& file, const std::string& where) {
 [[noreturn]] void refuse_file(const Path& file) {
   const MappedFile mapped = MappedFile::open(file);
   const std::string name = file.string();
-  if (file.extension() == ".safetensors") {
+  if (file.extension() == ".safetensors" || file.extension() == ".bin") {
     throw Error(ErrorKind::unsupported, "is a file", name,
                 "give the folder that holds it with config.json: " + file.parent_path().string());
   }
@@ -185,12 +189,15 @@ void refuse_folder(const Path& folder) {
     std::string_view prefix, suffix, what, advice;
   };
   static constexpr std::string_view kConvert =
-      "only safetensors are read: take a revision that has them, or convert with transformers' "
-      "save_pretrained";
+      "take a revision with safetensors, or convert with transformers' save_pretrained";
+  static constexpr std::string_view kNamed =
+      "weights are read from model.safetensors, pytorch_model.bin or the shards of their index";
   static constexpr std::string_view kLayout =
       "take the Hugging Face layout of this model: config.json with model.safetensors";
   static constexpr Other kOthers[] = {
-      {"pytorch_model", ".bin", "the weights are pickled PyTorch files", kConvert},
+      {"pytorch_model-", ".bin", "shards without pytorch_model.bin.index.json",
+       "the download is incomplete: fetch the index"},
+      {"", ".bin", "the weights are in a file of an unknown name", kNamed},
       {"consolidated", "", "the weights are in the original consolidated layout", kLayout},
       {"", ".pth", "the weights are pickled PyTorch files", kConvert},
       {"", ".pt", "the weights are pickled PyTorch files", kConvert},
@@ -224,10 +231,21 @@ void refuse_folder(const Path& folder) {
                      : "name the folder of a Hugging Face checkpoint or a .gguf file");
 }
 
-std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
+bool WeightNames::in(const Path& folder) const {
   std::error_code ignored;
-  const bool single = fs::exists(folder / kSingle, ignored);
-  if (!single && !fs::exists(folder / kIndex, ignored)) refuse_folder(folder);
+  return fs::exists(folder / single, ignored) || fs::exists(folder / index, ignored);
+}
+
+const WeightNames* weight_names(const Path& folder) {
+  const auto* found = std::find_if(std::begin(kNames), std::end(kNames),
+                                   [&](const WeightNames& names) { return names.in(folder); });
+  return found == std::end(kNames) ? nullptr : found;
+}
+
+std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
+  const WeightNames* names = weight_names(folder);
+  if (names == nullptr) refuse_folder(folder);
+  std::error_code ignored;
   if (!fs::exists(folder / "config.json", ignored)) {
     throw Error(
         ErrorKind::not_found, "no config.json", folder.string(),
@@ -245,56 +263,63 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const Path& folder) {
     throw Error(ErrorKind::failed, "not a JSON object", (folder / "config.json").string());
 
   refuse_weights_elsewhere(folder, checkpoint->config_);
-  std::map<std::string, std::string> listed;
-  std::set<std::string> shards;
-  const std::string index = (folder / kIndex).string();
-  if (single) {
-    shards.insert(kSingle);
-  } else {
-    note(kIndex);
-    listed = parse_shard_index(read_text(index), index);
-    for (const auto& [tensor, file] : listed) shards.insert(file);
+  if (fs::exists(folder / names->single, ignored)) {
+    note(names->single);
+    checkpoint->add_file(names->single, *names);
+    return checkpoint;
   }
+  note(names->index);
+  const std::string index = (folder / names->index).string();
+  const std::map<std::string, std::string> listed = parse_shard_index(read_text(index), index);
+  std::set<std::string> shards;
+  for (const auto& [tensor, file] : listed) shards.insert(file);
   for (const std::string& shard : shards) {
     if (!fs::exists(folder / shard, ignored)) {
       throw Error(ErrorKind::not_found, "shard " + shard + " is missing", folder.string(),
                   "the download is incomplete: fetch it again");
     }
     note(shard);
-    checkpoint->files_.push_back(SafetensorsFile::open(folder / shard));
-    const auto& tensors = checkpoint->files_.back().header().tensors;
-    for (size_t entry = 0; entry < tensors.size(); ++entry) {
-      const std::string& name = tensors[entry].name;
-      if (!checkpoint->index_.emplace(name, std::make_pair(checkpoint->files_.size() - 1, entry))
-               .second) {
-        throw Error(ErrorKind::failed, "tensor '" + name + "' is in two shards", folder.string(),
-                    "the checkpoint is damaged");
-      }
+    checkpoint->add_file(shard, *names);
+  }
+  checkpoint->note_stale_entries(listed, *names);
+  checkpoint->note_extra_shards(shards, *names);
+  return checkpoint;
+}
+
+void Checkpoint::add_file(const std::string& name, const WeightNames& names) {
+  files_.push_back(names.open(folder_ / name));
+  const TensorFile& file = *files_.back();
+  for (size_t entry = 0; entry < file.count(); ++entry) {
+    const std::string tensor = file.spec(entry).name;
+    if (!index_.emplace(tensor, std::make_pair(files_.size() - 1, entry)).second) {
+      throw Error(ErrorKind::failed, "tensor '" + tensor + "' is in two shards", folder_.string(),
+                  "the checkpoint is damaged");
     }
   }
-  checkpoint->note_stale_entries(listed);
-  if (!single) checkpoint->note_extra_shards(shards);
-  return checkpoint;
+  const std::vector<std::string> left_out = file.notes();
+  notes_.insert(notes_.end(), left_out.begin(), left_out.end());
 }
 
 // Loaders read the shards and believe what they hold, not the index: an entry that no shard has is
 // left over from something that was taken out. Whether the model needs it is for check_model() to
 // say.
-void Checkpoint::note_stale_entries(const std::map<std::string, std::string>& listed) {
+void Checkpoint::note_stale_entries(const std::map<std::string, std::string>& listed,
+                                    const WeightNames& names) {
   std::vector<std::string> stale;
   for (const auto& [tensor, file] : listed) {
     if (!index_.contains(tensor)) stale.push_back(tensor);
   }
   if (stale.empty()) return;
-  notes_.push_back(std::string(kIndex) + " names " + named_tensors(stale) +
+  notes_.push_back(std::string(names.index) + " names " + named_tensors(stale) +
                    " that no shard holds: left out, as transformers does");
 }
 
 // As transformers: a shard that the index does not name is no part of the model.
-void Checkpoint::note_extra_shards(const std::set<std::string>& shards) {
+void Checkpoint::note_extra_shards(const std::set<std::string>& shards, const WeightNames& names) {
   std::vector<std::string> extra;
   for (const std::string& name : file_names(folder_)) {
-    if (starts_with(name, "model-") && ends_with(name, ".safetensors") && !shards.contains(name))
+    if (starts_with(name, names.shard_begin) && ends_with(name, names.shard_end) &&
+        !shards.contains(name))
       extra.push_back(name);
   }
   if (extra.empty()) return;
@@ -317,13 +342,14 @@ std::shared_ptr<const Checkpoint> Checkpoint::renamed(const std::string& tensor,
 
 std::vector<StoredTensor> Checkpoint::stored_tensors() const {
   std::vector<StoredTensor> list;
-  for (const SafetensorsFile& file : files_) {
-    for (const SafetensorsEntry& entry : file.header().tensors) {
-      list.push_back({.name = entry.name,
-                      .type = std::string(dtype_name(entry.dtype)),
-                      .shape = entry.shape,
-                      .bytes = static_cast<int64_t>(entry.end - entry.begin),
-                      .file = file.mapped().path().filename().string()});
+  for (const auto& file : files_) {
+    for (size_t entry = 0; entry < file->count(); ++entry) {
+      const PartSpec spec = file->spec(entry);
+      list.push_back({.name = spec.name,
+                      .type = std::string(dtype_name(spec.dtype)),
+                      .shape = spec.shape,
+                      .bytes = part_bytes(spec),
+                      .file = file->mapped().path().filename().string()});
     }
   }
   return list;
@@ -340,8 +366,15 @@ std::string named_tensors(const std::vector<std::string>& names) {
 std::optional<TensorView> Checkpoint::find(const std::string& name) const {
   const auto it = index_.find(name);
   if (it == index_.end()) return std::nullopt;
-  const SafetensorsFile& file = files_[it->second.first];
-  return file.view(file.header().tensors[it->second.second]);
+  return files_[it->second.first]->view(it->second.second);
+}
+
+std::optional<PartSpec> Checkpoint::describe(const std::string& name) const {
+  const auto it = index_.find(name);
+  if (it == index_.end()) return std::nullopt;
+  PartSpec spec = files_[it->second.first]->spec(it->second.second);
+  spec.name = name;
+  return spec;
 }
 
 std::vector<std::string> Checkpoint::names() const {
@@ -353,16 +386,16 @@ std::vector<std::string> Checkpoint::names() const {
 
 // The hints need only the address, so any of the files can give them.
 void Checkpoint::release(const TensorView& view) const {
-  if (!files_.empty()) files_.front().mapped().drop(view.bytes);
+  if (!files_.empty()) files_.front()->mapped().drop(view.bytes);
 }
 
 void Checkpoint::prefetch(const TensorView& view) const {
-  if (!files_.empty()) files_.front().mapped().prefetch(view.bytes);
+  if (!files_.empty()) files_.front()->mapped().prefetch(view.bytes);
 }
 
 int64_t Checkpoint::weight_bytes() const {
   int64_t total = 0;
-  for (const auto& file : files_) total += static_cast<int64_t>(file.mapped().bytes().size());
+  for (const auto& file : files_) total += static_cast<int64_t>(file->mapped().bytes().size());
   return total;
 }
 

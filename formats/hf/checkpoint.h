@@ -1,5 +1,6 @@
 // A Hugging Face checkpoint folder: config.json and model.safetensors, or the shards of
-// model.safetensors.index.json. Layout and naming rules: formats/safetensors/safetensors.md.
+// model.safetensors.index.json; without either, pytorch_model.bin or its shards. Layout and naming
+// rules: formats/safetensors/safetensors.md, formats/pickle/pickle.md.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@
 
 #include "formats/model_source.h"
 #include "formats/safetensors/safetensors.h"
+#include "formats/tensor_file.h"
 #include "lib/base/context.h"
 #include "lib/base/file_state.h"
 #include "lib/base/json.h"
@@ -24,6 +26,16 @@ namespace qwb {
 // file names that leave the folder.
 std::map<std::string, std::string> parse_shard_index(std::string_view text,
                                                      const std::string& where);
+
+// How a folder's weights are named: one file, or shards with an index.
+struct WeightNames {
+  const char *single, *index, *shard_begin, *shard_end;
+  std::shared_ptr<const TensorFile> (*open)(const Path& file);
+
+  bool in(const Path& folder) const;
+};
+// Those that the folder has, safetensors before PyTorch's as transformers takes them; null: none.
+const WeightNames* weight_names(const Path& folder);
 
 // A file that a model was read from.
 struct SourceFile {
@@ -55,6 +67,7 @@ class Checkpoint : public ModelSource {
   static std::shared_ptr<const Checkpoint> open(const Path& folder);
 
   std::optional<TensorView> find(const std::string& name) const override;
+  std::optional<PartSpec> describe(const std::string& name) const override;
   std::vector<std::string> names() const override;  // sorted
   void release(const TensorView& view) const override;
   void prefetch(const TensorView& view) const override;
@@ -68,7 +81,7 @@ class Checkpoint : public ModelSource {
   int64_t weight_bytes() const override;
   std::vector<StoredTensor> stored_tensors() const override;
   std::vector<std::string> notes() const override { return notes_; }
-  const std::vector<SafetensorsFile>& files() const { return files_; }
+  const std::vector<std::shared_ptr<const TensorFile>>& files() const { return files_; }
 
   // XXH3-128 (hex) of what the model is: config.json's meaning and every tensor's name, type, shape
   // and bytes. Independent of sharding, file names, path and header order. Reads everything; with a
@@ -79,13 +92,15 @@ class Checkpoint : public ModelSource {
 
  private:
   std::string compute_hash(const Context& context) const;
-  void note_stale_entries(const std::map<std::string, std::string>& listed);
-  void note_extra_shards(const std::set<std::string>& shards);
+  void add_file(const std::string& name, const WeightNames& names);
+  void note_stale_entries(const std::map<std::string, std::string>& listed,
+                          const WeightNames& names);
+  void note_extra_shards(const std::set<std::string>& shards, const WeightNames& names);
 
   Path folder_;
   Json config_;
   std::vector<SourceFile> source_files_;  // looked at before they were opened
-  std::vector<SafetensorsFile> files_;
+  std::vector<std::shared_ptr<const TensorFile>> files_;
   std::map<std::string, std::pair<size_t, size_t>> index_;  // tensor -> file, entry
   std::vector<std::string> notes_;
 };

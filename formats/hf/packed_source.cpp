@@ -177,12 +177,11 @@ std::optional<Weight> PackedSource::quantized(const std::string& module) const {
 
 bool PackedSource::in_files(const TensorView& view) const {
   const std::less_equal<const std::byte*> ordered;
-  return std::any_of(
-      files_->files().begin(), files_->files().end(), [&](const SafetensorsFile& file) {
-        const Bytes all = file.mapped().bytes();
-        return ordered(all.data(), view.bytes.data()) &&
-               ordered(view.bytes.data() + view.bytes.size(), all.data() + all.size());
-      });
+  return std::any_of(files_->files().begin(), files_->files().end(), [&](const auto& file) {
+    const Bytes all = file->mapped().bytes();
+    return ordered(all.data(), view.bytes.data()) &&
+           ordered(view.bytes.data() + view.bytes.size(), all.data() + all.size());
+  });
 }
 
 void PackedSource::release(const TensorView& view) const {

@@ -45,11 +45,9 @@ std::optional<FileKind> by_magic(std::string_view text) {
   };
   static constexpr Magic kMagics[] = {
       {std::string_view("PK\x03\x04", 4), "is a ZIP archive or a pickled PyTorch file",
-       "only safetensors and GGUF are read: take a revision that has them, or convert with "
-       "transformers' "
-       "save_pretrained"},
+       "of PyTorch's files those are read that are named pytorch_model.bin, or by its index"},
       {std::string_view("\x80\x02", 2), "is a pickled Python object",
-       "only safetensors and GGUF are read: take a revision that has them"},
+       "of PyTorch's files those are read that are named pytorch_model.bin, or by its index"},
       {"GGUF", "is a GGUF file", "name the file itself, or give it a name that ends in .gguf"},
       {"\x1f\x8b", "is compressed with gzip", "unpack it first"},
       {std::string_view("\x28\xb5\x2f\xfd", 4), "is compressed with zstd", "unpack it first"},

@@ -39,6 +39,9 @@ struct AttentionShape {
   int64_t window = 0;  // keys a query sees, itself included; 0 = all before it
   float scale = 1;     // on q k^T
   float soft_cap = 0;  // scaled scores become cap tanh(score / cap); 0: none
+  // ALiBi, of each head, in the host's memory: a scaled score grows by slope * (key - query), the
+  // positions' distance; empty: none.
+  std::span<const float> slopes = {};
 };
 
 // Which values of a head are turned together: x_k and x_{k+n}, or x_{2k} and x_{2k+1}, k < n.

@@ -51,7 +51,8 @@ std::optional<std::string> noted_commit(const Path& folder, const std::string& f
 
 // Files that decide what the model computes.
 bool decides(const std::string& name) {
-  return name == "config.json" || has_suffix(name, ".safetensors") || has_suffix(name, ".gguf");
+  return name == "config.json" || has_suffix(name, ".safetensors") || has_suffix(name, ".gguf") ||
+         (name.starts_with("pytorch_model") && has_suffix(name, ".bin"));
 }
 
 std::optional<std::string> commit_of_local(const Path& folder) {

@@ -53,8 +53,7 @@ bool contains(const std::vector<RemoteFile>& files, const std::string& path) {
 }
 
 // Every shard that the index names is there.
-bool has_shards(const Path& folder, const std::vector<RemoteFile>& files) {
-  const Path index = folder / "model.safetensors.index.json";
+bool has_shards(const Path& index, const std::vector<RemoteFile>& files) {
   try {
     const Json json = parse_json(read_text(index, 256 << 20), index.string());
     std::set<std::string> shards;
@@ -67,6 +66,8 @@ bool has_shards(const Path& folder, const std::vector<RemoteFile>& files) {
   }
 }
 
+constexpr const char* kWeights[] = {"model.safetensors", "pytorch_model.bin"};
+
 // Without a list of files to compare with: whether the folder seems to have all that the tools need
 // of a model.
 bool looks_like_model(const RepoCache& cache, const std::string& commit,
@@ -75,7 +76,10 @@ bool looks_like_model(const RepoCache& cache, const std::string& commit,
                          contains(files, "vocab.json") ||
                          cache.known_absent(commit, "tokenizer.json");
   return contains(files, "config.json") && tokenizer &&
-         (contains(files, "model.safetensors") || has_shards(cache.snapshot(commit), files));
+         std::any_of(std::begin(kWeights), std::end(kWeights), [&](const char* single) {
+           const std::string index = std::string(single) + ".index.json";
+           return contains(files, single) || has_shards(cache.snapshot(commit) / index, files);
+         });
 }
 
 }  // namespace
@@ -225,7 +229,8 @@ void Pull::refuse_without_weights(const std::vector<RemoteFile>& wanted) const {
   for (const RemoteFile& file : listing_) paths.push_back(file.path);
   if (paths.empty()) paths = siblings_;
   const auto has_weights = [](const RemoteFile& file) {
-    return file.path.ends_with(".safetensors") && !file.path.starts_with("adapter_model");
+    return (file.path.ends_with(".safetensors") || file.path.ends_with(".bin")) &&
+           !file.path.starts_with("adapter_model");
   };
   if (std::any_of(wanted.begin(), wanted.end(), has_weights)) return;
   const OtherWeights other = other_weights(paths);

@@ -63,6 +63,17 @@ bool at_top(const std::string& path) {
   return path.find('/') == std::string::npos;
 }
 
+// Only where there are no safetensors.
+Paths pytorch_weights(const Paths& paths) {
+  if (contains(paths, "pytorch_model.bin")) return {"pytorch_model.bin"};
+  if (!contains(paths, "pytorch_model.bin.index.json")) return {};
+  Paths weights = {"pytorch_model.bin.index.json"};
+  for (const std::string& path : paths) {
+    if (at_top(path) && matches("pytorch_model-*-of-*.bin", path)) weights.push_back(path);
+  }
+  return weights;
+}
+
 Paths model_weights(const Paths& paths) {
   if (contains(paths, "model.safetensors")) return {"model.safetensors"};
   Paths weights;
@@ -77,7 +88,7 @@ Paths model_weights(const Paths& paths) {
     if (at_top(path) && matches("*.safetensors", path) && !matches("consolidated*", path))
       weights.push_back(path);
   }
-  return weights;
+  return weights.empty() ? pytorch_weights(paths) : weights;
 }
 
 }  // namespace
@@ -105,7 +116,8 @@ OtherWeights other_weights(const Paths& paths) {
     other.advice = "one of them; then name that file to the tools";
     other.pulled_by_name = true;
   } else if (!(other.files = with({"*.bin", "*.pth", "*.pt", "*.ckpt"})).empty()) {
-    other.what = "the repository has no safetensors; its weights are pickled PyTorch files";
+    other.what =
+        "the repository has no safetensors; its weights are pickled PyTorch files of other names";
     other.advice = kConvert;
   } else if (!(other.files = with({"*.safetensors"})).empty()) {
     other.what = "the repository has no model at its top; its safetensors lie elsewhere";

@@ -19,8 +19,9 @@ struct Selection {
 
 // The files that the tools need. Of a model: configurations, tokenizer, chat templates and
 // safetensors at the top of the repository (model.safetensors, else the shards of its index, else
-// all but consolidated*.safetensors); never .bin, .pth, .onnx, .gguf, original/. Of a data set: all
-// but pictures, scripts and git's own files.
+// all but consolidated*.safetensors), without any pytorch_model.bin or the shards of its index;
+// never .pth, .onnx, .gguf, original/. Of a data set: all but pictures, scripts and git's own
+// files.
 std::vector<std::string> default_files(RepoKind kind, const std::vector<std::string>& paths);
 
 // Weights in a model's repository that the tools cannot read, or do not pull by default; empty if

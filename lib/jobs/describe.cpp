@@ -24,9 +24,9 @@ struct Totals {
 Totals count_totals(const OpenModel& open) {
   Totals totals;
   for (const std::string& name : open.source->names()) {
-    const TensorView view = *open.source->find(name);
-    totals.parameters += view.count();
-    totals.bytes += static_cast<int64_t>(view.bytes.size());
+    const PartSpec tensor = *open.source->describe(name);
+    totals.parameters += element_count(tensor.shape, name);
+    totals.bytes += part_bytes(tensor);
   }
   for (const std::string& name : open.source->quantized_modules()) {
     const auto weight = open.source->quantized(name);

@@ -40,6 +40,9 @@ struct NormSpec {
 // Mixers: what a sublayer does between its norm and the residual stream.
 struct AttentionSpec {
   std::vector<LinearSpec> qkv;  // q, k, v; or one module whose output holds q, k and v side by side
+  // Of one module: its output holds for each kv head the heads of q that share it, k and v
+  // (GPT-NeoX, BLOOM, Falcon).
+  bool grouped = false;
   // RMSNorms before the rotation, over each head_dim, or over all heads at once (OLMo 2); empty:
   // none.
   NormSpec q_norm = {}, k_norm = {};
@@ -55,12 +58,17 @@ struct MlpSpec {
 };
 
 // Each token goes to the `used` experts that the router scores highest; what they make of it is
-// added up, weighted by the softmax of the router's scores over all experts, normalized to a sum of
-// 1 over those used.
+// added up, weighted by the softmax of the router's scores over all experts, if `normalized` to a
+// sum of 1 over those used.
 struct MoeSpec {
   LinearSpec router;  // [experts, hidden]
   std::vector<MlpSpec> experts = {};
   int64_t used = 0;
+  bool normalized = true;
+  // An expert that sees every token, its answer multiplied with the sigmoid of shared_gate's one
+  // output; a gate without a name: with 1 (Qwen2-MoE; Granite-MoE).
+  std::optional<MlpSpec> shared = std::nullopt;
+  LinearSpec shared_gate = {};
 };
 
 // Attention and MLP beside each other, x += attention(before(x)) + mlp(mlp_norm(x)); without a norm
@@ -88,10 +96,13 @@ struct BlockSpec {
 
 struct ModelSpec {
   std::string embedding;  // tensor [vocab, hidden]
-  std::string positions;  // tensor [max_positions, hidden] added to the embedding; empty: none
+  // Tensor [position_offset + max_positions, hidden] added to the embedding; empty: none.
+  std::string positions;
   NormSpec final_norm;
   std::string output_embedding;  // tensor [vocab, hidden]; the embedding's own name when tied
   std::vector<BlockSpec> blocks;
+  NormSpec embedding_norm = {};  // of the embeddings, before the first block; empty: none
+  std::string output_bias = {};  // tensor [vocab], added to the logits; empty: none
 };
 
 struct Architecture {

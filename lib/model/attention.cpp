@@ -16,6 +16,7 @@ Attention::Attention(const ModelConfig& config, const AttentionSpec& spec,
       k_norm_(spec.k_norm, config.head_dim * (spec.norms_span_heads ? config.kv_heads : 1), source,
               executor),
       norms_span_heads_(spec.norms_span_heads),
+      grouped_(spec.grouped),
       output_(spec.output, source, executor) {
   for (const LinearSpec& linear : spec.qkv) qkv_.emplace_back(linear, source, executor);
 }
@@ -32,6 +33,7 @@ std::vector<Linear*> Attention::linears() {
 void Attention::project(const LayerContext& layer, const Rows& h, Out queries, Out keys,
                         Out values) const {
   const ModelConfig& c = layer.config;
+  if (grouped_) return project_grouped(layer, h, queries, keys, values);
   if (qkv_.size() == 1) {
     const int64_t q_size = c.heads * c.head_dim, kv_size = c.kv_heads * c.head_dim;
     qkv_[0].apply(layer.executor, h, queries);
@@ -49,12 +51,27 @@ void Attention::project(const LayerContext& layer, const Rows& h, Out queries, O
   norm_heads(k_norm_, keys, c.kv_heads);
 }
 
+// The same of a module whose output holds q's heads, k and v of one kv head after the other.
+void Attention::project_grouped(const LayerContext& layer, const Rows& h, Out queries, Out keys,
+                                Out values) const {
+  const ModelConfig& c = layer.config;
+  const Executor& executor = layer.executor;
+  const Matrix made = executor.allocate(queries.rows, qkv_[0].spec.out);
+  qkv_[0].apply(executor, h, made);
+  const int64_t groups = queries.rows * c.kv_heads, q_size = c.heads / c.kv_heads * c.head_dim;
+  const Out all = made.view().as(groups, q_size + 2 * c.head_dim);
+  executor.copy(all.column_range(0, q_size), queries.as(groups, q_size));
+  executor.copy(all.column_range(q_size, c.head_dim), keys.as(groups, c.head_dim));
+  executor.copy(all.column_range(q_size + c.head_dim, c.head_dim), values.as(groups, c.head_dim));
+}
+
 void Attention::inner(const LayerContext& layer, In h, const Batch& batch, Out attended) const {
   const Executor& executor = layer.executor;
   const ModelConfig& c = layer.config;
   const int64_t kv_size = c.kv_heads * c.head_dim;
   const std::vector<SequencePart>& parts = batch.parts();
-  const Matrix queries = executor.allocate(h.rows, qkv_[0].spec.out);
+  const Matrix queries =
+      executor.allocate(h.rows, grouped_ ? c.heads * c.head_dim : qkv_[0].spec.out);
   Matrix all_keys, all_values;
   if (parts.size() == 1) {  // straight into the cache
     const LayerCache& cache = parts[0].cache;
@@ -101,7 +118,8 @@ void Attention::attend(const LayerContext& layer, const SequencePart& part, Out 
        .head_dim = c.head_dim,
        .window = c.window[index],
        .scale = c.attention_scale * (c.layer_scale.empty() ? 1.0f : c.layer_scale[index]),
-       .soft_cap = c.attention_soft_cap},
+       .soft_cap = c.attention_soft_cap,
+       .slopes = c.alibi_slopes},
       attended);
 }
 

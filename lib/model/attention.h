@@ -57,11 +57,14 @@ class Attention {
 
  private:
   void project(const LayerContext& layer, const Rows& h, Out queries, Out keys, Out values) const;
+  void project_grouped(const LayerContext& layer, const Rows& h, Out queries, Out keys,
+                       Out values) const;
   void attend(const LayerContext& layer, const SequencePart& part, Out queries, Out attended) const;
 
   std::vector<Linear> qkv_;
   Norm q_norm_, k_norm_;
   bool norms_span_heads_;
+  bool grouped_;
   Linear output_;
 };
 

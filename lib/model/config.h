@@ -43,23 +43,32 @@ struct ModelConfig {
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   int64_t max_positions = 0;
+  int64_t position_offset = 0;  // the row of the learned positions that position 0 has (OPT: 2)
   double norm_eps = 0;
   Activation activation = Activation::silu;
   float attention_scale = 0;  // on q k^T, before a layer's own factor
   Rope rope = {};
-  float attention_soft_cap = 0;  // scores become cap tanh(score / cap); 0: none
-  float logit_soft_cap = 0;      // the same for the logits
-  float logit_scale = 1;         // on the logits, before their cap
-  float residual_scale = 1;      // on what each sublayer adds to the residual stream
+  std::vector<float> alibi_slopes = {};  // of each head (AttentionShape); empty: no ALiBi
+  float attention_soft_cap = 0;          // scores become cap tanh(score / cap); 0: none
+  float logit_soft_cap = 0;              // the same for the logits
+  float logit_scale = 1;                 // on the logits, before their cap
+  float residual_scale = 1;              // on what each sublayer adds to the residual stream
   float embedding_scale = 1;  // the token embeddings are multiplied with it (Gemma: sqrt(hidden))
   int64_t experts = 0, experts_used = 0;  // of each layer; 0: none
-  std::vector<int64_t> window = {};       // per layer: keys a query sees, itself included; 0 = all
-  std::vector<float> layer_scale = {};    // per layer: an extra factor on q k^T (GPT-2's
-                                          // scale_attn_by_inverse_layer_idx); empty = 1
+  // Of the experts, and of the one that sees every token (0: none), where `intermediate` is not.
+  int64_t expert_width = 0, shared_width = 0;
+  bool experts_normalized = true;       // MoeSpec::normalized
+  std::vector<bool> dense = {};         // per layer: an MLP in the place of experts; empty: none is
+  std::vector<int64_t> window = {};     // per layer: keys a query sees, itself included; 0 = all
+  std::vector<float> layer_scale = {};  // per layer: an extra factor on q k^T (GPT-2's
+                                        // scale_attn_by_inverse_layer_idx); empty = 1
   bool tied_embeddings = false;
   bool attention_bias = false;  // Llama and Qwen3: biases on q, k, v and the output projection
   bool mlp_bias = false;        // Llama
-  int64_t bos = -1;             // -1: none
+  // Attention and MLP stand beside each other (GPT-NeoX, Falcon), behind so many norms (Falcon).
+  bool parallel_residual = false;
+  int64_t parallel_norms = 0;
+  int64_t bos = -1;  // -1: none
   std::vector<int64_t> eos = {};
 };
 

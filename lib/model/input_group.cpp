@@ -54,6 +54,16 @@ class Grouping {
       second.expert = static_cast<int64_t>(e);
       second.maker = maker_of_down(spec.experts[e]);
     }
+    if (!spec.shared_gate.module.empty()) {
+      InputGroup& gate = entry({spec.shared_gate});
+      gate.routes = true;
+      gate.maker.obstacle = shared;
+    }
+    if (!spec.shared) return;
+    entry(inputs(*spec.shared)).maker.obstacle = shared;
+    InputGroup& last = entry({spec.shared->down});
+    last.part = InputGroup::Part::mlp_inner;
+    last.maker = maker_of_down(*spec.shared);
   }
 
  private:
@@ -76,6 +86,10 @@ class Grouping {
     maker.first_row =
         spec.qkv.size() == 1 ? (config_.heads + config_.kv_heads) * config_.head_dim : 0;
     maker.by_value_head = true;
+    if (spec.grouped && config_.kv_heads > 1) {
+      maker.linear.reset();
+      maker.obstacle = "v's rows lie between those of q and k";
+    }
     return maker;
   }
 

@@ -38,7 +38,8 @@ struct InputGroup {
   bool closes = false;
   // Closes, and the output is added to the residual stream as it is.
   bool adds = false;
-  // Chooses experts: peers leave it in full precision, and so do plans unless it is named.
+  // Chooses experts, or weighs one: peers leave it in full precision, and so do plans unless it is
+  // named.
   bool routes = false;
 
   int64_t in() const { return readers.front().in; }

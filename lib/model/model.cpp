@@ -75,9 +75,15 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
     return device.prepare(find_weight(tensors, name, rows, c.hidden, Orientation::out_in));
   };
   model->embedding_ = find(spec.embedding, c.vocab);
-  if (!spec.positions.empty()) model->positions_ = find(spec.positions, c.max_positions);
+  if (!spec.positions.empty())
+    model->positions_ = find(spec.positions, c.position_offset + c.max_positions);
   model->output_ = find(spec.output_embedding, c.vocab);
   model->final_norm_ = std::make_unique<Norm>(spec.final_norm, c.hidden, tensors, device);
+  model->embedding_norm_ = std::make_unique<Norm>(spec.embedding_norm, c.hidden, tensors, device);
+  if (!spec.output_bias.empty()) {
+    model->output_bias_ =
+        device.upload(find_vector(tensors, spec.output_bias, c.vocab), MemoryKind::weights);
+  }
   for (int64_t i = 0; i < c.layers; ++i)
     model->blocks_.emplace_back(c, spec.blocks[i], i, tensors, device);
   model->count_weights();
@@ -88,7 +94,9 @@ void Model::count_weights() {
   WeightCount count;
   for (const Prepared* weight : {&embedding_, &output_}) count.add(weight->stored());
   if (!spec_.positions.empty()) count.add(positions_.stored());
-  count.add_floats(final_norm_->gain.size() + final_norm_->bias.size());
+  for (const Norm* norm : {final_norm_.get(), embedding_norm_.get()})
+    count.add_floats(norm->gain.size() + norm->bias.size());
+  count.add_floats(spec_.output_bias.empty() ? 0 : output_bias_.columns());
   for (const auto& addition : output_additions_) count.add_floats(addition->values());
   for (const Block& block : blocks_) block.count_weights(count);
   weight_bytes_ = count.bytes();
@@ -163,9 +171,11 @@ void Model::embed(std::span<const int32_t> tokens, int64_t first_position,
                   const Prepared& embedding, Out x) const {
   executor_->look_up(embedding, tokens, x);
   if (config_.embedding_scale != 1) executor_->scale(x, config_.embedding_scale);
+  if (!embedding_norm_->empty()) embedding_norm_->apply({config_, *executor_, 0}, x, x);
   if (spec_.positions.empty()) return;
   std::vector<int32_t> places(tokens.size());
-  std::iota(places.begin(), places.end(), static_cast<int32_t>(first_position));
+  std::iota(places.begin(), places.end(),
+            static_cast<int32_t>(config_.position_offset + first_position));
   const Matrix learned = executor_->allocate(x.rows, x.columns);
   executor_->look_up(positions_, places, learned);
   executor_->add(x, learned);
@@ -183,7 +193,7 @@ void Model::final_norm(In x, Out hidden) const {
 }
 
 void Model::logits(const Rows& hidden, Out logits) const {
-  executor_->linear(hidden, {output_}, logits);
+  executor_->linear(hidden, {output_, spec_.output_bias.empty() ? In() : In(output_bias_)}, logits);
   for (const auto& addition : output_additions_) addition->add_to(*executor_, hidden, logits);
   if (config_.logit_scale != 1) executor_->scale(logits, config_.logit_scale);
   if (config_.logit_soft_cap != 0) executor_->soft_cap(logits, config_.logit_soft_cap);
@@ -191,7 +201,8 @@ void Model::logits(const Rows& hidden, Out logits) const {
 
 void Model::token_losses(In hidden, std::span<const int32_t> targets,
                          std::span<double> losses) const {
-  if (!output_additions_.empty()) return losses_of_logits(hidden, targets, losses);
+  if (!output_additions_.empty() || !spec_.output_bias.empty())
+    return losses_of_logits(hidden, targets, losses);
   executor_->losses(hidden, output_, targets,
                     {.scale = config_.logit_scale, .cap = config_.logit_soft_cap}, losses);
 }

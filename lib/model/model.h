@@ -130,7 +130,8 @@ class Model {
   Prepared positions_;  // used if spec_.positions is not empty
   Prepared output_;
   std::vector<std::shared_ptr<const LowRank>> output_additions_;
-  std::unique_ptr<const Norm> final_norm_;
+  std::unique_ptr<const Norm> final_norm_, embedding_norm_;
+  Matrix output_bias_;  // [1, vocab]; used if spec_.output_bias is not empty
   std::vector<Block> blocks_;
   WeightBytes weight_bytes_;
   MemoryClaim mapped_claim_;  // what is copied tells the ledger itself

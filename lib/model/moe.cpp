@@ -7,8 +7,10 @@
 namespace qwb {
 
 Moe::Moe(const MoeSpec& spec, const TensorSource& source, const Executor& executor)
-    : router_(spec.router, source, executor), used_(spec.used) {
+    : router_(spec.router, source, executor), used_(spec.used), normalized_(spec.normalized) {
   for (const MlpSpec& expert : spec.experts) experts_.emplace_back(expert, source, executor);
+  if (spec.shared) shared_.emplace(*spec.shared, source, executor);
+  if (!spec.shared_gate.module.empty()) shared_gate_.emplace(spec.shared_gate, source, executor);
 }
 
 std::vector<Linear*> Moe::linears() {
@@ -16,8 +18,23 @@ std::vector<Linear*> Moe::linears() {
   for (Mlp& expert : experts_) {
     for (Linear* linear : expert.linears()) all.push_back(linear);
   }
+  if (shared_gate_) all.push_back(&*shared_gate_);
+  if (shared_) {
+    for (Linear* linear : shared_->linears()) all.push_back(linear);
+  }
   return all;
 }
+
+namespace {
+
+double sum_of_exponentials(const float* row, int64_t count, float largest) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i)
+    sum += std::exp(static_cast<double>(row[i]) - static_cast<double>(largest));
+  return sum;
+}
+
+}  // namespace
 
 std::vector<Routed> Moe::route(const LayerContext& layer, const Rows& h) const {
   const auto count = static_cast<int64_t>(experts_.size());
@@ -37,7 +54,8 @@ std::vector<Routed> Moe::route(const LayerContext& layer, const Rows& h) const {
     for (int64_t k = 0; k < used_; ++k)
       weights.push_back(
           std::exp(static_cast<double>(row[order[k]]) - static_cast<double>(row[order[0]])));
-    const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+    double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+    if (!normalized_) sum = sum_of_exponentials(row, count, row[order[0]]);
     for (size_t k = 0; k < weights.size(); ++k) {
       Routed& expert = routed[order[k]];
       expert.tokens.push_back(t);
@@ -82,6 +100,26 @@ void Moe::forward(const LayerContext& layer, const Rows& h, Out y) const {
     down.apply(executor, Rows(inner, pieces), x);
     executor.scatter_add(x, routed[e].tokens, routed[e].weights, y);
   }
+  if (shared_) add_shared(layer, h, y);
+}
+
+void Moe::add_shared(const LayerContext& layer, const Rows& h, Out y) const {
+  const Executor& executor = layer.executor;
+  const Linear& down = shared_->closing();
+  const Matrix inner = executor.allocate(y.rows, down.spec.in);
+  shared_->inner(layer, h, inner);
+  const Rows finished(inner, h.pieces);
+  if (!shared_gate_) return down.apply(executor, finished, y, Accumulate::yes);
+  const Matrix answer = executor.allocate(y.rows, y.columns);
+  down.apply(executor, finished, answer);
+  const Matrix scores = executor.allocate(y.rows, 1);
+  shared_gate_->apply(executor, h, scores);
+  std::vector<float> factors = executor.download(scores);
+  for (float& factor : factors)
+    factor = static_cast<float>(1 / (1 + std::exp(-static_cast<double>(factor))));
+  std::vector<int64_t> all(factors.size());
+  std::iota(all.begin(), all.end(), int64_t{0});
+  executor.scatter_add(answer, all, factors, y);
 }
 
 }  // namespace qwb

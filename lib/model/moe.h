@@ -1,7 +1,8 @@
-// A mixture of experts: a router sends each token to a few of many MLPs.
+// A mixture of experts: a router sends each token to a few of many MLPs; one more may see all.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "lib/model/mlp.h"
@@ -24,13 +25,20 @@ class Moe {
   // their numbers.
   void forward(const LayerContext& layer, const Rows& h, Out y) const;
   const Mlp& expert(int64_t number) const { return experts_[number]; }
-  // In the order they are computed: the router, then expert by expert.
+  // The expert that sees every token. Only where there is one.
+  const Mlp& shared() const { return *shared_; }
+  // In the order they are computed: the router, expert by expert, what sees every token.
   std::vector<Linear*> linears();
 
  private:
+  void add_shared(const LayerContext& layer, const Rows& h, Out y) const;
+
   Linear router_;
   std::vector<Mlp> experts_;
   int64_t used_;
+  bool normalized_;
+  std::optional<Mlp> shared_;
+  std::optional<Linear> shared_gate_;
 };
 
 }  // namespace qwb

@@ -9,6 +9,9 @@
   X(qwen2)                   \
   X(qwen3)                   \
   X(mixtral)                 \
+  X(qwen2_moe)               \
+  X(qwen3_moe)               \
+  X(olmoe)                   \
   X(gemma2)                  \
   X(gemma3_text)             \
   X(olmo2)                   \
@@ -20,7 +23,13 @@
   X(glm4)                    \
   X(cohere)                  \
   X(cohere2)                 \
-  X(gpt2)
+  X(gpt2)                    \
+  X(gpt_neox)                \
+  X(gptj)                    \
+  X(opt)                     \
+  X(bloom)                   \
+  X(falcon)                  \
+  X(mpt)
 
 namespace qwb {
 

@@ -67,12 +67,18 @@ void Sublayer::input(const LayerContext& layer, const InputGroup& group, In x, c
     enter(layer, x, h);
     return parallel->input(layer, group, x, h, batch, input);
   }
+  const Executor& executor = layer.executor;
+  if (const auto* moe = std::get_if<Moe>(&mixer_);
+      moe != nullptr && group.expert < 0 && group.part == InputGroup::Part::mlp_inner) {
+    const Matrix h = executor.allocate(x.rows, x.columns);
+    enter(layer, x, h);
+    return moe->shared().inner(layer, batch.rows(h), input);
+  }
   const bool first = group.expert < 0 && !group.closes;
   if (first) {
     enter(layer, x, input);
     return;
   }
-  const Executor& executor = layer.executor;
   const Matrix h = executor.allocate(x.rows, x.columns);
   enter(layer, x, h);
   if (group.closes) {

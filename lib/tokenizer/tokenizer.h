@@ -1,9 +1,11 @@
 // tokenizer.json of Hugging Face: text to token ids and back, with exactly the ids of the
-// `tokenizers` library.
+// `tokenizers` library. Folders of before it have other files in its place: tokenizer.model of
+// SentencePiece (BPE and unigram), with the ids of sentencepiece, or vocab.json with merges.txt, of
+// the classes of GPT-2 and Qwen.
 //
 // Which special tokens encode() adds: those of the post_processor of tokenizer.json, as in
 // transformers 5. (transformers 4 let add_bos_token and add_eos_token of tokenizer_config.json
-// decide where they stand there.)
+// decide where they stand there.) Without a tokenizer.json those two decide.
 //
 // Ids of added tokens: as `tokenizers` gives them, whatever the file says: the vocabulary's if it
 // has the token, else the next free one. Tokens that only tokenizer_config.json (or, without its
@@ -36,9 +38,11 @@ class StreamDecoder;
 // Copies share the tables. All const methods may be called by many threads at once.
 class Tokenizer {
  public:
-  // From a folder's tokenizer.json and, if there, tokenizer_config.json, its older side files and
-  // config.json (whose model_type can decide the class). Throws not_found (naming what is there
-  // instead), `failed` (damaged) or `unsupported` (naming the component that is not known).
+  // From a folder's tokenizer.json, else its tokenizer.model, else vocab.json and merges.txt, and,
+  // if there, tokenizer_config.json, its older side files and config.json (whose model_type can
+  // decide the class). Throws not_found (naming what is there instead), `failed` (damaged) or
+  // `unsupported` (naming the component that is not known; without a tokenizer.json also the class
+  // that has parts of its own, or that is not named where it decides).
   static Tokenizer load(const Path& folder);
   // `config_json` may be empty. `where` names the source in errors.
   static Tokenizer from_json(std::string_view tokenizer_json, std::string_view config_json,
@@ -66,8 +70,8 @@ class Tokenizer {
   // Whether encode(text, true) begins with special tokens (an empty text shows them).
   std::vector<int32_t> special_prefix() const;
 
-  // XXH3-128 of everything that the ids depend on: the bytes of tokenizer.json and the special
-  // tokens that are added.
+  // XXH3-128 of everything that the ids depend on: the bytes of tokenizer.json, or of what is in
+  // its place, and the special tokens that are added.
   std::string content_hash() const;
   // What a user should know about how the text is tokenized; mostly empty.
   std::string note() const;

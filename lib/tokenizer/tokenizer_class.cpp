@@ -15,6 +15,7 @@ namespace {
 constexpr const char* kSpaceMark = "\xe2\x96\x81";  // U+2581
 constexpr std::string_view kLlama = "LlamaTokenizer";
 constexpr std::string_view kGpt2 = "GPT2Tokenizer";
+constexpr std::string_view kNeox = "GPTNeoXTokenizer";
 constexpr std::string_view kQwen2 = "Qwen2Tokenizer";
 constexpr std::string_view kQwen35 = "Qwen3_5Tokenizer";
 constexpr std::string_view kGemma = "GemmaTokenizer";
@@ -60,7 +61,6 @@ constexpr auto kOtherClasses = std::to_array<std::string_view>({"AlbertTokenizer
                                                                 "FlaubertTokenizer",
                                                                 "FunnelTokenizer",
                                                                 "GPTNeoXJapaneseTokenizer",
-                                                                "GPTNeoXTokenizer",
                                                                 "GPTSw3Tokenizer",
                                                                 "HerbertTokenizer",
                                                                 "LEDTokenizer",
@@ -126,6 +126,13 @@ constexpr auto kModelClasses = std::to_array<ModelClass>({{"gpt2", kGpt2},
                                                           {"qwen2", kQwen2, true},
                                                           {"qwen3", kQwen2},
                                                           {"gemma2", kGemma},
+                                                          {"gptj", kGpt2},
+                                                          {"opt", kGpt2},
+                                                          {"gpt_neox", kNeox},
+                                                          {"mpt", kNeox},
+                                                          {"olmoe", kNeox},
+                                                          {"qwen2_moe", kQwen2},
+                                                          {"qwen3_moe", kQwen2},
                                                           {"mistral", {}, true},
                                                           {"mixtral", {}, true}});
 
@@ -237,6 +244,15 @@ Parts gpt2_parts(const Json& config) {
   return parts;
 }
 
+// Its post-processor is made of add_bos_token and add_eos_token, which do not count where there is
+// a tokenizer.json: none.
+Parts neox_parts(const Json& config) {
+  Parts parts = gpt2_parts(config);
+  parts.normalizer = {{"type", "NFC"}};
+  parts.names.push_back({"pad_token", "<|padding|>"});
+  return parts;
+}
+
 Parts qwen_parts(const Json& config, bool with_marks) {
   Parts parts;
   parts.normalizer = {{"type", "NFC"}};
@@ -334,12 +350,13 @@ std::string apply_tokenizer_class(TokenizerFile& file, Json& config, const Json&
   }
   const bool llama = name == kLlama || name == kCodeLlama;
   const bool gpt2 = name == kGpt2;
+  const bool neox = name == kNeox;
   const std::string note =
       has_own_class(config)
           ? "tokenizer_config.json names a tokenizer class in Python files beside it, which is "
             "not run; the ids are those of transformers without trust_remote_code"
           : "";
-  if (!llama && !gpt2 && name != kQwen2 && name != kQwen35 && name != kGemma) return note;
+  if (!llama && !gpt2 && !neox && name != kQwen2 && name != kQwen35 && name != kGemma) return note;
   const bool prefix_given = json_has(config, "add_prefix_space");
   if (llama && is_llama2(file.root) && !(prefix_given && config["add_prefix_space"] == false)) {
     put_names(config, llama_parts(config));
@@ -363,10 +380,23 @@ std::string apply_tokenizer_class(TokenizerFile& file, Json& config, const Json&
   }
   const Parts parts = llama            ? llama_parts(config)
                       : gpt2           ? gpt2_parts(config)
+                      : neox           ? neox_parts(config)
                       : name == kGemma ? gemma_parts(config, where)
                                        : qwen_parts(config, name == kQwen35);
   put_parts(file, config, parts);
+  if (neox) file.root["post_processor"] = nullptr;
   return note;
+}
+
+void need_byte_level_class(const Json& config, const Json& model, const std::string& where) {
+  const std::string name = class_name({}, config, model);
+  if (name == kGpt2 || name == kQwen2 || name == kQwen35) return;
+  throw Error(
+      ErrorKind::unsupported,
+      "vocab.json and merges.txt of " + (name.empty() ? "an unnamed class" : "the class " + name),
+      where,
+      "save a tokenizer.json with transformers: "
+      "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)");
 }
 
 }  // namespace qwb::tokenizer

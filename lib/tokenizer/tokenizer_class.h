@@ -24,4 +24,8 @@ namespace qwb::tokenizer {
 std::string apply_tokenizer_class(TokenizerFile& file, Json& config, const Json& model,
                                   const std::string& where);
 
+// vocab.json and merges.txt say nothing about how a text is cut first: throws unsupported unless
+// the class does, GPT-2's or Qwen's.
+void need_byte_level_class(const Json& config, const Json& model, const std::string& where);
+
 }  // namespace qwb::tokenizer

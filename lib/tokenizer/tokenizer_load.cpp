@@ -1,9 +1,10 @@
-// Reading tokenizer.json and tokenizer_config.json.
+// Reading tokenizer.json and tokenizer_config.json, or what older folders have in their place.
 #include <algorithm>
 #include <map>
 
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
+#include "lib/tokenizer/other_files.h"
 #include "lib/tokenizer/special_tokens.h"
 #include "lib/tokenizer/tokenizer_class.h"
 #include "lib/tokenizer/tokenizer_file.h"
@@ -137,10 +138,12 @@ std::string deciding_parts(const Json& root) {
   return meaning(parts).dump();
 }
 
-// `model`: config.json, null if there is none.
-std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, Json config,
-                                       const Json& model, const std::string& where, bool scanners) {
-  TokenizerFile file = tokenizer::parse_tokenizer_file(tokenizer_json, where);
+// `hashed`: the bytes that `made` is from; model: config.json, null if there is none. A tokenizer
+// with a normalizer is not of a tokenizer.json, whose class could bring another.
+std::shared_ptr<Tokenizer::Impl> build(tokenizer::MadeTokenizer made, std::string_view hashed,
+                                       Json config, const Json& model, const std::string& where,
+                                       bool scanners) {
+  TokenizerFile& file = made.file;
   const std::string version = json_string(file.root, "version", where, "1.0");
   if (version != "1.0")
     throw Error(ErrorKind::unsupported, "tokenizer.json of version " + version + " (1.0 is known)",
@@ -153,8 +156,11 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, Json con
   const std::vector<AddedToken> own_tokens =
       tokenizer::added_tokens(part("added_tokens"), Json(), where);
   const std::string own_parts = deciding_parts(file.root);
-  impl->note = tokenizer::apply_tokenizer_class(file, config, model, where);
-  impl->normalizer = tokenizer::make_normalizer(part("normalizer"), where);
+  impl->normalizer = std::move(made.normalizer);
+  if (!impl->normalizer) {
+    impl->note = tokenizer::apply_tokenizer_class(file, config, model, where);
+    impl->normalizer = tokenizer::make_normalizer(part("normalizer"), where);
+  }
   impl->model = tokenizer::make_model(file, where);
   bool bytes = false;
   impl->pre_tokenizer = tokenizer::make_pre_tokenizer(part("pre_tokenizer"), where,
@@ -174,7 +180,8 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, Json con
     if (const auto text = tokenizer::named_token(config, key, where)) impl->named[key] = *text;
   }
   Hasher hasher;
-  hasher.field(tokenizer_json);
+  hasher.field(hashed);
+  if (!made.settings.empty()) hasher.field(made.settings);
   for (const int32_t id : impl->specials) hasher.field(std::to_string(id));
   // Tokens that are not in tokenizer.json decide ids too.
   if (impl->added.size() != listed) {
@@ -195,13 +202,48 @@ std::shared_ptr<Tokenizer::Impl> build(std::string_view tokenizer_json, Json con
     throw Error(ErrorKind::not_found, "no such folder", where, "name the folder of a model");
   }
   std::string what = "there is no tokenizer.json";
-  for (const char* other : {"tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model"}) {
+  for (const char* other : {"vocab.json", "tekken.json", "tiktoken.model"}) {
     if (std::filesystem::exists(folder / other, ignored)) what += std::string(", only ") + other;
   }
   throw Error(ErrorKind::not_found, what, where,
               "save one with transformers: "
               "AutoTokenizer.from_pretrained(folder).save_pretrained(folder), or "
               "copy it from the model's page");
+}
+
+tokenizer::MadeTokenizer parsed(std::string_view tokenizer_json, const std::string& where) {
+  return {tokenizer::parse_tokenizer_file(tokenizer_json, where), nullptr, {}};
+}
+
+// config.json, or null.
+Json model_settings(const Path& folder) {
+  const Path file = folder / "config.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored)) return nullptr;
+  return parse_json(read_text(file, kMaxFile), file.string());
+}
+
+// What a folder without tokenizer.json has in its place.
+std::shared_ptr<Tokenizer::Impl> build_of_others(const Path& folder) {
+  std::error_code ignored;
+  const auto has = [&](const char* name) {
+    return std::filesystem::exists(folder / name, ignored);
+  };
+  Json config = tokenizer::read_tokenizer_config(folder);
+  const Json model = model_settings(folder);
+  if (has("tokenizer.model")) {
+    const std::string where = (folder / "tokenizer.model").string();
+    const std::string bytes = read_text(folder / "tokenizer.model", kMaxFile);
+    tokenizer::MadeTokenizer made = tokenizer::tokenizer_of_sentencepiece(bytes, config, where);
+    return build(std::move(made), bytes, config, model, where, true);
+  }
+  if (!has("vocab.json") || !has("merges.txt")) no_tokenizer(folder);
+  const std::string where = (folder / "vocab.json").string();
+  tokenizer::need_byte_level_class(config, model, where);
+  const std::string text =
+      tokenizer::tokenizer_of_merges(read_text(folder / "vocab.json", kMaxFile),
+                                     read_text(folder / "merges.txt", kMaxFile), config, where);
+  return build(parsed(text, where), text, config, model, where, true);
 }
 
 }  // namespace
@@ -211,28 +253,28 @@ Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, std::string_view
   const Json config =
       config_json.empty() ? Json() : parse_json(config_json, where + ": tokenizer_config.json");
   Tokenizer result;
-  result.impl_ = build(tokenizer_json, config, Json(), where, true);
+  result.impl_ = build(parsed(tokenizer_json, where), tokenizer_json, config, Json(), where, true);
   return result;
 }
 
 Tokenizer Tokenizer::from_json_without_scanners(std::string_view tokenizer_json,
                                                 const std::string& where) {
   Tokenizer result;
-  result.impl_ = build(tokenizer_json, Json(), Json(), where, false);
+  result.impl_ = build(parsed(tokenizer_json, where), tokenizer_json, Json(), Json(), where, false);
   return result;
 }
 
 Tokenizer Tokenizer::load(const Path& folder) {
   std::error_code ignored;
-  if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) no_tokenizer(folder);
-  const std::string text = read_text(folder / "tokenizer.json", kMaxFile);
-  Json model;
-  if (std::filesystem::exists(folder / "config.json", ignored))
-    model =
-        parse_json(read_text(folder / "config.json", kMaxFile), (folder / "config.json").string());
   Tokenizer result;
-  result.impl_ = build(text, tokenizer::read_tokenizer_config(folder), model,
-                       (folder / "tokenizer.json").string(), true);
+  if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) {
+    result.impl_ = build_of_others(folder);
+    return result;
+  }
+  const std::string text = read_text(folder / "tokenizer.json", kMaxFile);
+  const std::string where = (folder / "tokenizer.json").string();
+  result.impl_ = build(parsed(text, where), text, tokenizer::read_tokenizer_config(folder),
+                       model_settings(folder), where, true);
   return result;
 }
 

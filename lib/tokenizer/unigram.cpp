@@ -1,6 +1,7 @@
 // Unigram: the split of a piece whose tokens have the highest sum of scores (Viterbi). Scores are
 // log-probabilities.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "lib/base/error.h"
@@ -41,12 +42,18 @@ Unigram::Unigram(const TokenizerFile& file, int64_t unk, bool byte_fallback,
   for (const auto& [token, id] : file.vocab)
     vocab_.set(token, id);  // of equal pieces the last counts
   for (const auto& [token, id] : file.vocab) {
-    if (!token.empty() && vocab_.get(token) == id) sorted_ids_.push_back(id);
+    if (!token.empty() && vocab_.get(token) == id && std::isfinite(scores_[id]))
+      sorted_ids_.push_back(id);
   }
   std::ranges::sort(sorted_ids_, {},
                     [&](int32_t id) -> const std::string& { return file.vocab[id].first; });
   for (const int32_t id : sorted_ids_) pieces_.push_back(file.vocab[id].first);
-  unknown_score_ = *std::ranges::min_element(scores_) - kUnknownPenalty;
+  // Pieces that no text becomes have no finite score.
+  double least = std::numeric_limits<double>::infinity();
+  for (const double score : scores_) {
+    if (std::isfinite(score)) least = std::min(least, score);
+  }
+  unknown_score_ = least - kUnknownPenalty;
 }
 
 void Unigram::find_path(std::string_view piece, std::vector<Workspace::PathEnd>& paths) const {

@@ -7,6 +7,7 @@
 
 #include "formats/loaded_model.h"
 #include "lib/adapt/attach.h"
+#include "lib/adapt/merged_source.h"
 #include "lib/adapt/use.h"
 #include "lib/base/rng.h"
 #include "tests/adapt/golden_adapter_helper.h"
@@ -41,19 +42,46 @@ INSTANTIATE_TEST_SUITE_P(Peft, Unmerged,
                          [](const auto& which) { return which.param.second; });
 
 // Factors of a rank at which the order of sums shows.
-Adapter wide_adapter(const AdapterGolden& golden) {
-  constexpr int64_t kRank = 40;
+Adapter random_adapter(const std::vector<AdaptableModule>& modules, int64_t rank, double size) {
   Rng rng(7);
   Adapter adapter;
-  for (const AdaptableModule& m : golden.modules()) {
+  for (const AdaptableModule& m : modules) {
     AdapterModule& made = adapter.modules.emplace_back(
-        AdapterModule{.module = m.name, .rank = kRank, .in = m.in, .out = m.out});
-    for (int64_t i = 0; i < kRank * m.in; ++i)
+        AdapterModule{.module = m.name, .rank = rank, .in = m.in, .out = m.out});
+    for (int64_t i = 0; i < rank * m.in; ++i)
       made.a.push_back(static_cast<float>(rng.uniform() - 0.5));
-    for (int64_t i = 0; i < kRank * m.out; ++i)
-      made.b.push_back(static_cast<float>(0.1 * (rng.uniform() - 0.5)));
+    for (int64_t i = 0; i < rank * m.out; ++i)
+      made.b.push_back(static_cast<float>(size * (rng.uniform() - 0.5)));
   }
   return adapter;
+}
+Adapter wide_adapter(const AdapterGolden& golden) {
+  return random_adapter(golden.modules(), 40, 0.1);
+}
+
+// Every module of every kind: fused q, k and v, plain MLPs, routers, experts and those that all
+// tokens see, a head with a bias. Merged in f32, only the order of sums differs.
+TEST(UnmergedFamilies, AreTheMergedModels) {
+  std::vector<int32_t> tokens;
+  for (int32_t i = 0; i < 40; ++i) tokens.push_back(i * 17 % 40);
+  for (const std::string name : {"falcon_40b", "gptj", "qwen2_moe"}) {
+    SCOPED_TRACE(name);
+    const OpenModel base = open_model(Path(QWB_SOURCE_DIR) / "tests/golden/model" / name);
+    const auto load = [](const OpenModel& open) {
+      return Model::load(open.source, open.config, "family",
+                         make_executor(ExecutorKind::fast, Threads(2)));
+    };
+    const auto model = load(base);
+    std::vector<AdaptableModule> modules = adaptable_modules(model->config(), model->spec());
+    if (model->config().tied_embeddings) modules.pop_back();  // a tied head cannot be merged
+    const Adapter adapter = random_adapter(modules, 2, 1);
+    const std::vector<float> plain = logits_of(*model, tokens);
+    attach(adapter, 1, *model);
+    const std::vector<float> unmerged = logits_of(*model, tokens);
+    const auto merged = load(merged_model(base, {{adapter, 1}}, MergedSource::Form::tensors));
+    EXPECT_LE(largest_difference(unmerged, logits_of(*merged, tokens)), 2e-5f * largest(unmerged));
+    EXPECT_GT(largest_difference(unmerged, plain), 0.1f * largest(plain));
+  }
 }
 
 // The house's rules of bits: any number of threads, whatever stands beside a sequence.

@@ -91,15 +91,17 @@ TEST(Kernels, NormsActivationsAndRotation) {
 }
 
 TEST(Kernels, AttentionWithPastWindowsAndGroups) {
+  const std::vector<float> slopes = {0.5f, 0.02f, 1, 0.1f};
   for (const int64_t tokens : {1, 5, 66, 150}) {
     for (const int64_t past : {0, 1, 70}) {
       for (const int64_t window : {0, 1, 9, 100}) {
-        const AttentionShape shape{.heads = 4,
-                                   .kv_heads = 2,
-                                   .head_dim = 10,
-                                   .window = window,
-                                   .scale = 0.8f,
-                                   .soft_cap = window == 9 ? 2.5f : 0.0f};
+        AttentionShape shape{.heads = 4,
+                             .kv_heads = 2,
+                             .head_dim = 10,
+                             .window = window,
+                             .scale = 0.8f,
+                             .soft_cap = window == 9 ? 2.5f : 0.0f};
+        if (window == 100) shape.slopes = slopes;
         const auto q = noise(tokens * 50, 41, 3), k = noise((past + tokens) * 20, 42, 3),
                    v = noise((past + tokens) * 20, 43);
         const In queries = rows_of(q, 50).column_range(0, 40), keys = rows_of(k, 20),

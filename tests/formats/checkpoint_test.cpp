@@ -53,8 +53,8 @@ TEST(Checkpoint, RefusesOtherFormatsByName) {
   const struct {
     const char* file;
     const char* said;
-  } cases[] = {{"pytorch_model.bin", "pickled"},
-               {"pytorch_model-00001-of-00002.bin", "pickled"},
+  } cases[] = {{"weights.bin", "unknown name"},
+               {"pytorch_model-00001-of-00002.bin", "index"},
                {"model.pth", "pickled"},
                {"model.onnx", "ONNX"},
                {"consolidated.safetensors", "consolidated"},

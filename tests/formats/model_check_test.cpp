@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "formats/convert.h"
+#include "formats/safetensors/safetensors.h"
 #include "lib/model/model.h"
 #include "tests/base/context_helper.h"
 #include "tests/formats/files_helper.h"
@@ -88,6 +89,26 @@ TEST(ModelCheck, TensorsWithoutEffectPassInSilence) {
   model.add("model.layers.0.self_attn.o_proj.bias", {64}, 0);
   model.add("model.layers.1.mlp.up_proj.bias", {128}, 0);
   EXPECT_EQ(told(model), "");
+}
+
+// Pythia's files on the Hub hold them.
+TEST(ModelCheck, MasksOfOlderFilesPassInSilence) {
+  const Path golden = Path(QWB_SOURCE_DIR) / "tests/golden/model/gpt_neox";
+  TinyModel model;
+  model.config = parse_json(read_text(golden / "config.json"), "config");
+  model.tensors.clear();
+  const auto file = SafetensorsFile::open(golden / "model.safetensors");
+  for (const SafetensorsEntry& entry : file.header().tensors) {
+    Tensor tensor(entry.dtype, entry.shape);
+    const Bytes bytes = file.view(entry).bytes;
+    std::copy(bytes.begin(), bytes.end(), tensor.bytes().begin());
+    model.tensors.emplace(entry.name, std::move(tensor));
+  }
+  model.add("gpt_neox.layers.0.attention.bias", {1, 1, 8, 8}, 1);
+  model.add("gpt_neox.layers.0.attention.masked_bias", {}, -1e9f);
+  EXPECT_EQ(told(model), "");
+  model.add("gpt_neox.layers.0.attention.bias", {8}, 1);
+  expect_refused(model, ErrorKind::unsupported, "attention.bias' has no part in a gpt_neox");
 }
 
 TEST(ModelCheck, TensorsOfOtherModelsAreTold) {

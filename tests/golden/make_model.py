@@ -1,7 +1,7 @@
 """Tiny random checkpoints of every architecture with the logits that transformers computes in f32.
 
 usage: make_model.py tests/golden/model [NAME...]      (packages: torch, transformers, safetensors)
-Each folder holds config.json, model.safetensors and expected.safetensors: tokens [n] and logits_1, logits_17, logits_full (of 300 tokens: the last 64).
+Each folder holds config.json, model.safetensors and expected.safetensors: tokens [n] and logits_1, logits_17, logits_full (of 300 tokens: the last 64; of the families at the end: the last 32).
 """
 import json
 import sys
@@ -45,6 +45,28 @@ CASES = {
                         scale_attn_by_inverse_layer_idx=True, activation_function="gelu"),
 }
 
+# Of the families below only the last 32 logits are kept.
+NEOX = dict(vocab_size=40, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, bos_token_id=1, eos_token_id=2)
+EXPERTS = dict(vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, num_experts=5,
+               max_position_embeddings=512, bos_token_id=1, eos_token_id=2)
+SMALL = {
+    "gpt_neox": dict(model_type="gpt_neox", **NEOX, intermediate_size=40, max_position_embeddings=512),
+    "gpt_neox_serial": dict(model_type="gpt_neox", **NEOX, intermediate_size=40, max_position_embeddings=512, use_parallel_residual=False, attention_bias=False,
+                            rope_parameters=dict(rope_type="default", rope_theta=500.0, partial_rotary_factor=1.0)),
+    "gptj": dict(model_type="gptj", vocab_size=40, n_embd=24, n_layer=2, n_head=3, n_positions=512, n_inner=40, rotary_dim=4, bos_token_id=1, eos_token_id=2),
+    "opt": dict(model_type="opt", **(NEOX | dict(hidden_size=16, num_attention_heads=2)), ffn_dim=40, max_position_embeddings=128, word_embed_proj_dim=16, pad_token_id=1),
+    "bloom": dict(model_type="bloom", vocab_size=40, hidden_size=12, n_layer=2, n_head=3, bos_token_id=1, eos_token_id=2),
+    "falcon_7b": dict(model_type="falcon", **NEOX, ffn_hidden_size=40, max_position_embeddings=512),
+    "falcon_40b": dict(model_type="falcon", **(NEOX | dict(num_attention_heads=6)), ffn_hidden_size=40, max_position_embeddings=512, num_kv_heads=2, new_decoder_architecture=True),
+    "falcon_11b": dict(model_type="falcon", **(NEOX | dict(num_attention_heads=6)), ffn_hidden_size=40, max_position_embeddings=512, num_kv_heads=3, new_decoder_architecture=True,
+                       num_ln_in_parallel_attn=1, bias=True),
+    "qwen2_moe": dict(model_type="qwen2_moe", **EXPERTS, moe_intermediate_size=12, shared_expert_intermediate_size=20, num_experts_per_tok=4, mlp_only_layers=[0]),
+    "qwen3_moe": dict(model_type="qwen3_moe", **EXPERTS, head_dim=8, moe_intermediate_size=12, num_experts_per_tok=3, norm_topk_prob=True),
+    "olmoe": dict(model_type="olmoe", **(EXPERTS | dict(intermediate_size=12)), num_experts_per_tok=2, pad_token_id=0),
+    "mpt": dict(model_type="mpt", vocab_size=40, d_model=12, n_layers=2, n_heads=3, max_seq_len=512, bos_token_id=1, eos_token_id=2),
+}
+CASES |= SMALL
+
 LONGER = {"gemma3_text", "olmo2", "granite", "smollm3", "phi3", "starcoder2", "stablelm", "glm4", "cohere", "cohere2"}  # with logits at 300 tokens
 root = Path(sys.argv[1])
 for name, fields in CASES.items():
@@ -63,17 +85,18 @@ for name, fields in CASES.items():
     if name == "gpt2_scaled":  # the other spelling: without the prefix "transformer."
         tensors = load_file(folder / "model.safetensors")
         save_file({k.removeprefix("transformer."): v for k, v in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
-    length = 300 if fields["model_type"] in LONGER else 128
+    length = 128 if name == "opt" else 300 if name in SMALL or fields["model_type"] in LONGER else 128
+    kept = 32 if name in SMALL else 128 if length == 128 else 64
     if name == "llama_yarn":  # the spelling of older files
         text = json.loads((folder / "config.json").read_text())
         rope = text.pop("rope_parameters")
         text["rope_theta"] = rope.pop("rope_theta")
         text["rope_scaling"] = {"type": rope.pop("rope_type"), **rope}
         (folder / "config.json").write_text(json.dumps(text, indent=2))
-    tokens = torch.randint(0, 96, (length,))
+    tokens = torch.randint(0, config.vocab_size, (length,))
     expected = {"tokens": tokens.to(torch.int32)}
     with torch.no_grad():
         for label, count in (("1", 1), ("17", 17), ("full", length)):
-            expected["logits_" + label] = model(tokens[None, :count]).logits[0][-128 if length == 128 else -64 :].contiguous()
+            expected["logits_" + label] = model(tokens[None, :count]).logits[0][-kept:].contiguous()
     save_file(expected, folder / "expected.safetensors", {"format": "pt"})
     print(name, float(expected["logits_full"].abs().max()))

@@ -58,7 +58,7 @@ def cases():
     for name in ("GPT2Tokenizer", "GPT2TokenizerFast", "Qwen2Tokenizer", "Qwen2TokenizerFast", "Qwen3_5Tokenizer", "PreTrainedTokenizerFast", "TokenizersBackend", "LlamaTokenizer", "NoSuchTokenizer"):
         for change in ({}, {"normalizer": LOWER}, {"normalizer": {"type": "NFD"}}, {"pre_tokenizer": {**BYTES, "add_prefix_space": True}}):
             yield "bytes", change, config(name), "llama"
-    for name in ("GPT2Tokenizer", "Qwen2Tokenizer", "PreTrainedTokenizerFast"):
+    for name in ("GPT2Tokenizer", "GPTNeoXTokenizer", "Qwen2Tokenizer", "PreTrainedTokenizerFast"):
         for prefix in (True, False):
             yield "bytes", {}, config(name, add_prefix_space=prefix), "llama"
         yield "bytes", {"post_processor": template("<s>", "A")}, config(name), "llama"
@@ -72,6 +72,8 @@ def cases():
     for model in ("gpt2", "qwen2", "qwen3", "mistral", "mixtral", "llama", "gemma2"):
         for name in (None, "PreTrainedTokenizerFast", "GPT2Tokenizer", "LlamaTokenizerFast", "Qwen2Tokenizer"):
             yield "bytes", {"normalizer": LOWER}, config(name), model
+    for model in ("gpt_neox", "gptj", "opt", "mpt", "olmoe", "qwen2_moe", "qwen3_moe", "bloom", "falcon"):
+        yield "bytes", {"normalizer": LOWER}, config(None), model
     yield "bytes", {"pre_tokenizer": DIGITS}, config("GPT2Tokenizer"), "llama", "kept, told"
     yield "bytes", {"pre_tokenizer": DIGITS, "normalizer": LOWER}, config("GPT2Tokenizer"), "llama"
     yield "bytes", {"pre_tokenizer": DIGITS}, config("PreTrainedTokenizerFast"), "llama"
@@ -88,7 +90,7 @@ def cases():
         for change in ({}, {"normalizer": SPACES}, {"normalizer": LOWER}):
             yield "spaced", change, config(name), "gemma2"
     yield "spaced", {"normalizer": SPACES}, config(None), "gemma2"
-    for name in ("CohereTokenizerFast", "GPTNeoXTokenizer", "T5Tokenizer", "WhisperTokenizer", "BertTokenizer"):
+    for name in ("CohereTokenizerFast", "CodeGenTokenizer", "T5Tokenizer", "WhisperTokenizer", "BertTokenizer"):
         yield "bytes", {"normalizer": LOWER}, config(name), "llama", "refused"
     yield "spaced", {"normalizer": LOWER}, config("CodeLlamaTokenizer"), "llama", "refused"
     own = [["code.Own", None], ["code.Own", "code.OwnFast"]]

@@ -269,6 +269,12 @@ TEST(HubSelection, Models) {
                             {"model.safetensors.index.json", "model-00001-of-00001.safetensors",
                              "model.fp16.safetensors"}),
               ElementsAre("model.safetensors.index.json", "model-00001-of-00001.safetensors"));
+  EXPECT_THAT(default_files(RepoKind::model, {"config.json", "pytorch_model.bin", "a.bin"}),
+              ElementsAre("config.json", "pytorch_model.bin"));
+  EXPECT_THAT(default_files(RepoKind::model,
+                            {"pytorch_model.bin.index.json", "pytorch_model-00001-of-00001.bin",
+                             "sub/pytorch_model-00001-of-00001.bin", "training_args.bin"}),
+              ElementsAre("pytorch_model.bin.index.json", "pytorch_model-00001-of-00001.bin"));
   EXPECT_TRUE(matches("*.json", "a/b.json"));
   EXPECT_TRUE(matches("a/", "a/b/c"));
   EXPECT_FALSE(matches("a", "a/b"));

@@ -81,7 +81,7 @@ TEST_F(PullTest, RepositoriesWithoutUsableWeights) {
   const struct {
     const char *file, *said, *advice;
   } cases[] = {{"m-Q4_0.gguf", "GGUF", "--include 'm-Q4_0.gguf'"},
-               {"pytorch_model.bin", "pickled", "safetensors"},
+               {"weights.bin", "pickled", "safetensors"},
                {"adapter_model.safetensors", "LoRA", "merge"}};
   for (const auto& test : cases) {
     const std::string name = std::string("org/") + std::to_string(&test - cases);
@@ -322,6 +322,35 @@ TEST_F(SlowPull, OtherToolsTakeNames) {
   EXPECT_THAT(
       missing.err,
       HasSubstr("no such model folder, and none from the Hub: org/absent: there is no such model"));
+}
+
+// What config.json tells, and no byte of the weights.
+TEST_F(SlowPull, InspectNeedsNoWeights) {
+  FakeRepo& model = hub_->add("org/large");
+  const Path golden = Path(QWB_SOURCE_DIR) / "tests/golden/model/qwen3_moe";
+  model.put("config.json", read_text(golden / "config.json"));
+  model.put("model.safetensors", random_bytes(9 << 20, 1), true);
+  const int64_t sent = hub_->bytes_sent();
+  const RunResult shown = tool("inspect", {"org/large", "--json"});
+  EXPECT_EQ(shown.code, 0) << shown.err;
+  EXPECT_LT(hub_->bytes_sent() - sent, 1 << 16);
+  const Json record = parse_json(shown.out, "record");
+  EXPECT_EQ(record["supported"], true);
+  // Embedding and head 2 * 640, the last norm 16; a block: attention 1536, norms 32 + 16, router
+  // 80, five experts of 576, of which a token is sent to three.
+  EXPECT_EQ(record["parameters"], 2 * 640 + 16 + 2 * (1536 + 48 + 80 + 5 * 576));
+  EXPECT_EQ(record["used_parameters"], 2 * 640 + 16 + 2 * (1536 + 48 + 80 + 3 * 576));
+  // Groups of 128 do not fit rows of 16: no line for the methods that have them.
+  std::vector<std::string> named;
+  for (const Json& method : record["methods"]) named.push_back(method["name"]);
+  EXPECT_THAT(named, ::testing::UnorderedElementsAre("bf16", "int8", "nf4", "fp4"));
+  FakeRepo& strange = hub_->add("org/strange");
+  strange.put("config.json", R"({"model_type": "mamba"})");
+  strange.put("model.safetensors", random_bytes(9 << 20, 2), true);
+  const RunResult refused = tool("inspect", {"org/strange"});
+  EXPECT_EQ(refused.code, 5);
+  EXPECT_THAT(refused.out, HasSubstr("no: "));
+  EXPECT_THAT(refused.out, HasSubstr("'mamba' is not known"));
 }
 
 }  // namespace

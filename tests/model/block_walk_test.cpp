@@ -46,7 +46,9 @@ INSTANTIATE_TEST_SUITE_P(Architectures, Walks,
 // As the others; under sanitizers those above will do.
 INSTANTIATE_TEST_SUITE_P(SlowFamilies, Walks,
                          testing::Values("olmo2", "granite", "smollm3", "phi3", "starcoder2",
-                                         "stablelm", "glm4", "cohere2"),
+                                         "stablelm", "glm4", "cohere2", "gpt_neox", "gptj", "opt",
+                                         "bloom", "falcon_7b", "falcon_40b", "falcon_11b", "mpt",
+                                         "qwen2_moe", "qwen3_moe", "olmoe"),
                          [](const auto& case_) { return case_.param; });
 
 }  // namespace

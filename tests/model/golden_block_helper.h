@@ -23,7 +23,8 @@ class GoldenBlock : public testing::TestWithParam<std::string> {
     const OpenModel open = open_model(Path(QWB_SOURCE_DIR) / "tests/golden/model" / GetParam());
     model_ = Model::load(open.source, open.config, GetParam());
     std::vector<int32_t> tokens(static_cast<size_t>(kBlockTokens));
-    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 37 % 96);
+    const auto vocab = static_cast<size_t>(model_->config().vocab);
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 37 % vocab);
     x_ = std::vector<float>(static_cast<size_t>(kBlockTokens * model_->config().hidden));
     model_->embed(tokens, 0, stream(x_));
   }

@@ -146,7 +146,10 @@ INSTANTIATE_TEST_SUITE_P(Architectures, Logits,
 // As the others; under sanitizers those above will do.
 INSTANTIATE_TEST_SUITE_P(SlowFamilies, Logits,
                          testing::Values("olmo2", "granite", "smollm3", "phi3", "phi3_longrope",
-                                         "starcoder2", "stablelm", "glm4", "cohere2"),
+                                         "starcoder2", "stablelm", "glm4", "cohere2", "gpt_neox",
+                                         "gpt_neox_serial", "gptj", "opt", "bloom", "falcon_7b",
+                                         "falcon_40b", "falcon_11b", "mpt", "qwen2_moe",
+                                         "qwen3_moe", "olmoe"),
                          [](const auto& case_) { return case_.param; });
 
 // transformers would take other frequencies for all of the text.

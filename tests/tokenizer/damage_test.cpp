@@ -118,13 +118,13 @@ TEST(Damage, MissingFilesSayWhatToDo) {
   const Path folder =
       std::filesystem::temp_directory_path() / ("qwb_tokenizer_" + std::to_string(getpid()));
   std::filesystem::create_directories(folder);
-  write_file_atomically(folder / "tokenizer.model", as_bytes("x"));
+  write_file_atomically(folder / "tekken.json", as_bytes("x"));
   try {
     (void)Tokenizer::load(folder);
     ADD_FAILURE();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::not_found);
-    EXPECT_NE(std::string(error.what()).find("only tokenizer.model"), std::string::npos)
+    EXPECT_NE(std::string(error.what()).find("only tekken.json"), std::string::npos)
         << error.what();
     EXPECT_NE(std::string(error.what()).find("save_pretrained"), std::string::npos);
   }

@@ -27,46 +27,63 @@ int64_t lowest_key(const AttentionTask& s, int64_t position) {
   return s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : int64_t{0};
 }
 
-// exp(scores) in place of the scores of one query; returns the inverse of their sum.
-float soften(const AttentionTask& s, float* scores, int64_t count) {
-  if (s.soft_cap == 0) return simd::softmax(scores, count, s.scale);
-  simd::soft_cap(scores, count, s.scale, s.soft_cap);
+// exp(scores) in place of the scores of one query and the keys up to its own; returns the inverse
+// of their sum.
+float soften(const AttentionTask& s, int64_t head, float* scores, int64_t count) {
+  if (s.soft_cap == 0 && s.slopes.empty()) return simd::softmax(scores, count, s.scale);
+  float scale = s.scale;
+  if (s.soft_cap != 0) {
+    simd::soft_cap(scores, count, s.scale, s.soft_cap);
+    scale = 1;
+  }
+  if (s.slopes.empty()) return simd::softmax(scores, count, scale);
+  const float slope = s.slopes[static_cast<size_t>(head)];
+  for (int64_t j = 0; j < count; ++j)
+    scores[j] = scores[j] * scale + slope * static_cast<float>(j - count + 1);
   return simd::softmax(scores, count, 1);
 }
 
 // exp(scores) in place of the scores [count, span] of queries from position `first` on and keys
 // from `begin` on, not yet divided by its sum; line(i, from, to, inverse of the sum) once a query.
 template <class Line>
-void soften(const AttentionTask& s, int64_t first, int64_t count, int64_t begin, int64_t span,
+void soften(const AttentionTask& s, int64_t head, int64_t first, int64_t count, int64_t begin,
             float* scores, const Line& line) {
+  const int64_t span = first + count - begin;
   for (int64_t i = 0; i < count; ++i) {
     const int64_t from = lowest_key(s, first + i) - begin;
     const int64_t to = first + i + 1 - begin;
-    line(i, from, to, soften(s, scores + i * span + from, to - from));
+    line(i, from, to, soften(s, head, scores + i * span + from, to - from));
   }
 }
 
+// One head of a layer, of the processor's own memory; its number decides about ALiBi's slope.
+struct PlainHead {
+  const float *queries, *keys, *values;
+  int64_t number;
+};
+
 // Softmax attention of `count` queries from position `first` on, one head.
-void attend_tile(const float* queries, const float* keys, const float* values,
-                 const AttentionTask& s, int64_t first, int64_t count, float* out) {
+void attend_tile(const PlainHead& head, const AttentionTask& s, int64_t first, int64_t count,
+                 float* out) {
   const int64_t row = s.kv_heads * s.head_dim, width = s.heads * s.head_dim;
   const int64_t begin = lowest_key(s, first), span = first + count - begin;
   float* scores = scratch(count * span);
-  sgemm({count, span, s.head_dim}, {queries, s.query_stride}, {keys + begin * row, row, true},
-        {scores, span});
-  soften(s, first, count, begin, span, scores,
+  sgemm({count, span, s.head_dim}, {head.queries, s.query_stride},
+        {head.keys + begin * row, row, true}, {scores, span});
+  soften(s, head.number, first, count, begin, scores,
          [&](int64_t i, int64_t from, int64_t to, float inverse) {
            float* line = scores + i * span;
            std::fill(line, line + from, 0.0f);
            for (int64_t j = from; j < to; ++j) line[j] *= inverse;
            std::fill(line + to, line + span, 0.0f);
          });
-  sgemm({count, s.head_dim, span}, {scores, span}, {values + begin * row, row}, {out, width});
+  sgemm({count, s.head_dim, span}, {scores, span}, {head.values + begin * row, row}, {out, width});
 }
 
 // What a product of bf16 operands reads of one head.
 struct NarrowHead {
   Panels queries, keys, values;
+  int64_t number;
 };
 
 // The same with bf16 operands; tiles of the keys begin at multiples of 32.
@@ -79,7 +96,7 @@ void attend_tile(const NarrowHead& head, const AttentionTask& s, int64_t first, 
   float* sums = scores + count * span;
   float* inverses = sums + count * size;
   tile_product(head.queries, head.keys.from(begin, 0), {count, span, size}, scores, span, false);
-  soften(s, first, count, begin, span, scores,
+  soften(s, head.number, first, count, begin, scores,
          [&](int64_t i, int64_t from, int64_t to, float inverse) {
            float* line = scores + i * span;
            std::fill(line, line + from, 0.0f);
@@ -134,8 +151,8 @@ class NarrowAttention {
 
   void tile(int64_t head, int64_t first, int64_t count, float* out) const {
     const int64_t shared = head / (shape_.heads / shape_.kv_heads);
-    attend_tile({queries_[head].from(first, 0), keys_[shared], values_[shared]}, shape_,
-                shape_.past + first, count, out);
+    const NarrowHead one{queries_[head].from(first, 0), keys_[shared], values_[shared], head};
+    attend_tile(one, shape_, shape_.past + first, count, out);
   }
 
  private:
@@ -144,18 +161,17 @@ class NarrowAttention {
 };
 
 // One query of one head, without the library's set-up cost.
-void attend_one(const float* query, const float* keys, const float* values, const AttentionTask& s,
-                int64_t position, float* out) {
+void attend_one(const PlainHead& head, const AttentionTask& s, int64_t position, float* out) {
   const int64_t row = s.kv_heads * s.head_dim;
   const int64_t begin = lowest_key(s, position);
   const int64_t span = position + 1 - begin;
   float* scores = scratch(span);
   for (int64_t j = 0; j < span; ++j)
-    scores[j] = simd::dot(query, keys + (begin + j) * row, s.head_dim);
-  const float inverse = soften(s, scores, span);
+    scores[j] = simd::dot(head.queries, head.keys + (begin + j) * row, s.head_dim);
+  const float inverse = soften(s, head.number, scores, span);
   std::fill(out, out + s.head_dim, 0.0f);
   for (int64_t j = 0; j < span; ++j)
-    simd::axpy(scores[j] * inverse, values + (begin + j) * row, out, s.head_dim);
+    simd::axpy(scores[j] * inverse, head.values + (begin + j) * row, out, s.head_dim);
 }
 
 }  // namespace
@@ -183,12 +199,13 @@ void attend(In query_rows, In key_rows, In value_rows, const AttentionShape& sha
       return;
     }
     if (s.tokens > kFewTokens) {
-      attend_tile(query, keys + offset, values + offset, s, s.past + first, count, target);
+      attend_tile(PlainHead{query, keys + offset, values + offset, head}, s, s.past + first, count,
+                  target);
       return;
     }
     for (int64_t i = 0; i < count; ++i) {
-      attend_one(query + i * s.query_stride, keys + offset, values + offset, s, s.past + first + i,
-                 target + i * width);
+      attend_one({query + i * s.query_stride, keys + offset, values + offset, head}, s,
+                 s.past + first + i, target + i * width);
     }
   };
   // A short sequence is done sooner than the threads are woken.

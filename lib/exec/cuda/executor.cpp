@@ -111,6 +111,9 @@ void CudaExecutor::attention(In queries, In keys, In values, const AttentionShap
     throw Error(ErrorKind::unsupported,
                 "heads of " + std::to_string(shape.head_dim) + " values on a GPU", {},
                 "at most " + std::to_string(cuda::kMostHeadDim) + " are; --device cpu runs them");
+  if (!shape.slopes.empty())
+    throw Error(ErrorKind::unsupported, "attention with ALiBi on a GPU", {},
+                "--device cpu runs it");
   const cuda::Attention own = {shape.heads,  shape.kv_heads, shape.head_dim,
                                shape.window, shape.scale,    shape.soft_cap};
   run("attention", gpu_.functions().attention, view(queries), view(keys), view(values), &own,

@@ -225,7 +225,9 @@ class Reference final : public Executor {
       double sum = 0;
       for (int64_t d = 0; d < s.head_dim; ++d)
         sum += at(queries, t, own + d) * at(keys, j, offset + d);
-      scores.push_back(capped(sum * static_cast<double>(s.scale), s.soft_cap));
+      const double slope = s.slopes.empty() ? 0 : s.slopes[static_cast<size_t>(head)];
+      scores.push_back(capped(sum * static_cast<double>(s.scale), s.soft_cap) +
+                       slope * static_cast<double>(j - position));
     }
     const double maximum = *std::max_element(scores.begin(), scores.end());
     double total = 0;
