@@ -28,9 +28,9 @@ using ::testing::Not;
 using ::testing::StartsWith;
 using ::testing::UnorderedElementsAre;
 
-const std::vector<std::string> kAllTools = {"quantize", "eval",    "report",   "cache", "inspect",
-                                            "pull",     "convert", "complete", "chat",  "serve",
-                                            "merge"};
+const std::vector<std::string> kAllTools = {"quantize", "eval",  "report",  "cache",
+                                            "inspect",  "pull",  "convert", "complete",
+                                            "chat",     "serve", "merge"};
 
 std::string binary(const std::string& tool) {
   return QWB_BIN_DIR "/qwb-" + tool;
