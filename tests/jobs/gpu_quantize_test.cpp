@@ -40,7 +40,8 @@ MadeOn made_on(DeviceChoice::Kind kind, const char* method, const Json& given, c
 }
 
 TEST_F(GpuQuantize, CodesAreNearlyTheProcessors) {
-  const Path folder = Path(testing::TempDir()) / ("qwb_gpu_quantize_" + std::to_string(::getpid()));
+  const Path folder =
+      Path(::testing::TempDir()) / ("qwb_gpu_quantize_" + std::to_string(::getpid()));
   std::filesystem::remove_all(folder);
   using Kind = DeviceChoice::Kind;
   const MadeOn here = made_on(Kind::processor, "gptq", {{"group_size", 64}}, folder),
@@ -55,7 +56,8 @@ TEST_F(GpuQuantize, CodesAreNearlyTheProcessors) {
 }
 
 TEST_F(GpuQuantize, MethodsWithoutCalibrationHaveOneKey) {
-  const Path folder = Path(testing::TempDir()) / ("qwb_gpu_quantize_" + std::to_string(::getpid()));
+  const Path folder =
+      Path(::testing::TempDir()) / ("qwb_gpu_quantize_" + std::to_string(::getpid()));
   std::filesystem::remove_all(folder);
   using Kind = DeviceChoice::Kind;
   const MadeOn here = made_on(Kind::processor, "rtn", Json::object(), folder),
