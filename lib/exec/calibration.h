@@ -38,6 +38,13 @@ class MomentSums {
   virtual void add(In x, Out h, In aims = {}, Out cross = {}) = 0;
 };
 
+// Rows of activations as they are kept: in the host's memory (null) or in the executor's.
+struct Halves {
+  std::byte* values;
+  float* scales;
+  const Device* device = nullptr;
+};
+
 enum class Summands { values, magnitudes };
 
 // Rows of a weight that are worked on together, and whose errors are one sum.
@@ -142,8 +149,11 @@ class CalibrationOps {
   // Rows of activations as they are kept: [rows, columns] f16 after division by a power of two for
   // each row, [rows], that brings its largest magnitude below 2^15, so that no row overflows and
   // every value keeps 11 significant bits. Few rows: a window or a piece of one.
-  virtual void to_halves(In x, std::byte* halves, float* scales) const = 0;
-  virtual void from_halves(const std::byte* halves, const float* scales, Out x) const = 0;
+  virtual void to_halves(In x, Halves halves) const = 0;
+  virtual void from_halves(Halves halves, Out x) const = 0;
+  // Whether so many bytes of them may lie in the executor's own memory, where that is not the
+  // host's. Where they lie changes no bit.
+  virtual bool holds(int64_t /*bytes*/) const { return false; }
 
   // x -= y, of equal size
   virtual void subtract(Out x, In y) const = 0;

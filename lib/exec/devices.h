@@ -35,6 +35,9 @@ Gpus list_gpus();
 // found and what to do, where there is no such GPU or it cannot be used; usage for an index that no
 // GPU has.
 std::unique_ptr<Executor> make_cuda_executor(int index, Threads threads);
+// The same for calibration: operands of products of many rows are rounded to bf16 where the GPU has
+// tensor cores for it (compute capability 8.0).
+std::unique_ptr<Executor> make_cuda_calibration_executor(int index, Threads threads);
 
 // What the bits of results depend on, for their keys: the instruction set, or the GPU and its
 // kernels.

@@ -18,6 +18,7 @@
 #include "lib/base/text_file.h"
 #include "lib/exec/cpu/isa.h"
 #include "lib/exec/cpu/tile_product.h"
+#include "lib/exec/devices.h"
 #include "lib/hub/origin.h"
 #include "lib/jobs/choose.h"
 #include "lib/jobs/convert_job.h"
@@ -69,7 +70,16 @@ int64_t peak_resident_bytes() {
 
 // How calibration held the operands of its matrix products, and what multiplied them.
 std::string products_name(const Model& model) {
-  return model.executor().products() == Products::bf16 ? "bf16 by " + bf16_units() : "f32";
+  if (model.executor().products() != Products::bf16) return "f32";
+  return model.executor().device() != nullptr ? "bf16" : "bf16 by " + bf16_units();
+}
+
+// Of calibration. A GPU that was asked for is opened even where nothing will run on it: one that
+// is not there is told.
+std::unique_ptr<Executor> executor_for(const DeviceChoice& device, Threads threads) {
+  if (device.kind == DeviceChoice::Kind::gpu)
+    return make_cuda_calibration_executor(device.index, threads);
+  return make_executor(calibration_executor(), threads);
 }
 
 std::vector<NamedLayout> planned_layouts(const Plan& plan) {
@@ -93,8 +103,7 @@ QuantizeJob::QuantizeJob(OpenModel open, QuantizeRequest request, const Context&
   // Nothing but calibration runs the model here.
   loaded_ = load_model(
       std::move(open),
-      {.executor = make_executor(calibration_executor(), context.threads), .tokenizer = false},
-      context);
+      {.executor = executor_for(request_.device, context.threads), .tokenizer = false}, context);
   plan_ = plan_modules(model(), request_.plan);
   if (request_.format != nullptr) check_plan_fits(plan_, source(), *request_.format);
   for (const std::string& note : plan_.notes) context.progress->note(note);
@@ -204,6 +213,7 @@ Key QuantizeJob::key(const Context& context) const {
   add_plan(plan_, key.fields);
   key.fields["isa"] = isa_name();
   if (calibration_) {
+    key.fields["isa"] = arithmetic_of(model().executor());
     key.fields["calibration"] = calibration_->hash;
     key.fields["products"] = products_name(model());
     key.fields["calibration_length"] = calibration_->length;
@@ -235,7 +245,10 @@ Provenance QuantizeJob::provenance(const Context& context) const {
   provenance.method_version = typical.method->version();
   provenance.settings = typical.settings;
   provenance.isa = isa_name();
-  if (calibration_) provenance.products = products_name(model());
+  if (calibration_) {
+    provenance.isa = arithmetic_of(model().executor());
+    provenance.products = products_name(model());
+  }
   provenance.bits = plan_.bits();
   provenance.kept = plan_.kept;
   provenance.calibration = calibration_ ? calibration_->manifest : Json(nullptr);

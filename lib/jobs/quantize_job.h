@@ -11,6 +11,7 @@
 #include "lib/base/context.h"
 #include "lib/base/file.h"
 #include "lib/base/outputs.h"
+#include "lib/exec/devices.h"
 #include "lib/quantize/calibrate/calibration.h"
 #include "lib/quantize/plan/plan.h"
 
@@ -35,6 +36,9 @@ struct QuantizeRequest {
   // artifact at `place`; such a run neither looks into the cache nor keeps anything there. 0: none.
   int64_t repair_rank = 0;
   Path repair = {};
+  // What calibration runs on; the choice leaves nothing open (choose_device()). Methods without
+  // calibration work on the processor, with the same bits.
+  DeviceChoice device = {};
   // What the model was made of, for qwb.json, where it lies in no folder (lib/jobs/merge_job.h).
   Json made_of = nullptr;
 };

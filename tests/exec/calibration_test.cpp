@@ -76,8 +76,8 @@ TEST(Calibration, HalfRowsKeepElevenBitsOfEveryRow) {
   }
   std::vector<std::byte> halves(rows * columns * 2);
   std::vector<float> scales(rows), back(x.size());
-  ops.to_halves(rows_of(std::as_const(x), columns), halves.data(), scales.data());
-  ops.from_halves(halves.data(), scales.data(), rows_of(back, columns));
+  ops.to_halves(rows_of(std::as_const(x), columns), {halves.data(), scales.data()});
+  ops.from_halves({halves.data(), scales.data()}, rows_of(back, columns));
   for (int64_t k = 0; k < rows * columns; ++k) {
     const float size = std::pow(10.0f, static_cast<float>(4 * (k / columns) - 16));
     ASSERT_NEAR(back[k], x[k], size * 0x1p-11f) << k;

@@ -13,7 +13,7 @@
 
 namespace qwb {
 
-class GpuTest : public testing::Test {
+class GpuTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (gpu_ == nullptr && reason_.empty()) {

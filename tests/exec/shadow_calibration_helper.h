@@ -19,13 +19,13 @@ class ShadowCalibration : public ShadowExecutor, private CalibrationOps {
  private:
   const CalibrationOps& ops() const { return inner().calibration(); }
 
-  void to_halves(In x, std::byte* halves, float* scales) const override {
+  void to_halves(In x, Halves halves) const override {
     Operands on(*this, "to_halves");
-    ops().to_halves(on(x), halves, scales);
+    ops().to_halves(on(x), halves);
   }
-  void from_halves(const std::byte* halves, const float* scales, Out x) const override {
+  void from_halves(Halves halves, Out x) const override {
     Operands on(*this, "from_halves");
-    ops().from_halves(halves, scales, on(x));
+    ops().from_halves(halves, on(x));
   }
   void subtract(Out x, In y) const override {
     Operands on(*this, "subtract");

@@ -2,10 +2,11 @@
 
 namespace qwb {
 
-void add_device_flag(CLI::App& app, std::string& device) {
+void add_device_flag(CLI::App& app, std::string& device, const std::string& what) {
   app.add_option("--device", device,
-                 "What the model runs on: cpu, cuda or cuda:N (a GPU; qwb-inspect --devices lists "
-                 "them), or auto (a GPU if one can be used)")
+                 what +
+                     ": cpu, cuda or cuda:N (a GPU; qwb-inspect --devices lists them), or auto (a "
+                     "GPU if one can be used)")
       ->capture_default_str()
       ->type_name("DEVICE");
 }

@@ -9,7 +9,9 @@
 
 namespace qwb {
 
-void add_device_flag(CLI::App& app, std::string& device);
+// what: runs on the device.
+void add_device_flag(CLI::App& app, std::string& device,
+                     const std::string& what = "What the model runs on");
 // What it names, nothing left open; what was taken, and why, is said on stderr. Throws what
 // parse_device() and choose_device() throw.
 DeviceChoice chosen_device(const std::string& device, Tool& tool);

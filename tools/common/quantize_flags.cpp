@@ -4,6 +4,7 @@
 #include "lib/base/file.h"
 #include "lib/base/names.h"
 #include "lib/jobs/choose.h"
+#include "tools/common/device_flags.h"
 #include "tools/common/model_flags.h"
 #include "tools/common/number_checks.h"
 #include "tools/manual/declaration.h"
@@ -28,6 +29,8 @@ std::string method_help() {
 QuantizeFlags::QuantizeFlags(CLI::App& app) {
   add_model(app, model_,
             "folder with the checkpoint, or its name on the Hub [$QWB_MODEL, else the demo llama]");
+  add_device_flag(app, device_,
+                  "What calibration runs on; other methods have the same bits anywhere");
   chosen_ =
       app.add_option("--method", method_, method_help())->capture_default_str()->type_name("NAME");
   offer(chosen_, all_method_names());
@@ -145,6 +148,7 @@ QuantizeRequest QuantizeFlags::request(Tool& tool) const {
   request.model = choose_model(model_, tool.context());
   tool.reads(request.model);
   if (!plan_.empty()) tool.reads(plan_);
+  request.device = chosen_device(device_, tool);
   request.chat_template = chat_template_;
   request.calibration = calibration();
   for (const CalibrationSource& source : request.calibration.sources) tool.reads(source.name);

@@ -15,7 +15,7 @@ namespace qwb {
 
 class QuantizeFlags {
  public:
-  // Adds --model, --method, the parameters of all methods, the plan's and the calibration flags.
+  // Adds --model, --device, --method, the parameters of all methods, the plan's and the calibration flags.
   explicit QuantizeFlags(CLI::App& app);
   // What the command line asks for. Tells decisions through `tool`. Throws usage and not_found.
   QuantizeRequest request(Tool& tool) const;
@@ -26,7 +26,7 @@ class QuantizeFlags {
   PlanRequest plan() const;
   CalibrationRequest calibration() const;
 
-  std::string model_, method_ = "gptq", plan_;
+  std::string model_, method_ = "gptq", plan_, device_ = "cpu";
   std::vector<std::string> include_, exclude_, calib_;
   bool lm_head_ = false, embeddings_ = false;
   int64_t samples_ = 128, length_ = 0;

@@ -20,11 +20,11 @@ class CpuCalibration final : public CalibrationOps {
  public:
   CpuCalibration(Products products, Threads threads) : products_(products), threads_(threads) {}
 
-  void to_halves(In x, std::byte* halves, float* scales) const override {
-    to_half_rows(dense(x), x.rows, x.columns, halves, scales);
+  void to_halves(In x, Halves halves) const override {
+    to_half_rows(dense(x), x.rows, x.columns, halves.values, halves.scales);
   }
-  void from_halves(const std::byte* halves, const float* scales, Out x) const override {
-    from_half_rows(halves, scales, x.rows, x.columns, dense(x));
+  void from_halves(Halves halves, Out x) const override {
+    from_half_rows(halves.values, halves.scales, x.rows, x.columns, dense(x));
   }
 
   void subtract(Out x, In y) const override {

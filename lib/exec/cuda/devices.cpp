@@ -102,6 +102,13 @@ std::unique_ptr<Executor> make_cuda_executor(int index, Threads threads) {
   return std::make_unique<CudaExecutor>(CudaDevice::open(index), threads);
 }
 
+std::unique_ptr<Executor> make_cuda_calibration_executor(int index, Threads threads) {
+  const CudaDevice& device = CudaDevice::open(index);
+  constexpr int kFirstWithBf16 = 8;  // compute capability
+  const bool rounds = device.card().major >= kFirstWithBf16;
+  return std::make_unique<CudaExecutor>(device, threads, rounds ? Products::bf16 : Products::f32);
+}
+
 std::string arithmetic_of(const Executor& executor) {
   return executor.device() == nullptr ? isa_name() : executor.identity();
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lib/codec/dense.h"
+#include "lib/exec/cuda/calibration.h"
 
 namespace qwb {
 namespace {
@@ -18,13 +19,20 @@ cuda::View on_host_view(Out operand) {
 
 }  // namespace
 
-CudaExecutor::CudaExecutor(const CudaDevice& device, Threads threads)
-    : Executor(threads, &device), gpu_(device), weights_(device) {}
+CudaExecutor::CudaExecutor(const CudaDevice& device, Threads threads, Products products)
+    : Executor(threads, &device),
+      gpu_(device),
+      weights_(device),
+      products_(products),
+      calibration_(cuda_calibration(*this)) {}
+
+CudaExecutor::~CudaExecutor() = default;
 
 std::string CudaExecutor::identity() const {
   const Gpu& card = gpu_.card();
   return "cuda" + std::to_string(cuda::kKernels) + "-sm_" + std::to_string(card.major) +
-         std::to_string(card.minor) + "-" + std::to_string(card.processors) + "-" + card.name;
+         std::to_string(card.minor) + "-" + std::to_string(card.processors) + "-" + card.name +
+         (products_ == Products::bf16 ? "-bf16" : "");
 }
 
 cuda::ConstView CudaExecutor::view(In operand) const {

@@ -1,5 +1,5 @@
 // The executor on an NVIDIA GPU: exact arithmetic, f32 products and sums, weights as they are
-// stored. Its operations return before they have ended, but for those that give numbers to the
+// stored; or, for calibration, products of many rows whose operands are rounded to bf16. Its operations return before they have ended, but for those that give numbers to the
 // host.
 #pragma once
 
@@ -14,8 +14,12 @@ namespace qwb {
 
 class CudaExecutor final : public Executor {
  public:
-  CudaExecutor(const CudaDevice& device, Threads threads);
+  // products: bf16 for calibration, on cards that have tensor cores for it.
+  CudaExecutor(const CudaDevice& device, Threads threads, Products products = Products::f32);
+  ~CudaExecutor() override;
   std::string identity() const override;
+  Products products() const override { return products_; }
+  const CalibrationOps& calibration() const override { return *calibration_; }
 
   void copy(In from, Out to) const override;
   void finish() const override;
@@ -46,15 +50,8 @@ class CudaExecutor final : public Executor {
   bool all_finite(In x) const override;
   void mark_finite(In x, Out mark) const override;
 
- private:
-  // products.cpp
-  class Slabs;
-  void many_rows(In x, const Affine& module, Out y, bool add) const;
-  void few_rows(In x, std::span<const Output> outputs, bool add) const;
-  void few_rows_of_one(In x, const Output& output, bool add) const;
-  const CudaWeight& weight_of(const Prepared& weight) const;
-  cuda::FewProduct few_product(const Output& output) const;
-
+  // For the operations of calibration too (calibration.h).
+  const cuda::Functions& functions() const { return gpu_.functions(); }
   // The operand as the kernels take it. Throws std::logic_error if it lies elsewhere; dense(): or
   // if its rows are apart.
   cuda::ConstView view(In operand) const;
@@ -68,8 +65,20 @@ class CudaExecutor final : public Executor {
     gpu_.check(call(gpu_.queue(), operands...), name);
   }
 
+ private:
+  // products.cpp
+  class Slabs;
+  void many_rows(In x, const Affine& module, Out y, bool add) const;
+  void rounded_rows(In x, const Affine& module, Out y, bool add) const;  // rounded_products.cpp
+  void few_rows(In x, std::span<const Output> outputs, bool add) const;
+  void few_rows_of_one(In x, const Output& output, bool add) const;
+  const CudaWeight& weight_of(const Prepared& weight) const;
+  cuda::FewProduct few_product(const Output& output) const;
+
   const CudaDevice& gpu_;
   CudaWeights weights_;
+  Products products_;
+  std::unique_ptr<const CalibrationOps> calibration_;
 };
 
 }  // namespace qwb

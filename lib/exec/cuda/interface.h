@@ -12,7 +12,7 @@
 namespace qwb::cuda {
 
 // Raised whenever anything below changes.
-constexpr int kInterface = 2;
+constexpr int kInterface = 3;
 // Raised whenever the same operation on the same GPU gives other bits: part of every result's key.
 constexpr int kKernels = 3;
 
@@ -141,7 +141,8 @@ struct RunningLoss {
   float maximum, chosen;
 };
 
-struct Queue;  // the order of work on one GPU
+struct Queue;                 // the order of work on one GPU
+struct CalibrationFunctions;  // calibration_interface.h
 
 struct Functions {
   int interface;
@@ -178,7 +179,8 @@ struct Functions {
   // c [m, n] = a [m, k] b [n, k]^T + bias, or c += that.
   int (*product)(Queue* queue, ConstView a, ConstView b, const float* bias, View c, int add);
   // The same on tensor cores, of parts: three of a, of b what parts() says of a weight: how many,
-  // and its groups. None on a card without such tensor cores.
+  // and its groups. None on a card without such tensor cores. split() makes as many as there is
+  // room for: 3, or 1, which are the values rounded.
   Parts (*parts)(Queue* queue, const StoredWeight* weight);
   int (*split)(Queue* queue, ConstView x, Parts to);
   int (*dequantize_parts)(Queue* queue, const StoredWeight* weight, int64_t first, Parts to);
@@ -217,6 +219,8 @@ struct Functions {
                     RunningLoss* losses);
   int (*divergence)(Queue* queue, ConstView base, ConstView other, const int32_t* targets,
                     Divergence* differences);
+
+  const CalibrationFunctions* calibration;
 };
 
 // The one symbol. Null, if its interface is another, which `theirs` (the host's) then tells.

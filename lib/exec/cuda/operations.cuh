@@ -67,4 +67,7 @@ int add_losses(Queue* queue, ConstView logits, int64_t first, const int32_t* tar
 int divergence(Queue* queue, ConstView base, ConstView other, const int32_t* targets,
                Divergence* differences);
 
+// calibration_plugin.cu
+CalibrationFunctions calibration_table();
+
 }  // namespace qwb::cuda

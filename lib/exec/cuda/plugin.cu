@@ -1,4 +1,5 @@
 // The table of functions, and the one symbol of libqwb-cuda.so.
+#include "lib/exec/cuda/calibration_interface.h"
 #include "lib/exec/cuda/operations.cuh"
 
 namespace qwb::cuda {
@@ -22,6 +23,8 @@ Functions table() {
   f.activate = activate, f.add = add, f.fill = fill, f.scale = scale, f.soft_cap = soft_cap;
   f.gather = gather, f.scatter_add = scatter_add, f.mark_finite = mark_finite;
   f.begin_losses = begin_losses, f.add_losses = add_losses, f.divergence = divergence;
+  static const CalibrationFunctions calibration = calibration_table();
+  f.calibration = &calibration;
   return f;
 }
 

@@ -143,6 +143,7 @@ class CudaExecutor::Slabs {
 };
 
 void CudaExecutor::many_rows(In x, const Affine& module, Out y, bool add) const {
+  if (products_ == Products::bf16) return rounded_rows(x, module, y, add);
   const Slabs slabs(*this, x, module.weight, Sums::cut_off, y.columns);
   for (int64_t first = 0; first < y.columns; first += slabs.step()) {
     const int64_t count = std::min(slabs.step(), y.columns - first);

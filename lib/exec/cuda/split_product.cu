@@ -23,8 +23,10 @@ __global__ void split_kernel(ConstView x, Parts to) {
   uint32_t parts[3];
   split_pair(column < x.columns ? at[0] : 0.0f, column + 1 < x.columns ? at[1] : 0.0f, parts);
 #pragma unroll
-  for (int p = 0; p < kPartsOfX; ++p)
-    *reinterpret_cast<uint32_t*>(to.data + p * plane + row * to.columns + column) = parts[p];
+  for (int p = 0; p < kPartsOfX; ++p) {
+    if (p < to.count)
+      *reinterpret_cast<uint32_t*>(to.data + p * plane + row * to.columns + column) = parts[p];
+  }
 }
 
 // Four matrices of 8 x 8, whose rows lie at the lanes' addresses.

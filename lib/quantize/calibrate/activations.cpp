@@ -10,7 +10,6 @@
 #include <string>
 
 #include "lib/base/error.h"
-#include "lib/exec/calibration.h"
 
 namespace qwb {
 namespace {
@@ -60,8 +59,15 @@ void transfer_all(int64_t bytes, int64_t offset, const std::string& verb,
 }  // namespace
 
 HalfRows::HalfRows(const Executor& executor, int64_t rows, int64_t columns, const Path& scratch)
-    : executor_(executor), columns_(columns), room_(columns), scales_(rows) {
+    : executor_(executor), rows_(rows), columns_(columns), room_(columns) {
   const int64_t bytes = checked_mul(rows, columns * 2, "activations");
+  // Of an odd width rows would begin between two numbers of 32 bits.
+  if (scratch.empty() && columns % 2 == 0 && executor.calibration().holds(bytes)) {
+    halves_there_ = executor.allocate(rows, columns / 2);
+    scales_there_ = executor.allocate(rows, 1);
+    return;
+  }
+  scales_ = FloatBuffer(rows);
   if (scratch.empty()) {
     halves_ = AlignedBuffer(bytes);
   } else {
@@ -78,6 +84,23 @@ void HalfRows::reshape(int64_t columns) {
   columns_ = columns;
 }
 
+Halves HalfRows::from_row(int64_t row) const {
+  if (!on_device())
+    return {const_cast<std::byte*>(halves_.data()) + row * columns_ * 2,
+            const_cast<float*>(scales_.data()) + row};
+  return {reinterpret_cast<std::byte*>(halves_there_.view().data) + row * columns_ * 2,
+          scales_there_.view().data + row, executor_.device()};
+}
+
+Out HalfRows::raw_there(int64_t first_row, int64_t rows) const {
+  return {halves_there_.view().data + first_row * columns_ / 2, rows, columns_ / 2,
+          executor_.device()};
+}
+
+Out HalfRows::scales_there(int64_t first_row, int64_t rows) const {
+  return scales_there_.view().row_range(first_row, rows);
+}
+
 int64_t HalfRows::rows_of_piece() const {
   return std::max<int64_t>(1, kPieceBytes / (columns_ * 2));
 }
@@ -85,14 +108,14 @@ int64_t HalfRows::rows_of_piece() const {
 void HalfRows::store(int64_t first_row, In values) {
   const CalibrationOps& ops = executor_.calibration();
   if (file_ < 0) {
-    ops.to_halves(values, halves_.data() + first_row * columns_ * 2, scales_.data() + first_row);
+    ops.to_halves(values, from_row(first_row));
     return;
   }
   const int64_t piece = std::min(rows_of_piece(), values.rows);
   const AlignedBuffer packed(piece * columns_ * 2);
   for (int64_t begin = 0; begin < values.rows; begin += piece) {
     const int64_t count = std::min(piece, values.rows - begin), first = first_row + begin;
-    ops.to_halves(values.row_range(begin, count), packed.data(), scales_.data() + first);
+    ops.to_halves(values.row_range(begin, count), {packed.data(), scales_.data() + first});
     transfer_all(count * columns_ * 2, first * columns_ * 2, "write",
                  [&](int64_t done, size_t size, off_t at) {
                    return ::pwrite(file_, packed.data() + done, size, at);
@@ -103,7 +126,7 @@ void HalfRows::store(int64_t first_row, In values) {
 void HalfRows::load(int64_t first_row, Out values) const {
   const CalibrationOps& ops = executor_.calibration();
   if (file_ < 0) {
-    ops.from_halves(halves_.data() + first_row * columns_ * 2, scales_.data() + first_row, values);
+    ops.from_halves(from_row(first_row), values);
     return;
   }
   const int64_t piece = std::min(rows_of_piece(), values.rows);
@@ -114,11 +137,18 @@ void HalfRows::load(int64_t first_row, Out values) const {
                  [&](int64_t done, size_t size, off_t at) {
                    return ::pread(file_, packed.data() + done, size, at);
                  });
-    ops.from_halves(packed.data(), scales_.data() + first, values.row_range(begin, count));
+    ops.from_halves({packed.data(), const_cast<float*>(scales_.data()) + first},
+                    values.row_range(begin, count));
   }
 }
 
 void HalfRows::read_raw(int64_t first_row, int64_t rows, std::byte* halves, float* scales) const {
+  if (on_device()) {
+    executor_.copy(raw_there(first_row, rows),
+                   Out(reinterpret_cast<float*>(halves), rows, columns_ / 2));
+    executor_.copy(scales_there(first_row, rows), Out(scales, rows, 1));
+    return;
+  }
   const int64_t bytes = rows * columns_ * 2, offset = first_row * columns_ * 2;
   std::copy_n(scales_.data() + first_row, rows, scales);
   if (file_ < 0) {
@@ -132,6 +162,12 @@ void HalfRows::read_raw(int64_t first_row, int64_t rows, std::byte* halves, floa
 
 void HalfRows::write_raw(int64_t first_row, int64_t rows, const std::byte* halves,
                          const float* scales) {
+  if (on_device()) {
+    executor_.copy(In(reinterpret_cast<const float*>(halves), rows, columns_ / 2),
+                   raw_there(first_row, rows));
+    executor_.copy(In(scales, rows, 1), scales_there(first_row, rows));
+    return;
+  }
   const int64_t bytes = rows * columns_ * 2, offset = first_row * columns_ * 2;
   std::copy_n(scales, rows, scales_.data() + first_row);
   if (file_ < 0) {
