@@ -1,14 +1,15 @@
 // A whole quantization on a GPU against the processor's: codes may differ where a sum of another
 // order falls on the other side of a rounding, so their number is bounded, not their place.
-// Measured on the demo llama: perplexities within 0.11 (act-order at 3 bits: 0.23), mean KL within 3e-3.
+// Measured on the demo llama: perplexities within 0.11 (act-order at 3 bits: 0.23), mean KL
+// within 3e-3.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <string>
-#include <vector>
 
-#include "formats/loaded_model.h"
+#include "lib/base/file.h"
+#include "lib/base/json.h"
 #include "lib/jobs/quantize_job.h"
 #include "tests/evaluate/artifact_helper.h"
 #include "tests/exec/gpu_helper.h"
@@ -20,10 +21,9 @@ class GpuQuantize : public GpuTest {};
 
 struct MadeOn {
   CachedArtifact artifact;
-  std::vector<std::byte> codes(const std::string& tensor) const {
-    const OpenModel open = open_model(artifact.folder);
-    const TensorView view = open.source->find(tensor).value();
-    return {view.bytes.begin(), view.bytes.end()};
+  std::string bytes() const { return read_text(artifact.folder / "model.safetensors"); }
+  Json module() const {
+    return parse_json(read_text(artifact.folder / "qwb.json"), "qwb.json").at("modules").front();
   }
 };
 
@@ -47,12 +47,15 @@ TEST_F(GpuQuantize, CodesAreNearlyTheProcessors) {
   const MadeOn here = made_on(Kind::processor, "gptq", {{"group_size", 64}}, folder),
                there = made_on(Kind::gpu, "gptq", {{"group_size", 64}}, folder);
   EXPECT_NE(here.artifact.key.hex(), there.artifact.key.hex());
-  const std::string first = "transformer.h.0.attn.c_attn.codes";
-  const auto a = here.codes(first), b = there.codes(first);
+  const std::string a = here.bytes(), b = there.bytes();
   ASSERT_EQ(a.size(), b.size());
   double differ = 0;
   for (size_t i = 0; i < a.size(); ++i) differ += a[i] != b[i] ? 1 : 0;
-  EXPECT_LT(differ / static_cast<double>(a.size()), 0.1);
+  // Nearly all bytes of unrelated codes do.
+  EXPECT_LT(differ / static_cast<double>(a.size()), 0.4);
+  // The first module sees the same inputs.
+  const double error = json_number(here.module(), "output_error", "here");
+  EXPECT_NEAR(json_number(there.module(), "output_error", "there"), error, 0.05 * error);
 }
 
 TEST_F(GpuQuantize, MethodsWithoutCalibrationHaveOneKey) {

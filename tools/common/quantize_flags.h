@@ -15,8 +15,8 @@ namespace qwb {
 
 class QuantizeFlags {
  public:
-  // Adds --model, --device, --method, the parameters of all methods, the flags of plan and
-  // calibration.
+  // Adds --model, --device, --method, the parameters of all methods, the plan's and the calibration
+  // flags.
   explicit QuantizeFlags(CLI::App& app);
   // What the command line asks for. Tells decisions through `tool`. Throws usage and not_found.
   QuantizeRequest request(Tool& tool) const;

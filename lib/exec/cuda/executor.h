@@ -1,6 +1,6 @@
 // The executor on an NVIDIA GPU: exact arithmetic, f32 products and sums, weights as they are
-// stored; or, for calibration, products of many rows whose operands are rounded to bf16. Its operations return before they have ended, but for those that give numbers to the
-// host.
+// stored; or, for calibration, products of many rows whose operands are rounded to bf16. Its
+// operations return before they have ended, but for those that give numbers to the host.
 #pragma once
 
 #include <memory>

@@ -49,7 +49,8 @@ struct GptqWork::Sweep {
           changed.data());
   }
 
-  // With codes c (zero point taken off) and Q = s c: the error is least at s + c H (W' - Q) / c H c.
+  // With codes c (zero point taken off) and Q = s c: the error is least at
+  // s + c H (W' - Q) / c H c.
   void refit(int64_t begin, int64_t end) {
     const int64_t first = begin / kFactorBlock, last = (end - 1) / kFactorBlock;
     if (first == last) {

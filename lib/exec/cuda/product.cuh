@@ -5,8 +5,8 @@
 
 namespace qwb::cuda {
 
-// A block makes BM x BN values of c, a thread TM x TN of them; slices of kProductDepth of k lie in shared
-// memory twice, so that the next is fetched while one is multiplied.
+// A block makes BM x BN values of c, a thread TM x TN of them; slices of kProductDepth of k lie in
+// shared memory twice, so that the next is fetched while one is multiplied.
 constexpr int kProductDepth = 16;
 constexpr int kProductThreads = 256;
 
@@ -14,7 +14,8 @@ constexpr int kProductThreads = 256;
 template <int B>
 using Slice = float[kProductDepth][B + 4];
 
-// The part of a slice that a thread fetches: B * kProductDepth / 256 values in groups of four along k.
+// The part of a slice that a thread fetches: B * kProductDepth / 256 values in groups of four
+// along k.
 template <int B>
 struct Fetch {
   static constexpr int kFours = B * kProductDepth / 4 / kProductThreads;

@@ -13,8 +13,8 @@ namespace qwb {
 
 // Rows of activations in 16 bits (CalibrationOps::to_halves; relative rounding 2^-11, and the
 // quantization that follows errs by 10^-2 and more). In the executor's memory where that has room
-// (CalibrationOps::holds), else in the host's, or in a nameless file of the scratch folder for those
-// that do not fit. Threads may work on different rows.
+// (CalibrationOps::holds), else in the host's, or in a nameless file of the scratch folder for
+// those that do not fit. Threads may work on different rows.
 class HalfRows {
  public:
   // scratch empty: in memory. Throws failed if the file cannot be made or the disk is full.
