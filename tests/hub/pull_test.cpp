@@ -308,14 +308,16 @@ TEST_F(SlowPull, OtherToolsTakeNames) {
   FakeRepo& model = hub_->add("demo/gpt2");
   for (const auto& entry : fs::directory_iterator(Path(QWB_SOURCE_DIR) / "recipes/demo/gpt2"))
     model.put(entry.path().filename().string(), read_text(entry.path()));
-  const RunResult first = tool("inspect", {"demo/gpt2"});
+  const std::vector<std::string> ask = {"Once", "--model", "demo/gpt2", "--max-tokens", "2"};
+  const RunResult first = tool("complete", ask);
   EXPECT_EQ(first.code, 0) << first.err;
-  EXPECT_THAT(first.out,
-              HasSubstr((repo("models--demo--gpt2") / "snapshots" / model.commit).string()));
+  const Path snapshot = repo("models--demo--gpt2") / "snapshots" / model.commit;
   hub_->forget_requests();
   model.put("config.json", "{}");  // what is here complete is used as it is, without a request
-  EXPECT_EQ(tool("inspect", {"demo/gpt2"}).code, 0);
-  EXPECT_EQ(tool("complete", {"Once", "--model", "demo/gpt2", "--max-tokens", "2"}).code, 0);
+  const RunResult shown = tool("inspect", {"demo/gpt2"});
+  EXPECT_EQ(shown.code, 0) << shown.err;
+  EXPECT_THAT(shown.out, HasSubstr(snapshot.string()));
+  EXPECT_EQ(tool("complete", ask).out, first.out);
   EXPECT_EQ(hub_->seen().size(), 0u);
   const RunResult missing = tool("inspect", {"org/absent"});
   EXPECT_EQ(missing.code, 3);
