@@ -221,7 +221,7 @@ TEST_F(EvalCosts, AnEstimateSaysSo) {
 
 TEST_F(EvalCosts, AnExternalMeterIsTheTotal) {
   const Json energy =
-      costs({"--energy", "--meter", kMeter, "--idle", "0.3", "--energy-seconds", "0.3"},
+      costs({"--energy", "--meter", kFastMeter, "--idle", "0.3", "--energy-seconds", "0.3"},
             no_counters())["energy"];
   EXPECT_EQ(energy["method"], "external-meter");
   EXPECT_EQ(energy["quality"], "measured");
