@@ -291,9 +291,7 @@ template <int R, int C>
 int many_queries(Queue* queue, const Heads& h) {
   const int width = static_cast<int>((h.shape.head_dim + 3) / 4 * 4 + 4);
   const int shared = (kWarps * R + kKeys) * width * static_cast<int>(sizeof(float));
-  const int code =
-      cudaFuncSetAttribute(many_kernel<R, C>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-  if (code != 0) return code;
+  if (const int code = allow_shared(many_kernel<R, C>, shared); code != 0) return code;
   const dim3 grid(blocks_of(h.queries.rows, kWarps * R), static_cast<unsigned>(h.shape.heads));
   many_kernel<R, C><<<grid, 32 * kWarps, static_cast<size_t>(shared), queue->stream>>>(h, width);
   return launched();

@@ -24,10 +24,9 @@ __device__ int after_move(int now, int move, int pass, int widest) {
 __global__ void rounded_kernel(ConstView weight, const float* scales, GridShape grid, View made,
                                int64_t groups, uint32_t* overflow) {
   const int lane = threadIdx.x % 32;
-  const int64_t item = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t item = item_of_warp();
   if (item >= weight.rows * groups) return;
-  const int64_t row = item / groups, begin = item % groups * grid.group;
-  const int64_t end = begin + grid.group < weight.columns ? begin + grid.group : weight.columns;
+  const auto [row, begin, end] = group_of_row(item, groups, weight.columns, grid.group);
   const float* from = weight.data + row * weight.stride;
   float* to = made.data + row * made.stride;
   for (int64_t c = begin + lane; c < end; c += 32)
@@ -79,7 +78,7 @@ __device__ void round_shrunk(const ClipRows& w, int64_t row, int64_t group, int 
 }
 
 __global__ void set_kernel(ClipRows w, int64_t group, const int* low, const int* high) {
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t row = item_of_warp();
   if (row >= w.rows) return;
   round_shrunk(w, row, group, low != nullptr ? low[row] : 0, high != nullptr ? high[row] : 0,
                threadIdx.x % 32, nullptr);
@@ -93,7 +92,7 @@ __global__ void begin_kernel(ClipRows w, ClipGroup g, ConstView product) {
 }
 
 __global__ void try_kernel(ClipRows w, ClipGroup g, int low, int high, int pass) {
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t row = item_of_warp();
   if (row >= w.rows || row < w.fixed) return;
   const int64_t at = row * w.groups + g.group;
   round_shrunk(w, row, g.group, after_move(w.chosen.low[at], low, pass, w.widest[row]),
@@ -103,7 +102,7 @@ __global__ void try_kernel(ClipRows w, ClipGroup g, int low, int high, int pass)
 
 __global__ void judge_kernel(ClipRows w, ClipGroup g, int low, int high, int pass, int first) {
   const int lane = threadIdx.x % 32;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t row = item_of_warp();
   if (row >= w.rows || (first == 0 && row < w.fixed)) return;
   double cost = 0;
   for (int64_t c = lane; c < g.count; c += 32) {
@@ -125,7 +124,7 @@ __global__ void judge_kernel(ClipRows w, ClipGroup g, int low, int high, int pas
 
 __global__ void change_kernel(ClipRows w, ClipGroup g) {
   const int lane = threadIdx.x % 32;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t row = item_of_warp();
   if (row >= w.rows) return;
   const int64_t at = row * w.columns + g.first, chosen = row * w.groups + g.group;
   for (int64_t c = lane; c < g.count; c += 32)
@@ -138,52 +137,47 @@ __global__ void change_kernel(ClipRows w, ClipGroup g) {
     g.candidate[row * g.count + c] += w.difference[at + c];
 }
 
-dim3 group_grid(int64_t rows, int64_t columns) {
-  return {blocks_of(columns, 256), static_cast<unsigned>(rows), 1};
-}
-
 }  // namespace
 
 int rounded_difference(Queue* queue, ConstView weight, const float* scales, GridShape grid,
                        View difference, uint32_t* overflow) {
   const int64_t groups = (weight.columns + grid.group - 1) / grid.group;
-  rounded_kernel<<<blocks_of(weight.rows * groups, kWarps), kWarps * 32, 0, queue->stream>>>(
+  rounded_kernel<<<warps_of(weight.rows * groups), kWarps * 32, 0, queue->stream>>>(
       weight, scales, grid, difference, groups, overflow);
   return launched();
 }
 
 int scale_columns(Queue* queue, View x, const float* scales) {
   if (x.rows * x.columns == 0) return 0;
-  scale_columns_kernel<<<group_grid(x.rows, x.columns), 256, 0, queue->stream>>>(x, scales);
+  scale_columns_kernel<<<values_grid(x.rows, x.columns), 256, 0, queue->stream>>>(x, scales);
   return launched();
 }
 
 int clip_set(Queue* queue, ClipRows rows, int64_t group, const int* low, const int* high) {
-  set_kernel<<<blocks_of(rows.rows, kWarps), kWarps * 32, 0, queue->stream>>>(rows, group, low,
-                                                                              high);
+  set_kernel<<<warps_of(rows.rows), kWarps * 32, 0, queue->stream>>>(rows, group, low, high);
   return launched();
 }
 
 int clip_begin(Queue* queue, ClipRows rows, ClipGroup group, ConstView product) {
-  begin_kernel<<<group_grid(rows.rows, group.count), 256, 0, queue->stream>>>(rows, group, product);
+  begin_kernel<<<values_grid(rows.rows, group.count), 256, 0, queue->stream>>>(rows, group,
+                                                                               product);
   return launched();
 }
 
 int clip_try(Queue* queue, ClipRows rows, ClipGroup group, int low, int high, int pass) {
-  try_kernel<<<blocks_of(rows.rows, kWarps), kWarps * 32, 0, queue->stream>>>(rows, group, low,
-                                                                              high, pass);
+  try_kernel<<<warps_of(rows.rows), kWarps * 32, 0, queue->stream>>>(rows, group, low, high, pass);
   return launched();
 }
 
 int clip_judge(Queue* queue, ClipRows rows, ClipGroup group, int low, int high, int pass,
                int first) {
-  judge_kernel<<<blocks_of(rows.rows, kWarps), kWarps * 32, 0, queue->stream>>>(rows, group, low,
-                                                                                high, pass, first);
+  judge_kernel<<<warps_of(rows.rows), kWarps * 32, 0, queue->stream>>>(rows, group, low, high, pass,
+                                                                       first);
   return launched();
 }
 
 int clip_change(Queue* queue, ClipRows rows, ClipGroup group) {
-  change_kernel<<<blocks_of(rows.rows, kWarps), kWarps * 32, 0, queue->stream>>>(rows, group);
+  change_kernel<<<warps_of(rows.rows), kWarps * 32, 0, queue->stream>>>(rows, group);
   return launched();
 }
 

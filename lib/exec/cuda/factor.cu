@@ -6,7 +6,7 @@
 namespace qwb::cuda {
 namespace {
 
-constexpr int kSide = 128;  // kBlockColumns
+constexpr int kSide = static_cast<int>(kBlockColumns);
 constexpr int kThreadsOf = 256;
 constexpr int kAcross = 16;  // threads of a side; each has 8 x 8 values, 16 apart
 

@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(kWarps * 32)
   extern __shared__ float h[];
   load_square(diagonal, h);
   const int lane = threadIdx.x % 32;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t row = item_of_warp();
   if (row >= w.rows) return;
   const int64_t at = row * w.columns + origin;
   float slope[kPerLane], difference[kPerLane], aim[kPerLane], scale[kPerLane], zero[kPerLane];
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kWarps * 32)
   extern __shared__ float h[];
   load_square(diagonal, h);
   const int lane = threadIdx.x % 32;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t row = item_of_warp();
   if (row >= w.rows) return;
   const int64_t at = row * w.columns + origin;
   const int64_t group = row * w.groups + w.group_of[origin + begin];
@@ -141,7 +141,7 @@ __global__ void slopes_kernel(RowsAtWork w, const float* steps, int64_t origin, 
                               int64_t end, const float* gradient, const float* product,
                               double* slope, double* curvature) {
   const int lane = threadIdx.x % 32;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t row = item_of_warp();
   if (row >= w.rows) return;
   double linear = 0, square = 0;
   for (int64_t p = begin + lane; p < end; p += 32) {
@@ -156,7 +156,7 @@ __global__ void slopes_kernel(RowsAtWork w, const float* steps, int64_t origin, 
 __global__ void move_kernel(RowsAtWork w, const float* steps, int64_t begin, int64_t end,
                             const double* slope, const double* curvature, int* changed) {
   const int lane = threadIdx.x % 32;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t row = item_of_warp();
   if (row >= w.rows) return;
   const int64_t group = row * w.groups + w.group_of[begin];
   const float scale = w.scale[group];
@@ -170,34 +170,30 @@ __global__ void move_kernel(RowsAtWork w, const float* steps, int64_t begin, int
   }
 }
 
-int length_of(const RowsAtWork& rows, int64_t origin) {
-  const int64_t left = rows.columns - origin;
-  return static_cast<int>(left < kBlockColumns ? left : kBlockColumns);
-}
-
 }  // namespace
 
 int descend(Queue* queue, RowsAtWork rows, int64_t block, const float* diagonal, float* gradient,
             int* changed) {
   const int64_t origin = block * kBlockColumns;
-  if (const int code = allow_square(descend_kernel); code != 0) return code;
-  descend_kernel<<<blocks_of(rows.rows, kWarps), kWarps * 32, kSquareBytes, queue->stream>>>(
-      rows, origin, length_of(rows, origin), diagonal + origin * kBlockColumns, gradient, changed);
+  if (const int code = allow_shared(descend_kernel, kSquareBytes); code != 0) return code;
+  descend_kernel<<<warps_of(rows.rows), kWarps * 32, kSquareBytes, queue->stream>>>(
+      rows, origin, block_length(rows.columns, origin), diagonal + origin * kBlockColumns, gradient,
+      changed);
   return launched();
 }
 
 int refit_inside(Queue* queue, RowsAtWork rows, int64_t block, int64_t begin, int64_t end,
                  const float* diagonal, float* gradient, int* changed) {
   const int64_t origin = block * kBlockColumns;
-  if (const int code = allow_square(refit_kernel); code != 0) return code;
-  refit_kernel<<<blocks_of(rows.rows, kWarps), kWarps * 32, kSquareBytes, queue->stream>>>(
+  if (const int code = allow_shared(refit_kernel, kSquareBytes); code != 0) return code;
+  refit_kernel<<<warps_of(rows.rows), kWarps * 32, kSquareBytes, queue->stream>>>(
       rows, origin, static_cast<int>(begin - origin), static_cast<int>(end - origin),
       diagonal + origin * kBlockColumns, gradient, changed);
   return launched();
 }
 
 int group_steps(Queue* queue, RowsAtWork rows, int64_t begin, int64_t end, float* steps) {
-  const dim3 grid(blocks_of(end - begin, 256), static_cast<unsigned>(rows.rows));
+  const dim3 grid = values_grid(rows.rows, end - begin);
   steps_kernel<<<grid, 256, 0, queue->stream>>>(rows, begin, end, steps);
   return launched();
 }
@@ -205,15 +201,15 @@ int group_steps(Queue* queue, RowsAtWork rows, int64_t begin, int64_t end, float
 int add_slopes(Queue* queue, RowsAtWork rows, const float* steps, int64_t origin, int64_t begin,
                int64_t end, const float* gradient, const float* product, double* slope,
                double* curvature) {
-  slopes_kernel<<<blocks_of(rows.rows, kWarps), kWarps * 32, 0, queue->stream>>>(
+  slopes_kernel<<<warps_of(rows.rows), kWarps * 32, 0, queue->stream>>>(
       rows, steps, origin, begin, end, gradient, product, slope, curvature);
   return launched();
 }
 
 int move_scales(Queue* queue, RowsAtWork rows, const float* steps, int64_t begin, int64_t end,
                 const double* slope, const double* curvature, int* changed) {
-  move_kernel<<<blocks_of(rows.rows, kWarps), kWarps * 32, 0, queue->stream>>>(
-      rows, steps, begin, end, slope, curvature, changed);
+  move_kernel<<<warps_of(rows.rows), kWarps * 32, 0, queue->stream>>>(rows, steps, begin, end,
+                                                                      slope, curvature, changed);
   return launched();
 }
 

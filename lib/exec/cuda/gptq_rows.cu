@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     choose_kernel(RowsAtWork w, const float* values, const int32_t* positions, int64_t first,
                   int64_t count, int64_t group) {
   const int lane = threadIdx.x % 32;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t row = item_of_warp();
   if (row >= w.rows) return;
   GroupValues<Held> own{values + row * w.columns, positions, first, count, {}, {}};
   own.load(w.importance, lane);
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kWarps * 32)
   extern __shared__ float u[];
   load_square(inverse, u);
   const int lane = threadIdx.x % 32;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t row = item_of_warp();
   if (row >= w.rows) return;
   const int64_t at = row * w.columns + origin;
   float target[kPerLane], aim[kPerLane], scale[kPerLane], zero[kPerLane], moved[kPerLane];
@@ -162,10 +162,9 @@ __global__ void __launch_bounds__(kWarps * 32)
 __global__ void plain_kernel(ConstView weight, const float* aim, GridShape grid, RoundedRow made,
                              int64_t groups, uint32_t* overflow) {
   const int lane = threadIdx.x % 32;
-  const int64_t item = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  const int64_t item = item_of_warp();
   if (item >= weight.rows * groups) return;
-  const int64_t row = item / groups, begin = item % groups * grid.group;
-  const int64_t end = begin + grid.group < weight.columns ? begin + grid.group : weight.columns;
+  const auto [row, begin, end] = group_of_row(item, groups, weight.columns, grid.group);
   const float* from = weight.data + row * weight.stride;
   const RowGrid own = covering_grid(from + begin, end - begin, grid, lane, overflow);
   const float most = static_cast<float>(max_code(grid));
@@ -209,16 +208,11 @@ __global__ void row_sums_kernel(ConstView weight, const float* aim, const float*
   if (threadIdx.x == 0) sums[3 * row] = error, sums[3 * row + 1] = norm, sums[3 * row + 2] = mean;
 }
 
-dim3 rows_grid(int64_t rows, int64_t columns) {
-  return {blocks_of(columns, 256), static_cast<unsigned>(rows), 1};
-}
-
 }  // namespace
 
-// Rows that are worked on together are fewer than a grid's second side (kMostRows).
 int permute(Queue* queue, ConstView from, const int32_t* index, View to) {
   if (to.rows * to.columns == 0) return 0;
-  permute_kernel<<<rows_grid(to.rows, to.columns), 256, 0, queue->stream>>>(
+  permute_kernel<<<values_grid(to.rows, to.columns), 256, 0, queue->stream>>>(
       from.data, from.stride, index, to.data, to.columns);
   return launched();
 }
@@ -226,20 +220,20 @@ int permute(Queue* queue, ConstView from, const int32_t* index, View to) {
 int permute_codes(Queue* queue, int64_t rows, int64_t columns, const unsigned char* from,
                   const int32_t* index, unsigned char* to) {
   if (rows * columns == 0) return 0;
-  permute_kernel<<<rows_grid(rows, columns), 256, 0, queue->stream>>>(from, columns, index, to,
-                                                                      columns);
+  permute_kernel<<<values_grid(rows, columns), 256, 0, queue->stream>>>(from, columns, index, to,
+                                                                        columns);
   return launched();
 }
 
 int set_difference(Queue* queue, RowsAtWork rows, int64_t first, int64_t count) {
   if (rows.rows * count == 0) return 0;
-  difference_kernel<<<rows_grid(rows.rows, count), 256, 0, queue->stream>>>(rows, first, count);
+  difference_kernel<<<values_grid(rows.rows, count), 256, 0, queue->stream>>>(rows, first, count);
   return launched();
 }
 
 int choose_grids(Queue* queue, RowsAtWork rows, const float* values, const int32_t* positions,
                  int64_t first, int64_t count, int64_t group) {
-  const unsigned blocks = blocks_of(rows.rows, kWarps);
+  const unsigned blocks = warps_of(rows.rows);
   if (count <= kBlockColumns) {
     choose_kernel<true>
         <<<blocks, kWarps * 32, 0, queue->stream>>>(rows, values, positions, first, count, group);
@@ -252,19 +246,18 @@ int choose_grids(Queue* queue, RowsAtWork rows, const float* values, const int32
 
 int solve_columns(Queue* queue, RowsAtWork rows, int64_t block, int64_t begin, int64_t end,
                   const float* inverse) {
-  const int64_t origin = block * kBlockColumns, left = rows.columns - origin;
-  const int length = static_cast<int>(left < kBlockColumns ? left : kBlockColumns);
-  if (const int code = allow_square(solve_kernel); code != 0) return code;
-  solve_kernel<<<blocks_of(rows.rows, kWarps), kWarps * 32, kSquareBytes, queue->stream>>>(
-      rows, origin, static_cast<int>(begin - origin), static_cast<int>(end - origin), length,
-      inverse + block * kBlockColumns * kBlockColumns);
+  const int64_t origin = block * kBlockColumns;
+  if (const int code = allow_shared(solve_kernel, kSquareBytes); code != 0) return code;
+  solve_kernel<<<warps_of(rows.rows), kWarps * 32, kSquareBytes, queue->stream>>>(
+      rows, origin, static_cast<int>(begin - origin), static_cast<int>(end - origin),
+      block_length(rows.columns, origin), inverse + block * kBlockColumns * kBlockColumns);
   return launched();
 }
 
 int round_plainly(Queue* queue, ConstView weight, const float* aim, GridShape grid, RoundedRow made,
                   uint32_t* overflow) {
   const int64_t groups = (weight.columns + grid.group - 1) / grid.group;
-  plain_kernel<<<blocks_of(weight.rows * groups, kWarps), kWarps * 32, 0, queue->stream>>>(
+  plain_kernel<<<warps_of(weight.rows * groups), kWarps * 32, 0, queue->stream>>>(
       weight, aim, grid, made, groups, overflow);
   return launched();
 }

@@ -40,39 +40,16 @@ struct FetchOf<true, B> {
 
 template <bool Down, int BM, int BN, int TM, int TN>
 __global__ void __launch_bounds__(kProductThreads, 2) multiply_kernel(Multiply t, int flags) {
-  static_assert(BM / TM * (BN / TN) == kProductThreads, "a thread makes TM x TN values");
-  __shared__ __align__(16) Slice<BM> a_slice[2];
-  __shared__ __align__(16) Slice<BN> b_slice[2];
-  const bool a_aligned = (flags & 1) != 0, b_aligned = (flags & 2) != 0;
   const int64_t first_row = static_cast<int64_t>(blockIdx.x) * BM,
                 first_column = static_cast<int64_t>(blockIdx.y) * BN;
   if (t.upper != 0 && first_column + BN <= first_row) return;
-  const int tn = threadIdx.x % (BN / TN), tm = threadIdx.x / (BN / TN);
   float sums[TM][TN] = {};
-  Fetch<BM> left;
-  typename FetchOf<Down, BN>::Type right;
-  left.load(t.a, first_row, 0, a_aligned), right.load(t.b, first_column, 0, b_aligned);
-  left.store(a_slice[0]), right.store(b_slice[0]);
-  __syncthreads();
-  int turn = 0;
-  for (int64_t k = kProductDepth; k < t.a.columns; k += kProductDepth, turn ^= 1) {
-    left.load(t.a, first_row, k, a_aligned), right.load(t.b, first_column, k, b_aligned);
-    multiply_slices<BM, BN, TM, TN>(a_slice[turn], b_slice[turn], tm, tn, sums);
-    left.store(a_slice[turn ^ 1]), right.store(b_slice[turn ^ 1]);
-    __syncthreads();
-  }
-  multiply_slices<BM, BN, TM, TN>(a_slice[turn], b_slice[turn], tm, tn, sums);
-#pragma unroll
-  for (int i = 0; i < TM; ++i) {
-    const int64_t row = first_row + i / 4 * (BM * 4 / TM) + tm * 4 + i % 4;
-#pragma unroll
-    for (int j = 0; j < TN; ++j) {
-      const int64_t column = first_column + j / 4 * (BN * 4 / TN) + tn * 4 + j % 4;
-      if (row >= t.c.rows || column >= t.c.columns) continue;
-      float* to = t.c.data + row * t.c.stride + column;
-      *to = t.add != 0 ? fmaf(t.factor, sums[i][j], *to) : t.factor * sums[i][j];
-    }
-  }
+  sum_slices<BM, BN, TM, TN, typename FetchOf<Down, BN>::Type>(
+      t.a, t.b, (flags & 1) != 0, (flags & 2) != 0, first_row, first_column, sums);
+  each_sum<BM, BN, TM, TN>(t.c, first_row, first_column, sums,
+                           [&](int64_t, float* to, float value) {
+                             *to = t.add != 0 ? fmaf(t.factor, value, *to) : t.factor * value;
+                           });
 }
 
 template <bool Down, int BM, int BN, int TM, int TN>
@@ -82,13 +59,10 @@ int launch_multiply(Queue* queue, const Multiply& t, int flags) {
   return launched();
 }
 
-// Small tiles where large ones would leave most processors idle; the bits are the same.
 template <bool Down>
 int launch_sized(Queue* queue, const Multiply& t, int flags) {
-  const int64_t large =
-      static_cast<int64_t>(blocks_of(t.c.rows, 128)) * blocks_of(t.c.columns, 128);
-  return large >= 128 ? launch_multiply<Down, 128, 128, 8, 8>(queue, t, flags)
-                      : launch_multiply<Down, 64, 64, 4, 4>(queue, t, flags);
+  return in_large_tiles(t.c) ? launch_multiply<Down, 128, 128, 8, 8>(queue, t, flags)
+                             : launch_multiply<Down, 64, 64, 4, 4>(queue, t, flags);
 }
 
 }  // namespace

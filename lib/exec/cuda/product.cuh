@@ -77,6 +77,53 @@ __device__ void multiply_slices(const Slice<BM>& a, const Slice<BN>& b, int tm, 
   }
 }
 
+// sums = the values of a block's tile of c from first_row and first_column on, over all slices of
+// k; Right fetches those of b. A value's sum goes over k in ascending order, whatever the tiles.
+template <int BM, int BN, int TM, int TN, class Right>
+__device__ __forceinline__ void sum_slices(const ConstView& a, const ConstView& b, bool a_aligned,
+                                           bool b_aligned, int64_t first_row, int64_t first_column,
+                                           float (&sums)[TM][TN]) {
+  static_assert(BM / TM * (BN / TN) == kProductThreads, "a thread makes TM x TN values");
+  __shared__ __align__(16) Slice<BM> a_slice[2];
+  __shared__ __align__(16) Slice<BN> b_slice[2];
+  const int tn = threadIdx.x % (BN / TN), tm = threadIdx.x / (BN / TN);
+  Fetch<BM> left;
+  Right right;
+  left.load(a, first_row, 0, a_aligned), right.load(b, first_column, 0, b_aligned);
+  left.store(a_slice[0]), right.store(b_slice[0]);
+  __syncthreads();
+  int turn = 0;
+  for (int64_t k = kProductDepth; k < a.columns; k += kProductDepth, turn ^= 1) {
+    left.load(a, first_row, k, a_aligned), right.load(b, first_column, k, b_aligned);
+    multiply_slices<BM, BN, TM, TN>(a_slice[turn], b_slice[turn], tm, tn, sums);
+    left.store(a_slice[turn ^ 1]), right.store(b_slice[turn ^ 1]);
+    __syncthreads();
+  }
+  multiply_slices<BM, BN, TM, TN>(a_slice[turn], b_slice[turn], tm, tn, sums);
+}
+
+// body(column, its place in c, sum) for those of a thread's sums that c has.
+template <int BM, int BN, int TM, int TN, class Body>
+__device__ __forceinline__ void each_sum(const View& c, int64_t first_row, int64_t first_column,
+                                         const float (&sums)[TM][TN], const Body& body) {
+  const int tn = threadIdx.x % (BN / TN), tm = threadIdx.x / (BN / TN);
+#pragma unroll
+  for (int i = 0; i < TM; ++i) {
+    const int64_t row = first_row + i / 4 * (BM * 4 / TM) + tm * 4 + i % 4;
+#pragma unroll
+    for (int j = 0; j < TN; ++j) {
+      const int64_t column = first_column + j / 4 * (BN * 4 / TN) + tn * 4 + j % 4;
+      if (row < c.rows && column < c.columns)
+        body(column, c.data + row * c.stride + column, sums[i][j]);
+    }
+  }
+}
+
+// Small tiles where large ones would leave most processors idle; the bits are the same.
+inline bool in_large_tiles(const View& c) {
+  return static_cast<int64_t>(blocks_of(c.rows, 128)) * blocks_of(c.columns, 128) >= 128;
+}
+
 inline bool aligned(const ConstView& x) {
   return x.stride % 4 == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
 }

@@ -35,6 +35,12 @@ inline int launched() {
   return cudaGetLastError();
 }
 
+// Before the launch of a kernel that takes so much shared memory.
+template <class Kernel>
+int allow_shared(Kernel kernel, int bytes) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+}
+
 inline bool dense(const View& x) {
   return x.stride == x.columns || x.rows < 2;
 }

@@ -15,27 +15,12 @@ constexpr int kRoundThreads = 256;
 constexpr int kPlaneA = kRows * kSlice * 2, kPlaneB = kColumns * kSlice * 2;  // bytes
 constexpr int kStageBytes = kPlaneA + kPlaneB;
 
-template <bool Transposed>
-__device__ void read_matrices(uint32_t at, uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  if (Transposed) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
-                 : "r"(at));
-  } else {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
-                 : "r"(at));
-  }
-#endif
-}
-
 // Where eight values lie in a plane, turned so that eight lines are in different banks. Upright: a
 // line is a row of the operand, 32 of k; transposed: a line is one k, Size rows of the operand.
 template <bool Transposed, int Size>
 __device__ uint32_t spot(int line, int chunk) {
   if (Transposed) return static_cast<uint32_t>(line * (Size * 2) + (chunk ^ (line & 7)) * 16);
-  return static_cast<uint32_t>(line * (kSlice * 2) + (chunk ^ (line >> 1 & 3)) * 16);
+  return spot_of_row(line, chunk);
 }
 
 // Rows first ... of an operand, k ... k + 31, later.
@@ -146,9 +131,8 @@ template <bool Transposed>
 int launch_rounded(Queue* queue, const Parts& a, const Parts& b, const float* bias, View c, int add,
                    int upper) {
   constexpr int kShared = kStages * kStageBytes;
-  const int code = cudaFuncSetAttribute(round_product_kernel<Transposed>,
-                                        cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
-  if (code != 0) return code;
+  if (const int code = allow_shared(round_product_kernel<Transposed>, kShared); code != 0)
+    return code;
   const dim3 grid(blocks_of(c.rows, kRows), blocks_of(c.columns, kColumns));
   round_product_kernel<Transposed>
       <<<grid, kRoundThreads, kShared, queue->stream>>>(a, b, bias, c, add, upper);

@@ -30,9 +30,33 @@ __device__ inline void load_square(const float* from, float* shared) {
   __syncthreads();
 }
 
-template <class Kernel>
-int allow_square(Kernel kernel) {
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSquareBytes);
+// The row, or another item, that the thread's warp works on; beyond the last: none.
+__device__ inline int64_t item_of_warp() {
+  return static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+}
+// Blocks for so many items.
+inline unsigned warps_of(int64_t items) {
+  return blocks_of(items, kWarps);
+}
+// A thread for each value of some rows, fewer than a grid's second side (cuda_rows_together).
+inline dim3 values_grid(int64_t rows, int64_t columns) {
+  return {blocks_of(columns, 256), static_cast<unsigned>(rows), 1};
+}
+
+// Columns of the block of a row that begins at `origin`.
+__host__ __device__ inline int block_length(int64_t columns, int64_t origin) {
+  const int64_t left = columns - origin;
+  return static_cast<int>(left < kBlockColumns ? left : kBlockColumns);
+}
+
+// Item `item` of all groups of all rows.
+struct GroupOfRow {
+  int64_t row, begin, end;  // columns
+};
+__host__ __device__ inline GroupOfRow group_of_row(int64_t item, int64_t groups, int64_t columns,
+                                                   int64_t size) {
+  const int64_t begin = item % groups * size;
+  return {item / groups, begin, begin + size < columns ? begin + size : columns};
 }
 
 // The grid of a warp's values that covers them.

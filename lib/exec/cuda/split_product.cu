@@ -29,40 +29,28 @@ __global__ void split_kernel(ConstView x, Parts to) {
   }
 }
 
-// Four matrices of 8 x 8, whose rows lie at the lanes' addresses.
-__device__ void read_four(uint32_t at, uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
-               : "r"(at));
-#endif
-}
-
-// Where 16 bytes of a row lie in a plane: turned, so that eight rows are in different banks.
-__device__ uint32_t place(int row, int chunk) {
-  return static_cast<uint32_t>(row * (kDepth * 2) + (chunk ^ (row >> 1 & 3)) * 16);
-}
-
 __device__ void fetch(const Parts& x, int64_t first, int64_t k, int part, uint32_t plane) {
   const uint16_t* data = x.data + part * x.rows * x.columns;
 #pragma unroll
   for (int i = 0; i < kTile * kDepth / 8 / kThreads; ++i) {
     const int at = threadIdx.x + i * kThreads, row = at / 4, chunk = at % 4;
     const bool there = first + row < x.rows;
-    copy_later(plane + place(row, chunk),
+    copy_later(plane + spot_of_row(row, chunk),
                data + (there ? first + row : 0) * x.columns + k + 8 * chunk, there);
   }
 }
 
 // Of columns 16 k ... of a plane: the fragment of 16 rows, and those of four times 8.
 __device__ void read_a(uint32_t plane, int row, int k, int lane, uint32_t (&a)[4]) {
-  read_four(plane + place(row + lane % 16, 2 * k + lane / 16), a[0], a[1], a[2], a[3]);
+  read_matrices<false>(plane + spot_of_row(row + lane % 16, 2 * k + lane / 16), a[0], a[1], a[2],
+                       a[3]);
 }
 __device__ void read_b(uint32_t plane, int row, int k, int lane, uint32_t (&b)[4][2]) {
 #pragma unroll
   for (int j = 0; j < 4; j += 2) {
     const int at = row + 8 * j + lane / 16 * 8 + lane % 8;
-    read_four(plane + place(at, 2 * k + lane / 8 % 2), b[j][0], b[j][1], b[j + 1][0], b[j + 1][1]);
+    read_matrices<false>(plane + spot_of_row(at, 2 * k + lane / 8 % 2), b[j][0], b[j][1],
+                         b[j + 1][0], b[j + 1][1]);
   }
 }
 
@@ -200,9 +188,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <int PartsOfW>
 int launch(Queue* queue, const Parts& a, const Parts& b, const float* bias, View c, int add) {
   constexpr int kShared = 2 * (kPartsOfX + PartsOfW) * kPlane;
-  const int code = cudaFuncSetAttribute(split_product_kernel<PartsOfW>,
-                                        cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
-  if (code != 0) return code;
+  if (const int code = allow_shared(split_product_kernel<PartsOfW>, kShared); code != 0)
+    return code;
   const dim3 grid(blocks_of(c.rows, kTile), blocks_of(c.columns, kTile));
   split_product_kernel<PartsOfW><<<grid, kThreads, kShared, queue->stream>>>(a, b, bias, c, add);
   return launched();

@@ -27,6 +27,29 @@ __device__ __forceinline__ void multiply_tile(float (&c)[4], const uint32_t (&a)
 #endif
 }
 
+// Four matrices of 8 x 8 from shared memory, whose rows (or columns) lie at the lanes' addresses.
+template <bool Transposed>
+__device__ __forceinline__ void read_matrices(uint32_t at, uint32_t& a, uint32_t& b, uint32_t& c,
+                                              uint32_t& d) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if (Transposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
+                 : "r"(at));
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
+                 : "r"(at));
+  }
+#endif
+}
+
+// Where 16 bytes of a row of 32 values lie in a plane of such rows: turned, so that eight rows are in
+// different banks.
+__device__ __forceinline__ uint32_t spot_of_row(int row, int chunk) {
+  return static_cast<uint32_t>(row * 64 + (chunk ^ (row >> 1 & 3)) * 16);
+}
+
 // The bits of the nearest bf16 of two values, the first in the low half.
 __device__ __forceinline__ uint32_t pair_of(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
