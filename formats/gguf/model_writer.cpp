@@ -40,13 +40,6 @@ GgufModelWriter::GgufModelWriter(OpenModel source, WriterOptions options, Contex
     options_.types.plain = ggml_type_from_name(std::string(dtype_name(*options_.dtype)));
 }
 
-GgufModelWriter::~GgufModelWriter() {
-  if (temporary_.empty()) return;
-  writer_.reset();
-  std::error_code ignored;
-  std::filesystem::remove(temporary_, ignored);
-}
-
 bool GgufModelWriter::takes(const std::string& tensor) const {
   return !source_.unused.contains(tensor) &&
          !(config_.tied_embeddings && tensor.starts_with("lm_head."));
@@ -180,17 +173,14 @@ GgufMetadata GgufModelWriter::metadata() const {
 void GgufModelWriter::begin(const Path& place) {
   std::vector<GgufTensor> tensors;
   for (const Item& item : items_) tensors.push_back({item.name, item.shape, item.type, 0, 0});
-  place_ = place;
-  const Path temporary = temporary_sibling(place);
-  writer_ = std::make_unique<GgufWriter>(temporary, metadata(), std::move(tensors));
-  temporary_ = temporary;
+  file_.emplace(place);
+  writer_ = std::make_unique<GgufWriter>(file_->path(), metadata(), std::move(tensors));
 }
 
 bool GgufModelWriter::finish(const Provenance& /*provenance*/) {
   if (!made_.empty()) writer_->put(index_.at({}), 0, std::as_bytes(std::span(made_)));
   writer_->finish();
-  place_file(temporary_, place_, options_.replace);
-  temporary_.clear();
+  file_->commit(options_.replace);
   return true;
 }
 

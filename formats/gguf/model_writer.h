@@ -11,6 +11,7 @@
 #include "formats/gguf/architecture.h"
 #include "formats/gguf/file.h"
 #include "formats/model_writer.h"
+#include "lib/base/pending_file.h"
 #include "lib/model/config.h"
 
 namespace qwb {
@@ -23,7 +24,6 @@ namespace qwb {
 class GgufModelWriter : public ModelWriter {
  public:
   GgufModelWriter(OpenModel source, WriterOptions options, Context context);
-  ~GgufModelWriter() override;
 
   Matrices matrices() const override { return Matrices::typed; }
   bool takes(const std::string& tensor) const override;
@@ -71,7 +71,7 @@ class GgufModelWriter : public ModelWriter {
   std::vector<float> made_;  // the divisors of rotary frequencies, where the model has such
   std::vector<Item> items_;  // in the order of the file
   std::map<std::string, size_t> index_;  // by `source`
-  Path place_, temporary_;
+  std::optional<PendingFile> file_;      // outlives its writer
   std::unique_ptr<GgufWriter> writer_;
 };
 

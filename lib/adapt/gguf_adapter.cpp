@@ -10,6 +10,7 @@
 #include "formats/gguf/types.h"
 #include "lib/adapt/bind.h"
 #include "lib/base/error.h"
+#include "lib/base/pending_file.h"
 #include "lib/model/config.h"
 
 namespace qwb {
@@ -155,22 +156,6 @@ GgufFactors gguf_factors(const AdapterModule& m, const GgufSpec& spec, double al
   return made;
 }
 
-// Goes with its writer's failure.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const Path& target) : path_(temporary_sibling(target)) {}
-  ~TemporaryFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path_, ignored);
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  const Path& path() const { return path_; }
-
- private:
-  Path path_;
-};
-
 }  // namespace
 
 void write_gguf_adapter(const Adapter& adapter, const Json& base_config, const ModelConfig& config,
@@ -194,14 +179,14 @@ void write_gguf_adapter(const Adapter& adapter, const Json& base_config, const M
   metadata.add("general.architecture", GgufValue::of_string(spec.name));
   metadata.add("adapter.type", GgufValue::of_string("lora"));
   metadata.add("adapter.lora.alpha", GgufValue::of_f32(alpha));
-  const TemporaryFile temporary(file);
-  GgufWriter writer(temporary.path(), metadata, std::move(tensors));
+  PendingFile pending(file);
+  GgufWriter writer(pending.path(), metadata, std::move(tensors));
   for (size_t i = 0; i < all.size(); ++i) {
     writer.put(2 * i, 0, std::as_bytes(std::span(all[i].module->a)));
     writer.put(2 * i + 1, 0, std::as_bytes(std::span(all[i].b_values)));
   }
   writer.finish();
-  place_file(temporary.path(), file, replace);
+  pending.commit(replace);
 }
 
 }  // namespace qwb

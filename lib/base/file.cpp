@@ -14,6 +14,7 @@
 #include "lib/base/file_kind.h"
 #include "lib/base/hash.h"
 #include "lib/base/mapped_ranges.h"
+#include "lib/base/pending_file.h"
 
 namespace qwb {
 namespace fs = std::filesystem;
@@ -149,20 +150,15 @@ std::string read_text(const Path& path, int64_t max_bytes) {
 }
 
 void write_file_atomically(const Path& path, Bytes content, bool replace) {
-  const Path temporary = temporary_sibling(path);
-  try {
-    {
-      const Descriptor file(
-          ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-      if (file.fd < 0) throw system_error("cannot create", temporary.string(), errno);
-      write_all(file.fd, 0, content, path);
-      sync_or_throw(file.fd, path);
-    }
-    place_file(temporary, path, replace);
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
+  PendingFile pending(path);
+  {
+    const Path& temporary = pending.path();
+    const Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (file.fd < 0) throw system_error("cannot create", temporary.string(), errno);
+    write_all(file.fd, 0, content, path);
+    sync_or_throw(file.fd, path);
   }
+  pending.commit(replace);
 }
 
 void place_file(const Path& temporary, const Path& path, bool replace) {

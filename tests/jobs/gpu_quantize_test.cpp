@@ -3,9 +3,7 @@
 // Measured on the demo llama: perplexities within 0.11 (act-order at 3 bits: 0.23), mean KL
 // within 3e-3.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <filesystem>
 #include <string>
 
 #include "lib/base/file.h"
@@ -13,6 +11,7 @@
 #include "lib/jobs/quantize_job.h"
 #include "tests/evaluate/artifact_helper.h"
 #include "tests/exec/gpu_helper.h"
+#include "tests/formats/files_helper.h"
 
 namespace qwb {
 namespace {
@@ -40,9 +39,8 @@ MadeOn made_on(DeviceChoice::Kind kind, const char* method, const Json& given, c
 }
 
 TEST_F(GpuQuantize, CodesAreNearlyTheProcessors) {
-  const Path folder =
-      Path(::testing::TempDir()) / ("qwb_gpu_quantize_" + std::to_string(::getpid()));
-  std::filesystem::remove_all(folder);
+  const TemporaryFolder scratch;
+  const Path& folder = scratch.path();
   using Kind = DeviceChoice::Kind;
   const MadeOn here = made_on(Kind::processor, "gptq", {{"group_size", 64}}, folder),
                there = made_on(Kind::gpu, "gptq", {{"group_size", 64}}, folder);
@@ -59,9 +57,8 @@ TEST_F(GpuQuantize, CodesAreNearlyTheProcessors) {
 }
 
 TEST_F(GpuQuantize, MethodsWithoutCalibrationHaveOneKey) {
-  const Path folder =
-      Path(::testing::TempDir()) / ("qwb_gpu_quantize_" + std::to_string(::getpid()));
-  std::filesystem::remove_all(folder);
+  const TemporaryFolder scratch;
+  const Path& folder = scratch.path();
   using Kind = DeviceChoice::Kind;
   const MadeOn here = made_on(Kind::processor, "rtn", Json::object(), folder),
                there = made_on(Kind::gpu, "rtn", Json::object(), folder);

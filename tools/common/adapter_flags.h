@@ -1,4 +1,4 @@
-// --adapter: LoRA adapters beside the model, unmerged.
+// --adapter: LoRA adapters.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -7,7 +7,11 @@
 
 namespace qwb {
 
-// May be repeated; lib/adapt/use.h reads what is given.
+// Adapters that run beside the model, unmerged. May be repeated; lib/adapt/use.h reads what is
+// given.
 void add_adapter_flag(CLI::App& app, std::vector<std::string>& adapters);
+// The same for another purpose.
+void add_adapter_flag(CLI::App& app, std::vector<std::string>& adapters, const std::string& help,
+                      const std::string& value);
 
 }  // namespace qwb

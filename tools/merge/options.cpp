@@ -2,6 +2,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/names.h"
+#include "tools/common/adapter_flags.h"
 #include "tools/common/command_line.h"
 #include "tools/common/number_checks.h"
 #include "tools/common/quantities.h"
@@ -70,13 +71,10 @@ void add_merge_options(CLI::App& app, MergeOptions& o) {
                  "The base that the adapters were trained beside, in any format (default: "
                  "$QWB_MODEL, else the demo llama)")
       ->type_name("MODEL");
-  app.add_option("--adapter", o.adapters,
-                 "A LoRA adapter, a folder as PEFT writes it or a GGUF file; DIR:WEIGHT multiplies "
-                 "what it adds; may be repeated")
-      ->type_name("DIR[:WEIGHT]")
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_adapter_flag(app, o.adapters,
+                   "A LoRA adapter, a folder as PEFT writes it or a GGUF file; DIR:WEIGHT "
+                   "multiplies what it adds; may be repeated",
+                   "DIR[:WEIGHT]");
   app.add_option("--out", o.out, "The folder (with --to gguf: file) to make")->type_name("PLACE");
   app.add_option("--onto", o.onto,
                  "Merge into: source, the unquantized model behind the base; dequantized, the "

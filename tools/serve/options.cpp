@@ -8,6 +8,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/text_file.h"
+#include "tools/common/adapter_flags.h"
 #include "tools/common/command_line.h"
 #include "tools/common/number_checks.h"
 
@@ -155,14 +156,11 @@ void add_serve_options(CLI::App& app, ServeOptions& o) {
                  "Models or artifacts, each as NAME=MODEL or under its own name (default: the "
                  "newest artifact in the cache, else $QWB_MODEL, else the demo llama)")
       ->type_name("");
-  app.add_option(
-         "--adapter", o.adapters,
-         "A LoRA adapter that runs beside the model called NAME, or beside all: a folder as "
-         "PEFT writes it, or a GGUF file; :SCALE multiplies what it adds; may be repeated")
-      ->type_name("[NAME=]DIR[:SCALE]")
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_adapter_flag(app, o.adapters,
+                   "A LoRA adapter that runs beside the model called NAME, or beside all: a folder "
+                   "as PEFT writes it, or a GGUF file; :SCALE multiplies what it adds; may be "
+                   "repeated",
+                   "[NAME=]DIR[:SCALE]");
   add_engine(app, o);
   add_int8_flags(app, o.int8);
   add_comparison(app, o);
