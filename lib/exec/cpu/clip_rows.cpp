@@ -1,48 +1,19 @@
 #include "lib/exec/cpu/clip_rows.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "lib/base/parallel.h"
 #include "lib/exec/cpu/factor.h"
 #include "lib/exec/cpu/matmul.h"
 #include "lib/exec/cpu/operands.h"
 #include "lib/exec/cpu/rounding.h"
+#include "lib/exec/range_search.h"
 
 namespace qwb {
 namespace {
 
-// What the two ends of a group's range are shrunk by, in fortieths.
-struct Shrink {
-  int low = 0, high = 0;
-  bool operator==(const Shrink& other) const = default;
-};
-
-constexpr int kCommon = 11;                   // both ends alike: 1, 0.95 .. 0.5
-constexpr int kWidest = -4, kNarrowest = 30;  // 1.1 .. 0.25
-
-float factor_of(int fortieths) {
-  return static_cast<float>(40 - fortieths) / 40.0f;
-}
-
-// The candidates of a pass, given what a group has now: first both ends alike, then each end by
-// itself, coarse and fine in turn. A symmetric grid has no ends of its own.
-std::vector<Shrink> moves(int pass, bool symmetric) {
-  std::vector<Shrink> all;
-  for (int step = 0; pass == 0 && step < kCommon; ++step) all.push_back({2 * step, 2 * step});
-  const int size = pass % 2 == 1 ? 2 : 1;
-  for (int low = -size; pass > 0 && low <= size; low += size) {
-    for (int high = -size; high <= size; high += size) {
-      if ((low != 0 || high != 0) && (!symmetric || low == high)) all.push_back({low, high});
-    }
-  }
-  return all;
-}
-
 Shrink moved(const Shrink& now, const Shrink& move, int pass, int widest) {
-  if (pass == 0) return move;
-  return {std::clamp(now.low + move.low, widest, kNarrowest),
-          std::clamp(now.high + move.high, widest, kNarrowest)};
+  return {moved_end(now.low, move.low, pass, widest), moved_end(now.high, move.high, pass, widest)};
 }
 
 // w - Q(w) for one group of a row.
@@ -50,8 +21,8 @@ Grid round_group(const float* weight, int64_t count, const Shrink& shrink,
                  const GridSettings& settings, const std::string& module, uint8_t* codes,
                  float* difference) {
   const Extremes range = extremes(weight, count);
-  const Grid grid = make_grid(range.low * factor_of(shrink.low),
-                              range.high * factor_of(shrink.high), settings, module);
+  const Grid grid = make_grid(range.low * shrink_factor(shrink.low),
+                              range.high * shrink_factor(shrink.high), settings, module);
   round_to_grid(weight, count, grid, settings.max_code(), codes);
   for (int64_t i = 0; i < count; ++i) difference[i] = weight[i] - grid_value(codes[i], grid);
   return grid;
@@ -70,14 +41,11 @@ class Clipper {
         settings_(task.grid),
         module_(task.module),
         chosen_(static_cast<size_t>(rows_ * groups_)),
+        widest_(widest_shrink(weight_, std::ssize(weight))),
         product_(rows_ * columns_) {
     result_.codes.resize(static_cast<size_t>(rows_ * columns_));
     result_.grids.resize(static_cast<size_t>(rows_ * groups_));
     result_.difference = FloatBuffer(rows_ * columns_);
-    // A range that f16 scales barely hold is not widened.
-    for (const float value : weight) {
-      if (std::abs(value) > 32768) widest_ = 0;
-    }
   }
 
   RoundedRows run(int passes) {
@@ -145,7 +113,7 @@ class Clipper {
     std::vector<Shrink> found(static_cast<size_t>(rows_));
     for (int64_t r = 0; r < rows_; ++r) found[r] = chosen(r, g);
     std::vector<uint8_t> codes(static_cast<size_t>(n));
-    for (const Shrink& move : moves(pass, settings_.symmetric)) {
+    for (const Shrink& move : shrink_moves(pass, settings_.symmetric)) {
       for (int64_t r = fixed_; r < rows_; ++r) {
         round_group(weight_ + r * columns_ + first, n, moved(chosen(r, g), move, pass, widest_),
                     settings_, module_, codes.data(), d.data() + r * n);
@@ -167,7 +135,7 @@ class Clipper {
     bool changed = false;
     for (int64_t r = 0; r < rows_; ++r) {
       const Shrink& shrink = found[r];
-      if (shrink != chosen(r, g)) {
+      if (!(shrink == chosen(r, g))) {
         set(r, g, shrink);
         changed = true;
       }
@@ -195,7 +163,7 @@ class Clipper {
   GridSettings settings_;
   std::string module_;
   std::vector<Shrink> chosen_;  // [rows, groups]
-  int widest_ = kWidest;
+  int widest_;
   FloatBuffer product_;  // P = D H [rows, columns]
   RoundedRows result_;
 };

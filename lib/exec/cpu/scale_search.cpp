@@ -4,11 +4,11 @@
 #include <limits>
 
 #include "lib/exec/cpu/rounding.h"
+#include "lib/exec/range_search.h"
 
 namespace qwb {
 namespace {
 
-constexpr int kFactors = 61;
 constexpr int64_t kSlice = 16;  // lanes whose sums stay in registers
 
 // Slices of the candidate grids' arrays, one element per lane.
@@ -61,16 +61,14 @@ void choose_grids(const float* values, int64_t count, const float* importance, b
     }
   }
   GridCandidate grid;
-  // GridCandidate -1 is the factor 1: the one to beat.
-  for (int step = -1; step < (search ? kFactors : 0); ++step) {
-    const float factor = step < 0 ? 1.0f : static_cast<float>(50 + step) / 100.0f;
-    set_candidate(low, high, factor, settings, module, grid);
+  for (int candidate = 0; candidate < (search ? kRangeFactors : 1); ++candidate) {
+    set_candidate(low, high, range_factor(candidate), settings, module, grid);
     if (search) {
       for (int64_t lane = 0; lane < kRowLanes; lane += kSlice)
         slice_error(values, count, importance, grid, lane, error);
     }
     for (int64_t r = 0; r < kRowLanes; ++r) {
-      if (step >= 0 && !(error[r] < best[r])) continue;
+      if (candidate > 0 && !(error[r] < best[r])) continue;
       best[r] = search ? error[r] : 0;
       grids.scale[r] = grid.scale[r];
       grids.zero[r] = -grid.low[r];

@@ -1,44 +1,23 @@
 // AWQ's rounding and clipping (lib/exec/cpu/clip_rows.h) on a GPU: a group of all rows at a time.
 #include <algorithm>
-#include <cmath>
 #include <utility>
 #include <vector>
 
 #include "lib/base/parallel.h"
 #include "lib/exec/cuda/calibration.h"
+#include "lib/exec/range_search.h"
 
 namespace qwb {
 namespace {
 
-struct ClipMove {
-  int low, high;  // fortieths
-};
-
-constexpr int kClipCommon = 11;       // both ends alike: 1, 0.95 .. 0.5
-constexpr int kClipWidest = -4;       // 1.1
-constexpr float kHardlyHeld = 32768;  // rows beside a weight above this are not widened
-
-std::vector<ClipMove> clip_moves(int pass, bool symmetric) {
-  std::vector<ClipMove> all;
-  for (int step = 0; pass == 0 && step < kClipCommon; ++step) all.push_back({2 * step, 2 * step});
-  const int size = pass % 2 == 1 ? 2 : 1;
-  for (int low = -size; pass > 0 && low <= size; low += size) {
-    for (int high = -size; high <= size; high += size) {
-      if ((low != 0 || high != 0) && (!symmetric || low == high)) all.push_back({low, high});
-    }
-  }
-  return all;
-}
-
 // By row; rows of one tile share it.
 std::vector<int> widest_of(std::span<const float> weight, int64_t columns, int64_t tile) {
   const int64_t rows = std::ssize(weight) / columns;
-  std::vector<int> widest(static_cast<size_t>(rows), kClipWidest);
+  std::vector<int> widest(static_cast<size_t>(rows));
   for (int64_t begin = 0; begin < rows; begin += tile) {
     const int64_t end = std::min(rows, begin + tile);
-    const bool large = std::any_of(weight.begin() + begin * columns, weight.begin() + end * columns,
-                                   [](float value) { return std::abs(value) > kHardlyHeld; });
-    if (large) std::fill(widest.begin() + begin, widest.begin() + end, 0);
+    std::fill(widest.begin() + begin, widest.begin() + end,
+              widest_shrink(weight.data() + begin * columns, (end - begin) * columns));
   }
   return widest;
 }
@@ -167,7 +146,7 @@ class ClipWork {
     // What the other groups lose: P without this group's own part.
     calibration_subtract(cross, product);
     call(calls().clip_judge, work_, group, 0, 0, pass, 1);
-    for (const ClipMove& move : clip_moves(pass, task_.grid.symmetric)) {
+    for (const Shrink& move : shrink_moves(pass, task_.grid.symmetric)) {
       call(calls().clip_try, work_, group, move.low, move.high, pass);
       cuda_multiply(executor_, candidate, own, product, {.down = true});
       call(calls().clip_judge, work_, group, move.low, move.high, pass, 0);

@@ -2,24 +2,10 @@
 // warp works on a row.
 #include "lib/exec/cuda/calibration_operations.cuh"
 #include "lib/exec/cuda/row_warps.cuh"
+#include "lib/exec/range_search.h"
 
 namespace qwb::cuda {
 namespace {
-
-constexpr int kNarrowest = 30;  // fortieths
-
-__device__ float factor_of(int fortieths) {
-  return static_cast<float>(40 - fortieths) / 40.0f;
-}
-
-__device__ int clamped(int value, int least, int most) {
-  return value < least ? least : value > most ? most : value;
-}
-
-// What a move makes of a group's shrink; in the first pass it is the shrink itself.
-__device__ int after_move(int now, int move, int pass, int widest) {
-  return pass == 0 ? move : clamped(now + move, widest, kNarrowest);
-}
 
 __global__ void rounded_kernel(ConstView weight, const float* scales, GridShape grid, View made,
                                int64_t groups, uint32_t* overflow) {
@@ -57,7 +43,7 @@ __device__ void round_shrunk(const ClipRows& w, int64_t row, int64_t group, int 
   least = min_of_warp(least), largest = max_of_warp(largest);
   float exact = 0;
   const RowGrid grid =
-      grid_of_range(least * factor_of(low), largest * factor_of(high), w.grid, &exact);
+      grid_of_range(least * shrink_factor(low), largest * shrink_factor(high), w.grid, &exact);
   if (!grid.fits && lane == 0) atomicMax(w.overflow, bits_of_float(exact));
   const float most = static_cast<float>(max_code(w.grid));
   const int64_t at = row * w.columns + first;
@@ -95,8 +81,8 @@ __global__ void try_kernel(ClipRows w, ClipGroup g, int low, int high, int pass)
   const int64_t row = item_of_warp();
   if (row >= w.rows || row < w.fixed) return;
   const int64_t at = row * w.groups + g.group;
-  round_shrunk(w, row, g.group, after_move(w.chosen.low[at], low, pass, w.widest[row]),
-               after_move(w.chosen.high[at], high, pass, w.widest[row]), threadIdx.x % 32,
+  round_shrunk(w, row, g.group, moved_end(w.chosen.low[at], low, pass, w.widest[row]),
+               moved_end(w.chosen.high[at], high, pass, w.widest[row]), threadIdx.x % 32,
                g.candidate);
 }
 
@@ -117,8 +103,8 @@ __global__ void judge_kernel(ClipRows w, ClipGroup g, int low, int high, int pas
     g.best[row] = cost, g.found.low[row] = w.chosen.low[at], g.found.high[row] = w.chosen.high[at];
   } else if (cost < g.best[row]) {
     g.best[row] = cost;
-    g.found.low[row] = after_move(w.chosen.low[at], low, pass, w.widest[row]);
-    g.found.high[row] = after_move(w.chosen.high[at], high, pass, w.widest[row]);
+    g.found.low[row] = moved_end(w.chosen.low[at], low, pass, w.widest[row]);
+    g.found.high[row] = moved_end(w.chosen.high[at], high, pass, w.widest[row]);
   }
 }
 

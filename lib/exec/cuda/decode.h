@@ -7,12 +7,10 @@
 #include <cstring>
 
 #include "lib/exec/cuda/interface.h"
+#include "lib/exec/host_device.h"
 
 #if defined(__CUDACC__)
 #include <cuda_fp16.h>
-#define QWB_BOTH __host__ __device__ __forceinline__
-#else
-#define QWB_BOTH inline
 #endif
 
 namespace qwb::cuda {

@@ -2,15 +2,10 @@
 // of the block at work lie in its lanes' registers.
 #include "lib/exec/cuda/calibration_operations.cuh"
 #include "lib/exec/cuda/row_warps.cuh"
+#include "lib/exec/range_search.h"
 
 namespace qwb::cuda {
 namespace {
-
-constexpr int kCandidates = 62;  // the factor 1, and 0.50 to 1.10
-
-__device__ float candidate_factor(int candidate) {
-  return candidate == 0 ? 1.0f : static_cast<float>(49 + candidate) / 100.0f;
-}
 
 template <class T>
 __global__ void permute_kernel(const T* from, int64_t stride, const int32_t* index, T* to,
@@ -73,10 +68,10 @@ __global__ void __launch_bounds__(kWarps * 32)
   low = min_of_warp(low), high = max_of_warp(high);
   // A lane makes two of the candidates.
   RowGrid made[2];
-  const int tried = w.search != 0 ? kCandidates : 1;
+  const int tried = w.search != 0 ? kRangeFactors : 1;
   for (int half = 0; half < 2; ++half) {
     const int candidate = lane + 32 * half;
-    const float factor = candidate_factor(candidate < tried ? candidate : 0);
+    const float factor = range_factor(candidate < tried ? candidate : 0);
     float exact = 0;
     made[half] = grid_of_range(low * factor, high * factor, w.grid, &exact);
     if (!made[half].fits) atomicMax(w.overflow, bits_of_float(exact));
