@@ -228,11 +228,19 @@ void Pull::refuse_without_weights(const std::vector<RemoteFile>& wanted) const {
   std::vector<std::string> paths;
   for (const RemoteFile& file : listing_) paths.push_back(file.path);
   if (paths.empty()) paths = siblings_;
-  const auto has_weights = [](const RemoteFile& file) {
-    return (file.path.ends_with(".safetensors") || file.path.ends_with(".bin")) &&
-           !file.path.starts_with("adapter_model");
+  const auto any_with = [&wanted](const std::string& ending) {
+    return std::any_of(wanted.begin(), wanted.end(), [&](const RemoteFile& file) {
+      return file.path.ends_with(ending) && !file.path.starts_with("adapter_model");
+    });
   };
-  if (std::any_of(wanted.begin(), wanted.end(), has_weights)) return;
+  if (any_with(".safetensors")) return;
+  if (any_with(".bin")) {
+    context_.progress->note(
+        repo.text() +
+        " has no safetensors; its weights are pytorch_model.bin, pickled, which "
+        "is read without executing anything");
+    return;
+  }
   const OtherWeights other = other_weights(paths);
   if (other.files.empty()) {
     context_.progress->note(repo.text() + " has no weights: only its other files are pulled");

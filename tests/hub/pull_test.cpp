@@ -96,6 +96,18 @@ TEST_F(PullTest, RepositoriesWithoutUsableWeights) {
   }
 }
 
+TEST_F(PullTest, PickledWeightsAreTold) {
+  FakeRepo& old = hub_->add("org/old");
+  old.put("config.json", "{}");
+  old.put("pytorch_model.bin", "weights");
+  const RunResult result = pull({"org/old"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_THAT(result.err,
+              HasSubstr("org/old has no safetensors; its weights are pytorch_model.bin"));
+  old.put("model.safetensors", "weights");
+  EXPECT_THAT(pull({"org/old"}).err, ::testing::Not(HasSubstr("pytorch_model.bin")));
+}
+
 TEST_F(PullTest, IncludeAndExclude) {
   FakeRepo& model = add_model();
   const Path some = pulled({"org/model", "--include", "*.bin", "--include", "original/"});

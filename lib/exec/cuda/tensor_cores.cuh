@@ -44,8 +44,8 @@ __device__ __forceinline__ void read_matrices(uint32_t at, uint32_t& a, uint32_t
 #endif
 }
 
-// Where 16 bytes of a row of 32 values lie in a plane of such rows: turned, so that eight rows are in
-// different banks.
+// Where 16 bytes of a row of 32 values lie in a plane of such rows: turned, so that eight rows are
+// in different banks.
 __device__ __forceinline__ uint32_t spot_of_row(int row, int chunk) {
   return static_cast<uint32_t>(row * 64 + (chunk ^ (row >> 1 & 3)) * 16);
 }
