@@ -19,7 +19,7 @@ LoadedModel load_opened(OpenModel open, LoadOptions options, const Context& cont
   if (options.executor == nullptr)
     options.executor = make_executor(ExecutorKind::fast, context.threads);
   auto model = Model::load(loaded.open.source, loaded.open.config, loaded.open.config_name(),
-                           std::move(options.executor));
+                           std::move(options.executor), options.use);
   if (options.attach) loaded.additions = options.attach(loaded.open, *model);
   loaded.model = std::move(model);
   loaded.load_seconds = std::chrono::duration<double>(LoadClock::now() - begin).count();

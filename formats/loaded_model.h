@@ -18,8 +18,9 @@ namespace qwb {
 
 struct LoadOptions {
   std::shared_ptr<const Executor> executor =
-      nullptr;                                 // null: the fast one, on the context's threads
-  bool tokenizer = true;                       // load it, and throw if there is none
+      nullptr;            // null: the fast one, on the context's threads
+  bool tokenizer = true;  // load it, and throw if there is none
+  ModelUse use = ModelUse::whole;
   std::shared_ptr<const void> hold = nullptr;  // kept as long as the model
   // Adds to the model before others see it (adapters: lib/adapt/use.h); what it returns is kept as
   // LoadedModel::additions. Empty: nothing is added.

@@ -45,6 +45,14 @@ struct Halves {
   const Device* device = nullptr;
 };
 
+// What a device works on at a time. Inputs of a module that are held before they are added to the
+// moments: long inner products, and enough windows for the threads to share. Rows of a weight that
+// ScaleTrial takes.
+struct CalibrationBatch {
+  int64_t tokens = 3072, floats = int64_t{14} << 18;
+  int64_t trial_rows = 128;
+};
+
 enum class Summands { values, magnitudes };
 
 // Rows of a weight that are worked on together, and whose errors are one sum.
@@ -155,6 +163,8 @@ class CalibrationOps {
   // host's. Where they lie changes no bit.
   virtual bool holds(int64_t /*bytes*/) const { return false; }
 
+  virtual CalibrationBatch batch() const { return {}; }
+
   // x -= y, of equal size
   virtual void subtract(Out x, In y) const = 0;
   // Every row of x [rows, columns] -= row [1, columns].
@@ -192,7 +202,7 @@ class CalibrationOps {
   virtual void clip_rows(const ClipTask& task, std::span<const float> weight,
                          const ClipDone& done) const = 0;
   // By row: d H d^T with d = w - Q(w s) / s, every range covering its group; and as ClipTask does
-  // it in one pass. At most 128 rows.
+  // it in one pass. At most CalibrationBatch::trial_rows.
   virtual std::vector<double> rounded_errors(const ScaleTrial& trial) const = 0;
   virtual std::vector<double> clipped_errors(const ScaleTrial& trial) const = 0;
 };

@@ -35,6 +35,10 @@ Prepared Executor::prepare_values(In values) const {
              DenseWeight{TensorView{DType::f32, {values.rows, values.columns}, bytes}}});
 }
 
+std::optional<Prepared> Executor::prepare_rounded(const Weight& /*weight*/) const {
+  return std::nullopt;
+}
+
 void Executor::mark_finite(In x, Out mark) const {
   fill(mark, all_finite(x) ? 1.0f : 0.0f);
 }

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -136,6 +137,9 @@ class Executor {
   // The same of dense f32 values [out, in] that lie in the executor's memory, as they stand there:
   // when they change, so do its products. They must outlive it.
   virtual Prepared prepare_values(In values) const;
+  // A weight with its values rounded to bf16, as products() of that kind take it, in memory of the
+  // executor's own: the stored bytes may go. Nothing where prepare() serves as well.
+  virtual std::optional<Prepared> prepare_rounded(const Weight& weight) const;
   // y [rows, out] = x [rows, in] W^T + bias, or y += that.
   virtual void linear(const Rows& x, const Affine& module, Out y,
                       Accumulate accumulate = Accumulate::no) const = 0;

@@ -101,9 +101,11 @@ QuantizeJob::QuantizeJob(OpenModel open, QuantizeRequest request, const Context&
                 "start from the original checkpoint");
   }
   // Nothing but calibration runs the model here.
-  loaded_ = load_model(
-      std::move(open),
-      {.executor = executor_for(request_.device, context.threads), .tokenizer = false}, context);
+  loaded_ = load_model(std::move(open),
+                       {.executor = executor_for(request_.device, context.threads),
+                        .tokenizer = false,
+                        .use = ModelUse::single_blocks},
+                       context);
   plan_ = plan_modules(model(), request_.plan);
   if (request_.format != nullptr) check_plan_fits(plan_, source(), *request_.format);
   for (const std::string& note : plan_.notes) context.progress->note(note);

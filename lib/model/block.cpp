@@ -59,10 +59,14 @@ void Block::release(const std::string& module) {
 }
 
 void Block::set_weight(const std::string& module, const Weight& weight) {
+  set_weight(module, executor_.prepare(weight, Reuse::often));
+}
+
+void Block::set_weight(const std::string& module, Prepared weight) {
   Linear& linear = find(module);
-  if (weight.out != linear.spec.out || weight.in != linear.spec.in)
+  if (weight.stored().out != linear.spec.out || weight.stored().in != linear.spec.in)
     throw Error(ErrorKind::failed, "another shape was put in place", module);
-  linear.weight = executor_.prepare(weight, Reuse::often);
+  linear.weight = std::move(weight);
 }
 
 std::vector<float> Block::bias(const std::string& module) const {

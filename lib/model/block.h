@@ -27,6 +27,7 @@ class Block {
   // Goes on with another weight of the same shape (the view's owner must outlive its use), prepared
   // for frequent use.
   void set_weight(const std::string& module, const Weight& weight);
+  void set_weight(const std::string& module, Prepared weight);
   // The module's output goes on with this added to it.
   void attach(const std::string& module, std::shared_ptr<const LowRank> addition);
   // Adds everything that this block holds.

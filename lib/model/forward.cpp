@@ -32,6 +32,7 @@ class BatchStep {
       : model_(model), sequences_(sequences), errors_(errors) {}
 
   void run(std::vector<Part> parts) {
+    if (model_.listing_ != nullptr) throw std::logic_error("the model was not loaded to run whole");
     parts_ = std::move(parts);
     begin();
     for (int64_t i = 0; i < model_.config().layers && !parts_.empty(); ++i) {

@@ -60,7 +60,7 @@ Model::~Model() = default;
 
 std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, const Json& config,
                                    const std::string& where,
-                                   std::shared_ptr<const Executor> executor) {
+                                   std::shared_ptr<const Executor> executor, ModelUse use) {
   if (executor == nullptr) executor = make_executor(ExecutorKind::fast, Threads());
   std::unique_ptr<Model> model(new Model(std::move(source), std::move(executor)));
   const Architecture& architecture =
@@ -84,8 +84,12 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
     model->output_bias_ =
         device.upload(find_vector(tensors, spec.output_bias, c.vocab), MemoryKind::weights);
   }
+  // Where they do not run they are checked and counted all the same, on the host, which copies none.
+  if (use == ModelUse::single_blocks && device.device() != nullptr)
+    model->listing_ = make_executor(ExecutorKind::reference, Threads(1));
+  const Executor& of_blocks = model->listing_ != nullptr ? *model->listing_ : device;
   for (int64_t i = 0; i < c.layers; ++i)
-    model->blocks_.emplace_back(c, spec.blocks[i], i, tensors, device);
+    model->blocks_.emplace_back(c, spec.blocks[i], i, tensors, of_blocks);
   model->count_weights();
   return model;
 }

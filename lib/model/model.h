@@ -57,6 +57,10 @@ struct Sequence {
   StopToken stop = {};
 };
 
+// What a model is loaded for: to run whole, or for others to make and run its blocks one at a time
+// (calibration). A device then holds none of them for the model; forward() must not be called.
+enum class ModelUse { whole, single_blocks };
+
 // Can be shared by threads: nothing of it changes while it runs.
 class Model {
  public:
@@ -67,7 +71,8 @@ class Model {
   // architecture.
   static std::unique_ptr<Model> load(std::shared_ptr<const TensorSource> source, const Json& config,
                                      const std::string& where,
-                                     std::shared_ptr<const Executor> executor = nullptr);
+                                     std::shared_ptr<const Executor> executor = nullptr,
+                                     ModelUse use = ModelUse::whole);
 
   // The output of a linear module of a block, or of the output embedding by its tensor's name, goes
   // on with this added to it. Before the model is shared. Throws not_found for no such module,
@@ -131,7 +136,8 @@ class Model {
   Prepared output_;
   std::vector<std::shared_ptr<const LowRank>> output_additions_;
   std::unique_ptr<const Norm> final_norm_, embedding_norm_;
-  Matrix output_bias_;  // [1, vocab]; used if spec_.output_bias is not empty
+  Matrix output_bias_;                       // [1, vocab]; used if spec_.output_bias is not empty
+  std::shared_ptr<const Executor> listing_;  // of blocks that do not run; else null
   std::vector<Block> blocks_;
   WeightBytes weight_bytes_;
   MemoryClaim mapped_claim_;  // what is copied tells the ledger itself

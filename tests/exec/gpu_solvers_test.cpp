@@ -167,6 +167,24 @@ TEST_F(GpuSolvers, GptqStopsAndNamesScalesThatDoNotFit) {
                   testing::AllOf(testing::HasSubstr("a.module"), testing::HasSubstr("f16"))));
 }
 
+// Few rows take one way, many another.
+TEST_F(GpuSolvers, RowsOfClippingDoNotMeet) {
+  const int64_t n = 160, many = 2100, few = 70;
+  const auto weight = gpu_values(many * n, 51), h = moments_of(n, 52);
+  const Matrix hessian = upload(h, n);
+  const ClipTask task{{4, 64, false, DType::f16}, 0, 2, hessian, "a.module", {}};
+  const auto clip = [&](int64_t rows) {
+    std::vector<uint8_t> codes(static_cast<size_t>(rows * n));
+    there().clip_rows(
+        task, std::span(weight).first(static_cast<size_t>(rows * n)), [&](const ClippedRows& done) {
+          std::copy(done.codes.begin(), done.codes.end(), codes.begin() + done.first * n);
+        });
+    return codes;
+  };
+  const auto all = clip(many), some = clip(few);
+  EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin()));
+}
+
 TEST_F(GpuSolvers, ClippingIsTheProcessors) {
   for (const auto& [n, rows, group, symmetric] :
        {std::tuple<int64_t, int64_t, int64_t, bool>{300, 70, 128, false},

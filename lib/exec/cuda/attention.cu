@@ -3,29 +3,13 @@
 // size, in ascending order.
 #include <algorithm>
 
+#include "lib/exec/cuda/heads.cuh"
 #include "lib/exec/cuda/operations.cuh"
-#include "lib/exec/cuda/queue.cuh"
 
 namespace qwb::cuda {
 namespace {
 
 constexpr unsigned kAll = 0xffffffffu;
-
-struct Heads {
-  ConstView queries, keys, values;
-  Attention shape;
-  View y;
-
-  __device__ int64_t position(int64_t query) const { return keys.rows - queries.rows + query; }
-  // The first key that a query at this position sees.
-  __device__ int64_t begin(int64_t position) const {
-    return shape.window > 0 && position >= shape.window ? position - shape.window + 1 : 0;
-  }
-  __device__ float score(float product) const {
-    const float scaled = product * shape.scale;
-    return shape.soft_cap == 0 ? scaled : shape.soft_cap * tanhf(scaled / shape.soft_cap);
-  }
-};
 
 __device__ float max_of_warp(float value) {
   for (int step = 16; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(kAll, value, step));

@@ -9,7 +9,9 @@
 namespace qwb {
 namespace {
 
-constexpr int64_t kFormColumns = 1024;  // of a product with H that are held at a time
+// Of a product with H that are held at a time: at least so many columns, for few rows more, to fill
+// the GPU.
+constexpr int64_t kFormColumns = 1024, kFormValues = int64_t{1} << 22;
 constexpr int64_t kMostTogether = int64_t{1} << 26;
 
 const cuda::CalibrationFunctions& calls(const CudaExecutor& executor) {
@@ -103,6 +105,8 @@ class CudaCalibration final : public CalibrationOps {
         static_cast<const float*>(scales.data()), dense(x));
   }
 
+  // A sum of a product with 4096 columns and more is written once for four windows of 2048.
+  CalibrationBatch batch() const override { return {8192, int64_t{1} << 27, 4096}; }
   void subtract(Out x, In y) const override {
     run("subtract", calls(executor_).subtract, dense(x), dense(y));
   }
@@ -220,9 +224,10 @@ void cuda_multiply(const CudaExecutor& executor, In a, In b, Out c, const CudaPr
 // By symmetry: x (2 * what is above some columns of H + their own square).
 void cuda_forms(const CudaExecutor& executor, In x, In h, double* sums) {
   const int64_t n = h.rows;
-  const Matrix product = executor.allocate(x.rows, std::min(n, kFormColumns), MemoryKind::scratch);
-  for (int64_t begin = 0; begin < n; begin += kFormColumns) {
-    const int64_t length = std::min(kFormColumns, n - begin);
+  const int64_t step = std::max(kFormColumns, kFormValues / std::max<int64_t>(x.rows, 1));
+  const Matrix product = executor.allocate(x.rows, std::min(n, step), MemoryKind::scratch);
+  for (int64_t begin = 0; begin < n; begin += step) {
+    const int64_t length = std::min(step, n - begin);
     const Out made = product.view().column_range(0, length);
     const In own = x.column_range(begin, length), columns = h.column_range(begin, length);
     cuda_multiply(executor, own, columns.row_range(begin, length), made, {.down = true});

@@ -75,6 +75,12 @@ struct ClipGroup {
   double* best;      // [rows]
   Shrinks found;     // [rows]
 };
+// What a pass tries, in fortieths (lib/exec/range_search.h).
+constexpr int kMostMoves = 32;
+struct ShrinkMoves {
+  int count;
+  signed char low[kMostMoves], high[kMostMoves];
+};
 
 struct CalibrationFunctions {
   int (*download)(Queue* queue, const void* data, void* host, int64_t bytes);  // waits
@@ -100,6 +106,10 @@ struct CalibrationFunctions {
   // += a^T b for a [k, m], b [k, n], upper: tiles below the diagonal are left out.
   int (*round_product)(Queue* queue, Parts a, Parts b, const float* bias, View c, int add);
   int (*add_moments)(Queue* queue, Parts a, Parts b, View c, int upper);
+  // As Functions::attention; many queries of heads of up to 128 values, a multiple of 8, are rounded
+  // to bf16, and so are keys, values and exponentials.
+  int (*round_attention)(Queue* queue, ConstView queries, ConstView keys, ConstView values,
+                         const Attention* shape, View y);
 
   // upper and diagonal from H in that order; *bad = 1 for NaN or Inf.
   int (*fill_damped)(Queue* queue, ConstView h, const int32_t* order, double mean, double added,
@@ -153,7 +163,11 @@ struct CalibrationFunctions {
   int (*scale_columns)(Queue* queue, View x, const float* scales);
   // Group `group` of every row as `shrinks` [rows] (null: none) asks: codes, grids, differences.
   int (*clip_set)(Queue* queue, ClipRows rows, int64_t group, const int* low, const int* high);
-  // candidate = the group's differences
+  // One group of up to kBlockColumns columns under all moves, H_gg = own, product = D H: the best of
+  // them stays; candidate becomes what that changed in the differences.
+  int (*clip_search)(Queue* queue, ClipRows rows, ClipGroup group, ConstView product, ConstView own,
+                     const ShrinkMoves* moves, int pass);
+  // The same of a longer group, step by step. candidate = the group's differences
   int (*clip_begin)(Queue* queue, ClipRows rows, ClipGroup group, ConstView product);
   int (*clip_try)(Queue* queue, ClipRows rows, ClipGroup group, int low, int high, int pass);
   // Takes the trial's cost in; first: it is what there is now.

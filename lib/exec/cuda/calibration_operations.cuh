@@ -26,6 +26,10 @@ int multiply(Queue* queue, const Multiply* task);
 int round_product(Queue* queue, Parts a, Parts b, const float* bias, View c, int add);
 int add_moments(Queue* queue, Parts a, Parts b, View c, int upper);
 
+// round_attention.cu
+int round_attention(Queue* queue, ConstView queries, ConstView keys, ConstView values,
+                    const Attention* shape, View y);
+
 // factor.cu
 int fill_damped(Queue* queue, ConstView h, const int32_t* order, double mean, double added,
                 Factors factor, int* bad);
@@ -60,11 +64,13 @@ int add_slopes(Queue* queue, RowsAtWork rows, const float* steps, int64_t origin
 int move_scales(Queue* queue, RowsAtWork rows, const float* steps, int64_t begin, int64_t end,
                 const double* slope, const double* curvature, int* changed);
 
-// clip_rows.cu
+// clip_rows.cu, clip_search.cu
 int rounded_difference(Queue* queue, ConstView weight, const float* scales, GridShape grid,
                        View difference, uint32_t* overflow);
 int scale_columns(Queue* queue, View x, const float* scales);
 int clip_set(Queue* queue, ClipRows rows, int64_t group, const int* low, const int* high);
+int clip_search(Queue* queue, ClipRows rows, ClipGroup group, ConstView product, ConstView own,
+                const ShrinkMoves* moves, int pass);
 int clip_begin(Queue* queue, ClipRows rows, ClipGroup group, ConstView product);
 int clip_try(Queue* queue, ClipRows rows, ClipGroup group, int low, int high, int pass);
 int clip_judge(Queue* queue, ClipRows rows, ClipGroup group, int low, int high, int pass,

@@ -1,5 +1,6 @@
 // AWQ's rounding and clipping (lib/exec/cpu/clip_rows.h) on a GPU: a group of all rows at a time.
 #include <algorithm>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -67,13 +68,13 @@ class ClipWork {
       }
     }
     errors = forms(difference_);
-    norms = forms(weight_);
     keep_the_better(plain);
     check_scales(overflow_, task_.grid, task_.module);
   }
 
   // From the rows as they are now.
   void download() {
+    norms = forms(weight_);
     codes = codes_.download();
     scale = scale_.download(), zero = zero_.download();
     low = chosen_low_.download(), high = chosen_high_.download();
@@ -141,6 +142,31 @@ class ClipWork {
                                    best.data(),
                                    {found_low.data(), found_high.data()}};
     const In own = task_.hessian.row_range(first, count).column_range(first, count);
+    if (count <= kFactorBlock) {
+      const cuda::ShrinkMoves moves = moves_of(pass);
+      call(calls().clip_search, work_, group, executor_.dense(In(product_)), executor_.view(own),
+           &moves, pass);
+    } else {
+      try_each(group, own, candidate, cross, product, pass);
+    }
+    // The products of what comes later; in the last pass nobody asks for the others.
+    const int64_t from = pass + 1 < task_.passes ? 0 : first + count;
+    if (from == n_) return;
+    cuda_multiply(executor_, candidate,
+                  task_.hessian.row_range(first, count).column_range(from, n_ - from),
+                  product_.view().column_range(from, n_ - from), {.down = true, .add = true});
+  }
+  cuda::ShrinkMoves moves_of(int pass) const {
+    cuda::ShrinkMoves moves = {};
+    for (const Shrink& move : shrink_moves(pass, task_.grid.symmetric)) {
+      if (moves.count == cuda::kMostMoves) throw std::logic_error("too many moves of a range");
+      moves.low[moves.count] = static_cast<signed char>(move.low);
+      moves.high[moves.count++] = static_cast<signed char>(move.high);
+    }
+    return moves;
+  }
+  void try_each(const cuda::ClipGroup& group, In own, Out candidate, Out cross, Out product,
+                int pass) const {
     call(calls().clip_begin, work_, group, executor_.dense(In(product_)));
     cuda_multiply(executor_, candidate, own, product, {.down = true});
     // What the other groups lose: P without this group's own part.
@@ -152,8 +178,6 @@ class ClipWork {
       call(calls().clip_judge, work_, group, move.low, move.high, pass, 0);
     }
     call(calls().clip_change, work_, group);
-    cuda_multiply(executor_, candidate, task_.hessian.row_range(first, count), product_,
-                  {.down = true, .add = true});
   }
   void calibration_subtract(Out x, In y) const {
     call(calls().subtract, executor_.dense(x), executor_.dense(y));
@@ -239,12 +263,18 @@ std::vector<double> cuda_rounded_errors(const CudaExecutor& executor, const Scal
 
 std::vector<double> cuda_clipped_errors(const CudaExecutor& executor, const ScaleTrial& trial) {
   const int64_t n = trial.hessian.rows;
-  std::vector<float> scaled(trial.weight.begin(), trial.weight.end());
-  for (size_t i = 0; !trial.scales.empty() && i < scaled.size(); ++i)
-    scaled[i] *= trial.scales[i % static_cast<size_t>(n)];
+  std::vector<float> scaled(trial.weight.size());
+  parallel_ranges(Context{executor.threads()}, std::ssize(scaled) / n, kRowLanes,
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t r = begin; r < end; ++r) {
+                      for (int64_t c = 0; c < n; ++c)
+                        scaled[r * n + c] = trial.weight[r * n + c] *
+                                            (trial.scales.empty() ? 1.0f : trial.scales[c]);
+                    }
+                  });
   const ClipTask task{trial.grid, trial.fixed, 1, trial.hessian, trial.module};
-  const int64_t rows = std::ssize(scaled) / n;
-  ClipWork work(executor, task, uploaded_rows(executor, scaled, n), widest_of(scaled, n, rows));
+  const int64_t together = CalibrationBatch().trial_rows;  // as where the rows are few
+  ClipWork work(executor, task, uploaded_rows(executor, scaled, n), widest_of(scaled, n, together));
   work.run();
   return work.errors;
 }

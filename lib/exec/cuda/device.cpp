@@ -11,6 +11,8 @@ int64_t rounded(int64_t bytes) {
   const int64_t grain = bytes <= 1 << 20 ? 512 : 1 << 20;
   return (bytes + grain - 1) / grain * grain;
 }
+// Of free pieces together: more go back to the driver before it is asked for another.
+constexpr int64_t kMostFree = int64_t{2} << 30;
 // A free piece that is larger than what is wanted is taken up to this size.
 int64_t most_for(int64_t size) {
   return size + size / 4 + 4096;
@@ -62,6 +64,7 @@ bool CudaDevice::release_free() const {
     sizes_.erase(data);
   }
   free_.clear();
+  free_bytes_ = 0;
   return true;
 }
 
@@ -72,10 +75,12 @@ std::byte* CudaDevice::take(int64_t bytes) const {
   const auto found = free_.lower_bound(size);
   if (found != free_.end() && found->first <= most_for(size)) {
     void* data = found->second;
+    free_bytes_ -= found->first;
     free_.erase(found);
     return static_cast<std::byte*>(data);
   }
   void* data = nullptr;
+  if (free_bytes_ > kMostFree) release_free();
   int code = functions_.allocate(queue_, size, &data);
   if (code == kFull && release_free()) code = functions_.allocate(queue_, size, &data);
   if (code != 0) fail(code, "taking memory of the GPU", size);
@@ -86,6 +91,7 @@ std::byte* CudaDevice::take(int64_t bytes) const {
 void CudaDevice::give_back(std::byte* data) const noexcept {
   const auto held = lock();
   free_.emplace(sizes_.at(data), data);
+  free_bytes_ += sizes_.at(data);
 }
 
 }  // namespace qwb

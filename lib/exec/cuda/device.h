@@ -46,6 +46,7 @@ class CudaDevice final : public Device {
   mutable std::recursive_mutex mutex_;
   mutable std::map<void*, int64_t> sizes_;      // of all
   mutable std::multimap<int64_t, void*> free_;  // by size
+  mutable int64_t free_bytes_ = 0;
 };
 
 }  // namespace qwb

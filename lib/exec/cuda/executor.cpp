@@ -82,6 +82,12 @@ Prepared CudaExecutor::prepare_values(In values) const {
   return Prepared(weight, weights_.in_place(weight, in_place.data));
 }
 
+std::optional<Prepared> CudaExecutor::prepare_rounded(const Weight& weight) const {
+  if (products_ != Products::bf16 || weight.in % cuda::kPartColumns != 0) return std::nullopt;
+  return Prepared(Weight(dense_layout({weight.out, weight.in, Orientation::out_in}, DType::bf16)),
+                  weights_.rounded(weight));
+}
+
 void CudaExecutor::look_up(const Prepared& weight, std::span<const int32_t> ids, Out y) const {
   if (ids.empty()) return;
   run("look_up", gpu_.functions().look_up, &weight_of(weight).stored, ids.data(), dense(y));
@@ -124,8 +130,10 @@ void CudaExecutor::attention(In queries, In keys, In values, const AttentionShap
                 "--device cpu runs it");
   const cuda::Attention own = {shape.heads,  shape.kv_heads, shape.head_dim,
                                shape.window, shape.scale,    shape.soft_cap};
-  run("attention", gpu_.functions().attention, view(queries), view(keys), view(values), &own,
-      view(y));
+  const cuda::Functions& f = gpu_.functions();
+  const bool rounds = products_ == Products::bf16 && queries.rows > cuda::kFewRows;
+  run("attention", rounds ? f.calibration->round_attention : f.attention, view(queries), view(keys),
+      view(values), &own, view(y));
 }
 
 void CudaExecutor::activate(Activation activation, Out x) const {

@@ -25,6 +25,7 @@ class CudaExecutor final : public Executor {
   void finish() const override;
   Prepared prepare(const Weight& weight, Reuse reuse) const override;
   Prepared prepare_values(In values) const override;
+  std::optional<Prepared> prepare_rounded(const Weight& weight) const override;
   void linear(const Rows& x, const Affine& module, Out y, Accumulate accumulate) const override;
   void linears(const Rows& x, std::span<const Output> outputs) const override;
   void gated(const Rows& x, const Affine* gate, const Affine& up, Activation activation,

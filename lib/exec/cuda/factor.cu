@@ -62,13 +62,15 @@ __global__ void __launch_bounds__(kThreadsOf, 1)
       const double pivot = column[j];
       if (threadIdx.x == 0 && (!(pivot > minimum_pivot) || !isfinite(pivot))) *bad = 2;
       const double root = sqrt(pivot);
+      __syncthreads();
+      // A thread divides one value, not every thread sixteen: divisions are slow.
+      const int own = threadIdx.x;
+      if (own < kSide) column[own] = own < j ? column[own] / root : 0.0;
+      __syncthreads();
       double below[8], across[8];
 #pragma unroll
-      for (int a = 0; a < 8; ++a) {
-        const int i = y + kAcross * a, k = x + kAcross * a;
-        below[a] = i < j ? column[i] / root : 0.0;
-        across[a] = k < j ? column[k] / root : 0.0;
-      }
+      for (int a = 0; a < 8; ++a)
+        below[a] = column[y + kAcross * a], across[a] = column[x + kAcross * a];
 #pragma unroll
       for (int a = 0; a < 8; ++a) {
 #pragma unroll
@@ -101,22 +103,27 @@ __global__ void __launch_bounds__(kThreadsOf, 1)
     for (int b = 0; b < 8; ++b)
       u[a][b] = y + kAcross * a == x + kAcross * b && y + kAcross * a < length ? 1.0 : 0.0;
   }
+  const int own = threadIdx.x;
+  double next = own < kSide ? r[own * kSide + length - 1] : 0;  // of the column that comes
 #pragma unroll
   for (int a = 7; a >= 0; --a) {
     for (int of = kAcross - 1; of >= 0; --of) {
       const int k = kAcross * a + of;
       if (k >= length) continue;
       __syncthreads();
-      if (threadIdx.x < kSide) column[threadIdx.x] = r[threadIdx.x * kSide + k];
-      const double pivot = r[k * kSide + k];
+      if (own < kSide) column[own] = next;
       if (y == of) {
 #pragma unroll
-        for (int b = 0; b < 8; ++b) {
-          u[a][b] = u[a][b] / pivot;
-          finished[x + kAcross * b] = u[a][b];
-        }
+        for (int b = 0; b < 8; ++b) finished[x + kAcross * b] = u[a][b];
       }
+      if (own < kSide && k > 0) next = r[own * kSide + k - 1];
       __syncthreads();
+      if (own < kSide) finished[own] /= column[k];
+      __syncthreads();
+      if (y == of) {
+#pragma unroll
+        for (int b = 0; b < 8; ++b) u[a][b] = finished[x + kAcross * b];
+      }
 #pragma unroll
       for (int c = 0; c < 8; ++c) {
         const int i = y + kAcross * c;

@@ -23,21 +23,47 @@ __device__ uint32_t spot(int line, int chunk) {
   return spot_of_row(line, chunk);
 }
 
-// Rows first ... of an operand, k ... k + 31, later.
+// What a thread brings of the slices of an operand, rows first ... of it, one slice after the other.
 template <bool Transposed, int Size>
-__device__ void fetch_slice(const Parts& x, int64_t first, int64_t k, uint32_t plane) {
-  constexpr int kChunks = Size * kSlice / 8;
-  constexpr int kAcross = Transposed ? Size / 8 : kSlice / 8;  // chunks of a line
+class Slices {
+ public:
+  __device__ Slices(const Parts& x, int64_t first) : base_(x.data), depth_(depth_of(x)) {
+    step_ = Transposed ? kSlice * x.columns : kSlice;
 #pragma unroll
-  for (int i = 0; i < kChunks / kRoundThreads; ++i) {
-    const int at = threadIdx.x + i * kRoundThreads, line = at / kAcross, chunk = at % kAcross;
-    const int64_t row = Transposed ? k + line : first + line;
-    const int64_t column = Transposed ? first + 8 * chunk : k + 8 * chunk;
-    const bool there = row < x.rows && column < x.columns;
-    copy_later(plane + spot<Transposed, Size>(line, chunk),
-               x.data + (there ? row * x.columns + column : 0), there);
+    for (int i = 0; i < kEach; ++i) {
+      const int at = threadIdx.x + i * kRoundThreads, line = at / kAcross, chunk = at % kAcross;
+      const int64_t row = Transposed ? line : first + line;
+      const int64_t column = Transposed ? first + 8 * chunk : 8 * chunk;
+      there_[i] = Transposed ? column < x.columns : row < x.rows;
+      line_[i] = Transposed ? line : 0;
+      from_[i] = row * x.columns + column;
+      to_[i] = spot<Transposed, Size>(line, chunk);
+    }
   }
-}
+  // The next slice, later; nothing beyond the last. Depths of upright operands are whole slices.
+  __device__ void fetch(uint32_t plane) {
+    if (at_ >= depth_) return;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const bool there = there_[i] && at_ + line_[i] < depth_;
+      copy_later(plane + to_[i], base_ + (there ? from_[i] : 0), there);
+      from_[i] += step_;
+    }
+    at_ += kSlice;
+  }
+  static __device__ int64_t depth_of(const Parts& x) {
+    return Transposed ? x.rows : x.columns;
+  }
+
+ private:
+  static constexpr int kEach = Size * kSlice / 8 / kRoundThreads;
+  static constexpr int kAcross = Transposed ? Size / 8 : kSlice / 8;  // chunks of a line
+  const uint16_t* base_;
+  int64_t depth_, step_, at_ = 0, from_[kEach];
+  uint32_t to_[kEach];
+  int line_[kEach];
+  bool there_[kEach];
+};
 
 template <bool Transposed>
 __device__ void read_left(uint32_t plane, int row, int k, int lane, uint32_t (&a)[4]) {
@@ -64,6 +90,31 @@ __device__ void read_right(uint32_t plane, int column, int k, int lane, uint32_t
   }
 }
 
+// A warp's operands of 16 of k: 64 rows of a, 64 columns of b.
+template <bool Transposed>
+struct Step {
+  uint32_t x[4][4], w[8][2];
+
+  __device__ void read(uint32_t stage, int row, int column, int k, int lane) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) read_left<Transposed>(stage, row + 16 * i, k, lane, x[i]);
+#pragma unroll
+    for (int j = 0; j < 8; j += 2) {
+      uint32_t pair[2][2];
+      read_right<Transposed>(stage + kPlaneA, column + 8 * j, k, lane, pair);
+      w[j][0] = pair[0][0], w[j][1] = pair[0][1];
+      w[j + 1][0] = pair[1][0], w[j + 1][1] = pair[1][1];
+    }
+  }
+  __device__ void multiply(float (&sums)[4][8][4]) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) multiply_tile(sums[i][j], x[i], w[j][0], w[j][1]);
+    }
+  }
+};
+
 template <bool Transposed>
 __global__ void __launch_bounds__(kRoundThreads, 1)
     round_product_kernel(Parts a, Parts b, const float* bias, View c, int add, int upper) {
@@ -74,41 +125,30 @@ __global__ void __launch_bounds__(kRoundThreads, 1)
   const auto stages = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int row = warp % 2 * 64, column = warp / 2 * 64;
-  const int64_t depth = Transposed ? a.rows : a.columns;
-  const auto fetch = [&](int64_t slice) {
-    const uint32_t stage = stages + static_cast<uint32_t>(slice % kStages) * kStageBytes;
-    if (slice * kSlice < depth) {
-      fetch_slice<Transposed, kRows>(a, first_row, slice * kSlice, stage);
-      fetch_slice<Transposed, kColumns>(b, first_column, slice * kSlice, stage + kPlaneA);
-    }
+  Slices<Transposed, kRows> left(a, first_row);
+  Slices<Transposed, kColumns> right(b, first_column);
+  const auto fetch = [&](uint32_t stage) {
+    left.fetch(stage), right.fetch(stage + kPlaneA);
     end_of_copies();
   };
-  float sums[4][8][4] = {};
 #pragma unroll
-  for (int s = 0; s < kStages - 1; ++s) fetch(s);
-  for (int64_t slice = 0; slice * kSlice < depth; ++slice) {
+  for (int s = 0; s < kStages; ++s) fetch(stages + s * kStageBytes);
+  wait_for<kStages - 1>();
+  __syncthreads();
+  float sums[4][8][4] = {};
+  Step<Transposed> even, odd;  // the next is read while one is multiplied
+  even.read(stages, row, column, 0, lane);
+  const int64_t slices = (Slices<Transposed, kRows>::depth_of(a) + kSlice - 1) / kSlice;
+  uint32_t stage = stages;
+  for (int64_t slice = 0; slice < slices; ++slice) {
+    odd.read(stage, row, column, 16, lane);
+    even.multiply(sums);
     wait_for<kStages - 2>();
     __syncthreads();
-    fetch(slice + kStages - 1);
-    const uint32_t left = stages + static_cast<uint32_t>(slice % kStages) * kStageBytes;
-#pragma unroll
-    for (int k = 0; k < kSlice; k += 16) {
-      uint32_t x[4][4], w[8][2];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) read_left<Transposed>(left, row + 16 * i, k, lane, x[i]);
-#pragma unroll
-      for (int j = 0; j < 8; j += 2) {
-        uint32_t pair[2][2];
-        read_right<Transposed>(left + kPlaneA, column + 8 * j, k, lane, pair);
-        w[j][0] = pair[0][0], w[j][1] = pair[0][1];
-        w[j + 1][0] = pair[1][0], w[j + 1][1] = pair[1][1];
-      }
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-#pragma unroll
-        for (int j = 0; j < 8; ++j) multiply_tile(sums[i][j], x[i], w[j][0], w[j][1]);
-      }
-    }
+    fetch(stage);
+    stage = stage + kStageBytes == stages + kStages * kStageBytes ? stages : stage + kStageBytes;
+    even.read(stage, row, column, 0, lane);
+    odd.multiply(sums);
   }
 #pragma unroll
   for (int i = 0; i < 4; ++i) {

@@ -265,6 +265,25 @@ std::shared_ptr<const CudaWeight> CudaWeights::in_place(const WeightLayout& layo
   return std::make_shared<const CudaWeight>(std::move(made));
 }
 
+std::shared_ptr<const CudaWeight> CudaWeights::rounded(const Weight& weight) const {
+  const std::shared_ptr<const CudaWeight> from = prepare(weight);
+  CudaWeight made;
+  made.parts.push_back(allocate(weight.count() * dtype_size(DType::bf16)));
+  made.stored.form = Form::dense;
+  made.stored.number = Number::bf16;
+  made.stored.out = weight.out, made.stored.in = weight.in;
+  made.stored.row_bytes = weight.in * dtype_size(DType::bf16);
+  made.stored.codes = at(made.parts.back());
+  cuda::Parts to = {};
+  to.data = reinterpret_cast<uint16_t*>(const_cast<std::byte*>(made.parts.back()->data()));
+  to.rows = weight.out, to.columns = weight.in, to.count = 1;
+  const auto held = device_.lock();
+  device_.check(device_.functions().dequantize_parts(device_.queue(), &from->stored, 0, to),
+                "rounding a weight");
+  made.packed = packed_weight(made.stored);
+  return std::make_shared<const CudaWeight>(std::move(made));
+}
+
 std::shared_ptr<const CudaWeight> CudaWeights::prepare(const Weight& weight) const {
   Maker maker(*this, weight);
   if (const auto* dense = weight.as<DenseWeight>()) {

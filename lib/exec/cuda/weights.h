@@ -27,6 +27,8 @@ class CudaWeights {
   std::shared_ptr<const CudaWeight> prepare(const Weight& weight) const;
   // Dense f32 values that lie in the GPU's memory, where they stay and may change.
   std::shared_ptr<const CudaWeight> in_place(const WeightLayout& layout, const float* values) const;
+  // Its values as bf16 [out, in], for an in of whole kPartColumns.
+  std::shared_ptr<const CudaWeight> rounded(const Weight& weight) const;
 
  private:
   using Shared = CudaWeight::Bytes;

@@ -15,11 +15,6 @@
 namespace qwb {
 namespace {
 
-// Floats of inputs that are held at once before they are added to the moments: long inner products
-// for the matrix library, and enough windows for the threads to share.
-constexpr int64_t kBatchFloats = int64_t{14} << 18;
-constexpr int64_t kBatchTokens = 3072;
-
 std::vector<float> means(const std::vector<double>& sums, int64_t tokens) {
   std::vector<float> result(sums.size());
   for (size_t i = 0; i < sums.size(); ++i)
@@ -44,8 +39,9 @@ Matrix zeros(const Executor& executor, int64_t rows, int64_t columns) {
 
 }  // namespace
 
-int64_t batch_windows(int64_t length, int64_t size, int64_t windows) {
-  const int64_t tokens = std::min(kBatchTokens, kBatchFloats / size);
+int64_t batch_windows(const Executor& executor, int64_t length, int64_t size, int64_t windows) {
+  const CalibrationBatch batch = executor.calibration().batch();
+  const int64_t tokens = std::min(batch.tokens, batch.floats / size);
   return std::clamp<int64_t>(tokens / length, 1, windows);
 }
 
@@ -109,7 +105,7 @@ void BlockCalibration::collect(const Gather& gather) {
   prepare(gather);
   if (leaves_ || block_.has_closing(gather.group.sublayer)) applied_ = std::exchange(replaced_, {});
   const bool aims_wanted = gather.request.drift;
-  const int64_t batch = batch_windows(length, gather.size, stream_.windows());
+  const int64_t batch = batch_windows(executor_, length, gather.size, stream_.windows());
   const Out inputs = grown(executor_, memory_.inputs, batch * length, gather.size);
   const Out aims =
       aims_wanted ? grown(executor_, memory_.aims, batch * length, gather.aim_size) : Out();
@@ -279,6 +275,11 @@ const Moments& BlockCalibration::observe(size_t group, const MomentsRequest& req
 }
 
 void BlockCalibration::replace(const std::string& module, const Weight& weight) {
+  if (std::optional<Prepared> own = executor_.prepare_rounded(weight)) {
+    block_.set_weight(module, *std::move(own));
+    replaced_[module] = {};
+    return;
+  }
   const int64_t count = weight.out * weight.in;
   const bool narrow = executor_.products() == Products::bf16;
   const DType type = narrow ? DType::bf16 : DType::f32;
@@ -310,7 +311,7 @@ void BlockCalibration::set_norm(const std::string& module, const std::vector<flo
 void BlockCalibration::finish() {
   const int64_t length = stream_.length();
   leaves_ = at_;
-  const int64_t batch = batch_windows(length, memory_.kept.columns(), stream_.windows());
+  const int64_t batch = batch_windows(executor_, length, memory_.kept.columns(), stream_.windows());
   const auto body = [&](int64_t w) {
     const Matrix x = window();
     enter(w, x);
@@ -334,7 +335,7 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
     drift_ = zeros(executor, hidden, hidden);
     moments_.drift = drift_;
   }
-  const int64_t batch = batch_windows(length, hidden, stream.windows());
+  const int64_t batch = batch_windows(executor, length, hidden, stream.windows());
   const Matrix inputs = executor.allocate(batch * length, hidden),
                drifts = executor.allocate(drift ? inputs.rows() : 0, hidden);
   const std::unique_ptr<MomentSums> sums = executor.calibration().moment_sums();
@@ -363,7 +364,7 @@ OutputCalibration::OutputCalibration(const Model& model, const ResidualStream& s
 }
 
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration) {
-  return batch_windows(calibration.length,
+  return batch_windows(model.executor(), calibration.length,
                        widest_closing_input(model.config(), model.spec().blocks),
                        static_cast<int64_t>(calibration.windows.size()));
 }
@@ -383,11 +384,11 @@ int64_t calibration_memory(const Model& model, const CalibrationSet& calibration
   const bool narrow = model.executor().products() == Products::bf16;
   int64_t inputs = 0, aims = 0;  // values of the largest batch
   for (const InputGroup& group : input_groups(c, blocks.front())) {
-    const int64_t rows = batch_windows(length, group.in(), windows) * length;
+    const int64_t rows = batch_windows(model.executor(), length, group.in(), windows) * length;
     inputs = std::max(inputs, rows * group.in());
     aims = std::max(aims, reference ? rows * (group.adds ? c.hidden : group.in()) : 0);
   }
-  const int64_t batch = batch_windows(length, widest, windows);
+  const int64_t batch = batch_windows(model.executor(), length, widest, windows);
   const int64_t side_by_side =
       batch < kManyWindows ? 1 : std::min<int64_t>(model.executor().threads().count(), batch);
   int64_t block_weights = 0;

@@ -132,7 +132,7 @@ class OutputCalibration {
 };
 
 // Windows that go through a block before their inputs are added to the moments.
-int64_t batch_windows(int64_t length, int64_t size, int64_t windows);
+int64_t batch_windows(const Executor& executor, int64_t length, int64_t size, int64_t windows);
 
 // Windows that are enough to time a block.
 int64_t trial_windows(const Model& model, const CalibrationSet& calibration);

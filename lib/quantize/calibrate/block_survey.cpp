@@ -31,8 +31,8 @@ class Surveyor {
         sums_(executor_.calibration().moment_sums()),
         context_(context),
         windows_(surveyed(stream.length(), stream.windows())),
-        batch_(batch_windows(stream.length(), widest_input(model.config(), model.spec().blocks),
-                             windows_)) {
+        batch_(batch_windows(executor_, stream.length(),
+                             widest_input(model.config(), model.spec().blocks), windows_)) {
     for (const size_t group : groups) {
       const int64_t size = input_size(group);
       SurveyedGroup& found = survey_[group];
@@ -140,7 +140,8 @@ int64_t surveyed_windows(const CalibrationSet& calibration) {
 int64_t survey_memory(const Model& model, const CalibrationSet& calibration) {
   const ModelConfig& c = model.config();
   const int64_t length = calibration.length, widest = widest_input(c, model.spec().blocks);
-  const int64_t batch = batch_windows(length, widest, surveyed_windows(calibration));
+  const int64_t batch =
+      batch_windows(model.executor(), length, widest, surveyed_windows(calibration));
   int64_t inputs = 0, squares = 0;
   for (const InputGroup& group : input_groups(c, model.spec().blocks.front())) {
     inputs += group.in();

@@ -77,17 +77,17 @@ struct Tile {
   double stands_for;  // how many tiles of the module
 };
 
-std::vector<Tile> tiles_of(const std::vector<SearchModule>& modules, bool sample) {
+std::vector<Tile> tiles_of(const std::vector<SearchModule>& modules, int64_t rows, bool sample) {
   std::vector<Tile> tiles;
   for (const SearchModule& module : modules) {
-    const int64_t out = module.info->out, all = ceil_div(out, kTileRows);
-    const double work = static_cast<double>(kTileRows) * static_cast<double>(module.info->in) *
+    const int64_t out = module.info->out, all = ceil_div(out, rows);
+    const double work = static_cast<double>(rows) * static_cast<double>(module.info->in) *
                         static_cast<double>(module.info->in);
     const auto affordable = static_cast<int64_t>(std::min(kMostWork / work, 1e9));
     const int64_t tried = sample ? std::clamp(affordable, std::min(kFewestTiles, all), all) : all;
     for (int64_t t = 0; t < tried; ++t) {
-      const int64_t begin = (t * all / tried) * kTileRows;
-      tiles.push_back({&module, begin, std::min(begin + kTileRows, out),
+      const int64_t begin = (t * all / tried) * rows;
+      tiles.push_back({&module, begin, std::min(begin + rows, out),
                        static_cast<double>(all) / static_cast<double>(tried)});
     }
   }
@@ -213,14 +213,17 @@ InputScales search_scales(const InputGroupTask& group) {
       scale_candidates(group, statistics_of(group, modules));
   std::vector<const ScaleCandidate*> tried = {nullptr};
   for (const ScaleCandidate& candidate : candidates) tried.push_back(&candidate);
-  const std::vector<Tile> sampled = tiles_of(modules, true), all = tiles_of(modules, false);
+  const std::vector<Tile> sampled = tiles_of(modules, kTileRows, true);
   std::vector<const ScaleCandidate*> finalists = {nullptr};
   for (const size_t k : smallest(Trials(group, tried).rounded(sampled), kFinalists)) {
     if (tried[k] != nullptr) finalists.push_back(tried[k]);
   }
   std::vector<double> errors = Trials(group, finalists).clipped(sampled);
   const ScaleCandidate* best = finalists[smallest(errors, 1).front()];
-  if (best != nullptr && all.size() > sampled.size()) {
+  const auto whole = [](const Tile& tile) { return tile.stands_for == 1; };
+  if (best != nullptr && !std::all_of(sampled.begin(), sampled.end(), whole)) {
+    const int64_t rows = group.moments->executor->calibration().batch().trial_rows;
+    const std::vector<Tile> all = tiles_of(modules, rows, false);
     errors = Trials(group, {nullptr, best}).clipped(all);
     if (!(errors[1] < errors[0])) best = nullptr;
   }
