@@ -6,8 +6,16 @@
 
 #include "lib/base/error.h"
 #include "lib/codec/dense.h"
+#include "lib/exec/training.h"
 
 namespace qwb {
+
+Executor::Executor(Threads threads, const Device* device)
+    : threads_(threads),
+      device_(device),
+      plain_training_(std::make_unique<const TrainingOps>(*this)) {}
+
+Executor::~Executor() = default;
 
 const CalibrationOps& Executor::calibration() const {
   throw Error(ErrorKind::unsupported, "calibration does not run on " + identity());

@@ -23,6 +23,7 @@
 namespace qwb {
 
 class CalibrationOps;
+class TrainingOps;
 
 // What act(x) means: silu x * sigmoid(x) · gelu_tanh 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715
 // x^3))) · gelu_erf 0.5 x (1 + erf(x / sqrt 2)) · quick_gelu x * sigmoid(1.702 x) · relu max(x, 0).
@@ -106,9 +107,8 @@ struct Affine {
 
 class Executor {
  public:
-  explicit Executor(Threads threads, const Device* device = nullptr)
-      : threads_(threads), device_(device) {}
-  virtual ~Executor() = default;
+  explicit Executor(Threads threads, const Device* device = nullptr);
+  virtual ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
   // What it was made for: its operations run on so many threads of the host.
@@ -199,10 +199,13 @@ class Executor {
   // The operations of calibration (lib/exec/calibration.h). Throws unsupported where a device has
   // none.
   virtual const CalibrationOps& calibration() const;
+  // The operations of training (lib/exec/training.h): plain loops on a device without its own.
+  virtual const TrainingOps& training() const { return *plain_training_; }
 
  private:
   Threads threads_;
   const Device* device_;
+  std::unique_ptr<const TrainingOps> plain_training_;
 };
 
 enum class ExecutorKind {

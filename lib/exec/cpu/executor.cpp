@@ -18,6 +18,7 @@
 #include "lib/exec/cpu/simd.h"
 #include "lib/exec/cpu/thread_scratch.h"
 #include "lib/exec/cpu/tile_product.h"
+#include "lib/exec/cpu/training.h"
 #include "lib/exec/executor.h"
 #include "lib/exec/reference/reference.h"
 
@@ -38,7 +39,8 @@ class CpuExecutor final : public Executor {
   CpuExecutor(Products products, Threads threads, std::optional<float> int8_threshold = {})
       : Executor(threads),
         ways_{products, int8_threshold, threads},
-        calibration_(cpu_calibration(products, threads)) {
+        calibration_(cpu_calibration(products, threads)),
+        training_(cpu_training(*this, products)) {
     select_isa();
   }
   std::string identity() const override {
@@ -181,6 +183,7 @@ class CpuExecutor final : public Executor {
   }
   bool all_finite(In x) const override { return simd::all_finite(dense(x), x.count()); }
   const CalibrationOps& calibration() const override { return *calibration_; }
+  const TrainingOps& training() const override { return *training_; }
 
  private:
   template <class Body>
@@ -200,6 +203,7 @@ class CpuExecutor final : public Executor {
 
   LinearWays ways_;
   std::unique_ptr<const CalibrationOps> calibration_;
+  std::unique_ptr<const TrainingOps> training_;
 };
 
 }  // namespace

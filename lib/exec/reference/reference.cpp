@@ -7,27 +7,11 @@
 #include "lib/base/error.h"
 #include "lib/exec/cpu/calibration.h"
 #include "lib/exec/executor.h"
+#include "lib/exec/reference/activation.h"
 #include "lib/exec/reference/reference.h"
 
 namespace qwb {
 namespace {
-
-double act(Activation activation, double x) {
-  switch (activation) {
-    case Activation::silu:
-      return x / (1 + std::exp(-x));
-    case Activation::gelu_tanh:
-      return 0.5 * x *
-             (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
-    case Activation::gelu_erf:
-      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case Activation::quick_gelu:
-      return x / (1 + std::exp(-1.702 * x));
-    case Activation::relu:
-      return std::max(x, 0.0);
-  }
-  return x;
-}
 
 double capped(double x, float cap) {
   return cap == 0 ? x : static_cast<double>(cap) * std::tanh(x / static_cast<double>(cap));
@@ -155,11 +139,12 @@ class Reference final : public Executor {
   }
 
   void activate(Activation activation, Out x) const override {
-    each(x, [&](double value, int64_t, int64_t) { return act(activation, value); });
+    each(x, [&](double value, int64_t, int64_t) { return plain_act(activation, value); });
   }
   void activate(Activation activation, Out x, In up) const override {
-    each(x,
-         [&](double value, int64_t r, int64_t c) { return act(activation, value) * at(up, r, c); });
+    each(x, [&](double value, int64_t r, int64_t c) {
+      return plain_act(activation, value) * at(up, r, c);
+    });
   }
   void add(Out x, In y) const override {
     each(x, [&](double value, int64_t r, int64_t c) { return value + at(y, r, c); });
