@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "lib/model/routing.h"
+
 namespace qwb {
 
 Moe::Moe(const MoeSpec& spec, const TensorSource& source, const Executor& executor)
@@ -36,26 +38,24 @@ double sum_of_exponentials(const float* row, int64_t count, float largest) {
 
 }  // namespace
 
-std::vector<Routed> Moe::route(const LayerContext& layer, const Rows& h) const {
-  const auto count = static_cast<int64_t>(experts_.size());
-  const Matrix made = layer.executor.allocate(h.values.rows, count);
-  router_.apply(layer.executor, h, made);
-  const std::vector<float> scores = layer.executor.download(made);
-  std::vector<Routed> routed(experts_.size());
-  std::vector<int64_t> order(experts_.size());
-  for (int64_t t = 0; t < h.values.rows; ++t) {
-    const float* row = scores.data() + t * count;
+std::vector<Routed> routes_of(const std::vector<float>& scores, int64_t experts, int64_t used,
+                              bool normalized) {
+  const int64_t tokens = std::ssize(scores) / experts;
+  std::vector<Routed> routed(static_cast<size_t>(experts));
+  std::vector<int64_t> order(static_cast<size_t>(experts));
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* row = scores.data() + t * experts;
     std::iota(order.begin(), order.end(), int64_t{0});
     std::partial_sort(
-        order.begin(), order.begin() + used_, order.end(),
+        order.begin(), order.begin() + used, order.end(),
         [row](int64_t a, int64_t b) { return row[a] > row[b] || (row[a] == row[b] && a < b); });
     // The softmax over all experts, normalized over those used, is the softmax over those used.
     std::vector<double> weights;
-    for (int64_t k = 0; k < used_; ++k)
+    for (int64_t k = 0; k < used; ++k)
       weights.push_back(
           std::exp(static_cast<double>(row[order[k]]) - static_cast<double>(row[order[0]])));
     double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
-    if (!normalized_) sum = sum_of_exponentials(row, count, row[order[0]]);
+    if (!normalized) sum = sum_of_exponentials(row, experts, row[order[0]]);
     for (size_t k = 0; k < weights.size(); ++k) {
       Routed& expert = routed[order[k]];
       expert.tokens.push_back(t);
@@ -63,6 +63,13 @@ std::vector<Routed> Moe::route(const LayerContext& layer, const Rows& h) const {
     }
   }
   return routed;
+}
+
+std::vector<Routed> Moe::route(const LayerContext& layer, const Rows& h) const {
+  const auto count = static_cast<int64_t>(experts_.size());
+  const Matrix made = layer.executor.allocate(h.values.rows, count);
+  router_.apply(layer.executor, h, made);
+  return routes_of(layer.executor.download(made), count, used_, normalized_);
 }
 
 namespace {
