@@ -171,7 +171,10 @@ void write_peft(const Adapter& given, const Path& folder, const PeftOptions& opt
   write_factors(adapter, paths, pending.path() / "adapter_model.safetensors");
   const Json config = config_json(adapter, paths, options.base);
   write_file(pending.path() / "adapter_config.json", json_text(config));
-  for (const auto& [name, text] : options.companions) write_file(pending.path() / name, text);
+  for (const auto& [name, text] : options.companions) {
+    std::filesystem::create_directories((pending.path() / name).parent_path());
+    write_file(pending.path() / name, text);
+  }
   verify(adapter, paths, pending.path());
   write_file(pending.path() / kWrittenFiles,
              written_files_text(hash_files(pending.path(), context)));

@@ -21,7 +21,7 @@ struct PeftOptions {
   // up with zeros), scale 1, no patterns, no rsLoRA.
   bool portable = false;
   bool replace = false;  // a folder that is there and is ours
-  // Beside the two files, by name: tokenizer and chat template, records.
+  // Beside the two files, by name ("file", "folder/file"): tokenizer and chat template, records.
   std::map<std::string, std::string> companions = {};
 };
 

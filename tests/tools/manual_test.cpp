@@ -30,7 +30,7 @@ using ::testing::UnorderedElementsAre;
 
 const std::vector<std::string> kAllTools = {"quantize", "eval",  "report",  "cache",
                                             "inspect",  "pull",  "convert", "complete",
-                                            "chat",     "serve", "merge"};
+                                            "chat",     "serve", "tune",    "merge"};
 
 std::string binary(const std::string& tool) {
   return QWB_BIN_DIR "/qwb-" + tool;
