@@ -132,11 +132,11 @@ void add_optimizer_flags(CLI::App& app, Options& o) {
       ->check(at_least(0))
       ->capture_default_str()
       ->type_name("X");
-  app.add_option("--beta1", s.beta1, "AdamW's")
+  app.add_option("--beta1", s.beta1, "AdamW: decay of the first moments")
       ->check(between(0, 0.9999999))
       ->capture_default_str()
       ->type_name("X");
-  app.add_option("--beta2", s.beta2, "AdamW's")
+  app.add_option("--beta2", s.beta2, "AdamW: decay of the second moments")
       ->check(between(0, 0.9999999))
       ->capture_default_str()
       ->type_name("X");
