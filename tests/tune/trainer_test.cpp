@@ -138,6 +138,21 @@ TEST_F(Training, GradientsAreClippedByTheirNorm) {
   EXPECT_GT(record.gradient_norm, 1e-2);
   settings_.clip = 1e6;
   EXPECT_FALSE(begin().trainer->step({}).clipped);
+  // Where eps is all that AdamW divides by, half the gradient goes half the way.
+  settings_.eps = 1e3;
+  std::vector<double> ways;
+  for (const double clip : {2e-3, 1e-3}) {
+    settings_.clip = clip;
+    const Run run = begin();
+    run.trainer->step({});
+    double squares = 0;
+    for (const AdapterModule& module : run.trainer->adapter_modules()) {
+      for (const float value : module.b)
+        squares += static_cast<double>(value) * static_cast<double>(value);
+    }
+    ways.push_back(std::sqrt(squares));
+  }
+  EXPECT_NEAR(ways[0], 2 * ways[1], 1e-4 * ways[0]);
 }
 
 TEST_F(Training, WhatIsNoNumberEndsTheRun) {
