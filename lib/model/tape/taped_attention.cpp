@@ -1,5 +1,6 @@
 #include "lib/model/tape/taped_attention.h"
 
+#include "lib/base/error.h"
 #include "lib/model/tape/taped_norm.h"
 
 namespace qwb {
@@ -39,6 +40,10 @@ TapedAttention::TapedAttention(const ModelConfig& config, const AttentionSpec& s
               executor),
       norms_span_heads_(spec.norms_span_heads),
       output_(spec.output, source, executor) {
+  if (spec.grouped)
+    throw Error(ErrorKind::unsupported,
+                "the gradients of a module of q, k and v by groups of heads are not implemented",
+                spec.qkv.front().module);
   for (const LinearSpec& linear : spec.qkv) qkv_.emplace_back(linear, source, executor);
 }
 

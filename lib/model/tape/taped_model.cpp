@@ -18,6 +18,19 @@ int64_t longest(const std::vector<int64_t>& documents) {
   return documents.empty() ? 0 : *std::max_element(documents.begin(), documents.end());
 }
 
+// What the model computes and the tape does not: its gradients would be those of another model.
+void refuse_untaped(const ModelConfig& config, const ModelSpec& spec, const std::string& where) {
+  const auto refuse = [&](bool there, const std::string& what) {
+    if (there)
+      throw Error(ErrorKind::unsupported, "the gradients of " + what + " are not implemented",
+                  where);
+  };
+  refuse(!config.alibi_slopes.empty(), "attention with ALiBi");
+  refuse(config.position_offset != 0, "learned positions with an offset");
+  refuse(!spec.embedding_norm.empty(), "a norm of the embeddings");
+  refuse(!spec.output_bias.empty(), "logits with a bias");
+}
+
 std::vector<int32_t> tokens_of(const std::vector<TrainingRows::Target>& targets) {
   std::vector<int32_t> tokens;
   for (const TrainingRows::Target& target : targets) tokens.push_back(target.token);
@@ -33,6 +46,7 @@ TapedModel::TapedModel(std::shared_ptr<const TensorSource> source, const Json& c
       find_architecture(json_string(config, "model_type", where), where);
   config_ = architecture.parse(config, where);
   spec_ = architecture.spec(config_, *source_);
+  refuse_untaped(config_, spec_, where);
   const auto find = [&](const std::string& name, int64_t rows) {
     return executor_->prepare(
         find_weight(*source_, name, rows, config_.hidden, Orientation::out_in));
