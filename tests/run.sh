@@ -82,7 +82,7 @@ release_tests() {
 
 sanitized_tests() {
   # Not the programs that only start the tools: those are tested as released.
-  targets="test_base test_tensor test_codec test_formats test_cache test_exec test_model test_quantize test_tokenizer test_chat test_evaluate test_report test_jobs test_hub test_serve fuzz"
+  targets="test_base test_tensor test_codec test_formats test_cache test_exec test_model test_quantize test_tune test_tokenizer test_chat test_evaluate test_report test_jobs test_hub test_serve fuzz"
   build build/checked "$targets" -- -DCMAKE_BUILD_TYPE=RelWithDebInfo '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1' -DQWB_UNITY=all \
     -DCMAKE_CXX_COMPILER=clang++ -DQWB_FUZZ=ON -DQWB_SANITIZE=address,undefined || return
   # The leak check needs ptrace, which some containers forbid.

@@ -15,6 +15,17 @@ namespace {
 
 using RunClock = std::chrono::steady_clock;
 
+// What of a request is another than before, with both values; empty: nothing.
+std::string difference(const Json& before, const Json& now) {
+  for (const auto& [key, value] : now.items()) {
+    const Json old = json_has(before, key) ? before[key] : Json();
+    if (json_canonical(old) == json_canonical(value)) continue;
+    if (value.is_object()) return "other " + key + ": " + difference(old, value);
+    return "another " + key + " (" + old.dump() + ", now " + value.dump() + ")";
+  }
+  return {};
+}
+
 }  // namespace
 
 // What the bits of the run depend on.
@@ -42,10 +53,9 @@ void Tuning::go_on(TuneState& state, const Context& context) {
     return;
   }
   const std::string where = (state.folder() / "state").string();
-  const Json before = saved->header.value("request", Json::object());
-  for (const auto& [key, value] : identity_.items()) {
-    if (before.contains(key) && json_canonical(before[key]) == json_canonical(value)) continue;
-    throw Error(ErrorKind::usage, "the run that stopped here had other " + key, where,
+  const std::string other = difference(saved->header.value("request", Json::object()), identity_);
+  if (!other.empty()) {
+    throw Error(ErrorKind::usage, "the run that stopped here had " + other, where,
                 "repeat its command, or begin anew with --no-resume");
   }
   trainer_->restore(saved->values, json_int(saved->header, "step", where));

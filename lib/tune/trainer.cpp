@@ -103,9 +103,7 @@ int64_t Trainer::values() const {
   return values;
 }
 
-StepRecord Trainer::step(const StopToken& stop) {
-  StepRecord record;
-  record.step = done_ + 1;
+void Trainer::add_gradients(StepRecord& record, const StopToken& stop) {
   const std::vector<size_t> chosen = order_.take(done_ * settings_.batch, settings_.batch);
   double weight = 0;
   for (const size_t index : chosen) weight += train_.documents[index].weight();
@@ -113,20 +111,24 @@ StepRecord Trainer::step(const StopToken& stop) {
   const bool draws = settings_.dropout > 0 || settings_.neftune > 0;
   const uint64_t key = draws ? step_key(settings_.seed, record.step) : 0;
   const auto factor = static_cast<float>(1 / weight);
-  double sum = 0;
   for (const auto& group :
        packed(train_.documents, chosen, machine_.micro_tokens, settings_.pack)) {
     const TrainingRows rows = rows_of(train_.documents, group, factor, key, settings_.neftune);
     const std::vector<double> losses = model_.gradients(rows, machine_.kept_blocks, stop);
     for (size_t i = 0; i < losses.size(); ++i)
-      sum += static_cast<double>(rows.targets[i].factor) * losses[i];
+      record.loss += static_cast<double>(rows.targets[i].factor) * losses[i];
     record.supervised += std::ssize(losses);
     record.tokens += std::ssize(rows.tokens);
   }
-  record.loss = sum;
   double squares = 0;
   for (const auto& module : modules_) squares += module->gradient_squares();
   record.gradient_norm = std::sqrt(squares);
+}
+
+StepRecord Trainer::step(const StopToken& stop) {
+  StepRecord record;
+  record.step = done_ + 1;
+  add_gradients(record, stop);
   if (!std::isfinite(record.loss) || !std::isfinite(record.gradient_norm)) {
     throw Error(ErrorKind::failed,
                 "step " + std::to_string(record.step) + ": the " +

@@ -73,6 +73,8 @@ class Trainer {
   void restore(const std::vector<float>& state, int64_t done_steps);
 
  private:
+  // Those of the next step's documents, whose sums go to the record.
+  void add_gradients(StepRecord& record, const StopToken& stop);
   void check_effect() const;
 
   TapedModel& model_;

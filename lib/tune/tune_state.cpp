@@ -6,6 +6,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
+#include "lib/base/pending_file.h"
 
 namespace qwb {
 namespace {
@@ -69,17 +70,12 @@ void TuneState::save(const SavedRun& run) const {
   const std::string line = header.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   const Bytes values = bytes_of(run.values);
   const auto begin = static_cast<int64_t>(line.size());
-  const Path temporary = temporary_sibling(folder_ / "state");
-  try {
-    OutputFile out = OutputFile::create(temporary, begin + static_cast<int64_t>(values.size()));
-    out.write(0, std::as_bytes(std::span(line)));
-    out.write(begin, values);
-    out.finish();
-    place_file(temporary, folder_ / "state", true);
-  } catch (...) {
-    remove_tree(temporary);
-    throw;
-  }
+  PendingFile pending(folder_ / "state");
+  OutputFile out = OutputFile::create(pending.path(), begin + static_cast<int64_t>(values.size()));
+  out.write(0, std::as_bytes(std::span(line)));
+  out.write(begin, values);
+  out.finish();
+  pending.commit(true);
 }
 
 void TuneState::clear() {

@@ -12,8 +12,10 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <utility>
 
 #include "formats/registry.h"
+#include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/model/model.h"
 #include "tests/exec/executor_helper.h"
@@ -29,14 +31,15 @@ OpenModel open_golden(const std::string& name) {
 }
 
 // Three documents, loss on most rows.
-TrainingRows some_rows() {
+TrainingRows some_rows(int64_t vocabulary = 96) {
+  const auto tokens = static_cast<int>(vocabulary);
   TrainingRows rows;
   rows.documents = {13, 1, 7};
   for (int i = 0; i < 21; ++i) {
-    rows.tokens.push_back(i * 37 % 96);
+    rows.tokens.push_back(i * 37 % tokens);
     rows.keys.push_back(static_cast<uint64_t>(i) + 100);
     if (i % 4 != 1)
-      rows.targets.push_back({i, (i * 29 + 3) % 96, 0.1f + 0.05f * static_cast<float>(i % 3)});
+      rows.targets.push_back({i, (i * 29 + 3) % tokens, 0.1f + 0.05f * static_cast<float>(i % 3)});
   }
   return rows;
 }
@@ -138,7 +141,7 @@ void expect_gradients(const std::shared_ptr<const TensorSource>& source, const J
                       ExecutorKind kind, double tolerance) {
   TapedModel model(source, config, "test", executor_of(kind));
   Trained trained(model, 3);
-  const TrainingRows rows = some_rows();
+  const TrainingRows rows = some_rows(model.config().vocab);
   const Model64 exact(*source, model.config(), model.spec());
   const double sum = weighted(rows, model.gradients(rows, 1));
   EXPECT_NEAR(sum, exact.loss(rows, trained.moved(0)), 1e-5 * std::abs(sum));
@@ -165,7 +168,7 @@ TEST_P(TapeOf, LossesAreTheModels) {
   const OpenModel open = open_golden(GetParam());
   const TapedModel taped(open.source, open.config, GetParam(), executor_of(ExecutorKind::fast));
   const auto model = Model::load(open.source, open.config, GetParam());
-  const TrainingRows rows = some_rows();
+  const TrainingRows rows = some_rows(taped.config().vocab);
   const std::vector<double> losses = taped.losses(rows);
   size_t next = 0;
   int64_t first = 0;
@@ -184,12 +187,36 @@ TEST_P(TapeOf, LossesAreTheModels) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, TapeOf,
-                         testing::Values("llama", "llama_tied_head_dim", "llama_yarn", "mistral",
-                                         "qwen2", "qwen3", "gpt2", "gpt2_scaled", "gemma2",
-                                         "gemma3", "olmo2", "granite", "smollm3", "phi3",
-                                         "starcoder2", "stablelm", "glm4", "cohere", "cohere2",
-                                         "mixtral"),
+                         testing::Values("llama", "llama_tied_head_dim", "llama_yarn",
+                                         "llama_llama3", "mistral", "qwen2", "qwen3", "gpt2",
+                                         "gpt2_scaled", "gemma2", "gemma3", "olmo2", "granite",
+                                         "smollm3", "phi3", "phi3_longrope", "starcoder2",
+                                         "stablelm", "glm4", "cohere", "cohere2", "mixtral",
+                                         "qwen3_moe"),
                          [](const auto& one) { return one.param; });
+
+// What the tape does not compute must not be left out of it silently.
+TEST(Tape, OtherFamiliesAreRefusedByName) {
+  const std::pair<const char*, const char*> refused[] = {{"gpt_neox", "groups of heads"},
+                                                         {"falcon_7b", "groups of heads"},
+                                                         {"falcon_11b", "groups of heads"},
+                                                         {"gptj", "logits with a bias"},
+                                                         {"bloom", "ALiBi"},
+                                                         {"mpt", "ALiBi"},
+                                                         {"opt", "an offset"},
+                                                         {"olmoe", "not normalized"},
+                                                         {"qwen2_moe", "share one"}};
+  for (const auto& [name, what] : refused) {
+    const OpenModel open = open_golden(name);
+    try {
+      TapedModel(open.source, open.config, name, executor_of(ExecutorKind::fast));
+      ADD_FAILURE() << name;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::unsupported) << name;
+      EXPECT_NE(std::string(error.what()).find(what), std::string::npos) << error.what();
+    }
+  }
+}
 
 // A model whose modules are stored by a codec, with random codes.
 class CodedSource : public TensorSource {
