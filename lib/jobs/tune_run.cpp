@@ -15,6 +15,13 @@ namespace {
 
 using RunClock = std::chrono::steady_clock;
 
+// What a stop must not leave half done.
+Context unstopped(const Context& context) {
+  Context made;
+  made.threads = context.threads;
+  return made;
+}
+
 // What of a request is another than before, with both values; empty: nothing.
 std::string difference(const Json& before, const Json& now) {
   for (const auto& [key, value] : now.items()) {
@@ -137,7 +144,8 @@ void Tuning::measure(TuneState& state, const Context& context,
   worse_ = better ? 0 : worse_ + 1;
   if (better) {
     best_ = last_;
-    if (step > 0) write(state.folder() / "best", {{"step", step}}, nullptr, true, context);
+    if (step > 0)
+      write(state.folder() / "best", {{"step", step}}, nullptr, true, unstopped(context));
   }
   const Json line = {{"step", step}, {"epoch", trainer_->epoch()}, {"held_out", last_}};
   state.add_log(line);
@@ -207,6 +215,14 @@ Json Tuning::summary(const TuneState& state, bool whole) const {
         {"held_out", {{"before", first_}, {"after", last_}, {"best", best_}}}}}};
 }
 
+void Tuning::leave(const TuneState& state, bool replace, const Context& context) const {
+  write(request_.out, summary(state, false), &state, replace, unstopped(context));
+  throw Error(ErrorKind::interrupted,
+              "stopped behind step " + std::to_string(trainer_->done_steps()) + " of " +
+                  std::to_string(plan_.steps) + ": the adapter so far is there",
+              request_.out.string(), "the same command goes on");
+}
+
 Json Tuning::run(const Context& context, const std::function<void(const Json&)>& record) {
   identity_ = identity(context);
   const Path folder = request_.out.string() + ".tune";
@@ -218,41 +234,40 @@ Json Tuning::run(const Context& context, const std::function<void(const Json&)>&
                             ? request_.save_every
                             : std::min(measures, std::max<int64_t>(1, plan_.steps / 20));
   const bool replace = request_.replace || goes_on;
-  context.progress->begin("tuning", plan_.steps);
-  context.progress->advance(trainer_->done_steps(), "");
-  try {
-    if (trainer_->done_steps() == 0) {
+  const auto done = [&] { return trainer_->done_steps(); };
+  const auto ended = [&] {
+    return done() == plan_.steps || (request_.patience > 0 && worse_ >= request_.patience);
+  };
+  // Ctrl-C may have come between a step and its measurement.
+  const auto measure_if_due = [&] {
+    const bool due = done() == plan_.steps || done() % measures == 0;
+    if (due && !(json_has(last_, "step") && last_["step"] == done()))
       measure(state, context, record);
-      save(state);
-    }
-    while (trainer_->done_steps() < plan_.steps) {
+  };
+  context.progress->begin("tuning", plan_.steps);
+  context.progress->advance(done(), "");
+  try {
+    measure_if_due();
+    if (done() == 0) save(state);
+    while (!ended()) {
       step(state, context, record);
-      const int64_t done = trainer_->done_steps();
-      const bool last = done == plan_.steps;
-      if (last || done % measures == 0) measure(state, context, record);
-      if (last || done % saves == 0) save(state);
-      if (request_.patience > 0 && worse_ >= request_.patience) break;
+      measure_if_due();
+      if (ended() || done() % saves == 0) save(state);
     }
   } catch (const Error& error) {
     context.progress->end();
-    if (error.kind() != ErrorKind::interrupted || trainer_->done_steps() == 0) throw;
+    if (error.kind() != ErrorKind::interrupted || done() == 0) throw;
     save(state);
-    Context unstopped;  // what was asked to stop is the tuning
-    unstopped.threads = context.threads;
-    write(request_.out, summary(state, false), &state, replace, unstopped);
-    throw Error(ErrorKind::interrupted,
-                "stopped behind step " + std::to_string(trainer_->done_steps()) + " of " +
-                    std::to_string(plan_.steps) + ": the adapter so far is there",
-                request_.out.string(), "the same command goes on");
+    leave(state, replace, context);
   }
   context.progress->end();
-  const Json done = summary(state, true);
-  write(request_.out, done, &state, replace, context);
+  const Json whole = summary(state, true);
+  write(request_.out, whole, &state, replace, context);
   if (!request_.keep_state) {
     state.clear();
     remove_tree(folder);
   }
-  return done;
+  return whole;
 }
 
 }  // namespace qwb

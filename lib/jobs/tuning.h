@@ -44,6 +44,8 @@ class Tuning {
   Adapter adapter() const;
   void write(const Path& folder, const Json& summary, const TuneState* state, bool replace,
              const Context& context) const;
+  // Of a run that was asked to stop: writes the adapter so far, throws interrupted.
+  [[noreturn]] void leave(const TuneState& state, bool replace, const Context& context) const;
   Json summary(const TuneState& state, bool whole) const;
   int64_t every(double epochs) const;
 

@@ -2,6 +2,7 @@
 #include "lib/tune/documents.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -35,7 +36,9 @@ constexpr const char* kPlain =
 
 class Documents : public testing::Test {
  protected:
-  Documents() : file_(Path(testing::TempDir()) / "qwb_documents_test.jsonl") {}
+  Documents()
+      : file_(Path(testing::TempDir()) / ("qwb_documents_" + std::to_string(getpid()) + ".jsonl")) {
+  }
   ~Documents() override { std::filesystem::remove(file_); }
   DocumentSet read(const std::string& lines, DocumentRequest request = {},
                    const std::string& text = kPlain) {
