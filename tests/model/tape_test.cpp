@@ -26,7 +26,7 @@
 namespace qwb {
 namespace {
 
-OpenModel open_golden(const std::string& name) {
+OpenModel open_taped_golden(const std::string& name) {
   return open_model(Path(QWB_SOURCE_DIR) / "tests/golden/model" / name);
 }
 
@@ -159,13 +159,13 @@ void expect_gradients(const std::shared_ptr<const TensorSource>& source, const J
 class TapeOf : public testing::TestWithParam<std::string> {};
 
 TEST_P(TapeOf, GradientsAreThoseOfTheLossInF64) {
-  const OpenModel open = open_golden(GetParam());
+  const OpenModel open = open_taped_golden(GetParam());
   expect_gradients(open.source, open.config, ExecutorKind::reference, 2e-5);
   expect_gradients(open.source, open.config, ExecutorKind::fast, 1e-4);
 }
 
 TEST_P(TapeOf, LossesAreTheModels) {
-  const OpenModel open = open_golden(GetParam());
+  const OpenModel open = open_taped_golden(GetParam());
   const TapedModel taped(open.source, open.config, GetParam(), executor_of(ExecutorKind::fast));
   const auto model = Model::load(open.source, open.config, GetParam());
   const TrainingRows rows = some_rows(taped.config().vocab);
@@ -207,7 +207,7 @@ TEST(Tape, OtherFamiliesAreRefusedByName) {
                                                          {"olmoe", "not normalized"},
                                                          {"qwen2_moe", "share one"}};
   for (const auto& [name, what] : refused) {
-    const OpenModel open = open_golden(name);
+    const OpenModel open = open_taped_golden(name);
     try {
       TapedModel(open.source, open.config, name, executor_of(ExecutorKind::fast));
       ADD_FAILURE() << name;
@@ -245,7 +245,7 @@ class CodedSource : public TensorSource {
 };
 
 TEST(Tape, GradientsThroughEveryCodec) {
-  const OpenModel open = open_golden("llama");
+  const OpenModel open = open_taped_golden("llama");
   const TapedModel plain(open.source, open.config, "llama", executor_of(ExecutorKind::fast));
   for (const std::string kind :
        {"dense-f16", "dense-bf16", "grid2", "grid3-asym-g7", "grid4", "grid4-asym-act-g7",
@@ -258,7 +258,7 @@ TEST(Tape, GradientsThroughEveryCodec) {
 
 class TapeRuns : public testing::Test {
  protected:
-  OpenModel open_ = open_golden("qwen3");
+  OpenModel open_ = open_taped_golden("qwen3");
 
   struct Made {
     std::vector<double> losses;
