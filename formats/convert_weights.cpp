@@ -70,6 +70,14 @@ bool exponents_finite(Bytes values, T exponent) {
   return any == 0;
 }
 
+// In floats of eight bits NaN has all of these bits set, and there are no infinities.
+bool codes_finite(Bytes codes, uint8_t nan) {
+  uint8_t any = 0;
+  for (const std::byte code : codes)
+    any |= static_cast<uint8_t>((static_cast<uint8_t>(code) & nan) == nan ? 1 : 0);
+  return any == 0;
+}
+
 }  // namespace
 
 void require_finite(const float* values, int64_t count, const std::string& name) {
@@ -82,6 +90,8 @@ void require_finite(const TensorView& piece, const std::string& name) {
   if (piece.dtype == DType::f32) finite = exponents_finite<uint32_t>(piece.bytes, 0x7f800000u);
   if (piece.dtype == DType::bf16) finite = exponents_finite<uint16_t>(piece.bytes, 0x7f80u);
   if (piece.dtype == DType::f16) finite = exponents_finite<uint16_t>(piece.bytes, 0x7c00u);
+  if (piece.dtype == DType::f8_e4m3) finite = codes_finite(piece.bytes, 0x7f);
+  if (piece.dtype == DType::f8_e8m0) finite = codes_finite(piece.bytes, 0xff);
   if (!finite) not_finite(name);
 }
 

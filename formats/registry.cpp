@@ -15,6 +15,8 @@
   X(awq)                \
   X(bitsandbytes)       \
   X(compressed_tensors) \
+  X(fp8)                \
+  X(modelopt)           \
   X(plain)
 
 namespace qwb {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "formats/hf/compressed_floats.h"
 #include "formats/hf/quantization_settings.h"
 #include "lib/base/parallel.h"
 #include "lib/codec/integer_grid.h"
@@ -20,9 +21,12 @@ constexpr uint64_t kLargestBlock = uint64_t{1} << 31;
               "the checkpoint is damaged");
 }
 
+constexpr char kCompressedFormats[] =
+    "pack-quantized|int-quantized|naive-quantized|float-quantized|nvfp4-pack-quantized|"
+    "mxfp4-pack-quantized|mixed-precision";
 constexpr SettingRule kCompressedRules[] = {
     {"quant_method", "compressed-tensors"},
-    {"format", "pack-quantized|int-quantized|naive-quantized|mixed-precision"},
+    {"format", kCompressedFormats},
     {"config_groups", ""},
     {"ignore", ""},
     {"quantization_status", "compressed|frozen"},
@@ -36,11 +40,11 @@ constexpr SettingRule kSchemeRules[] = {
     {"weights", ""},
     {"input_activations", ""},
     {"output_activations", "-"},
-    {"format", "pack-quantized|int-quantized|naive-quantized"},
+    {"format", kCompressedFormats},
 };
 constexpr SettingRule kWeightRules[] = {
-    {"num_bits", ""},   {"type", "int"},
-    {"symmetric", ""},  {"strategy", "tensor|channel|group|block"},
+    {"num_bits", ""},   {"type", "int|float"},
+    {"symmetric", ""},  {"strategy", "tensor|channel|group|block|tensor_group"},
     {"group_size", ""}, {"block_structure", ""},
     {"dynamic", "-"},   {"actorder", "group|weight|static|dynamic|true"},
     {"observer", ""},   {"observer_kwargs", ""},
@@ -89,7 +93,11 @@ void add_scheme(const std::string& name, const Json& group, CompressedSettings& 
   scheme.symmetric = json_bool(weights, "symmetric", where, true);
   scheme.strategy = json_string(weights, "strategy", where, "");
   scheme.group_size = json_int(weights, "group_size", where, 0);
+  scheme.floats = json_string(weights, "type", where, "int") == "float";
   read_block(weights, scheme);
+  if (scheme.floats) check_float_scheme(scheme, where);
+  if (!scheme.floats && scheme.strategy == "tensor_group")
+    throw Error(ErrorKind::unsupported, "integers with the strategy 'tensor_group'", where);
   settings.schemes.push_back(std::move(scheme));
 }
 
@@ -128,8 +136,8 @@ bool CompressedSettings::ignores(const std::string& module) const {
 namespace {
 
 bool same_grid(const CompressedScheme& a, const CompressedScheme& b) {
-  return a.bits == b.bits && a.symmetric == b.symmetric && a.strategy == b.strategy &&
-         a.group_size == b.group_size && a.block_rows == b.block_rows &&
+  return a.floats == b.floats && a.bits == b.bits && a.symmetric == b.symmetric &&
+         a.strategy == b.strategy && a.group_size == b.group_size && a.block_rows == b.block_rows &&
          a.block_columns == b.block_columns;
 }
 

@@ -20,9 +20,11 @@ inline constexpr char kCompressedWhere[] = "quantization_config (compressed-tens
 struct CompressedScheme {
   std::string group;
   std::vector<std::string> targets;
+  bool floats = false;  // read by compressed_floats.h
   int64_t bits = 8;
   bool symmetric = true;
-  std::string strategy;    // "tensor", "channel", "group", "block"; empty: group_size tells
+  std::string strategy;    // "tensor", "channel", "group", "block", of floats "tensor_group";
+                           // empty: group_size tells
   int64_t group_size = 0;  // 0: none told
   int64_t block_rows = 0, block_columns = 0;
 };
@@ -38,8 +40,8 @@ struct CompressedSettings {
   const CompressedScheme& scheme(const std::string& module) const;
 };
 
-// Throws unsupported for other formats and types than integers, and for what would change the
-// results beside the weights (transforms, a quantized KV cache, sparsity); `failed` for settings
+// Throws unsupported for formats and grids that this build does not read, and for what would change
+// the results beside the weights (transforms, a quantized KV cache, sparsity); `failed` for settings
 // that say nothing.
 CompressedSettings compressed_settings(const Json& settings);
 

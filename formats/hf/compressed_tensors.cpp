@@ -1,10 +1,12 @@
-// Checkpoints of compressed-tensors (llm-compressor, vLLM): pack-quantized, int-quantized and naive
-// int8. Byte-exact page: formats/hf/compressed_tensors.md.
+// Checkpoints of compressed-tensors (llm-compressor, vLLM): pack-quantized, int-quantized, naive int8,
+// and float grids (compressed_floats.h). Byte-exact page: formats/hf/compressed_tensors.md.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <tuple>
 
+#include "formats/hf/compressed_floats.h"
 #include "formats/hf/compressed_reader.h"
 #include "formats/hf/packing.h"
 #include "formats/model_format.h"
@@ -40,13 +42,18 @@ class CompressedReading : public PackedReader {
     for (const std::string& tensor : files.names()) {
       if (!tensor.ends_with(kCompressedScale)) continue;
       const std::string module_name = tensor.substr(0, tensor.size() - kCompressedScale.size());
-      result.push_back(CompressedReader(files, known, module_name, context).module());
+      const CompressedScheme& scheme = known.scheme(module_name);
+      result.push_back(scheme.floats
+                           ? find_compressed_floats(files, scheme, module_name).module()
+                           : CompressedReader(files, known, module_name, context).module());
     }
     return result;
   }
   LoadedWeight read(const Checkpoint& files, const Json& settings, const PackedModule& module,
                     const Context& context) const override {
     const CompressedSettings known = compressed_settings(settings);
+    const CompressedScheme& scheme = known.scheme(module.name);
+    if (scheme.floats) return find_compressed_floats(files, scheme, module.name).read(context);
     return CompressedReader(files, known, module.name, context).read();
   }
 };
@@ -69,11 +76,14 @@ class CompressedWriting : public PackedWriter {
 Fit CompressedWriting::fit(const TargetModule& module, const WeightReader& /*read*/) const {
   const WeightLayout& form = module.layout;
   const auto* grid = form.as<IntegerGrid>();
-  if (grid == nullptr) return Fit::no("is stored as " + form.codec() + ", not on an integer grid");
+  const bool floats = packed() && on_float_grid(form);
+  if (grid == nullptr && !floats)
+    return Fit::no("is stored as " + form.codec() + ", not on an integer grid");
   if (module.role == TargetModule::Role::embedding)
     return Fit::no("is the token embedding, which stays unquantized here");
   if (module.plain == Orientation::in_out)
     return Fit::no("is a Conv1D, and compressed-tensors loads no module but Linear and Embedding");
+  if (floats) return fit_compressed_floats(module);
   if (!grid->in_order())
     return Fit::no(
         "has groups that are not runs of columns, which compressed-tensors 0.20 no longer loads");
@@ -86,6 +96,7 @@ Fit CompressedWriting::fit(const TargetModule& module, const WeightReader& /*rea
 
 std::vector<PartSpec> CompressedWriting::layout(const TargetModule& module) const {
   const WeightLayout& form = module.layout;
+  if (on_float_grid(form)) return compressed_float_parts(module);
   const int bits = form.code_bits();
   const PartSpec scales = form.spec("scales");
   const int64_t groups = scales.shape.at(1);
@@ -121,6 +132,7 @@ Tensor signed_bytes(const TensorView& rows, int64_t columns, int bits, const Con
 
 PackedTensors CompressedWriting::write(const TargetModule& module, const Weight& weight,
                                        const Json& /*settings*/, const Context& context) const {
+  if (on_float_grid(weight)) return compressed_float_tensors(module, weight);
   const auto& grid = weight.get<IntegerGrid>();
   const std::string name = module.name + ".weight";
   PackedTensors tensors;
@@ -155,43 +167,59 @@ PackedTensors CompressedWriting::write(const TargetModule& module, const Weight&
   return tensors;
 }
 
-// Bits, group size (-1: the row) and symmetry: one config group each.
-using CompressedKind = std::tuple<int, int64_t, bool>;
+// One config group each: integers by bits, group size (-1: the row) and symmetry, then floats by
+// the text of their settings.
+using CompressedKind = std::tuple<std::string, int, int64_t, bool>;
 
 CompressedKind compressed_kind(const WeightLayout& form) {
+  if (on_float_grid(form)) return {compressed_float_weights(form).dump(), 0, 0, true};
   const int64_t group = form.get<IntegerGrid>().group_size;
-  return {form.code_bits(), group == form.in ? -1 : group, !form.has("zeros")};
+  return {"", form.code_bits(), group == form.in ? -1 : group, !form.has("zeros")};
+}
+
+Json integer_weights(const CompressedKind& kind) {
+  const auto& [floats, bits, group, symmetric] = kind;
+  return {{"num_bits", bits},
+          {"type", "int"},
+          {"symmetric", symmetric},
+          {"strategy", group == -1 ? "channel" : "group"},
+          {"group_size", group == -1 ? Json(nullptr) : Json(group)},
+          {"block_structure", nullptr},
+          {"dynamic", false},
+          {"actorder", nullptr},
+          {"observer", "minmax"},
+          {"observer_kwargs", Json::object()}};
 }
 
 Json CompressedWriting::quantization_config(const std::vector<TargetModule>& modules,
                                             const std::vector<TargetModule>& plain) const {
-  std::map<CompressedKind, Json> targets;
+  struct Group {
+    Json names = Json::array(), weights;
+    std::string format;
+  };
+  std::map<CompressedKind, Group> targets;
+  std::set<std::string> formats;
   for (const TargetModule& module : modules) {
-    Json& names = targets[compressed_kind(module.layout)];
-    if (names.is_null()) names = Json::array();
-    names.push_back(module.name);
+    const bool floats = on_float_grid(module.layout);
+    const CompressedKind kind = compressed_kind(module.layout);
+    Group& group = targets[kind];
+    group.names.push_back(module.name);
+    group.weights = floats ? compressed_float_weights(module.layout) : integer_weights(kind);
+    group.format = floats     ? compressed_float_format(module.layout)
+                   : packed() ? "pack-quantized"
+                              : "int-quantized";
+    formats.insert(group.format);
   }
-  const std::string format = packed() ? "pack-quantized" : "int-quantized";
   Json groups = Json::object();
-  for (const auto& [kind, names] : targets) {
-    const auto& [bits, group, symmetric] = kind;
-    Json weights = {{"num_bits", bits},
-                    {"type", "int"},
-                    {"symmetric", symmetric},
-                    {"strategy", group == -1 ? "channel" : "group"},
-                    {"group_size", group == -1 ? Json(nullptr) : Json(group)},
-                    {"block_structure", nullptr},
-                    {"dynamic", false},
-                    {"actorder", nullptr},
-                    {"observer", "minmax"},
-                    {"observer_kwargs", Json::object()}};
+  for (const auto& [kind, group] : targets) {
     groups["group_" + std::to_string(groups.size())] = {
-        {"targets", targets.size() == 1 ? Json::array({"Linear"}) : names},
-        {"weights", weights},
+        {"targets", targets.size() == 1 ? Json::array({"Linear"}) : group.names},
+        {"weights", group.weights},
         {"input_activations", nullptr},
         {"output_activations", nullptr},
-        {"format", format}};
+        {"format", group.format}};
   }
+  const std::string format = formats.size() == 1 ? *formats.begin() : "mixed-precision";
   Json ignore = Json::array();
   for (const TargetModule& module : plain) ignore.push_back(module.name);
   return {{"quant_method", "compressed-tensors"},
@@ -206,7 +234,8 @@ Json CompressedWriting::quantization_config(const std::vector<TargetModule>& mod
 }  // namespace
 
 std::vector<ModelFormat> compressed_tensors_formats() {
-  return {packed_format("compressed-tensors", "compressed-tensors, pack-quantized: 2 to 8 bits",
+  return {packed_format("compressed-tensors",
+                        "compressed-tensors, pack-quantized: 2 to 8 bits; FP8, NVFP4 and MXFP4",
                         std::make_shared<CompressedReading>(),
                         std::make_shared<CompressedWriting>(CompressedLayout::packed)),
           packed_format("compressed-tensors-int",

@@ -87,6 +87,7 @@ ModelFormat packed_format(std::string name, std::string summary,
       return open_packed(open_checkpoint(folder), reader, context);
     };
   }
+  if (!writer) return format;
   format.writer = [writer](const OpenModel& source, const WriterOptions& options,
                            const Context& context) {
     return std::make_unique<FolderWriter>(source, writer, options, context);

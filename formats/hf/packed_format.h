@@ -111,7 +111,7 @@ class PackedWriter {
 // or (How::rounded) rounded. Without a weight to read, other scales count as rounded.
 Fit fit_scales(const TargetModule& module, DType type, const WeightReader& read);
 
-// The registry entry. reader null: a variant that another entry reads.
+// The registry entry. reader null: a variant that another entry reads; writer null: never written.
 ModelFormat packed_format(std::string name, std::string summary,
                           std::shared_ptr<const PackedReader> reader,
                           std::shared_ptr<const PackedWriter> writer);

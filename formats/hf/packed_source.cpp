@@ -38,8 +38,18 @@ Json announced_settings(const Path& folder, const Json& config) {
   if (current) return config.at("quantization_config");
   // As llm-compressor called it until 2024.
   if (old) return old_compressed_settings(config.at("compression_config"));
-  const Path file = folder / "quantize_config.json";
   std::error_code ignored;
+  // Where Model Optimizer wrote them before it wrote config.json's too.
+  const Path modelopt = folder / "hf_quant_config.json";
+  if (std::filesystem::is_regular_file(modelopt, ignored)) {
+    const Json all = parse_json(read_text(modelopt, 1 << 20), modelopt.string());
+    if (json_has(all, "quantization") && all.at("quantization").is_object()) {
+      Json settings = all.at("quantization");
+      settings["quant_method"] = "modelopt";
+      return settings;
+    }
+  }
+  const Path file = folder / "quantize_config.json";
   if (!std::filesystem::is_regular_file(file, ignored)) return nullptr;
   Json settings = parse_json(read_text(file, 1 << 20), file.string());
   if (settings.is_object() && !json_has(settings, "quant_method"))

@@ -60,7 +60,8 @@ class HeaderEvents : public nlohmann::json_sax<Json> {
     if (!type) {
       throw Error(ErrorKind::unsupported,
                   tensor_text(name_) + " has the element type '" + text.substr(0, 40) + "'", where_,
-                  "this build holds the types F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL");
+                  "this build holds the types F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL "
+                  "F8_E4M3 F8_E8M0");
     }
     entry_.dtype = *type;
     return enter(Place::entry);

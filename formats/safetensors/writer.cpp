@@ -13,9 +13,10 @@ namespace {
 // types come first, so that without padding between tensors each is still aligned to its element
 // size.
 int layout_rank(DType type) {
-  static constexpr std::array<DType, 13> kAscending = {
-      DType::boolean, DType::u8,  DType::i8,  DType::i16, DType::u16, DType::f16, DType::bf16,
-      DType::i32,     DType::u32, DType::f32, DType::f64, DType::i64, DType::u64};
+  static constexpr std::array<DType, 15> kAscending = {
+      DType::boolean, DType::u8,  DType::i8,  DType::f8_e4m3, DType::f8_e8m0,
+      DType::i16,     DType::u16, DType::f16, DType::bf16,    DType::i32,
+      DType::u32,     DType::f32, DType::f64, DType::i64,     DType::u64};
   return static_cast<int>(std::find(kAscending.begin(), kAscending.end(), type) -
                           kAscending.begin());
 }

@@ -6,7 +6,9 @@
   X(integer_grid)     \
   X(int8_rows)        \
   X(float_blocks)     \
-  X(ggml_blocks)
+  X(ggml_blocks)      \
+  X(fp8_blocks)       \
+  X(fp4_groups)
 
 namespace qwb {
 

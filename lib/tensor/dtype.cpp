@@ -11,7 +11,7 @@ struct Row {
   int64_t size;
 };
 
-constexpr std::array<Row, 13> kTypes = {{
+constexpr std::array<Row, 15> kTypes = {{
     {DType::f64, "F64", 8},
     {DType::f32, "F32", 4},
     {DType::f16, "F16", 2},
@@ -25,6 +25,8 @@ constexpr std::array<Row, 13> kTypes = {{
     {DType::u16, "U16", 2},
     {DType::u8, "U8", 1},
     {DType::boolean, "BOOL", 1},
+    {DType::f8_e4m3, "F8_E4M3", 1},
+    {DType::f8_e8m0, "F8_E8M0", 1},
 }};
 
 }  // namespace

@@ -26,8 +26,9 @@ const std::vector<std::string> kKinds = {
     "grid4-asym-g7-bf16", "grid8-asym", "int8", "nf4", "fp4", "nf4-double", "fp4-double", "nf4-T",
     "nf4-double-T", "grid4-act-g7", "grid3-asym-act-g7",
     // groups of a word, of some words, and longer than a row
-    "grid2-asym-g16", "grid2-g48", "grid3-asym-g8", "grid4-asym-g8", "grid4-g40-bf16",
-    "grid4-asym-g999", "grid5-asym-g4", "grid6-asym-g12", "grid7-asym-g36", "grid8-asym-g4"};
+    "grid2-asym-g16", "grid2-g48", "grid3-asym-g8", "grid4-asym-g8", "grid4-g40-bf16", "fp8",
+    "fp8-g7", "nvfp4", "mxfp4", "grid4-asym-g999", "grid5-asym-g4", "grid6-asym-g12",
+    "grid7-asym-g36", "grid8-asym-g4"};
 
 TEST(Kernels, DequantizeEveryCodecAsDefined) {
   for (const std::string& kind : kKinds) {

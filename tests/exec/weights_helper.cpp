@@ -6,6 +6,8 @@
 #include "lib/base/rng.h"
 #include "lib/codec/dense.h"
 #include "lib/codec/float_blocks.h"
+#include "lib/codec/fp4_groups.h"
+#include "lib/codec/fp8_blocks.h"
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/int8_rows.h"
 #include "lib/codec/integer_grid.h"
@@ -59,6 +61,12 @@ RandomWeight random_weight(const std::string& kind, int64_t out, int64_t in, uin
   const auto fill_bytes = [&](Tensor& tensor) {
     for (std::byte& byte : tensor.bytes()) byte = static_cast<std::byte>(rng.next());
   };
+  // Of eight bits: no NaN, E8M0 near 1.
+  const auto fill_small_floats = [&](Tensor& tensor) {
+    for (std::byte& byte : tensor.bytes())
+      byte = static_cast<std::byte>(tensor.dtype() == DType::f8_e4m3 ? rng.next() & 0xf7
+                                                                     : 124 + rng.below(4));
+  };
   const auto fill_floats = [&](Tensor& tensor) {
     for (int64_t i = 0; i < tensor.count(); ++i) {
       const auto value = static_cast<float>(0.1 + rng.uniform());
@@ -90,6 +98,11 @@ RandomWeight random_weight(const std::string& kind, int64_t out, int64_t in, uin
          .group_index = kind.find("act") != std::string::npos}));
   } else if (kind == "int8") {
     q = QuantizedTensor(int8_rows_layout(out, in));
+  } else if (kind.starts_with("fp8")) {
+    q = QuantizedTensor(
+        fp8_blocks_layout(out, in, std::min<int64_t>(2, out), std::min(in, group_of(kind))));
+  } else if (kind == "nvfp4" || kind == "mxfp4") {
+    q = QuantizedTensor(fp4_groups_layout(out, in, kind == "nvfp4" ? kNvfp4 : kMxfp4));
   } else {
     // Small nested blocks, so that small matrices have several nested statistics.
     q = QuantizedTensor(float_blocks_layout(
@@ -106,6 +119,8 @@ RandomWeight random_weight(const std::string& kind, int64_t out, int64_t in, uin
     Tensor& tensor = q.parts.at(spec.name);
     if (dtype_is_float(spec.dtype)) {
       fill_floats(tensor);
+    } else if (spec.dtype == DType::f8_e4m3 || spec.dtype == DType::f8_e8m0) {
+      fill_small_floats(tensor);
     } else {
       fill_bytes(tensor);
     }

@@ -55,6 +55,7 @@ std::string format_of(const std::string& name) {
   if (name.starts_with("gptq")) return name.ends_with("v1") ? "gptq-v1" : "gptq-v2";
   if (name.starts_with("awq")) return "awq";
   if (name.starts_with("bnb")) return "bitsandbytes";
+  if (name.starts_with("fp8")) return "fp8";
   return name.starts_with("ct-int") ? "compressed-tensors-int" : "compressed-tensors";
 }
 
@@ -79,6 +80,7 @@ TEST(Convert, WritesTheBytesThatTheLibrariesPack) {
   for (const std::string& name : packed_golden_cases()) {
     if (name == "ct-int-8-sym-tensor")
       continue;  // one scale for a tensor comes back as one for each row
+    if (name.starts_with("modelopt")) continue;  // never written
     const Path artifact = folder.path() / (name + "-qwb"), back = folder.path() / (name + "-back");
     EXPECT_TRUE(convert_folder(kPackedGolden / name, "qwb", artifact)) << name;
     EXPECT_TRUE(convert_folder(artifact, format_of(name), back)) << name;

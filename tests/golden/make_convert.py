@@ -2,7 +2,7 @@
 """Golden files of formats/: one small folder for each case under tests/golden/convert, packed by the libraries
 that own the formats, with expected.safetensors: that library's own dequantization, in its own type.
 
-Needs gptqmodel, bitsandbytes, compressed-tensors, torch, safetensors. The product needs none of them.
+Needs gptqmodel, bitsandbytes, compressed-tensors, nvidia-modelopt, transformers, torch, safetensors. The product needs none of them.
 usage: make_convert.py [CASE...]
 """
 import json
@@ -158,6 +158,87 @@ def compressed(bits, sym, strategy, packed=True, out=24, inp=96, dtype=torch.bfl
     store(name, settings, tensors, expected)
 
 
+def float_scale(weight, strategy, top):
+    """The scale that maps the largest magnitude of each part to `top`, and what compressed-tensors calls the parts."""
+    w = weight.float().abs()
+    if strategy == "tensor":
+        return (w.amax() / top).reshape(1)
+    if strategy == "channel":
+        return w.amax(1, keepdim=True) / top
+    rows, columns = -(-w.shape[0] // 16), -(-w.shape[1] // 32)
+    padded = torch.nn.functional.pad(w, (0, 32 * columns - w.shape[1], 0, 16 * rows - w.shape[0]))
+    return padded.reshape(rows, 16, columns, 32).amax((1, 3)) / top
+
+
+def compressed_float(kind, strategy, dtype=torch.bfloat16, out=24, inp=96):
+    from compressed_tensors.compressors.mxfp4.base import MXFP4PackedCompressor
+    from compressed_tensors.compressors.naive_quantized.base import FloatQuantizationCompressor
+    from compressed_tensors.compressors.nvfp4.base import NVFP4PackedCompressor
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+
+    weight = random_weight(out, inp, 51, dtype)
+    weight[2] *= 1e-3  # subnormal codes
+    args = {"num_bits": 8 if kind == "fp8" else 4, "type": "float", "symmetric": True, "strategy": strategy}
+    tensors = {"weight": weight}
+    if kind == "fp8":
+        compressor, form = FloatQuantizationCompressor, "float-quantized"
+        if strategy == "block":
+            args["block_structure"] = [16, 32]
+        tensors["weight_scale"] = float_scale(weight, strategy, 448).to(dtype)
+    else:
+        args["group_size"] = 16 if kind == "nvfp4" else 32
+        args["scale_dtype"] = torch.float8_e4m3fn if kind == "nvfp4" else torch.uint8
+        largest = weight.float().reshape(out, -1, args["group_size"]).abs().amax(-1)
+        if kind == "nvfp4":
+            compressor, form = NVFP4PackedCompressor, "nvfp4-pack-quantized"
+            tensors["weight_global_scale"] = (448 * 6 / largest.amax()).reshape(1)
+            scale = (largest / 6 * tensors["weight_global_scale"]).to(torch.float8_e4m3fn)
+            tensors["weight_scale"] = scale.float()
+        else:
+            compressor, form = MXFP4PackedCompressor, "mxfp4-pack-quantized"
+            tensors["weight_scale"] = 2.0 ** (largest.log2().floor() - 2)
+    scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(**args))
+    tensors = compressor.compress(tensors, scheme)
+    expected = compressor.decompress(tensors, scheme)["weight"]
+    if "scale_dtype" in args:
+        args["scale_dtype"] = str(args["scale_dtype"])
+    settings = {"quant_method": "compressed-tensors", "format": form, "quantization_status": "compressed", "ignore": [],
+                "config_groups": {"group_0": {"targets": ["Linear"], "weights": args}}}
+    store(f"ct-{kind}-{strategy}", settings, tensors, expected, dtype)
+
+
+def fine_grained(out=24, inp=256):
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+
+    weight = random_weight(out, inp, 61, torch.bfloat16).float()
+    scale = weight.abs().reshape(1, out, inp // 128, 128).amax((1, 3)) / 448
+    spread = scale.repeat_interleave(128, 1)
+    tensors = {"weight": (weight / spread).to(torch.float8_e4m3fn), "weight_scale_inv": scale}
+    expected = Fp8Dequantize(None)._dequantize_one(tensors["weight"], scale, torch.float32)
+    settings = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "weight_block_size": [128, 128],
+                "modules_to_not_convert": ["lm_head"]}
+    store("fp8-block", settings, tensors, expected, torch.bfloat16)
+
+
+def modelopt(kind, out=24, inp=96):
+    from modelopt.torch.quantization.qtensor import FP8QTensor, NVFP4QTensor
+
+    weight = random_weight(out, inp, 71, torch.bfloat16).float()
+    settings = {"quant_method": "modelopt", "quant_algo": "FP8", "producer": {"name": "modelopt"}, "ignore": ["lm_head"]}
+    if kind == "fp8":
+        scale = weight.abs().amax() / 448
+        packed = FP8QTensor(weight.shape, weight.dtype, (weight / scale).to(torch.float8_e4m3fn))
+        expected = packed.dequantize(torch.float32, scale=scale)
+        tensors = {"weight": packed._quantized_data, "weight_scale": scale, "input_scale": torch.tensor(0.5)}
+    else:
+        settings["quant_algo"] = "NVFP4"
+        packed, scale, outer = NVFP4QTensor.quantize(weight, 16)
+        expected = packed.dequantize(torch.float32, fast=False, scale=scale, double_scale=outer, block_sizes={-1: 16})
+        tensors = {"weight": packed._quantized_data, "weight_scale": scale.to(torch.float8_e4m3fn),
+                   "weight_scale_2": outer.float(), "input_scale": torch.tensor(0.5)}
+    store(f"modelopt-{kind}", settings, tensors, expected.float(), torch.bfloat16)
+
+
 def main():
     wanted = sys.argv[1:]
     jobs = []
@@ -181,6 +262,11 @@ def main():
     jobs.append(("ct", lambda: compressed(8, True, "channel", packed=False)))
     jobs.append(("ct", lambda: compressed(8, False, "group", packed=False)))
     jobs.append(("ct", lambda: compressed(8, True, "tensor", packed=False)))
+    for kind, strategy in (("fp8", "tensor"), ("fp8", "channel"), ("fp8", "block"), ("nvfp4", "tensor_group"), ("mxfp4", "group")):
+        jobs.append(("floats", lambda k=kind, s=strategy: compressed_float(k, s)))
+    jobs.append(("floats", fine_grained))
+    for kind in ("fp8", "nvfp4"):
+        jobs.append(("floats", lambda k=kind: modelopt(k)))
     for name, job in jobs:
         if not wanted or name in wanted:
             job()

@@ -5,6 +5,8 @@
 
 #include "lib/codec/dense.h"
 #include "lib/codec/float_blocks.h"
+#include "lib/codec/fp4_groups.h"
+#include "lib/codec/fp8_blocks.h"
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/int8_rows.h"
 #include "lib/codec/integer_grid.h"
@@ -40,6 +42,8 @@ const Decoder& decoder_of(const Weight& weight) {
   if (weight.as<FloatBlocks>() != nullptr) return float_blocks_decoder();
   if (weight.as<GgmlBlocks>() != nullptr) return ggml_blocks_decoder();
   if (weight.as<Int8Rows>() != nullptr) return int8_rows_decoder();
+  if (weight.as<Fp8Blocks>() != nullptr) return fp8_blocks_decoder();
+  if (weight.as<Fp4Groups>() != nullptr) return fp4_groups_decoder();
   if (weight.as<MergedWeight>() != nullptr) return merged_decoder();
   static const PlainDecoder plain;
   return plain;

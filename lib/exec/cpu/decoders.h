@@ -32,6 +32,8 @@ const Decoder& integer_grid_decoder();
 const Decoder& int8_rows_decoder();
 const Decoder& float_blocks_decoder();
 const Decoder& ggml_blocks_decoder();
+const Decoder& fp8_blocks_decoder();
+const Decoder& fp4_groups_decoder();
 const Decoder& merged_decoder();
 
 // Values [first, first + count) of a float tensor as f32.
