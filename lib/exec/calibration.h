@@ -87,6 +87,9 @@ struct GptqTask {
   // Each group's scale is chosen by its error weighted with the importance, among 61 factors of
   // the covered range (cpu/scale_search.h).
   bool scale_search = true;
+  // [rows of the module, groups]: scales that are fixed, as where rows share them; empty: each
+  // group's is chosen. Grids of floats alone.
+  std::span<const float> scales = {};
   int sweeps = 0;                     // of coordinate descent afterwards (cpu/gptq_refine.h)
   std::span<const int64_t> order;     // of the columns: order[position] = column
   std::span<const float> importance;  // by position

@@ -10,6 +10,7 @@
 #include "lib/base/half.h"
 #include "lib/base/json.h"
 #include "lib/exec/cpu/rounding.h"
+#include "lib/exec/float_grid.h"
 
 namespace qwb {
 
@@ -35,6 +36,8 @@ float stored_scale(float scale, DType type, const std::string& module) {
 }
 
 Grid make_grid(float low, float high, const GridSettings& settings, const std::string& module) {
+  if (settings.points != GridPoints::integers)
+    return {covering_scale(std::max(-low, high), settings), 0};
   const int half = 1 << (settings.bits - 1);
   const float span = settings.symmetric ? std::max(-low, high) : high - low;
   const auto steps = static_cast<float>(settings.symmetric ? half - 1 : settings.max_code());

@@ -19,11 +19,16 @@
 
 namespace qwb {
 
+// What the codes of a grid stand for; of floats: float_grid.h.
+enum class GridPoints { integers, e2m1, e4m3 };
+
 struct GridSettings {
   int bits = 4;
   int64_t group_size = 128;  // 1 .. in: "per channel" is already the row's length here
   bool symmetric = true;
   DType scale_dtype = DType::f16;
+  GridPoints points = GridPoints::integers;
+  float outer = 1;  // of floats: scales in F8_E4M3 are divided by this power of two
   int max_code() const { return (1 << bits) - 1; }
   int64_t groups(int64_t in) const { return ceil_div(in, group_size); }
 };
@@ -33,7 +38,7 @@ struct Grid {
   int zero = 0;
 };
 
-inline float grid_value(uint8_t code, const Grid& grid) {
+inline float grid_value(uint8_t code, const Grid& grid) {  // of integers
   return static_cast<float>(static_cast<int>(code) - grid.zero) * grid.scale;
 }
 
@@ -45,7 +50,7 @@ Grid make_grid(float low, float high, const GridSettings& settings, const std::s
 // The grid that covers the values.
 Grid make_grid(const float* values, int64_t count, const GridSettings& settings,
                const std::string& module);
-// Codes 0 .. 2^bits - 1.
+// Codes 0 .. 2^bits - 1. Of integers.
 void round_to_grid(const float* values, int64_t count, const Grid& grid, int max_code,
                    uint8_t* codes);
 // difference = w - Q(w s) / s for one row, the grid covering each group; s null: all ones.

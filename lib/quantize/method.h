@@ -27,10 +27,13 @@ struct Parameter {
   double maximum = 0;
   std::vector<std::string> choices = {};  // choice: the values allowed
   std::string help;                       // one line for --help
+  // Left out of the settings where it has its default: what was made before it came keeps its
+  // settings, and with them its key and its bits.
+  bool implied = false;
 };
 
-// Parameter values by name: an object holding every parameter of the method, in the order of the
-// declaration.
+// Parameter values by name: an object holding every parameter of the method (but those implied), in
+// the order of the declaration.
 using Settings = Json;
 
 // What is known of a module before its weight is read.
@@ -136,6 +139,8 @@ class Method {
   virtual bool needs_calibration() const { return false; }
   // Asks for the moments against the original model (Moments::drift and wanted).
   virtual bool wants_reference(const Settings& /*settings*/) const { return false; }
+  // `given`, with what other given values decide instead of the declaration's defaults.
+  virtual Json completed(const Json& given) const { return given; }
   // Throws usage for what the declaration cannot say (a block size that is no power of two).
   // resolve_settings() calls it.
   virtual void check(const Settings& /*settings*/) const {}

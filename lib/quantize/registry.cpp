@@ -126,10 +126,12 @@ Settings resolve_settings(const Method& method, const Json& given) {
     }
   }
   Settings settings = Json::object();
+  const Json completed = given.is_object() ? method.completed(given) : Json::object();
   for (const Parameter& parameter : parameters) {
-    const bool has = given.is_object() && given.contains(parameter.name);
-    settings[parameter.name] =
-        checked_value(parameter, has ? given[parameter.name] : parameter.fallback, method.name());
+    const bool has = completed.contains(parameter.name);
+    const Json value = checked_value(
+        parameter, has ? completed.at(parameter.name) : parameter.fallback, method.name());
+    if (!parameter.implied || value != parameter.fallback) settings[parameter.name] = value;
   }
   method.check(settings);
   return settings;

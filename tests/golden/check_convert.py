@@ -2,7 +2,7 @@
 """Loads what qwb-convert writes in the libraries that own the formats and compares logits.
 
 For each format: recipes/demo/llama (or --model) is quantized by qwb-quantize, converted, loaded by transformers
-(bitsandbytes, compressed-tensors) or GPTQModel (gptq, awq), and its logits on a text are compared with those of
+(bitsandbytes, compressed-tensors, fp8) or GPTQModel (gptq, awq), and its logits on a text are compared with those of
 the same artifact dequantized by qwb-convert to the type in which that library holds its weights. Both run in f32. Fails if they differ by more than 1e-3 of the
 largest logit. The product needs no Python; this is an oracle.
 
@@ -38,6 +38,12 @@ CASES = {
                   "compressed-tensors", "ct"),
     "ct-8-row": (["--method", "rtn", "--bits", "8", "--group-size", "-1", "--scale-dtype", "f16"], "compressed-tensors-int",
                  "ct"),
+    "ct-fp8": (["--method", "rtn", "--grid", "fp8"], "compressed-tensors", "ct"),
+    "ct-fp8-tensor": (["--method", "rtn", "--grid", "fp8-tensor"], "compressed-tensors", "ct"),
+    "ct-fp8-block": (["--method", "rtn", "--grid", "fp8-block"], "compressed-tensors", "ct"),
+    "ct-nvfp4": (["--method", "rtn", "--grid", "nvfp4"], "compressed-tensors", "ct"),
+    "ct-mxfp4": (["--method", "rtn", "--grid", "mxfp4"], "compressed-tensors", "ct"),
+    "fp8": (["--method", "rtn", "--grid", "fp8-block"], "fp8", "fp8"),
 }
 
 
@@ -92,6 +98,14 @@ def load_ct(folder):
     return model
 
 
+def load_fp8(folder):
+    from transformers import FineGrainedFP8Config
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, quantization_config=FineGrainedFP8Config(dequantize=True))
+    assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.float32
+    return model
+
+
 def load_gptqmodel(folder):
     from gptqmodel import BACKEND, GPTQModel
 
@@ -117,11 +131,11 @@ def load_gptqmodel(folder):
 
 
 # The types that the libraries dequantize to here; nothing: that of the model.
-DTYPES = {"gptqmodel": ["--dtype", "f16"], "ct": ["--dtype", "f32"], "bnb": []}
+DTYPES = {"gptqmodel": ["--dtype", "f16"], "ct": ["--dtype", "f32"], "fp8": ["--dtype", "f32"], "bnb": []}
 # What cannot be held, and why: nothing else may be refused. Blocks of Conv1D are quantized anew instead.
 BLOCKS = "blocks that run over [in, out]"
 REFUSALS = [BLOCKS, "is a Conv1D"]
-LOADERS = {"bnb": load_bnb, "ct": load_ct, "gptqmodel": load_gptqmodel}
+LOADERS = {"bnb": load_bnb, "ct": load_ct, "fp8": load_fp8, "gptqmodel": load_gptqmodel}
 
 
 def run(*command):

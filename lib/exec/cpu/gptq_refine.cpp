@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lib/exec/cpu/float_lanes.h"
 #include "lib/exec/cpu/matmul.h"
 #include "lib/exec/cpu/rounding.h"
 
@@ -26,7 +27,13 @@ class TileRefiner {
   // out [end - begin, 64] = H[begin:end, from:to] in[from:to], for one block of rows.
   void multiply(int64_t block, int64_t from, int64_t to, const float* in, float* out) const;
   bool descend(int64_t block);
+  bool floats() const { return task_.grid.points != GridPoints::integers; }
+  // The value of a code, in scales.
+  float step_of(uint8_t code, float zero) const {
+    return floats() ? point_value(code, task_.grid.points) : static_cast<float>(code) - zero;
+  }
   bool move_column(int64_t position, float* change);
+  bool move_float_column(int64_t position, float* change);
   bool refit_group(int64_t begin, int64_t end);
   bool move_scales(const double* slope, const double* curvature, LaneGrids& grid,
                    float* change) const;
@@ -65,6 +72,7 @@ void TileRefiner::multiply(int64_t block, int64_t from, int64_t to, const float*
 
 // Moves the codes of one column; change = how far its values moved.
 bool TileRefiner::move_column(int64_t position, float* change) {
+  if (floats()) return move_float_column(position, change);
   const LaneGrids& grid = tile_.grids[group_of(position)];
   const auto max_code = static_cast<float>(task_.grid.max_code());
   const float pivot = factor_.diagonal[position * kFactorBlock + position % kFactorBlock];
@@ -85,6 +93,28 @@ bool TileRefiner::move_column(int64_t position, float* change) {
     difference[r] -= moved;
     change[r] = moved;
     largest = std::max(largest, std::fabs(moved));
+  }
+  return largest > 0;
+}
+
+// The same on a grid of floats.
+bool TileRefiner::move_float_column(int64_t position, float* change) {
+  const LaneGrids& grid = tile_.grids[group_of(position)];
+  const float pivot = factor_.diagonal[position * kFactorBlock + position % kFactorBlock];
+  const float* gradient = gradient_.data() + position * kRowLanes;
+  const float* aim = tile_.aim.data() + position * kRowLanes;
+  float* difference = tile_.difference.data() + position * kRowLanes;
+  uint8_t* codes = tile_.codes.data() + position * kRowLanes;
+  float best[kRowLanes], values[kRowLanes], largest = 0;
+  uint8_t before[kRowLanes];
+  std::copy_n(codes, kRowLanes, before);
+  for (int64_t r = 0; r < kRowLanes; ++r) best[r] = aim[r] - difference[r] + gradient[r] / pivot;
+  round_float_lanes(best, grid.scale, task_.grid.points, values, codes);
+  for (int64_t r = 0; r < kRowLanes; ++r) {
+    const float value = aim[r] - difference[r];
+    change[r] = codes[r] == before[r] ? 0.0f : values[r] - value;
+    difference[r] -= change[r];
+    largest = std::max(largest, std::fabs(change[r]));
   }
   return largest > 0;
 }
@@ -115,7 +145,8 @@ bool TileRefiner::move_scales(const double* slope, const double* curvature, Lane
     if (!(curvature[r] > 0)) continue;
     const auto wanted = static_cast<float>(grid.scale[r] + slope[r] / curvature[r]);
     if (!(wanted > 0)) continue;
-    const float scale = stored_scale(wanted, task_.grid.scale_dtype, task_.module);
+    const float scale = floats() ? nearest_scale(wanted, task_.grid)
+                                 : stored_scale(wanted, task_.grid.scale_dtype, task_.module);
     const double step = static_cast<double>(scale) - grid.scale[r];
     if (!(step * (step * curvature[r] - 2 * slope[r]) < 0))
       continue;  // rounding the scale took the gain
@@ -134,7 +165,7 @@ bool TileRefiner::refit_group(int64_t begin, int64_t end) {
       product((last - first + 1) * kFactorBlock * kRowLanes);
   for (int64_t p = begin; p < end; ++p) {
     for (int64_t r = 0; r < kRowLanes; ++r)
-      steps[p * kRowLanes + r] = static_cast<float>(tile_.codes[p * kRowLanes + r]) - grid.zero[r];
+      steps[p * kRowLanes + r] = step_of(tile_.codes[p * kRowLanes + r], grid.zero[r]);
   }
   double slope[kRowLanes] = {}, curvature[kRowLanes] = {};
   for (int64_t block = first; block <= last; ++block) {
@@ -180,7 +211,7 @@ bool TileRefiner::refit_group(int64_t begin, int64_t end) {
 bool TileRefiner::sweep() {
   bool changed = false;
   int64_t group_begin = 0;
-  const bool whole_groups = !task_.static_groups;
+  const bool whole_groups = !task_.static_groups && task_.scales.empty();
   for (int64_t block = 0; block < factor_.blocks(); ++block) {
     changed = descend(block) || changed;
     const int64_t end = std::min(columns_, (block + 1) * kFactorBlock);

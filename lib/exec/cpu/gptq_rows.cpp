@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "lib/base/parallel.h"
+#include "lib/exec/cpu/float_lanes.h"
 #include "lib/exec/cpu/gptq_solver.h"
 #include "lib/exec/cpu/operands.h"
 
@@ -10,11 +11,18 @@ namespace qwb {
 namespace {
 
 // aim - RTN(weight), the grid covering each group's largest weight.
-void round_plainly(const GptqTask& task, const float* weight, const float* aim, uint8_t* codes,
-                   Grid* grids, float* difference) {
+void round_plainly(const GptqTask& task, int64_t row, const float* weight, const float* aim,
+                   uint8_t* codes, Grid* grids, float* difference) {
   const int64_t columns = task.factor.size(), size = task.grid.group_size;
   for (int64_t begin = 0, g = 0; begin < columns; begin += size, ++g) {
     const int64_t count = std::min(size, columns - begin);
+    if (task.grid.points != GridPoints::integers) {
+      grids[g] = plain_float_grid(task, row, g, weight + begin, count);
+      round_to_points(weight + begin, count, grids[g].scale, task.grid.points, codes + begin);
+      for (int64_t i = begin; i < begin + count; ++i)
+        difference[i] = aim[i] - point_value(codes[i], task.grid.points) * grids[g].scale;
+      continue;
+    }
     grids[g] = make_grid(weight + begin, count, task.grid, task.module);
     round_to_grid(weight + begin, count, grids[g], task.grid.max_code(), codes + begin);
     for (int64_t i = begin; i < begin + count; ++i)
@@ -32,8 +40,8 @@ void judge(const GptqTask& task, const float* weight, SolvedRows& solved, GptqRo
   std::vector<Grid> grids(static_cast<size_t>(rows * groups));
   std::copy_n(solved.difference.data(), rows * n, forms_of.data());
   for (int64_t r = 0; r < rows; ++r) {
-    round_plainly(task, weight + r * n, solved.aim.data() + r * n, codes.data() + r * n,
-                  grids.data() + r * groups, rounding + r * n);
+    round_plainly(task, done.first + r, weight + r * n, solved.aim.data() + r * n,
+                  codes.data() + r * n, grids.data() + r * groups, rounding + r * n);
   }
   std::copy_n(solved.aim.data(), rows * n, forms_of.data() + 2 * rows * n);
   const std::vector<double> forms =

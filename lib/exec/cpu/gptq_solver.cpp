@@ -1,7 +1,9 @@
 #include "lib/exec/cpu/gptq_solver.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "lib/exec/cpu/float_lanes.h"
 #include "lib/exec/cpu/gptq_refine.h"
 #include "lib/exec/cpu/matmul.h"
 #include "lib/exec/cpu/operands.h"
@@ -31,14 +33,21 @@ class TileSolver {
  private:
   int64_t group_of(int64_t position) const { return task_.order[position] / task_.grid.group_size; }
   bool starts_group(int64_t position) const {
-    return !task_.static_groups && (position == 0 || group_of(position) != group_of(position - 1));
+    return !task_.static_groups && task_.scales.empty() &&
+           (position == 0 || group_of(position) != group_of(position - 1));
   }
   int64_t group_end(int64_t position) const;
+  // Scales of eight bits are few: each is tried with the column loop itself.
+  bool tries_scales() const {
+    return task_.scale_search && task_.grid.points != GridPoints::integers &&
+           dtype_size(task_.grid.scale_dtype) == 1;
+  }
   void fix_all_grids();
   void set_target(int64_t block);
   void start_group(int64_t position, int64_t block_end);
   void solve_block(int64_t block);
   void solve_segment(int64_t block, int64_t begin, int64_t end);
+  void try_scales(int64_t block, int64_t begin, int64_t end);
   void round_column(int64_t position, float pivot, float* error);
 
   const GptqTask& task_;
@@ -54,7 +63,7 @@ class TileSolver {
 };
 
 void TileSolver::run() {
-  if (task_.static_groups) fix_all_grids();
+  if (task_.static_groups && task_.scales.empty()) fix_all_grids();
   for (int64_t block = 0; block < factor_.blocks(); ++block) solve_block(block);
 }
 
@@ -127,6 +136,8 @@ void TileSolver::solve_block(int64_t block) {
     for (int64_t p = begin + 1; p < end; ++p) {
       if (starts_group(p)) end = p;
     }
+    if (tries_scales() && starts_group(begin) && end == group_end(begin))
+      try_scales(block, begin, end);
     solve_segment(block, begin, end);
     // The rest of the block takes up the errors of this segment.
     const int64_t from = begin - block_begin, to = end - block_begin;
@@ -155,6 +166,35 @@ void TileSolver::solve_segment(int64_t block, int64_t begin, int64_t end) {
   }
 }
 
+// The scales of a group of floats [begin, end): of all candidates those with which the column loop,
+// each column taking up the errors of the earlier ones, loses least: the sum of ((C - Q) / U_jj)^2.
+void TileSolver::try_scales(int64_t block, int64_t begin, int64_t end) {
+  const int64_t count = (end - begin) * kRowLanes, origin = block * kFactorBlock;
+  float* target = target_.data() + begin * kRowLanes;
+  const std::vector<float> kept(target, target + count);
+  LaneGrids& grid = grids_[group_of(begin)];
+  float largest[kRowLanes] = {}, chosen[kRowLanes], least[kRowLanes];
+  for (int64_t k = 0; k < count; ++k)
+    largest[k % kRowLanes] = std::max(largest[k % kRowLanes], std::fabs(kept[k]));
+  for (int candidate = 0; candidate < float_scale_candidates(task_.grid); ++candidate) {
+    for (int64_t r = 0; r < kRowLanes; ++r)
+      grid.scale[r] = float_scale_candidate(largest[r], candidate, task_.grid);
+    solve_segment(block, begin, end);
+    std::copy(kept.begin(), kept.end(), target);
+    float lost[kRowLanes] = {};
+    for (int64_t p = begin; p < end; ++p) {
+      const float* error = errors_ + (p - origin) * kRowLanes;
+      for (int64_t r = 0; r < kRowLanes; ++r) lost[r] += error[r] * error[r];
+    }
+    for (int64_t r = 0; r < kRowLanes; ++r) {
+      if (candidate > 0 && !(lost[r] < least[r])) continue;
+      least[r] = lost[r];
+      chosen[r] = grid.scale[r];
+    }
+  }
+  std::copy_n(chosen, kRowLanes, grid.scale);
+}
+
 void TileSolver::round_column(int64_t position, float pivot, float* error) {
   const LaneGrids& grid = grids_[group_of(position)];
   const auto max_code = static_cast<float>(task_.grid.max_code());
@@ -162,6 +202,15 @@ void TileSolver::round_column(int64_t position, float pivot, float* error) {
   const float* weight = weight_.data() + position * kRowLanes;
   float* difference = difference_.data() + position * kRowLanes;
   uint8_t* codes = codes_.data() + position * kRowLanes;
+  if (task_.grid.points != GridPoints::integers) {
+    float values[kRowLanes];
+    round_float_lanes(target, grid.scale, task_.grid.points, values, codes);
+    for (int64_t r = 0; r < kRowLanes; ++r) {
+      difference[r] = weight[r] - values[r];
+      error[r] = (target[r] - values[r]) / pivot;
+    }
+    return;
+  }
   for (int64_t r = 0; r < kRowLanes; ++r) {
     const float clamped =
         std::min(std::max(target[r] / grid.scale[r], -grid.zero[r]), max_code - grid.zero[r]);
@@ -238,6 +287,7 @@ SolvedRows solve_rows(const GptqTask& task, const float* weight, int64_t first, 
   const int64_t columns = task.factor.size();
   GptqTile tile(columns, task.grid.groups(columns));
   set_aim(task, weight, first, rows, tile);
+  if (!task.scales.empty()) set_fixed_scales(task.scales, first, rows, tile.grids);
   TileSolver(task, tile).run();
   refine_tile(task, tile);
   return in_checkpoint_order(task, tile, rows);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "lib/exec/cpu/float_lanes.h"
 #include "lib/exec/cpu/rounding.h"
 #include "lib/exec/range_search.h"
 
@@ -53,6 +54,8 @@ void set_candidate(const float* low, const float* high, float factor, const Grid
 
 void choose_grids(const float* values, int64_t count, const float* importance, bool search,
                   const GridSettings& settings, const std::string& module, LaneGrids& grids) {
+  if (settings.points != GridPoints::integers)
+    return choose_float_scales(values, count, importance, search, settings, grids);
   float low[kRowLanes] = {}, high[kRowLanes] = {}, best[kRowLanes], error[kRowLanes];
   for (int64_t i = 0; i < count; ++i) {
     for (int64_t r = 0; r < kRowLanes; ++r) {

@@ -1,8 +1,9 @@
-// Method "gptq": integer grids chosen with second-order error compensation
+// Method "gptq": grids of integers or floats chosen with second-order error compensation
 // (CalibrationOps::gptq_rows). Conv1D weights are transposed on the way in.
 #include <algorithm>
 #include <cmath>
 
+#include "lib/quantize/encode/float_grid.h"
 #include "lib/quantize/encode/integer_grid.h"
 #include "lib/quantize/encode/module_weight.h"
 #include "lib/quantize/method.h"
@@ -18,9 +19,10 @@ bool follows_original(const Settings& settings) {
   return json_string(settings, "refine", "method gptq") == "full";
 }
 
-GptqSettings gptq_settings(const ModuleInfo& module, const Settings& settings) {
+GptqSettings gptq_settings(const ModuleInfo& module, const Settings& settings,
+                           const GridSettings& grid) {
   GptqSettings gptq;
-  gptq.grid = grid_settings(module, settings);
+  gptq.grid = grid;
   gptq.order = json_bool(settings, "act_order", module.name) ? ColumnOrder::static_groups
                                                              : ColumnOrder::group_aware;
   gptq.damping = json_number(settings, "damping", module.name);
@@ -76,11 +78,11 @@ class Gptq : public Method {
  public:
   std::string name() const override { return "gptq"; }
   std::string summary() const override {
-    return "integer grid with second-order error compensation, 2 to 8 bits";
+    return "a grid of integers or floats with second-order error compensation, 2 to 8 bits";
   }
   int version() const override { return 3; }
   std::vector<Parameter> parameters() const override {
-    std::vector<Parameter> all = grid_parameters("f16");
+    std::vector<Parameter> all = grid_parameters(kScaleType);
     all.push_back(
         {.name = "act_order",
          .kind = Parameter::Kind::boolean,
@@ -107,9 +109,14 @@ class Gptq : public Method {
                    .help = "off: GPTQ as published; codes: coordinate descent over its codes and "
                            "scales; full: also "
                            "aim at the original model's outputs"});
+    all.push_back(grid_choice());
     return all;
   }
-  void check(const Settings& settings) const override { check_grid_settings(settings, name()); }
+  Json completed(const Json& given) const override { return with_grid_defaults(given); }
+  void check(const Settings& settings) const override {
+    check_grid_settings(settings, name());
+    check_float_grid(settings, kScaleType, name());
+  }
   bool needs_calibration() const override { return true; }
   bool wants_reference(const Settings& settings) const override {
     return follows_original(settings);
@@ -118,9 +125,13 @@ class Gptq : public Method {
     return static_cast<double>(json_int(settings, "bits", "method gptq"));
   }
   WeightLayout layout(const ModuleInfo& module, const Settings& settings) const override {
-    return grid_layout(module, settings);
+    return is_float_grid(settings) ? float_grid_layout(module, settings)
+                                   : grid_layout(module, settings);
   }
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
+
+ private:
+  static constexpr char kScaleType[] = "f16";
 };
 
 // Everything that the rows of a module share.
@@ -139,19 +150,32 @@ GptqTask rows_task(const ModuleTask& task, const GptqSettings& gptq,
   return shared;
 }
 
+// Integers, or floats with what rows share.
+FloatGrid grid_of(const ModuleTask& task, const Settings& settings, const float* weight) {
+  if (!is_float_grid(settings)) return {grid_settings(task.info, settings), 1, {}};
+  if (task.moments->executor->device() != nullptr) {
+    throw Error(ErrorKind::unsupported, "gptq onto a grid of floats runs on the processor alone",
+                task.info.name, "leave out --device, or choose --grid int");
+  }
+  return float_grid(task.info, settings, weight);
+}
+
 ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) const {
   const ModuleInfo& info = task.info;
-  const GptqSettings gptq = gptq_settings(info, settings);
   const In hessian = required_hessian(task);
   const FloatBuffer weight = read_out_in(task);
   const Moments& moments = *task.moments;
+  const FloatGrid grid = grid_of(task, settings, weight.data());
+  const GptqSettings gptq = gptq_settings(info, settings, grid.grid);
   const PreparedMoments prepared =
       prepare_moments(*moments.executor, hessian, gptq, info.name, task.context.stop);
   const bool follow =
       follows_original(settings) && (!moments.drift.empty() || !moments.wanted.empty());
-  const GptqTask shared = rows_task(task, gptq, prepared, follow);
+  GptqTask shared = rows_task(task, gptq, prepared, follow);
+  shared.scales = grid.scales;
   ModuleResult result;
   result.tensor = QuantizedTensor(layout(info, settings));
+  store_shared_scale(result.tensor, grid);
   if (!shared.means.input.empty()) result.bias_shift.resize(static_cast<size_t>(info.out));
   const int64_t groups = gptq.grid.groups(info.in);
   TileErrors tiles(info.out);
@@ -159,9 +183,15 @@ ModuleResult Gptq::quantize(const ModuleTask& task, const Settings& settings) co
     tiles.put(rows);
     if (!rows.shift.empty())
       std::copy(rows.shift.begin(), rows.shift.end(), result.bias_shift.begin() + rows.first);
-    for (int64_t r = 0; r < rows.count; ++r)
-      store_grid_row(result.tensor, gptq.grid, rows.first + r, rows.codes.data() + r * info.in,
-                     rows.grids.data() + r * groups);
+    for (int64_t r = 0; r < rows.count; ++r) {
+      const uint8_t* codes = rows.codes.data() + r * info.in;
+      const Grid* grids = rows.grids.data() + r * groups;
+      if (gptq.grid.points == GridPoints::integers) {
+        store_grid_row(result.tensor, gptq.grid, rows.first + r, codes, grids);
+      } else {
+        store_float_row(result.tensor, grid, rows.first + r, codes, grids);
+      }
+    }
   });
   report(prepared, tiles, shared.strength, info, result);
   return result;
