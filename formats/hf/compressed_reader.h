@@ -40,9 +40,9 @@ struct CompressedSettings {
   const CompressedScheme& scheme(const std::string& module) const;
 };
 
-// Throws unsupported for formats and grids that this build does not read, and for what would change
-// the results beside the weights (transforms, a quantized KV cache, sparsity); `failed` for settings
-// that say nothing.
+// Throws unsupported for formats and grids that this build does not read, and for what would
+// change the results beside the weights (transforms, a quantized KV cache, sparsity); `failed` for
+// settings that say nothing.
 CompressedSettings compressed_settings(const Json& settings);
 
 // One module: its tensors, found and checked against each other. Throws `failed`, naming the

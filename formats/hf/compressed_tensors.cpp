@@ -1,5 +1,5 @@
-// Checkpoints of compressed-tensors (llm-compressor, vLLM): pack-quantized, int-quantized, naive int8,
-// and float grids (compressed_floats.h). Byte-exact page: formats/hf/compressed_tensors.md.
+// Checkpoints of compressed-tensors (llm-compressor, vLLM): pack-quantized, int-quantized, naive
+// int8, and float grids (compressed_floats.h). Byte-exact page: formats/hf/compressed_tensors.md.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -41,8 +41,8 @@ CASES = {
     "ct-fp8": (["--method", "rtn", "--grid", "fp8"], "compressed-tensors", "ct"),
     "ct-fp8-tensor": (["--method", "rtn", "--grid", "fp8-tensor"], "compressed-tensors", "ct"),
     "ct-fp8-block": (["--method", "rtn", "--grid", "fp8-block"], "compressed-tensors", "ct"),
-    "ct-nvfp4": (["--method", "rtn", "--grid", "nvfp4"], "compressed-tensors", "ct"),
-    "ct-mxfp4": (["--method", "rtn", "--grid", "mxfp4"], "compressed-tensors", "ct"),
+    "ct-nvfp4": (["--method", "rtn", "--grid", "nvfp4"], "compressed-tensors", "ct4"),
+    "ct-mxfp4": (["--method", "rtn", "--grid", "mxfp4"], "compressed-tensors", "ct4"),
     "fp8": (["--method", "rtn", "--grid", "fp8-block"], "fp8", "fp8"),
 }
 
@@ -61,7 +61,9 @@ def load_bnb(folder):
 
 def decompress_ct(folder):
     """The library's own decompressor, module by module: transformers 5.23 with compressed-tensors 0.20 refuses asymmetric packed folders,
-    those that the library saved itself included (the zero points of its empty model are not packed)."""
+    those that the library saved itself included (the zero points of its empty model are not packed), and FP4 in a model of f32 (it unpacks to bf16)."""
+    from compressed_tensors.compressors.mxfp4.base import MXFP4PackedCompressor
+    from compressed_tensors.compressors.nvfp4.base import NVFP4PackedCompressor
     from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
     from compressed_tensors.quantization import QuantizationConfig
     from safetensors.torch import load_file
@@ -69,6 +71,8 @@ def decompress_ct(folder):
 
     with open(os.path.join(folder, "config.json")) as file:
         settings = json.load(file)["quantization_config"]
+    compressors = {"pack-quantized": PackedQuantizationCompressor, "nvfp4-pack-quantized": NVFP4PackedCompressor,
+                   "mxfp4-pack-quantized": MXFP4PackedCompressor}
     scheme = next(iter(QuantizationConfig.model_validate(settings).config_groups.values()))
     config = AutoConfig.from_pretrained(folder)
     del config.quantization_config
@@ -78,9 +82,10 @@ def decompress_ct(folder):
     state = {name: value for name, value in tensors.items() if name.rpartition(".")[0] not in modules}
     for module in modules:
         parts = {name.rpartition(".")[2]: value for name, value in tensors.items() if name.rpartition(".")[0] == module}
-        parts["weight_scale"] = parts["weight_scale"].float()  # as a model loaded in f32 has it
-        parts["weight_shape"] = torch.Size(parts["weight_shape"].tolist())
-        state[module + ".weight"] = PackedQuantizationCompressor.decompress(parts, scheme)["weight"].float()
+        if settings["format"] == "pack-quantized":
+            parts["weight_scale"] = parts["weight_scale"].float()  # as a model loaded in f32 has it
+            parts["weight_shape"] = torch.Size(parts["weight_shape"].tolist())
+        state[module + ".weight"] = compressors[settings["format"]].decompress(parts, scheme)["weight"].float()
     missing, unexpected = model.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
     assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
     model.tie_weights()
@@ -131,11 +136,11 @@ def load_gptqmodel(folder):
 
 
 # The types that the libraries dequantize to here; nothing: that of the model.
-DTYPES = {"gptqmodel": ["--dtype", "f16"], "ct": ["--dtype", "f32"], "fp8": ["--dtype", "f32"], "bnb": []}
+DTYPES = {"gptqmodel": ["--dtype", "f16"], "ct": ["--dtype", "f32"], "ct4": ["--dtype", "bf16"], "fp8": ["--dtype", "f32"], "bnb": []}
 # What cannot be held, and why: nothing else may be refused. Blocks of Conv1D are quantized anew instead.
 BLOCKS = "blocks that run over [in, out]"
 REFUSALS = [BLOCKS, "is a Conv1D"]
-LOADERS = {"bnb": load_bnb, "ct": load_ct, "fp8": load_fp8, "gptqmodel": load_gptqmodel}
+LOADERS = {"bnb": load_bnb, "ct": load_ct, "ct4": decompress_ct, "fp8": load_fp8, "gptqmodel": load_gptqmodel}
 
 
 def run(*command):

@@ -17,10 +17,11 @@ struct LaneGrids {
   float zero[kRowLanes];
 };
 
-// values [count, 64]. Grids of floats: float_lanes.h. Without search: the grids that cover each channel's values. With search: of
-// 61 factors 0.50 .. 1.10 that shrink or widen the covered range, the one with the smallest sum
-// over i of importance[i] * (value - quantized value)^2; a factor other than 1 must be strictly
-// better. Throws failed, naming the module, if a scale does not fit its type.
+// values [count, 64]. Grids of floats: float_lanes.h. Of integers, without search: the grids that
+// cover each channel's values. With search: of 61 factors 0.50 .. 1.10 that shrink or widen the
+// covered range, the one with the smallest sum over i of importance[i] * (value - quantized
+// value)^2; a factor other than 1 must be strictly better. Throws failed, naming the module, if a
+// scale does not fit its type.
 void choose_grids(const float* values, int64_t count, const float* importance, bool search,
                   const GridSettings& settings, const std::string& module, LaneGrids& grids);
 

@@ -1,7 +1,7 @@
 // Grids of floats as methods declare and store them (--grid); their arithmetic is
 // lib/exec/float_grid.h. A grid decides bits and groups:
-//   fp8, fp8-tensor, fp8-block   E4M3 codes; an f32 scale for each channel, for the tensor, for each
-//                                128 x 128 weights (lib/codec/fp8_blocks.h)
+//   fp8, fp8-tensor, fp8-block   E4M3 codes; an f32 scale for each channel, for the tensor, for
+//                                each 128 x 128 weights (lib/codec/fp8_blocks.h)
 //   nvfp4   E2M1 codes; groups of 16 with E4M3 scales, over a power of two that the tensor shares
 //   mxfp4   E2M1 codes; groups of 32 with power-of-two scales (both: lib/codec/fp4_groups.h)
 #pragma once

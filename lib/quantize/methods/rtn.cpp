@@ -1,5 +1,5 @@
-// Method "rtn": round each weight to the nearest point of its group's grid, of integers (formulas in
-// integer_grid.h) or of floats (float_grid.h). No calibration.
+// Method "rtn": round each weight to the nearest point of its group's grid, of integers
+// (formulas in integer_grid.h) or of floats (float_grid.h). No calibration.
 #include <algorithm>
 
 #include "lib/base/parallel.h"
