@@ -84,7 +84,7 @@ std::unique_ptr<Model> Model::load(std::shared_ptr<const TensorSource> source, c
     model->output_bias_ =
         device.upload(find_vector(tensors, spec.output_bias, c.vocab), MemoryKind::weights);
   }
-  // Where they do not run they are checked and counted all the same, on the host, which copies none.
+  // Where they do not run they are checked and counted all the same, on the host, without copies.
   if (use == ModelUse::single_blocks && device.device() != nullptr)
     model->listing_ = make_executor(ExecutorKind::reference, Threads(1));
   const Executor& of_blocks = model->listing_ != nullptr ? *model->listing_ : device;

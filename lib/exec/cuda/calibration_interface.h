@@ -106,8 +106,8 @@ struct CalibrationFunctions {
   // += a^T b for a [k, m], b [k, n], upper: tiles below the diagonal are left out.
   int (*round_product)(Queue* queue, Parts a, Parts b, const float* bias, View c, int add);
   int (*add_moments)(Queue* queue, Parts a, Parts b, View c, int upper);
-  // As Functions::attention; many queries of heads of up to 128 values, a multiple of 8, are rounded
-  // to bf16, and so are keys, values and exponentials.
+  // As Functions::attention; many queries of heads of up to 128 values, a multiple of 8, are
+  // rounded to bf16, and so are keys, values and exponentials.
   int (*round_attention)(Queue* queue, ConstView queries, ConstView keys, ConstView values,
                          const Attention* shape, View y);
 
@@ -163,8 +163,8 @@ struct CalibrationFunctions {
   int (*scale_columns)(Queue* queue, View x, const float* scales);
   // Group `group` of every row as `shrinks` [rows] (null: none) asks: codes, grids, differences.
   int (*clip_set)(Queue* queue, ClipRows rows, int64_t group, const int* low, const int* high);
-  // One group of up to kBlockColumns columns under all moves, H_gg = own, product = D H: the best of
-  // them stays; candidate becomes what that changed in the differences.
+  // One group of up to kBlockColumns columns under all moves, H_gg = own, product = D H: the best
+  // of them stays; candidate becomes what that changed in the differences.
   int (*clip_search)(Queue* queue, ClipRows rows, ClipGroup group, ConstView product, ConstView own,
                      const ShrinkMoves* moves, int pass);
   // The same of a longer group, step by step. candidate = the group's differences

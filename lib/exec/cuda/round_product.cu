@@ -23,7 +23,7 @@ __device__ uint32_t spot(int line, int chunk) {
   return spot_of_row(line, chunk);
 }
 
-// What a thread brings of the slices of an operand, rows first ... of it, one slice after the other.
+// What a thread brings of the slices of an operand, rows first ... of it, slice after slice.
 template <bool Transposed, int Size>
 class Slices {
  public:
