@@ -1,7 +1,7 @@
 // Every family that this build reads, through every method: quantized, saved as an artifact, loaded
 // again, its logits are those of the dequantized weights. A product with packed codes and one with
-// the floats that they stand for differ in the order of sums: 2e-6 of the largest logit here; a
-// wrong code, scale, name or orientation moves logits by a hundredth and more.
+// the floats that they stand for differ in the order of sums; a wrong code, scale, name or
+// orientation moves logits by a hundredth and more.
 #include <gtest/gtest.h>
 
 #include <algorithm>
