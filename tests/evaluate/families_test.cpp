@@ -21,7 +21,7 @@ namespace qwb {
 namespace {
 
 const Path kTinyModels = Path(QWB_SOURCE_DIR) / "tests/golden/model";
-constexpr int64_t kTokens = 17;
+constexpr int64_t kFamilyTokens = 17;
 
 std::vector<std::string> families() {
   std::vector<std::string> names;
@@ -117,14 +117,14 @@ std::shared_ptr<const Model> load_tiny(std::shared_ptr<const TensorSource> sourc
 
 std::vector<float> logits_of(const Model& model) {
   std::vector<int32_t> tokens;
-  for (int64_t t = 0; t < kTokens; ++t)
+  for (int64_t t = 0; t < kFamilyTokens; ++t)
     tokens.push_back(static_cast<int32_t>((7 * t + 3) % model.config().vocab));
-  KvCache cache = model.new_cache(kTokens);
-  std::vector<float> hidden(static_cast<size_t>(kTokens * model.config().hidden));
-  std::vector<float> logits(static_cast<size_t>(kTokens * model.config().vocab));
-  const Out states(hidden.data(), kTokens, model.config().hidden);
+  KvCache cache = model.new_cache(kFamilyTokens);
+  std::vector<float> hidden(static_cast<size_t>(kFamilyTokens * model.config().hidden));
+  std::vector<float> logits(static_cast<size_t>(kFamilyTokens * model.config().vocab));
+  const Out states(hidden.data(), kFamilyTokens, model.config().hidden);
   model.forward(tokens, cache, states);
-  model.logits(states, Out(logits.data(), kTokens, model.config().vocab));
+  model.logits(states, Out(logits.data(), kFamilyTokens, model.config().vocab));
   return logits;
 }
 
