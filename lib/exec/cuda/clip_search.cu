@@ -1,6 +1,6 @@
-// AWQ's search for the range of one group of up to 128 columns, in every row: all moves of a pass
-// in one launch. A warp works on R rows, a lane on four columns of each; H_gg lies in shared memory.
-// A row's sums go over k in ascending order, whatever R.
+// AWQ's search for the range of one group of up to 128 columns, in every row: all moves of a
+// pass in one launch. A warp works on R rows, a lane on four columns of each; H_gg lies in shared
+// memory. A row's sums go over k in ascending order, whatever R.
 #include "lib/exec/cuda/calibration_operations.cuh"
 #include "lib/exec/cuda/row_warps.cuh"
 #include "lib/exec/range_search.h"
