@@ -20,19 +20,24 @@ namespace hn = hwy::HWY_NAMESPACE;
 using BackTag = hn::ScalableTag<float>;
 using BackVec = hn::Vec<BackTag>;
 
-// The first `left` values, 0 behind them.
+// The first `left` values, 0 behind them. Not by MaskedLoad: SSE has none, and what stands for it
+// there reads all lanes, aligned.
 HWY_INLINE BackVec Load(const float* x, int64_t left) {
   const BackTag d;
   if (left >= static_cast<int64_t>(hn::Lanes(d))) return hn::LoadU(d, x);
-  return hn::MaskedLoad(hn::FirstN(d, static_cast<size_t>(left)), d, x);
+  HWY_ALIGN float tail[HWY_MAX_BYTES / sizeof(float)] = {};
+  for (int64_t i = 0; i < left; ++i) tail[i] = x[i];
+  return hn::Load(d, tail);
 }
 HWY_INLINE void Store(BackVec value, float* x, int64_t left) {
   const BackTag d;
   if (left >= static_cast<int64_t>(hn::Lanes(d))) {
     hn::StoreU(value, d, x);
-  } else {
-    hn::BlendedStore(value, hn::FirstN(d, static_cast<size_t>(left)), d, x);
+    return;
   }
+  HWY_ALIGN float tail[HWY_MAX_BYTES / sizeof(float)];
+  hn::Store(value, d, tail);
+  for (int64_t i = 0; i < left; ++i) x[i] = tail[i];
 }
 
 // body(i, left) for the first value of every vector, `left` values being there from it on.
