@@ -46,8 +46,10 @@ compare() {
   quantize "$1" --method rtn --bits 4 --group-size 128
   quantize "$1" --method gptq --bits 4 --group-size "$2" --calib demo --samples 128
   quantize "$1" --method gptq --bits 3 --group-size "$2" --calib demo --samples 128
+  # An artifact that the cache has from another clone names the original there.
   # shellcheck disable=SC2086
-  build/bin/qwb-eval "recipes/demo/$1" $artifacts --ppl --kl --speed --energy --energy-seconds 3 --idle 3 --json >"build/demo-$1.json"
+  build/bin/qwb-eval "recipes/demo/$1" $artifacts --baseline "recipes/demo/$1" \
+    --ppl --kl --speed --energy --energy-seconds 3 --idle 3 --json >"build/demo-$1.json"
 }
 
 say "2. A first result: the small llama in 4 bits beside its original, on a part of the text"
