@@ -51,20 +51,28 @@ void make_artifact(const Path& folder, const Method& method, const Path& target,
                    const std::string& source) {
   const OpenModel open = open_model(folder);
   const auto model = Model::load(open.source, open.config, folder.string());
-  const Settings settings = resolve_settings(method, Json::object());
-  const Plan plan = plan_modules(*model, method, settings);
+  Json origin = Json::object();
+  if (!source.empty()) origin["path"] = source;
+  write_quantized(open, *model, method, Json::object(), nullptr, target, origin);
+}
+
+size_t write_quantized(const OpenModel& open, const Model& model, const Method& method,
+                       const Json& given, const CalibrationSet* windows, const Path& target,
+                       const Json& origin) {
+  const Settings settings = resolve_settings(method, given);
+  const Plan plan = plan_modules(model, method, given);
   std::vector<NamedLayout> modules;
   for (const PlannedModule& m : plan.modules) modules.push_back({m.info.name, m.layout});
   ArtifactWriter writer(target, open, modules);
   Sink sink(writer);
-  quantize_model(*model, plan, nullptr, sink, Context());
-  Json origin = Json::object();
-  if (!source.empty()) origin["path"] = source;
+  quantize_model(model, plan, plan.needs_calibration() ? windows : nullptr, sink,
+                 Context{model.executor().threads()});
   writer.finish({.source = origin,
                  .method = method.name(),
                  .method_version = method.version(),
                  .settings = settings,
                  .isa = "any"});
+  return modules.size();
 }
 
 void flip_a_bit(const Path& file) {

@@ -8,7 +8,6 @@
 #include <cmath>
 #include <map>
 
-#include "formats/qwb/artifact.h"
 #include "formats/registry.h"
 #include "lib/base/rng.h"
 #include "lib/codec/dense.h"
@@ -68,27 +67,8 @@ class AsFloats : public TensorSource {
   std::map<std::string, Weight> weights_;
 };
 
-struct ArtifactSink : ModuleSink {
-  explicit ArtifactSink(ArtifactWriter& to) : writer(to) {}
-  void put(const PlannedModule& module, const QuantizedTensor& tensor,
-           const ModuleReport& /*report*/) override {
-    writer.put(module.info.name, tensor);
-  }
-  void replace(const std::string& tensor, const TensorView& values) override {
-    writer.replace(tensor, values);
-  }
-  ArtifactWriter& writer;
-};
-
-// Returns how many modules were quantized.
-size_t write_quantized(const OpenModel& open, const Model& model, const Method& method,
-                       const Json& given, const Path& target) {
-  const Settings settings = resolve_settings(method, given);
-  const Plan plan = plan_modules(model, method, given);
-  std::vector<NamedLayout> modules;
-  for (const PlannedModule& module : plan.modules)
-    modules.push_back({module.info.name, module.layout});
-  // Enough tokens for every expert of the tiny models.
+// Enough tokens for every expert of the tiny models.
+CalibrationSet windows_of(const Model& model) {
   CalibrationSet windows;
   windows.length = 24;
   Rng rng(3);
@@ -97,15 +77,7 @@ size_t write_quantized(const OpenModel& open, const Model& model, const Method& 
       window.push_back(
           static_cast<int32_t>(rng.below(static_cast<uint64_t>(model.config().vocab))));
   }
-  ArtifactWriter writer(target, open, modules);
-  ArtifactSink sink(writer);
-  quantize_model(model, plan, plan.needs_calibration() ? &windows : nullptr, sink,
-                 Context{Threads(1)});
-  writer.finish({.method = method.name(),
-                 .method_version = method.version(),
-                 .settings = settings,
-                 .isa = "any"});
-  return modules.size();
+  return windows;
 }
 
 // One thread: the models are tiny.
@@ -145,6 +117,7 @@ TEST_P(Families, QuantizedSavedAndLoadedAreTheirDequantizedWeights) {
   const OpenModel open = open_model(folder);
   const auto model = load_tiny(open.source, open.config);
   const std::vector<float> original = logits_of(*model);
+  const CalibrationSet windows = windows_of(*model);
   const std::pair<const char*, Json> runs[] = {{"rtn", {{"group_size", 8}}},
                                                {"nf4", {{"block_size", 16}}},
                                                {"gptq", {{"group_size", 8}}},
@@ -153,7 +126,8 @@ TEST_P(Families, QuantizedSavedAndLoadedAreTheirDequantizedWeights) {
   for (const auto& [method, given] : runs) {
     SCOPED_TRACE(std::string(method) + " " + given.dump());
     const Path target = scratch.path() / std::to_string(run++);
-    const size_t modules = write_quantized(open, *model, find_method(method), given, target);
+    const size_t modules =
+        testing::write_quantized(open, *model, find_method(method), given, &windows, target);
     EXPECT_GT(modules, 3u);
     const OpenModel saved = open_model(target);
     EXPECT_EQ(saved.source->quantized_modules().size(), modules);
