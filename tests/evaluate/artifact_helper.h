@@ -37,8 +37,8 @@ void make_artifact(const Path& model, const std::string& method, const Path& tar
 void make_artifact(const Path& model, const Method& method, const Path& target,
                    const std::string& source);
 
-// The same of an open model, on its threads; windows are taken by methods that calibrate. Returns how
-// many modules were quantized.
+// The same of an open model, on its threads; windows are taken by methods that calibrate. Returns
+// how many modules were quantized.
 size_t write_quantized(const OpenModel& open, const Model& model, const Method& method,
                        const Json& given, const CalibrationSet* windows, const Path& target,
                        const Json& origin = Json::object());

@@ -6,7 +6,7 @@
 #include "lib/quantize/encode/float_grid.h"
 #include "lib/quantize/encode/integer_grid.h"
 #include "lib/quantize/encode/module_weight.h"
-#include "lib/quantize/method.h"
+#include "lib/quantize/methods/grid_method.h"
 #include "lib/quantize/solve/gptq_moments.h"
 
 namespace qwb {
@@ -74,15 +74,16 @@ void report(const PreparedMoments& prepared, const TileErrors& tiles, float stre
   if (strength > 0) result.details["correction"] = strength;
 }
 
-class Gptq : public Method {
+class Gptq : public GridMethod {
  public:
+  Gptq() : GridMethod("f16") {}
   std::string name() const override { return "gptq"; }
   std::string summary() const override {
     return "a grid of integers or floats with second-order error compensation, 2 to 8 bits";
   }
   int version() const override { return 3; }
   std::vector<Parameter> parameters() const override {
-    std::vector<Parameter> all = grid_parameters(kScaleType);
+    std::vector<Parameter> all = grid_parameters(scale_type());
     all.push_back(
         {.name = "act_order",
          .kind = Parameter::Kind::boolean,
@@ -112,26 +113,11 @@ class Gptq : public Method {
     all.push_back(grid_choice());
     return all;
   }
-  Json completed(const Json& given) const override { return with_grid_defaults(given); }
-  void check(const Settings& settings) const override {
-    check_grid_settings(settings, name());
-    check_float_grid(settings, kScaleType, name());
-  }
   bool needs_calibration() const override { return true; }
   bool wants_reference(const Settings& settings) const override {
     return follows_original(settings);
   }
-  double bits(const Settings& settings) const override {
-    return static_cast<double>(json_int(settings, "bits", "method gptq"));
-  }
-  WeightLayout layout(const ModuleInfo& module, const Settings& settings) const override {
-    return is_float_grid(settings) ? float_grid_layout(module, settings)
-                                   : grid_layout(module, settings);
-  }
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
-
- private:
-  static constexpr char kScaleType[] = "f16";
 };
 
 // Everything that the rows of a module share.

@@ -7,13 +7,14 @@
 #include "lib/quantize/encode/float_grid.h"
 #include "lib/quantize/encode/integer_grid.h"
 #include "lib/quantize/encode/module_weight.h"
-#include "lib/quantize/method.h"
+#include "lib/quantize/methods/grid_method.h"
 
 namespace qwb {
 namespace {
 
-class Rtn : public Method {
+class Rtn : public GridMethod {
  public:
+  Rtn() : GridMethod("auto") {}
   std::string name() const override { return "rtn"; }
   std::string summary() const override {
     return "round to nearest on an integer grid, 2 to 8 bits, or on FP8, NVFP4, MXFP4";
@@ -22,26 +23,11 @@ class Rtn : public Method {
   std::vector<Parameter> parameters() const override {
     // Plain rounding of an f32 model is the textbook's only with the textbook's scales: 16-bit ones
     // move the demo GPT-2, which has huge outliers, from 118.0 to 117.0 (f16) or 114.6 (bf16).
-    std::vector<Parameter> all = grid_parameters(kScaleType);
+    std::vector<Parameter> all = grid_parameters(scale_type());
     all.push_back(grid_choice());
     return all;
   }
-  Json completed(const Json& given) const override { return with_grid_defaults(given); }
-  void check(const Settings& settings) const override {
-    check_grid_settings(settings, name());
-    check_float_grid(settings, kScaleType, name());
-  }
-  double bits(const Settings& settings) const override {
-    return static_cast<double>(json_int(settings, "bits", "method rtn"));
-  }
-  WeightLayout layout(const ModuleInfo& module, const Settings& settings) const override {
-    return is_float_grid(settings) ? float_grid_layout(module, settings)
-                                   : grid_layout(module, settings);
-  }
   ModuleResult quantize(const ModuleTask& task, const Settings& settings) const override;
-
- private:
-  static constexpr char kScaleType[] = "auto";
 };
 
 ErrorSum round_float_row(const float* row, const ModuleInfo& info, const FloatGrid& shared,
