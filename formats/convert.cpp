@@ -10,6 +10,7 @@
 #include "formats/gguf/repack.h"
 #include "formats/model_modules.h"
 #include "lib/codec/dense.h"
+#include "lib/codec/fp4_groups.h"
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/integer_grid.h"
 
@@ -143,7 +144,8 @@ std::vector<TargetModule> Conversion::kept() const {
   return kept;
 }
 
-// ggml's blocks that are integers with a scale count as an integer grid wherever blocks cannot go.
+// ggml's blocks that are integers or small floats with a scale count as a grid wherever blocks cannot
+// go.
 Fit Conversion::fit(TargetModule& module) const {
   const auto read = [&] { return load(module); };
   const Fit fit = writer_->fit(module, read);
@@ -210,8 +212,9 @@ LoadedWeight Conversion::load(const TargetModule& module) const {
     return {weight, {}};
   }
   LoadedWeight loaded = tensors.load_quantized(module.name);
-  const bool blocks_go =
-      module.layout.as<IntegerGrid>() != nullptr && loaded.weight.as<GgmlBlocks>() != nullptr;
+  const bool as_grid = !module.provisional && (module.layout.as<IntegerGrid>() != nullptr ||
+                                               module.layout.as<Fp4Groups>() != nullptr);
+  const bool blocks_go = as_grid && loaded.weight.as<GgmlBlocks>() != nullptr;
   if (!blocks_go) return loaded;
   QuantizedTensor grid = grid_from_ggml(loaded.weight, module.name, context_);
   for (const auto& [part, view] : loaded.weight.parts()) tensors.release(view);

@@ -8,6 +8,7 @@
 #include "lib/base/half.h"
 #include "lib/base/parallel.h"
 #include "lib/codec/dense.h"
+#include "lib/codec/fp4_groups.h"
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/integer_grid.h"
 #include "lib/exec/cpu/simd.h"
@@ -165,6 +166,37 @@ std::optional<GridShape> grid_shape(GgmlType type) {
   }
 }
 
+std::optional<GgmlType> exact_float_type(const Fp4Groups& groups, int64_t in, std::string& reason) {
+  if (!groups.has_global() && groups.group_size == kGroup && in % kGroup == 0)
+    return GgmlType::mxfp4;
+  reason = groups.has_global() ? "GGUF models hold no groups of 4-bit floats with a global scale"
+                               : "groups of " + std::to_string(groups.group_size) + " in rows of " +
+                                     std::to_string(in) + " are not blocks of 32";
+  return std::nullopt;
+}
+
+// The bytes of 32 codes of MXFP4 as Fp4Groups holds them: neighbours share a byte.
+void take_mxfp4(const std::byte* block, std::byte* codes, std::byte* scale) {
+  *scale = block[0];
+  take_nibbles(block + 1, codes);
+}
+
+QuantizedTensor floats_from_mxfp4(const Weight& weight, const Context& context) {
+  const auto& ggml = weight.get<GgmlBlocks>();
+  QuantizedTensor tensor(fp4_groups_layout(weight.out, weight.in, kMxfp4));
+  const int64_t groups = weight.in / kGroup;
+  std::byte* const codes = tensor.parts.at("codes").bytes().data();
+  std::byte* const scales = tensor.parts.at("scales").bytes().data();
+  parallel_ranges(context, weight.out, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const std::byte* block = ggml.row_data(row);
+      for (int64_t g = row * groups; g < (row + 1) * groups; ++g, block += kGroup / 2 + 1)
+        take_mxfp4(block, codes + g * kGroup / 2, scales + g);
+    }
+  });
+  return tensor;
+}
+
 WeightLayout grid_layout_of(const WeightShape& weight, const GridShape& shape) {
   return integer_grid_layout(
       weight.out, weight.in,
@@ -213,6 +245,8 @@ std::optional<GgmlType> exact_ggml_type(const WeightLayout& layout, std::string&
   }
   if (const auto* ggml = layout.as<GgmlBlocks>()) return ggml->type;
   if (const auto* grid = layout.as<IntegerGrid>()) return exact_grid_type(*grid, layout.in, reason);
+  if (const auto* floats = layout.as<Fp4Groups>())
+    return exact_float_type(*floats, layout.in, reason);
   reason = "GGUF has no blocks like those of " + layout.codec();
   return std::nullopt;
 }
@@ -265,8 +299,21 @@ void repack_ggml_row(const IntegerGrid& grid, GgmlType type, int64_t columns, in
   }
 }
 
+void repack_mxfp4_row(const Fp4Groups& groups, int64_t columns, int64_t row, std::byte* out) {
+  const std::byte* scales = groups.scales.bytes.data() + row * groups.scales.shape[1];
+  const std::byte* bytes = groups.codes.bytes.data() + row * groups.codes.shape[1];
+  for (int64_t g = 0; g < columns / kGroup; ++g, bytes += kGroup / 2, out += kGroup / 2 + 1) {
+    uint8_t codes[kGroup];
+    unpack_codes(bytes, kGroup, 4, codes);
+    out[0] = scales[g];
+    put_codes(codes, false, out + 1);
+  }
+}
+
 std::optional<WeightLayout> ggml_grid_layout(const Weight& weight, const Context& context) {
   const auto* ggml = weight.as<GgmlBlocks>();
+  if (ggml != nullptr && ggml->type == GgmlType::mxfp4)
+    return fp4_groups_layout(weight.out, weight.in, kMxfp4);
   const auto shape = ggml != nullptr ? grid_shape(ggml->type) : std::nullopt;
   if (!shape) return std::nullopt;
   if (!shape->symmetric &&
@@ -278,11 +325,12 @@ std::optional<WeightLayout> ggml_grid_layout(const Weight& weight, const Context
 QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where,
                                const Context& context) {
   const auto& ggml = weight.get<GgmlBlocks>();
+  if (ggml.type == GgmlType::mxfp4) return floats_from_mxfp4(weight, context);
   const auto shape = grid_shape(ggml.type);
   const GgmlTypeInfo& info = ggml_info(ggml.type);
   if (!shape)
-    throw Error(ErrorKind::unsupported, std::string(info.name) + " is no integer grid", where,
-                "Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 are");
+    throw Error(ErrorKind::unsupported, std::string(info.name) + " is no grid", where,
+                "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and MXFP4 are");
   QuantizedTensor tensor(grid_layout_of(weight, *shape));
   const int64_t groups = weight.in / kGroup;
   const int64_t code_bytes = packed_bytes(weight.in, shape->bits),

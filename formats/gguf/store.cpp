@@ -110,10 +110,15 @@ ModelWriter::Stored GgufModelWriter::put(const ConvertedModule& module, const We
   const auto row_bytes = static_cast<size_t>(ggml_row_bytes(info, weight.in));
   if (module.anew) require_type(weight, item.type, item.source, context_);
   const auto* grid = weight.as<IntegerGrid>();
+  const auto* floats = weight.as<Fp4Groups>();
   const auto* ggml = weight.as<GgmlBlocks>();
   if (item.exact && grid != nullptr) {
     write_rows(index, [&](int64_t row, std::byte* out) {
       repack_ggml_row(*grid, item.type, weight.in, weight_row(row, item.head_rows), out);
+    });
+  } else if (item.exact && floats != nullptr) {
+    write_rows(index, [&](int64_t row, std::byte* out) {
+      repack_mxfp4_row(*floats, weight.in, weight_row(row, item.head_rows), out);
     });
   } else if (item.exact && ggml != nullptr) {
     write_rows(index, [&](int64_t row, std::byte* out) {

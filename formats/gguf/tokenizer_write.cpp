@@ -320,10 +320,11 @@ void add_gguf_tokenizer(const OpenModel& open, int64_t vocabulary, GgufMetadata&
   if (!json_has(file.root, "model") || file.scored || !file.root["model"].contains("merges"))
     cannot_write("the tokenizer is not a BPE", where);
   Json config = tokenizer_config_of(open, where);
-  // As for open_tokenizer(): the class may replace the parts that decide ids.
-  tokenizer::apply_tokenizer_class(file, config, has_inner_companions(open) ? Json() : open.config,
-                                   where);
-  const Tokenizer tokenizer = open_tokenizer(open);
+  const Json model = has_inner_companions(open) ? Json() : open.config;
+  // As open_tokenizer() makes it, whose file would be parsed once more.
+  const Tokenizer tokenizer = Tokenizer::of({file, *text, config, model, where});
+  // The class may replace the parts that decide ids.
+  tokenizer::apply_tokenizer_class(file, config, model, where);
   const auto added = added_tokens(file, config, tokenizer, where);
   WrittenTokens tokens = list_tokens(file, added, vocabulary, where);
   const bool bytes = has_step(part_of(file, "pre_tokenizer"), "ByteLevel");

@@ -16,9 +16,6 @@ GgmlType fitting_ggml_type(GgmlType type, int64_t columns, std::string& note);
 // general.file_type (llama.cpp's enum llama_ftype).
 int64_t gguf_file_type(GgmlType type);
 
-// 4 of "Q4_K"; of quantized types only.
-double ggml_code_bits(GgmlType type);
-
 // `count` values of whole blocks, or of floats, as f32.
 void decode_ggml(GgmlType type, const std::byte* blocks, int64_t count, float* values);
 

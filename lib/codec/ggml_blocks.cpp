@@ -26,6 +26,8 @@ std::vector<int64_t> scale_offsets(GgmlType type) {
       return {108};
     case GgmlType::q6_k:
       return {208};
+    case GgmlType::mxfp4:
+      return {};
     default:
       return {0};
   }
@@ -46,7 +48,7 @@ Json GgmlBlocks::parameters() const {
 }
 
 int GgmlBlocks::code_bits() const {
-  return ggml_info(type).name[1] - '0';  // "Q4_K"
+  return ggml_code_bits(type);
 }
 
 void GgmlBlocks::check(const WeightShape& shape, const std::string& where) const {
@@ -88,6 +90,7 @@ bool ggml_scales_finite(GgmlType type, Bytes blocks) {
     for (const int64_t at : halves) {
       if (!std::isfinite(f16_to_f32(load<uint16_t>(block + at)))) return false;
     }
+    if (type == GgmlType::mxfp4 && load<uint8_t>(block) == 255) return false;  // E8M0's NaN
   }
   return true;
 }

@@ -60,6 +60,13 @@ float k_element(GgmlType type, const BlockBytes& b, int i) {
   return b.half(208) * scale * static_cast<float>(code - 32);
 }
 
+// The scale of a run of 32 in a block of IQ4_XS: six bits, less 32.
+float iq4_xs_scale(const BlockBytes& b, int run) {
+  const int low = b.at(4 + run / 2) >> (4 * (run % 2)) & 15;
+  const int high = (b.at(2) | b.at(3) << 8) >> (2 * run) & 3;
+  return b.half(0) * static_cast<float>((low | high << 4) - 32);
+}
+
 }  // namespace
 
 float reference_ggml_element(GgmlType type, const std::byte* block, int i) {
@@ -81,6 +88,13 @@ float reference_ggml_element(GgmlType type, const std::byte* block, int i) {
       return static_cast<float>(b.nibble(8, i) | b.bit(4, i) << 4) * b.half(0) + b.half(2);
     case GgmlType::q8_0:
       return static_cast<float>(static_cast<int8_t>(b.at(2 + i))) * b.half(0);
+    case GgmlType::iq4_nl:
+      return b.half(0) * static_cast<float>(kIq4Values[b.nibble(2, i)]);
+    case GgmlType::iq4_xs:
+      return iq4_xs_scale(b, i / 32) *
+             static_cast<float>(kIq4Values[b.nibble(8 + 16 * (i / 32), i % 32)]);
+    case GgmlType::mxfp4:
+      return static_cast<float>(kMxfp4Values[b.nibble(1, i)]) * ggml_mxfp4_scale(b.at(0));
     default:
       return k_element(type, b, i);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cmath>
 #include <stdexcept>
 #include <utility>
 
@@ -11,7 +12,7 @@ namespace {
 
 using Foreign = std::pair<uint32_t, std::string_view>;
 // ggml/include/ggml.h; the retired ones too, which files of 2023 and 2024 have.
-constexpr std::array<Foreign, 30> kForeign = {{{4, "Q4_2 (retired)"},
+constexpr std::array<Foreign, 27> kForeign = {{{4, "Q4_2 (retired)"},
                                                {5, "Q4_3 (retired)"},
                                                {31, "Q4_0_4_4 (retired)"},
                                                {32, "Q4_0_4_8 (retired)"},
@@ -25,10 +26,8 @@ constexpr std::array<Foreign, 30> kForeign = {{{4, "Q4_2 (retired)"},
                                                {17, "IQ2_XS"},
                                                {18, "IQ3_XXS"},
                                                {19, "IQ1_S"},
-                                               {20, "IQ4_NL"},
                                                {21, "IQ3_S"},
                                                {22, "IQ2_S"},
-                                               {23, "IQ4_XS"},
                                                {24, "I8"},
                                                {25, "I16"},
                                                {26, "I32"},
@@ -37,7 +36,6 @@ constexpr std::array<Foreign, 30> kForeign = {{{4, "Q4_2 (retired)"},
                                                {29, "IQ1_M"},
                                                {34, "TQ1_0"},
                                                {35, "TQ2_0"},
-                                               {39, "MXFP4"},
                                                {40, "NVFP4"},
                                                {41, "Q1_0"},
                                                {42, "Q2_0"}}};
@@ -46,13 +44,14 @@ constexpr std::array<Foreign, 30> kForeign = {{{4, "Q4_2 (retired)"},
 
 const std::vector<GgmlTypeInfo>& ggml_types() {
   static const std::vector<GgmlTypeInfo> all = {
-      {GgmlType::f32, "F32", 1, 4},       {GgmlType::f16, "F16", 1, 2},
-      {GgmlType::bf16, "BF16", 1, 2},     {GgmlType::q4_0, "Q4_0", 32, 18},
-      {GgmlType::q4_1, "Q4_1", 32, 20},   {GgmlType::q5_0, "Q5_0", 32, 22},
-      {GgmlType::q5_1, "Q5_1", 32, 24},   {GgmlType::q8_0, "Q8_0", 32, 34},
-      {GgmlType::q2_k, "Q2_K", 256, 84},  {GgmlType::q3_k, "Q3_K", 256, 110},
-      {GgmlType::q4_k, "Q4_K", 256, 144}, {GgmlType::q5_k, "Q5_K", 256, 176},
-      {GgmlType::q6_k, "Q6_K", 256, 210}};
+      {GgmlType::f32, "F32", 1, 4},           {GgmlType::f16, "F16", 1, 2},
+      {GgmlType::bf16, "BF16", 1, 2},         {GgmlType::q4_0, "Q4_0", 32, 18},
+      {GgmlType::q4_1, "Q4_1", 32, 20},       {GgmlType::q5_0, "Q5_0", 32, 22},
+      {GgmlType::q5_1, "Q5_1", 32, 24},       {GgmlType::q8_0, "Q8_0", 32, 34},
+      {GgmlType::q2_k, "Q2_K", 256, 84},      {GgmlType::q3_k, "Q3_K", 256, 110},
+      {GgmlType::q4_k, "Q4_K", 256, 144},     {GgmlType::q5_k, "Q5_K", 256, 176},
+      {GgmlType::q6_k, "Q6_K", 256, 210},     {GgmlType::iq4_nl, "IQ4_NL", 32, 18},
+      {GgmlType::iq4_xs, "IQ4_XS", 256, 136}, {GgmlType::mxfp4, "MXFP4", 32, 17}};
   return all;
 }
 
@@ -88,6 +87,15 @@ std::string_view ggml_foreign_name(uint32_t number) {
 
 bool ggml_is_quantized(GgmlType type) {
   return ggml_info(type).block > 1;
+}
+
+float ggml_mxfp4_scale(int e) {
+  return std::ldexp(1.0f, e - 128);
+}
+
+int ggml_code_bits(GgmlType type) {
+  const std::string_view name = ggml_info(type).name;  // "IQ4_NL"
+  return name[name.find_first_of("0123456789")] - '0';
 }
 
 }  // namespace qwb

@@ -23,7 +23,9 @@ const Json kPlainForward = nullptr;
 }  // namespace
 
 Quality::Quality(QualityOptions options, const Context& context)
-    : options_(std::move(options)), context_(context) {
+    : options_(std::move(options)),
+      context_(context),
+      originals_(options_.keeper ? options_.keeper->memo_folder() : Path(), context) {
   find_protocol(options_.protocol.protocol);
   for (const TaskOptions& task : options_.tasks) tasks_.push_back(load_task(task));
 }
@@ -149,22 +151,24 @@ bool Quality::is_baseline(const Subject& subject) const {
   return subject.method == "none" && subject.source.empty();
 }
 
-bool Quality::divergence_brings_perplexity(const Subject& subject) const {
-  return options_.divergence && options_.compare && !is_baseline(subject) &&
-         (options_.baseline || baseline_folder(subject));
+std::optional<Path> Quality::baseline_of(const Subject& subject) {
+  return options_.baseline ? options_.baseline : originals_.of(subject);
 }
 
-std::optional<Path> Quality::baseline_folder_of(const Subject& subject,
-                                                const QualityRecord& record) {
-  if (options_.baseline) return options_.baseline;
-  std::optional<Path> folder = baseline_folder(subject);
+bool Quality::divergence_brings_perplexity(const Subject& subject) {
+  return options_.divergence && options_.compare && !is_baseline(subject) && baseline_of(subject);
+}
+
+std::optional<Path> Quality::required_baseline_of(const Subject& subject,
+                                                  const QualityRecord& record) {
+  std::optional<Path> folder = baseline_of(subject);
   if (folder || !(record.measured() || options_.divergence)) return folder;
   const std::string reason =
       "the unquantized model " +
       (subject.source.empty() ? "is not named in qwb.json" : "is not at " + subject.source);
   if (options_.divergence)
     throw Error(ErrorKind::not_found, "no divergence: " + reason, subject.open.folder.string(),
-                "name it by --baseline");
+                "name it by --baseline, or beside this one");
   context_.progress->note(fmt::format("{}: no ratio: {}", subject.open.folder.string(), reason));
   return folder;
 }
@@ -172,7 +176,6 @@ std::optional<Path> Quality::baseline_folder_of(const Subject& subject,
 // A comparison checks what is known: an artifact records the content hash of the model that it was
 // made from.
 void Quality::check_baseline(const Subject& subject, const Subject& base) {
-  const Path memo = options_.keeper ? options_.keeper->memo_folder() : Path();
   const std::string folder = base.open.folder.string();
   if (base.method != "none") {
     const std::string what = "this is no unquantized model but one of " + base.method;
@@ -181,7 +184,7 @@ void Quality::check_baseline(const Subject& subject, const Subject& base) {
     context_.progress->note(folder + ": " + what + ": ratio and divergence are relative to it");
   }
   if (subject.source_hash.empty()) return;
-  const std::string hash = of_baseline([&] { return base.open.content_hash(memo, context_); });
+  const std::string hash = of_baseline([&] { return originals_.content_hash(base.open); });
   if (hash == subject.source_hash) return;
   const std::string artifact = subject.open.folder.string();
   if (options_.baseline) {
@@ -274,7 +277,7 @@ void Quality::compare(const Subject& subject, const Json& forward, QualityRecord
   QualityRecord compared = record;
   compared.problems.clear();
   attempt(subject, compared, [&] {
-    const std::optional<Path> folder = baseline_folder_of(subject, record);
+    const std::optional<Path> folder = required_baseline_of(subject, record);
     if (!folder) return;
     compared.baseline = real_path_of(*folder);
     const std::string key = compared.baseline;

@@ -14,6 +14,7 @@
 #include "lib/base/error.h"
 #include "lib/evaluate/keeper.h"
 #include "lib/evaluate/options.h"
+#include "lib/evaluate/originals.h"
 #include "lib/evaluate/record.h"
 #include "lib/evaluate/subject.h"
 
@@ -38,6 +39,9 @@ class Quality {
     std::function<void()> before;
     std::function<void(int64_t tokens)> after;
   };
+  // Models beside which others are measured: any may be the original of one that has moved.
+  void consider(const std::vector<Path>& folders) { originals_.consider(folders); }
+
   // The subject's own figures. `forward` names how it computes (int8_forward_json), for the keys of
   // results. True if the model ran. Throws only an interrupt; other errors become problems.
   bool measure(const Subject& subject, const Json& forward, QualityRecord& record,
@@ -52,12 +56,13 @@ class Quality {
   void diverge(const Subject& subject, const Json& forward, const Subject& base,
                QualityRecord& record);
   void compare_tasks(const Subject& base, const std::string& key, QualityRecord& record);
-  std::optional<Path> baseline_folder_of(const Subject& subject, const QualityRecord& record);
+  std::optional<Path> baseline_of(const Subject& subject);
+  std::optional<Path> required_baseline_of(const Subject& subject, const QualityRecord& record);
   bool is_baseline(const Subject& subject) const;
   // Throws verification if the model at the place that the artifact names has changed since, or is
   // quantized itself. For a --baseline, which the user chose, this is only a note.
   void check_baseline(const Subject& subject, const Subject& base);
-  bool divergence_brings_perplexity(const Subject& subject) const;
+  bool divergence_brings_perplexity(const Subject& subject);
   void remember(const Subject& subject, const QualityRecord& record);
   void attempt(const Subject& subject, QualityRecord& record,
                const std::function<void()>& work) const;
@@ -70,6 +75,7 @@ class Quality {
 
   QualityOptions options_;
   Context context_;
+  Originals originals_;
   std::vector<TaskData> tasks_;
   // Of unquantized models, by their folder; tasks in the order of tasks_.
   std::map<std::string, PerplexityResult> perplexities_;

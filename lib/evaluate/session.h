@@ -21,6 +21,7 @@ class Evaluation {
  public:
   // Throws usage for an unknown protocol or settings that make no sense.
   Evaluation(EvaluationOptions options, const Context& context);
+  // An artifact's original may be any of these folders (originals.h).
   // Speed and energy are measured of all folders in turns (speed.h, energy_rounds.h): name them
   // before the first run. A folder that cannot be opened is reported by its own run. Models that do
   // not fit into half of the memory together are timed one after the other: their pages would drive

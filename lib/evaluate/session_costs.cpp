@@ -155,6 +155,7 @@ bool Evaluation::measure_speed_of(const Subject& subject, EvaluationRecord& reco
 }
 
 void Evaluation::prepare(const std::vector<Path>& folders) {
+  quality_.consider(folders);
   if (!options_.speed) return;
   std::vector<Subject> subjects;
   std::vector<std::string> names;

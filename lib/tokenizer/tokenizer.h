@@ -34,6 +34,9 @@
 namespace qwb {
 
 class StreamDecoder;
+namespace tokenizer {
+struct ParsedTokenizer;  // lib/tokenizer/tokenizer_file.h
+}
 
 // Copies share the tables. All const methods may be called by many threads at once.
 class Tokenizer {
@@ -47,7 +50,9 @@ class Tokenizer {
   // `config_json` may be empty. `where` names the source in errors.
   static Tokenizer from_json(std::string_view tokenizer_json, std::string_view config_json,
                              const std::string& where);
-  // The same with PCRE2 in place of the hand-written scanners: for tests, which compare the two.
+  // The same of a tokenizer.json that is parsed already.
+  static Tokenizer of(tokenizer::ParsedTokenizer parsed);
+  // As from_json(), with PCRE2 in place of the hand-written scanners: for tests, which compare the two.
   static Tokenizer from_json_without_scanners(std::string_view tokenizer_json,
                                               const std::string& where);
 

@@ -27,4 +27,13 @@ struct TokenizerFile {
 // twice).
 TokenizerFile parse_tokenizer_file(std::string_view text, const std::string& where);
 
+// What a tokenizer is made of when its file is parsed already: Tokenizer::of().
+struct ParsedTokenizer {
+  TokenizerFile file;
+  std::string_view text;  // of tokenizer.json: the content hash is of it
+  Json config;            // tokenizer_config.json with its side files; null: none
+  Json model;             // config.json; null: none
+  std::string where;
+};
+
 }  // namespace qwb::tokenizer

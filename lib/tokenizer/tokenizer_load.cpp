@@ -248,13 +248,19 @@ std::shared_ptr<Tokenizer::Impl> build_of_others(const Path& folder) {
 
 }  // namespace
 
+Tokenizer Tokenizer::of(tokenizer::ParsedTokenizer parsed) {
+  Tokenizer result;
+  result.impl_ = build({std::move(parsed.file), nullptr, {}}, parsed.text, parsed.config,
+                       parsed.model, parsed.where, true);
+  return result;
+}
+
 Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, std::string_view config_json,
                                const std::string& where) {
-  const Json config =
+  Json config =
       config_json.empty() ? Json() : parse_json(config_json, where + ": tokenizer_config.json");
-  Tokenizer result;
-  result.impl_ = build(parsed(tokenizer_json, where), tokenizer_json, config, Json(), where, true);
-  return result;
+  return of({tokenizer::parse_tokenizer_file(tokenizer_json, where), tokenizer_json,
+             std::move(config), Json(), where});
 }
 
 Tokenizer Tokenizer::from_json_without_scanners(std::string_view tokenizer_json,
@@ -266,16 +272,15 @@ Tokenizer Tokenizer::from_json_without_scanners(std::string_view tokenizer_json,
 
 Tokenizer Tokenizer::load(const Path& folder) {
   std::error_code ignored;
-  Tokenizer result;
   if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) {
+    Tokenizer result;
     result.impl_ = build_of_others(folder);
     return result;
   }
   const std::string text = read_text(folder / "tokenizer.json", kMaxFile);
   const std::string where = (folder / "tokenizer.json").string();
-  result.impl_ = build(parsed(text, where), text, tokenizer::read_tokenizer_config(folder),
-                       model_settings(folder), where, true);
-  return result;
+  return of({tokenizer::parse_tokenizer_file(text, where), text,
+             tokenizer::read_tokenizer_config(folder), model_settings(folder), where});
 }
 
 }  // namespace qwb

@@ -38,13 +38,16 @@ TaskData data_of(const std::string& task, int64_t shots = 0, int64_t limit = 0) 
   return load_task(options);
 }
 
+// Every task once: the llama takes every other one, gpt2 the rest.
 TEST(SlowTasks, AnswersAreThoseOfLmEval) {
   const Json expected = parse_json(read_text(golden("expected.json")), "expected.json");
   for (const auto& [model, shots] :
        {std::pair{"llama", int64_t{2}}, std::pair{"gpt2", int64_t{0}}}) {
     const Subject subject = open_subject(testing::demo(model), true);
     const Json& all = expected.at(std::string(model) + " " + std::to_string(shots));
+    size_t number = model == std::string("llama") ? 0 : 1;
     for (const auto& [task, theirs] : all.items()) {
+      if (number++ % 2 != 0) continue;
       SCOPED_TRACE(std::string(model) + " " + task + " " + std::to_string(shots));
       const TaskResult r =
           measure_task(*subject.model, *subject.tokenizer, data_of(task, shots), Context());

@@ -165,7 +165,7 @@ TEST(FewTokens, LongRowsOfManyGroups) {
 TEST(FewTokens, OrdersArePermutations) {
   select_isa();
   if (simd::packed_lanes() == 1) GTEST_SKIP() << "no kernels for this instruction set";
-  for (int p = 0; p <= static_cast<int>(simd::Packing::q6_k); ++p) {
+  for (int p = 0; p < simd::kPackings; ++p) {
     const auto packing = static_cast<simd::Packing>(p);
     const int64_t count = simd::packed_columns(packing);
     std::vector<int> seen(static_cast<size_t>(count));

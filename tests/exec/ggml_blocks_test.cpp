@@ -25,13 +25,18 @@ Tensor random_blocks(const GgmlTypeInfo& info, int64_t rows, int64_t columns, ui
   Tensor blocks(DType::u8, {rows, ggml_row_bytes(info, columns)});
   for (int64_t i = 0; i < blocks.count(); ++i)
     blocks.data<uint8_t>()[i] = static_cast<uint8_t>(random());
-  const std::vector<int> halves = info.name == "Q2_K"   ? std::vector{80, 82}
-                                  : info.name == "Q3_K" ? std::vector{108}
-                                  : info.name == "Q6_K" ? std::vector{208}
-                                                        : std::vector{0, 2};
+  const std::vector<int> halves = info.name == "Q2_K"    ? std::vector{80, 82}
+                                  : info.name == "Q3_K"  ? std::vector{108}
+                                  : info.name == "Q6_K"  ? std::vector{208}
+                                  : info.name == "MXFP4" ? std::vector<int>{}
+                                                         : std::vector{0, 2};
   for (int64_t at = 0; at < blocks.count(); at += info.bytes) {
+    if (info.name == "MXFP4")  // 2^(e - 128), among them numbers without a leading one
+      blocks.data<uint8_t>()[at] = static_cast<uint8_t>(at % 19 == 0 ? at % 2 : 120 + random() % 8);
     for (const int half : halves) {
-      if (half == 2 && info.bytes % 4 != 0 && info.name != "Q4_1" && info.name != "Q5_1") continue;
+      if (half == 2 && (info.bytes % 4 != 0 || info.name == "IQ4_XS") && info.name != "Q4_1" &&
+          info.name != "Q5_1")
+        continue;
       store(blocks.bytes().data() + at + half,
             f32_to_f16(static_cast<float>(random() % 2000) * 1e-3f - 1));
     }

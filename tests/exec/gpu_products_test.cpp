@@ -75,9 +75,9 @@ const std::vector<std::string> kGpuKinds = {"dense-f32",
                                             "grid7-asym-g32",
                                             "grid4-g32-bf16",
                                             "grid4-asym-g9999"};
-const std::vector<std::string> kGgmlKinds = {"Q4_0",    "Q4_1",    "Q5_0",   "Q5_1", "Q8_0",
-                                             "Q2_K",    "Q3_K",    "Q4_K",   "Q5_K", "Q6_K",
-                                             "Q4_0/16", "Q8_0/16", "Q6_K/16"};
+const std::vector<std::string> kGgmlKinds = {
+    "Q4_0", "Q4_1", "Q5_0",   "Q5_1",   "Q8_0",  "Q2_K",    "Q3_K",    "Q4_K",
+    "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4", "Q4_0/16", "Q8_0/16", "Q6_K/16"};
 
 class GpuProducts : public GpuTest {
  protected:

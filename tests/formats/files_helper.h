@@ -53,7 +53,7 @@ void expect_error(ErrorKind kind, const std::string& part, Action action) {
     ADD_FAILURE() << "nothing was thrown; expected: " << part;
   } catch (const Error& error) {
     EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(kind)) << error.what();
-    EXPECT_THAT(error.what(), testing::HasSubstr(part));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr(part));
   }
 }
 

@@ -10,6 +10,7 @@
 #include "formats/gguf/repack.h"
 #include "formats/safetensors/safetensors.h"
 #include "lib/base/half.h"
+#include "lib/codec/fp4_groups.h"
 #include "lib/codec/ggml_blocks.h"
 #include "lib/codec/integer_grid.h"
 #include "lib/exec/cpu/dequantize.h"
@@ -54,6 +55,28 @@ TEST(GgmlBlocks, QuantizeAsLlamaCpp) {
     quantize_ggml(*ggml_type_from_name(name), x.data(), static_cast<int64_t>(x.size()),
                   reinterpret_cast<std::byte*>(found.data()));
     EXPECT_TRUE(found == as_text(expected.bytes)) << name;
+  }
+}
+
+// Searched as well, by equal weights: x and their values from the same blocks.
+TEST(GgmlBlocks, TableTypesAreNearer) {
+  const std::vector<float> x = read_floats(*golden().find("x"), "x");
+  for (const char* name : {"IQ4_NL", "IQ4_XS", "MXFP4"}) {
+    const GgmlTypeInfo& info = ggml_info(*ggml_type_from_name(name));
+    const std::vector<float> theirs =
+        read_floats(*golden().find(std::string(name) + ".values"), "values");
+    std::vector<std::byte> blocks(x.size() / static_cast<size_t>(info.block) *
+                                  static_cast<size_t>(info.bytes));
+    std::vector<float> ours(x.size());
+    quantize_ggml(info.type, x.data(), static_cast<int64_t>(x.size()), blocks.data());
+    dequantize_ggml(info.type, blocks.data(), static_cast<int64_t>(x.size()), ours.data());
+    double our_error = 0, their_error = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      our_error += std::pow(static_cast<double>(x[i]) - static_cast<double>(ours[i]), 2);
+      their_error += std::pow(static_cast<double>(x[i]) - static_cast<double>(theirs[i]), 2);
+    }
+    EXPECT_LE(our_error, their_error) << name;
+    EXPECT_GT(our_error, 0.5 * their_error) << name;
   }
 }
 
@@ -111,11 +134,9 @@ TEST(GgmlBlocks, UnitsOfKTypesSettle) {
     value = 0;
     for (int i = 0; i < 12; ++i) value += static_cast<float>(random() >> 8) * 0x1p-24f - 0.5f;
   }
-  const std::map<std::string_view, double> bounds = {{"Q2_K", 0.0675},
-                                                     {"Q3_K", 0.017608},
-                                                     {"Q4_K", 0.003493},
-                                                     {"Q5_K", 0.001015},
-                                                     {"Q6_K", 0.0002786}};
+  const std::map<std::string_view, double> bounds = {{"Q2_K", 0.0675},    {"Q3_K", 0.017608},
+                                                     {"Q4_K", 0.003493},  {"Q5_K", 0.001015},
+                                                     {"Q6_K", 0.0002786}, {"IQ4_XS", 0.00535}};
   const std::vector<float> zeros(x.size());
   for (const GgmlTypeInfo& info : quantized_types()) {
     if (info.block != 256) continue;
@@ -142,6 +163,7 @@ TEST(GgmlBlocks, OverflowingScalesAreRefused) {
   std::vector<float> x(256, 1e30f);
   std::vector<std::byte> blocks(1024);
   for (const GgmlTypeInfo& info : quantized_types()) {
+    if (info.type == GgmlType::mxfp4) continue;  // has powers of two as far as f32
     x[0] = -1e30f;
     expect_error(ErrorKind::failed, "overflows f16",
                  [&] { quantize_ggml(info.type, x.data(), 256, blocks.data()); });
@@ -180,6 +202,37 @@ QuantizedTensor random_grid(const GridCase& c, int64_t out, int64_t in, uint32_t
     pack_codes(row.data(), groups, c.bits, at);
   }
   return tensor;
+}
+
+// 4-bit floats in groups of 32 are MXFP4, byte for byte there and back.
+TEST(GgufRepack, FloatsBothWays) {
+  std::mt19937 random(3);
+  QuantizedTensor floats(fp4_groups_layout(5, 96, kMxfp4));
+  for (auto& [name, part] : floats.parts) {
+    for (int64_t i = 0; i < part.count(); ++i)
+      part.data<uint8_t>()[i] =
+          static_cast<uint8_t>(name == "scales" ? 110 + random() % 20 : random());
+  }
+  const Weight weight = floats.view();
+  std::string reason;
+  ASSERT_EQ(exact_ggml_type(weight, reason), GgmlType::mxfp4) << reason;
+  Tensor blocks(DType::u8, {5, 3 * 17});
+  for (int64_t row = 0; row < 5; ++row)
+    repack_mxfp4_row(weight.get<Fp4Groups>(), 96, row, blocks.bytes().data() + row * 51);
+  const Weight repacked{5, 96, Orientation::out_in, GgmlBlocks{GgmlType::mxfp4, blocks.view()}};
+  check_weight(repacked, "test");
+  std::vector<float> before(5 * 96), after(before.size());
+  dequantize(weight, before.data());
+  dequantize(repacked, after.data());
+  EXPECT_EQ(before, after);  // -0 is 0
+  ASSERT_EQ(ggml_grid_layout(repacked)->as<Fp4Groups>()->group_size, 32);
+  const QuantizedTensor back = grid_from_ggml(repacked, "test");
+  for (const auto& [name, part] : floats.parts)
+    EXPECT_EQ(as_text(part.view().bytes), as_text(back.parts.at(name).view().bytes)) << name;
+  EXPECT_FALSE(exact_ggml_type(fp4_groups_layout(5, 96, kNvfp4), reason));
+  EXPECT_THAT(reason, testing::HasSubstr("global scale"));
+  EXPECT_FALSE(exact_ggml_type(fp4_groups_layout(5, 80, kMxfp4), reason));
+  EXPECT_THAT(reason, testing::HasSubstr("not blocks of 32"));
 }
 
 // Grid to blocks to grid: the weights stay bit for bit, and for groups of 32 every part does.

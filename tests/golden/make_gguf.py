@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 root, library = Path(sys.argv[1]), ctypes.CDLL(sys.argv[2])
 out = root / "gguf"
-TYPES = {"Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q2_K": 10, "Q3_K": 11, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14}
+TYPES = {"Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q2_K": 10, "Q3_K": 11, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14,
+         "IQ4_NL": 20, "IQ4_XS": 23, "MXFP4": 39}
 
 
 def blocks():
@@ -41,7 +42,7 @@ def blocks():
         library.ggml_quantize_init(number)
         library.ggml_quantize_chunk(number, x.ctypes.data, made.ctypes.data, 0, 4, 512, None)
         values = np.zeros_like(x)
-        read = getattr(library, "dequantize_row_" + name.replace("Q", "q"))
+        read = getattr(library, "dequantize_row_" + (name.replace("Q", "q") if name[0] == "Q" else name.lower()))
         read.argtypes = [pointer, pointer, ctypes.c_int64]
         read.restype = None
         read(made.ctypes.data, values.ctypes.data, x.size)

@@ -164,6 +164,12 @@ TEST_F(EvalQuality, TheBaselineCanBeNamed) {
   EXPECT_GT(named["divergence"]["mean_kl"]["value"].get<double>(), 0.005);
   EXPECT_EQ(named["problems"], Json::array());
   EXPECT_EQ(brief({lost, "--baseline", "/nonexistent"}).code, 3);
+  // Beside it, it is known by its content.
+  const RunResult both = brief({lost, demo("llama").string(), gpt2_, "--kl", "--json"});
+  EXPECT_EQ(both.code, 0) << both.err;
+  EXPECT_EQ(parse_json(lines(both.out)[0], "record")["divergence"]["mean_kl"],
+            named["divergence"]["mean_kl"]);
+  EXPECT_EQ(brief({lost, demo("llama").string(), "--kl"}).code, 3);
   // Whoever is not named is compared, an original too.
   std::filesystem::copy(gpt2_, file("copy"), std::filesystem::copy_options::recursive);
   EXPECT_EQ(record({file("copy"), "--baseline", gpt2_})["perplexity"]["ratio"], 1);

@@ -36,6 +36,12 @@ simd::Packing ggml_packing(GgmlType type) {
       return Packing::q5_k;
     case GgmlType::q6_k:
       return Packing::q6_k;
+    case GgmlType::iq4_nl:
+      return Packing::iq4_nl;
+    case GgmlType::iq4_xs:
+      return Packing::iq4_xs;
+    case GgmlType::mxfp4:
+      return Packing::mxfp4;
   }
   throw std::logic_error("not a ggml type");
 }

@@ -24,7 +24,7 @@ constexpr int64_t kLeastWork = 1 << 15;  // weights of a part: fewer are done be
 // The columns in a kernel's order, for every packing; made once.
 const std::vector<int32_t>& column_order(simd::Packing packing) {
   static const auto orders = [] {
-    std::array<std::vector<int32_t>, static_cast<size_t>(simd::Packing::q6_k) + 1> all;
+    std::array<std::vector<int32_t>, simd::kPackings> all;
     for (size_t p = 0; p < all.size(); ++p) {
       const auto packed = static_cast<simd::Packing>(p);
       for (int64_t i = 0; i < simd::packed_columns(packed); ++i)

@@ -125,6 +125,32 @@ void q6_k(const std::byte* block, float* out) {
   }
 }
 
+// 16 bytes of nibbles: values 0..15 in the low ones, 16..31 in the high ones.
+void from_table(const int8_t (&table)[16], const uint8_t* qs, float scale, float* out) {
+  for (int i = 0; i < 16; ++i) {
+    out[i] = scale * static_cast<float>(table[qs[i] & 15]);
+    out[i + 16] = scale * static_cast<float>(table[qs[i] >> 4]);
+  }
+}
+
+void iq4_nl(const std::byte* block, float* out) {
+  from_table(kIq4Values, bytes_at(block, 2), half_at(block, 0), out);
+}
+
+void iq4_xs(const std::byte* block, float* out) {
+  const float d = half_at(block, 0);
+  const auto high = load<uint16_t>(block + 2);
+  const uint8_t *low = bytes_at(block, 4), *qs = bytes_at(block, 8);
+  for (int run = 0; run < 8; ++run) {
+    const int code = ((low[run / 2] >> (4 * (run % 2))) & 15) | ((high >> (2 * run)) & 3) << 4;
+    from_table(kIq4Values, qs + 16 * run, d * static_cast<float>(code - 32), out + 32 * run);
+  }
+}
+
+void mxfp4(const std::byte* block, float* out) {
+  from_table(kMxfp4Values, bytes_at(block, 1), ggml_mxfp4_scale(load<uint8_t>(block)), out);
+}
+
 template <void (*Block)(const std::byte*, float*)>
 void each(const GgmlTypeInfo& info, const std::byte* blocks, int64_t count, float* out) {
   for (int64_t done = 0; done < count; done += info.block, blocks += info.bytes)
@@ -163,6 +189,12 @@ void dequantize_ggml(GgmlType type, const std::byte* blocks, int64_t count, floa
       return each<q5_k>(info, blocks, count, out);
     case GgmlType::q6_k:
       return each<q6_k>(info, blocks, count, out);
+    case GgmlType::iq4_nl:
+      return each<iq4_nl>(info, blocks, count, out);
+    case GgmlType::iq4_xs:
+      return each<iq4_xs>(info, blocks, count, out);
+    case GgmlType::mxfp4:
+      return each<mxfp4>(info, blocks, count, out);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "lib/exec/cpu/packed_blocks.h"
 
 #include "lib/base/bytes.h"
+#include "lib/codec/ggml_type.h"
 #include "lib/exec/cpu/packed_superblocks.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -81,6 +82,19 @@ HWY_INLINE VU FifthBits(VU heads) {
   return hn::BitCast(DU(), hn::IfThenElseZero(set, hn::Set(d8, 16)));
 }
 
+// Rows of blocks of 32, as many at a time as fill a vector of words; kernel.Add() takes `count` of
+// them.
+template <class Kernel, class Tile>
+HWY_INLINE void AddBlocks(const Kernel& kernel, Tile& tile) {
+  int64_t left = kernel.rows.columns / 32, chunk = 0;
+  for (; left >= kBlocksAtOnce; left -= kBlocksAtOnce, ++chunk) {
+    tile.Prefetch();
+    kernel.Add(tile, kBlocksAtOnce, chunk);
+    tile.Advance(kBlocksAtOnce * Kernel::kBytes, 0, 32 * kBlocksAtOnce);
+  }
+  if (left > 0) kernel.Add(tile, left, chunk);
+}
+
 // Blocks of 32: d, for some types m, for five bits the word of fifth bits, then the low halves of
 // values 0 to 15 and the high ones of values 16 to 31. A lane's minimum is multiplied with the sum
 // of its eight x.
@@ -118,13 +132,40 @@ struct NibbleBlocks {
   }
   template <class Tile>
   HWY_INLINE void Multiply(Tile& tile) const {
-    int64_t left = rows.columns / 32, chunk = 0;
-    for (; left >= kBlocksAtOnce; left -= kBlocksAtOnce, ++chunk) {
-      tile.Prefetch();
-      Add(tile, kBlocksAtOnce, chunk);
-      tile.Advance(kBlocksAtOnce * kBytes, 0, 32 * kBlocksAtOnce);
-    }
-    if (left > 0) Add(tile, left, chunk);
+    AddBlocks(*this, tile);
+  }
+};
+
+// 2^(e - 128), e the first byte of every block, in the block's lanes (ggml_mxfp4_scale).
+HWY_INLINE VF HeadExponents(VU heads) {
+  const DU du;
+  const VU e = hn::And(hn::Broadcast<0>(heads), hn::Set(du, 0xffu)), one = hn::Set(du, 1);
+  const VU small = hn::ShiftLeft<21>(hn::Add(e, one)), normal = hn::ShiftLeft<23>(hn::Sub(e, one));
+  return hn::BitCast(DF(), hn::IfThenElse(hn::Lt(e, hn::Set(du, 2)), small, normal));
+}
+
+// Blocks of 32 whose nibbles stand for the values of a table: IQ4_NL (d, nibbles) and MXFP4 (an
+// exponent, nibbles).
+template <int kHead>
+struct TableBlocks {
+  static constexpr int64_t kBytes = kHead + 16;
+  const PackedRows& rows;
+  Nibbles<TableOf16> nibbles;
+
+  HWY_INLINE void Scales(int64_t, float*, float*) const {}
+  template <class Tile>
+  HWY_INLINE void Add(Tile& tile, int64_t count, int64_t) const {
+    const auto words =
+        tile.Each([&](int r) HWY_ATTR { return LoadBlocks<kBytes>(tile.At(r) + kHead, count); });
+    tile.template Add<0, 8>(nibbles, words, [&](int r) HWY_ATTR {
+      const VU heads = LoadBlocks<kBytes>(tile.At(r), count);
+      if constexpr (kHead == 1) return HeadExponents(heads);
+      return HeadHalves<0>(heads);
+    });
+  }
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
+    AddBlocks(*this, tile);
   }
 };
 
@@ -170,6 +211,10 @@ void PackedBlocksDot(const PackedRows& rows, const PackedTask& task) {
       return DotRows(rows, task, 0, false, NibbleBlocks<true, true>{rows});
     case Packing::q8_0:
       return DotRows(rows, task, 0, false, Q80Blocks{rows});
+    case Packing::iq4_nl:
+      return DotRows(rows, task, 0, false, TableBlocks<2>{rows, {TableOf16(kIq4Values)}});
+    case Packing::mxfp4:
+      return DotRows(rows, task, 0, false, TableBlocks<1>{rows, {TableOf16(kMxfp4Values)}});
     default:
       return packed_superblocks_dot(rows, task);
   }

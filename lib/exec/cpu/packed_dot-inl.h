@@ -102,7 +102,10 @@ class Integers {
 // The value that a table has for the lowest four bits of every lane.
 class TableOf16 {
  public:
-  HWY_INLINE explicit TableOf16(const float* table) { std::copy_n(table, 16, values_); }
+  template <class Number>
+  HWY_INLINE explicit TableOf16(const Number* table) {
+    for (int i = 0; i < 16; ++i) values_[i] = static_cast<float>(table[i]);
+  }
   HWY_INLINE VF operator()(VU words) const {
     const DF d;
 #if QWB_PERMUTES

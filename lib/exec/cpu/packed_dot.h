@@ -15,7 +15,7 @@ namespace qwb::simd {
 //   f32, f16, bf16   plain values · int8: signed bytes, one scale a row
 //   gridN            bit stream of N-bit codes, least significant bit first; code - zero
 //   nibbles          two codes a byte, the first in the high half; a table's value
-//   q4_0 .. q6_k     ggml's blocks (formats/gguf/gguf.md)
+//   q4_0 .. iq4_xs   ggml's blocks (formats/gguf/gguf.md)
 enum class Packing {
   f32,
   f16,
@@ -34,12 +34,16 @@ enum class Packing {
   q5_0,
   q5_1,
   q8_0,
+  iq4_nl,
+  mxfp4,
   q2_k,
   q3_k,
   q4_k,
   q5_k,
   q6_k,
+  iq4_xs,
 };
+inline constexpr int kPackings = static_cast<int>(Packing::iq4_xs) + 1;
 
 // Scales [rows, groups] that lie apart from the codes, as they are stored.
 struct PackedScales {

@@ -49,6 +49,8 @@ int64_t packed_columns(Packing packing) {
     case Packing::q4_1:
     case Packing::q5_0:
     case Packing::q5_1:
+    case Packing::iq4_nl:
+    case Packing::mxfp4:
       return 8 * lanes;
     default:
       return packed_run(packing) * lanes;
@@ -79,7 +81,10 @@ int64_t packed_column(Packing packing, int64_t position) {
     case Packing::q4_0:
     case Packing::q4_1:
     case Packing::q5_0:
-    case Packing::q5_1: {
+    case Packing::q5_1:
+    case Packing::iq4_nl:
+    case Packing::mxfp4:
+    case Packing::iq4_xs: {
       const WordPlace p = word_place(position, 8);
       return 32 * (p.word / 4) + 16 * (p.step / 4) + 4 * (p.word % 4) + p.step % 4;
     }

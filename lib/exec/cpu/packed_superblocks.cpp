@@ -4,6 +4,7 @@
 
 #include "lib/base/bytes.h"
 #include "lib/base/half.h"
+#include "lib/codec/ggml_type.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lib/exec/cpu/packed_superblocks.cpp"
@@ -248,6 +249,40 @@ struct TwoBitsK {
   }
 };
 
+// IQ4_XS: eight runs of 32 whose nibbles stand for the values of a table, low halves of 16 bytes and
+// high halves. Each has a scale of six bits, of which two lie apart.
+struct Iq4Xs {
+  static constexpr int64_t kBytes = 136, kScales = 8, kCodes = 8;
+  const PackedRows& rows;
+  Nibbles<TableOf16> nibbles{TableOf16(kIq4Values)};
+  Places places{[](int64_t j) { return j / 4; }};
+
+  HWY_INLINE void Scales(int64_t row, float* scales, float*) const {
+    const std::byte* at = rows.codes + row * rows.stride;
+    for (int64_t i = 0; i < rows.columns; i += 256, at += kBytes, scales += 8) {
+      uint64_t low = load<uint32_t>(at + 4), high = load<uint16_t>(at + 2);
+      low = (low | low << 16) & 0x0000ffff0000ffff;  // a nibble in every byte
+      low = (low | low << 8) & 0x00ff00ff00ff00ff;
+      low = (low | low << 4) & kNibbleBytes;
+      high = (high | high << 24) & 0x000000ff000000ff;  // two bits in every byte
+      high = (high | high << 12) & 0x000f000f000f000f;
+      high = (high | high << 6) & 0x0303030303030303;
+      FromBytes(low | high << 4, 32, HalfAt(at), scales);
+    }
+  }
+  template <class Tile>
+  HWY_INLINE void Add(Tile& tile, int64_t first) const {
+    const auto words =
+        tile.Each([&](int r) HWY_ATTR { return LoadWords(tile.At(r) + 8 + 4 * first); });
+    tile.template Add<0, 8>(
+        nibbles, words, [&](int r) HWY_ATTR { return places.Pick(tile.Scales(r) + first / 4); });
+  }
+  template <class Tile>
+  HWY_INLINE void Multiply(Tile& tile) const {
+    AddSuperblocks(*this, tile);
+  }
+};
+
 void PackedSuperblocksDot(const PackedRows& rows, const PackedTask& task) {
   const int64_t columns = rows.columns;
   switch (rows.packing) {
@@ -261,6 +296,8 @@ void PackedSuperblocksDot(const PackedRows& rows, const PackedTask& task) {
       return DotRows(rows, task, columns / 32, true, AffineK<true>{rows});
     case Packing::q6_k:
       return DotRows(rows, task, columns / 16, false, Q6K{rows});
+    case Packing::iq4_xs:
+      return DotRows(rows, task, columns / 32, false, Iq4Xs{rows});
     default:
       return;
   }

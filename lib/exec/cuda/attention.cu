@@ -160,12 +160,12 @@ int few_queries(Queue* queue, const Heads& h) {
 constexpr int kWarps = 8, kKeys = 32;
 
 // rows x dim values into shared memory, zero beyond `rows` and up to a multiple of four columns.
-__device__ void load_tile(const ConstView& from, int64_t first, int64_t rows, int64_t column,
-                          int64_t dim, int height, int width, float* tile) {
+__device__ void load_tile(const ConstView& from, int64_t first, int64_t column, int64_t dim,
+                          int height, int width, float* tile) {
   for (int row = threadIdx.x / 32; row < height; row += kWarps) {
     const float* at = from.data + (first + row) * from.stride + column;
     for (int64_t d = threadIdx.x % 32; d < width - 4; d += 32)
-      tile[row * width + d] = first + row < rows && d < dim ? at[d] : 0.0f;
+      tile[row * width + d] = first + row < from.rows && d < dim ? at[d] : 0.0f;
   }
 }
 
@@ -238,13 +238,13 @@ __global__ void __launch_bounds__(32 * kWarps)
   const int64_t dim = h.shape.head_dim, head = blockIdx.y;
   const int64_t column = head / (h.shape.heads / h.shape.kv_heads) * dim;
   const int64_t first_query = static_cast<int64_t>(blockIdx.x) * kQueries;
-  load_tile(h.queries, first_query, h.queries.rows, head * dim, dim, kQueries, width, tiles);
+  load_tile(h.queries, first_query, head * dim, dim, kQueries, width, tiles);
   const int64_t last_query = min(first_query + kQueries, h.queries.rows) - 1;
   const int64_t last = h.position(last_query);
   Running<R, C> running;
   for (int64_t key = h.begin(h.position(first_query)) / kKeys * kKeys; key <= last; key += kKeys) {
     __syncthreads();
-    load_tile(h.keys, key, h.keys.rows, column, dim, kKeys, width, tile);
+    load_tile(h.keys, key, column, dim, kKeys, width, tile);
     __syncthreads();
     float scores[R];
     scores_of<R>(tiles + warp * R * width, tile, width, scores);
@@ -256,7 +256,7 @@ __global__ void __launch_bounds__(32 * kWarps)
     }
     running.rescale(scores);
     __syncthreads();
-    load_tile(h.values, key, h.values.rows, column, dim, kKeys, width, tile);
+    load_tile(h.values, key, column, dim, kKeys, width, tile);
     __syncthreads();
     running.add(scores, tile, width);
   }

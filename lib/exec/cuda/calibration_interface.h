@@ -43,6 +43,15 @@ struct RowsAtWork {
   uint32_t* overflow;  // the bits of the largest scale that does not fit; 0: all fit
 };
 
+// Columns of a group that lie in one block.
+struct GroupColumns {
+  int64_t block, begin, end;
+};
+// The error as a row's scale moves: slope and curvature [rows].
+struct Parabolas {
+  double *slope, *curvature;
+};
+
 // What a row became, columns as stored.
 struct RoundedRow {
   unsigned char* codes;  // [rows, columns]
@@ -135,16 +144,15 @@ struct CalibrationFunctions {
   int (*descend)(Queue* queue, RowsAtWork rows, int64_t block, const float* diagonal,
                  float* gradient, int* changed);
   // The scales of a group inside of one block.
-  int (*refit_inside)(Queue* queue, RowsAtWork rows, int64_t block, int64_t begin, int64_t end,
-                      const float* diagonal, float* gradient, int* changed);
+  int (*refit_inside)(Queue* queue, RowsAtWork rows, GroupColumns columns, const float* diagonal,
+                      float* gradient, int* changed);
   // Those of a longer one: its codes less the zero points; sums of slope and curvature [rows] over
-  // some of its columns, whose gradient and product with H begin at `origin`; the move.
+  // some of its columns, whose gradient and product with H are the block's; the move.
   int (*group_steps)(Queue* queue, RowsAtWork rows, int64_t begin, int64_t end, float* steps);
-  int (*add_slopes)(Queue* queue, RowsAtWork rows, const float* steps, int64_t origin,
-                    int64_t begin, int64_t end, const float* gradient, const float* product,
-                    double* slope, double* curvature);
+  int (*add_slopes)(Queue* queue, RowsAtWork rows, const float* steps, GroupColumns columns,
+                    const float* gradient, const float* product, Parabolas sums);
   int (*move_scales)(Queue* queue, RowsAtWork rows, const float* steps, int64_t begin, int64_t end,
-                     const double* slope, const double* curvature, int* changed);
+                     Parabolas sums, int* changed);
 
   // Plain rounding of weight [rows, columns]; difference = aim - Q.
   int (*round_plainly)(Queue* queue, ConstView weight, const float* aim, GridShape grid,

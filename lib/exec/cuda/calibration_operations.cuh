@@ -55,14 +55,13 @@ int row_sums(Queue* queue, ConstView weight, const float* aim, const float* diff
 // gptq_refine.cu
 int descend(Queue* queue, RowsAtWork rows, int64_t block, const float* diagonal, float* gradient,
             int* changed);
-int refit_inside(Queue* queue, RowsAtWork rows, int64_t block, int64_t begin, int64_t end,
-                 const float* diagonal, float* gradient, int* changed);
+int refit_inside(Queue* queue, RowsAtWork rows, GroupColumns columns, const float* diagonal,
+                 float* gradient, int* changed);
 int group_steps(Queue* queue, RowsAtWork rows, int64_t begin, int64_t end, float* steps);
-int add_slopes(Queue* queue, RowsAtWork rows, const float* steps, int64_t origin, int64_t begin,
-               int64_t end, const float* gradient, const float* product, double* slope,
-               double* curvature);
+int add_slopes(Queue* queue, RowsAtWork rows, const float* steps, GroupColumns columns,
+               const float* gradient, const float* product, Parabolas sums);
 int move_scales(Queue* queue, RowsAtWork rows, const float* steps, int64_t begin, int64_t end,
-                const double* slope, const double* curvature, int* changed);
+                Parabolas sums, int* changed);
 
 // clip_rows.cu, clip_search.cu
 int rounded_difference(Queue* queue, ConstView weight, const float* scales, GridShape grid,

@@ -126,6 +126,9 @@ enum Type : int {
   q4_k = 12,
   q5_k = 13,
   q6_k = 14,
+  iq4_nl = 20,
+  iq4_xs = 23,
+  mxfp4 = 39,
 };
 
 QWB_BOTH float half_at(const unsigned char* block, int offset) {
@@ -173,6 +176,26 @@ QWB_BOTH float q6_k_value(const unsigned char* b, int i) {
   return step * static_cast<float>(code - 32);
 }
 
+// The signed byte of number `code` of sixteen: kIq4Values and kMxfp4Values of lib/codec/ggml_type.h.
+QWB_BOTH float byte_of(uint64_t first_eight, uint64_t last_eight, int code) {
+  const uint64_t word = code < 8 ? first_eight : last_eight;
+  return static_cast<float>(static_cast<signed char>(word >> (8 * (code & 7)) & 0xff));
+}
+QWB_BOTH float iq4_value(int code) {
+  return byte_of(0xf6eaddcfbfad9881u, 0x7159453526190d01u, code);
+}
+QWB_BOTH float iq4_xs_value(const unsigned char* b, int i) {
+  const int run = i / 32, low = b[4 + run / 2] >> (4 * (run % 2)) & 15;
+  const int scale = low | static_cast<int>(bits16(b + 2) >> (2 * run) & 3u) << 4;
+  const float step = half_at(b, 0) * static_cast<float>(scale - 32);
+  return step * iq4_value(nibble(b + 8 + 16 * run, i % 32));
+}
+QWB_BOTH float mxfp4_value(const unsigned char* b, int i) {
+  const uint32_t e = b[0];
+  const float scale = float_of_bits(e < 2 ? (e + 1) << 21 : (e - 1) << 23);
+  return scale * byte_of(0x0c08060403020100u, 0xf4f8fafcfdfeff00u, nibble(b + 1, i));
+}
+
 // Value i of a block.
 QWB_BOTH float value(int type, const unsigned char* b, int i) {
   // Of Q4_K and Q5_K.
@@ -193,6 +216,12 @@ QWB_BOTH float value(int type, const unsigned char* b, int i) {
     }
     case q8_0:
       return static_cast<float>(static_cast<signed char>(b[2 + i])) * half_at(b, 0);
+    case iq4_nl:
+      return half_at(b, 0) * iq4_value(nibble(b + 2, i));
+    case iq4_xs:
+      return iq4_xs_value(b, i);
+    case mxfp4:
+      return mxfp4_value(b, i);
     case q2_k:
       return q2_k_value(b, i);
     case q3_k:

@@ -54,23 +54,24 @@ struct GptqWork::Sweep {
   void refit(int64_t begin, int64_t end) {
     const int64_t first = begin / kFactorBlock, last = (end - 1) / kFactorBlock;
     if (first == last) {
-      w.run(w.calls().refit_inside, w.work_, first, begin, end, static_cast<const float*>(diagonal),
-            data(gradient), changed.data());
+      w.run(w.calls().refit_inside, w.work_, cuda::GroupColumns{first, begin, end},
+            static_cast<const float*>(diagonal), data(gradient), changed.data());
       return;
     }
     if (steps.rows() == 0) steps = w.matrix();
     slope.clear(), curvature.clear();
+    const cuda::Parabolas sums = {slope.data(), curvature.data()};
     w.run(w.calls().group_steps, w.work_, begin, end, data(steps));
     for (int64_t block = first; block <= last; ++block) {
       multiply(block, begin, end, steps, product);
       multiply(block, 0, n, w.difference_, gradient);
-      w.run(w.calls().add_slopes, w.work_, static_cast<const float*>(data(steps)),
-            block * kFactorBlock, std::max(begin, block * kFactorBlock),
-            std::min(end, (block + 1) * kFactorBlock), static_cast<const float*>(data(gradient)),
-            static_cast<const float*>(data(product)), slope.data(), curvature.data());
+      const cuda::GroupColumns columns = {block, std::max(begin, block * kFactorBlock),
+                                          std::min(end, (block + 1) * kFactorBlock)};
+      w.run(w.calls().add_slopes, w.work_, static_cast<const float*>(data(steps)), columns,
+            static_cast<const float*>(data(gradient)), static_cast<const float*>(data(product)),
+            sums);
     }
-    w.run(w.calls().move_scales, w.work_, static_cast<const float*>(data(steps)), begin, end,
-          static_cast<const double*>(slope.data()), static_cast<const double*>(curvature.data()),
+    w.run(w.calls().move_scales, w.work_, static_cast<const float*>(data(steps)), begin, end, sums,
           changed.data());
     multiply(last, 0, n, w.difference_, gradient);
   }

@@ -137,31 +137,30 @@ __global__ void steps_kernel(RowsAtWork w, int64_t begin, int64_t end, float* st
   steps[at] = static_cast<float>(w.codes[at]) - w.zero[row * w.groups + w.group_of[begin]];
 }
 
-__global__ void slopes_kernel(RowsAtWork w, const float* steps, int64_t origin, int64_t begin,
-                              int64_t end, const float* gradient, const float* product,
-                              double* slope, double* curvature) {
+__global__ void slopes_kernel(RowsAtWork w, const float* steps, GroupColumns columns,
+                              const float* gradient, const float* product, Parabolas sums) {
   const int lane = threadIdx.x % 32;
-  const int64_t row = item_of_warp();
+  const int64_t row = item_of_warp(), origin = columns.block * kBlockColumns;
   if (row >= w.rows) return;
   double linear = 0, square = 0;
-  for (int64_t p = begin + lane; p < end; p += 32) {
+  for (int64_t p = columns.begin + lane; p < columns.end; p += 32) {
     const double step = steps[row * w.columns + p];
     linear += step * static_cast<double>(gradient[row * kBlockColumns + p - origin]);
     square += step * static_cast<double>(product[row * kBlockColumns + p - origin]);
   }
   linear = sum_of_warp(linear), square = sum_of_warp(square);
-  if (lane == 0) slope[row] += linear, curvature[row] += square;
+  if (lane == 0) sums.slope[row] += linear, sums.curvature[row] += square;
 }
 
 __global__ void move_kernel(RowsAtWork w, const float* steps, int64_t begin, int64_t end,
-                            const double* slope, const double* curvature, int* changed) {
+                            Parabolas sums, int* changed) {
   const int lane = threadIdx.x % 32;
   const int64_t row = item_of_warp();
   if (row >= w.rows) return;
   const int64_t group = row * w.groups + w.group_of[begin];
   const float scale = w.scale[group];
   float made = scale;
-  if (moved_scale(w, scale, slope[row], curvature[row], &made) == 0) return;
+  if (moved_scale(w, scale, sums.slope[row], sums.curvature[row], &made) == 0) return;
   __syncwarp();
   if (lane == 0) w.scale[group] = made, *changed = 1;
   for (int64_t p = begin + lane; p < end; p += 32) {
@@ -182,13 +181,13 @@ int descend(Queue* queue, RowsAtWork rows, int64_t block, const float* diagonal,
   return launched();
 }
 
-int refit_inside(Queue* queue, RowsAtWork rows, int64_t block, int64_t begin, int64_t end,
-                 const float* diagonal, float* gradient, int* changed) {
-  const int64_t origin = block * kBlockColumns;
+int refit_inside(Queue* queue, RowsAtWork rows, GroupColumns columns, const float* diagonal,
+                 float* gradient, int* changed) {
+  const int64_t origin = columns.block * kBlockColumns;
   if (const int code = allow_shared(refit_kernel, kSquareBytes); code != 0) return code;
   refit_kernel<<<warps_of(rows.rows), kWarps * 32, kSquareBytes, queue->stream>>>(
-      rows, origin, static_cast<int>(begin - origin), static_cast<int>(end - origin),
-      diagonal + origin * kBlockColumns, gradient, changed);
+      rows, origin, static_cast<int>(columns.begin - origin),
+      static_cast<int>(columns.end - origin), diagonal + origin * kBlockColumns, gradient, changed);
   return launched();
 }
 
@@ -198,18 +197,17 @@ int group_steps(Queue* queue, RowsAtWork rows, int64_t begin, int64_t end, float
   return launched();
 }
 
-int add_slopes(Queue* queue, RowsAtWork rows, const float* steps, int64_t origin, int64_t begin,
-               int64_t end, const float* gradient, const float* product, double* slope,
-               double* curvature) {
-  slopes_kernel<<<warps_of(rows.rows), kWarps * 32, 0, queue->stream>>>(
-      rows, steps, origin, begin, end, gradient, product, slope, curvature);
+int add_slopes(Queue* queue, RowsAtWork rows, const float* steps, GroupColumns columns,
+               const float* gradient, const float* product, Parabolas sums) {
+  slopes_kernel<<<warps_of(rows.rows), kWarps * 32, 0, queue->stream>>>(rows, steps, columns,
+                                                                        gradient, product, sums);
   return launched();
 }
 
 int move_scales(Queue* queue, RowsAtWork rows, const float* steps, int64_t begin, int64_t end,
-                const double* slope, const double* curvature, int* changed) {
-  move_kernel<<<warps_of(rows.rows), kWarps * 32, 0, queue->stream>>>(rows, steps, begin, end,
-                                                                      slope, curvature, changed);
+                Parabolas sums, int* changed) {
+  move_kernel<<<warps_of(rows.rows), kWarps * 32, 0, queue->stream>>>(rows, steps, begin, end, sums,
+                                                                      changed);
   return launched();
 }
 

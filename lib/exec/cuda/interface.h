@@ -12,7 +12,7 @@
 namespace qwb::cuda {
 
 // Raised whenever anything below changes.
-constexpr int kInterface = 4;
+constexpr int kInterface = 5;
 // Raised whenever the same operation on the same GPU gives other bits: part of every result's key.
 constexpr int kKernels = 4;
 

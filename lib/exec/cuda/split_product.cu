@@ -111,6 +111,40 @@ struct WarpSums {
   }
 };
 
+// The scales of a group for the channels of this lane's sums, from its first one on.
+__device__ void load_scales(const Parts& b, int64_t channel, int64_t group, float (&scales)[4][2]) {
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const int64_t at = channel + 8 * j + c;
+      scales[j][c] = b.scales == nullptr ? 1.0f
+                     : at < b.rows       ? b.scales[at * b.groups + group]
+                                         : 0.0f;
+    }
+  }
+}
+
+// From the first row and channel of this lane's sums on.
+template <int PartsOfW>
+__device__ void write_sums(const WarpSums<PartsOfW>& made, int64_t row, int64_t channel,
+                           const float* bias, const View& c, int add) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int64_t r = row + 16 * i + e / 2 * 8, o = channel + 8 * j + e % 2;
+        if (r >= c.rows || o >= c.columns) continue;
+        const float sum = bias != nullptr ? made.sums[i][j][e] + bias[o] : made.sums[i][j][e];
+        float* to = c.data + r * c.stride + o;
+        *to = add != 0 ? *to + sum : sum;
+      }
+    }
+  }
+}
+
 template <int PartsOfW>
 __global__ void __launch_bounds__(kThreads, 1)
     split_product_kernel(Parts a, Parts b, const float* bias, View c, int add) {
@@ -129,23 +163,11 @@ __global__ void __launch_bounds__(kThreads, 1)
       fetch(b, first_column, k, p, stage + (kPartsOfX + p) * kPlane);
     end_of_copies();
   };
-  // Of the channels of this lane's sums.
+  const int64_t channel = first_column + column + lane % 4 * 2;  // the first of this lane
   float scales[4][2], next_scales[4][2];
-  const auto load_scales = [&](int64_t group) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        const int64_t channel = first_column + column + 8 * j + lane % 4 * 2 + c;
-        next_scales[j][c] = b.scales == nullptr ? 1.0f
-                            : channel < b.rows  ? b.scales[channel * b.groups + group]
-                                                : 0.0f;
-      }
-    }
-  };
   WarpSums<PartsOfW> made;
   fetch_all(0, planes);
-  load_scales(0);
+  load_scales(b, channel, 0, next_scales);
   int64_t group = 0, left = 0;  // columns of the group that are left
   uint32_t turn = 0;
   for (int64_t k = 0; k < a.columns; k += kDepth, turn ^= 1) {
@@ -161,28 +183,14 @@ __global__ void __launch_bounds__(kThreads, 1)
       for (int j = 0; j < 4; ++j)
         scales[j][0] = next_scales[j][0], scales[j][1] = next_scales[j][1];
       left = b.group;
-      if (++group < b.groups) load_scales(group);
+      if (++group < b.groups) load_scales(b, channel, group, next_scales);
     }
     left -= kDepth;
     const uint32_t stage = planes + turn * kStage;
     made.add(stage, stage + kPartsOfX * kPlane, row, column, lane, scales);
     __syncthreads();
   }
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int64_t r = first_row + row + 16 * i + lane / 4 + e / 2 * 8;
-        const int64_t o = first_column + column + 8 * j + lane % 4 * 2 + e % 2;
-        if (r >= c.rows || o >= c.columns) continue;
-        const float sum = bias != nullptr ? made.sums[i][j][e] + bias[o] : made.sums[i][j][e];
-        float* to = c.data + r * c.stride + o;
-        *to = add != 0 ? *to + sum : sum;
-      }
-    }
-  }
+  write_sums(made, first_row + row + lane / 4, channel, bias, c, add);
 }
 
 template <int PartsOfW>

@@ -7,6 +7,7 @@
 
 #include "lib/base/half.h"
 #include "lib/quantize/encode/ggml_k_quants.h"
+#include "lib/quantize/encode/ggml_table_quants.h"
 
 namespace qwb {
 namespace {
@@ -177,6 +178,12 @@ void quantize_ggml(GgmlType type, const float* values, int64_t count, std::byte*
       return each_block<to_q5_k>(info, values, count, blocks);
     case GgmlType::q6_k:
       return each_block<to_q6_k>(info, values, count, blocks);
+    case GgmlType::iq4_nl:
+      return each_block<to_iq4_nl>(info, values, count, blocks);
+    case GgmlType::iq4_xs:
+      return each_block<to_iq4_xs>(info, values, count, blocks);
+    case GgmlType::mxfp4:
+      return each_block<to_mxfp4>(info, values, count, blocks);
   }
 }
 
