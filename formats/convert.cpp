@@ -144,8 +144,8 @@ std::vector<TargetModule> Conversion::kept() const {
   return kept;
 }
 
-// ggml's blocks that are integers or small floats with a scale count as a grid wherever blocks cannot
-// go.
+// ggml's blocks that are integers or small floats with a scale count as a grid wherever blocks
+// cannot go.
 Fit Conversion::fit(TargetModule& module) const {
   const auto read = [&] { return load(module); };
   const Fit fit = writer_->fit(module, read);

@@ -38,8 +38,8 @@ void repack_mxfp4_row(const Fp4Groups& groups, int64_t columns, int64_t row, std
 std::optional<WeightLayout> ggml_grid_layout(const Weight& weight, const Context& context = {});
 
 // The grid that these blocks are: Q4_0, Q5_0, Q8_0 symmetric, Q4_1 and Q5_1 asymmetric integers,
-// group 32, f16 scales; MXFP4 the floats of lib/codec/fp4_groups.h. Throws unsupported, naming `where`, for other types and minimums that are
-// no whole multiple of the scale.
+// group 32, f16 scales; MXFP4 the floats of lib/codec/fp4_groups.h. Throws unsupported, naming
+// `where`, for other types and minimums that are no whole multiple of the scale.
 QuantizedTensor grid_from_ggml(const Weight& weight, const std::string& where,
                                const Context& context = {});
 

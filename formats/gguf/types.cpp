@@ -29,8 +29,8 @@ GgmlType fallback_type(GgmlType type) {
   }
 }
 
-// Where a block of the type keeps its scale, an f16; MXFP4 has a power of two instead, of which none
-// is coarse.
+// Where a block of the type keeps its scale, an f16; MXFP4 has a power of two instead, of which
+// none is coarse.
 int64_t scale_offset(GgmlType type) {
   switch (type) {
     case GgmlType::q2_k:

@@ -52,7 +52,8 @@ class Tokenizer {
                              const std::string& where);
   // The same of a tokenizer.json that is parsed already.
   static Tokenizer of(tokenizer::ParsedTokenizer parsed);
-  // As from_json(), with PCRE2 in place of the hand-written scanners: for tests, which compare the two.
+  // As from_json(), with PCRE2 in place of the hand-written scanners: for tests that compare the
+  // two.
   static Tokenizer from_json_without_scanners(std::string_view tokenizer_json,
                                               const std::string& where);
 

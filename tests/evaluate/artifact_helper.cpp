@@ -52,7 +52,7 @@ void make_artifact(const Path& folder, const Method& method, const Path& target,
   const OpenModel open = open_model(folder);
   const auto model = Model::load(open.source, open.config, folder.string());
   Json origin = Json::object();
-  if (!source.empty()) origin["path"] = source;
+  if (!source.empty()) origin = {{"path", source}, {"hash", open.content_hash({})}};
   write_quantized(open, *model, method, Json::object(), nullptr, target, origin);
 }
 

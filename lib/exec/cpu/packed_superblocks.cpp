@@ -249,8 +249,8 @@ struct TwoBitsK {
   }
 };
 
-// IQ4_XS: eight runs of 32 whose nibbles stand for the values of a table, low halves of 16 bytes and
-// high halves. Each has a scale of six bits, of which two lie apart.
+// IQ4_XS: eight runs of 32 whose nibbles stand for the values of a table, low halves of 16 bytes
+// and high halves. Each has a scale of six bits, of which two lie apart.
 struct Iq4Xs {
   static constexpr int64_t kBytes = 136, kScales = 8, kCodes = 8;
   const PackedRows& rows;

@@ -176,7 +176,7 @@ QWB_BOTH float q6_k_value(const unsigned char* b, int i) {
   return step * static_cast<float>(code - 32);
 }
 
-// The signed byte of number `code` of sixteen: kIq4Values and kMxfp4Values of lib/codec/ggml_type.h.
+// The signed byte of number `code` of sixteen: kIq4Values, kMxfp4Values of lib/codec/ggml_type.h.
 QWB_BOTH float byte_of(uint64_t first_eight, uint64_t last_eight, int code) {
   const uint64_t word = code < 8 ? first_eight : last_eight;
   return static_cast<float>(static_cast<signed char>(word >> (8 * (code & 7)) & 0xff));

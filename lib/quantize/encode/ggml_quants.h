@@ -3,7 +3,8 @@
 // every sub-block a scale (and minimum) of least (weighted) squared error over a line of
 // candidates, each with its least-squares fit (the method of llama.cpp's k-quants,
 // https://github.com/ggml-org/llama.cpp/pull/1684), then the stored integer scales by trying
-// neighbours with the codes they give; IQ4_NL, IQ4_XS and MXFP4 likewise. Layouts: formats/gguf/gguf.md.
+// neighbours with the codes they give; IQ4_NL, IQ4_XS and MXFP4 likewise. Layouts:
+// formats/gguf/gguf.md.
 #pragma once
 
 #include <cstdint>

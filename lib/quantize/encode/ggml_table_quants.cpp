@@ -36,8 +36,8 @@ void iq4_codes(const float* x, float factor, uint8_t* codes) {
   }
 }
 
-// The value nearest to every half unit from -128 to 127.5: sixteen comparisons for each candidate of
-// a search would take most of the time.
+// The value nearest to every half unit from -128 to 127.5: sixteen comparisons for each candidate
+// of a search would take most of the time.
 constexpr std::array<float, 512> values_at_halves() {
   std::array<float, 512> values{};
   for (size_t i = 0; i < values.size(); ++i) {
